@@ -1,0 +1,72 @@
+"""The answer to one row, as a program gets it and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens: of the prompt, of those the ones found in memory, of the answer those chosen and those forced.
+
+    A token that settles the answer and need not be seen by the model is not counted. `cached_tokens` is None in
+    deterministic mode, where an answer says nothing that depends on what ran before it.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int | None
+    decoded_tokens: int
+    forced_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """Which weights answered: the model's name and the sha256 of its file."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """Why a row has no answer: a code that programs can rely on, and a sentence."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One row's answer.
+
+    `value` is true or false for a predicate, a key for a choice, the probability-weighted position for a score, the
+    keys best first for a ranking, a list of {attribute, value, source, probability} for an extraction, a string for
+    text, an object for a schema; None for a failed or abstained row. `text` is the exact ECInstruct answer string.
+    `probability` is the answer's among the allowed ones, `confidence` how far the largest probability stands above
+    uniform, `coverage` how much of the model's probability fell on the allowed tokens at all. `seconds` runs from
+    the row's turn to its answer, and is None in deterministic mode.
+    """
+
+    id: str | int | None
+    task: str
+    type: str | None
+    value: Any
+    text: str | None
+    probability: float | None
+    probabilities: Mapping[str, float] | None
+    confidence: float | None
+    coverage: float | None
+    abstained: bool
+    usage: Usage | None
+    seconds: float | None
+    model: ModelName
+    envelope: str
+    calibration: str | None = None
+    shortened: str | None = None
+    error: RowError | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the answer as plain data, in the order of the command line's contract."""
+        return asdict(self)

@@ -1,0 +1,122 @@
+"""The one mechanism behind every closed answer: a sorted matrix of candidate token rows.
+
+Each possible answer is tokenized as it stands behind the prompt, and the rows are sorted. A state is a range of
+rows and a depth; the tokens that may come next are the distinct values of one column. One value alone is *forced*
+and needs no model; a choice is a softmax over the values. A row that is the beginning of another ends with the
+end-of-sequence token as its own branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.answers.decoding import Logits, Probabilities, Step
+from ecellm_lite.answers.tape import Tape
+from ecellm_lite.answers.probabilities import restrict
+
+_PAD = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Branches:
+    """The tokens that may come next, ascending, and where each one's rows begin (one more entry: where all end)."""
+
+    tokens: NDArray[np.int32]
+    starts: NDArray[np.intp]
+
+
+class Candidates:
+    """Candidate answers as a sorted int32 matrix (rows, width), padded with -1; `order` maps rows to the given order.
+
+    `rows` must be distinct; `end` is the token that closes an answer, and stands behind each row.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[int]], end: int) -> None:
+        closed = [(*row, end) for row in rows]
+        self.order = sorted(range(len(closed)), key=closed.__getitem__)
+        self.matrix = np.full((len(closed), max(map(len, closed))), _PAD, dtype=np.int32)
+        for place, index in enumerate(self.order):
+            self.matrix[place, : len(closed[index])] = closed[index]
+
+    def branches(self, low: int, high: int, depth: int) -> Branches:
+        """Return what may stand at `depth` in the rows [low, high), which agree up to there."""
+        column = self.matrix[low:high, depth]
+        starts = np.concatenate(([0], np.flatnonzero(column[1:] != column[:-1]) + 1))
+        return Branches(column[starts], np.append(starts, high - low) + low)
+
+    def rest(self, row: int, depth: int) -> list[int]:
+        """Return the row's tokens from `depth` on, without the end."""
+        tokens = self.matrix[row, depth:]
+        return tokens[tokens != _PAD][:-1].tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """The candidate that a walk ended at (its index as given), the product of its choices' shares, and the coverage."""
+
+    index: int
+    probability: float
+    coverage: float
+
+
+def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Step, Logits, Walked]:
+    """Go down to one candidate, taking the likeliest branch at each choice, and leave its tokens on the tape.
+
+    The tape already holds the first `depth` tokens, which all candidates have in common.
+    Tokens that are settled when the last choice is made stay on the tape, to be seen by the model only if more of
+    the answer follows. `coverage` is the least over the choices, and 1 where there was none.
+    """
+    low, high = 0, len(candidates.order)
+    probability = coverage = 1.0
+    while high - low > 1:
+        next_ = candidates.branches(low, high, depth)
+        if len(next_.tokens) == 1:
+            tape.force(next_.tokens.tolist())
+        else:
+            restricted = restrict((yield tape.step()), next_.tokens)
+            best = int(restricted.shares.argmax())
+            probability *= float(restricted.shares[best])
+            coverage = min(coverage, restricted.coverage)
+            tape.choose(int(next_.tokens[best]))
+            low, high = int(next_.starts[best]), int(next_.starts[best + 1])
+        depth += 1
+    tape.force(candidates.rest(low, depth))
+    return Walked(candidates.order[low], probability, coverage)
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """The share of every candidate, in the order given (they sum to 1), and the coverage at the first choice."""
+
+    shares: Probabilities
+    coverage: float
+
+
+def weigh(candidates: Candidates, tape: Tape) -> Generator[Step, Logits, Weighed]:
+    """Return the exact probability of each candidate, looking at every place where two of them part.
+
+    The candidates are whole answers, from the prompt's end on. Where the first token tells all of them apart, as
+    letters and yes/no do, the prompt's own last logits are enough and nothing is decoded.
+    """
+    shares = np.zeros(len(candidates.order))
+    coverage: float | None = None
+    waiting: list[tuple[int, int, int, float]] = [(0, len(candidates.order), 0, 1.0)]
+    while waiting:
+        low, high, depth, share = waiting.pop()
+        while high - low > 1 and len((next_ := candidates.branches(low, high, depth)).tokens) == 1:
+            depth += 1
+        if high - low == 1:
+            shares[candidates.order[low]] = share
+            continue
+        tape.move(candidates.matrix[low, :depth].tolist())
+        restricted = restrict((yield tape.step()), next_.tokens)
+        coverage = restricted.coverage if coverage is None else coverage
+        # Pushed in reverse, so that branches come off in order and each shares most with the one before.
+        for branch in reversed(range(len(next_.tokens))):
+            part = share * float(restricted.shares[branch])
+            waiting.append((int(next_.starts[branch]), int(next_.starts[branch + 1]), depth + 1, part))
+    return Weighed(shares / shares.sum(), 1.0 if coverage is None else coverage)

@@ -1,0 +1,110 @@
+"""How an answer is decoded: a conversation between an answer space, which knows no engine, and whoever runs the model.
+
+A space's `decode` is a generator. It yields a `Step` (the tokens to put behind the prompt) and is sent the logits
+that the model gives after them; when nothing is left to decide it returns an `Outcome`. The engine's scheduler
+runs many of these at once, and neither side knows more of the other than this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.envelopes import RESPONSE
+from ecellm_lite.errors import ModelError
+
+Logits = NDArray[np.float32]  # (vocabulary.size,), valid until the next step is yielded
+Probabilities = NDArray[np.float64]
+
+
+class Vocabulary(Protocol):
+    """What a space needs of a model's tokenizer."""
+
+    size: int
+    end: int  # the end-of-sequence token: what stands behind a finished answer
+    ends: frozenset[int]  # every token that ends a generation, `end` among them
+    control: NDArray[np.int32]  # tokens that are no text, and that no answer may hold
+
+    def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
+        """Return the ids of `text`, in which nothing is read as a special token; `begin` puts a BOS first where due."""
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        """Return the bytes that the tokens stand for; a control token stands for none."""
+
+    def grammar_tokenizer(self) -> Any:
+        """Return the `llguidance.LLTokenizer` of this vocabulary, built once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Keep the first `keep` answer tokens, put `tokens` behind them and give the logits after the last one.
+
+    `forced` of the tokens were settled without asking the model; the others were chosen from its logits.
+    """
+
+    keep: int
+    tokens: tuple[int, ...] = ()
+    forced: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a space made of the model's logits: the answer's value, its ECInstruct string and how sure it is.
+
+    `probabilities` maps each possible answer's key to its share (they sum to 1), and is None where the answer
+    is not one of a few; `coverage` is the least share of the whole vocabulary's probability that fell on the
+    allowed tokens.
+    """
+
+    value: Any
+    text: str
+    probability: float | None = None
+    probabilities: Mapping[str, float] | None = None
+    confidence: float | None = None
+    coverage: float | None = None
+
+
+Decoding = Generator[Step, Logits, Outcome]
+
+
+class Space(Protocol):
+    """The set of answers that one row may get."""
+
+    @property
+    def type(self) -> str:
+        """The answer's type in the contract: predicate, choice, score, ranking, extraction, text or schema."""
+
+    def decode(self, scene: Scene) -> Decoding:
+        """Decode one answer of this space."""
+
+    def parse(self, text: str) -> Any:
+        """Return the value that an ECInstruct answer string stands for, or raise InputError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where an answer is decoded: behind a prompt, in a vocabulary, with `room` tokens left in the context."""
+
+    vocabulary: Vocabulary
+    room: int
+    seed: int = 0
+
+    def continuation(self, text: str, *, after: str = RESPONSE) -> list[int]:
+        """Return the tokens of `text` as they are when it stands behind `after`.
+
+        Text alone has other ids than text in its place: SentencePiece puts a space before it. `after` must end
+        where the tokenizer starts a new piece whatever follows, as the prompt's last newline does; raises
+        ModelError for a vocabulary in which it does not.
+        """
+        anchor = self.vocabulary.tokenize(after)
+        joint = self.vocabulary.tokenize(after + text)
+        if joint[: len(anchor)] != anchor:
+            raise ModelError(
+                f"This model's vocabulary joins the prompt's end with {text[:20]!r}: its answers cannot be scored; "
+                "use a model with a Llama, Mistral or GPT-2 style vocabulary."
+            )
+        return joint[len(anchor) :]

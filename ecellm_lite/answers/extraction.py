@@ -1,0 +1,119 @@
+"""Attributes and their values, copied from the product's own texts: a value that does not stand there cannot come out.
+
+The answer is JSON in exactly ECInstruct's form, one object for each asked attribute, in the order asked:
+`[{"attribute": "color", "value": "navy blue", "source": "product title"}, …]`, `"None"` and `"None"` where the model
+finds no value. (In the data an attribute may have several values, in any order: asking for each once is this
+project's choice.)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ecellm_lite.answers.candidates import Candidates, Walked, walk
+from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene, Step
+from ecellm_lite.answers.spans import SourceText, Span
+from ecellm_lite.answers.tape import Tape
+from ecellm_lite.errors import InputError
+
+NONE = Span("None", "None")
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """For each of `attributes` (at least one) a span of one of `sources` (source name to text), or None."""
+
+    attributes: tuple[str, ...]
+    sources: Mapping[str, str]
+    type: ClassVar[str] = "extraction"
+
+    def decode(self, scene: Scene) -> Decoding:
+        """Walk to one span for each attribute in turn; the JSON between the values is forced.
+
+        Each entry has the probability of its own choices; the answer's is their product, and the coverage the
+        least of all.
+        """
+        grid = _Grid(scene, [SourceText(source, text) for source, text in self.sources.items()])
+        tape = Tape()
+        tape.force(scene.continuation('[{"attribute":'))
+        entries: list[dict[str, Any]] = []
+        texts: list[str] = []
+        probability = coverage = 1.0
+        for place, attribute in enumerate(self.attributes, start=1):
+            name = json.dumps(attribute.lower())
+            # Each piece begins with a space, where every tokenizer begins anew: so pieces tokenize on their own.
+            tape.force(scene.continuation(f' {name}, "value":', after='{"attribute":'))
+            close = "]" if place == len(self.attributes) else ', {"attribute":'
+            span, walked = yield from grid.choose(close, tape)
+            found = span != NONE
+            entries.append(
+                {
+                    "attribute": attribute,
+                    "value": span.value if found else None,
+                    "source": span.source if found else None,
+                    "probability": walked.probability,
+                }
+            )
+            texts.append(f'{{"attribute": {name}, "value":{span.json}')
+            probability *= walked.probability
+            coverage = min(coverage, walked.coverage)
+        return Outcome(value=entries, text=f"[{', '.join(texts)}]", probability=probability, coverage=coverage)
+
+    def parse(self, text: str) -> list[dict[str, str | None]]:
+        """Return the entries of an answer string (value and source None where it says "None"), or raise InputError."""
+        try:
+            entries = json.loads(text)
+            return [
+                {
+                    "attribute": str(entry["attribute"]),
+                    "value": None if entry["value"] == NONE.value else str(entry["value"]),
+                    "source": None if entry["source"] == NONE.source else str(entry["source"]),
+                }
+                for entry in entries
+            ]
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"The answer {text[:80]!r} is not a JSON list of attribute, value and source ({error}): "
+                'write it as [{"attribute": "color", "value": "blue", "source": "product title"}].'
+            ) from None
+
+
+class _Grid:
+    """The candidates of one row's texts, made where the model looks: first how spans begin, then the spans themselves.
+
+    A title of 25 words has some 250 spans and a description thousands, but once its first tokens are chosen only
+    the spans that begin so are left, and only they are tokenized whole.
+    """
+
+    # Two tokens: the opening quote, which may hold a sign of the value as well, and what comes next.
+    HEAD = 2
+
+    def __init__(self, scene: Scene, texts: list[SourceText]) -> None:
+        self._scene = scene
+        self._heads: dict[tuple[int, ...], list[tuple[SourceText, int]]] = {self._head(NONE): []}
+        for text in texts:
+            for word in range(len(text.starts)):
+                # A token does not reach past the second word, so longer spans begin as these do.
+                for head in {self._head(span) for span in text.spans(word, most=2)}:
+                    self._heads.setdefault(head, []).append((text, word))
+
+    def choose(self, close: str, tape: Tape) -> Generator[Step, Logits, tuple[Span, Walked]]:
+        """Walk to a span, or to NONE, that has `close` behind it."""
+        heads = list(self._heads)
+        end = self._scene.vocabulary.end
+        begun = yield from walk(Candidates(heads, end), tape)
+        head = heads[begun.index]
+        spans = {span: None for text, word in self._heads[head] for span in text.spans(word)} | {NONE: None}
+        rows = {span: row for span in spans if tuple((row := self._tokens(span, close))[: self.HEAD]) == head}
+        ended = yield from walk(Candidates(list(rows.values()), end), tape, depth=self.HEAD)
+        walked = Walked(ended.index, begun.probability * ended.probability, min(begun.coverage, ended.coverage))
+        return list(rows)[ended.index], walked
+
+    def _head(self, span: Span) -> tuple[int, ...]:
+        return tuple(self._tokens(span, "")[: self.HEAD])
+
+    def _tokens(self, span: Span, close: str) -> list[int]:
+        return self._scene.continuation(span.json + close, after='"value":')

@@ -1,0 +1,50 @@
+"""From logits to probabilities among the allowed answers, whatever a model's last layer gave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.answers.decoding import Logits, Probabilities
+
+
+@dataclass(frozen=True, slots=True)
+class Restricted:
+    """A softmax over the allowed tokens: `shares` (n,) sum to 1, `coverage` is what they had of the whole before."""
+
+    shares: Probabilities
+    coverage: float
+
+
+def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Restricted:
+    """Return the softmax over `allowed` token ids, and the probability that they had together before.
+
+    Logits that are not numbers count as impossible; where nothing is possible every allowed token is as likely.
+    """
+    whole = finite(logits)
+    peak = whole.max()
+    total = float(np.exp(whole - peak).sum(dtype=np.float64))
+    some = whole[np.asarray(allowed)].astype(np.float64)
+    powers = np.exp(some - some.max())
+    shares = powers / powers.sum()
+    coverage = float(np.exp(some - float(peak)).sum()) / total
+    return Restricted(shares, min(coverage, 1.0))
+
+
+def finite(logits: Logits) -> Logits:
+    """Return the logits with NaN and infinities replaced by the largest and smallest values that can be added up."""
+    peak = logits.max()  # NaN if any is NaN, and a sound model's logits have neither NaN nor infinities
+    if np.isfinite(peak) and np.isfinite(logits.min()):
+        return logits
+    return np.nan_to_num(logits, nan=-1e30, posinf=1e30, neginf=-1e30)
+
+
+def confidence(shares: Probabilities | Sequence[float]) -> float:
+    """Return how far the largest share stands above uniform: (max p - 1/k) / (1 - 1/k), and 1 for a single answer."""
+    count = len(shares)
+    if count == 1:
+        return 1.0
+    return float(max(0.0, (max(shares) - 1 / count) / (1 - 1 / count)))

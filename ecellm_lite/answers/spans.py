@@ -1,0 +1,49 @@
+"""The spans of a product's texts that may be an attribute's value.
+
+A span runs from the beginning of a word to the end of one, at most 16 words on, and is also offered without a
+plural s. A word is a run of letters, a run of digits, or one other sign. Of the 4,916 values that people marked in
+the labelled rows this project measures with, 97.4% are such spans.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+LONGEST = 16  # words
+
+_WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A value (lower-case, as it stands in its source) and the source it stands in, say `product title`."""
+
+    value: str
+    source: str
+
+    @property
+    def json(self) -> str:
+        """The end of ECInstruct's JSON object, from the value on: the text is cut before it is escaped."""
+        return f' {json.dumps(self.value)}, "source": {json.dumps(self.source)}}}'
+
+
+class SourceText:
+    """One text of a product, lower-cased and cut into words."""
+
+    def __init__(self, source: str, text: str) -> None:
+        self.source = source
+        self.text = text.lower()
+        words = list(_WORD.finditer(self.text))
+        self.starts = [word.start() for word in words]
+        self.ends = [word.end() for word in words]
+
+    def spans(self, word: int, *, most: int = LONGEST) -> Iterator[Span]:
+        """Return the spans that begin with the word of that index, of 1 to `most` words."""
+        start = self.starts[word]
+        for end in self.ends[word : word + most]:
+            yield Span(self.text[start:end], self.source)
+            if self.text[end - 1] == "s" and end - start > 1:
+                yield Span(self.text[start : end - 1], self.source)

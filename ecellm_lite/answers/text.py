@@ -1,0 +1,55 @@
+"""Free text: what the model writes until it ends, or until a limit of tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene
+from ecellm_lite.answers.probabilities import finite
+from ecellm_lite.answers.tape import Tape
+
+# ECInstruct's authors generate at most this many tokens.
+MAX_TOKENS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Any text of at most `max_tokens` tokens; control tokens cannot come out of it, only end it.
+
+    At temperature 0 each token is the likeliest; above it tokens are drawn by the scene's seed.
+    """
+
+    max_tokens: int = MAX_TOKENS
+    temperature: float = 0.0
+    type: ClassVar[str] = "text"
+
+    def decode(self, scene: Scene) -> Decoding:
+        """Write token after token; the text is what they stand for, less the white space around it."""
+        vocabulary = scene.vocabulary
+        generator = np.random.default_rng(scene.seed)
+        forbidden = np.setdiff1d(vocabulary.control, list(vocabulary.ends))
+        tape = Tape()
+        while len(tape.tokens) < min(self.max_tokens, scene.room):
+            logits = finite((yield tape.step())).copy()
+            logits[forbidden] = -np.inf
+            token = pick(logits, self.temperature, generator)
+            if token in vocabulary.ends:
+                break
+            tape.choose(token)
+        text = vocabulary.detokenize(tape.tokens).decode("utf-8", "replace").strip()
+        return Outcome(value=text, text=text)
+
+    def parse(self, text: str) -> str:
+        """Return the text itself."""
+        return text
+
+
+def pick(logits: Logits, temperature: float, generator: np.random.Generator) -> int:
+    """Return the likeliest token, or one drawn by its probability at a temperature above 0."""
+    if temperature <= 0:
+        return int(logits.argmax())
+    # The Gumbel-max trick: the likeliest token under Gumbel noise is a draw from the softmax.
+    return int((logits / temperature + generator.gumbel(size=logits.shape)).argmax())

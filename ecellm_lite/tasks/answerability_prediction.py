@@ -1,0 +1,45 @@
+"""Answerability_Prediction (AP): can a question be answered from the given documents?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.tasks.fields import Text, Texts
+from ecellm_lite.tasks.task import Task, Wire
+
+FIELDS = (
+    Text("question", "The question.", "Does it fit a 15 inch laptop?"),
+    Texts("documents", "Snippets of reviews or descriptions.", ["My 15 inch laptop slides in with room to spare."]),
+)
+
+
+def input_text(row: Mapping[str, Any]) -> str:
+    """Return a question and its documents as the model sees them, here and in answer_generation."""
+    return json.dumps({"question": row["question"], "document": list(row["documents"])})
+
+
+def _write(row: Mapping[str, Any]) -> Wire:
+    return Wire(input_text(row), None, Predicate())
+
+
+def _read(text: str, options: str | None) -> Predicate:
+    return Predicate()
+
+
+TASK = Task(
+    name="answerability_prediction",
+    hub_name="Answerability_Prediction",
+    abbreviation="AP",
+    summary="Tell whether documents hold the answer to a question.",
+    answers="yes or no.",
+    instruction=(
+        "Given a question and the related document, predict if the question is answerable based on the information "
+        "provided in the document. Output only yes or no."
+    ),
+    fields=FIELDS,
+    write=_write,
+    read=_read,
+)

@@ -1,0 +1,61 @@
+"""Attribute_Value_Extraction (AVE): find attributes' values in a product's texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.errors import InputError
+from ecellm_lite.tasks.fields import Paragraphs, Text, Texts
+from ecellm_lite.tasks.task import Task, Wire
+from ecellm_lite.tasks.wire import read_object
+
+_TARGET = "target attributes"
+_SOURCES = ("title", "description", "feature", "price", "brand")
+
+
+def _write(row: Mapping[str, Any]) -> Wire:
+    sources = {f"product {name}": row[name] for name in _SOURCES if name in row}
+    if not sources:
+        raise InputError(
+            "The row has none of title, description, feature, price and brand: give at least one, "
+            'for example {"title": "Navy blue cotton T-shirt, size M"}.'
+        )
+    attributes: tuple[str, ...] = row["attributes"]
+    text = json.dumps({**sources, _TARGET: " and ".join(attributes)})
+    return Wire(text, None, Extraction(attributes, sources))
+
+
+def _read(text: str, options: str | None) -> Extraction:
+    row = read_object(text)
+    sources = {str(key): value for key, value in row.items() if key != _TARGET and isinstance(value, str)}
+    target = row.get(_TARGET)
+    if not isinstance(target, str) or not target:
+        raise InputError(f'The input names no {_TARGET!r}: it holds them as in {{"{_TARGET}": "color and size"}}.')
+    return Extraction(tuple(target.split(" and ")), sources)
+
+
+TASK = Task(
+    name="attribute_value_extraction",
+    hub_name="Attribute_Value_Extraction",
+    abbreviation="AVE",
+    summary="Find the values of given attributes in a product's own texts.",
+    answers="For each attribute a span of one of the texts with its source, or none.",
+    instruction=(
+        "Given the title, description, feature, price, and brand of a product and a set of target attributes, extract "
+        "the value of each target attribute from the product information. Output the extracted value and the "
+        "corresponding source (e.g., title or feature) denoting where the value is extracted."
+    ),
+    fields=(
+        Paragraphs("title", "The product's title.", "Navy blue cotton T-shirt, size M", required=False),
+        Paragraphs("description", "Its description.", "A soft everyday shirt.", required=False),
+        Paragraphs("feature", "Its features.", "machine washable", required=False),
+        Text("price", "Its price.", "$12.99", required=False, numbers=True),
+        Paragraphs("brand", "Its brand.", "Northpoint", required=False),
+        Texts("attributes", "The attributes whose values are wanted.", ["Color", "Material"], most=100),
+    ),
+    write=_write,
+    read=_read,
+)

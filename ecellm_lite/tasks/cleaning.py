@@ -1,0 +1,54 @@
+"""Cuts and cleaning of product texts, exactly as ECInstruct's authors made the training data (notebooks of ninglab/eCeLLM)."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+
+def cut_words(text: str, most: int) -> str:
+    """Return the text, or its first `most` space-separated words with "..." behind them.
+
+    >>> cut_words("one two. three", 2)
+    'one two...'
+    """
+    words = text.split(" ")
+    if len(words) <= most:
+        return text
+    return " ".join(words[:most]).strip(".") + "..."
+
+
+def ascii_only(text: str) -> str:
+    """Return the text NFKD-normalized to ASCII, the rest dropped.
+
+    >>> ascii_only("Café ™")
+    'Cafe TM'
+    """
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
+
+
+def ordinal(number: int) -> str:
+    """Return 1st, 2nd, 3rd, 4th, 11th, 21st, 22nd, …
+
+    >>> [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 111)]
+    ['1st', '2nd', '3rd', '4th', '11th', '12th', '13th', '21st', '111th']
+    """
+    teens = 10 < number % 100 < 20
+    return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+
+
+def item_text(item: str | Mapping[str, Any]) -> str:
+    """Return a purchased item as the model sees it: a text as it stands, an object as `title. two categories. brand.`
+
+    >>> item_text({"title": 'A "Z" game', "category": ["Games", "PC", "Action"], "brand": "Acme."})
+    'A Z game. Games. PC. Acme.'
+    """
+    if isinstance(item, str):
+        return item
+    parts = [item["title"], *item.get("category", ())[:2], item.get("brand", "")]
+    return " ".join(f"{clean}." for part in parts if (clean := _unquoted(part)))
+
+
+def _unquoted(part: str) -> str:
+    return part.translate(str.maketrans("", "", '"\n\r')).strip(".")

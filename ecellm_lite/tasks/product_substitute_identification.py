@@ -1,0 +1,40 @@
+"""Product_Substitute_Identification (PSI): is a product a substitute for what a query asks?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.tasks.cleaning import ascii_only
+from ecellm_lite.tasks.fields import Text
+from ecellm_lite.tasks.task import Task, Wire
+
+
+def _write(row: Mapping[str, Any]) -> Wire:
+    text = json.dumps({"query": ascii_only(row["query"]), "product": ascii_only(row["title"])})
+    return Wire(text, None, Predicate())
+
+
+def _read(text: str, options: str | None) -> Predicate:
+    return Predicate()
+
+
+TASK = Task(
+    name="product_substitute_identification",
+    hub_name="Product_Substitute_Identification",
+    abbreviation="PSI",
+    summary="Tell whether a product is a functional substitute for what a query asks.",
+    answers="yes or no.",
+    instruction=(
+        "Given a query and a product, identify if the product is somewhat relevant to the query. It fails to fulfill "
+        "some aspects of the query but the product can be used as a functional substitute. Only output yes or no."
+    ),
+    fields=(
+        Text("query", "What the user searched for.", "stainless steel water bottle 1 l"),
+        Text("title", "The product's title.", "Glass water bottle with sleeve, 750 ml"),
+    ),
+    write=_write,
+    read=_read,
+)

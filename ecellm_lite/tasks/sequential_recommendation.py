@@ -1,0 +1,48 @@
+"""Sequential_Recommendation (SR): what will a user buy next?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from string import ascii_uppercase
+from typing import Any
+
+from ecellm_lite.answers.choice import Choice, lettered
+from ecellm_lite.tasks.cleaning import cut_words, item_text, ordinal
+from ecellm_lite.tasks.fields import Items
+from ecellm_lite.tasks.task import Task, Wire
+from ecellm_lite.tasks.wire import read_options
+
+ITEM_WORDS = 25
+HISTORY_ITEMS = 50
+
+
+def _write(row: Mapping[str, Any]) -> Wire:
+    bought = [cut_words(item_text(item), ITEM_WORDS) for item in row["history"][-HISTORY_ITEMS:]]
+    offered = [cut_words(item_text(item), ITEM_WORDS) for item in row["candidates"]]
+    # Python's own way of writing a list, not JSON: the quotes depend on what is inside.
+    history = str([f"{ordinal(place)}: {item}" for place, item in enumerate(bought, start=1)])
+    options = [f"{letter}: {item}" for letter, item in zip(ascii_uppercase, offered, strict=False)]
+    return Wire(history, str(options), lettered(options, whole=False))
+
+
+def _read(text: str, options: str | None) -> Choice:
+    return lettered(read_options(options), whole=False)
+
+
+TASK = Task(
+    name="sequential_recommendation",
+    hub_name="Sequential_Recommendation",
+    abbreviation="SR",
+    summary="Choose the item that a user is most likely to buy next.",
+    answers="The letter of one of the candidates, A for the first.",
+    instruction=(
+        "Given the products the user has purchased in history, rank the items in the listed options and output the item "
+        "that the user is most likely to purchase next. Answer from one of the options."
+    ),
+    fields=(
+        Items("history", "What the user bought, oldest first; the last 50 count.", ["Tent, 2 person", "Camping stove"]),
+        Items("candidates", "What could be next.", ["Sleeping bag", "Desk lamp"], least=2, most=26),
+    ),
+    write=_write,
+    read=_read,
+)
