@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecellm_lite.answers.decoding import Logits, Probabilities, Step
-from ecellm_lite.answers.tape import Tape
 from ecellm_lite.answers.probabilities import restrict
+from ecellm_lite.answers.tape import Tape
 
 _PAD = -1
 
@@ -51,7 +51,8 @@ class Candidates:
     def rest(self, row: int, depth: int) -> list[int]:
         """Return the row's tokens from `depth` on, without the end."""
         tokens = self.matrix[row, depth:]
-        return tokens[tokens != _PAD][:-1].tolist()
+        rest: list[int] = tokens[tokens != _PAD][:-1].tolist()
+        return rest
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class Choice:
 
 
 def lettered(texts: Sequence[str], *, whole: bool) -> Choice:
-    """Return the choice among option lines such as `A: first`; the model writes the `whole` line or its letter alone."""
+    """Return the choice among lines such as `A: first`; the model writes the `whole` line or its letter alone."""
     return Choice(tuple(Option(letter := letter_of(text), text if whole else letter) for text in texts))
 
 

@@ -1,4 +1,4 @@
-"""Cuts and cleaning of product texts, exactly as ECInstruct's authors made the training data (notebooks of ninglab/eCeLLM)."""
+"""Cuts and cleaning of product texts, as ECInstruct's authors made the training data (ninglab/eCeLLM)."""
 
 from __future__ import annotations
 

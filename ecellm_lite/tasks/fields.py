@@ -16,18 +16,27 @@ from ecellm_lite.errors import InputError
 
 
 class Field(Protocol):
-    """One input field: its name, what it is for, what it looks like, and whether a row must have it."""
+    """One input field of a row."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The key in a row."""
+
     @property
-    def doc(self) -> str: ...
+    def doc(self) -> str:
+        """One sentence on what it is."""
+
     @property
-    def example(self) -> Any: ...
+    def example(self) -> Any:
+        """A value as it should look."""
+
     @property
-    def required(self) -> bool: ...
+    def required(self) -> bool:
+        """Whether a row must have it."""
+
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """The form in words, for errors and help."""
 
     def read(self, value: Any, place: str) -> Any:
         """Return the value in the field's form; `place` names it in errors, `product_1.title` say."""

@@ -37,9 +37,9 @@ TASK = Task(
     summary="Order products by their relevance to a search query.",
     answers="All the products' letters, best first, A for the first product.",
     instruction=(
-        "Given a query and a list of products denoted as A, B, C, ... with their titles, rank the products according to "
-        "their relevance to the query. Output only a ranked list in which the most relevant product is at the top of "
-        "the list."
+        "Given a query and a list of products denoted as A, B, C, ... with their titles, rank the products according "
+        "to their relevance to the query. Output only a ranked list in which the most relevant product is at "
+        "the top of the list."
     ),
     fields=(
         Text("query", "What the user searched for.", "rain jacket women"),

@@ -38,7 +38,7 @@ TASKS: dict[str, Task] = {
 
 
 def get_task(name: str) -> Task:
-    """Return the task of that name, hub name or abbreviation in any case, or raise UsageError with the nearest names."""
+    """Return the task of that name, hub name or abbreviation in any case; UsageError says which names are near."""
     wanted = name.strip().lower().replace("-", "_")
     names: dict[str, Task] = {}
     for task in TASKS.values():
@@ -47,5 +47,5 @@ def get_task(name: str) -> Task:
     if wanted in names:
         return names[wanted]
     near = dict.fromkeys(names[match].name for match in get_close_matches(wanted, names, n=3, cutoff=0.5))
-    hint = f"did you mean {' or '.join(near)}" if near else "`ecellm-lite tasks` lists them"
-    raise UsageError(f"There is no task {name!r}: {hint}?" if near else f"There is no task {name!r}: {hint}.")
+    hint = f"did you mean {' or '.join(near)}?" if near else "`ecellm-lite tasks` lists them."
+    raise UsageError(f"There is no task {name!r}: {hint}")

@@ -36,8 +36,8 @@ TASK = Task(
     summary="Choose the item that a user is most likely to buy next.",
     answers="The letter of one of the candidates, A for the first.",
     instruction=(
-        "Given the products the user has purchased in history, rank the items in the listed options and output the item "
-        "that the user is most likely to purchase next. Answer from one of the options."
+        "Given the products the user has purchased in history, rank the items in the listed options and output the "
+        "item that the user is most likely to purchase next. Answer from one of the options."
     ),
     fields=(
         Items("history", "What the user bought, oldest first; the last 50 count.", ["Tent, 2 person", "Camping stove"]),

@@ -15,7 +15,9 @@ def read_object(text: str) -> Mapping[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"The input {text[:60]!r} is not the JSON object this task has in the data set ({error}).") from None
+        raise InputError(
+            f"The input {text[:60]!r} is not the JSON object this task has in the data set ({error})."
+        ) from None
     if not isinstance(value, Mapping):
         raise InputError(f"The input {text[:60]!r} is not a JSON object, as this task has it in the data set.")
     return value
@@ -24,7 +26,9 @@ def read_object(text: str) -> Mapping[str, Any]:
 def read_options(options: str | None) -> list[str]:
     """Return the option lines of an options string, a JSON list or a Python one, or raise InputError."""
     if options is None:
-        raise InputError('This task needs options: give them as in the data set, for example \'["A: first", "B: second"]\'.')
+        raise InputError(
+            'This task needs options: give them as in the data set, for example \'["A: first", "B: second"]\'.'
+        )
     try:
         lines = json.loads(options)
     except (ValueError, RecursionError):
@@ -33,5 +37,5 @@ def read_options(options: str | None) -> list[str]:
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             lines = None
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
-        raise InputError(f"The options {options[:60]!r} are not a list of texts, as '[\"A: first\", \"B: second\"]' is.")
+        raise InputError(f'The options {options[:60]!r} are not a list of texts, as \'["A: first", "B: second"]\' is.')
     return lines

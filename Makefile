@@ -1,0 +1,35 @@
+# One virtual environment for everything. The first call compiles llama.cpp (some 6 minutes on 2 cores), later ones are quick.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# An editable install knows the files that were there when it was made: it is made again when one comes or goes.
+SOURCES := $(sort $(shell find ecellm_lite convert kernels -name '*.py' -o -name '*.[ch]' -o -name CMakeLists.txt))
+NATIVE := $(filter %.c %.h %.txt,$(SOURCES))
+INSTALLED := $(VENV)/installed-$(shell echo $(SOURCES) | cksum | cut -d' ' -f1)
+
+.PHONY: demo test lint bench clean
+
+demo: $(INSTALLED)
+	$(BIN)/ecellm-lite run --task sentiment_analysis --input ecellm_lite/tasks/examples/sentiment_analysis.json
+
+test: $(INSTALLED)
+	$(BIN)/pytest -q
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/rows.py
+
+clean:
+	rm -rf $(VENV) build dist
+
+$(INSTALLED): pyproject.toml $(NATIVE)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[demo,dev]'
+	rm -f $(VENV)/installed-*
+	touch $@

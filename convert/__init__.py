@@ -1,0 +1,1 @@
+"""Writing GGUF files: installed as `ecellm_lite.convert`."""

@@ -1,0 +1,87 @@
+"""The command `ecellm-lite`: finds the subcommand, and turns errors into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from ecellm_lite import __version__
+from ecellm_lite.errors import EcellmError
+
+# Loaded when asked for, so that `--help` answers at once: command -> (its short help, its attribute in cli/NAME.py).
+COMMANDS = {
+    "run": "Answer a row, or every row of a file.",
+    "tasks": "List the tasks, or describe one.",
+    "models": "List, add, show and remove models.",
+    "doctor": "Say what this machine and install can do.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command, or None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"ecellm_lite.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands and their short help without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="ecellm-lite")
+def cli() -> None:
+    """eCeLLM, the e-commerce language models, on your own machine: typed answers with probabilities, offline.
+
+    Exit codes: 0 all answered, 2 wrong usage, 3 bad input, 4 no such model or a damaged one, 5 a job with failed
+    rows, 1 a fault of ours.
+    """
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command line; returns the exit code, with errors on stderr as one sentence (--debug: a traceback)."""
+    try:
+        cli.main(arguments, prog_name="ecellm-lite", standalone_mode=False)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context else ""
+        return _fail(f"{error.format_message().rstrip('.')}{hint}.", 2)
+    except EcellmError as error:
+        if "--debug" in arguments:
+            raise
+        return _fail(str(error), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("Interrupted.", 130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; closing stdout again must not complain about it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        return _fail(f"A fault of ours: {type(error).__name__}: {error}; run again with --debug and report it.", 1)
+    return 0
+
+
+def _fail(sentence: str, code: int) -> int:
+    click.echo(f"ecellm-lite: {sentence}", err=True)
+    return code

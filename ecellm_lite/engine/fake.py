@@ -1,0 +1,117 @@
+"""A deterministic engine without weights, whose logits a test sets: everything above the engine is tested on it.
+
+Its tokens are bytes, so that every text has tokens and every token can be read. It keeps the promises of the real
+one, and fails where llama.cpp would compute nonsense: a gap in a sequence, a fork of what is not there, a full memory.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ecellm_lite.answers.decoding import Logits, Vocabulary
+from ecellm_lite.engine.interface import Chunk
+from ecellm_lite.errors import EcellmError
+
+END, BEGIN = 256, 257
+
+# From the tokens of a sequence to the logits after them, (258,) float32.
+LogitsOf = Callable[[Sequence[int]], Logits]
+
+
+class FakeVocabulary:
+    """One token a byte, an end-of-sequence token and a BOS."""
+
+    size = 258
+    end = END
+    ends = frozenset({END})
+    control = np.array([END, BEGIN], dtype=np.int32)
+
+    def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
+        """Return the UTF-8 bytes of the text, with a BOS in front where asked."""
+        return [BEGIN] * begin + list(text.encode("utf-8", "replace"))
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        """Return the bytes again."""
+        return bytes(token for token in tokens if token < END)
+
+    def grammar_tokenizer(self) -> Any:
+        """Return llguidance's view of this vocabulary."""
+        from llguidance import LLTokenizer, TokenizerWrapper
+
+        return LLTokenizer(TokenizerWrapper(_ByteTokenizer()))
+
+
+class _ByteTokenizer:
+    eos_token_id = END
+    bos_token_id = BEGIN
+    tokens = (*(bytes([byte]) for byte in range(256)), b"<end>", b"<begin>")
+    special_token_ids = (END, BEGIN)
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        return list(text.encode() if isinstance(text, str) else text)
+
+
+def scattered(tokens: Sequence[int]) -> Logits:
+    """Return normal pseudo-random logits that depend on nothing but the tokens."""
+    seed = zlib.crc32(np.asarray(tokens, dtype=np.int32).tobytes())
+    return np.random.default_rng(seed).normal(size=FakeVocabulary.size).astype(np.float32)
+
+
+class FakeBackend:
+    """A memory of tokens, and logits from a function of them; `decoded` counts the tokens that were computed."""
+
+    def __init__(
+        self, logits: LogitsOf = scattered, *, cells: int = 4096, sequences: int = 16, batch: int = 512
+    ) -> None:
+        self.vocabulary: Vocabulary = FakeVocabulary()
+        self.cells = self.longest = cells
+        self.sequences = sequences
+        self.batch = batch
+        self.decoded = 0
+        self._logits = logits
+        # A cell is a one-token list, which forks share as sequences share cells of a unified memory.
+        self._memory: list[list[list[int]]] = [[] for _ in range(sequences)]
+
+    def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
+        """Put the chunks into memory and return the logits that the function gives; see Backend."""
+        if sum(len(chunk.tokens) for chunk in chunks) > self.batch:
+            raise EcellmError("The fake engine was given more tokens than a batch takes.")
+        for chunk in chunks:
+            sequence = self._memory[chunk.sequence]
+            if len(sequence) != chunk.position or not chunk.tokens:
+                raise EcellmError(f"The fake engine was given a gap: {chunk} behind {len(sequence)} tokens.")
+            sequence.extend([token] for token in chunk.tokens)
+            self.decoded += len(chunk.tokens)
+        if self.used > self.cells:
+            raise EcellmError(f"The fake engine's memory of {self.cells} tokens is full.")
+        return [self._logits(self.tokens(chunk.sequence)) for chunk in chunks if chunk.logits]
+
+    @property
+    def used(self) -> int:
+        """How many cells hold a token."""
+        return len({id(cell) for sequence in self._memory for cell in sequence})
+
+    def tokens(self, sequence: int) -> list[int]:
+        """Return the tokens of a sequence."""
+        return [cell[0] for cell in self._memory[sequence]]
+
+    def fork(self, source: int, target: int, length: int) -> None:
+        """Share the first `length` cells of a sequence with an empty one."""
+        if self._memory[target] or len(self._memory[source]) < length:
+            raise EcellmError(f"The fake engine cannot fork {length} tokens of {source} to {target}.")
+        self._memory[target] = self._memory[source][:length]
+
+    def truncate(self, sequence: int, length: int) -> None:
+        """Forget all but the first `length` tokens of a sequence."""
+        del self._memory[sequence][length:]
+
+    def clear(self) -> None:
+        """Forget every sequence."""
+        self._memory = [[] for _ in range(self.sequences)]
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to free."""

@@ -1,0 +1,211 @@
+"""llama.cpp as a backend: the only file that drives the llama_cpp API (its low-level functions, not its `Llama`)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llama_cpp.llama_cpp as llama
+import numpy as np
+
+from ecellm_lite.answers.decoding import Logits, Vocabulary
+from ecellm_lite.engine.interface import Chunk
+from ecellm_lite.engine.vocabulary import LlamaVocabulary
+from ecellm_lite.errors import EcellmError, ModelError, UsageError
+from ecellm_lite.ggml import reason, start_library
+
+DEFAULT_CONTEXT = 4096
+KV_TYPES = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0, "f32": llama.GGML_TYPE_F32}
+
+# One micro-batch a call: a larger call would compute attention over rows that are already done.
+_BATCH = 512
+_SEQUENCES = 64
+
+# ctypes notices nothing when a struct of the library has other fields than the binding: these defaults, spread over
+# both structs, would come out as something else.
+_MODEL_DEFAULTS = {"n_gpu_layers": -1, "split_mode": 1, "main_gpu": 0, "vocab_only": False, "use_extra_bufts": True}
+_CONTEXT_DEFAULTS = {
+    "n_ctx": 512,
+    "n_batch": 2048,
+    "n_ubatch": 512,
+    "n_seq_max": 1,
+    "rope_scaling_type": -1,
+    "flash_attn_type": -1,
+    "yarn_ext_factor": -1.0,
+    "type_k": 1,
+    "type_v": 1,
+    "offload_kqv": True,
+    "op_offload": True,
+    "swa_full": True,
+    "kv_unified": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a model is loaded.
+
+    `context`: cells of the KV memory, in tokens, over all sequences (None: 4096, or what the model was trained for
+    if that is less). `threads`: None for one a core. `gpu_layers`: `auto`, `all` or a number; without a GPU build
+    there is nothing to offload to. `deterministic` turns flash attention off.
+    """
+
+    context: int | None = None
+    threads: int | None = None
+    gpu_layers: str | int = "auto"
+    kv_type: str = "f16"
+    deterministic: bool = False
+
+
+class LlamaBackend:
+    """A GGUF model in llama.cpp, with one unified KV memory whose sequences share their prefixes' cells."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        start_library()
+        _check_binding()
+        self._model: Any = None
+        self._context: Any = None
+        parameters = llama.llama_model_default_params()
+        parameters.n_gpu_layers = _gpu_layers(settings.gpu_layers)
+        self._model = llama.llama_model_load_from_file(os.fsencode(path), parameters)
+        if not self._model:
+            raise ModelError(f"llama.cpp cannot load {path} ({reason()}): convert or download the model again.")
+        try:
+            self.vocabulary: Vocabulary = LlamaVocabulary(self._model)
+            trained: int = llama.llama_model_n_ctx_train(self._model)
+            self.cells = settings.context or min(DEFAULT_CONTEXT, trained)
+            self.longest = min(self.cells, trained)
+            self.batch = _BATCH
+            self.sequences = _SEQUENCES
+            self._context = llama.llama_init_from_model(self._model, self._parameters(settings))
+            if not self._context:
+                raise ModelError(
+                    f"llama.cpp cannot make a context of {self.cells:,} tokens for {path.name} ({reason()}): "
+                    "give a smaller --context."
+                )
+        except BaseException:
+            self.close()
+            raise
+        self._memory = llama.llama_get_memory(self._context)
+        self._fill = _Batch(self.batch)
+
+    def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
+        """Put the chunks into memory and return the logits of those that want them; see Backend."""
+        status = llama.llama_decode(self._context, self._fill.filled(chunks))
+        if status:
+            raise EcellmError(f"llama.cpp failed to compute a batch ({status}: {reason()}): try a smaller --context.")
+        logits: list[Logits] = []
+        last = -1
+        for chunk in chunks:
+            last += len(chunk.tokens)
+            if chunk.logits:
+                pointer = llama.llama_get_logits_ith(self._context, last)
+                logits.append(np.ctypeslib.as_array(pointer, (self.vocabulary.size,)))
+        return logits
+
+    def fork(self, source: int, target: int, length: int) -> None:
+        """Share a prefix; with a unified memory only the cells' owners are noted."""
+        llama.llama_memory_seq_cp(self._memory, source, target, 0, length)
+
+    def truncate(self, sequence: int, length: int) -> None:
+        """Forget the end of a sequence."""
+        llama.llama_memory_seq_rm(self._memory, sequence, length, -1)
+
+    def clear(self) -> None:
+        """Forget every sequence."""
+        llama.llama_memory_clear(self._memory, False)
+
+    def close(self) -> None:
+        """Free the context and the model; a second call does nothing."""
+        context, self._context = self._context, None
+        model, self._model = self._model, None
+        if context:
+            llama.llama_free(context)
+        if model:
+            llama.llama_model_free(model)
+
+    def _parameters(self, settings: Settings) -> Any:
+        parameters = llama.llama_context_default_params()
+        parameters.n_ctx = self.cells
+        parameters.n_batch = parameters.n_ubatch = self.batch
+        parameters.n_seq_max = self.sequences
+        parameters.n_threads = parameters.n_threads_batch = settings.threads or available_cores()
+        parameters.type_k = parameters.type_v = KV_TYPES[settings.kv_type]
+        # Without it llama_memory_seq_cp copies buffers, and aborts the process on a part of a sequence.
+        parameters.kv_unified = True
+        if settings.deterministic:
+            parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        return parameters
+
+
+class _Batch:
+    """A reusable llama_batch over numpy memory: filling it costs a few microseconds."""
+
+    def __init__(self, most: int) -> None:
+        self._tokens = np.zeros(most, dtype=np.int32)
+        self._positions = np.zeros(most, dtype=np.int32)
+        self._counts = np.ones(most, dtype=np.int32)
+        self._sequences = np.zeros(most, dtype=np.int32)
+        self._wanted = np.zeros(most, dtype=np.int8)
+        addresses = self._sequences.ctypes.data + 4 * np.arange(most, dtype=np.uintp)
+        self._addresses = np.ascontiguousarray(addresses, dtype=np.uintp)
+        self._batch = llama.llama_batch(
+            0,
+            self._tokens.ctypes.data_as(ctypes.POINTER(llama.llama_token)),
+            None,
+            self._positions.ctypes.data_as(ctypes.POINTER(llama.llama_pos)),
+            self._counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            self._addresses.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(llama.llama_seq_id))),
+            self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    def filled(self, chunks: Sequence[Chunk]) -> Any:
+        """Return the batch with these chunks in it."""
+        start = 0
+        for chunk in chunks:
+            end = start + len(chunk.tokens)
+            self._tokens[start:end] = chunk.tokens
+            self._positions[start:end] = np.arange(chunk.position, chunk.position + len(chunk.tokens))
+            self._sequences[start:end] = chunk.sequence
+            self._wanted[start:end] = 0
+            self._wanted[end - 1] = chunk.logits
+            start = end
+        self._batch.n_tokens = start
+        return self._batch
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _gpu_layers(asked: str | int) -> int:
+    if asked == "auto":
+        return -1
+    if asked == "all":
+        return 1 << 20
+    if isinstance(asked, int) and asked >= 0:
+        return asked
+    raise UsageError(f"gpu_layers is {asked!r}: give auto, all or a number of layers from 0.")
+
+
+@cache
+def _check_binding() -> None:
+    """Raise EcellmError if the structures of the binding are not those of the library."""
+    for defaults, expected in (
+        (llama.llama_model_default_params(), _MODEL_DEFAULTS),
+        (llama.llama_context_default_params(), _CONTEXT_DEFAULTS),
+    ):
+        for name, value in expected.items():
+            if getattr(defaults, name) != value:
+                raise EcellmError(
+                    f"llama-cpp-python does not fit its library ({name} is {getattr(defaults, name)!r}): "
+                    "install llama-cpp-python>=0.3.36,<0.4 again."
+                )

@@ -1,0 +1,134 @@
+"""The one door to llama.cpp's shared libraries for what is not inference: devices, versions, ggml's own quantizer.
+
+The symbols are taken from the library that llama_cpp has loaded: its wheel holds several copies, and opening another
+would start a second ggml with its own registry of devices.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections import deque
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import llama_cpp.llama_cpp as llama
+
+from ecellm_lite.errors import ModelError, UsageError
+
+# llama.cpp's file types (llama.h, enum llama_ftype), by the names that people use.
+FILE_TYPES = {
+    "F32": 0,
+    "F16": 1,
+    "Q4_0": 2,
+    "Q4_1": 3,
+    "Q8_0": 7,
+    "Q5_0": 8,
+    "Q5_1": 9,
+    "Q2_K": 10,
+    "Q3_K_S": 11,
+    "Q3_K_M": 12,
+    "Q3_K_L": 13,
+    "Q4_K_S": 14,
+    "Q4_K_M": 15,
+    "Q5_K_S": 16,
+    "Q5_K_M": 17,
+    "Q6_K": 18,
+    "BF16": 32,
+}
+
+
+_ERROR = 4  # GGML_LOG_LEVEL_ERROR, which the binding does not name
+
+_errors: deque[str] = deque(maxlen=3)
+
+
+@llama.llama_log_callback  # type: ignore[untyped-decorator]
+def _note(level: int, text: bytes, _data: Any) -> None:
+    if level == _ERROR:
+        _errors.append(_text(text).strip())
+
+
+@cache
+def start_library() -> None:
+    """Start llama.cpp once; its log goes nowhere but for the last errors, which `reason` gives."""
+    # The callback must live as long as the library: one that is collected crashes the process.
+    llama.llama_log_set(_note, ctypes.c_void_p(0))
+    llama.llama_backend_init()
+
+
+def reason() -> str:
+    """Return what llama.cpp last complained of, for an error's sentence, and forget it."""
+    said = "; ".join(_errors) or "it gave no reason"
+    _errors.clear()
+    return said
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that this build of llama.cpp can compute on; memory in bytes (0 where it is not known)."""
+
+    name: str
+    description: str
+    free: int
+    total: int
+
+
+def devices() -> list[Device]:
+    """Return the devices in ggml's registry: the CPU, and the GPUs of a build that has a back end for them."""
+    start_library()
+    count = _symbol("ggml_backend_dev_count", ctypes.c_size_t)()
+    get = _symbol("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+    name = _symbol("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
+    description = _symbol("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
+    size = ctypes.POINTER(ctypes.c_size_t)
+    memory = _symbol("ggml_backend_dev_memory", None, ctypes.c_void_p, size, size)
+    found = []
+    for index in range(count):
+        device = get(index)
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        memory(device, ctypes.byref(free), ctypes.byref(total))
+        found.append(Device(_text(name(device)), _text(description(device)).strip(), free.value, total.value))
+    return found
+
+
+def system_info() -> str:
+    """Return llama.cpp's own line on what its build uses of this machine."""
+    return _text(llama.llama_print_system_info())
+
+
+def version() -> str:
+    """Return the version of llama-cpp-python."""
+    return str(llama_cpp.__version__)
+
+
+def requantize(source: Path, target: Path, file_type: str, *, threads: int) -> None:
+    """Write the GGUF file `source` again with its tensors in `file_type`, by llama.cpp's own quantizer.
+
+    Raises UsageError for a type that is not in FILE_TYPES, ModelError if llama.cpp fails.
+    """
+    if file_type not in FILE_TYPES:
+        raise UsageError(f"There is no file type {file_type!r}: take one of {', '.join(FILE_TYPES)}.")
+    start_library()
+    parameters = llama.llama_model_quantize_default_params()
+    parameters.ftype = FILE_TYPES[file_type]
+    parameters.nthread = threads
+    parameters.allow_requantize = True
+    status = llama.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(parameters))
+    if status:
+        raise ModelError(f"llama.cpp could not write {source.name} as {file_type} ({reason()}): check the disk's room.")
+
+
+def _symbol(name: str, result: Any, *arguments: Any) -> Any:
+    # Without a restype ctypes cuts 64-bit pointers to 32 bits.
+    function = getattr(llama._lib, name)
+    function.restype = result
+    function.argtypes = list(arguments)
+    return function
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "replace")

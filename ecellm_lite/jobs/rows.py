@@ -1,0 +1,34 @@
+"""Rows from a JSON Lines file: one object a line; a line that cannot be read is an error in its place, not an end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+from ecellm_lite.errors import InputError
+
+LONGEST_LINE = 16 << 20  # bytes
+
+
+def read_rows(file: IO[bytes]) -> Iterator[Mapping[str, Any] | InputError]:
+    """Yield the rows of a JSON Lines file, blank lines left out; a broken line yields an InputError with its number."""
+    number = 0
+    while line := file.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(line) > LONGEST_LINE:
+            while line and not line.endswith(b"\n"):
+                line = file.readline(LONGEST_LINE)
+            yield InputError(f"Line {number} has more than {LONGEST_LINE:,} bytes: split or shorten the row.")
+        elif line.strip():
+            yield _row(line, number)
+
+
+def _row(line: bytes, number: int) -> Mapping[str, Any] | InputError:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return InputError(f"Line {number} is not JSON ({error}): write one object a line.")
+    if not isinstance(row, Mapping):
+        return InputError(f"Line {number} is {type(row).__name__}, not an object: write one object a line.")
+    return row

@@ -1,0 +1,65 @@
+"""The models that this project is for, and what each needs to be asked in the way it was trained.
+
+Facts from the model cards of NingLab/eCeLLM-S, -M and -L (CC-BY-4.0; Peng et al., arXiv 2402.08831).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueModel:
+    """A published model: its hub id, the model it was tuned from, its envelope, and its sizes in bytes and tokens."""
+
+    name: str
+    hub_id: str
+    base: str
+    envelope: str
+    parameters: str
+    checkpoint_bytes: int
+    context: int
+    licence: str
+
+
+CATALOGUE = {
+    model.name: model
+    for model in (
+        CatalogueModel(
+            "eCeLLM-S", "NingLab/eCeLLM-S", "microsoft/phi-2", "alpaca", "2.8 B", 5_560_000_000, 2048, "CC-BY-4.0"
+        ),
+        CatalogueModel(
+            "eCeLLM-M",
+            "NingLab/eCeLLM-M",
+            "mistralai/Mistral-7B-Instruct-v0.2",
+            "mistral",
+            "7.2 B",
+            14_480_000_000,
+            32768,
+            "CC-BY-4.0",
+        ),
+        CatalogueModel(
+            "eCeLLM-L",
+            "NingLab/eCeLLM-L",
+            "meta-llama/Llama-2-13b-chat-hf",
+            "alpaca",
+            "13 B",
+            26_030_000_000,
+            4096,
+            "CC-BY-4.0",
+        ),
+    )
+}
+
+# The model that comes with the package: see ecellm_lite/demo.
+DEMO = "demo"
+
+
+def catalogue_entry(name: str) -> CatalogueModel | None:
+    """Return the published model that a name such as `eCeLLM-M`, `ecellm-m:Q4_K_M` or `eCeLLM-M.Q4_K_M.gguf` is of."""
+    lowered = name.lower()
+    for entry in CATALOGUE.values():
+        key = entry.name.lower()
+        if lowered.startswith(key) and not lowered[len(key) : len(key) + 1].isalnum():
+            return entry
+    return None

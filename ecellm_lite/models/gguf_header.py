@@ -1,0 +1,493 @@
+"""A GGUF file's header, read as hostile input before llama.cpp sees the file.
+
+`read_header` holds every count, length and offset against the file's size before it is believed, and gives what the
+file says; `check_model` refuses what would crash or mislead llama.cpp. The file is opened once, must be a regular
+file, and is read from its beginning up to a cap; it is never mapped, and no tensor's data is read.
+The format: docs/gguf.md of https://github.com/ggml-org/ggml.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import stat
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.errors import ModelError
+
+MAX_HEADER_BYTES = 64 << 20  # the largest vocabularies of today take about 20 MiB
+MAX_KEYS = 4096
+MAX_KEY_BYTES = 65_535  # the format's own limit
+MAX_STRING_BYTES = 16 << 20
+MAX_ARRAY_ITEMS = 1 << 22
+MAX_TENSORS = 65_536
+MAX_NAME_BYTES = 63  # GGML_MAX_NAME with its closing zero is 64
+MAX_DIMENSIONS = 4
+MAX_ALIGNMENT = 65_536
+
+_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<B", 10: "<Q", 11: "<q", 12: "<d"}
+_ITEMS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "u1", 10: "<u8", 11: "<i8", 12: "<f8"}
+_UINT32, _BOOL, _STRING, _ARRAY = 4, 7, 8, 9
+_LEAST_KEY_BYTES = 8 + 1 + 4 + 1  # length, one letter, type, one byte of value
+_LEAST_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8  # length, one letter, dimensions, one dimension, type, offset
+_READ_AHEAD = 1 << 18
+
+Value: TypeAlias = "int | float | bool | str | tuple[str, ...] | NDArray[Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """A type of a tensor's values: ggml's number and name; a block of `block` values takes `block_bytes` bytes."""
+
+    number: int
+    name: str
+    block: int
+    block_bytes: int
+
+
+# Of ggml.h and ggml-common.h; a number that is missing here was removed from ggml, or is newer than this table.
+TENSOR_TYPES: Mapping[int, TensorType] = MappingProxyType({
+    number: TensorType(number, name, block, block_bytes)
+    for number, name, block, block_bytes in (
+        (0, "F32", 1, 4), (1, "F16", 1, 2), (2, "Q4_0", 32, 18), (3, "Q4_1", 32, 20), (6, "Q5_0", 32, 22),
+        (7, "Q5_1", 32, 24), (8, "Q8_0", 32, 34), (9, "Q8_1", 32, 40), (10, "Q2_K", 256, 84), (11, "Q3_K", 256, 110),
+        (12, "Q4_K", 256, 144), (13, "Q5_K", 256, 176), (14, "Q6_K", 256, 210), (15, "Q8_K", 256, 292),
+        (16, "IQ2_XXS", 256, 66), (17, "IQ2_XS", 256, 74), (18, "IQ3_XXS", 256, 98), (19, "IQ1_S", 256, 50),
+        (20, "IQ4_NL", 32, 18), (21, "IQ3_S", 256, 110), (22, "IQ2_S", 256, 82), (23, "IQ4_XS", 256, 136),
+        (24, "I8", 1, 1), (25, "I16", 1, 2), (26, "I32", 1, 4), (27, "I64", 1, 8), (28, "F64", 1, 8),
+        (29, "IQ1_M", 256, 56), (30, "BF16", 1, 2), (34, "TQ1_0", 256, 54), (35, "TQ2_0", 256, 66),
+        (39, "MXFP4", 32, 17), (40, "NVFP4", 64, 36), (41, "Q1_0", 128, 18),
+    )
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Where a tensor lies: shape with the dimension that is contiguous first, offset and size in bytes of the file."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: TensorType
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Header:
+    """What a file's header says; arrays are NumPy arrays, or tuples of strings, bytes that are no UTF-8 as surrogates.
+
+    `tensors` stand in the file's order; their data begins at `data_offset`, bytes from the file's beginning.
+    """
+
+    path: Path
+    version: int
+    alignment: int
+    metadata: Mapping[str, Value]
+    tensors: tuple[TensorInfo, ...]
+    data_offset: int
+    file_size: int
+
+
+def read_header(path: Path) -> Header:
+    """Return the header of the GGUF file at `path`, or raise ModelError with what is wrong with it.
+
+    Version 2 or 3, little-endian. A file without tensors (a vocabulary alone) passes; `check_model` asks for more.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        # Without O_NONBLOCK, opening a FIFO would wait for a writer.
+        descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ModelError(f"The model {path} cannot be opened ({reason}): check the path and its permissions.") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(f"The model {path} is not a regular file: give the path of a GGUF file.")
+        return _parse(_Reader(path, descriptor, status.st_size))
+    except OSError as error:
+        raise ModelError(
+            f"The model {path} cannot be read ({error.strerror}): check the disk or copy it again."
+        ) from None
+    finally:
+        os.close(descriptor)
+
+
+class _Reader:
+    """Reads a file's beginning in order; nothing is read or allocated before the file's size allows it."""
+
+    def __init__(self, path: Path, descriptor: int, size: int) -> None:
+        self.path = path
+        self.size = size
+        self.position = 0
+        self._descriptor = descriptor
+        self._buffer = bytearray()
+
+    def damaged(self, problem: str) -> ModelError:
+        return ModelError(
+            f"The model {self.path} is damaged or forged: {problem}; get it again from a source you trust."
+        )
+
+    def short(self, problem: str) -> ModelError:
+        return ModelError(f"The model {self.path} is cut short: {problem}; copy or download it again.")
+
+    def take(self, count: int) -> bytes:
+        """Return the next `count` bytes."""
+        start, self.position = self.position, self.position + count
+        self._fill(self.position)
+        return bytes(self._buffer[start : self.position])
+
+    def number(self, code: str) -> Any:
+        """Return the next number, of a struct format."""
+        (value,) = struct.unpack(code, self.take(struct.calcsize(code)))
+        return value
+
+    def count(self, limit: int, least: int, what: str) -> int:
+        """Return a count of things that take at least `least` bytes each, held against the limit and the file's size."""
+        count: int = self.number("<Q")
+        if count > limit:
+            raise self.damaged(f"it declares {count} {what}, and {limit} is the limit")
+        if count * least > self.size - self.position:
+            raise self.short(
+                f"it declares {count} {what}, at least {count * least} bytes, and {self.size - self.position} are left"
+            )
+        return count
+
+    def name(self, limit: int, what: str) -> str:
+        """Return a key or a tensor's name."""
+        raw = self.take(self.count(limit, 1, f"bytes for {what}"))
+        try:
+            name = raw.decode()
+        except UnicodeDecodeError:
+            raise self.damaged(f"{what}, {_shown(raw)}, is not UTF-8") from None
+        if not name or "\0" in name:  # llama.cpp would see it end at the zero
+            raise self.damaged(f"{what}, {_shown(name)}, is empty or holds a zero byte")
+        return name
+
+    def strings(self, count: int) -> tuple[str, ...]:
+        """Return the next strings; a loop with nothing in it that can wait, for vocabularies are long."""
+        buffer, position, length_of = self._buffer, self.position, struct.Struct("<Q").unpack_from
+        texts = []
+        for _ in repeat(None, count):
+            start = position + 8
+            if start > len(buffer):
+                self._fill(start)
+            (length,) = length_of(buffer, position)
+            if length > MAX_STRING_BYTES:
+                raise self.damaged(f"a string of it takes {length} bytes, and {MAX_STRING_BYTES} is the limit")
+            position = start + length
+            if position > len(buffer):
+                self._fill(position)
+            texts.append(str(buffer[start:position], "utf-8", "surrogateescape"))
+        self.position = position
+        return tuple(texts)
+
+    def _fill(self, end: int) -> None:
+        if end > self.size:
+            raise self.short(f"its header needs at least {end} bytes, and the file has {self.size}")
+        if end > MAX_HEADER_BYTES:
+            raise self.damaged(f"its header takes more than {MAX_HEADER_BYTES} bytes")
+        while len(self._buffer) < end:
+            chunk = os.read(self._descriptor, max(_READ_AHEAD, end - len(self._buffer)))
+            if not chunk:
+                raise self.short(f"it shrank to {len(self._buffer)} bytes while it was read")
+            self._buffer += chunk
+
+
+def _shown(text: str | bytes) -> str:
+    """Return a text of the file for a message: short, and with no control character that a terminal would obey."""
+    return repr(text[:60])
+
+
+def _parse(reader: _Reader) -> Header:
+    magic = reader.take(min(4, reader.size))
+    if magic != b"GGUF":
+        raise ModelError(f"The model {reader.path} is not a GGUF file: it begins with {magic!r}; give a GGUF file.")
+    version: int = reader.number("<I")
+    if version & 0xFFFF == 0:
+        raise ModelError(f"The model {reader.path} is big-endian: convert it again for this machine.")
+    if version == 1:
+        raise ModelError(f"The model {reader.path} is of GGUF version 1, which llama.cpp gave up: convert it again.")
+    if version not in (2, 3):
+        raise ModelError(f"The model {reader.path} is of GGUF version {version}: get it in version 3.")
+    tensor_count = reader.count(MAX_TENSORS, _LEAST_TENSOR_BYTES, "tensors")
+    key_count = reader.count(MAX_KEYS, _LEAST_KEY_BYTES, "metadata keys")
+    metadata: dict[str, Value] = {}
+    for _ in range(key_count):
+        key = reader.name(MAX_KEY_BYTES, "a metadata key")
+        if key in metadata:
+            raise reader.damaged(f"the metadata key {_shown(key)} occurs twice")
+        kind: int = reader.number("<I")
+        metadata[key] = _value(reader, key, kind)
+        if key == "general.alignment" and kind != _UINT32:
+            raise reader.damaged(f"general.alignment is of type {kind}, not a 32-bit number")
+    alignment = metadata.get("general.alignment", 32)
+    assert isinstance(alignment, int)
+    if not 8 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
+        raise reader.damaged(f"general.alignment is {alignment}, not a power of two from 8 to {MAX_ALIGNMENT}")
+    declared = [_tensor(reader) for _ in range(tensor_count)]
+    data_offset = -(-reader.position // alignment) * alignment
+    return Header(
+        path=reader.path,
+        version=version,
+        alignment=alignment,
+        metadata=MappingProxyType(metadata),
+        tensors=_placed(reader, declared, data_offset, alignment),
+        data_offset=data_offset,
+        file_size=reader.size,
+    )
+
+
+def _value(reader: _Reader, key: str, kind: int) -> Value:
+    if kind == _STRING:
+        return reader.strings(1)[0]
+    if kind != _ARRAY:
+        return _scalar(reader, key, kind)
+    item: int = reader.number("<I")
+    if item == _ARRAY:
+        raise reader.damaged(f"{_shown(key)} is an array of arrays, which no model needs")
+    if item == _STRING:
+        return reader.strings(reader.count(MAX_ARRAY_ITEMS, 8, f"strings in {_shown(key)}"))
+    if item not in _ITEMS:
+        raise reader.damaged(f"{_shown(key)} is an array of the unknown type {item}")
+    dtype = np.dtype(_ITEMS[item])
+    count = reader.count(MAX_ARRAY_ITEMS, dtype.itemsize, f"items in {_shown(key)}")
+    array: NDArray[Any] = np.frombuffer(reader.take(count * dtype.itemsize), dtype)
+    if item != _BOOL:
+        return array
+    if array.size and array.max() > 1:
+        raise reader.damaged(f"{_shown(key)} holds the truth value {array.max()}, not 0 or 1")
+    return array.astype(np.bool_)
+
+
+def _scalar(reader: _Reader, key: str, kind: int) -> int | float | bool:
+    if kind not in _SCALARS:
+        raise reader.damaged(f"{_shown(key)} is of the unknown type {kind}")
+    value: int | float = reader.number(_SCALARS[kind])
+    if kind != _BOOL:
+        return value
+    if value > 1:
+        raise reader.damaged(f"{_shown(key)} is the truth value {value}, not 0 or 1")
+    return bool(value)
+
+
+def _tensor(reader: _Reader) -> TensorInfo:
+    """Return a tensor as declared: its offset is still counted from the beginning of the data."""
+    name = reader.name(MAX_NAME_BYTES, "a tensor's name")
+    dimensions: int = reader.number("<I")
+    if not 1 <= dimensions <= MAX_DIMENSIONS:
+        raise reader.damaged(f"the tensor {_shown(name)} has {dimensions} dimensions, not 1 to {MAX_DIMENSIONS}")
+    shape: tuple[int, ...] = tuple(reader.number("<Q") for _ in range(dimensions))
+    number: int = reader.number("<I")
+    offset: int = reader.number("<Q")
+    values = math.prod(shape)
+    if not 0 < values < 1 << 63:
+        raise reader.damaged(f"the tensor {_shown(name)} has the impossible shape {shape}")
+    if number not in TENSOR_TYPES:
+        raise reader.damaged(f"the tensor {_shown(name)} is of the unknown type {number}")
+    type_ = TENSOR_TYPES[number]
+    if shape[0] % type_.block:
+        raise reader.damaged(
+            f"the tensor {_shown(name)} of type {type_.name} has rows of {shape[0]}, not a multiple of {type_.block}"
+        )
+    return TensorInfo(name, shape, type_, offset, values // type_.block * type_.block_bytes)
+
+
+def _placed(reader: _Reader, declared: list[TensorInfo], data_offset: int, alignment: int) -> tuple[TensorInfo, ...]:
+    """Return the tensors with offsets in the file; as ggml asks, each begins at the aligned end of the one before."""
+    names: set[str] = set()
+    placed = []
+    expected = 0
+    for tensor in declared:
+        if tensor.name in names:
+            raise reader.damaged(f"the tensor {_shown(tensor.name)} occurs twice")
+        names.add(tensor.name)
+        if tensor.offset != expected:
+            raise reader.damaged(
+                f"the tensor {_shown(tensor.name)} begins at byte {tensor.offset} of the data, not at {expected}, "
+                "where the one before it ends"
+            )
+        placed.append(TensorInfo(tensor.name, tensor.shape, tensor.type, data_offset + expected, tensor.size))
+        expected += -(-tensor.size // alignment) * alignment
+    end = placed[-1].offset + placed[-1].size if placed else 0
+    if end > reader.size:
+        raise reader.short(f"its tensors end at byte {end}, and the file has {reader.size}")
+    return tuple(placed)
+
+
+# What follows is of llama.cpp's source: its limits, and where it aborts the process instead of refusing a file.
+_MAX_LAYERS = 512
+_MAX_EXPERTS = 1024
+_MAPPED_ALIGNMENT = 32
+_DEFAULT_TOKENS = {"llama": {"bos": 1, "eos": 2}, "gpt2": {"bos": 11, "eos": 11}}  # by tokenizer.ggml.model
+_SCALINGS = ("none", "linear", "yarn", "longrope")
+_NO_WEIGHTS = frozenset(("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"))  # types that it has no arithmetic for
+
+
+def check_model(header: Header) -> None:
+    """Raise ModelError unless the header is that of a language model that llama.cpp loads and runs without a crash.
+
+    Refused is what makes llama.cpp abort the process, read other files or silently take other values than the file's;
+    what it refuses in an orderly way by itself (missing tensors, wrong shapes) is left to it.
+    """
+    keys = _Keys(header)
+    if header.metadata.get("general.type", "model") != "model":
+        raise keys.unfit(f"general.type is {_shown(str(header.metadata['general.type']))}, not 'model'")
+    if keys.integer("split.count", 0, 1 << 16, 0) > 1:
+        raise keys.unfit("it is one part of several: join them with llama-gguf-split --merge")
+    if header.alignment % _MAPPED_ALIGNMENT:
+        raise keys.unfit(f"general.alignment is {header.alignment}, not a multiple of {_MAPPED_ALIGNMENT}")
+    architecture = keys.text("general.architecture")
+    if not re.fullmatch(r"[a-z0-9_-]+", architecture):
+        raise keys.unfit(f"general.architecture is {_shown(architecture)}, not a name")
+    embedding = _check_hyperparameters(keys, f"{architecture}.")
+    vocabulary = _check_vocabulary(keys)
+    _check_weights(keys, (embedding, vocabulary))
+
+
+class _Keys:
+    """A header's metadata, each value held against its type and range."""
+
+    def __init__(self, header: Header) -> None:
+        self.header = header
+        self.metadata = header.metadata
+
+    def unfit(self, problem: str) -> ModelError:
+        return ModelError(
+            f"The model {self.header.path} cannot be run: {problem}; convert it again or use another model."
+        )
+
+    def text(self, key: str) -> str:
+        value = self.metadata.get(key)
+        if not isinstance(value, str):
+            raise self.unfit(f"{key} is missing or no text")
+        return value
+
+    def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
+        value = self.metadata.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.unfit(f"{key} is missing or no whole number")
+        if not low <= value <= high:
+            raise self.unfit(f"{key} is {value}, not from {low} to {high}")
+        return value
+
+    def layers(self, key: str, layers: int, low: int, high: int, default: list[int] | None = None) -> list[int]:
+        """Return a number for each layer; the file gives one for all of them, or an array."""
+        value = self.metadata.get(key, default)
+        if value is default and default is not None:
+            return default
+        if not isinstance(value, np.ndarray):
+            return [self.integer(key, low, high)] * layers
+        if value.dtype.kind not in "iu" or value.size != layers:
+            raise self.unfit(f"{key} is an array of {value.size} {value.dtype}, not of {layers} whole numbers")
+        if value.min() < low or value.max() > high:
+            raise self.unfit(f"{key} goes from {value.min()} to {value.max()}, not from {low} to {high}")
+        return [int(item) for item in value]
+
+
+def _check_hyperparameters(keys: _Keys, prefix: str) -> int:
+    """Return the embedding's length."""
+    for key, value in keys.metadata.items():
+        if key.startswith(prefix) and not isinstance(value, (str, tuple)):
+            numbers = np.asarray(value)
+            within = np.isfinite(numbers) if numbers.dtype.kind == "f" else numbers < 1 << 31
+            if not within.all():
+                raise keys.unfit(f"{_shown(key)} is or holds {numbers[~within].flat[0]}, which is out of all bounds")
+    layers = keys.integer(prefix + "block_count", 1, _MAX_LAYERS)
+    keys.integer(prefix + "context_length", 1, 2**31 - 1)
+    keys.integer(prefix + "nextn_predict_layers", 0, layers, 0)
+    embedding = keys.integer(prefix + "embedding_length", 1, 1 << 20)
+    heads = keys.layers(prefix + "attention.head_count", layers, 1, embedding)
+    heads_kv = keys.layers(prefix + "attention.head_count_kv", layers, 1, embedding, heads)
+    for many, few in zip(heads, heads_kv, strict=True):
+        if many % few:
+            raise keys.unfit(f"{many} attention heads do not share {few} key-value heads evenly")
+    _check_heads(keys, prefix, embedding, heads[0])
+    _check_experts(keys, prefix, layers)
+    for key in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
+        epsilon = keys.metadata.get(prefix + key, 0.0)
+        if not isinstance(epsilon, float) or epsilon < 0:
+            raise keys.unfit(f"{prefix}{key} is {epsilon}, not a number from 0 on")
+    if keys.metadata.get(prefix + "rope.scaling.type", "none") not in _SCALINGS:
+        raise keys.unfit(f"{prefix}rope.scaling.type is none of {', '.join(_SCALINGS)}")
+    if keys.metadata.get(prefix + "attention.causal", True) is not True:
+        raise keys.unfit(f"{prefix}attention.causal is not true: it is no model that writes text")
+    return embedding
+
+
+def _check_heads(keys: _Keys, prefix: str, embedding: int, heads: int) -> None:
+    """Check the length of an attention head, and how much of it is rotated by position (RoPE, in pairs of values)."""
+    if prefix + "attention.key_length" not in keys.metadata and embedding % heads:
+        raise keys.unfit(f"{prefix}embedding_length is {embedding}, not a multiple of {heads} attention heads")
+    key_length = keys.integer(prefix + "attention.key_length", 1, 1 << 16, embedding // heads)
+    value_length = keys.integer(prefix + "attention.value_length", 1, 1 << 16, embedding // heads)
+    if key_length != value_length:
+        raise keys.unfit(f"its attention keys have {key_length} values and its attention values {value_length}")
+    if keys.integer(prefix + "rope.dimension_count", 2, key_length, key_length) % 2:
+        raise keys.unfit(f"an odd number of values, of {key_length} in an attention head, is rotated by position")
+
+
+def _check_experts(keys: _Keys, prefix: str, layers: int) -> None:
+    count = keys.integer(prefix + "expert_count", 0, _MAX_EXPERTS, 0)
+    used = max(keys.layers(prefix + "expert_used_count", layers, 0, count, [0] * layers))
+    groups = keys.integer(prefix + "expert_group_count", 0, max(count - 1, 0), 0)
+    if (used > 0) != (count > 0) or (groups and count % groups):
+        raise keys.unfit(f"{used} of {count} experts in {groups} groups is impossible")
+    if groups > 1:
+        keys.integer(prefix + "expert_group_used_count", 1, groups - 1)
+
+
+def _check_vocabulary(keys: _Keys) -> int:
+    """Return the number of tokens."""
+    name = "tokenizer.ggml."
+    model = keys.text(name + "model")
+    if model not in _DEFAULT_TOKENS:
+        raise keys.unfit(f"its tokenizer is {_shown(model)}, not one of {', '.join(_DEFAULT_TOKENS)}")
+    if keys.metadata.get(name + "pre") == "whitespace":
+        raise keys.unfit("its tokenizer splits text at white space, on which llama.cpp aborts")
+    tokens = keys.metadata.get(name + "tokens")
+    if not isinstance(tokens, tuple) or not tokens:
+        raise keys.unfit(f"{name}tokens is missing or holds no tokens")
+    seen: set[str] = set()
+    for index, token in enumerate(tokens):
+        text = token.partition("\0")[0] or f"[EMPTY_{index}]"  # as llama.cpp reads it
+        if text in seen:
+            raise keys.unfit(f"its vocabulary has the token {_shown(text)} twice")
+        seen.add(text)
+    if model == "llama":
+        for byte in range(256):
+            if f"<0x{byte:02X}>" not in seen and bytes((byte,)).decode(errors="surrogateescape") not in seen:
+                raise keys.unfit(f"its vocabulary has no token for the byte {byte:#04x}")
+    for key in ("scores", "token_type"):
+        array = keys.metadata.get(name + key)
+        if array is not None and not (isinstance(array, np.ndarray) and array.size == len(tokens)):
+            raise keys.unfit(f"{name}{key} is no array of {len(tokens)} numbers, one for each token")
+    for key, default in _DEFAULT_TOKENS[model].items():
+        keys.integer(f"{name}{key}_token_id", 0, len(tokens) - 1, default)
+    for key in keys.metadata:
+        # Llama-2's own configuration gives -1 for padding; llama.cpp leaves such an identifier out.
+        if key.startswith(name) and key.endswith("_token_id") and key != name + "padding_token_id":
+            keys.integer(key, 0, len(tokens) - 1)
+    return len(tokens)
+
+
+def _check_weights(keys: _Keys, embedding_shape: tuple[int, int]) -> None:
+    for tensor in keys.header.tensors:
+        if tensor.name == "token_embd.weight" and tensor.shape != embedding_shape:
+            raise keys.unfit(f"token_embd.weight has the shape {tensor.shape}, not {embedding_shape}")
+        if tensor.type.name in _NO_WEIGHTS:
+            raise keys.unfit(f"the tensor {_shown(tensor.name)} is of type {tensor.type.name}, which holds no weights")
+        if math.prod(tensor.shape) == tensor.shape[0] and tensor.type.name != "F32":
+            raise keys.unfit(f"the vector {_shown(tensor.name)} is of type {tensor.type.name}, not F32")
+    if all(tensor.name != "token_embd.weight" for tensor in keys.header.tensors):
+        raise keys.unfit("it has no tensor token_embd.weight")

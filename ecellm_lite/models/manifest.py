@@ -1,0 +1,56 @@
+"""What is known of a model's file: its hash, its envelope, and where it came from. A JSON file beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecellm_lite.envelopes import get_envelope
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.files import replacing
+
+FORMAT = 1
+LARGEST = 1 << 20  # bytes: a manifest is a page, and a larger file is not one
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """`file` is the model's file beside the manifest, `size` in bytes, `source` says in words what it is made of."""
+
+    name: str
+    file: str
+    size: int
+    sha256: str
+    envelope: str
+    source: str
+    licence: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def write(self, path: Path) -> None:
+        """Write the manifest; it is there whole or not at all."""
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Return the manifest in a file; raises ModelError with what is wrong in it."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} bytes")
+        manifest = Manifest(**json.loads(data))
+        for name, kind in (("name", str), ("file", str), ("size", int), ("sha256", str), ("envelope", str)):
+            if not isinstance(getattr(manifest, name), kind):
+                raise ValueError(f"{name} is {getattr(manifest, name)!r}")
+        if manifest.format != FORMAT:
+            raise ValueError(f"format is {manifest.format!r}, and this version reads {FORMAT}")
+        if Path(manifest.file).name != manifest.file or manifest.file in {"", ".", ".."}:
+            raise ValueError(f"file is {manifest.file!r}, which is not a name in the same folder")
+        get_envelope(manifest.envelope)
+    except (OSError, ValueError, TypeError, RecursionError, UsageError) as error:
+        raise ModelError(f"The manifest {path} is damaged ({error}): remove the model and add it again.") from None
+    return manifest

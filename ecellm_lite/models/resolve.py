@@ -1,0 +1,82 @@
+"""From what a user calls a model to its file: a path, a name in the store, a catalogue name, or `demo`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ecellm_lite.envelopes import get_envelope
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.catalogue import DEMO, catalogue_entry
+from ecellm_lite.models.gguf_header import Header, check_model, read_header
+from ecellm_lite.models.manifest import Manifest
+from ecellm_lite.models.store import Store, StoredModel
+
+# Models that the package can make itself when they are first asked for.
+Makers = Mapping[str, Callable[[Store], StoredModel]]
+
+
+def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | None = None) -> StoredModel:
+    """Return the model that `name` means; its header is checked before anything else reads the file.
+
+    Without a name: ECELLM_MODEL, else the only model in the store, else the demo. Raises ModelError if there is no
+    such model or its file is damaged, UsageError if nothing says which envelope a file wants.
+    """
+    name = name or os.environ.get("ECELLM_MODEL") or _only(store) or DEMO
+    if name in makers:
+        model = makers[name](store)
+    elif store.has(name):
+        model = store.get(name)
+    elif _is_path(name):
+        return _from_path(Path(name), store, envelope)
+    else:
+        raise ModelError(_unknown(name, store))
+    check_model(read_header(model.path))
+    return model
+
+
+def _only(store: Store) -> str | None:
+    names = [name for name in store.names() if name != DEMO]
+    return names[0] if len(names) == 1 else None
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(".gguf") or os.sep in name or "/" in name or Path(name).exists()
+
+
+def _from_path(path: Path, store: Store, envelope: str | None) -> StoredModel:
+    header = read_header(path)
+    check_model(header)
+    wanted = envelope or envelope_of(header, [path.name])
+    manifest = Manifest(path.name, path.name, header.file_size, store.hashes.sha256(path), wanted, str(path))
+    return StoredModel(path, manifest)
+
+
+def envelope_of(header: Header, names: Sequence[str]) -> str:
+    """Return the envelope that a file's metadata or one of its names calls for, or raise UsageError.
+
+    None is guessed: behind the wrong envelope eCeLLM's weights score at zero.
+    """
+    written = header.metadata.get("ecellm.envelope")
+    if isinstance(written, str):
+        return get_envelope(written).name
+    for name in (*names, header.metadata.get("general.name")):
+        entry = catalogue_entry(name) if isinstance(name, str) else None
+        if entry:
+            return entry.envelope
+    raise UsageError(
+        f"Nothing in {' or '.join(names)} says which envelope its weights were trained with: "
+        "give --envelope alpaca or --envelope mistral."
+    )
+
+
+def _unknown(name: str, store: Store) -> str:
+    entry = catalogue_entry(name)
+    if entry:
+        return (
+            f"{name} is not in the store: get {entry.hub_id} as a GGUF file and "
+            f"`ecellm-lite models add FILE.gguf --name {name}`."
+        )
+    there = ", ".join([*store.names(), DEMO]) if DEMO not in store.names() else ", ".join(store.names())
+    return f"There is no model {name!r}: give the path of a GGUF file or one of {there}."

@@ -1,0 +1,128 @@
+"""The local store: one folder a model, with its GGUF file and its manifest."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.files import HashCache, replacing, sha256_of
+from ecellm_lite.models.gguf_header import check_model, read_header
+from ecellm_lite.models.manifest import Manifest, read_manifest
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(:[A-Za-z0-9_]{1,16})?")
+_MODEL = "model.gguf"
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model whose file is there, with what its manifest says."""
+
+    path: Path
+    manifest: Manifest
+
+
+class Store:
+    """The models of one user, under `root` (default: ECELLM_HOME, else the platform's place for a user's data)."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or Path(os.environ.get("ECELLM_HOME") or user_data_path("ecellm-lite", appauthor=False))
+        self.hashes = HashCache(self.root / "hashes.json")
+
+    def folder(self, name: str) -> Path:
+        """Return the folder of a model's name; raises UsageError for a name that could mean another place."""
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                f"{name[:80]!r} cannot be a model's name: take letters, digits, '.', '_' and '-', "
+                "and a file type behind a colon if you like, as in eCeLLM-M:Q4_K_M."
+            )
+        # A colon is no file name on Windows, and "--" is no part of a file type.
+        return self.root / "models" / name.replace(":", "--")
+
+    def names(self) -> list[str]:
+        """Return the names of the models that are there, sorted."""
+        models = self.root / "models"
+        if not models.is_dir():
+            return []
+        return sorted(folder.name.replace("--", ":") for folder in models.iterdir() if (folder / _MANIFEST).is_file())
+
+    def __iter__(self) -> Iterator[StoredModel]:
+        return (self.get(name) for name in self.names())
+
+    def has(self, name: str) -> bool:
+        """Whether there is a model of that name."""
+        return _NAME.fullmatch(name) is not None and (self.folder(name) / _MANIFEST).is_file()
+
+    def get(self, name: str) -> StoredModel:
+        """Return the model of that name; raises ModelError if it is not there, or not as its manifest says."""
+        folder = self.folder(name)
+        if not (folder / _MANIFEST).is_file():
+            there = ", ".join(self.names()) or "none yet"
+            raise ModelError(
+                f"There is no model {name!r} in the store (there: {there}): `ecellm-lite models add` adds one."
+            )
+        manifest = read_manifest(folder / _MANIFEST)
+        path = folder / manifest.file
+        size = path.stat().st_size if path.is_file() else 0
+        if size != manifest.size:
+            raise ModelError(
+                f"The model {name!r} is damaged: {path} has {size:,} bytes and its manifest says {manifest.size:,}; "
+                f"remove it with `ecellm-lite models remove {name}` and add it again."
+            )
+        return StoredModel(path, manifest)
+
+    def add(
+        self,
+        source: Path,
+        name: str,
+        envelope: str,
+        *,
+        origin: str = "",
+        licence: str = "",
+        move: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> StoredModel:
+        """Copy (or move) a GGUF file into the store under a name; raises UsageError if the name is taken."""
+        folder = self.folder(name)
+        if self.has(name):
+            raise UsageError(f"There is a model {name!r} already: take another --name, or remove that one first.")
+        check_model(read_header(source))
+        try:
+            sha256 = sha256_of(source, progress)
+            folder.mkdir(parents=True, exist_ok=True)
+            target = folder / _MODEL
+            if move:
+                shutil.move(source, target)
+            else:
+                with replacing(target) as temporary:
+                    shutil.copyfile(source, temporary)
+            manifest = Manifest(
+                name,
+                _MODEL,
+                target.stat().st_size,
+                sha256,
+                envelope,
+                origin or f"{source.name}, added by hand",
+                licence,
+            )
+            # The manifest is written last: a model without one is not there.
+            manifest.write(folder / _MANIFEST)
+        except OSError as error:
+            raise ModelError(
+                f"{source} could not be put into {folder} ({error}): make room or check its rights."
+            ) from None
+        return StoredModel(target, manifest)
+
+    def remove(self, name: str) -> None:
+        """Delete a model and its manifest."""
+        folder = self.folder(name)
+        if not folder.is_dir():
+            self.get(name)
+        shutil.rmtree(folder)

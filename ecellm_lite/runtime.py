@@ -1,0 +1,257 @@
+"""Tasks and an engine become answers: the one place where the two meet.
+
+>>> from ecellm_lite import Runtime
+>>> with Runtime("demo") as runtime:                                                       # doctest: +SKIP
+...     answer = runtime.answer("sentiment_analysis", {"review": "Works, but it is loud."})
+...     print(answer.value, answer.probability)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ecellm_lite.answers.answer import Answer, ModelName, RowError, Usage
+from ecellm_lite.answers.decoding import Space
+from ecellm_lite.engine.interface import Backend
+from ecellm_lite.engine.scheduler import Request, Scheduler
+from ecellm_lite.envelopes import Envelope, get_envelope
+from ecellm_lite.errors import ContextError, EcellmError, InputError
+from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.tasks.task import Question, Task
+
+# Rows that are read ahead of the answer that is due next, so that calls of the model are full.
+WINDOW = 64
+
+# No vocabulary has a token of more bytes: a longer prompt than this a token cannot fit, and is not even tokenized.
+LONGEST_TOKEN = 256
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    """A row on its way: the request that runs, or the error that it ended with before it could."""
+
+    id: str | int | None
+    task: Task
+    type: str | None = None
+    request: Request | None = None
+    error: EcellmError | None = None
+
+
+class Runtime:
+    """A loaded model that answers tasks; a context manager, and safe to call from several threads at once.
+
+    `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo` (default: ECELLM_MODEL, else
+    the only model in the store, else the demo). `envelope`: `alpaca` or `mistral`, where the model does not say.
+    `deterministic`: the same row gets the same answer, byte for byte, whatever runs beside or ran before it.
+    `temperature` above 0 draws free text by `seed`. The other settings are those of engine.llama.Settings.
+
+    Raises ModelError if there is no such model or its file is damaged, UsageError for settings that do not fit.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        envelope: str | None = None,
+        context: int | None = None,
+        threads: int | None = None,
+        gpu_layers: str | int = "auto",
+        kv_type: str = "f16",
+        deterministic: bool = False,
+        seed: int = 0,
+    ) -> None:
+        from ecellm_lite.demo.build import ensure_demo
+        from ecellm_lite.engine.llama import LlamaBackend, Settings
+        from ecellm_lite.models.resolve import resolve
+        from ecellm_lite.models.store import Store
+
+        chosen = get_envelope(envelope) if envelope else None
+        found = resolve(str(model) if model else None, Store(), {"demo": ensure_demo}, envelope=envelope)
+        settings = Settings(context, threads, gpu_layers, kv_type, deterministic)
+        name = ModelName(found.manifest.name, found.manifest.sha256)
+        backend = LlamaBackend(found.path, settings)
+        self._start(backend, chosen or get_envelope(found.manifest.envelope), name, deterministic, seed)
+
+    @classmethod
+    def over(
+        cls,
+        backend: Backend,
+        *,
+        envelope: str = "alpaca",
+        name: ModelName | None = None,
+        deterministic: bool = False,
+        seed: int = 0,
+    ) -> Runtime:
+        """Return a runtime over a backend of one's own, the fake engine say; the runtime closes it."""
+        runtime = cls.__new__(cls)
+        runtime._start(backend, get_envelope(envelope), name or ModelName("fake", ""), deterministic, seed)
+        return runtime
+
+    def _start(self, backend: Backend, envelope: Envelope, name: ModelName, deterministic: bool, seed: int) -> None:
+        self.envelope = envelope
+        self.model = name
+        self.deterministic = deterministic
+        self._seed = seed
+        self._backend = backend
+        self._scheduler = Scheduler(backend, deterministic=deterministic)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def answer(
+        self,
+        task: str | Task,
+        row: Mapping[str, Any],
+        *,
+        instruction: str | None = None,
+        space: Space | None = None,
+    ) -> Answer:
+        """Return the answer to one row.
+
+        `instruction` takes the place of the task's seed instruction; `space` the place of the row's own answers (a
+        JSON schema, say). Raises UsageError for an unknown task, and InputError (ContextError, GrammarError) where a
+        job's row would carry the error.
+        """
+        submitted = self._submit(_task(task), row, instruction, space)
+        try:
+            self._wait(submitted)
+        finally:
+            self._cancel([submitted])
+        error = submitted.error or (submitted.request and submitted.request.error)
+        if error:
+            raise error
+        return self._answer(submitted)
+
+    def answers(
+        self,
+        task: str | Task,
+        rows: Iterable[Mapping[str, Any] | InputError],
+        *,
+        instruction: str | None = None,
+        space: Space | None = None,
+    ) -> Iterator[Answer]:
+        """Yield one answer for each row, in order, while up to 64 rows are read ahead and run together.
+
+        A row that fails has an answer with an error; so has an InputError that stands in a row's place.
+        """
+        known = _task(task)
+        ahead: deque[_Row] = deque()
+        try:
+            for row in rows:
+                ahead.append(self._submit(known, row, instruction, space))
+                if len(ahead) >= WINDOW:
+                    yield self._next(ahead)
+            while ahead:
+                yield self._next(ahead)
+        finally:
+            self._cancel(ahead)
+
+    def prompt(self, task: str | Task, row: Mapping[str, Any], *, instruction: str | None = None) -> str:
+        """Return the exact prompt that a row becomes."""
+        question = _task(task).question(row, instruction=instruction)
+        return self.envelope.prompt(question.instruction, question.text, question.options)
+
+    def close(self) -> None:
+        """Free the model; answers that are still waited for fail. A second call does nothing."""
+        with self._lock:
+            self._closed = True
+            self._backend.close()
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _submit(
+        self,
+        task: Task,
+        row: Mapping[str, Any] | InputError,
+        instruction: str | None,
+        space: Space | None,
+    ) -> _Row:
+        if isinstance(row, InputError):
+            return _Row(None, task, error=row)
+        submitted = _Row(row.get("id") if isinstance(row, Mapping) else None, task)
+        try:
+            question = task.question(row, instruction=instruction)
+            submitted.request = self._request(question, space or question.space)
+            submitted.type = submitted.request.space.type
+        except EcellmError as error:
+            submitted.error = error
+        else:
+            self._scheduler.submit(submitted.request)
+        return submitted
+
+    def _request(self, question: Question, space: Space) -> Request:
+        prompt = self.envelope.prompt(question.instruction, question.text, question.options)
+        if len(prompt) > LONGEST_TOKEN * self._backend.longest:
+            raise ContextError(
+                f"The prompt has {len(prompt):,} characters, far more than the {self._backend.longest:,} tokens "
+                "of the context: shorten the row."
+            )
+        tokens = self._backend.vocabulary.tokenize(prompt, begin=True)
+        prefix = self._backend.vocabulary.tokenize(self.envelope.prefix(question.instruction), begin=True)
+        # The row's first characters may have drawn the prefix's last ones into a token of their own.
+        shared = next(
+            (i for i, pair in enumerate(zip(prefix, tokens, strict=False)) if pair[0] != pair[1]), len(prefix)
+        )
+        return Request(tokens, shared, space, self._seed)
+
+    def _next(self, ahead: deque[_Row]) -> Answer:
+        self._wait(ahead[0])
+        return self._answer(ahead.popleft())
+
+    def _wait(self, row: _Row) -> None:
+        """Drive the scheduler until the row is done; several threads take turns and run each other's rows along."""
+        while row.request and not row.request.done:
+            with self._lock:
+                if self._closed:
+                    raise EcellmError(
+                        "The runtime was closed while it was answering: keep it open until answers are in."
+                    )
+                if not row.request.done:
+                    self._scheduler.step()
+
+    def _cancel(self, rows: Iterable[_Row]) -> None:
+        with self._lock:
+            if not self._closed:
+                self._scheduler.cancel([row.request for row in rows if row.request])
+
+    def _answer(self, row: _Row) -> Answer:
+        request = row.request
+        error = row.error or (request and request.error)
+        outcome = request.outcome if request else None
+        usage = seconds = None
+        if request and not row.error:
+            cached = None if self.deterministic else request.cached
+            usage = Usage(len(request.prompt), cached, request.decoded, request.forced)
+            seconds = None if self.deterministic else round(request.seconds, 6)
+        return Answer(
+            id=row.id,
+            task=row.task.name,
+            type=row.type,
+            value=outcome.value if outcome else None,
+            text=outcome.text if outcome else None,
+            probability=outcome.probability if outcome else None,
+            probabilities=outcome.probabilities if outcome else None,
+            confidence=outcome.confidence if outcome else None,
+            coverage=outcome.coverage if outcome else None,
+            abstained=False,
+            usage=usage,
+            seconds=seconds,
+            model=self.model,
+            envelope=self.envelope.name,
+            error=RowError(error.code, str(error)) if error else None,
+        )
+
+
+def _task(task: str | Task) -> Task:
+    return task if isinstance(task, Task) else get_task(task)
