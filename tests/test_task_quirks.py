@@ -90,6 +90,7 @@ def test_there_are_ten_tasks() -> None:
         ("Product-Match", "product_matching"),
         ("query_product_ranker", "query_product_ranking"),
         ("answer generation", "answer_generation"),
+        ("ave2", "attribute_value_extraction"),
         ("multi_class_classification", "multiclass_product_classification"),
     ],
 )
@@ -557,9 +558,9 @@ def test_the_other_answers() -> None:
         ),
         (
             "attribute_value_extraction",
-            '{"product feature":"Warm, Dry","product title":"Café \\u2122","target attributes":"Sleeve Length and Fit"}',
+            '{"product feature":"Warm, Dry","product title":"Thé \\u2122","target attributes":"Sleeve Length and Fit"}',
             None,
-            Extraction(("Sleeve Length", "Fit"), {"product feature": "Warm, Dry", "product title": "Café ™"}),
+            Extraction(("Sleeve Length", "Fit"), {"product feature": "Warm, Dry", "product title": "Thé ™"}),
         ),
         ("product_matching", '{"product 1": {"title": "a", "description": NaN}}', None, Predicate()),
         ("product_substitute_identification", '{"query":"café", "product":"b"}', None, Predicate()),
@@ -659,7 +660,6 @@ def test_another_instruction(name: str) -> None:
         ("sentiment_analysis", {}, "review", "nothing"),
         ("sentiment_analysis", {"id": 3, "comment": "Good."}, "review", "id, comment"),
         ("sentiment_analysis", {"reviw": "Good."}, "review", "'reviw'"),
-        ("sentiment_analysis", {"review": None}, "review", "review"),
         ("sentiment_analysis", {"input": {"text": "Good."}}, "review", "text"),
         ("sequential_recommendation", {"candidates": ["a", "b"]}, "history", "candidates"),
         ("sequential_recommendation", {"history": ["a"], "candidate": ["a", "b"]}, "candidates", "'candidate'"),
@@ -690,6 +690,10 @@ def test_a_missing_field(task: str, row: dict[str, Any], field: str, given: str)
     assert seen is not None
     assert given in seen[1]
     assert f'for example {{"{bare(field)}": ' in sentence
+
+
+def test_null_counts_as_missing() -> None:
+    assert "The field review is missing" in refusal("sentiment_analysis", {"review": None})
 
 
 def test_extraction_needs_at_least_one_text() -> None:

@@ -36,6 +36,7 @@ class Candidates:
     """
 
     def __init__(self, rows: Sequence[Sequence[int]], end: int) -> None:
+        self.end = end
         closed = [(*row, end) for row in rows]
         self.order = sorted(range(len(closed)), key=closed.__getitem__)
         self.matrix = np.full((len(closed), max(map(len, closed))), _PAD, dtype=np.int32)
@@ -82,7 +83,8 @@ def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Ste
             best = int(restricted.shares.argmax())
             probability *= float(restricted.shares[best])
             coverage = min(coverage, restricted.coverage)
-            tape.choose(int(next_.tokens[best]))
+            if next_.tokens[best] != candidates.end:
+                tape.choose(int(next_.tokens[best]))
             low, high = int(next_.starts[best]), int(next_.starts[best + 1])
         depth += 1
     tape.force(candidates.rest(low, depth))

@@ -54,11 +54,19 @@ class Choice:
 
 def lettered(texts: Sequence[str], *, whole: bool) -> Choice:
     """Return the choice among lines such as `A: first`; the model writes the `whole` line or its letter alone."""
-    return Choice(tuple(Option(letter := letter_of(text), text if whole else letter) for text in texts))
+    pairs = zip(letters_of(texts), texts, strict=True)
+    return Choice(tuple(Option(letter, text if whole else letter) for letter, text in pairs))
 
 
-def letter_of(line: str) -> str:
-    """Return the letter that an option line such as `A: first` begins with, or raise InputError."""
+def letters_of(lines: Sequence[str]) -> tuple[str, ...]:
+    """Return the letters that option lines such as `A: first` begin with, each once, or raise InputError."""
+    letters = tuple(map(_letter_of, lines))
+    if len(set(letters)) < len(letters):
+        raise InputError(f"The options' letters are {', '.join(letters)}, and each may stand once: letter them A, B, C.")
+    return letters
+
+
+def _letter_of(line: str) -> str:
     letter, colon, _ = line.partition(":")
     if not colon or len(letter) != 1 or not ("A" <= letter <= "Z"):
         raise InputError(f"The option {line[:80]!r} has no letter: write it as 'A: {line[:20]}'.")

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from ecellm_lite.answers.decoding import Logits, Probabilities
 
 
+_HUGE = np.float32(1e30)
+
+
 @dataclass(frozen=True, slots=True)
 class Restricted:
     """A softmax over the allowed tokens: `shares` (n,) sum to 1, `coverage` is what they had of the whole before."""
@@ -35,11 +38,10 @@ def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Rest
 
 
 def finite(logits: Logits) -> Logits:
-    """Return the logits with NaN and infinities replaced by the largest and smallest values that can be added up."""
-    peak = logits.max()  # NaN if any is NaN, and a sound model's logits have neither NaN nor infinities
-    if np.isfinite(peak) and np.isfinite(logits.min()):
+    """Return the logits with NaN, infinities and the hugest values brought to where they can be subtracted."""
+    if -_HUGE < logits.min() and logits.max() < _HUGE:  # false for NaN too; a sound model's logits always pass
         return logits
-    return np.nan_to_num(logits, nan=-1e30, posinf=1e30, neginf=-1e30)
+    return np.nan_to_num(logits, nan=-_HUGE).clip(-_HUGE, _HUGE)
 
 
 def confidence(shares: Probabilities | Sequence[float]) -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import stat
 import struct
 from collections.abc import Mapping
@@ -325,7 +324,12 @@ def _placed(reader: _Reader, declared: list[TensorInfo], data_offset: int, align
     return tuple(placed)
 
 
-# What follows is of llama.cpp's source: its limits, and where it aborts the process instead of refusing a file.
+# What follows is of llama.cpp: its limits, and where it aborts the process instead of refusing a file. The architectures
+# are those on which forged hyperparameters, types and shapes that pass were tried without a crash; many others abort.
+ARCHITECTURES = frozenset((
+    "gemma", "granite", "llama", "mistral3", "olmo2", "phi2", "qwen2", "qwen3", "smollm3", "stablelm", "starcoder2",
+))  # fmt: skip
+_PARTLY_ROTATED = ("phi2", "stablelm")
 _MAX_LAYERS = 512
 _MAX_EXPERTS = 1024
 _MAPPED_ALIGNMENT = 32
@@ -348,9 +352,9 @@ def check_model(header: Header) -> None:
     if header.alignment % _MAPPED_ALIGNMENT:
         raise keys.unfit(f"general.alignment is {header.alignment}, not a multiple of {_MAPPED_ALIGNMENT}")
     architecture = keys.text("general.architecture")
-    if not re.fullmatch(r"[a-z0-9_-]+", architecture):
-        raise keys.unfit(f"general.architecture is {_shown(architecture)}, not a name")
-    embedding = _check_hyperparameters(keys, f"{architecture}.")
+    if architecture not in ARCHITECTURES:
+        raise keys.unfit(f"its architecture is {_shown(architecture)}, not one of {', '.join(sorted(ARCHITECTURES))}")
+    embedding = _check_hyperparameters(keys, f"{architecture}.", architecture in _PARTLY_ROTATED)
     vocabulary = _check_vocabulary(keys)
     _check_weights(keys, (embedding, vocabulary))
 
@@ -395,7 +399,7 @@ class _Keys:
         return [int(item) for item in value]
 
 
-def _check_hyperparameters(keys: _Keys, prefix: str) -> int:
+def _check_hyperparameters(keys: _Keys, prefix: str, partly_rotated: bool) -> int:
     """Return the embedding's length."""
     for key, value in keys.metadata.items():
         if key.startswith(prefix) and not isinstance(value, (str, tuple)):
@@ -408,11 +412,12 @@ def _check_hyperparameters(keys: _Keys, prefix: str) -> int:
     keys.integer(prefix + "nextn_predict_layers", 0, layers, 0)
     embedding = keys.integer(prefix + "embedding_length", 1, 1 << 20)
     heads = keys.layers(prefix + "attention.head_count", layers, 1, embedding)
+    if prefix + "attention.key_length" not in keys.metadata and embedding % heads[0]:
+        raise keys.unfit(f"{prefix}embedding_length is {embedding}, not a multiple of {heads[0]} attention heads")
     heads_kv = keys.layers(prefix + "attention.head_count_kv", layers, 1, embedding, heads)
-    for many, few in zip(heads, heads_kv, strict=True):
-        if many % few:
-            raise keys.unfit(f"{many} attention heads do not share {few} key-value heads evenly")
-    _check_heads(keys, prefix, embedding, heads[0])
+    if len(set(zip(heads, heads_kv, strict=True))) > 1 or heads[0] % heads_kv[0]:
+        raise keys.unfit(f"{heads[0]} attention heads do not share {heads_kv[0]} key-value heads evenly in all layers")
+    _check_heads(keys, prefix, embedding // heads[0], partly_rotated)
     _check_experts(keys, prefix, layers)
     for key in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
         epsilon = keys.metadata.get(prefix + key, 0.0)
@@ -425,16 +430,14 @@ def _check_hyperparameters(keys: _Keys, prefix: str) -> int:
     return embedding
 
 
-def _check_heads(keys: _Keys, prefix: str, embedding: int, heads: int) -> None:
+def _check_heads(keys: _Keys, prefix: str, default: int, partly_rotated: bool) -> None:
     """Check the length of an attention head, and how much of it is rotated by position (RoPE, in pairs of values)."""
-    if prefix + "attention.key_length" not in keys.metadata and embedding % heads:
-        raise keys.unfit(f"{prefix}embedding_length is {embedding}, not a multiple of {heads} attention heads")
-    key_length = keys.integer(prefix + "attention.key_length", 1, 1 << 16, embedding // heads)
-    value_length = keys.integer(prefix + "attention.value_length", 1, 1 << 16, embedding // heads)
-    if key_length != value_length:
-        raise keys.unfit(f"its attention keys have {key_length} values and its attention values {value_length}")
-    if keys.integer(prefix + "rope.dimension_count", 2, key_length, key_length) % 2:
-        raise keys.unfit(f"an odd number of values, of {key_length} in an attention head, is rotated by position")
+    length = keys.integer(prefix + "attention.key_length", 2, 1 << 16, default)
+    if keys.integer(prefix + "attention.value_length", 2, 1 << 16, default) != length:
+        raise keys.unfit(f"its attention keys have {length} values, and its attention values another number")
+    rotated = keys.integer(prefix + "rope.dimension_count", 2, length, length)
+    if rotated % 2 or (rotated != length and not partly_rotated):
+        raise keys.unfit(f"{rotated} of the {length} values in an attention head are rotated by position")
 
 
 def _check_experts(keys: _Keys, prefix: str, layers: int) -> None:

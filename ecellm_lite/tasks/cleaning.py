@@ -46,9 +46,10 @@ def item_text(item: str | Mapping[str, Any]) -> str:
     """
     if isinstance(item, str):
         return item
-    parts = [item["title"], *item.get("category", ())[:2], item.get("brand", "")]
-    return " ".join(f"{clean}." for part in parts if (clean := _unquoted(part)))
+    category = " ".join(_sentence(level) for level in item.get("category", ())[:2] if level)
+    # The three are joined as they are: a brand without a category stands behind two spaces.
+    return " ".join((_sentence(item["title"]), category, _sentence(item.get("brand", "")))).strip(" ")
 
 
-def _unquoted(part: str) -> str:
-    return part.translate(str.maketrans("", "", '"\n\r')).strip(".")
+def _sentence(part: str) -> str:
+    return part.translate(str.maketrans("", "", '"\n\r')).strip(".") + "." if part else ""

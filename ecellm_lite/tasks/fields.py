@@ -59,11 +59,11 @@ class Text:
 
     def read(self, value: Any, place: str) -> str:
         """Return the text."""
-        if self.numbers and isinstance(value, int | float) and not isinstance(value, bool):
+        if self.numbers and isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
             return str(value)
         if not isinstance(value, str):
             raise _mismatch(self, value, place)
-        return _encodable(value)
+        return encodable(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,10 @@ class Paragraphs:
     def read(self, value: Any, place: str) -> str:
         """Return the text, or the paragraphs as one."""
         if isinstance(value, str):
-            return _encodable(value)
+            return encodable(value)
         if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
             raise _mismatch(self, value, place)
-        return _encodable(", ".join(value))
+        return encodable(", ".join(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Texts:
             raise _mismatch(self, value, place)
         if not all(isinstance(part, str) for part in value):
             raise _mismatch(self, value, place)
-        return tuple(map(_encodable, value))
+        return tuple(map(encodable, value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class Items:
 
     def _item(self, item: Any, place: str) -> str | Mapping[str, Any]:
         if isinstance(item, str):
-            return _encodable(item)
+            return encodable(item)
         if not isinstance(item, Mapping):
             raise _mismatch(self, item, place)
         return read_fields(_ITEM, item, f"{place}.")
@@ -185,7 +185,8 @@ def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = ""
         if value is not None:
             values[field.name] = field.read(value, f"{place}{field.name}")
         elif field.required:
-            near = get_close_matches(field.name, [str(key) for key in row], n=1)
+            others = {known.name for known in fields}
+            near = get_close_matches(field.name, [str(key) for key in row if key not in others], n=1)
             hint = f"{near[0]!r} was given, which looks like it" if near else f"{_keys(row)} was given"
             raise InputError(
                 f"The field {place}{field.name} is missing ({hint}): it is {field.kind}, for example {_show(field)}."
@@ -194,10 +195,17 @@ def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = ""
 
 
 def _mismatch(field: Field, value: Any, place: str) -> InputError:
-    given = json.dumps(value, default=repr)
-    short = given if len(given) <= 60 else f"{given[:57]}..."
     count = f", {len(value)} of them" if isinstance(value, list) else ""
-    return InputError(f"The field {place} was given {short}{count}: it is {field.kind}, for example {_show(field)}.")
+    return InputError(f"The field {place} was given {shown(value)}{count}: it is {field.kind}, for example {_show(field)}.")
+
+
+def shown(value: Any) -> str:
+    """Return a value as JSON, or as Python where JSON cannot write it, cut to what fits a sentence."""
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        text = repr(type(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _show(field: Field) -> str:
@@ -205,7 +213,7 @@ def _show(field: Field) -> str:
 
 
 def _keys(row: Mapping[str, Any]) -> str:
-    names = [str(key)[:40] for key in row]
+    names = [str(key)[:40] for key, value in row.items() if value is not None]
     if not names:
         return "nothing"
     return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
@@ -215,5 +223,6 @@ def _count(least: int, most: int) -> str:
     return f"{least} to {most}" if most < 10_000 else f"at least {least}"
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
+    """Return the text with lone surrogates, which JSON can carry and UTF-8 cannot, replaced by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

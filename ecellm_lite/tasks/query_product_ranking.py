@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from string import ascii_uppercase
 from typing import Any
 
-from ecellm_lite.answers.choice import letter_of
+from ecellm_lite.answers.choice import letters_of
 from ecellm_lite.answers.ranking import Ranking
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.cleaning import ascii_only
@@ -27,7 +27,7 @@ def _read(text: str, options: str | None) -> Ranking:
     lines = read_object(text).get("product list")
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
         raise InputError('The input has no list of products: it holds them as in {"product list": ["A: title"]}.')
-    return Ranking(tuple(letter_of(line) for line in lines))
+    return Ranking(letters_of(lines))
 
 
 TASK = Task(

@@ -10,7 +10,7 @@ from typing import Any
 
 from ecellm_lite.answers.decoding import Space
 from ecellm_lite.errors import InputError
-from ecellm_lite.tasks.fields import Field, read_fields
+from ecellm_lite.tasks.fields import Field, encodable, read_fields, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +54,26 @@ class Task:
         """Return what a row asks, with the task's seed instruction or another; raises InputError.
 
         A row has the task's fields, at the top or under `input`; or it is in the data set's own form
-        {instruction, input, options}, whose strings are taken as they stand.
+        {instruction, input, options}, whose strings are taken as they stand, its own instruction among them.
         """
         if not isinstance(row, Mapping):
-            raise InputError(f"A row is an object with the fields of {self.name}, not {json.dumps(row)[:60]}.")
+            raise InputError(f"A row is an object with the fields of {self.name}, not {shown(row)}.")
         given = row.get("input")
         if isinstance(given, str) and "input" not in {field.name for field in self.fields}:
             return self._as_it_stands(row, given)
         wire = self.write(read_fields(self.fields, given if isinstance(given, Mapping) else row))
-        return Question(instruction or self.instruction, wire.text, wire.options, wire.space)
+        return Question(encodable(instruction or self.instruction), wire.text, wire.options, wire.space)
 
     def _as_it_stands(self, row: Mapping[str, Any], text: str) -> Question:
         instruction, options = row.get("instruction"), row.get("options")
         if not isinstance(instruction, str) or not isinstance(options, str | None):
             raise InputError(
                 "A row whose input is a text is in the data set's form, and needs instruction and options as texts "
-                f"too (options may be left out): {json.dumps({'instruction': instruction, 'options': options})[:80]}."
+                f"too (options may be left out): {shown({'instruction': instruction, 'options': options})}."
             )
-        return Question(instruction, text, options or None, self.read(text, options or None))
+        text, instruction = encodable(text), encodable(instruction)
+        options = encodable(options) if options else None
+        return Question(instruction, text, options, self.read(text, options))
 
     def example(self) -> dict[str, Any]:
         """Return a made-up row of this task."""

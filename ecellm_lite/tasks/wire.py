@@ -34,7 +34,7 @@ def read_options(options: str | None) -> list[str]:
     except (ValueError, RecursionError):
         try:
             lines = ast.literal_eval(options)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             lines = None
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
         raise InputError(f'The options {options[:60]!r} are not a list of texts, as \'["A: first", "B: second"]\' is.')

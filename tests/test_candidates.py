@@ -1,0 +1,115 @@
+"""The candidate matrix: what may come next, where a walk ends, and what each candidate weighs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Generator, Sequence
+from typing import TypeVar
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecellm_lite.answers.candidates import Candidates, walk, weigh
+from ecellm_lite.answers.decoding import Logits, Step
+from ecellm_lite.answers.tape import Tape
+from ecellm_lite.engine.fake import scattered
+
+END = 9
+T = TypeVar("T")
+
+rows_of_tokens = st.lists(
+    st.lists(st.integers(0, 8), min_size=1, max_size=5).map(tuple), min_size=1, max_size=12, unique=True
+)
+
+
+def run(generator: Generator[Step, Logits, T], answer: list[int] | None = None) -> tuple[T, list[Step]]:
+    """Drive a generator as the scheduler does, with logits that depend on the whole answer so far."""
+    seen: list[int] = answer if answer is not None else []
+    steps: list[Step] = []
+    try:
+        step = next(generator)
+        while True:
+            steps.append(step)
+            assert step.keep <= len(seen)
+            assert 0 <= step.forced <= len(step.tokens)
+            seen[step.keep :] = step.tokens
+            step = generator.send(scattered(seen))
+    except StopIteration as stop:
+        value: T = stop.value
+        return value, steps
+
+
+def exact(rows: Sequence[Sequence[int]]) -> list[float]:
+    """The same probabilities by brute force: at each token a softmax over what any row may have there."""
+    closed = [(*row, END) for row in rows]
+    shares = []
+    for row in closed:
+        share = 1.0
+        for depth in range(len(row)):
+            allowed = sorted({other[depth] for other in closed if other[:depth] == row[:depth] and len(other) > depth})
+            logits = scattered(list(row[:depth])).astype(np.float64)
+            total = sum(math.exp(logits[token]) for token in allowed)
+            share *= math.exp(logits[row[depth]]) / total
+        shares.append(share)
+    return shares
+
+
+@given(rows_of_tokens)
+def test_weigh_is_exact(rows: list[tuple[int, ...]]) -> None:
+    weighed, _ = run(weigh(Candidates(rows, END), Tape()))
+    assert np.allclose(weighed.shares, exact(rows), atol=1e-6)
+    assert abs(weighed.shares.sum() - 1) < 1e-9
+    assert 0 <= weighed.coverage <= 1
+
+
+@given(rows_of_tokens)
+def test_walk_takes_the_likeliest_branch_and_leaves_the_row_on_the_tape(rows: list[tuple[int, ...]]) -> None:
+    tape = Tape()
+    walked, steps = run(walk(Candidates(rows, END), tape))
+    assert tape.tokens == list(rows[walked.index])
+    assert math.isclose(walked.probability, exact(rows)[walked.index], rel_tol=1e-6)
+    # A choice is asked for only where rows part: never more often than there are rows less one.
+    assert len(steps) <= len(rows) - 1 if len(rows) > 1 else not steps
+
+
+def test_letters_need_nothing_but_the_prompt() -> None:
+    weighed, steps = run(weigh(Candidates([[3], [1], [2]], END), Tape()))
+    assert steps == [Step(0)]
+    assert len(weighed.shares) == 3
+
+
+def test_one_candidate_asks_nothing() -> None:
+    weighed, steps = run(weigh(Candidates([[3, 4]], END), Tape()))
+    assert steps == []
+    assert weighed.shares.tolist() == [1.0]
+
+
+def test_forced_tokens_come_with_the_next_choice() -> None:
+    # 5 and 6 are settled before anything is asked; then 1 and 2 part, and 7 is never shown to the model.
+    tape = Tape()
+    walked, steps = run(walk(Candidates([[5, 6, 1, 7], [5, 6, 2, 7]], END), tape))
+    assert steps == [Step(0, (5, 6), forced=2)]
+    assert tape.tokens == [5, 6, walked.index + 1, 7]
+
+
+def test_a_candidate_that_begins_another_ends_with_the_end_token() -> None:
+    weighed, _ = run(weigh(Candidates([[1], [1, 2]], END), Tape()))
+    logits = scattered([1]).astype(np.float64)
+    both = np.exp(logits[[END, 2]])
+    assert np.allclose(weighed.shares, both / both.sum(), atol=1e-6)
+
+
+def test_rewinding_counts_what_was_chosen() -> None:
+    rows = [[1, 5, 1], [1, 5, 2], [2, 6, 1], [2, 6, 2]]
+    answer: list[int] = []
+    _, steps = run(weigh(Candidates(rows, END), Tape()), answer)
+    assert steps == [Step(0), Step(0, (1, 5), forced=1), Step(0, (2, 6), forced=1)]
+
+
+def test_order_of_rows_does_not_matter() -> None:
+    rows = [(1, 2), (1, 3), (4,), (4, 5)]
+    for order in itertools.permutations(range(4)):
+        weighed, _ = run(weigh(Candidates([rows[index] for index in order], END), Tape()))
+        assert np.allclose(weighed.shares, [exact(rows)[index] for index in order], atol=1e-6)

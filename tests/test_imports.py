@@ -1,0 +1,70 @@
+"""The rooms of the house import one way only."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# A module may import rooms of a lower rank, and its own. Only the files named at the end may import llama_cpp.
+RANKS = [
+    {"errors"},
+    {"envelopes", "ggml"},
+    {"answers"},
+    {"kernels", "models", "tasks"},
+    {"convert", "engine"},
+    {"demo"},
+    {"runtime"},
+    {"doctor", "jobs"},
+    {"cli"},
+]
+RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
+LLAMA = {"ecellm_lite/ggml.py", "ecellm_lite/engine/llama.py", "ecellm_lite/engine/vocabulary.py"}
+
+FILES = sorted([*(ROOT / "ecellm_lite").rglob("*.py"), *(ROOT / "convert").rglob("*.py")])
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0] if parts[0] == "convert" else parts[1]
+
+
+def imported(path: Path) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path: Path) -> None:
+    room = room_of(path)
+    if room == "__init__":
+        return
+    for name in imported(path):
+        parts = name.split(".")
+        assert parts[0] not in {"convert", "kernels"}, f"{path} imports {name} by its folder's name"
+        if parts[0] == "ecellm_lite" and len(parts) > 1 and parts[1] != room and parts[1] in RANK:
+            assert RANK[parts[1]] < RANK[room], f"{path} imports {name}, which is not below {room}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_llama_cpp_has_few_doors(path: Path) -> None:
+    if path.relative_to(ROOT).as_posix() not in LLAMA:
+        assert not [name for name in imported(path) if name.split(".")[0] == "llama_cpp"]
+
+
+def test_every_room_has_a_rank() -> None:
+    rooms = {room_of(path) for path in FILES} - {"__init__"}
+    assert rooms == set(RANK)
+
+
+def test_no_package_shadows_kernels() -> None:
+    assert not (ROOT / "kernels" / "__init__.py").exists()
