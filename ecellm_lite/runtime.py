@@ -156,6 +156,25 @@ class Runtime:
         question = _task(task).question(row, instruction=instruction)
         return self.envelope.prompt(question.instruction, question.text, question.options)
 
+    def request(self, question: Question, space: Space | None = None) -> Request:
+        """Return what a question becomes for the scheduler: its tokens, and how many of them its task's rows share.
+
+        Raises ContextError for a prompt that is far too long to be tokenized at all.
+        """
+        prompt = self.envelope.prompt(question.instruction, question.text, question.options)
+        if len(prompt) > LONGEST_TOKEN * self._backend.longest:
+            raise ContextError(
+                f"The prompt has {len(prompt):,} characters, far more than the {self._backend.longest:,} tokens "
+                "of the context: shorten the row."
+            )
+        tokens = self._backend.vocabulary.tokenize(prompt, begin=True)
+        prefix = self._backend.vocabulary.tokenize(self.envelope.prefix(question.instruction), begin=True)
+        # The row's first characters may have drawn the prefix's last ones into a token of their own.
+        shared = next(
+            (i for i, pair in enumerate(zip(prefix, tokens, strict=False)) if pair[0] != pair[1]), len(prefix)
+        )
+        return Request(tokens, shared, space or question.space, self._seed)
+
     def close(self) -> None:
         """Free the model; answers that are still waited for fail. A second call does nothing."""
         with self._lock:
@@ -182,28 +201,13 @@ class Runtime:
         submitted = _Row(row.get("id") if isinstance(row, Mapping) else None, task)
         try:
             question = task.question(row, instruction=instruction)
-            submitted.request = self._request(question, space or question.space)
+            submitted.request = self.request(question, space)
             submitted.type = submitted.request.space.type
         except EcellmError as error:
             submitted.error = error
         else:
             self._scheduler.submit(submitted.request)
         return submitted
-
-    def _request(self, question: Question, space: Space) -> Request:
-        prompt = self.envelope.prompt(question.instruction, question.text, question.options)
-        if len(prompt) > LONGEST_TOKEN * self._backend.longest:
-            raise ContextError(
-                f"The prompt has {len(prompt):,} characters, far more than the {self._backend.longest:,} tokens "
-                "of the context: shorten the row."
-            )
-        tokens = self._backend.vocabulary.tokenize(prompt, begin=True)
-        prefix = self._backend.vocabulary.tokenize(self.envelope.prefix(question.instruction), begin=True)
-        # The row's first characters may have drawn the prefix's last ones into a token of their own.
-        shared = next(
-            (i for i, pair in enumerate(zip(prefix, tokens, strict=False)) if pair[0] != pair[1]), len(prefix)
-        )
-        return Request(tokens, shared, space, self._seed)
 
     def _next(self, ahead: deque[_Row]) -> Answer:
         self._wait(ahead[0])

@@ -113,9 +113,7 @@ def test_extraction_copies_whatever_the_texts_are(
     review=texts,
     kind=st.sampled_from(KINDS),
 )
-def test_choices_and_rankings_for_any_text(
-    candidates: list[str], products: list[str], review: str, kind: str
-) -> None:
+def test_choices_and_rankings_for_any_text(candidates: list[str], products: list[str], review: str, kind: str) -> None:
     rows: dict[str, dict[str, Any]] = {
         "sequential_recommendation": {"history": [review], "candidates": candidates},
         "query_product_ranking": {"query": review, "products": products},
@@ -198,7 +196,9 @@ def test_the_instruction_is_read_once() -> None:
 def test_many_instructions_share_few_sequences() -> None:
     with Runtime.over(FakeBackend(sequences=4, cells=2048)) as runtime:
         for number in range(30):
-            answer = runtime.answer("sentiment_analysis", {"review": "good"}, instruction=f"Rate it, rule {number}." * 3)
+            answer = runtime.answer(
+                "sentiment_analysis", {"review": "good"}, instruction=f"Rate it, rule {number}." * 3
+            )
             assert answer.error is None
 
 

@@ -5,6 +5,7 @@ The same arguments give the same bytes. A model takes a few hundred kilobytes at
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -94,7 +95,7 @@ def _weights(
     random = np.random.default_rng(seed)
 
     def matrix(rows: int, columns: int) -> NDArray[np.float32]:
-        return (random.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
+        return (random.standard_normal((rows, columns)) / math.sqrt(columns)).astype(np.float32)
 
     ones = np.ones(embedding, dtype=np.float32)
     key_value = embedding // heads * heads_kv
@@ -125,10 +126,11 @@ def _bpe(words: Sequence[str]) -> dict[str, Any]:
     letters = _byte_letters()
     tokens = [*letters, "<|endoftext|>"]
     merges: list[str] = []
-    for word in (spaced for word in words for spaced in (word, " " + word)):
+    for word in words:
         spelled = [letters[byte] for byte in word.encode()]
-        for end in range(1, len(spelled)):
-            left, right = "".join(spelled[:end]), spelled[end]
+        # From the left to the whole word, and then the space in front of it.
+        pairs = [("".join(spelled[:end]), spelled[end]) for end in range(1, len(spelled))]
+        for left, right in (*pairs, (letters[ord(" ")], "".join(spelled))):
             if left + right not in tokens:
                 tokens.append(left + right)
                 merges.append(f"{left} {right}")
@@ -147,16 +149,17 @@ def _bpe(words: Sequence[str]) -> dict[str, Any]:
 def _sentencepiece(words: Sequence[str]) -> dict[str, Any]:
     special = {"<unk>": _UNKNOWN, "<s>": _CONTROL, "</s>": _CONTROL}
     kinds = {**special, **{f"<0x{byte:02X}>": _BYTE for byte in range(256)}, "\u2581": _NORMAL}
-    for word in (spaced for word in words for spaced in (word, "\u2581" + word)):
+    for text in (start + word for word in words for start in ("", "\u2581")):
         # Every beginning and every letter, so that merging from the left arrives at the word.
-        for piece in (*word, *(word[:end] for end in range(1, len(word) + 1))):
+        for piece in (*text, *(text[:end] for end in range(1, len(text) + 1))):
             kinds.setdefault(piece, _NORMAL)
     tokens = list(kinds)
+    scores = [-float(index) if kinds[token] == _NORMAL else 0.0 for index, token in enumerate(tokens)]
     return {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.pre": "default",
         "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.scores": [-float(index) if kinds[token] == _NORMAL else 0.0 for index, token in enumerate(tokens)],
+        "tokenizer.ggml.scores": scores,
         "tokenizer.ggml.token_type": list(kinds.values()),
         "tokenizer.ggml.bos_token_id": tokens.index("<s>"),
         "tokenizer.ggml.eos_token_id": tokens.index("</s>"),

@@ -37,6 +37,7 @@ class Choice:
         return Outcome(
             value=self.options[best].key,
             text=self.options[best].text,
+            tokens=rows[best],
             probability=shares[best],
             probabilities={option.key: share for option, share in zip(self.options, shares, strict=True)},
             confidence=confidence(shares),
@@ -62,7 +63,7 @@ def letters_of(lines: Sequence[str]) -> tuple[str, ...]:
     """Return the letters that option lines such as `A: first` begin with, each once, or raise InputError."""
     letters = tuple(map(_letter_of, lines))
     if len(set(letters)) < len(letters):
-        raise InputError(f"The options' letters are {', '.join(letters)}, and each may stand once: letter them A, B, C.")
+        raise InputError(f"The options have the letters {', '.join(letters)}: give each option its own, A, B, C.")
     return letters
 
 

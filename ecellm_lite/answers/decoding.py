@@ -57,11 +57,12 @@ class Outcome:
 
     `probabilities` maps each possible answer's key to its share (they sum to 1), and is None where the answer
     is not one of a few; `coverage` is the least share of the whole vocabulary's probability that fell on the
-    allowed tokens.
+    allowed tokens; `tokens` are the answer's own, which stand at the end of tokenize(prompt + text).
     """
 
     value: Any
     text: str
+    tokens: Sequence[int]
     probability: float | None = None
     probabilities: Mapping[str, float] | None = None
     confidence: float | None = None

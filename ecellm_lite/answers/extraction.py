@@ -60,7 +60,8 @@ class Extraction:
             texts.append(f'{{"attribute": {name}, "value":{span.json}')
             probability *= walked.probability
             coverage = min(coverage, walked.coverage)
-        return Outcome(value=entries, text=f"[{', '.join(texts)}]", probability=probability, coverage=coverage)
+        text = f"[{', '.join(texts)}]"
+        return Outcome(entries, text, tape.tokens, probability=probability, coverage=coverage)
 
     def parse(self, text: str) -> list[dict[str, str | None]]:
         """Return the entries of an answer string (value and source None where it says "None"), or raise InputError."""

@@ -28,6 +28,7 @@ class Predicate:
         return Outcome(
             value=yes >= no,
             text=_WORDS[0] if yes >= no else _WORDS[1],
+            tokens=rows[0] if yes >= no else rows[1],
             probability=max(yes, no),
             probabilities={"yes": yes, "no": no},
             confidence=confidence((yes, no)),

@@ -39,7 +39,8 @@ def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Rest
 
 def finite(logits: Logits) -> Logits:
     """Return the logits with NaN, infinities and the hugest values brought to where they can be subtracted."""
-    if -_HUGE < logits.min() and logits.max() < _HUGE:  # false for NaN too; a sound model's logits always pass
+    # False for NaN too; a sound model's logits always pass.
+    if logits.min() > -_HUGE and logits.max() < _HUGE:
         return logits
     return np.nan_to_num(logits, nan=-_HUGE).clip(-_HUGE, _HUGE)
 

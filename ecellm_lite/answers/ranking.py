@@ -43,9 +43,11 @@ class Ranking:
             probability *= float(weighed.shares[best])
             order.append(left.pop(best))
         order += left
+        text = ",".join(order)
         return Outcome(
             value=order,
-            text=",".join(order),
+            text=text,
+            tokens=scene.continuation(text),
             probability=probability,
             probabilities=first,
             confidence=confidence(tuple(first.values())),

@@ -71,7 +71,7 @@ class Structured:
             if token not in vocabulary.ends:
                 tape.choose(token)
         text = vocabulary.detokenize(tape.tokens).decode("utf-8", "replace")
-        return Outcome(value=self.parse(text), text=text)
+        return Outcome(value=self.parse(text), text=text, tokens=tape.tokens)
 
     def parse(self, text: str) -> Any:
         """Return the JSON value of the text, or for a grammar the text; raises GrammarError for broken JSON."""

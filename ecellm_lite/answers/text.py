@@ -40,7 +40,7 @@ class Text:
                 break
             tape.choose(token)
         text = vocabulary.detokenize(tape.tokens).decode("utf-8", "replace").strip()
-        return Outcome(value=text, text=text)
+        return Outcome(value=text, text=text, tokens=tape.tokens)
 
     def parse(self, text: str) -> str:
         """Return the text itself."""

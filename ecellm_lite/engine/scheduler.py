@@ -69,7 +69,10 @@ class _Slot:
 
 
 class Scheduler:
-    """Takes requests and, step by step, brings them to their end. Not thread-safe: the runtime holds a lock."""
+    """Takes requests and, step by step, brings them to their end.
+
+    The backend's memory is its own from the start on. Not thread-safe: the runtime holds a lock.
+    """
 
     def __init__(self, backend: Backend, *, deterministic: bool = False) -> None:
         self._backend = backend
@@ -80,6 +83,7 @@ class Scheduler:
         self._free = list(self._sequences)
         self._waiting: deque[Request] = deque()
         self._active: list[_Slot] = []  # oldest first
+        backend.clear()
 
     def submit(self, request: Request) -> None:
         """Queue a request; one whose prompt leaves no room for an answer ends at once with a ContextError."""

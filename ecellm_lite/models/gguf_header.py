@@ -54,12 +54,12 @@ class TensorType:
     block_bytes: int
 
 
-# Of ggml.h and ggml-common.h; a number that is missing here was removed from ggml, or is newer than this table.
+# Of ggml.h and ggml-common.h; a number that is missing was removed from ggml, or is newer than this table.
 TENSOR_TYPES: Mapping[int, TensorType] = MappingProxyType({
     number: TensorType(number, name, block, block_bytes)
     for number, name, block, block_bytes in (
         (0, "F32", 1, 4), (1, "F16", 1, 2), (2, "Q4_0", 32, 18), (3, "Q4_1", 32, 20), (6, "Q5_0", 32, 22),
-        (7, "Q5_1", 32, 24), (8, "Q8_0", 32, 34), (9, "Q8_1", 32, 40), (10, "Q2_K", 256, 84), (11, "Q3_K", 256, 110),
+        (7, "Q5_1", 32, 24), (8, "Q8_0", 32, 34), (9, "Q8_1", 32, 36), (10, "Q2_K", 256, 84), (11, "Q3_K", 256, 110),
         (12, "Q4_K", 256, 144), (13, "Q5_K", 256, 176), (14, "Q6_K", 256, 210), (15, "Q8_K", 256, 292),
         (16, "IQ2_XXS", 256, 66), (17, "IQ2_XS", 256, 74), (18, "IQ3_XXS", 256, 98), (19, "IQ1_S", 256, 50),
         (20, "IQ4_NL", 32, 18), (21, "IQ3_S", 256, 110), (22, "IQ2_S", 256, 82), (23, "IQ4_XS", 256, 136),
@@ -152,7 +152,7 @@ class _Reader:
         return value
 
     def count(self, limit: int, least: int, what: str) -> int:
-        """Return a count of things that take at least `least` bytes each, held against the limit and the file's size."""
+        """Return a count of things of at least `least` bytes each, held against the limit and the file's size."""
         count: int = self.number("<Q")
         if count > limit:
             raise self.damaged(f"it declares {count} {what}, and {limit} is the limit")
@@ -293,7 +293,10 @@ def _tensor(reader: _Reader) -> TensorInfo:
     if not 0 < values < 1 << 63:
         raise reader.damaged(f"the tensor {_shown(name)} has the impossible shape {shape}")
     if number not in TENSOR_TYPES:
-        raise reader.damaged(f"the tensor {_shown(name)} is of the unknown type {number}")
+        raise ModelError(
+            f"The model {reader.path} has the tensor {_shown(name)} of the unknown type {number}: "
+            "update ecellm-lite or convert the model to another type."
+        )
     type_ = TENSOR_TYPES[number]
     if shape[0] % type_.block:
         raise reader.damaged(
@@ -324,10 +327,10 @@ def _placed(reader: _Reader, declared: list[TensorInfo], data_offset: int, align
     return tuple(placed)
 
 
-# What follows is of llama.cpp: its limits, and where it aborts the process instead of refusing a file. The architectures
-# are those on which forged hyperparameters, types and shapes that pass were tried without a crash; many others abort.
+# What follows is of llama.cpp: its limits, and where it aborts the process instead of refusing a file. The
+# architectures are those on which what passes here was tried with forged values without a crash; many others abort.
 ARCHITECTURES = frozenset((
-    "gemma", "granite", "llama", "mistral3", "olmo2", "phi2", "qwen2", "qwen3", "smollm3", "stablelm", "starcoder2",
+    "gemma", "granite", "llama", "mistral3", "phi2", "qwen2", "qwen3", "smollm3", "stablelm", "starcoder2",
 ))  # fmt: skip
 _PARTLY_ROTATED = ("phi2", "stablelm")
 _MAX_LAYERS = 512
@@ -345,8 +348,8 @@ def check_model(header: Header) -> None:
     what it refuses in an orderly way by itself (missing tensors, wrong shapes) is left to it.
     """
     keys = _Keys(header)
-    if header.metadata.get("general.type", "model") != "model":
-        raise keys.unfit(f"general.type is {_shown(str(header.metadata['general.type']))}, not 'model'")
+    if (kind := keys.text("general.type", "model")) != "model":
+        raise keys.unfit(f"general.type is {_shown(kind)}, not 'model'")
     if keys.integer("split.count", 0, 1 << 16, 0) > 1:
         raise keys.unfit("it is one part of several: join them with llama-gguf-split --merge")
     if header.alignment % _MAPPED_ALIGNMENT:
@@ -371,8 +374,8 @@ class _Keys:
             f"The model {self.header.path} cannot be run: {problem}; convert it again or use another model."
         )
 
-    def text(self, key: str) -> str:
-        value = self.metadata.get(key)
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self.metadata.get(key, default)
         if not isinstance(value, str):
             raise self.unfit(f"{key} is missing or no text")
         return value
@@ -422,9 +425,9 @@ def _check_hyperparameters(keys: _Keys, prefix: str, partly_rotated: bool) -> in
     for key in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
         epsilon = keys.metadata.get(prefix + key, 0.0)
         if not isinstance(epsilon, float) or epsilon < 0:
-            raise keys.unfit(f"{prefix}{key} is {epsilon}, not a number from 0 on")
-    if keys.metadata.get(prefix + "rope.scaling.type", "none") not in _SCALINGS:
-        raise keys.unfit(f"{prefix}rope.scaling.type is none of {', '.join(_SCALINGS)}")
+            raise keys.unfit(f"{prefix}{key} is {_shown(str(epsilon))}, not a number from 0 on")
+    if (scaling := keys.text(prefix + "rope.scaling.type", "none")) not in _SCALINGS:
+        raise keys.unfit(f"{prefix}rope.scaling.type is {_shown(scaling)}, not one of {', '.join(_SCALINGS)}")
     if keys.metadata.get(prefix + "attention.causal", True) is not True:
         raise keys.unfit(f"{prefix}attention.causal is not true: it is no model that writes text")
     return embedding
@@ -452,15 +455,15 @@ def _check_experts(keys: _Keys, prefix: str, layers: int) -> None:
 
 def _check_vocabulary(keys: _Keys) -> int:
     """Return the number of tokens."""
-    name = "tokenizer.ggml."
-    model = keys.text(name + "model")
+    prefix = "tokenizer.ggml."
+    model = keys.text(prefix + "model")
     if model not in _DEFAULT_TOKENS:
         raise keys.unfit(f"its tokenizer is {_shown(model)}, not one of {', '.join(_DEFAULT_TOKENS)}")
-    if keys.metadata.get(name + "pre") == "whitespace":
+    if keys.text(prefix + "pre", "default") == "whitespace":
         raise keys.unfit("its tokenizer splits text at white space, on which llama.cpp aborts")
-    tokens = keys.metadata.get(name + "tokens")
+    tokens = keys.metadata.get(prefix + "tokens")
     if not isinstance(tokens, tuple) or not tokens:
-        raise keys.unfit(f"{name}tokens is missing or holds no tokens")
+        raise keys.unfit(f"{prefix}tokens is missing or holds no tokens")
     seen: set[str] = set()
     for index, token in enumerate(tokens):
         text = token.partition("\0")[0] or f"[EMPTY_{index}]"  # as llama.cpp reads it
@@ -472,14 +475,14 @@ def _check_vocabulary(keys: _Keys) -> int:
             if f"<0x{byte:02X}>" not in seen and bytes((byte,)).decode(errors="surrogateescape") not in seen:
                 raise keys.unfit(f"its vocabulary has no token for the byte {byte:#04x}")
     for key in ("scores", "token_type"):
-        array = keys.metadata.get(name + key)
+        array = keys.metadata.get(prefix + key)
         if array is not None and not (isinstance(array, np.ndarray) and array.size == len(tokens)):
-            raise keys.unfit(f"{name}{key} is no array of {len(tokens)} numbers, one for each token")
+            raise keys.unfit(f"{prefix}{key} is no array of {len(tokens)} numbers, one for each token")
     for key, default in _DEFAULT_TOKENS[model].items():
-        keys.integer(f"{name}{key}_token_id", 0, len(tokens) - 1, default)
+        keys.integer(f"{prefix}{key}_token_id", 0, len(tokens) - 1, default)
     for key in keys.metadata:
         # Llama-2's own configuration gives -1 for padding; llama.cpp leaves such an identifier out.
-        if key.startswith(name) and key.endswith("_token_id") and key != name + "padding_token_id":
+        if key.startswith(prefix) and key.endswith("_token_id") and key != prefix + "padding_token_id":
             keys.integer(key, 0, len(tokens) - 1)
     return len(tokens)
 

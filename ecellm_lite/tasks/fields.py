@@ -195,8 +195,8 @@ def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = ""
 
 
 def _mismatch(field: Field, value: Any, place: str) -> InputError:
-    count = f", {len(value)} of them" if isinstance(value, list) else ""
-    return InputError(f"The field {place} was given {shown(value)}{count}: it is {field.kind}, for example {_show(field)}.")
+    given = f"{shown(value)}, {len(value)} of them" if isinstance(value, list) else shown(value)
+    return InputError(f"The field {place} was given {given}: it is {field.kind}, for example {_show(field)}.")
 
 
 def shown(value: Any) -> str:
