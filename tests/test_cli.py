@@ -43,7 +43,9 @@ def answered(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_examples_answer_in_the_contract(name: str, capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
+def test_examples_answer_in_the_contract(
+    name: str, capsys: pytest.CaptureFixture[str], demo_model: StoredModel
+) -> None:
     answer = answered(capsys, "run", "--task", name, "--input", str(EXAMPLES / f"{name}.json"), "--json")
     assert list(answer) == KEYS
     assert answer["task"] == name
@@ -131,9 +133,7 @@ def test_models_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path:
         assert part in refused(capsys, 4, "run", "-t", "SA", "-i", REVIEW, "--model", model)
 
 
-def test_models_that_are_damaged(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel
-) -> None:
+def test_models_that_are_damaged(capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel) -> None:
     whole = demo_model.path.read_bytes()
     (tmp_path / "short.gguf").write_bytes(whole[:-1000])
     (tmp_path / "other.gguf").write_bytes(b"PK\x03\x04" + whole[4:2000])
@@ -144,7 +144,9 @@ def test_models_that_are_damaged(
         assert name in refused(capsys, 4, "run", "-t", "SA", "-i", REVIEW, "--model", path, "--envelope", "alpaca")
 
 
-def test_a_job_has_a_line_for_each_row(capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel) -> None:
+def test_a_job_has_a_line_for_each_row(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel
+) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_bytes(
         b'{"id": 1, "review": "good"}\n{"id": 2, "review": \n\n{"id": 3}\n[]\n{"id": "\xff"}\n{"id": 4, "review": "bad"}'

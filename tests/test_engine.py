@@ -77,7 +77,9 @@ def test_a_spelled_special_token_is_not_one(backend: LlamaBackend) -> None:
 
 
 @pytest.mark.parametrize("letter", ["a", "1", " ", "\n", "'", "漢", "\0"])
-def test_a_megabyte_is_refused_or_tokenized_but_never_crashes(letter: str, backend: LlamaBackend, demo: Runtime) -> None:
+def test_a_megabyte_is_refused_or_tokenized_but_never_crashes(
+    letter: str, backend: LlamaBackend, demo: Runtime
+) -> None:
     text = letter * (1_000_000 // len(letter.encode()))
     with pytest.raises(ContextError):
         demo.answer("sentiment_analysis", {"review": text})

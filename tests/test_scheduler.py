@@ -1,0 +1,142 @@
+"""The scheduler's own promises: full calls, forked prefixes, waiting and starting again when memory is short."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene
+from ecellm_lite.answers.text import Text
+from ecellm_lite.engine.fake import FakeBackend, scattered
+from ecellm_lite.engine.interface import Chunk
+from ecellm_lite.engine.scheduler import Request, Scheduler
+
+PREFIX = list(b"an instruction that every row shares")
+
+
+def prompts(lengths: Sequence[int]) -> list[list[int]]:
+    return [
+        [*PREFIX, *(65 + (place * 7 + index) % 26 for index in range(length))] for place, length in enumerate(lengths)
+    ]
+
+
+def finish(scheduler: Scheduler, requests: Sequence[Request]) -> None:
+    for request in requests:
+        scheduler.submit(request)
+    for _ in range(10_000):
+        if all(request.done for request in requests):
+            return
+        scheduler.step()
+    raise AssertionError("the scheduler does not come to an end")
+
+
+class Counting(FakeBackend):
+    """Notes how many tokens each call had, and how many sequences were started."""
+
+    def __init__(self, **settings: int) -> None:
+        super().__init__(scattered, **settings)
+        self.calls: list[int] = []
+        self.forks = 0
+
+    def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
+        self.calls.append(sum(len(chunk.tokens) for chunk in chunks))
+        return super().decode(chunks)
+
+    def fork(self, source: int, target: int, length: int) -> None:
+        self.forks += 1
+        super().fork(source, target, length)
+
+
+def test_calls_are_full() -> None:
+    backend = Counting(batch=100)
+    requests = [Request(prompt, len(PREFIX), Text(1)) for prompt in prompts([30] * 20)]
+    finish(Scheduler(backend), requests)
+    # The prefix alone, then 600 tokens of rows in calls of 100.
+    assert backend.calls[0] == len(PREFIX)
+    assert backend.calls[1:] == [100] * 6
+    assert backend.forks == 20
+
+
+def test_the_memory_is_empty_afterwards_but_for_the_prefix() -> None:
+    backend = FakeBackend()
+    finish(Scheduler(backend), [Request(prompt, len(PREFIX), Text(5)) for prompt in prompts([10, 300, 1])])
+    assert backend.used == len(PREFIX)
+
+
+def test_rows_that_lose_their_room_start_again_and_give_the_same_answer() -> None:
+    lengths = [50] * 8
+    roomy = [Request(prompt, len(PREFIX), Text(120)) for prompt in prompts(lengths)]
+    finish(Scheduler(FakeBackend()), roomy)
+    backend = Counting(cells=len(PREFIX) + 300, batch=64)
+    tight = [Request(prompt, len(PREFIX), Text(120)) for prompt in prompts(lengths)]
+    finish(Scheduler(backend), tight)
+    assert backend.forks > len(tight), "no row had to give up its room: the test shows nothing"
+    assert [request.outcome for request in tight] == [request.outcome for request in roomy]
+
+
+def test_prefixes_give_way_to_rows() -> None:
+    backend = FakeBackend(cells=400)
+    scheduler = Scheduler(backend)
+    for letter in b"abcdefgh":
+        prompt = [letter] * 100 + list(b"row")
+        request = Request(prompt, 100, Text(3))
+        finish(scheduler, [request])
+        assert request.outcome
+    long = Request([*b"x" * 380], 0, Text(3))
+    finish(scheduler, [long])
+    assert long.outcome
+
+
+def test_deterministic_mode_reads_every_prompt_in_the_same_two_calls() -> None:
+    backend = Counting()
+    scheduler = Scheduler(backend, deterministic=True)
+    rows = prompts([20, 30])
+    finish(scheduler, [Request(rows[0], len(PREFIX), Text(1)), Request(rows[1], len(PREFIX), Text(1))])
+    assert backend.calls == [len(PREFIX), 20, 30]
+    finish(scheduler, [Request(list(b"something else altogether, of course"), 20, Text(1))])
+    finish(scheduler, [Request(rows[0], len(PREFIX), Text(1))])
+    assert backend.calls[3:] == [20, 16, len(PREFIX), 20]
+
+
+def test_a_prompt_that_is_all_prefix_still_gets_its_logits() -> None:
+    request = Request(list(PREFIX), len(PREFIX), Text(2))
+    finish(Scheduler(FakeBackend()), [request])
+    assert request.outcome
+
+
+def test_one_row_too_large_for_memory_ends_alone() -> None:
+    class Endless(Text):
+        def decode(self, scene: Scene) -> Decoding:
+            from ecellm_lite.answers.decoding import Step
+
+            for count in range(10_000):
+                yield Step(count, (65,), 1)
+            return Outcome("", "", ())
+
+    backend = FakeBackend(cells=500)
+    backend.longest = 10_000
+    requests = [Request(prompts([40])[0], len(PREFIX), space) for space in (Endless(), Text(20))]
+    finish(Scheduler(backend), requests)
+    assert requests[0].error is not None
+    assert "need more than the 500 tokens" in str(requests[0].error)
+    assert requests[1].outcome
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    lengths=st.lists(st.integers(0, 150), min_size=1, max_size=12),
+    answers=st.integers(1, 60),
+    cells=st.integers(300, 900),
+    sequences=st.integers(2, 9),
+    batch=st.integers(1, 200),
+)
+def test_any_shape_of_memory_gives_the_same_answers(
+    lengths: list[int], answers: int, cells: int, sequences: int, batch: int
+) -> None:
+    expected = [Request(prompt, len(PREFIX), Text(answers)) for prompt in prompts(lengths)]
+    finish(Scheduler(FakeBackend(), deterministic=True), expected)
+    requests = [Request(prompt, len(PREFIX), Text(answers)) for prompt in prompts(lengths)]
+    finish(Scheduler(FakeBackend(cells=cells, sequences=sequences, batch=batch)), requests)
+    assert [request.outcome for request in requests] == [request.outcome for request in expected]
