@@ -25,7 +25,7 @@ KEYS = [
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
-    """Run a command that must fail with this code, one sentence on stderr and nothing on stdout; returns the sentence."""
+    """Run a command that must fail with this code, one sentence on stderr and no output; returns it."""
     assert run_command(list(arguments)) == code
     output = capsys.readouterr()
     assert output.out == ""
@@ -149,7 +149,8 @@ def test_a_job_has_a_line_for_each_row(
 ) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_bytes(
-        b'{"id": 1, "review": "good"}\n{"id": 2, "review": \n\n{"id": 3}\n[]\n{"id": "\xff"}\n{"id": 4, "review": "bad"}'
+        b'{"id": 1, "review": "good"}\n{"id": 2, "review": \n\n{"id": 3}\n[]\n'
+        b'{"id": "\xff"}\n{"id": 4, "review": "bad"}'
     )
     output = tmp_path / "answers.jsonl"
     arguments = ["run", "-t", "SA", "--rows", str(rows), "--output", str(output)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import given
@@ -55,7 +56,11 @@ def test_the_output_takes_its_name_at_the_end(tmp_path: Path) -> None:
 def test_what_was_written_before_an_interruption_stays(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with pytest.raises(KeyboardInterrupt), output_file(path) as file:
-        file.write("one\n")
-        raise KeyboardInterrupt
+        _write_and_stop(file)
     assert not path.exists()
     assert (tmp_path / "out.jsonl.part").read_text() == "one\n"
+
+
+def _write_and_stop(file: IO[str]) -> None:
+    file.write("one\n")
+    raise KeyboardInterrupt

@@ -114,8 +114,7 @@ def test_replacing_keeps_the_old_file_when_it_fails(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+        temporary.write_text(f"half {1 / 0}")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
     with replacing(path) as temporary:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from ecellm_lite.answers.decoding import Logits, Probabilities
 
-
 _HUGE = np.float32(1e30)
 
 

@@ -80,7 +80,7 @@ def run(
     asked: dict[str, Any] = {"instruction": instruction, "space": space}
     if given is not None:
         row = _read_row(given)
-        known.question(row, instruction=instruction)  # a row that cannot be asked should not wait for a model
+        question = known.question(row, instruction=instruction)  # before a model is loaded for it
         with _runtime(model, quiet) as runtime:
             answer = runtime.answer(known, row, **asked)
         if as_json or not sys.stdout.isatty():
@@ -88,7 +88,7 @@ def run(
         else:
             from ecellm_lite.cli.show import show_answer
 
-            show_answer(answer, row)
+            show_answer(answer, question)
         return
     assert rows is not None
     _job(known.name, rows, output or Path("-"), asked, model, quiet)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -11,25 +10,29 @@ from rich.table import Table
 from rich.text import Text
 
 from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.ranking import Ranking
+from ecellm_lite.tasks.task import Question
+from ecellm_lite.tasks.wire import read_object, read_options
 
 _WIDTH = 30  # of a bar for probability 1
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def show_answer(answer: Answer, row: Mapping[str, Any], console: Console | None = None) -> None:
+def show_answer(answer: Answer, question: Question, console: Console | None = None) -> None:
     """Print an answer to the terminal."""
-    (console or Console()).print(render(answer, row))
+    (console or Console()).print(render(answer, question))
 
 
-def render(answer: Answer, row: Mapping[str, Any]) -> RenderableType:
-    """Return an answer as something rich can print."""
+def render(answer: Answer, question: Question) -> RenderableType:
+    """Return an answer as something rich can print; the question says what its letters stand for."""
+    lines = _lines(question)
     parts: list[RenderableType] = [Text.from_markup(f"[bold]{escape(_headline(answer))}[/bold]{_share(answer)}"), ""]
     if answer.type == "extraction":
         parts += [_entries(answer), ""]
     elif answer.type == "ranking":
-        parts += [_places(answer, row), ""]
+        parts += [_places(answer, lines), ""]
     elif answer.probabilities:
-        parts += [_bars(answer), ""]
+        parts += [_bars(answer, lines), ""]
     parts.append(_footer(answer))
     return Group(*parts)
 
@@ -45,22 +48,30 @@ def _share(answer: Answer) -> str:
     return "" if answer.probability is None else f"  {answer.probability:.1%}"
 
 
-def _bars(answer: Answer) -> Table:
+def _lines(question: Question) -> dict[str, str]:
+    """Return the option lines by their letters: `A: very positive` by `A`."""
+    if isinstance(question.space, Ranking):
+        lines = read_object(question.text)["product list"]
+    else:
+        lines = read_options(question.options) if question.options else []
+    return {line.partition(":")[0]: line for line in lines}
+
+
+def _bars(answer: Answer, lines: Mapping[str, str]) -> Table:
     table = Table.grid(padding=(0, 1))
+    table.add_column(max_width=48)
     for key, share in (answer.probabilities or {}).items():
         best = share == answer.probability
         style = "bold green" if best else "dim"
-        table.add_row(Text(f"  {key}", style=style), Text(bar(share), style="green" if best else ""), f"{share:6.1%}")
+        label = Text(f"  {lines.get(key, key)}", style=style, overflow="ellipsis", no_wrap=True)
+        table.add_row(label, Text(bar(share), style="green" if best else ""), f"{share:6.1%}")
     return table
 
 
-def _places(answer: Answer, row: Mapping[str, Any]) -> Table:
+def _places(answer: Answer, lines: Mapping[str, str]) -> Table:
     table = Table.grid(padding=(0, 1))
-    products = row.get("products")
     for place, letter in enumerate(answer.value, start=1):
-        index = ord(letter) - ord("A")
-        title = products[index] if isinstance(products, list) and index < len(products) else ""
-        table.add_row(f"  {place}.", Text(letter, style="bold green" if place == 1 else ""), Text(str(title)))
+        table.add_row(f"  {place}.", Text(lines.get(letter, letter), style="bold green" if place == 1 else ""))
     return table
 
 

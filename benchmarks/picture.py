@@ -1,0 +1,37 @@
+"""Draws the README's picture: the demo's answer to the sentiment example, as a terminal shows it.
+
+python benchmarks/picture.py --output benchmarks/figures/answer.svg
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from ecellm_lite import Runtime
+from ecellm_lite.cli.show import show_answer
+from ecellm_lite.tasks.registry import TASKS
+
+COMMAND = "ecellm-lite run --task sentiment_analysis --input ecellm_lite/tasks/examples/sentiment_analysis.json"
+
+
+@click.command()
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/figures/answer.svg"))
+def main(output: Path) -> None:
+    """Answer the example and save what a terminal would show."""
+    task = TASKS["sentiment_analysis"]
+    with Path(os.devnull).open("w") as nowhere, Runtime("demo") as runtime:
+        console = Console(record=True, width=106, file=nowhere, force_terminal=True, color_system="truecolor")
+        console.print(f"[dim]$[/dim] {COMMAND}\n")
+        show_answer(runtime.answer(task, task.example()), task.question(task.example()), console)
+    drawn = console.export_svg(title="ecellm-lite")
+    # rich names fonts on a server: the picture must look the same with no network.
+    output.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
