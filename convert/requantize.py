@@ -7,7 +7,8 @@ from pathlib import Path
 from ecellm_lite.errors import ModelError
 from ecellm_lite.ggml import requantize as ggml_requantize
 from ecellm_lite.models.files import replacing
-from ecellm_lite.models.gguf_header import check_model, read_header
+from ecellm_lite.models.gguf_header import read_header
+from ecellm_lite.models.model_check import check_model
 
 
 def requantize(source: Path, target: Path, file_type: str, *, threads: int) -> None:

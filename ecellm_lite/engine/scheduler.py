@@ -21,6 +21,10 @@ from ecellm_lite.errors import ContextError, EcellmError
 SHORTEST_PREFIX = 16
 PREFIX_SEQUENCES = 8
 
+# Rows are admitted while their prompts come to so many batches: attention is computed over every cell in use, other
+# rows' too, so a call that is already full gets slower with each row that stands by.
+CROWD = 2
+
 # Room that a row is admitted with besides its prompt; a row that needs more waits for others to end.
 RESERVE = 64
 
@@ -131,7 +135,7 @@ class Scheduler:
             needed = len(request.prompt) - (len(tokens) if prefix else 0) + RESERVE
             while needed > self._room() and self._prefixes.evict(keep=tokens):
                 pass
-            if needed > self._room() and self._active:
+            if self._active and (needed > self._room() or self._crowded(len(request.prompt) - len(tokens))):
                 return
             started = time.perf_counter()
             request.cached = len(tokens) if prefix else 0
@@ -142,6 +146,12 @@ class Scheduler:
                 prefix = self._prefixes.add(tokens)
             self._waiting.popleft()
             self._start(_Slot(request, self._free.pop(), prefix, self._decoding(request), started))
+
+    def _crowded(self, own: int) -> bool:
+        standing = sum(
+            len(slot.request.prompt) - (len(slot.prefix.tokens) if slot.prefix else 0) for slot in self._active
+        )
+        return standing + own > CROWD * self._backend.batch
 
     def _decoding(self, request: Request) -> Decoding:
         room = self._backend.longest - len(request.prompt)

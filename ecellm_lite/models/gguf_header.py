@@ -1,7 +1,7 @@
 """A GGUF file's header, read as hostile input before llama.cpp sees the file.
 
 `read_header` holds every count, length and offset against the file's size before it is believed, and gives what the
-file says; `check_model` refuses what would crash or mislead llama.cpp. The file is opened once, must be a regular
+file says; `model_check` refuses what would crash or mislead llama.cpp. The file is opened once, must be a regular
 file, and is read from its beginning up to a cap; it is never mapped, and no tensor's data is read.
 The format: docs/gguf.md of https://github.com/ggml-org/ggml.
 """
@@ -100,7 +100,7 @@ class Header:
 def read_header(path: Path) -> Header:
     """Return the header of the GGUF file at `path`, or raise ModelError with what is wrong with it.
 
-    Version 2 or 3, little-endian. A file without tensors (a vocabulary alone) passes; `check_model` asks for more.
+    Version 2 or 3, little-endian. A file without tensors (a vocabulary alone) passes; `check_model` in model_check.py asks for more.
     """
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
@@ -168,9 +168,9 @@ class _Reader:
         try:
             name = raw.decode()
         except UnicodeDecodeError:
-            raise self.damaged(f"{what}, {_shown(raw)}, is not UTF-8") from None
+            raise self.damaged(f"{what}, {shown(raw)}, is not UTF-8") from None
         if not name or "\0" in name:  # llama.cpp would see it end at the zero
-            raise self.damaged(f"{what}, {_shown(name)}, is empty or holds a zero byte")
+            raise self.damaged(f"{what}, {shown(name)}, is empty or holds a zero byte")
         return name
 
     def strings(self, count: int) -> tuple[str, ...]:
@@ -203,7 +203,7 @@ class _Reader:
             self._buffer += chunk
 
 
-def _shown(text: str | bytes) -> str:
+def shown(text: str | bytes) -> str:
     """Return a text of the file for a message: short, and with no control character that a terminal would obey."""
     return repr(text[:60])
 
@@ -225,7 +225,7 @@ def _parse(reader: _Reader) -> Header:
     for _ in range(key_count):
         key = reader.name(MAX_KEY_BYTES, "a metadata key")
         if key in metadata:
-            raise reader.damaged(f"the metadata key {_shown(key)} occurs twice")
+            raise reader.damaged(f"the metadata key {shown(key)} occurs twice")
         kind: int = reader.number("<I")
         metadata[key] = _value(reader, key, kind)
         if key == "general.alignment" and kind != _UINT32:
@@ -254,29 +254,29 @@ def _value(reader: _Reader, key: str, kind: int) -> Value:
         return _scalar(reader, key, kind)
     item: int = reader.number("<I")
     if item == _ARRAY:
-        raise reader.damaged(f"{_shown(key)} is an array of arrays, which no model needs")
+        raise reader.damaged(f"{shown(key)} is an array of arrays, which no model needs")
     if item == _STRING:
-        return reader.strings(reader.count(MAX_ARRAY_ITEMS, 8, f"strings in {_shown(key)}"))
+        return reader.strings(reader.count(MAX_ARRAY_ITEMS, 8, f"strings in {shown(key)}"))
     if item not in _ITEMS:
-        raise reader.damaged(f"{_shown(key)} is an array of the unknown type {item}")
+        raise reader.damaged(f"{shown(key)} is an array of the unknown type {item}")
     dtype = np.dtype(_ITEMS[item])
-    count = reader.count(MAX_ARRAY_ITEMS, dtype.itemsize, f"items in {_shown(key)}")
+    count = reader.count(MAX_ARRAY_ITEMS, dtype.itemsize, f"items in {shown(key)}")
     array: NDArray[Any] = np.frombuffer(reader.take(count * dtype.itemsize), dtype)
     if item != _BOOL:
         return array
     if array.size and array.max() > 1:
-        raise reader.damaged(f"{_shown(key)} holds the truth value {array.max()}, not 0 or 1")
+        raise reader.damaged(f"{shown(key)} holds the truth value {array.max()}, not 0 or 1")
     return array.astype(np.bool_)
 
 
 def _scalar(reader: _Reader, key: str, kind: int) -> int | float | bool:
     if kind not in _SCALARS:
-        raise reader.damaged(f"{_shown(key)} is of the unknown type {kind}")
+        raise reader.damaged(f"{shown(key)} is of the unknown type {kind}")
     value: int | float = reader.number(_SCALARS[kind])
     if kind != _BOOL:
         return value
     if value > 1:
-        raise reader.damaged(f"{_shown(key)} is the truth value {value}, not 0 or 1")
+        raise reader.damaged(f"{shown(key)} is the truth value {value}, not 0 or 1")
     return bool(value)
 
 
@@ -285,22 +285,22 @@ def _tensor(reader: _Reader) -> TensorInfo:
     name = reader.name(MAX_NAME_BYTES, "a tensor's name")
     dimensions: int = reader.number("<I")
     if not 1 <= dimensions <= MAX_DIMENSIONS:
-        raise reader.damaged(f"the tensor {_shown(name)} has {dimensions} dimensions, not 1 to {MAX_DIMENSIONS}")
+        raise reader.damaged(f"the tensor {shown(name)} has {dimensions} dimensions, not 1 to {MAX_DIMENSIONS}")
     shape: tuple[int, ...] = tuple(reader.number("<Q") for _ in range(dimensions))
     number: int = reader.number("<I")
     offset: int = reader.number("<Q")
     values = math.prod(shape)
     if not 0 < values < 1 << 63:
-        raise reader.damaged(f"the tensor {_shown(name)} has the impossible shape {shape}")
+        raise reader.damaged(f"the tensor {shown(name)} has the impossible shape {shape}")
     if number not in TENSOR_TYPES:
         raise ModelError(
-            f"The model {reader.path} has the tensor {_shown(name)} of the unknown type {number}: "
+            f"The model {reader.path} has the tensor {shown(name)} of the unknown type {number}: "
             "update ecellm-lite or convert the model to another type."
         )
     type_ = TENSOR_TYPES[number]
     if shape[0] % type_.block:
         raise reader.damaged(
-            f"the tensor {_shown(name)} of type {type_.name} has rows of {shape[0]}, not a multiple of {type_.block}"
+            f"the tensor {shown(name)} of type {type_.name} has rows of {shape[0]}, not a multiple of {type_.block}"
         )
     return TensorInfo(name, shape, type_, offset, values // type_.block * type_.block_bytes)
 
@@ -312,11 +312,11 @@ def _placed(reader: _Reader, declared: list[TensorInfo], data_offset: int, align
     expected = 0
     for tensor in declared:
         if tensor.name in names:
-            raise reader.damaged(f"the tensor {_shown(tensor.name)} occurs twice")
+            raise reader.damaged(f"the tensor {shown(tensor.name)} occurs twice")
         names.add(tensor.name)
         if tensor.offset != expected:
             raise reader.damaged(
-                f"the tensor {_shown(tensor.name)} begins at byte {tensor.offset} of the data, not at {expected}, "
+                f"the tensor {shown(tensor.name)} begins at byte {tensor.offset} of the data, not at {expected}, "
                 "where the one before it ends"
             )
         placed.append(TensorInfo(tensor.name, tensor.shape, tensor.type, data_offset + expected, tensor.size))
@@ -325,175 +325,3 @@ def _placed(reader: _Reader, declared: list[TensorInfo], data_offset: int, align
     if end > reader.size:
         raise reader.short(f"its tensors end at byte {end}, and the file has {reader.size}")
     return tuple(placed)
-
-
-# What follows is of llama.cpp: its limits, and where it aborts the process instead of refusing a file. The
-# architectures are those on which what passes here was tried with forged values without a crash; many others abort.
-ARCHITECTURES = frozenset((
-    "gemma", "granite", "llama", "mistral3", "phi2", "qwen2", "qwen3", "smollm3", "stablelm", "starcoder2",
-))  # fmt: skip
-_PARTLY_ROTATED = ("phi2", "stablelm")
-_MAX_LAYERS = 512
-_MAX_EXPERTS = 1024
-_MAPPED_ALIGNMENT = 32
-_DEFAULT_TOKENS = {"llama": {"bos": 1, "eos": 2}, "gpt2": {"bos": 11, "eos": 11}}  # by tokenizer.ggml.model
-_SCALINGS = ("none", "linear", "yarn", "longrope")
-_NO_WEIGHTS = frozenset(("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"))  # types that it has no arithmetic for
-
-
-def check_model(header: Header) -> None:
-    """Raise ModelError unless the header is that of a language model that llama.cpp loads and runs without a crash.
-
-    Refused is what makes llama.cpp abort the process, read other files or silently take other values than the file's;
-    what it refuses in an orderly way by itself (missing tensors, wrong shapes) is left to it.
-    """
-    keys = _Keys(header)
-    if (kind := keys.text("general.type", "model")) != "model":
-        raise keys.unfit(f"general.type is {_shown(kind)}, not 'model'")
-    if keys.integer("split.count", 0, 1 << 16, 0) > 1:
-        raise keys.unfit("it is one part of several: join them with llama-gguf-split --merge")
-    if header.alignment % _MAPPED_ALIGNMENT:
-        raise keys.unfit(f"general.alignment is {header.alignment}, not a multiple of {_MAPPED_ALIGNMENT}")
-    architecture = keys.text("general.architecture")
-    if architecture not in ARCHITECTURES:
-        raise keys.unfit(f"its architecture is {_shown(architecture)}, not one of {', '.join(sorted(ARCHITECTURES))}")
-    embedding = _check_hyperparameters(keys, f"{architecture}.", architecture in _PARTLY_ROTATED)
-    vocabulary = _check_vocabulary(keys)
-    _check_weights(keys, (embedding, vocabulary))
-
-
-class _Keys:
-    """A header's metadata, each value held against its type and range."""
-
-    def __init__(self, header: Header) -> None:
-        self.header = header
-        self.metadata = header.metadata
-
-    def unfit(self, problem: str) -> ModelError:
-        return ModelError(
-            f"The model {self.header.path} cannot be run: {problem}; convert it again or use another model."
-        )
-
-    def text(self, key: str, default: str | None = None) -> str:
-        value = self.metadata.get(key, default)
-        if not isinstance(value, str):
-            raise self.unfit(f"{key} is missing or no text")
-        return value
-
-    def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
-        value = self.metadata.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise self.unfit(f"{key} is missing or no whole number")
-        if not low <= value <= high:
-            raise self.unfit(f"{key} is {value}, not from {low} to {high}")
-        return value
-
-    def layers(self, key: str, layers: int, low: int, high: int, default: list[int] | None = None) -> list[int]:
-        """Return a number for each layer; the file gives one for all of them, or an array."""
-        value = self.metadata.get(key, default)
-        if value is default and default is not None:
-            return default
-        if not isinstance(value, np.ndarray):
-            return [self.integer(key, low, high)] * layers
-        if value.dtype.kind not in "iu" or value.size != layers:
-            raise self.unfit(f"{key} is an array of {value.size} {value.dtype}, not of {layers} whole numbers")
-        if value.min() < low or value.max() > high:
-            raise self.unfit(f"{key} goes from {value.min()} to {value.max()}, not from {low} to {high}")
-        return [int(item) for item in value]
-
-
-def _check_hyperparameters(keys: _Keys, prefix: str, partly_rotated: bool) -> int:
-    """Return the embedding's length."""
-    for key, value in keys.metadata.items():
-        if key.startswith(prefix) and not isinstance(value, (str, tuple)):
-            numbers = np.asarray(value)
-            within = np.isfinite(numbers) if numbers.dtype.kind == "f" else numbers < 1 << 31
-            if not within.all():
-                raise keys.unfit(f"{_shown(key)} is or holds {numbers[~within].flat[0]}, which is out of all bounds")
-    layers = keys.integer(prefix + "block_count", 1, _MAX_LAYERS)
-    keys.integer(prefix + "context_length", 1, 2**31 - 1)
-    keys.integer(prefix + "nextn_predict_layers", 0, layers, 0)
-    embedding = keys.integer(prefix + "embedding_length", 1, 1 << 20)
-    heads = keys.layers(prefix + "attention.head_count", layers, 1, embedding)
-    if prefix + "attention.key_length" not in keys.metadata and embedding % heads[0]:
-        raise keys.unfit(f"{prefix}embedding_length is {embedding}, not a multiple of {heads[0]} attention heads")
-    heads_kv = keys.layers(prefix + "attention.head_count_kv", layers, 1, embedding, heads)
-    if len(set(zip(heads, heads_kv, strict=True))) > 1 or heads[0] % heads_kv[0]:
-        raise keys.unfit(f"{heads[0]} attention heads do not share {heads_kv[0]} key-value heads evenly in all layers")
-    _check_heads(keys, prefix, embedding // heads[0], partly_rotated)
-    _check_experts(keys, prefix, layers)
-    for key in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
-        epsilon = keys.metadata.get(prefix + key, 0.0)
-        if not isinstance(epsilon, float) or epsilon < 0:
-            raise keys.unfit(f"{prefix}{key} is {_shown(str(epsilon))}, not a number from 0 on")
-    if (scaling := keys.text(prefix + "rope.scaling.type", "none")) not in _SCALINGS:
-        raise keys.unfit(f"{prefix}rope.scaling.type is {_shown(scaling)}, not one of {', '.join(_SCALINGS)}")
-    if keys.metadata.get(prefix + "attention.causal", True) is not True:
-        raise keys.unfit(f"{prefix}attention.causal is not true: it is no model that writes text")
-    return embedding
-
-
-def _check_heads(keys: _Keys, prefix: str, default: int, partly_rotated: bool) -> None:
-    """Check the length of an attention head, and how much of it is rotated by position (RoPE, in pairs of values)."""
-    length = keys.integer(prefix + "attention.key_length", 2, 1 << 16, default)
-    if keys.integer(prefix + "attention.value_length", 2, 1 << 16, default) != length:
-        raise keys.unfit(f"its attention keys have {length} values, and its attention values another number")
-    rotated = keys.integer(prefix + "rope.dimension_count", 2, length, length)
-    if rotated % 2 or (rotated != length and not partly_rotated):
-        raise keys.unfit(f"{rotated} of the {length} values in an attention head are rotated by position")
-
-
-def _check_experts(keys: _Keys, prefix: str, layers: int) -> None:
-    count = keys.integer(prefix + "expert_count", 0, _MAX_EXPERTS, 0)
-    used = max(keys.layers(prefix + "expert_used_count", layers, 0, count, [0] * layers))
-    groups = keys.integer(prefix + "expert_group_count", 0, max(count - 1, 0), 0)
-    if (used > 0) != (count > 0) or (groups and count % groups):
-        raise keys.unfit(f"{used} of {count} experts in {groups} groups is impossible")
-    if groups > 1:
-        keys.integer(prefix + "expert_group_used_count", 1, groups - 1)
-
-
-def _check_vocabulary(keys: _Keys) -> int:
-    """Return the number of tokens."""
-    prefix = "tokenizer.ggml."
-    model = keys.text(prefix + "model")
-    if model not in _DEFAULT_TOKENS:
-        raise keys.unfit(f"its tokenizer is {_shown(model)}, not one of {', '.join(_DEFAULT_TOKENS)}")
-    if keys.text(prefix + "pre", "default") == "whitespace":
-        raise keys.unfit("its tokenizer splits text at white space, on which llama.cpp aborts")
-    tokens = keys.metadata.get(prefix + "tokens")
-    if not isinstance(tokens, tuple) or not tokens:
-        raise keys.unfit(f"{prefix}tokens is missing or holds no tokens")
-    seen: set[str] = set()
-    for index, token in enumerate(tokens):
-        text = token.partition("\0")[0] or f"[EMPTY_{index}]"  # as llama.cpp reads it
-        if text in seen:
-            raise keys.unfit(f"its vocabulary has the token {_shown(text)} twice")
-        seen.add(text)
-    if model == "llama":
-        for byte in range(256):
-            if f"<0x{byte:02X}>" not in seen and bytes((byte,)).decode(errors="surrogateescape") not in seen:
-                raise keys.unfit(f"its vocabulary has no token for the byte {byte:#04x}")
-    for key in ("scores", "token_type"):
-        array = keys.metadata.get(prefix + key)
-        if array is not None and not (isinstance(array, np.ndarray) and array.size == len(tokens)):
-            raise keys.unfit(f"{prefix}{key} is no array of {len(tokens)} numbers, one for each token")
-    for key, default in _DEFAULT_TOKENS[model].items():
-        keys.integer(f"{prefix}{key}_token_id", 0, len(tokens) - 1, default)
-    for key in keys.metadata:
-        # Llama-2's own configuration gives -1 for padding; llama.cpp leaves such an identifier out.
-        if key.startswith(prefix) and key.endswith("_token_id") and key != prefix + "padding_token_id":
-            keys.integer(key, 0, len(tokens) - 1)
-    return len(tokens)
-
-
-def _check_weights(keys: _Keys, embedding_shape: tuple[int, int]) -> None:
-    for tensor in keys.header.tensors:
-        if tensor.name == "token_embd.weight" and tensor.shape != embedding_shape:
-            raise keys.unfit(f"token_embd.weight has the shape {tensor.shape}, not {embedding_shape}")
-        if tensor.type.name in _NO_WEIGHTS:
-            raise keys.unfit(f"the tensor {_shown(tensor.name)} is of type {tensor.type.name}, which holds no weights")
-        if math.prod(tensor.shape) == tensor.shape[0] and tensor.type.name != "F32":
-            raise keys.unfit(f"the vector {_shown(tensor.name)} is of type {tensor.type.name}, not F32")
-    if all(tensor.name != "token_embd.weight" for tensor in keys.header.tensors):
-        raise keys.unfit("it has no tensor token_embd.weight")

@@ -9,8 +9,9 @@ from pathlib import Path
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.catalogue import DEMO, catalogue_entry
-from ecellm_lite.models.gguf_header import Header, check_model, read_header
+from ecellm_lite.models.gguf_header import Header, read_header
 from ecellm_lite.models.manifest import Manifest
+from ecellm_lite.models.model_check import check_model
 from ecellm_lite.models.store import Store, StoredModel
 
 # Models that the package can make itself when they are first asked for.

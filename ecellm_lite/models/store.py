@@ -13,8 +13,9 @@ from platformdirs import user_data_path
 
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.files import HashCache, replacing, sha256_of
-from ecellm_lite.models.gguf_header import check_model, read_header
+from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.manifest import Manifest, read_manifest
+from ecellm_lite.models.model_check import check_model
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(:[A-Za-z0-9_]{1,16})?")
 _MODEL = "model.gguf"
