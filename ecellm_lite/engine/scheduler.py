@@ -148,9 +148,7 @@ class Scheduler:
             self._start(_Slot(request, self._free.pop(), prefix, self._decoding(request), started))
 
     def _crowded(self, own: int) -> bool:
-        standing = sum(
-            len(slot.request.prompt) - (len(slot.prefix.tokens) if slot.prefix else 0) for slot in self._active
-        )
+        standing = sum(slot.own + len(slot.pending) for slot in self._active)
         return standing + own > CROWD * self._backend.batch
 
     def _decoding(self, request: Request) -> Decoding:

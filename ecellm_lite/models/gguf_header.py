@@ -100,7 +100,7 @@ class Header:
 def read_header(path: Path) -> Header:
     """Return the header of the GGUF file at `path`, or raise ModelError with what is wrong with it.
 
-    Version 2 or 3, little-endian. A file without tensors (a vocabulary alone) passes; `check_model` in model_check.py asks for more.
+    Version 2 or 3, little-endian. A file without tensors (a vocabulary alone) passes; model_check asks for more.
     """
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
