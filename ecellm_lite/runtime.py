@@ -28,6 +28,9 @@ from ecellm_lite.tasks.task import Question, Task
 # Rows that are read ahead of the answer that is due next, so that calls of the model are full.
 WINDOW = 64
 
+# Seconds that a thread waits for its turn to drive the model before it looks whether another has done its row.
+TURN = 0.02
+
 # No vocabulary has a token of more bytes: a longer prompt than this a token cannot fit, and is not even tokenized.
 LONGEST_TOKEN = 256
 
@@ -41,6 +44,11 @@ class _Row:
     type: str | None = None
     request: Request | None = None
     error: EcellmError | None = None
+
+    def cancel(self) -> None:
+        """Say that nobody waits for it any more."""
+        if self.request:
+            self.request.cancelled = True
 
 
 class Runtime:
@@ -121,7 +129,7 @@ class Runtime:
         try:
             self._wait(submitted)
         finally:
-            self._cancel([submitted])
+            submitted.cancel()
         error = submitted.error or (submitted.request and submitted.request.error)
         if error:
             raise error
@@ -149,7 +157,8 @@ class Runtime:
             while ahead:
                 yield self._next(ahead)
         finally:
-            self._cancel(ahead)
+            for submitted in ahead:
+                submitted.cancel()
 
     def prompt(self, task: str | Task, row: Mapping[str, Any], *, instruction: str | None = None) -> str:
         """Return the exact prompt that a row becomes."""
@@ -177,8 +186,8 @@ class Runtime:
 
     def close(self) -> None:
         """Free the model; answers that are still waited for fail. A second call does nothing."""
+        self._closed = True
         with self._lock:
-            self._closed = True
             self._backend.close()
 
     def __enter__(self) -> Runtime:
@@ -214,20 +223,18 @@ class Runtime:
         return self._answer(ahead.popleft())
 
     def _wait(self, row: _Row) -> None:
-        """Drive the scheduler until the row is done; several threads take turns and run each other's rows along."""
-        while row.request and not row.request.done:
-            with self._lock:
-                if self._closed:
-                    raise EcellmError(
-                        "The runtime was closed while it was answering: keep it open until answers are in."
-                    )
-                if not row.request.done:
-                    self._scheduler.step()
-
-    def _cancel(self, rows: Iterable[_Row]) -> None:
-        with self._lock:
-            if not self._closed:
-                self._scheduler.cancel([row.request for row in rows if row.request])
+        """Drive the scheduler until the row is done; whichever thread drives it runs the others' rows along."""
+        request = row.request
+        while request and not request.done:
+            if self._closed:
+                raise EcellmError("The runtime is closed: keep it open until the answers are in.")
+            # A lock is not fair: a thread that cannot get it looks again whether its row was run along.
+            if self._lock.acquire(timeout=TURN):
+                try:
+                    if not request.done and not self._closed:
+                        self._scheduler.step()
+                finally:
+                    self._lock.release()
 
     def _answer(self, row: _Row) -> Answer:
         request = row.request

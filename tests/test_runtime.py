@@ -415,3 +415,24 @@ def test_unknown_tasks_and_closed_runtimes() -> None:
 def test_answers_are_lazy_about_their_task() -> None:
     with Runtime.over(FakeBackend()) as runtime, pytest.raises(UsageError):
         next(iter(runtime.answers("nonsense", [])))
+
+
+def test_a_long_job_does_not_keep_other_threads_waiting() -> None:
+    rows = ({"review": f"row {number}"} for number in range(100_000))
+    with Runtime.over(FakeBackend()) as runtime:
+        stop = threading.Event()
+
+        def work() -> None:
+            for _ in runtime.answers("sentiment_analysis", rows):
+                if stop.is_set():
+                    return
+
+        job = threading.Thread(target=work)
+        job.start()
+        try:
+            for number in range(5):
+                assert runtime.answer("sentiment_analysis", {"review": f"between {number}"}).error is None
+            assert job.is_alive()
+        finally:
+            stop.set()
+            job.join(60)

@@ -33,14 +33,16 @@ RESERVE = 64
 class Request:
     """A prompt whose first `shared` tokens other prompts have too, and the space that its answer must come from.
 
-    When `done`, it has an outcome or an error, the tokens it found in memory (`cached`), the answer tokens that the
-    model was shown (`decoded` chosen, `forced` not), and the seconds since it was admitted.
+    `cancelled` may be set at any time, by any thread: nobody waits for it any more. When `done`, it has an outcome
+    or an error, the tokens it found in memory (`cached`), the answer tokens that the model was shown (`decoded`
+    chosen, `forced` not), and the seconds since it was admitted.
     """
 
     prompt: Sequence[int]
     shared: int
     space: Space
     seed: int = 0
+    cancelled: bool = False
     outcome: Outcome | None = None
     error: EcellmError | None = None
     cached: int = 0
@@ -75,7 +77,8 @@ class _Slot:
 class Scheduler:
     """Takes requests and, step by step, brings them to their end.
 
-    The backend's memory is its own from the start on. Not thread-safe: the runtime holds a lock.
+    The backend's memory is its own from the start on. `submit` may be called by any thread at any time, `step` by one
+    at a time.
     """
 
     def __init__(self, backend: Backend, *, deterministic: bool = False) -> None:
@@ -99,17 +102,11 @@ class Scheduler:
         else:
             self._waiting.append(request)
 
-    def cancel(self, requests: Sequence[Request]) -> None:
-        """Drop requests that nobody waits for any more."""
-        dropped = {id(request) for request in requests if not request.done}
-        if dropped:
-            self._waiting = deque(request for request in self._waiting if id(request) not in dropped)
-            for slot in [slot for slot in self._active if id(slot.request) in dropped]:
-                self._release(slot)
-
     def step(self) -> None:
         """Call the model once for as many rows as fit, and take the answers on by what it gives."""
         try:
+            for slot in [slot for slot in self._active if slot.request.cancelled]:
+                self._release(slot)
             self._admit()
             if self._active:
                 chunks = self._chunks() or self._make_room()
@@ -129,6 +126,9 @@ class Scheduler:
     def _admit(self) -> None:
         while self._waiting and self._free:
             request = self._waiting[0]
+            if request.cancelled:
+                self._waiting.popleft()
+                continue
             shared = min(request.shared, len(request.prompt) - 1)
             tokens = request.prompt[: shared if shared >= SHORTEST_PREFIX else 0]
             prefix = self._prefixes.find(tokens)
@@ -139,10 +139,10 @@ class Scheduler:
                 return
             started = time.perf_counter()
             request.cached = len(tokens) if prefix else 0
+            if prefix is None and self._deterministic:
+                self._backend.clear()
+                self._prefixes.forget()
             if tokens and prefix is None:
-                if self._deterministic:
-                    self._backend.clear()
-                    self._prefixes.forget()
                 prefix = self._prefixes.add(tokens)
             self._waiting.popleft()
             self._start(_Slot(request, self._free.pop(), prefix, self._decoding(request), started))
