@@ -1,11 +1,11 @@
-"""Claim: every labelled row gets an answer of its own set, whatever the model is. Counts, and rows a second.
+"""Claim: every labelled row gets an answer of its own set, in its place. Counts, and rows a second.
 
     python benchmarks/rows.py --data ../shared/data --output benchmarks/results/rows.json
 
-Runs each task's `test.jsonl` once in fast mode and holds every answer against its row: it parses as one of the
-row's answers, probabilities sum to 1 within 1e-6, extracted values are spans of their source, and the tokens of a
-closed answer are the end of tokenize(prompt + text). The demo model answers at chance: what is measured is the
-machinery.
+Runs each task's `test.jsonl` once in fast mode and holds every answer against its row: it has the row's id and place,
+it parses as one of the row's answers, probabilities sum to 1 within 1e-6, extracted values are spans of their source,
+and the tokens of a closed answer are the end of tokenize(prompt + text). The demo model answers at chance: what is
+measured is the machinery.
 """
 
 from __future__ import annotations
@@ -19,17 +19,26 @@ from typing import Any
 
 import click
 
-from ecellm_lite import Runtime, __version__, ggml
+from ecellm_lite import Answer, Runtime, __version__, ggml
+from ecellm_lite.answers.decoding import Space
 from ecellm_lite.answers.extraction import Extraction
-from ecellm_lite.engine.llama import LlamaBackend, Settings, available_cores
-from ecellm_lite.engine.scheduler import Request, Scheduler
+from ecellm_lite.engine.llama import available_cores
+from ecellm_lite.engine.scheduler import Request
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.models.files import replacing
-from ecellm_lite.models.store import Store
 from ecellm_lite.tasks.registry import TASKS
-from ecellm_lite.tasks.task import Task
+from ecellm_lite.tasks.task import Question, Task
 
-AHEAD = 64
+
+class Recording(Runtime):
+    """A runtime that keeps its requests, whose outcomes know the tokens that the model was led along."""
+
+    requests: list[Request]
+
+    def request(self, question: Question, space: Space | None = None) -> Request:
+        """Return the request, and keep it."""
+        self.requests.append(super().request(question, space))
+        return self.requests[-1]
 
 
 @click.command()
@@ -38,19 +47,17 @@ AHEAD = 64
 @click.option("--limit", type=int, help="Rows a task.")
 def main(data: Path, output: Path, limit: int | None) -> None:
     """Run the labelled rows and write the counts."""
-    with Runtime("demo") as runtime:
-        model = runtime.model
-    backend = LlamaBackend(Store().get("demo").path, Settings())
     results = {}
-    for task in TASKS.values():
-        lines = (data / task.name / "test.jsonl").read_text("utf-8").splitlines()[:limit]
-        results[task.name] = measure(backend, task, [json.loads(line) for line in lines])
-        click.echo(f"{task.name:34} {json.dumps(results[task.name])}", err=True)
+    with Recording("demo") as runtime:
+        for task in TASKS.values():
+            lines = (data / task.name / "test.jsonl").read_text("utf-8").splitlines()[:limit]
+            results[task.name] = measure(runtime, task, [json.loads(line) for line in lines])
+            click.echo(f"{task.name:34} {json.dumps(results[task.name])}", err=True)
     facts = {
         "command": "python benchmarks/rows.py",
         "version": __version__,
         "machine": f"{platform.machine()}, {available_cores()} cores, {ggml.system_info().strip()}",
-        "model": {"name": model.name, "sha256": model.sha256},
+        "model": {"name": runtime.model.name, "sha256": runtime.model.sha256},
         "rows": sum(result["rows"] for result in results.values()),
         "problems": sum(sum(result["problems"].values()) for result in results.values()),
         "tasks": results,
@@ -59,57 +66,52 @@ def main(data: Path, output: Path, limit: int | None) -> None:
         temporary.write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
 
 
-def measure(backend: LlamaBackend, task: Task, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def measure(runtime: Recording, task: Task, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Answer the rows together and return the counts."""
-    runtime = Runtime.over(backend)
-    scheduler = Scheduler(backend)
-    problems: Counter[str] = Counter()
-    requests: list[Request] = []
+    runtime.requests = []
     started = time.perf_counter()
-    for row in rows:
-        request = runtime.request(task.question(row))
-        scheduler.submit(request)
-        requests.append(request)
-        while sum(not request.done for request in requests[-AHEAD:]) >= AHEAD:
-            scheduler.step()
-    while not all(request.done for request in requests[-2 * AHEAD :]):
-        scheduler.step()
+    answers = list(runtime.answers(task, rows))
     seconds = time.perf_counter() - started
-    for row, request in zip(rows, requests, strict=True):
-        problems.update(check(runtime, backend, task, row, request))
-    backend.clear()
+    requests = runtime.requests
+    problems: Counter[str] = Counter({"lines": abs(len(answers) - len(rows))})
+    for row, answer, request in zip(rows, answers, requests, strict=True):
+        problems.update(check(answer, row, request, tokens_of(runtime, task, row, answer)))
     return {
         "rows": len(rows),
         "rows_per_second": round(len(rows) / seconds, 2),
         "tokens_computed": sum(len(r.prompt) - r.cached + r.decoded + r.forced for r in requests),
         "seconds": round(seconds, 1),
-        "problems": dict(problems),
+        "problems": dict(+problems),
     }
 
 
-def check(runtime: Runtime, backend: LlamaBackend, task: Task, row: dict[str, Any], request: Request) -> list[str]:
+def tokens_of(runtime: Runtime, task: Task, row: dict[str, Any], answer: Answer) -> list[int]:
+    """Return the tokens of the prompt and the answer's text behind it, as the tokenizer makes them at one go."""
+    return runtime.tokenize(runtime.prompt(task, row) + (answer.text or ""))
+
+
+def check(answer: Answer, row: dict[str, Any], request: Request, tokens: list[int]) -> list[str]:
     """Return what is wrong with a row's answer, in a word each."""
-    outcome, space = request.outcome, request.space
-    if outcome is None:
-        return [f"error: {request.error}"]
-    found = []
+    if answer.error or request.outcome is None:
+        return [f"error: {answer.error}"]
+    space, found = request.space, []
+    if answer.id != row["id"]:
+        found.append("out of place")
     try:
-        space.parse(outcome.text)
+        space.parse(answer.text or "")
     except EcellmError:
         found.append("outside the set")
-    if outcome.probabilities is not None and abs(sum(outcome.probabilities.values()) - 1) > 1e-6:
+    if answer.probabilities is not None and abs(sum(answer.probabilities.values()) - 1) > 1e-6:
         found.append("probabilities do not sum to 1")
     if isinstance(space, Extraction):
-        given = [entry for entry in outcome.value if entry["value"] is not None]
+        given = [entry for entry in answer.value if entry["value"] is not None]
         found += [
             "value is not in its source"
             for entry in given
             if entry["value"] not in space.sources[entry["source"]].lower()
         ]
-    if space.type != "text":
-        whole = backend.vocabulary.tokenize(runtime.prompt(task, row) + outcome.text, begin=True)
-        if whole != [*request.prompt, *outcome.tokens]:
-            found.append("tokens are not the tokenizer's own")
+    if space.type != "text" and tokens != [*request.prompt, *request.outcome.tokens]:
+        found.append("tokens are not the tokenizer's own")
     return found
 
 

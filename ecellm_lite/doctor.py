@@ -52,12 +52,13 @@ def _engine() -> list[Check]:
         from ecellm_lite import ggml
 
         info = " ".join(ggml.system_info().replace("|", " ").split())
+        devices = ggml.devices()
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         return [
             Check("llama.cpp", "bad", f"it does not load ({error})", "pip install --force-reinstall llama-cpp-python")
         ]
     engine = Check("llama.cpp", "ok", f"llama-cpp-python {ggml.version()}: {info}")
-    gpus = [device for device in ggml.devices() if not device.name.startswith("CPU")]
+    gpus = [device for device in devices if not device.name.startswith("CPU")]
     if not gpus:
         return [engine, Check("GPU", "note", "this build of llama.cpp has none; models run on the CPU")]
     found = ", ".join(f"{gpu.name} ({gpu.description}, {gpu.free / 2**30:.1f} GiB free)" for gpu in gpus)
@@ -65,8 +66,11 @@ def _engine() -> list[Check]:
 
 
 def _kernels() -> Check:
-    if kernels.name() == "native":
-        return Check("kernels", "ok", "native")
+    try:
+        if kernels.name() == "native":
+            return Check("kernels", "ok", "native")
+    except (OSError, EcellmError) as error:
+        return Check("kernels", "bad", f"they do not load ({error})", "pip install --force-reinstall ecellm-lite")
     return Check("kernels", "note", "numpy, the same bytes but slower", "install a C compiler, then ecellm-lite again")
 
 

@@ -22,6 +22,7 @@ from ecellm_lite.engine.interface import Backend
 from ecellm_lite.engine.scheduler import Request, Scheduler
 from ecellm_lite.envelopes import Envelope, get_envelope
 from ecellm_lite.errors import ContextError, EcellmError, InputError
+from ecellm_lite.tasks.fields import encodable, shown
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Question, Task
 
@@ -57,7 +58,8 @@ class Runtime:
     `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo` (default: ECELLM_MODEL, else
     the only model in the store, else the demo). `envelope`: `alpaca` or `mistral`, where the model does not say.
     `deterministic`: the same row gets the same answer, byte for byte, whatever runs beside or ran before it.
-    `temperature` above 0 draws free text by `seed`. The other settings are those of engine.llama.Settings.
+    `seed` is what drawn text follows (a Text space with a temperature). The other settings are those of
+    engine.llama.Settings.
 
     Raises ModelError if there is no such model or its file is damaged, UsageError for settings that do not fit.
     """
@@ -108,7 +110,8 @@ class Runtime:
         self._seed = seed
         self._backend = backend
         self._scheduler = Scheduler(backend, deterministic=deterministic)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held by the thread that drives the model
+        self._tokenizer = threading.Lock()  # held while a row is tokenized: the model must not be freed meanwhile
         self._closed = False
 
     def answer(
@@ -176,18 +179,24 @@ class Runtime:
                 f"The prompt has {len(prompt):,} characters, far more than the {self._backend.longest:,} tokens "
                 "of the context: shorten the row."
             )
-        tokens = self._backend.vocabulary.tokenize(prompt, begin=True)
-        prefix = self._backend.vocabulary.tokenize(self.envelope.prefix(question.instruction), begin=True)
+        tokens = self.tokenize(prompt)
+        prefix = self.tokenize(self.envelope.prefix(question.instruction))
         # The row's first characters may have drawn the prefix's last ones into a token of their own.
         shared = next(
             (i for i, pair in enumerate(zip(prefix, tokens, strict=False)) if pair[0] != pair[1]), len(prefix)
         )
         return Request(tokens, shared, space or question.space, self._seed)
 
+    def tokenize(self, prompt: str) -> list[int]:
+        """Return the ids that the model sees for a prompt, its BOS included; text is never read as a special token."""
+        with self._tokenizer:
+            self._check_open()
+            return self._backend.vocabulary.tokenize(prompt, begin=True)
+
     def close(self) -> None:
         """Free the model; answers that are still waited for fail. A second call does nothing."""
         self._closed = True
-        with self._lock:
+        with self._lock, self._tokenizer:
             self._backend.close()
 
     def __enter__(self) -> Runtime:
@@ -207,8 +216,10 @@ class Runtime:
     ) -> _Row:
         if isinstance(row, InputError):
             return _Row(None, task, error=row)
-        submitted = _Row(row.get("id") if isinstance(row, Mapping) else None, task)
+        self._check_open()
+        submitted = _Row(None, task)
         try:
+            submitted.id = _id_of(row)
             question = task.question(row, instruction=instruction)
             submitted.request = self.request(question, space)
             submitted.type = submitted.request.space.type
@@ -218,6 +229,10 @@ class Runtime:
             self._scheduler.submit(submitted.request)
         return submitted
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EcellmError("The runtime is closed: keep it open until the answers are in.")
+
     def _next(self, ahead: deque[_Row]) -> Answer:
         self._wait(ahead[0])
         return self._answer(ahead.popleft())
@@ -226,14 +241,15 @@ class Runtime:
         """Drive the scheduler until the row is done; whichever thread drives it runs the others' rows along."""
         request = row.request
         while request and not request.done:
-            if self._closed:
-                raise EcellmError("The runtime is closed: keep it open until the answers are in.")
-            # A lock is not fair: a thread that cannot get it looks again whether its row was run along.
-            if self._lock.acquire(timeout=TURN):
-                try:
-                    if not request.done and not self._closed:
-                        self._scheduler.step()
-                finally:
+            self._check_open()
+            mine = False
+            try:
+                # A lock is not fair: a thread that cannot get it looks again whether its row was run along.
+                mine = self._lock.acquire(timeout=TURN)
+                if mine and not request.done and not self._closed:
+                    self._scheduler.step()
+            finally:
+                if mine:
                     self._lock.release()
 
     def _answer(self, row: _Row) -> Answer:
@@ -262,6 +278,15 @@ class Runtime:
             envelope=self.envelope.name,
             error=RowError(error.code, str(error)) if error else None,
         )
+
+
+def _id_of(row: Mapping[str, Any]) -> str | int | None:
+    given = row.get("id") if isinstance(row, Mapping) else None
+    if isinstance(given, str):
+        return encodable(given)
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and abs(given) < 1 << 63):
+        return given
+    raise InputError(f"The id of a row was given {shown(given)}: it is a text or a whole number, or left out.")
 
 
 def _task(task: str | Task) -> Task:

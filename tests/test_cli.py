@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from ecellm_lite.cli.main import COMMANDS, run_command
-from ecellm_lite.models.store import StoredModel
+from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.registry import TASKS
+from tests.tiny_models import write_tiny_model
 
 EXAMPLES = Path(__file__).parent.parent / "ecellm_lite" / "tasks" / "examples"
 REVIEW = '{"review": "It works, but it is loud."}'
@@ -66,7 +68,7 @@ def test_show_prompt_prints_the_prompt_and_nothing_else(capfdbinary: pytest.Capt
 def test_show_prompt_with_an_envelope_loads_no_model() -> None:
     code = (
         "import sys; from ecellm_lite.cli.main import run_command; "
-        f"run_command(['run', '-t', 'SA', '-i', '{REVIEW}', '--show-prompt', '--envelope', 'alpaca']); "
+        f"assert run_command(['run', '-t', 'SA', '-i', '{REVIEW}', '--show-prompt', '--envelope', 'alpaca']) == 0; "
         "assert 'llama_cpp' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
@@ -183,7 +185,8 @@ def test_a_job_that_cannot_write(capsys: pytest.CaptureFixture[str], tmp_path: P
 
 def test_tasks_are_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["tasks"]) == 0
-    assert all(name in capsys.readouterr().out for name in ["product_matching"])
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in TASKS)
     described = answered(capsys, "tasks", "--json")
     assert [one["name"] for one in described] == list(TASKS)
     one = answered(capsys, "tasks", "PM", "--json")
@@ -215,5 +218,74 @@ def test_shell_completion(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 def test_a_fault_of_ours_is_one_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ecellm_lite.tasks.registry.get_task", lambda name: 1 / 0)
     assert "--debug" in refused(capsys, 1, "tasks", "SA")
-    with pytest.raises(ZeroDivisionError):
-        run_command(["tasks", "SA", "--debug"])
+    assert run_command(["tasks", "SA", "--debug"]) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_debug_adds_a_traceback_and_changes_no_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["run", "-t", "SA", "-i", "{}", "--debug"]) == 3
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert "ecellm-lite: The field review is missing" in error
+
+
+@pytest.mark.parametrize("arguments", [[], ["models"]])
+def test_no_command_shows_the_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(arguments) == 2
+    assert capsys.readouterr().err.startswith("Usage: ecellm-lite")
+
+
+def test_a_row_cannot_move_the_cursor() -> None:
+    from rich.console import Console
+
+    from ecellm_lite import Runtime
+    from ecellm_lite.cli.show import show_answer
+    from ecellm_lite.engine.fake import FakeBackend
+
+    hostile = "\x1b]0;owned\x07\x1b[2J\u202eone\x9b1m [red]not markup[/red]"
+    rows: dict[str, dict[str, Any]] = {
+        "sequential_recommendation": {"history": ["a"], "candidates": [hostile, hostile]},
+        "query_product_ranking": {"query": "q", "products": [hostile, hostile]},
+        "attribute_value_extraction": {"title": hostile, "attributes": [hostile]},
+    }
+    with Runtime.over(FakeBackend()) as runtime:
+        for name, row in rows.items():
+            console = Console(record=True, width=200, file=io.StringIO(), color_system=None)
+            show_answer(runtime.answer(name, row), TASKS[name].question(row), console)
+            shown = console.export_text()
+            assert not set("\x1b\x07\x9b\u202e") & set(shown)
+            assert "[red]not markup[/red]" in shown or name == "attribute_value_extraction"
+
+
+def test_models_can_be_listed_when_one_is_damaged(capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
+    folder = Store().folder("broken")
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{")
+    try:
+        listed = answered(capsys, "models", "list", "--json")
+        assert "is damaged" in listed["damaged"]["broken"]
+        assert [one["name"] for one in listed["store"]] == ["demo"]
+        assert run_command(["models", "list"]) == 0
+        assert "NingLab/eCeLLM-M" in capsys.readouterr().out
+    finally:
+        assert run_command(["models", "remove", "broken"]) == 0
+
+
+def test_models_are_added_shown_verified_and_removed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel
+) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf")
+    assert "--envelope" in refused(capsys, 2, "models", "add", str(path), "--name", "tiny")
+    assert "own" in refused(capsys, 2, "models", "add", str(path), "--name", "demo", "--envelope", "alpaca")
+    assert run_command(["models", "add", str(path), "--name", "eCeLLM-M:F32"]) == 0
+    assert "envelope mistral" in capsys.readouterr().out
+    facts = answered(capsys, "models", "show", "eCeLLM-M:F32", "--json", "--verify")
+    assert (facts["envelope"], facts["architecture"], facts["verified"]) == ("mistral", "llama", True)
+    stored = Path(facts["path"])
+    data = bytearray(stored.read_bytes())
+    data[-1] ^= 1
+    stored.write_bytes(data)
+    assert "is damaged" in refused(capsys, 4, "models", "show", "eCeLLM-M:F32", "--verify")
+    assert run_command(["models", "remove", "eCeLLM-M:F32"]) == 0
+    capsys.readouterr()
+    assert "no model" in refused(capsys, 4, "models", "show", "eCeLLM-M:F32")

@@ -52,7 +52,9 @@ def test_a_model_can_be_moved_in(store: Store, gguf: Path) -> None:
     assert not gguf.exists()
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", "a\\b", ".", "x" * 80, "a:b:c", "a b", "ä", "a\0"])
+@pytest.mark.parametrize(
+    "name", ["", "../x", "a/b", "a\\b", ".", "x" * 80, "a:b:c", "a b", "ä", "a\0", "a--b", "a-:b", "demo "]
+)
 def test_names_that_could_mean_another_place_are_refused(name: str, store: Store, gguf: Path) -> None:
     with pytest.raises(UsageError, match="cannot be a model's name"):
         store.add(gguf, name, "alpaca")
@@ -183,13 +185,14 @@ def test_the_default_model(store: Store, gguf: Path, monkeypatch: pytest.MonkeyP
     store.remove("made")
 
     def maker(store: Store) -> object:
-        return store.add(gguf, "demo", "alpaca") if not store.has("demo") else store.get("demo")
+        return store.get("maker") if store.has("maker") else store.add(gguf, "maker", "alpaca")
 
     assert made.manifest.name == "made"
-    assert resolve(None, store, {"demo": maker}).manifest.name == "demo"  # type: ignore[dict-item]
+    assert resolve(None, store, {"demo": maker}).manifest.name == "maker"  # type: ignore[dict-item]
+    store.remove("maker")
     store.add(gguf, "only", "alpaca")
     assert resolve(None, store, {"demo": maker}).manifest.name == "only"  # type: ignore[dict-item]
     store.add(gguf, "second", "alpaca")
-    assert resolve(None, store, {"demo": maker}).manifest.name == "demo"  # type: ignore[dict-item]
+    assert resolve(None, store, {"demo": maker}).manifest.name == "maker"  # type: ignore[dict-item]
     monkeypatch.setenv("ECELLM_MODEL", "second")
     assert resolve(None, store, {"demo": maker}).manifest.name == "second"  # type: ignore[dict-item]

@@ -12,7 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecellm_lite import Answer, ContextError, GrammarError, InputError, Runtime, UsageError, grammar, schema
+from ecellm_lite import (
+    Answer,
+    ContextError,
+    EcellmError,
+    GrammarError,
+    InputError,
+    Runtime,
+    UsageError,
+    grammar,
+    schema,
+)
 from ecellm_lite.answers.decoding import Logits, Space
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.answers.score import Score
@@ -406,7 +416,11 @@ def test_unknown_tasks_and_closed_runtimes() -> None:
     runtime = Runtime.over(FakeBackend())
     with pytest.raises(UsageError, match="sentiment_analysis"):
         runtime.answer("sentiment_analisys", {"review": "x"})
+    answers = runtime.answers("sentiment_analysis", iter([{"review": "x"}] * 100))
+    next(answers)
     runtime.close()
+    with pytest.raises(EcellmError, match="closed"):
+        list(answers)
     runtime.close()
     with pytest.raises(Exception, match="closed"):
         runtime.answer("sentiment_analysis", {"review": "x"})
@@ -436,3 +450,129 @@ def test_a_long_job_does_not_keep_other_threads_waiting() -> None:
         finally:
             stop.set()
             job.join(60)
+
+
+@pytest.mark.parametrize("given", [{}, [1], 1.5, float("nan"), True, 1 << 80])
+def test_an_id_is_a_text_or_a_number(given: Any) -> None:
+    with Runtime.over(FakeBackend()) as runtime:
+        [bad, good] = runtime.answers("sentiment_analysis", [{"id": given, "review": "x"}, {"id": 2, "review": "x"}])
+    assert bad.error is not None
+    assert bad.error.code == "input"
+    assert bad.id is None
+    assert (good.id, good.error) == (2, None)
+
+
+def test_deep_and_unwritable_ids_cost_their_own_row() -> None:
+    deep: Any = []
+    for _ in range(3000):
+        deep = [deep]
+    rows = [{"id": deep, "review": "x"}, {"id": "\ud800", "review": "x"}, {"\ud800\x1b[2J": 1}, {"review": deep}]
+    with Runtime.over(FakeBackend()) as runtime:
+        lines = [json.dumps(answer.as_dict()) for answer in runtime.answers("sentiment_analysis", rows)]
+    assert [json.loads(line)["error"] is None for line in lines] == [False, True, False, False]
+    for line in lines:
+        line.encode("ascii")
+        assert "\\u001b" not in line
+
+
+def test_a_failed_call_costs_the_row_that_makes_it_fail() -> None:
+    class Picky(FakeBackend):
+        def decode(self, chunks: Sequence[Any]) -> list[Logits]:
+            if any(b"poison" in self.vocabulary.detokenize(chunk.tokens) for chunk in chunks):
+                raise EcellmError("llama.cpp failed to compute a batch.")
+            return super().decode(chunks)
+
+    rows = [{"id": number, "review": "poison" if number == 7 else f"row {number}"} for number in range(20)]
+    with Runtime.over(Picky()) as runtime, Runtime.over(FakeBackend()) as sound:
+        answers = list(runtime.answers("sentiment_analysis", rows))
+        expected = [answer.probabilities for answer in sound.answers("sentiment_analysis", rows)]
+    assert [answer.id for answer in answers if answer.error] == [7]
+    assert [a.probabilities for a in answers if a.id != 7] == [p for number, p in enumerate(expected) if number != 7]
+
+
+def test_a_space_that_fails_at_once_fails_its_row() -> None:
+    class Broken(Text):
+        def decode(self, scene: Any) -> Any:
+            raise ZeroDivisionError("oops")
+
+    with Runtime.over(FakeBackend()) as runtime, pytest.raises(EcellmError, match="ZeroDivisionError"):
+        runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=Broken())
+
+
+def test_extraction_is_bounded() -> None:
+    row = {"title": "-" * 20_000, "attributes": ["a"]}
+    with Runtime.over(FakeBackend(cells=1 << 16)) as runtime, pytest.raises(InputError, match="20,000 words and signs"):
+        runtime.answer("attribute_value_extraction", row)
+    many = {
+        "instruction": "i",
+        "input": json.dumps({"product title": "x", "target attributes": " and ".join("a" * 101)}),
+    }
+    with Runtime.over(FakeBackend()) as runtime, pytest.raises(InputError, match="101 attributes"):
+        runtime.answer("attribute_value_extraction", many)
+
+
+@pytest.mark.parametrize(
+    "options", ["{[]: 1}", "[{['a']: 1}]", "[1,2]", "x" * 70_000, "[" * 60_000, "['A: \\d', 'B: x']"]
+)
+def test_hostile_options_are_an_error_or_options(options: str) -> None:
+    row = {"instruction": "i", "input": "t", "options": options}
+    with Runtime.over(FakeBackend()) as runtime:
+        [answer] = runtime.answers("sentiment_analysis", [row])
+    assert (answer.error is None) == options.startswith("['A")
+
+
+def test_schemas_keep_their_meaning() -> None:
+    both = {
+        "allOf": [
+            {"properties": {"a": {"type": "boolean"}}, "required": ["a"]},
+            {"properties": {"b": {"type": "boolean"}}, "required": ["b"]},
+        ]
+    }
+    with Runtime.over(FakeBackend()) as runtime:
+        answer = runtime.answer(
+            "answer_generation",
+            EXAMPLES["answer_generation"],
+            space=schema(
+                {
+                    "type": "object",
+                    "properties": {"properties": {"const": {"properties": {"x": 1}}}},
+                    "required": ["properties"],
+                }
+            ),
+        )
+        assert answer.value == {"properties": {"properties": {"x": 1}}}
+    assert schema(both).type == "schema"
+    brackets = {"enum": [f":({number}" for number in range(100)]}
+    assert schema(brackets).type == "schema"
+    deep: dict[str, Any] = {"type": "boolean"}
+    for _ in range(600):
+        deep = {"type": "array", "items": deep}
+    with pytest.raises(GrammarError, match="nested"):
+        schema(deep)
+    assert grammar(r'start: ")))(((" /[(]{2}/ ' + '"("' * 100).type == "text"
+    with pytest.raises(GrammarError, match="nested"):
+        grammar('start: ")' + ")" * 500 + '"' + "(" * 100 + '"a"' + ")" * 100)
+
+
+def test_forced_tokens_count_against_the_limit() -> None:
+    long = grammar(f'start: "{"ab" * 300}"', max_tokens=10)
+    with Runtime.over(FakeBackend()) as runtime, pytest.raises(GrammarError, match="not complete after 10 tokens"):
+        runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=long)
+
+
+@pytest.mark.parametrize(
+    "settings_",
+    [
+        {"kv_type": "q4_0"},
+        {"context": 0},
+        {"context": -5},
+        {"threads": -1},
+        {"gpu_layers": "some"},
+        {"deterministic": True, "kv_type": "q8_0"},
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings_: dict[str, Any]) -> None:
+    from ecellm_lite.engine.llama import Settings
+
+    with pytest.raises(UsageError):
+        Settings(**settings_)

@@ -56,8 +56,9 @@ class Outcome:
     """What a space made of the model's logits: the answer's value, its ECInstruct string and how sure it is.
 
     `probabilities` maps each possible answer's key to its share (they sum to 1), and is None where the answer
-    is not one of a few; `coverage` is the least share of the whole vocabulary's probability that fell on the
-    allowed tokens; `tokens` are the answer's own, which stand at the end of tokenize(prompt + text).
+    is not one of a few; `coverage` is the share of the whole vocabulary's probability that fell on the
+    allowed tokens, at the first choice (for an extraction the least over its choices); `tokens` are the answer's own,
+    for a closed answer the end of tokenize(prompt + text).
     """
 
     value: Any

@@ -21,6 +21,9 @@ from ecellm_lite.errors import InputError
 
 NONE = Span("None", "None")
 
+# Signs count as words and can be many to a token, so that the context alone would not bound the work of a row.
+MAX_WORDS = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
@@ -36,11 +39,17 @@ class Extraction:
         Each entry has the probability of its own choices; the answer's is their product, and the coverage the
         least of all.
         """
-        grid = _Grid(scene, [SourceText(source, text) for source, text in self.sources.items()])
+        texts = [SourceText(source, text) for source, text in self.sources.items()]
+        words = sum(len(text.starts) for text in texts)
+        if words > MAX_WORDS:
+            raise InputError(
+                f"The product's texts have {words:,} words and signs, and at most {MAX_WORDS:,} are searched."
+            )
+        grid = _Grid(scene, texts)
         tape = Tape()
         tape.force(scene.continuation('[{"attribute":'))
         entries: list[dict[str, Any]] = []
-        texts: list[str] = []
+        objects: list[str] = []
         probability = coverage = 1.0
         for place, attribute in enumerate(self.attributes, start=1):
             name = json.dumps(attribute.lower())
@@ -57,10 +66,10 @@ class Extraction:
                     "probability": walked.probability,
                 }
             )
-            texts.append(f'{{"attribute": {name}, "value":{span.json}')
+            objects.append(f'{{"attribute": {name}, "value":{span.json}')
             probability *= walked.probability
             coverage = min(coverage, walked.coverage)
-        text = f"[{', '.join(texts)}]"
+        text = f"[{', '.join(objects)}]"
         return Outcome(entries, text, tape.tokens, probability=probability, coverage=coverage)
 
     def parse(self, text: str) -> list[dict[str, str | None]]:
@@ -95,6 +104,7 @@ class _Grid:
     def __init__(self, scene: Scene, texts: list[SourceText]) -> None:
         self._scene = scene
         self._heads: dict[tuple[int, ...], list[tuple[SourceText, int]]] = {self._head(NONE): []}
+        self._begun: dict[tuple[tuple[int, ...], str], tuple[list[Span], Candidates]] = {}
         for text in texts:
             for word in range(len(text.starts)):
                 # A token does not reach past the second word, so longer spans begin as these do.
@@ -106,12 +116,17 @@ class _Grid:
         heads = list(self._heads)
         end = self._scene.vocabulary.end
         begun = yield from walk(Candidates(heads, end), tape)
-        head = heads[begun.index]
-        spans = {span: None for text, word in self._heads[head] for span in text.spans(word)} | {NONE: None}
-        rows = {span: row for span in spans if tuple((row := self._tokens(span, close))[: self.HEAD]) == head}
-        ended = yield from walk(Candidates(list(rows.values()), end), tape, depth=self.HEAD)
+        spans, candidates = self._beginning_with(heads[begun.index], close)
+        ended = yield from walk(candidates, tape, depth=self.HEAD)
         walked = Walked(ended.index, begun.probability * ended.probability, min(begun.coverage, ended.coverage))
-        return list(rows)[ended.index], walked
+        return spans[ended.index], walked
+
+    def _beginning_with(self, head: tuple[int, ...], close: str) -> tuple[list[Span], Candidates]:
+        if (head, close) not in self._begun:
+            spans = {span: None for text, word in self._heads[head] for span in text.spans(word)} | {NONE: None}
+            rows = {span: row for span in spans if tuple((row := self._tokens(span, close))[: self.HEAD]) == head}
+            self._begun[head, close] = list(rows), Candidates(list(rows.values()), self._scene.vocabulary.end)
+        return self._begun[head, close]
 
     def _head(self, span: Span) -> tuple[int, ...]:
         return tuple(self._tokens(span, "")[: self.HEAD])

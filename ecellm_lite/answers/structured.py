@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from ecellm_lite.errors import GrammarError
 MAX_TOKENS = 512
 
 # Thousands of nested groups have crashed grammar parsers: what is too large or too deep never reaches native code.
-MAX_BYTES = 1 << 18
+MAX_CHARACTERS = 1 << 18
 MAX_DEPTH = 64
 
 
@@ -51,9 +52,9 @@ class Structured:
         while True:
             if matcher.is_error():
                 raise GrammarError(f"The grammar fails on this row ({_line(matcher.get_error())}): simplify it.")
-            if matcher.is_stopped():
+            if matcher.is_stopped() and len(tape.tokens) <= limit:
                 break
-            if forced := matcher.compute_ff_tokens():
+            if len(tape.tokens) < limit and (forced := matcher.compute_ff_tokens()):
                 matcher.consume_tokens(forced)
                 tape.force(forced)
                 continue
@@ -91,7 +92,12 @@ def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, tempe
     """
     from llguidance import LLMatcher
 
-    text = json.dumps(_closed(definition))
+    try:
+        text = json.dumps(_closed(definition))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise GrammarError(
+            f"The schema cannot be written as JSON ({error}): give an object of JSON's own types."
+        ) from None
     _check_size("schema", text)
     compiled = LLMatcher.grammar_from_json_schema(
         text,
@@ -110,27 +116,60 @@ def grammar(text: str, *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0
     from llguidance import LLMatcher
 
     _check_size("grammar", text)
+    _check_depth(text)
     return Structured(_checked("grammar", LLMatcher.grammar_from_lark(text)), "text", max_tokens, temperature)
 
 
-def _closed(definition: Any) -> Any:
-    if isinstance(definition, list):
-        return [_closed(part) for part in definition]
-    if not isinstance(definition, Mapping):
-        return definition
-    closed = {key: _closed(part) for key, part in definition.items()}
-    return {"additionalProperties": False, **closed} if isinstance(closed.get("properties"), dict) else closed
+# Where a schema may hold other schemas: as the values of an object, as the items of a list, or as one value. Not the
+# branches of allOf, which describe one object together, nor const, enum and default, which hold data.
+_BY_NAME = frozenset(("properties", "patternProperties", "$defs", "definitions"))
+_LISTED = frozenset(("anyOf", "oneOf", "prefixItems"))
+_SINGLE = frozenset(("items", "additionalProperties"))
+
+_LARGEST = 10**15  # an unbounded number could go on for as many digits as there are tokens
+
+
+def _closed(schema: Any, depth: int = 1) -> Any:
+    """Return the schema with its objects closed and its numbers bounded, where it does not say otherwise."""
+    if depth > MAX_DEPTH:
+        raise GrammarError(f"The schema is nested more than {MAX_DEPTH} deep: flatten it.")
+    if not isinstance(schema, Mapping):
+        return schema
+    closed = dict(schema)
+    for key, part in schema.items():
+        if key in _BY_NAME and isinstance(part, Mapping):
+            closed[key] = {name: _closed(one, depth + 1) for name, one in part.items()}
+        elif key in _LISTED and isinstance(part, list):
+            closed[key] = [_closed(one, depth + 1) for one in part]
+        elif key in _SINGLE:
+            closed[key] = _closed(part, depth + 1)
+    if isinstance(schema.get("properties"), Mapping) and "allOf" not in schema:
+        closed.setdefault("additionalProperties", False)
+    if schema.get("type") in {"integer", "number"}:
+        if not {"minimum", "exclusiveMinimum"} & set(schema):
+            closed["minimum"] = -_LARGEST
+        if not {"maximum", "exclusiveMaximum"} & set(schema):
+            closed["maximum"] = _LARGEST
+    return closed
 
 
 def _check_size(what: str, text: str) -> None:
-    if len(text.encode("utf-8", "replace")) > MAX_BYTES:
-        raise GrammarError(f"The {what} has {len(text):,} characters, and at most {MAX_BYTES:,} are taken: shorten it.")
-    depth = deepest = 0
-    for character in text:
-        depth += (character in "([{") - (character in ")]}")
-        deepest = max(deepest, depth)
-    if deepest > MAX_DEPTH:
-        raise GrammarError(f"The {what} is nested {deepest} deep, and at most {MAX_DEPTH} is taken: flatten it.")
+    if len(text) > MAX_CHARACTERS:
+        raise GrammarError(
+            f"The {what} has {len(text):,} characters, and at most {MAX_CHARACTERS:,} are taken: shorten it."
+        )
+
+
+# A string or a regular expression of a grammar: brackets in it open nothing.
+_LITERAL = re.compile(r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])+/')
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for character in _LITERAL.sub("", text):
+        depth = max(0, depth + (character in "([{") - (character in ")]}"))
+        if depth > MAX_DEPTH:
+            raise GrammarError(f"The grammar is nested more than {MAX_DEPTH} deep: flatten it.")
 
 
 def _checked(what: str, compiled: str) -> str:

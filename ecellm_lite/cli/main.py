@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from importlib import import_module
 
 import click
 
 from ecellm_lite import __version__
+from ecellm_lite.cli.plain import plain
 from ecellm_lite.errors import EcellmError
 
 # Loaded when asked for, so that `--help` answers at once: command -> (its short help, its attribute in cli/NAME.py).
@@ -58,30 +60,31 @@ def main() -> None:
 def run_command(arguments: list[str]) -> int:
     """Run one command line; returns the exit code, with errors on stderr as one sentence (--debug: a traceback)."""
     try:
-        cli.main(arguments, prog_name="ecellm-lite", standalone_mode=False)
-    except click.exceptions.Exit as leave:
-        return leave.exit_code
+        left = cli.main(arguments, prog_name="ecellm-lite", standalone_mode=False)
+        return left if isinstance(left, int) else 0  # --help and --version leave with a code of click's
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
         return _fail(f"{error.format_message().rstrip('.')}{hint}.", 2)
     except EcellmError as error:
-        if "--debug" in arguments:
-            raise
-        return _fail(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code, debug="--debug" in arguments)
     except (click.Abort, KeyboardInterrupt):
         return _fail("Interrupted.", 130)
     except BrokenPipeError:
         # Whoever read our output has gone; closing stdout again must not complain about it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
-        if "--debug" in arguments:
-            raise
-        return _fail(f"A fault of ours: {type(error).__name__}: {error}; run again with --debug and report it.", 1)
-    return 0
+    except Exception as error:  # noqa: BLE001 - the last door: nobody outside would turn it into a sentence
+        sentence = f"A fault of ours: {type(error).__name__}: {error}; run again with --debug and report it."
+        return _fail(sentence, 1, debug="--debug" in arguments)
 
 
-def _fail(sentence: str, code: int) -> int:
-    click.echo(f"ecellm-lite: {sentence}", err=True)
+def _fail(sentence: str, code: int, *, debug: bool = False) -> int:
+    """Say what went wrong, and return the exit code; with `debug` the error that is being handled is shown whole."""
+    if debug:
+        traceback.print_exc()
+    click.echo(f"ecellm-lite: {plain(sentence)}", err=True)
     return code

@@ -27,14 +27,21 @@ def list_(as_json: bool) -> None:
     from ecellm_lite.models.store import Store
 
     store = Store()
-    found = [store.get(name).manifest for name in store.names()]
+    found, damaged = [], {}
+    for name in store.names():
+        try:
+            found.append(store.get(name).manifest)
+        except ModelError as error:
+            damaged[name] = str(error)
     if as_json:
-        published = [asdict(entry) for entry in CATALOGUE.values()]
-        click.echo(json.dumps({"store": [asdict(one) for one in found], "catalogue": published}, indent=2))
+        listed = {"store": [asdict(one) for one in found], "damaged": damaged}
+        click.echo(json.dumps({**listed, "catalogue": [asdict(entry) for entry in CATALOGUE.values()]}, indent=2))
         return
     for one in found:
         click.echo(f"{one.name:24}  {one.size / 2**20:9,.0f} MiB  {one.envelope:8}  {one.source}")
-    if not found:
+    for name, problem in damaged.items():
+        click.echo(f"{name:24}  {problem}")
+    if not found and not damaged:
         click.echo("The store is empty; the demo is made when it is first used.")
     click.echo("\nPublished:")
     for entry in CATALOGUE.values():

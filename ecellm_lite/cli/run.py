@@ -97,10 +97,11 @@ def run(
 def _job(task: str, rows: Path, output: Path, asked: Mapping[str, Any], model: Mapping[str, Any], quiet: bool) -> None:
     from ecellm_lite.cli.progress import job_progress
     from ecellm_lite.jobs.rows import read_rows
-    from ecellm_lite.jobs.runner import output_file, write_answers
+    from ecellm_lite.jobs.runner import output_file, part_of, write_answers
 
-    if str(output) != "-" and output.exists() and rows.exists() and output.samefile(rows):
-        raise UsageError(f"--rows and --output are the same file, {rows}: take another --output.")
+    for written in (output, part_of(output)) if str(output) != "-" else ():
+        if written.exists() and rows.exists() and written.samefile(rows):
+            raise UsageError(f"--rows and --output are the same file, {rows}: take another --output.")
     with ExitStack() as stack:
         try:
             source = sys.stdin.buffer if str(rows) == "-" else stack.enter_context(rows.open("rb"))
@@ -132,11 +133,11 @@ def _runtime(model: Mapping[str, Any], quiet: bool) -> Runtime:
 
 
 def _envelope_of(model: str | None) -> str:
-    from ecellm_lite.demo.build import ensure_demo
-    from ecellm_lite.models.resolve import resolve
+    from ecellm_lite.demo.build import ENVELOPE
+    from ecellm_lite.models.resolve import resolve_envelope
     from ecellm_lite.models.store import Store
 
-    return resolve(model, Store(), {"demo": ensure_demo}).manifest.envelope
+    return resolve_envelope(model, Store(), ENVELOPE)
 
 
 def _read_row(given: str) -> Mapping[str, Any]:

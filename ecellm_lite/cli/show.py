@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.ranking import Ranking
+from ecellm_lite.cli.plain import plain
 from ecellm_lite.tasks.task import Question
 from ecellm_lite.tasks.wire import read_object, read_options
 
@@ -41,7 +42,7 @@ def _headline(answer: Answer) -> str:
     if answer.type == "extraction":
         found = sum(entry["value"] is not None for entry in answer.value)
         return f"{found} of {len(answer.value)} attributes found"
-    return answer.text or "(empty)"
+    return plain(answer.text or "(empty)")
 
 
 def _share(answer: Answer) -> str:
@@ -54,7 +55,7 @@ def _lines(question: Question) -> dict[str, str]:
         lines = read_object(question.text)["product list"]
     else:
         lines = read_options(question.options) if question.options else []
-    return {line.partition(":")[0]: line for line in lines}
+    return {line.partition(":")[0]: plain(line) for line in lines}
 
 
 def _bars(answer: Answer, lines: Mapping[str, str]) -> Table:
@@ -63,7 +64,7 @@ def _bars(answer: Answer, lines: Mapping[str, str]) -> Table:
     for key, share in (answer.probabilities or {}).items():
         best = share == answer.probability
         style = "bold green" if best else "dim"
-        label = Text(f"  {lines.get(key, key)}", style=style, overflow="ellipsis", no_wrap=True)
+        label = Text(f"  {lines.get(key, plain(key))}", style=style, overflow="ellipsis", no_wrap=True)
         table.add_row(label, Text(bar(share), style="green" if best else ""), f"{share:6.1%}")
     return table
 
@@ -78,10 +79,12 @@ def _places(answer: Answer, lines: Mapping[str, str]) -> Table:
 def _entries(answer: Answer) -> Table:
     table = Table.grid(padding=(0, 2))
     for entry in answer.value:
-        value = Text(entry["value"], style="bold green") if entry["value"] is not None else Text("none", style="dim")
+        value = (
+            Text(plain(entry["value"]), style="bold green") if entry["value"] is not None else Text("none", style="dim")
+        )
         source = Text(entry["source"] or "", style="dim")
         table.add_row(
-            Text(f"  {entry['attribute']}"),
+            Text(f"  {plain(entry['attribute'])}"),
             value,
             source,
             bar(entry["probability"], 10),

@@ -7,6 +7,7 @@ ECInstruct's tasks: what it shows is the machinery, and its answers are close to
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def shipped_weights() -> Path:
 
 def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
     """Return the demo model, made first if the store does not have it (a few seconds, 92 MB)."""
-    if store.has(DEMO):
+    with suppress(ModelError):  # not there, or damaged: it is made anew
         found = store.get(DEMO)
         if found.manifest.source == RECIPE:
             return found

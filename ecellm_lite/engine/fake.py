@@ -1,11 +1,13 @@
 """A deterministic engine without weights, whose logits a test sets: everything above the engine is tested on it.
 
-Its tokens are bytes, so that every text has tokens and every token can be read. It keeps the promises of the real
-one, and fails where llama.cpp would compute nonsense: a gap in a sequence, a fork of what is not there, a full memory.
+Its tokens are bytes and a few short strings, so that every text has tokens and every token can be read. It keeps the
+promises of the real one, and fails where llama.cpp would compute nonsense: a gap in a sequence, a fork of what is not
+there, a full memory.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,25 +20,31 @@ from ecellm_lite.errors import EcellmError
 
 END, BEGIN = 256, 257
 
-# From the tokens of a sequence to the logits after them, (258,) float32.
+# Strings that are one token, as in a real vocabulary: here, too, a space begins a new one.
+_STRINGS = (b' "', b' {"', b'",', b'":', b'"}', b"the", b" co")
+_PIECES = (*(bytes([byte]) for byte in range(256)), b"<end>", b"<begin>", *_STRINGS)
+_IDS = {piece: token for token, piece in enumerate(_PIECES) if token not in (END, BEGIN)}
+_NEXT = re.compile(b"|".join([*map(re.escape, sorted(_STRINGS, key=len, reverse=True)), b"."]), re.DOTALL)
+
+# From the tokens of a sequence to the logits after them, (vocabulary.size,) float32.
 LogitsOf = Callable[[Sequence[int]], Logits]
 
 
 class FakeVocabulary:
-    """One token a byte, an end-of-sequence token and a BOS."""
+    """One token a byte, some strings, an end-of-sequence token and a BOS."""
 
-    size = 258
+    size = len(_PIECES)
     end = END
     ends = frozenset({END})
     control = np.array([END, BEGIN], dtype=np.int32)
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Return the UTF-8 bytes of the text, with a BOS in front where asked."""
-        return [BEGIN] * begin + list(text.encode("utf-8", "replace"))
+        """Return the tokens of the text's UTF-8 bytes, the longest first, with a BOS in front where asked."""
+        return [BEGIN] * begin + _ids(text.encode("utf-8", "replace"))
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
         """Return the bytes again."""
-        return bytes(token for token in tokens if token < END)
+        return b"".join(_PIECES[token] for token in tokens if token not in (END, BEGIN))
 
     def grammar_tokenizer(self) -> Any:
         """Return llguidance's view of this vocabulary."""
@@ -48,11 +56,15 @@ class FakeVocabulary:
 class _ByteTokenizer:
     eos_token_id = END
     bos_token_id = BEGIN
-    tokens = (*(bytes([byte]) for byte in range(256)), b"<end>", b"<begin>")
+    tokens = _PIECES
     special_token_ids = (END, BEGIN)
 
     def __call__(self, text: str | bytes) -> list[int]:
-        return list(text.encode() if isinstance(text, str) else text)
+        return _ids(text.encode() if isinstance(text, str) else text)
+
+
+def _ids(data: bytes) -> list[int]:
+    return [_IDS[piece] for piece in _NEXT.findall(data)]
 
 
 def scattered(tokens: Sequence[int]) -> Logits:
@@ -72,12 +84,15 @@ class FakeBackend:
         self.sequences = sequences
         self.batch = batch
         self.decoded = 0
+        self._closed = False
         self._logits = logits
         # A cell is a one-token list, which forks share as sequences share cells of a unified memory.
         self._memory: list[list[list[int]]] = [[] for _ in range(sequences)]
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
         """Put the chunks into memory and return the logits that the function gives; see Backend."""
+        if self._closed:
+            raise EcellmError("The fake engine was used after it was closed.")
         if sum(len(chunk.tokens) for chunk in chunks) > self.batch:
             raise EcellmError("The fake engine was given more tokens than a batch takes.")
         for chunk in chunks:
@@ -114,4 +129,5 @@ class FakeBackend:
         self._memory = [[] for _ in range(self.sequences)]
 
     def close(self) -> None:
-        """Do nothing: there is nothing to free."""
+        """Refuse every further call, as freed memory would not."""
+        self._closed = True

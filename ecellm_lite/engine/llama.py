@@ -61,6 +61,17 @@ class Settings:
     kv_type: str = "f16"
     deterministic: bool = False
 
+    def __post_init__(self) -> None:
+        """Raise UsageError for settings that do not fit."""
+        if self.kv_type not in KV_TYPES:
+            raise UsageError(f"kv_type is {self.kv_type!r}: take one of {', '.join(KV_TYPES)}.")
+        if self.deterministic and self.kv_type == "q8_0":
+            raise UsageError("kv_type q8_0 needs flash attention, which deterministic mode turns off: take f16 or f32.")
+        for name, value, least, most in (("context", self.context, 64, 1 << 20), ("threads", self.threads, 1, 1024)):
+            if value is not None and not least <= value <= most:
+                raise UsageError(f"{name} is {value}: it is from {least} to {most:,}.")
+        _gpu_layers(self.gpu_layers)
+
 
 class LlamaBackend:
     """A GGUF model in llama.cpp, with one unified KV memory whose sequences share their prefixes' cells."""

@@ -90,6 +90,7 @@ class Scheduler:
         self._free = list(self._sequences)
         self._waiting: deque[Request] = deque()
         self._active: list[_Slot] = []  # oldest first
+        self._alone = 0  # rows that are still to run one at a time, after a call that failed
         backend.clear()
 
     def submit(self, request: Request) -> None:
@@ -115,8 +116,10 @@ class Scheduler:
                     slot.length += len(chunk.tokens)
                     if chunk.logits:
                         self._advance(slot, next(logits))
+        except EcellmError as error:
+            self._retry(error)
         except BaseException:
-            # An interrupt or a failed call: what the memory holds is unknown, so the running rows start again.
+            # Interrupted: what the memory holds is unknown, so the running rows start again.
             self._restart()
             raise
 
@@ -129,6 +132,8 @@ class Scheduler:
             if request.cancelled:
                 self._waiting.popleft()
                 continue
+            if self._alone and self._active:
+                return
             shared = min(request.shared, len(request.prompt) - 1)
             tokens = request.prompt[: shared if shared >= SHORTEST_PREFIX else 0]
             prefix = self._prefixes.find(tokens)
@@ -153,7 +158,7 @@ class Scheduler:
 
     def _decoding(self, request: Request) -> Decoding:
         room = self._backend.longest - len(request.prompt)
-        return request.space.decode(Scene(self._backend.vocabulary, room, request.seed))
+        return (yield from request.space.decode(Scene(self._backend.vocabulary, room, request.seed)))
 
     def _start(self, slot: _Slot) -> None:
         request = slot.request
@@ -224,6 +229,7 @@ class Scheduler:
                 f"{self._backend.longest:,}: shorten the row, or give a larger --context if the model allows one."
             )
         request.seconds = time.perf_counter() - slot.started
+        self._alone = max(0, self._alone - 1)
         self._release(slot)
 
     def _release(self, slot: _Slot) -> None:
@@ -233,6 +239,16 @@ class Scheduler:
         self._free.append(slot.sequence)
         if slot.prefix:
             slot.prefix.users -= 1
+
+    def _retry(self, error: EcellmError) -> None:
+        """Run the rows of a call that failed again, each alone: the one that makes it fail ends with the error."""
+        count = len(self._active)
+        self._restart()
+        if count > 1:
+            self._alone = count
+        elif self._waiting:
+            self._waiting.popleft().error = error
+            self._alone = max(0, self._alone - 1)
 
     def _restart(self) -> None:
         self._waiting.extendleft(slot.request for slot in reversed(self._active) if not slot.request.done)

@@ -24,6 +24,8 @@ class LlamaVocabulary:
         if not 0 <= eos < self.size:
             raise ModelError("The model's vocabulary names no end-of-sequence token: convert the model again.")
         self.end: int = eos
+        bos = llama.llama_vocab_bos(self._pointer)
+        self._begin = [bos] if llama.llama_vocab_get_add_bos(self._pointer) and 0 <= bos < self.size else []
         self.ends |= {eos}
         self.control = np.array([t for t in ids if llama.llama_vocab_is_control(self._pointer, t)], dtype=np.int32)
         self._pieces: dict[int, bytes] = {}
@@ -32,13 +34,14 @@ class LlamaVocabulary:
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
         """Return the ids of `text`; `begin` puts the BOS token first where the model was trained with one."""
         data = text.encode("utf-8", "replace")
-        room = len(data) + 2  # a token for each byte and a BOS is the most there can be
+        room = len(data) + 1  # a token for each byte and SentencePiece's space are the most there can be
         tokens = (llama.llama_token * room)()
-        count = llama.llama_tokenize(self._pointer, data, len(data), tokens, room, begin, False)
+        # Its own way of adding special tokens would put an EOS behind the prompt where a file asks for one.
+        count = llama.llama_tokenize(self._pointer, data, len(data), tokens, room, False, False)
         if count < 0:
             raise ModelError(f"The model's tokenizer failed on {text[:40]!r} ({count}): convert the model again.")
         ids: list[int] = tokens[:count]
-        return ids
+        return [*self._begin, *ids] if begin else ids
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
         """Return the bytes that the tokens stand for; control tokens stand for none."""

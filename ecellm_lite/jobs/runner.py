@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -22,10 +22,15 @@ class Tally:
 
 
 def write_answers(answers: Iterable[Answer], file: IO[str], progress: Callable[[Answer], None] | None = None) -> Tally:
-    """Write one JSON line for each answer and return the tally."""
+    """Write one JSON line (ASCII) for each answer and return the tally."""
     tally = Tally()
     for answer in answers:
-        file.write(json.dumps(answer.as_dict(), ensure_ascii=False) + "\n")
+        try:
+            file.write(json.dumps(answer.as_dict()) + "\n")
+        except BrokenPipeError:  # the reader of our output has gone, and wants no sentence
+            raise
+        except OSError as error:
+            raise InputError(f"The answers cannot be written ({error}): make room, or take another --output.") from None
         tally.rows += 1
         tally.failed += answer.error is not None
         if progress:
@@ -39,10 +44,28 @@ def output_file(path: Path) -> Iterator[IO[str]]:
 
     What was written before an interruption stays in the `.part` file. Raises InputError where it cannot be written.
     """
-    part = path.with_name(path.name + ".part")
+    part = part_of(path)
+    with _writable(path):
+        file = part.open("w", encoding="ascii", newline="\n")
     try:
-        with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            yield file
+        yield file
+        with _writable(path):
+            file.flush()
+    finally:
+        with suppress(OSError):  # what could not be written has been said already
+            file.close()
+    with _writable(path):
         part.replace(path)
+
+
+def part_of(path: Path) -> Path:
+    """Return where a job's output is written until the job has ended."""
+    return path.with_name(path.name + ".part")
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error}): make room, or take another --output.") from None

@@ -37,6 +37,20 @@ def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | N
     return model
 
 
+def resolve_envelope(name: str | None, store: Store, demo_envelope: str) -> str:
+    """Return the envelope of the model that `name` means, without making, hashing or loading it."""
+    name = name or os.environ.get("ECELLM_MODEL") or _only(store) or DEMO
+    if store.has(name):
+        return store.get(name).manifest.envelope
+    if name == DEMO:
+        return demo_envelope
+    if _is_path(name):
+        return envelope_of(read_header(Path(name)), [Path(name).name])
+    if entry := catalogue_entry(name):
+        return entry.envelope
+    raise ModelError(_unknown(name, store))
+
+
 def _only(store: Store) -> str | None:
     names = [name for name in store.names() if name != DEMO]
     return names[0] if len(names) == 1 else None

@@ -12,12 +12,14 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.catalogue import DEMO
 from ecellm_lite.models.files import HashCache, replacing, sha256_of
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.manifest import Manifest, read_manifest
 from ecellm_lite.models.model_check import check_model
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(:[A-Za-z0-9_]{1,16})?")
+# No "--", which stands for the colon in a folder's name.
+_NAME = re.compile(r"(?!.*--)[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!-)(:[A-Za-z0-9_]{1,16})?")
 _MODEL = "model.gguf"
 _MANIFEST = "manifest.json"
 
@@ -44,7 +46,7 @@ class Store:
                 f"{name[:80]!r} cannot be a model's name: take letters, digits, '.', '_' and '-', "
                 "and a file type behind a colon if you like, as in eCeLLM-M:Q4_K_M."
             )
-        # A colon is no file name on Windows, and "--" is no part of a file type.
+        # A colon is no part of a file name on Windows.
         return self.root / "models" / name.replace(":", "--")
 
     def names(self) -> list[str]:
@@ -52,7 +54,7 @@ class Store:
         models = self.root / "models"
         if not models.is_dir():
             return []
-        return sorted(folder.name.replace("--", ":") for folder in models.iterdir() if (folder / _MANIFEST).is_file())
+        return sorted(filter(self.has, (folder.name.replace("--", ":") for folder in models.iterdir())))
 
     def __iter__(self) -> Iterator[StoredModel]:
         return (self.get(name) for name in self.names())
@@ -92,6 +94,8 @@ class Store:
     ) -> StoredModel:
         """Copy (or move) a GGUF file into the store under a name; raises UsageError if the name is taken."""
         folder = self.folder(name)
+        if name == DEMO:
+            raise UsageError(f"The name {DEMO!r} is the demo model's own: take another --name.")
         if self.has(name):
             raise UsageError(f"There is a model {name!r} already: take another --name, or remove that one first.")
         check_model(read_header(source))

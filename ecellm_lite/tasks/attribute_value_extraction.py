@@ -13,6 +13,7 @@ from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.wire import read_object
 
 _TARGET = "target attributes"
+_MOST = 100  # attributes a row
 _SOURCES = ("title", "description", "feature", "price", "brand")
 
 
@@ -34,7 +35,12 @@ def _read(text: str, options: str | None) -> Extraction:
     target = row.get(_TARGET)
     if not isinstance(target, str) or not target:
         raise InputError(f'The input names no {_TARGET!r}: it holds them as in {{"{_TARGET}": "color and size"}}.')
-    return Extraction(tuple(target.split(" and ")), sources)
+    attributes = tuple(target.split(" and "))
+    if len(attributes) > _MOST:
+        raise InputError(
+            f"The input asks for {len(attributes)} attributes, and at most {_MOST} are taken: split the row."
+        )
+    return Extraction(attributes, sources)
 
 
 TASK = Task(
@@ -54,7 +60,7 @@ TASK = Task(
         Paragraphs("feature", "Its features.", "machine washable", required=False),
         Text("price", "Its price.", "$12.99", required=False, numbers=True),
         Paragraphs("brand", "Its brand.", "Northpoint", required=False),
-        Texts("attributes", "The attributes whose values are wanted.", ["Color", "Material"], most=100),
+        Texts("attributes", "The attributes whose values are wanted.", ["Color", "Material"], most=_MOST),
     ),
     write=_write,
     read=_read,

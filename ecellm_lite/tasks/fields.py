@@ -213,7 +213,7 @@ def _show(field: Field) -> str:
 
 
 def _keys(row: Mapping[str, Any]) -> str:
-    names = [str(key)[:40] for key, value in row.items() if value is not None]
+    names = [repr(str(key)[:40]) for key, value in row.items() if value is not None]
     if not names:
         return "nothing"
     return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")

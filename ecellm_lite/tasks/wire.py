@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from ecellm_lite.errors import InputError
+
+# Python's parser takes some 500 times a literal's size in memory.
+LONGEST_OPTIONS = 1 << 16  # characters
 
 
 def read_object(text: str) -> Mapping[str, Any]:
@@ -29,11 +33,15 @@ def read_options(options: str | None) -> list[str]:
         raise InputError(
             'This task needs options: give them as in the data set, for example \'["A: first", "B: second"]\'.'
         )
+    if len(options) > LONGEST_OPTIONS:
+        raise InputError(f"The options have {len(options):,} characters, and at most {LONGEST_OPTIONS:,} are read.")
     try:
         lines = json.loads(options)
     except (ValueError, RecursionError):
         try:
-            lines = ast.literal_eval(options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # an unknown escape in a title is no concern of a user's
+                lines = ast.literal_eval(options)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             lines = None
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
