@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecellm_lite.answers.answer import Answer, ModelName, RowError, Usage
 from ecellm_lite.answers.decoding import Space
@@ -25,6 +25,9 @@ from ecellm_lite.errors import ContextError, EcellmError, InputError
 from ecellm_lite.tasks.fields import encodable, shown
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Question, Task
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # Rows that are read ahead of the answer that is due next, so that calls of the model are full.
 WINDOW = 64
@@ -199,7 +202,7 @@ class Runtime:
         with self._lock, self._tokenizer:
             self._backend.close()
 
-    def __enter__(self) -> Runtime:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -290,7 +290,7 @@ def test_a_schema_holds(kind: str) -> None:
     assert answer.value["verdict"] in {"keep", "drop"}
     assert answer.value["stars"] in range(1, 6)
     assert answer.text == json.dumps(answer.value)
-    assert answer.probability is answer.probabilities is answer.confidence is answer.coverage is None
+    assert [answer.probability, answer.probabilities, answer.confidence, answer.coverage] == [None] * 4
 
 
 def test_a_grammar_holds() -> None:

@@ -12,6 +12,7 @@ from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend, scattered
 from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.scheduler import Request, Scheduler
+from ecellm_lite.errors import EcellmError
 
 PREFIX = list(b"an instruction that every row shares")
 
@@ -122,6 +123,21 @@ def test_one_row_too_large_for_memory_ends_alone() -> None:
     assert requests[0].error is not None
     assert "need more than the 500 tokens" in str(requests[0].error)
     assert requests[1].outcome
+
+
+def test_a_prefix_that_cannot_be_read_costs_its_own_row() -> None:
+    class Picky(FakeBackend):
+        def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
+            if any(200 in chunk.tokens for chunk in chunks):
+                raise EcellmError("llama.cpp failed to compute a batch.")
+            return super().decode(chunks)
+
+    good = [Request(prompt, len(PREFIX), Text(8)) for prompt in prompts([30, 60])]
+    bad = Request([200] * 40 + [65] * 10, 40, Text(8))
+    for order in ([good[0], bad, good[1]], [bad, *good], [*good, bad]):
+        requests = [Request(one.prompt, one.shared, one.space) for one in order]
+        finish(Scheduler(Picky()), requests)
+        assert [request.error is not None for request in requests] == [one is bad for one in order]
 
 
 @settings(deadline=None, max_examples=40)

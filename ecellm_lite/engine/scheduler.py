@@ -105,10 +105,12 @@ class Scheduler:
 
     def step(self) -> None:
         """Call the model once for as many rows as fit, and take the answers on by what it gives."""
+        admitting = True
         try:
             for slot in [slot for slot in self._active if slot.request.cancelled]:
                 self._release(slot)
             self._admit()
+            admitting = False
             if self._active:
                 chunks = self._chunks() or self._make_room()
                 logits = iter(self._backend.decode(chunks)) if chunks else iter(())
@@ -117,7 +119,7 @@ class Scheduler:
                     if chunk.logits:
                         self._advance(slot, next(logits))
         except EcellmError as error:
-            self._retry(error)
+            self._retry(error, len(self._active) + admitting)
         except BaseException:
             # Interrupted: what the memory holds is unknown, so the running rows start again.
             self._restart()
@@ -240,12 +242,11 @@ class Scheduler:
         if slot.prefix:
             slot.prefix.users -= 1
 
-    def _retry(self, error: EcellmError) -> None:
+    def _retry(self, error: EcellmError, rows: int) -> None:
         """Run the rows of a call that failed again, each alone: the one that makes it fail ends with the error."""
-        count = len(self._active)
         self._restart()
-        if count > 1:
-            self._alone = count
+        if rows > 1:
+            self._alone = rows
         elif self._waiting:
             self._waiting.popleft().error = error
             self._alone = max(0, self._alone - 1)

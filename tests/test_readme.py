@@ -1,0 +1,51 @@
+"""What the README says is so: its links lead somewhere, its Python runs, its figures stand in the results."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ecellm_lite.cli.main import run_command
+from ecellm_lite.models.store import StoredModel
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def test_nothing_is_left_to_fill_in() -> None:
+    assert not re.search(r"@@|\{\{|TODO", README)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text("utf-8")):
+        assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_the_python_runs(demo_model: StoredModel, capsys: pytest.CaptureFixture[str]) -> None:
+    [code] = blocks("python")
+    exec(compile(code, "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_the_tasks_are_listed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    run_command(["tasks"])
+    assert capsys.readouterr().out in README
+
+
+def test_the_figures_stand_in_the_results() -> None:
+    results = json.loads((ROOT / "benchmarks" / "results" / "rows.json").read_text("utf-8"))
+    assert f"Of the {results['rows']:,} labelled rows" in README
+    assert f"{results['problems']} had an answer" in README
+
+
+def test_the_picture_needs_no_network() -> None:
+    picture = (ROOT / "benchmarks" / "figures" / "answer.svg").read_text("utf-8")
+    assert not re.search(r"url\(|href=|<image|@font-face", picture.replace("url(#", ""))
