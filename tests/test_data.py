@@ -12,7 +12,7 @@ from ecellm_lite import Runtime
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.answers.spans import SourceText
 from ecellm_lite.tasks.registry import TASKS
-from tests.test_runtime import check
+from tests.answer_checks import check
 
 pytestmark = pytest.mark.data
 

@@ -15,9 +15,7 @@ from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.models.store import StoredModel
 from ecellm_lite.tasks.registry import TASKS
-from tests.test_runtime import HOSTILE, check
-
-EXAMPLES = {name: task.example() for name, task in TASKS.items()}
+from tests.answer_checks import EXAMPLES, HOSTILE, check
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,111 @@
+"""JSON schemas and grammars: they hold, keep their meaning, and are refused before they can hurt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ecellm_lite import (
+    GrammarError,
+    Runtime,
+    grammar,
+    schema,
+)
+from ecellm_lite.answers.decoding import Space
+from ecellm_lite.engine.fake import FakeBackend
+from tests.answer_checks import EXAMPLES, hard
+
+
+@pytest.mark.parametrize("kind", ["scattered", "nan", "equal", "infinite"])
+def test_a_schema_holds(kind: str) -> None:
+    definition = {
+        "type": "object",
+        "properties": {
+            "verdict": {"enum": ["keep", "drop"]},
+            "stars": {"type": "integer", "minimum": 1, "maximum": 5},
+        },
+        "required": ["verdict", "stars"],
+    }
+    with Runtime.over(FakeBackend(hard(kind))) as runtime:
+        answer = runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=schema(definition))
+    assert answer.type == "schema"
+    assert set(answer.value) == {"verdict", "stars"}
+    assert answer.value["verdict"] in {"keep", "drop"}
+    assert answer.value["stars"] in range(1, 6)
+    assert answer.text == json.dumps(answer.value)
+    assert [answer.probability, answer.probabilities, answer.confidence, answer.coverage] == [None] * 4
+
+
+def test_a_grammar_holds() -> None:
+    with Runtime.over(FakeBackend()) as runtime:
+        answer = runtime.answer(
+            "answer_generation", EXAMPLES["answer_generation"], space=grammar('start: "SKU-" /[0-9]{4}/')
+        )
+    assert answer.type == "text"
+    assert answer.text is not None
+    assert answer.text.startswith("SKU-")
+    assert len(answer.text) == 8
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: grammar("start: ("),
+        lambda: grammar("start: undefined"),
+        lambda: grammar("start: " + "(" * 5000 + '"a"' + ")" * 5000),
+        lambda: grammar("x" * 300_000),
+        lambda: schema({"type": "nonsense"}),
+        lambda: schema({"$ref": "https://example.com/schema"}),
+    ],
+)
+def test_a_grammar_that_does_not_compile_says_so(make: Callable[[], Space]) -> None:
+    with pytest.raises(GrammarError):
+        make()
+
+
+def test_a_schema_that_the_limit_cuts_says_so() -> None:
+    long = schema({"type": "array", "items": {"type": "integer"}, "minItems": 50}, max_tokens=10)
+    with Runtime.over(FakeBackend()) as runtime, pytest.raises(GrammarError, match="not complete after 10 tokens"):
+        runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=long)
+
+
+def test_schemas_keep_their_meaning() -> None:
+    both = {
+        "allOf": [
+            {"properties": {"a": {"type": "boolean"}}, "required": ["a"]},
+            {"properties": {"b": {"type": "boolean"}}, "required": ["b"]},
+        ]
+    }
+    with Runtime.over(FakeBackend()) as runtime:
+        answer = runtime.answer(
+            "answer_generation",
+            EXAMPLES["answer_generation"],
+            space=schema(
+                {
+                    "type": "object",
+                    "properties": {"properties": {"const": {"properties": {"x": 1}}}},
+                    "required": ["properties"],
+                }
+            ),
+        )
+        assert answer.value == {"properties": {"properties": {"x": 1}}}
+    assert schema(both).type == "schema"
+    brackets = {"enum": [f":({number}" for number in range(100)]}
+    assert schema(brackets).type == "schema"
+    deep: dict[str, Any] = {"type": "boolean"}
+    for _ in range(600):
+        deep = {"type": "array", "items": deep}
+    with pytest.raises(GrammarError, match="nested"):
+        schema(deep)
+    assert grammar(r'start: ")))(((" /[(]{2}/ ' + '"("' * 100).type == "text"
+    with pytest.raises(GrammarError, match="nested"):
+        grammar('start: ")' + ")" * 500 + '"' + "(" * 100 + '"a"' + ")" * 100)
+
+
+def test_forced_tokens_count_against_the_limit() -> None:
+    long = grammar(f'start: "{"ab" * 300}"', max_tokens=10)
+    with Runtime.over(FakeBackend()) as runtime, pytest.raises(GrammarError, match="not complete after 10 tokens"):
+        runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=long)
