@@ -44,12 +44,26 @@ FILE_TYPES = {
 _ERROR = 4  # GGML_LOG_LEVEL_ERROR, which the binding does not name
 
 _errors: deque[str] = deque(maxlen=3)
+_interrupted = False
 
 
 @llama.llama_log_callback  # type: ignore[untyped-decorator]
 def _note(level: int, text: bytes, _data: Any) -> None:
-    if level == _ERROR:
-        _errors.append(_text(text).strip())
+    global _interrupted
+    try:
+        if level == _ERROR:
+            _errors.append(_text(text).strip())
+    except KeyboardInterrupt:
+        # ctypes would print and forget it; whoever called llama.cpp asks for it afterwards.
+        _interrupted = True
+
+
+def check_interrupt() -> None:
+    """Raise the KeyboardInterrupt that came while llama.cpp was logging, if one did."""
+    global _interrupted
+    if _interrupted:
+        _interrupted = False
+        raise KeyboardInterrupt
 
 
 @cache
@@ -118,6 +132,7 @@ def requantize(source: Path, target: Path, file_type: str, *, threads: int) -> N
     parameters.nthread = threads
     parameters.allow_requantize = True
     status = llama.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(parameters))
+    check_interrupt()
     if status:
         raise ModelError(f"llama.cpp could not write {source.name} as {file_type} ({reason()}): check the disk's room.")
 

@@ -104,7 +104,12 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "review is missing" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"reviews": "x"}')
     assert "was given 7" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": 7}')
     assert "not JSON" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": ')
-    assert "cannot be read" in refused(capsys, 3, "run", "-t", "SA", "-i", str(tmp_path / "absent.json"))
+    assert "No such file" in refused(capsys, 3, "run", "-t", "SA", "-i", str(tmp_path / "absent.json"))
+    assert "--rows" in refused(capsys, 3, "run", "-t", "SA", "-i", '[{"review": "x"}]')
+    assert "is empty" in refused(capsys, 3, "run", "-t", "SA", "-i", "")
+    for name, data in (("a.csv", b"id,review\n1,good\n"), ("a.json", b'\xef\xbb\xbf[\n {"review": "x"}\n]')):
+        (tmp_path / name).write_bytes(data)
+        assert "JSON Lines" in refused(capsys, 3, "run", "-t", "SA", "--rows", str(tmp_path / name))
     (tmp_path / "list.json").write_text("[1]")
     assert "not an object" in refused(capsys, 3, "run", "-t", "SA", "-i", str(tmp_path / "list.json"))
     (tmp_path / "bytes.json").write_bytes(b'{"review": "\xff"}')
@@ -180,7 +185,51 @@ def test_a_job_that_cannot_write(capsys: pytest.CaptureFixture[str], tmp_path: P
     rows.write_text('{"review": "good"}\n')
     sentence = refused(capsys, 3, "run", "-t", "SA", "--rows", str(rows), "-o", str(tmp_path / "no" / "x.jsonl"))
     assert "cannot be written" in sentence
+    assert "folder" in refused(capsys, 3, "run", "-t", "SA", "--rows", str(rows), "-o", str(tmp_path))
     assert "same file" in refused(capsys, 2, "run", "-t", "SA", "--rows", str(rows), "-o", str(rows))
+
+
+def test_a_job_shows_its_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    from ecellm_lite import Runtime
+    from ecellm_lite.cli import progress
+    from ecellm_lite.engine.fake import FakeBackend
+
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"review": "x"}\n' * 3)
+    terminal = Console(force_terminal=True, file=io.StringIO(), width=120)
+    monkeypatch.setattr(progress, "Console", lambda **_: terminal)
+    with Runtime.over(FakeBackend()) as runtime, progress.job_progress(rows, hidden=False) as advance:
+        for answer in runtime.answers("sentiment_analysis", [{"review": "x"}, {}, {"review": "y"}]):
+            advance(answer)
+    assert isinstance(terminal.file, io.StringIO)
+    shown = terminal.file.getvalue()
+    assert "3/3" in shown
+    assert "rows/s" in shown
+    assert "1 failed" in shown
+
+
+def test_whoever_reads_may_go(demo_model: StoredModel, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"review": "x"}\n' * 40)
+    program = f"{sys.executable} -c 'from ecellm_lite.cli.main import main; main()'"
+    for command in ("tasks", f"run -t SA --rows {rows}"):
+        script = f"set -o pipefail; {program} {command} | head -n 1"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this machine has no device that is always full")
+def test_a_full_disk_is_said_in_one_sentence() -> None:
+    program = [sys.executable, "-c", "from ecellm_lite.cli.main import main; main()", "tasks"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 3
+    assert done.stderr.strip().splitlines() == [
+        "ecellm-lite: The output cannot be written (No space left on device): make room, or send it elsewhere."
+    ]
 
 
 def test_tasks_are_described(capsys: pytest.CaptureFixture[str]) -> None:

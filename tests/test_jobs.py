@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import threading
 from pathlib import Path
 from typing import IO
 
@@ -51,6 +53,30 @@ def test_the_output_takes_its_name_at_the_end(tmp_path: Path) -> None:
     assert (tally.rows, tally.failed) == (2, 1)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["error"] is None for line in lines] == [True, False]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real.jsonl").write_text("old")
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(tmp_path / "real.jsonl")
+    with output_file(link) as file:
+        file.write("new\n")
+    assert link.is_symlink()
+    assert (tmp_path / "real.jsonl").read_text() == "new\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no pipes with a name")
+def test_a_pipe_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    with output_file(pipe) as file:
+        file.write("through\n")
+    reader.join(30)
+    assert read == ["through\n"]
+    assert pipe.is_fifo()
 
 
 def test_what_was_written_before_an_interruption_stays(tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ def test_the_default_model(store: Store, gguf: Path, monkeypatch: pytest.MonkeyP
     store.add(gguf, "only", "alpaca")
     assert resolve(None, store, {"demo": maker}).manifest.name == "only"  # type: ignore[dict-item]
     store.add(gguf, "second", "alpaca")
-    assert resolve(None, store, {"demo": maker}).manifest.name == "maker"  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match="only, second"):
+        resolve(None, store, {"demo": maker})  # type: ignore[dict-item]
     monkeypatch.setenv("ECELLM_MODEL", "second")
     assert resolve(None, store, {"demo": maker}).manifest.name == "second"  # type: ignore[dict-item]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -24,6 +25,16 @@ COMMANDS = {
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; whoever read our output may go when they have seen enough, as `head` does."""
+        try:
+            left: object = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _forget_output()
+            raise click.exceptions.Exit(0) from None
+        return left
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of COMMANDS."""
@@ -73,13 +84,23 @@ def run_command(arguments: list[str]) -> int:
         return _fail(str(error), error.exit_code, debug="--debug" in arguments)
     except (click.Abort, KeyboardInterrupt):
         return _fail("Interrupted.", 130)
-    except BrokenPipeError:
-        # Whoever read our output has gone; closing stdout again must not complain about it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            return _fault(error, arguments)
+        _forget_output()
+        return _fail(f"The output cannot be written ({error.strerror}): make room, or send it elsewhere.", 3)
     except Exception as error:  # noqa: BLE001 - the last door: nobody outside would turn it into a sentence
-        sentence = f"A fault of ours: {type(error).__name__}: {error}; run again with --debug and report it."
-        return _fail(sentence, 1, debug="--debug" in arguments)
+        return _fault(error, arguments)
+
+
+def _fault(error: Exception, arguments: list[str]) -> int:
+    sentence = f"A fault of ours: {type(error).__name__}: {error}; run again with --debug and report it."
+    return _fail(sentence, 1, debug="--debug" in arguments)
+
+
+def _forget_output() -> None:
+    """Let Python close standard output in peace, whatever became of it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(sentence: str, code: int, *, debug: bool = False) -> int:

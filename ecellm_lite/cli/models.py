@@ -92,14 +92,14 @@ def show(name: str, verify: bool, as_json: bool) -> None:
         "path": str(model.path),
         "architecture": header.metadata.get("general.architecture"),
         "tensors": len(header.tensors),
-        "verified": verify,
+        "verified": verify or None,
     }
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
     for key, value in facts.items():
-        if value not in ("", {}):
-            click.echo(f"{key:14} {value}")
+        if value not in ("", {}, None):
+            click.echo(f"{key:14} {json.dumps(value) if isinstance(value, dict) else value}")
 
 
 @models.command()

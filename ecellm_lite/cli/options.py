@@ -63,7 +63,12 @@ def model_options(command: Command) -> Command:
     """Add the options that say which model answers, and how it is run."""
     for option in reversed(
         [
-            click.option("-m", "--model", type=ModelName(), help="A GGUF file, a name in the store, or demo."),
+            click.option(
+                "-m",
+                "--model",
+                type=ModelName(),
+                help="A GGUF file, a name in the store, or demo.  [default: ECELLM_MODEL, else your only one, else demo]",
+            ),
             click.option(
                 "--envelope",
                 type=click.Choice(list(ENVELOPES)),

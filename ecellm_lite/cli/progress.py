@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,18 +34,21 @@ def job_progress(rows: Path, *, hidden: bool) -> Iterator[Callable[[Answer], Non
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.speed:.1f} rows/s"),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        job = progress.add_task("rows", total=_count(rows), failed="")
-        failures = 0
+        job = progress.add_task("rows", total=_count(rows), rate="", failed="")
+        started = time.perf_counter()
+        done = failures = 0
 
         def advance(answer: Answer) -> None:
-            nonlocal failures
+            nonlocal done, failures
+            done += 1
             failures += answer.error is not None
-            progress.update(job, advance=1, failed=f"{failures} failed" if failures else "")
+            rate = f"{done / (time.perf_counter() - started):.1f} rows/s"
+            progress.update(job, completed=done, rate=rate, failed=f"{failures} failed" if failures else "")
 
         yield advance
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -17,6 +17,8 @@ from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import InputError, JobError, UsageError
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from ecellm_lite.answers.decoding import Space
     from ecellm_lite.runtime import Runtime
 
@@ -55,12 +57,12 @@ def run(
     quiet: bool,
     **model: Any,
 ) -> None:
-    r"""Answer one row (--input), or every row of a file (--rows).
+    """Answer one row (--input), or every row of a file (--rows).
 
     \b
     ecellm-lite run --task sentiment_analysis --input '{"review": "Works, but it is loud."}'
     ecellm-lite run --task product_matching --rows pairs.jsonl --output answers.jsonl
-    """
+    """  # noqa: D301 - click wants the character itself, so that the lines stay lines
     from ecellm_lite.tasks.registry import get_task
 
     known = get_task(task)
@@ -96,19 +98,23 @@ def run(
 
 def _job(task: str, rows: Path, output: Path, asked: Mapping[str, Any], model: Mapping[str, Any], quiet: bool) -> None:
     from ecellm_lite.cli.progress import job_progress
-    from ecellm_lite.jobs.rows import read_rows
-    from ecellm_lite.jobs.runner import output_file, part_of, write_answers
+    from ecellm_lite.jobs.rows import check_form, read_rows
+    from ecellm_lite.jobs.runner import check_output, output_file, part_of, write_answers
 
+    if str(output) != "-":
+        check_output(output)
     for written in (output, part_of(output)) if str(output) != "-" else ():
         if written.exists() and rows.exists() and written.samefile(rows):
             raise UsageError(f"--rows and --output are the same file, {rows}: take another --output.")
     with ExitStack() as stack:
         try:
-            source = sys.stdin.buffer if str(rows) == "-" else stack.enter_context(rows.open("rb"))
+            from_input = cast("BufferedReader", sys.stdin.buffer)
+            source = from_input if str(rows) == "-" else stack.enter_context(rows.open("rb"))
         except OSError as error:
             raise InputError(
                 f"{rows} cannot be read ({error.strerror}): give a JSON Lines file, or - for standard input."
             ) from None
+        check_form(source, "standard input" if str(rows) == "-" else str(rows))
         runtime = stack.enter_context(_runtime(model, quiet))
         target = sys.stdout if str(output) == "-" else stack.enter_context(output_file(output))
         advance = stack.enter_context(job_progress(rows, hidden=quiet))
@@ -141,15 +147,18 @@ def _envelope_of(model: str | None) -> str:
 
 
 def _read_row(given: str) -> Mapping[str, Any]:
-    text = given if given.lstrip().startswith("{") else _read_text("-" if given == "-" else given, "--input")
+    if not given.strip():
+        raise InputError('--input is empty: give an object such as \'{"review": "I like it"}\', or a file.')
+    text = given if given.lstrip().startswith(("{", "[")) else _read_text(given, "--input")
     try:
         row = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f'The row is not JSON ({error}): give an object such as \'{{"review": "I like it"}}\'.'
+            f'The row is not JSON ({error}): give an object such as \'{{"review": "I like it"}}\'; '
+            "a file of many rows goes to --rows."
         ) from None
     if not isinstance(row, Mapping):
-        raise InputError(f"The row is {type(row).__name__}, not an object: a file of many rows goes to --rows.")
+        raise InputError("The row is not an object: many rows go to --rows, in a file with one object a line.")
     return row
 
 
@@ -183,5 +192,10 @@ def _read_text(path: str, option: str) -> str:
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
         return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"The file {path} given to {option} is not UTF-8 ({error.reason}): write it as UTF-8."
+        ) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path!r} given to {option} cannot be read ({error}): give a UTF-8 file.") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path[:80]!r} given to {option} is no file that can be read ({reason}).") from None

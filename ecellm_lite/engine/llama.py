@@ -17,7 +17,7 @@ from ecellm_lite.answers.decoding import Logits, Vocabulary
 from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
-from ecellm_lite.ggml import reason, start_library
+from ecellm_lite.ggml import check_interrupt, reason, start_library
 
 DEFAULT_CONTEXT = 4096
 KV_TYPES = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0, "f32": llama.GGML_TYPE_F32}
@@ -84,6 +84,7 @@ class LlamaBackend:
         parameters = llama.llama_model_default_params()
         parameters.n_gpu_layers = _gpu_layers(settings.gpu_layers)
         self._model = llama.llama_model_load_from_file(os.fsencode(path), parameters)
+        check_interrupt()
         if not self._model:
             raise ModelError(f"llama.cpp cannot load {path} ({reason()}): convert or download the model again.")
         try:
@@ -94,6 +95,7 @@ class LlamaBackend:
             self.batch = _BATCH
             self.sequences = _SEQUENCES
             self._context = llama.llama_init_from_model(self._model, self._parameters(settings))
+            check_interrupt()
             if not self._context:
                 raise ModelError(
                     f"llama.cpp cannot make a context of {self.cells:,} tokens for {path.name} ({reason()}): "

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from io import BufferedReader
 from typing import IO, Any
 
 from ecellm_lite.errors import InputError
 
 LONGEST_LINE = 16 << 20  # bytes
+
+
+def check_form(file: BufferedReader, name: str) -> None:
+    """Raise InputError if what is to come is no JSON Lines file at all: a table or a JSON array, say."""
+    begin = file.peek(1 << 12).removeprefix(b"\xef\xbb\xbf").lstrip()[:40]
+    if begin and not begin.startswith(b"{"):
+        first = begin.splitlines()[0].decode("utf-8", "replace")
+        raise InputError(
+            f"{name} begins with {first!r}, and rows are JSON Lines: write one object a line, "
+            'as in {"review": "I like it"}.'
+        )
 
 
 def read_rows(file: IO[bytes]) -> Iterator[Mapping[str, Any] | InputError]:
@@ -30,5 +42,5 @@ def _row(line: bytes, number: int) -> Mapping[str, Any] | InputError:
     except (ValueError, RecursionError) as error:
         return InputError(f"Line {number} is not JSON ({error}): write one object a line.")
     if not isinstance(row, Mapping):
-        return InputError(f"Line {number} is {type(row).__name__}, not an object: write one object a line.")
+        return InputError(f"Line {number} is not an object: write one object a line.")
     return row

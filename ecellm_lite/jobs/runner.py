@@ -30,7 +30,9 @@ def write_answers(answers: Iterable[Answer], file: IO[str], progress: Callable[[
         except BrokenPipeError:  # the reader of our output has gone, and wants no sentence
             raise
         except OSError as error:
-            raise InputError(f"The answers cannot be written ({error}): make room, or take another --output.") from None
+            raise InputError(
+                f"The answers cannot be written ({error.strerror}): make room, or send them elsewhere."
+            ) from None
         tally.rows += 1
         tally.failed += answer.error is not None
         if progress:
@@ -42,20 +44,20 @@ def write_answers(answers: Iterable[Answer], file: IO[str], progress: Callable[[
 def output_file(path: Path) -> Iterator[IO[str]]:
     """Open a job's output: it is written beside `path` as `path.part`, and takes its name when the job has ended.
 
-    What was written before an interruption stays in the `.part` file. Raises InputError where it cannot be written.
+    What was written before an interruption stays in the `.part` file; a device or a pipe is written straight. Raises
+    InputError where it cannot be written.
     """
-    part = part_of(path)
-    with _writable(path):
-        file = part.open("w", encoding="ascii", newline="\n")
-    try:
+    check_output(path)
+    if path.exists() and not path.is_file():
+        # A device or a pipe has no content to keep, and must not be replaced by a file.
+        with _opened(path, path) as file:
+            yield file
+        return
+    path = path.resolve()  # a link stays a link
+    with _opened(part_of(path), path) as file:
         yield file
-        with _writable(path):
-            file.flush()
-    finally:
-        with suppress(OSError):  # what could not be written has been said already
-            file.close()
     with _writable(path):
-        part.replace(path)
+        part_of(path).replace(path)
 
 
 def part_of(path: Path) -> Path:
@@ -63,9 +65,32 @@ def part_of(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
+def check_output(path: Path) -> None:
+    """Raise InputError if a job could not end well there: a folder, or a name in a folder that does not exist."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give --output the name of a file in it.")
+    if not path.parent.is_dir():
+        raise InputError(
+            f"{path} cannot be written, for {path.parent} is no folder: make it, or take another --output."
+        )
+
+
+@contextmanager
+def _opened(place: Path, path: Path) -> Iterator[IO[str]]:
+    with _writable(path):
+        file = place.open("w", encoding="ascii", newline="\n")
+    try:
+        yield file
+        with _writable(path):
+            file.flush()
+    finally:
+        with suppress(OSError):  # what could not be written has been said already
+            file.close()
+
+
 @contextmanager
 def _writable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error}): make room, or take another --output.") from None
+        raise InputError(f"{path} cannot be written ({error.strerror}): make room, or take another --output.") from None

@@ -22,7 +22,8 @@ def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | N
     """Return the model that `name` means; its header is checked before anything else reads the file.
 
     Without a name: ECELLM_MODEL, else the only model in the store, else the demo. Raises ModelError if there is no
-    such model or its file is damaged, UsageError if nothing says which envelope a file wants.
+    such model or its file is damaged, UsageError if the store has several and none is named, or if nothing says which
+    envelope a file wants.
     """
     name = name or os.environ.get("ECELLM_MODEL") or _only(store) or DEMO
     if name in makers:
@@ -53,7 +54,9 @@ def resolve_envelope(name: str | None, store: Store, demo_envelope: str) -> str:
 
 def _only(store: Store) -> str | None:
     names = [name for name in store.names() if name != DEMO]
-    return names[0] if len(names) == 1 else None
+    if len(names) > 1:
+        raise UsageError(f"The store has the models {', '.join(names)}: say which with --model, or in ECELLM_MODEL.")
+    return names[0] if names else None
 
 
 def _is_path(name: str) -> bool:
