@@ -67,7 +67,7 @@ def model_options(command: Command) -> Command:
                 "-m",
                 "--model",
                 type=ModelName(),
-                help="A GGUF file, a name in the store, or demo.  [default: ECELLM_MODEL, else your only one, else demo]",
+                help="A GGUF file, or a name in the store.  [default: ECELLM_MODEL, else your only one, else demo]",
             ),
             click.option(
                 "--envelope",
