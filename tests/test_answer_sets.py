@@ -35,7 +35,7 @@ def test_no_logits_lead_out_of_the_answer_set(name: str, kind: str) -> None:
 texts = st.text(max_size=60)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     title=texts,
     description=texts,
@@ -51,7 +51,7 @@ def test_extraction_copies_whatever_the_texts_are(
         check(runtime.answer("attribute_value_extraction", row), row, space)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     candidates=st.lists(texts, min_size=2, max_size=26),
     products=st.lists(texts, min_size=1, max_size=8),

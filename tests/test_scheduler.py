@@ -140,7 +140,7 @@ def test_a_prefix_that_cannot_be_read_costs_its_own_row() -> None:
         assert [request.error is not None for request in requests] == [one is bad for one in order]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(0, 150), min_size=1, max_size=12),
     answers=st.integers(1, 60),
