@@ -15,7 +15,8 @@ from ecellm_lite.errors import EcellmError
 
 VERSION = 1  # ECELLM_KERNELS_VERSION of ecellm_kernels.h
 
-_FILES = {"win32": "libecellm_kernels.dll", "darwin": "libecellm_kernels.so"}
+# CMake gives a module the suffix .so on macOS too.
+_FILE = "libecellm_kernels.dll" if sys.platform == "win32" else "libecellm_kernels.so"
 
 
 @cache
@@ -24,7 +25,7 @@ def library() -> ctypes.CDLL | None:
 
     Raises EcellmError for a library of another version: half of an old install is still there.
     """
-    path = Path(str(files("ecellm_lite").joinpath(_FILES.get(sys.platform, "libecellm_kernels.so"))))
+    path = Path(str(files("ecellm_lite").joinpath(_FILE)))
     if not path.is_file():
         return None
     native = ctypes.CDLL(str(path))
