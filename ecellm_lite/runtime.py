@@ -76,6 +76,8 @@ class Runtime:
         threads: int | None = None,
         gpu_layers: str | int = "auto",
         kv_type: str = "f16",
+        micro_batch: int = 512,
+        flash_attention: str = "auto",
         deterministic: bool = False,
         seed: int = 0,
     ) -> None:
@@ -86,7 +88,7 @@ class Runtime:
 
         chosen = get_envelope(envelope) if envelope else None
         found = resolve(str(model) if model else None, Store(), {"demo": ensure_demo}, envelope=envelope)
-        settings = Settings(context, threads, gpu_layers, kv_type, deterministic)
+        settings = Settings(context, threads, gpu_layers, kv_type, micro_batch, flash_attention, deterministic)
         name = ModelName(found.manifest.name, found.manifest.sha256)
         backend = LlamaBackend(found.path, settings)
         self._start(backend, chosen or get_envelope(found.manifest.envelope), name, deterministic, seed)

@@ -21,9 +21,12 @@ from ecellm_lite.ggml import check_interrupt, reason, start_library
 
 DEFAULT_CONTEXT = 4096
 KV_TYPES = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0, "f32": llama.GGML_TYPE_F32}
+FLASH_ATTENTION = {
+    "auto": llama.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
 
-# One micro-batch a call: a larger call would compute attention over rows that are already done.
-_BATCH = 512
 _SEQUENCES = 64
 
 # ctypes notices nothing when a struct of the library has other fields than the binding: these defaults, spread over
@@ -52,22 +55,35 @@ class Settings:
 
     `context`: cells of the KV memory, in tokens, over all sequences (None: 4096, or what the model was trained for
     if that is less). `threads`: None for one a core. `gpu_layers`: `auto`, `all` or a number; without a GPU build
-    there is nothing to offload to. `deterministic` turns flash attention off.
+    there is nothing to offload to. `micro_batch`: the most tokens of one call; there is one micro-batch to a call,
+    for a larger call would compute attention over rows that are already done. `flash_attention`: `auto`, `on` or
+    `off`; `deterministic` turns it off.
     """
 
     context: int | None = None
     threads: int | None = None
     gpu_layers: str | int = "auto"
     kv_type: str = "f16"
+    micro_batch: int = 512
+    flash_attention: str = "auto"
     deterministic: bool = False
 
     def __post_init__(self) -> None:
         """Raise UsageError for settings that do not fit."""
         if self.kv_type not in KV_TYPES:
             raise UsageError(f"kv_type is {self.kv_type!r}: take one of {', '.join(KV_TYPES)}.")
-        if self.deterministic and self.kv_type == "q8_0":
-            raise UsageError("kv_type q8_0 needs flash attention, which deterministic mode turns off: take f16 or f32.")
-        for name, value, least, most in (("context", self.context, 64, 1 << 20), ("threads", self.threads, 1, 1024)):
+        if self.flash_attention not in FLASH_ATTENTION:
+            raise UsageError(f"flash_attention is {self.flash_attention!r}: take one of {', '.join(FLASH_ATTENTION)}.")
+        if self.kv_type == "q8_0" and (self.deterministic or self.flash_attention == "off"):
+            raise UsageError(
+                "kv_type q8_0 needs flash attention, which is off here (deterministic mode turns it off): "
+                "take f16 or f32."
+            )
+        for name, value, least, most in (
+            ("context", self.context, 64, 1 << 20),
+            ("threads", self.threads, 1, 1024),
+            ("micro_batch", self.micro_batch, 32, 4096),
+        ):
             if value is not None and not least <= value <= most:
                 raise UsageError(f"{name} is {value}: it is from {least} to {most:,}.")
         _gpu_layers(self.gpu_layers)
@@ -92,7 +108,7 @@ class LlamaBackend:
             trained: int = llama.llama_model_n_ctx_train(self._model)
             self.cells = settings.context or min(DEFAULT_CONTEXT, trained)
             self.longest = min(self.cells, trained)
-            self.batch = _BATCH
+            self.batch = settings.micro_batch
             self.sequences = _SEQUENCES
             self._context = llama.llama_init_from_model(self._model, self._parameters(settings))
             check_interrupt()
@@ -151,8 +167,8 @@ class LlamaBackend:
         parameters.type_k = parameters.type_v = KV_TYPES[settings.kv_type]
         # Without it llama_memory_seq_cp copies buffers, and aborts the process on a part of a sequence.
         parameters.kv_unified = True
-        if settings.deterministic:
-            parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        flash_attention = "off" if settings.deterministic else settings.flash_attention
+        parameters.flash_attn_type = FLASH_ATTENTION[flash_attention]
         return parameters
 
 
