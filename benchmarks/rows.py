@@ -23,7 +23,7 @@ from ecellm_lite import Answer, Runtime, __version__, ggml
 from ecellm_lite.answers.decoding import Space
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.engine.llama import available_cores
-from ecellm_lite.engine.scheduler import Request
+from ecellm_lite.engine.request import Request
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.models.files import replacing
 from ecellm_lite.tasks.registry import TASKS

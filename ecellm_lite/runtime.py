@@ -19,7 +19,11 @@ from typing import TYPE_CHECKING, Any
 from ecellm_lite.answers.answer import Answer, ModelName, RowError, Usage
 from ecellm_lite.answers.decoding import Space
 from ecellm_lite.engine.interface import Backend
-from ecellm_lite.engine.scheduler import Request, Scheduler
+from ecellm_lite.engine.prefix_files import PrefixFiles
+from ecellm_lite.engine.prefixes import common
+from ecellm_lite.engine.request import Request
+from ecellm_lite.engine.scheduler import Scheduler
+from ecellm_lite.engine.waiting import GROUP
 from ecellm_lite.envelopes import Envelope, get_envelope
 from ecellm_lite.errors import ContextError, EcellmError, InputError
 from ecellm_lite.tasks.fields import encodable, shown
@@ -29,8 +33,11 @@ from ecellm_lite.tasks.task import Question, Task
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# Rows that are read ahead of the answer that is due next, so that calls of the model are full.
-WINDOW = 64
+# Rows that are read ahead of the answer that is due next: one group that is run, and one that fills calls at its end.
+WINDOW = 2 * GROUP
+
+# Instructions whose tokens are remembered; rows in the data set's own form may each bring another.
+INSTRUCTIONS = 64
 
 # Seconds that a thread waits for its turn to drive the model before it looks whether another has done its row.
 TURN = 0.02
@@ -61,8 +68,10 @@ class Runtime:
     `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo` (default: ECELLM_MODEL, else
     the only model in the store, else the demo). `envelope`: `alpaca` or `mistral`, where the model does not say.
     `deterministic`: the same row gets the same answer, byte for byte, whatever runs beside or ran before it.
-    `seed` is what drawn text follows (a Text space with a temperature). The other settings are those of
-    engine.llama.Settings.
+    `seed` is what drawn text follows (a Text space with a temperature). `prefix_files`: what the model read of an
+    instruction is kept in the user's store, so that the next process need not read it again (a row never is).
+    `grouped`: rows are run in an order in which they share most; their answers come in the rows' own order. The other
+    settings are those of engine.llama.Settings.
 
     Raises ModelError if there is no such model or its file is damaged, UsageError for settings that do not fit.
     """
@@ -80,6 +89,8 @@ class Runtime:
         flash_attention: str = "auto",
         deterministic: bool = False,
         seed: int = 0,
+        prefix_files: bool = True,
+        grouped: bool = True,
     ) -> None:
         from ecellm_lite.demo.build import ensure_demo
         from ecellm_lite.engine.llama import LlamaBackend, Settings
@@ -87,11 +98,15 @@ class Runtime:
         from ecellm_lite.models.store import Store
 
         chosen = get_envelope(envelope) if envelope else None
-        found = resolve(str(model) if model else None, Store(), {"demo": ensure_demo}, envelope=envelope)
+        store = Store()
+        found = resolve(str(model) if model else None, store, {"demo": ensure_demo}, envelope=envelope)
         settings = Settings(context, threads, gpu_layers, kv_type, micro_batch, flash_attention, deterministic)
         name = ModelName(found.manifest.name, found.manifest.sha256)
         backend = LlamaBackend(found.path, settings)
-        self._start(backend, chosen or get_envelope(found.manifest.envelope), name, deterministic, seed)
+        circumstances = f"{name.sha256} {backend.circumstances}"
+        files = PrefixFiles(store.root / "prefixes", circumstances) if prefix_files else None
+        scheduler = Scheduler(backend, deterministic=deterministic, grouped=grouped, files=files)
+        self._start(backend, scheduler, chosen or get_envelope(found.manifest.envelope), name, seed)
 
     @classmethod
     def over(
@@ -102,19 +117,23 @@ class Runtime:
         name: ModelName | None = None,
         deterministic: bool = False,
         seed: int = 0,
+        grouped: bool = True,
+        files: PrefixFiles | None = None,
     ) -> Runtime:
         """Return a runtime over a backend of one's own, the fake engine say; the runtime closes it."""
         runtime = cls.__new__(cls)
-        runtime._start(backend, get_envelope(envelope), name or ModelName("fake", ""), deterministic, seed)
+        scheduler = Scheduler(backend, deterministic=deterministic, grouped=grouped, files=files)
+        runtime._start(backend, scheduler, get_envelope(envelope), name or ModelName("fake", ""), seed)
         return runtime
 
-    def _start(self, backend: Backend, envelope: Envelope, name: ModelName, deterministic: bool, seed: int) -> None:
+    def _start(self, backend: Backend, scheduler: Scheduler, envelope: Envelope, name: ModelName, seed: int) -> None:
         self.envelope = envelope
         self.model = name
-        self.deterministic = deterministic
+        self.deterministic = scheduler.deterministic
         self._seed = seed
         self._backend = backend
-        self._scheduler = Scheduler(backend, deterministic=deterministic)
+        self._scheduler = scheduler
+        self._instructions: dict[str, list[int]] = {}  # the tokens of a prompt's beginning, by its instruction
         self._lock = threading.Lock()  # held by the thread that drives the model
         self._tokenizer = threading.Lock()  # held while a row is tokenized: the model must not be freed meanwhile
         self._closed = False
@@ -151,8 +170,10 @@ class Runtime:
         instruction: str | None = None,
         space: Space | None = None,
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in order, while up to 64 rows are read ahead and run together.
+        """Yield one answer for each row, in order.
 
+        Up to 256 rows are read ahead and run together, those that share most at a time; rows that ask exactly the
+        same are answered once.
         A row that fails has an answer with an error; so has an InputError that stands in a row's place.
         """
         known = _task(task)
@@ -185,12 +206,16 @@ class Runtime:
                 "of the context: shorten the row."
             )
         tokens = self.tokenize(prompt)
-        prefix = self.tokenize(self.envelope.prefix(question.instruction))
-        # The row's first characters may have drawn the prefix's last ones into a token of their own.
-        shared = next(
-            (i for i, pair in enumerate(zip(prefix, tokens, strict=False)) if pair[0] != pair[1]), len(prefix)
-        )
+        # The row's first characters may have drawn the instruction's last ones into a token of their own.
+        shared = common(self._instruction(question.instruction), tokens)
         return Request(tokens, shared, space or question.space, self._seed)
+
+    def _instruction(self, instruction: str) -> list[int]:
+        if instruction not in self._instructions:
+            if len(self._instructions) >= INSTRUCTIONS:
+                self._instructions.clear()
+            self._instructions[instruction] = self.tokenize(self.envelope.prefix(instruction))
+        return self._instructions[instruction]
 
     def tokenize(self, prompt: str) -> list[int]:
         """Return the ids that the model sees for a prompt, its BOS included; text is never read as a special token."""

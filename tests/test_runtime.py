@@ -177,7 +177,7 @@ def test_unknown_tasks_and_closed_runtimes() -> None:
     runtime = Runtime.over(FakeBackend())
     with pytest.raises(UsageError, match="sentiment_analysis"):
         runtime.answer("sentiment_analisys", {"review": "x"})
-    answers = runtime.answers("sentiment_analysis", iter([{"review": "x"}] * 100))
+    answers = runtime.answers("sentiment_analysis", ({"review": f"x{n}"} for n in range(1000)))
     next(answers)
     runtime.close()
     with pytest.raises(EcellmError, match="closed"):

@@ -11,7 +11,8 @@ from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend, scattered
 from ecellm_lite.engine.interface import Chunk
-from ecellm_lite.engine.scheduler import Request, Scheduler
+from ecellm_lite.engine.request import Request
+from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.errors import EcellmError
 
 PREFIX = list(b"an instruction that every row shares")

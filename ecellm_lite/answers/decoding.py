@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ecellm_lite.envelopes import RESPONSE
 from ecellm_lite.errors import ModelError
 
-Logits = NDArray[np.float32]  # (vocabulary.size,), valid until the next step is yielded
+Logits = NDArray[np.float32]  # (vocabulary.size,), valid until the next step is yielded; with drafts one row for each
 Probabilities = NDArray[np.float64]
 
 
@@ -43,12 +43,16 @@ class Vocabulary(Protocol):
 class Step:
     """Keep the first `keep` answer tokens, put `tokens` behind them and give the logits after the last one.
 
-    `forced` of the tokens were settled without asking the model; the others were chosen from its logits.
+    `forced` of the tokens were settled without asking the model; the last `drafted` are guesses, which the model may
+    find wrong. It looks at as many of them as it has time for, and the logits after the token before them and after
+    each are given, (tried + 1, vocabulary.size), or as ever where none was tried; the next step keeps what was right.
+    The other tokens were chosen from the model's logits.
     """
 
     keep: int
     tokens: tuple[int, ...] = ()
     forced: int = 0
+    drafted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +93,16 @@ class Space(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where an answer is decoded: behind a prompt, in a vocabulary, with `room` tokens left in the context."""
+    """Where an answer is decoded: behind a prompt, in a vocabulary, with `room` tokens left in the context.
+
+    At most `drafts` tokens may be guessed in one step.
+    """
 
     vocabulary: Vocabulary
     room: int
     seed: int = 0
+    prompt: Sequence[int] = ()
+    drafts: int = 0
 
     def continuation(self, text: str, *, after: str = RESPONSE) -> list[int]:
         """Return the tokens of `text` as they are when it stands behind `after`.

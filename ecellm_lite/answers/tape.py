@@ -25,6 +25,11 @@ class Tape:
         """Put a token behind the answer that was chosen from the model's logits."""
         self.tokens.append(token)
 
+    def confirm(self, token: int) -> None:
+        """Put a token behind the answer that the model chose, and has seen already as a draft."""
+        self.tokens.append(token)
+        self._seen += 1
+
     def move(self, path: Sequence[int]) -> None:
         """Go to the answer `path` from whatever stands here, keeping the beginning that the two share.
 
@@ -42,8 +47,8 @@ class Tape:
             self.choose(fresh.pop(0))
         self.force(fresh)
 
-    def step(self) -> Step:
-        """Return the step that shows the model what it has not seen."""
-        step = Step(self._seen, tuple(self.tokens[self._seen :]), self._forced)
+    def step(self, drafts: Sequence[int] = ()) -> Step:
+        """Return the step that shows the model what it has not seen, with drafts behind it."""
+        step = Step(self._seen, (*self.tokens[self._seen :], *drafts), self._forced, len(drafts))
         self._seen, self._forced, self._asked = len(self.tokens), 0, True
         return step

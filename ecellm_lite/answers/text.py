@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene
+from ecellm_lite.answers.drafts import Lookup
 from ecellm_lite.answers.probabilities import finite
 from ecellm_lite.answers.tape import Tape
 
@@ -27,19 +29,35 @@ class Text:
     type: ClassVar[str] = "text"
 
     def decode(self, scene: Scene) -> Decoding:
-        """Write token after token; the text is what they stand for, less the white space around it."""
+        """Write token after token, checking drafts along the way; the text is less the white space around it."""
         vocabulary = scene.vocabulary
         generator = np.random.default_rng(scene.seed)
         forbidden = np.setdiff1d(vocabulary.control, list(vocabulary.ends))
         tape = Tape()
-        while len(tape.tokens) < min(self.max_tokens, scene.room):
-            logits = finite((yield tape.step())).copy()
-            logits[forbidden] = -np.inf
-            token = pick(logits, self.temperature, generator)
-            if token in vocabulary.ends:
-                break
-            tape.choose(token)
-        text = vocabulary.detokenize(tape.tokens).decode("utf-8", "replace").strip()
+        lookup = Lookup(scene.prompt)
+        limit = min(self.max_tokens, scene.room)
+        ended = False
+        while not ended and len(tape.tokens) < limit:
+            drafts = lookup.guess(min(scene.drafts, limit - len(tape.tokens) - 1))
+            rows = np.atleast_2d((yield tape.step(drafts)))
+            tried, right = len(rows) - 1, 0
+            for place, row in enumerate(rows):
+                logits = finite(row).copy()
+                logits[forbidden] = -np.inf
+                token = pick(logits, self.temperature, generator)
+                ended = token in vocabulary.ends
+                if ended:
+                    break
+                lookup.append(token)
+                if place == tried or token != drafts[place]:
+                    tape.choose(token)
+                    break
+                tape.confirm(token)
+                right += 1
+            if tried:
+                lookup.learn(tried, right)
+        # A limit may fall within a character: its bytes are left out.
+        text = codecs.getincrementaldecoder("utf-8")("replace").decode(vocabulary.detokenize(tape.tokens)).strip()
         return Outcome(value=text, text=text, tokens=tape.tokens)
 
     def parse(self, text: str) -> str:

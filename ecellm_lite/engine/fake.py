@@ -77,10 +77,17 @@ class FakeBackend:
     """A memory of tokens, and logits from a function of them; `decoded` counts the tokens that were computed."""
 
     def __init__(
-        self, logits: LogitsOf = scattered, *, cells: int = 4096, sequences: int = 16, batch: int = 512
+        self,
+        logits: LogitsOf = scattered,
+        *,
+        cells: int = 4096,
+        most: int | None = None,
+        sequences: int = 16,
+        batch: int = 512,
     ) -> None:
         self.vocabulary: Vocabulary = FakeVocabulary()
-        self.cells = self.longest = cells
+        self.cells = cells
+        self.most = self.longest = most or cells
         self.sequences = sequences
         self.batch = batch
         self.decoded = 0
@@ -103,7 +110,14 @@ class FakeBackend:
             self.decoded += len(chunk.tokens)
         if self.used > self.cells:
             raise EcellmError(f"The fake engine's memory of {self.cells} tokens is full.")
-        return [self._logits(self.tokens(chunk.sequence)) for chunk in chunks if chunk.logits]
+        return [self._after(chunk) for chunk in chunks if chunk.ask]
+
+    def _after(self, chunk: Chunk) -> Logits:
+        if not 0 < chunk.ask <= len(chunk.tokens):
+            raise EcellmError(f"The fake engine was asked for logits that {chunk} does not have.")
+        tokens = self.tokens(chunk.sequence)
+        rows = [self._logits(tokens[: len(tokens) - back]) for back in reversed(range(chunk.ask))]
+        return rows[0] if chunk.ask == 1 else np.stack(rows)
 
     @property
     def used(self) -> int:
@@ -127,6 +141,24 @@ class FakeBackend:
     def clear(self) -> None:
         """Forget every sequence."""
         self._memory = [[] for _ in range(self.sequences)]
+
+    def grow(self, cells: int) -> None:
+        """Make the memory larger, and empty."""
+        if not self.cells <= cells <= self.most:
+            raise EcellmError(f"The fake engine cannot grow from {self.cells} cells to {cells}.")
+        self.cells = cells
+        self.clear()
+
+    def save(self, sequence: int) -> bytes:
+        """Return the tokens as bytes."""
+        return np.array(self.tokens(sequence), dtype=np.int32).tobytes()
+
+    def load(self, sequence: int, state: bytes) -> bool:
+        """Put saved tokens back."""
+        if self._memory[sequence] or len(state) % 4 or self.used + len(state) // 4 > self.cells:
+            return False
+        self._memory[sequence] = [[token] for token in np.frombuffer(state, dtype=np.int32).tolist()]
+        return True
 
     def close(self) -> None:
         """Refuse every further call, as freed memory would not."""

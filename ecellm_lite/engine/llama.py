@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from ecellm_lite.answers.decoding import Logits, Vocabulary
 from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
-from ecellm_lite.ggml import check_interrupt, reason, start_library
+from ecellm_lite.ggml import check_interrupt, devices, reason, start_library, version
 
 DEFAULT_CONTEXT = 4096
 KV_TYPES = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0, "f32": llama.GGML_TYPE_F32}
@@ -27,6 +28,8 @@ FLASH_ATTENTION = {
     "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
 
+# Of what `auto` starts with; it grows with the rows that wait, up to DEFAULT_CONTEXT.
+_SMALLEST_CONTEXT = 256
 _SEQUENCES = 64
 
 # ctypes notices nothing when a struct of the library has other fields than the binding: these defaults, spread over
@@ -53,11 +56,11 @@ _CONTEXT_DEFAULTS = {
 class Settings:
     """How a model is loaded.
 
-    `context`: cells of the KV memory, in tokens, over all sequences (None: 4096, or what the model was trained for
-    if that is less). `threads`: None for one a core. `gpu_layers`: `auto`, `all` or a number; without a GPU build
-    there is nothing to offload to. `micro_batch`: the most tokens of one call; there is one micro-batch to a call,
-    for a larger call would compute attention over rows that are already done. `flash_attention`: `auto`, `on` or
-    `off`; `deterministic` turns it off.
+    `context`: cells of the KV memory, in tokens, over all sequences (None: what the rows at hand need, at most 4096
+    or what the model was trained for). `threads`: None for one a core. `gpu_layers`: `auto`, `all` or a number;
+    without a GPU build there is nothing to offload to. `micro_batch`: the most tokens of one call; there is one
+    micro-batch to a call, for a larger call would compute attention over rows that are already done.
+    `flash_attention`: `auto`, `on` or `off`; `deterministic` turns it off.
     """
 
     context: int | None = None
@@ -95,6 +98,7 @@ class LlamaBackend:
     def __init__(self, path: Path, settings: Settings) -> None:
         start_library()
         _check_binding()
+        self._settings = settings
         self._model: Any = None
         self._context: Any = None
         parameters = llama.llama_model_default_params()
@@ -106,36 +110,56 @@ class LlamaBackend:
         try:
             self.vocabulary: Vocabulary = LlamaVocabulary(self._model)
             trained: int = llama.llama_model_n_ctx_train(self._model)
-            self.cells = settings.context or min(DEFAULT_CONTEXT, trained)
-            self.longest = min(self.cells, trained)
+            self.most = settings.context or min(DEFAULT_CONTEXT, trained)
+            self.longest = min(self.most, trained)
             self.batch = settings.micro_batch
             self.sequences = _SEQUENCES
-            self._context = llama.llama_init_from_model(self._model, self._parameters(settings))
-            check_interrupt()
-            if not self._context:
-                raise ModelError(
-                    f"llama.cpp cannot make a context of {self.cells:,} tokens for {path.name} ({reason()}): "
-                    "give a smaller --context."
-                )
+            self.cells = 0
+            self.grow(settings.context or min(_SMALLEST_CONTEXT, self.most))
         except BaseException:
             self.close()
             raise
-        self._memory = llama.llama_get_memory(self._context)
         self._fill = _Batch(self.batch)
 
+    @property
+    def circumstances(self) -> str:
+        """What a saved state depends on besides the model: it fits where all of this is the same.
+
+        Whether `auto` takes flash attention follows from the library, the model and the devices.
+        """
+        settings = self._settings
+        flash_attention = "off" if settings.deterministic else settings.flash_attention
+        facts = {
+            "library": version(),
+            "devices": [device.name for device in devices()],
+            "gpu_layers": settings.gpu_layers,
+            "kv_type": settings.kv_type,
+            "kv_unified": True,
+            "flash_attention": flash_attention,
+            "micro_batch": settings.micro_batch,
+            "threads": settings.threads or available_cores(),
+            "deterministic": settings.deterministic,
+        }
+        return json.dumps(facts)
+
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Put the chunks into memory and return the logits of those that want them; see Backend."""
+        """Put the chunks into memory and return the logits of those that ask for any; see Backend."""
         status = llama.llama_decode(self._context, self._fill.filled(chunks))
         if status:
             raise EcellmError(f"llama.cpp failed to compute a batch ({status}: {reason()}): try a smaller --context.")
         logits: list[Logits] = []
-        last = -1
+        end = 0
         for chunk in chunks:
-            last += len(chunk.tokens)
-            if chunk.logits:
-                pointer = llama.llama_get_logits_ith(self._context, last)
-                logits.append(np.ctypeslib.as_array(pointer, (self.vocabulary.size,)))
+            end += len(chunk.tokens)
+            if chunk.ask == 1:
+                logits.append(self._logits(end - 1))
+            elif chunk.ask:
+                logits.append(np.stack([self._logits(place) for place in range(end - chunk.ask, end)]))
         return logits
+
+    def _logits(self, place: int) -> Logits:
+        pointer = llama.llama_get_logits_ith(self._context, place)
+        return np.ctypeslib.as_array(pointer, (self.vocabulary.size,))
 
     def fork(self, source: int, target: int, length: int) -> None:
         """Share a prefix; with a unified memory only the cells' owners are noted."""
@@ -149,6 +173,34 @@ class LlamaBackend:
         """Forget every sequence."""
         llama.llama_memory_clear(self._memory, False)
 
+    def grow(self, cells: int) -> None:
+        """Make a context of `cells` tokens in the place of the one there is, which is kept if that fails."""
+        context = llama.llama_init_from_model(self._model, self._parameters(cells))
+        check_interrupt()
+        if not context:
+            raise ModelError(
+                f"llama.cpp cannot make a context of {cells:,} tokens ({reason()}): give a smaller --context."
+            )
+        if self._context:
+            llama.llama_free(self._context)
+        self._context, self.cells = context, cells
+        self._memory = llama.llama_get_memory(context)
+
+    def save(self, sequence: int) -> bytes:
+        """Return llama.cpp's state of a sequence."""
+        size = llama.llama_state_seq_get_size_ext(self._context, sequence, 0)
+        buffer = (ctypes.c_uint8 * size)()
+        written = llama.llama_state_seq_get_data_ext(self._context, buffer, size, sequence, 0)
+        return ctypes.string_at(buffer, written)
+
+    def load(self, sequence: int, state: bytes) -> bool:
+        """Put a state of `save` back; llama.cpp trusts it, so it must be one of this model, and undamaged."""
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        if llama.llama_state_seq_set_data_ext(self._context, buffer, len(state), sequence, 0) == len(state):
+            return True
+        self.truncate(sequence, 0)
+        return False
+
     def close(self) -> None:
         """Free the context and the model; a second call does nothing."""
         context, self._context = self._context, None
@@ -158,9 +210,10 @@ class LlamaBackend:
         if model:
             llama.llama_model_free(model)
 
-    def _parameters(self, settings: Settings) -> Any:
+    def _parameters(self, cells: int) -> Any:
+        settings = self._settings
         parameters = llama.llama_context_default_params()
-        parameters.n_ctx = self.cells
+        parameters.n_ctx = cells
         parameters.n_batch = parameters.n_ubatch = self.batch
         parameters.n_seq_max = self.sequences
         parameters.n_threads = parameters.n_threads_batch = settings.threads or available_cores()
@@ -201,8 +254,8 @@ class _Batch:
             self._tokens[start:end] = chunk.tokens
             self._positions[start:end] = np.arange(chunk.position, chunk.position + len(chunk.tokens))
             self._sequences[start:end] = chunk.sequence
-            self._wanted[start:end] = 0
-            self._wanted[end - 1] = chunk.logits
+            self._wanted[start : end - chunk.ask] = 0
+            self._wanted[end - chunk.ask : end] = 1
             start = end
         self._batch.n_tokens = start
         return self._batch

@@ -1,4 +1,9 @@
-"""Prefixes that stay in the model's memory, so that the rows of a task need not read its instruction again."""
+"""Prefixes that stay in the model's memory: a tree over token ids, in which a row finds the most that is there already.
+
+Each node holds a sequence of the memory with all tokens from the root to its end, and shares the cells of the nodes
+above it. The instruction that a job's rows begin with is a node, and so is what some of them share beyond it: one
+product's text before many candidates, one query before many products.
+"""
 
 from __future__ import annotations
 
@@ -8,62 +13,150 @@ from dataclasses import dataclass
 from ecellm_lite.engine.interface import Backend, Chunk
 
 
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The node that begins most like a prompt (None: no node does), and how many tokens they share."""
+
+    prefix: Prefix | None = None
+    length: int = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether those tokens are in memory, so that a sequence can be forked from them."""
+        return self.prefix is None or self.prefix.filled >= self.length
+
+
 @dataclass(slots=True, eq=False)
 class Prefix:
-    """Tokens that a sequence of the model's memory holds, and how many running rows are forked from it."""
+    """A node: its tokens from the root on, the first `filled` of them in memory, forked from `origin` when it began.
 
-    tokens: tuple[int, ...]
+    `users` counts the rows and nodes that were, or will be, forked from it and still run. An `instruction` is to be
+    `saved` to a file.
+    """
+
+    tokens: Sequence[int]
     sequence: int
+    origin: Match
+    instruction: bool
+    filled: int = 0
+    begun: bool = False
     users: int = 0
+    saved: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether all its tokens are in memory."""
+        return self.filled == len(self.tokens)
+
+    @property
+    def own(self) -> int:
+        """The tokens that it takes room for, in memory or soon."""
+        return len(self.tokens) - self.origin.length
 
 
 class Prefixes:
-    """The resident prefixes, each in a sequence of its own; the one that was not used for longest goes first."""
+    """The resident nodes; the one that was not used for longest goes first, and room is never a reason to fail."""
 
     def __init__(self, backend: Backend, sequences: Sequence[int]) -> None:
         self._backend = backend
         self._sequences = list(sequences)
         self._free = list(sequences)
-        self._resident: dict[tuple[int, ...], Prefix] = {}  # least recently used first
+        self._nodes: list[Prefix] = []  # least recently used first
 
     @property
     def cells(self) -> int:
-        """The memory that the prefixes take, in tokens."""
-        return sum(len(prefix.tokens) for prefix in self._resident.values())
+        """The memory that the nodes take, in tokens."""
+        return sum(node.own for node in self._nodes)
 
-    def find(self, tokens: Sequence[int]) -> Prefix | None:
-        """Return the prefix of exactly these tokens if it is in memory."""
-        prefix = self._resident.pop(tuple(tokens), None)
-        if prefix is not None:
-            self._resident[prefix.tokens] = prefix
-        return prefix
+    def find(self, prompt: Sequence[int]) -> Match:
+        """Return what a node has of the prompt's beginning; the last token is never part of it: its logits are due."""
+        best = Match()
+        for node in self._nodes:
+            if len(node.tokens) > best.length:
+                shared = min(common(node.tokens, prompt), len(prompt) - 1)
+                if shared > best.length:
+                    best = Match(node, shared)
+        return best
 
-    def add(self, tokens: Sequence[int]) -> Prefix | None:
-        """Read the tokens into memory and keep them; None if every sequence for prefixes is in use."""
+    def hold(self, match: Match) -> None:
+        """Keep a node, which was used just now, until it is let go as often as it was held."""
+        if node := match.prefix:
+            node.users += 1
+            self._nodes.remove(node)
+            self._nodes.append(node)
+
+    def let_go(self, match: Match) -> None:
+        """Say that one of those who held a node is done with it."""
+        if match.prefix:
+            match.prefix.users -= 1
+
+    def add(self, tokens: Sequence[int], origin: Match, *, instruction: bool = False) -> Match:
+        """Return a new node for `tokens`, or `origin`, what is there of them, if no sequence is left for a node.
+
+        The node holds its origin as long as it stands; the caller has it filled, `chunk` by `chunk`.
+        """
+        self.hold(origin)
         if not self._free and not self.evict():
-            return None
-        prefix = Prefix(tuple(tokens), self._free.pop())
-        for chunk in _pieces(prefix, self._backend.batch):
-            self._backend.decode([chunk])
-        self._resident[prefix.tokens] = prefix
-        return prefix
+            self.let_go(origin)
+            return origin
+        node = Prefix(tuple(tokens), self._free.pop(), origin, instruction)
+        self._nodes.append(node)
+        return Match(node, len(node.tokens))
 
-    def evict(self, *, keep: Sequence[int] = ()) -> bool:
-        """Forget the prefix that was not used for longest, and that no row uses nor `keep` names; False if none."""
-        for prefix in self._resident.values():
-            if not prefix.users and prefix.tokens != tuple(keep):
-                self._backend.truncate(prefix.sequence, 0)
-                self._free.append(prefix.sequence)
-                del self._resident[prefix.tokens]
+    def unfilled(self) -> Iterator[Prefix]:
+        """Yield the nodes whose next tokens can be put into memory now, the oldest first."""
+        for node in self._nodes:
+            if not node.begun and node.origin.ready:
+                if node.origin.prefix:
+                    self._backend.fork(node.origin.prefix.sequence, node.sequence, node.origin.length)
+                node.begun, node.filled = True, node.origin.length
+            if node.begun and not node.ready:
+                yield node
+
+    def chunk(self, node: Prefix, most: int) -> Chunk:
+        """Return a node's next tokens, at most `most`; they count as filled, for the next call is to take them."""
+        start, node.filled = node.filled, min(node.filled + most, len(node.tokens))
+        return Chunk(node.sequence, start, node.tokens[start : node.filled], ask=0)
+
+    def unsaved(self) -> Iterator[Prefix]:
+        """Yield the instructions that are in memory and were not yielded before."""
+        for node in self._nodes:
+            if node.instruction and node.ready and not node.saved:
+                node.saved = True
+                yield node
+
+    def load(self, node: Prefix, state: bytes) -> bool:
+        """Fill a node that has not begun from a saved state, or return False."""
+        if not self._backend.load(node.sequence, state):
+            return False
+        self.let_go(node.origin)
+        node.origin, node.begun, node.filled, node.saved = Match(), True, len(node.tokens), True
+        return True
+
+    def evict(self) -> bool:
+        """Forget the node that was not used for longest and that nobody holds; False if there is none."""
+        for node in self._nodes:
+            if not node.users:
+                self._backend.truncate(node.sequence, 0)
+                self._free.append(node.sequence)
+                self._nodes.remove(node)
+                self.let_go(node.origin)
                 return True
         return False
 
     def forget(self) -> None:
         """Take note that the memory was cleared."""
-        self._resident.clear()
+        self._nodes.clear()
         self._free = list(self._sequences)
 
 
-def _pieces(prefix: Prefix, most: int) -> Iterator[Chunk]:
-    for start in range(0, len(prefix.tokens), most):
-        yield Chunk(prefix.sequence, start, prefix.tokens[start : start + most], logits=False)
+def common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens two sequences begin with alike."""
+    most = min(len(one), len(other))
+    place, step = 0, 32
+    # Most prompts of a job agree for an instruction's length: whole slices first, then token by token.
+    while place + step <= most and tuple(one[place : place + step]) == tuple(other[place : place + step]):
+        place += step
+    while place < most and one[place] == other[place]:
+        place += 1
+    return place

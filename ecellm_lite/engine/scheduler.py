@@ -7,90 +7,91 @@ same two calls, [prefix] and [row], whether the prefix was in memory or not.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene, Space, Step
+from ecellm_lite.answers.decoding import Decoding, Logits, Scene, Step
 from ecellm_lite.engine.interface import Backend, Chunk
-from ecellm_lite.engine.prefixes import Prefix, Prefixes
+from ecellm_lite.engine.prefix_files import PrefixFiles
+from ecellm_lite.engine.prefixes import Match, Prefixes
+from ecellm_lite.engine.request import Request
+from ecellm_lite.engine.waiting import Waiting
 from ecellm_lite.errors import ContextError, EcellmError
 
-# Prefixes shorter than this are not worth a sequence of their own.
+# An instruction of fewer tokens, or what rows share beyond it if that saves fewer, is not worth a sequence of its own.
 SHORTEST_PREFIX = 16
-PREFIX_SEQUENCES = 8
+LEAST_SAVING = 32
+PREFIX_SEQUENCES = 16
 
-# Rows are admitted while their prompts come to so many batches: attention is computed over every cell in use, other
-# rows' too, so a call that is already full gets slower with each row that stands by.
+# Rows are admitted while their prompts come to so many batches: attention looks at every cell in use, other rows'
+# too, so a call that is already full gets slower with each row that stands by.
 CROWD = 2
 
 # Room that a row is admitted with besides its prompt; a row that needs more waits for others to end.
 RESERVE = 64
 
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """A prompt whose first `shared` tokens other prompts have too, and the space that its answer must come from.
-
-    `cancelled` may be set at any time, by any thread: nobody waits for it any more. When `done`, it has an outcome
-    or an error, the tokens it found in memory (`cached`), the answer tokens that the model was shown (`decoded`
-    chosen, `forced` not), and the seconds since it was admitted.
-    """
-
-    prompt: Sequence[int]
-    shared: int
-    space: Space
-    seed: int = 0
-    cancelled: bool = False
-    outcome: Outcome | None = None
-    error: EcellmError | None = None
-    cached: int = 0
-    decoded: int = 0
-    forced: int = 0
-    seconds: float = 0.0
-
-    @property
-    def done(self) -> bool:
-        """Whether there is an outcome or an error."""
-        return self.outcome is not None or self.error is not None
+# Drafts are tried while a call has no more tokens than this: then it waits for the weights to come from memory, and
+# some tokens more cost little. In a fuller call each costs what any token does, and those that are wrong cost more
+# than the right ones save.
+DRAFTING = 8
 
 
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """A request in the model's memory: `length` tokens of it are there, `pending` ones are to follow."""
+    """A request in the model's memory: `length` tokens of it are there, `pending` ones are to follow.
+
+    The last `drafted` of the pending ones are guesses of the answer's space, which wants the logits after each.
+    """
 
     request: Request
     sequence: int
-    prefix: Prefix | None
+    match: Match
     decoding: Decoding
     started: float
-    length: int = 0
+    length: int
     pending: deque[int] = field(default_factory=deque)
+    begun: bool = False
+    drafted: int = 0
 
     @property
     def own(self) -> int:
         """The memory it takes besides its prefix, in tokens."""
-        return self.length - (len(self.prefix.tokens) if self.prefix else 0)
+        return self.length - self.match.length
 
 
 class Scheduler:
     """Takes requests and, step by step, brings them to their end.
 
     The backend's memory is its own from the start on. `submit` may be called by any thread at any time, `step` by one
-    at a time.
+    at a time. `files` keeps instructions' states from one process to the next. With `grouped` False rows are taken
+    as they come, and share their instruction alone.
     """
 
-    def __init__(self, backend: Backend, *, deterministic: bool = False) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        deterministic: bool = False,
+        grouped: bool = True,
+        files: PrefixFiles | None = None,
+    ) -> None:
         self._backend = backend
-        self._deterministic = deterministic
-        kept = 1 if deterministic else max(1, min(PREFIX_SEQUENCES, backend.sequences - 1))
+        self.deterministic = deterministic
+        self._grouped = grouped and not deterministic
+        self._files = files
+        kept = 1 if deterministic else max(1, min(PREFIX_SEQUENCES, backend.sequences // 4))
         self._prefixes = Prefixes(backend, range(kept))
         self._sequences = list(range(kept, kept + 1 if deterministic else backend.sequences))
         self._free = list(self._sequences)
-        self._waiting: deque[Request] = deque()
+        self._waiting = Waiting(grouped=self._grouped)
+        self._unanswered: dict[int, Request] = {}  # by the hash of the prompt
+        self._twins = threading.Lock()  # held while a request becomes another's twin, is told its answer, or is dropped
         self._active: list[_Slot] = []  # oldest first
         self._alone = 0  # rows that are still to run one at a time, after a call that failed
+        if deterministic and backend.cells < backend.most:
+            backend.grow(backend.most)  # where the memory's size came from what ran before, the answer might too
         backend.clear()
 
     def submit(self, request: Request) -> None:
@@ -100,24 +101,26 @@ class Scheduler:
                 f"The prompt has {len(request.prompt):,} tokens and the context holds {self._backend.longest:,}: "
                 "shorten the row, or give a larger --context if the model allows one."
             )
-        else:
-            self._waiting.append(request)
+            return
+        key = hash(tuple(request.prompt))
+        with self._twins:
+            known = self._unanswered.get(key)
+            if known and known.asks_the_same(request):
+                known.twins.append(request)
+                return
+            self._unanswered[key] = request
+        self._waiting.put(request)
 
     def step(self) -> None:
         """Call the model once for as many rows as fit, and take the answers on by what it gives."""
         admitting = True
         try:
-            for slot in [slot for slot in self._active if slot.request.cancelled]:
+            for slot in [slot for slot in self._active if self._dropped(slot.request)]:
                 self._release(slot)
             self._admit()
             admitting = False
             if self._active:
-                chunks = self._chunks() or self._make_room()
-                logits = iter(self._backend.decode(chunks)) if chunks else iter(())
-                for slot, chunk in [(self._slot(chunk.sequence), chunk) for chunk in chunks]:
-                    slot.length += len(chunk.tokens)
-                    if chunk.logits:
-                        self._advance(slot, next(logits))
+                self._call(self._chunks() or self._make_room())
         except EcellmError as error:
             self._retry(error, len(self._active) + admitting)
         except BaseException:
@@ -125,63 +128,146 @@ class Scheduler:
             self._restart()
             raise
 
-    def _slot(self, sequence: int) -> _Slot:
-        return next(slot for slot in self._active if slot.sequence == sequence)
+    def _call(self, chunks: list[Chunk]) -> None:
+        if not chunks:
+            return
+        logits = iter(self._backend.decode(chunks))
+        slots = {slot.sequence: slot for slot in self._active}
+        # A chunk of a node's has no slot; where one asks for logits, its slot goes on.
+        for chunk, slot in [(chunk, slots[chunk.sequence]) for chunk in chunks if chunk.sequence in slots]:
+            slot.length += len(chunk.tokens)
+            if chunk.ask:
+                self._advance(slot, next(logits))
+        if self._files:
+            for node in self._prefixes.unsaved():
+                self._files.write(node.tokens, self._backend.save(node.sequence))
 
     def _admit(self) -> None:
-        while self._waiting and self._free:
-            request = self._waiting[0]
-            if request.cancelled:
-                self._waiting.popleft()
+        while self._free and (request := self._waiting.first()):
+            if self._dropped(request):
+                self._waiting.pop()
                 continue
-            if self._alone and self._active:
+            if self._active and (self._alone or self._runnable() >= self._backend.batch):
                 return
-            shared = min(request.shared, len(request.prompt) - 1)
-            tokens = request.prompt[: shared if shared >= SHORTEST_PREFIX else 0]
-            prefix = self._prefixes.find(tokens)
-            needed = len(request.prompt) - (len(tokens) if prefix else 0) + RESERVE
-            while needed > self._room() and self._prefixes.evict(keep=tokens):
+            if not self._active:
+                self._grow(request)
+            match = self._find(request)
+            own = len(request.prompt) - match.length
+            self._prefixes.hold(match)
+            while own + RESERVE > self._room() and self._prefixes.evict():
                 pass
-            if self._active and (needed > self._room() or self._crowded(len(request.prompt) - len(tokens))):
+            self._prefixes.let_go(match)
+            if self._active and (own + RESERVE > self._room() or self._crowded(own)):
                 return
             started = time.perf_counter()
-            request.cached = len(tokens) if prefix else 0
-            if prefix is None and self._deterministic:
-                self._backend.clear()
-                self._prefixes.forget()
-            if tokens and prefix is None:
-                prefix = self._prefixes.add(tokens)
-            self._waiting.popleft()
-            self._start(_Slot(request, self._free.pop(), prefix, self._decoding(request), started))
+            request.cached = match.length
+            match = self._extended(request, match)
+            self._waiting.pop()
+            decoding = self._decoding(request)
+            self._start(_Slot(request, self._free.pop(), match, decoding, started, match.length))
+
+    def _grow(self, request: Request) -> None:
+        """Make the memory large enough for what waits, if it can be made larger: in powers of two, so seldom."""
+        backend = self._backend
+        standing = self._waiting.tokens(CROWD * backend.batch) if self._grouped else 0
+        self._reserve(max(standing, len(request.prompt)) + RESERVE)
+
+    def _reserve(self, tokens: int) -> None:
+        backend = self._backend
+        if backend.cells < min(tokens, backend.most):
+            backend.grow(min(backend.most, 1 << (tokens - 1).bit_length()))
+            self._prefixes.forget()
+
+    def _runnable(self) -> int:
+        """Return how many tokens the next call could take."""
+        nodes = sum(len(node.tokens) - node.filled for node in self._prefixes.unfilled())
+        return nodes + sum(len(slot.pending) for slot in self._active if slot.match.ready)
 
     def _crowded(self, own: int) -> bool:
         standing = sum(slot.own + len(slot.pending) for slot in self._active)
         return standing + own > CROWD * self._backend.batch
 
+    def _find(self, request: Request) -> Match:
+        match = self._prefixes.find(request.prompt)
+        if self.deterministic and not (match.prefix and match.length == _instruction(request)):
+            self._backend.clear()
+            self._prefixes.forget()
+            return Match()
+        return match
+
+    def _extended(self, request: Request, match: Match) -> Match:
+        """Return the match with nodes behind it for what others will share: the instruction, and what neighbours do."""
+        prompt = request.prompt
+        instruction = _instruction(request)
+        if instruction > match.length:
+            match = self._prefixes.add(prompt[:instruction], match, instruction=True)
+            node = match.prefix
+            if self._files and node and not node.begun and (state := self._files.read(node.tokens)):
+                if self._prefixes.load(node, state):
+                    request.cached = instruction
+                else:
+                    self._files.remove(node.tokens)
+        while self._grouped and not self._alone:
+            # Of the beginnings that it shares with the rows behind it, the one that saves the most tokens.
+            saved, length = max(
+                (
+                    ((tokens - match.length) * (rows - 1), tokens)
+                    for tokens, rows in self._waiting.sharing(prompt, match.length)
+                    if tokens < len(prompt)
+                ),
+                default=(0, 0),
+            )
+            longer = self._prefixes.add(prompt[:length], match) if saved >= LEAST_SAVING else match
+            if longer.length == match.length:
+                break
+            match = longer
+        return match
+
     def _decoding(self, request: Request) -> Decoding:
         room = self._backend.longest - len(request.prompt)
-        return (yield from request.space.decode(Scene(self._backend.vocabulary, room, request.seed)))
+        drafts = min(DRAFTING, self._backend.batch) - 1
+        scene = Scene(self._backend.vocabulary, room, request.seed, request.prompt, drafts)
+        return (yield from request.space.decode(scene))
 
     def _start(self, slot: _Slot) -> None:
         request = slot.request
-        request.decoded = request.forced = 0
+        request.decoded = request.forced = request.wasted = 0
         self._active.append(slot)
-        if slot.prefix:
-            slot.prefix.users += 1
-            slot.length = len(slot.prefix.tokens)
-            self._backend.fork(slot.prefix.sequence, slot.sequence, slot.length)
+        self._prefixes.hold(slot.match)
         slot.pending.extend(request.prompt[slot.length :])
         self._advance(slot, None)
 
+    def _begin(self, slot: _Slot) -> bool:
+        """Fork a slot from its prefix once that is in memory; False as long as it is not."""
+        if not slot.begun and slot.match.ready:
+            slot.begun = True
+            if slot.match.prefix:
+                self._backend.fork(slot.match.prefix.sequence, slot.sequence, slot.match.length)
+        return slot.begun
+
     def _chunks(self) -> list[Chunk]:
-        budget = min(self._backend.batch, self._room())
+        # A row begins when its prefix is in memory, which a call that is still to come cannot have put there.
+        begun = [slot for slot in self._active if self._begin(slot)]
+        budget, room = self._backend.batch, self._room()
         chunks: list[Chunk] = []
-        for slot in self._active:
-            take = min(len(slot.pending), budget)
+        for node in list(self._prefixes.unfilled()):  # whose room is theirs already
+            if budget:
+                chunks.append(self._prefixes.chunk(node, budget))
+                budget -= len(chunks[-1].tokens)
+        idle = DRAFTING - (self._backend.batch - budget) - sum(len(slot.pending) - slot.drafted for slot in begun)
+        for slot in begun:
+            while slot.drafted > max(0, idle):
+                slot.pending.pop()
+                slot.drafted -= 1
+            idle -= slot.drafted
+            take = min(len(slot.pending), budget, room)
+            if len(slot.pending) - slot.drafted - 1 < take < len(slot.pending):
+                take = len(slot.pending) - slot.drafted - 1  # what is asked about comes out of one call
             if take:
                 tokens = [slot.pending.popleft() for _ in range(take)]
-                chunks.append(Chunk(slot.sequence, slot.length, tokens, logits=not slot.pending))
+                chunks.append(Chunk(slot.sequence, slot.length, tokens, 0 if slot.pending else slot.drafted + 1))
                 budget -= take
+                room -= take
         return chunks
 
     def _make_room(self) -> list[Chunk]:
@@ -191,13 +277,17 @@ class Scheduler:
                 continue
             slot = self._active[-1]
             self._release(slot)
-            if self._active:
-                self._waiting.appendleft(slot.request)
+            if self._active or self._backend.cells < self._backend.most:
+                self._waiting.put_back([slot.request])
+                if not self._active:
+                    self._reserve(2 * self._backend.cells)
+                    return []
             else:
                 slot.request.error = ContextError(
                     f"The prompt and its answer need more than the {self._backend.cells:,} tokens of the context: "
                     "shorten the row, or give a larger --context if the model allows one."
                 )
+                self._tell(slot.request)
                 return []
         return chunks
 
@@ -207,23 +297,27 @@ class Scheduler:
     def _advance(self, slot: _Slot, logits: Logits | None) -> None:
         """Let the answer's space decide by the logits (None: at its start), and note what it wants to see next."""
         request = slot.request
+        base = len(request.prompt)
+        settled = slot.length - base - slot.drafted  # of the answer's tokens in memory, those that were no guess
         try:
             step: Step = next(slot.decoding) if logits is None else slot.decoding.send(logits)
         except StopIteration as stop:
             request.outcome = stop.value
+            self._count_drafts(slot, len(stop.value.tokens) - settled)
         except EcellmError as error:
             request.error = error
         except Exception as error:  # noqa: BLE001 - a fault of ours in one row must not take the others along
             request.error = EcellmError(f"A fault of ours ended this row: {type(error).__name__}: {error}.")
             request.error.__cause__ = error
         else:
-            base = len(request.prompt)
+            self._count_drafts(slot, step.keep - settled)
             if logits is not None and base + step.keep < slot.length:
                 self._backend.truncate(slot.sequence, base + step.keep)
                 slot.length = base + step.keep
             slot.pending.extend(step.tokens)
+            slot.drafted = step.drafted
             request.forced += step.forced
-            request.decoded += len(step.tokens) - step.forced
+            request.decoded += len(step.tokens) - step.forced - step.drafted
             if base + step.keep + len(step.tokens) <= self._backend.longest:
                 return
             request.error = ContextError(
@@ -233,27 +327,59 @@ class Scheduler:
         request.seconds = time.perf_counter() - slot.started
         self._alone = max(0, self._alone - 1)
         self._release(slot)
+        self._tell(request)
+
+    def _tell(self, request: Request) -> None:
+        """Give a request's answer, or its error, to those that ask the same."""
+        with self._twins:
+            self._forget(request)
+            request.tell_twins()
+
+    def _dropped(self, request: Request) -> bool:
+        """Whether nobody waits for a request; then no other can become its twin any more."""
+        with self._twins:
+            if request.wanted:
+                return False
+            self._forget(request)
+            return True
+
+    def _forget(self, request: Request) -> None:
+        key = hash(tuple(request.prompt))
+        if self._unanswered.get(key) is request:
+            del self._unanswered[key]
+
+    def _count_drafts(self, slot: _Slot, right: int) -> None:
+        right = max(0, min(slot.drafted, right))
+        slot.request.decoded += right
+        slot.request.wasted += slot.drafted - right
 
     def _release(self, slot: _Slot) -> None:
         slot.decoding.close()
         self._active.remove(slot)
         self._backend.truncate(slot.sequence, 0)
         self._free.append(slot.sequence)
-        if slot.prefix:
-            slot.prefix.users -= 1
+        self._prefixes.let_go(slot.match)
 
     def _retry(self, error: EcellmError, rows: int) -> None:
         """Run the rows of a call that failed again, each alone: the one that makes it fail ends with the error."""
         self._restart()
         if rows > 1:
             self._alone = rows
-        elif self._waiting:
-            self._waiting.popleft().error = error
+        elif request := self._waiting.first():
+            self._waiting.pop()
+            request.error = error
+            self._tell(request)
             self._alone = max(0, self._alone - 1)
 
     def _restart(self) -> None:
-        self._waiting.extendleft(slot.request for slot in reversed(self._active) if not slot.request.done)
+        self._waiting.put_back([slot.request for slot in self._active if not slot.request.done])
         self._active.clear()
         self._free = list(self._sequences)
         self._prefixes.forget()
         self._backend.clear()
+
+
+def _instruction(request: Request) -> int:
+    """Return how many tokens of a prompt are worth a node as its instruction."""
+    shared = min(request.shared, len(request.prompt) - 1)
+    return shared if shared >= SHORTEST_PREFIX else 0

@@ -1,0 +1,108 @@
+"""Instructions' states on disk, so that a new process need not read them again: a private folder of bounded size.
+
+Only instructions come here, never a row: nothing that a customer wrote is kept. llama.cpp aborts the process on some
+damaged states and takes others for good, so it sees none whose length and hash are not right, nor any that another
+user could have written. A file that is refused is removed, and its state made anew.
+
+A file, little-endian: 8 bytes of magic, the key (32 bytes), the sha256 of the state (32), its length (8), the state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from ecellm_lite.models.files import replacing
+
+MAGIC = b"ECLPFX01"
+_HEAD = struct.Struct("<8s32s32sQ")
+
+MOST_BYTES = 1 << 30  # the instructions of all ten tasks take 20 MB for the demo, 0.7 GB for eCeLLM-L
+
+
+class PrefixFiles:
+    """The states of one model under one set of circumstances: all that `circumstances` says goes into a file's key.
+
+    Nothing here raises for what the disk does: a state that cannot be read or written is computed, as without files.
+    """
+
+    def __init__(self, folder: Path, circumstances: str, *, most_bytes: int = MOST_BYTES) -> None:
+        self._folder = folder
+        self._circumstances = circumstances
+        self._most_bytes = most_bytes
+
+    def read(self, tokens: Sequence[int]) -> bytes | None:
+        """Return the state that was written for exactly these tokens, or None."""
+        key = self._key(tokens)
+        path = self._path(key)
+        try:
+            if not _is_private(os.lstat(self._folder)):
+                return None
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+            with os.fdopen(descriptor, "rb") as file:
+                status = os.fstat(descriptor)
+                if stat.S_ISREG(status.st_mode) and _is_private(status) and status.st_size <= self._most_bytes:
+                    magic, written_for, digest, length = _HEAD.unpack(file.read(_HEAD.size))
+                    state = file.read(length) if length == status.st_size - _HEAD.size else b""
+                    if (magic, written_for) == (MAGIC, key) and hashlib.sha256(state).digest() == digest:
+                        os.utime(path)  # the folder forgets what was not used for longest
+                        return state
+        except FileNotFoundError:
+            return None
+        except (OSError, struct.error):
+            pass
+        self.remove(tokens)
+        return None
+
+    def write(self, tokens: Sequence[int], state: bytes) -> None:
+        """Keep a state: the file is there whole or not at all, whatever other processes do at the same time."""
+        key = self._key(tokens)
+        with suppress(OSError):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_private(os.lstat(self._folder)) and self._make_room(_HEAD.size + len(state)):
+                with replacing(self._path(key)) as temporary:
+                    digest = hashlib.sha256(state).digest()
+                    with temporary.open("wb") as file:
+                        file.write(_HEAD.pack(MAGIC, key, digest, len(state)))
+                        file.write(state)
+
+    def remove(self, tokens: Sequence[int]) -> None:
+        """Forget the state for these tokens."""
+        with suppress(OSError):
+            self._path(self._key(tokens)).unlink()
+
+    def _key(self, tokens: Sequence[int]) -> bytes:
+        ids = np.asarray(tokens, dtype="<i4").tobytes()
+        return hashlib.sha256(self._circumstances.encode() + b"\0" + ids).digest()
+
+    def _path(self, key: bytes) -> Path:
+        return self._folder / f"{key.hex()}.prefix"
+
+    def _make_room(self, size: int) -> bool:
+        """Remove the states that were not used for longest until `size` bytes fit; False if they never will."""
+        states = []
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # another process makes room too
+                status = path.lstat()
+                states.append((status.st_mtime_ns, status.st_size, path))
+        total = sum(taken for _, taken, _ in states)
+        for _, taken, path in sorted(states):
+            if total + size <= self._most_bytes:
+                break
+            path.unlink(missing_ok=True)
+            total -= taken
+        return total + size <= self._most_bytes
+
+
+def _is_private(status: os.stat_result) -> bool:
+    """Whether only this user could have written it, where the system knows users at all."""
+    if not hasattr(os, "getuid"):
+        return True
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

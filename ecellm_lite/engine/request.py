@@ -1,0 +1,57 @@
+"""A request: a prompt, the space that its answer must come from, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ecellm_lite.answers.decoding import Outcome, Space
+from ecellm_lite.errors import EcellmError
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A prompt whose first `shared` tokens are its instruction's, and the space that its answer must come from.
+
+    `cancelled` may be set at any time, by any thread: nobody waits for it any more. When `done`, it has an outcome
+    or an error, the tokens it found in memory (`cached`), the answer tokens that the model was shown (`decoded`
+    chosen, `forced` not), those that were computed besides because a draft was wrong (`wasted`), and the seconds
+    since it was admitted. `twins` are requests that ask the same: they get what this one gets.
+    """
+
+    prompt: Sequence[int]
+    shared: int
+    space: Space
+    seed: int = 0
+    cancelled: bool = False
+    outcome: Outcome | None = None
+    error: EcellmError | None = None
+    cached: int = 0
+    decoded: int = 0
+    forced: int = 0
+    wasted: int = 0
+    seconds: float = 0.0
+    twins: list[Request] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is an outcome or an error."""
+        return self.outcome is not None or self.error is not None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for it, or for one of its twins."""
+        return not self.cancelled or any(not twin.cancelled for twin in self.twins)
+
+    def asks_the_same(self, other: Request) -> bool:
+        """Whether the other request must get this one's answer, and can: this one has none yet."""
+        alike = self.seed == other.seed and self.space == other.space and list(self.prompt) == list(other.prompt)
+        return alike and not self.done
+
+    def tell_twins(self) -> None:
+        """Give the twins what became of this request; they cost nothing more than that."""
+        for twin in self.twins:
+            twin.cached = len(twin.prompt)
+            twin.decoded, twin.forced = self.decoded, self.forced
+            twin.error, twin.outcome = self.error, self.outcome
+        self.twins.clear()
