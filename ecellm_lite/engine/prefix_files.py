@@ -16,6 +16,7 @@ import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from ecellm_lite.models.files import replacing
 
 MAGIC = b"ECLPFX01"
 _HEAD = struct.Struct("<8s32s32sQ")
+
+# A link could lead anywhere, and opening a pipe would wait for a writer.
+_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"))
 
 MOST_BYTES = 1 << 30  # the instructions of all ten tasks take 20 MB for the demo, 0.7 GB for eCeLLM-L
 
@@ -39,27 +43,33 @@ class PrefixFiles:
         self._most_bytes = most_bytes
 
     def read(self, tokens: Sequence[int]) -> bytes | None:
-        """Return the state that was written for exactly these tokens, or None."""
+        """Return the state that was written for exactly these tokens, or None; a file that is no such is removed."""
         key = self._key(tokens)
         path = self._path(key)
         try:
             if not _is_private(os.lstat(self._folder)):
                 return None
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
-            with os.fdopen(descriptor, "rb") as file:
-                status = os.fstat(descriptor)
-                if stat.S_ISREG(status.st_mode) and _is_private(status) and status.st_size <= self._most_bytes:
-                    magic, written_for, digest, length = _HEAD.unpack(file.read(_HEAD.size))
-                    state = file.read(length) if length == status.st_size - _HEAD.size else b""
-                    if (magic, written_for) == (MAGIC, key) and hashlib.sha256(state).digest() == digest:
-                        os.utime(path)  # the folder forgets what was not used for longest
-                        return state
+            with os.fdopen(os.open(path, os.O_RDONLY | _FLAGS), "rb") as file:
+                state = self._checked(file, key)
+            if state is not None:
+                os.utime(path)  # the folder forgets what was not used for longest
+                return state
         except FileNotFoundError:
             return None
         except (OSError, struct.error):
             pass
         self.remove(tokens)
         return None
+
+    def _checked(self, file: BinaryIO, key: bytes) -> bytes | None:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or not _is_private(status) or status.st_size > self._most_bytes:
+            return None
+        magic, written_for, digest, length = _HEAD.unpack(file.read(_HEAD.size))
+        if (magic, written_for, length) != (MAGIC, key, status.st_size - _HEAD.size):
+            return None
+        state = file.read(length)
+        return state if hashlib.sha256(state).digest() == digest else None
 
     def write(self, tokens: Sequence[int], state: bytes) -> None:
         """Keep a state: the file is there whole or not at all, whatever other processes do at the same time."""

@@ -1,0 +1,205 @@
+"""Files of saved prefixes that are damaged, cut, foreign or writable by others: refused, removed, made anew."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ecellm_lite import Runtime
+from ecellm_lite.answers.text import Text
+from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.engine.prefix_files import _HEAD, MAGIC, PrefixFiles
+from ecellm_lite.engine.request import Request
+from ecellm_lite.engine.scheduler import Scheduler
+from ecellm_lite.models.store import Store, StoredModel
+from tests.test_scheduler import PREFIX, finish, prompts
+
+TOKENS = list(range(40))
+STATE = bytes(range(256)) * 20
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> PrefixFiles:
+    kept = PrefixFiles(tmp_path / "prefixes", "a model")
+    kept.write(TOKENS, STATE)
+    return kept
+
+
+@pytest.fixture
+def path(files: PrefixFiles, tmp_path: Path) -> Path:
+    [path] = (tmp_path / "prefixes").iterdir()
+    return path
+
+
+def test_a_state_comes_back(files: PrefixFiles, path: Path, tmp_path: Path) -> None:
+    assert files.read(TOKENS) == STATE
+    assert files.read(TOKENS[1:]) is None
+    assert PrefixFiles(tmp_path / "prefixes", "another model").read(TOKENS) is None
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("place", [0, 8, 40, 72, _HEAD.size, -1])
+def test_a_flipped_bit_is_refused_and_removed(files: PrefixFiles, path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    assert files.read(TOKENS) is None
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("length", [0, 1, _HEAD.size - 1, _HEAD.size, 1000])
+def test_a_cut_file_is_refused_and_removed(files: PrefixFiles, path: Path, length: int) -> None:
+    path.write_bytes(path.read_bytes()[:length])
+    assert files.read(TOKENS) is None
+    assert not path.exists()
+
+
+def test_a_file_that_grew_is_refused(files: PrefixFiles, path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert files.read(TOKENS) is None
+
+
+def test_a_declared_length_allocates_nothing(files: PrefixFiles, path: Path) -> None:
+    key = path.read_bytes()[8:40]
+    path.write_bytes(_HEAD.pack(MAGIC, key, hashlib.sha256(b"").digest(), 1 << 60))
+    assert files.read(TOKENS) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="this system has no modes")
+@pytest.mark.parametrize("mode", [0o602, 0o620, 0o666])
+def test_what_others_may_write_is_refused(files: PrefixFiles, path: Path, mode: int) -> None:
+    path.chmod(mode)
+    assert files.read(TOKENS) is None
+    assert not path.exists()
+    files.write(TOKENS, STATE)
+    path.parent.chmod(0o777)
+    assert files.read(TOKENS) is None
+    files.write(TOKENS[1:], STATE)
+    assert len(list(path.parent.iterdir())) == 1, "nothing is written where others may write"
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="this system has no links")
+def test_a_link_is_not_followed(files: PrefixFiles, path: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    assert files.read(TOKENS) is None
+    assert not path.is_symlink()
+    assert elsewhere.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_a_pipe_is_not_waited_for(files: PrefixFiles, path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o600)
+    assert files.read(TOKENS) is None
+
+
+def test_the_folder_has_a_cap(tmp_path: Path) -> None:
+    files = PrefixFiles(tmp_path, "a model", most_bytes=3 * (_HEAD.size + len(STATE)))
+    tmp_path.chmod(0o700)
+    for number in range(4):
+        files.write([number], STATE)
+        for path in tmp_path.iterdir():
+            os.utime(path, ns=(0, path.stat().st_mtime_ns - 10**9))
+        files.read([0])
+    assert [files.read([number]) is not None for number in range(4)] == [True, False, True, True]
+    files.write([9], STATE * 9)
+    assert files.read([9]) is None, "what can never fit is not written"
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    files = PrefixFiles(tmp_path / "file" / "prefixes", "a model")
+    files.write(TOKENS, STATE)
+    assert files.read(TOKENS) is None
+
+
+def test_a_warm_folder_saves_the_instruction(tmp_path: Path) -> None:
+    files = PrefixFiles(tmp_path / "prefixes", "the fake")
+    computed = []
+    outcomes = []
+    for _ in range(3):
+        backend = FakeBackend()
+        request = Request(prompts([30])[0], len(PREFIX), Text(4))
+        finish(Scheduler(backend, files=files), [request])
+        computed.append(backend.decoded)
+        outcomes.append(request.outcome)
+        assert request.cached == (0 if len(computed) == 1 else len(PREFIX))
+    assert computed[1] == computed[2] == computed[0] - len(PREFIX)
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+def test_a_state_that_does_not_load_is_computed(tmp_path: Path) -> None:
+    files = PrefixFiles(tmp_path / "prefixes", "the fake")
+    files.write(PREFIX, b"123")  # whole and ours, but no state of this backend
+    request = Request(prompts([30])[0], len(PREFIX), Text(4))
+    finish(Scheduler(FakeBackend(), files=files), [request])
+    assert request.outcome
+    assert request.cached == 0
+    assert files.read(PREFIX) != b"123"
+
+
+def test_customers_texts_never_reach_the_disk(tmp_path: Path) -> None:
+    secret = b"my name is on this order"
+    rows = [[*PREFIX, *secret, *b" and more of it %d" % n] for n in range(20)]
+    files = PrefixFiles(tmp_path / "prefixes", "the fake")
+    finish(Scheduler(FakeBackend(), files=files), [Request(row, len(PREFIX), Text(4)) for row in rows])
+    [path] = (tmp_path / "prefixes").iterdir()
+    state = path.read_bytes()[_HEAD.size :]
+    assert bytes(state[::4]) == bytes(PREFIX)
+
+
+SCRIPT = """
+import json, sys
+from ecellm_lite import Runtime
+with Runtime("demo", deterministic=True) as runtime:
+    for _ in range(3):
+        answer = runtime.answer("product_matching", {"product_1": {"title": "a"}, "product_2": {"title": "b"}})
+print(json.dumps(answer.as_dict()))
+"""
+
+
+def test_processes_at_once_and_damage_between_them(demo_model: StoredModel) -> None:
+    """On the real engine: four processes write and read the same file; damaged states never reach llama.cpp."""
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True)
+
+    def end(process: subprocess.Popen[str]) -> str:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0
+        return output
+
+    def paths() -> list[Path]:
+        return sorted((Store().root / "prefixes").glob("*.prefix"))
+
+    for path in paths():
+        path.unlink()
+    answers = {end(process) for process in [start() for _ in range(4)]}
+    [path] = paths()
+    whole = path.read_bytes()
+    for damaged in (whole[:-1000], whole[: len(whole) // 2] + bytes(64) + whole[len(whole) // 2 + 64 :], b""):
+        path.write_bytes(damaged)
+        answers.add(end(start()))
+        assert paths() == [path]
+        assert path.read_bytes() == whole, "it was made anew, the same to the byte"
+    assert len(answers) == 1
+
+
+def test_the_real_engine_finds_its_instruction_again(demo_model: StoredModel) -> None:
+    row = {"query": "rain jacket", "title": "umbrella"}
+    seen = []
+    for _ in range(2):
+        with Runtime(demo_model.path, envelope="alpaca") as runtime:
+            answer = runtime.answer("product_substitute_identification", row)
+            assert answer.usage is not None
+            seen.append((answer.usage.cached_tokens, round(answer.probability or 0, 3)))
+    assert (seen[1][0] or 0) > 40
+    assert seen[0][1] == seen[1][1]
