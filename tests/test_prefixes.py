@@ -114,9 +114,9 @@ def test_no_row_is_overtaken_by_a_later_group() -> None:
     for request in requests:
         waiting.put(request)
     left = []
-    while (request := waiting.first()) is not None:
-        assert waiting.pop() is request
-        left.append(requests.index(request))
+    while (first := waiting.first()) is not None:
+        assert waiting.pop() is first
+        left.append(requests.index(first))
     for start in range(0, 3 * GROUP, GROUP):
         assert sorted(left[start : start + GROUP]) == list(range(start, start + GROUP))
     assert left != sorted(left)
