@@ -81,9 +81,11 @@ class Words:
         phrases: list[str] = []
         for field, (count, share) in self._shares(values, kept).items():
             if share < count:
+                phrase = f"{field}: the first {share:,} of {count:,} words"
                 whole = _get(values, field)
-                texts = "" if isinstance(whole, str) else f", {len(_first_words(whole, share))} of {len(whole)} texts"
-                phrases.append(f"{field}: the first {share:,} of {count:,} words{texts}")
+                if not isinstance(whole, str):
+                    phrase += f", {len(_first_words(whole, share)):,} of {len(whole):,} texts"
+                phrases.append(phrase)
         return "; ".join(phrases)
 
     def _counts(self, values: Values) -> dict[str, int]:

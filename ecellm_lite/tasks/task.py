@@ -90,12 +90,12 @@ class Task:
         if cut:
             return replace(self._ask(cut.values, instruction), shortened=cut.said)
         fields = " and ".join(cuttable(self.long, question.values))
-        return replace(question, advice=f"shorten the row (to cut {fields} is not enough)") if fields else question
+        return replace(question, advice=f"shorten the row (to cut its {fields} is not enough)") if fields else question
 
     def _ask(self, values: Values, instruction: str) -> Question:
         wire = self.write(values)
         fields = " and ".join(cuttable(self.long, values))
-        advice = f"--shorten cuts {fields}" if fields else "it has no field that --shorten cuts"
+        advice = f"--shorten cuts its {fields}" if fields else "it has no field that --shorten cuts"
         return Question(instruction, wire.text, wire.options, wire.space, values, advice=f"shorten the row ({advice})")
 
     def _as_it_stands(self, row: Mapping[str, Any], text: str) -> Question:
