@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecellm_lite.answers.answer import Answer, ModelName, RowError, Usage
 from ecellm_lite.answers.decoding import Space
+from ecellm_lite.answers.room import answer_room
 from ecellm_lite.engine.interface import Backend
 from ecellm_lite.engine.prefix_files import PrefixFiles
 from ecellm_lite.engine.prefixes import common
@@ -55,6 +56,7 @@ class _Row:
     type: str | None = None
     request: Request | None = None
     error: EcellmError | None = None
+    shortened: str | None = None
 
     def cancel(self) -> None:
         """Say that nobody waits for it any more."""
@@ -145,14 +147,16 @@ class Runtime:
         *,
         instruction: str | None = None,
         space: Space | None = None,
+        shorten: bool = False,
     ) -> Answer:
         """Return the answer to one row.
 
         `instruction` takes the place of the task's seed instruction; `space` the place of the row's own answers (a
-        JSON schema, say). Raises UsageError for an unknown task, and InputError (ContextError, GrammarError) where a
-        job's row would carry the error.
+        JSON schema, say). With `shorten` a row that is too long for the context is cut, in the fields of its task
+        that may be, and the answer says what was cut. Raises UsageError for an unknown task, and InputError
+        (ContextError, GrammarError) where a job's row would carry the error.
         """
-        submitted = self._submit(_task(task), row, instruction, space)
+        submitted = self._submit(_task(task), row, instruction, space, shorten)
         try:
             self._wait(submitted)
         finally:
@@ -169,6 +173,7 @@ class Runtime:
         *,
         instruction: str | None = None,
         space: Space | None = None,
+        shorten: bool = False,
     ) -> Iterator[Answer]:
         """Yield one answer for each row, in order.
 
@@ -180,7 +185,7 @@ class Runtime:
         ahead: deque[_Row] = deque()
         try:
             for row in rows:
-                ahead.append(self._submit(known, row, instruction, space))
+                ahead.append(self._submit(known, row, instruction, space, shorten))
                 if len(ahead) >= WINDOW:
                     yield self._next(ahead)
             while ahead:
@@ -197,18 +202,25 @@ class Runtime:
     def request(self, question: Question, space: Space | None = None) -> Request:
         """Return what a question becomes for the scheduler: its tokens, and how many of them its task's rows share.
 
-        Raises ContextError for a prompt that is far too long to be tokenized at all.
+        Raises ContextError for a prompt that is far too long to be tokenized at all; one that the context cannot hold
+        has a request with that error.
         """
         prompt = self.envelope.prompt(question.instruction, question.text, question.options)
         if len(prompt) > LONGEST_TOKEN * self._backend.longest:
             raise ContextError(
                 f"The prompt has {len(prompt):,} characters, far more than the {self._backend.longest:,} tokens "
-                "of the context: shorten the row."
+                f"of the context: {question.advice}."
             )
         tokens = self.tokenize(prompt)
         # The row's first characters may have drawn the instruction's last ones into a token of their own.
         shared = common(self._instruction(question.instruction), tokens)
-        return Request(tokens, shared, space or question.space, self._seed)
+        request = Request(tokens, shared, space or question.space, self._seed)
+        if len(tokens) >= self._backend.longest:
+            request.error = ContextError(
+                f"The prompt has {len(tokens):,} tokens and the context holds {self._backend.longest:,}: "
+                f"{question.advice}, or give a larger --context if the model allows one."
+            )
+        return request
 
     def _instruction(self, instruction: str) -> list[int]:
         if instruction not in self._instructions:
@@ -243,6 +255,7 @@ class Runtime:
         row: Mapping[str, Any] | InputError,
         instruction: str | None,
         space: Space | None,
+        shorten: bool,
     ) -> _Row:
         if isinstance(row, InputError):
             return _Row(None, task, error=row)
@@ -251,13 +264,28 @@ class Runtime:
         try:
             submitted.id = _id_of(row)
             question = task.question(row, instruction=instruction)
+            if shorten:
+                question = task.shortened(question, lambda asked: self._needs(asked, space), self._backend.longest)
+                submitted.shortened = question.shortened
             submitted.request = self.request(question, space)
             submitted.type = submitted.request.space.type
         except EcellmError as error:
             submitted.error = error
         else:
-            self._scheduler.submit(submitted.request)
+            if not submitted.request.done:
+                self._scheduler.submit(submitted.request)
         return submitted
+
+    def _needs(self, question: Question, space: Space | None) -> int:
+        """Return how many tokens of the context a question takes with the room for its answer, or a few more."""
+        prompt = self.envelope.prompt(question.instruction, question.text, question.options)
+        longest = self._backend.longest
+        if len(prompt) > LONGEST_TOKEN * longest:
+            return len(prompt)
+        tokens = len(self.tokenize(prompt))
+        if tokens >= longest:
+            return tokens + 1  # too long already: the room of an extraction takes time to find
+        return tokens + answer_room(space or question.space, self._backend.vocabulary, longest)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -306,6 +334,7 @@ class Runtime:
             seconds=seconds,
             model=self.model,
             envelope=self.envelope.name,
+            shortened="; ".join(filter(None, (row.shortened, outcome.shortened if outcome else None))) or None,
             error=RowError(error.code, str(error)) if error else None,
         )
 

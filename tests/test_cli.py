@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -128,7 +129,41 @@ def test_a_grammar_that_does_not_parse(capsys: pytest.CaptureFixture[str], tmp_p
 
 def test_a_context_that_is_exceeded(capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
     row = json.dumps({"review": "long " * 500})
-    assert "the context holds 256" in refused(capsys, 3, "run", "-t", "SA", "-i", row, "--context", "256")
+    arguments = ["run", "-t", "SA", "-i", row, "--context", "256"]
+    sentence = refused(capsys, 3, *arguments)
+    assert "the context holds 256" in sentence
+    assert "--shorten cuts its review" in sentence
+    answer = answered(capsys, *arguments, "--shorten", "--json")
+    assert re.fullmatch(r"review: the first \d+ of 500 words", answer["shortened"])
+    assert answer["usage"]["prompt_tokens"] < 256
+    assert "leave one of them out" in refused(capsys, 2, *arguments, "--shorten", "--show-prompt")
+
+
+def test_a_job_counts_what_it_shortened(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"review": "long " * size}) + "\n" for size in (1, 500, 2)))
+    assert run_command(["run", "-t", "SA", "--rows", str(rows), "--context", "256", "--shorten"]) == 0
+    output = capsys.readouterr()
+    assert [json.loads(line)["shortened"] is None for line in output.out.splitlines()] == [True, False, True]
+    assert "0 failed, 1 shortened." in output.err
+
+
+def test_a_terminal_is_told_what_was_shortened() -> None:
+    from rich.console import Console
+
+    from ecellm_lite import Runtime
+    from ecellm_lite.cli.show import show_answer
+    from ecellm_lite.engine.fake import FakeBackend
+
+    row = {"review": "long " * 500}
+    terminal = Console(file=io.StringIO(), width=120)
+    with Runtime.over(FakeBackend(cells=1000)) as runtime:
+        answer = runtime.answer("sentiment_analysis", row, shorten=True)
+    show_answer(answer, TASKS["sentiment_analysis"].question(row), terminal)
+    assert isinstance(terminal.file, io.StringIO)
+    assert f"shortened · {answer.shortened}\n" in re.sub(" +\n", "\n", terminal.file.getvalue())
 
 
 def test_models_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from ecellm_lite import ContextError, Runtime, schema
 from ecellm_lite.answers.decoding import Scene
+from ecellm_lite.answers.room import answer_room
+from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.llama import LlamaBackend, Settings
 from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
@@ -172,6 +174,38 @@ def test_a_prompt_longer_than_the_context_is_refused(demo_model: StoredModel) ->
         pytest.raises(ContextError, match=r"has [\d,]+ tokens and the context holds 256"),
     ):
         runtime.answer("sentiment_analysis", {"review": "word " * 400})
+
+
+def test_long_rows_are_shortened_on_a_real_model(demo_model: StoredModel) -> None:
+    review = "It works well, but the lid is loose and the fan is louder than I thought. " * 200
+    rows: dict[str, dict[str, Any]] = {
+        "sentiment_analysis": {"review": review},
+        "answer_generation": {"question": "Is it loud?", "documents": [review[:300], review, review]},
+        "attribute_value_extraction": {"title": "fan", "description": review, "attributes": ["color", "noise"]},
+    }
+    with Runtime(demo_model.path, envelope="alpaca", context=512, threads=1) as runtime:
+        for name, row in rows.items():
+            given = Text(8) if name == "answer_generation" else None
+            answer = runtime.answer(name, row, space=given, shorten=True)
+            assert answer.error is None
+            assert answer.usage is not None
+            # Room for the answer is left, and little more: one word of this text is at most three tokens.
+            room = answer_room(given or TASKS[name].question(row).space, runtime._backend.vocabulary, 512)
+            assert 512 - room - 3 <= answer.usage.prompt_tokens <= 512 - room
+            assert answer.shortened is not None
+            field, _, words = answer.shortened.partition(": the first ")
+            assert field in row
+            assert int(words.split(" ")[0]) < 400
+
+
+def test_a_schema_is_closed_on_a_real_model(demo: Runtime) -> None:
+    definition = {"type": "object", "properties": {"why": {"type": "string"}}, "required": ["why"]}
+    row = EXAMPLES["answer_generation"]
+    answer = demo.answer("answer_generation", row, space=schema(definition, max_tokens=12))
+    assert answer.shortened == "answer: closed at 12 tokens"
+    assert list(answer.value) == ["why"]
+    assert answer.usage is not None
+    assert answer.usage.decoded_tokens + answer.usage.forced_tokens <= 12
 
 
 def test_the_binding_is_checked(monkeypatch: pytest.MonkeyPatch, demo_model: StoredModel) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ecellm_lite import (
@@ -14,8 +15,10 @@ from ecellm_lite import (
     grammar,
     schema,
 )
+from ecellm_lite.answers.closing import Closing
 from ecellm_lite.answers.decoding import Space
-from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.answers.structured import Structured
+from ecellm_lite.engine.fake import FakeBackend, FakeVocabulary
 from tests.answer_checks import EXAMPLES, hard
 
 
@@ -109,3 +112,108 @@ def test_forced_tokens_count_against_the_limit() -> None:
     long = grammar(f'start: "{"ab" * 300}"', max_tokens=10)
     with Runtime.over(FakeBackend()) as runtime, pytest.raises(GrammarError, match="not complete after 10 tokens"):
         runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=long)
+
+
+TEXT: Mapping[str, Any] = {"type": "string"}
+NODE = {
+    "type": "object",
+    "properties": {"name": TEXT, "kids": {"type": "array", "items": {"$ref": "#/$defs/node"}}},
+    "required": ["name", "kids"],
+}
+CLOSABLE: dict[str, dict[str, Any]] = {
+    "text": {"type": "object", "properties": {"a": TEXT}, "required": ["a"]},
+    "list": {"type": "array", "items": TEXT},
+    "tree": {"$ref": "#/$defs/node", "$defs": {"node": NODE}},
+    "any object": {"type": "object"},
+    "kinds": {
+        "type": "object",
+        "properties": {
+            "why": {"type": "string", "minLength": 4},
+            "sure": {"type": "boolean"},
+            "days": {"type": "integer", "minimum": 3, "maximum": 90},
+            "kind": {"enum": ["keep", "drop"]},
+            "either": {"anyOf": [{"type": "null"}, {"type": "object", "properties": {"x": {"type": "number"}}}]},
+        },
+        "required": ["why", "sure", "days", "kind", "either"],
+    },
+    "forms": {
+        "type": "object",
+        "properties": {
+            "day": {"type": "string", "format": "date"},
+            "code": {"type": "string", "pattern": "^[A-Z]{3}-[0-9]{2}$"},
+        },
+        "required": ["day", "code"],
+    },
+}
+
+
+def matcher_of(space: Structured) -> Any:
+    from llguidance import LLMatcher
+
+    return LLMatcher(FakeVocabulary().grammar_tokenizer(), space.compiled, log_level=0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+@pytest.mark.parametrize("kind", ["scattered", "nan", "equal", "huge", "end"])
+@pytest.mark.parametrize("name", CLOSABLE)
+def test_json_is_closed_before_its_limit(name: str, kind: str, temperature: float) -> None:
+    """From the shortest limit on that a way to the end is known for, an answer comes, and it is of its schema."""
+    vocabulary = FakeVocabulary()
+    definition = CLOSABLE[name]
+    shortest = Closing(vocabulary)._way(matcher_of(schema(definition)), b"", 100)
+    assert shortest is not None
+    with Runtime.over(FakeBackend(hard(kind))) as runtime:
+        for limit in range(len(shortest), len(shortest) + 30, 7):
+            space = schema(definition, max_tokens=limit, temperature=temperature)
+            answer = runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=space)
+            assert answer.text is not None
+            assert answer.value == json.loads(answer.text)
+            assert answer.shortened in {None, f"answer: closed at {limit} tokens"}
+            read = matcher_of(space)
+            assert read.consume_tokens(vocabulary.tokenize(answer.text))
+            assert read.is_accepting()
+
+
+def test_an_answer_says_that_it_was_closed_and_only_then() -> None:
+    with Runtime.over(FakeBackend()) as runtime:
+        answers = {
+            limit: runtime.answer(
+                "answer_generation",
+                EXAMPLES["answer_generation"],
+                space=schema(CLOSABLE["text"], max_tokens=limit),
+            )
+            for limit in (20, 300, 400)
+        }
+    assert answers[20].shortened == "answer: closed at 20 tokens"
+    assert answers[300].shortened is None
+    # What has room enough is the same whatever the limit.
+    assert answers[300].text == answers[400].text
+    assert answers[400].text is not None
+    assert answers[20].text is not None
+    assert answers[400].text.startswith(answers[20].text[:10])
+
+
+def test_the_end_of_the_context_closes_too() -> None:
+    row = EXAMPLES["answer_generation"]
+    with Runtime.over(FakeBackend()) as runtime:
+        prompt = len(runtime.tokenize(runtime.prompt("answer_generation", row)))
+    with Runtime.over(FakeBackend(cells=prompt + 20)) as runtime:
+        answer = runtime.answer("answer_generation", row, space=schema(CLOSABLE["text"]))
+        assert answer.shortened == "answer: closed at 20 tokens"
+
+
+def test_a_grammar_goes_back_to_where_it_was_complete() -> None:
+    lines = grammar('start: line+\nline: /[a-z]{5,9}/ "\\n"', max_tokens=50)
+    with Runtime.over(FakeBackend()) as runtime:
+        answer = runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=lines)
+    assert answer.shortened == "answer: closed at 50 tokens"
+    assert answer.text is not None
+    assert answer.text.endswith("\n")
+    assert matcher_of(lines).consume_tokens(FakeVocabulary().tokenize(answer.text))
+
+
+def test_what_cannot_be_closed_stays_an_error() -> None:
+    words = grammar('start: /[a-z]+/ "."', max_tokens=10)
+    flat = FakeBackend(lambda tokens: np.arange(FakeVocabulary.size, dtype=np.float32) % 123)
+    with Runtime.over(flat) as runtime, pytest.raises(GrammarError, match="not complete after 10 tokens"):
+        runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=words)

@@ -46,7 +46,8 @@ class Answer:
     text, an object for a schema; None for a failed or abstained row. `text` is the exact ECInstruct answer string.
     `probability` is the answer's among the allowed ones, `confidence` how far the largest probability stands above
     uniform, `coverage` how much of the model's probability fell on the allowed tokens at all. `seconds` runs from
-    the row's turn to its answer, and is None in deterministic mode.
+    the row's turn to its answer, and is None in deterministic mode. `shortened` says what was cut from the row or from
+    the answer, and is None where nothing was.
     """
 
     id: str | int | None

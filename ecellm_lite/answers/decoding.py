@@ -62,7 +62,7 @@ class Outcome:
     `probabilities` maps each possible answer's key to its share (they sum to 1), and is None where the answer
     is not one of a few; `coverage` is the share of the whole vocabulary's probability that fell on the
     allowed tokens, at the first choice (for an extraction the least over its choices); `tokens` are the answer's own,
-    for a closed answer the end of tokenize(prompt + text).
+    for a closed answer the end of tokenize(prompt + text); `shortened` says, where a limit ended the answer, which one.
     """
 
     value: Any
@@ -72,6 +72,7 @@ class Outcome:
     probabilities: Mapping[str, float] | None = None
     confidence: float | None = None
     coverage: float | None = None
+    shortened: str | None = None
 
 
 Decoding = Generator[Step, Logits, Outcome]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ecellm_lite.answers.closing import Closing
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
 from ecellm_lite.answers.probabilities import finite
 from ecellm_lite.answers.tape import Tape
@@ -17,6 +18,9 @@ from ecellm_lite.answers.text import pick
 from ecellm_lite.errors import GrammarError
 
 MAX_TOKENS = 512
+
+# So many tokens before the limit each choice is looked at first: can the text still be closed in time behind it?
+LAST = 128
 
 # Thousands of nested groups have crashed grammar parsers: what is too large or too deep never reaches native code.
 MAX_CHARACTERS = 1 << 18
@@ -38,7 +42,8 @@ class Structured:
     def decode(self, scene: Scene) -> Decoding:
         """Take the likeliest allowed token each time, and what the grammar forces without asking.
 
-        Raises GrammarError if the limit or the context ends the text before the grammar does.
+        JSON is closed in time before the limit (or the context's end), where its schema permits; a grammar's text goes
+        back to the last place where it was complete. Raises GrammarError where there is no such place.
         """
         from llguidance import LLMatcher
         from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
@@ -47,18 +52,26 @@ class Structured:
         generator = np.random.default_rng(scene.seed)
         matcher = LLMatcher(vocabulary.grammar_tokenizer(), self.compiled, log_level=0)
         bits = allocate_token_bitmask(1, vocabulary.size)
+        closing = Closing(vocabulary) if self.type == "schema" else None
         tape = Tape()
         limit = min(self.max_tokens, scene.room)
+        complete = 0  # tokens at the last place where the text could have ended
+        closed = False  # whether the limit ended it, or led it to its end
         while True:
             if matcher.is_error():
                 raise GrammarError(f"The grammar fails on this row ({_line(matcher.get_error())}): simplify it.")
-            if matcher.is_stopped() and len(tape.tokens) <= limit:
+            if len(tape.tokens) <= limit and (matcher.is_stopped() or matcher.is_accepting()):
+                complete = len(tape.tokens)
+            if matcher.is_stopped() and complete == len(tape.tokens):
                 break
             if len(tape.tokens) < limit and (forced := matcher.compute_ff_tokens()):
                 matcher.consume_tokens(forced)
                 tape.force(forced)
                 continue
             if len(tape.tokens) >= limit:
+                if complete:
+                    closed = True
+                    break
                 raise GrammarError(
                     f"The answer was not complete after {limit} tokens: allow more with --max-tokens, "
                     "or bound the lengths in the schema or grammar."
@@ -68,11 +81,17 @@ class Structured:
             allowed = np.unpackbits(bits[0].view(np.uint8), bitorder="little")[: vocabulary.size].astype(bool)
             logits[~allowed] = -np.inf
             token = pick(logits, self.temperature, generator)
+            if closing and len(tape.tokens) >= limit - LAST:
+                fitting = closing.in_time(matcher, tape.tokens, limit, logits, token)
+                closed = closed or fitting != token
+                token = fitting
             matcher.consume_token(token)
             if token not in vocabulary.ends:
                 tape.choose(token)
-        text = vocabulary.detokenize(tape.tokens).decode("utf-8", "replace")
-        return Outcome(value=self.parse(text), text=text, tokens=tape.tokens)
+        tokens = tape.tokens[:complete]
+        text = vocabulary.detokenize(tokens).decode("utf-8", "replace")
+        shortened = f"answer: closed at {limit:,} tokens" if closed else None
+        return Outcome(value=self.parse(text), text=text, tokens=tokens, shortened=shortened)
 
     def parse(self, text: str) -> Any:
         """Return the JSON value of the text, or for a grammar the text; raises GrammarError for broken JSON."""

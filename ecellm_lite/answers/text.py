@@ -58,7 +58,10 @@ class Text:
                 lookup.learn(tried, right)
         # A limit may fall within a character: its bytes are left out.
         text = codecs.getincrementaldecoder("utf-8")("replace").decode(vocabulary.detokenize(tape.tokens)).strip()
-        return Outcome(value=text, text=text, tokens=tape.tokens)
+        # Its own limit is what was asked for; that the context ended it is worth a word.
+        short = not ended and scene.room < self.max_tokens
+        shortened = f"answer: cut at {limit:,} tokens, where the context ends" if short else None
+        return Outcome(value=text, text=text, tokens=tape.tokens, shortened=shortened)
 
     def parse(self, text: str) -> str:
         """Return the text itself."""

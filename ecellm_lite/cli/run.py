@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--temperature", type=click.FloatRange(0, 10), default=0.0, show_default=True, help="Above 0, text is drawn."
 )
+@click.option("--shorten", is_flag=True, help="Cut a row that is too long; the answer says what was cut.")
 @click.option("--show-prompt", is_flag=True, help="Print the exact prompt and stop.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, also on a terminal.")
 @model_options
@@ -52,6 +53,7 @@ def run(
     grammar: Path | None,
     max_tokens: int | None,
     temperature: float,
+    shorten: bool,
     show_prompt: bool,
     as_json: bool,
     quiet: bool,
@@ -73,13 +75,15 @@ def run(
     if show_prompt:
         if given is None:
             raise UsageError("--show-prompt shows one prompt: give --input.")
+        if shorten:
+            raise UsageError("--show-prompt loads no model, whose tokens --shorten counts: leave one of them out.")
         envelope = get_envelope(model["envelope"] or _envelope_of(model["model"]))
         question = known.question(_read_row(given), instruction=instruction)
         prompt = envelope.prompt(question.instruction, question.text, question.options)
         sys.stdout.buffer.write(prompt.encode("utf-8", "replace"))
         return
     space = _space(known.name, schema, grammar, max_tokens, temperature)
-    asked: dict[str, Any] = {"instruction": instruction, "space": space}
+    asked: dict[str, Any] = {"instruction": instruction, "space": space, "shorten": shorten}
     if given is not None:
         row = _read_row(given)
         question = known.question(row, instruction=instruction)  # before a model is loaded for it
@@ -123,7 +127,10 @@ def _job(task: str, rows: Path, output: Path, asked: Mapping[str, Any], model: M
     seconds = time.perf_counter() - started
     if not quiet:
         rate = tally.rows / seconds if seconds else 0.0
-        click.echo(f"{tally.rows:,} rows in {seconds:.1f} s ({rate:.1f} rows/s), {tally.failed:,} failed.", err=True)
+        cut = f", {tally.shortened:,} shortened" if tally.shortened else ""
+        click.echo(
+            f"{tally.rows:,} rows in {seconds:.1f} s ({rate:.1f} rows/s), {tally.failed:,} failed{cut}.", err=True
+        )
     if tally.failed:
         where = "standard output" if str(output) == "-" else str(output)
         raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed: their lines in {where} carry the error.")

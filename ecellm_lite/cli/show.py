@@ -34,6 +34,8 @@ def render(answer: Answer, question: Question) -> RenderableType:
         parts += [_places(answer, lines), ""]
     elif answer.probabilities:
         parts += [_bars(answer, lines), ""]
+    if answer.shortened:
+        parts.append(Text(f"shortened · {plain(answer.shortened)}", style="yellow"))
     parts.append(_footer(answer))
     return Group(*parts)
 

@@ -15,10 +15,11 @@ from ecellm_lite.errors import InputError
 
 @dataclass(slots=True)
 class Tally:
-    """How many rows a job wrote, and how many of them failed."""
+    """How many rows a job wrote, and how many of them failed or were shortened."""
 
     rows: int = 0
     failed: int = 0
+    shortened: int = 0
 
 
 def write_answers(answers: Iterable[Answer], file: IO[str], progress: Callable[[Answer], None] | None = None) -> Tally:
@@ -35,6 +36,7 @@ def write_answers(answers: Iterable[Answer], file: IO[str], progress: Callable[[
             ) from None
         tally.rows += 1
         tally.failed += answer.error is not None
+        tally.shortened += answer.shortened is not None
         if progress:
             progress(answer)
     return tally

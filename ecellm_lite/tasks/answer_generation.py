@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecellm_lite.answers.text import Text as FreeText
-from ecellm_lite.tasks.answerability_prediction import FIELDS, input_text
+from ecellm_lite.tasks.answerability_prediction import FIELDS, LONG, input_text
 from ecellm_lite.tasks.task import Task, Wire
 
 
@@ -31,4 +31,5 @@ TASK = Task(
     fields=FIELDS,
     write=_write,
     read=_read,
+    long=LONG,
 )

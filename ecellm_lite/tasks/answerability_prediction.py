@@ -8,12 +8,14 @@ from typing import Any
 
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.tasks.fields import Text, Texts
+from ecellm_lite.tasks.shortening import Words
 from ecellm_lite.tasks.task import Task, Wire
 
 FIELDS = (
     Text("question", "The question.", "Does it fit a 15 inch laptop?"),
     Texts("documents", "Snippets of reviews or descriptions.", ["My 15 inch laptop slides in with room to spare."]),
 )
+LONG = (Words(("documents",)),)
 
 
 def input_text(row: Mapping[str, Any]) -> str:
@@ -42,4 +44,5 @@ TASK = Task(
     fields=FIELDS,
     write=_write,
     read=_read,
+    long=LONG,
 )

@@ -9,6 +9,7 @@ from typing import Any
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.fields import Paragraphs, Text, Texts
+from ecellm_lite.tasks.shortening import Words
 from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.wire import read_object
 
@@ -64,4 +65,5 @@ TASK = Task(
     ),
     write=_write,
     read=_read,
+    long=(Words(("description",)), Words(("feature",))),
 )

@@ -9,6 +9,7 @@ from typing import Any
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.tasks.cleaning import cut_words
 from ecellm_lite.tasks.fields import Record, Text
+from ecellm_lite.tasks.shortening import Words
 from ecellm_lite.tasks.task import Task, Wire
 
 DESCRIPTION_WORDS = 50
@@ -57,4 +58,5 @@ TASK = Task(
     ),
     write=_write,
     read=_read,
+    long=(Words(("product_1.description", "product_2.description")),),
 )

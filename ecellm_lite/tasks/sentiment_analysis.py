@@ -8,6 +8,7 @@ from typing import Any
 
 from ecellm_lite.answers.choice import Choice, lettered
 from ecellm_lite.tasks.fields import Text
+from ecellm_lite.tasks.shortening import Words
 from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.wire import read_options
 
@@ -36,4 +37,5 @@ TASK = Task(
     fields=(Text("review", "The review's text.", "Easy to set up and quiet, but the lid feels flimsy."),),
     write=_write,
     read=_read,
+    long=(Words(("review",)),),
 )

@@ -9,6 +9,7 @@ from typing import Any
 from ecellm_lite.answers.choice import Choice, lettered
 from ecellm_lite.tasks.cleaning import cut_words, item_text, ordinal
 from ecellm_lite.tasks.fields import Items
+from ecellm_lite.tasks.shortening import Latest
 from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.wire import read_options
 
@@ -45,4 +46,5 @@ TASK = Task(
     ),
     write=_write,
     read=_read,
+    long=(Latest("history"),),
 )

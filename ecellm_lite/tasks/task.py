@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
 from ecellm_lite.answers.decoding import Space
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.fields import Field, encodable, read_fields, shown
+from ecellm_lite.tasks.shortening import Long, Values, cuttable, least_cut
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One row in the wire format: the texts that go into an envelope, and the space of its answers."""
+    """One row in the wire format: the texts that go into an envelope, and the space of its answers.
+
+    `values` are the fields it was written from, None where the row came in the wire format; `shortened` says what was
+    cut from them, and `advice` what to do where the prompt is too long.
+    """
 
     instruction: str
     text: str
     options: str | None
     space: Space
+    values: Values | None = None
+    shortened: str | None = None
+    advice: str = field(default="shorten the row", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,8 @@ class Task:
     """One of ECInstruct's tasks.
 
     `write` turns the fields of a row into its wire strings; `read` finds the answer space of strings that are in
-    the wire format already (input, options).
+    the wire format already (input, options). `long` are the fields that may be cut to fit a context, in the order of
+    being cut.
     """
 
     name: str
@@ -49,6 +58,7 @@ class Task:
     fields: tuple[Field, ...]
     write: Callable[[Mapping[str, Any]], Wire]
     read: Callable[[str, str | None], Space]
+    long: tuple[Long, ...] = ()
 
     def question(self, row: Mapping[str, Any], *, instruction: str | None = None) -> Question:
         """Return what a row asks, with the task's seed instruction or another; raises InputError.
@@ -61,8 +71,32 @@ class Task:
         given = row.get("input")
         if isinstance(given, str) and "input" not in {field.name for field in self.fields}:
             return self._as_it_stands(row, given)
-        wire = self.write(read_fields(self.fields, given if isinstance(given, Mapping) else row))
-        return Question(encodable(instruction or self.instruction), wire.text, wire.options, wire.space)
+        values = read_fields(self.fields, given if isinstance(given, Mapping) else row)
+        return self._ask(values, encodable(instruction or self.instruction))
+
+    def shortened(self, question: Question, needs: Callable[[Question], int], most: int) -> Question:
+        """Return a question of this task with its row cut, as little as makes it need at most `most` tokens.
+
+        `needs` tells the tokens of a question's prompt and answer. The question comes back as it is where it fits,
+        and where no cut is enough.
+        """
+        whole = needs(question)
+        if question.values is None or whole <= most:
+            return question
+        instruction = question.instruction
+        cut = least_cut(
+            self.long, question.values, lambda values: needs(self._ask(values, instruction)), most, whole=whole
+        )
+        if cut:
+            return replace(self._ask(cut.values, instruction), shortened=cut.said)
+        fields = " and ".join(cuttable(self.long, question.values))
+        return replace(question, advice=f"shorten the row (to cut its {fields} is not enough)") if fields else question
+
+    def _ask(self, values: Values, instruction: str) -> Question:
+        wire = self.write(values)
+        fields = " and ".join(cuttable(self.long, values))
+        advice = f"--shorten cuts its {fields}" if fields else "it has no field that --shorten cuts"
+        return Question(instruction, wire.text, wire.options, wire.space, values, advice=f"shorten the row ({advice})")
 
     def _as_it_stands(self, row: Mapping[str, Any], text: str) -> Question:
         instruction, options = row.get("instruction"), row.get("options")
@@ -73,7 +107,8 @@ class Task:
             )
         text, instruction = encodable(text), encodable(instruction)
         options = encodable(options) if options else None
-        return Question(instruction, text, options, self.read(text, options))
+        advice = "shorten the row (--shorten cannot cut an input that is a text)"
+        return Question(instruction, text, options, self.read(text, options), advice=advice)
 
     def example(self) -> dict[str, Any]:
         """Return a made-up row of this task."""

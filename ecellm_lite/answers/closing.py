@@ -1,0 +1,82 @@
+"""How a JSON text comes to its end before its tokens do: no choice is made behind which it could not be closed in time.
+
+The way to the end is walked without logits: in a string its quote closes first, elsewhere what closes an object or a
+list, and a value that is still to come is the shortest of its kind. It is a walk and not a search, so a way that exists
+may be missed (behind a string that must hold certain words, say); what it finds is always allowed by the schema.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ecellm_lite.answers.decoding import Logits, Vocabulary
+
+# What to try first, sign by sign: digits and signs of dates stand there for strings with a pattern or a format.
+_IN_STRING = '"0123456789-:.aA TZ'
+_BETWEEN = '}],"0123456789[{'
+
+# So many of the likeliest tokens are looked at before the signs above.
+_TRIES = 8
+
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
+
+
+class Closing:
+    """Ways to the end of JSON texts in one vocabulary."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._in_string = self._tokens(_IN_STRING)
+        self._between = self._tokens(_BETWEEN)
+
+    def in_time(self, matcher: Any, tokens: Sequence[int], limit: int, logits: Logits, token: int) -> int:
+        """Return `token` if the text can still be closed behind it, else the likeliest that is found where it can.
+
+        The matcher has read `tokens`, and the closed text may have `limit` of them; the logits of tokens that are not
+        allowed are -inf. Where no way to the end is known, `token` itself comes back.
+        """
+        text, left = self._vocabulary.detokenize(tokens), limit - len(tokens)
+        if self._closes(matcher, text, token, left) or not (way := self._way(matcher, text, left)):
+            return token
+        likeliest = np.argsort(-logits)[:_TRIES].tolist()
+        signs = sorted({*self._in_string, *self._between}, key=lambda sign: (-float(logits[sign]), sign))
+        for other in [*likeliest, *signs]:
+            if np.isfinite(logits[other]) and self._closes(matcher, text, other, left):
+                return int(other)
+        return way[0]
+
+    def _closes(self, matcher: Any, text: bytes, token: int, left: int) -> bool:
+        """Whether the text can be closed with `left` tokens of which the first is this one."""
+        if token in self._vocabulary.ends:
+            return True
+        matcher = matcher.deep_copy()
+        matcher.consume_tokens([token])
+        return self._way(matcher, text + self._vocabulary.detokenize([token]), left - 1) is not None
+
+    def _way(self, matcher: Any, text: bytes, most: int) -> list[int] | None:
+        """Return at most `most` tokens that complete `text`, which the matcher has read; None where none are found."""
+        matcher = matcher.deep_copy()
+        way: list[int] = []
+        while not matcher.is_accepting():
+            step = matcher.compute_ff_tokens() or self._next(matcher, text)
+            if not step or len(way) + len(step) > most or not matcher.consume_tokens(step):
+                return None
+            way += step
+            text += self._vocabulary.detokenize(step)
+        return way
+
+    def _next(self, matcher: Any, text: bytes) -> list[int]:
+        in_string = _ESCAPE.sub(b"", text).count(b'"') % 2
+        for token in self._in_string if in_string else self._between:
+            if matcher.validate_tokens([token]):
+                return [token]
+        bits = int.from_bytes(matcher.compute_bitmask(), "little")
+        return [(bits & -bits).bit_length() - 1] if bits else []
+
+    def _tokens(self, signs: str) -> list[int]:
+        tokenizer = self._vocabulary.grammar_tokenizer()
+        return [token for sign in signs for token in tokenizer.greedy_tokenize(sign)]

@@ -1,0 +1,225 @@
+"""How a row that is too long for the context is cut: in the task's own long fields, as little as makes it fit.
+
+Only texts that describe are cut, a review or a description, and the oldest part of a history. What is asked stays
+whole: questions, titles and queries, attributes, candidates, and the products of a ranking, for each of which a letter
+is an answer. A cut leaves at least one word, or one item, of each field, and the same row and context always give the
+same cut.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, Protocol
+
+# Where no spaces are written, as in Japanese, words have no ends: then so many characters count as one.
+LONGEST_WORD = 32
+
+_WORD = re.compile(rf"\S{{1,{LONGEST_WORD}}}")
+
+# Lines through the last tries find a cut in some five of them; a text whose parts differ greatly is halved after these.
+_TRIES = 8
+
+# A row's fields by their names, checked and in their form.
+Values = Mapping[str, Any]
+
+
+class Long(Protocol):
+    """Fields of a row that may be cut, and in what order their parts go."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Their names, `product_1.description` for a field inside another."""
+
+    def least(self, values: Values) -> int:
+        """Return how many parts must stay."""
+
+    def size(self, values: Values) -> int:
+        """Return how many parts there are; no more than `least` where nothing can be cut."""
+
+    def cut(self, values: Values, kept: int) -> Values:
+        """Return the row with so many parts left, from `least` to `size`."""
+
+    def said(self, values: Values, kept: int) -> str:
+        """Return what that cut does to the row, in one phrase."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Texts, or lists of texts, that lose their last words; several fields are cut evenly, to the same length.
+
+    A list is one text here: its last texts go first, then words of the last one that is left.
+
+    >>> Words(("review",)).cut({"review": "Works, but it is loud."}, 2)
+    {'review': 'Works, but'}
+    """
+
+    fields: tuple[str, ...]
+
+    def least(self, values: Values) -> int:
+        """Return one word for each field that is there."""
+        return len(self._counts(values))
+
+    def size(self, values: Values) -> int:
+        """Return the words of the longest field, once for each field."""
+        counts = self._counts(values)
+        return max(counts.values(), default=0) * len(counts)
+
+    def cut(self, values: Values, kept: int) -> Values:
+        """Return the row with `kept` words shared out evenly; a field with fewer than its share stays as it is."""
+        for field, (count, share) in self._shares(values, kept).items():
+            if share < count:
+                values = _with(values, field, _first_words(_get(values, field), share))
+        return values
+
+    def said(self, values: Values, kept: int) -> str:
+        """Return, say, `review: the first 310 of 1,204 words`."""
+        phrases: list[str] = []
+        for field, (count, share) in self._shares(values, kept).items():
+            if share < count:
+                phrase = f"{field}: the first {share:,} of {count:,} words"
+                whole = _get(values, field)
+                if not isinstance(whole, str):
+                    phrase += f", {len(_first_words(whole, share)):,} of {len(whole):,} texts"
+                phrases.append(phrase)
+        return "; ".join(phrases)
+
+    def _counts(self, values: Values) -> dict[str, int]:
+        counts = {field: _count(_get(values, field)) for field in self.fields}
+        return {field: count for field, count in counts.items() if count}
+
+    def _shares(self, values: Values, kept: int) -> dict[str, tuple[int, int]]:
+        """Return for each field its words and how many of them may stay; the first fields have one more where due."""
+        counts = self._counts(values)
+        shares = {field: (kept + len(counts) - 1 - place) // len(counts) for place, field in enumerate(counts)}
+        return {field: (count, shares[field]) for field, count in counts.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """A list in the order of time, which loses its oldest items.
+
+    >>> Latest("history").cut({"history": ("tent", "stove", "lamp")}, 2)
+    {'history': ('stove', 'lamp')}
+    """
+
+    field: str
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The list's name."""
+        return (self.field,)
+
+    def least(self, values: Values) -> int:
+        """Return one item."""
+        return 1
+
+    def size(self, values: Values) -> int:
+        """Return how many items there are."""
+        return len(_get(values, self.field) or ())
+
+    def cut(self, values: Values, kept: int) -> Values:
+        """Return the row with the last `kept` items."""
+        return _with(values, self.field, _get(values, self.field)[-kept:])
+
+    def said(self, values: Values, kept: int) -> str:
+        """Return, say, `history: the last 12 of 50 items`."""
+        return f"{self.field}: the last {kept:,} of {self.size(values):,} items"
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A row's fields after a cut, and what was cut."""
+
+    values: Values
+    said: str
+
+
+def least_cut(
+    long: Sequence[Long], values: Values, needs: Callable[[Values], int], most: int, *, whole: int
+) -> Cut | None:
+    """Return the least cut after which a row needs at most `most` tokens; None where no cut is enough.
+
+    `needs` tells how many tokens a row needs, and `whole` how many this one does, which is more than `most`. The
+    fields of `long` are cut in their order, the next only where the one before is down to its least.
+    """
+    said: list[str] = []
+    for one in long:
+        least, size = one.least(values), one.size(values)
+        if size <= least:
+            continue
+        of = partial(one.cut, values)
+        bottom = needs(of(least))
+        if bottom <= most:
+            kept = _largest(of, needs, (least, bottom), (size, whole), most)
+            return Cut(of(kept), "; ".join([*said, one.said(values, kept)]))
+        said.append(one.said(values, least))
+        values, whole = of(least), bottom
+    return None
+
+
+def cuttable(long: Sequence[Long], values: Values) -> list[str]:
+    """Return the names of the fields of a row that may be cut."""
+    return [field for one in long for field in one.fields if _get(values, field)]
+
+
+def _largest(
+    of: Callable[[int], Values],
+    needs: Callable[[Values], int],
+    low: tuple[int, int],
+    high: tuple[int, int],
+    most: int,
+) -> int:
+    """Return a number of parts of which the row needs at most `most` tokens, where one part more needs more.
+
+    `of` makes the row of a number of parts; `low` and `high` are numbers of parts with their tokens, the one fits and
+    the other does not. Tokens grow nearly in line with parts, so the next try is where the line through `low` and the
+    last try meets `most`.
+    """
+    (least, bottom), tried = low, high
+    fits, fails = low[0], high[0]
+    tries = 0
+    while fails - fits > 1:
+        parts, tokens = tried
+        slope = max(tokens - bottom, 1) / (parts - least)
+        guess = parts + math.floor((most - tokens) / slope) if tries < _TRIES else (fits + fails) // 2
+        guess = min(max(guess, fits + 1), fails - 1)
+        tried = guess, needs(of(guess))
+        fits, fails = (guess, fails) if tried[1] <= most else (fits, guess)
+        tries += 1
+    return fits
+
+
+def _count(value: str | Sequence[str] | None) -> int:
+    texts = [value] if isinstance(value, str) else value or ()
+    return sum(len(_WORD.findall(text)) for text in texts)
+
+
+def _first_words(value: str | Sequence[str], count: int) -> str | tuple[str, ...]:
+    if isinstance(value, str):
+        *_, last = islice(_WORD.finditer(value), count)
+        return value[: last.end()]
+    kept: list[str] = []
+    for text in value:
+        words = list(islice(_WORD.finditer(text), count))
+        count -= len(words)
+        if not count:
+            return (*kept, text[: words[-1].end()])
+        kept.append(text)
+    return tuple(kept)
+
+
+def _get(values: Values, field: str) -> Any:
+    found: Any = values
+    for name in field.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def _with(values: Values, field: str, value: Any) -> Values:
+    name, _, rest = field.partition(".")
+    return {**values, name: _with(values[name], rest, value) if rest else value}
