@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ecellm_lite.answers.answer import Answer, ModelName, RowError, Usage
 from ecellm_lite.answers.decoding import Space
 from ecellm_lite.engine.interface import Backend
+from ecellm_lite.engine.offload import Placement
 from ecellm_lite.engine.scheduler import Request, Scheduler
 from ecellm_lite.envelopes import Envelope, get_envelope
 from ecellm_lite.errors import ContextError, EcellmError, InputError
@@ -64,8 +65,12 @@ class Runtime:
     `seed` is what drawn text follows (a Text space with a temperature). The other settings are those of
     engine.llama.Settings.
 
+    `placement` says afterwards which layers are on which GPU (None over a backend of one's own).
+
     Raises ModelError if there is no such model or its file is damaged, UsageError for settings that do not fit.
     """
+
+    placement: Placement | None = None
 
     def __init__(
         self,
@@ -91,6 +96,7 @@ class Runtime:
         settings = Settings(context, threads, gpu_layers, kv_type, micro_batch, flash_attention, deterministic)
         name = ModelName(found.manifest.name, found.manifest.sha256)
         backend = LlamaBackend(found.path, settings)
+        self.placement = backend.placement
         self._start(backend, chosen or get_envelope(found.manifest.envelope), name, deterministic, seed)
 
     @classmethod
