@@ -106,15 +106,15 @@ def place(
     plan = _Plan(header, gpus, cells, kv_type, micro_batch, flash_attention)
     fitting = next((count for count in range(plan.places, 0, -1) if plan.divided(count, MARGIN)), 0)
     if asked == "auto":
-        reason = "" if fitting else f": not one fits with {_gib(MARGIN)} to spare"
+        reason = "" if fitting else f": not one fits with {_shown(MARGIN)} to spare"
         return plan.placement(plan.divided(fitting, MARGIN), reason)
     wanted = plan.places if asked == "all" else min(int(asked), plan.places)
     counts = plan.divided(wanted, 0)
     if wanted and not counts:
-        free = " and ".join(f"{gpu.name} has {_gib(gpu.free)} free" for gpu in gpus)
+        free = " and ".join(f"{gpu.name} has {_shown(gpu.free)} free" for gpu in gpus)
         raise UsageError(
             f"gpu_layers is {asked}, but {wanted} of the {plan.places} layers of {header.path.name} take "
-            f"{_gib(plan.needed(wanted))} with a context of {cells:,} tokens, and {free}: "
+            f"{_shown(plan.needed(wanted))} with a context of {cells:,} tokens, and {free}: "
             f"give --gpu-layers auto ({fitting} layers here), or a smaller --context."
         )
     return plan.placement(counts)
@@ -199,14 +199,14 @@ class _Plan:
 def _described(loads: Sequence[Load], places: int) -> str:
     used = [load for load in loads if load.layers]
     if not used:
-        return f"0 of {places} layers on {', '.join(f'{load.device} ({_gib(load.free)} free)' for load in loads)}"
-    where = ", ".join(
-        f"{f'{load.layers} on ' if len(used) > 1 else ''}{load.device} ({load.size / 2**30:.1f} of {_gib(load.free)})"
-        for load in used
-    )
-    kv = sum(load.kv for load in used) / 2**20
-    return f"{sum(load.layers for load in used)} of {places} layers on {where}, {kv:,.0f} MiB of it KV memory"
+        return f"0 of {places} layers on {', '.join(f'{load.device} ({_shown(load.free)} free)' for load in loads)}"
+    each = [f"{load.device} ({_shown(load.size)} of {_shown(load.free)})" for load in used]
+    where = f"on {each[0]}"
+    if len(used) > 1:
+        where = "on GPUs, " + ", ".join(f"{load.layers} on {name}" for load, name in zip(used, each, strict=True))
+    kv = sum(load.kv for load in used)
+    return f"{sum(load.layers for load in used)} of {places} layers {where}, {_shown(kv)} of it KV memory"
 
 
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"
+def _shown(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB" if size < 1 << 30 else f"{size / 2**30:.1f} GiB"
