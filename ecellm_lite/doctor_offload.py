@@ -78,7 +78,7 @@ def _run(model: str | None, envelope: str | None, gpu_layers: str | int) -> tupl
             placement.description,
             placement.n_gpu_layers,
             answer.value,
-            answer.probabilities,
+            dict(answer.probabilities),
             round(loaded - started, 3),
             round(ended - asked, 3),
         )
