@@ -52,16 +52,15 @@ def _engine() -> list[Check]:
         from ecellm_lite import ggml
 
         info = " ".join(ggml.system_info().replace("|", " ").split())
-        devices = ggml.devices()
+        gpus = ggml.gpus(ggml.devices())
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         return [
             Check("llama.cpp", "bad", f"it does not load ({error})", "pip install --force-reinstall llama-cpp-python")
         ]
     engine = Check("llama.cpp", "ok", f"llama-cpp-python {ggml.version()}: {info}")
-    gpus = [device for device in devices if not device.name.startswith("CPU")]
     if not gpus:
-        return [engine, Check("GPU", "note", "this build of llama.cpp has none; models run on the CPU")]
-    found = ", ".join(f"{gpu.name} ({gpu.description}, {gpu.free / 2**30:.1f} GiB free)" for gpu in gpus)
+        return [engine, Check("GPU", "note", "llama.cpp has no GPU device here; models run on the CPU")]
+    found = ", ".join(f"{gpu.name} ({gpu.kind}, {gpu.description}, {gpu.free / 2**30:.1f} GiB free)" for gpu in gpus)
     return [engine, Check("GPU", "ok", found)]
 
 

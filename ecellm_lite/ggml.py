@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import os
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ FILE_TYPES = {
     "BF16": 32,
 }
 
+
+# enum ggml_backend_dev_type of ggml-backend.h, in its order.
+KINDS = ("cpu", "gpu", "integrated gpu", "accelerator", "meta")
 
 _ERROR = 4  # GGML_LOG_LEVEL_ERROR, which the binding does not name
 
@@ -83,12 +87,33 @@ def reason() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that this build of llama.cpp can compute on; memory in bytes (0 where it is not known)."""
+    """A device that this build of llama.cpp can compute on; memory in bytes (0 where it is not known).
+
+    `kind` is one of KINDS; `backend` is ggml's name of what drives it (CPU, CUDA, MTL, Vulkan); two devices with the
+    same `id` are one card that two back ends drive (empty where it is not known).
+    """
 
     name: str
     description: str
+    kind: str
     free: int
     total: int
+    backend: str = ""
+    id: str = ""
+
+
+class _Properties(ctypes.Structure):
+    """struct ggml_backend_dev_props of ggml-backend.h, with room behind for what it may yet get."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("description", ctypes.c_char_p),
+        ("memory_free", ctypes.c_size_t),
+        ("memory_total", ctypes.c_size_t),
+        ("type", ctypes.c_int),
+        ("device_id", ctypes.c_char_p),
+        ("more", ctypes.c_char * 64),
+    )
 
 
 def devices() -> list[Device]:
@@ -98,15 +123,58 @@ def devices() -> list[Device]:
     get = _symbol("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
     name = _symbol("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
     description = _symbol("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
+    kind = _symbol("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+    registry = _symbol("ggml_backend_dev_backend_reg", ctypes.c_void_p, ctypes.c_void_p)
+    registry_name = _symbol("ggml_backend_reg_name", ctypes.c_char_p, ctypes.c_void_p)
     size = ctypes.POINTER(ctypes.c_size_t)
     memory = _symbol("ggml_backend_dev_memory", None, ctypes.c_void_p, size, size)
+    properties_of = _symbol("ggml_backend_dev_get_props", None, ctypes.c_void_p, ctypes.POINTER(_Properties))
     found = []
     for index in range(count):
         device = get(index)
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         memory(device, ctypes.byref(free), ctypes.byref(total))
-        found.append(Device(_text(name(device)), _text(description(device)).strip(), free.value, total.value))
+        properties = _Properties()
+        properties_of(device, ctypes.byref(properties))
+        found.append(
+            Device(
+                name=_text(name(device)),
+                description=_text(description(device)).strip(),
+                kind=KINDS[kind(device)],
+                free=free.value,
+                total=total.value,
+                backend=_text(registry_name(registry(device))),
+                # The field before it tells whether the library's struct is the one above.
+                id=_text(properties.device_id) if properties.type == kind(device) else "",
+            )
+        )
     return found
+
+
+def gpus(found: Sequence[Device]) -> list[Device]:
+    """Return those of the devices that layers can be offloaded to, as llama.cpp itself would choose them.
+
+    No card twice; integrated GPUs only where there is no other, and those of one back end; one that does not know its
+    memory shares the host's (llama_prepare_model_devices of src/llama.cpp, load_tensors of src/llama-model.cpp).
+    """
+    cards: dict[str, Device] = {}
+    for device in found:
+        if device.kind == "gpu":
+            cards.setdefault(device.id or device.name, device)
+    integrated = [device for device in found if device.kind == "integrated gpu"]
+    integrated = [device for device in integrated if device.backend == integrated[0].backend]
+    host = next((device for device in found if device.kind == "cpu"), None)
+    chosen = [*cards.values()] or integrated
+    return [
+        replace(device, free=host.free, total=host.total) if host and not device.total else device
+        for device in chosen[: llama.llama_max_devices()]
+    ]
+
+
+def device_list(names: Sequence[str]) -> Any:
+    """Return ggml's devices of these names as llama.cpp takes them: an array of pointers that ends with a null."""
+    by_name = _symbol("ggml_backend_dev_by_name", ctypes.c_void_p, ctypes.c_char_p)
+    return (ctypes.c_void_p * (len(names) + 1))(*[by_name(name.encode()) for name in names])
 
 
 def system_info() -> str:

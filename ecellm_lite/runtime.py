@@ -20,6 +20,7 @@ from ecellm_lite.answers.answer import Answer, ModelName, RowError, Usage
 from ecellm_lite.answers.decoding import Space
 from ecellm_lite.answers.room import answer_room
 from ecellm_lite.engine.interface import Backend
+from ecellm_lite.engine.offload import Placement
 from ecellm_lite.engine.prefix_files import PrefixFiles
 from ecellm_lite.engine.prefixes import common
 from ecellm_lite.engine.request import Request
@@ -75,8 +76,12 @@ class Runtime:
     `grouped`: rows are run in an order in which they share most; their answers come in the rows' own order. The other
     settings are those of engine.llama.Settings.
 
+    `placement` says afterwards which layers are on which GPU (None over a backend of one's own).
+
     Raises ModelError if there is no such model or its file is damaged, UsageError for settings that do not fit.
     """
+
+    placement: Placement | None = None
 
     def __init__(
         self,
@@ -105,6 +110,7 @@ class Runtime:
         settings = Settings(context, threads, gpu_layers, kv_type, micro_batch, flash_attention, deterministic)
         name = ModelName(found.manifest.name, found.manifest.sha256)
         backend = LlamaBackend(found.path, settings)
+        self.placement = backend.placement
         circumstances = f"{name.sha256} {backend.circumstances}"
         files = PrefixFiles(store.root / "prefixes", circumstances) if prefix_files else None
         scheduler = Scheduler(backend, deterministic=deterministic, grouped=grouped, files=files)

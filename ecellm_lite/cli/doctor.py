@@ -6,17 +6,28 @@ import json
 
 import click
 
-from ecellm_lite.cli.options import debug_option
-from ecellm_lite.errors import EcellmError
+from ecellm_lite.cli.options import ModelName, debug_option
+from ecellm_lite.envelopes import ENVELOPES
+from ecellm_lite.errors import EcellmError, UsageError
 
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "bad": ("✗", "red")}
 
 
 @click.command()
+@click.option("--offload", is_flag=True, help="Run one row on the CPU and on the GPU, and compare.")
+@click.option("-m", "--model", type=ModelName(), help="With --offload: the model, as in `run`.")
+@click.option("--envelope", type=click.Choice(list(ENVELOPES)), help="With --offload: the envelope, as in `run`.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
-def doctor(as_json: bool) -> None:
+def doctor(offload: bool, model: str | None, envelope: str | None, as_json: bool) -> None:
     """Say what this machine and install can do, what is there, and what to do next."""
+    if offload:
+        _offload(model, envelope, as_json)
+        return
+    if model or envelope:
+        raise UsageError(
+            "--model and --envelope go with --offload: `ecellm-lite models show NAME` says what is stored."
+        )
     from ecellm_lite import doctor as examination
     from ecellm_lite.models.store import Store
 
@@ -32,3 +43,27 @@ def doctor(as_json: bool) -> None:
     bad = [check.name for check in checks if check.state == "bad"]
     if bad:
         raise EcellmError(f"{', '.join(bad)} will not work as it is: follow the arrows above.")
+
+
+def _offload(model: str | None, envelope: str | None, as_json: bool) -> None:
+    from ecellm_lite.cli.progress import waiting
+
+    with waiting("answering a row on the GPU and on the CPU", hidden=False):
+        from ecellm_lite.doctor_offload import compare
+
+        found = compare(model, envelope=envelope)
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), indent=2))
+    else:
+        click.echo(f"{found.model}: {found.gpu.placement}\n")
+        click.echo(f"{'':5}{'layers on GPU':>15}{'load':>10}{'a row':>10}   answer")
+        for name, run in (("CPU", found.cpu), ("GPU", found.gpu)):
+            share = f"{run.value} ({run.probabilities[run.value]:.1%})"
+            click.echo(f"{name:5}{run.gpu_layers:>15}{run.load_seconds:>8.2f} s{run.row_seconds:>8.3f} s   {share}")
+        answers = "The same answer" if found.same_answer else "Another answer"
+        click.echo(f"\n{answers}; probabilities differ by {found.difference:.4f} at most.")
+    if not found.agrees:
+        raise EcellmError(
+            f"The GPU computes something else than the CPU (probabilities differ by {found.difference:.2f}): "
+            "update its driver and llama-cpp-python, and run with --gpu-layers 0 until then."
+        )

@@ -75,7 +75,11 @@ def model_options(command: Command) -> Command:
                 help="The text around the prompt, if the model does not say.",
             ),
             click.option(
-                "--gpu-layers", type=GpuLayers(), default="auto", show_default=True, help="Layers on the GPU."
+                "--gpu-layers",
+                type=GpuLayers(),
+                default="auto",
+                show_default=True,
+                help="Layers on the GPU: as many as fit, all, or N.",
             ),
             click.option(
                 "--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one a core]"

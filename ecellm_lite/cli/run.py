@@ -142,7 +142,10 @@ def _runtime(model: Mapping[str, Any], quiet: bool) -> Runtime:
     with waiting("loading the model", hidden=quiet):
         from ecellm_lite.runtime import Runtime
 
-        return Runtime(**model)
+        runtime = Runtime(**model)
+    if not quiet and runtime.placement and runtime.placement.loads:
+        click.echo(f"{runtime.placement.description}.", err=True)
+    return runtime
 
 
 def _envelope_of(model: str | None) -> str:

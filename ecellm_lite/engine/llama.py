@@ -6,19 +6,23 @@ import ctypes
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
 import numpy as np
+import psutil
 
 from ecellm_lite.answers.decoding import Logits, Vocabulary
 from ecellm_lite.engine.interface import Chunk
+from ecellm_lite.engine.memory import affordable_cells
+from ecellm_lite.engine.offload import Placement, on_cpu, place
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
-from ecellm_lite.ggml import check_interrupt, devices, reason, start_library, version
+from ecellm_lite.ggml import check_interrupt, device_list, devices, gpus, reason, start_library, version
+from ecellm_lite.models.gguf_header import read_header
 
 DEFAULT_CONTEXT = 4096
 KV_TYPES = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0, "f32": llama.GGML_TYPE_F32}
@@ -56,10 +60,10 @@ _CONTEXT_DEFAULTS = {
 class Settings:
     """How a model is loaded.
 
-    `context`: cells of the KV memory, in tokens, over all sequences (None: what the rows at hand need, at most 4096
-    or what the model was trained for). `threads`: None for one a core. `gpu_layers`: `auto`, `all` or a number;
-    without a GPU build there is nothing to offload to. `micro_batch`: the most tokens of one call; there is one
-    micro-batch to a call, for a larger call would compute attention over rows that are already done.
+    `context`: cells of the KV memory, in tokens, over all sequences (None: what the rows at hand need, at most 4096,
+    what the model was trained for, and what the free memory allows). `threads`: None for one a core. `gpu_layers`:
+    `auto` (what fits), `all` or a number; with 0 no GPU is touched. `micro_batch`: the most tokens of one call; there
+    is one micro-batch to a call, for a larger call would compute attention over rows that are already done.
     `flash_attention`: `auto`, `on` or `off`; `deterministic` turns it off.
     """
 
@@ -89,11 +93,22 @@ class Settings:
         ):
             if value is not None and not least <= value <= most:
                 raise UsageError(f"{name} is {value}: it is from {least} to {most:,}.")
-        _gpu_layers(self.gpu_layers)
+        layers = self.gpu_layers
+        counted = isinstance(layers, int) and not isinstance(layers, bool) and layers >= 0
+        if not counted and layers not in ("auto", "all"):
+            raise UsageError(f"gpu_layers is {layers!r}: give auto, all or a number of layers from 0.")
+
+    @property
+    def flash(self) -> str:
+        """Flash attention as llama.cpp is asked for it: a key of FLASH_ATTENTION."""
+        return "off" if self.deterministic else self.flash_attention
 
 
 class LlamaBackend:
-    """A GGUF model in llama.cpp, with one unified KV memory whose sequences share their prefixes' cells."""
+    """A GGUF model in llama.cpp, with one unified KV memory whose sequences share their prefixes' cells.
+
+    `placement` says which layers are on which GPU.
+    """
 
     def __init__(self, path: Path, settings: Settings) -> None:
         start_library()
@@ -101,16 +116,39 @@ class LlamaBackend:
         self._settings = settings
         self._model: Any = None
         self._context: Any = None
+        self.placement = _placement(path, settings)
+        try:
+            self._open(path, settings)
+        except ModelError as error:
+            planned = self.placement.n_gpu_layers
+            if settings.gpu_layers != "auto" or not planned:
+                raise
+            # The plan was too bold: another program took memory since, or a back end needs more than others do.
+            self._open_with_less(path, settings, planned, str(error))
+        self._fill = _Batch(self.batch)
+
+    def _open(self, path: Path, settings: Settings) -> None:
+        """Load the model where `placement` says, and make its context."""
         parameters = llama.llama_model_default_params()
-        parameters.n_gpu_layers = _gpu_layers(settings.gpu_layers)
+        chosen = device_list(self.placement.devices)
+        split = (ctypes.c_float * llama.llama_max_devices())(*self.placement.tensor_split)
+        parameters.n_gpu_layers = self.placement.n_gpu_layers
+        # An empty list, unlike none, keeps llama.cpp from using a GPU for anything.
+        parameters.devices = ctypes.cast(chosen, ctypes.c_void_p)
+        parameters.tensor_split = split
+        self._placing = chosen, split  # the model keeps a pointer to the list
         self._model = llama.llama_model_load_from_file(os.fsencode(path), parameters)
         check_interrupt()
         if not self._model:
-            raise ModelError(f"llama.cpp cannot load {path} ({reason()}): convert or download the model again.")
+            less = "give fewer --gpu-layers, or " if self.placement.n_gpu_layers else ""
+            raise ModelError(f"llama.cpp cannot load {path} ({reason()}): {less}convert or download the model again.")
         try:
             self.vocabulary: Vocabulary = LlamaVocabulary(self._model)
             trained: int = llama.llama_model_n_ctx_train(self._model)
-            self.most = settings.context or min(DEFAULT_CONTEXT, trained)
+            self.most = _cells(settings, trained)
+            if not settings.context and not self.placement.n_gpu_layers:
+                available = psutil.virtual_memory().available
+                self.most = min(self.most, affordable_cells(read_header(path), settings.kv_type, available))
             self.longest = min(self.most, trained)
             self.batch = settings.micro_batch
             self.sequences = _SEQUENCES
@@ -119,7 +157,20 @@ class LlamaBackend:
         except BaseException:
             self.close()
             raise
-        self._fill = _Batch(self.batch)
+
+    def _open_with_less(self, path: Path, settings: Settings, planned: int, failure: str) -> None:
+        """Load with half the planned layers on the GPUs, else with none; the placement says so."""
+        for layers in dict.fromkeys((planned // 2, 0)):
+            try:
+                self.placement = _placement(path, replace(settings, gpu_layers=layers))
+                self._open(path, settings)
+            except (ModelError, UsageError):
+                if not layers:
+                    raise
+            else:
+                said = f"{self.placement.description}; with {planned} it did not load: {failure.rstrip('.')}"
+                self.placement = replace(self.placement, description=said)
+                return
 
     @property
     def circumstances(self) -> str:
@@ -128,14 +179,13 @@ class LlamaBackend:
         Whether `auto` takes flash attention follows from the library, the model and the devices.
         """
         settings = self._settings
-        flash_attention = "off" if settings.deterministic else settings.flash_attention
         facts = {
             "library": version(),
             "devices": [device.name for device in devices()],
-            "gpu_layers": settings.gpu_layers,
+            "gpu_layers": self.placement.n_gpu_layers,
             "kv_type": settings.kv_type,
             "kv_unified": True,
-            "flash_attention": flash_attention,
+            "flash_attention": settings.flash,
             "micro_batch": settings.micro_batch,
             "threads": settings.threads or available_cores(),
             "deterministic": settings.deterministic,
@@ -220,8 +270,7 @@ class LlamaBackend:
         parameters.type_k = parameters.type_v = KV_TYPES[settings.kv_type]
         # Without it llama_memory_seq_cp copies buffers, and aborts the process on a part of a sequence.
         parameters.kv_unified = True
-        flash_attention = "off" if settings.deterministic else settings.flash_attention
-        parameters.flash_attn_type = FLASH_ATTENTION[flash_attention]
+        parameters.flash_attn_type = FLASH_ATTENTION[settings.flash]
         return parameters
 
 
@@ -268,14 +317,27 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _gpu_layers(asked: str | int) -> int:
-    if asked == "auto":
-        return -1
-    if asked == "all":
-        return 1 << 20
-    if isinstance(asked, int) and asked >= 0:
-        return asked
-    raise UsageError(f"gpu_layers is {asked!r}: give auto, all or a number of layers from 0.")
+def _cells(settings: Settings, trained: int) -> int:
+    return settings.context or min(DEFAULT_CONTEXT, trained)
+
+
+def _placement(path: Path, settings: Settings) -> Placement:
+    """Return what goes to which GPU; without one the file's header is not even read."""
+    found = gpus(devices())
+    if not found:
+        return on_cpu(settings.gpu_layers)
+    header = read_header(path)
+    trained = header.metadata.get(f"{header.metadata.get('general.architecture')}.context_length")
+    return place(
+        header,
+        found,
+        settings.gpu_layers,
+        cells=_cells(settings, trained if isinstance(trained, int) else DEFAULT_CONTEXT),
+        kv_type=settings.kv_type,
+        micro_batch=settings.micro_batch,
+        # What is asked for as `auto` comes out on with every GPU back end of today.
+        flash_attention=settings.flash != "off",
+    )
 
 
 @cache

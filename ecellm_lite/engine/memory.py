@@ -1,0 +1,165 @@
+"""How much memory a model takes, from its GGUF header alone: weights, KV memory, and what computing needs.
+
+Sizes are bytes. A model of L layers has L + 1 places, the last of which is the output, as llama.cpp counts them.
+Headers come from read_header and are taken for hostile: a key that is missing or no number is a ModelError.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from ecellm_lite.errors import ModelError
+from ecellm_lite.models.gguf_header import TENSOR_TYPES, Header
+
+# llama.cpp rounds a context up to a multiple of this (src/llama-context.cpp, n_ctx).
+CELLS = 256
+
+_TYPES = {type_.name.lower(): type_ for type_ in TENSOR_TYPES.values()}
+_LAYER = re.compile(r"blk\.(\d+)\.")
+_INPUT = ("token_embd", "position_embd", "token_types")  # LLM_TENSOR_LAYER_INPUT of src/llama-arch.cpp
+
+
+def weight_bytes(header: Header) -> int:
+    """Return the size of all tensors of a file."""
+    return sum(tensor.size for tensor in header.tensors)
+
+
+def weights_by_place(header: Header) -> list[int]:
+    """Return the size of each layer's tensors, and of the output's as the last.
+
+    Without the token embedding, which llama.cpp keeps with the CPU; one that is tied is copied for the output.
+    """
+    sizes = [0] * (_layers(header) + 1)
+    tied = all(tensor.name != "output.weight" for tensor in header.tensors)
+    for tensor in header.tensors:
+        layer = _LAYER.match(tensor.name)
+        if layer and int(layer[1]) < len(sizes) - 1:
+            sizes[int(layer[1])] += tensor.size
+        elif not tensor.name.startswith(_INPUT) or (tied and tensor.name == "token_embd.weight"):
+            sizes[-1] += tensor.size
+    return sizes
+
+
+def largest_weight(header: Header) -> int:
+    """Return the size of the largest tensor in a layer."""
+    return max((tensor.size for tensor in header.tensors if _LAYER.match(tensor.name)), default=0)
+
+
+def kv_bytes_by_layer(header: Header, kv_type: str) -> list[int]:
+    """Return what a token takes in each layer's KV memory; `kv_type` is f16, q8_0 or f32."""
+    type_ = _TYPES[kv_type]
+    keys, values = _head_lengths(header)
+    return [
+        sum(-(-heads * length // type_.block) * type_.block_bytes for length in (keys, values))
+        for heads in _key_value_heads(header)
+    ]
+
+
+def kv_bytes_per_cell(header: Header, kv_type: str) -> int:
+    """Return what a token takes in the KV memory of all layers; `kv_type` is f16, q8_0 or f32."""
+    return sum(kv_bytes_by_layer(header, kv_type))
+
+
+def cells_that_fit(header: Header, kv_type: str, room: int) -> int:
+    """Return the largest context, in tokens, whose KV memory fits `room` bytes: a multiple of 256, 0 if none does."""
+    return max(room, 0) // max(kv_bytes_per_cell(header, kv_type), 1) // CELLS * CELLS
+
+
+def affordable_cells(header: Header, kv_type: str, available: int) -> int:
+    """Return the largest context, at least CELLS, that a machine with `available` bytes of memory should hold.
+
+    The weights are mapped and take their room as they are read; of what they leave, KV memory may have half.
+    """
+    return max(CELLS, cells_that_fit(header, kv_type, (available - weight_bytes(header)) // 2))
+
+
+def padded(cells: int) -> int:
+    """Return the context that llama.cpp makes where `cells` are asked for."""
+    return -(-cells // CELLS) * CELLS
+
+
+def compute_bytes(
+    header: Header,
+    *,
+    cells: int,
+    tokens: int,
+    flash_attention: bool,
+    output: bool = True,
+    pipelined: bool = False,
+) -> int:
+    """Return about how much llama.cpp reserves on a device to compute a micro-batch of `tokens`.
+
+    It is the largest of what attention, feed-forward and (with `output`) logits need at once, in f32, and the mask
+    over the cells. `pipelined`: a whole model on several devices, for which llama.cpp keeps inputs four times. The
+    terms were fitted to the buffers that llama.cpp reports for models of eCeLLM's three shapes and the demo's
+    (tests/test_offload.py has them): from 8% below to a third above. A back end's own scratch memory is not in it.
+    """
+    embedding = _integers(header, "embedding_length")[0]
+    heads = max(_by_layer(header, "attention.head_count"))
+    key_value = max(_key_value_heads(header)) * max(_head_lengths(header))
+    mask = padded(cells) * (2 if flash_attention else 4)
+    scores = 0 if flash_attention else 4 * heads * padded(cells)
+    attention = 4 * (4 * embedding + 2 * key_value) + scores
+    feed_forward = 4 * 3 * (_feed_forward(header, embedding) + embedding)
+    logits = 4 * (_vocabulary(header) + embedding) if output else 0
+    copies = 3 * mask + 4 * 14 * embedding if pipelined else 0
+    return min(tokens, padded(cells)) * (max(attention, feed_forward, logits) + mask + copies)
+
+
+def _vocabulary(header: Header) -> int:
+    shapes = (tensor.shape for tensor in header.tensors if tensor.name == "token_embd.weight")
+    return next((shape[-1] for shape in shapes), 0)
+
+
+def _feed_forward(header: Header, embedding: int) -> int:
+    """Return the width of a layer's inner values, of all experts that see a token together."""
+    width = max(_integers(header, "feed_forward_length", 4 * embedding))
+    expert = max(_integers(header, "expert_feed_forward_length", width))
+    return max(width, expert * max(_integers(header, "expert_used_count", 0)))
+
+
+def _layers(header: Header) -> int:
+    return _integers(header, "block_count")[0]
+
+
+def _key_value_heads(header: Header) -> Sequence[int]:
+    return _by_layer(header, "attention.head_count_kv", _by_layer(header, "attention.head_count"))
+
+
+def _head_lengths(header: Header) -> tuple[int, int]:
+    """Return how many values a head's key and its value have."""
+    default = _integers(header, "embedding_length")[0] // max(_by_layer(header, "attention.head_count")[0], 1)
+    keys = _integers(header, "attention.key_length", default)[0]
+    return keys, _integers(header, "attention.value_length", default)[0]
+
+
+def _by_layer(header: Header, key: str, default: Sequence[int] | None = None) -> Sequence[int]:
+    """Return a number for each layer, of a key that holds one for all of them or an array."""
+    layers = _layers(header)
+    if default is not None and _name(header, key) not in header.metadata:
+        return default
+    numbers = _integers(header, key)
+    if len(numbers) not in (1, layers):
+        raise ModelError(
+            f"The model {header.path} cannot be run: {_name(header, key)} holds {len(numbers)} numbers for "
+            f"{layers} layers; convert it again or use another model."
+        )
+    return numbers if len(numbers) == layers else numbers * layers
+
+
+def _integers(header: Header, key: str, default: int | None = None) -> list[int]:
+    """Return the whole numbers of an architecture's key: one, or an array of them."""
+    numbers = np.atleast_1d(np.asarray(header.metadata.get(_name(header, key), default)))
+    if numbers.dtype.kind not in "iu" or not numbers.size or numbers.min() < 0:
+        raise ModelError(
+            f"The model {header.path} cannot be run: {_name(header, key)} is missing or no whole number; "
+            "convert it again or use another model."
+        )
+    return [int(number) for number in numbers]
+
+
+def _name(header: Header, key: str) -> str:
+    return f"{header.metadata.get('general.architecture')}.{key}"

@@ -1,0 +1,212 @@
+"""Which of a model's layers go to which GPU, planned from its GGUF header before llama.cpp allocates anything.
+
+The plan mirrors llama.cpp (`load_tensors` of src/llama-model.cpp, split mode "layer"): a model of L layers has L + 1
+places, the last of which is the output; n_gpu_layers = N sends the last N of them to the devices, in order, and a
+layer's KV memory lies where the layer does. Nothing here imports llama_cpp; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ecellm_lite.engine.memory import (
+    cells_that_fit,
+    compute_bytes,
+    kv_bytes_by_layer,
+    kv_bytes_per_cell,
+    largest_weight,
+    padded,
+    weight_bytes,
+    weights_by_place,
+)
+from ecellm_lite.errors import UsageError
+from ecellm_lite.models.gguf_header import Header
+
+if TYPE_CHECKING:
+    from ecellm_lite.ggml import Device
+
+__all__ = ["MARGIN", "Load", "Placement", "cells_that_fit", "kv_bytes_per_cell", "on_cpu", "place", "weight_bytes"]
+
+# What `auto` leaves free on each device, as llama.cpp's own fitting does (fit_params_target of common/common.h): for
+# a back end's scratch memory, for what compute_bytes does not foresee, and for whoever else uses that device.
+MARGIN = 1 << 30
+
+# Several devices are filled to the same share of their room, in steps of 1 to so many.
+_SHARES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a GPU with `free` bytes is given: `layers` (the output counts as one), and what they take."""
+
+    device: str
+    free: int
+    layers: int = 0
+    weights: int = 0
+    kv: int = 0
+    compute: int = 0
+
+    @property
+    def size(self) -> int:
+        """All that the device is given."""
+        return self.weights + self.kv + self.compute
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What goes where: a load for each GPU that there is, in llama.cpp's order, and the same said in words."""
+
+    loads: tuple[Load, ...]
+    description: str
+
+    @property
+    def n_gpu_layers(self) -> int:
+        """llama.cpp's parameter of that name."""
+        return sum(load.layers for load in self.loads)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The names of the devices that take layers: llama.cpp is given no other."""
+        return tuple(load.device for load in self.loads if load.layers)
+
+    @property
+    def tensor_split(self) -> tuple[float, ...]:
+        """llama.cpp's parameter of that name, for `devices`: by numbers of layers its rule divides exactly so."""
+        return tuple(float(load.layers) for load in self.loads if load.layers)
+
+
+def on_cpu(asked: str | int) -> Placement:
+    """Return the placement where llama.cpp has no GPU; raises UsageError if layers on one are asked for."""
+    if asked not in ("auto", 0):
+        raise UsageError(
+            f"gpu_layers is {asked}, but llama.cpp has no GPU device here: install a GPU build of llama-cpp-python "
+            '(README, "On a GPU"), or leave --gpu-layers at auto.'
+        )
+    return Placement((), "all layers on the CPU: llama.cpp has no GPU device here")
+
+
+def place(
+    header: Header,
+    gpus: Sequence[Device],
+    asked: str | int,
+    *,
+    cells: int,
+    kv_type: str,
+    micro_batch: int,
+    flash_attention: bool,
+) -> Placement:
+    """Return which layers go to which of the devices that llama.cpp would use.
+
+    `asked`: `auto` for as many as fit beside MARGIN, `all`, or a number (more than there are is all). They go to the
+    device with the most room if it takes them all, else to all devices. Raises UsageError for layers that are asked
+    for and do not fit the free memory.
+    """
+    plan = _Plan(header, gpus, cells, kv_type, micro_batch, flash_attention)
+    fitting = next((count for count in range(plan.places, 0, -1) if plan.divided(count, MARGIN)), 0)
+    if asked == "auto":
+        reason = "" if fitting else f": not one fits with {_shown(MARGIN)} to spare"
+        return plan.placement(plan.divided(fitting, MARGIN), reason)
+    wanted = plan.places if asked == "all" else min(int(asked), plan.places)
+    counts = plan.divided(wanted, 0)
+    if wanted and not counts:
+        free = " and ".join(f"{gpu.name} has {_shown(gpu.free)} free" for gpu in gpus)
+        raise UsageError(
+            f"gpu_layers is {asked}, but {wanted} of the {plan.places} layers of {header.path.name} take "
+            f"{_shown(plan.needed(wanted))} with a context of {cells:,} tokens, and {free}: "
+            f"give --gpu-layers auto ({fitting} layers here), or a smaller --context."
+        )
+    return plan.placement(counts)
+
+
+class _Plan:
+    """The sizes by which a model's places are divided among devices."""
+
+    def __init__(
+        self, header: Header, gpus: Sequence[Device], cells: int, kv_type: str, micro_batch: int, flash_attention: bool
+    ) -> None:
+        self.gpus = gpus
+        self.weights = weights_by_place(header)
+        self.kv = [size * padded(cells) for size in (*kv_bytes_by_layer(header, kv_type), 0)]
+        self.places = len(self.weights)
+        # Large batches of the CPU's layers are computed on a device all the same: it takes their weights one by one.
+        self._borrowed = largest_weight(header) + max(self.kv)
+        self._compute = {
+            (output, pipelined): compute_bytes(
+                header,
+                cells=cells,
+                tokens=micro_batch,
+                flash_attention=flash_attention,
+                output=output,
+                pipelined=pipelined,
+            )
+            for output in (False, True)
+            for pipelined in (False, True)
+        }
+
+    def divided(self, count: int, margin: int) -> tuple[int, ...] | None:
+        """Return how many of the last `count` places each device takes, in order; None if they do not fit, or are 0."""
+        rooms = [max(gpu.free - margin, 0) for gpu in self.gpus]
+        best = rooms.index(max(rooms))
+        if counts := self._filled(count, [room * (index == best) for index, room in enumerate(rooms)], False):
+            return counts
+        pipelined = count == self.places
+        if not self._filled(count, rooms, pipelined):
+            return None
+        shares = ([room * share // _SHARES for room in rooms] for share in range(1, _SHARES + 1))
+        return next(counts for share in shares if (counts := self._filled(count, share, pipelined)))
+
+    def placement(self, counts: tuple[int, ...] | None, reason: str = "") -> Placement:
+        """Return the placement by these counts, with a reason behind its description."""
+        counts = counts or (0,) * len(self.gpus)
+        count = sum(counts)
+        pipelined = count == self.places and sum(map(bool, counts)) > 1
+        loads = []
+        start = self.places - count
+        for gpu, layers in zip(self.gpus, counts, strict=True):
+            end = start + layers
+            weights, kv = sum(self.weights[start:end]), sum(self.kv[start:end])
+            compute = self._computing(count, end == self.places, pipelined) if layers else 0
+            loads.append(Load(gpu.name, gpu.free, layers, weights, kv, compute))
+            start = end
+        return Placement(tuple(loads), _described(loads, self.places) + reason)
+
+    def needed(self, count: int) -> int:
+        """Return what the last `count` places take on one device."""
+        start = self.places - count
+        return sum(self.weights[start:]) + sum(self.kv[start:]) + self._computing(count, True, False)
+
+    def _computing(self, count: int, output: bool, pipelined: bool) -> int:
+        return self._compute[output, pipelined] + (self._borrowed if count < self.places else 0)
+
+    def _filled(self, count: int, rooms: Sequence[int], pipelined: bool) -> tuple[int, ...] | None:
+        """Return the counts that fill one device after the other: if these do not fit, no others in this order do."""
+        place = self.places - count
+        counts = []
+        for room in rooms:
+            start = place
+            size = 0
+            while place < self.places:
+                size += self.weights[place] + self.kv[place]
+                if size + self._computing(count, place == self.places - 1, pipelined) > room:
+                    break
+                place += 1
+            counts.append(place - start)
+        return tuple(counts) if count and place == self.places else None
+
+
+def _described(loads: Sequence[Load], places: int) -> str:
+    used = [load for load in loads if load.layers]
+    if not used:
+        return f"0 of {places} layers on {', '.join(f'{load.device} ({_shown(load.free)} free)' for load in loads)}"
+    each = [f"{load.device} ({_shown(load.size)} of {_shown(load.free)})" for load in used]
+    where = f"on {each[0]}"
+    if len(used) > 1:
+        where = "on GPUs, " + ", ".join(f"{load.layers} on {name}" for load, name in zip(used, each, strict=True))
+    kv = sum(load.kv for load in used)
+    return f"{sum(load.layers for load in used)} of {places} layers {where}, {_shown(kv)} of it KV memory"
+
+
+def _shown(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB" if size < 1 << 30 else f"{size / 2**30:.1f} GiB"
