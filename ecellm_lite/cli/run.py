@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 )
 @click.option("--instruction", help="An instruction in place of the task's own.")
 @click.option("--schema", type=click.Path(path_type=Path), help="A JSON schema that the answer must have.")
-@click.option("--grammar", type=click.Path(path_type=Path), help="A Lark grammar that the answer must have.")
+@click.option("--grammar", type=click.Path(path_type=Path), help="A GBNF or Lark grammar that the answer must have.")
 @click.option(
     "--max-tokens", type=click.IntRange(1, 1 << 16), help="The longest text answer.  [default: 100; 512 with a schema]"
 )
