@@ -42,9 +42,10 @@ def lark_of(text: str) -> str:
 
     check_size("grammar", text, MAX_CHARACTERS)
     try:
-        return gbnf_to_lark(_Reader(text).rewritten())
+        lark: str = gbnf_to_lark(_Reader(text).rewritten())
     except GbnfToLarkError as error:
         raise GrammarError(f"The GBNF grammar cannot be read ({error}): correct it and try again.") from None
+    return lark
 
 
 class _Reader:

@@ -31,4 +31,5 @@ TASK = Task(
     fields=FIELDS,
     write=_write,
     read=_read,
+    free_text=FreeText(),
 )

@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from ecellm_lite.answers.decoding import Space
+from ecellm_lite.answers.text import Text
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.fields import Field, encodable, read_fields, shown
 
@@ -34,10 +36,11 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One of ECInstruct's tasks.
+    """One of ECInstruct's tasks, or a user's own.
 
     `write` turns the fields of a row into its wire strings; `read` finds the answer space of strings that are in
-    the wire format already (input, options).
+    the wire format already (input, options). `free_text` is the space of a task that answers in free text,
+    `long_fields` names the fields that may be shortened, and `source` is the file that a user's own task stands in.
     """
 
     name: str
@@ -49,6 +52,9 @@ class Task:
     fields: tuple[Field, ...]
     write: Callable[[Mapping[str, Any]], Wire]
     read: Callable[[str, str | None], Space]
+    free_text: Text | None = None
+    long_fields: tuple[str, ...] = ()
+    source: Path | None = None
 
     def question(self, row: Mapping[str, Any], *, instruction: str | None = None) -> Question:
         """Return what a row asks, with the task's seed instruction or another; raises InputError.
@@ -76,7 +82,9 @@ class Task:
         return Question(instruction, text, options, self.read(text, options))
 
     def example(self) -> dict[str, Any]:
-        """Return a made-up row of this task."""
+        """Return a made-up row of this task; a user's own is made of its fields' examples."""
+        if self.source:
+            return {field.name: field.example for field in self.fields}
         text = files("ecellm_lite").joinpath(f"tasks/examples/{self.name}.json").read_text("utf-8")
         example: dict[str, Any] = json.loads(text)
         return example
