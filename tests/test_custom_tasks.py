@@ -290,10 +290,14 @@ def test_hostile_files(tmp_path: Path, write: Write) -> None:
     for data, reason in {
         b"\xff": "not UTF-8",
         b"x" * 70_000: "more than 65,536 bytes",
-        b"a = " + b"[" * 60_000: "",
-        b"a" + b".a" * 30_000 + b" = 1": "",
-        b"a = " + b"9" * 60_000: "",
+        b"a = " + b"[" * 60_000: "nested too deep",
+        b"a = " + b"{b = " * 10_000: "nested too deep",
+        b"a" + b".a" * 30_000 + b" = 1": "line 1: a key has more than 64 dots",
+        b"x = 1\n[a" + b'. "b"' * 10_000 + b"]": "line 2: a key has more than 64 dots",
+        b"a = " + b"9" * 60_000: "not TOML",
         b'a = "\0"': "not TOML",
+        b'a = """' + b'\\"' * 30_000: "not TOML",
+        b"a = '" + b'"' * 60_000: "not TOML",
         b"": "'name' is missing",
         b"\xef\xbb\xbf": "'name' is missing",
         b"a = 1\r\n" * 3: "not TOML",
@@ -305,7 +309,7 @@ def test_hostile_files(tmp_path: Path, write: Write) -> None:
     for path in (tmp_path, tmp_path / "absent.toml", Path("a\0b.toml")):
         with pytest.raises(InputError, match="cannot be read"):
             load_task(path)
-    deep = "a.b" + ".c" * 200 + " = 1"
+    deep = f"a{'.b' * 60} = {{ {'c.' * 60}d = {{ {'e.' * 60}f = 1 }} }}"
     with pytest.raises(InputError, match="nested more than"):
         load_task(write(task_text(f'type = "schema"\nschema = {{ {deep} }}')))
 

@@ -22,7 +22,7 @@ _RULE = re.compile(r"^[ \t]*[A-Za-z0-9_-]+[ \t]*::=", re.MULTILINE)
 _TOKEN = re.compile(
     r"""(?P<space>[ \t]+|\#[^\r\n]*) | (?P<line>\r?\n|\r) | (?P<head>[A-Za-z0-9_-]+[ \t]*::=) | (?P<name>[A-Za-z0-9_-]+)
     | "(?P<text>(?:\\.|[^"\\\r\n])*)" | \[(?P<negated>\^?)(?P<range>(?:\\.|[^\]\\\r\n])+)\] | (?P<any>\.)
-    | \{\s*(?P<least>\d{1,9})\s*(?P<comma>,?)\s*(?P<most>\d{0,9})\s*\} | (?P<sign>[()|*+?])""",
+    | \{\s*(?P<least>\d{1,9})\s*(?:(?P<comma>,)\s*(?:(?P<most>\d{1,9})\s*)?)?\} | (?P<sign>[()|*+?])""",
     re.VERBOSE,
 )
 _CHARACTER = re.compile(
@@ -110,9 +110,9 @@ class _Reader:
     def _repeats(self, token: re.Match[str]) -> str:
         least = int(token["least"])
         most = int(token["most"]) if token["most"] else least
-        if max(least, most) > MAX_REPEATS or least > most or (token["most"] and not token["comma"]):
+        if max(least, most) > MAX_REPEATS or least > most:
             self._refuse(f"{token[0]!r} is no count of at most {MAX_REPEATS:,}")
-        return f"{{{least}{token['comma']}{most if token['most'] else ''}}}"
+        return f"{{{least}{token['comma'] or ''}{most if token['most'] else ''}}}"
 
     def _characters(self, text: str) -> list[str]:
         """Return the characters that a text with escapes stands for."""

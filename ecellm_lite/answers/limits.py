@@ -127,9 +127,14 @@ def _coefficient(multiple: float) -> Decimal:
     return number.scaleb(-min(0, int(exponent)))
 
 
-# A comment, a string or a regular expression of a grammar: brackets and colons in them mean nothing.
-_LITERAL = re.compile(r'//[^\n]*|"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])+/')
+# A comment, a string or a regular expression, as llguidance's lexer has them: brackets and colons in them mean nothing.
+# One that does not end is taken to where it would have to, and is an error there.
+_LITERAL = re.compile(r'(?:#|//)[^\n]*|"(?:\\.|[^"\\\n])*"?|/(?:\\.|[^/\\])+/?')
 _JSON = re.compile(r"%json\s*(?=\{)")
+
+
+_ENDLESS = "what expressions have in common can take time without end, so write out what is allowed"
+_REFUSED = {"&": _ENDLESS, "~": _ENDLESS, "<": "a special token is no text, and no answer holds one, so leave it out"}
 
 
 def check_lark(text: str) -> None:
@@ -142,12 +147,10 @@ def check_lark(text: str) -> None:
             raise GrammarError(f"The grammar's %json holds no JSON ({error}): correct it and try again.") from None
         check_schema(definition)
         bare = bare[: place.start()] + " " * (end - place.start()) + bare[end:]
-    for sign in "&~":
+    for sign, reason in _REFUSED.items():
         if sign in bare:
-            raise GrammarError(
-                f"The grammar has a {sign!r} in line {bare[: bare.index(sign)].count(chr(10)) + 1}, and what "
-                "expressions have in common can take time without end: write out what is allowed."
-            )
+            line = bare[: bare.index(sign)].count("\n") + 1
+            raise GrammarError(f"The grammar has a {sign!r} in line {line}: {reason}.")
     level = deepest = total = 0
     for character in bare:
         level = max(0, level + (character in "([{") - (character in ")]}"))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 Place = tuple[str | int, ...]  # the way to a value: ("answer", "choices", 1, "value")
 
 _TOKEN = re.compile(
-    r'''#[^\n]*|"""(?:\\.|(?!""").)*"{3,5}|\'\'\'(?:(?!\'\'\').)*\'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\n|[\[\]{}=,]'''
-    r"""|[^\s\[\]{}=,#"']+""",
+    r'''#[^\n]*|"""(?:\\.|(?!""")[^\\])*"{3,5}|\'\'\'(?:(?!\'\'\').)*\'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\n|[\[\]{}=,]'''
+    r"""|[^\s\[\]{}=,#"']+|["']""",
     re.DOTALL,
 )
 _PART = re.compile(r""""(?:\\.|[^"\\])*"|'[^']*'|[A-Za-z0-9_-]+""")
@@ -24,6 +24,26 @@ def lines_of(text: str) -> dict[Place, int]:
             scan.take(token[0])
         scan.line += token[0].count("\n")
     return scan.lines
+
+
+def long_key(text: str, most: int) -> int | None:
+    """Return the line of the first dotted key with more than `most` dots, whether or not the text is TOML.
+
+    tomllib takes time in the square of a key's parts, and more than a minute for what 60,000 characters can hold.
+    """
+    line, dots = 1, 0
+    for token in _TOKEN.finditer(text):
+        sign = token[0]
+        if sign in ('"', "'"):
+            return None  # a string that does not end: tomllib stops here too
+        if sign in ("\n", "[", "]", "{", "}", "=", ","):
+            dots = 0
+        elif sign[0] not in "#\"'":
+            dots += sign.count(".")
+        if dots > most:
+            return line
+        line += sign.count("\n")
+    return None
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.fields import shown
-from ecellm_lite.tasks.positions import Place, lines_of
+from ecellm_lite.tasks.positions import Place, lines_of, long_key
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,6 +21,7 @@ else:
     import tomli as tomllib
 
 MAX_BYTES = 1 << 16
+MAX_DOTS = 64  # in a key
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -62,6 +63,8 @@ class Table:
     def read(cls, path: Path) -> Table:
         """Return the top table of a TOML file, or raise InputError."""
         text = read_file(path, "a task's TOML file")
+        if line := long_key(text, MAX_DOTS):
+            raise InputError(f"{path}, line {line}: a key has more than {MAX_DOTS} dots: shorten it.")
         try:
             values = tomllib.loads(text)
         except RecursionError:

@@ -45,6 +45,12 @@ GRAMMARS = {
     # Hours of work.
     "in common": f"start: A\nA: {' & '.join(STARS)}",
     "not in either": f"start: A\nA: ~(~{' | ~'.join(STARS)})",
+    # Read one way here and another way there.
+    "in common, behind a quote in a regular expression of two lines": f'start: A\nA: /x\n"/ | {" & ".join(STARS)} //"',
+    "in common, behind a quote in a comment": f'start: A # "\nA: {" & ".join(STARS)} # "',
+    "in common, behind a quote in a special token": f'start: A\nA: <a"> | {" & ".join(STARS)} | "b"',
+    "a string without end": "start: " + '\\"' * 120_000,
+    "a regular expression without end": "start: /" + "\\/" * 120_000,
     "too long": "start: " + " | ".join(f'"{i}"' for i in range(100_000)),
     # What is no text for native code.
     "half a pair": 'start: "\ud800"',
@@ -52,6 +58,8 @@ GRAMMARS = {
     "gbnf: brackets": f'root ::= {"(" * 30_000}"a"{")" * 30_000}',
     "gbnf: repetition": 'root ::= (("a"{1,100000}){1,100000}){1,100000}',
     "gbnf: a number without end": f'root ::= "a"{{{"9" * 5000}}}',
+    "gbnf: a repetition of spaces": 'root ::= "a"{1' + " " * 60_000,
+    "gbnf: a string without end": 'root ::= "' + '\\"' * 30_000,
     "gbnf: rules": "root ::= a0\n" + "\n".join(f"a{i} ::= a{i + 1}" for i in range(5000)),
     "gbnf: a backslash at the end": 'root ::= "\\',
     "gbnf: half a pair": r'root ::= "\ud800"',
