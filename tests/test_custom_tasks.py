@@ -286,6 +286,12 @@ def test_wrong_answers_name_the_line_and_the_key(answer: str, reason: str, write
     assert len(str(raised.value).splitlines()) == 1
 
 
+def test_what_is_ranked_is_never_cut(write: Write) -> None:
+    text = task_text(ANSWERS["ranking"], FIELDS.replace("list = true", "list = true\nlong = true"))
+    with pytest.raises(InputError, match=r"answer is made of 'notes', which then cannot be long"):
+        load_task(write(text))
+
+
 def test_hostile_files(tmp_path: Path, write: Write) -> None:
     for data, reason in {
         b"\xff": "not UTF-8",

@@ -59,6 +59,9 @@ def read_task(path: Path, taken: Collection[str] = ()) -> Task:
     if not any(field.required for field in fields):
         raise table.error("fields", "has no field that is required, and at least one has to be")
     answers = answers_of(table.table("answer"), fields)
+    long = [field.name for field, part in zip(fields, parts, strict=True) if part.flag("long", default=False)]
+    if answers.subject in long:
+        raise table.error("answer", f"is made of {answers.subject!r}, which then cannot be long: take `long` away")
     return Task(
         name=name,
         hub_name="",
@@ -70,9 +73,7 @@ def read_task(path: Path, taken: Collection[str] = ()) -> Task:
         write=answers.write,
         read=answers.read,
         free_text=answers.free_text,
-        long_fields=tuple(
-            field.name for field, part in zip(fields, parts, strict=True) if part.flag("long", default=False)
-        ),
+        long_fields=tuple(long),
         source=path,
     )
 

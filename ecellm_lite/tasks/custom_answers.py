@@ -54,13 +54,17 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """A task's answers: said in a sentence, the fields with what the answers ask of them, and the task's functions."""
+    """A task's answers: said in a sentence, the fields with what the answers ask of them, and the task's functions.
+
+    `subject` is the list field that the answers are made of, which is never shortened.
+    """
 
     described: str
     fields: tuple[Field, ...]
     write: Callable[[Row], Wire]
     read: Callable[[str, str | None], Space]
     free_text: Text | None = None
+    subject: str | None = None
 
 
 def answers_of(table: Table, fields: tuple[Field, ...]) -> Answers:
@@ -117,7 +121,7 @@ def _ranking(table: Table, fields: tuple[Field, ...]) -> Answers:
         lines = [f"{letter}: {item}" for letter, item in zip(letters, row[over], strict=True)]
         return Wire(json.dumps({**row, over: lines}), None, Ranking(letters))
 
-    return Answers(f"All letters of {over}, best first, A for the first item.", fields, write, _no_wire)
+    return Answers(f"All letters of {over}, best first, A for the first item.", fields, write, _no_wire, subject=over)
 
 
 def _extraction(table: Table, fields: tuple[Field, ...]) -> Answers:
@@ -149,7 +153,7 @@ def _extraction(table: Table, fields: tuple[Field, ...]) -> Answers:
         return Wire(text, None, Extraction(attributes, {name: row[name] for name in texts if name in row}))
 
     described = "For each attribute a span of one of the texts with its source, or none."
-    return Answers(described, fields, write, _no_wire)
+    return Answers(described, fields, write, _no_wire, subject=named)
 
 
 def _text(table: Table, fields: tuple[Field, ...]) -> Answers:
