@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ecellm_lite.answers.answer import Answer
     from ecellm_lite.answers.structured import grammar, schema
     from ecellm_lite.runtime import Runtime
-    from ecellm_lite.tasks.registry import TASKS
+    from ecellm_lite.tasks.registry import TASKS, load_task
 
 __version__ = "0.1.0"
 
@@ -38,6 +38,7 @@ __all__ = [
     "Runtime",
     "UsageError",
     "grammar",
+    "load_task",
     "schema",
 ]
 
@@ -47,6 +48,7 @@ _HOMES = {
     "Runtime": "ecellm_lite.runtime",
     "TASKS": "ecellm_lite.tasks.registry",
     "grammar": "ecellm_lite.answers.structured",
+    "load_task": "ecellm_lite.tasks.registry",
     "schema": "ecellm_lite.answers.structured",
 }
 

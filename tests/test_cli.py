@@ -95,7 +95,7 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert "--input" in refused(capsys, 2, "run", "--task", "SA")
     assert "--task" in refused(capsys, 2, "run", "--input", REVIEW)
     assert "--envelope" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--envelope", "chatml")
-    assert "closed answers" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--max-tokens", "5")
+    assert "free text" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--max-tokens", "5")
     assert "--rows" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--output", str(tmp_path / "x"))
     assert "No such command" in refused(capsys, 2, "nonsense")
     assert "gpu-layers" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--gpu-layers", "-3")

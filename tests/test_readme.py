@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,29 @@ def test_the_python_runs(demo_model: StoredModel, capsys: pytest.CaptureFixture[
 def test_the_tasks_are_listed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     run_command(["tasks"])
     assert capsys.readouterr().out in README
+
+
+def test_the_own_task_answers_as_shown(
+    tmp_path: Path, demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [block] = [code for code in blocks("sh") if "support_routing.toml <<" in code]
+    found = re.fullmatch(r"cat > (\S+) <<'END'\n(.*)END\necellm-lite (.*)\n", block, re.DOTALL)
+    assert found
+    (tmp_path / found[1]).write_text(found[2])
+    monkeypatch.chdir(tmp_path)
+    assert run_command([*shlex.split(found[3]), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    [shown] = [text for text in blocks("text") if text.startswith(f"{answer['value']} ")]
+    shares = {line.split()[0]: float(line.split()[-1].rstrip("%")) for line in shown.splitlines()[2:6]}
+    assert list(shares) == list(answer["probabilities"])
+    for value, share in answer["probabilities"].items():
+        assert shares[value] == pytest.approx(100 * share, abs=3)  # machines differ in the last bits, not in this
+    assert run_command(["tasks", str(tmp_path / found[1])]) == 0
+    wrong = found[2].replace('value = "other"', 'valeu = "other"')
+    (tmp_path / found[1]).write_text(wrong)
+    capsys.readouterr()
+    assert run_command(["tasks", found[1]]) == 3
+    assert capsys.readouterr().err.removeprefix("ecellm-lite: ").strip() in README
 
 
 def test_the_figures_stand_in_the_results() -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ecellm_lite import (
     GrammarError,
@@ -17,6 +21,7 @@ from ecellm_lite import (
 )
 from ecellm_lite.answers.closing import Closing
 from ecellm_lite.answers.decoding import Space
+from ecellm_lite.answers.gbnf import lark_of
 from ecellm_lite.answers.structured import Structured
 from ecellm_lite.engine.fake import FakeBackend, FakeVocabulary
 from tests.answer_checks import EXAMPLES, hard
@@ -217,3 +222,62 @@ def test_what_cannot_be_closed_stays_an_error() -> None:
     flat = FakeBackend(lambda tokens: np.arange(FakeVocabulary.size, dtype=np.float32) % 123)
     with Runtime.over(flat) as runtime, pytest.raises(GrammarError, match="not complete after 10 tokens"):
         runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=words)
+
+
+GBNF = r"""
+# an article's number: letters, digits, and one of two endings
+root   ::= "SKU-" letter{2} [0-9]+ ("\u00e9" | end)?
+letter ::= [A-Z&-]
+end    ::= "." | "\x2D" "x"
+"""
+
+
+@pytest.mark.parametrize("kind", ["scattered", "equal", "end"])
+def test_a_gbnf_grammar_holds(kind: str) -> None:
+    with Runtime.over(FakeBackend(hard(kind))) as runtime:
+        answer = runtime.answer(
+            "answer_generation", EXAMPLES["answer_generation"], space=grammar(GBNF.replace("[0-9]+", "[0-9]{1,9}"))
+        )
+    assert answer.type == "text"
+    assert answer.text is not None
+    assert re.fullmatch(r"SKU-[A-Z&-]{2}[0-9]{1,9}(é|\.|-x)?", answer.text)
+
+
+def test_gbnf_keeps_what_its_signs_mean() -> None:
+    assert lark_of('root ::= "\\x01" [^\\]^-] [a-c-]').splitlines()[-1] == (
+        'start: "" /[\\x01]/ "" /[^\\x5d\\x5e\\x2d]/ /[a-c\\x2d]/'
+    )
+    # Names that differ in case or in their signs, and one that Lark keeps for itself.
+    assert (
+        grammar('root ::= aB | a-b | a_b | start\naB ::= "1"\na-b ::= "2"\na_b ::= "3"\nstart ::= "4"').type == "text"
+    )
+    assert "\U0010ffff" in lark_of("root ::= .")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('root ::= "a"\n\nroot ::= "b"', "line 3: the rule 'root' is there already"),
+        ("root ::= a\na ::= b\n", "line 2: there is no rule 'b'"),
+        ('root ::= "a"\nb ::= [', "line 2: '['"),
+        ('root ::= "\\q"', "is no character"),
+        ('root ::= "a"{5,2}', "no count"),
+        ('root ::= ("a"', "Expected"),
+        ("root ::= [b-a]", "does not compile"),
+        ('a ::= "b"', "no rule 'root'"),
+    ],
+)
+def test_gbnf_errors_name_the_line(text: str, reason: str) -> None:
+    with pytest.raises(GrammarError, match=re.escape(reason)):
+        grammar(text)
+
+
+@given(
+    st.lists(
+        st.sampled_from([*'()|*+?.[]{}"\\^-,#\n ', "root", "a", "::=", "[a]", '"b"', "{2}", "\\u00e9", "1"]),
+        max_size=30,
+    )
+)
+def test_any_text_is_a_grammar_or_an_error_of_ours(parts: list[str]) -> None:
+    with suppress(GrammarError):
+        assert grammar('root ::= "x" | ' + "".join(parts)).type == "text"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,8 @@ import numpy as np
 
 from ecellm_lite.answers.closing import Closing
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
+from ecellm_lite.answers.gbnf import is_gbnf, lark_of
+from ecellm_lite.answers.limits import MAX_DEPTH, check_lark, check_schema, check_size
 from ecellm_lite.answers.probabilities import finite
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.answers.text import pick
@@ -21,10 +22,6 @@ MAX_TOKENS = 512
 
 # So many tokens before the limit each choice is looked at first: can the text still be closed in time behind it?
 LAST = 128
-
-# Thousands of nested groups have crashed grammar parsers: what is too large or too deep never reaches native code.
-MAX_CHARACTERS = 1 << 18
-MAX_DEPTH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +108,14 @@ def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, tempe
     """
     from llguidance import LLMatcher
 
+    check_schema(definition)
     try:
         text = json.dumps(_closed(definition))
     except (TypeError, ValueError, RecursionError) as error:
         raise GrammarError(
             f"The schema cannot be written as JSON ({error}): give an object of JSON's own types."
         ) from None
-    _check_size("schema", text)
+    check_size("schema", text)
     compiled = LLMatcher.grammar_from_json_schema(
         text,
         defaults={
@@ -131,12 +129,16 @@ def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, tempe
 
 
 def grammar(text: str, *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0) -> Structured:
-    """Return the space of the texts that a grammar in llguidance's Lark form allows, or raise GrammarError."""
+    """Return the space of the texts that a grammar allows, in llguidance's Lark form or in llama.cpp's GBNF.
+
+    GBNF is told by its `::=`. Raises GrammarError for a grammar that is too large, too deep, or not understood.
+    """
     from llguidance import LLMatcher
 
-    _check_size("grammar", text)
-    _check_depth(text)
-    return Structured(_checked("grammar", LLMatcher.grammar_from_lark(text)), "text", max_tokens, temperature)
+    check_size("grammar", text)
+    lark = lark_of(text) if is_gbnf(text) else text
+    check_lark(lark)
+    return Structured(_checked("grammar", LLMatcher.grammar_from_lark(lark)), "text", max_tokens, temperature)
 
 
 # Where a schema may hold other schemas: as the values of an object, as the items of a list, or as one value. Not the
@@ -170,25 +172,6 @@ def _closed(schema: Any, depth: int = 1) -> Any:
         if not {"maximum", "exclusiveMaximum"} & set(schema):
             closed["maximum"] = _LARGEST
     return closed
-
-
-def _check_size(what: str, text: str) -> None:
-    if len(text) > MAX_CHARACTERS:
-        raise GrammarError(
-            f"The {what} has {len(text):,} characters, and at most {MAX_CHARACTERS:,} are taken: shorten it."
-        )
-
-
-# A string or a regular expression of a grammar: brackets in it open nothing.
-_LITERAL = re.compile(r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])+/')
-
-
-def _check_depth(text: str) -> None:
-    depth = 0
-    for character in _LITERAL.sub("", text):
-        depth = max(0, depth + (character in "([{") - (character in ")]}"))
-        if depth > MAX_DEPTH:
-            raise GrammarError(f"The grammar is nested more than {MAX_DEPTH} deep: flatten it.")
 
 
 def _checked(what: str, compiled: str) -> str:

@@ -14,15 +14,18 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class TaskName(click.ParamType):  # type: ignore[type-arg]
-    """A task's name, completed by the shell; the registry itself says what it is not."""
+    """A task's name or a file, completed by the shell; the registry itself says what it is not."""
 
     name = "task"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the tasks that begin so."""
-        from ecellm_lite.tasks.registry import TASKS
+        """Return the tasks that begin so, the user's own too, or let the shell complete a path."""
+        from ecellm_lite.tasks.registry import TASKS, own_files
 
-        return [CompletionItem(name, help=task.summary) for name, task in TASKS.items() if name.startswith(incomplete)]
+        summaries = {name: task.summary for name, task in TASKS.items()}
+        summaries.update(dict.fromkeys(own_files(), "Your own."))
+        found = [CompletionItem(name, help=text) for name, text in summaries.items() if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
 
 
 class ModelName(click.ParamType):  # type: ignore[type-arg]

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 
     from ecellm_lite.answers.decoding import Space
     from ecellm_lite.runtime import Runtime
+    from ecellm_lite.tasks.task import Task
 
 
 @click.command()
-@click.option("-t", "--task", type=TaskName(), required=True, help="The task, its hub name or its abbreviation.")
+@click.option("-t", "--task", type=TaskName(), required=True, help="The task, or the TOML file of your own.")
 @click.option("-i", "--input", "given", help="One row: a JSON object, a file's path, or - for standard input.")
 @click.option("--rows", type=click.Path(path_type=Path, allow_dash=True), help="A JSON Lines file of rows, or -.")
 @click.option(
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option("--instruction", help="An instruction in place of the task's own.")
 @click.option("--schema", type=click.Path(path_type=Path), help="A JSON schema that the answer must have.")
-@click.option("--grammar", type=click.Path(path_type=Path), help="A Lark grammar that the answer must have.")
+@click.option("--grammar", type=click.Path(path_type=Path), help="A GBNF or Lark grammar that the answer must have.")
 @click.option(
     "--max-tokens", type=click.IntRange(1, 1 << 16), help="The longest text answer.  [default: 100; 512 with a schema]"
 )
@@ -82,7 +84,7 @@ def run(
         prompt = envelope.prompt(question.instruction, question.text, question.options)
         sys.stdout.buffer.write(prompt.encode("utf-8", "replace"))
         return
-    space = _space(known.name, schema, grammar, max_tokens, temperature)
+    space = _space(known, schema, grammar, max_tokens, temperature)
     asked: dict[str, Any] = {"instruction": instruction, "space": space, "shorten": shorten}
     if given is not None:
         row = _read_row(given)
@@ -97,10 +99,10 @@ def run(
             show_answer(answer, question)
         return
     assert rows is not None
-    _job(known.name, rows, output or Path("-"), asked, model, quiet)
+    _job(known, rows, output or Path("-"), asked, model, quiet)
 
 
-def _job(task: str, rows: Path, output: Path, asked: Mapping[str, Any], model: Mapping[str, Any], quiet: bool) -> None:
+def _job(task: Task, rows: Path, output: Path, asked: Mapping[str, Any], model: Mapping[str, Any], quiet: bool) -> None:
     from ecellm_lite.cli.progress import job_progress
     from ecellm_lite.jobs.rows import check_form, read_rows
     from ecellm_lite.jobs.runner import check_output, output_file, part_of, write_answers
@@ -173,19 +175,20 @@ def _read_row(given: str) -> Mapping[str, Any]:
 
 
 def _space(
-    task: str, schema: Path | None, grammar: Path | None, max_tokens: int | None, temperature: float
+    task: Task, schema: Path | None, grammar: Path | None, max_tokens: int | None, temperature: float
 ) -> Space | None:
     if schema is None and grammar is None and max_tokens is None and temperature == 0:
         return None
     if schema is not None and grammar is not None:
         raise UsageError("Give --schema or --grammar, not both.")
     from ecellm_lite.answers import structured
-    from ecellm_lite.answers.text import MAX_TOKENS, Text
 
     if schema is None and grammar is None:
-        if task != "answer_generation":
-            raise UsageError(f"--max-tokens and --temperature are for text: {task} has closed answers.")
-        return Text(max_tokens or MAX_TOKENS, temperature)
+        if task.free_text is None:
+            raise UsageError(
+                f"--max-tokens and --temperature are for free text: {task.name} has answers of another form."
+            )
+        return replace(task.free_text, max_tokens=max_tokens or task.free_text.max_tokens, temperature=temperature)
     bounds: dict[str, Any] = {"max_tokens": max_tokens or structured.MAX_TOKENS, "temperature": temperature}
     if grammar is not None:
         return structured.grammar(_read_text(str(grammar), "--grammar"), **bounds)

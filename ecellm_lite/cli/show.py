@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.ranking import Ranking
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.tasks.task import Question
@@ -44,6 +46,11 @@ def _headline(answer: Answer) -> str:
     if answer.type == "extraction":
         found = sum(entry["value"] is not None for entry in answer.value)
         return f"{found} of {len(answer.value)} attributes found"
+    if answer.type == "score":
+        levels = list(answer.probabilities or {})
+        return f"{answer.value:.2f} of {len(levels)}"
+    if answer.type == "choice" and not (answer.text or "").startswith(answer.value):
+        return plain(answer.value)  # of a user's own task, where the model writes a letter for it
     return plain(answer.text or "(empty)")
 
 
@@ -52,12 +59,22 @@ def _share(answer: Answer) -> str:
 
 
 def _lines(question: Question) -> dict[str, str]:
-    """Return the option lines by their letters: `A: very positive` by `A`."""
-    if isinstance(question.space, Ranking):
-        lines = read_object(question.text)["product list"]
-    else:
-        lines = read_options(question.options) if question.options else []
-    return {line.partition(":")[0]: plain(line) for line in lines}
+    """Return the option lines by the keys of the answer: `A: very positive` by `A`."""
+    space = question.space
+    if isinstance(space, Ranking):
+        lists = [value for value in read_object(question.text).values() if isinstance(value, list)]
+        found = [lines for lines in map(_by_letter, lists) if tuple(lines) == space.letters]
+        return found[0] if found else {}
+    lines = _by_letter(read_options(question.options)) if question.options else {}
+    if isinstance(space, Choice):
+        # A user's own values stand for themselves, whatever letters the model has for them.
+        letters = {option.key for option in space.options if option.text.partition(":")[0] == option.key}
+        return {key: line for key, line in lines.items() if key in letters}
+    return lines
+
+
+def _by_letter(lines: Sequence[Any]) -> dict[str, str]:
+    return {str(line).partition(":")[0]: plain(str(line)) for line in lines}
 
 
 def _bars(answer: Answer, lines: Mapping[str, str]) -> Table:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ecellm_lite.cli.options import TaskName, debug_option
+from ecellm_lite.cli.plain import plain
+from ecellm_lite.errors import InputError
+
+if TYPE_CHECKING:
+    from ecellm_lite.tasks.task import Task
 
 
 @click.command()
@@ -15,34 +20,58 @@ from ecellm_lite.cli.options import TaskName, debug_option
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
 def tasks(task: str | None, as_json: bool) -> None:
-    """List the tasks; with TASK its fields, its answers and an example."""
+    """List the tasks, your own last; with TASK (a name, or your own one's file) its fields, answers and an example."""
     from ecellm_lite.tasks.registry import TASKS, get_task
 
-    chosen = [get_task(task)] if task else list(TASKS.values())
+    if task:
+        _describe(get_task(task), as_json)
+        return
+    known = list(TASKS.values())
+    own, broken = _own()
     if as_json:
-        described = [_as_dict(one) for one in chosen]
-        click.echo(json.dumps(described[0] if task else described, indent=2))
+        described = [_as_dict(one) for one in [*known, *own]]
+        click.echo(json.dumps([*described, *({"name": n, "error": e} for n, e in broken.items())], indent=2))
         return
-    if not task:
-        width = max(map(len, TASKS))
-        for one in chosen:
-            click.echo(f"{one.name:{width}}  {one.abbreviation:3}  {one.summary}")
+    width = max(map(len, [*TASKS, *(one.name for one in own)]))
+    for one in [*known, *own]:
+        click.echo(f"{one.name:{width}}  {one.abbreviation or 'own':3}  {plain(one.summary)}")
+    for name, problem in broken.items():
+        click.echo(plain(" ".join(f"{name:{width}}  own  {problem}".splitlines())))
+
+
+def _own() -> tuple[list[Task], dict[str, str]]:
+    """Return the user's own tasks, and what is wrong with those that cannot be read, by their files' names."""
+    from ecellm_lite.tasks.registry import load_own, own_files
+
+    own: list[Task] = []
+    broken: dict[str, str] = {}
+    for name, path in own_files().items():
+        try:
+            own.append(load_own(path))
+        except InputError as error:
+            broken[name] = str(error)
+    return own, broken
+
+
+def _describe(task: Task, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_as_dict(task), indent=2))
         return
-    one = chosen[0]
-    click.echo(f"{one.name} ({one.abbreviation}, {one.hub_name}): {one.summary}\n")
-    click.echo(f"Instruction: {one.instruction}\n\nFields:")
-    for field in one.fields:
+    origin = f"own, {task.source}" if task.source else f"{task.abbreviation}, {task.hub_name}"
+    lines = [f"{task.name} ({origin}): {task.summary}", "", f"Instruction: {task.instruction}", "", "Fields:"]
+    for field in task.fields:
         optional = "" if field.required else "; optional"
-        click.echo(f"  {field.name}: {field.doc} ({field.kind}{optional})")
-    click.echo(f"\nAnswer: {one.answers}\n\nExample:")
-    click.echo(json.dumps(one.example(), indent=2, ensure_ascii=False))
+        lines.append(f"  {field.name}: {field.doc} ({field.kind}{optional})")
+    lines += ["", f"Answer: {task.answers}", "", "Example:", json.dumps(task.example(), indent=2, ensure_ascii=False)]
+    click.echo(plain("\n".join(lines)))
 
 
-def _as_dict(task: Any) -> dict[str, Any]:
+def _as_dict(task: Task) -> dict[str, Any]:
     return {
         "name": task.name,
-        "abbreviation": task.abbreviation,
-        "hub_name": task.hub_name,
+        "abbreviation": task.abbreviation or None,
+        "hub_name": task.hub_name or None,
+        "file": str(task.source) if task.source else None,
         "summary": task.summary,
         "instruction": task.instruction,
         "fields": [

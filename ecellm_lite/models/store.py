@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from platformdirs import user_data_path
-
 from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.home import home
 from ecellm_lite.models.catalogue import DEMO
 from ecellm_lite.models.files import HashCache, replacing, sha256_of
 from ecellm_lite.models.gguf_header import read_header
@@ -33,10 +31,10 @@ class StoredModel:
 
 
 class Store:
-    """The models of one user, under `root` (default: ECELLM_HOME, else the platform's place for a user's data)."""
+    """The models of one user, under `root` (by default the user's home of this package)."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root or Path(os.environ.get("ECELLM_HOME") or user_data_path("ecellm-lite", appauthor=False))
+        self.root = root or home()
         self.hashes = HashCache(self.root / "hashes.json")
 
     def folder(self, name: str) -> Path:

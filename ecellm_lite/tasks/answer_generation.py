@@ -32,4 +32,5 @@ TASK = Task(
     write=_write,
     read=_read,
     long=LONG,
+    free_text=FreeText(),
 )

@@ -1,10 +1,12 @@
-"""The tasks by name."""
+"""The tasks by name: the ten, and the user's own."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
+from pathlib import Path
 
-from ecellm_lite.errors import UsageError
+from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.home import home
 from ecellm_lite.tasks import (
     answer_generation,
     answerability_prediction,
@@ -17,6 +19,7 @@ from ecellm_lite.tasks import (
     sentiment_analysis,
     sequential_recommendation,
 )
+from ecellm_lite.tasks.custom import read_task
 from ecellm_lite.tasks.task import Task
 
 # In the order of the paper's tables.
@@ -37,15 +40,50 @@ TASKS: dict[str, Task] = {
 }
 
 
+# Every name, hub name and abbreviation of the ten, in small letters.
+_NAMES: dict[str, Task] = {
+    alias.lower().replace("-", "_"): task
+    for task in TASKS.values()
+    for alias in (task.name, task.hub_name, task.abbreviation)
+}
+
+
 def get_task(name: str) -> Task:
-    """Return the task of that name, hub name or abbreviation in any case; UsageError says which names are near."""
+    """Return the task of that name, hub name or abbreviation in any case, or a user's own by its name or its file.
+
+    Raises UsageError that says which names are near, InputError for an own task whose file is wrong.
+    """
     wanted = name.strip().lower().replace("-", "_")
-    names: dict[str, Task] = {}
-    for task in TASKS.values():
-        for alias in (task.name, task.hub_name, task.abbreviation):
-            names[alias.lower().replace("-", "_")] = task
-    if wanted in names:
-        return names[wanted]
-    near = dict.fromkeys(names[match].name for match in get_close_matches(wanted, names, n=3, cutoff=0.5))
-    hint = f"did you mean {' or '.join(near)}?" if near else "`ecellm-lite tasks` lists them."
-    raise UsageError(f"There is no task {name!r}: {hint}")
+    if wanted in _NAMES:
+        return _NAMES[wanted]
+    if name.endswith(".toml"):
+        return load_task(Path(name))
+    own = own_files()
+    if wanted in own:
+        return load_own(own[wanted])
+    near = get_close_matches(wanted, [*_NAMES, *own], n=3, cutoff=0.5)
+    names = dict.fromkeys(_NAMES[match].name if match in _NAMES else match for match in near)
+    hint = f"did you mean {' or '.join(names)}?" if names else "`ecellm-lite tasks` lists them."
+    raise UsageError(f"There is no task {name[:80]!r}: {hint}")
+
+
+def load_task(path: str | Path) -> Task:
+    """Return the task that a TOML file describes (tasks/custom.py says how), or raise InputError with line and key."""
+    return read_task(Path(path), taken=_NAMES.keys())
+
+
+def own_files() -> dict[str, Path]:
+    """Return the files in the user's folder of tasks by the names they stand for, sorted; they are not read."""
+    folder = home() / "tasks"
+    try:
+        return {path.stem: path for path in sorted(folder.glob("[!.]*.toml"))}
+    except OSError as error:
+        raise InputError(f"The folder of your own tasks, {folder}, cannot be read ({error.strerror}).") from None
+
+
+def load_own(path: Path) -> Task:
+    """Return the task of a file in the user's folder, which bears the task's name; raises InputError."""
+    task = load_task(path)
+    if task.name != path.stem:
+        raise InputError(f"{path}: name is {task.name!r}, and the file would have to be {task.name}.toml: rename one.")
+    return task

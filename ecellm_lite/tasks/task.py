@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from ecellm_lite.answers.decoding import Space
+from ecellm_lite.answers.text import Text
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.fields import Field, encodable, read_fields, shown
 from ecellm_lite.tasks.shortening import Long, Values, cuttable, least_cut
@@ -42,11 +44,12 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One of ECInstruct's tasks.
+    """One of ECInstruct's tasks, or a user's own.
 
     `write` turns the fields of a row into its wire strings; `read` finds the answer space of strings that are in
     the wire format already (input, options). `long` are the fields that may be cut to fit a context, in the order of
-    being cut.
+    being cut; `free_text` is the space of a task that answers in free text, and `source` the file that a user's own
+    task stands in.
     """
 
     name: str
@@ -59,6 +62,8 @@ class Task:
     write: Callable[[Mapping[str, Any]], Wire]
     read: Callable[[str, str | None], Space]
     long: tuple[Long, ...] = ()
+    free_text: Text | None = None
+    source: Path | None = None
 
     def question(self, row: Mapping[str, Any], *, instruction: str | None = None) -> Question:
         """Return what a row asks, with the task's seed instruction or another; raises InputError.
@@ -111,7 +116,9 @@ class Task:
         return Question(instruction, text, options, self.read(text, options), advice=advice)
 
     def example(self) -> dict[str, Any]:
-        """Return a made-up row of this task."""
+        """Return a made-up row of this task; a user's own is made of its fields' examples."""
+        if self.source:
+            return {field.name: field.example for field in self.fields}
         text = files("ecellm_lite").joinpath(f"tasks/examples/{self.name}.json").read_text("utf-8")
         example: dict[str, Any] = json.loads(text)
         return example

@@ -1,0 +1,163 @@
+r"""GBNF, llama.cpp's form of grammars, brought into the Lark form that llguidance reads.
+
+llguidance's own converter does the work, on a text that is read and written anew here first: what it would stumble
+over (escapes such as `\u00e9`, two rules whose names differ only in case, a rule that is missing) is either put in a
+form that it takes or is an error with its line. Source: grammars/README.md of ggml-org/llama.cpp.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn
+
+from ecellm_lite.answers.limits import MAX_CHAIN, MAX_DEPTH, check_size
+from ecellm_lite.errors import GrammarError
+
+# The converter's time grows with a grammar's size times its rules.
+MAX_CHARACTERS = 1 << 16
+MAX_REPEATS = 2000  # what llama.cpp takes
+
+_RULE = re.compile(r"^[ \t]*[A-Za-z0-9_-]+[ \t]*::=", re.MULTILINE)
+
+_TOKEN = re.compile(
+    r"""(?P<space>[ \t]+|\#[^\r\n]*) | (?P<line>\r?\n|\r) | (?P<head>[A-Za-z0-9_-]+[ \t]*::=) | (?P<name>[A-Za-z0-9_-]+)
+    | "(?P<text>(?:\\.|[^"\\\r\n])*)" | \[(?P<negated>\^?)(?P<range>(?:\\.|[^\]\\\r\n])+)\] | (?P<any>\.)
+    | \{\s*(?P<least>\d{1,9})\s*(?:(?P<comma>,)\s*(?:(?P<most>\d{1,9})\s*)?)?\} | (?P<sign>[()|*+?])""",
+    re.VERBOSE,
+)
+_CHARACTER = re.compile(
+    r'\\x([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})|\\U([0-9A-Fa-f]{8})|\\([nrt"\\\[\]])|([^\\])', re.DOTALL
+)
+_NAMED = {"n": "\n", "r": "\r", "t": "\t"}
+
+
+def is_gbnf(text: str) -> bool:
+    """Whether a grammar is in GBNF: it defines its rules with `::=`."""
+    return _RULE.search(text) is not None
+
+
+def lark_of(text: str) -> str:
+    """Return a GBNF grammar in Lark form, or raise GrammarError."""
+    from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
+
+    check_size("grammar", text, MAX_CHARACTERS)
+    try:
+        lark: str = gbnf_to_lark(_Reader(text).rewritten())
+    except GbnfToLarkError as error:
+        raise GrammarError(f"The GBNF grammar cannot be read ({error}): correct it and try again.") from None
+    return lark
+
+
+class _Reader:
+    """One pass over a grammar: the same grammar with plain names and no escapes but the simplest."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._line = 1
+        self._names = {"root": "root"}
+        self._defined: set[str] = set()
+        self._used: dict[str, int] = {}  # name -> the line of its first use
+
+    def rewritten(self) -> str:
+        """Return the grammar as the converter takes it; raises GrammarError with the line of what is wrong."""
+        parts: list[str] = []
+        place = depth = 0
+        while place < len(self._text):
+            token = _TOKEN.match(self._text, place)
+            if not token:
+                self._refuse(f"{self._text[place : place + 12]!r} cannot be read")
+            parts.append(self._part(token))
+            depth += (token["sign"] == "(") - (token["sign"] == ")")
+            if not 0 <= depth <= MAX_DEPTH:
+                self._refuse("a bracket closes nothing" if depth < 0 else f"brackets are more than {MAX_DEPTH} deep")
+            place = token.end()
+        missing = [name for name in self._used if name not in self._defined]
+        if "root" not in self._defined:
+            raise GrammarError("The GBNF grammar has no rule 'root', where every answer begins: name one so.")
+        if missing:
+            self._line = self._used[missing[0]]
+            self._refuse(f"there is no rule {missing[0]!r}")
+        if len(self._defined) > MAX_CHAIN:
+            raise GrammarError(f"The grammar has {len(self._defined):,} rules, and at most {MAX_CHAIN} are taken.")
+        return "".join(parts)
+
+    def _part(self, token: re.Match[str]) -> str:
+        if token["line"]:
+            self._line += 1
+            return "\n"
+        if token["head"]:
+            name = token["head"].removesuffix("::=").strip()
+            if name in self._defined:
+                self._refuse(f"the rule {name!r} is there already")
+            self._defined.add(name)
+            return f"{self._plain(name)} ::="
+        if token["name"]:
+            self._used.setdefault(token["name"], self._line)
+            return self._plain(token["name"])
+        if token["text"] is not None:
+            return self._literal(self._characters(token["text"]))
+        if token["range"] is not None:
+            return f"[{token['negated']}{self._class(token['range'])}]"
+        if token["any"]:
+            return "[\\x00-\U0010ffff]"  # any character, a line feed too, which Lark's point leaves out
+        if token["least"]:
+            return self._repeats(token)
+        return token["sign"] or " "
+
+    def _plain(self, name: str) -> str:
+        return self._names.setdefault(name, f"r{len(self._names)}")
+
+    def _repeats(self, token: re.Match[str]) -> str:
+        least = int(token["least"])
+        most = int(token["most"]) if token["most"] else least
+        if max(least, most) > MAX_REPEATS or least > most:
+            self._refuse(f"{token[0]!r} is no count of at most {MAX_REPEATS:,}")
+        return f"{{{least}{token['comma'] or ''}{most if token['most'] else ''}}}"
+
+    def _characters(self, text: str) -> list[str]:
+        """Return the characters that a text with escapes stands for."""
+        characters: list[str] = []
+        place = 0
+        while place < len(text):
+            found = _CHARACTER.match(text, place)
+            number = int(found[1] or found[2] or found[3] or "0", 16) if found else 0
+            if not found or number > 0x10FFFF or 0xD800 <= number < 0xE000:
+                self._refuse(f"{text[place : place + 10]!r} is no character")
+            characters.append(found[5] or (_NAMED.get(found[4], found[4]) if found[4] else chr(number)))
+            place = found.end()
+        return characters
+
+    def _literal(self, characters: list[str]) -> str:
+        # A control character can stand in a class, and not in a string of the converter's.
+        parts = re.split("([\x00-\x08\x0b\x0c\x0e-\x1f\x7f])", "".join(characters))
+        quoted = [f"[\\x{ord(part):02x}]" if i % 2 else f'"{_escaped(part)}"' for i, part in enumerate(parts)]
+        # One thing for a repetition behind it, as the string was.
+        return quoted[0] if len(quoted) == 1 else f"({' '.join(quoted)})"
+
+    def _class(self, text: str) -> str:
+        """Return the inside of a class: signs that mean more to a regular expression than to GBNF are escaped."""
+        place, parts = 0, []
+        while place < len(text):
+            found = _CHARACTER.match(text, place)
+            if not found:
+                self._refuse(f"{text[place : place + 10]!r} is no character")
+            [character] = self._characters(found[0])
+            is_range = found[0] == "-" and 0 < place < len(text) - 1
+            parts.append("-" if is_range else _class_escaped(character))
+            place = found.end()
+        return "".join(parts)
+
+    def _refuse(self, reason: str) -> NoReturn:
+        raise GrammarError(f"The GBNF grammar is wrong in line {self._line}: {reason}; correct it and try again.")
+
+
+_SIMPLE = {"\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
+
+
+def _escaped(text: str) -> str:
+    return "".join(_SIMPLE.get(character, character) for character in text)
+
+
+def _class_escaped(character: str) -> str:
+    plain = character.isalnum() or ord(character) > 0x7F
+    return character if plain else f"\\x{ord(character):02x}"

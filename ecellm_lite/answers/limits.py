@@ -1,0 +1,169 @@
+"""What is too large, too deep or too costly for a grammar engine, refused before native code sees it.
+
+llguidance answers most of what is wrong with an error of its own. What it does not survive is refused here: long
+chains of rules or references overflow its stack, and joined patterns, joined multiples and operators that intersect
+regular expressions take time and memory without end. The figures were found by trying, with llguidance 1.9, on a
+stack of 1 MiB, the smallest that a thread is commonly given.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+from urllib.parse import unquote
+
+from ecellm_lite.errors import GrammarError
+
+MAX_CHARACTERS = 1 << 18
+MAX_DEPTH = 64  # brackets in a grammar, schemas in a schema
+MAX_CHAIN = 256  # levels that rules or references can add up to, were each to hold the next at its deepest place
+MAX_JOINED = 12  # patterns and formats in a schema that joins schemas: 16 take seconds, 60 all memory
+MAX_KEYS = 32  # regular expressions for the names of properties, each held against each
+MAX_MULTIPLE = 100_000  # the product of all `multipleOf`, which is how many remainders are told apart
+
+# Keys that say something of a schema and do not change what it allows.
+_REMARKS = frozenset(("title", "description", "default", "examples", "deprecated", "$comment", "$schema"))
+
+
+def check_size(what: str, text: str, most: int = MAX_CHARACTERS) -> None:
+    """Raise GrammarError for a text that is too long, or that is not Unicode text."""
+    if len(text) > most:
+        raise GrammarError(f"The {what} has {len(text):,} characters, and at most {most:,} are taken: shorten it.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise GrammarError(f"The {what} has half a surrogate pair at character {error.start}: remove it.") from None
+
+
+def check_schema(definition: Any) -> None:
+    """Raise GrammarError for a JSON schema, as JSON gives it, that could exhaust the machine."""
+    deep = depth(definition)
+    targets: dict[str, int] = {}
+    multiples: set[Decimal] = set()
+    joins, strings, keys = False, 0, 0
+    for schema in _objects(definition):
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            targets.setdefault(reference, depth(_target(definition, reference)))
+            joins = joins or bool(set(schema) - _REMARKS - {"$ref", "$defs", "definitions"})
+        branches = schema.get("allOf")
+        if isinstance(branches, list):
+            joins = joins or len(branches) > 1 or bool(set(schema) - _REMARKS - {"allOf", "$defs", "definitions"})
+        strings += isinstance(schema.get("pattern"), str) + isinstance(schema.get("format"), str)
+        names = schema.get("patternProperties")
+        keys += len(names) if isinstance(names, Mapping) else 0
+        multiple = schema.get("multipleOf")
+        if isinstance(multiple, int | float) and not isinstance(multiple, bool):
+            multiples.add(_coefficient(multiple))
+    _check_chain("schema", "references", deep + sum(targets.values()))
+    if joins and strings > MAX_JOINED:
+        raise GrammarError(
+            f"The schema joins schemas (allOf, or $ref beside other keys) and has {strings} patterns and formats, "
+            f"and at most {MAX_JOINED} are taken then: write the joined schemas out as one."
+        )
+    if keys > MAX_KEYS:
+        raise GrammarError(f"The schema has {keys} patternProperties, and at most {MAX_KEYS} are taken: name some.")
+    product = Decimal(1)
+    for multiple in multiples:
+        product *= multiple
+    if not product <= MAX_MULTIPLE:
+        raise GrammarError(
+            f"The schema's multipleOf come to {product:.6g} when multiplied, and at most {MAX_MULTIPLE:,} is taken: "
+            "take smaller or fewer ones."
+        )
+
+
+def depth(value: Any) -> int:
+    """Return how deep lists and objects are nested in a JSON value; raises GrammarError above twice MAX_DEPTH."""
+    deepest, waiting = 0, [(value, 1)]
+    while waiting:
+        one, level = waiting.pop()
+        if not isinstance(one, Mapping | list):
+            continue
+        if level > 2 * MAX_DEPTH:
+            raise GrammarError(f"The schema is nested more than {MAX_DEPTH} deep: flatten it.")
+        deepest = max(deepest, level)
+        waiting.extend((part, level + 1) for part in (one.values() if isinstance(one, Mapping) else one))
+    return deepest
+
+
+def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield every object in a JSON value: schemas, and what only looks like one, which does no harm."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Mapping):
+            yield one
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
+
+
+def _target(definition: Any, reference: str) -> Any:
+    """Return what a reference points to (RFC 6901, as a fragment); other kinds of reference are refused."""
+    target = definition
+    try:
+        if not reference.startswith("#") or (reference != "#" and not reference.startswith("#/")):
+            raise KeyError(reference)
+        for part in unquote(reference[1:]).split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            target = target[int(key)] if isinstance(target, list) else target[key]
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise GrammarError(
+            f"The schema's reference {reference[:80]!r} leads nowhere in it: write it as '#/$defs/NAME'."
+        ) from None
+    return target
+
+
+def _coefficient(multiple: float) -> Decimal:
+    """Return the number as a whole one: 0.25 is told from its neighbours like 25."""
+    number = abs(Decimal(repr(multiple)))
+    if not number.is_finite() or not number:
+        return Decimal(1)  # refused by llguidance itself
+    exponent = number.normalize().as_tuple().exponent
+    return number.scaleb(-min(0, int(exponent)))
+
+
+# A comment, a string or a regular expression, as llguidance's lexer has them: brackets and colons in them mean nothing.
+# One that does not end is taken to where it would have to, and is an error there.
+_LITERAL = re.compile(r'(?:#|//)[^\n]*|"(?:\\.|[^"\\\n])*"?|/(?:\\.|[^/\\])+/?')
+_JSON = re.compile(r"%json\s*(?=\{)")
+
+
+_ENDLESS = "what expressions have in common can take time without end, so write out what is allowed"
+_REFUSED = {"&": _ENDLESS, "~": _ENDLESS, "<": "a special token is no text, and no answer holds one, so leave it out"}
+
+
+def check_lark(text: str) -> None:
+    """Raise GrammarError for a Lark grammar that could exhaust the machine."""
+    bare = _LITERAL.sub(lambda literal: " " * len(literal[0]), text)
+    for place in _JSON.finditer(bare):
+        try:
+            definition, end = json.JSONDecoder().raw_decode(text, place.end())
+        except (ValueError, RecursionError) as error:
+            raise GrammarError(f"The grammar's %json holds no JSON ({error}): correct it and try again.") from None
+        check_schema(definition)
+        bare = bare[: place.start()] + " " * (end - place.start()) + bare[end:]
+    for sign, reason in _REFUSED.items():
+        if sign in bare:
+            line = bare[: bare.index(sign)].count("\n") + 1
+            raise GrammarError(f"The grammar has a {sign!r} in line {line}: {reason}.")
+    level = deepest = total = 0
+    for character in bare:
+        level = max(0, level + (character in "([{") - (character in ")]}"))
+        deepest = max(deepest, level)
+        if level > MAX_DEPTH:
+            raise GrammarError(f"The grammar is nested more than {MAX_DEPTH} deep: flatten it.")
+        if character == ":":
+            total, deepest = total + 1 + deepest, level
+    _check_chain("grammar", "rules", total + deepest)
+
+
+def _check_chain(what: str, parts: str, levels: int) -> None:
+    if levels > MAX_CHAIN:
+        raise GrammarError(
+            f"The {what}'s {parts} could nest {levels:,} deep, and at most {MAX_CHAIN} is taken: use fewer {parts}."
+        )

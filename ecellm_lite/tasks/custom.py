@@ -1,0 +1,96 @@
+"""A user's own task: a TOML file with an instruction, the fields of a row, and what may be answered.
+
+    name = "support_routing"
+    summary = "Send a support mail to the right desk."
+    instruction = "Given a customer's mail, choose the desk that should answer it. Answer only from the options."
+
+    [[fields]]
+    name = "mail"
+    doc = "The customer's mail."
+    example = "My parcel never came."
+
+    [answer]
+    type = "choice"
+    choices = [{ value = "billing", description = "invoices and refunds" }, { value = "delivery" }]
+
+A field has a name, and may have: doc, example, `required = false`, `list = true` (a list of texts), `long = true` (it
+may be shortened). What stands under [answer] is in custom_answers. The model sees a single text field as it stands,
+and otherwise JSON of the fields, in the envelope of the ten tasks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from ecellm_lite.tasks.custom_answers import answers_of
+from ecellm_lite.tasks.fields import Field, Text, Texts
+from ecellm_lite.tasks.shortening import Words
+from ecellm_lite.tasks.table import Table
+from ecellm_lite.tasks.task import Task
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_FIELD = re.compile(r"[A-Za-z][A-Za-z0-9 _-]{0,63}")
+
+LONGEST_INSTRUCTION = 4000  # characters; the longest of the ten has 330
+LONGEST_LINE = 200
+LONGEST_EXAMPLE = 2000
+MAX_FIELDS = 32
+MAX_EXAMPLES = 26
+
+
+def read_task(path: Path, taken: Collection[str] = ()) -> Task:
+    """Return the task that a TOML file describes; `taken` are names that it must not have.
+
+    Raises InputError with the file, the line and the key of what is wrong.
+    """
+    table = Table.read(path)
+    table.only("name", "summary", "instruction", "fields", "answer")
+    name = table.text("name", most=64)
+    if not NAME.fullmatch(name):
+        raise table.error("name", f"is {name!r}, and takes small letters, digits and '_', a letter first")
+    if name in taken:
+        raise table.error("name", f"is {name!r}, which is a task of this package: take another")
+    summary = table.text("summary", most=LONGEST_LINE)
+    instruction = table.text("instruction", most=LONGEST_INSTRUCTION, lines=True)
+    parts = table.tables("fields", least=1, most=MAX_FIELDS)
+    fields = tuple(map(_field, parts))
+    table.different("fields", tuple(field.name for field in fields))
+    if not any(field.required for field in fields):
+        raise table.error("fields", "has no field that is required, and at least one has to be")
+    answers = answers_of(table.table("answer"), fields)
+    long = [field.name for field, part in zip(fields, parts, strict=True) if part.flag("long", default=False)]
+    if answers.subject in long:
+        raise table.error("answer", f"is made of {answers.subject!r}, which then cannot be long: take `long` away")
+    return Task(
+        name=name,
+        hub_name="",
+        abbreviation="",
+        summary=summary,
+        answers=answers.described,
+        instruction=instruction,
+        fields=answers.fields,
+        write=answers.write,
+        read=answers.read,
+        free_text=answers.free_text,
+        long=(Words(tuple(long)),) if long else (),
+        source=path,
+    )
+
+
+def _field(table: Table) -> Field:
+    table.only("name", "doc", "example", "required", "list", "long")
+    name = table.text("name", most=64)
+    if not _FIELD.fullmatch(name) or name == "id":
+        raise table.error(
+            "name", f"is {name!r}, and takes letters, digits, spaces, '_' and '-', a letter first, not 'id'"
+        )
+    doc = table.text("doc", most=LONGEST_LINE, default=f"The {name}.")
+    required = table.flag("required", default=True)
+    if not table.flag("list", default=False):
+        return Text(name, doc, table.text("example", most=LONGEST_EXAMPLE, lines=True, default="..."), required)
+    examples: tuple[str, ...] = ("...",)
+    if "example" in table:
+        examples = table.texts("example", least=1, most=MAX_EXAMPLES, longest=LONGEST_EXAMPLE)
+    return Texts(name, doc, list(examples), required)

@@ -1,0 +1,255 @@
+"""What a user's own task may answer: the table [answer] of its file.
+
+| type | its keys | the answer's value |
+|---|---|---|
+| predicate | | true or false |
+| choice | choices: 2 to 255 of {value, description (optional)} | one of the values |
+| score | levels: 2 to 10 texts, the lowest first | the position, 1 for the lowest, weighted by probability |
+| ranking | over: the list field whose items are ranked | their letters, A for the first item, best first |
+| extraction | attributes: a list of texts, or attributes_from: a list field | an entry for each, from the text fields |
+| text | max_tokens (optional) | a text |
+| schema | schema: a table, or file: a JSON file beside the task's; max_tokens (optional) | a JSON value |
+| grammar | grammar: GBNF or Lark, or file; max_tokens (optional) | a text |
+
+Choices of up to 26, and levels, are listed as ECInstruct lists options, and the model answers with a letter; more are
+listed as they are, and it answers with the value.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import PurePosixPath
+from string import ascii_uppercase
+from typing import Any
+
+from ecellm_lite.answers import structured
+from ecellm_lite.answers.choice import Choice, Option
+from ecellm_lite.answers.decoding import Space
+from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.answers.ranking import Ranking
+from ecellm_lite.answers.score import Score
+from ecellm_lite.answers.text import MAX_TOKENS, Text
+from ecellm_lite.errors import GrammarError, InputError
+from ecellm_lite.tasks.fields import Field, Texts
+from ecellm_lite.tasks.fields import Text as TextField
+from ecellm_lite.tasks.table import Table, read_file
+from ecellm_lite.tasks.task import Wire
+from ecellm_lite.tasks.wire import LONGEST_OPTIONS
+
+MAX_CHOICES = 255
+MAX_LEVELS = 10
+MAX_ATTRIBUTES = 100
+LONGEST_LABEL = 200  # characters
+LONGEST_ANSWER = 1 << 16  # tokens
+
+# What the model is told of the wanted attributes, as in ECInstruct.
+TARGET = "target attributes"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A task's answers: said in a sentence, the fields with what the answers ask of them, and the task's functions.
+
+    `subject` is the list field that the answers are made of, which is never shortened.
+    """
+
+    described: str
+    fields: tuple[Field, ...]
+    write: Callable[[Row], Wire]
+    read: Callable[[str, str | None], Space]
+    free_text: Text | None = None
+    subject: str | None = None
+
+
+def answers_of(table: Table, fields: tuple[Field, ...]) -> Answers:
+    """Return what the table [answer] says; raises InputError with the line and key of what is wrong."""
+    kind = table.text("type", most=20)
+    if kind not in _KINDS:
+        raise table.error("type", f"is {kind!r}, and may be {', '.join(_KINDS)}")
+    return _KINDS[kind](table, fields)
+
+
+def _predicate(table: Table, fields: tuple[Field, ...]) -> Answers:
+    table.only("type")
+    return _same("yes or no.", fields, Predicate())
+
+
+def _choice(table: Table, fields: tuple[Field, ...]) -> Answers:
+    table.only("type", "choices")
+    parts = table.tables("choices", least=2, most=MAX_CHOICES)
+    values: list[str] = []
+    lines: list[str] = []
+    for part in parts:
+        part.only("value", "description")
+        values.append(part.text("value", most=LONGEST_LABEL))
+        description = part.text("description", most=LONGEST_LABEL, default="")
+        lines.append(f"{values[-1]}: {description}" if description else values[-1])
+    table.different("choices", tuple(values))
+    described = f"One of {', '.join(values[:26])}{', …' if len(values) > 26 else ''}."
+    lettered = len(values) <= len(ascii_uppercase)
+    options = _lettered(lines) if lettered else json.dumps(lines)
+    if len(options) > LONGEST_OPTIONS:
+        raise table.error("choices", f"come to {len(options):,} characters, and at most {LONGEST_OPTIONS:,} are taken")
+    return _same(
+        described, fields, Choice(tuple(map(Option, values, ascii_uppercase if lettered else values))), options
+    )
+
+
+def _score(table: Table, fields: tuple[Field, ...]) -> Answers:
+    table.only("type", "levels")
+    levels = table.texts("levels", least=2, most=MAX_LEVELS, longest=LONGEST_LABEL)
+    described = f"A place between 1 ({levels[0]}) and {len(levels)} ({levels[-1]})."
+    return _same(described, fields, Score(levels, tuple(ascii_uppercase[: len(levels)])), _lettered(levels))
+
+
+def _ranking(table: Table, fields: tuple[Field, ...]) -> Answers:
+    table.only("type", "over")
+    over = _list_field(table, "over", fields)
+    most = len(ascii_uppercase)
+    fields = tuple(
+        replace(field, most=most) if isinstance(field, Texts) and field.name == over else field for field in fields
+    )
+
+    def write(row: Row) -> Wire:
+        letters = tuple(ascii_uppercase[: len(row[over])])
+        lines = [f"{letter}: {item}" for letter, item in zip(letters, row[over], strict=True)]
+        return Wire(json.dumps({**row, over: lines}), None, Ranking(letters))
+
+    return Answers(f"All letters of {over}, best first, A for the first item.", fields, write, _no_wire, subject=over)
+
+
+def _extraction(table: Table, fields: tuple[Field, ...]) -> Answers:
+    table.only("type", "attributes", "attributes_from")
+    if ("attributes" in table) == ("attributes_from" in table):
+        raise table.error(None, "needs either attributes (a list) or attributes_from (a list field), and not both")
+    given: tuple[str, ...] = ()
+    named: str | None = None
+    if "attributes" in table:
+        given = table.texts("attributes", least=1, most=MAX_ATTRIBUTES, longest=LONGEST_LABEL)
+    else:
+        named = _list_field(table, "attributes_from", fields)
+        fields = tuple(
+            replace(field, most=MAX_ATTRIBUTES) if isinstance(field, Texts) and field.name == named else field
+            for field in fields
+        )
+    texts = [field.name for field in fields if isinstance(field, TextField)]
+    if not texts:
+        raise table.error(None, "has no text field to extract from: give one in [[fields]]")
+    if TARGET in texts:
+        raise table.error(
+            None, f"writes the attributes as {TARGET!r}, which is a text field here: give that another name"
+        )
+
+    def write(row: Row) -> Wire:
+        attributes = row[named] if named else given
+        shown = {name: value for name, value in row.items() if name != named}
+        text = json.dumps({**shown, TARGET: " and ".join(attributes)})
+        return Wire(text, None, Extraction(attributes, {name: row[name] for name in texts if name in row}))
+
+    described = "For each attribute a span of one of the texts with its source, or none."
+    return Answers(described, fields, write, _no_wire, subject=named)
+
+
+def _text(table: Table, fields: tuple[Field, ...]) -> Answers:
+    table.only("type", "max_tokens")
+    space = Text(table.number("max_tokens", least=1, most=LONGEST_ANSWER, default=MAX_TOKENS))
+    described = f"Free text of at most {space.max_tokens:,} tokens."
+    return replace(_same(described, fields, space), free_text=space)
+
+
+def _schema(table: Table, fields: tuple[Field, ...]) -> Answers:
+    table.only("type", "schema", "file", "max_tokens")
+    key = _source_key(table, "schema")
+    definition: Any = table.value(key)
+    if key == "file":
+        try:
+            definition = json.loads(_beside(table))
+        except (ValueError, RecursionError) as error:
+            raise table.error(key, f"holds no JSON ({error})") from None
+    if not isinstance(definition, Mapping):
+        raise table.error(key, "has to be a table, an object of JSON Schema")
+    return _structured(table, fields, key, "JSON by the task's schema.", partial(structured.schema, definition))
+
+
+def _grammar(table: Table, fields: tuple[Field, ...]) -> Answers:
+    table.only("type", "grammar", "file", "max_tokens")
+    key = _source_key(table, "grammar")
+    text = _beside(table) if key == "file" else table.text(key, most=1 << 16, lines=True)
+    return _structured(table, fields, key, "Text by the task's grammar.", partial(structured.grammar, text))
+
+
+_KINDS: dict[str, Callable[[Table, tuple[Field, ...]], Answers]] = {
+    "predicate": _predicate,
+    "choice": _choice,
+    "score": _score,
+    "ranking": _ranking,
+    "extraction": _extraction,
+    "text": _text,
+    "schema": _schema,
+    "grammar": _grammar,
+}
+
+
+def _same(described: str, fields: tuple[Field, ...], space: Space, options: str | None = None) -> Answers:
+    """Return answers whose space and options are the same for every row."""
+
+    def write(row: Row) -> Wire:
+        return Wire(_input(fields, row), options, space)
+
+    def read(text: str, given: str | None) -> Space:
+        return space
+
+    return Answers(described, fields, write, read)
+
+
+def _input(fields: Sequence[Field], row: Row) -> str:
+    if len(fields) == 1 and isinstance(fields[0], TextField):
+        text: str = row[fields[0].name]
+        return text
+    return json.dumps(row)
+
+
+def _no_wire(text: str, options: str | None) -> Space:
+    raise InputError("This task's answers follow from the fields of a row, which a row in the data set's form has not.")
+
+
+def _lettered(lines: Sequence[str]) -> str:
+    return json.dumps([f"{letter}: {line}" for letter, line in zip(ascii_uppercase, lines, strict=False)])
+
+
+def _list_field(table: Table, key: str, fields: Sequence[Field]) -> str:
+    name = table.text(key, most=64)
+    if not any(isinstance(field, Texts) and field.name == name and field.required for field in fields):
+        raise table.error(key, f"is {name!r}, and has to name a required field with `list = true`")
+    return name
+
+
+def _source_key(table: Table, key: str) -> str:
+    if (key in table) == ("file" in table):
+        raise table.error(None, f"needs either {key} or file, and not both")
+    return key if key in table else "file"
+
+
+def _beside(table: Table) -> str:
+    """Return the text of the file that stands beside the task's own, or below it."""
+    name = table.text("file", most=LONGEST_LABEL)
+    inside = PurePosixPath(name)
+    if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:
+        raise table.error("file", f"is {name!r}, and has to be a file beside the task's own, named without '..'")
+    return read_file(table.path.parent / inside, "a schema or grammar")
+
+
+def _structured(
+    table: Table, fields: tuple[Field, ...], key: str, described: str, make: Callable[..., structured.Structured]
+) -> Answers:
+    most = table.number("max_tokens", least=1, most=LONGEST_ANSWER, default=structured.MAX_TOKENS)
+    try:
+        return _same(described, fields, make(max_tokens=most))
+    except GrammarError as error:
+        raise table.error(key, f"is refused: {str(error).rstrip('.')}") from None
