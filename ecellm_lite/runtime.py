@@ -62,7 +62,8 @@ class Runtime:
     the only model in the store, else the demo). `envelope`: `alpaca` or `mistral`, where the model does not say.
     `deterministic`: the same row gets the same answer, byte for byte, whatever runs beside or ran before it.
     `seed` is what drawn text follows (a Text space with a temperature). The other settings are those of
-    engine.llama.Settings.
+    engine.llama.Settings; where `threads`, `kv_type`, `micro_batch` or `flash_attention` is not given, and the runtime
+    is not deterministic, it is what `ecellm-lite bench --tune` kept for this model and machine.
 
     Raises ModelError if there is no such model or its file is damaged, UsageError for settings that do not fit.
     """
@@ -75,20 +76,32 @@ class Runtime:
         context: int | None = None,
         threads: int | None = None,
         gpu_layers: str | int = "auto",
-        kv_type: str = "f16",
-        micro_batch: int = 512,
-        flash_attention: str = "auto",
+        kv_type: str | None = None,
+        micro_batch: int | None = None,
+        flash_attention: str | None = None,
         deterministic: bool = False,
         seed: int = 0,
     ) -> None:
         from ecellm_lite.demo.build import ensure_demo
-        from ecellm_lite.engine.llama import LlamaBackend, Settings
+        from ecellm_lite.engine.llama import LlamaBackend
+        from ecellm_lite.engine.tuned import tuned_settings
         from ecellm_lite.models.resolve import resolve
         from ecellm_lite.models.store import Store
 
         chosen = get_envelope(envelope) if envelope else None
-        found = resolve(str(model) if model else None, Store(), {"demo": ensure_demo}, envelope=envelope)
-        settings = Settings(context, threads, gpu_layers, kv_type, micro_batch, flash_attention, deterministic)
+        store = Store()
+        found = resolve(str(model) if model else None, store, {"demo": ensure_demo}, envelope=envelope)
+        settings = tuned_settings(
+            store,
+            found,
+            context=context,
+            threads=threads,
+            gpu_layers=gpu_layers,
+            kv_type=kv_type,
+            micro_batch=micro_batch,
+            flash_attention=flash_attention,
+            deterministic=deterministic,
+        )
         name = ModelName(found.manifest.name, found.manifest.sha256)
         backend = LlamaBackend(found.path, settings)
         self._start(backend, chosen or get_envelope(found.manifest.envelope), name, deterministic, seed)
