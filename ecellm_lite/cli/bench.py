@@ -59,15 +59,14 @@ def bench(
     spoken = get_envelope(envelope or found.manifest.envelope)
     if tune:
         tuning = _tune(store, found, spoken, given, lossy, rows, quiet)
-        settings = ", ".join(f"{name} {value}" for name, value in tuning.settings.items())
-        kept = f"Kept for {found.manifest.name} on this machine: {settings or 'the defaults'}."
+        settled = ", ".join(f"{name} {value}" for name, value in tuning.settings.items())
+        kept = f"Kept for {found.manifest.name} on this machine: {settled or 'the defaults'}."
         click.echo(json.dumps(asdict(tuning), indent=2) if as_json else kept)
         return
     settings, rates = _measure(store, found, spoken, {**given, "deterministic": deterministic}, rows, quiet)
     if as_json:
-        click.echo(
-            json.dumps({"model": asdict(found.manifest), "settings": asdict(settings), **rates.as_dict()}, indent=2)
-        )
+        named = {"name": found.manifest.name, "sha256": found.manifest.sha256}
+        click.echo(json.dumps({"model": named, "settings": asdict(settings), **rates.as_dict()}, indent=2))
     else:
         _show(found, settings, rates)
 
@@ -105,9 +104,10 @@ def _tune(
         if not quiet:
             click.echo(_line(trial), err=True)
 
-    with waiting("trying settings", hidden=quiet):
-        measure = measuring(model.path, envelope, start, rows=rows)
-        settings, trials = tune(start, measure, fixed=asked, lossy=lossy, say=tell)
+    if not quiet:
+        click.echo("Trying settings, each in turn with the best so far: this takes some minutes.", err=True)
+    measure = measuring(model.path, envelope, start, rows=rows)
+    settings, trials = tune(start, measure, fixed=asked, lossy=lossy, say=tell)
     machine = this_machine(available_cores())
     tuning = Tuning(model.manifest.sha256, machine, start.gpu_layers, settings, [asdict(trial) for trial in trials])
     tuning.write(tuning_path(store, model))
@@ -125,7 +125,7 @@ def _line(trial: Trial) -> str:
 def _show(model: StoredModel, settings: Settings, rates: Rates) -> None:
     from ecellm_lite.tasks.registry import TASKS
 
-    threads = f"{settings.threads} threads" if settings.threads else "a thread a core"
+    threads = f"threads {settings.threads}" if settings.threads else "a thread a core"
     click.echo(
         f"{model.manifest.name}, {threads}, micro-batch {settings.micro_batch}, "
         f"flash attention {settings.flash_attention}, KV memory {settings.kv_type}\n"
