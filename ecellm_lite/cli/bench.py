@@ -119,7 +119,7 @@ def _line(trial: Trial) -> str:
     if trial.error:
         return f"{what:20} {trial.error}"
     rates = f"{median(trial.readings):.2f} rows/s against {median(trial.against):.2f}"
-    return f"{what:20} {rates}, {'kept' if trial.kept else 'not kept'}"
+    return f"{what:20} {rates}, {'kept' if trial.kept else 'not clearly faster'}"
 
 
 def _show(model: StoredModel, settings: Settings, rates: Rates) -> None:
