@@ -52,9 +52,13 @@ SCORED = {"predicate", "choice"}
 
 @dataclass(slots=True)
 class Passes:
-    """A task's passes: of each peer by its name, and the roofline beside each of ours, in tokens a second."""
+    """A task's passes: of each peer by its name, and the roofline beside each of ours, in tokens a second.
+
+    `cpu` holds the seconds of processor time for each pass: on a machine that others use too, they say more.
+    """
 
     peers: dict[str, list[Pass]] = field(default_factory=dict)
+    cpu: dict[str, list[float]] = field(default_factory=dict)
     roofline: list[float] = field(default_factory=list)
 
 
@@ -148,8 +152,12 @@ def run(
             passes[task].roofline.append(roofline.rate(ROOFLINE_BATCHES))
             for name, peer in peers.items():
                 peer.run(task, rows.warm)
+                before = peer.cpu_seconds()
                 one = peer.run(task, rows.measured)
+                after = peer.cpu_seconds()
                 passes[task].peers.setdefault(name, []).append(one)
+                if before is not None and after is not None:
+                    passes[task].cpu.setdefault(name, []).append(after - before)
                 failed = f", {one.failures} failed" if one.failures else ""
                 say(f"{repeat} {task:34} {name:13} {len(rows.measured) / one.seconds:6.2f} rows/s{failed}")
     finally:
@@ -171,6 +179,7 @@ def summary(passes: Mapping[str, Passes], asked: Mapping[str, Rows], parts: Mapp
             "scored": TASKS[task].question(asked[task].measured[0].row).space.type in SCORED,
             "rows_per_second": {name: round(median(each), 3) for name, each in rates.items()},
             "each_repeat": {name: [round(rate, 3) for rate in each] for name, each in rates.items()},
+            "cpu_seconds_a_row": {name: round(median(each) / rows, 4) for name, each in done.cpu.items()},
             "failures": {name: sum(one.failures for one in runs) for name, runs in done.peers.items()},
             "answer_tokens": {name: runs[0].answer_tokens for name, runs in done.peers.items()},
             "ratios": {name: round(median(rates[OURS]) / median(each), 3) for name, each in rates.items()},

@@ -44,5 +44,8 @@ class Peer(Protocol):
     def run(self, task: str, asked: Sequence[Asked]) -> Pass:
         """Answer the rows of a task, and say how long it took."""
 
+    def cpu_seconds(self) -> float | None:
+        """Return the processor's time that the peer's process has used, None where the platform does not say."""
+
     def close(self) -> None:
         """Free the model."""
