@@ -30,7 +30,10 @@ class Check:
 
 def examine(store: Store) -> list[Check]:
     """Return the checks in the order a reader wants them; none of them changes anything."""
-    return [_machine(), *_engine(), _kernels(), *_packages(), _store(store), *_models(store)]
+    engine = _engine()
+    runs = all(check.state != "bad" for check in engine)
+    tunings = _tunings(store) if runs else []
+    return [_machine(), *engine, _kernels(), *_packages(), _store(store), *_models(store), *tunings]
 
 
 def as_json(checks: list[Check]) -> dict[str, Any]:
@@ -119,4 +122,32 @@ def _models(store: Store) -> list[Check]:
                 "models", "note", "none in the store yet" + (" (the demo is made on first use)" if made else ""), advice
             )
         )
+    return checks
+
+
+def _tunings(store: Store) -> list[Check]:
+    """Say of each tuning in the store whether it is used here."""
+    from ecellm_lite.engine.llama import available_cores
+    from ecellm_lite.models.tuning import read_tuning, this_machine
+
+    machine = this_machine(available_cores())
+    checks = []
+    for path in sorted([*store.root.glob("models/*/tuning.json"), *store.root.glob("tuning/*.json")]):
+        beside = path.name == "tuning.json"
+        name = f"tuning {path.parent.name.replace('--', ':') if beside else path.stem[:8]}"
+        again = f"ecellm-lite bench --tune --model {path.parent.name.replace('--', ':') if beside else 'FILE.gguf'}"
+        try:
+            tuning = read_tuning(path)
+        except EcellmError as error:
+            checks.append(Check(name, "note", str(error), again))
+            continue
+        if tuning is None:  # removed meanwhile
+            continue
+        if tuning.machine == machine:
+            settings = ", ".join(f"{setting} {value}" for setting, value in tuning.settings.items())
+            checks.append(Check(name, "ok", settings or "the defaults are best here"))
+        else:
+            there = f"{tuning.machine.cores} cores, {', '.join(tuning.machine.devices)}"
+            versions = f"ecellm-lite {tuning.machine.ecellm_lite}, llama-cpp-python {tuning.machine.llama_cpp_python}"
+            checks.append(Check(name, "note", f"not used, it was measured elsewhere: {there}, {versions}", again))
     return checks

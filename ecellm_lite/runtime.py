@@ -74,7 +74,8 @@ class Runtime:
     `seed` is what drawn text follows (a Text space with a temperature). `prefix_files`: what the model read of an
     instruction is kept in the user's store, so that the next process need not read it again (a row never is).
     `grouped`: rows are run in an order in which they share most; their answers come in the rows' own order. The other
-    settings are those of engine.llama.Settings.
+    settings are those of engine.llama.Settings; where `threads`, `kv_type`, `micro_batch` or `flash_attention` is not
+    given, and the runtime is not deterministic, it is what `ecellm-lite bench --tune` kept for this model and machine.
 
     `placement` says afterwards which layers are on which GPU (None over a backend of one's own).
 
@@ -91,23 +92,34 @@ class Runtime:
         context: int | None = None,
         threads: int | None = None,
         gpu_layers: str | int = "auto",
-        kv_type: str = "f16",
-        micro_batch: int = 512,
-        flash_attention: str = "auto",
+        kv_type: str | None = None,
+        micro_batch: int | None = None,
+        flash_attention: str | None = None,
         deterministic: bool = False,
         seed: int = 0,
         prefix_files: bool = True,
         grouped: bool = True,
     ) -> None:
         from ecellm_lite.demo.build import ensure_demo
-        from ecellm_lite.engine.llama import LlamaBackend, Settings
+        from ecellm_lite.engine.llama import LlamaBackend
+        from ecellm_lite.engine.tuned import tuned_settings
         from ecellm_lite.models.resolve import resolve
         from ecellm_lite.models.store import Store
 
         chosen = get_envelope(envelope) if envelope else None
         store = Store()
         found = resolve(str(model) if model else None, store, {"demo": ensure_demo}, envelope=envelope)
-        settings = Settings(context, threads, gpu_layers, kv_type, micro_batch, flash_attention, deterministic)
+        settings = tuned_settings(
+            store,
+            found,
+            context=context,
+            threads=threads,
+            gpu_layers=gpu_layers,
+            kv_type=kv_type,
+            micro_batch=micro_batch,
+            flash_attention=flash_attention,
+            deterministic=deterministic,
+        )
         name = ModelName(found.manifest.name, found.manifest.sha256)
         backend = LlamaBackend(found.path, settings)
         self.placement = backend.placement

@@ -18,7 +18,7 @@ RANKS = [
     {"convert", "engine"},
     {"demo"},
     {"runtime"},
-    {"doctor", "doctor_offload", "jobs"},
+    {"bench", "doctor", "doctor_offload", "jobs"},
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}

@@ -20,6 +20,7 @@ COMMANDS = {
     "tasks": "List the tasks, or describe one.",
     "models": "List, add, show and remove models.",
     "doctor": "Say what this machine and install can do.",
+    "bench": "Measure this machine with a model; --tune looks for faster settings.",
 }
 
 

@@ -14,14 +14,14 @@ from ecellm_lite.answers.answer import Answer
 
 
 @contextmanager
-def waiting(what: str, *, hidden: bool) -> Iterator[None]:
-    """Show a spinner while something takes its time."""
+def waiting(what: str, *, hidden: bool) -> Iterator[Callable[[str], None]]:
+    """Show a spinner while something takes its time; gives a function that says what it is doing now."""
     console = Console(stderr=True)
     if hidden or not console.is_terminal:
-        yield
+        yield lambda _: None
         return
-    with console.status(f"{what} …"):
-        yield
+    with console.status(f"{what} …") as status:
+        yield lambda now: status.update(f"{now} …")
 
 
 @contextmanager

@@ -1,0 +1,38 @@
+"""The GBNF grammars that a user of llama.cpp would write for the ten tasks."""
+
+from __future__ import annotations
+
+import json
+
+from ecellm_lite.answers.choice import Choice
+from ecellm_lite.answers.decoding import Space
+from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.answers.ranking import Ranking
+
+# A JSON list in json.dumps' form; the string rule is that of llama.cpp's own json.gbnf.
+_EXTRACTION = r"""
+root ::= "[" entry (", " entry)* "]"
+entry ::= "{\"attribute\": " string ", \"value\": " string ", \"source\": " string "}"
+string ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}))* "\""
+"""
+
+
+def gbnf(space: Space) -> str | None:
+    """Return the grammar of a row's answers, None for free text.
+
+    A ranking names each letter's place once, so that no model writes on for ever: the count is known with the row.
+    """
+    if isinstance(space, Predicate):
+        return 'root ::= "yes" | "no"'
+    if isinstance(space, Choice):
+        return "root ::= " + " | ".join(_quoted(option.text) for option in space.options)
+    if isinstance(space, Ranking):
+        letter = f"[{''.join(space.letters)}]"
+        return f'root ::= {letter} ("," {letter}){{{len(space.letters) - 1}}}'
+    return _EXTRACTION if isinstance(space, Extraction) else None
+
+
+def _quoted(text: str) -> str:
+    # GBNF escapes as JSON does, but for surrogate pairs.
+    return json.dumps(text, ensure_ascii=False)

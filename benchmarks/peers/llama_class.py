@@ -1,0 +1,56 @@
+"""llama-cpp-python's own `Llama` class, one completion after the other, as its documentation shows it.
+
+It keeps the last prompt's tokens in memory and reads only what differs, so the instruction is read once here too. All
+else is as it comes: flash attention, say, is off by its default.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from llama_cpp import Llama, LlamaGrammar
+
+from benchmarks.peers.peer import Asked, Pass
+
+MAX_TOKENS = 100
+CONTEXT = 4096
+
+
+class LlamaClass:
+    """A `Llama`; a grammar that it cannot read would end the process, so tests hold ours against llama.cpp first."""
+
+    def __init__(self, model: Path, threads: int, context: int | None) -> None:
+        self._llama = Llama(
+            model_path=str(model),
+            n_ctx=context or CONTEXT,
+            n_batch=512,
+            n_threads=threads,
+            n_threads_batch=threads,
+            n_gpu_layers=-1,
+            verbose=False,
+        )
+
+    def run(self, task: str, asked: Sequence[Asked]) -> Pass:
+        """Answer the rows one by one."""
+        failures = written = 0
+        started = time.perf_counter()
+        for one in asked:
+            grammar = LlamaGrammar.from_string(one.grammar, verbose=False) if one.grammar else None
+            try:
+                completion = self._llama.create_completion(
+                    one.prompt, max_tokens=MAX_TOKENS, temperature=0.0, grammar=grammar
+                )
+                written += completion["usage"]["completion_tokens"]
+            except (ValueError, RuntimeError):
+                failures += 1
+        return Pass(time.perf_counter() - started, failures, written)
+
+    def cpu_seconds(self) -> float:
+        """Return this process's own time: the other peers sleep meanwhile."""
+        return time.process_time()
+
+    def close(self) -> None:
+        """Free the model."""
+        self._llama.close()

@@ -1,0 +1,123 @@
+"""llama.cpp's own server, asked over the loop-back by as many clients as it has slots.
+
+Everything is left as it starts by itself (flash attention, its batches, its prompt cache) but for the slots, their
+room and the threads.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import queue
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.peers.peer import Asked, Pass
+
+SLOTS = 8
+ROOM = 2048  # tokens a slot
+MAX_TOKENS = 100
+PATIENCE = 600  # seconds, to load a model or to answer a row
+
+
+class LlamaServer:
+    """A llama-server on a free port of this machine; it is stopped by `close`."""
+
+    def __init__(self, program: Path, model: Path, threads: int) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.command = [
+            str(program), "-m", str(model), "-np", str(SLOTS), "-c", str(SLOTS * ROOM), "-t", str(threads),
+            "-tb", str(threads), "--host", "127.0.0.1", "--port", str(self._port),
+        ]  # fmt: skip
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
+        self._process = subprocess.Popen(self.command, stdout=self._log, stderr=subprocess.STDOUT)
+        try:
+            self._wait()
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, task: str, asked: Sequence[Asked]) -> Pass:
+        """Answer the rows, as many at once as there are slots."""
+        waiting: queue.SimpleQueue[Asked] = queue.SimpleQueue()
+        for one in asked:
+            waiting.put(one)
+        written: list[int] = []  # of each row that was answered
+        clients = [threading.Thread(target=self._client, args=(waiting, written)) for _ in range(SLOTS)]
+        started = time.perf_counter()
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        return Pass(time.perf_counter() - started, len(asked) - len(written), sum(written))
+
+    def cpu_seconds(self) -> float | None:
+        """Return the server's time, on Linux; the clients' is small and not in it."""
+        try:
+            # proc(5): after the name in parentheses, utime and stime are the 12th and 13th fields, in ticks.
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+        except OSError:
+            return None
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def close(self) -> None:
+        """Stop the server."""
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    def _client(self, waiting: queue.SimpleQueue[Asked], written: list[int]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
+        while True:
+            try:
+                one = waiting.get_nowait()
+            except queue.Empty:
+                break
+            body: dict[str, Any] = {
+                "prompt": one.prompt, "n_predict": MAX_TOKENS, "temperature": 0.0, "cache_prompt": True
+            }  # fmt: skip
+            if one.grammar:
+                body["grammar"] = one.grammar
+            try:
+                connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
+                answer = connection.getresponse()
+                said = json.loads(answer.read())
+                if answer.status == 200:
+                    written.append(int(said["tokens_predicted"]))
+            except (OSError, http.client.HTTPException, ValueError, KeyError):
+                connection.close()  # the next request opens it again
+        connection.close()
+
+    def _wait(self) -> None:
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if self._process.poll() is not None:
+                self._log.seek(0)
+                said = self._log.read()[-1000:].decode("utf-8", "replace")
+                raise click.ClickException(f"{self.command[0]} ended at once: {said}")
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
+            try:
+                connection.request("GET", "/health")
+                if connection.getresponse().status == 200:
+                    return
+            except (OSError, http.client.HTTPException):
+                pass  # it does not listen yet
+            finally:
+                connection.close()
+            time.sleep(0.1)
+        raise click.ClickException(f"{self.command[0]} was not ready in {PATIENCE} s.")

@@ -1,0 +1,45 @@
+"""ecellm-lite's own runtime, in fast mode, as a job runs it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.peers.peer import Asked, Pass
+from ecellm_lite import Runtime
+from ecellm_lite.engine.llama import Settings
+
+
+class Ours:
+    """A Runtime with its defaults: a tuning of this machine is left out, for the peers have none."""
+
+    def __init__(self, model: Path, envelope: str, threads: int, context: int | None) -> None:
+        untuned = Settings()
+        self._runtime = Runtime(
+            model,
+            envelope=envelope,
+            threads=threads,
+            context=context,
+            kv_type=untuned.kv_type,
+            micro_batch=untuned.micro_batch,
+            flash_attention=untuned.flash_attention,
+        )
+
+    def run(self, task: str, asked: Sequence[Asked]) -> Pass:
+        """Answer the rows together."""
+        started = time.perf_counter()
+        answers = list(self._runtime.answers(task, [one.row for one in asked]))
+        seconds = time.perf_counter() - started
+        used = [answer.usage for answer in answers if answer.usage and not answer.error]
+        computed = sum(u.prompt_tokens - (u.cached_tokens or 0) + u.decoded_tokens + u.forced_tokens for u in used)
+        written = sum(u.decoded_tokens + u.forced_tokens for u in used)
+        return Pass(seconds, len(asked) - len(used), written, computed)
+
+    def cpu_seconds(self) -> float:
+        """Return this process's own time: the other peers sleep meanwhile."""
+        return time.process_time()
+
+    def close(self) -> None:
+        """Free the model."""
+        self._runtime.close()

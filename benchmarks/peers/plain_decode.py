@@ -1,0 +1,50 @@
+"""The roofline: how many tokens a second plain `llama_decode` reads, as llama-bench's pp512 measures it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from pathlib import Path
+
+import click
+import llama_cpp.llama_cpp as llama
+import numpy as np
+
+from ecellm_lite.ggml import start_library
+
+TOKENS = 512
+
+
+class PlainDecode:
+    """A context with llama.cpp's defaults, into whose empty memory one batch of one sequence is read."""
+
+    def __init__(self, model: Path, threads: int) -> None:
+        start_library()
+        self._model = llama.llama_model_load_from_file(os.fsencode(model), llama.llama_model_default_params())
+        if not self._model:
+            raise click.ClickException(f"llama.cpp cannot load {model}.")
+        parameters = llama.llama_context_default_params()
+        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = TOKENS
+        parameters.n_threads = parameters.n_threads_batch = threads
+        self._context = llama.llama_init_from_model(self._model, parameters)
+        size = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self._model))
+        drawn = np.random.default_rng(0).integers(0, size, TOKENS)
+        self._tokens = (llama.llama_token * TOKENS)(*drawn.tolist())
+        self.rate(1)
+
+    def rate(self, batches: int) -> float:
+        """Return the tokens a second over so many batches of 512, with the logits of each last token."""
+        started = time.perf_counter()
+        for _ in range(batches):
+            llama.llama_memory_clear(llama.llama_get_memory(self._context), False)
+            batch = llama.llama_batch_get_one(self._tokens, ctypes.c_int32(TOKENS))
+            if llama.llama_decode(self._context, batch):
+                raise click.ClickException("llama.cpp failed to compute a batch.")
+            llama.llama_synchronize(self._context)
+        return TOKENS * batches / (time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Free the model."""
+        llama.llama_free(self._context)
+        llama.llama_model_free(self._model)

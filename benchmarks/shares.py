@@ -1,0 +1,166 @@
+"""Where a run's time goes: its backend, its vocabulary and its answer spaces are wrapped, and each is timed alone.
+
+A moment counts once, for the innermost part that runs: a space that tokenizes pays for the rest of its work only.
+The clock costs a few microseconds a call, so shares are taken in a pass of their own, whose rate is not reported.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from benchmarks.peers.peer import Rows
+from ecellm_lite import Runtime
+from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene, Space, Vocabulary
+from ecellm_lite.engine.interface import Backend, Chunk
+from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.engine.request import Request
+from ecellm_lite.tasks.task import Question
+
+PYTHON, TOKENIZE, SPACES = "other Python", "tokenize", "answer spaces"
+PREFILL, DECODE = "model, prompts only", "model, prompts and answers"
+
+
+class Clock:
+    """Charges the time that passes to the part that runs."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self._running = [PYTHON]
+        self._since = time.perf_counter()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Charge the block to `name`, less what parts within it take."""
+        self.turn()
+        self._running.append(name)
+        try:
+            yield
+        finally:
+            self.turn()
+            self._running.pop()
+
+    def turn(self) -> None:
+        """Charge what has passed to the part that runs now."""
+        now = time.perf_counter()
+        self.seconds[self._running[-1]] += now - self._since  # type: ignore[assignment]
+        self._since = now
+
+
+class TimedVocabulary:
+    """A vocabulary whose tokenizing is charged."""
+
+    def __init__(self, vocabulary: Vocabulary, clock: Clock) -> None:
+        self._vocabulary = vocabulary
+        self._clock = clock
+
+    def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
+        """Tokenize on the clock."""
+        with self._clock.part(TOKENIZE):
+            return self._vocabulary.tokenize(text, begin=begin)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vocabulary, name)
+
+
+class TimedBackend:
+    """A backend whose calls are charged: to prompts alone, or to a call in which some row writes its answer."""
+
+    def __init__(self, backend: Backend, clock: Clock) -> None:
+        self._backend = backend
+        self._clock = clock
+        self._answering: set[int] = set()  # sequences whose prompt has been read to its end
+        self.vocabulary = TimedVocabulary(backend.vocabulary, clock)
+        self.tokens = self.calls = 0
+
+    def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
+        """Compute on the clock."""
+        answers = any(chunk.sequence in self._answering for chunk in chunks)
+        self._answering.update(chunk.sequence for chunk in chunks if chunk.ask)
+        self.tokens += sum(len(chunk.tokens) for chunk in chunks)
+        self.calls += 1
+        with self._clock.part(DECODE if answers else PREFILL):
+            return self._backend.decode(chunks)
+
+    def fork(self, source: int, target: int, length: int) -> None:
+        """Note that another row has the sequence."""
+        self._answering.discard(target)
+        self._backend.fork(source, target, length)
+
+    def truncate(self, sequence: int, length: int) -> None:
+        """Note that the row has gone, if nothing of it stays."""
+        if not length:
+            self._answering.discard(sequence)
+        self._backend.truncate(sequence, length)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+
+class TimedSpace:
+    """An answer space whose side of the conversation is charged."""
+
+    def __init__(self, space: Space, clock: Clock) -> None:
+        self._space = space
+        self._clock = clock
+
+    @property
+    def type(self) -> str:
+        """The space's own type."""
+        return self._space.type
+
+    def decode(self, scene: Scene) -> Decoding:
+        """Decode on the clock; the time between a step and its logits is not the space's."""
+        decoding = self._space.decode(scene)
+        logits: Logits | None = None
+        while True:
+            with self._clock.part(SPACES):
+                try:
+                    step = next(decoding) if logits is None else decoding.send(logits)
+                except StopIteration as stop:
+                    return cast("Outcome", stop.value)
+            logits = yield step
+
+    def parse(self, text: str) -> Any:
+        """Parse as the space does."""
+        return self._space.parse(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._space, name)
+
+
+class Timed(Runtime):
+    """A runtime whose requests carry timed spaces."""
+
+    clock: Clock
+
+    def request(self, question: Question, space: Space | None = None) -> Request:
+        """Return the request, its space on the clock."""
+        return super().request(question, cast("Space", TimedSpace(space or question.space, self.clock)))
+
+
+def shares(model: Path, envelope: str, threads: int, tasks: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
+    """Return for each task the share of each part in its time, with the model's calls and the tokens it was shown."""
+    clock = Clock()
+    backend = TimedBackend(LlamaBackend(model, Settings(threads=threads)), clock)
+    found = {}
+    with Timed.over(cast("Backend", backend), envelope=envelope) as runtime:
+        cast("Timed", runtime).clock = clock
+        for task, rows in tasks.items():
+            list(runtime.answers(task, [one.row for one in rows.warm]))
+            clock.turn()
+            clock.seconds.clear()
+            backend.tokens = backend.calls = 0
+            list(runtime.answers(task, [one.row for one in rows.measured]))
+            clock.turn()
+            whole = sum(clock.seconds.values())
+            found[task] = {
+                **{part: round(seconds / whole, 4) for part, seconds in sorted(clock.seconds.items())},
+                "calls": backend.calls,
+                "tokens": backend.tokens,
+            }
+    return found

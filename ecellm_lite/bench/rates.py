@@ -1,0 +1,184 @@
+"""Rates of a loaded model: tokens read and written a second, and rows answered a second.
+
+Everything is measured for a few seconds of this machine's time, however large the model is, and at least once.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+from ecellm_lite.answers.decoding import Space
+from ecellm_lite.bench.rows import made_up_rows
+from ecellm_lite.engine.interface import Backend, Chunk
+from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.envelopes import Envelope
+from ecellm_lite.errors import EcellmError
+from ecellm_lite.runtime import Runtime
+from ecellm_lite.tasks.registry import TASKS
+from ecellm_lite.tasks.task import Task
+
+SECONDS = 2.0  # for each rate
+FEWEST_ROWS, MOST_ROWS = 2, 32
+PROMPT = 512  # tokens, as llama-bench reads them
+STEPS = 64
+SEQUENCES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a model does on this machine.
+
+    `prefill` is in tokens a second, one prompt at a time; `decode` the same for so many answers written at once;
+    `rows` in rows a second for each task; `memory` the most that this process had resident, in bytes (None where the
+    platform does not say).
+    """
+
+    load_seconds: float
+    prefill: float
+    decode: Mapping[int, float]
+    rows: Mapping[str, float]
+    memory: int | None
+
+    @property
+    def mean(self) -> float:
+        """The geometric mean of the tasks' rows a second."""
+        return geometric_mean(self.rows.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the rates as plain data."""
+        return {
+            "load_seconds": round(self.load_seconds, 3),
+            "prefill_tokens_per_second": round(self.prefill, 1),
+            "decode_tokens_per_second": {str(count): round(rate, 1) for count, rate in self.decode.items()},
+            "rows_per_second": {name: round(rate, 3) for name, rate in self.rows.items()},
+            "geometric_mean": round(self.mean, 3),
+            "memory_bytes": self.memory,
+        }
+
+
+def measure(
+    path: Path, envelope: Envelope, settings: Settings, *, rows: int | None = None, say: Callable[[str], None]
+) -> Rates:
+    """Load the model and measure it, telling `say` what comes next.
+
+    `rows` of each task are answered, or as many as take some SECONDS.
+    """
+    say("loading the model")
+    started = time.perf_counter()
+    backend = LlamaBackend(path, settings)
+    loaded = time.perf_counter() - started
+    # The scheduler, which wants the memory for itself, comes after the bare rates.
+    try:
+        say("reading a prompt")
+        prefill = prefill_rate(backend)
+        decode = {}
+        for sequences in (1, min(SEQUENCES, backend.sequences - 1)):
+            say(f"writing {sequences} at once")
+            decode[sequences] = decode_rate(backend, sequences)
+    except BaseException:
+        backend.close()
+        raise
+    with Runtime.over(backend, envelope=envelope.name, deterministic=settings.deterministic) as runtime:
+        answered = {}
+        for task in TASKS.values():
+            say(f"answering {task.name}")
+            answered[task.name] = row_rate(runtime, task, rows or rows_for(runtime, task))
+    return Rates(loaded, prefill, decode, answered, peak_memory())
+
+
+def prefill_rate(backend: Backend) -> float:
+    """Return how many tokens a second the backend reads, one prompt after the other into an empty memory."""
+    tokens = _tokens(backend, min(PROMPT, backend.longest - 1))
+
+    def read() -> int:
+        backend.clear()
+        for start in range(0, len(tokens), backend.batch):
+            piece = tokens[start : start + backend.batch]
+            backend.decode([Chunk(0, start, piece, ask=int(start + len(piece) == len(tokens)))])
+        return len(tokens)
+
+    return _rate(read)
+
+
+def decode_rate(backend: Backend, sequences: int) -> float:
+    """Return how many tokens a second the backend writes, in so many sequences that share a prompt."""
+    most = min(STEPS, max(1, (backend.longest - 1) // (2 * sequences)))
+    tokens = _tokens(backend, most)
+    backend.clear()
+    for start in range(0, most, backend.batch):
+        backend.decode([Chunk(0, start, tokens[start : start + backend.batch], ask=0)])
+    for sequence in range(1, sequences + 1):
+        backend.fork(0, sequence, most)
+    step = 0
+
+    def write() -> int:
+        nonlocal step
+        if step == most:
+            step = 0
+            for sequence in range(1, sequences + 1):
+                backend.truncate(sequence, most)
+        backend.decode([Chunk(sequence, most + step, tokens[:1], ask=1) for sequence in range(1, sequences + 1)])
+        step += 1
+        return sequences
+
+    return _rate(write)
+
+
+def row_rate(runtime: Runtime, task: Task, count: int, space: Space | None = None) -> float:
+    """Return how many made-up rows a second the runtime answers, once it has read the instruction.
+
+    `space` takes the place of the task's answers. Raises EcellmError if a row has no answer.
+    """
+    first, *rows = made_up_rows(task, count + 1)
+    runtime.answer(task, first, space=space)
+    started = time.perf_counter()
+    answers = list(runtime.answers(task, rows, space=space))
+    seconds = time.perf_counter() - started
+    if failed := [answer.error for answer in answers if answer.error]:
+        raise EcellmError(
+            f"A made-up row of {task.name} has no answer ({failed[0].message}): a larger --context helps."
+        )
+    return count / seconds
+
+
+def rows_for(runtime: Runtime, task: Task) -> int:
+    """Return how many rows of a task take about SECONDS, by the time that two take alone."""
+    # Numbers that the measured rows do not have.
+    rows = made_up_rows(task, MOST_ROWS + 3)[-2:]
+    runtime.answer(task, rows[0])
+    started = time.perf_counter()
+    runtime.answer(task, rows[1])
+    return int(min(MOST_ROWS, max(FEWEST_ROWS, SECONDS / (time.perf_counter() - started))))
+
+
+def peak_memory() -> int | None:
+    """Return the most bytes that this process had resident, or None where the platform does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _rate(work: Callable[[], int]) -> float:
+    """Return units of work a second; the first call warms up."""
+    work()
+    done, started = 0, time.perf_counter()
+    while True:
+        done += work()
+        passed = time.perf_counter() - started
+        if passed >= SECONDS:
+            return done / passed
+
+
+def _tokens(backend: Backend, count: int) -> list[int]:
+    words: Any = " ".join(str(value) for task in TASKS.values() for value in task.example().values())
+    tokens = backend.vocabulary.tokenize(words)
+    return (tokens * (1 + count // len(tokens)))[:count]

@@ -1,0 +1,61 @@
+"""Made-up rows to measure with: the shipped examples with their words in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any, ClassVar
+
+from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
+from ecellm_lite.answers.tape import Tape
+from ecellm_lite.tasks.task import Task
+
+
+def made_up_rows(task: Task, count: int) -> list[dict[str, Any]]:
+    """Return rows of a task that are as long as its example and share no more than the instruction.
+
+    The words of each text are shuffled, by the row's number: no two rows are the same, so that nothing which
+    remembers rows looks faster than it is, and every call gives the same rows.
+    """
+    rows = []
+    for number in range(count):
+        row = {name: _shuffled(value, Random(f"{name} {number}")) for name, value in task.example().items()}  # noqa: S311
+        rows.append({**row, "id": number})
+    return rows
+
+
+def _shuffled(value: Any, random: Random) -> Any:
+    if isinstance(value, str):
+        words = value.split(" ")
+        random.shuffle(words)
+        return " ".join(words)
+    if isinstance(value, list):
+        return [_shuffled(entry, random) for entry in value]
+    if isinstance(value, Mapping):
+        return {name: _shuffled(entry, random) for name, entry in value.items()}
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Text of exactly so many tokens, wherever the model would end it.
+
+    Settings that change the logits a little must not look faster because a text came out shorter.
+    """
+
+    tokens: int
+    type: ClassVar[str] = "text"
+
+    def decode(self, scene: Scene) -> Decoding:
+        """Take the likeliest token again and again."""
+        tape = Tape()
+        for _ in range(min(self.tokens, scene.room - 1)):
+            logits = yield tape.step()
+            tape.choose(int(logits.argmax()))
+        text = scene.vocabulary.detokenize(tape.tokens).decode("utf-8", "replace")
+        return Outcome(value=text, text=text, tokens=tape.tokens)
+
+    def parse(self, text: str) -> str:
+        """Return the text itself."""
+        return text

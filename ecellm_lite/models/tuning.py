@@ -1,0 +1,116 @@
+"""What `ecellm-lite bench --tune` found to be fastest on a machine: a JSON file beside the model.
+
+It holds for the model, the machine and the versions that it was measured with, and says nothing anywhere else. The
+file of a model in the store lies in the model's folder, that of another GGUF file in the store under its sha256.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecellm_lite import __version__, ggml
+from ecellm_lite.errors import ModelError
+from ecellm_lite.models.files import replacing
+from ecellm_lite.models.store import Store, StoredModel
+
+FORMAT = 1
+LARGEST = 1 << 18  # bytes: a tuning is a page, and a larger file is not one
+MOST_THREADS = 1024
+
+# What may be tuned besides the threads, and to what. q8_0 keeps the memory in 8 bits, which changes answers.
+CHOICES: Mapping[str, tuple[int | str, ...]] = {
+    "micro_batch": (128, 256, 512, 1024),
+    "flash_attention": ("on", "off"),
+    "kv_type": ("f16", "f32", "q8_0"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a measured rate depends on besides the model: cores this process may use, devices, and versions."""
+
+    cores: int
+    devices: tuple[str, ...]
+    llama_cpp_python: str
+    ecellm_lite: str
+
+
+def this_machine(cores: int) -> Machine:
+    """Return this machine, on which `cores` may be used; ggml names the CPU's model among its devices."""
+    devices = tuple(f"{device.name}: {device.description}" for device in ggml.devices())
+    return Machine(cores, devices, ggml.version(), __version__)
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """The settings that were faster than the defaults, none where the defaults are best.
+
+    `model` is the sha256 of the file, `gpu_layers` what was asked for while it was measured, and `trials` say what
+    was tried, in rows a second.
+    """
+
+    model: str
+    machine: Machine
+    gpu_layers: str | int
+    settings: Mapping[str, int | str]
+    trials: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    format: int = FORMAT
+
+    def holds(self, model: str, machine: Machine) -> bool:
+        """Whether it was measured with that model (its sha256) on that machine."""
+        return self.model == model and self.machine == machine
+
+    def write(self, path: Path) -> None:
+        """Write the tuning; it is there whole or not at all. Raises ModelError if the store cannot be written."""
+        try:
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ModelError(f"{path} cannot be written ({error.strerror}): make room or check its rights.") from None
+
+
+def tuning_path(store: Store, model: StoredModel) -> Path:
+    """Return where the tuning of a model is kept."""
+    if model.path.parent.parent == store.root / "models":
+        return model.path.parent / "tuning.json"
+    return store.root / "tuning" / f"{model.manifest.sha256}.json"
+
+
+def read_tuning(path: Path) -> Tuning | None:
+    """Return the tuning in a file, None if there is no file; raises ModelError with what is wrong in it."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} bytes")
+        return _checked(json.loads(data))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else error
+        raise ModelError(
+            f"The tuning {path} is damaged ({reason}) and is not used: "
+            "run `ecellm-lite bench --tune` again, or remove it."
+        ) from None
+
+
+def _checked(given: Any) -> Tuning:
+    """Return the tuning that a file's JSON is; raises ValueError, TypeError or KeyError."""
+    if not isinstance(given, dict) or given["format"] != FORMAT:
+        raise ValueError(f"it is not of the format {FORMAT}")
+    found, settings = given["machine"], given["settings"]
+    machine = Machine(found["cores"], tuple(found["devices"]), found["llama_cpp_python"], found["ecellm_lite"])
+    if not isinstance(settings, dict):
+        raise ValueError(f"settings is {settings!r}")
+    for name, value in settings.items():
+        known = isinstance(value, int | str) and not isinstance(value, bool)
+        allowed = range(1, MOST_THREADS + 1) if name == "threads" else CHOICES.get(name, ())
+        if not known or value not in allowed:
+            raise ValueError(f"{name} is {value!r}")
+    if settings.get("kv_type") == "q8_0" and settings.get("flash_attention") == "off":
+        raise ValueError("kv_type q8_0 needs flash attention")
+    return Tuning(given["model"], machine, given["gpu_layers"], settings, tuple(given.get("trials", ())))
