@@ -75,6 +75,8 @@ def measure(
     loaded = time.perf_counter() - started
     # The scheduler, which wants the memory for itself, comes after the bare rates.
     try:
+        if backend.cells < backend.most:
+            backend.grow(backend.most)
         say("reading a prompt")
         prefill = prefill_rate(backend)
         decode = {}
