@@ -27,6 +27,7 @@ from ecellm_lite.bench import rates, tuner
 from ecellm_lite.bench.rows import Written, made_up_rows
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.engine.llama import Settings
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.models.store import Store, StoredModel
@@ -92,7 +93,7 @@ def test_bench_says_what_the_demo_does_here(demo_model: StoredModel, capsys: pyt
     for number in (*told["rows_per_second"].values(), *told["decode_tokens_per_second"].values()):
         assert number > 0
     assert told["prefill_tokens_per_second"] > 0
-    assert told["settings"]["micro_batch"] == 512
+    assert told["settings"]["micro_batch"] == Settings().micro_batch
     assert told["memory_bytes"] is None or told["memory_bytes"] > demo_model.manifest.size
 
 

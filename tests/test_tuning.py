@@ -208,10 +208,10 @@ def tried(trials: list[Trial]) -> set[tuple[str, int | str]]:
 
 
 def test_what_clearly_wins_is_kept_and_the_next_is_tried_on_top_of_it() -> None:
-    machine = Scripted({("threads", 2): 1.5, ("micro_batch", 256): 1.2, ("flash_attention", "off"): 0.7})
+    machine = Scripted({("threads", 2): 1.5, ("micro_batch", 512): 1.2, ("flash_attention", "off"): 0.7})
     told: list[Trial] = []
     settings, trials = tune(Settings(threads=4), machine, say=told.append)
-    assert settings == {"threads": 2, "micro_batch": 256}
+    assert settings == {"threads": 2, "micro_batch": 512}
     assert told == trials
     [kept] = [trial for trial in trials if trial.setting == "micro_batch" and trial.kept]
     assert kept.readings == pytest.approx([18.0] * ROUNDS)
@@ -219,13 +219,13 @@ def test_what_clearly_wins_is_kept_and_the_next_is_tried_on_top_of_it() -> None:
 
 
 def test_a_gain_below_the_margin_or_within_the_noise_is_not_kept() -> None:
-    assert tune(Settings(threads=1), Scripted({("micro_batch", 256): 1 + MARGIN / 2}), say=lambda _: None)[0] == {}
-    noisy = Scripted({("micro_batch", 256): 1.1}, noise=0.1)
+    assert tune(Settings(threads=1), Scripted({("micro_batch", 512): 1 + MARGIN / 2}), say=lambda _: None)[0] == {}
+    noisy = Scripted({("micro_batch", 512): 1.1}, noise=0.1)
     assert tune(Settings(threads=1), noisy, say=lambda _: None)[0] == {}
 
 
 def test_what_loses_at_once_costs_two_readings() -> None:
-    machine = Scripted({("micro_batch", 256): 0.5})
+    machine = Scripted({("micro_batch", 512): 0.5})
     _, trials = tune(Settings(threads=1), machine, say=lambda _: None)
     assert all(len(trial.readings) == len(trial.against) == 1 for trial in trials)
     assert machine.calls == 2 * len(trials)
@@ -235,7 +235,7 @@ def test_only_what_is_not_given_and_keeps_accuracy_is_tried() -> None:
     flat = Scripted({})
     _, trials = tune(Settings(threads=8, context=512), flat, fixed={"threads"}, say=lambda _: None)
     assert tried(trials) == {
-        ("micro_batch", 128), ("micro_batch", 256), ("flash_attention", "on"), ("flash_attention", "off"),
+        ("micro_batch", 128), ("micro_batch", 512), ("flash_attention", "on"), ("flash_attention", "off"),
         ("kv_type", "f32"),
     }  # fmt: skip
     _, trials = tune(Settings(threads=8), flat, lossy=True, say=lambda _: None)

@@ -29,7 +29,7 @@ def answer_room(space: Space, vocabulary: Vocabulary, context: int) -> int:
     if isinstance(space, Choice):
         return max(len(scene.continuation(option.text)) for option in space.options)
     if isinstance(space, Score):
-        return max(len(scene.continuation(level)) for level in space.levels)
+        return max(len(scene.continuation(level)) for level in space.texts or space.levels)
     if isinstance(space, Ranking):
         return len(scene.continuation(",".join(space.letters)))
     if isinstance(space, Extraction):

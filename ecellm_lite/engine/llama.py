@@ -62,8 +62,8 @@ class Settings:
 
     `context`: cells of the KV memory, in tokens, over all sequences (None: what the rows at hand need, at most 4096,
     what the model was trained for, and what the free memory allows). `threads`: None for one a core. `gpu_layers`:
-    `auto` (what fits), `all` or a number; with 0 no GPU is touched. `micro_batch`: the most tokens of one call; there
-    is one micro-batch to a call, for a larger call would compute attention over rows that are already done.
+    `auto` (what fits), `all` or a number; with 0 no GPU is touched. `micro_batch`: the most tokens of one call, which
+    is one micro-batch: attention looks at the memory of all rows in a call, so that a larger one was slower on a CPU.
     `flash_attention`: `auto`, `on` or `off`; `deterministic` turns it off.
     """
 
@@ -71,7 +71,7 @@ class Settings:
     threads: int | None = None
     gpu_layers: str | int = "auto"
     kv_type: str = "f16"
-    micro_batch: int = 512
+    micro_batch: int = 256
     flash_attention: str = "auto"
     deterministic: bool = False
 
