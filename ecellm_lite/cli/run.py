@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 @click.option(
     "--temperature", type=click.FloatRange(0, 10), default=0.0, show_default=True, help="Above 0, text is drawn."
 )
+@click.option(
+    "--prefix-files/--no-prefix-files",
+    default=True,
+    show_default=True,
+    help="Keep what was read of an instruction, so that the next process need not.",
+)
 @click.option("--shorten", is_flag=True, help="Cut a row that is too long; the answer says what was cut.")
 @click.option("--show-prompt", is_flag=True, help="Print the exact prompt and stop.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, also on a terminal.")

@@ -1,0 +1,76 @@
+"""Claim: fast mode answers as deterministic mode does, but where the model is torn between two answers.
+
+    python -m benchmarks.agreement --rows 60
+
+Labelled rows of the scored tasks are answered in both modes. Batching changes llama.cpp's logits in their last bits,
+so a row may come out otherwise where two answers are as good as equal: for each such row the two largest
+probabilities are told, in both modes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.facts import write_results
+from ecellm_lite import Answer, Runtime
+from ecellm_lite.tasks.registry import get_task
+
+SCORED = ("PRP", "PM", "SA", "SR", "MPC", "PSI", "AP")
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
+@click.option("--rows", type=click.IntRange(1), default=60, show_default=True, help="Of each task.")
+@click.option("--model", default="demo", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/agreement.json"))
+def main(data: Path, rows: int, model: str, output: Path) -> None:
+    """Compare the modes and write the counts."""
+    tasks: dict[str, Any] = {}
+    with Runtime(model) as fast, Runtime(model, deterministic=True) as deterministic:
+        for task in map(get_task, SCORED):
+            lines = (data / task.name / "test.jsonl").read_text("utf-8").splitlines()[:rows]
+            given = [json.loads(line) for line in lines]
+            pairs = list(zip(fast.answers(task, given), deterministic.answers(task, given), strict=True))
+            tasks[task.name] = compared(pairs)
+            click.echo(f"{task.name:34} {json.dumps(tasks[task.name])}", err=True)
+    compared_rows = sum(task["rows"] for task in tasks.values())
+    agreeing = sum(task["agreeing"] for task in tasks.values())
+    write_results(
+        output,
+        "agreement",
+        {"rows": compared_rows, "agreeing": agreeing, "share": round(agreeing / compared_rows, 4), "tasks": tasks},
+    )
+
+
+def compared(pairs: list[tuple[Answer, Answer]]) -> dict[str, Any]:
+    """Return how many answers agree, the largest difference of a probability, and the rows that do not agree."""
+    differences = [
+        abs((one.probabilities or {})[key] - (other.probabilities or {})[key])
+        for one, other in pairs
+        for key in one.probabilities or {}
+    ]
+    apart = [
+        {"id": one.id, "fast": two_best(one), "deterministic": two_best(other)}
+        for one, other in pairs
+        if one.value != other.value
+    ]
+    return {
+        "rows": len(pairs),
+        "agreeing": len(pairs) - len(apart),
+        "largest_difference": round(max(differences), 4),
+        "apart": apart,
+    }
+
+
+def two_best(answer: Answer) -> dict[str, float]:
+    """Return the two likeliest answers with their probabilities."""
+    best = sorted((answer.probabilities or {}).items(), key=lambda pair: -pair[1])[:2]
+    return {key: round(share, 4) for key, share in best}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Claim: a new process that finds its instruction on disk reads only the row.
+
+    python -m benchmarks.cold_start
+
+A process is started for one row, with the folder of prefixes empty and filled, in turns: the seconds from its start to
+its end, and those of the row itself. Once with the demo model, and once with a model of Mistral-7B's shape whose
+weights are random (Q4_0, some 4 GB, written for this and removed): what it answers means nothing, what it takes does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import gguf
+import numpy as np
+
+from benchmarks.facts import write_results
+from ecellm_lite.demo.build import ensure_demo
+from ecellm_lite.models.gguf_header import read_header
+from ecellm_lite.models.store import Store
+
+ROW = {"review": "Works, but it is loud, and the lid feels flimsy."}
+LAYERS, EMBEDDING, FEED_FORWARD, HEADS, HEADS_KV = 32, 4096, 14336, 32, 8  # Mistral-7B
+Q4_0 = gguf.GGMLQuantizationType.Q4_0
+BLOCK = 32
+
+
+@click.command()
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--large/--no-large", default=True, show_default=True, help="The model of Mistral-7B's shape too.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/cold_start.json"))
+def main(repeats: int, large: bool, output: Path) -> None:
+    """Measure both models and write the seconds."""
+    store = Store()
+    demo = ensure_demo(store)
+    results = {"demo": measure(demo.path, store.root, repeats)}
+    click.echo(json.dumps(results["demo"]), err=True)
+    if large:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "mistral-7b-shape.gguf"
+            write_model(path, demo.path)
+            results["Mistral-7B's shape"] = measure(path, Path(folder), repeats)
+            click.echo(json.dumps(results["Mistral-7B's shape"]), err=True)
+    write_results(output, "cold_start", {"models": results})
+
+
+def measure(model: Path, home: Path, repeats: int) -> dict[str, Any]:
+    """Return the medians of a process's seconds and of its row's, with the tokens that were found on disk."""
+    start(model, home)  # the file's hash is remembered, and the file in the system's memory
+    seconds: dict[str, dict[str, list[float]]] = {name: {"process": [], "row": []} for name in ("cold", "warm")}
+    tokens: dict[str, Any] = {}
+    for _ in range(repeats):
+        shutil.rmtree(home / "prefixes", ignore_errors=True)
+        for name, each in seconds.items():
+            began = time.perf_counter()
+            answer = start(model, home)
+            each["process"].append(round(time.perf_counter() - began, 3))
+            each["row"].append(round(answer["seconds"], 3))
+            tokens[name] = answer["usage"]
+    [kept] = (home / "prefixes").iterdir()
+    return {
+        **{name: {part: median(values) for part, values in each.items()} for name, each in seconds.items()},
+        "each_repeat": seconds,
+        "prompt_tokens": tokens["warm"]["prompt_tokens"],
+        "found_on_disk": tokens["warm"]["cached_tokens"],
+        "file_bytes": kept.stat().st_size,
+    }
+
+
+def start(model: Path, home: Path) -> dict[str, Any]:
+    """Run `ecellm-lite run` for the row in a process of its own and return the answer."""
+    program = "from ecellm_lite.cli.main import main; main()"
+    asked = ["run", "--model", str(model), "--envelope", "alpaca", "--task", "SA", "--input", json.dumps(ROW), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *asked],
+        env={**os.environ, "ECELLM_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def write_model(path: Path, vocabulary_of: Path) -> None:
+    """Write a llama model of that shape with random weights, and the vocabulary of another file."""
+    header = read_header(vocabulary_of)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(LAYERS)
+    writer.add_context_length(4096)
+    writer.add_embedding_length(EMBEDDING)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS_KV)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(EMBEDDING // HEADS)
+    for key, value in header.metadata.items():
+        if key.startswith("tokenizer.ggml."):
+            given = (
+                value.tolist() if isinstance(value, np.ndarray) else list(value) if isinstance(value, tuple) else value
+            )
+            kind = gguf.GGUFValueType.UINT32 if isinstance(given, int) and not isinstance(given, bool) else None
+            writer.add_key_value(key, given, kind or gguf.GGUFValueType.get_type(given))
+    tokens = header.metadata["tokenizer.ggml.tokens"]
+    assert isinstance(tokens, tuple)
+    key_value = EMBEDDING // HEADS * HEADS_KV
+    shapes = {"token_embd.weight": (len(tokens), EMBEDDING), "output.weight": (len(tokens), EMBEDDING)}
+    for layer in range(LAYERS):
+        shapes |= {
+            f"blk.{layer}.attn_q.weight": (EMBEDDING, EMBEDDING),
+            f"blk.{layer}.attn_k.weight": (key_value, EMBEDDING),
+            f"blk.{layer}.attn_v.weight": (key_value, EMBEDDING),
+            f"blk.{layer}.attn_output.weight": (EMBEDDING, EMBEDDING),
+            f"blk.{layer}.ffn_gate.weight": (FEED_FORWARD, EMBEDDING),
+            f"blk.{layer}.ffn_up.weight": (FEED_FORWARD, EMBEDDING),
+            f"blk.{layer}.ffn_down.weight": (EMBEDDING, FEED_FORWARD),
+        }
+    norms = ["output_norm.weight"]
+    norms += [f"blk.{layer}.{part}_norm.weight" for layer in range(LAYERS) for part in ("attn", "ffn")]
+    for name, (rows, columns) in shapes.items():
+        size = rows * columns // BLOCK * 18
+        writer.add_tensor_info(name, (rows, columns // BLOCK * 18), np.dtype(np.uint8), size, raw_dtype=Q4_0)
+    ones = np.ones(EMBEDDING, dtype=np.float32)
+    for name in norms:
+        writer.add_tensor_info(name, ones.shape, ones.dtype, ones.nbytes)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for rows, columns in shapes.values():
+        writer.write_tensor_data(random_blocks(rows, columns))
+    for _ in norms:
+        writer.write_tensor_data(ones)
+    writer.close()
+
+
+def random_blocks(rows: int, columns: int) -> Any:
+    """Return random Q4_0 blocks, (rows, bytes of a row), whose weights are as large as a model's are at its start."""
+    blocks = np.random.default_rng(0).integers(0, 256, (rows, columns // BLOCK, 18), dtype=np.uint8)
+    blocks[:, :, :2] = np.array([1 / (4 * columns**0.5)], dtype="<f2").view(np.uint8)
+    return blocks.reshape(rows, -1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Claim: rows that share much are answered faster for being run together: one product against twenty candidates.
+
+    python -m benchmarks.grouping
+
+Products of labelled rows are each held against the same number of others' counterparts, and the rows are shuffled, as
+in a file that was sorted by something else. The same rows are run as a job runs them, and in the order given with only
+the instruction shared, in turns.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+
+from benchmarks.facts import write_results
+from ecellm_lite import Runtime
+
+TASK = "product_matching"
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
+@click.option("--products", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--candidates", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--model", default="demo", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/grouping.json"))
+def main(data: Path, products: int, candidates: int, repeats: int, model: str, output: Path) -> None:
+    """Answer the rows in both ways and write the rates."""
+    rows = pairs(data, products, candidates)
+    rates: dict[str, list[float]] = {"grouped": [], "ungrouped": []}
+    computed: dict[str, int] = {}
+    for _ in range(repeats):
+        for name, each in rates.items():
+            with Runtime(model, grouped=name == "grouped") as runtime:
+                runtime.answer(TASK, rows[0])
+                started = time.perf_counter()
+                answers = list(runtime.answers(TASK, rows))
+                each.append(round(len(rows) / (time.perf_counter() - started), 3))
+            used = [answer.usage for answer in answers if answer.usage]
+            computed[name] = sum(usage.prompt_tokens - (usage.cached_tokens or 0) for usage in used)
+            click.echo(f"{name}: {each[-1]} rows/s", err=True)
+    write_results(
+        output,
+        "grouping",
+        {
+            "products": products,
+            "candidates": candidates,
+            "rows_per_second": {name: median(each) for name, each in rates.items()},
+            "each_repeat": rates,
+            "tokens_computed": computed,
+            "ratio": round(median(rates["grouped"]) / median(rates["ungrouped"]), 3),
+        },
+    )
+
+
+def pairs(data: Path, products: int, candidates: int) -> list[dict[str, Any]]:
+    """Return every one of the products beside every one of the candidates, shuffled (always alike)."""
+    lines = (data / TASK / "test.jsonl").read_text("utf-8").splitlines()[: max(products, candidates)]
+    known = [json.loads(line)["input"] for line in lines]
+    rows = [
+        {"product_1": one["product_1"], "product_2": other["product_2"]}
+        for one in known[:products]
+        for other in known[:candidates]
+    ]
+    random.Random(0).shuffle(rows)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

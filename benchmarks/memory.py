@@ -1,0 +1,96 @@
+"""Claim: a long job takes no more memory than a short one.
+
+    python -m benchmarks.memory --minutes 10
+
+20,000 made-up rows through the fake engine, where a leak in the scheduler, its tree or its lists of rows would show,
+and then labelled rows of all tasks through the demo model, over and over, for some minutes. The resident memory is
+read along the way; what is told is its growth from a tenth of the way, when everything has been allocated, to the end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+
+from benchmarks.facts import write_results
+from ecellm_lite import Runtime
+from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.tasks.registry import TASKS
+
+SAMPLES = 40
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
+@click.option("--rows", type=click.IntRange(SAMPLES), default=20_000, show_default=True, help="Of the fake engine.")
+@click.option("--minutes", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Of the demo model.")
+@click.option("--threads", type=click.IntRange(1), help="[default: one a core]")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/memory.json"))
+def main(data: Path, rows: int, minutes: float, threads: int | None, output: Path) -> None:
+    """Run both and write what memory they took."""
+    fake = over_fake(rows)
+    click.echo(json.dumps(fake), err=True)
+    demo = over_demo(data, minutes, threads)
+    click.echo(json.dumps(demo), err=True)
+    write_results(output, "memory", {"fake_engine": fake, "demo_model": demo})
+
+
+def over_fake(count: int) -> dict[str, Any]:
+    """Answer made-up reviews, each another, and return the samples."""
+    rows = (
+        {"id": n, "review": f"Number {n} came after {n % 97} days and is {'fine' if n % 3 else 'broken'}."}
+        for n in range(count)
+    )
+    samples: list[float] = []
+    with Runtime.over(FakeBackend(sequences=64)) as runtime:
+        for place, _ in enumerate(runtime.answers("sentiment_analysis", rows), start=1):
+            if place % (count // SAMPLES) == 0:
+                samples.append(resident())
+    return {"rows": count, **told(samples)}
+
+
+def over_demo(data: Path, minutes: float, threads: int | None) -> dict[str, Any]:
+    """Answer labelled rows of one task after the other until the time is over, and return the samples."""
+    started = time.monotonic()
+    samples: list[float] = []
+    count = 0
+    with Runtime("demo", threads=threads) as runtime:
+        for task, rows in turns(data):
+            for _ in runtime.answers(task, rows):
+                count += 1
+            passed = time.monotonic() - started
+            while len(samples) < SAMPLES and passed >= (len(samples) + 1) * minutes * 60 / SAMPLES:
+                samples.append(resident())
+            if passed >= minutes * 60:
+                break
+    return {"minutes": minutes, "rows": count, **told(samples)}
+
+
+def turns(data: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield some rows of each task in turn, again and again, never the same twice in a round."""
+    lines = {task: (data / task / "test.jsonl").read_text("utf-8").splitlines() for task in TASKS}
+    for start in itertools.count(step=12):
+        for task, known in lines.items():
+            yield task, [json.loads(known[(start + place) % len(known)]) for place in range(12)]
+
+
+def told(samples: list[float]) -> dict[str, Any]:
+    """Return the samples (MiB), and how much they grew after a tenth of the way."""
+    settled = samples[len(samples) // 10]
+    return {"resident_mib": samples, "growth_mib": round(samples[-1] - settled, 1)}
+
+
+def resident() -> float:
+    """Return this process's resident memory in MiB."""
+    return round(psutil.Process().memory_info().rss / 2**20, 1)
+
+
+if __name__ == "__main__":
+    main()
