@@ -11,12 +11,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ecellm_lite.answers.answer import Answer, ModelName, RowError, Usage
+from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.answers.decoding import Space
 from ecellm_lite.answers.room import answer_room
 from ecellm_lite.engine.interface import Backend
@@ -28,7 +27,7 @@ from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.engine.waiting import GROUP
 from ecellm_lite.envelopes import Envelope, get_envelope
 from ecellm_lite.errors import ContextError, EcellmError, InputError
-from ecellm_lite.tasks.fields import encodable, shown
+from ecellm_lite.submitted import Submitted, id_of
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Question, Task
 
@@ -46,23 +45,6 @@ TURN = 0.02
 
 # No vocabulary has a token of more bytes: a longer prompt than this a token cannot fit, and is not even tokenized.
 LONGEST_TOKEN = 256
-
-
-@dataclass(slots=True, eq=False)
-class _Row:
-    """A row on its way: the request that runs, or the error that it ended with before it could."""
-
-    id: str | int | None
-    task: Task
-    type: str | None = None
-    request: Request | None = None
-    error: EcellmError | None = None
-    shortened: str | None = None
-
-    def cancel(self) -> None:
-        """Say that nobody waits for it any more."""
-        if self.request:
-            self.request.cancelled = True
 
 
 class Runtime:
@@ -182,7 +164,7 @@ class Runtime:
         error = submitted.error or (submitted.request and submitted.request.error)
         if error:
             raise error
-        return self._answer(submitted)
+        return submitted.answer(self.model, self.envelope.name, deterministic=self.deterministic)
 
     def answers(
         self,
@@ -200,7 +182,7 @@ class Runtime:
         A row that fails has an answer with an error; so has an InputError that stands in a row's place.
         """
         known = _task(task)
-        ahead: deque[_Row] = deque()
+        ahead: deque[Submitted] = deque()
         try:
             for row in rows:
                 ahead.append(self._submit(known, row, instruction, space, shorten))
@@ -274,13 +256,13 @@ class Runtime:
         instruction: str | None,
         space: Space | None,
         shorten: bool,
-    ) -> _Row:
+    ) -> Submitted:
         if isinstance(row, InputError):
-            return _Row(None, task, error=row)
+            return Submitted(None, task, error=row)
         self._check_open()
-        submitted = _Row(None, task)
+        submitted = Submitted(None, task)
         try:
-            submitted.id = _id_of(row)
+            submitted.id = id_of(row)
             question = task.question(row, instruction=instruction)
             if shorten:
                 question = task.shortened(question, lambda asked: self._needs(asked, space), self._backend.longest)
@@ -309,11 +291,11 @@ class Runtime:
         if self._closed:
             raise EcellmError("The runtime is closed: keep it open until the answers are in.")
 
-    def _next(self, ahead: deque[_Row]) -> Answer:
+    def _next(self, ahead: deque[Submitted]) -> Answer:
         self._wait(ahead[0])
-        return self._answer(ahead.popleft())
+        return ahead.popleft().answer(self.model, self.envelope.name, deterministic=self.deterministic)
 
-    def _wait(self, row: _Row) -> None:
+    def _wait(self, row: Submitted) -> None:
         """Drive the scheduler until the row is done; whichever thread drives it runs the others' rows along."""
         request = row.request
         while request and not request.done:
@@ -327,43 +309,6 @@ class Runtime:
             finally:
                 if mine:
                     self._lock.release()
-
-    def _answer(self, row: _Row) -> Answer:
-        request = row.request
-        error = row.error or (request and request.error)
-        outcome = request.outcome if request else None
-        usage = seconds = None
-        if request and not row.error:
-            cached = None if self.deterministic else request.cached
-            usage = Usage(len(request.prompt), cached, request.decoded, request.forced)
-            seconds = None if self.deterministic else round(request.seconds, 6)
-        return Answer(
-            id=row.id,
-            task=row.task.name,
-            type=row.type,
-            value=outcome.value if outcome else None,
-            text=outcome.text if outcome else None,
-            probability=outcome.probability if outcome else None,
-            probabilities=outcome.probabilities if outcome else None,
-            confidence=outcome.confidence if outcome else None,
-            coverage=outcome.coverage if outcome else None,
-            abstained=False,
-            usage=usage,
-            seconds=seconds,
-            model=self.model,
-            envelope=self.envelope.name,
-            shortened="; ".join(filter(None, (row.shortened, outcome.shortened if outcome else None))) or None,
-            error=RowError(error.code, str(error)) if error else None,
-        )
-
-
-def _id_of(row: Mapping[str, Any]) -> str | int | None:
-    given = row.get("id") if isinstance(row, Mapping) else None
-    if isinstance(given, str):
-        return encodable(given)
-    if given is None or (isinstance(given, int) and not isinstance(given, bool) and abs(given) < 1 << 63):
-        return given
-    raise InputError(f"The id of a row was given {shown(given)}: it is a text or a whole number, or left out.")
 
 
 def _task(task: str | Task) -> Task:

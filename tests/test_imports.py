@@ -17,6 +17,7 @@ RANKS = [
     {"kernels", "models", "tasks"},
     {"convert", "engine"},
     {"demo"},
+    {"submitted"},
     {"runtime"},
     {"bench", "doctor", "doctor_offload", "jobs"},
     {"cli"},

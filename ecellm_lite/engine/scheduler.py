@@ -7,7 +7,6 @@ same two calls, [prefix] and [row], whether the prefix was in memory or not.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from ecellm_lite.engine.interface import Backend, Chunk
 from ecellm_lite.engine.prefix_files import PrefixFiles
 from ecellm_lite.engine.prefixes import Match, Prefixes
 from ecellm_lite.engine.request import Request
+from ecellm_lite.engine.twins import Twins
 from ecellm_lite.engine.waiting import Waiting
 from ecellm_lite.errors import ContextError, EcellmError
 
@@ -86,8 +86,7 @@ class Scheduler:
         self._sequences = list(range(kept, kept + 1 if deterministic else backend.sequences))
         self._free = list(self._sequences)
         self._waiting = Waiting(grouped=self._grouped)
-        self._unanswered: dict[int, Request] = {}  # by the hash of the prompt
-        self._twins = threading.Lock()  # held while a request becomes another's twin, is told its answer, or is dropped
+        self._twins = Twins()
         self._active: list[_Slot] = []  # oldest first
         self._alone = 0  # rows that are still to run one at a time, after a call that failed
         if deterministic and backend.cells < backend.most:
@@ -102,20 +101,14 @@ class Scheduler:
                 "shorten the row, or give a larger --context if the model allows one."
             )
             return
-        key = hash(tuple(request.prompt))
-        with self._twins:
-            known = self._unanswered.get(key)
-            if known and known.asks_the_same(request):
-                known.twins.append(request)
-                return
-            self._unanswered[key] = request
-        self._waiting.put(request)
+        if not self._twins.join(request):
+            self._waiting.put(request)
 
     def step(self) -> None:
         """Call the model once for as many rows as fit, and take the answers on by what it gives."""
         admitting = True
         try:
-            for slot in [slot for slot in self._active if self._dropped(slot.request)]:
+            for slot in [slot for slot in self._active if self._twins.drop(slot.request)]:
                 self._release(slot)
             self._admit()
             admitting = False
@@ -144,7 +137,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         while self._free and (request := self._waiting.first()):
-            if self._dropped(request):
+            if self._twins.drop(request):
                 self._waiting.pop()
                 continue
             if self._active and (self._alone or self._runnable() >= self._backend.batch):
@@ -287,7 +280,7 @@ class Scheduler:
                     f"The prompt and its answer need more than the {self._backend.cells:,} tokens of the context: "
                     "shorten the row, or give a larger --context if the model allows one."
                 )
-                self._tell(slot.request)
+                self._twins.tell(slot.request)
                 return []
         return chunks
 
@@ -327,26 +320,7 @@ class Scheduler:
         request.seconds = time.perf_counter() - slot.started
         self._alone = max(0, self._alone - 1)
         self._release(slot)
-        self._tell(request)
-
-    def _tell(self, request: Request) -> None:
-        """Give a request's answer, or its error, to those that ask the same."""
-        with self._twins:
-            self._forget(request)
-            request.tell_twins()
-
-    def _dropped(self, request: Request) -> bool:
-        """Whether nobody waits for a request; then no other can become its twin any more."""
-        with self._twins:
-            if request.wanted:
-                return False
-            self._forget(request)
-            return True
-
-    def _forget(self, request: Request) -> None:
-        key = hash(tuple(request.prompt))
-        if self._unanswered.get(key) is request:
-            del self._unanswered[key]
+        self._twins.tell(request)
 
     def _count_drafts(self, slot: _Slot, right: int) -> None:
         right = max(0, min(slot.drafted, right))
@@ -368,7 +342,7 @@ class Scheduler:
         elif request := self._waiting.first():
             self._waiting.pop()
             request.error = error
-            self._tell(request)
+            self._twins.tell(request)
             self._alone = max(0, self._alone - 1)
 
     def _restart(self) -> None:

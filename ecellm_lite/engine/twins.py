@@ -1,0 +1,52 @@
+"""Requests that ask exactly the same are computed once: the first one runs, and the others are told what it got."""
+
+from __future__ import annotations
+
+import threading
+
+from ecellm_lite.engine.request import Request
+
+
+class Twins:
+    """The requests that have no answer yet, by their prompts; any thread may call at any time.
+
+    One lock is held while a request becomes another's twin, is told its answer, or is dropped: none falls between.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._unanswered: dict[int, Request] = {}  # by the hash of the prompt
+
+    def join(self, request: Request) -> bool:
+        """Make a request the twin of one that asks the same, which answers both; False if there is none."""
+        key = _key(request)
+        with self._lock:
+            known = self._unanswered.get(key)
+            if known and known.asks_the_same(request):
+                known.twins.append(request)
+                return True
+            self._unanswered[key] = request
+            return False
+
+    def tell(self, request: Request) -> None:
+        """Give what became of a request to its twins."""
+        with self._lock:
+            self._forget(request)
+            request.tell_twins()
+
+    def drop(self, request: Request) -> bool:
+        """Return whether nobody waits for a request; then nothing can become its twin any more."""
+        with self._lock:
+            if request.wanted:
+                return False
+            self._forget(request)
+            return True
+
+    def _forget(self, request: Request) -> None:
+        key = _key(request)
+        if self._unanswered.get(key) is request:
+            del self._unanswered[key]
+
+
+def _key(request: Request) -> int:
+    return hash(tuple(request.prompt))
