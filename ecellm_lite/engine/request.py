@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from ecellm_lite.answers.decoding import Outcome, Space
 from ecellm_lite.errors import EcellmError
 
+# An instruction of fewer tokens is not worth a sequence of its own.
+SHORTEST_INSTRUCTION = 16
+
 
 @dataclass(slots=True, eq=False)
 class Request:
@@ -32,6 +35,12 @@ class Request:
     wasted: int = 0
     seconds: float = 0.0
     twins: list[Request] = field(default_factory=list)
+
+    @property
+    def instruction(self) -> int:
+        """How many tokens of the prompt are worth keeping as its instruction."""
+        shared = min(self.shared, len(self.prompt) - 1)
+        return shared if shared >= SHORTEST_INSTRUCTION else 0
 
     @property
     def done(self) -> bool:

@@ -8,20 +8,18 @@ same two calls, [prefix] and [row], whether the prefix was in memory or not.
 from __future__ import annotations
 
 import time
-from collections import deque
-from dataclasses import dataclass, field
 
 from ecellm_lite.answers.decoding import Decoding, Logits, Scene, Step
 from ecellm_lite.engine.interface import Backend, Chunk
 from ecellm_lite.engine.prefix_files import PrefixFiles
 from ecellm_lite.engine.prefixes import Match, Prefixes
 from ecellm_lite.engine.request import Request
+from ecellm_lite.engine.slot import Slot
 from ecellm_lite.engine.twins import Twins
 from ecellm_lite.engine.waiting import Waiting
 from ecellm_lite.errors import ContextError, EcellmError
 
-# An instruction of fewer tokens, or what rows share beyond it if that saves fewer, is not worth a sequence of its own.
-SHORTEST_PREFIX = 16
+# What rows share beyond their instruction is not worth a sequence of its own if that saves fewer tokens.
 LEAST_SAVING = 32
 PREFIX_SEQUENCES = 16
 
@@ -36,29 +34,6 @@ RESERVE = 64
 # some tokens more cost little. In a fuller call each costs what any token does, and those that are wrong cost more
 # than the right ones save.
 DRAFTING = 8
-
-
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """A request in the model's memory: `length` tokens of it are there, `pending` ones are to follow.
-
-    The last `drafted` of the pending ones are guesses of the answer's space, which wants the logits after each.
-    """
-
-    request: Request
-    sequence: int
-    match: Match
-    decoding: Decoding
-    started: float
-    length: int
-    pending: deque[int] = field(default_factory=deque)
-    begun: bool = False
-    drafted: int = 0
-
-    @property
-    def own(self) -> int:
-        """The memory it takes besides its prefix, in tokens."""
-        return self.length - self.match.length
 
 
 class Scheduler:
@@ -87,7 +62,7 @@ class Scheduler:
         self._free = list(self._sequences)
         self._waiting = Waiting(grouped=self._grouped)
         self._twins = Twins()
-        self._active: list[_Slot] = []  # oldest first
+        self._active: list[Slot] = []  # oldest first
         self._alone = 0  # rows that are still to run one at a time, after a call that failed
         if deterministic and backend.cells < backend.most:
             backend.grow(backend.most)  # where the memory's size came from what ran before, the answer might too
@@ -157,7 +132,7 @@ class Scheduler:
             match = self._extended(request, match)
             self._waiting.pop()
             decoding = self._decoding(request)
-            self._start(_Slot(request, self._free.pop(), match, decoding, started, match.length))
+            self._start(Slot(request, self._free.pop(), match, decoding, started, match.length))
 
     def _grow(self, request: Request) -> None:
         """Make the memory large enough for what waits, if it can be made larger: in powers of two, so seldom."""
@@ -182,7 +157,7 @@ class Scheduler:
 
     def _find(self, request: Request) -> Match:
         match = self._prefixes.find(request.prompt)
-        if self.deterministic and not (match.prefix and match.length == _instruction(request)):
+        if self.deterministic and not (match.prefix and match.length == request.instruction):
             self._backend.clear()
             self._prefixes.forget()
             return Match()
@@ -191,7 +166,7 @@ class Scheduler:
     def _extended(self, request: Request, match: Match) -> Match:
         """Return the match with nodes behind it for what others will share: the instruction, and what neighbours do."""
         prompt = request.prompt
-        instruction = _instruction(request)
+        instruction = request.instruction
         if instruction > match.length:
             match = self._prefixes.add(prompt[:instruction], match, instruction=True)
             node = match.prefix
@@ -222,7 +197,7 @@ class Scheduler:
         scene = Scene(self._backend.vocabulary, room, request.seed, request.prompt, drafts)
         return (yield from request.space.decode(scene))
 
-    def _start(self, slot: _Slot) -> None:
+    def _start(self, slot: Slot) -> None:
         request = slot.request
         request.decoded = request.forced = request.wasted = 0
         self._active.append(slot)
@@ -230,7 +205,7 @@ class Scheduler:
         slot.pending.extend(request.prompt[slot.length :])
         self._advance(slot, None)
 
-    def _begin(self, slot: _Slot) -> bool:
+    def _begin(self, slot: Slot) -> bool:
         """Fork a slot from its prefix once that is in memory; False as long as it is not."""
         if not slot.begun and slot.match.ready:
             slot.begun = True
@@ -287,7 +262,7 @@ class Scheduler:
     def _room(self) -> int:
         return self._backend.cells - self._prefixes.cells - sum(slot.own for slot in self._active)
 
-    def _advance(self, slot: _Slot, logits: Logits | None) -> None:
+    def _advance(self, slot: Slot, logits: Logits | None) -> None:
         """Let the answer's space decide by the logits (None: at its start), and note what it wants to see next."""
         request = slot.request
         base = len(request.prompt)
@@ -296,14 +271,14 @@ class Scheduler:
             step: Step = next(slot.decoding) if logits is None else slot.decoding.send(logits)
         except StopIteration as stop:
             request.outcome = stop.value
-            self._count_drafts(slot, len(stop.value.tokens) - settled)
+            slot.count_drafts(len(stop.value.tokens) - settled)
         except EcellmError as error:
             request.error = error
         except Exception as error:  # noqa: BLE001 - a fault of ours in one row must not take the others along
             request.error = EcellmError(f"A fault of ours ended this row: {type(error).__name__}: {error}.")
             request.error.__cause__ = error
         else:
-            self._count_drafts(slot, step.keep - settled)
+            slot.count_drafts(step.keep - settled)
             if logits is not None and base + step.keep < slot.length:
                 self._backend.truncate(slot.sequence, base + step.keep)
                 slot.length = base + step.keep
@@ -322,12 +297,7 @@ class Scheduler:
         self._release(slot)
         self._twins.tell(request)
 
-    def _count_drafts(self, slot: _Slot, right: int) -> None:
-        right = max(0, min(slot.drafted, right))
-        slot.request.decoded += right
-        slot.request.wasted += slot.drafted - right
-
-    def _release(self, slot: _Slot) -> None:
+    def _release(self, slot: Slot) -> None:
         slot.decoding.close()
         self._active.remove(slot)
         self._backend.truncate(slot.sequence, 0)
@@ -351,9 +321,3 @@ class Scheduler:
         self._free = list(self._sequences)
         self._prefixes.forget()
         self._backend.clear()
-
-
-def _instruction(request: Request) -> int:
-    """Return how many tokens of a prompt are worth a node as its instruction."""
-    shared = min(request.shared, len(request.prompt) - 1)
-    return shared if shared >= SHORTEST_PREFIX else 0
