@@ -100,7 +100,7 @@ def test_bench_says_what_the_demo_does_here(demo_model: StoredModel, capsys: pyt
 def test_bench_shows_a_table(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["bench", "--model", str(tiny), "--envelope", "alpaca", "--rows", "1", "--threads", "1"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("tiny.gguf, threads 1, micro-batch 512")
+    assert shown.startswith(f"tiny.gguf, threads 1, micro-batch {Settings().micro_batch}, ")
     assert all(name in shown for name in TASKS)
     assert "geometric mean" in shown
 

@@ -148,11 +148,10 @@ def test_the_instruction_is_read_once(demo: Runtime) -> None:
     rows = [{"review": f"Number {n}"} for n in range(3)]
     first, *rest = [demo.answer("sentiment_analysis", row, instruction="Rate this review, please.") for row in rows]
     assert first.usage is not None
-    assert first.usage.cached_tokens == 0
     for answer in rest:
         assert answer.usage is not None
-        assert answer.usage.cached_tokens is not None
-        assert answer.usage.cached_tokens > 30
+        # Of the first, no more than the opening that all tasks have can have been in memory.
+        assert (answer.usage.cached_tokens or 0) > (first.usage.cached_tokens or 0) + 8
 
 
 def test_a_schema_holds_on_a_real_model(demo: Runtime) -> None:

@@ -63,7 +63,7 @@ def test_what_others_stand_on_is_not_evicted() -> None:
     backend = FakeBackend()
     prefixes = Prefixes(backend, range(3))
     root = prefixes.add(list(b"abc"), Match())
-    leaf = prefixes.add(list(b"abcdef"), root)
+    prefixes.add(list(b"abcdef"), root)
     other = prefixes.add(list(b"xyz"), Match())
     fill(prefixes, backend)
     prefixes.hold(other)
@@ -72,7 +72,33 @@ def test_what_others_stand_on_is_not_evicted() -> None:
     assert prefixes.evict()
     assert not prefixes.evict(), "a node that a row holds stays"
     assert backend.used == prefixes.cells == 3
-    assert leaf.prefix is not None
+
+
+def test_what_nobody_shares_of_a_node_is_given_up() -> None:
+    """Two instructions begin alike; when memory is short, the older keeps no more than the newer stands on."""
+    backend = FakeBackend()
+    prefixes = Prefixes(backend, range(4))
+    old = prefixes.add(list(b"Below is an old instruction"), Match(), instruction=True)
+    fill(prefixes, backend)
+    shared = prefixes.find(list(b"Below is a new instruction"))
+    new = prefixes.add(list(b"Below is a new instruction"), shared, instruction=True)
+    fill(prefixes, backend)
+    prefixes.hold(new)
+    assert prefixes.evict()
+    assert old.prefix is not None
+    assert bytes(old.prefix.tokens) == b"Below is a"
+    assert backend.used == prefixes.cells == len(b"Below is a new instruction")
+    assert not prefixes.evict()
+    assert list(prefixes.unsaved()) == [new.prefix], "half an instruction is not saved"
+
+
+def test_a_row_may_take_all_of_the_memory_whatever_is_in_it() -> None:
+    backend = FakeBackend(cells=256)
+    scheduler = Scheduler(backend)
+    for opening in (b"Below is an old instruction", b"Below is a new instruction"):
+        row = Request([*opening, *b"x" * (200 - len(opening))], len(opening), Text(56))
+        finish(scheduler, [row])
+        assert row.outcome, row.error
 
 
 def test_a_tree_without_room_says_what_is_there() -> None:

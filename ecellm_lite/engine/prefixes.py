@@ -8,7 +8,7 @@ product's text before many candidates, one query before many products.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ecellm_lite.engine.interface import Backend, Chunk
 
@@ -30,8 +30,8 @@ class Match:
 class Prefix:
     """A node: its tokens from the root on, the first `filled` of them in memory, forked from `origin` when it began.
 
-    `users` counts the rows and nodes that were, or will be, forked from it and still run. An `instruction` is to be
-    `saved` to a file.
+    `uses` says for each row or node that was, or will be, forked from it and still stands, how many tokens it shares.
+    An `instruction` is to be `saved` to a file.
     """
 
     tokens: Sequence[int]
@@ -40,7 +40,7 @@ class Prefix:
     instruction: bool
     filled: int = 0
     begun: bool = False
-    users: int = 0
+    uses: list[int] = field(default_factory=list)
     saved: bool = False
 
     @property
@@ -81,14 +81,14 @@ class Prefixes:
     def hold(self, match: Match) -> None:
         """Keep a node, which was used just now, until it is let go as often as it was held."""
         if node := match.prefix:
-            node.users += 1
+            node.uses.append(match.length)
             self._nodes.remove(node)
             self._nodes.append(node)
 
     def let_go(self, match: Match) -> None:
         """Say that one of those who held a node is done with it."""
         if match.prefix:
-            match.prefix.users -= 1
+            match.prefix.uses.remove(match.length)
 
     def add(self, tokens: Sequence[int], origin: Match, *, instruction: bool = False) -> Match:
         """Return a new node for `tokens`, or `origin`, what is there of them, if no sequence is left for a node.
@@ -96,7 +96,7 @@ class Prefixes:
         The node holds its origin as long as it stands; the caller has it filled, `chunk` by `chunk`.
         """
         self.hold(origin)
-        if not self._free and not self.evict():
+        if not self._free and not self._drop():
             self.let_go(origin)
             return origin
         node = Prefix(tuple(tokens), self._free.pop(), origin, instruction)
@@ -134,9 +134,22 @@ class Prefixes:
         return True
 
     def evict(self) -> bool:
-        """Forget the node that was not used for longest and that nobody holds; False if there is none."""
+        """Give up the node that was not used for longest; False if nothing can be given up.
+
+        A node that others stand on is cut to what they share.
+        """
+        if self._drop():
+            return True
         for node in self._nodes:
-            if not node.users:
+            if node.ready and (shared := max(node.uses)) < len(node.tokens):
+                self._backend.truncate(node.sequence, shared)
+                node.tokens, node.filled, node.instruction = node.tokens[:shared], shared, False
+                return True
+        return False
+
+    def _drop(self) -> bool:
+        for node in self._nodes:
+            if not node.uses:
                 self._backend.truncate(node.sequence, 0)
                 self._free.append(node.sequence)
                 self._nodes.remove(node)
