@@ -102,6 +102,16 @@ def test_deterministic_mode_reads_every_prompt_in_the_same_two_calls() -> None:
     assert backend.calls[3:] == [20, 16, len(PREFIX), 20]
 
 
+def test_deterministic_mode_takes_no_part_of_a_longer_prefix() -> None:
+    """A row whose first character joins the instruction's last token shares one token less of it."""
+    backend = Counting()
+    scheduler = Scheduler(backend, deterministic=True)
+    rows = prompts([20, 30])
+    finish(scheduler, [Request(rows[0], len(PREFIX), Text(1))])
+    finish(scheduler, [Request(rows[1], len(PREFIX) - 1, Text(1))])
+    assert backend.calls == [len(PREFIX), 20, len(PREFIX) - 1, 31]
+
+
 def test_a_prompt_that_is_all_prefix_still_gets_its_logits() -> None:
     request = Request(list(PREFIX), len(PREFIX), Text(2))
     finish(Scheduler(FakeBackend()), [request])

@@ -157,11 +157,14 @@ class Scheduler:
 
     def _find(self, request: Request) -> Match:
         match = self._prefixes.find(request.prompt)
-        if self.deterministic and not (match.prefix and match.length == request.instruction):
-            self._backend.clear()
-            self._prefixes.forget()
-            return Match()
-        return match
+        if not self.deterministic:
+            return match
+        # Only the same tokens read in the same call are the same to the bit.
+        if match.prefix and len(match.prefix.tokens) == match.length == request.instruction:
+            return match
+        self._backend.clear()
+        self._prefixes.forget()
+        return Match()
 
     def _extended(self, request: Request, match: Match) -> Match:
         """Return the match with nodes behind it for what others will share: the instruction, and what neighbours do."""
