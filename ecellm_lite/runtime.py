@@ -214,7 +214,9 @@ class Runtime:
         tokens = self.tokenize(prompt)
         # The row's first characters may have drawn the instruction's last ones into a token of their own.
         shared = common(self._instruction(question.instruction), tokens)
-        request = Request(tokens, shared, space or question.space, self._seed)
+        # A row in the data set's form brings its own instruction, and nothing of a row goes to the disk.
+        lasting = question.values is not None
+        request = Request(tokens, shared, space or question.space, self._seed, lasting=lasting)
         if len(tokens) >= self._backend.longest:
             request.error = ContextError(
                 f"The prompt has {len(tokens):,} tokens and the context holds {self._backend.longest:,}: "
@@ -223,11 +225,13 @@ class Runtime:
         return request
 
     def _instruction(self, instruction: str) -> list[int]:
-        if instruction not in self._instructions:
+        tokens = self._instructions.get(instruction)
+        if tokens is None:
+            tokens = self.tokenize(self.envelope.prefix(instruction))
             if len(self._instructions) >= INSTRUCTIONS:
                 self._instructions.clear()
-            self._instructions[instruction] = self.tokenize(self.envelope.prefix(instruction))
-        return self._instructions[instruction]
+            self._instructions[instruction] = tokens
+        return tokens
 
     def tokenize(self, prompt: str) -> list[int]:
         """Return the ids that the model sees for a prompt, its BOS included; text is never read as a special token."""
@@ -285,7 +289,9 @@ class Runtime:
         tokens = len(self.tokenize(prompt))
         if tokens >= longest:
             return tokens + 1  # too long already: the room of an extraction takes time to find
-        return tokens + answer_room(space or question.space, self._backend.vocabulary, longest)
+        with self._tokenizer:
+            self._check_open()
+            return tokens + answer_room(space or question.space, self._backend.vocabulary, longest)
 
     def _check_open(self) -> None:
         if self._closed:

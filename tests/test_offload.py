@@ -25,7 +25,8 @@ from ecellm_lite.cli.main import run_command
 from ecellm_lite.doctor_offload import compare
 from ecellm_lite.engine import llama, memory
 from ecellm_lite.engine.llama import LlamaBackend, Settings
-from ecellm_lite.engine.offload import MARGIN, Placement, cells_that_fit, kv_bytes_per_cell, on_cpu, place, weight_bytes
+from ecellm_lite.engine.memory import cells_that_fit, kv_bytes_per_cell, weight_bytes
+from ecellm_lite.engine.offload import MARGIN, Placement, on_cpu, place
 from ecellm_lite.ggml import Device
 from ecellm_lite.models.gguf_header import TENSOR_TYPES, Header, TensorInfo, read_header
 from ecellm_lite.models.store import StoredModel

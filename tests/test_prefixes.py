@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecellm_lite import Runtime
+from ecellm_lite import ModelError, Runtime
 from ecellm_lite.answers.decoding import Logits
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.text import Text
@@ -92,6 +92,23 @@ def test_what_nobody_shares_of_a_node_is_given_up() -> None:
     assert list(prefixes.unsaved()) == [new.prefix], "half an instruction is not saved"
 
 
+def test_what_a_node_has_from_its_origin_is_its_origins_to_share() -> None:
+    backend = FakeBackend()
+    prefixes = Prefixes(backend, range(8))
+    short = prefixes.add(list(b"a" * 50), Match())
+    long = prefixes.add([*b"a" * 50, *b"b" * 50], short)
+    fill(prefixes, backend)
+    prefixes.hold(short)  # used last, so that the longer one is looked at first
+    found = prefixes.find([*b"a" * 40, *b"c" * 9])
+    assert found == Match(short.prefix, 40)
+    prefixes.let_go(short)
+    prefixes.hold(found)
+    while prefixes.evict():
+        assert backend.used == prefixes.cells
+    assert long.prefix is not None
+    assert backend.used == 40
+
+
 def test_a_row_may_take_all_of_the_memory_whatever_is_in_it() -> None:
     backend = FakeBackend(cells=256)
     scheduler = Scheduler(backend)
@@ -169,7 +186,6 @@ def test_a_twin_outlives_the_one_that_was_given_up() -> None:
     scheduler.submit(first)
     scheduler.submit(second)
     first.cancelled = True
-    finish(scheduler, [])
     while not second.done:
         scheduler.step()
     assert second.outcome
@@ -219,6 +235,34 @@ def test_memory_grows_for_a_long_answer() -> None:
     finish(Scheduler(FakeBackend(endless)), [roomy])
     assert request.outcome == roomy.outcome
     assert 256 < backend.cells <= 2048
+
+
+def test_memory_grows_though_rows_keep_coming() -> None:
+    backend = FakeBackend(cells=256, most=4096)
+    scheduler = Scheduler(backend)
+    requests = []
+    for number in range(60):
+        requests.append(Request([number, *b"z" * 150], 0, Text(2)))
+        scheduler.submit(requests[-1])
+        requests.append(Request([number, *b"y" * 150], 0, Text(2)))
+        scheduler.submit(requests[-1])
+        scheduler.step()
+    assert backend.cells > 256
+    while not all(request.done for request in requests):
+        scheduler.step()
+    assert all(request.outcome for request in requests)
+
+
+def test_where_memory_cannot_grow_for_all_it_serves_them_in_turn() -> None:
+    class Small(FakeBackend):
+        def grow(self, cells: int) -> None:
+            if cells > 512:
+                raise ModelError("llama.cpp cannot make a context.")
+            super().grow(cells)
+
+    requests = [Request([n, *b"x" * 300], 0, Text(2)) for n in range(12)]
+    finish(Scheduler(Small(cells=256, most=4096)), requests)
+    assert all(request.outcome for request in requests)
 
 
 def test_deterministic_memory_does_not_depend_on_what_ran_before() -> None:

@@ -21,7 +21,7 @@ from ecellm_lite.engine.memory import affordable_cells
 from ecellm_lite.engine.offload import Placement, on_cpu, place
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
-from ecellm_lite.ggml import check_interrupt, device_list, devices, gpus, reason, start_library, version
+from ecellm_lite.ggml import check_interrupt, device_list, devices, gpus, reason, start_library, system_info, version
 from ecellm_lite.models.gguf_header import read_header
 
 DEFAULT_CONTEXT = 4096
@@ -146,7 +146,8 @@ class LlamaBackend:
             self.vocabulary: Vocabulary = LlamaVocabulary(self._model)
             trained: int = llama.llama_model_n_ctx_train(self._model)
             self.most = _cells(settings, trained)
-            if not settings.context and not self.placement.n_gpu_layers:
+            # Not where the same row must get the same answer: that must not depend on what else fills the memory.
+            if not (settings.context or settings.deterministic or self.placement.n_gpu_layers):
                 available = psutil.virtual_memory().available
                 self.most = min(self.most, affordable_cells(read_header(path), settings.kv_type, available))
             self.longest = min(self.most, trained)
@@ -181,8 +182,10 @@ class LlamaBackend:
         settings = self._settings
         facts = {
             "library": version(),
-            "devices": [device.name for device in devices()],
+            "build": system_info(),
+            "devices": [f"{device.name} {device.description}" for device in devices()],
             "gpu_layers": self.placement.n_gpu_layers,
+            "tensor_split": self.placement.tensor_split,
             "kv_type": settings.kv_type,
             "kv_unified": True,
             "flash_attention": settings.flash,

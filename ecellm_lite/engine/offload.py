@@ -11,23 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ecellm_lite.engine.memory import (
-    cells_that_fit,
-    compute_bytes,
-    kv_bytes_by_layer,
-    kv_bytes_per_cell,
-    largest_weight,
-    padded,
-    weight_bytes,
-    weights_by_place,
-)
+from ecellm_lite.engine.memory import compute_bytes, kv_bytes_by_layer, largest_weight, padded, weights_by_place
 from ecellm_lite.errors import UsageError
 from ecellm_lite.models.gguf_header import Header
 
 if TYPE_CHECKING:
     from ecellm_lite.ggml import Device
-
-__all__ = ["MARGIN", "Load", "Placement", "cells_that_fit", "kv_bytes_per_cell", "on_cpu", "place", "weight_bytes"]
 
 # What `auto` leaves free on each device, as llama.cpp's own fitting does (fit_params_target of common/common.h): for
 # a back end's scratch memory, for what compute_bytes does not foresee, and for whoever else uses that device.

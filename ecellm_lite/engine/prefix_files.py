@@ -49,23 +49,28 @@ class PrefixFiles:
         try:
             if not _is_private(os.lstat(self._folder)):
                 return None
+            if path.is_symlink():
+                self.remove(tokens)
+                return None
             with os.fdopen(os.open(path, os.O_RDONLY | _FLAGS), "rb") as file:
                 state = self._checked(file, key)
-            if state is not None:
-                os.utime(path)  # the folder forgets what was not used for longest
-                return state
-        except FileNotFoundError:
+        except OSError:  # it is not there, or cannot be read just now
             return None
-        except (OSError, struct.error):
-            pass
-        self.remove(tokens)
-        return None
+        if state is None:
+            self.remove(tokens)
+        else:
+            with suppress(OSError):
+                os.utime(path)  # the folder forgets what was not used for longest
+        return state
 
     def _checked(self, file: BinaryIO, key: bytes) -> bytes | None:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or not _is_private(status) or status.st_size > self._most_bytes:
             return None
-        magic, written_for, digest, length = _HEAD.unpack(file.read(_HEAD.size))
+        head = file.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            return None
+        magic, written_for, digest, length = _HEAD.unpack(head)
         if (magic, written_for, length) != (MAGIC, key, status.st_size - _HEAD.size):
             return None
         state = file.read(length)
@@ -101,7 +106,8 @@ class PrefixFiles:
         for path in self._folder.iterdir():
             with suppress(FileNotFoundError):  # another process makes room too
                 status = path.lstat()
-                states.append((status.st_mtime_ns, status.st_size, path))
+                if stat.S_ISREG(status.st_mode):
+                    states.append((status.st_mtime_ns, status.st_size, path))
         total = sum(taken for _, taken, _ in states)
         for _, taken, path in sorted(states):
             if total + size <= self._most_bytes:

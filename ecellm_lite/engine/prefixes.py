@@ -74,7 +74,8 @@ class Prefixes:
         for node in self._nodes:
             if len(node.tokens) > best.length:
                 shared = min(common(node.tokens, prompt), len(prompt) - 1)
-                if shared > best.length:
+                # What a node has from its origin is the origin's to share, or the node could not be cut to what is.
+                if shared > max(best.length, node.origin.length):
                     best = Match(node, shared)
         return best
 

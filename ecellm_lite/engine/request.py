@@ -16,6 +16,8 @@ SHORTEST_INSTRUCTION = 16
 class Request:
     """A prompt whose first `shared` tokens are its instruction's, and the space that its answer must come from.
 
+    `lasting` says that the instruction may be kept on disk: it is a task's or the caller's own, not a row's.
+
     `cancelled` may be set at any time, by any thread: nobody waits for it any more. When `done`, it has an outcome
     or an error, the tokens it found in memory (`cached`), the answer tokens that the model was shown (`decoded`
     chosen, `forced` not), those that were computed besides because a draft was wrong (`wasted`), and the seconds
@@ -34,6 +36,7 @@ class Request:
     forced: int = 0
     wasted: int = 0
     seconds: float = 0.0
+    lasting: bool = False
     twins: list[Request] = field(default_factory=list)
 
     @property

@@ -17,7 +17,7 @@ from ecellm_lite.engine.request import Request
 from ecellm_lite.engine.slot import Slot
 from ecellm_lite.engine.twins import Twins
 from ecellm_lite.engine.waiting import Waiting
-from ecellm_lite.errors import ContextError, EcellmError
+from ecellm_lite.errors import ContextError, EcellmError, ModelError, UsageError
 
 # What rows share beyond their instruction is not worth a sequence of its own if that saves fewer tokens.
 LEAST_SAVING = 32
@@ -52,6 +52,8 @@ class Scheduler:
         grouped: bool = True,
         files: PrefixFiles | None = None,
     ) -> None:
+        if backend.sequences < 2:
+            raise UsageError("A backend of one sequence holds no prefix beside a row: it needs two at least.")
         self._backend = backend
         self.deterministic = deterministic
         self._grouped = grouped and not deterministic
@@ -63,6 +65,7 @@ class Scheduler:
         self._waiting = Waiting(grouped=self._grouped)
         self._twins = Twins()
         self._active: list[Slot] = []  # oldest first
+        self._outgrown = False  # whether rows are let run out, so that the memory can grow
         self._alone = 0  # rows that are still to run one at a time, after a call that failed
         if deterministic and backend.cells < backend.most:
             backend.grow(backend.most)  # where the memory's size came from what ran before, the answer might too
@@ -84,6 +87,7 @@ class Scheduler:
         admitting = True
         try:
             for slot in [slot for slot in self._active if self._twins.drop(slot.request)]:
+                self._alone = max(0, self._alone - 1)
                 self._release(slot)
             self._admit()
             admitting = False
@@ -113,9 +117,10 @@ class Scheduler:
     def _admit(self) -> None:
         while self._free and (request := self._waiting.first()):
             if self._twins.drop(request):
+                self._alone = max(0, self._alone - 1)
                 self._waiting.pop()
                 continue
-            if self._active and (self._alone or self._runnable() >= self._backend.batch):
+            if self._active and (self._alone or self._outgrown or self._runnable() >= self._backend.batch):
                 return
             if not self._active:
                 self._grow(request)
@@ -125,20 +130,31 @@ class Scheduler:
             while own + RESERVE > self._room() and self._prefixes.evict():
                 pass
             self._prefixes.let_go(match)
-            if self._active and (own + RESERVE > self._room() or self._crowded(own)):
+            if self._active and self._crowded(own):
+                return
+            if self._active and own + RESERVE > self._room():
+                # It takes an empty memory to grow; without this one, rows that keep coming would never leave it empty.
+                self._outgrown = self._backend.cells < self._backend.most
                 return
             started = time.perf_counter()
             request.cached = match.length
             match = self._extended(request, match)
+            slot = Slot(request, self._free.pop(), match, self._decoding(request), started, match.length)
+            self._active.append(slot)
             self._waiting.pop()
-            decoding = self._decoding(request)
-            self._start(Slot(request, self._free.pop(), match, decoding, started, match.length))
+            self._start(slot)
 
     def _grow(self, request: Request) -> None:
         """Make the memory large enough for what waits, if it can be made larger: in powers of two, so seldom."""
-        backend = self._backend
-        standing = self._waiting.tokens(CROWD * backend.batch) if self._grouped else 0
-        self._reserve(max(standing, len(request.prompt)) + RESERVE)
+        needed = len(request.prompt) + RESERVE
+        if self._grouped:
+            try:
+                self._reserve(max(needed, self._waiting.tokens(CROWD * self._backend.batch) + RESERVE))
+            except ModelError:  # what waits can wait longer
+                self._reserve(needed)
+        else:
+            self._reserve(needed)
+        self._outgrown = False
 
     def _reserve(self, tokens: int) -> None:
         backend = self._backend
@@ -171,13 +187,9 @@ class Scheduler:
         prompt = request.prompt
         instruction = request.instruction
         if instruction > match.length:
-            match = self._prefixes.add(prompt[:instruction], match, instruction=True)
-            node = match.prefix
-            if self._files and node and not node.begun and (state := self._files.read(node.tokens)):
-                if self._prefixes.load(node, state):
-                    request.cached = instruction
-                else:
-                    self._files.remove(node.tokens)
+            match = self._prefixes.add(prompt[:instruction], match, instruction=request.lasting)
+            if self._loaded(request, match):
+                request.cached = instruction
         while self._grouped and not self._alone:
             # Of the beginnings that it shares with the rows behind it, the one that saves the most tokens.
             saved, length = max(
@@ -194,6 +206,18 @@ class Scheduler:
             match = longer
         return match
 
+    def _loaded(self, request: Request, match: Match) -> bool:
+        """Whether the instruction's node, which is new, could be filled from a file."""
+        node = match.prefix
+        if not self._files or not node or not node.instruction or node.begun:
+            return False
+        # What is loaded shares no cells with other nodes.
+        if node.origin.length + len(request.prompt) - match.length + RESERVE > self._room():
+            return False
+        # One that does not load is written anew when the node has been filled.
+        state = self._files.read(node.tokens)
+        return state is not None and self._prefixes.load(node, state)
+
     def _decoding(self, request: Request) -> Decoding:
         room = self._backend.longest - len(request.prompt)
         drafts = min(DRAFTING, self._backend.batch) - 1
@@ -203,7 +227,6 @@ class Scheduler:
     def _start(self, slot: Slot) -> None:
         request = slot.request
         request.decoded = request.forced = request.wasted = 0
-        self._active.append(slot)
         self._prefixes.hold(slot.match)
         slot.pending.extend(request.prompt[slot.length :])
         self._advance(slot, None)
@@ -227,11 +250,11 @@ class Scheduler:
                 budget -= len(chunks[-1].tokens)
         idle = DRAFTING - (self._backend.batch - budget) - sum(len(slot.pending) - slot.drafted for slot in begun)
         for slot in begun:
-            while slot.drafted > max(0, idle):
+            while slot.drafted and (slot.drafted > idle or len(slot.pending) > min(budget, room)):
                 slot.pending.pop()
                 slot.drafted -= 1
             idle -= slot.drafted
-            take = min(len(slot.pending), budget, room)
+            take = max(0, min(len(slot.pending), budget, room))
             if len(slot.pending) - slot.drafted - 1 < take < len(slot.pending):
                 take = len(slot.pending) - slot.drafted - 1  # what is asked about comes out of one call
             if take:
@@ -319,7 +342,12 @@ class Scheduler:
             self._alone = max(0, self._alone - 1)
 
     def _restart(self) -> None:
-        self._waiting.put_back([slot.request for slot in self._active if not slot.request.done])
+        first = self._waiting.first()  # it may be among those that run, if that is where we were interrupted
+        running = [slot.request for slot in self._active]
+        self._waiting.put_back([request for request in running if not request.done and request is not first])
+        for request in running:
+            if request.done:
+                self._twins.tell(request)
         self._active.clear()
         self._free = list(self._sequences)
         self._prefixes.forget()

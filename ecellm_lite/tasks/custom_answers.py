@@ -141,10 +141,8 @@ def _extraction(table: Table, fields: tuple[Field, ...]) -> Answers:
     texts = [field.name for field in fields if isinstance(field, TextField)]
     if not texts:
         raise table.error(None, "has no text field to extract from: give one in [[fields]]")
-    if TARGET in texts:
-        raise table.error(
-            None, f"writes the attributes as {TARGET!r}, which is a text field here: give that another name"
-        )
+    if any(field.name == TARGET != named for field in fields):
+        raise table.error(None, f"writes the attributes as {TARGET!r}, which is a field here: give that another name")
 
     def write(row: Row) -> Wire:
         attributes = row[named] if named else given

@@ -127,7 +127,7 @@ def test_a_warm_folder_saves_the_instruction(tmp_path: Path) -> None:
     outcomes = []
     for _ in range(3):
         backend = FakeBackend()
-        request = Request(prompts([30])[0], len(PREFIX), Text(4))
+        request = Request(prompts([30])[0], len(PREFIX), Text(4), lasting=True)
         finish(Scheduler(backend, files=files), [request])
         computed.append(backend.decoded)
         outcomes.append(request.outcome)
@@ -139,7 +139,7 @@ def test_a_warm_folder_saves_the_instruction(tmp_path: Path) -> None:
 def test_a_state_that_does_not_load_is_computed(tmp_path: Path) -> None:
     files = PrefixFiles(tmp_path / "prefixes", "the fake")
     files.write(PREFIX, b"123")  # whole and ours, but no state of this backend
-    request = Request(prompts([30])[0], len(PREFIX), Text(4))
+    request = Request(prompts([30])[0], len(PREFIX), Text(4), lasting=True)
     finish(Scheduler(FakeBackend(), files=files), [request])
     assert request.outcome
     assert request.cached == 0
@@ -150,10 +150,28 @@ def test_customers_texts_never_reach_the_disk(tmp_path: Path) -> None:
     secret = b"my name is on this order"
     rows = [[*PREFIX, *secret, *b" and more of it %d" % n] for n in range(20)]
     files = PrefixFiles(tmp_path / "prefixes", "the fake")
-    finish(Scheduler(FakeBackend(), files=files), [Request(row, len(PREFIX), Text(4)) for row in rows])
+    finish(Scheduler(FakeBackend(), files=files), [Request(row, len(PREFIX), Text(4), lasting=True) for row in rows])
     [path] = (tmp_path / "prefixes").iterdir()
     state = path.read_bytes()[_HEAD.size :]
     assert bytes(state[::4]) == bytes(PREFIX)
+
+
+def test_an_instruction_that_a_row_brings_is_a_rows(tmp_path: Path) -> None:
+    rows = [
+        {
+            "instruction": f"Order {n} of Ann Example: how does she feel about it, and why so?",
+            "input": "fine",
+            "options": None,
+        }
+        for n in range(3)
+    ]
+    files = PrefixFiles(tmp_path / "prefixes", "the fake")
+    with Runtime.over(FakeBackend(), files=files) as runtime:
+        answers = list(runtime.answers("answer_generation", rows))
+        assert not any(answer.error for answer in answers)
+        assert not (tmp_path / "prefixes").exists()
+        runtime.answer("answer_generation", {"question": "Is it?", "documents": ["It is."]})
+    assert len(list((tmp_path / "prefixes").iterdir())) == 1
 
 
 SCRIPT = """
