@@ -70,6 +70,21 @@ def test_the_figures_stand_in_the_results() -> None:
     assert f"{results['problems']} had an answer" in README
 
 
+def test_the_rates_stand_in_the_results() -> None:
+    folder = ROOT / "benchmarks" / "results"
+    throughput = json.loads((folder / "throughput.json").read_text("utf-8"))
+    for name, mean in throughput["geometric_means"].items():
+        assert f"{mean:.2f}" in README, name
+    for task in throughput["tasks"].values():
+        cells = [f"{rate:.1f}" for rate in task["rows_per_second"].values()]
+        cells += [f"{ratio:.2f}" for name, ratio in task["ratios"].items() if name != "ecellm-lite"]
+        assert f"| {' | '.join(cells)} | {task['of_the_roofline']:.0%} |" in README
+    grouping = json.loads((folder / "grouping.json").read_text("utf-8"))
+    assert f"ran {grouping['ratio']:.1f} times as fast" in README
+    for model in json.loads((folder / "cold_start.json").read_text("utf-8"))["models"].values():
+        assert f"| {model['cold']['row']:.2f} s | {model['warm']['row']:.2f} s |" in README
+
+
 def test_the_picture_needs_no_network() -> None:
     picture = (ROOT / "benchmarks" / "figures" / "answer.svg").read_text("utf-8")
     assert not re.search(r"url\(|href=|<image|@font-face", picture.replace("url(#", ""))
