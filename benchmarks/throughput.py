@@ -13,8 +13,6 @@ medians over the repeats. Answers are not compared here.
 from __future__ import annotations
 
 import json
-import platform
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +22,7 @@ from typing import Any
 import click
 
 from benchmarks.chart import draw
+from benchmarks.facts import write_results
 from benchmarks.peers.grammar import gbnf
 from benchmarks.peers.llama_class import LlamaClass
 from benchmarks.peers.llama_server import SLOTS, LlamaServer
@@ -31,7 +30,6 @@ from benchmarks.peers.ours import Ours
 from benchmarks.peers.peer import Asked, Pass, Peer, Rows
 from benchmarks.peers.plain_decode import PlainDecode
 from benchmarks.shares import shares
-from ecellm_lite import __version__, ggml
 from ecellm_lite.demo.build import ensure_demo
 from ecellm_lite.engine.llama import available_cores
 from ecellm_lite.envelopes import Envelope, get_envelope
@@ -105,18 +103,13 @@ def main(
         run(makers, PlainDecode(found.path, used), asked, passes, f"{repeat + 1}/{repeats}")
     say("where the time goes, in a pass of its own")
     results = {
-        "command": f"python -m benchmarks.throughput {' '.join(sys.argv[1:])}".strip(),
-        "version": __version__,
-        "llama_cpp_python": ggml.version(),
-        "machine": f"{platform.machine()}, {available_cores()} cores, {ggml.system_info().strip()}",
         "model": {"name": found.manifest.name, "sha256": found.manifest.sha256},
         "threads": used,
         "repeats": repeats,
         "server": "left out" if server is None else f"{SLOTS} slots",
         **summary(passes, asked, shares(found.path, spoken.name, used, asked)),
     }
-    with replacing(output) as temporary:
-        temporary.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+    write_results(output, "throughput", results)
     with replacing(figure) as temporary:
         temporary.write_text(draw(results), "utf-8")
     click.echo(table(results))
