@@ -24,7 +24,7 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/rows.py
 	$(BIN)/python -m benchmarks.throughput $(if $(LLAMA_SERVER),--llama-server $(LLAMA_SERVER))
-	for claim in grouping cold_start agreement memory; do $(BIN)/python -m benchmarks.$$claim || exit 1; done
+	for claim in grouping drafts cold_start agreement memory; do $(BIN)/python -m benchmarks.$$claim || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist

@@ -55,9 +55,12 @@ class Runtime:
     `deterministic`: the same row gets the same answer, byte for byte, whatever runs beside or ran before it.
     `seed` is what drawn text follows (a Text space with a temperature). `prefix_files`: what the model read of an
     instruction is kept in the user's store, so that the next process need not read it again (a row never is).
-    `grouped`: rows are run in an order in which they share most; their answers come in the rows' own order. The other
-    settings are those of engine.llama.Settings; where `threads`, `kv_type`, `micro_batch` or `flash_attention` is not
-    given, and the runtime is not deterministic, it is what `ecellm-lite bench --tune` kept for this model and machine.
+    `grouped`: rows are run in an order in which they share most; their answers come in the rows' own order. `drafts`:
+    words of the prompt are tried as the next ones of a free text, while few rows run.
+
+    The other settings are those of engine.llama.Settings; where `threads`, `kv_type`, `micro_batch` or
+    `flash_attention` is not given, and the runtime is not deterministic, it is what `ecellm-lite bench --tune` kept for
+    this model and machine.
 
     `placement` says afterwards which layers are on which GPU (None over a backend of one's own).
 
@@ -81,6 +84,7 @@ class Runtime:
         seed: int = 0,
         prefix_files: bool = True,
         grouped: bool = True,
+        drafts: bool = True,
     ) -> None:
         from ecellm_lite.demo.build import ensure_demo
         from ecellm_lite.engine.llama import LlamaBackend
@@ -107,7 +111,7 @@ class Runtime:
         self.placement = backend.placement
         circumstances = f"{name.sha256} {backend.circumstances}"
         files = PrefixFiles(store.root / "prefixes", circumstances) if prefix_files else None
-        scheduler = Scheduler(backend, deterministic=deterministic, grouped=grouped, files=files)
+        scheduler = Scheduler(backend, deterministic=deterministic, grouped=grouped, drafts=drafts, files=files)
         self._start(backend, scheduler, chosen or get_envelope(found.manifest.envelope), name, seed)
 
     @classmethod
@@ -120,11 +124,12 @@ class Runtime:
         deterministic: bool = False,
         seed: int = 0,
         grouped: bool = True,
+        drafts: bool = True,
         files: PrefixFiles | None = None,
     ) -> Runtime:
         """Return a runtime over a backend of one's own, the fake engine say; the runtime closes it."""
         runtime = cls.__new__(cls)
-        scheduler = Scheduler(backend, deterministic=deterministic, grouped=grouped, files=files)
+        scheduler = Scheduler(backend, deterministic=deterministic, grouped=grouped, drafts=drafts, files=files)
         runtime._start(backend, scheduler, get_envelope(envelope), name or ModelName("fake", ""), seed)
         return runtime
 

@@ -326,3 +326,12 @@ def test_any_drafts_give_the_same_text(texts: list[str], tokens: int, batch: int
         return [request.outcome for request in requests]
 
     assert run(batch=batch) == run(batch=1)
+
+
+def test_without_drafts_nothing_is_guessed() -> None:
+    prompt = list(b"The strap is long enough, and the zip has held.")
+    copying = Copying(len(prompt))
+    request = Request([*prompt], 0, Text(40))
+    finish(Scheduler(copying, drafts=False), [request])
+    assert request.wasted == 0
+    assert copying.calls >= 40

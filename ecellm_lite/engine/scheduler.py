@@ -41,7 +41,7 @@ class Scheduler:
 
     The backend's memory is its own from the start on. `submit` may be called by any thread at any time, `step` by one
     at a time. `files` keeps instructions' states from one process to the next. With `grouped` False rows are taken
-    as they come, and share their instruction alone.
+    as they come, and share their instruction alone; with `drafts` False free text is written token by token.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Scheduler:
         *,
         deterministic: bool = False,
         grouped: bool = True,
+        drafts: bool = True,
         files: PrefixFiles | None = None,
     ) -> None:
         if backend.sequences < 2:
@@ -57,6 +58,7 @@ class Scheduler:
         self._backend = backend
         self.deterministic = deterministic
         self._grouped = grouped and not deterministic
+        self._drafts = min(DRAFTING, backend.batch) - 1 if drafts else 0  # the most in one step
         self._files = files
         kept = 1 if deterministic else max(1, min(PREFIX_SEQUENCES, backend.sequences // 4))
         self._prefixes = Prefixes(backend, range(kept))
@@ -220,8 +222,7 @@ class Scheduler:
 
     def _decoding(self, request: Request) -> Decoding:
         room = self._backend.longest - len(request.prompt)
-        drafts = min(DRAFTING, self._backend.batch) - 1
-        scene = Scene(self._backend.vocabulary, room, request.seed, request.prompt, drafts)
+        scene = Scene(self._backend.vocabulary, room, request.seed, request.prompt, self._drafts)
         return (yield from request.space.decode(scene))
 
     def _start(self, slot: Slot) -> None:
