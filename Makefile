@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # An editable install knows the files that were there when it was made: it is made again when one comes or goes.
-SOURCES := $(sort $(shell find ecellm_lite convert kernels -name '*.py' -o -name '*.[ch]' -o -name CMakeLists.txt))
-NATIVE := $(filter %.c %.h %.txt,$(SOURCES))
+SOURCES := $(sort $(shell find ecellm_lite convert kernels -name "*.py" -o -name "*.cpp" -o -name "*.h" -o -name CMakeLists.txt))
+NATIVE := $(filter %.cpp %.h %.txt,$(SOURCES))
 INSTALLED := $(VENV)/installed-$(shell echo $(SOURCES) | cksum | cut -d' ' -f1)
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench sanitize clean
 
 demo: $(INSTALLED)
 	$(BIN)/ecellm-lite run --task sentiment_analysis --input ecellm_lite/tasks/examples/sentiment_analysis.json
@@ -24,7 +24,11 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/rows.py
 	$(BIN)/python -m benchmarks.throughput $(if $(LLAMA_SERVER),--llama-server $(LLAMA_SERVER))
-	for claim in grouping drafts cold_start agreement memory; do $(BIN)/python -m benchmarks.$$claim || exit 1; done
+	for claim in grouping drafts cold_start agreement memory identity quantize; do $(BIN)/python -m benchmarks.$$claim || exit 1; done
+
+# Another seed each day; the tests fuzz a little with the same one always.
+sanitize: $(INSTALLED)
+	ECELLM_FUZZ_CALLS=200000 ECELLM_FUZZ_SEED=$$(date +%Y%m%d) $(BIN)/pytest -q -s tests/test_native_builds.py -k sanitizers
 
 clean:
 	rm -rf $(VENV) build dist

@@ -1,53 +1,54 @@
-"""Draws the throughput results: rows a second of each task and peer, readable on a light and on a dark page."""
+"""Draws results as bars, readable on a light and on a dark page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from ecellm_lite.tasks.registry import TASKS
-
-WIDTH, LEFT, RIGHT, TOP = 860, 64, 150, 104  # pixels; RIGHT is the room for what stands behind the longest bar
-ROW, BAR = 58, 14
+WIDTH, RIGHT, TOP, BAR = 860, 150, 104, 14  # pixels; RIGHT is the room for what stands behind the longest bar
 
 # The page's own colour, for a viewer that knows nothing of dark pages.
 STYLE = """
   text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #24292f }
   .title { font-size: 16px; font-weight: 600 }
   .quiet { fill: #57606a } .page { fill: #ffffff } .line { stroke: #d0d7de }
-  .p0 { fill: #0b7a53 } .p1 { fill: #d18616 } .p2 { fill: #4467c4 }
+  .p0 { fill: #0b7a53 } .p1 { fill: #d18616 } .p2 { fill: #4467c4 } .p3 { fill: #a3528f }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 } .quiet { fill: #9aa4ae } .page { fill: #0d1117 } .line { stroke: #3d444d }
-    .p0 { fill: #3fb984 } .p1 { fill: #e3a341 } .p2 { fill: #7f9cf0 }
+    .p0 { fill: #3fb984 } .p1 { fill: #e3a341 } .p2 { fill: #7f9cf0 } .p3 { fill: #d08bc0 }
   }
 """
 
 
-def draw(results: Mapping[str, Any]) -> str:
-    """Return an SVG picture: for each task a bar a peer, with its rows a second and how many times as fast ours is."""
-    tasks, means = results["tasks"], results["geometric_means"]
-    peers = list(next(iter(tasks.values()))["rows_per_second"])
-    fastest = max(rate for task in tasks.values() for rate in task["rows_per_second"].values())
-    scale = (WIDTH - LEFT - RIGHT) / fastest
-    height = TOP + len(tasks) * ROW + 12
-    said = " and ".join(f"{mean:.2f} times {peer}" for peer, mean in means.items())
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Bars that belong together: for each entry of the legend its length and what stands behind it."""
+
+    label: str
+    bars: Sequence[tuple[float, str]]
+
+
+def draw(title: str, said: str, legend: Sequence[str], groups: Sequence[Group], left: int = 64) -> str:
+    """Return an SVG picture of the groups, one below the other; `left` is the room for their labels, in pixels."""
+    scale = (WIDTH - left - RIGHT) / max(length for group in groups for length, _ in group.bars)
+    step = (BAR + 2) * len(legend) + 10
+    height = TOP + len(groups) * step + 12
     parts = [
         f'<rect class="page" width="{WIDTH}" height="{height}"/>',
-        _text(16, 28, "Rows a second in the ten tasks", "title"),
-        _text(16, 50, f"Behind a peer's rate, ours over it. Geometric mean: {said}.", "quiet"),
+        _text(16, 28, title, "title"),
+        _text(16, 50, said, "quiet"),
     ]
-    for index, peer in enumerate(peers):
-        parts += [_bar(index, 16 + 140 * index, 66, BAR), _text(36 + 140 * index, 78, peer)]
-    for place, (name, task) in enumerate(tasks.items()):
-        top = TOP + place * ROW
-        parts.append(_text(16, top + BAR * len(peers) / 2 + 6, TASKS[name].abbreviation))
-        for index, peer in enumerate(peers):
-            rate, y = task["rows_per_second"][peer], top + index * (BAR + 2)
-            behind = f"{rate:.1f}" + (f"   \u00d7 {task['ratios'][peer]:.2f}" if index else "")
-            parts.append(_bar(index, LEFT, y, rate * scale))
-            parts.append(_text(LEFT + rate * scale + 6, y + BAR - 2, behind, "quiet" if index else ""))
-    parts.append(f'<line class="line" x1="{LEFT}" y1="{TOP - 8}" x2="{LEFT}" y2="{height - 16}"/>')
+    for index, name in enumerate(legend):
+        parts += [_bar(index, 16 + 140 * index, 66, BAR), _text(36 + 140 * index, 78, name)]
+    for place, group in enumerate(groups):
+        top = TOP + place * step
+        parts.append(_text(16, top + (BAR + 2) * len(legend) / 2 + 4, group.label))
+        for index, (length, behind) in enumerate(group.bars):
+            y = top + index * (BAR + 2)
+            parts.append(_bar(index, left, y, length * scale))
+            parts.append(_text(left + length * scale + 6, y + BAR - 2, behind, "quiet" if index else ""))
+    parts.append(f'<line class="line" x1="{left}" y1="{TOP - 8}" x2="{left}" y2="{height - 16}"/>')
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     body = "\n".join(parts)
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{STYLE}</style>\n{body}\n</svg>\n'

@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from benchmarks.chart import draw
+from benchmarks.chart import Group, draw
 from benchmarks.facts import write_results
 from benchmarks.peers.grammar import gbnf
 from benchmarks.peers.llama_class import LlamaClass
@@ -111,7 +111,7 @@ def main(
     }
     write_results(output, "throughput", results)
     with replacing(figure) as temporary:
-        temporary.write_text(draw(results), "utf-8")
+        temporary.write_text(picture(results), "utf-8")
     click.echo(table(results))
 
 
@@ -206,6 +206,25 @@ def table(results: Mapping[str, Any]) -> str:
     means = [f"{results['geometric_means'][peer]:.2f}" for peer in names[1:]]
     lines.append(f"| geometric mean | {'| ' * len(names)}{' | '.join(means)} | |")
     return "\n".join(lines)
+
+
+def picture(results: Mapping[str, Any]) -> str:
+    """Return the results as the README's figure: for each task a bar a peer, behind it its rate and ours over that."""
+    said = " and ".join(f"{mean:.2f} times {peer}" for peer, mean in results["geometric_means"].items())
+    groups = [
+        Group(
+            TASKS[name].abbreviation,
+            [
+                (rate, f"{rate:.1f}" + ("" if peer == OURS else f"   \u00d7 {task['ratios'][peer]:.2f}"))
+                for peer, rate in task["rows_per_second"].items()
+            ],
+        )
+        for name, task in results["tasks"].items()
+    ]
+    legend = [OURS, *results["geometric_means"]]
+    return draw(
+        "Rows a second in the ten tasks", f"Behind a peer's rate, ours over it. Geometric mean: {said}.", legend, groups
+    )
 
 
 def say(line: str) -> None:

@@ -69,11 +69,19 @@ def _engine() -> list[Check]:
 
 def _kernels() -> Check:
     try:
-        if kernels.name() == "native":
-            return Check("kernels", "ok", "native")
+        used = kernels.name()
+        exact = used != "ggml" or kernels.is_exact(used)
     except (OSError, EcellmError) as error:
         return Check("kernels", "bad", f"they do not load ({error})", "pip install --force-reinstall ecellm-lite")
-    return Check("kernels", "note", "numpy, the same bytes but slower", "install a C compiler, then ecellm-lite again")
+    others = ", ".join(variant for variant in kernels.variants() if variant != used)
+    if used != "ggml":
+        return Check("kernels", "ok", f"native, {used} (ECELLM_KERNELS can name another: {others})")
+    if others:
+        return Check("kernels", "note", f"ggml's own, slower (native ones are here: {others})", "unset ECELLM_KERNELS")
+    same = (
+        "the same bytes but slower" if exact else "slower, and this build of ggml rounds otherwise than the reference"
+    )
+    return Check("kernels", "note", f"ggml's own, {same}", "install a C++ compiler, then ecellm-lite again")
 
 
 def _packages() -> list[Check]:

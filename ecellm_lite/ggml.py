@@ -17,8 +17,11 @@ from typing import Any
 
 import llama_cpp
 import llama_cpp.llama_cpp as llama
+import numpy as np
+from numpy.typing import NDArray
 
-from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.errors import EcellmError, ModelError, UsageError
+from ecellm_lite.tensor_types import TensorType
 
 # llama.cpp's file types (llama.h, enum llama_ftype), by the names that people use.
 FILE_TYPES = {
@@ -203,6 +206,73 @@ def requantize(source: Path, target: Path, file_type: str, *, threads: int) -> N
     check_interrupt()
     if status:
         raise ModelError(f"llama.cpp could not write {source.name} as {file_type} ({reason()}): check the disk's room.")
+
+
+class _TypeTraits(ctypes.Structure):
+    """struct ggml_type_traits of ggml.h, as far as it is needed."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("blck_size", ctypes.c_int64),
+        ("blck_size_interleave", ctypes.c_int64),
+        ("type_size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", ctypes.c_void_p),
+    )
+
+
+def to_float(kind: TensorType) -> int:
+    """Return the address of ggml's function that turns blocks of a type into float32: (blocks, weights, int64 count).
+
+    Raises EcellmError if the library's struct is another one.
+    """
+    traits = _symbol("ggml_get_type_traits", ctypes.POINTER(_TypeTraits), ctypes.c_int)(kind.number).contents
+    if (traits.blck_size, traits.type_size) != (kind.block, kind.block_bytes) or not traits.to_float:
+        raise EcellmError(
+            f"llama.cpp describes {kind.name} in another way: install llama-cpp-python>=0.3.36,<0.4 again."
+        )
+    return int(traits.to_float)
+
+
+def quantize_chunk_address() -> int:
+    """Return the address of ggml_quantize_chunk."""
+    return int(ctypes.cast(llama._lib.ggml_quantize_chunk, ctypes.c_void_p).value or 0)
+
+
+def dequantize(blocks: NDArray[np.uint8], kind: TensorType, columns: int) -> NDArray[np.float32]:
+    """Return rows of blocks, (rows, bytes), as float32, (rows, columns), by ggml's own function."""
+    source = np.ascontiguousarray(blocks)
+    weights = np.empty((len(source), columns), dtype=np.float32)
+    if source.shape[1] != kind.row_bytes(columns):
+        raise EcellmError(f"A row of {columns:,} weights as {kind.name} has not {source.shape[1]:,} bytes.")
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(to_float(kind))
+    function(source.ctypes.data, weights.ctypes.data, weights.size)
+    return weights
+
+
+def quantize_chunk(
+    weights: NDArray[np.float32], kind: TensorType, importance: NDArray[np.float32] | None = None
+) -> NDArray[np.uint8]:
+    """Return rows of finite float32, (rows, columns), as blocks, (rows, bytes), by ggml's own quantizer.
+
+    `importance`: the imatrix of the rows' matrix, (columns,). The interpreter's lock is released meanwhile.
+    """
+    source = np.ascontiguousarray(weights, dtype=np.float32)
+    rows, columns = source.shape
+    if columns % kind.block:  # ggml would abort the process
+        raise EcellmError(f"A row of {columns:,} weights is no multiple of the {kind.block} in a block of {kind.name}.")
+    target = np.empty((rows, kind.row_bytes(columns)), dtype=np.uint8)
+    pointer, count = ctypes.c_void_p, ctypes.c_int64
+    quantize = _symbol(
+        "ggml_quantize_chunk", ctypes.c_size_t, ctypes.c_int, pointer, pointer, count, count, count, pointer
+    )
+    known = None if importance is None else np.ascontiguousarray(importance, dtype=np.float32)
+    if known is not None and known.shape != (columns,):
+        raise EcellmError(f"The imatrix has the shape {known.shape}, not ({columns},).")
+    if rows:
+        data = None if known is None else known.ctypes.data
+        quantize(kind.number, source.ctypes.data, target.ctypes.data, 0, rows, columns, data)
+    return target
 
 
 def _symbol(name: str, result: Any, *arguments: Any) -> Any:

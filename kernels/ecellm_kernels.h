@@ -1,7 +1,12 @@
 /* The native half of ecellm-lite's converter: a C ABI that ecellm_lite/kernels.py loads with ctypes.
  *
- * Every function takes plain pointers that the caller owns, keeps nothing after it returns, allocates nothing, may be
- * called from several threads at once on buffers that do not overlap, and returns a status instead of aborting.
+ * Every function takes plain pointers that the caller owns and keeps nothing after it returns. It may be called from
+ * several threads at once on targets that do not overlap. Nothing aborts: a call that cannot be done returns a status
+ * other than ECELLM_OK, and ecellm_status_message says what it means; what the target then holds is undefined.
+ *
+ * Matrices are row-major and contiguous unless a stride is given. Floats are IEEE 754 in native byte order, aligned to
+ * 4 bytes; blocks of quantized weights are bytes, of no alignment. A type is the number that ggml has for it
+ * (enum ggml_type), and `columns` must be a multiple of its block: 256 for the K-quants.
  */
 #ifndef ECELLM_KERNELS_H
 #define ECELLM_KERNELS_H
@@ -15,19 +20,117 @@
 #define ECELLM_API __attribute__((visibility("default")))
 #endif
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Raised with every change of a signature or of a result; the Python side refuses another version. */
-#define ECELLM_KERNELS_VERSION 1
+#define ECELLM_KERNELS_VERSION 2
+
+/* Largest rank of an adapter, and number of adapters of one call. */
+#define ECELLM_MOST_RANK 256
+#define ECELLM_MOST_ADAPTERS 64
 
 enum ecellm_status {
     ECELLM_OK = 0,
-    ECELLM_NULL_POINTER = 1, /* a pointer is null and count is not 0 */
+    ECELLM_NULL_POINTER = 1,  /* a pointer that is needed is null */
+    ECELLM_BAD_TYPE = 2,      /* not a type of this function */
+    ECELLM_BAD_SHAPE = 3,     /* columns that are no multiple of the type's block, a rank that is 0 or too large, or a
+                                 product of sizes beyond what memory can hold */
+    ECELLM_BAD_SIZE = 4,      /* a buffer of another size than its shape says */
+    ECELLM_MISALIGNED = 5,    /* floats that do not begin at a multiple of their size */
+    ECELLM_NOT_FINITE = 6,    /* an infinity or NaN; `place` says where */
+    ECELLM_OVERLAP = 7,       /* the target and an input share memory */
+    ECELLM_BAD_ORDER = 8,     /* a row of `order` that is not there */
+    ECELLM_NO_MEMORY = 9,     /* no memory for the rows in work */
+    ECELLM_NO_VARIANT = 10,   /* a variant that this library or this processor does not have */
+};
+
+enum ecellm_type {
+    ECELLM_F32 = 0,
+    ECELLM_F16 = 1,
+    ECELLM_Q2_K = 10,
+    ECELLM_Q3_K = 11,
+    ECELLM_Q4_K = 12,
+    ECELLM_Q5_K = 13,
+    ECELLM_Q6_K = 14,
+    ECELLM_BF16 = 30,
+};
+
+/* Where a value is that was refused. */
+struct ecellm_place {
+    uint64_t row, column;
 };
 
 /* The ECELLM_KERNELS_VERSION that the library was built with. */
 ECELLM_API int ecellm_kernels_version(void);
 
-/* Widen `count` bfloat16 values (their bits, native byte order, 2-byte aligned) to float32 (4-byte aligned).
- * Exact: every value, NaN payloads and signed zeros included, keeps its bits. The buffers must not overlap. */
-ECELLM_API int ecellm_widen_bf16(const uint16_t *source, float *target, size_t count);
+/* One sentence on a status, or on its being unknown; static, never null. */
+ECELLM_API const char *ecellm_status_message(int status);
+
+/* The names of the variants that this processor runs, best first, separated by spaces (avx512, avx2, neon, baseline);
+ * static, never null. */
+ECELLM_API const char *ecellm_variants(void);
+
+/* The bytes of a row of `columns` weights as one of enum ecellm_type; 0 for another type, a shape that it cannot have,
+ * or a row too long to count. */
+ECELLM_API size_t ecellm_row_size(int type, size_t columns);
+
+/* An adapter of rank `rank`, 1 to ECELLM_MOST_RANK: weights + (scale * b) a, where `a` is (rank, columns), `b` is
+ * (rows, rank), both float32 and contiguous. */
+struct ecellm_adapter {
+    const float *a;
+    const float *b;
+    size_t rank;
+    float scale;
+};
+
+/* ggml's own functions, for the types that are not in enum ecellm_type (to_float of its type traits;
+ * ggml_quantize_chunk). Both may be called from several threads. */
+typedef void (*ecellm_to_float)(const void *blocks, float *weights, int64_t count);
+typedef size_t (*ecellm_quantize_chunk)(int type, const float *weights, void *blocks, int64_t start, int64_t rows,
+                                        int64_t columns, const float *importance);
+
+/* A block of rows on its way from a checkpoint into a file: widened, merged, scaled, permuted and quantized. */
+struct ecellm_block {
+    size_t rows, columns;
+
+    int source_type;          /* ECELLM_F32, ECELLM_F16, ECELLM_BF16, or any type with `to_float` */
+    const void *source;       /* `rows` rows, aligned to 4 bytes (F32) or 2 (F16, BF16) */
+    size_t source_stride;     /* bytes from one row to the next, a multiple of that alignment */
+    size_t source_size;       /* bytes at `source`, at least to the end of the last row */
+    size_t source_row_size;   /* bytes of a row; with a type of enum ecellm_type, that type's */
+    ecellm_to_float to_float; /* null for F32, F16 and BF16 */
+
+    const struct ecellm_adapter *adapters; /* added one after the other; null if adapter_count is 0 */
+    size_t adapter_count;     /* at most ECELLM_MOST_ADAPTERS */
+    const float *magnitudes;  /* (rows,) DoRA: each merged row is scaled to this norm; null for none */
+    const uint32_t *order;    /* (rows,) the row of the source, of b and of magnitudes that each row of the target
+                                 is; null for their own order */
+
+    int target_type;          /* any of enum ecellm_type, or another with `quantize_chunk` */
+    const float *importance;  /* (columns,) the imatrix, or null */
+    void *target;             /* `rows` contiguous rows, aligned to 4 bytes (F32) or 2 (F16, BF16) */
+    size_t target_size;       /* bytes: rows * target_row_size */
+    size_t target_row_size;   /* bytes of a row; with a type of enum ecellm_type, that type's */
+    ecellm_quantize_chunk quantize_chunk; /* null for the types of enum ecellm_type */
+};
+
+/* Bring a block through all of its steps, with no more memory a thread than some rows.
+ *
+ * The bytes are those of the steps one after the other over whole matrices: float32 throughout, delta = the sum over
+ * the adapters, and over their ranks, of (scale * b) * a, from zero on; weights + delta; each row times magnitude /
+ * norm. To quantize is what ggml_quantize_chunk does as built for baseline x86-64, byte for byte, by whatever variant.
+ *
+ * variant  one of ecellm_variants(), or null for the best
+ * threads  the most that work on it, the caller's included; 0 counts as 1
+ * place    where the result is not finite, by the target's row (an importance: in row `rows`); may be null
+ */
+ECELLM_API int ecellm_convert_block(const char *variant, const struct ecellm_block *block, unsigned threads,
+                                    struct ecellm_place *place);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

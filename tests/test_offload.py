@@ -28,8 +28,9 @@ from ecellm_lite.engine.llama import LlamaBackend, Settings
 from ecellm_lite.engine.memory import cells_that_fit, kv_bytes_per_cell, weight_bytes
 from ecellm_lite.engine.offload import MARGIN, Placement, on_cpu, place
 from ecellm_lite.ggml import Device
-from ecellm_lite.models.gguf_header import TENSOR_TYPES, Header, TensorInfo, read_header
+from ecellm_lite.models.gguf_header import Header, TensorInfo, read_header
 from ecellm_lite.models.store import StoredModel
+from ecellm_lite.tensor_types import TENSOR_TYPES
 from tests.tiny_models import write_tiny_model
 
 GIB = 1 << 30

@@ -83,6 +83,12 @@ def test_the_rates_stand_in_the_results() -> None:
     assert f"of {agreement['rows']} labelled rows of the scored tasks, {agreement['agreeing']} were" in README
     grouping = json.loads((folder / "grouping.json").read_text("utf-8"))
     assert f"ran {grouping['ratio']:.1f} times as fast" in README
+    drafts = json.loads((folder / "drafts.json").read_text("utf-8"))
+    together, alone = drafts["ratio"]["together"], drafts["ratio"]["one by one"]
+    assert (
+        f"on {drafts['rows']} rows of AG that was\n{together:.1f} times as fast in one job, and {alone:.1f} times one"
+        in README
+    )
     for model in json.loads((folder / "cold_start.json").read_text("utf-8"))["models"].values():
         assert f"| {model['cold']['row']:.2f} s | {model['warm']['row']:.2f} s |" in README
 

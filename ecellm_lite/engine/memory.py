@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ecellm_lite.errors import ModelError
-from ecellm_lite.models.gguf_header import TENSOR_TYPES, Header
+from ecellm_lite.models.gguf_header import Header
+from ecellm_lite.tensor_types import TENSOR_TYPES
 
 # llama.cpp rounds a context up to a multiple of this (src/llama-context.cpp, n_ctx).
 CELLS = 256

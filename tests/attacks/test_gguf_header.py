@@ -21,8 +21,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ecellm_lite.errors import ModelError
-from ecellm_lite.models.gguf_header import TENSOR_TYPES, Header, read_header
+from ecellm_lite.models.gguf_header import Header, read_header
 from ecellm_lite.models.model_check import check_model
+from ecellm_lite.tensor_types import TENSOR_TYPES
 from tests.attacks.gguf_files import (
     ARRAY,
     BOOL,

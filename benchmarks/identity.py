@@ -1,0 +1,61 @@
+"""Claim: the kernels give ggml's bytes.
+
+    python -m benchmarks.identity
+
+Weights of every kind (tests/weights.py) are quantized by each variant and by ggml's own quantizer, to each K-quant,
+half of them with an imatrix, and the blocks are compared byte for byte.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+import numpy as np
+
+from benchmarks.facts import write_results
+from ecellm_lite import ggml
+from ecellm_lite.engine.llama import available_cores
+from ecellm_lite.kernels import Conversion, native
+from ecellm_lite.tensor_types import CONVERTED, K_QUANTS
+from tests.weights import KINDS, weights_of
+
+ROWS, COLUMNS = 34, 4096  # of one piece: two rows of each kind
+
+
+@click.command()
+@click.option("--weights", type=click.IntRange(1), default=100_000_000, show_default=True, help="For each type.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/identity.json"))
+def main(weights: int, seed: int, output: Path) -> None:
+    """Compare the blocks and write how many there were and how many differ."""
+    pieces = -(-weights // (ROWS * COLUMNS))
+    counts = {
+        kind: {variant: {"weights": 0, "blocks_that_differ": 0} for variant in native.variants()} for kind in K_QUANTS
+    }
+    with ThreadPoolExecutor(available_cores()) as pool:
+        for kind, counted in counts.items():
+            for differing in pool.map(lambda piece: compare(kind, seed, piece), range(pieces)):  # noqa: B023
+                for variant, blocks in differing.items():
+                    counted[variant]["weights"] += ROWS * COLUMNS
+                    counted[variant]["blocks_that_differ"] += blocks
+            click.echo(f"{kind}: {counted}", err=True)
+    write_results(output, "identity", {"seed": seed, "kinds": KINDS, "types": counts})
+
+
+def compare(kind: str, seed: int, piece: int) -> dict[str, int]:
+    """Return for each variant how many of the piece's blocks are not ggml's."""
+    generator = np.random.default_rng([seed, piece])
+    rows = np.stack([weights_of(KINDS[row % len(KINDS)], COLUMNS, generator) for row in range(ROWS)])
+    importance = np.abs(weights_of(KINDS[piece // 2 % len(KINDS)], COLUMNS, generator)) if piece % 2 else None
+    blocks = ggml.quantize_chunk(rows, CONVERTED[kind], importance).reshape(-1, CONVERTED[kind].block_bytes)
+    conversion = Conversion(rows, "F32", kind, importance=importance)
+    return {
+        variant: int((native.convert(conversion, variant=variant).reshape(blocks.shape) != blocks).any(axis=1).sum())
+        for variant in native.variants()
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Claim: the kernels quantize many times faster than ggml, to the same bytes.
+
+    python -m benchmarks.quantize
+
+Normal weights, as those of a model are, are quantized to each K-quant with and without an imatrix, by each variant on
+one core and by ggml's own quantizer, in turns; and by the best variant on all cores. Rates are medians.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks.chart import Group, draw
+from benchmarks.facts import write_results
+from ecellm_lite import ggml
+from ecellm_lite.engine.llama import available_cores
+from ecellm_lite.kernels import Adapter, Conversion, native
+from ecellm_lite.models.files import replacing
+from ecellm_lite.tensor_types import CONVERTED, K_QUANTS
+
+COLUMNS = 4096
+RANK = 16
+
+
+@click.command()
+@click.option("--rows", type=click.IntRange(1), default=512, show_default=True, help="Rows of 4,096 weights.")
+@click.option("--repeats", type=click.IntRange(1), default=7, show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/quantize.json"))
+@click.option("--figure", type=click.Path(path_type=Path), default=Path("benchmarks/figures/quantize.svg"))
+def main(rows: int, repeats: int, output: Path, figure: Path) -> None:
+    """Measure each type and write the rates."""
+    generator = np.random.default_rng(0)
+    weights = generator.normal(0, 0.02, (rows, COLUMNS)).astype(np.float32)
+    importance = generator.random(COLUMNS, dtype=np.float32) + np.float32(0.1)
+    cores = available_cores()
+    results: dict[str, Any] = {}
+    for kind in K_QUANTS:
+        for known in (None, importance):
+            conversion = Conversion(weights, "F32", kind, importance=known)
+            best = native.variants()[0]
+            ways: dict[str, Callable[[], Any]] = {"ggml": partial(ggml.quantize_chunk, weights, CONVERTED[kind], known)}
+            for variant in native.variants():
+                ways[variant] = partial(native.convert, conversion, variant=variant)
+            ways[f"{best}, {cores} cores"] = partial(native.convert, conversion, variant=best, threads=cores)
+            name = f"{kind}{'' if known is None else ' with imatrix'}"
+            results[name] = measure(ways, weights.size, repeats)
+            click.echo(f"{name}: {results[name]['times_ggml']}", err=True)
+    facts = {"weights": int(weights.size), "repeats": repeats, "types": results, "merge": merging(weights, repeats)}
+    write_results(output, "quantize", facts)
+    with replacing(figure) as temporary:
+        temporary.write_text(picture(facts), "utf-8")
+
+
+def picture(facts: dict[str, Any]) -> str:
+    """Return the README's figure: for each type a bar a variant, as a multiple of ggml's rate."""
+    types = facts["types"]
+    legend = [way for way in next(iter(types.values()))["times_ggml"] if way != "ggml"]
+    groups = [
+        Group(name, [(one["times_ggml"][way], f"\u00d7 {one['times_ggml'][way]:.1f}") for way in legend])
+        for name, one in types.items()
+    ]
+    return draw(
+        "Quantizing: times as fast as ggml", "One core unless it says otherwise; the same bytes.", legend, groups, 150
+    )
+
+
+def measure(ways: dict[str, Callable[[], Any]], weights: int, repeats: int) -> dict[str, Any]:
+    """Run the ways in turns and return their rates in million weights a second, and as multiples of the first's."""
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(repeats):
+        for way, run in ways.items():
+            started = time.perf_counter()
+            run()
+            seconds[way].append(time.perf_counter() - started)
+    first = next(iter(ways))
+    return {
+        "million_weights_per_second": {way: round(weights / median(each) / 1e6, 1) for way, each in seconds.items()},
+        # Each turn's own ratio, then the median: what slows the machine for a while slows both.
+        f"times_{first}": {
+            way: round(median(base / one for base, one in zip(seconds[first], each, strict=True)), 2)
+            for way, each in seconds.items()
+        },
+    }
+
+
+def merging(weights: np.ndarray[Any, np.dtype[np.float32]], repeats: int) -> dict[str, Any]:
+    """Return the rates of bfloat16 rows to Q4_K as they are, and with an adapter added on the way."""
+    generator = np.random.default_rng(1)
+    rows, columns = weights.shape
+    bits = (weights.view(np.uint32) >> 16).astype(np.uint16)
+    adapter = Adapter(
+        generator.normal(0, 0.02, (RANK, columns)).astype(np.float32),
+        generator.normal(0, 0.02, (rows, RANK)).astype(np.float32),
+    )
+    variant = native.variants()[0]
+    ways: dict[str, Callable[[], Any]] = {
+        name: partial(native.convert, conversion, variant=variant)
+        for name, conversion in (
+            ("plain", Conversion(bits, "BF16", "Q4_K")),
+            (f"adapter of rank {RANK}", Conversion(bits, "BF16", "Q4_K", (adapter,))),
+        )
+    }
+    return measure(ways, weights.size, repeats)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The Python face of kernels/: a checkpoint's rows become a file's, natively or by numpy and ggml, with the same bytes.
+
+    Adapter(a, b, scale)                     one LoRA adapter's factors of a matrix
+    Conversion(source, "BF16", "Q4_K", …)    what is to be done with a block of rows
+    convert(conversion)                      the block's bytes: widened, merged, scaled, permuted and quantized
+    quantize(weights, "Q4_K")                a matrix's bytes
+
+`ECELLM_KERNELS` names the variant to use (avx512, avx2, neon, baseline; `ggml` for none). Whatever is used has first
+given the right answer to a question whose answer is known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.kernels import native, plain
+from ecellm_lite.kernels.choice import is_exact, name, variants
+from ecellm_lite.kernels.conversion import Adapter, Conversion
+
+__all__ = ["Adapter", "Conversion", "convert", "is_exact", "name", "quantize", "variants"]
+
+
+def convert(conversion: Conversion, *, threads: int = 1) -> NDArray[np.uint8]:
+    """Return the block's rows in the target's type: (rows, bytes of a row).
+
+    Raises ModelError with the place if a result is infinite or not a number.
+    """
+    chosen = name()
+    if chosen == "ggml":
+        return plain.convert(conversion, threads=threads)
+    return native.convert(conversion, variant=chosen, threads=threads)
+
+
+def quantize(
+    weights: NDArray[np.float32],
+    target_type: str,
+    importance: NDArray[np.float32] | None = None,
+    *,
+    threads: int = 1,
+) -> NDArray[np.uint8]:
+    """Return finite float32 weights, (rows, columns), as blocks of a type: (rows, bytes of a row).
+
+    `importance`: the imatrix, (columns,). Raises UsageError for shapes that do not fit, ModelError with the place for
+    a weight that is infinite or not a number.
+    """
+    return convert(Conversion(weights, "F32", target_type, importance=importance), threads=threads)

@@ -1,0 +1,168 @@
+/* Vectors of as many floats as the processor computes at once: what is written with them is the same for every width.
+ *
+ * A variant is compiled from these headers with ECELLM_LANES floats a vector. Everything is in an anonymous namespace,
+ * and nothing of the C++ library is used: the linker must not merge a function of one variant with another's.
+ *
+ * Results are held bit for bit against scalar code, so each operation rounds once (-ffp-contract=off), in the order
+ * in which it is written.
+ */
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace {
+
+constexpr int lanes = ECELLM_LANES;
+
+typedef float Floats __attribute__((vector_size(ECELLM_LANES * 4)));
+typedef int32_t Ints __attribute__((vector_size(ECELLM_LANES * 4)));
+
+/* Vectors of four, which every processor has: rows are turned into columns with them. */
+typedef float Quad __attribute__((vector_size(16)));
+typedef int32_t QuadPlaces __attribute__((vector_size(16)));
+
+#if defined(__clang__)
+#define ECELLM_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define ECELLM_SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, QuadPlaces{i, j, k, l})
+#endif
+
+inline Floats every(float value) {
+    return value - Floats{};
+}
+
+inline Ints every_int(int32_t value) {
+    return value - Ints{};
+}
+
+inline Floats absolute(Floats x) {
+    return (Floats)((Ints)x & 0x7fffffff);
+}
+
+inline Floats to_floats(Ints x) {
+    return __builtin_convertvector(x, Floats);
+}
+
+/* a < b ? a : b, lane by lane: the second where they are equal or one is no number. */
+inline Floats lower(Floats a, Floats b) {
+#if ECELLM_LANES == 16 && defined(__AVX512F__)
+    return (Floats)_mm512_min_ps((__m512)a, (__m512)b);
+#elif ECELLM_LANES == 8 && defined(__AVX__)
+    return (Floats)_mm256_min_ps((__m256)a, (__m256)b);
+#elif ECELLM_LANES == 4 && defined(__SSE__)
+    return (Floats)_mm_min_ps((__m128)a, (__m128)b);
+#else
+    return a < b ? a : b;
+#endif
+}
+
+/* a > b ? a : b, lane by lane. */
+inline Floats higher(Floats a, Floats b) {
+#if ECELLM_LANES == 16 && defined(__AVX512F__)
+    return (Floats)_mm512_max_ps((__m512)a, (__m512)b);
+#elif ECELLM_LANES == 8 && defined(__AVX__)
+    return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
+#elif ECELLM_LANES == 4 && defined(__SSE__)
+    return (Floats)_mm_max_ps((__m128)a, (__m128)b);
+#else
+    return a > b ? a : b;
+#endif
+}
+
+inline Ints clamp(Ints x, int32_t least, int32_t most) {
+    x = x < most ? x : every_int(most);
+    return x > least ? x : every_int(least);
+}
+
+/* The square root, rounded correctly as sqrtf's is. */
+inline Floats square_root(Floats x) {
+#if ECELLM_LANES == 16 && defined(__AVX512F__)
+    return (Floats)_mm512_sqrt_ps((__m512)x);
+#elif ECELLM_LANES == 8 && defined(__AVX__)
+    return (Floats)_mm256_sqrt_ps((__m256)x);
+#elif ECELLM_LANES == 4 && defined(__SSE__)
+    return (Floats)_mm_sqrt_ps((__m128)x);
+#elif ECELLM_LANES == 4 && defined(__aarch64__)
+    return (Floats)vsqrtq_f32((float32x4_t)x);
+#else
+    for (int lane = 0; lane < lanes; lane++) {
+        x[lane] = __builtin_sqrtf(x[lane]);
+    }
+    return x;
+#endif
+}
+
+/* Whether a comparison holds in any lane. */
+inline bool any(Ints mask) {
+#if ECELLM_LANES == 16 && defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif ECELLM_LANES == 8 && defined(__AVX__)
+    return _mm256_movemask_ps((__m256)mask) != 0;
+#elif ECELLM_LANES == 4 && defined(__SSE__)
+    return _mm_movemask_ps((__m128)mask) != 0;
+#elif ECELLM_LANES == 4 && defined(__aarch64__)
+    return vmaxvq_u32((uint32x4_t)mask) != 0;
+#else
+    int32_t found = 0;
+    for (int lane = 0; lane < lanes; lane++) {
+        found |= mask[lane];
+    }
+    return found != 0;
+#endif
+}
+
+/* 1.5 * 2^23: the sum with it has no room for a fraction, so that the addition rounds to the nearest integer. */
+constexpr float rounder = 12582912.0f;
+
+/* Up to here nearest_int gives the nearest integer; beyond, its bits wrap around. */
+constexpr float largest_int = 4194303.0f;
+
+/* The nearest integer of floats within largest_int, halves to even, as a float. */
+inline Floats nearest(Floats x) {
+#if ECELLM_LANES == 16 && defined(__AVX512F__)
+    return (Floats)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif ECELLM_LANES == 8 && defined(__AVX__)
+    return (Floats)_mm256_round_ps((__m256)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif ECELLM_LANES == 4 && defined(__aarch64__)
+    return (Floats)vrndnq_f32((float32x4_t)x);
+#else
+    return (x + rounder) - rounder;
+#endif
+}
+
+/* ggml's nearest_int, with what it gives for numbers that are too large, infinite or none. */
+inline Ints nearest_int(Floats x) {
+    return ((Ints)(x + rounder) & 0x007fffff) - 0x00400000;
+}
+
+/* Turn `lanes` rows of `columns` floats (a multiple of 4) into columns: target[i] has the rows' floats i. */
+inline void transpose(const float *const *rows, int columns, Floats *target) {
+    for (int lane = 0; lane < lanes; lane += 4) {
+        for (int column = 0; column < columns; column += 4) {
+            Quad a, b, c, d;
+            memcpy(&a, rows[lane] + column, sizeof a);
+            memcpy(&b, rows[lane + 1] + column, sizeof b);
+            memcpy(&c, rows[lane + 2] + column, sizeof c);
+            memcpy(&d, rows[lane + 3] + column, sizeof d);
+            const Quad ab_low = ECELLM_SHUFFLE(a, b, 0, 4, 1, 5), ab_high = ECELLM_SHUFFLE(a, b, 2, 6, 3, 7);
+            const Quad cd_low = ECELLM_SHUFFLE(c, d, 0, 4, 1, 5), cd_high = ECELLM_SHUFFLE(c, d, 2, 6, 3, 7);
+            const Quad turned[4] = {
+                ECELLM_SHUFFLE(ab_low, cd_low, 0, 1, 4, 5), ECELLM_SHUFFLE(ab_low, cd_low, 2, 3, 6, 7),
+                ECELLM_SHUFFLE(ab_high, cd_high, 0, 1, 4, 5), ECELLM_SHUFFLE(ab_high, cd_high, 2, 3, 6, 7),
+            };
+            for (int i = 0; i < 4; i++) {
+                memcpy((float *)(target + column + i) + lane, &turned[i], sizeof(Quad));
+            }
+        }
+    }
+}
+
+} // namespace

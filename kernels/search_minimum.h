@@ -1,0 +1,172 @@
+/* The search for a sub-block's scale and minimum: ggml's make_qkx2_quants and make_qkx3_quants, in lanes.
+ *
+ * Weights are taken as scale * quant + minimum. Each step tries another scale, fits scale and minimum to the quants that
+ * it gives by least squares, and is kept if the error is smaller. What a step tries depends on the minimum that the
+ * steps before it left, so steps cannot run side by side; sub-blocks can.
+ */
+#pragma once
+
+#include "lanes.h"
+
+namespace {
+
+/* What step i tries: (first + i * by + most quant) / (max - minimum), for i up to `last`. */
+struct Steps {
+    float first, by;
+    int last;
+};
+
+/* The best of a sub-block; its quants are those of inverse * (weight - base). */
+struct Minimum {
+    Floats scale, minimum; /* the_min: the minimum with its sign turned */
+    Floats inverse, base;
+    Floats importance; /* the sum over the sub-block */
+};
+
+/* The quants of one step, by the fast way of rounding or, where a product is out of its range, by ggml's own. */
+template <bool wraps, int most>
+inline Floats quants_from_zero(Floats x) {
+    if (wraps) {
+        return to_floats(clamp(nearest_int(x), 0, most));
+    }
+    return lower(higher(nearest(x), every(0)), every(most));
+}
+
+/* The quants as integers, always by ggml's way. */
+template <int most>
+inline Ints found_quants(const Minimum &found, Floats x) {
+    return clamp(nearest_int(found.inverse * (x - found.base)), 0, most);
+}
+
+/* Sub-blocks of n weights that are searched at once, `abreast` of them: their sums would each wait for themselves. */
+template <int n, int most, bool absolute_error, int abreast>
+class MinimumSearch {
+    const Floats *x, *w; /* [abreast][n] */
+    Floats least[abreast], greatest[abreast], sum_w[abreast], sum_x[abreast];
+    Ints flat[abreast]; /* all weights the same: all quants are zero, and no step is better */
+    Floats minimum[abreast], scale[abreast], error[abreast], inverse[abreast], base[abreast];
+    Floats quants[abreast * n];
+
+    /* What a step divides by: from the minimum that the steps before it left. */
+    Floats range(int s) const {
+        return flat[s] ? every(1) : greatest[s] - minimum[s];
+    }
+
+    /* Whether nearest() does not give what nearest_int() does, for some weight of a sub-block. */
+    bool out_of_range(const Floats *step) const {
+        Ints within = every_int(-1);
+        for (int s = 0; s < abreast; s++) {
+            const Floats low = step[s] * (least[s] - minimum[s]);
+            const Floats high = step[s] * (greatest[s] - minimum[s]);
+            within &= (absolute(low) < largest_int / 2) & (absolute(high) < largest_int / 2);
+        }
+        return any(~within);
+    }
+
+    Floats term(Floats scale, Floats quant, Floats minimum, Floats x, Floats w) const {
+        const Floats difference = scale * quant + minimum - x;
+        return w * (absolute_error ? absolute(difference) : difference * difference);
+    }
+
+    template <bool wraps>
+    void start() {
+        for (int i = 0; i < n; i++) {
+#pragma GCC unroll 4
+            for (int s = 0; s < abreast; s++) {
+                const Floats v = x[s * n + i];
+                const Floats quant = quants_from_zero<wraps, most>(inverse[s] * (v - minimum[s]));
+                error[s] += term(scale[s], quant, minimum[s], v, w[s * n + i]);
+            }
+        }
+    }
+
+    template <bool wraps>
+    void try_step(const Floats *step) {
+        Floats sum_l[abreast] = {}, sum_l2[abreast] = {}, sum_xl[abreast] = {}, now[abreast] = {};
+        for (int i = 0; i < n; i++) {
+#pragma GCC unroll 4
+            for (int s = 0; s < abreast; s++) {
+                const Floats v = x[s * n + i];
+                const Floats quant = quants_from_zero<wraps, most>(step[s] * (v - minimum[s]));
+                const Floats wl = w[s * n + i] * quant;
+                quants[s * n + i] = quant;
+                sum_l[s] += wl;
+                sum_l2[s] += wl * quant;
+                sum_xl[s] += wl * v;
+            }
+        }
+        Floats fitted[abreast], offset[abreast];
+        Ints valid[abreast];
+        for (int s = 0; s < abreast; s++) {
+            const Floats d = sum_w[s] * sum_l2[s] - sum_l[s] * sum_l[s];
+            valid[s] = d > 0;
+            fitted[s] = (sum_w[s] * sum_xl[s] - sum_x[s] * sum_l[s]) / d;
+            offset[s] = (sum_l2[s] * sum_x[s] - sum_l[s] * sum_xl[s]) / d;
+            const Ints positive = offset[s] > 0;
+            if (any(positive)) {
+                offset[s] = positive ? every(0) : offset[s];
+                fitted[s] = positive ? sum_xl[s] / sum_l2[s] : fitted[s];
+            }
+        }
+        for (int i = 0; i < n; i++) {
+#pragma GCC unroll 4
+            for (int s = 0; s < abreast; s++) {
+                now[s] += term(fitted[s], quants[s * n + i], offset[s], x[s * n + i], w[s * n + i]);
+            }
+        }
+        for (int s = 0; s < abreast; s++) {
+            const Ints better = valid[s] & (now[s] < error[s]);
+            error[s] = better ? now[s] : error[s];
+            scale[s] = better ? fitted[s] : scale[s];
+            inverse[s] = better ? step[s] : inverse[s];
+            base[s] = better ? minimum[s] : base[s];
+            minimum[s] = better ? offset[s] : minimum[s];
+        }
+    }
+
+public:
+    MinimumSearch(const Floats *x, const Floats *w) : x(x), w(w) {}
+
+    void run(Steps steps, Minimum *found) {
+        for (int s = 0; s < abreast; s++) {
+            least[s] = greatest[s] = x[s * n];
+            sum_w[s] = w[s * n];
+            sum_x[s] = sum_w[s] * x[s * n];
+        }
+        for (int i = 1; i < n; i++) {
+#pragma GCC unroll 4
+            for (int s = 0; s < abreast; s++) {
+                const Floats v = x[s * n + i];
+                least[s] = lower(v, least[s]);
+                greatest[s] = higher(v, greatest[s]);
+                sum_w[s] += w[s * n + i];
+                sum_x[s] += w[s * n + i] * v;
+            }
+        }
+        for (int s = 0; s < abreast; s++) {
+            least[s] = least[s] > 0 ? every(0) : least[s];
+            flat[s] = greatest[s] == least[s];
+            minimum[s] = base[s] = least[s];
+            inverse[s] = (float)most / range(s);
+            scale[s] = 1.0f / inverse[s];
+            error[s] = Floats{};
+        }
+        out_of_range(inverse) ? start<true>() : start<false>();
+        for (int i = 0; i <= steps.last; i++) {
+            Floats step[abreast];
+            for (int s = 0; s < abreast; s++) {
+                step[s] = (steps.first + steps.by * (float)i + (float)most) / range(s);
+            }
+            out_of_range(step) ? try_step<true>(step) : try_step<false>(step);
+        }
+        for (int s = 0; s < abreast; s++) {
+            found[s].scale = flat[s] ? every(0) : scale[s];
+            found[s].minimum = -minimum[s];
+            found[s].inverse = inverse[s];
+            found[s].base = base[s];
+            found[s].importance = sum_w[s];
+        }
+    }
+};
+
+} // namespace

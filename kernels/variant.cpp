@@ -1,0 +1,80 @@
+/* Compiled once for each kind of processor, with ECELLM_VARIANT its name and ECELLM_LANES the floats of a vector. */
+#include "variant.h"
+
+#include "k_minimum.h"
+#include "k_scale.h"
+#include "merge.h"
+#include "widen.h"
+
+namespace {
+
+void quantize_group(int type, const Group &group) {
+    switch (type) {
+    case ECELLM_Q2_K:
+        return quantize_minimum<Q2K>(group);
+    case ECELLM_Q3_K:
+        return quantize_q3_K(group);
+    case ECELLM_Q4_K:
+        return quantize_minimum<Q4K>(group);
+    case ECELLM_Q5_K:
+        return quantize_minimum<Q5K>(group);
+    default:
+        return quantize_q6_K(group);
+    }
+}
+
+void quantize(int type, const float *weights, size_t rows, size_t columns, const float *importance, uint8_t *blocks) {
+    const size_t size = ecellm_row_size(type, super_block), in_row = columns / super_block, count = rows * in_row;
+    Group group;
+    group.has_importance = importance != nullptr;
+    for (size_t first = 0; first < count; first += lanes) {
+        const float *sources[lanes], *importances[lanes];
+        group.used = count - first < (size_t)lanes ? (int)(count - first) : lanes;
+        for (int lane = 0; lane < lanes; lane++) {
+            const size_t block = first + (size_t)(lane < group.used ? lane : 0);
+            sources[lane] = weights + block * super_block;
+            group.blocks[lane] = blocks + block * size;
+            importances[lane] = importance ? importance + block % in_row * super_block : nullptr;
+        }
+        transpose(sources, super_block, group.weights);
+        if (importance) {
+            transpose(importances, super_block, group.importance);
+        }
+        quantize_group(type, group);
+    }
+}
+
+size_t find_not_finite(const float *weights, size_t count) {
+    size_t i = 0;
+    for (; i + 4 * lanes <= count; i += 4 * lanes) {
+        Ints bits[4];
+        memcpy(bits, weights + i, sizeof bits);
+        Ints found{};
+        for (int v = 0; v < 4; v++) {
+            found |= (bits[v] & 0x7f800000) == 0x7f800000;
+        }
+        if (any(found)) {
+            break;
+        }
+    }
+    for (; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &weights[i], sizeof bits);
+        if ((bits & 0x7f800000) == 0x7f800000) {
+            return i;
+        }
+    }
+    return count;
+}
+
+} // namespace
+
+#define ECELLM_JOIN(a, b) a##b
+#define ECELLM_SYMBOL(name) ECELLM_JOIN(variant_, name)
+#define ECELLM_QUOTE(name) #name
+#define ECELLM_TEXT(name) ECELLM_QUOTE(name)
+
+extern "C" const Variant ECELLM_SYMBOL(ECELLM_VARIANT);
+extern "C" const Variant ECELLM_SYMBOL(ECELLM_VARIANT) = {
+    ECELLM_TEXT(ECELLM_VARIANT), lanes, widen_bf16, widen_f16, quantize, merge, scale_to_magnitude, find_not_finite,
+};

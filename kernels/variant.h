@@ -1,0 +1,25 @@
+/* What one variant of the kernels offers: the same functions, compiled for one kind of processor. */
+#pragma once
+
+#include "ecellm_kernels.h"
+
+struct Variant {
+    const char *name;
+    int lanes;
+
+    /* Widen a row exactly, infinities included; what is no number stays none. */
+    void (*widen_bf16)(const uint16_t *bits, float *weights, size_t count);
+    void (*widen_f16)(const uint16_t *bits, float *weights, size_t count);
+
+    /* Quantize `rows` rows of `columns` floats, a multiple of 256, to one of the K-quants. `importance` may be null. */
+    void (*quantize)(int type, const float *weights, size_t rows, size_t columns, const float *importance,
+                     uint8_t *blocks);
+
+    /* See merge.h. */
+    void (*merge)(float *weights, size_t rows, size_t columns, const size_t *b_rows, const ecellm_adapter *adapters,
+                  size_t count);
+    void (*scale_to_magnitude)(float *row, size_t columns, float magnitude);
+
+    /* The place of the first infinity or NaN among `count` floats; `count` if there is none. */
+    size_t (*find_not_finite)(const float *weights, size_t count);
+};

@@ -1,0 +1,66 @@
+#include "variants.h"
+
+#include <cstring>
+#include <string>
+
+#if defined(ECELLM_HAS_NEON)
+extern "C" const Variant variant_neon;
+#else
+extern "C" const Variant variant_baseline;
+#endif
+#if defined(ECELLM_HAS_AVX)
+extern "C" const Variant variant_avx2, variant_avx512;
+#endif
+
+namespace {
+
+struct Choice {
+    const Variant *variant;
+    bool runs;
+};
+
+/* Best first. */
+const Choice *choices(size_t &count) {
+    static const Choice known[] = {
+#if defined(ECELLM_HAS_AVX)
+        {&variant_avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+                              && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")},
+        {&variant_avx2, __builtin_cpu_supports("avx2") != 0},
+#endif
+#if defined(ECELLM_HAS_NEON)
+        {&variant_neon, true}, /* part of the architecture: its baseline */
+#else
+        {&variant_baseline, true},
+#endif
+    };
+    count = sizeof known / sizeof known[0];
+    return known;
+}
+
+} // namespace
+
+const Variant *find_variant(const char *name) {
+    size_t count;
+    const Choice *known = choices(count);
+    for (size_t i = 0; i < count; i++) {
+        if (known[i].runs && (!name || !std::strcmp(name, known[i].variant->name))) {
+            return known[i].variant;
+        }
+    }
+    return nullptr;
+}
+
+const char *ecellm_variants(void) {
+    static const std::string names = [] {
+        std::string joined;
+        size_t count;
+        const Choice *known = choices(count);
+        for (size_t i = 0; i < count; i++) {
+            if (known[i].runs) {
+                joined += (joined.empty() ? "" : " ") + std::string(known[i].variant->name);
+            }
+        }
+        return joined;
+    }();
+    return names.c_str();
+}

@@ -1,0 +1,7 @@
+/* The variants of this build, and which of them this processor runs. */
+#pragma once
+
+#include "variant.h"
+
+/* Return the variant of that name, or the best for null; null if the library or the processor does not have it. */
+const Variant *find_variant(const char *name);

@@ -1,0 +1,102 @@
+"""The kernels' source for processors that are not this one, and under the sanitizers; where the compilers are there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecellm_lite.kernels import Conversion, plain
+from ecellm_lite.tensor_types import CONVERTED, K_QUANTS
+from tests.test_kernels import REFERENCE
+from tests.weights import KINDS, weights_of
+
+KERNELS = Path(__file__).parent.parent / "kernels"
+NATIVE = Path(__file__).parent / "native"
+OPTIONS = ["-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-Wno-psabi", f"-I{KERNELS}", "-pthread"]
+
+# Calls of the fuzzer in a test run; `make sanitize` makes more.
+CALLS = int(os.environ.get("ECELLM_FUZZ_CALLS", "3000"))
+
+
+def build(compiler: str, folder: Path, program: str, variants: dict[str, list[str]], *options: str) -> Path:
+    """Compile a program with these variants, given by name and options, and return it."""
+    objects = []
+    for name, own in variants.items():
+        objects.append(str(folder / f"{name}.o"))
+        command = [compiler, *OPTIONS, *options, *own, f"-DECELLM_VARIANT={name}", "-c", str(KERNELS / "variant.cpp")]
+        subprocess.run([*command, "-o", objects[-1]], check=True)
+    target = folder / "program"
+    sources = [str(KERNELS / f"{name}.cpp") for name in ("kernels", "convert_block", "variants")]
+    subprocess.run(
+        [compiler, *OPTIONS, *options, str(NATIVE / program), *sources, *objects, "-o", str(target)], check=True
+    )
+    return target
+
+
+def compare(command: list[str], variant: str) -> None:
+    """Hold what the driver makes of rows of every kind against ggml."""
+    generator = np.random.default_rng(5)
+    weights = np.stack([weights_of(kind, 512, generator) for kind in KINDS * 2])
+    importance = np.abs(weights_of("normal", 512, generator))
+    for kind in K_QUANTS:
+        for known in (None, importance):
+            given = b"" if known is None else known.tobytes()
+            shape = [str(len(weights)), "512", "0" if known is None else "1"]
+            found = subprocess.run(
+                [*command, variant, str(CONVERTED[kind].number), *shape],
+                input=given + weights.tobytes(),
+                capture_output=True,
+                check=True,
+            ).stdout
+            assert found == plain.convert(Conversion(weights, "F32", kind, importance=known)).tobytes(), kind
+
+
+needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")
+
+
+@needs_compiler
+@REFERENCE
+def test_sixteen_lanes_give_the_bytes_of_ggml(tmp_path: Path) -> None:
+    """The source of the widest variant, whatever this processor has: the compiler takes its vectors apart."""
+    program = build("g++", tmp_path, "driver.cpp", {"baseline": ["-DECELLM_LANES=16"]}, "-O2")
+    compare([str(program)], "baseline")
+
+
+@pytest.mark.skipif(
+    not shutil.which("aarch64-linux-gnu-g++") or not shutil.which("qemu-aarch64"),
+    reason="a compiler for ARM and qemu-user are not installed (g++-aarch64-linux-gnu, qemu-user)",
+)
+@REFERENCE
+def test_neon_gives_the_bytes_of_ggml(tmp_path: Path) -> None:
+    variants = {"neon": ["-DECELLM_LANES=4"]}
+    options = ("-O2", "-static", "-DECELLM_HAS_NEON")
+    program = build("aarch64-linux-gnu-g++", tmp_path, "driver.cpp", variants, *options)
+    compare(["qemu-aarch64", str(program)], "neon")
+
+
+@needs_compiler
+def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
+    """A fuzzer over the ABI's arguments: sizes, strides, nulls, overlaps, infinities."""
+    options = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    variants = {"baseline": ["-DECELLM_LANES=4"]}
+    if os.uname().machine == "x86_64":
+        variants |= {"avx2": ["-DECELLM_LANES=8", "-mavx2"], "avx512": ["-DECELLM_LANES=16", *AVX512]}
+        options.append("-DECELLM_HAS_AVX")
+    elif os.uname().machine == "aarch64":
+        variants = {"neon": ["-DECELLM_LANES=4"]}
+        options.append("-DECELLM_HAS_NEON")
+    program = build("g++", tmp_path, "fuzz.cpp", variants, *options)
+    seed = os.environ.get("ECELLM_FUZZ_SEED", "1")
+    ran = subprocess.run([str(program), seed, str(CALLS)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    counts = [int(line.split()[0]) for line in ran.stdout.splitlines()]
+    assert counts[0] > CALLS / 4, "most calls should get through"
+    assert all(counts[status] for status in (1, 2, 4, 6, 7, 8)), ran.stdout
+
+
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
