@@ -50,7 +50,7 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
     ("header", "said"),
     [
         (b"[]", "no JSON object"),
-        (b"{", "no JSON"),
+        (b"{ ", "no JSON"),
         (b"{" * 200_000, "no JSON"),
         (b'{"a":' * 100_000, "no JSON"),
         (b"{\xff}", "no JSON"),
