@@ -148,13 +148,42 @@ struct Strip {
     }
 };
 
+/* The adapters' A as a variant reads them, for all threads. */
+struct Packed {
+    size_t ranks = 0;
+    std::unique_ptr<float[]> a;
+
+    bool pack(const Variant &variant, const ecellm_block &block) {
+        for (size_t k = 0; k < block.adapter_count; k++) {
+            ranks += block.adapters[k].rank;
+        }
+        const size_t tiles = block.columns / variant.tile_columns + (block.columns % variant.tile_columns != 0);
+        size_t tile, size;
+        if (ranks == 0) {
+            return true;
+        }
+        if (!product(ranks, variant.tile_columns, tile) || !product(tile, tiles, size)) {
+            return false;
+        }
+        a.reset(new (std::nothrow) float[size]);
+        if (a) {
+            variant.pack(block.adapters, block.adapter_count, block.columns, a.get());
+        }
+        return a != nullptr;
+    }
+};
+
 /* Widen rows of the target, add the adapters to them and scale them. */
-void merge_rows(const Variant &variant, const ecellm_block &block, size_t first, size_t rows, const Strip &strip) {
+void merge_rows(const Variant &variant, const ecellm_block &block, const Packed &packed, size_t first, size_t rows,
+                const Strip &strip) {
     for (size_t i = 0; i < rows; i++) {
         strip.sources[i] = block.order ? block.order[first + i] : first + i;
         widen(variant, block, strip.sources[i], &strip.weights[i * block.columns]);
     }
-    variant.merge(strip.weights.get(), rows, block.columns, strip.sources.get(), block.adapters, block.adapter_count);
+    if (packed.a) { /* not even zero is added without adapters: it would turn -0 into 0 */
+        variant.merge(strip.weights.get(), rows, block.columns, strip.sources.get(), block.adapters,
+                      block.adapter_count, packed.ranks, packed.a.get());
+    }
     for (size_t i = 0; block.magnitudes && i < rows; i++) {
         const float magnitude = block.magnitudes[strip.sources[i]];
         variant.scale_to_magnitude(&strip.weights[i * block.columns], block.columns, magnitude);
@@ -223,6 +252,10 @@ int ecellm_convert_block(const char *name, const struct ecellm_block *asked, uns
             return ECELLM_NOT_FINITE;
         }
     }
+    Packed packed;
+    if (!packed.pack(*variant, block)) {
+        return ECELLM_NO_MEMORY;
+    }
     const size_t least = block.adapter_count ? least_rows_merged : 1;
     const size_t wanted = columns < strip_weights / least ? strip_weights / columns : least;
     const size_t strip_rows = wanted < block.rows ? wanted : block.rows;
@@ -239,7 +272,7 @@ int ecellm_convert_block(const char *name, const struct ecellm_block *asked, uns
                 if (!strip.allocate(strip_rows, columns)) {
                     return ECELLM_NO_MEMORY;
                 }
-                merge_rows(*variant, block, first, rows, strip);
+                merge_rows(*variant, block, packed, first, rows, strip);
                 weights = strip.weights.get();
             }
             const size_t bad = variant->find_not_finite(weights, rows * columns);

@@ -31,7 +31,12 @@ inline uint16_t half_from_float(float value) {
     const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
     const uint32_t magnitude = bits & 0x7fffffff;
     if (magnitude > 0x7f800000) {
-        return sign | 0x7e00; /* no number: one pattern for all */
+        /* No number: one pattern but for the sign, which an operation that makes one sets on x86 and clears on ARM. */
+#if defined(__aarch64__)
+        return (uint16_t)(sign ^ 0xfe00);
+#else
+        return sign | 0x7e00;
+#endif
     }
     if (magnitude >= 0x477ff000) {
         return sign | 0x7c00; /* 65520 and more round to infinity */

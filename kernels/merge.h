@@ -9,54 +9,58 @@
 
 namespace {
 
-/* One tile of a row: `vectors` vectors of columns, for all ranks of all adapters. */
-template <int vectors>
-inline void add_tile(float *row, size_t b_row, size_t columns, size_t column, const ecellm_adapter *adapters,
-                     size_t count) {
-    Floats delta[vectors] = {};
-    for (size_t k = 0; k < count; k++) {
-        const ecellm_adapter &adapter = adapters[k];
-        const float *a = adapter.a + column, *b = adapter.b + b_row * adapter.rank;
-        for (size_t r = 0; r < adapter.rank; r++, a += columns) {
-            const Floats factor = every(adapter.scale * b[r]);
-            for (int v = 0; v < vectors; v++) {
-                Floats values;
-                memcpy(&values, a + v * lanes, sizeof values);
-                delta[v] += factor * values;
+constexpr int tile_vectors = 8; /* that are summed in registers */
+constexpr size_t tile_columns = tile_vectors * lanes;
+
+/* Copy the adapters' A tile by tile: for each tile_columns columns all ranks of all adapters, one after the other. Where
+ * they are, they lie a whole row apart, and would push each other out of the cache. What is beyond `columns` is zero. */
+void pack(const ecellm_adapter *adapters, size_t count, size_t columns, float *packed) {
+    for (size_t column = 0; column < columns; column += tile_columns) {
+        const size_t width = columns - column < tile_columns ? columns - column : tile_columns;
+        for (size_t k = 0; k < count; k++) {
+            for (size_t r = 0; r < adapters[k].rank; r++, packed += tile_columns) {
+                memcpy(packed, adapters[k].a + r * columns + column, width * sizeof(float));
+                memset(packed + width, 0, (tile_columns - width) * sizeof(float));
             }
         }
-    }
-    for (int v = 0; v < vectors; v++) {
-        Floats values;
-        memcpy(&values, row + column + v * lanes, sizeof values);
-        values += delta[v];
-        memcpy(row + column + v * lanes, &values, sizeof values);
     }
 }
 
-/* Add the adapters to `rows` rows; row i takes row b_rows[i] of each B. Tiles of A stay in the cache for all rows. */
+/* Add the adapters, of `ranks` ranks together and packed, to `rows` rows; row i takes row b_rows[i] of each B. */
 void merge(float *weights, size_t rows, size_t columns, const size_t *b_rows, const ecellm_adapter *adapters,
-           size_t count) {
-    constexpr int vectors = 4, width = vectors * lanes;
-    if (count == 0) {
-        return; /* not even adding zero: it would turn -0 into 0 */
-    }
-    size_t column = 0;
-    for (; column + width <= columns; column += width) {
+           size_t count, size_t ranks, const float *packed) {
+    for (size_t column = 0; column < columns; column += tile_columns, packed += ranks * tile_columns) {
+        const size_t width = columns - column < tile_columns ? columns - column : tile_columns;
         for (size_t i = 0; i < rows; i++) {
-            add_tile<vectors>(weights + i * columns, b_rows[i], columns, column, adapters, count);
-        }
-    }
-    for (; column < columns; column++) {
-        for (size_t i = 0; i < rows; i++) {
-            float delta = 0;
+            Floats sums[tile_vectors] = {};
+            const float *a = packed;
             for (size_t k = 0; k < count; k++) {
-                const ecellm_adapter &adapter = adapters[k];
-                for (size_t r = 0; r < adapter.rank; r++) {
-                    delta += adapter.scale * adapter.b[b_rows[i] * adapter.rank + r] * adapter.a[r * columns + column];
+                const float *b = adapters[k].b + b_rows[i] * adapters[k].rank;
+                for (size_t r = 0; r < adapters[k].rank; r++, a += tile_columns) {
+                    const Floats factor = every(adapters[k].scale * b[r]);
+#pragma GCC unroll 8
+                    for (int v = 0; v < tile_vectors; v++) {
+                        Floats values;
+                        memcpy(&values, a + v * lanes, sizeof values);
+                        sums[v] += factor * values;
+                    }
                 }
             }
-            weights[i * columns + column] += delta;
+            float *row = weights + i * columns + column;
+            if (width == tile_columns) {
+                for (int v = 0; v < tile_vectors; v++) {
+                    Floats values;
+                    memcpy(&values, row + v * lanes, sizeof values);
+                    values += sums[v];
+                    memcpy(row + v * lanes, &values, sizeof values);
+                }
+            } else {
+                float delta[tile_columns];
+                memcpy(delta, sums, sizeof delta);
+                for (size_t c = 0; c < width; c++) {
+                    row[c] += delta[c];
+                }
+            }
         }
     }
 }

@@ -46,14 +46,14 @@ void quantize(int type, const float *weights, size_t rows, size_t columns, const
 
 size_t find_not_finite(const float *weights, size_t count) {
     size_t i = 0;
+    const auto is_not_finite = [weights](size_t at) {
+        Ints bits;
+        memcpy(&bits, weights + at, sizeof bits);
+        return (bits & 0x7f800000) == 0x7f800000;
+    };
     for (; i + 4 * lanes <= count; i += 4 * lanes) {
-        Ints bits[4];
-        memcpy(bits, weights + i, sizeof bits);
-        Ints found{};
-        for (int v = 0; v < 4; v++) {
-            found |= (bits[v] & 0x7f800000) == 0x7f800000;
-        }
-        if (any(found)) {
+        if (any(is_not_finite(i) | is_not_finite(i + lanes) | is_not_finite(i + 2 * lanes)
+                | is_not_finite(i + 3 * lanes))) {
             break;
         }
     }
@@ -76,5 +76,6 @@ size_t find_not_finite(const float *weights, size_t count) {
 
 extern "C" const Variant ECELLM_SYMBOL(ECELLM_VARIANT);
 extern "C" const Variant ECELLM_SYMBOL(ECELLM_VARIANT) = {
-    ECELLM_TEXT(ECELLM_VARIANT), lanes, widen_bf16, widen_f16, quantize, merge, scale_to_magnitude, find_not_finite,
+    ECELLM_TEXT(ECELLM_VARIANT), lanes, widen_bf16, widen_f16, quantize, tile_columns, pack, merge, scale_to_magnitude,
+    find_not_finite,
 };

@@ -16,8 +16,10 @@ struct Variant {
                      uint8_t *blocks);
 
     /* See merge.h. */
+    size_t tile_columns;
+    void (*pack)(const ecellm_adapter *adapters, size_t count, size_t columns, float *packed);
     void (*merge)(float *weights, size_t rows, size_t columns, const size_t *b_rows, const ecellm_adapter *adapters,
-                  size_t count);
+                  size_t count, size_t ranks, const float *packed);
     void (*scale_to_magnitude)(float *row, size_t columns, float magnitude);
 
     /* The place of the first infinity or NaN among `count` floats; `count` if there is none. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -25,15 +26,18 @@ CALLS = int(os.environ.get("ECELLM_FUZZ_CALLS", "3000"))
 
 def build(compiler: str, folder: Path, program: str, variants: dict[str, list[str]], *options: str) -> Path:
     """Compile a program with these variants, given by name and options, and return it."""
-    objects = []
-    for name, own in variants.items():
-        objects.append(str(folder / f"{name}.o"))
-        command = [compiler, *OPTIONS, *options, *own, f"-DECELLM_VARIANT={name}", "-c", str(KERNELS / "variant.cpp")]
-        subprocess.run([*command, "-o", objects[-1]], check=True)
+    objects = {name: str(folder / f"{name}.o") for name in variants}
+    compile_one = [compiler, *OPTIONS, *options, "-c", str(KERNELS / "variant.cpp")]
+    running = [
+        subprocess.Popen([*compile_one, *own, f"-DECELLM_VARIANT={name}", "-o", objects[name]])
+        for name, own in variants.items()
+    ]
+    assert [process.wait() for process in running] == [0] * len(running)
     target = folder / "program"
     sources = [str(KERNELS / f"{name}.cpp") for name in ("kernels", "convert_block", "variants")]
     subprocess.run(
-        [compiler, *OPTIONS, *options, str(NATIVE / program), *sources, *objects, "-o", str(target)], check=True
+        [compiler, *OPTIONS, *options, str(NATIVE / program), *sources, *objects.values(), "-o", str(target)],
+        check=True,
     )
     return target
 
@@ -84,10 +88,10 @@ def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
     """A fuzzer over the ABI's arguments: sizes, strides, nulls, overlaps, infinities."""
     options = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     variants = {"baseline": ["-DECELLM_LANES=4"]}
-    if os.uname().machine == "x86_64":
+    if platform.machine() in ("x86_64", "AMD64"):
         variants |= {"avx2": ["-DECELLM_LANES=8", "-mavx2"], "avx512": ["-DECELLM_LANES=16", *AVX512]}
         options.append("-DECELLM_HAS_AVX")
-    elif os.uname().machine == "aarch64":
+    elif platform.machine() in ("aarch64", "arm64"):
         variants = {"neon": ["-DECELLM_LANES=4"]}
         options.append("-DECELLM_HAS_NEON")
     program = build("g++", tmp_path, "fuzz.cpp", variants, *options)
