@@ -93,6 +93,24 @@ def test_the_rates_stand_in_the_results() -> None:
         assert f"| {model['cold']['row']:.2f} s | {model['warm']['row']:.2f} s |" in README
 
 
+def test_the_quantizers_figures_stand_in_the_results() -> None:
+    folder = ROOT / "benchmarks" / "results"
+    quantize = json.loads((folder / "quantize.json").read_text("utf-8"))
+    for name, measured in quantize["types"].items():
+        times = [f"{each:.1f}" for way, each in measured["times_ggml"].items() if way != "ggml"]
+        rate = f"{measured['million_weights_per_second']['ggml']:.1f}"
+        assert f"| {' | '.join([name, rate, *times])} |" in README
+    [(_, merged)] = [pair for pair in quantize["merge"]["times_plain"].items() if pair[0] != "plain"]
+    assert f"leaves {merged:.2f} of the rate" in README
+    counted = [
+        each
+        for kind in json.loads((folder / "identity.json").read_text("utf-8"))["types"].values()
+        for each in kind.values()
+    ]
+    assert f"of {min(each['weights'] for each in counted):,} weights" in README
+    assert f"{sum(each['blocks_that_differ'] for each in counted)} blocks differed" in README
+
+
 def test_the_picture_needs_no_network() -> None:
     picture = (ROOT / "benchmarks" / "figures" / "answer.svg").read_text("utf-8")
     assert not re.search(r"url\(|href=|<image|@font-face", picture.replace("url(#", ""))
