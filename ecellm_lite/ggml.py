@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
-from ecellm_lite.tensor_types import TensorType
+from ecellm_lite.tensor_types import CONVERTED, TensorType
 
 # llama.cpp's file types (llama.h, enum llama_ftype), by the names that people use.
 FILE_TYPES = {
@@ -259,8 +259,11 @@ def quantize_chunk(
     """
     source = np.ascontiguousarray(weights, dtype=np.float32)
     rows, columns = source.shape
-    if columns % kind.block:  # ggml would abort the process
-        raise EcellmError(f"A row of {columns:,} weights is no multiple of the {kind.block} in a block of {kind.name}.")
+    # On each of these ggml would end the process.
+    if kind.name not in CONVERTED or columns == 0 or columns % kind.block:
+        raise EcellmError(
+            f"A row of {columns:,} weights cannot be quantized to {kind.name}, in blocks of {kind.block}."
+        )
     target = np.empty((rows, kind.row_bytes(columns)), dtype=np.uint8)
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     quantize = _symbol(

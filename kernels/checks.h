@@ -16,7 +16,7 @@ inline bool aligned(const void *pointer, size_t to) {
 
 inline bool overlap(const void *a, size_t a_size, const void *b, size_t b_size) {
     const uintptr_t first = (uintptr_t)a, second = (uintptr_t)b;
-    return a && b && a_size && b_size && first < second + b_size && second < first + a_size;
+    return a && b && a_size && b_size && (first < second ? second - first < a_size : first - second < b_size);
 }
 
 inline bool is_k_quant(int type) {

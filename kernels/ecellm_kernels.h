@@ -1,4 +1,4 @@
-/* The native half of ecellm-lite's converter: a C ABI that ecellm_lite/kernels.py loads with ctypes.
+/* The native half of ecellm-lite's converter: a C ABI that ecellm_lite/kernels/native.py loads with ctypes.
  *
  * Every function takes plain pointers that the caller owns and keeps nothing after it returns. It may be called from
  * several threads at once on targets that do not overlap. Nothing aborts: a call that cannot be done returns a status
@@ -86,14 +86,16 @@ struct ecellm_adapter {
 };
 
 /* ggml's own functions, for the types that are not in enum ecellm_type (to_float of its type traits;
- * ggml_quantize_chunk). Both may be called from several threads. */
+ * ggml_quantize_chunk). Both may be called from several threads. What they do with what they are given is theirs: with
+ * them, the caller sees to it that the row sizes are those of the type, that `columns` is a multiple of its block, that
+ * blocks are aligned to 2 bytes, and that a type that needs an importance gets one. */
 typedef void (*ecellm_to_float)(const void *blocks, float *weights, int64_t count);
 typedef size_t (*ecellm_quantize_chunk)(int type, const float *weights, void *blocks, int64_t start, int64_t rows,
                                         int64_t columns, const float *importance);
 
 /* A block of rows on its way from a checkpoint into a file: widened, merged, scaled, permuted and quantized. */
 struct ecellm_block {
-    size_t rows, columns;
+    size_t rows, columns;     /* without rows nothing is checked or done */
 
     int source_type;          /* ECELLM_F32, ECELLM_F16, ECELLM_BF16, or any type with `to_float` */
     const void *source;       /* `rows` rows, aligned to 4 bytes (F32) or 2 (F16, BF16) */
@@ -116,11 +118,13 @@ struct ecellm_block {
     ecellm_quantize_chunk quantize_chunk; /* null for the types of enum ecellm_type */
 };
 
-/* Bring a block through all of its steps, with no more memory a thread than some rows.
+/* Bring a block through all of its steps, with no more memory than some rows a thread, and a copy of the adapters' A.
  *
  * The bytes are those of the steps one after the other over whole matrices: float32 throughout, delta = the sum over
  * the adapters, and over their ranks, of (scale * b) * a, from zero on; weights + delta; each row times magnitude /
- * norm. To quantize is what ggml_quantize_chunk does as built for baseline x86-64, byte for byte, by whatever variant.
+ * norm. What is not finite then is refused; what is finite and too large for F16 becomes infinite there, as in ggml.
+ * To quantize is what ggml_quantize_chunk does as built for baseline x86-64, byte for byte, by whatever variant;
+ * whether the calling thread flushes denormals to zero makes no difference.
  *
  * variant  one of ecellm_variants(), or null for the best
  * threads  the most that work on it, the caller's included; 0 counts as 1

@@ -1,4 +1,4 @@
-/* IEEE 754 half precision, rounded to nearest with ties to even, as ggml's portable conversion has it. */
+/* IEEE 754 half precision and bfloat16, rounded to nearest with ties to even, as ggml's portable conversions are. */
 #pragma once
 
 #include <cstdint>
@@ -53,6 +53,13 @@ inline uint16_t half_from_float(float value) {
     /* Half a unit of the last place less one, and one more where that place is odd: ties go to even. */
     const uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
     return (uint16_t)(sign | ((rounded >> 13) - (112 << 10)));
+}
+
+/* bfloat16 rounded to nearest with ties to even. */
+inline uint16_t bf16_from_float(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 } // namespace

@@ -10,23 +10,34 @@
 
 namespace {
 
+/* The largest of n values, or zero. */
+template <int n>
+inline Floats largest_of(const Floats *values) {
+    Floats largest{};
+    for (int i = 0; i < n; i++) {
+        largest = values[i] > largest ? values[i] : largest;
+    }
+    return largest;
+}
+
 /* block_q4_K: half d, dmin; 12 bytes of 6-bit scales and minima; 128 bytes of quants. block_q5_K has 32 bytes with the
  * quants' fifth bits between the two. */
 template <int bits>
 struct Q4OrQ5K {
     static constexpr int most = (1 << bits) - 1, n = 32, sub_blocks = super_block / n, most_scale = 63;
     static constexpr bool absolute_error = false;
-    static constexpr size_t scales_at = 4, high_at = 16, low_at = bits == 4 ? 16 : 48, size = low_at + 128;
+    static constexpr size_t scales_at = 4, high_at = 16, low_at = bits == 4 ? 16 : 48;
 
     static Steps steps(bool importance) {
         return importance ? Steps{-0.9f, 0.05f, 36} : bits == 4 ? Steps{-1.0f, 0.1f, 20} : Steps{-0.5f, 0.1f, 15};
     }
 
-    /* The weight's importance: by the imatrix and the super-block's mean square, else by the sub-block's. */
+    /* What the imatrix's importance of a weight is scaled by, together with the weight's square. */
     static Floats mean_square(Floats sum_x2) {
         return 2.0f * sum_x2 / (float)super_block;
     }
 
+    /* The importance of a sub-block's weights without an imatrix. */
     static void weigh(const Floats *x, Floats *w) {
         Floats sum_x2{};
         for (int i = 0; i < n; i++) {
@@ -40,11 +51,7 @@ struct Q4OrQ5K {
 
     static void quantize_scales(const Floats *scales, const Floats *minima, Floats &d, Floats &d_minimum, Ints *quants,
                                 Ints *minimum_quants) {
-        Floats largest{}, largest_minimum{};
-        for (int j = 0; j < sub_blocks; j++) {
-            largest = scales[j] > largest ? scales[j] : largest;
-            largest_minimum = minima[j] > largest_minimum ? minima[j] : largest_minimum;
-        }
+        const Floats largest = largest_of<sub_blocks>(scales), largest_minimum = largest_of<sub_blocks>(minima);
         const Floats inverse = largest > 0 ? (float)most_scale / largest : every(0);
         const Floats inverse_minimum = largest_minimum > 0 ? (float)most_scale / largest_minimum : every(0);
         for (int j = 0; j < sub_blocks; j++) {
@@ -110,7 +117,7 @@ using Q5K = Q4OrQ5K<5>;
 struct Q2K {
     static constexpr int most = 3, n = 16, sub_blocks = super_block / n, most_scale = 15;
     static constexpr bool absolute_error = true;
-    static constexpr size_t scales_at = 0, low_at = 16, size = 84;
+    static constexpr size_t scales_at = 0, low_at = 16;
 
     static Steps steps(bool importance) {
         return importance ? Steps{-0.9f, 0.05f, 36} : Steps{-0.5f, 0.1f, 15};
@@ -128,11 +135,7 @@ struct Q2K {
 
     static void quantize_scales(const Floats *scales, const Floats *minima, Floats &d, Floats &d_minimum, Ints *quants,
                                 Ints *minimum_quants) {
-        Floats largest{}, largest_minimum{};
-        for (int j = 0; j < sub_blocks; j++) {
-            largest = scales[j] > largest ? scales[j] : largest;
-            largest_minimum = minima[j] > largest_minimum ? minima[j] : largest_minimum;
-        }
+        const Floats largest = largest_of<sub_blocks>(scales), largest_minimum = largest_of<sub_blocks>(minima);
         const Floats inverse = (float)most_scale / largest, inverse_minimum = (float)most_scale / largest_minimum;
         for (int j = 0; j < sub_blocks; j++) {
             quants[j] = largest > 0 ? nearest_int(inverse * scales[j]) & 0xff : every_int(0);

@@ -16,11 +16,6 @@ inline void requantize(const Floats *x, Floats scale, const Ints *searched, Ints
     }
 }
 
-/* The scale of the largest magnitude, the first such. */
-inline void find_largest_scale(const Floats *scales, Floats &largest, Floats &magnitude) {
-    find_largest<sub_blocks_of_16>(scales, largest, magnitude);
-}
-
 /* block_q6_K: 128 bytes of the quants' low four bits, 64 of their high two, 16 scales of 8 bits, half d. */
 inline void quantize_q6_K(const Group &group) {
     constexpr int most = 32;
@@ -41,7 +36,7 @@ inline void quantize_q6_K(const Group &group) {
         found[j] = make_qx_quants<sixteen, most, false>(sub, w);
         scales[j] = found[j].scale;
     }
-    find_largest_scale(scales, largest, magnitude);
+    find_largest<sub_blocks_of_16>(scales, largest, magnitude);
     const Floats inverse = -128.0f / largest;
     const Floats d = store_halves(group, d_at, 1.0f / inverse);
     Ints bytes[sub_blocks_of_16], quants[super_block];
@@ -76,7 +71,7 @@ inline void quantize_q6_K(const Group &group) {
     }
 }
 
-/* Search the scales of Q3_K's sub-blocks and quantize them: half d, and quants from 0 to 63 that stand for -32 to 31. */
+/* Search the scales of Q3_K's sub-blocks and quantize them: d, and quants from 0 to 63 that stand for -32 to 31. */
 inline Floats search_q3_K(const Group &group, Ints *scale_quants, Ints *searched) {
     constexpr int most = 4, most_scale = 32, abreast = 4;
     const Floats *x = group.weights;
@@ -84,7 +79,7 @@ inline Floats search_q3_K(const Group &group, Ints *scale_quants, Ints *searched
     for (int j = 0; j < sub_blocks_of_16; j += abreast) {
         make_q3_quants<sixteen, most, abreast>(x + j * sixteen, scales + j, searched + j * sixteen);
     }
-    find_largest_scale(scales, largest, magnitude);
+    find_largest<sub_blocks_of_16>(scales, largest, magnitude);
     const Floats inverse = -32.0f / largest;
     const Ints zero = largest == 0;
     for (int j = 0; j < sub_blocks_of_16; j++) {

@@ -1,6 +1,7 @@
 /* Adapters added to rows of weights: W + sum over k of (scale_k * B_k) A_k, and DoRA's row scale.
  *
- * Every sum is taken in one order, one rounding an operation, so that numpy gives the same bits (ecellm_lite/merge.py).
+ * Every sum is taken in one order, one rounding an operation, so that numpy gives the same bits
+ * (ecellm_lite/kernels/plain.py).
  */
 #pragma once
 
@@ -12,8 +13,9 @@ namespace {
 constexpr int tile_vectors = 8; /* that are summed in registers */
 constexpr size_t tile_columns = tile_vectors * lanes;
 
-/* Copy the adapters' A tile by tile: for each tile_columns columns all ranks of all adapters, one after the other. Where
- * they are, they lie a whole row apart, and would push each other out of the cache. What is beyond `columns` is zero. */
+/* Copy the adapters' A tile by tile: for each tile_columns columns all ranks of all adapters, one after the other.
+ * Where they are, they lie a whole row apart, and would push each other out of the cache. What is beyond `columns` is
+ * zero. */
 void pack(const ecellm_adapter *adapters, size_t count, size_t columns, float *packed) {
     for (size_t column = 0; column < columns; column += tile_columns) {
         const size_t width = columns - column < tile_columns ? columns - column : tile_columns;

@@ -1,8 +1,8 @@
 /* The search for a sub-block's scale and minimum: ggml's make_qkx2_quants and make_qkx3_quants, in lanes.
  *
- * Weights are taken as scale * quant + minimum. Each step tries another scale, fits scale and minimum to the quants that
- * it gives by least squares, and is kept if the error is smaller. What a step tries depends on the minimum that the
- * steps before it left, so steps cannot run side by side; sub-blocks can.
+ * Weights are taken as scale * quant + minimum. Each step tries another scale, fits scale and minimum to the quants
+ * that it gives by least squares, and is kept if the error is smaller. What a step tries depends on the minimum that
+ * the steps before it left, so steps cannot run side by side; sub-blocks can.
  */
 #pragma once
 

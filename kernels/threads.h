@@ -4,27 +4,35 @@
 #include "ecellm_kernels.h"
 
 #include <atomic>
-#include <system_error>
+#include <exception>
+#include <memory>
+#include <new>
 #include <thread>
 #include <vector>
 
-/* Call a worker for every piece below `pieces` until one gives another status than ECELLM_OK, and return the status
- * of the first such piece, so that what is reported does not depend on the threads' race.
+/* Let workers, one a thread, do every piece below `pieces` until one gives another status than ECELLM_OK, and return
+ * the status of the first such piece, so that what is reported does not depend on the threads' race.
  *
- * Each thread has a worker of its own, which `make_worker` gives. Where the system gives fewer threads than asked for,
- * those there are do the work. */
-template <class MakeWorker>
-int share_out(size_t pieces, unsigned threads, MakeWorker make_worker) {
+ * A Worker is made from `plan` and has `bool ready() const`, whether it got the memory it needs, and
+ * `int operator()(size_t piece)`. Where the system gives fewer threads or less memory than asked for, those workers
+ * that there are do the work; only if there are none, the status is ECELLM_NO_MEMORY. */
+template <class Worker, class Plan>
+int share_out(const Plan &plan, size_t pieces, unsigned threads) {
     std::atomic<size_t> next{0}, failed{SIZE_MAX};
     std::vector<std::thread> others;
-    std::vector<int> statuses;
+    const std::unique_ptr<int[]> statuses(new (std::nothrow) int[pieces]());
+    if (!statuses) {
+        return ECELLM_NO_MEMORY;
+    }
     const auto run = [&] {
-        auto work = make_worker();
+        Worker work(plan);
+        if (!work.ready()) {
+            return;
+        }
         /* A piece before one that failed is still done: it may fail too, and is then the first. */
         for (size_t piece; (piece = next++) < pieces && piece < failed;) {
-            const int status = work(piece);
-            if (status != ECELLM_OK) {
-                statuses[piece] = status;
+            statuses[piece] = work(piece);
+            if (statuses[piece] != ECELLM_OK) {
                 size_t first = failed;
                 while (piece < first && !failed.compare_exchange_weak(first, piece)) {
                 }
@@ -32,20 +40,19 @@ int share_out(size_t pieces, unsigned threads, MakeWorker make_worker) {
         }
     };
     try {
-        statuses.resize(pieces, ECELLM_OK);
-        others.reserve(threads);
-        while (others.size() + 1 < threads && others.size() + 1 < pieces) {
+        const size_t wanted = threads < pieces ? threads : pieces;
+        others.reserve(wanted);
+        while (others.size() + 1 < wanted) {
             others.emplace_back(run);
         }
-    } catch (const std::bad_alloc &) {
-        if (statuses.size() < pieces) {
-            return ECELLM_NO_MEMORY;
-        }
-    } catch (const std::system_error &) {
+    } catch (const std::exception &) { /* no more threads or memory */
     }
     run();
     for (std::thread &other : others) {
         other.join();
     }
-    return failed == SIZE_MAX ? ECELLM_OK : statuses[failed];
+    if (failed != SIZE_MAX) {
+        return statuses[failed];
+    }
+    return next < pieces ? ECELLM_NO_MEMORY : ECELLM_OK;
 }

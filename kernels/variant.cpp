@@ -76,6 +76,6 @@ size_t find_not_finite(const float *weights, size_t count) {
 
 extern "C" const Variant ECELLM_SYMBOL(ECELLM_VARIANT);
 extern "C" const Variant ECELLM_SYMBOL(ECELLM_VARIANT) = {
-    ECELLM_TEXT(ECELLM_VARIANT), lanes, widen_bf16, widen_f16, quantize, tile_columns, pack, merge, scale_to_magnitude,
+    ECELLM_TEXT(ECELLM_VARIANT), widen_bf16, widen_f16, quantize, tile_columns, pack, merge, scale_to_magnitude,
     find_not_finite,
 };

@@ -5,7 +5,6 @@
 
 struct Variant {
     const char *name;
-    int lanes;
 
     /* Widen a row exactly, infinities included; what is no number stays none. */
     void (*widen_bf16)(const uint16_t *bits, float *weights, size_t count);

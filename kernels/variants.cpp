@@ -1,7 +1,6 @@
 #include "variants.h"
 
 #include <cstring>
-#include <string>
 
 #if defined(ECELLM_HAS_NEON)
 extern "C" const Variant variant_neon;
@@ -51,16 +50,19 @@ const Variant *find_variant(const char *name) {
 }
 
 const char *ecellm_variants(void) {
-    static const std::string names = [] {
-        std::string joined;
-        size_t count;
-        const Choice *known = choices(count);
-        for (size_t i = 0; i < count; i++) {
-            if (known[i].runs) {
-                joined += (joined.empty() ? "" : " ") + std::string(known[i].variant->name);
+    struct Names {
+        char text[64] = "";
+
+        Names() {
+            size_t count;
+            const Choice *known = choices(count);
+            for (size_t i = 0; i < count; i++) {
+                if (known[i].runs) {
+                    std::strcat(*text ? std::strcat(text, " ") : text, known[i].variant->name);
+                }
             }
         }
-        return joined;
-    }();
-    return names.c_str();
+    };
+    static const Names names;
+    return names.text;
 }

@@ -14,14 +14,15 @@ void widen_bf16(const uint16_t *bits, float *weights, size_t count) {
 
 void widen_f16(const uint16_t *bits, float *weights, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        const uint32_t half = bits[i], magnitude = (half & 0x7fff) << 13;
-        /* As the bits of a float the exponent is too small by 112, for subnormal halves as for the others. */
-        float value;
-        memcpy(&value, &magnitude, sizeof value);
-        value *= 0x1p112f;
-        uint32_t wide;
-        memcpy(&wide, &value, sizeof wide);
-        wide |= (magnitude >= 0x0f800000u ? 0x7f800000u : 0u) | (half & 0x8000) << 16;
+        const uint32_t half = bits[i], exponent = half & 0x7c00, fraction = half & 0x3ff;
+        /* Subnormal: the fraction is the last bits of a float from 0.5 to 1, from which the 0.5 is taken again. */
+        const uint32_t above_half = 0x3f000000 | fraction;
+        float subnormal;
+        memcpy(&subnormal, &above_half, sizeof subnormal);
+        subnormal -= 0.5f;
+        uint32_t wide, normal = ((half & 0x7fff) << 13) + (exponent == 0x7c00 ? 224u << 23 : 112u << 23);
+        memcpy(&wide, &subnormal, sizeof wide);
+        wide = (exponent ? normal : wide) | (half & 0x8000) << 16;
         memcpy(&weights[i], &wide, sizeof wide);
     }
 }

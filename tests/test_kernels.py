@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +37,11 @@ def _fresh() -> Iterator[None]:
         cached.cache_clear()
 
 
+@pytest.mark.skipif("CXX" in os.environ or not shutil.which("c++"), reason="there is no compiler, or it is hidden")
+def test_kernels_are_there_where_there_is_a_compiler() -> None:
+    assert VARIANTS, "the kernels did not compile, and the install went on without them"
+
+
 @NEEDS_NATIVE
 @REFERENCE
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -43,13 +52,16 @@ def _fresh() -> Iterator[None]:
     kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=12),
     blocks=st.integers(1, 3),
     importance=st.sampled_from([None, *KINDS]),
+    signed=st.booleans(),
 )
 def test_every_variant_gives_the_bytes_of_ggml(
-    variant: str, kind: str, seed: int, kinds: list[str], blocks: int, importance: str | None
+    variant: str, kind: str, seed: int, kinds: list[str], blocks: int, importance: str | None, signed: bool
 ) -> None:
     generator = np.random.default_rng(seed)
     weights = np.stack([weights_of(each, 256 * blocks, generator) for each in kinds])
-    known = None if importance is None else np.abs(weights_of(importance, 256 * blocks, generator))
+    known = None if importance is None else weights_of(importance, 256 * blocks, generator)
+    if known is not None and not signed:
+        known = np.where(generator.random(known.shape) < 0.3, np.float32(0), np.abs(known))
     found = native.convert(Conversion(weights, "F32", kind, importance=known), variant=variant)
     assert found.tobytes() == ggml.quantize_chunk(weights, CONVERTED[kind], known).tobytes()
 
@@ -161,6 +173,35 @@ def test_bf16_and_f16_are_widened_exactly(variant: str, monkeypatch: pytest.Monk
 
 
 @NEEDS_NATIVE
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="sets a flag of x86")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_process_that_flushes_denormals_gets_the_same_bytes(variant: str, tmp_path: Path) -> None:
+    (tmp_path / "flush.c").write_text("#include <xmmintrin.h>\nvoid flush(void) { _mm_setcsr(0x9fc0); }\n")
+    if not shutil.which("cc"):
+        pytest.skip("there is no compiler")
+    library = tmp_path / "flush.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(tmp_path / "flush.c")], check=True)
+    tiny = weights_of("denormal", 512, np.random.default_rng(2)).reshape(2, 256)
+    halves = np.arange(1, 257, dtype=np.uint16).view(np.float16)[None, :]
+    code = (
+        "import ctypes, sys, numpy as np\nfrom ecellm_lite.kernels import Conversion, native\n"
+        "tiny, halves = (np.load(path) for path in sys.argv[2:4])\nctypes.CDLL(sys.argv[1]).flush()\n"
+        "for rows, kinds in ((tiny, ('F32', 'Q4_K', 'Q6_K')), (halves, ('F32',))):\n"
+        "    for kind in kinds:\n"
+        "        source = 'F32' if rows.dtype == np.float32 else 'F16'\n"
+        "        blocks = native.convert(Conversion(rows, source, kind), variant=sys.argv[4], threads=2)\n"
+        "        print(blocks.tobytes().hex())\n"
+    )
+    np.save(tmp_path / "tiny.npy", tiny)
+    np.save(tmp_path / "halves.npy", halves)
+    given = [str(library), str(tmp_path / "tiny.npy"), str(tmp_path / "halves.npy"), variant]
+    ran = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=True)
+    expected = [plain.convert(Conversion(tiny, "F32", kind)) for kind in ("F32", "Q4_K", "Q6_K")]
+    expected.append(plain.convert(Conversion(halves, "F16", "F32")))
+    assert ran.stdout.split() == [blocks.tobytes().hex() for blocks in expected]
+
+
+@NEEDS_NATIVE
 @given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=50))
 def test_floats_are_rounded_to_f16_and_bf16_as_ggml_does(values: list[float]) -> None:
     weights = np.array([values], dtype=np.float32)
@@ -206,7 +247,7 @@ def test_without_native_kernels_the_bytes_are_the_same(monkeypatch: pytest.Monke
     choice._chosen.cache_clear()
     assert kernels.name() == "ggml"
     assert {kind: kernels.quantize(weights, kind, threads=2).tobytes() for kind in CONVERTED} == before
-    monkeypatch.undo()
+    monkeypatch.undo()  # before the caches are cleared: what stands in for the library has none
 
 
 @pytest.mark.parametrize(

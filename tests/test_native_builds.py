@@ -20,6 +20,8 @@ KERNELS = Path(__file__).parent.parent / "kernels"
 NATIVE = Path(__file__).parent / "native"
 OPTIONS = ["-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-Wno-psabi", f"-I{KERNELS}", "-pthread"]
 
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+
 # Calls of the fuzzer in a test run; `make sanitize` makes more.
 CALLS = int(os.environ.get("ECELLM_FUZZ_CALLS", "3000"))
 
@@ -99,8 +101,5 @@ def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
     ran = subprocess.run([str(program), seed, str(CALLS)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-3000:]
     counts = [int(line.split()[0]) for line in ran.stdout.splitlines()]
-    assert counts[0] > CALLS / 4, "most calls should get through"
-    assert all(counts[status] for status in (1, 2, 4, 6, 7, 8)), ran.stdout
-
-
-AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+    assert counts[0] > sum(counts) / 8, "many calls should get through"
+    assert all(counts[status] for status in (1, 2, 3, 4, 5, 6, 7, 8, 10)), ran.stdout

@@ -5,8 +5,9 @@
     convert(conversion)                      the block's bytes: widened, merged, scaled, permuted and quantized
     quantize(weights, "Q4_K")                a matrix's bytes
 
-`ECELLM_KERNELS` names the variant to use (avx512, avx2, neon, baseline; `ggml` for none). Whatever is used has first
-given the right answer to a question whose answer is known.
+`ECELLM_KERNELS` names the variant to use (avx512, avx2, neon, baseline; `ggml` for none). A variant is used only if it
+gives the right answer to a question whose answer is known. ggml's own functions are used where there is no other:
+`is_exact` says whether they give that answer too, which a build that fuses a*b+c does not.
 """
 
 from __future__ import annotations

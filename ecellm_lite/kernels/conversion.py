@@ -40,7 +40,7 @@ class Conversion:
     merged row is scaled to this norm (DoRA). `order`, (rows,): which row of the source, of `b` and of `magnitudes`
     each row of the target is. `importance`, (columns,): the imatrix, for types that take one.
 
-    Raises UsageError for shapes and types that do not fit each other.
+    Raises UsageError for shapes and types that do not fit each other, ModelError for an imatrix that is not finite.
     """
 
     source: NDArray[Any]

@@ -80,7 +80,10 @@ def library() -> ctypes.CDLL | None:
     path = Path(str(files("ecellm_lite").joinpath(_FILE)))
     if not path.is_file():
         return None
-    native = ctypes.CDLL(str(path))
+    try:
+        native = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise EcellmError(f"The kernels in {path} do not load ({error}): install ecellm-lite again.") from None
     version = native.ecellm_kernels_version()
     if version != VERSION:
         raise EcellmError(f"The kernels in {path} are of version {version}, not {VERSION}: install ecellm-lite again.")

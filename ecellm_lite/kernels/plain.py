@@ -25,7 +25,8 @@ def convert(conversion: Conversion, *, threads: int = 1) -> NDArray[np.uint8]:
 
     def piece(first: int) -> None:
         places = np.arange(first, min(rows, first + step))
-        weights = _merged(conversion, places if conversion.order is None else conversion.order[places])
+        with np.errstate(all="ignore"):  # what comes of it is looked for below
+            weights = _merged(conversion, places if conversion.order is None else conversion.order[places])
         finite = np.isfinite(weights)
         if not finite.all():
             row, column = np.unravel_index(int(np.argmin(finite)), finite.shape)

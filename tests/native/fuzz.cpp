@@ -143,8 +143,18 @@ int call(std::vector<size_t> &statuses, const std::vector<std::string> &variants
     if (block.source && block.target && one_in(60) && source_size && target.size() <= source_size) {
         block.target = source.data(); /* they overlap */
     }
-    if (block.source != source.data() && block.source && alignof(float) == 4) {
-        block.source_size = source_size - 1;
+    if (block.source != source.data() && block.source) {
+        block.source_size = source_size - 1; /* it begins one byte later */
+    }
+    if (one_in(60)) {
+        block.source_size = SIZE_MAX;
+    }
+    if (one_in(60) && columns) {
+        block.importance = (const float *)((const char *)importance.data() + 2); /* not read: it is not aligned */
+    }
+    if (one_in(60)) { /* more than memory can hold: no buffer is as large as it would be */
+        block.rows = (size_t)1 << 60;
+        block.columns = (size_t)1 << 12;
     }
     if (block.rows > rows) { /* the other arrays are taken at their word, so they may not be short */
         block.magnitudes = nullptr;
@@ -156,7 +166,8 @@ int call(std::vector<size_t> &statuses, const std::vector<std::string> &variants
     int result = ECELLM_OK;
     for (const std::string &variant : variants) {
         ecellm_place place = {};
-        result = ecellm_convert_block(one_in(50) ? nullptr : variant.c_str(), &block, (unsigned)below(4), &place);
+        const char *name = one_in(50) ? (one_in(2) ? nullptr : "abacus") : variant.c_str();
+        result = ecellm_convert_block(name, &block, one_in(50) ? UINT32_MAX : (unsigned)below(4), &place);
         statuses[(size_t)result]++;
         if (result == ECELLM_NOT_FINITE && (place.row > block.rows || place.column >= block.columns)) {
             std::fprintf(stderr, "a place that is not there\n");

@@ -1,0 +1,116 @@
+"""Checkpoints from the Hugging Face hub, or what of them is in its cache: the only place that touches a network.
+
+huggingface_hub does the work: it goes on where a download broke off, locks its cache, and honours HF_ENDPOINT,
+HF_HUB_OFFLINE and HF_HOME. Nothing but weights, configuration and tokenizer files is fetched.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from pathlib import Path
+
+from ecellm_lite.errors import ModelError, UsageError
+
+FILES = (
+    "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json",
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt",
+)  # fmt: skip
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
+
+def is_repository(name: str) -> bool:
+    """Whether a name can be that of a repository on the hub: OWNER/NAME."""
+    return _REPOSITORY.fullmatch(name) is not None and ".." not in name and "--" not in name
+
+
+def cached(repository: str, revision: str | None = None) -> Path:
+    """Return the folder of a repository in the hub's cache; raises ModelError if it is not there whole."""
+    from huggingface_hub import snapshot_download
+
+    _check(repository)
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILES), local_files_only=True))
+    except Exception:  # noqa: BLE001 - as in download
+        raise ModelError(
+            f"{repository} is not in the Hugging Face cache, or not all of it: `ecellm-lite models pull {repository}` "
+            "fetches it, on a machine with a network."
+        ) from None
+
+
+def download(repository: str, revision: str | None = None, *, quiet: bool = False) -> Path:
+    """Fetch a repository's weights, configuration and tokenizer into the hub's cache and return their folder.
+
+    Raises ModelError with the next step where the repository is not there, the disk has too little room, or the
+    connection breaks; what has arrived by then is kept, and the next call goes on from there.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars, filter_repo_objects
+
+    _check(repository)
+    if HF_HUB_OFFLINE:
+        return cached(repository, revision)
+    (disable_progress_bars if quiet else enable_progress_bars)()
+    try:
+        known = HfApi().model_info(repository, revision=revision, files_metadata=True)
+        sizes = {one.rfilename: one.size or 0 for one in known.siblings or []}
+        wanted = list(filter_repo_objects(sizes, allow_patterns=list(FILES)))
+        _check_room(repository, sum(sizes[name] for name in wanted), Path(HF_HUB_CACHE))
+        found = Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILES)))
+        for name in wanted:
+            size = (found / name).stat().st_size
+            if size != sizes[name]:
+                raise ModelError(
+                    f"{name} of {repository} has {size:,} bytes and the hub says {sizes[name]:,}: "
+                    f"delete {found} and pull again."
+                )
+    except ModelError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the hub's library and its transport have trees of their own
+        raise _explained(repository, error) from None
+    return found
+
+
+def _check_room(repository: str, size: int, cache: Path) -> None:
+    """Raise ModelError if the disk cannot hold what is not there yet."""
+    folder = cache / f"models--{repository.replace('/', '--')}" / "blobs"
+    there = sum(blob.stat().st_size for blob in folder.iterdir()) if folder.is_dir() else 0
+    disk = next(path for path in (cache, *cache.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(disk).free
+    if size - there > free:
+        raise ModelError(
+            f"{repository} is {(size - there) / 1e9:.1f} GB to download, and {disk} has {free / 1e9:.1f} GB free: "
+            "make room, or set HF_HOME to a larger disk."
+        )
+
+
+def _check(repository: str) -> None:
+    if not is_repository(repository):
+        raise UsageError(f"{repository[:100]!r} is no repository of the hub: give OWNER/NAME.")
+
+
+def _explained(repository: str, error: Exception) -> ModelError:
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return ModelError(
+            f"{repository} asks for its terms to be agreed to on the hub: do so, then `hf auth login`, and pull again."
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return ModelError(
+            f"The hub has no repository {repository}, or not for you: check the name, or `hf auth login`."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return ModelError(f"{repository} has no such revision: leave --revision out for the newest.")
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return ModelError(f"The disk is full: make room, or set HF_HOME to a larger one; pulling {repository} goes on.")
+    said = " ".join(str(error).split())[:200] or type(error).__name__
+    return ModelError(
+        f"{repository} could not be fetched ({said}): check the connection and pull again; it goes on from where it is."
+    )

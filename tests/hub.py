@@ -1,0 +1,120 @@
+"""A look-alike of the Hugging Face hub on the loop-back: one repository, and faults as a network has them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub:
+    """Serves `files` as those of `repository`; a context manager, `endpoint` is its address.
+
+    `breaks`: of these files the connection ends after so many bytes of each answer, `times` times. `lies`: of these
+    files the hub says another size than they have.
+    """
+
+    def __init__(
+        self, repository: str, files: Mapping[str, bytes], *, breaks: Mapping[str, int] | None = None, times: int = 1
+    ) -> None:
+        self.repository, self.files = repository, files
+        self.breaks = {name: [after, times] for name, after in (breaks or {}).items()}
+        self.lies: dict[str, int] = {}
+        self.sent: list[tuple[str, str | None]] = []  # files and the ranges that were asked for
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Hub:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def size(self, name: str) -> int:
+        return self.lies.get(name, len(self.files[name]))
+
+
+def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def _answer(self, *, body: bool) -> None:
+            path = self.path.split("?")[0]
+            api = f"/api/models/{hub.repository}"
+            if path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
+                siblings = [{"rfilename": name, "size": hub.size(name)} for name in hub.files]
+                self._json({"id": hub.repository, "sha": COMMIT, "siblings": siblings}, body)
+            elif path.startswith(f"{api}/tree/"):
+                self._json(
+                    [
+                        {"type": "file", "path": name, "size": hub.size(name), "oid": _oid(data)}
+                        for name, data in hub.files.items()
+                    ],
+                    body,
+                )
+            elif path.startswith(f"/{hub.repository}/resolve/"):
+                self._file(path.split("/", 5)[5], body)
+            else:
+                self._json({"error": "Repository not found"}, body, 404, {"X-Error-Code": "RepoNotFound"})
+
+        def _file(self, name: str, body: bool) -> None:
+            if name not in hub.files:
+                self._json({"error": "Entry not found"}, body, 404, {"X-Error-Code": "EntryNotFound"})
+                return
+            data, asked = hub.files[name], self.headers.get("Range")
+            first = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
+            if body:
+                hub.sent.append((name, asked))
+            self.send_response(206 if asked else 200)
+            self.send_header("ETag", f'"{_oid(data)}"')
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("Accept-Ranges", "bytes")
+            if asked:
+                self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Length", str(len(data) - first))
+            self.end_headers()
+            if not body:
+                return
+            fault = hub.breaks.get(name)
+            if fault and fault[1]:
+                fault[1] -= 1
+                self.wfile.write(data[first : first + fault[0]])
+                self.wfile.flush()
+                self.close_connection = True
+                self.connection.close()
+                return
+            self.wfile.write(data[first:])
+
+        def _json(self, value: Any, body: bool, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+            data = json.dumps(value).encode()
+            self.send_response(status)
+            for key, text in (headers or {}).items():
+                self.send_header(key, text)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if body:
+                self.wfile.write(data)
+
+    return Handler
+
+
+def _oid(data: bytes) -> str:
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()

@@ -1,0 +1,93 @@
+"""Repositories are fetched whole or not at all, go on where they broke off, and need no network once they are there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ecellm_lite.errors import UsageError
+from ecellm_lite.models import hub
+from tests.hub import Hub
+
+FILES = {
+    "config.json": b'{"model_type": "llama"}',
+    "model.safetensors": os.urandom(24 << 20),
+    "tokenizer.json": b"{}",
+    "README.md": b"not needed",
+    "modeling_evil.py": b"raise SystemExit",
+    "pytorch_model.bin": b"\x80\x04.",
+}
+
+
+def pull(home: Path, endpoint: str, name: str = "shop/model", **settings: str) -> tuple[int, str]:
+    """Download in a process of its own: the hub's library reads its settings when it is imported."""
+    code = (
+        "import sys\nfrom ecellm_lite.models.hub import download\nfrom ecellm_lite.errors import EcellmError\n"
+        "try: print(download(sys.argv[1], quiet=True))\n"
+        "except EcellmError as error: print(error); sys.exit(error.exit_code)"
+    )
+    environment = {
+        **os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "5", "HF_HUB_ETAG_TIMEOUT": "5", **settings,
+    }  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-c", code, name], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    return ran.returncode, ran.stdout.strip() or ran.stderr
+
+
+def test_what_a_conversion_needs_is_fetched_and_nothing_else(tmp_path: Path) -> None:
+    with Hub("shop/model", FILES) as served:
+        code, said = pull(tmp_path, served.endpoint)
+        assert code == 0, said
+        found = Path(said)
+        assert sorted(path.name for path in found.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+        assert (found / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+        before = len(served.sent)
+        assert pull(tmp_path, served.endpoint) == (0, said)
+        assert len(served.sent) == before, "what is there is not fetched again"
+    assert pull(tmp_path, served.endpoint, HF_HUB_OFFLINE="1") == (0, said)
+
+
+def test_a_download_goes_on_where_the_connection_broke(tmp_path: Path) -> None:
+    with Hub("shop/model", FILES, breaks={"model.safetensors": 12 << 20}, times=1) as served:
+        code, said = pull(tmp_path, served.endpoint)
+        if code:
+            assert "pull again" in said
+            code, said = pull(tmp_path, served.endpoint)
+        assert code == 0, said
+        assert (Path(said) / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+        ranges = [asked for name, asked in served.sent if name == "model.safetensors"]
+        assert any(asked and not asked.startswith("bytes=0-") for asked in ranges), ranges
+
+
+def test_a_size_that_is_not_the_hubs_is_refused(tmp_path: Path) -> None:
+    with Hub("shop/model", FILES) as served:
+        served.lies["model.safetensors"] = 5
+        code, said = pull(tmp_path, served.endpoint)
+        assert code == 4
+        assert "pull again" in said
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with Hub("shop/model", FILES) as served:
+        code, said = pull(tmp_path, served.endpoint, "shop/other")
+        assert code == 4
+        assert "no repository shop/other" in said
+        code, said = pull(tmp_path, served.endpoint, HF_HUB_OFFLINE="1")
+        assert code == 4
+        assert "not in the Hugging Face cache" in said
+    code, said = pull(tmp_path, "http://127.0.0.1:9")
+    assert code == 4
+    assert "check the connection" in said
+
+
+@pytest.mark.parametrize("name", ["", "model", "a/b/c", "../b", "a/..", "a b/c", "https://x/y", "a/b--c"])
+def test_names_that_are_no_repository(name: str) -> None:
+    assert not hub.is_repository(name)
+    with pytest.raises(UsageError, match="OWNER/NAME"):
+        hub.download(name)
