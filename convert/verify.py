@@ -77,7 +77,7 @@ def check_tokens(ours: Tokenize, original: Tokenize, texts: Sequence[str]) -> Fi
 
 
 def check_logits(pairs: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]], file_type: str) -> Finding:
-    """Return whether what the file predicts is near the original: pairs of its logits and the original's, (tokens, ids).
+    """Return whether the file predicts as the original does: pairs of its logits and the original's, (tokens, ids).
 
     Mean KL divergence and the share of equal likeliest tokens, over all places, held against LIMITS.
     """
