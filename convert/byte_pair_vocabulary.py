@@ -23,7 +23,7 @@ from ecellm_lite.errors import ModelError, UsageError
 # https://github.com/ggml-org/llama.cpp): the SHA-256 of Python's str() of the text's ids.
 _TEXT = (
     "\n \n\n \n\n\n \t \t\t \t\n  \n   \n    \n     \n🚀 (normal) 😶\u200d🌫️ (multiple emojis concatenated) ✅ 🦙🦙 "
-    "3 33 333 3333 33333 333333 3333333 33333333 3.3 3..3 3...3 កាន់តែពិសេសអាច😁 ?我想在apple工作1314151天～ "
+    "3 33 333 3333 33333 333333 3333333 33333333 3.3 3..3 3...3 កាន់តែពិសេសអាច😁 ?我想在apple工作1314151天\uff5e "
     "------======= нещо на Български ''''''```````\"\"\"\"......!!!!!!?????? "
     "I've been 'told he's there, 'RE you sure? 'M not sure I'll make it, 'D you like some tea? We'Ve a'lL"
 )
@@ -96,7 +96,8 @@ def _lines(path: Path) -> list[tuple[str, str]]:
         raise ModelError(f"{path} is no UTF-8: get it again.") from None
     if lines[0].startswith("#"):
         lines = lines[1:]
-    return pairs([line.strip() for line in lines if line.strip()], path)
+    found: list[tuple[str, str]] = pairs([line.strip() for line in lines if line.strip()], path)
+    return found
 
 
 def _name(path: Path, tokenizer: str) -> str:
@@ -118,7 +119,7 @@ def _name(path: Path, tokenizer: str) -> str:
     if digest not in _NAMES:
         known = ", ".join(sorted(set(_NAMES.values())))
         raise ModelError(
-            f"{path} cuts words in a way that is not known here (its text's hash is {digest[:16]}…; known are {known}): "
+            f"{path} cuts words in a way that is not known here (hash {digest[:16]}…; known are {known}): "
             "convert the model with llama.cpp's convert_hf_to_gguf.py, and give the GGUF file."
         )
     return _NAMES[digest]

@@ -39,8 +39,8 @@ def special_tokens(
 ) -> dict[str, Value]:
     """Return the keys for special tokens, whether they are added, and the chat template.
 
-    `config`: of config.json, whose ids count where the tokenizer names none; `tokenizer`: the content of tokenizer.json,
-    if there is one; `size`: the model's tokens, beyond which no id may lie.
+    `config`: that of config.json, whose ids count where the tokenizer names none. `tokenizer`: what tokenizer.json
+    holds, if there is one. `size`: the model's tokens, beyond which no id may lie.
     """
     settings = settings_of(folder)
     ids = {token.text: token.id for token in added} if tokenizer else {}

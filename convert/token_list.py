@@ -82,7 +82,7 @@ def _looks_special(text: str) -> bool:
     """Tell whether an added token is a mark though its tokenizer does not say so, as llama.cpp's converter does."""
     if text in {"<pad>", "<mask>"}:
         return True
-    return (text.startswith("<|") and text.endswith("|>")) or (text.startswith("<｜") and text.endswith("｜>"))
+    return (text.startswith("<|") and text.endswith("|>")) or (text.startswith("<\uff5c") and text.endswith("\uff5c>"))
 
 
 def token_id(value: object, path: Path) -> int:

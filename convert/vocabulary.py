@@ -14,7 +14,7 @@ from ecellm_lite.convert.architectures.hyperparameters import Hyperparameters
 from ecellm_lite.convert.blueprint import Value
 from ecellm_lite.convert.checkpoint import inside, read_json
 from ecellm_lite.convert.special_tokens import settings_of, special_tokens
-from ecellm_lite.convert.token_list import MAX_TOKENS, AddedToken, added_tokens
+from ecellm_lite.convert.token_list import MAX_TOKENS, AddedToken, TokenList, added_tokens
 
 from ecellm_lite.errors import ModelError
 
@@ -29,6 +29,7 @@ def vocabulary_metadata(folder: Path, config: Mapping[str, Any]) -> dict[str, Va
     there is none of them, where they are damaged, or where llama.cpp would cut texts otherwise; UsageError where the
     package that a BPE vocabulary needs is not installed.
     """
+    metadata: dict[str, Value]
     size = Hyperparameters(config).count("vocab_size", most=MAX_TOKENS)
     path = folder / "tokenizer.json"
     tokenizer = read_json(inside(folder, path.name)) if path.exists() else None
@@ -36,16 +37,14 @@ def vocabulary_metadata(folder: Path, config: Mapping[str, Any]) -> dict[str, Va
     if (folder / "tokenizer.model").exists():
         tokens, space_first = sentencepiece_vocabulary.from_model(inside(folder, "tokenizer.model"), size, added)
         said = settings_of(folder).get("add_prefix_space")
-        metadata = _sentencepiece(
-            tokens.metadata("llama", "default", scores=True), space_first if said is None else said
-        )
+        metadata = _sentencepiece(tokens, space_first if said is None else said)
     elif tokenizer is not None:
         model = tokenizer.get("model")
         if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
             raise ModelError(f"{path} holds no BPE vocabulary, and only such can be converted here.")
         if model.get("byte_fallback") is True:
             tokens, space_first = sentencepiece_vocabulary.from_tokenizer(path, tokenizer, size, added)
-            metadata = _sentencepiece(tokens.metadata("llama", "default", scores=True), space_first)
+            metadata = _sentencepiece(tokens, space_first)
         else:
             metadata = _byte_pairs(byte_pair_vocabulary.from_tokenizer(path, tokenizer, size, added))
     elif (folder / "vocab.json").exists():
@@ -58,10 +57,12 @@ def vocabulary_metadata(folder: Path, config: Mapping[str, Any]) -> dict[str, Va
             f"{folder} has no tokenizer.model, no tokenizer.json and no vocab.json: copy the vocabulary of the model "
             "that it was made from there."
         )
-    return metadata | special_tokens(folder, config, tokenizer, added, size)
+    metadata.update(special_tokens(folder, config, tokenizer, added, size))
+    return metadata
 
 
-def _sentencepiece(metadata: dict[str, Value], space_first: object) -> dict[str, Value]:
+def _sentencepiece(tokens: TokenList, space_first: object) -> dict[str, Value]:
+    metadata: dict[str, Value] = tokens.metadata("llama", "default", scores=True)
     # llama.cpp puts a space first where a file does not say.
     if space_first is False:
         metadata["tokenizer.ggml.add_space_prefix"] = ("BOOL", False)
@@ -69,7 +70,7 @@ def _sentencepiece(metadata: dict[str, Value], space_first: object) -> dict[str,
 
 
 def _byte_pairs(found: byte_pair_vocabulary.BytePairs) -> dict[str, Value]:
-    metadata = found.tokens.metadata("gpt2", found.pre, scores=False)
+    metadata: dict[str, Value] = found.tokens.metadata("gpt2", found.pre, scores=False)
     metadata["tokenizer.ggml.merges"] = ("ARRAY", found.merges)
     # What llama.cpp does where a file does not say depends on the name; these vocabularies say it if they add one.
     metadata["tokenizer.ggml.add_bos_token"] = ("BOOL", False)
