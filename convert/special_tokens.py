@@ -43,13 +43,16 @@ def special_tokens(
     holds, if there is one. `size`: the model's tokens, beyond which no id may lie.
     """
     settings = settings_of(folder)
-    ids = {token.text: token.id for token in added} if tokenizer else {}
+    ids = {token.text: token.id for token in added}
     found: dict[str, Value] = {}
     texts = {name: _text(settings.get(f"{name}_token")) for name in _KEYS}
     for name, key in _KEYS.items():
-        token = ids.get(texts[name] or "")
-        if token is None or token >= size:
-            token = _configured(config.get(f"{name}_token_id"), size)
+        named, configured = ids.get(texts[name] or ""), _configured(config.get(f"{name}_token_id"), size)
+        if named is not None and named >= size:
+            named = None
+        if tokenizer is None and name not in {"bos", "eos"}:
+            named = None  # as in llama.cpp's converter, which looks the names up in tokenizer.json alone
+        token = named if named is not None and (tokenizer or configured is None) else configured
         if token is not None:
             found[key] = ("UINT32", token)
     at_once = _added_at_once(tokenizer, texts)

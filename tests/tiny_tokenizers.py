@@ -62,12 +62,11 @@ def mistral_tokenizer() -> dict[str, Any]:
     """Return the tokenizer.json that transformers makes of Mistral's tokenizer.model."""
     pieces = read_sentencepiece(mistral_model()).pieces
     ids = {piece.text: token for token, piece in enumerate(pieces)}
-    merges = []
+    merges: list[tuple[str, str]] = []
     for piece in sorted(pieces, key=lambda piece: -piece.score):
-        pairs = ((piece.text[:cut], piece.text[cut:]) for cut in range(1, len(piece.text)))
-        merges += sorted(
-            (pair for pair in pairs if pair[0] in ids and pair[1] in ids), key=lambda p: (ids[p[0]], ids[p[1]])
-        )
+        cuts = ((piece.text[:cut], piece.text[cut:]) for cut in range(1, len(piece.text)))
+        made = [pair for pair in cuts if pair[0] in ids and pair[1] in ids]
+        merges += sorted(made, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
     space = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     return {
         "version": "1.0",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ecellm_lite.errors import ModelError
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
+MAX_HEADS, MAX_HEAD_SIZE = 1024, 1024  # together a million rows, whose order is held in memory
 
 _EMBEDDING, _OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 _COMPARED_ROWS = 1024
@@ -28,11 +29,14 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
     config.refuse("quantization_config", "quantized weights cannot be converted; give the 16-bit checkpoint")
     config.one_of("hidden_act", ("silu",), "silu")
     width, vocabulary = config.count("hidden_size"), config.count("vocab_size")
-    layers, heads = config.count("num_hidden_layers", most=MAX_LAYERS), config.count("num_attention_heads")
+    layers, heads = (
+        config.count("num_hidden_layers", most=MAX_LAYERS),
+        config.count("num_attention_heads", most=MAX_HEADS),
+    )
     # transformers' defaults: the first Mistral had 8 heads for keys and values, Llama as many as for queries.
     kv_heads = config.count("num_key_value_heads", 8 if config.values.get("model_type") == "mistral" else heads)
-    size = config.count("head_dim", max(width // heads, 1))
-    if heads % kv_heads or size % 2 or ("head_dim" not in config.values and width % heads):
+    size = config.count("head_dim", max(width // heads, 1), most=MAX_HEAD_SIZE)
+    if heads % kv_heads or size % 2 or (config.values.get("head_dim") is None and width % heads):
         raise ModelError(
             f"The config.json has {heads} heads, {kv_heads} of keys and values, each of {size} for a width of "
             f"{width}: these do not go into each other, or a head cannot be rotated."

@@ -27,15 +27,8 @@ def main(source: str, python: str) -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = write_checkpoint(Path(name) / kind, kind)
             out = Path(name) / "out.gguf"
-            command = [
-                python,
-                f"{source}/convert_hf_to_gguf.py",
-                str(folder),
-                "--outtype",
-                "f32",
-                "--outfile",
-                str(out),
-            ]
+            options = ["--outtype", "f32", "--outfile", str(out)]
+            command = [python, f"{source}/convert_hf_to_gguf.py", str(folder), *options]
             subprocess.run(command, check=True)
             found = described(out)
         path = Path(__file__).parent / f"{kind}.json"
@@ -43,7 +36,7 @@ def main(source: str, python: str) -> None:
 
 
 def described(path: Path) -> dict[str, Any]:
-    """Return a file's metadata (type and value; of an array its items' type, count and hash) and its tensors' hashes."""
+    """Return a file's metadata (of an array its items' type, count and hash), and its tensors' shapes and hashes."""
     reader = gguf.GGUFReader(path)
     metadata = {}
     for field in reader.fields.values():
