@@ -60,13 +60,14 @@ _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 def write_checkpoint(folder: Path, kind: str, *, tokenizer: bool = True, **changes: Any) -> Path:
     """Write a checkpoint of a kind of CONFIGS to `folder`, with its tokenizer or none, and return `folder`.
 
-    `changes`: to the configuration as it is written; the weights stay those of the kind.
+    `changes`: to the configuration as it is written; of the weights, only the tokens' number follows it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = dict(CONFIGS[kind])
     generator = np.random.default_rng(sorted(CONFIGS).index(kind))
     dtype = _DTYPES[config["torch_dtype"]]
-    weights = {name: _stored(generator.normal(0, 0.1, shape), dtype) for name, shape in shapes(config).items()}
+    sized = config | {"vocab_size": changes.get("vocab_size", config["vocab_size"])}
+    weights = {name: _stored(generator.normal(0, 0.1, shape), dtype) for name, shape in shapes(sized).items()}
     if kind == "mistral":
         names = list(weights)
         _write_sharded(folder, weights, [names[: len(names) // 2], names[len(names) // 2 :]], dtype)

@@ -29,10 +29,8 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
     config.refuse("quantization_config", "quantized weights cannot be converted; give the 16-bit checkpoint")
     config.one_of("hidden_act", ("silu",), "silu")
     width, vocabulary = config.count("hidden_size"), config.count("vocab_size")
-    layers, heads = (
-        config.count("num_hidden_layers", most=MAX_LAYERS),
-        config.count("num_attention_heads", most=MAX_HEADS),
-    )
+    layers = config.count("num_hidden_layers", most=MAX_LAYERS)
+    heads = config.count("num_attention_heads", most=MAX_HEADS)
     # transformers' defaults: the first Mistral had 8 heads for keys and values, Llama as many as for queries.
     kv_heads = config.count("num_key_value_heads", 8 if config.values.get("model_type") == "mistral" else heads)
     size = config.count("head_dim", max(width // heads, 1), most=MAX_HEAD_SIZE)
