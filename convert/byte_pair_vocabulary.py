@@ -27,6 +27,11 @@ _TEXT = (
     "------======= нещо на Български ''''''```````\"\"\"\"......!!!!!!?????? "
     "I've been 'told he's there, 'RE you sure? 'M not sure I'll make it, 'D you like some tea? We'Ve a'lL"
 )
+MAX_PATTERN_LETTERS = 4096
+
+# What a text may go through; other steps could change it, or make it longer without bound.
+_STEPS = {"NFC", "ByteLevel", "Digits", "Split"}
+
 _NAMES = {
     "fcace8b9cac38ce847670c970cd5892031a753a1ef381abd1d9af00f713da085": "phi-2",
     "855059429035d75a914d1eda9f10a876752e281a054a7a3d421ef0533e5b6249": "smollm",
@@ -52,9 +57,19 @@ class BytePairs:
 
 def from_tokenizer(path: Path, tokenizer: Mapping[str, Any], size: int, added: Sequence[AddedToken]) -> BytePairs:
     """Return what a tokenizer.json of byte-level BPE holds, or raise ModelError."""
-    ids = vocabulary(tokenizer["model"].get("vocab"), path, size)
-    merges = pairs(tokenizer["model"].get("merges"), path)
-    return BytePairs(_tokens(ids, size, added), _spelled(merges), _name(path, json.dumps(tokenizer)))
+    model = tokenizer["model"]
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(name):
+            raise ModelError(f"{path} has {name} = {str(model[name])[:40]!r}, which llama.cpp does not know.")
+    ids, merges = vocabulary(model.get("vocab"), path, size), pairs(model.get("merges"), path)
+    for kind, step in _steps(path, tokenizer):
+        if kind not in _STEPS:
+            raise ModelError(f"{path} treats texts by {kind}, which llama.cpp does not do for byte-level BPE.")
+        if len(str(step.get("pattern"))) > MAX_PATTERN_LETTERS:
+            raise ModelError(f"{path} cuts words by a pattern of more than {MAX_PATTERN_LETTERS:,} letters.")
+    whole = {name: tokenizer.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor")}
+    whole["added_tokens"] = tokenizer.get("added_tokens") or []
+    return BytePairs(_tokens(ids, size, added), _spelled(merges), _name(path, whole, ids, merges, model))
 
 
 def from_files(folder: Path, size: int, added: Sequence[AddedToken]) -> BytePairs:
@@ -62,18 +77,30 @@ def from_files(folder: Path, size: int, added: Sequence[AddedToken]) -> BytePair
     path = inside(folder, "vocab.json")
     ids = vocabulary(read_json(path), path, size)
     merges = _lines(inside(folder, "merges.txt"))
-    tokenizer = {
-        "version": "1.0",
+    whole = {
         "added_tokens": [
-            {"id": token.id, "content": token.text, "special": token.special, "single_word": False, "lstrip": False}
-            | {"rstrip": False, "normalized": not token.special}
+            {"id": token.id, "content": token.text, "special": token.special, "normalized": not token.special}
+            | {"single_word": False, "lstrip": False, "rstrip": False}
             for token in added
         ],
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": {"type": "BPE", "vocab": ids, "merges": [list(pair) for pair in merges]},
     }
-    return BytePairs(_tokens(ids, size, added), _spelled(merges), _name(path, json.dumps(tokenizer)))
+    return BytePairs(_tokens(ids, size, added), _spelled(merges), _name(path, whole, ids, merges, {}))
+
+
+def _steps(path: Path, tokenizer: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return how a tokenizer.json treats a text before it merges, step for step: its kind, and what is said of it."""
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for name, inner in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
+        said = tokenizer.get(name)
+        steps = said.get(inner) if isinstance(said, dict) and said.get("type") == "Sequence" else [said]
+        for step in steps if isinstance(steps, list) else [0]:
+            if step is None:
+                continue
+            if not isinstance(step, dict) or not isinstance(step.get("type"), str):
+                raise ModelError(f"{path} says of its {name}: {str(said)[:60]}. Get it again.")
+            found.append((step["type"], step))
+    return found
 
 
 def _tokens(ids: Mapping[str, int], size: int, added: Sequence[AddedToken]) -> TokenList:
@@ -100,8 +127,18 @@ def _lines(path: Path) -> list[tuple[str, str]]:
     return found
 
 
-def _name(path: Path, tokenizer: str) -> str:
+def _name(
+    path: Path,
+    whole: Mapping[str, Any],
+    ids: Mapping[str, int],
+    merges: Sequence[tuple[str, str]],
+    model: Mapping[str, Any],
+) -> str:
     """Return llama.cpp's name for how words are cut, or raise ModelError for a way that it has no name for."""
+    # Only what decides the ids goes to the library: a file may also ask for padding to any length.
+    ignores = model.get("ignore_merges") is True
+    parts = {"type": "BPE", "vocab": ids, "merges": [list(pair) for pair in merges], "ignore_merges": ignores}
+    tokenizer = json.dumps({"version": "1.0", **whole, "model": parts})
     try:
         from tokenizers import Tokenizer
     except ImportError:
@@ -109,13 +146,13 @@ def _name(path: Path, tokenizer: str) -> str:
             "A checkpoint with a BPE vocabulary needs the package tokenizers: pip install 'ecellm-lite[convert]'."
         ) from None
     try:
-        ids = Tokenizer.from_str(tokenizer).encode(_TEXT).ids
+        found = Tokenizer.from_str(tokenizer).encode(_TEXT).ids
     except BaseException as error:
         # The library's panics are no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise ModelError(f"{path} is no tokenizer that can be used ({str(error)[:100]}): get it again.") from None
-    digest = hashlib.sha256(str(ids).encode()).hexdigest()
+    digest = hashlib.sha256(str(found).encode()).hexdigest()
     if digest not in _NAMES:
         known = ", ".join(sorted(set(_NAMES.values())))
         raise ModelError(

@@ -8,7 +8,7 @@ a file cuts texts into other tokens than the model was trained with.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from ecellm_lite.convert.sentencepiece_model import read_sentencepiece
 from ecellm_lite.convert.token_list import BYTE, NORMAL, AddedToken, TokenList, vocabulary
 
 from ecellm_lite.errors import ModelError
+
+MAX_PIECE_LETTERS = 256
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
@@ -33,7 +35,7 @@ def from_model(path: Path, size: int, added: Iterable[AddedToken]) -> tuple[Toke
 
 
 def from_tokenizer(
-    path: Path, tokenizer: Mapping[str, Any], size: int, added: Iterable[AddedToken]
+    path: Path, tokenizer: Mapping[str, Any], size: int, added: Sequence[AddedToken]
 ) -> tuple[TokenList, bool]:
     """Return the tokens of a tokenizer.json of SentencePiece's kind, and whether a space is put before a text.
 
@@ -44,7 +46,9 @@ def from_tokenizer(
         if model.get(name):
             raise ModelError(f"{path} has {name} = {str(model[name])[:40]!r}, which llama.cpp does not know.")
     ids = vocabulary(model.get("vocab"), path, size)
-    ranks = _ranks(model.get("merges"), ids, path)
+    placed = {token.id for token in added}
+    merged = {text: token for text, token in ids.items() if token not in placed and not _BYTE.fullmatch(text)}
+    ranks = _ranks(model.get("merges"), merged, path)
     tokens = TokenList(size)
     for text, token in ids.items():
         if _BYTE.fullmatch(text):
@@ -79,12 +83,15 @@ def _ranks(merges: object, ids: Mapping[str, int], path: Path) -> dict[str, int]
         ranks.setdefault(left + right, len(ranks))
         known.add((left, right))
     # llama.cpp merges any two neighbours that make a token together, and has no list of merges.
-    for text in ranks:
+    for text in ids:
+        if len(text) > MAX_PIECE_LETTERS:
+            raise ModelError(f"{path} has the token {text[:40]!r}… of {len(text):,} letters, which no text needs.")
         for cut in range(1, len(text)):
-            if text[:cut] in ids and text[cut:] in ids and (text[:cut], text[cut:]) not in known:
+            left, right = text[:cut], text[cut:]
+            if left in ids and right in ids and (left, right) not in known:
                 raise ModelError(
-                    f"{path} does not merge {text[:cut]!r} and {text[cut:]!r}, though both and {text!r} are tokens, "
-                    "and llama.cpp would: this is no vocabulary of SentencePiece."
+                    f"{path} does not merge {left!r} and {right!r}, though both are tokens and so are they together, "
+                    "and llama.cpp would merge them: this is no vocabulary of SentencePiece."
                 )
     return ranks
 

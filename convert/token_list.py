@@ -13,7 +13,7 @@ from ecellm_lite.convert.checkpoint import inside, read_json
 from ecellm_lite.errors import ModelError
 
 MAX_TOKENS = 1 << 22
-MAX_TOKEN_LETTERS = 1 << 16
+MAX_TOKEN_LETTERS = 1 << 12
 
 # Kinds of tokens: gguf-py's TokenType, which are SentencePiece's own numbers.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6

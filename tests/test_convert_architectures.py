@@ -94,7 +94,7 @@ def test_modules_are_what_adapters_call_them(tmp_path: Path) -> None:
 def rewritten(folder: Path, **tensors: np.ndarray[Any, Any] | None) -> Path:
     """Write the checkpoint `smollm` with weights of zero, 8 tokens, and some tensors changed or (None) left out."""
     write_checkpoint(folder, "smollm", tokenizer=False, **SMALL)
-    all_of = shapes(CONFIGS["smollm"] | SMALL)
+    all_of = shapes({**CONFIGS["smollm"], **SMALL})
     weights: dict[str, Any] = {name: np.zeros(shape, np.float32) for name, shape in all_of.items()}
     weights = {name: values for name, values in (weights | tensors).items() if values is not None}
     write_safetensors(folder / "model.safetensors", weights, "F32")

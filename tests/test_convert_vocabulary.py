@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def test_scores_are_those_of_the_model_file(tmp_path: Path) -> None:
     made = [token for text, token in mistral_tokenizer()["model"]["vocab"].items() if text in merged]
     by_score = sorted(made, key=lambda token: -found[token])
     assert len(made) > 20_000
-    assert all(true[left] >= true[right] for left, right in zip(by_score, by_score[1:], strict=False))
+    assert all(true[left] >= true[right] for left, right in pairwise(by_score))
 
 
 def test_flags_and_ids_come_from_the_tokenizer(tmp_path: Path) -> None:
@@ -177,6 +178,16 @@ def changed_model(**changes: Any) -> dict[str, Any]:
     return mistral_tokenizer() | {"model": mistral_tokenizer()["model"] | changes}
 
 
+def byte_level(**changes: Any) -> dict[str, Any]:
+    few = {chr(code): code for code in range(32, 127)}
+    model = {"byte_fallback": False, "vocab": few, "merges": []} | changes
+    return changed_model(**model) | {"added_tokens": [], "normalizer": None, "post_processor": None}
+
+
+def split(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -185,7 +196,7 @@ def changed_model(**changes: Any) -> dict[str, Any]:
         (lambda: changed_tokenizer(pre_tokenizer={"type": "Whitespace"}), "Whitespace"),
         (lambda: changed_model(dropout=0.1), "dropout"),
         (lambda: changed_model(type="Unigram"), "no BPE"),
-        (lambda: changed_model(merges=mistral_tokenizer()["model"]["merges"][1:]), "does not merge|to no token"),
+        (lambda: changed_model(merges=mistral_tokenizer()["model"]["merges"][1:]), "does not merge '▁' and 't'"),
         (lambda: changed_model(merges=[["a", "b", "c"]]), "no pair"),
         (lambda: changed_model(merges=[["▁", "q1q1q1"]]), "to no token"),
         (lambda: changed_model(merges={}), "no list of merges"),
@@ -196,8 +207,14 @@ def changed_model(**changes: Any) -> dict[str, Any]:
         (lambda: changed_model(vocab={"": 1}), "empty one"),
         (lambda: changed_model(vocab={"\ud800": 1}), "no UTF-8"),
         (lambda: changed_model(vocab=[]), "no vocabulary"),
-        (lambda: changed_model(byte_fallback=False), "cuts words in a way"),
-        (lambda: changed_model(byte_fallback=False, merges=[["▁", "q1"]]), "no tokenizer that can be used"),
+        (lambda: byte_level(), "cuts words in a way"),
+        (lambda: byte_level(merges=[["▁", "q1"]]), "no tokenizer that can be used"),
+        (lambda: byte_level() | {"post_processor": [1]}, "no tokenizer that can be used"),
+        (lambda: byte_level() | {"pre_tokenizer": split("(((")}, "no tokenizer that can be used"),
+        (lambda: byte_level() | {"pre_tokenizer": split("a" * 5000)}, "4,096 letters"),
+        (lambda: byte_level() | {"normalizer": {"type": "Replace", "content": "a" * 1000}}, "treats texts by Replace"),
+        (lambda: byte_level() | {"normalizer": 7}, "says of its normalizer"),
+        (lambda: byte_level(end_of_word_suffix="</w>"), "end_of_word_suffix"),
         (lambda: changed_tokenizer(model=7), "no BPE"),
         (lambda: changed_tokenizer(added_tokens=7), "no list of added tokens"),
         (lambda: changed_tokenizer(added_tokens=[7, {}]), "added token 7"),
@@ -258,8 +275,8 @@ def test_hostile_sentencepiece_models(tmp_path: Path) -> None:
         path.write_bytes(data[: generator.randrange(len(data))])
         with suppress(ModelError):
             vocabulary_metadata(tmp_path, {"vocab_size": 32000})
-    for data in (b"", b"\x00", b"\x0a\xff\xff\xff\xff\x7f", b"\xff" * 20, b"\x0b", b"\x0a\x02\x0a\x00"):
-        path.write_bytes(data)
+    for short in (b"", b"\x00", b"\x0a\xff\xff\xff\xff\x7f", b"\xff" * 20, b"\x0b", b"\x0a\x02\x0a\x00"):
+        path.write_bytes(short)
         with pytest.raises(ModelError):
             vocabulary_metadata(tmp_path, {"vocab_size": 32000})
 
