@@ -7,6 +7,7 @@ cache, whose snapshots are links into its own blobs.
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -144,21 +145,26 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return what a small file of a checkpoint holds, or raise ModelError; `most` is the most bytes it may have."""
+    try:
+        # Without O_NONBLOCK, opening a FIFO would wait for a writer.
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ModelError(f"{path} is no regular file.")
+            held: bytes = file.read(most + 1)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}): a checkpoint has one.") from None
+    if len(held) > most:
+        raise ModelError(f"{path} has more than {most:,} bytes, which no such file needs.")
+    return held
+
+
 def read_json(path: Path, most: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """Return the object in a JSON file of a checkpoint, or raise ModelError."""
     try:
-        with path.open("rb") as file:
-            import os
-
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ModelError(f"{path} is no regular file.")
-            text = file.read(most + 1)
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror}): a checkpoint has one.") from None
-    if len(text) > most:
-        raise ModelError(f"{path} has more than {most:,} bytes, which no such file needs.")
-    try:
-        found = json.loads(text.decode("utf-8"))
+        found = json.loads(read_bytes(path, most).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is no JSON ({error}): get it again.") from None
     if not isinstance(found, dict):

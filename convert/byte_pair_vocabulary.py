@@ -1,0 +1,162 @@
+"""A byte-level BPE vocabulary for llama.cpp: from tokenizer.json, or from vocab.json and merges.txt.
+
+How a text is cut into words before its bytes are merged is a regular expression in tokenizer.json, but a name in a
+GGUF file. The name is found as llama.cpp's converter finds it: by the ids that a fixed text becomes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecellm_lite.convert.checkpoint import MAX_JSON_BYTES, inside, read_bytes, read_json
+from ecellm_lite.convert.sentencepiece_vocabulary import pairs
+from ecellm_lite.convert.token_list import NORMAL, AddedToken, TokenList, vocabulary
+
+from ecellm_lite.errors import ModelError, UsageError
+
+# The text and the hashes are those of get_vocab_base_pre in conversion/base.py of llama.cpp (MIT licence,
+# https://github.com/ggml-org/llama.cpp): the SHA-256 of Python's str() of the text's ids.
+_TEXT = (
+    "\n \n\n \n\n\n \t \t\t \t\n  \n   \n    \n     \n🚀 (normal) 😶\u200d🌫️ (multiple emojis concatenated) ✅ 🦙🦙 "
+    "3 33 333 3333 33333 333333 3333333 33333333 3.3 3..3 3...3 កាន់តែពិសេសអាច😁 ?我想在apple工作1314151天\uff5e "
+    "------======= нещо на Български ''''''```````\"\"\"\"......!!!!!!?????? "
+    "I've been 'told he's there, 'RE you sure? 'M not sure I'll make it, 'D you like some tea? We'Ve a'lL"
+)
+MAX_PATTERN_LETTERS = 4096
+
+# What a text may go through; other steps could change it, or make it longer without bound.
+_STEPS = {"NFC", "ByteLevel", "Digits", "Split"}
+
+_NAMES = {
+    "fcace8b9cac38ce847670c970cd5892031a753a1ef381abd1d9af00f713da085": "phi-2",
+    "855059429035d75a914d1eda9f10a876752e281a054a7a3d421ef0533e5b6249": "smollm",
+    "3ce83efda5659b07b1ad37ca97ca5797ea4285d9b9ab0dc679e4a720c9da7454": "gpt-2",
+    "0fe1cf6eda062318a1af7270f3331a85c539a01778ff948e24388e949c5282f4": "gpt-2",
+    "0ef9807a4087ebef797fc749390439009c3b9eda9ad1a097abbe738f486c01e5": "llama-bpe",
+    "63b97e4253352e6f357cc59ea5b583e3a680eaeaf2632188c2b952de2588485e": "tekken",
+    "049ecf7629871e3041641907f3de7c733e4dbfdc736f57d882ba0b0845599754": "deepseek-llm",
+    "347715f544604f9118bb75ed199f68779f423cabb20db6de6f31b908d04d7821": "deepseek-coder",
+    "e636dc30a262dcc0d8c323492e32ae2b70728f4df7dfe9737d9f920a282b8aea": "qwen2",
+    "d4540891389ea895b53b399da6ac824becc30f2fba0e9ddbb98f92e55ca0e97c": "qwen2",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BytePairs:
+    """The tokens, the merges in their order ("a b" each), and llama.cpp's name for how words are cut."""
+
+    tokens: TokenList
+    merges: list[str]
+    pre: str
+
+
+def from_tokenizer(path: Path, tokenizer: Mapping[str, Any], size: int, added: Sequence[AddedToken]) -> BytePairs:
+    """Return what a tokenizer.json of byte-level BPE holds, or raise ModelError."""
+    model = tokenizer["model"]
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(name):
+            raise ModelError(f"{path} has {name} = {str(model[name])[:40]!r}, which llama.cpp does not know.")
+    ids, merges = vocabulary(model.get("vocab"), path, size), pairs(model.get("merges"), path)
+    for kind, step in _steps(path, tokenizer):
+        if kind not in _STEPS:
+            raise ModelError(f"{path} treats texts by {kind}, which llama.cpp does not do for byte-level BPE.")
+        if len(str(step.get("pattern"))) > MAX_PATTERN_LETTERS:
+            raise ModelError(f"{path} cuts words by a pattern of more than {MAX_PATTERN_LETTERS:,} letters.")
+    whole = {name: tokenizer.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor")}
+    whole["added_tokens"] = tokenizer.get("added_tokens") or []
+    return BytePairs(_tokens(ids, size, added), _spelled(merges), _name(path, whole, ids, merges, model))
+
+
+def from_files(folder: Path, size: int, added: Sequence[AddedToken]) -> BytePairs:
+    """Return what vocab.json and merges.txt hold, as GPT-2's tokenizer reads them, or raise ModelError."""
+    path = inside(folder, "vocab.json")
+    ids = vocabulary(read_json(path), path, size)
+    merges = _lines(inside(folder, "merges.txt"))
+    whole = {
+        "added_tokens": [
+            {"id": token.id, "content": token.text, "special": token.special, "normalized": not token.special}
+            | {"single_word": False, "lstrip": False, "rstrip": False}
+            for token in added
+        ],
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+    }
+    return BytePairs(_tokens(ids, size, added), _spelled(merges), _name(path, whole, ids, merges, {}))
+
+
+def _steps(path: Path, tokenizer: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return how a tokenizer.json treats a text before it merges, step for step: its kind, and what is said of it."""
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for name, inner in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
+        said = tokenizer.get(name)
+        steps = said.get(inner) if isinstance(said, dict) and said.get("type") == "Sequence" else [said]
+        for step in steps if isinstance(steps, list) else [0]:
+            if step is None:
+                continue
+            if not isinstance(step, dict) or not isinstance(step.get("type"), str):
+                raise ModelError(f"{path} says of its {name}: {str(said)[:60]}. Get it again.")
+            found.append((step["type"], step))
+    return found
+
+
+def _tokens(ids: Mapping[str, int], size: int, added: Sequence[AddedToken]) -> TokenList:
+    tokens = TokenList(size)
+    for text, token in ids.items():
+        tokens.set(token, text, NORMAL)
+    tokens.add(added)
+    return tokens
+
+
+def _spelled(merges: Sequence[tuple[str, str]]) -> list[str]:
+    # A space within a part is spelled as the byte-level alphabet spells it, for it parts the two in a GGUF file.
+    return [" ".join(part.replace(" ", "Ġ") for part in pair) for pair in merges]
+
+
+def _lines(path: Path) -> list[tuple[str, str]]:
+    try:
+        lines = read_bytes(path, MAX_JSON_BYTES).decode("utf-8").split("\n")
+    except ValueError:
+        raise ModelError(f"{path} is no UTF-8: get it again.") from None
+    if lines[0].startswith("#"):
+        lines = lines[1:]
+    found: list[tuple[str, str]] = pairs([line.strip() for line in lines if line.strip()], path)
+    return found
+
+
+def _name(
+    path: Path,
+    whole: Mapping[str, Any],
+    ids: Mapping[str, int],
+    merges: Sequence[tuple[str, str]],
+    model: Mapping[str, Any],
+) -> str:
+    """Return llama.cpp's name for how words are cut, or raise ModelError for a way that it has no name for."""
+    # Only what decides the ids goes to the library: a file may also ask for padding to any length.
+    ignores = model.get("ignore_merges") is True
+    parts = {"type": "BPE", "vocab": ids, "merges": [list(pair) for pair in merges], "ignore_merges": ignores}
+    tokenizer = json.dumps({"version": "1.0", **whole, "model": parts})
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise UsageError(
+            "A checkpoint with a BPE vocabulary needs the package tokenizers: pip install 'ecellm-lite[convert]'."
+        ) from None
+    try:
+        found = Tokenizer.from_str(tokenizer).encode(_TEXT).ids
+    except BaseException as error:
+        # The library's panics are no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(f"{path} is no tokenizer that can be used ({str(error)[:100]}): get it again.") from None
+    digest = hashlib.sha256(str(found).encode()).hexdigest()
+    if digest not in _NAMES:
+        known = ", ".join(sorted(set(_NAMES.values())))
+        raise ModelError(
+            f"{path} cuts words in a way that is not known here (hash {digest[:16]}…; known are {known}): "
+            "convert the model with llama.cpp's convert_hf_to_gguf.py, and give the GGUF file."
+        )
+    return _NAMES[digest]

@@ -1,0 +1,62 @@
+"""Makes the golden files here: what llama.cpp's own converter makes of the tests' small checkpoints.
+
+    python -m tests.golden.convert.make LLAMA_CPP PYTHON
+
+LLAMA_CPP: a source tree of llama.cpp, as the source distribution of llama-cpp-python has it in vendor/llama.cpp;
+PYTHON: an interpreter with torch, transformers, sentencepiece, mistral-common and gguf, for convert_hf_to_gguf.py.
+The packages of the extra `dev` must be installed where this runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gguf
+
+from tests.tiny_checkpoints import CONFIGS, write_checkpoint
+
+
+def main(source: str, python: str) -> None:
+    for kind in CONFIGS:
+        with tempfile.TemporaryDirectory() as name:
+            folder = write_checkpoint(Path(name) / kind, kind)
+            out = Path(name) / "out.gguf"
+            options = ["--outtype", "f32", "--outfile", str(out)]
+            command = [python, f"{source}/convert_hf_to_gguf.py", str(folder), *options]
+            subprocess.run(command, check=True)
+            found = described(out)
+        path = Path(__file__).parent / f"{kind}.json"
+        path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def described(path: Path) -> dict[str, Any]:
+    """Return a file's metadata (of an array its items' type, count and hash), and its tensors' shapes and hashes."""
+    reader = gguf.GGUFReader(path)
+    metadata = {}
+    for field in reader.fields.values():
+        if field.name.startswith("GGUF."):
+            continue
+        value = field.contents()
+        if field.types[0] == gguf.GGUFValueType.ARRAY:
+            value = [field.types[-1].name, len(value), digest(value)]
+        metadata[field.name] = [field.types[0].name, value]
+    tensors = {
+        tensor.name: [[int(size) for size in reversed(tensor.shape)], hashlib.sha256(tensor.data.tobytes()).hexdigest()]
+        for tensor in reader.tensors
+    }
+    return {"metadata": metadata, "tensors": dict(sorted(tensors.items()))}
+
+
+def digest(values: list[Any]) -> str:
+    """Return the hash of an array's values."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
