@@ -163,9 +163,7 @@ def _factors(module: str, part: Mapping[str, NDArray[np.float32]], config: Mappi
     magnitude = part.get("magnitude")
     if magnitude is not None and "embedding_a" in part:
         # There they are the norms of columns.
-        raise ModelError(
-            f"{folder}: {module!r} is an embedding with DoRA, which cannot be merged here: merge with peft."
-        )
+        raise ModelError(f"{folder}: {module!r} is an embedding with DoRA: merge it with peft.")
     if bool(config.get("use_dora")) != (magnitude is not None):
         lacks = "lacks its magnitudes" if magnitude is None else "has magnitudes, and its configuration says no DoRA"
         raise ModelError(f"{folder}: the module {module!r} {lacks}.")

@@ -36,7 +36,7 @@ _ITEMS = {
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A tensor as the header declares it: shape with the contiguous dimension last, offset from the data's beginning."""
+    """A tensor as the header declares it: shape with the contiguous dimension last, offset in the data."""
 
     name: str
     shape: tuple[int, ...]

@@ -175,7 +175,7 @@ def _replaced(part: Part, key: str, weighted: Weighted) -> Part:
 
 def _key(recipe: Recipe) -> str:
     """Return what an adapter calls the recipe's tensor: a tied model's output matrix has no name in its checkpoint."""
-    return f"{recipe.module}.weight" if recipe.module else recipe.source
+    return f"{recipe.module}.weight" if recipe.module and recipe.source.endswith(".weight") else recipe.source
 
 
 def _same(source: Source, recipe: Recipe, values: NDArray[np.float32]) -> bool:

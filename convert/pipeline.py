@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,7 @@ def _written(
 ) -> str:
     """Write what is not there yet, and return the sha256 of all."""
     stream = _Stream(file, plan.size)
-    if not file.done:
-        stream.append(plan.header)
+    stream.append(plan.header[file.done :])
     clock = _Clock(plan, file.done)
     with Ahead(_blocks(plan, source, file.done), _AHEAD) as blocks:
         try:
@@ -105,7 +105,8 @@ def _written(
                     if progress:
                         progress(clock.after(block))
         except BaseException:
-            stream.keep()
+            with suppress(ModelError):
+                stream.keep()
             raise
     stream.end()
     return stream.sha256
@@ -124,7 +125,8 @@ class _Block:
     @property
     def offset(self) -> int:
         """Where its bytes begin in the file."""
-        return self.tensor.offset + self.first * self.tensor.row_bytes
+        tensor: PlannedTensor = self.tensor
+        return int(tensor.offset + self.first * tensor.row_bytes)
 
     def converted(self, threads: int) -> NDArray[np.uint8]:
         """Return the block's bytes in the file."""
@@ -156,6 +158,10 @@ def _blocks(plan: Plan, source: Source, done: int) -> Iterator[_Block]:
 
 def _read(tensor: PlannedTensor, source: Source, first: int, count: int) -> _Block:
     recipe = tensor.part.recipe
+    if len(recipe.shape) == 1:
+        vector = _rows(tensor, source, 0, 1)
+        rows = vector if recipe.order is None else vector[:, recipe.order]
+        return _Block(tensor, first, rows, slice(first, first + count), None)
     if recipe.order is None:
         return _Block(tensor, first, _rows(tensor, source, first, count), slice(first, first + count), None)
     wanted = recipe.order[first : first + count].astype(np.int64)
@@ -169,10 +175,12 @@ def _read(tensor: PlannedTensor, source: Source, first: int, count: int) -> _Blo
 
 def _rows(tensor: PlannedTensor, source: Source, first: int, count: int) -> NDArray[Any]:
     part = tensor.part
-    vector = len(part.recipe.shape) == 1
     if part.saved is not None:
-        return part.saved.reshape(tensor.rows, -1)[first : first + count]
-    rows = source.rows(part.recipe.source) if vector else source.rows(part.recipe.source, first, count)
+        rows: NDArray[Any] = part.saved.reshape(tensor.rows, -1)[first : first + count]
+    elif len(part.recipe.shape) == 1:
+        rows = source.rows(part.recipe.source)
+    else:
+        rows = source.rows(part.recipe.source, first, count)
     return rows.reshape(count, -1)
 
 

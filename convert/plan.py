@@ -47,12 +47,13 @@ class PlannedTensor:
     @property
     def name(self) -> str:
         """Its name in the file."""
-        return self.part.recipe.name
+        return str(self.part.recipe.name)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape, with the contiguous dimension last."""
-        return self.part.recipe.shape
+        shape: tuple[int, ...] = self.part.recipe.shape
+        return shape
 
     @property
     def columns(self) -> int:
@@ -100,7 +101,8 @@ class Plan:
     @property
     def types(self) -> dict[str, int]:
         """How many tensors there are of each type."""
-        return summary({tensor.name: tensor.type.name for tensor in self.tensors})
+        counts: dict[str, int] = summary({tensor.name: tensor.type.name for tensor in self.tensors})
+        return counts
 
     @property
     def read_bytes(self) -> int:

@@ -29,7 +29,7 @@ class Source(Protocol):
         """Whether there is a tensor of that name."""
 
     def __iter__(self) -> Iterator[str]:
-        """The tensors' names."""
+        """Go through the tensors' names."""
 
     def tensor(self, name: str) -> Placed:
         """Return what is known of a tensor; raises ModelError if there is none."""

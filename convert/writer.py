@@ -29,8 +29,8 @@ class UnfinishedFile:
     """The file that will be `target`; a context manager, which leaves what is needed to go on if it is not finished.
 
     `facts` say what the file is made of. With `resume`, what is there of the same facts is kept, and `done` says how
-    many bytes from the beginning are there; else, and where there is nothing, it begins at 0. `whole` is the sha256 of a
-    file that has its name already, and whose writer ended between that and `forget`. Raises ModelError if another
+    many bytes from the beginning are there; else, and where there is nothing, it begins at 0. `whole` is the sha256 of
+    a file that has its name already, and whose writer ended between that and `forget`. Raises ModelError if another
     writes to it, if what is there is of other facts, or if the disk refuses.
     """
 
