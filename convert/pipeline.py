@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,12 +58,14 @@ def carry_out(
     threads: int = 1,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    check: Callable[[Path], None] | None = None,
     finished: Callable[[Written], None] | None = None,
 ) -> Written:
     """Write the plan's file; under `target` there is nothing, or what was there before, until it is whole.
 
-    `finished` is called when the file has its name, and before what a resumed run needs is removed. Raises ModelError
-    if an input changes meanwhile, a weight is not finite, the disk refuses, or another writes to the target;
+    `check` is given the unfinished file when its header is there and nothing else, and raises if it should not be
+    written. `finished` is called when the file has its name, and before what a resumed run needs is removed. Raises
+    ModelError if an input changes meanwhile, a weight is not finite, the disk refuses, or another writes to the target;
     KeyboardInterrupt leaves what `resume` goes on from.
     """
     inputs = source.inputs()
@@ -73,13 +75,16 @@ def carry_out(
     with UnfinishedFile(target, plan.size, facts, resume=resume) as file:
         resumed = file.done
         if file.whole is None:
-            sha256 = _written(plan, source, file, threads, progress)
-            try:
-                source.check_unchanged()
-            except ModelError:
+            stream = _Stream(file, plan.size)
+            stream.append(plan.header[file.done :])
+            with _nothing_kept(file):
+                if check:
+                    check(file.unfinished)
+            _write(plan, source, stream, threads, progress)
+            with _nothing_kept(file):
                 # What was read may be of both states.
-                file.forget()
-                raise
+                source.check_unchanged()
+            sha256 = stream.sha256
             file.finish(sha256)
         else:
             sha256 = file.whole
@@ -90,14 +95,22 @@ def carry_out(
     return written
 
 
-def _written(
-    plan: Plan, source: Source, file: UnfinishedFile, threads: int, progress: Callable[[Progress], None] | None
-) -> str:
-    """Write what is not there yet, and return the sha256 of all."""
-    stream = _Stream(file, plan.size)
-    stream.append(plan.header[file.done :])
-    clock = _Clock(plan, file.done)
-    with Ahead(_blocks(plan, source, file.done), _AHEAD) as blocks:
+@contextmanager
+def _nothing_kept(file: UnfinishedFile) -> Iterator[None]:
+    """Remove what is unfinished if the block raises: nobody should go on from it."""
+    try:
+        yield
+    except ModelError:
+        file.forget()
+        raise
+
+
+def _write(
+    plan: Plan, source: Source, stream: _Stream, threads: int, progress: Callable[[Progress], None] | None
+) -> None:
+    """Write what is not there yet."""
+    clock = _Clock(plan, stream.resumed)
+    with Ahead(_blocks(plan, source, stream.resumed), _AHEAD) as blocks:
         try:
             with Behind(stream.put, _BEHIND) as behind:
                 for block in blocks:
@@ -109,7 +122,21 @@ def _written(
                 stream.keep()
             raise
     stream.end()
-    return stream.sha256
+
+
+def estimated_seconds(plan: Plan, source: Source, threads: int) -> float:
+    """Return about how long the plan takes to carry out, by converting one block of each of its types."""
+    largest: dict[str, PlannedTensor] = {}
+    for tensor in sorted(plan.tensors, key=lambda one: one.size):
+        largest[tensor.type.name] = tensor
+    seconds = 0.0
+    for kind, tensor in largest.items():
+        count = min(tensor.rows, max(1, plan.block_weights // tensor.columns))
+        started = time.perf_counter()
+        _read(tensor, source, 0, count).converted(threads)
+        each = (time.perf_counter() - started) / count / tensor.columns
+        seconds += each * sum(one.rows * one.columns for one in plan.tensors if one.type.name == kind)
+    return seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +220,7 @@ class _Stream:
         self._digest = hashlib.sha256()
         self._end = 0
         self._flushed = time.monotonic()
+        self.resumed = file.done
         while self._end < file.done:
             data = file.read(min(_HASHED, file.done - self._end), self._end)
             self._digest.update(data)

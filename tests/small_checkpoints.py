@@ -68,7 +68,8 @@ def weights(kind: str = "BF16", *, layers: int = LAYERS, tied: bool = False, see
     found: dict[str, NDArray[Any]] = {}
     for name, (_, shape) in shapes(layers=layers, tied=tied).items():
         values = (generator.standard_normal(shape) / math.sqrt(shape[-1])).astype(np.float32)
-        found[name] = {"F32": values, "F16": values.astype(np.float16), "BF16": bf16(values)}[kind]
+        kinds: dict[str, NDArray[Any]] = {"F32": values, "F16": values.astype(np.float16), "BF16": bf16(values)}
+        found[name] = kinds[kind]
     return found
 
 
@@ -81,7 +82,7 @@ def write_checkpoint(folder: Path, tensors: Tensors) -> Path:
 
 def rotated(heads: int, rows: int) -> NDArray[np.uint32]:
     """The order of the rows of q and k that llama.cpp's rotation asks for."""
-    order = np.arange(rows).reshape(heads, 2, rows // heads // 2).swapaxes(1, 2).reshape(-1)
+    order: NDArray[np.int64] = np.arange(rows).reshape(heads, 2, rows // heads // 2).swapaxes(1, 2).reshape(-1)
     return order.astype(np.uint32)
 
 

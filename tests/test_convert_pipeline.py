@@ -255,17 +255,13 @@ def test_overrides_and_what_the_plan_says(tmp_path: Path) -> None:
             planned(source, max_memory=1 << 20)
         small = planned(source, max_memory=plan.memory - (64 << 20))
         assert small.block_weights < plan.block_weights
-        assert small.identity == plan_identity(source)
+        assert small.identity == planned(source).identity
         with pytest.raises(ModelError, match="GB free"):
             check_room(replace(plan, size=1 << 60), tmp_path / "out.gguf")
         with pytest.raises(ModelError, match="memory"):
             check_room(replace(plan, memory=1 << 60), tmp_path / "out.gguf")
         with pytest.raises(UsageError, match="what is read"):
             carry_out(plan, source, tmp_path / "base" / "model.safetensors")
-
-
-def plan_identity(source: Checkpoint) -> str:
-    return planned(source).identity
 
 
 def test_the_identity_changes_with_what_decides_the_bytes(tmp_path: Path) -> None:
