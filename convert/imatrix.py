@@ -6,6 +6,7 @@ how many rows. The form: tools/imatrix of https://github.com/ggml-org/llama.cpp;
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,8 +51,9 @@ def read_imatrix(path: Path) -> Imatrix:
             counts = _values(file.fileno(), path, tensors[f"{name}{_COUNTS}"])
             if counts.size != 1:
                 raise ModelError(f"{path} has {counts.size:,} matrices for {name}: experts are not converted here.")
-            # Where nothing came in, every column counts alike, as in llama-quantize.
-            importance[name] = sums / counts[0] if counts[0] > 0 else np.ones_like(sums)
+            # Where nothing came in, every column counts alike, as in llama-quantize, which rounds counts as well.
+            count = np.float32(math.floor(counts[0] + 0.5)) if math.isfinite(counts[0]) else np.float32(np.nan)
+            importance[name] = np.ones_like(sums) if count <= 0 else sums / count
             if not np.isfinite(importance[name]).all():
                 raise ModelError(f"{path}: a value of {name} is infinite or not a number: collect it again.")
     return Imatrix(path, sha256_of(path), importance)

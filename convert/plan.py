@@ -207,6 +207,9 @@ def _importance(tensor: Declared, importance: Mapping[str, NDArray[np.float32]] 
     if found is None or tensor.type.name in {"F32", "F16", "BF16"}:
         return None
     if found.shape != (tensor.shape[-1],):
+        if tensor.name == "token_embd.weight":
+            # llama-imatrix has counted an output matrix that is tied to it in another way.
+            return None
         raise ModelError(
             f"The imatrix has {found.size:,} values for {tensor.name!r}, whose rows have {tensor.shape[-1]:,} "
             "weights: it was collected on another model."

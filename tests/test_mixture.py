@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 from typing import Any
 
+import llama_cpp.llama_cpp as llama
 import numpy as np
 import pytest
 from ecellm_lite.convert.mixture import DEFAULTS, Matrix, Model, summary, tensor_types
@@ -78,7 +80,7 @@ def test_overrides_decide_before_the_rules() -> None:
         tensors,
         "Q4_K_M",
         Model(2, 4, 4),
-        overrides=[(r"blk\.1\.", "f16"), ("ffn_down", "Q6_K"), ("output", "Q4_K"), ("norm", "Q8_0")],
+        overrides=[(r"blk\.1\.", "f16"), ("ffn_down", "Q6_K"), ("output", "Q4_K")],
     )
     assert types == {
         "output.weight": "F16",
@@ -94,11 +96,65 @@ def test_overrides_decide_before_the_rules() -> None:
         ("Q4_X", [], "no file type 'Q4_X'"),
         ("Q4_K_M", [("x", "Q9_K")], "no tensor type 'Q9_K'"),
         ("Q4_K_M", [("(", "Q4_K")], "is none"),
+        ("Q4_K_M", [("x", "Q4_K")], "No matrix"),
+        ("Q4_K_M", [("norm", "Q4_K")], "No matrix"),
     ],
 )
 def test_what_there_is_not(file_type: str, overrides: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        tensor_types([], file_type, Model(1, 1, 1), overrides=overrides)
+        tensor_types([Matrix("a_norm.weight", (4, 4))], file_type, Model(1, 1, 1), overrides=overrides)
+
+
+def test_overrides_go_into_files_that_are_not_quantized(tmp_path: Path) -> None:
+    tensors = [Matrix("output.weight", (64, 256)), Matrix("token_embd.weight", (64, 256))]
+    types = tensor_types(tensors, "F16", Model(1, 1, 1), overrides=[("output", "Q8_0")])
+    assert types == {"output.weight": "Q8_0", "token_embd.weight": "F16"}
+
+
+def test_with_an_imatrix_too(tmp_path: Path) -> None:
+    layers, heads, kv_heads, width, inner, tied = MODELS["mistral"]
+    source = write_tiny_model(
+        tmp_path / "f32.gguf",
+        layers=layers,
+        heads=heads,
+        heads_kv=kv_heads,
+        embedding=width,
+        feed_forward=inner,
+        tied=tied,
+    )
+    plain = read_header(source)
+    data = source.read_bytes()
+    generator = np.random.default_rng(0)
+    known = {
+        one.name: generator.random(one.shape[0]).astype(np.float32)
+        for one in plain.tensors
+        if one.name.startswith("blk.") and "norm" not in one.name and "blk.3." not in one.name
+    }
+    for file_type in ("Q4_0", "Q5_0", "Q8_0", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_S", "Q6_K"):
+        quantize_with(source, tmp_path / "out.gguf", file_type, known)
+        found = read_header(tmp_path / "out.gguf")
+        types = tensor_types(matrices(plain), file_type, Model(layers, heads, kv_heads), imatrix=True)
+        assert {one.name: one.type.name for one in found.tensors} == types, file_type
+        written = (tmp_path / "out.gguf").read_bytes()
+        offsets = {one.name: one for one in plain.tensors}
+        for one in found.tensors:
+            there = offsets[one.name]
+            rows = np.frombuffer(data[there.offset : there.offset + there.size], dtype=np.float32)
+            ours = kernels.quantize(rows.reshape(-1, one.shape[0]), one.type.name, known.get(one.name), threads=2)
+            assert ours.tobytes() == written[one.offset : one.offset + one.size], (file_type, one.name)
+
+
+def quantize_with(source: Path, target: Path, file_type: str, known: dict[str, Any]) -> None:
+    """Quantize by llama.cpp with an imatrix."""
+    ggml.start_library()
+    parameters = llama.llama_model_quantize_default_params()
+    parameters.ftype, parameters.nthread = ggml.FILE_TYPES[file_type], 2
+    entries = (llama.llama_model_imatrix_data * (len(known) + 1))()
+    for entry, (name, values) in zip(entries, known.items(), strict=False):
+        entry.name, entry.size = name.encode(), values.size
+        entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+    parameters.imatrix = entries
+    assert llama.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(parameters)) == 0
 
 
 @settings(max_examples=100)
