@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from ecellm_lite.convert.checkpoint import inside, read_json, widened
 from ecellm_lite.convert.safetensors_file import SafetensorsFile
+from ecellm_lite.convert.source import Input
 from numpy.typing import NDArray
 
 from ecellm_lite.errors import ModelError
@@ -43,6 +44,7 @@ _REFUSED: Mapping[str, tuple[Any, ...]] = {
     "target_parameters": (None, [], ()),
     "trainable_token_indices": (None, [], {}),
     "alora_invocation_tokens": (None, []),
+    "ensure_weight_tying": (False, None),
     "bias": ("none", None),
 }
 
@@ -75,6 +77,7 @@ class PeftAdapter:
     saved: Mapping[str, NDArray[np.float32]]
     base_layers: Mapping[str, NDArray[np.float32]]
     base_model: str
+    inputs: tuple[Input, ...] = ()
 
 
 def read_adapter(folder: Path) -> PeftAdapter:
@@ -89,10 +92,16 @@ def read_adapter(folder: Path) -> PeftAdapter:
             f"{folder} holds its weights as a pickle, which can run code when it is read: save the adapter again with "
             "peft's save_pretrained(FOLDER, safe_serialization=True)."
         )
+    described = inside(folder, "adapter_config.json")
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}
     saved: dict[str, NDArray[np.float32]] = {}
     base_layers: dict[str, NDArray[np.float32]] = {}
     with SafetensorsFile(inside(folder, "adapter_model.safetensors")) as file:
+        status = described.stat()
+        inputs = (
+            Input(described, status.st_size, status.st_mtime_ns),
+            Input(file.path, file.size, file.changed),
+        )
         for key, tensor in file.tensors.items():
             if not key.startswith(_PREFIX):
                 raise ModelError(f"{file.path}: the key {key!r} does not begin with {_PREFIX!r}, as PEFT's do.")
@@ -107,10 +116,11 @@ def read_adapter(folder: Path) -> PeftAdapter:
                 raise ModelError(f"{file.path}: nothing here knows what to do with the key {key!r}.")
             else:
                 saved[name.replace(".modules_to_save.", ".")] = values
+        file.check_unchanged()
     factors = {module: _factors(module, part, config, folder) for module, part in parts.items()}
     if not factors and not saved:
         raise ModelError(f"{folder} holds no weights: it is an empty adapter.")
-    return PeftAdapter(folder, factors, saved, base_layers, str(config.get("base_model_name_or_path") or ""))
+    return PeftAdapter(folder, factors, saved, base_layers, str(config.get("base_model_name_or_path") or ""), inputs)
 
 
 def _check(config: Mapping[str, Any], folder: Path) -> None:
@@ -151,6 +161,9 @@ def _factors(module: str, part: Mapping[str, NDArray[np.float32]], config: Mappi
         raise ModelError(f"{folder}: the alpha of {module!r} is {alpha!r}.")
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     magnitude = part.get("magnitude")
+    if magnitude is not None and "embedding_a" in part:
+        # There they are the norms of columns.
+        raise ModelError(f"{folder}: {module!r} is an embedding with DoRA: merge it with peft.")
     if bool(config.get("use_dora")) != (magnitude is not None):
         lacks = "lacks its magnitudes" if magnitude is None else "has magnitudes, and its configuration says no DoRA"
         raise ModelError(f"{folder}: the module {module!r} {lacks}.")

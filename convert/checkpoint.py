@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from ecellm_lite.convert.safetensors_file import SafetensorsFile, Tensor
+from ecellm_lite.convert.source import Input
 from numpy.typing import NDArray
 
 from ecellm_lite.errors import ModelError
@@ -79,6 +80,10 @@ class Checkpoint:
         """Raise ModelError if a file was written to since it was opened."""
         for file in self.files:
             file.check_unchanged()
+
+    def inputs(self) -> list[Input]:
+        """Return the files of weights, as they were when they were opened."""
+        return [Input(file.path, file.size, file.changed) for file in self.files]
 
     def _file(self, name: str) -> SafetensorsFile:
         if name not in self._where:

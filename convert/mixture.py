@@ -7,7 +7,7 @@ tensors get more bits than the rest; which, depends on their part in the model a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ecellm_lite.errors import UsageError
@@ -53,7 +53,7 @@ class Model:
 
 
 def tensor_types(
-    tensors: Iterable[Matrix],
+    tensors: Sequence[Matrix],
     file_type: str,
     model: Model,
     *,
@@ -63,11 +63,17 @@ def tensor_types(
     """Return the type of each tensor by its name, in the order in which they stand in the file.
 
     `overrides`: pairs of a pattern, found anywhere in a name, and a type; the first that fits decides. Raises
-    UsageError for a type or a pattern that there is not.
+    UsageError for a type or a pattern that there is not, and for a pattern that fits nothing.
     """
     if file_type not in DEFAULTS:
         raise UsageError(f"There is no file type {file_type!r}: take one of {', '.join(DEFAULTS)}.")
     patterns = [(_pattern(pattern), _known(kind)) for pattern, kind in overrides]
+    matrices = [one.name for one in tensors if _is_quantized(one)]
+    for pattern, kind in patterns:
+        if not any(pattern.search(name) for name in matrices):
+            raise UsageError(
+                f"No matrix has a name with {pattern.pattern!r} in it, so none becomes {kind}: see --dry-run for names."
+            )
     ordered = sorted(tensors, key=lambda one: (one.layer, one.name))
     rules = _Rules(file_type, model, imatrix, {one.name for one in ordered})
     return {one.name: rules.type_of(one, patterns) for one in ordered}
@@ -81,14 +87,12 @@ class _Rules:
         self._seen = {"attn_v": 0, "ffn_down": 0}
 
     def type_of(self, tensor: Matrix, patterns: Sequence[tuple[re.Pattern[str], str]]) -> str:
-        if len(tensor.shape) < 2 or not tensor.name.endswith("weight") or "_norm.weight" in tensor.name:
+        if not _is_quantized(tensor):
             return "F32"
         default = DEFAULTS[self._file_type]
-        if default in {"F32", "F16", "BF16"}:
-            return default
         chosen = next((kind for pattern, kind in patterns if pattern.search(tensor.name)), None)
         if chosen is None:
-            chosen = self._chosen(tensor, default)
+            chosen = default if default in {"F32", "F16", "BF16"} else self._chosen(tensor, default)
         return _fitting(chosen, tensor.shape[-1])
 
     def _chosen(self, tensor: Matrix, default: str) -> str:
@@ -143,6 +147,11 @@ class _Rules:
             case "Q4_0" | "Q5_0" if self._imatrix and place < layers // 8:
                 return {"Q4_0": "Q4_1", "Q5_0": "Q5_1"}[self._file_type]
         return default
+
+
+def _is_quantized(tensor: Matrix) -> bool:
+    """Whether a tensor is a matrix of weights that the file's type is for: vectors, biases and norms stay float32."""
+    return len(tensor.shape) > 1 and tensor.name.endswith("weight") and "_norm.weight" not in tensor.name
 
 
 def _more_bits(place: int, count: int) -> bool:

@@ -64,7 +64,7 @@ class SafetensorsFile:
             status = os.fstat(self._descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise self._wrong("it is no regular file")
-            self.size, self._changed = status.st_size, status.st_mtime_ns
+            self.size, self.changed = status.st_size, status.st_mtime_ns
             self.metadata, self.tensors = self._header()
         except BaseException:
             self.close()
@@ -100,7 +100,7 @@ class SafetensorsFile:
     def check_unchanged(self) -> None:
         """Raise ModelError if the file was written to since it was opened."""
         status = os.fstat(self._descriptor)
-        if (status.st_size, status.st_mtime_ns) != (self.size, self._changed):
+        if (status.st_size, status.st_mtime_ns) != (self.size, self.changed):
             raise ModelError(f"{self.path} was changed while it was read: start again when it is complete.")
 
     def _header(self) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -79,6 +79,15 @@ class Store:
             )
         return StoredModel(path, manifest)
 
+    def new_place(self, name: str) -> tuple[Path, Path]:
+        """Return where the file and the manifest of a new model go; raises UsageError if the name is taken."""
+        folder = self.folder(name)
+        if name == DEMO:
+            raise UsageError(f"The name {DEMO!r} is the demo model's own: take another --name.")
+        if self.has(name):
+            raise UsageError(f"There is a model {name!r} already: take another --name, or remove that one first.")
+        return folder / _MODEL, folder / _MANIFEST
+
     def add(
         self,
         source: Path,
@@ -91,16 +100,11 @@ class Store:
         progress: Callable[[int], None] | None = None,
     ) -> StoredModel:
         """Copy (or move) a GGUF file into the store under a name; raises UsageError if the name is taken."""
-        folder = self.folder(name)
-        if name == DEMO:
-            raise UsageError(f"The name {DEMO!r} is the demo model's own: take another --name.")
-        if self.has(name):
-            raise UsageError(f"There is a model {name!r} already: take another --name, or remove that one first.")
+        target, described = self.new_place(name)
         check_model(read_header(source))
         try:
             sha256 = sha256_of(source, progress)
-            folder.mkdir(parents=True, exist_ok=True)
-            target = folder / _MODEL
+            target.parent.mkdir(parents=True, exist_ok=True)
             if move:
                 shutil.move(source, target)
             else:
@@ -116,10 +120,10 @@ class Store:
                 licence,
             )
             # The manifest is written last: a model without one is not there.
-            manifest.write(folder / _MANIFEST)
+            manifest.write(described)
         except OSError as error:
             raise ModelError(
-                f"{source} could not be put into {folder} ({error}): make room or check its rights."
+                f"{source} could not be put into {target.parent} ({error}): make room or check its rights."
             ) from None
         return StoredModel(target, manifest)
 

@@ -1,0 +1,204 @@
+"""From a checkpoint and its adapters to a file with its manifest: the one call for whoever wants a model converted.
+
+with prepared(Request(base=Path("eCeLLM-M"), target=Path("out.gguf"))) as conversion:
+    conversion.plan                  what will be written
+    conversion.run(threads=8)        the file and its manifest, or nothing
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ecellm_lite.convert.adapter import read_adapter
+from ecellm_lite.convert.blueprint import Blueprint
+from ecellm_lite.convert.checkpoint import Checkpoint
+from ecellm_lite.convert.imatrix import Imatrix, read_imatrix
+from ecellm_lite.convert.merging import Weighted, hang
+from ecellm_lite.convert.pipeline import Progress, Written, carry_out, estimated_seconds
+from ecellm_lite.convert.plan import Plan, check_room, draw_plan
+from ecellm_lite.convert.record import manifest_path, record
+from ecellm_lite.convert.source import Source
+from ecellm_lite.convert.writer import unfinished_paths
+
+from ecellm_lite.envelopes import get_envelope
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.catalogue import catalogue_entry
+from ecellm_lite.models.gguf_header import read_header
+from ecellm_lite.models.manifest import Manifest
+from ecellm_lite.models.model_check import check_model
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be converted, and into what.
+
+    `base`: a checkpoint's folder, or a hub id whose files are in the cache. `adapters`: folders with their weights.
+    `envelope`: its name, if the base's does not say. `overrides`: pairs of a pattern of tensors' names and a type.
+    `max_memory`: bytes. `name` and `manifest`: the model's name, and its manifest's path, if not beside the file.
+    """
+
+    base: str
+    target: Path
+    file_type: str = "Q4_K_M"
+    adapters: tuple[tuple[Path, float], ...] = ()
+    envelope: str | None = None
+    overrides: tuple[tuple[str, str], ...] = ()
+    imatrix: Path | None = None
+    max_memory: int | None = None
+    name: str = ""
+    manifest: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A conversion whose inputs are open and whose plan is drawn."""
+
+    request: Request
+    plan: Plan
+    envelope: str
+    source: Source
+    adapters: tuple[Weighted, ...]
+    imatrix: Imatrix | None
+
+    def check_room(self) -> None:
+        """Raise ModelError if the disk or the memory has too little room, counting what a run before has written."""
+        unfinished = unfinished_paths(self.request.target)[0]
+        there = unfinished.stat().st_blocks * 512 if unfinished.is_file() else 0
+        check_room(self.plan, self.request.target, there)
+
+    def seconds(self, threads: int) -> float:
+        """Return about how long it will take, by converting one block of each type."""
+        seconds: float = estimated_seconds(self.plan, self.source, threads)
+        return seconds
+
+    def run(
+        self,
+        *,
+        threads: int = 1,
+        resume: bool = False,
+        hash_inputs: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Manifest:
+        """Write the file, and then its manifest; see pipeline.carry_out for what goes wrong and how."""
+        self.check_room()
+        made: list[Manifest] = []
+        started = time.perf_counter()
+
+        def finished(written: Written) -> None:
+            manifest = self._record(written, hash_inputs, time.perf_counter() - started)
+            manifest.write(self.request.manifest or manifest_path(self.request.target))
+            made.append(manifest)
+
+        carry_out(
+            self.plan,
+            self.source,
+            self.request.target,
+            threads=threads,
+            resume=resume,
+            progress=progress,
+            check=lambda unfinished: check_model(read_header(unfinished)),
+            finished=finished,
+        )
+        return made[0]
+
+    def _record(self, written: Written, hash_inputs: bool, seconds: float) -> Manifest:
+        request = self.request
+        base = _base_name(request.base)
+        entry = catalogue_entry(base)
+        options: dict[str, Any] = {"tensor_types": [f"{pattern}={kind}" for pattern, kind in request.overrides]}
+        if self.imatrix:
+            options["imatrix"] = {"name": self.imatrix.path.name, "sha256": self.imatrix.sha256}
+        manifest: Manifest = record(
+            self.plan,
+            written,
+            request.target,
+            name=request.name or request.target.stem,
+            envelope=self.envelope,
+            base=base,
+            licence=entry.licence if entry else "",
+            inputs=self.source.inputs(),
+            adapters=self.adapters,
+            options=options,
+            seconds=seconds,
+            hashed=hash_inputs,
+        )
+        return manifest
+
+
+@contextmanager
+def prepared(request: Request, draw: Callable[[Checkpoint], Blueprint] | None = None) -> Iterator[Conversion]:
+    """Open the inputs and draw the plan; the inputs stay open inside of the block.
+
+    `draw` makes the blueprint, by default by the checkpoint's architecture and vocabulary. Raises ModelError for
+    inputs that are damaged or do not fit each other, UsageError for a request that cannot be.
+    """
+    adapters = tuple(Weighted(read_adapter(folder), weight) for folder, weight in request.adapters)
+    imatrix = read_imatrix(request.imatrix) if request.imatrix else None
+    with Checkpoint(checkpoint_folder(request.base)) as source:
+        blueprint = (draw or drawn)(source)
+        envelope = _envelope(request, blueprint.metadata)
+        keys = {**blueprint.metadata, "ecellm.envelope": ("STRING", envelope)}
+        blueprint = replace(blueprint, metadata=keys)
+        plan = draw_plan(
+            blueprint,
+            hang(blueprint, source, adapters),
+            source,
+            request.file_type,
+            overrides=request.overrides,
+            importance=imatrix.importance if imatrix else None,
+            max_memory=request.max_memory,
+        )
+        yield Conversion(request, plan, envelope, source, adapters, imatrix)
+
+
+def drawn(checkpoint: Checkpoint) -> Blueprint:
+    """Return the blueprint of a checkpoint by its architecture, with its vocabulary in the metadata."""
+    from ecellm_lite.convert.architectures import architecture_of
+    from ecellm_lite.convert.vocabulary import vocabulary_metadata
+
+    blueprint: Blueprint = architecture_of(checkpoint.config).blueprint(checkpoint)
+    vocabulary = vocabulary_metadata(checkpoint.folder, checkpoint.config)
+    return replace(blueprint, metadata={**blueprint.metadata, **vocabulary})
+
+
+def checkpoint_folder(base: str) -> Path:
+    """Return a checkpoint's folder: the path itself, or where the hub's cache has the model; nothing is downloaded."""
+    folder = Path(base)
+    if folder.exists() or not _HUB_ID.fullmatch(base):
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(base, local_files_only=True))
+    except (OSError, ValueError) as error:  # of the hub's errors all are one or the other
+        raise ModelError(
+            f"There is no folder {base!r}, and the hub's cache has no such model ({type(error).__name__}): download it "
+            f"first, with `hf download {base}`."
+        ) from None
+
+
+def _base_name(base: str) -> str:
+    folder = Path(base)
+    return folder.resolve().name if folder.exists() else base
+
+
+def _envelope(request: Request, metadata: Mapping[str, Any]) -> str:
+    """Return the envelope's name; none is guessed: behind the wrong one eCeLLM's weights score at zero."""
+    if request.envelope:
+        return get_envelope(request.envelope).name
+    said = metadata.get("general.name", ("STRING", ""))[1]
+    for name in (request.base, _base_name(request.base), str(said), request.name, request.target.name):
+        if entry := catalogue_entry(name):
+            return entry.envelope
+    raise UsageError(
+        f"Nothing in {_base_name(request.base)} says which envelope its weights were trained with: "
+        "give --envelope alpaca or --envelope mistral."
+    )

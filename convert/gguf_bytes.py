@@ -1,0 +1,105 @@
+"""A GGUF file's header as bytes: what stands before the tensors' data.
+
+The format, version 3, little-endian: docs/gguf.md of https://github.com/ggml-org/ggml.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ecellm_lite.convert.blueprint import Value
+from numpy.typing import NDArray
+
+from ecellm_lite.errors import EcellmError
+from ecellm_lite.models.gguf_header import MAX_NAME_BYTES
+from ecellm_lite.tensor_types import TensorType
+
+VERSION = 3
+ALIGNMENT = 32  # where general.alignment says nothing else
+
+# By gguf-py's names: the type's number, and how a value is packed.
+_TYPES = {
+    "UINT8": (0, "<B"), "INT8": (1, "<b"), "UINT16": (2, "<H"), "INT16": (3, "<h"), "UINT32": (4, "<I"),
+    "INT32": (5, "<i"), "FLOAT32": (6, "<f"), "BOOL": (7, "<?"), "STRING": (8, ""), "ARRAY": (9, ""),
+    "UINT64": (10, "<Q"), "INT64": (11, "<q"), "FLOAT64": (12, "<d"),
+}  # fmt: skip
+
+_ITEMS = {
+    "u1": "UINT8", "i1": "INT8", "u2": "UINT16", "i2": "INT16", "u4": "UINT32", "i4": "INT32", "f4": "FLOAT32",
+    "b1": "BOOL", "u8": "UINT64", "i8": "INT64", "f8": "FLOAT64",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A tensor as the header declares it: shape with the contiguous dimension last, offset in the data."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: TensorType
+    offset: int
+
+
+def aligned(offset: int, alignment: int = ALIGNMENT) -> int:
+    """Return the first multiple of the alignment that is not below the offset."""
+    return -(-offset // alignment) * alignment
+
+
+def header_bytes(metadata: Mapping[str, Value], tensors: Sequence[Declared], alignment: int = ALIGNMENT) -> bytes:
+    """Return everything before the tensors' data, which begins at the end of these bytes.
+
+    Raises EcellmError for a value that is not of the type it is given with.
+    """
+    found = bytearray(b"GGUF" + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
+    for key, (kind, value) in metadata.items():
+        try:
+            found += _text(key) + struct.pack("<I", _TYPES[kind][0]) + _value(kind, value)
+        except (KeyError, ValueError, TypeError, struct.error, OverflowError) as error:
+            raise EcellmError(f"The metadata {key} cannot be written as {kind} ({error}).") from None
+    for tensor in tensors:
+        name = tensor.name.encode()
+        if len(name) > MAX_NAME_BYTES:
+            raise EcellmError(f"The tensor's name {tensor.name[:80]!r} has more than {MAX_NAME_BYTES} bytes.")
+        found += _text(tensor.name) + struct.pack("<I", len(tensor.shape))
+        found += struct.pack(f"<{len(tensor.shape)}Q", *reversed(tensor.shape))
+        found += struct.pack("<IQ", tensor.type.number, tensor.offset)
+    return bytes(found) + bytes(aligned(len(found), alignment) - len(found))
+
+
+def _text(text: str | bytes) -> bytes:
+    # Bytes of a hostile tokenizer that are no UTF-8 come as surrogates.
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+    return struct.pack("<Q", len(data)) + data
+
+
+def _value(kind: str, value: Any) -> bytes:
+    if kind == "STRING":
+        return _text(value)
+    if kind == "ARRAY":
+        return _array(value)
+    return struct.pack(_TYPES[kind][1], value)
+
+
+def _array(values: Any) -> bytes:
+    """Return an array's element type, length and items; Python's own numbers are INT32 and FLOAT32, as in gguf-py."""
+    if isinstance(values, np.ndarray):
+        return _numbers(values)
+    items = list(values)
+    if not items:
+        raise ValueError("it is empty")
+    if isinstance(items[0], (str, bytes)):
+        return struct.pack("<IQ", _TYPES["STRING"][0], len(items)) + b"".join(map(_text, items))
+    kind = type(items[0])
+    if kind not in (bool, int, float) or not all(type(item) is kind for item in items):
+        raise TypeError("its items are not of one type")
+    return _numbers(np.array(items, dtype={bool: np.bool_, int: np.int32, float: np.float32}[kind]))
+
+
+def _numbers(values: NDArray[Any]) -> bytes:
+    kind = _ITEMS[values.dtype.str[1:]]
+    little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+    return struct.pack("<IQ", _TYPES[kind][0], values.size) + little.tobytes()

@@ -1,0 +1,228 @@
+"""`ecellm-lite convert`: a checkpoint and its adapters become one quantized file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ecellm_lite.cli.options import ModelName, debug_option
+from ecellm_lite.cli.plain import plain
+from ecellm_lite.envelopes import ENVELOPES
+from ecellm_lite.errors import UsageError
+
+if TYPE_CHECKING:
+    from ecellm_lite.convert.conversion import Conversion
+    from ecellm_lite.convert.pipeline import Progress as Done
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+class WeightedFolder(click.ParamType):  # type: ignore[type-arg]
+    """An adapter's folder, with a weight behind a colon or without one."""
+
+    name = "folder[:weight]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, float]:
+        """Return the folder and the weight."""
+        if isinstance(value, tuple):
+            return value
+        folder, colon, weight = str(value).rpartition(":")
+        if colon and not Path(value).exists():
+            try:
+                return Path(folder), float(weight)
+            except ValueError:
+                pass  # a colon of the path's own
+        return Path(value), 1.0
+
+
+class TensorTypeOverride(click.ParamType):  # type: ignore[type-arg]
+    """PATTERN=TYPE: a pattern of tensors' names, and their type."""
+
+    name = "pattern=type"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return the pattern and the type."""
+        if isinstance(value, tuple):
+            return value
+        pattern, equals, kind = str(value).rpartition("=")
+        if not equals or not pattern or not kind:
+            self.fail(f"{value!r} is not PATTERN=TYPE, ffn_down=Q6_K say", param, ctx)
+        return pattern, kind
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """Bytes, in a unit: 1GiB, 500MB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) *([kmg]i?|)b?", str(value).strip().lower())
+        if not found:
+            self.fail(f"{value!r} is no size, 1GiB say", param, ctx)
+        return int(float(found[1]) * _UNITS[found[2]])
+
+
+@click.command()
+@click.argument("base")
+@click.option(
+    "--lora",
+    "adapters",
+    type=WeightedFolder(),
+    multiple=True,
+    help="A PEFT adapter to merge, with DIR:0.5 at a weight.",
+)
+@click.option("--quant", default="Q4_K_M", show_default=True, help="The file's type: Q4_K_M, Q8_0, F16 and so on.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The GGUF file to write.")
+@click.option("--name", type=ModelName(), help="Put it into the store under this name instead.")
+@click.option(
+    "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if its name does not say."
+)
+@click.option(
+    "--tensor-type", "overrides", type=TensorTypeOverride(), multiple=True, help="Another type for some tensors."
+)
+@click.option("--imatrix", type=click.Path(path_type=Path), help="llama.cpp's importance matrix, in its GGUF form.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one a core]")
+@click.option("--max-memory", type=Size(), help="The most memory to take, 1GiB say.")
+@click.option("--dry-run", is_flag=True, help="Print what would be written, and stop.")
+@click.option("--resume", is_flag=True, help="Go on from where an interrupted run has ended.")
+@click.option("--hash-inputs", is_flag=True, help="Note the sha256 of every input in the manifest.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--quiet", is_flag=True, help="No progress and no summary.")
+@debug_option
+def convert(
+    base: str,
+    adapters: tuple[tuple[Path, float], ...],
+    quant: str,
+    output: Path | None,
+    name: str | None,
+    envelope: str | None,
+    overrides: tuple[tuple[str, str], ...],
+    imatrix: Path | None,
+    threads: int | None,
+    max_memory: int | None,
+    dry_run: bool,
+    resume: bool,
+    hash_inputs: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Convert a checkpoint, with adapters merged into it, to a quantized GGUF file in one pass.
+
+    BASE is a folder of safetensors, or a hub id that is in the cache. The file gets its name when it is whole; beside
+    it lies a manifest of what it is made of. An interrupted run is gone on with by --resume.
+    """
+    from ecellm_lite.convert.conversion import Request, prepared
+
+    target, manifest = _place(output, name)
+    request = Request(
+        base=base,
+        target=target,
+        file_type=quant.upper(),
+        adapters=adapters,
+        envelope=envelope,
+        overrides=overrides,
+        imatrix=imatrix,
+        max_memory=max_memory,
+        name=name or "",
+        manifest=manifest,
+    )
+    workers = threads or os.cpu_count() or 1
+    with prepared(request) as conversion:
+        if dry_run:
+            _show_plan(conversion, workers, as_json)
+            return
+        try:
+            with _progress(hidden=quiet) as advance:
+                made = conversion.run(threads=workers, resume=resume, hash_inputs=hash_inputs, progress=advance)
+        except KeyboardInterrupt:
+            click.echo("ecellm-lite: What is written stays; the same command with --resume goes on from it.", err=True)
+            raise
+    if as_json:
+        click.echo(json.dumps({"path": str(target), "manifest": _as_dict(made)}, indent=2))
+    elif not quiet:
+        click.echo(
+            f"{target}: {made.size / 1e9:.2f} GB of {quant.upper()} in {made.details['seconds']:,.0f} s, "
+            f"envelope {made.envelope}, sha256 {made.sha256}"
+        )
+
+
+def _place(output: Path | None, name: str | None) -> tuple[Path, Path | None]:
+    """Return the file's path, and the manifest's where it is the store's."""
+    from ecellm_lite.models.store import Store
+
+    if (output is None) == (name is None):
+        raise UsageError("Say where the file goes: --output OUT.gguf, or --name NAME for the store.")
+    if output is not None:
+        return output, None
+    return Store().new_place(str(name))
+
+
+def _show_plan(conversion: Conversion, threads: int, as_json: bool) -> None:
+    plan, seconds = conversion.plan, conversion.seconds(threads)
+    facts = {
+        "file_type": plan.file_type,
+        "envelope": conversion.envelope,
+        "size": plan.size,
+        "header_bytes": len(plan.header),
+        "bits_a_weight": round(plan.bits_a_weight, 3),
+        "tensor_types": plan.types,
+        "read_bytes": plan.read_bytes,
+        "memory": plan.memory,
+        "seconds": round(seconds, 1),
+    }
+    if as_json:
+        listed = [
+            {"name": one.name, "type": one.type.name, "shape": one.shape, "offset": one.offset, "size": one.size}
+            for one in plan.tensors
+        ]
+        click.echo(json.dumps({**facts, "tensors": listed}, indent=2))
+    else:
+        for one in plan.tensors:
+            shape = " x ".join(map(str, one.shape))
+            merged = "  + adapter" if one.part.adapters else "  replaced" if one.part.saved is not None else ""
+            click.echo(f"{plain(one.name):32} {one.type.name:5} {shape:>15} {one.size:>13,} at {one.offset:,}{merged}")
+        kinds = ", ".join(f"{count} {kind}" for kind, count in plan.types.items())
+        click.echo(
+            f"\n{conversion.request.target}: {plan.size:,} bytes ({plan.bits_a_weight:.2f} bits a weight; {kinds}), "
+            f"of them {len(plan.header):,} before the tensors; envelope {conversion.envelope}"
+        )
+        click.echo(
+            f"reads {plan.read_bytes:,} bytes, takes up to {plan.memory / 2**20:,.0f} MiB of memory and about "
+            f"{seconds:,.0f} s on {threads} threads"
+        )
+    conversion.check_room()
+
+
+def _as_dict(made: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(made)
+
+
+@contextmanager
+def _progress(*, hidden: bool) -> Iterator[Callable[[Done], None] | None]:
+    """Give a function to call with how far it is; a bar shows the bytes read, GB/s and the time left."""
+    console = Console(stderr=True)
+    if hidden or not console.is_terminal:
+        yield None
+        return
+    columns = (BarColumn(), DownloadColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        job = bar.add_task("bytes", total=None, rate="")
+
+        def advance(done: Done) -> None:
+            bar.update(job, completed=done.done, total=done.total, rate=f"{done.rate / 1e9:.2f} GB/s")
+
+        yield advance
