@@ -7,7 +7,6 @@ with prepared(Request(base=Path("eCeLLM-M"), target=Path("out.gguf"))) as conver
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 from ecellm_lite.convert.adapter import read_adapter
 from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint
+from ecellm_lite.convert.gguf_base import GgufBase
 from ecellm_lite.convert.imatrix import Imatrix, read_imatrix
 from ecellm_lite.convert.merging import Weighted, hang
 from ecellm_lite.convert.pipeline import Progress, Written, carry_out, estimated_seconds
@@ -26,23 +26,22 @@ from ecellm_lite.convert.record import manifest_path, record
 from ecellm_lite.convert.source import Source
 from ecellm_lite.convert.writer import unfinished_paths
 
-from ecellm_lite.envelopes import get_envelope
-from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.envelopes import ENVELOPES, get_envelope
+from ecellm_lite.errors import UsageError
 from ecellm_lite.models.catalogue import catalogue_entry
 from ecellm_lite.models.gguf_header import read_header
+from ecellm_lite.models.hub import cached, is_repository
 from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.model_check import check_model
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is to be converted, and into what.
 
-    `base`: a checkpoint's folder, or a hub id whose files are in the cache. `adapters`: folders with their weights.
-    `envelope`: its name, if the base's does not say. `overrides`: pairs of a pattern of tensors' names and a type.
-    `max_memory`: bytes. `name` and `manifest`: the model's name, and its manifest's path, if not beside the file.
+    `base`: a checkpoint's folder, a GGUF file, or a hub id whose files are in the cache. `adapters`: folders with their
+    weights. `envelope`: its name, if the base's does not say. `overrides`: pairs of a pattern of tensors' names and a
+    type. `max_memory`: bytes. `name` and `manifest`: the model's name, and its manifest's path, if not beside the file.
     """
 
     base: str
@@ -113,7 +112,11 @@ class Conversion:
         request = self.request
         base = _base_name(request.base)
         entry = catalogue_entry(base)
-        options: dict[str, Any] = {"tensor_types": [f"{pattern}={kind}" for pattern, kind in request.overrides]}
+        lossy = isinstance(self.source, GgufBase) and self.source.lossy
+        options: dict[str, Any] = {
+            "lossy_base": lossy,
+            "tensor_types": [f"{pattern}={kind}" for pattern, kind in request.overrides],
+        }
         if self.imatrix:
             options["imatrix"] = {"name": self.imatrix.path.name, "sha256": self.imatrix.sha256}
         manifest: Manifest = record(
@@ -142,8 +145,8 @@ def prepared(request: Request, draw: Callable[[Checkpoint], Blueprint] | None = 
     """
     adapters = tuple(Weighted(read_adapter(folder), weight) for folder, weight in request.adapters)
     imatrix = read_imatrix(request.imatrix) if request.imatrix else None
-    with Checkpoint(checkpoint_folder(request.base)) as source:
-        blueprint = (draw or drawn)(source)
+    with _opened(request.base) as source:
+        blueprint = source.blueprint() if isinstance(source, GgufBase) else (draw or drawn)(source)
         envelope = _envelope(request, blueprint.metadata)
         keys = {**blueprint.metadata, "ecellm.envelope": ("STRING", envelope)}
         blueprint = replace(blueprint, metadata=keys)
@@ -159,6 +162,11 @@ def prepared(request: Request, draw: Callable[[Checkpoint], Blueprint] | None = 
         yield Conversion(request, plan, envelope, source, adapters, imatrix)
 
 
+def _opened(base: str) -> Checkpoint | GgufBase:
+    path = Path(base)
+    return GgufBase(path) if path.is_file() else Checkpoint(checkpoint_folder(base))
+
+
 def drawn(checkpoint: Checkpoint) -> Blueprint:
     """Return the blueprint of a checkpoint by its architecture, with its vocabulary in the metadata."""
     from ecellm_lite.convert.architectures import architecture_of
@@ -172,17 +180,7 @@ def drawn(checkpoint: Checkpoint) -> Blueprint:
 def checkpoint_folder(base: str) -> Path:
     """Return a checkpoint's folder: the path itself, or where the hub's cache has the model; nothing is downloaded."""
     folder = Path(base)
-    if folder.exists() or not _HUB_ID.fullmatch(base):
-        return folder
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(base, local_files_only=True))
-    except (OSError, ValueError) as error:  # of the hub's errors all are one or the other
-        raise ModelError(
-            f"There is no folder {base!r}, and the hub's cache has no such model ({type(error).__name__}): download it "
-            f"first, with `hf download {base}`."
-        ) from None
+    return folder if folder.exists() or not is_repository(base) else cached(base)
 
 
 def _base_name(base: str) -> str:
@@ -194,6 +192,9 @@ def _envelope(request: Request, metadata: Mapping[str, Any]) -> str:
     """Return the envelope's name; none is guessed: behind the wrong one eCeLLM's weights score at zero."""
     if request.envelope:
         return get_envelope(request.envelope).name
+    known = str(metadata.get("ecellm.envelope", ("STRING", ""))[1])
+    if known in ENVELOPES:
+        return known
     said = metadata.get("general.name", ("STRING", ""))[1]
     for name in (request.base, _base_name(request.base), str(said), request.name, request.target.name):
         if entry := catalogue_entry(name):

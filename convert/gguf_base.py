@@ -7,6 +7,7 @@ the order that an adapter's rows are to be brought into.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -59,13 +60,8 @@ class GgufTensor:
     @property
     def row_bytes(self) -> int:
         """The bytes of one index of the first dimension."""
-        within = self.shape[1:]
-        return self.type.row_bytes(within[-1]) * int(np.prod(within[:-1], dtype=np.int64)) if within else self.size
-
-    @property
-    def size(self) -> int:
-        """The bytes of a value of a tensor of one dimension."""
-        return self.type.block_bytes // self.type.block
+        within = self.shape[1:] or (1,)
+        return self.type.row_bytes(within[-1]) * math.prod(within[:-1])
 
 
 class GgufBase:
@@ -215,7 +211,7 @@ def _head_width(header: Header, architecture: str, model: Model) -> int:
     width = header.metadata.get(f"{architecture}.attention.key_length")
     if isinstance(width, int) and not isinstance(width, bool) and width >= 2:
         return width
-    return _count(header, architecture, "embedding_length") // model.heads
+    return _count(header, architecture, "embedding_length") // int(model.heads)
 
 
 def _recipe(name: str, shape: tuple[int, ...], architecture: str, model: Model, width: int) -> Recipe:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ecellm_lite.cli.convert import WeightedFolder
 from ecellm_lite.cli.options import debug_option
 from ecellm_lite.errors import ModelError, UsageError
 
@@ -25,21 +26,21 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="The checkpoint's folder that it was made of: its tokenizer, and what it predicts, are compared.",
 )
-@click.option("--lora", "loras", multiple=True, metavar="DIR[:WEIGHT]", help="An adapter that was merged in.")
+@click.option("--lora", "adapters", type=WeightedFolder(), multiple=True, help="An adapter that was merged in.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
-def verify(file: Path, against: Path | None, loras: tuple[str, ...], as_json: bool) -> None:
+def verify(file: Path, against: Path | None, adapters: tuple[tuple[Path, float], ...], as_json: bool) -> None:
     """Check a GGUF file: its hash, its header, and, against the original, its tokens and logits."""
     from ecellm_lite.models.gguf_header import read_header
     from ecellm_lite.models.model_check import check_model
 
-    if loras and against is None:
+    if adapters and against is None:
         raise UsageError("--lora says what was merged into the original: give --against as well.")
     header = read_header(file)
     check_model(header)
     findings = [_hash(file), _finding("header", True, f"{len(header.tensors)} tensors, all in place")]
     if against is not None:
-        findings += _against(file, against, loras)
+        findings += _against(file, against, adapters)
     passed = all(finding.passed is not False for finding in findings)
     if as_json:
         click.echo(json.dumps({"passed": passed, "findings": [asdict(finding) for finding in findings]}, indent=2))
@@ -68,7 +69,7 @@ def _hash(file: Path) -> Finding:
     return _finding("hash", same, said)
 
 
-def _against(file: Path, folder: Path, loras: tuple[str, ...]) -> list[Finding]:
+def _against(file: Path, folder: Path, adapters: tuple[tuple[Path, float], ...]) -> list[Finding]:
     from ecellm_lite.convert import verify as comparison
     from ecellm_lite.engine.llama import LlamaBackend, Settings
     from ecellm_lite.envelopes import get_envelope
@@ -93,7 +94,6 @@ def _against(file: Path, folder: Path, loras: tuple[str, ...]) -> list[Finding]:
         else:
             tokens = comparison.check_tokens(backend.vocabulary.tokenize, original, [*comparison.TEXTS, *prompts])
         ids = [backend.vocabulary.tokenize(prompt, begin=True)[: backend.longest] for prompt in prompts]
-        adapters = [split_weight(lora) for lora in loras]
         try:
             pairs = zip(_logits(backend, ids), comparison.original_logits(folder, adapters, ids), strict=True)
             logits = comparison.check_logits(pairs, _file_type(header))
@@ -124,17 +124,6 @@ def _file_type(header: Any) -> str:
 
     number = header.metadata.get("general.file_type")
     return next((name for name, known in FILE_TYPES.items() if known == number), "Q4_0")
-
-
-def split_weight(lora: str) -> tuple[Path, float]:
-    """Return the folder and the weight that `DIR:0.5` says; raises UsageError for a weight that is no number."""
-    folder, colon, weight = lora.rpartition(":")
-    if not colon or Path(lora).is_dir():
-        return Path(lora), 1.0
-    try:
-        return Path(folder), float(weight)
-    except ValueError:
-        raise UsageError(f"--lora {lora!r} has the weight {weight!r}: give a number behind the colon.") from None
 
 
 def _finding(name: str, passed: bool | None, said: str) -> Finding:

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 from ecellm_lite.errors import ModelError, UsageError
@@ -48,19 +49,20 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
     Raises ModelError with the next step where the repository is not there, the disk has too little room, or the
     connection breaks; what has arrived by then is kept, and the next call goes on from there.
     """
+    # Both are read when the library is imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if quiet:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
-    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars, filter_repo_objects
 
     _check(repository)
     if HF_HUB_OFFLINE:
         return cached(repository, revision)
-    (disable_progress_bars if quiet else enable_progress_bars)()
     try:
         known = HfApi().model_info(repository, revision=revision, files_metadata=True)
         sizes = {one.rfilename: one.size or 0 for one in known.siblings or []}
-        wanted = list(filter_repo_objects(sizes, allow_patterns=list(FILES)))
+        wanted = [name for name in sizes if any(fnmatch(name, pattern) for pattern in FILES)]
         _check_room(repository, sum(sizes[name] for name in wanted), Path(HF_HUB_CACHE))
         found = Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILES)))
         for name in wanted:
