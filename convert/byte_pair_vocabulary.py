@@ -19,6 +19,11 @@ from ecellm_lite.convert.token_list import NORMAL, AddedToken, TokenList, vocabu
 
 from ecellm_lite.errors import ModelError, UsageError
 
+MAX_PATTERN_LETTERS = 4096
+
+# What a text may go through; other steps could change it, or make it longer without bound.
+_STEPS = {"NFC", "ByteLevel", "Digits", "Split"}
+
 # The text and the hashes are those of get_vocab_base_pre in conversion/base.py of llama.cpp (MIT licence,
 # https://github.com/ggml-org/llama.cpp): the SHA-256 of Python's str() of the text's ids.
 _TEXT = (
@@ -27,11 +32,6 @@ _TEXT = (
     "------======= нещо на Български ''''''```````\"\"\"\"......!!!!!!?????? "
     "I've been 'told he's there, 'RE you sure? 'M not sure I'll make it, 'D you like some tea? We'Ve a'lL"
 )
-MAX_PATTERN_LETTERS = 4096
-
-# What a text may go through; other steps could change it, or make it longer without bound.
-_STEPS = {"NFC", "ByteLevel", "Digits", "Split"}
-
 _NAMES = {
     "fcace8b9cac38ce847670c970cd5892031a753a1ef381abd1d9af00f713da085": "phi-2",
     "855059429035d75a914d1eda9f10a876752e281a054a7a3d421ef0533e5b6249": "smollm",
