@@ -19,6 +19,11 @@ from ecellm_lite.convert.token_list import NORMAL, AddedToken, TokenList, vocabu
 
 from ecellm_lite.errors import ModelError, UsageError
 
+MAX_PATTERN_LETTERS = 4096
+
+# What a text may go through; other steps change it as llama.cpp does not, some make it longer without bound.
+_STEPS = {"ByteLevel", "Digits", "Split"}
+
 # The text and the hashes are those of get_vocab_base_pre in conversion/base.py of llama.cpp (MIT licence,
 # https://github.com/ggml-org/llama.cpp): the SHA-256 of Python's str() of the text's ids.
 _TEXT = (
@@ -27,11 +32,6 @@ _TEXT = (
     "------======= нещо на Български ''''''```````\"\"\"\"......!!!!!!?????? "
     "I've been 'told he's there, 'RE you sure? 'M not sure I'll make it, 'D you like some tea? We'Ve a'lL"
 )
-MAX_PATTERN_LETTERS = 4096
-
-# What a text may go through; other steps could change it, or make it longer without bound.
-_STEPS = {"NFC", "ByteLevel", "Digits", "Split"}
-
 _NAMES = {
     "fcace8b9cac38ce847670c970cd5892031a753a1ef381abd1d9af00f713da085": "phi-2",
     "855059429035d75a914d1eda9f10a876752e281a054a7a3d421ef0533e5b6249": "smollm",
@@ -41,8 +41,6 @@ _NAMES = {
     "63b97e4253352e6f357cc59ea5b583e3a680eaeaf2632188c2b952de2588485e": "tekken",
     "049ecf7629871e3041641907f3de7c733e4dbfdc736f57d882ba0b0845599754": "deepseek-llm",
     "347715f544604f9118bb75ed199f68779f423cabb20db6de6f31b908d04d7821": "deepseek-coder",
-    "e636dc30a262dcc0d8c323492e32ae2b70728f4df7dfe9737d9f920a282b8aea": "qwen2",
-    "d4540891389ea895b53b399da6ac824becc30f2fba0e9ddbb98f92e55ca0e97c": "qwen2",
 }
 
 

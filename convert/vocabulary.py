@@ -37,7 +37,7 @@ def vocabulary_metadata(folder: Path, config: Mapping[str, Any]) -> dict[str, Va
     if (folder / "tokenizer.model").exists():
         tokens, space_first = sentencepiece_vocabulary.from_model(inside(folder, "tokenizer.model"), size, added)
         said = settings_of(folder).get("add_prefix_space")
-        metadata = _sentencepiece(tokens, space_first if said is None else said)
+        metadata = _sentencepiece(tokens, said if isinstance(said, bool) else space_first)
     elif tokenizer is not None:
         model = tokenizer.get("model")
         if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
