@@ -4,8 +4,8 @@
 
 A checkpoint of a published shape is made of random bfloat16 weights, with an adapter of rank 16 on all its matrices.
 Ours: `ecellm-lite convert` to Q4_K_M. The chain: transformers and peft load, merge and save it; convert_hf_to_gguf.py
-makes a GGUF of 16 bits; llama.cpp's quantizer makes it Q4_K_M, on as many threads. Seconds, peak resident memory of each
-process and the bytes written, in one run, with the inputs read once before.
+makes a GGUF of 16 bits; llama.cpp's quantizer makes it Q4_K_M, on as many threads. Seconds, peak resident memory of
+each process and the bytes written, in one run, with the inputs read once before.
 """
 
 from __future__ import annotations
@@ -163,13 +163,13 @@ def run(command: Sequence[str], folder: Path) -> dict[str, Any]:
     started = time.perf_counter()
     process = psutil.Popen(list(command))
     peak = 0
-    cpu = (0.0, 0.0)
+    cpu = 0.0
     while process.poll() is None:
         # The kernel's own high-water mark; what wait4 tells includes that of the process which started the command.
         with suppress(OSError, psutil.Error, StopIteration):
             status = Path(f"/proc/{process.pid}/status").read_text("utf-8")
             peak = max(peak, 1024 * int(next(line for line in status.splitlines() if "VmHWM" in line).split()[1]))
-            cpu = tuple(process.cpu_times()[:2])
+            cpu = sum(process.cpu_times()[:2])
         time.sleep(LOOK)
     seconds = time.perf_counter() - started
     if process.returncode:
@@ -178,7 +178,7 @@ def run(command: Sequence[str], folder: Path) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "peak_memory": peak,
         "written": used(folder) - before,
-        "cpu_seconds": round(sum(cpu), 1),
+        "cpu_seconds": round(cpu, 1),
     }
 
 

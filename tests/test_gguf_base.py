@@ -1,0 +1,124 @@
+"""A GGUF file as the base: the same model comes out, and an adapter finds the rows that are permuted in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ecellm_lite.convert.conversion import Request, prepared
+from ecellm_lite.convert.gguf_base import GgufBase, typed_metadata
+from numpy.typing import NDArray
+
+from ecellm_lite import ggml
+from ecellm_lite.demo.build import shipped_weights
+from ecellm_lite.errors import ModelError
+from ecellm_lite.models.store import StoredModel
+from tests.small_checkpoints import factors, write_adapter
+from tests.tiny_checkpoints import CONFIGS, WIDTH, write_checkpoint
+
+
+def converted(base: Path, target: Path, file_type: str = "F32", *adapters: Path) -> Path:
+    request = Request(str(base), target, file_type, tuple((one, 1.0) for one in adapters), envelope="alpaca")
+    with prepared(request) as conversion:
+        conversion.run()
+    return target
+
+
+def tensors(path: Path) -> dict[str, tuple[str, bytes]]:
+    with GgufBase(path) as file:
+        return {name: (file.tensor(name).dtype, file.rows(name).tobytes()) for name in file}
+
+
+def modules(kind: str) -> dict[str, tuple[int, int]]:
+    config = CONFIGS[kind]
+    if kind == "phi":
+        inner = config["intermediate_size"]
+        names = {"self_attn.q_proj": (WIDTH, WIDTH), "self_attn.k_proj": (WIDTH, WIDTH), "mlp.fc1": (inner, WIDTH)}
+    else:
+        size = config.get("head_dim", WIDTH // config["num_attention_heads"])
+        heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+        names = {
+            "self_attn.q_proj": (heads * size, WIDTH),
+            "self_attn.k_proj": (kv_heads * size, WIDTH),
+            "self_attn.v_proj": (kv_heads * size, WIDTH),
+            "self_attn.o_proj": (WIDTH, heads * size),
+            "mlp.down_proj": (WIDTH, config["intermediate_size"]),
+        }
+    return {f"model.layers.1.{name}": shape for name, shape in names.items()} | {
+        "lm_head": (config["vocab_size"], WIDTH)
+    }
+
+
+@pytest.mark.parametrize("kind", list(CONFIGS))
+@pytest.mark.parametrize("dora", [False, True])
+def test_an_adapter_does_the_same_on_a_file_as_on_its_checkpoint(kind: str, dora: bool, tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / kind, kind)
+    weights: dict[str, NDArray[Any]] = {}
+    for module, (rows, columns) in modules(kind).items():
+        weights |= factors(module, rows, columns)
+        if dora:
+            magnitudes = np.random.default_rng(rows).random(rows, dtype=np.float32) + 1
+            weights[f"{module}.lora_magnitude_vector"] = magnitudes
+    adapter = write_adapter(tmp_path / "adapter", weights, use_dora=dora)
+    file = converted(base, tmp_path / "base.gguf")
+    ours = converted(file, tmp_path / "of-file.gguf", "F32", adapter)
+    assert tensors(ours) == tensors(converted(base, tmp_path / "of-checkpoint.gguf", "F32", adapter))
+    assert tensors(ours) != tensors(file)
+
+
+@pytest.mark.parametrize("kind", list(CONFIGS))
+def test_a_file_becomes_what_its_checkpoint_becomes(kind: str, tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / kind, kind)
+    file = converted(base, tmp_path / "base.gguf")
+    for file_type in ("Q4_0", "Q4_K_M"):
+        again = converted(file, tmp_path / "again.gguf", file_type)
+        straight = converted(base, tmp_path / "straight.gguf", file_type)
+        assert again.read_bytes() == straight.read_bytes(), file_type
+
+
+def test_the_demo_is_what_llama_cpp_makes_of_the_same_weights(demo_model: StoredModel, tmp_path: Path) -> None:
+    ggml.requantize(shipped_weights(), tmp_path / "theirs.gguf", "Q4_0", threads=2)
+    assert tensors(demo_model.path) == tensors(tmp_path / "theirs.gguf")
+    ours, theirs = typed_metadata(demo_model.path), typed_metadata(tmp_path / "theirs.gguf")
+    assert ours.pop("ecellm.envelope") == ("STRING", "alpaca")
+    assert ours.keys() == theirs.keys()
+    assert all(str(ours[key]) == str(theirs[key]) for key in ours)
+
+
+def test_the_manifest_says_that_the_base_was_lossy(demo_model: StoredModel, tmp_path: Path) -> None:
+    assert demo_model.manifest.details["options"]["lossy_base"] is True
+    base = write_checkpoint(tmp_path / "llama", "llama")
+    file = converted(base, tmp_path / "base.gguf")
+    again = converted(file, tmp_path / "again.gguf", "Q8_0")
+    said = json.loads(again.with_name("again.gguf.manifest.json").read_text())
+    assert said["details"]["options"]["lossy_base"] is False
+    assert said["envelope"] == "alpaca"
+
+
+def test_an_envelope_in_the_file_is_kept(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "llama", "llama")
+    file = converted(base, tmp_path / "base.gguf")
+    with prepared(Request(str(file), tmp_path / "again.gguf", "Q8_0")) as conversion:
+        assert conversion.envelope == "alpaca"
+
+
+def test_files_that_are_no_base_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"GGUF" + bytes(20))
+    with pytest.raises(ModelError):
+        GgufBase(tmp_path / "x.gguf")
+
+
+def test_a_file_that_changes_is_noticed(demo_model: StoredModel, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.gguf"
+    copy.write_bytes(demo_model.path.read_bytes())
+    with GgufBase(copy) as file:
+        with copy.open("r+b") as changed:
+            changed.truncate(copy.stat().st_size // 2)
+        last = list(file)[-1]
+        with pytest.raises(ModelError, match="shorter"):
+            file.rows(last)
+        with pytest.raises(ModelError, match="changed"):
+            file.check_unchanged()
