@@ -58,7 +58,7 @@ def header_bytes(metadata: Mapping[str, Value], tensors: Sequence[Declared], ali
     for key, (kind, value) in metadata.items():
         try:
             found += _text(key) + struct.pack("<I", _TYPES[kind][0]) + _value(kind, value)
-        except (KeyError, ValueError, TypeError, struct.error, OverflowError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, struct.error, OverflowError) as error:
             raise EcellmError(f"The metadata {key} cannot be written as {kind} ({error}).") from None
     for tensor in tensors:
         name = tensor.name.encode()
