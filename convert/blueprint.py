@@ -22,7 +22,8 @@ class Recipe:
     """A tensor of the file: `name` there, `source` in the checkpoint, its shape with the contiguous dimension last.
 
     `module`: what an adapter calls it (the source without `.weight`). `order`, (rows,): the source's row for each row
-    of the file's tensor, where the architecture permutes them.
+    of the file's tensor, where the architecture permutes them. `adapter_order`, (rows,): the adapter's row for each row
+    of the source, where the source has been permuted and the adapter has not.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Recipe:
     shape: tuple[int, ...]
     module: str = ""
     order: NDArray[np.uint32] | None = None
+    adapter_order: NDArray[np.uint32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from ecellm_lite.convert.adapter import read_adapter
 from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint
+from ecellm_lite.convert.gguf_base import GgufBase
 from ecellm_lite.convert.imatrix import Imatrix, read_imatrix
 from ecellm_lite.convert.merging import Weighted, hang
 from ecellm_lite.convert.pipeline import Progress, Written, carry_out, estimated_seconds
@@ -40,8 +41,8 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 class Request:
     """What is to be converted, and into what.
 
-    `base`: a checkpoint's folder, or a hub id whose files are in the cache. `adapters`: folders with their weights.
-    `envelope`: its name, if the base's does not say. `overrides`: pairs of a pattern of tensors' names and a type.
+    `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file. `adapters`: folders with their
+    weights. `envelope`: its name, if the base's does not say. `overrides`: pairs of a pattern of tensors' names and a type.
     `max_memory`: bytes. `name` and `manifest`: the model's name, and its manifest's path, if not beside the file.
     """
 
@@ -142,8 +143,14 @@ def prepared(request: Request, draw: Callable[[Checkpoint], Blueprint] | None = 
     """
     adapters = tuple(Weighted(read_adapter(folder), weight) for folder, weight in request.adapters)
     imatrix = read_imatrix(request.imatrix) if request.imatrix else None
-    with Checkpoint(checkpoint_folder(request.base)) as source:
-        blueprint = (draw or drawn)(source)
+    with ExitStack() as files:
+        source: Source
+        if Path(request.base).is_file():
+            source = base = files.enter_context(GgufBase(Path(request.base)))
+            blueprint = base.blueprint()
+        else:
+            source = checkpoint = files.enter_context(Checkpoint(checkpoint_folder(request.base)))
+            blueprint = (draw or drawn)(checkpoint)
         envelope = _envelope(request, blueprint.metadata)
         keys = {**blueprint.metadata, "ecellm.envelope": ("STRING", envelope)}
         blueprint = replace(blueprint, metadata=keys)
@@ -195,6 +202,8 @@ def _envelope(request: Request, metadata: Mapping[str, Any]) -> str:
     if request.envelope:
         return get_envelope(request.envelope).name
     said = metadata.get("general.name", ("STRING", ""))[1]
+    if written := metadata.get("ecellm.envelope"):
+        return get_envelope(str(written[1])).name
     for name in (request.base, _base_name(request.base), str(said), request.name, request.target.name):
         if entry := catalogue_entry(name):
             return entry.envelope

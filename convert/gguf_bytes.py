@@ -34,6 +34,9 @@ _ITEMS = {
 }  # fmt: skip
 
 
+KINDS: Mapping[int, str] = {number: name for name, (number, _) in _TYPES.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Declared:
     """A tensor as the header declares it: shape with the contiguous dimension last, offset in the data."""

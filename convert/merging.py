@@ -153,12 +153,15 @@ def _added(part: Part, factors: Factors, weighted: Weighted) -> Part:
             f"{weighted.adapter.path}: a factor of {part.recipe.module!r} is infinite or not a number: get it again."
         )
     scale = factors.scale * weighted.weight
+    b, magnitude, order = factors.b, factors.magnitude, part.recipe.adapter_order
+    if order is not None:
+        b, magnitude = b[order], None if magnitude is None else magnitude[order]
     # A rank beyond what the kernels take is the same sum in several parts.
     more = tuple(
-        Adapter(factors.a[first : first + MOST_RANK], factors.b[:, first : first + MOST_RANK], scale)
+        Adapter(factors.a[first : first + MOST_RANK], b[:, first : first + MOST_RANK], scale)
         for first in range(0, len(factors.a), MOST_RANK)
     )
-    return replace(part, adapters=part.adapters + more, magnitudes=factors.magnitude)
+    return replace(part, adapters=part.adapters + more, magnitudes=magnitude)
 
 
 def _replaced(part: Part, key: str, weighted: Weighted) -> Part:
@@ -170,12 +173,15 @@ def _replaced(part: Part, key: str, weighted: Weighted) -> Part:
         )
     if part.saved is not None:
         raise UsageError(f"{path} and another adapter bring the whole tensor {key!r}: use one of them.")
-    return replace(part, saved=weighted.adapter.saved[key])
+    saved, order = weighted.adapter.saved[key], part.recipe.adapter_order
+    return replace(part, saved=saved if order is None else saved[order])
 
 
 def _key(recipe: Recipe) -> str:
     """Return what an adapter calls the recipe's tensor: a tied model's output matrix has no name in its checkpoint."""
-    return f"{recipe.module}.weight" if recipe.module and recipe.source.endswith(".weight") else recipe.source
+    if recipe.module and recipe.source.endswith(".weight"):
+        return f"{recipe.module}.weight"
+    return recipe.module or recipe.source
 
 
 def _same(source: Source, recipe: Recipe, values: NDArray[np.float32]) -> bool:
