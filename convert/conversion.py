@@ -42,8 +42,8 @@ class Request:
     """What is to be converted, and into what.
 
     `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file. `adapters`: folders with their
-    weights. `envelope`: its name, if the base's does not say. `overrides`: pairs of a pattern of tensors' names and a type.
-    `max_memory`: bytes. `name` and `manifest`: the model's name, and its manifest's path, if not beside the file.
+    weights. `envelope`: its name, if the base's does not say. `overrides`: pairs of a pattern of tensors' names and a
+    type. `max_memory`: bytes. `name` and `manifest`: the model's name, and its manifest's path, if not beside the file.
     """
 
     base: str

@@ -181,7 +181,7 @@ def _key(recipe: Recipe) -> str:
     """Return what an adapter calls the recipe's tensor: a tied model's output matrix has no name in its checkpoint."""
     if recipe.module and recipe.source.endswith(".weight"):
         return f"{recipe.module}.weight"
-    return recipe.module or recipe.source
+    return str(recipe.module or recipe.source)
 
 
 def _same(source: Source, recipe: Recipe, values: NDArray[np.float32]) -> bool:

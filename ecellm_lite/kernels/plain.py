@@ -69,5 +69,5 @@ def _norms(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     padded[:, :columns] = weights
     eights = (padded * padded).reshape(rows, -1, 8)
     sums = np.add.accumulate(eights, axis=1)[:, -1, :]
-    total = np.add.accumulate(sums, axis=1)[:, -1]
+    total: NDArray[np.float64] = np.add.accumulate(sums, axis=1)[:, -1]
     return np.sqrt(total).astype(np.float32)
