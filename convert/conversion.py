@@ -21,6 +21,7 @@ from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.gguf_base import GgufBase
 from ecellm_lite.convert.imatrix import Imatrix, read_imatrix
 from ecellm_lite.convert.merging import Weighted, hang
+from ecellm_lite.convert.old_names import with_todays_names
 from ecellm_lite.convert.pipeline import Progress, Written, carry_out, estimated_seconds
 from ecellm_lite.convert.plan import Plan, check_room, draw_plan
 from ecellm_lite.convert.record import manifest_path, record
@@ -154,9 +155,17 @@ def prepared(request: Request, draw: Callable[[Checkpoint], Blueprint] | None = 
         envelope = _envelope(request, blueprint.metadata)
         keys = {**blueprint.metadata, "ecellm.envelope": ("STRING", envelope)}
         blueprint = replace(blueprint, metadata=keys)
+        adapters = tuple(
+            replace(one, adapter=with_todays_names(one.adapter, blueprint.architecture)) for one in adapters
+        )
+        parts = hang(blueprint, source, adapters)
+        # What was not hung into a part, such as tensors of the base that came along, need not stay in memory.
+        adapters = tuple(
+            replace(one, adapter=replace(one.adapter, factors={}, saved={}, base_layers={})) for one in adapters
+        )
         plan = draw_plan(
             blueprint,
-            hang(blueprint, source, adapters),
+            parts,
             source,
             request.file_type,
             overrides=request.overrides,
