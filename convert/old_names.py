@@ -79,8 +79,7 @@ def _parts(name: str, value: Named, adapter: PeftAdapter) -> Iterator[tuple[str,
 
 
 def _third(value: Named, rows: slice) -> Named:
-    if not isinstance(value, Factors):
-        values: NDArray[np.float32] = value[rows]
-        return values
+    if isinstance(value, np.ndarray):
+        return value[rows]
     magnitude = None if value.magnitude is None else value.magnitude[rows]
     return Factors(value.a, value.b[rows], value.scale, magnitude)
