@@ -69,5 +69,6 @@ def _norms(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     padded[:, :columns] = weights
     eights = (padded * padded).reshape(rows, -1, 8)
     sums = np.add.accumulate(eights, axis=1)[:, -1, :]
-    total: NDArray[np.float64] = np.add.accumulate(sums, axis=1)[:, -1]
-    return np.sqrt(total).astype(np.float32)
+    total = np.add.accumulate(sums, axis=1)[:, -1]
+    norms: NDArray[np.float32] = np.sqrt(total).astype(np.float32)
+    return norms
