@@ -22,8 +22,8 @@ class Recipe:
     """A tensor of the file: `name` there, `source` in the checkpoint, its shape with the contiguous dimension last.
 
     `module`: what an adapter calls it (the source without `.weight`). `order`, (rows,): the source's row for each row
-    of the file's tensor, where the architecture permutes them. `adapter_order`, (rows,): an adapter's row for each row
-    of the source, where the source is permuted already.
+    of the file's tensor, where the architecture permutes them. `adapter_order`, (rows,): the adapter's row for each row
+    of the source, where the source has been permuted and the adapter has not.
     """
 
     name: str

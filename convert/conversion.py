@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.gguf_base import GgufBase
 from ecellm_lite.convert.imatrix import Imatrix, read_imatrix
 from ecellm_lite.convert.merging import Weighted, hang
+from ecellm_lite.convert.old_names import with_todays_names
 from ecellm_lite.convert.pipeline import Progress, Written, carry_out, estimated_seconds
 from ecellm_lite.convert.plan import Plan, check_room, draw_plan
 from ecellm_lite.convert.record import manifest_path, record
@@ -39,7 +40,7 @@ from ecellm_lite.models.model_check import check_model
 class Request:
     """What is to be converted, and into what.
 
-    `base`: a checkpoint's folder, a GGUF file, or a hub id whose files are in the cache. `adapters`: folders with their
+    `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file. `adapters`: folders with their
     weights. `envelope`: its name, if the base's does not say. `overrides`: pairs of a pattern of tensors' names and a
     type. `max_memory`: bytes. `name` and `manifest`: the model's name, and its manifest's path, if not beside the file.
     """
@@ -112,11 +113,7 @@ class Conversion:
         request = self.request
         base = _base_name(request.base)
         entry = catalogue_entry(base)
-        lossy = isinstance(self.source, GgufBase) and self.source.lossy
-        options: dict[str, Any] = {
-            "lossy_base": lossy,
-            "tensor_types": [f"{pattern}={kind}" for pattern, kind in request.overrides],
-        }
+        options: dict[str, Any] = {"tensor_types": [f"{pattern}={kind}" for pattern, kind in request.overrides]}
         if self.imatrix:
             options["imatrix"] = {"name": self.imatrix.path.name, "sha256": self.imatrix.sha256}
         manifest: Manifest = record(
@@ -145,14 +142,28 @@ def prepared(request: Request, draw: Callable[[Checkpoint], Blueprint] | None = 
     """
     adapters = tuple(Weighted(read_adapter(folder), weight) for folder, weight in request.adapters)
     imatrix = read_imatrix(request.imatrix) if request.imatrix else None
-    with _opened(request.base) as source:
-        blueprint = source.blueprint() if isinstance(source, GgufBase) else (draw or drawn)(source)
+    with ExitStack() as files:
+        source: Source
+        if Path(request.base).is_file():
+            source = base = files.enter_context(GgufBase(Path(request.base)))
+            blueprint = base.blueprint()
+        else:
+            source = checkpoint = files.enter_context(Checkpoint(checkpoint_folder(request.base)))
+            blueprint = (draw or drawn)(checkpoint)
         envelope = _envelope(request, blueprint.metadata)
         keys = {**blueprint.metadata, "ecellm.envelope": ("STRING", envelope)}
         blueprint = replace(blueprint, metadata=keys)
+        adapters = tuple(
+            replace(one, adapter=with_todays_names(one.adapter, blueprint.architecture)) for one in adapters
+        )
+        parts = hang(blueprint, source, adapters)
+        # What was not hung into a part, such as tensors of the base that came along, need not stay in memory.
+        adapters = tuple(
+            replace(one, adapter=replace(one.adapter, factors={}, saved={}, base_layers={})) for one in adapters
+        )
         plan = draw_plan(
             blueprint,
-            hang(blueprint, source, adapters),
+            parts,
             source,
             request.file_type,
             overrides=request.overrides,
@@ -160,11 +171,6 @@ def prepared(request: Request, draw: Callable[[Checkpoint], Blueprint] | None = 
             max_memory=request.max_memory,
         )
         yield Conversion(request, plan, envelope, source, adapters, imatrix)
-
-
-def _opened(base: str) -> Checkpoint | GgufBase:
-    path = Path(base)
-    return GgufBase(path) if path.is_file() else Checkpoint(checkpoint_folder(base))
 
 
 def drawn(checkpoint: Checkpoint) -> Blueprint:
@@ -196,6 +202,8 @@ def _envelope(request: Request, metadata: Mapping[str, Any]) -> str:
     if known in ENVELOPES:
         return known
     said = metadata.get("general.name", ("STRING", ""))[1]
+    if written := metadata.get("ecellm.envelope"):
+        return get_envelope(str(written[1])).name
     for name in (request.base, _base_name(request.base), str(said), request.name, request.target.name):
         if entry := catalogue_entry(name):
             return entry.envelope

@@ -34,6 +34,9 @@ _ITEMS = {
 }  # fmt: skip
 
 
+KINDS: Mapping[int, str] = {number: name for name, (number, _) in _TYPES.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Declared:
     """A tensor as the header declares it: shape with the contiguous dimension last, offset in the data."""
@@ -58,7 +61,7 @@ def header_bytes(metadata: Mapping[str, Value], tensors: Sequence[Declared], ali
     for key, (kind, value) in metadata.items():
         try:
             found += _text(key) + struct.pack("<I", _TYPES[kind][0]) + _value(kind, value)
-        except (KeyError, ValueError, TypeError, struct.error, OverflowError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, struct.error, OverflowError) as error:
             raise EcellmError(f"The metadata {key} cannot be written as {kind} ({error}).") from None
     for tensor in tensors:
         name = tensor.name.encode()

@@ -153,14 +153,15 @@ def _added(part: Part, factors: Factors, weighted: Weighted) -> Part:
             f"{weighted.adapter.path}: a factor of {part.recipe.module!r} is infinite or not a number: get it again."
         )
     scale = factors.scale * weighted.weight
-    b, magnitude = _ordered(factors.b, part.recipe), factors.magnitude
+    b, magnitude, order = factors.b, factors.magnitude, part.recipe.adapter_order
+    if order is not None:
+        b, magnitude = b[order], None if magnitude is None else magnitude[order]
     # A rank beyond what the kernels take is the same sum in several parts.
     more = tuple(
         Adapter(factors.a[first : first + MOST_RANK], b[:, first : first + MOST_RANK], scale)
         for first in range(0, len(factors.a), MOST_RANK)
     )
-    ordered = None if magnitude is None else _ordered(magnitude, part.recipe)
-    return replace(part, adapters=part.adapters + more, magnitudes=ordered)
+    return replace(part, adapters=part.adapters + more, magnitudes=magnitude)
 
 
 def _replaced(part: Part, key: str, weighted: Weighted) -> Part:
@@ -172,22 +173,20 @@ def _replaced(part: Part, key: str, weighted: Weighted) -> Part:
         )
     if part.saved is not None:
         raise UsageError(f"{path} and another adapter bring the whole tensor {key!r}: use one of them.")
-    return replace(part, saved=_ordered(weighted.adapter.saved[key], part.recipe))
-
-
-def _ordered(values: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
-    """Return what an adapter has for each row of the source, in the source's order."""
-    return values if recipe.adapter_order is None else values[recipe.adapter_order]
+    saved, order = weighted.adapter.saved[key], part.recipe.adapter_order
+    return replace(part, saved=saved if order is None else saved[order])
 
 
 def _key(recipe: Recipe) -> str:
     """Return what an adapter calls the recipe's tensor: a tied model's output matrix has no name in its checkpoint."""
-    return f"{recipe.module}.weight" if recipe.module and recipe.source.endswith(".weight") else recipe.source
+    if recipe.module and recipe.source.endswith(".weight"):
+        return f"{recipe.module}.weight"
+    return str(recipe.module or recipe.source)
 
 
 def _same(source: Source, recipe: Recipe, values: NDArray[np.float32]) -> bool:
     """Whether the source holds these values."""
-    dtype, values = source.tensor(recipe.source).dtype, _ordered(values, recipe)
+    dtype = source.tensor(recipe.source).dtype
     if values.shape != source.tensor(recipe.source).shape or dtype not in {"F32", "F16", "BF16"}:
         return False
     step = max(1, _COMPARED // max(1, math.prod(values.shape[1:])))

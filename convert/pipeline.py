@@ -157,7 +157,10 @@ class _Block:
 
     def converted(self, threads: int) -> NDArray[np.uint8]:
         """Return the block's bytes in the file."""
-        part = self.tensor.part
+        part, kind = self.tensor.part, self.tensor.type
+        if kind.name == self.tensor.source_type and kind.block > 1 and not part.adapters:
+            # Blocks of the same type are copied, as by llama-quantize.
+            return np.ascontiguousarray(self.rows if self.order is None else self.rows[self.order])
         conversion = Conversion(
             self.rows,
             self.tensor.source_type,

@@ -105,6 +105,13 @@ class Plan:
         return counts
 
     @property
+    def lossy_source(self) -> dict[str, int]:
+        """How many tensors come from quantized ones, by type."""
+        types = {one.name: one.source_type for one in self.tensors if CONVERTED[one.source_type].block > 1}
+        counts: dict[str, int] = summary(types)
+        return counts
+
+    @property
     def read_bytes(self) -> int:
         """How many bytes of the source are read."""
         return sum(tensor.read_bytes for tensor in self.tensors)

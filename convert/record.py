@@ -69,6 +69,9 @@ def record(
             "python": platform.python_version(),
         },
     }
+    if plan.lossy_source:
+        # The base had lost something before: what is made of it is further from the model as it was trained.
+        details["lossy_base"] = plan.lossy_source
     source = f"{base}{added} as {plan.file_type}"
     return Manifest(name, target.name, written.size, written.sha256, envelope, source, licence, details)
 

@@ -45,7 +45,7 @@ TEXTS = (
 # By the file's type: the largest mean KL divergence from the original, in nats, and the least share of places whose
 # likeliest token is the original's. A file beyond them is not what its type can be.
 LIMITS = {
-    "F32": (1e-4, 0.99), "F16": (2e-3, 0.98), "BF16": (5e-3, 0.97), "Q8_0": (0.01, 0.96), "Q6_K": (0.03, 0.93),
+    "F32": (1e-5, 0.99), "F16": (2e-3, 0.98), "BF16": (5e-3, 0.97), "Q8_0": (0.01, 0.96), "Q6_K": (0.03, 0.93),
     "Q5_K_M": (0.06, 0.90), "Q5_K_S": (0.07, 0.90), "Q5_1": (0.08, 0.89), "Q5_0": (0.08, 0.89),
     "Q4_K_M": (0.15, 0.85), "Q4_K_S": (0.18, 0.84), "Q4_1": (0.25, 0.82), "Q4_0": (0.25, 0.82),
     "Q3_K_L": (0.40, 0.77), "Q3_K_M": (0.45, 0.75), "Q3_K_S": (0.60, 0.70), "Q2_K": (1.00, 0.60),

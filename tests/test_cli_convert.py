@@ -15,7 +15,7 @@ from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.imatrix import read_imatrix
 
-from ecellm_lite import Runtime, ggml
+from ecellm_lite import Runtime, ggml, kernels
 from ecellm_lite.cli.convert import Size, WeightedFolder
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.errors import ModelError
@@ -181,6 +181,31 @@ def test_bases_that_there_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[
     for base, said in (("no/such-model", "hf download no/such-model"), (str(tmp_path / "none"), "is no folder")):
         assert run_command(["convert", base, "-o", str(tmp_path / "x.gguf")]) == 4
         assert said in capsys.readouterr().err
+
+
+def test_an_interrupted_command_goes_on_with_resume(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, calls = tmp_path / "out.gguf", []
+    assert run_command(["convert", str(base), "-o", str(tmp_path / "whole.gguf"), "--quiet"]) == 0
+    convert = kernels.convert
+
+    def interrupted(*given: Any, **named: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return convert(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "convert", interrupted)
+        assert run_command(["convert", str(base), "-o", str(target)]) == 130
+    assert "--resume goes on from it" in capsys.readouterr().err
+    assert not target.exists()
+    assert run_command(["convert", str(base), "-o", str(target), "--quant", "Q8_0", "--resume"]) == 4
+    assert "of another conversion" in capsys.readouterr().err
+    assert run_command(["convert", str(base), "-o", str(target), "--resume"]) == 0
+    assert target.read_bytes() == (tmp_path / "whole.gguf").read_bytes()
+    assert read_manifest(tmp_path / "out.gguf.manifest.json").sha256 == sha256_of(target)
 
 
 def test_the_envelope_is_not_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -372,7 +372,7 @@ with Checkpoint(Path(sys.argv[1])) as source:
 def slowly(base: Path, target: Path, seconds: float) -> subprocess.Popen[str]:
     root = Path(__file__).parent.parent
     arguments = [sys.executable, "-c", SLOWLY, str(base), str(target), str(seconds)]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=root)
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
@@ -391,6 +391,23 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path: Path) -> No
     process = slowly(base, target, 0)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
+    assert int(said.split()[-1]) > 0
+    assert target.read_bytes() == (tmp_path / "whole.gguf").read_bytes()
+
+
+def test_an_interrupt_leaves_a_state_to_go_on_from(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", weights())
+    converted(base, tmp_path / "whole.gguf")
+    target = tmp_path / "out.gguf"
+    process = slowly(base, target, 0.03)
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=30)
+    assert "KeyboardInterrupt" in complaint
+    assert not target.exists()
+    said, _ = slowly(base, target, 0).communicate(timeout=60)
     assert int(said.split()[-1]) > 0
     assert target.read_bytes() == (tmp_path / "whole.gguf").read_bytes()
 
@@ -464,6 +481,39 @@ def test_a_full_disk_is_a_sentence_and_can_be_gone_on_from(tmp_path: Path) -> No
         assert not target.exists()
         written = carry_out(plan, source, target, resume=True)
     assert written.resumed > 0
+    assert target.read_bytes() == (tmp_path / "whole.gguf").read_bytes()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with half a megabyte of room, where tests may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("only root may mount")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_disk_that_fills_meanwhile(small_disk: Path, tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", weights())
+    converted(base, tmp_path / "whole.gguf")
+    target = small_disk / "out.gguf"
+    with Checkpoint(base) as source:
+        plan = replace(planned(source), block_weights=1 << 13)
+        with pytest.raises(ModelError, match="GB free"):
+            check_room(plan, target)
+        with pytest.raises(ModelError, match=r"No space left on device.*make room, and go on with --resume"):
+            carry_out(plan, source, target)
+        assert not target.exists()
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+        check_room(plan, target)
+        carry_out(plan, source, target, resume=True)
     assert target.read_bytes() == (tmp_path / "whole.gguf").read_bytes()
 
 

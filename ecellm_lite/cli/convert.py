@@ -120,8 +120,8 @@ def convert(
 ) -> None:
     """Convert a checkpoint, with adapters merged into it, to a quantized GGUF file in one pass.
 
-    BASE is a folder of safetensors, a hub id that is in the cache, or a GGUF file. The new file gets its name when it
-    is whole; beside it lies a manifest of what it is made of. An interrupted run is gone on with by --resume.
+    BASE is a folder of safetensors, a hub id that is in the cache, or a GGUF file. The file gets its name when it is
+    whole; beside it lies a manifest of what it is made of. An interrupted run is gone on with by --resume.
     """
     from ecellm_lite.convert.conversion import Request, prepared
 

@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 from types import MappingProxyType
@@ -60,7 +60,8 @@ class TensorInfo:
 class Header:
     """What a file's header says; arrays are NumPy arrays, or tuples of strings, bytes that are no UTF-8 as surrogates.
 
-    `tensors` stand in the file's order; their data begins at `data_offset`, bytes from the file's beginning.
+    `tensors` stand in the file's order; their data begins at `data_offset`, bytes from the file's beginning. `kinds`:
+    the format's number of each value's type.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class Header:
     tensors: tuple[TensorInfo, ...]
     data_offset: int
     file_size: int
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_header(path: Path) -> Header:
@@ -197,12 +199,14 @@ def _parse(reader: _Reader) -> Header:
     tensor_count = reader.count(MAX_TENSORS, _LEAST_TENSOR_BYTES, "tensors")
     key_count = reader.count(MAX_KEYS, _LEAST_KEY_BYTES, "metadata keys")
     metadata: dict[str, Value] = {}
+    kinds: dict[str, int] = {}
     for _ in range(key_count):
         key = reader.name(MAX_KEY_BYTES, "a metadata key")
         if key in metadata:
             raise reader.damaged(f"the metadata key {shown(key)} occurs twice")
         kind: int = reader.number("<I")
         metadata[key] = _value(reader, key, kind)
+        kinds[key] = kind
         if key == "general.alignment" and kind != _UINT32:
             raise reader.damaged(f"general.alignment is of type {kind}, not a 32-bit number")
     alignment = metadata.get("general.alignment", 32)
@@ -219,6 +223,7 @@ def _parse(reader: _Reader) -> Header:
         tensors=_placed(reader, declared, data_offset, alignment),
         data_offset=data_offset,
         file_size=reader.size,
+        kinds=MappingProxyType(kinds),
     )
 
 

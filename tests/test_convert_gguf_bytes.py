@@ -1,0 +1,104 @@
+"""The header's bytes are those of gguf-py, and are read again as they were meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from ecellm_lite.convert.gguf_bytes import Declared, aligned, header_bytes
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecellm_lite.errors import EcellmError
+from ecellm_lite.models.gguf_header import read_header
+from ecellm_lite.tensor_types import CONVERTED
+
+VALUES: dict[str, tuple[str, Any]] = {
+    "general.architecture": ("STRING", "llama"),
+    "a.u8": ("UINT8", 255),
+    "a.i8": ("INT8", -1),
+    "a.u16": ("UINT16", 65535),
+    "a.i16": ("INT16", -2),
+    "a.u32": ("UINT32", 2**32 - 1),
+    "a.i32": ("INT32", -3),
+    "a.u64": ("UINT64", 2**64 - 1),
+    "a.i64": ("INT64", -4),
+    "a.f32": ("FLOAT32", 0.1),
+    "a.f64": ("FLOAT64", 0.1),
+    "a.bool": ("BOOL", True),
+    "a.text": ("STRING", "Köln ▁ \U0001f600"),
+    "a.texts": ("ARRAY", ["a", "", "▁b"]),
+    "a.integers": ("ARRAY", [1, -2, 3]),
+    "a.floats": ("ARRAY", [0.5, -1.0]),
+    "a.bools": ("ARRAY", [True, False]),
+}
+
+
+def test_it_is_what_gguf_py_writes(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    for key, (named, value) in list(VALUES.items())[1:]:
+        writer.add_key_value(key, value, gguf.GGUFValueType[named])
+    tensors = {"one": np.ones((3, 5), np.float32), "two.weight": np.ones(7, np.float32)}
+    for name, values in tensors.items():
+        writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    theirs = path.read_bytes()
+    kind = CONVERTED["F32"]
+    ours = header_bytes(VALUES, [Declared("one", (3, 5), kind, 0), Declared("two.weight", (7,), kind, 64)])
+    assert theirs[: len(ours)] == ours
+    assert len(theirs) == len(ours) + 64 + 32
+
+
+@given(
+    numbers=st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=9),
+    texts=st.lists(st.text(), min_size=1, max_size=9),
+)
+def test_arrays_are_read_again(numbers: list[int], texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    try:
+        [text.encode() for text in texts]
+    except UnicodeEncodeError:
+        return
+    path = tmp_path_factory.mktemp("h") / "x.gguf"
+    more = np.arange(3, dtype=np.uint64)
+    path.write_bytes(header_bytes({"n": ("ARRAY", numbers), "t": ("ARRAY", texts), "u": ("ARRAY", more)}, []))
+    metadata = read_header(path).metadata
+    assert np.asarray(metadata["n"]).tolist() == numbers
+    assert metadata["t"] == tuple(texts)
+    assert np.asarray(metadata["u"]).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ("UINT8", 256),
+        ("UINT32", -1),
+        ("UINT32", "1"),
+        ("STRING", 1),
+        ("ARRAY", []),
+        ("ARRAY", [1, "a"]),
+        ("ARRAY", [1, True]),
+        ("ARRAY", [2**40]),
+        ("ARRAY", [None]),
+        ("ARRAY", np.array(["a"])),
+        ("COMPLEX", 1),
+    ],
+)
+def test_values_of_another_type_are_refused(value: tuple[str, Any]) -> None:
+    with pytest.raises(EcellmError, match=r"x\.y cannot be written"):
+        header_bytes({"x.y": value}, [])
+
+
+def test_names_have_an_end() -> None:
+    with pytest.raises(EcellmError, match="63 bytes"):
+        header_bytes({}, [Declared("x" * 64, (1,), CONVERTED["F32"], 0)])
+
+
+def test_aligned() -> None:
+    assert [aligned(offset) for offset in (0, 1, 32, 33)] == [0, 32, 32, 64]

@@ -1,0 +1,96 @@
+"""Reading ahead and writing behind: everything in its order, errors where they can be seen, no thread left over."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from ecellm_lite.convert.relay import Ahead, Behind
+
+
+class Broken(Exception):  # noqa: N818 - it says what it is
+    pass
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
+
+
+def numbers(count: int, broken_at: int = -1) -> Iterator[int]:
+    for number in range(count):
+        if number == broken_at:
+            raise Broken
+        yield number
+
+
+def test_items_come_in_their_order_and_no_further_ahead_than_asked() -> None:
+    taken: list[int] = []
+
+    def watched() -> Iterator[int]:
+        for number in range(50):
+            taken.append(number)
+            yield number
+
+    with Ahead(watched(), 2) as ahead:
+        for place, number in enumerate(ahead):
+            assert number == place
+            assert len(taken) <= place + 4
+
+
+def test_what_the_reader_raises_comes_behind_what_it_has_read() -> None:
+    seen: list[int] = []
+    with Ahead(numbers(9, broken_at=4), 2) as ahead, pytest.raises(Broken):
+        seen.extend(ahead)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_the_reader_ends_when_nobody_wants_more() -> None:
+    with Ahead(numbers(1000), 2) as ahead:
+        assert next(iter(ahead)) == 0
+
+
+def test_work_is_done_in_its_order() -> None:
+    done: list[int] = []
+    with Behind(done.append, 2) as behind:
+        for number in range(50):
+            behind.give(number)
+    assert done == list(range(50))
+
+
+def test_what_was_given_is_worked_off_after_an_error() -> None:
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        time.sleep(0.01)
+        done.append(number)
+
+    with suppress(Broken), Behind(work, 2) as behind:
+        for number in range(3):
+            behind.give(number)
+        raise Broken
+    assert done == [0, 1, 2]
+
+
+@pytest.mark.parametrize("broken_at", [0, 3, 9])
+def test_what_the_work_raises_is_raised(broken_at: int) -> None:
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        if number == broken_at:
+            raise Broken
+        done.append(number)
+
+    def give_all() -> None:
+        with Behind(work, 1) as behind:
+            for number in range(10):
+                behind.give(number)
+
+    with pytest.raises(Broken):
+        give_all()
+    assert done == list(range(broken_at))
