@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ecellm_lite.convert.adapter import read_adapter
+from ecellm_lite.convert.adapter import PeftAdapter, read_adapter
 from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint
+from ecellm_lite.convert.gguf_adapter import in_checkpoints_terms, read_gguf_adapter
 from ecellm_lite.convert.gguf_base import GgufBase
 from ecellm_lite.convert.imatrix import Imatrix, read_imatrix
 from ecellm_lite.convert.merging import Weighted, hang
@@ -40,9 +41,10 @@ from ecellm_lite.models.model_check import check_model
 class Request:
     """What is to be converted, and into what.
 
-    `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file. `adapters`: folders with their
-    weights. `envelope`: its name, if the base's does not say. `overrides`: pairs of a pattern of tensors' names and a
-    type. `max_memory`: bytes. `name` and `manifest`: the model's name, and its manifest's path, if not beside the file.
+    `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file. `adapters`: folders, or GGUF
+    files, with their weights. `envelope`: its name, if the base's does not say. `overrides`: pairs of a pattern of
+    tensors' names and a type. `max_memory`: bytes. `name` and `manifest`: the model's name, and its manifest's path, if
+    not beside the file.
     """
 
     base: str
@@ -140,7 +142,7 @@ def prepared(request: Request, draw: Callable[[Checkpoint], Blueprint] | None = 
     `draw` makes the blueprint, by default by the checkpoint's architecture and vocabulary. Raises ModelError for
     inputs that are damaged or do not fit each other, UsageError for a request that cannot be.
     """
-    adapters = tuple(Weighted(read_adapter(folder), weight) for folder, weight in request.adapters)
+    adapters = tuple(Weighted(_adapter(path), weight) for path, weight in request.adapters)
     imatrix = read_imatrix(request.imatrix) if request.imatrix else None
     with ExitStack() as files:
         source: Source
@@ -153,9 +155,7 @@ def prepared(request: Request, draw: Callable[[Checkpoint], Blueprint] | None = 
         envelope = _envelope(request, blueprint.metadata)
         keys = {**blueprint.metadata, "ecellm.envelope": ("STRING", envelope)}
         blueprint = replace(blueprint, metadata=keys)
-        adapters = tuple(
-            replace(one, adapter=with_todays_names(one.adapter, blueprint.architecture)) for one in adapters
-        )
+        adapters = tuple(replace(one, adapter=_known_names(one.adapter, blueprint)) for one in adapters)
         parts = hang(blueprint, source, adapters)
         # What was not hung into a part, such as tensors of the base that came along, need not stay in memory.
         adapters = tuple(
@@ -171,6 +171,16 @@ def prepared(request: Request, draw: Callable[[Checkpoint], Blueprint] | None = 
             max_memory=request.max_memory,
         )
         yield Conversion(request, plan, envelope, source, adapters, imatrix)
+
+
+def _adapter(path: Path) -> PeftAdapter:
+    return read_gguf_adapter(path) if path.is_file() else read_adapter(path)
+
+
+def _known_names(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
+    if adapter.path.is_file():
+        return in_checkpoints_terms(adapter, blueprint)
+    return with_todays_names(adapter, blueprint.architecture)
 
 
 def drawn(checkpoint: Checkpoint) -> Blueprint:

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from ecellm_lite.errors import ModelError
@@ -119,11 +120,14 @@ def original_logits(
 ) -> Iterator[NDArray[np.float32]]:
     """Yield what the original makes of each prompt's tokens, (tokens, ids), in float32, with its adapters unmerged.
 
-    Raises ModelError where torch, transformers or, for adapters, peft is not installed.
+    Raises ModelError where torch, transformers or, for adapters, peft is not installed, or the memory is too small.
     """
     missing = [name for name in ("torch", "transformers", *(["peft"] if adapters else [])) if not find_spec(name)]
     if missing:
         raise ModelError(f"The original cannot be asked without {', '.join(missing)}: pip install {' '.join(missing)}.")
+    needed = 2 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))  # 16 bits become 32
+    if needed > psutil.virtual_memory().available:
+        raise ModelError(f"The original takes {needed / 1e9:.0f} GB of memory, more than is free: verify it elsewhere.")
     import torch
     from transformers import AutoModelForCausalLM
 

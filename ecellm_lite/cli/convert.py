@@ -81,7 +81,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]
     "adapters",
     type=WeightedFolder(),
     multiple=True,
-    help="A PEFT adapter to merge, with DIR:0.5 at a weight.",
+    help="An adapter to merge, PEFT's folder or a GGUF file, with DIR:0.5 at a weight.",
 )
 @click.option("--quant", default="Q4_K_M", show_default=True, help="The file's type: Q4_K_M, Q8_0, F16 and so on.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The GGUF file to write.")
@@ -144,7 +144,7 @@ def convert(
             _show_plan(conversion, workers, as_json)
             return
         try:
-            with _progress(hidden=quiet) as advance:
+            with progress_bar(hidden=quiet) as advance:
                 made = conversion.run(threads=workers, resume=resume, hash_inputs=hash_inputs, progress=advance)
         except KeyboardInterrupt:
             click.echo("ecellm-lite: What is written stays; the same command with --resume goes on from it.", err=True)
@@ -212,7 +212,7 @@ def _as_dict(made: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(*, hidden: bool) -> Iterator[Callable[[Done], None] | None]:
+def progress_bar(*, hidden: bool) -> Iterator[Callable[[Done], None] | None]:
     """Give a function to call with how far it is; a bar shows the bytes read, GB/s and the time left."""
     console = Console(stderr=True)
     if hidden or not console.is_terminal:

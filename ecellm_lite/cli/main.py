@@ -20,7 +20,7 @@ COMMANDS = {
     "tasks": "List the tasks, or describe one.",
     "convert": "Make a quantized file of a checkpoint and its adapters.",
     "verify": "Hold a file against what it was made of.",
-    "models": "List, add, show and remove models.",
+    "models": "List, pull, add, show and remove models.",
     "doctor": "Say what this machine and install can do.",
     "bench": "Measure this machine with a model; --tune looks for faster settings.",
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ecellm_lite.cli.convert import WeightedFolder
 from ecellm_lite.cli.options import ModelName, debug_option
 from ecellm_lite.envelopes import ENVELOPES
 from ecellm_lite.errors import ModelError
@@ -15,7 +16,7 @@ from ecellm_lite.errors import ModelError
 
 @click.group()
 def models() -> None:
-    """List, add, show and remove the models in the store (ECELLM_HOME, else the place for your data)."""
+    """List, pull, add, show and remove the models in the store (ECELLM_HOME, else the place for your data)."""
 
 
 @models.command("list")
@@ -67,6 +68,48 @@ def add(file: Path, name: str, envelope: str | None, move: bool) -> None:
     with waiting(f"adding {file.name}", hidden=False):
         model = Store().add(file, name, wanted, move=move)
     click.echo(f"{name}: {model.path}, envelope {wanted}, sha256 {model.manifest.sha256}")
+
+
+@models.command()
+@click.argument("model")
+@click.option("--quant", default="Q4_K_M", show_default=True, help="The file's type: Q4_K_M, Q8_0, F16 and so on.")
+@click.option(
+    "--lora",
+    "adapters",
+    type=WeightedFolder(),
+    multiple=True,
+    help="A PEFT adapter to merge, a folder or a repository, with NAME:0.5 at a weight.",
+)
+@click.option("--name", type=ModelName(), help="What to call it in the store.  [default: its name and type]")
+@click.option(
+    "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if its name does not say."
+)
+@click.option("--revision", help="A branch, tag or commit of the repository.  [default: the newest]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one a core]")
+@click.option("--drop", is_flag=True, help="Delete the download when the model is in the store.")
+@click.option("--quiet", is_flag=True, help="No progress and no summary.")
+@debug_option
+def pull(
+    model: str,
+    quant: str,
+    adapters: tuple[tuple[Path, float], ...],
+    name: str | None,
+    envelope: str | None,
+    revision: str | None,
+    threads: int | None,
+    drop: bool,
+    quiet: bool,
+) -> None:
+    """Download a model, convert it, check it and put it into the store.
+
+    MODEL is a published model (eCeLLM-M) or a repository of the Hugging Face hub (OWNER/NAME). A download that broke
+    off, and a conversion that did, are gone on with by the same command.
+    """
+    from ecellm_lite.cli.pulling import Pull, pulled
+
+    made = pulled(Pull(model, quant.upper(), adapters, name, envelope, revision, drop), threads=threads, quiet=quiet)
+    if not quiet:
+        click.echo(f"{made.name}: {made.size / 1e9:.2f} GB, envelope {made.envelope}, sha256 {made.sha256}")
 
 
 @models.command()

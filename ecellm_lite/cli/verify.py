@@ -23,24 +23,25 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--against",
+    "folder",
     type=click.Path(path_type=Path, file_okay=False),
     help="The checkpoint's folder that it was made of: its tokenizer, and what it predicts, are compared.",
 )
 @click.option("--lora", "adapters", type=WeightedFolder(), multiple=True, help="An adapter that was merged in.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
-def verify(file: Path, against: Path | None, adapters: tuple[tuple[Path, float], ...], as_json: bool) -> None:
+def verify(file: Path, folder: Path | None, adapters: tuple[tuple[Path, float], ...], as_json: bool) -> None:
     """Check a GGUF file: its hash, its header, and, against the original, its tokens and logits."""
     from ecellm_lite.models.gguf_header import read_header
     from ecellm_lite.models.model_check import check_model
 
-    if adapters and against is None:
+    if adapters and folder is None:
         raise UsageError("--lora says what was merged into the original: give --against as well.")
     header = read_header(file)
     check_model(header)
     findings = [_hash(file), _finding("header", True, f"{len(header.tensors)} tensors, all in place")]
-    if against is not None:
-        findings += _against(file, against, adapters)
+    if folder is not None:
+        findings += against(file, folder, adapters)
     passed = all(finding.passed is not False for finding in findings)
     if as_json:
         click.echo(json.dumps({"passed": passed, "findings": [asdict(finding) for finding in findings]}, indent=2))
@@ -69,7 +70,8 @@ def _hash(file: Path) -> Finding:
     return _finding("hash", same, said)
 
 
-def _against(file: Path, folder: Path, adapters: tuple[tuple[Path, float], ...]) -> list[Finding]:
+def against(file: Path, folder: Path, adapters: tuple[tuple[Path, float], ...]) -> list[Finding]:
+    """Return what comes of holding a file against the checkpoint and the adapters that it was made of."""
     from ecellm_lite.convert import verify as comparison
     from ecellm_lite.engine.llama import LlamaBackend, Settings
     from ecellm_lite.envelopes import get_envelope

@@ -1,0 +1,80 @@
+"""Adapters that must be refused with a sentence: settings and files of any content, never a crash or a hang."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ecellm_lite.convert.adapter import read_adapter
+from ecellm_lite.convert.gguf_adapter import read_gguf_adapter
+from ecellm_lite.convert.imatrix import read_imatrix
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecellm_lite.errors import EcellmError, ModelError
+from tests.small_checkpoints import factors, write_adapter
+from tests.test_convert_gguf_adapter import written
+
+MODULE = "model.layers.0.self_attn.q_proj"
+KEYS = [
+    "peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "bias", "fan_in_fan_out",
+    "init_lora_weights", "base_model_name_or_path", "target_modules", "modules_to_save", "layer_replication",
+]  # fmt: skip
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(changes=st.dictionaries(st.sampled_from(KEYS), ANYTHING, min_size=1, max_size=3))
+def test_any_settings_are_read_or_refused(changes: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = write_adapter(tmp_path_factory.getbasetemp() / "any-settings", factors(MODULE, 8, 8))
+    said = json.loads((folder / "adapter_config.json").read_text()) | changes
+    (folder / "adapter_config.json").write_text(json.dumps(said))
+    try:
+        found = read_adapter(folder)
+    except ModelError as error:
+        assert re.search(r"[.:]", str(error))  # noqa: PT017 - some settings do no harm
+    else:
+        assert np.isfinite(found.factors[MODULE].scale)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000, '{"r": ' * 50_000, "\ufeff{}", '{"r": 1e999}'])
+def test_settings_that_are_none(text: str, tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "a", factors(MODULE, 8, 8))
+    (folder / "adapter_config.json").write_text(text)
+    with pytest.raises(ModelError):
+        read_adapter(folder)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(.*)*x", "(" * 200, "a" * 1000, "[", ".*" * 50, "(x|x)*y"])
+def test_patterns_that_take_forever_are_refused(pattern: str, tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "a", factors(MODULE + "a" * 60, 8, 8), rank_pattern={pattern: 4})
+    started = time.monotonic()
+    with pytest.raises(ModelError, match="pattern"):
+        read_adapter(folder)
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("read", [read_gguf_adapter, read_imatrix])
+def test_no_damage_to_a_gguf_file_crashes(read: Any, tmp_path: Path) -> None:
+    _, file = written(tmp_path)
+    whole = file.read_bytes()
+    chosen = random.Random(4)
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(chosen.randint(1, 4)):
+            data[chosen.randrange(min(len(data), 1500))] = chosen.randrange(256)
+        file.write_bytes(data[: chosen.randrange(len(data))] if chosen.random() < 0.3 else data)
+        try:
+            read(file)
+        except EcellmError as error:
+            assert str(error).endswith(".")  # noqa: PT017 - some damage does no harm
