@@ -8,7 +8,7 @@ SOURCES := $(sort $(shell find ecellm_lite convert kernels -name "*.py" -o -name
 NATIVE := $(filter %.cpp %.h %.txt,$(SOURCES))
 INSTALLED := $(VENV)/installed-$(shell echo $(SOURCES) | cksum | cut -d' ' -f1)
 
-.PHONY: demo test lint bench sanitize clean
+.PHONY: demo test lint bench sanitize fuzz clean
 
 demo: $(INSTALLED)
 	$(BIN)/ecellm-lite run --task sentiment_analysis --input ecellm_lite/tasks/examples/sentiment_analysis.json
@@ -29,6 +29,10 @@ bench: $(INSTALLED)
 # Another seed each day; the tests fuzz a little with the same one always.
 sanitize: $(INSTALLED)
 	ECELLM_FUZZ_CALLS=200000 ECELLM_FUZZ_SEED=$$(date +%Y%m%d) $(BIN)/pytest -q -s tests/test_native_builds.py -k sanitizers
+
+# The hostile inputs of tests/attacks, with many more examples and another seed each time.
+fuzz: $(INSTALLED)
+	ECELLM_FUZZ_CALLS=20000 $(BIN)/pytest -q tests/attacks --hypothesis-seed=random
 
 clean:
 	rm -rf $(VENV) build dist

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from ecellm_lite.convert.checkpoint import inside, read_json
 from numpy.typing import NDArray
 
 from ecellm_lite.errors import ModelError
@@ -104,15 +105,39 @@ def original_tokenizer(folder: Path) -> Tokenize | None:
 
         try:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # noqa: BLE001 - the package raises Exception itself
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the package raises Exception itself, and its panics are none
             raise ModelError(f"{folder / 'tokenizer.json'} is no tokenizer ({error}): get it again.") from None
         return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file() and find_spec("tokenizers"):
+        return _from_lists(folder)
     if (folder / "tokenizer.model").is_file() and find_spec("sentencepiece"):
         from sentencepiece import SentencePieceProcessor
 
         processor = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
         return lambda text: list(processor.encode(text))
     return None
+
+
+def _from_lists(folder: Path) -> Tokenize:
+    """Return the tokenizer of GPT-2's files, a vocabulary and its merges, with the tokens that were added to it."""
+    from tokenizers import AddedToken
+    from tokenizers.implementations import ByteLevelBPETokenizer
+
+    try:
+        tokenizer = ByteLevelBPETokenizer(
+            str(folder / "vocab.json"), str(folder / "merges.txt"), add_prefix_space=False, trim_offsets=False
+        )
+        if (folder / "added_tokens.json").is_file():
+            added = read_json(inside(folder, "added_tokens.json"))
+            texts = sorted(added, key=lambda text: int(added[text]))
+            tokenizer.add_tokens([AddedToken(text, normalized=False) for text in texts])
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - as above
+        raise ModelError(f"{folder / 'vocab.json'} is no vocabulary ({error}): get it again.") from None
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def original_logits(
@@ -128,15 +153,21 @@ def original_logits(
     needed = 2 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))  # 16 bits become 32
     if needed > psutil.virtual_memory().available:
         raise ModelError(f"The original takes {needed / 1e9:.0f} GB of memory, more than is free: verify it elsewhere.")
+    other = next((path for path, _ in adapters if not (path / "adapter_model.safetensors").is_file()), None)
+    if other:
+        raise ModelError(f"peft cannot be asked about {other}: it takes a folder with adapter_model.safetensors.")
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, torch_dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
-    )
-    if adapters:
-        model = _with_adapters(model, adapters)
-    model.eval()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, torch_dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
+        if adapters:
+            model = _with_adapters(model, adapters)
+        model.eval()
+    except Exception as error:  # noqa: BLE001 - whatever transformers and peft raise: they cannot be asked
+        raise ModelError(f"The original could not be asked ({' '.join(str(error).split())[:200]}).") from None
     with torch.inference_mode():
         for prompt in prompts:
             yield model(torch.tensor([list(prompt)])).logits[0].float().numpy()

@@ -15,6 +15,9 @@ from ecellm_lite.models.store import StoredModel
 # A busy machine is no failed test: speed is measured in benchmarks/.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+if "ECELLM_FUZZ_CALLS" in os.environ:
+    settings.register_profile("fuzz", deadline=None, max_examples=int(os.environ["ECELLM_FUZZ_CALLS"]))
+    settings.load_profile("fuzz")
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 

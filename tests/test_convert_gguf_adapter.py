@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -34,7 +35,7 @@ def written(folder: Path, kind: str = "lora", extra: str = "") -> tuple[Path, Pa
         "model.layers.0.mlp.down_proj": (WIDTH, config["intermediate_size"]),
         "lm_head": (config["vocab_size"], WIDTH),
     }
-    weights = {}
+    weights: dict[str, Any] = {}
     writer = gguf.GGUFWriter(folder / "adapter.gguf", "llama")
     writer.add_type("adapter")
     writer.add_string("adapter.type", kind)

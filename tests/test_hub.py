@@ -80,7 +80,7 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         assert "no repository shop/other" in said
         code, said = pull(tmp_path, served.endpoint, HF_HUB_OFFLINE="1")
         assert code == 4
-        assert "not in the Hugging Face cache" in said
+        assert "Hugging Face cache does not have it" in said
     code, said = pull(tmp_path, "http://127.0.0.1:9")
     assert code == 4
     assert "check the connection" in said

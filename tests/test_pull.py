@@ -48,9 +48,22 @@ def test_a_repository_becomes_a_model_in_the_store(tmp_path: Path) -> None:
         assert "There is a model 'little:Q8_0' already" in again.stderr
     [model] = Store(tmp_path / "store")
     assert model.manifest.envelope == "alpaca"
-    assert {tensor.type.name for tensor in read_header(model.path).tensors} == {"F32", "F16", "Q8_0"} | (
-        {tensor.type.name for tensor in read_header(model.path).tensors} & {"Q4_0"}
-    )
+    assert model.manifest.source.startswith("shop/little 0123456789ab as Q8_0")
+    assert {tensor.type.name for tensor in read_header(model.path).tensors} == {"F32", "Q8_0"}
+    assert sorted(path.name for path in model.path.parent.iterdir()) == ["manifest.json", "model.gguf"]
+
+
+def test_what_an_interrupted_pull_left_does_not_stop_the_next(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", "smollm")
+    place = tmp_path / "store" / "models" / "little--Q8_0"
+    place.mkdir(parents=True)
+    with Hub("shop/little", files(base)) as served:
+        arguments = ("models", "pull", "shop/little:Q8_0", "--envelope", "alpaca")
+        (place / ".model.gguf.unfinished").write_bytes(bytes(5000))
+        (place / ".model.gguf.journal").write_text('{"facts": {"plan": "another", "inputs": []}}\n')
+        ran = run(tmp_path, served.endpoint, *arguments)
+        assert ran.returncode == 0, ran.stderr
+    assert Store(tmp_path / "store").names() == ["little:Q8_0"]
 
 
 def test_a_repositorys_adapter_is_merged(tmp_path: Path) -> None:
@@ -65,6 +78,22 @@ def test_a_repositorys_adapter_is_merged(tmp_path: Path) -> None:
     [model] = Store(tmp_path / "store")
     assert model.manifest.name == "mine"
     assert model.manifest.details["adapters"][0]["weight"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a/b", "--quant", "Q4_KM", "--envelope", "alpaca"], "no file type 'Q4_KM'"),
+        (["a/b"], "which envelope"),
+        (["eCeLLM-M:Q8_0", "--quant", "Q4_0"], "two types"),
+        (["eCeLLM-M", "--lora", "not-there"], "no adapter"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_fetched(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["models", "pull", *arguments]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["eCeLLM-X", "a b/c", "../x"])
@@ -102,3 +131,4 @@ def test_verify_says_what_does_not(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run_command(["verify", str(out)]) == 4
     assert "manifest says" in capsys.readouterr().err
     assert run_command(["verify", str(out), "--lora", str(base)]) == 2
+    assert run_command(["verify", str(out), "--against", str(tmp_path / "nowhere")]) == 2

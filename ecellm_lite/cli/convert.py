@@ -17,7 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from ecellm_lite.cli.options import ModelName, debug_option
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.envelopes import ENVELOPES
-from ecellm_lite.errors import UsageError
+from ecellm_lite.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from ecellm_lite.convert.conversion import Conversion
@@ -98,6 +98,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]
 @click.option("--dry-run", is_flag=True, help="Print what would be written, and stop.")
 @click.option("--resume", is_flag=True, help="Go on from where an interrupted run has ended.")
 @click.option("--hash-inputs", is_flag=True, help="Note the sha256 of every input in the manifest.")
+@click.option("--verify", "check", is_flag=True, help="Hold the file against BASE afterwards, as `verify` does.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 @debug_option
@@ -115,6 +116,7 @@ def convert(
     dry_run: bool,
     resume: bool,
     hash_inputs: bool,
+    check: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -149,6 +151,8 @@ def convert(
         except KeyboardInterrupt:
             click.echo("ecellm-lite: What is written stays; the same command with --resume goes on from it.", err=True)
             raise
+    if check:
+        _check(target, base, adapters)
     if as_json:
         click.echo(json.dumps({"path": str(target), "manifest": _as_dict(made)}, indent=2))
     elif not quiet:
@@ -156,6 +160,15 @@ def convert(
             f"{target}: {made.size / 1e9:.2f} GB of {quant.upper()} in {made.details['seconds']:,.0f} s, "
             f"envelope {made.envelope}, sha256 {made.sha256}"
         )
+
+
+def _check(target: Path, base: str, adapters: tuple[tuple[Path, float], ...]) -> None:
+    from ecellm_lite.cli.verify import against, checkpoint_of
+
+    wrong = [finding for finding in against(target, checkpoint_of(base), adapters) if finding.passed is False]
+    if wrong:
+        said = "; ".join(f"{finding.name}: {finding.said}" for finding in wrong)
+        raise ModelError(f"{target} is not what it should be ({said}): please report this.")
 
 
 def _place(output: Path | None, name: str | None) -> tuple[Path, Path | None]:

@@ -72,7 +72,7 @@ def add(file: Path, name: str, envelope: str | None, move: bool) -> None:
 
 @models.command()
 @click.argument("model")
-@click.option("--quant", default="Q4_K_M", show_default=True, help="The file's type: Q4_K_M, Q8_0, F16 and so on.")
+@click.option("--quant", help="The file's type: Q4_K_M, Q8_0, F16 and so on.  [default: Q4_K_M]")
 @click.option(
     "--lora",
     "adapters",
@@ -91,7 +91,7 @@ def add(file: Path, name: str, envelope: str | None, move: bool) -> None:
 @debug_option
 def pull(
     model: str,
-    quant: str,
+    quant: str | None,
     adapters: tuple[tuple[Path, float], ...],
     name: str | None,
     envelope: str | None,
@@ -102,12 +102,13 @@ def pull(
 ) -> None:
     """Download a model, convert it, check it and put it into the store.
 
-    MODEL is a published model (eCeLLM-M) or a repository of the Hugging Face hub (OWNER/NAME). A download that broke
+    MODEL is a published model (eCeLLM-M, or eCeLLM-M:Q8_0 with its type) or a repository of the Hugging Face hub
+    (OWNER/NAME). A download that broke
     off, and a conversion that did, are gone on with by the same command.
     """
     from ecellm_lite.cli.pulling import Pull, pulled
 
-    made = pulled(Pull(model, quant.upper(), adapters, name, envelope, revision, drop), threads=threads, quiet=quiet)
+    made = pulled(Pull(model, quant, adapters, name, envelope, revision, drop), threads=threads, quiet=quiet)
     if not quiet:
         click.echo(f"{made.name}: {made.size / 1e9:.2f} GB, envelope {made.envelope}, sha256 {made.sha256}")
 

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ecellm_lite.cli.convert import progress_bar
 from ecellm_lite.cli.verify import against
 from ecellm_lite.convert.conversion import Request, prepared
+from ecellm_lite.convert.mixture import DEFAULTS
 from ecellm_lite.errors import ModelError, UsageError
-from ecellm_lite.models.catalogue import catalogue_entry
-from ecellm_lite.models.hub import download, is_repository
+from ecellm_lite.models.catalogue import CATALOGUE, CatalogueModel, catalogue_entry
+from ecellm_lite.models.hub import download, drop, is_repository
 from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.store import Store
+
+FILE_TYPE = "Q4_K_M"
 
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """What is asked for; see the command's options."""
+    """What is asked for; see the command's options. `file_type`: by default the model's own suffix, else FILE_TYPE."""
 
     model: str
-    file_type: str
+    file_type: str | None = None
     adapters: tuple[tuple[Path, float], ...] = ()
     name: str | None = None
     envelope: str | None = None
@@ -32,39 +34,78 @@ class Pull:
 
 def pulled(asked: Pull, *, threads: int | None = None, quiet: bool = False) -> Manifest:
     """Return the manifest of the model, which is in the store then, whole and checked, or not at all."""
-    entry = None if "/" in asked.model else catalogue_entry(asked.model)
-    repository = entry.hub_id if entry else asked.model
-    if not is_repository(repository):
+    entry, repository, file_type = _understood(asked)
+    # All that can be wrong is looked at before gigabytes are fetched.
+    if file_type not in DEFAULTS:
+        raise UsageError(f"There is no file type {file_type!r}: take one of {', '.join(DEFAULTS)}.")
+    envelope = asked.envelope or (entry.envelope if entry else None)
+    if envelope is None:
         raise UsageError(
-            f"{asked.model[:100]!r} is no published model and no repository: give eCeLLM-M, or OWNER/NAME."
+            f"Nothing says which envelope {repository} was trained with: give --envelope alpaca or --envelope mistral."
         )
-    name = asked.name or f"{entry.name if entry else repository.partition('/')[2]}:{asked.file_type}"
+    for path, _ in asked.adapters:
+        if not path.exists() and not is_repository(path.as_posix()):
+            raise UsageError(f"There is no adapter {path}: give its folder, or a repository as OWNER/NAME.")
+    name = asked.name or f"{entry.name if entry else repository.partition('/')[2]}:{file_type}"
     store = Store()
-    target, manifest = store.new_place(name)
+    target, place = store.new_place(name)
     folder = download(repository, asked.revision, quiet=quiet)
     adapters = tuple((_adapter(path, quiet=quiet), weight) for path, weight in asked.adapters)
+    # A model is in the store when its manifest is in its place: until it was checked, that is somewhere else.
+    unchecked = place.with_name("unchecked.json")
     request = Request(
         base=str(folder),
         target=target,
-        file_type=asked.file_type,
+        file_type=file_type,
         adapters=adapters,
-        envelope=asked.envelope or (entry.envelope if entry else None),
+        envelope=envelope,
         name=name,
-        manifest=manifest,
+        manifest=unchecked,
     )
-    with prepared(request) as conversion, progress_bar(hidden=quiet) as advance:
-        made = conversion.run(threads=threads or os.cpu_count() or 1, resume=True, progress=advance)
+    made = _converted(request, threads or os.cpu_count() or 1, quiet=quiet)
     wrong = [one for one in against(target, folder, adapters) if one.passed is False]
     if wrong:
         store.remove(name)
         said = "; ".join(f"{one.name}: {one.said}" for one in wrong)
         raise ModelError(f"What was made of {repository} is not what it should be ({said}): please report this.")
+    source = made.source.replace(folder.name, f"{repository} {folder.name[:12]}")
+    made = replace(made, source=source, licence=entry.licence if entry else made.licence)
+    made.write(place)
+    unchecked.unlink()
     if asked.drop:
-        # models--OWNER--NAME/snapshots/COMMIT
-        shutil.rmtree(folder.parents[1])
+        given = [path for path, _ in asked.adapters]
+        for fetched in [folder, *(path for path, _ in adapters if path not in given)]:
+            drop(fetched)
+    return made
+
+
+def _understood(asked: Pull) -> tuple[CatalogueModel | None, str, str]:
+    """Return the published model, if it is one, the repository, and the file type."""
+    model, _, suffix = asked.model.partition(":")
+    chosen = (asked.file_type or suffix or FILE_TYPE).upper()
+    if suffix and asked.file_type and suffix.upper() != asked.file_type.upper():
+        raise UsageError(f"{asked.model[:100]!r} and --quant {asked.file_type} say two types: give one of them.")
+    by_hub_id = {entry.hub_id.lower(): entry for entry in CATALOGUE.values()}
+    entry = by_hub_id.get(model.lower()) if "/" in model else catalogue_entry(model)
+    repository = entry.hub_id if entry else model
+    if not is_repository(repository):
+        raise UsageError(
+            f"{asked.model[:100]!r} is no published model and no repository: give eCeLLM-M, or OWNER/NAME."
+        )
+    return entry, repository, chosen
+
+
+def _converted(request: Request, threads: int, *, quiet: bool) -> Manifest:
+    with prepared(request) as conversion, progress_bar(hidden=quiet) as advance:
+        try:
+            made: Manifest = conversion.run(threads=threads, resume=True, progress=advance)
+        except ModelError as error:
+            if "without --resume" not in str(error):
+                raise
+            # What an interrupted pull left is of other options, inputs or versions.
+            made = conversion.run(threads=threads, progress=advance)
     return made
 
 
 def _adapter(path: Path, *, quiet: bool) -> Path:
-    named = path.as_posix()
-    return path if path.exists() or not is_repository(named) else download(named, quiet=quiet)
+    return path if path.exists() else download(path.as_posix(), quiet=quiet)

@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--against",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The checkpoint's folder that it was made of: its tokenizer, and what it predicts, are compared.",
+    "base",
+    metavar="BASE",
+    help="The checkpoint that it was made of, a folder or a cached hub id: its tokens and predictions are compared.",
 )
 @click.option("--lora", "adapters", type=WeightedFolder(), multiple=True, help="An adapter that was merged in.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
-def verify(file: Path, folder: Path | None, adapters: tuple[tuple[Path, float], ...], as_json: bool) -> None:
+def verify(file: Path, base: str | None, adapters: tuple[tuple[Path, float], ...], as_json: bool) -> None:
     """Check a GGUF file: its hash, its header, and, against the original, its tokens and logits."""
     from ecellm_lite.models.gguf_header import read_header
     from ecellm_lite.models.model_check import check_model
 
-    if adapters and folder is None:
+    if adapters and base is None:
         raise UsageError("--lora says what was merged into the original: give --against as well.")
     header = read_header(file)
     check_model(header)
     findings = [_hash(file), _finding("header", True, f"{len(header.tensors)} tensors, all in place")]
-    if folder is not None:
-        findings += against(file, folder, adapters)
+    if base is not None:
+        findings += against(file, checkpoint_of(base), adapters)
     passed = all(finding.passed is not False for finding in findings)
     if as_json:
         click.echo(json.dumps({"passed": passed, "findings": [asdict(finding) for finding in findings]}, indent=2))
@@ -70,6 +70,16 @@ def _hash(file: Path) -> Finding:
     return _finding("hash", same, said)
 
 
+def checkpoint_of(base: str) -> Path:
+    """Return the folder of a checkpoint, its own or the hub's cache's; raises UsageError where there is none."""
+    from ecellm_lite.convert.conversion import checkpoint_folder
+
+    folder: Path = checkpoint_folder(base)
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {base[:200]!r}: give that of a checkpoint, or a cached hub id.")
+    return folder
+
+
 def against(file: Path, folder: Path, adapters: tuple[tuple[Path, float], ...]) -> list[Finding]:
     """Return what comes of holding a file against the checkpoint and the adapters that it was made of."""
     from ecellm_lite.convert import verify as comparison
@@ -92,7 +102,9 @@ def against(file: Path, folder: Path, adapters: tuple[tuple[Path, float], ...]) 
     try:
         original = comparison.original_tokenizer(folder)
         if original is None:
-            tokens = _finding("tokens", None, "install tokenizers or sentencepiece: pip install 'ecellm-lite[convert]'")
+            tokens = _finding(
+                "tokens", None, f"no tokenizer was found in {folder.name}, or pip install 'ecellm-lite[convert]' for it"
+            )
         else:
             tokens = comparison.check_tokens(backend.vocabulary.tokenize, original, [*comparison.TEXTS, *prompts])
         ids = [backend.vocabulary.tokenize(prompt, begin=True)[: backend.longest] for prompt in prompts]

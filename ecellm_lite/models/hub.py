@@ -38,8 +38,8 @@ def cached(repository: str, revision: str | None = None) -> Path:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILES), local_files_only=True))
     except Exception:  # noqa: BLE001 - as in download
         raise ModelError(
-            f"{repository} is not in the Hugging Face cache, or not all of it: `ecellm-lite models pull {repository}` "
-            "fetches it, on a machine with a network."
+            f"There is no folder {repository}, and the Hugging Face cache does not have it as a whole: `ecellm-lite "
+            f"models pull {repository}` fetches it, on a machine with a network."
         ) from None
 
 
@@ -77,6 +77,16 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
     except Exception as error:  # noqa: BLE001 - the hub's library and its transport have trees of their own
         raise _explained(repository, error) from None
     return found
+
+
+def drop(folder: Path) -> None:
+    """Delete what `download` fetched, that revision alone, from the hub's cache."""
+    from huggingface_hub import scan_cache_dir
+
+    try:
+        scan_cache_dir().delete_revisions(folder.name).execute()
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder} could not be deleted ({error}): the model is in the store all the same.") from None
 
 
 def _check_room(repository: str, size: int, cache: Path) -> None:
