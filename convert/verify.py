@@ -87,7 +87,7 @@ def check_logits(pairs: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]
     same: list[NDArray[np.bool_]] = []
     for ours, original in pairs:
         ids = min(ours.shape[1], original.shape[1])  # some checkpoints pad their vocabulary
-        mine, theirs = _log_softmax(ours[:, :ids]), _log_softmax(original[:, :ids])
+        mine, theirs = log_softmax(ours[:, :ids]), log_softmax(original[:, :ids])
         divergences.append((np.exp(theirs) * (theirs - mine)).sum(axis=1))
         same.append(mine.argmax(axis=1) == theirs.argmax(axis=1))
     mean, share = float(np.concatenate(divergences).mean()), float(np.concatenate(same).mean())
@@ -189,7 +189,8 @@ def _with_adapters(model: object, adapters: Sequence[tuple[Path, float]]) -> obj
     return found
 
 
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the logarithms of the probabilities, row by row."""
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=1, keepdims=True)
     return np.asarray(wide - np.log(np.exp(wide).sum(axis=1, keepdims=True)))

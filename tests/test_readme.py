@@ -111,6 +111,23 @@ def test_the_quantizers_figures_stand_in_the_results() -> None:
     assert f"{sum(each['blocks_that_differ'] for each in counted)} blocks differed" in README
 
 
+def test_the_converters_figures_stand_in_the_results() -> None:
+    folder = ROOT / "benchmarks" / "results"
+    convert = json.loads((folder / "convert.json").read_text("utf-8"))
+    assert f"That is {convert['times_faster']:.1f} times as fast." in README
+    for step, one in convert["steps"].items():
+        name = "**one pass, ecellm-lite convert**" if step == "ecellm-lite" else step
+        memory, written = f"{one['peak_memory'] / 2**30:.2f} GiB", f"{one['written'] / 1e9:.1f} GB"
+        assert f"| {name} | {one['seconds']:.0f} | {memory} | {written} |" in README
+    large = json.loads((folder / "convert_large.json").read_text("utf-8"))["steps"]["ecellm-lite"]
+    assert f"took {large['seconds']:.0f} s and {large['peak_memory'] / 2**30:.2f} GiB" in README
+    exactness = json.loads((folder / "exactness.json").read_text("utf-8"))
+    assert f"F32 files and {exactness['prompts']} prompts each" in README
+    assert not sum(case["misplaced"] for case in exactness["cases"].values())
+    [limit] = re.findall(r"no logit by more than ([\d.]+)", README)
+    assert exactness["largest_logit_difference"] < 1.1 * float(limit)
+
+
 def test_the_picture_needs_no_network() -> None:
     picture = (ROOT / "benchmarks" / "figures" / "answer.svg").read_text("utf-8")
     assert not re.search(r"url\(|href=|<image|@font-face", picture.replace("url(#", ""))

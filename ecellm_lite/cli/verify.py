@@ -109,7 +109,7 @@ def against(file: Path, folder: Path, adapters: tuple[tuple[Path, float], ...]) 
             tokens = comparison.check_tokens(backend.vocabulary.tokenize, original, [*comparison.TEXTS, *prompts])
         ids = [backend.vocabulary.tokenize(prompt, begin=True)[: backend.longest] for prompt in prompts]
         try:
-            pairs = zip(_logits(backend, ids), comparison.original_logits(folder, adapters, ids), strict=True)
+            pairs = zip(logits_of(backend, ids), comparison.original_logits(folder, adapters, ids), strict=True)
             logits = comparison.check_logits(pairs, _file_type(header))
         except ModelError as error:
             logits = _finding("logits", None, str(error))
@@ -118,7 +118,8 @@ def against(file: Path, folder: Path, adapters: tuple[tuple[Path, float], ...]) 
     return [tokens, logits]
 
 
-def _logits(backend: LlamaBackend, prompts: list[list[int]]) -> Iterator[Any]:
+def logits_of(backend: LlamaBackend, prompts: list[list[int]]) -> Iterator[Any]:
+    """Yield what a model makes of each prompt's tokens, (tokens, ids)."""
     import numpy as np
 
     from ecellm_lite.engine.interface import Chunk

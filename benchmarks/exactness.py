@@ -1,0 +1,99 @@
+"""Claim: a converted file predicts what its checkpoint predicts, with adapters as peft computes them unmerged.
+
+    pip install torch transformers peft
+    python -m benchmarks.exactness
+
+Small random checkpoints of each architecture, alone and with a LoRA adapter on q, k and the output matrix, are
+converted to F32; for random prompts the logits of llama.cpp (F32 memory, no flash attention) are held against those of
+transformers.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from ecellm_lite.convert.conversion import Request, prepared
+from ecellm_lite.convert.verify import log_softmax, original_logits
+
+from benchmarks.facts import write_results
+from ecellm_lite.cli.verify import logits_of
+from ecellm_lite.engine.llama import LlamaBackend, Settings
+from tests.small_checkpoints import factors, write_adapter
+from tests.tiny_checkpoints import CONFIGS, WIDTH, write_checkpoint
+
+
+@click.command()
+@click.option("--prompts", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/exactness.json"))
+def main(prompts: int, output: Path) -> None:
+    """Compare the logits and write how far they are apart."""
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        for kind in CONFIGS:
+            base = write_checkpoint(Path(name) / kind, kind)
+            index = base / "model.safetensors.index.json"
+            if index.exists():  # transformers asks for an entry that nobody else needs
+                index.write_text(json.dumps({"metadata": {}, **json.loads(index.read_text())}))
+            for adapters in ((), ((adapter_of(Path(name) / f"{kind}-adapter", kind), 1.0),)):
+                target = Path(name) / "out.gguf"
+                request = Request(str(base), target, "F32", adapters, envelope="alpaca")
+                with prepared(request) as conversion:
+                    conversion.run(threads=2)
+                case = f"{kind}{' with an adapter' if adapters else ''}"
+                results[case] = compared(target, base, adapters, prompts)
+                click.echo(f"{case}: {results[case]}", err=True)
+    worst = max(each["largest_logit_difference"] for each in results.values())
+    write_results(output, "exactness", {"prompts": prompts, "largest_logit_difference": worst, "cases": results})
+
+
+def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], count: int) -> dict[str, Any]:
+    """Return how far the file's logits are from the original's.
+
+    `misplaced` counts places with another likeliest token, where the original's first two differ by more than twice the
+    largest difference of the prompt.
+    """
+    generator = np.random.default_rng(0)
+    prompts = [generator.integers(3, 31000, int(length)).tolist() for length in generator.integers(4, 60, count)]
+    backend = LlamaBackend(file, Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=512, threads=1))
+    places = misplaced = 0
+    worst = total = 0.0
+    try:
+        for ours, original in zip(logits_of(backend, prompts), original_logits(base, adapters, prompts), strict=True):
+            ours = ours[:, : original.shape[1]]
+            difference = float(np.abs(ours - original).max())
+            first = np.sort(original, axis=1)
+            sure = first[:, -1] - first[:, -2] > 2 * difference
+            misplaced += int((sure & (ours.argmax(axis=1) != original.argmax(axis=1))).sum())
+            mine, theirs = log_softmax(ours), log_softmax(original)
+            total += float((np.exp(theirs) * (theirs - mine)).sum())
+            places += len(ours)
+            worst = max(worst, difference)
+    finally:
+        backend.close()
+    return {
+        "places": places,
+        "misplaced": misplaced,
+        "largest_logit_difference": worst,
+        "mean_kl": total / places,
+    }
+
+
+def adapter_of(folder: Path, kind: str) -> Path:
+    """Write an adapter on q and k of both layers and on the output matrix."""
+    config = CONFIGS[kind]
+    size = config.get("head_dim", WIDTH // config["num_attention_heads"])
+    weights = factors("lm_head", config["vocab_size"], WIDTH)
+    for layer in range(config["num_hidden_layers"]):
+        for module, heads in (("q_proj", "num_attention_heads"), ("k_proj", "num_key_value_heads")):
+            weights |= factors(f"model.layers.{layer}.self_attn.{module}", config[heads] * size, WIDTH)
+    targets = ["q_proj", "k_proj", "lm_head"]
+    return write_adapter(folder, weights, target_modules=targets, task_type="CAUSAL_LM", bias="none")
+
+
+if __name__ == "__main__":
+    main()
