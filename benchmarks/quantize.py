@@ -53,7 +53,13 @@ def main(rows: int, repeats: int, output: Path, figure: Path) -> None:
             name = f"{kind}{'' if known is None else ' with imatrix'}"
             results[name] = measure(ways, weights.size, repeats)
             click.echo(f"{name}: {results[name]['times_ggml']}", err=True)
-    facts = {"weights": int(weights.size), "repeats": repeats, "types": results, "merge": merging(weights, repeats)}
+    facts = {
+        "weights": int(weights.size),
+        "repeats": repeats,
+        "types": results,
+        "merge": merging(weights, repeats),
+        "times_one_core": {kind: threading(np.tile(weights, (4, 1)), kind, cores, repeats) for kind in K_QUANTS},
+    }
     write_results(output, "quantize", facts)
     with replacing(figure) as temporary:
         temporary.write_text(picture(facts), "utf-8")
@@ -89,6 +95,19 @@ def measure(ways: dict[str, Callable[[], Any]], weights: int, repeats: int) -> d
             for way, each in seconds.items()
         },
     }
+
+
+def threading(weights: np.ndarray[Any, np.dtype[np.float32]], kind: str, cores: int, repeats: int) -> float:
+    """Return how many times as fast all cores are as one, by the median over the turns."""
+    run = partial(native.convert, Conversion(weights, "F32", kind), variant=native.variants()[0])
+    ratios = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        run()
+        between = time.perf_counter()
+        run(threads=cores)
+        ratios.append((between - started) / (time.perf_counter() - between))
+    return round(median(ratios), 2)
 
 
 def merging(weights: np.ndarray[Any, np.dtype[np.float32]], repeats: int) -> dict[str, Any]:

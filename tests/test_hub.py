@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from ecellm_lite.errors import UsageError
+from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models import hub
 from tests.hub import Hub
 
@@ -84,6 +86,22 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     code, said = pull(tmp_path, "http://127.0.0.1:9")
     assert code == 4
     assert "check the connection" in said
+
+
+def test_a_disk_that_is_too_small_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match=r"100000.0 GB to download.*make room"):
+        hub._check_room("shop/model", 10**14, tmp_path / "hub")
+    there = tmp_path / "hub" / "models--shop--model" / "blobs"
+    there.mkdir(parents=True)
+    (there / "x").write_bytes(bytes(1000))
+    monkeypatch.setattr(hub.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    hub._check_room("shop/model", 1000, tmp_path / "hub")  # all of it is there
+    with pytest.raises(ModelError, match="make room"):
+        hub._check_room("shop/model", 1011, tmp_path / "hub")
+
+
+def test_a_disk_that_fills_up_is_said() -> None:
+    assert "disk is full" in str(hub._explained("shop/model", OSError(errno.ENOSPC, "No space left on device")))
 
 
 @pytest.mark.parametrize("name", ["", "model", "a/b/c", "../b", "a/..", "a b/c", "https://x/y", "a/b--c"])
