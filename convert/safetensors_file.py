@@ -151,10 +151,11 @@ class SafetensorsFile:
         return Tensor(name, dtype, tuple(shape), start + begin, start + end)
 
     def _unique(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            twice = next(name for name in found if sum(name == other for other, _ in pairs) > 1)
-            raise ValueError(f"{twice[:80]!r} is there twice")
+        found: dict[str, Any] = {}
+        for name, said in pairs:
+            if name in found:
+                raise ValueError(f"{name[:80]!r} is there twice")
+            found[name] = said
         return found
 
     def _constant(self, text: str) -> None:
