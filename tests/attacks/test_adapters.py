@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import time
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 from ecellm_lite.convert.adapter import read_adapter
@@ -78,3 +80,26 @@ def test_no_damage_to_a_gguf_file_crashes(read: Any, tmp_path: Path) -> None:
             read(file)
         except EcellmError as error:
             assert str(error).endswith(".")  # noqa: PT017 - some damage does no harm
+
+
+def test_counts_of_any_size_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "i.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type("imatrix")
+    writer.add_tensor("x.in_sum2", np.ones((1, 4), dtype=np.float32))
+    writer.add_tensor("x.counts", np.ones((1, 100_000), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    read: list[int] = []
+    original = os.pread
+
+    def noted(file: int, size: int, place: int) -> bytes:
+        read.append(size)
+        return original(file, size, place)
+
+    monkeypatch.setattr(os, "pread", noted)
+    with pytest.raises(ModelError, match="100,000 matrices"):
+        read_imatrix(path)
+    assert read == [16]
