@@ -70,6 +70,22 @@ def test_an_adapter_does_the_same_on_a_file_as_on_its_checkpoint(kind: str, dora
     assert tensors(ours) != tensors(file)
 
 
+def test_whole_tensors_are_put_in_the_files_order(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "llama", "llama")
+    whole = {
+        f"model.layers.1.self_attn.{part}_proj.modules_to_save.{kind}": np.random.default_rng(7)
+        .normal(size=(WIDTH, WIDTH) if kind == "weight" else (WIDTH,))
+        .astype(np.float32)
+        for part in "qkv"
+        for kind in ("weight", "bias")
+    }
+    adapter = write_adapter(tmp_path / "adapter", whole)
+    file = converted(base, tmp_path / "base.gguf")
+    ours = tensors(converted(file, tmp_path / "of-file.gguf", "F32", adapter))
+    assert ours == tensors(converted(base, tmp_path / "of-checkpoint.gguf", "F32", adapter))
+    assert ours["blk.1.attn_q.bias"] != tensors(file)["blk.1.attn_q.bias"]
+
+
 @pytest.mark.parametrize("kind", list(CONFIGS))
 def test_a_file_becomes_what_its_checkpoint_becomes(kind: str, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / kind, kind)
