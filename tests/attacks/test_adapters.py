@@ -57,13 +57,34 @@ def test_settings_that_are_none(text: str, tmp_path: Path) -> None:
         read_adapter(folder)
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+$", "(.*)*x", "(" * 200, "a" * 1000, "[", ".*" * 50, "(x|x)*y"])
+@pytest.mark.parametrize(
+    "pattern", ["(a+)+$", "(.*)*x", "(" * 200, "a" * 1000, "[", ".*" * 50, "(x|x)*y", "a?" * 60 + "a" * 60]
+)
 def test_patterns_that_take_forever_are_refused(pattern: str, tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "a", factors(MODULE + "a" * 60, 8, 8), rank_pattern={pattern: 4})
     started = time.monotonic()
     with pytest.raises(ModelError, match="pattern"):
         read_adapter(folder)
     assert time.monotonic() - started < 20
+
+
+def test_patterns_that_are_taken_are_quick(tmp_path: Path) -> None:
+    name = "1" * 400 + "x"
+    folder = write_adapter(tmp_path / "a", factors(name, 8, 8), rank_pattern={r"\d+" * 80 + ".*" + "y": 5})
+    started = time.monotonic()
+    assert read_adapter(folder).factors.keys() == {name}
+    assert time.monotonic() - started < 20
+
+
+def test_no_rank_and_no_finite_alpha_are_refused(tmp_path: Path) -> None:
+    empty = {
+        f"{MODULE}.lora_A.weight": np.ones((0, 8), np.float32),
+        f"{MODULE}.lora_B.weight": np.ones((8, 0), np.float32),
+    }
+    with pytest.raises(ModelError, match="above 0"):
+        read_adapter(write_adapter(tmp_path / "rank", empty, r=0))
+    with pytest.raises(ModelError, match="nothing can be merged"):
+        read_adapter(write_adapter(tmp_path / "alpha", factors(MODULE, 8, 8), lora_alpha=-(10**400)))
 
 
 @pytest.mark.parametrize("read", [read_gguf_adapter, read_imatrix])
