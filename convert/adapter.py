@@ -23,7 +23,10 @@ from numpy.typing import NDArray
 from ecellm_lite.errors import ModelError
 
 MAX_PATTERN_LENGTH = 256
-MAX_MATCHES = 1 << 20  # of patterns with modules: PEFT's largest have hundreds of each
+MAX_PATTERNS = 1 << 14  # PEFT's largest adapters have one for each of some hundreds of modules
+MAX_STEPS = 50_000_000  # of all patterns' matches with all modules: less than a minute
+
+_STEPS_OF_A_MATCH = 8  # what it takes beside its places
 
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
@@ -77,10 +80,10 @@ class Factors:
 class Whole:
     """A whole tensor of an adapter, or some of its rows, left in the file, where it can be as large as the embedding.
 
-    `input`: the file as it was when its header was read.
+    `file` is closed, and opened for each reading.
     """
 
-    input: Input
+    file: SafetensorsFile
     name: str
     dtype: str
     first: int
@@ -93,9 +96,7 @@ class Whole:
 
     def blocks(self, most: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Go through its rows, widened, some `most` values at a time, each block with its first row's number."""
-        with SafetensorsFile(self.input.path) as file:
-            if (file.size, file.changed) != (self.input.size, self.input.changed) or self.name not in file.tensors:
-                raise ModelError(f"{file.path} was changed while it was read: start again when it is complete.")
+        with self.file.reopened() as file:
             if not self.shape:
                 yield 0, widened(file.rows(self.name), self.dtype)
                 return
@@ -166,7 +167,7 @@ def read_adapter(folder: Path) -> PeftAdapter:
                 raise ModelError(
                     f"{file.path}: {key!r} is of type {tensor.dtype}: weights come as {', '.join(WEIGHTS)}."
                 )
-            whole = Whole(inputs[1], key, tensor.dtype, 0, tensor.shape)
+            whole = Whole(file, key, tensor.dtype, 0, tensor.shape)
             if name.endswith(_BASE_LAYER):
                 # With an embedding or an output matrix among the targets, PEFT saves what the base has there, too.
                 base_layers["".join(name.rsplit(".base_layer", 1))] = whole
@@ -178,15 +179,16 @@ def read_adapter(folder: Path) -> PeftAdapter:
                 )
             saved[name] = whole
         file.check_unchanged()
-    ranks, alphas = (_patterns(config, name, len(parts), folder) for name in ("rank_pattern", "alpha_pattern"))
+    ranks, alphas = (_patterns(config, name, folder) for name in ("rank_pattern", "alpha_pattern"))
+    steps = _Steps(folder, MAX_STEPS)
     factors = {
         module: _factors(
             module,
             part,
             config,
             folder,
-            _setting(module, ranks, config.get("r")),
-            _setting(module, alphas, config.get("lora_alpha")),
+            _setting(module, ranks, config.get("r"), steps),
+            _setting(module, alphas, config.get("lora_alpha"), steps),
         )
         for module, part in parts.items()
     }
@@ -284,6 +286,22 @@ def is_scale(scale: float) -> bool:
     return _SMALLEST <= abs(scale) <= _LARGEST
 
 
+@dataclass(slots=True)
+class _Steps:
+    """What the matches of an adapter's patterns may still take."""
+
+    folder: Path
+    left: int
+
+    def take(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise ModelError(
+                f"{self.folder}: rank_pattern and alpha_pattern take more than {MAX_STEPS:,} steps: use fewer keys, "
+                "and name the modules in simpler words."
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class _Pattern:
     """A key of rank_pattern or alpha_pattern, and what it sets.
@@ -294,16 +312,20 @@ class _Pattern:
     ways: Sequence[tuple[bool, Sequence[re.Match[str]]]]
     value: Any
 
-    def fits(self, module: str) -> bool:
+    def fits(self, module: str, steps: _Steps) -> bool:
         """Whether the pattern fits the end of a module's name, from its beginning or from behind a dot, as in PEFT.
 
-        All places that can have been reached are followed together, so that no pattern takes long.
+        All places that can have been reached are followed together: a match takes no more steps than the product of
+        the pattern's and the name's lengths.
         """
         dots = {0} | {place + 1 for place, letter in enumerate(module) if letter == "."}
         for anchored, pieces in self.ways:
             places = {0} if anchored else dots
+            steps.take(_STEPS_OF_A_MATCH)
             for piece in pieces:
+                steps.take(len(places))
                 places = _reached(piece, module, places)
+                steps.take(len(places))
                 if not places:
                     break
             if len(module) in places:
@@ -332,12 +354,12 @@ def _is_one(piece: re.Match[str], letter: str) -> bool:
     return bool(piece["any"]) or letter == (piece["one"] or piece["word"])
 
 
-def _patterns(config: Mapping[str, Any], name: str, modules: int, folder: Path) -> list[_Pattern]:
+def _patterns(config: Mapping[str, Any], name: str, folder: Path) -> list[_Pattern]:
     said = config.get(name) or {}
     if not isinstance(said, dict):
         raise ModelError(f"{folder}: {name} is {str(said)[:80]}, which names no modules: see PEFT's LoraConfig.")
-    if len(said) * modules > MAX_MATCHES:
-        raise ModelError(f"{folder}: {name} has {len(said):,} keys, too many for {modules:,} modules: use fewer.")
+    if len(said) > MAX_PATTERNS:
+        raise ModelError(f"{folder}: {name} has {len(said):,} keys, and {MAX_PATTERNS:,} is the most: use fewer.")
     return [_Pattern([_pieces(way, key, name, folder) for way in key.split("|")], said[key]) for key in said]
 
 
@@ -368,6 +390,6 @@ def _is_class(text: str | None) -> bool:
         return False
 
 
-def _setting(module: str, patterns: Sequence[_Pattern], default: Any) -> Any:
+def _setting(module: str, patterns: Sequence[_Pattern], default: Any, steps: _Steps) -> Any:
     """Return a module's rank or alpha: that of the first pattern that its name ends with, as PEFT matches them."""
-    return next((pattern.value for pattern in patterns if pattern.fits(module)), default)
+    return next((pattern.value for pattern in patterns if pattern.fits(module, steps)), default)

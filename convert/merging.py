@@ -146,10 +146,11 @@ def _check_targets(blueprint: Blueprint, adapter: PeftAdapter, matrices: Set[str
     """Raise ModelError if a matrix that the adapter's settings name has no factors, as in a file that lost some."""
     if not adapter.targets:
         return
-    wanted = {name for name in matrices if f".{name}".endswith(tuple(f".{target}" for target in adapter.targets))}
+    targets = set(adapter.targets)
+    wanted = {name for name in matrices if not targets.isdisjoint(_ends(name))}
     # A target that names a layer can be one that is trained in that layer only; Phi-2's old targets name nothing today.
     if not any(part.isdigit() for target in adapter.targets for part in target.split(".")):
-        for layer, inner in filter(None, map(_in_layer, adapter.factors)):
+        for layer, inner in set(filter(None, map(_in_layer, adapter.factors))):
             wanted |= {f"{layer}{number}.{inner}" for number in range(blueprint.model.layers)} & matrices
     missing = sorted(name for name in wanted - adapter.factors.keys() if f"{name}.weight" not in adapter.saved)
     if missing:
@@ -157,6 +158,12 @@ def _check_targets(blueprint: Blueprint, adapter: PeftAdapter, matrices: Set[str
             f"{adapter.path} has nothing for {_listed(missing)}, which its target_modules in adapter_config.json name: "
             f"get it again, if it is an adapter of this base{_said(adapter)}."
         )
+
+
+def _ends(module: str) -> list[str]:
+    """Return a module's name, and what stands behind each of its dots."""
+    parts = module.split(".")
+    return [".".join(parts[first:]) for first in range(len(parts))]
 
 
 def _in_layer(module: str) -> tuple[str, str] | None:

@@ -7,6 +7,7 @@ on what is forbidden (holes, overlaps, duplicate names) are all held.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -81,6 +82,17 @@ class SafetensorsFile:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+    def reopened(self) -> SafetensorsFile:
+        """Return the same file, open again, its header not read again; raises ModelError if it was changed."""
+        found = copy.copy(self)
+        found._descriptor = _open(self.path)
+        try:
+            found.check_unchanged()
+        except BaseException:
+            found.close()
+            raise
+        return found
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """Return rows of a tensor of weights, (count, …): float32, float16, or bfloat16's bits as uint16.

@@ -90,6 +90,26 @@ def test_an_embedding_adds_the_transpose(tmp_path: Path) -> None:
         read_adapter(write_adapter(tmp_path / "two", tensors, use_dora=True))
 
 
+def test_whole_tensors_stay_in_the_file(tmp_path: Path) -> None:
+    said = np.arange(60, dtype=np.float32).reshape(10, 6)
+    folder = write_adapter(tmp_path, {"lm_head.weight": bf16(said), "x.base_layer.bias": said[:, 1].astype(np.float16)})
+    adapter = read_adapter(folder)
+    whole, bias = adapter.saved["lm_head.weight"], adapter.base_layers["x.bias"]
+    assert [(first, block.shape, block.dtype) for first, block in whole.blocks(25)] == [
+        (0, (4, 6), np.float32),
+        (4, (4, 6), np.float32),
+        (8, (2, 6), np.float32),
+    ]
+    assert (whole.values() == said).all()
+    some = whole.part(slice(3, 9)).part(slice(1, None))
+    assert (some.values() == said[4:9]).all()
+    assert [first for first, _ in some.blocks(1)] == [0, 1, 2, 3, 4]
+    assert (bias.values() == said[:, 1]).all()
+    write_adapter(tmp_path, {"lm_head.weight": said[1:]})
+    with pytest.raises(ModelError, match="was changed while it was read"):
+        whole.values()
+
+
 def test_whole_tensors_and_base_layers(tmp_path: Path) -> None:
     one = np.ones((3, 6), dtype=np.float32)
     tensors = {"lm_head.modules_to_save.weight": one, "model.norm.weight": one[0], "x.base_layer.weight": one * 2}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ecellm_lite import ggml
 from ecellm_lite.demo.build import shipped_weights
-from ecellm_lite.errors import ModelError
+from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.store import StoredModel
 from tests.small_checkpoints import factors, write_adapter
@@ -131,6 +131,15 @@ def test_a_layer_that_is_missing_is_noticed(tmp_path: Path) -> None:
         )
         with prepared(request) as conversion:
             assert any(one.part.adapters for one in conversion.plan.tensors)
+
+
+@pytest.mark.parametrize("weight", [1e-60, 1e60])
+def test_a_weight_that_adds_nothing_or_too_much_is_refused(weight: float, tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "llama", "llama")
+    adapter = write_adapter(tmp_path / "adapter", factors("model.layers.1.self_attn.q_proj", WIDTH, WIDTH))
+    request = Request(str(base), tmp_path / "no.gguf", "F32", ((adapter, weight),), envelope="alpaca")
+    with pytest.raises(UsageError, match="give a number nearer to 1"), prepared(request):
+        pass
 
 
 def test_whole_tensors_are_put_in_the_files_order(tmp_path: Path) -> None:

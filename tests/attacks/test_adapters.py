@@ -13,6 +13,7 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+from ecellm_lite.convert import adapter
 from ecellm_lite.convert.adapter import read_adapter
 from ecellm_lite.convert.gguf_adapter import read_gguf_adapter
 from ecellm_lite.convert.imatrix import read_imatrix
@@ -73,6 +74,16 @@ def test_patterns_that_are_taken_are_quick(tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "a", factors(name, 8, 8), rank_pattern={r"\d+" * 80 + ".*" + "y": 5})
     started = time.monotonic()
     assert read_adapter(folder).factors.keys() == {name}
+    assert time.monotonic() - started < 20
+
+
+def test_many_slow_patterns_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "MAX_STEPS", 1_000_000)
+    patterns = {"." * 200 + f"{number}": 4 for number in range(10_000)}
+    folder = write_adapter(tmp_path / "a", factors("." * 450, 8, 8) | factors(MODULE, 8, 8), rank_pattern=patterns)
+    started = time.monotonic()
+    with pytest.raises(ModelError, match="steps: use fewer keys"):
+        read_adapter(folder)
     assert time.monotonic() - started < 20
 
 
