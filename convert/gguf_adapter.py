@@ -30,9 +30,16 @@ def read_gguf_adapter(path: Path) -> PeftAdapter:
     said = header.metadata
     if said.get("general.type") != "adapter" or said.get("adapter.type") != "lora":
         raise ModelError(f"{path} is no LoRA adapter: its general.type is {str(said.get('general.type'))[:40]!r}.")
+    if activated := sorted(key for key in said if key.startswith("adapter.alora.")):
+        raise ModelError(
+            f"{path} has {activated[0][:80]}: an activated LoRA works from a word of the prompt on only, and cannot be "
+            "merged."
+        )
     alpha = said.get("adapter.lora.alpha")
-    if not isinstance(alpha, float) or not math.isfinite(alpha):
-        raise ModelError(f"{path}: adapter.lora.alpha is {str(alpha)[:40]}.")
+    if not isinstance(alpha, float) or not math.isfinite(alpha) or alpha == 0:
+        raise ModelError(
+            f"{path}: adapter.lora.alpha is {str(alpha)[:40]}, with which nothing can be merged: get the adapter again."
+        )
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}
     with path.open("rb") as file:
         status = path.stat()

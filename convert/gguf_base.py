@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ecellm_lite.convert.architectures.llama import rotation_order
 from ecellm_lite.convert.blueprint import Blueprint, Recipe, Value
 from ecellm_lite.convert.gguf_bytes import KINDS
 from ecellm_lite.convert.mixture import Model
@@ -91,8 +92,14 @@ class GgufBase:
         return _Placed(found.type.name, tuple(reversed(found.shape)))
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
-        """Return rows of a tensor: (count, columns) of F32, F16 or BF16's bits, else (count, bytes); a vector whole."""
+        """Return rows of a tensor: (count, columns) of F32, F16 or BF16's bits, else (count, bytes).
+
+        Of a vector of values, `first` and `count` are values; a quantized one comes whole, as one row.
+        """
         tensor = self._tensor(name)
+        if len(tensor.shape) == 1 and (first, count) != (0, None):
+            whole = self.rows(name)
+            return whole[first : None if count is None else first + count] if tensor.type.name in _VALUES else whole
         columns, row_bytes = tensor.shape[0], tensor.type.row_bytes(tensor.shape[0])
         total = tensor.size // row_bytes
         taken = total - first if count is None else count
@@ -122,8 +129,9 @@ class GgufBase:
             module = _module(architecture, tensor.name)
             shape = tuple(reversed(tensor.shape))
             rotated = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads} if architecture == "llama" else {}
-            turned = next((count for name, count in rotated.items() if module.endswith(name)), 0)
-            order = _rotation(turned, shape[0]) if turned else None
+            turned = rotated.get(".".join(module.removesuffix(".bias").split(".")[-2:]), 0)
+            # A head of an odd number of rows is none that can be rotated.
+            order = rotation_order(turned, shape[0] // turned) if turned and shape[0] % (2 * turned) == 0 else None
             recipes.append(Recipe(tensor.name, tensor.name, shape, module, adapter_order=order))
         tied = "output.weight" not in self._tensors
         embedding = self._tensor("token_embd.weight")
@@ -184,11 +192,3 @@ def _module(architecture: str, name: str) -> str:
         return ""
     whole = module if layer is None else f"model.layers.{layer}.{module}"
     return whole if kind == "weight" else f"{whole}.bias"
-
-
-def _rotation(heads: int, rows: int) -> NDArray[np.uint32] | None:
-    """Return the checkpoint's row for each row of the file's query or key matrix, (rows,)."""
-    if rows % (2 * heads):
-        return None
-    order: NDArray[np.int64] = np.arange(rows).reshape(heads, 2, rows // heads // 2).swapaxes(1, 2)
-    return order.reshape(-1).astype(np.uint32)

@@ -14,7 +14,7 @@ import numpy as np
 from ecellm_lite.convert.blueprint import Value
 from numpy.typing import NDArray
 
-from ecellm_lite.errors import EcellmError
+from ecellm_lite.errors import EcellmError, ModelError
 from ecellm_lite.models.gguf_header import MAX_NAME_BYTES
 from ecellm_lite.tensor_types import TensorType
 
@@ -55,7 +55,8 @@ def aligned(offset: int, alignment: int = ALIGNMENT) -> int:
 def header_bytes(metadata: Mapping[str, Value], tensors: Sequence[Declared], alignment: int = ALIGNMENT) -> bytes:
     """Return everything before the tensors' data, which begins at the end of these bytes.
 
-    Raises EcellmError for a value that is not of the type it is given with.
+    Raises EcellmError for a value that is not of the type it is given with, ModelError for a tensor's name that is no
+    UTF-8.
     """
     found = bytearray(b"GGUF" + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
     for key, (kind, value) in metadata.items():
@@ -64,7 +65,13 @@ def header_bytes(metadata: Mapping[str, Value], tensors: Sequence[Declared], ali
         except (KeyError, ValueError, TypeError, AttributeError, struct.error, OverflowError) as error:
             raise EcellmError(f"The metadata {key} cannot be written as {kind} ({error}).") from None
     for tensor in tensors:
-        name = tensor.name.encode()
+        try:
+            name = tensor.name.encode()
+        except UnicodeEncodeError:
+            # Unlike a token, a tensor is looked for by its name, and llama.cpp's are all ASCII.
+            raise ModelError(
+                f"The tensor's name {tensor.name[:80]!r} is no UTF-8: no model has such a tensor, get the base again."
+            ) from None
         if len(name) > MAX_NAME_BYTES:
             raise EcellmError(f"The tensor's name {tensor.name[:80]!r} has more than {MAX_NAME_BYTES} bytes.")
         found += _text(tensor.name) + struct.pack("<I", len(tensor.shape))

@@ -48,9 +48,12 @@ def read_imatrix(path: Path) -> Imatrix:
             sums = _values(file.fileno(), path, tensors[f"{name}{_SUMS}"])
             if f"{name}{_COUNTS}" not in tensors:
                 raise ModelError(f"{path} has no {name}{_COUNTS}: collect it again.")
-            counts = _values(file.fileno(), path, tensors[f"{name}{_COUNTS}"])
-            if counts.size != 1:
-                raise ModelError(f"{path} has {counts.size:,} matrices for {name}: experts are not converted here.")
+            placed = tensors[f"{name}{_COUNTS}"]
+            matrices = math.prod(placed.shape)
+            # Looked at before it is read: a hostile file can make it as large as itself.
+            if matrices != 1:
+                raise ModelError(f"{path} has {matrices:,} matrices for {name}: experts are not converted here.")
+            counts = _values(file.fileno(), path, placed)
             # Where nothing came in, every column counts alike, as in llama-quantize, which rounds counts as well.
             count = np.float32(math.floor(counts[0] + 0.5)) if math.isfinite(counts[0]) else np.float32(np.nan)
             importance[name] = np.ones_like(sums) if count <= 0 else sums / count

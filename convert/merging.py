@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from ecellm_lite.convert.adapter import Factors, PeftAdapter
+from ecellm_lite.convert.adapter import Factors, PeftAdapter, Whole, is_scale
 from ecellm_lite.convert.blueprint import Blueprint, Recipe
 from ecellm_lite.convert.checkpoint import widened
+from ecellm_lite.convert.safetensors_file import WEIGHTS
 from ecellm_lite.convert.source import Source
 from numpy.typing import NDArray
 
@@ -109,8 +110,9 @@ def _known(blueprint: Blueprint, source: Source, adapter: PeftAdapter) -> _Found
             f"{adapter.path} changes {_listed(unknown)}, which the base does not have: "
             f"it is an adapter of another model{_said(adapter)}."
         )
+    _check_targets(blueprint, adapter, {name for name, recipe in modules.items() if len(recipe.shape) == 2})
     for key, values in adapter.base_layers.items():
-        if not _same(source, tensors[key], values):
+        if not _is_of(source, tensors[key], values):
             raise ModelError(
                 f"{adapter.path} brings its base's {key}, and the base given has another one: "
                 f"it is an adapter of another base{_said(adapter)}."
@@ -140,6 +142,36 @@ def _known(blueprint: Blueprint, source: Source, adapter: PeftAdapter) -> _Found
     return _Found({modules[name].name: name for name in adapter.factors}, saved)
 
 
+def _check_targets(blueprint: Blueprint, adapter: PeftAdapter, matrices: Set[str]) -> None:
+    """Raise ModelError if a matrix that the adapter's settings name has no factors, as in a file that lost some."""
+    if not adapter.targets:
+        return
+    targets = set(adapter.targets)
+    wanted = {name for name in matrices if not targets.isdisjoint(_ends(name))}
+    # A target that names a layer can be one that is trained in that layer only; Phi-2's old targets name nothing today.
+    if not any(part.isdigit() for target in adapter.targets for part in target.split(".")):
+        for layer, inner in set(filter(None, map(_in_layer, adapter.factors))):
+            wanted |= {f"{layer}{number}.{inner}" for number in range(blueprint.model.layers)} & matrices
+    missing = sorted(name for name in wanted - adapter.factors.keys() if f"{name}.weight" not in adapter.saved)
+    if missing:
+        raise ModelError(
+            f"{adapter.path} has nothing for {_listed(missing)}, which its target_modules in adapter_config.json name: "
+            f"get it again, if it is an adapter of this base{_said(adapter)}."
+        )
+
+
+def _ends(module: str) -> list[str]:
+    """Return a module's name, and what stands behind each of its dots."""
+    parts = module.split(".")
+    return [".".join(parts[first:]) for first in range(len(parts))]
+
+
+def _in_layer(module: str) -> tuple[str, str] | None:
+    """Return what stands before and behind the number of a module's layer."""
+    found = re.fullmatch(r"(model\.layers\.)\d+\.(.+)", module)
+    return (found[1], found[2]) if found else None
+
+
 def _unties(blueprint: Blueprint, found: _Found) -> bool:
     """Whether an adapter changes the embedding or the output matrix of a tied model."""
     assert blueprint.output is not None
@@ -153,6 +185,11 @@ def _added(part: Part, factors: Factors, weighted: Weighted) -> Part:
             f"{weighted.adapter.path}: a factor of {part.recipe.module!r} is infinite or not a number: get it again."
         )
     scale = factors.scale * weighted.weight
+    if not is_scale(scale):
+        raise UsageError(
+            f"The weight of {weighted.adapter.path} is {weighted.weight}, with which its factors are multiplied with "
+            f"{scale:g}: give a number nearer to 1."
+        )
     b, magnitude, order = factors.b, factors.magnitude, part.recipe.adapter_order
     if order is not None:
         b, magnitude = b[order], None if magnitude is None else magnitude[order]
@@ -173,7 +210,7 @@ def _replaced(part: Part, key: str, weighted: Weighted) -> Part:
         )
     if part.saved is not None:
         raise UsageError(f"{path} and another adapter bring the whole tensor {key!r}: use one of them.")
-    saved, order = weighted.adapter.saved[key], part.recipe.adapter_order
+    saved, order = weighted.adapter.saved[key].values(), part.recipe.adapter_order
     return replace(part, saved=saved if order is None else saved[order])
 
 
@@ -184,21 +221,26 @@ def _key(recipe: Recipe) -> str:
     return str(recipe.module or recipe.source)
 
 
-def _same(source: Source, recipe: Recipe, values: NDArray[np.float32]) -> bool:
+def _is_of(source: Source, recipe: Recipe, whole: Whole) -> bool:
+    """Whether a tensor of an adapter's base can be the source's: of a quantized one, what it was before is lost."""
+    placed = source.tensor(recipe.source)
+    if placed.dtype not in WEIGHTS:
+        return bool(whole.shape == placed.shape)
+    return _same(source, recipe, whole)
+
+
+def _same(source: Source, recipe: Recipe, whole: Whole) -> bool:
     """Whether the source holds these values."""
-    dtype = source.tensor(recipe.source).dtype
-    if values.shape != source.tensor(recipe.source).shape or dtype not in {"F32", "F16", "BF16"}:
+    placed = source.tensor(recipe.source)
+    if whole.shape != placed.shape or placed.dtype not in WEIGHTS:
         return False
-    step = max(1, _COMPARED // max(1, math.prod(values.shape[1:])))
+    order = recipe.adapter_order
+    # Rows that were permuted are those of queries and keys, which are no large matrices.
+    blocks = whole.blocks(_COMPARED) if order is None else iter([(0, whole.values()[order])])
     return all(
-        bool((widened(block, dtype) == values[first : first + step]).all())
-        for first, block in _blocks(source, recipe.source, len(values), step)
+        bool((widened(source.rows(recipe.source, first, len(block)), placed.dtype) == block).all())
+        for first, block in blocks
     )
-
-
-def _blocks(source: Source, name: str, rows: int, step: int) -> Iterator[tuple[int, NDArray[Any]]]:
-    for first in range(0, rows, step):
-        yield first, source.rows(name, first, min(step, rows - first))
 
 
 def _said(adapter: PeftAdapter) -> str:

@@ -6,18 +6,17 @@ The names: modeling_phi.py of https://huggingface.co/microsoft/phi-2 before Janu
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-import numpy as np
-from ecellm_lite.convert.adapter import Factors, PeftAdapter
-from numpy.typing import NDArray
+from ecellm_lite.convert.adapter import Factors, PeftAdapter, Whole
 
 from ecellm_lite.errors import ModelError
 
-Named = TypeVar("Named", Factors, NDArray[np.float32])
+Named = TypeVar("Named", Factors, Whole)
 
 _LAYER = re.compile(r"transformer\.h\.(\d+)\.(ln|mixer\.Wqkv|mixer\.out_proj|mlp\.fc1|mlp\.fc2)(\.weight|\.bias)?")
 _PARTS = {
@@ -70,8 +69,8 @@ def _parts(name: str, value: Named, adapter: PeftAdapter) -> Iterator[tuple[str,
     if part != "mixer.Wqkv":
         yield f"model.layers.{layer}.{_PARTS[part]}{kind}", value
         return
-    rows = len(value.b) if isinstance(value, Factors) else len(value)
-    if rows % 3:
+    rows = len(value.b) if isinstance(value, Factors) else math.prod(value.shape[:1])
+    if rows % 3 or (isinstance(value, Whole) and not value.shape):
         raise ModelError(f"{adapter.path}: {name!r} has {rows:,} rows, which are not three equal parts.")
     for place, today in enumerate(_STACKED):
         third = slice(place * rows // 3, (place + 1) * rows // 3)
@@ -79,7 +78,7 @@ def _parts(name: str, value: Named, adapter: PeftAdapter) -> Iterator[tuple[str,
 
 
 def _third(value: Named, rows: slice) -> Named:
-    if isinstance(value, np.ndarray):
-        return value[rows]
+    if isinstance(value, Whole):
+        return value.part(rows)
     magnitude = None if value.magnitude is None else value.magnitude[rows]
     return Factors(value.a, value.b[rows], value.scale, magnitude)

@@ -7,6 +7,7 @@ on what is forbidden (holes, overlaps, duplicate names) are all held.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -82,6 +83,17 @@ class SafetensorsFile:
         if descriptor >= 0:
             os.close(descriptor)
 
+    def reopened(self) -> SafetensorsFile:
+        """Return the same file, open again, its header not read again; raises ModelError if it was changed."""
+        found = copy.copy(self)
+        found._descriptor = _open(self.path)
+        try:
+            found.check_unchanged()
+        except BaseException:
+            found.close()
+            raise
+        return found
+
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """Return rows of a tensor of weights, (count, …): float32, float16, or bfloat16's bits as uint16.
 
@@ -151,10 +163,11 @@ class SafetensorsFile:
         return Tensor(name, dtype, tuple(shape), start + begin, start + end)
 
     def _unique(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            twice = next(name for name in found if sum(name == other for other, _ in pairs) > 1)
-            raise ValueError(f"{twice[:80]!r} is there twice")
+        found: dict[str, Any] = {}
+        for name, said in pairs:
+            if name in found:
+                raise ValueError(f"{name[:80]!r} is there twice")
+            found[name] = said
         return found
 
     def _constant(self, text: str) -> None:

@@ -178,7 +178,7 @@ def test_what_cannot_be_is_a_sentence(
 
 
 def test_bases_that_there_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for base, said in (("no/such-model", "hf download no/such-model"), (str(tmp_path / "none"), "is no folder")):
+    for base, said in (("no/such-model", "models pull no/such-model"), (str(tmp_path / "none"), "is no folder")):
         assert run_command(["convert", base, "-o", str(tmp_path / "x.gguf")]) == 4
         assert said in capsys.readouterr().err
 

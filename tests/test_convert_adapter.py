@@ -49,6 +49,10 @@ def test_16_bit_factors_are_widened(tmp_path: Path) -> None:
         ({"alpha_pattern": {r"layers\.\d+\.self_attn\.q_proj": 2, "q_proj": 3}}, (2 / 4, 8 / 4)),
         ({"alpha_pattern": {"^model.layers.0.self_attn.q_proj": 2}}, (2 / 4, 8 / 4)),
         ({"alpha_pattern": {"proj": 2}}, (8 / 4, 8 / 4)),
+        ({"alpha_pattern": {r"k_proj|model\.layers\.0\..*proj$": 2}}, (2 / 4, 2 / 4)),
+        ({"alpha_pattern": {r"layers\.[0-3]+.mlp\.down_proj": 2}}, (8 / 4, 2 / 4)),
+        ({"alpha_pattern": {r".*\.[1-9]\.q_proj": 2}}, (8 / 4, 8 / 4)),
+        ({"alpha_pattern": {"mlp.down.proj|q_pro": 2}}, (8 / 4, 2 / 4)),
         ({"r": 16, "rank_pattern": {"q_proj": 4, DOWN: 4}, "use_rslora": True}, (8 / 2, 8 / 2)),
         ({"lora_alpha": 0.5, "rank_pattern": {}, "alpha_pattern": None}, (0.125, 0.125)),
     ],
@@ -86,6 +90,26 @@ def test_an_embedding_adds_the_transpose(tmp_path: Path) -> None:
         read_adapter(write_adapter(tmp_path / "two", tensors, use_dora=True))
 
 
+def test_whole_tensors_stay_in_the_file(tmp_path: Path) -> None:
+    said = np.arange(60, dtype=np.float32).reshape(10, 6)
+    folder = write_adapter(tmp_path, {"lm_head.weight": bf16(said), "x.base_layer.bias": said[:, 1].astype(np.float16)})
+    adapter = read_adapter(folder)
+    whole, bias = adapter.saved["lm_head.weight"], adapter.base_layers["x.bias"]
+    assert [(first, block.shape, block.dtype) for first, block in whole.blocks(25)] == [
+        (0, (4, 6), np.float32),
+        (4, (4, 6), np.float32),
+        (8, (2, 6), np.float32),
+    ]
+    assert (whole.values() == said).all()
+    some = whole.part(slice(3, 9)).part(slice(1, None))
+    assert (some.values() == said[4:9]).all()
+    assert [first for first, _ in some.blocks(1)] == [0, 1, 2, 3, 4]
+    assert (bias.values() == said[:, 1]).all()
+    write_adapter(tmp_path, {"lm_head.weight": said[1:]})
+    with pytest.raises(ModelError, match="was changed while it was read"):
+        whole.values()
+
+
 def test_whole_tensors_and_base_layers(tmp_path: Path) -> None:
     one = np.ones((3, 6), dtype=np.float32)
     tensors = {"lm_head.modules_to_save.weight": one, "model.norm.weight": one[0], "x.base_layer.weight": one * 2}
@@ -94,7 +118,7 @@ def test_whole_tensors_and_base_layers(tmp_path: Path) -> None:
         "lm_head.weight": (3, 6),
         "model.norm.weight": (6,),
     }
-    assert adapter.base_layers["x.weight"].tobytes() == (one * 2).tobytes()
+    assert adapter.base_layers["x.weight"].values().tobytes() == (one * 2).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -117,11 +141,22 @@ def test_whole_tensors_and_base_layers(tmp_path: Path) -> None:
         ({"r": 5}, "has the rank 4, and its configuration says 5"),
         ({"r": None}, "says None"),
         ({"r": True}, "says True"),
+        ({"r": 4.0}, "says 4.0"),
+        ({"lora_alpha": 0}, "alpha of .* is 0, with which"),
+        ({"lora_alpha": -0.0}, "alpha of"),
+        ({"lora_alpha": 1e-60}, "alpha of"),
+        ({"lora_alpha": 10**400}, "alpha of"),
+        ({"lora_alpha": True}, "alpha of"),
+        ({"alpha_pattern": {"q_proj": 0}}, "alpha of"),
         ({"lora_alpha": "8"}, "alpha of"),
         ({"lora_alpha": float("inf")}, "alpha of"),
         ({"lora_alpha": None}, "alpha of"),
         ({"alpha_pattern": [1]}, "names no modules"),
-        ({"alpha_pattern": {"(": 1}}, "no pattern"),
+        ({"alpha_pattern": {"(": 1}}, "simpler words"),
+        ({"alpha_pattern": {"[z-a]": 1}}, "simpler words"),
+        ({"alpha_pattern": {"a?b": 1}}, "simpler words"),
+        ({"alpha_pattern": {r"q\Wproj": 1}}, "simpler words"),
+        ({"alpha_pattern": {str(number): 1 for number in range(1 << 20)}}, "use fewer"),
         ({"alpha_pattern": {"(a+)+": 1}}, "simpler words"),
         ({"rank_pattern": {"a" * 300: 1}}, "simpler words"),
         ({"rank_pattern": {".*.*.*.*.*x": 1}}, "simpler words"),
@@ -155,6 +190,22 @@ def test_settings_that_cannot_be_merged_exactly_are_refused(config: dict[str, An
             "shapes",
         ),
         ({**factors(QUERY, 8, 6), f"{QUERY}.lora_magnitude_vector": np.ones(8, np.float32)}, "says no DoRA"),
+        ({**factors(QUERY, 8, 6), f"{QUERY}.lora_embedding_A": np.ones((4, 6), np.float32)}, "too many"),
+        (
+            {
+                f"{QUERY}.lora_magnitude_vector": np.ones(8, np.float32),
+                f"{QUERY}.lora_magnitude_vector.weight": np.ones(8, np.float32),
+            },
+            "magnitudes of .* twice",
+        ),
+        (
+            {
+                "lm_head.weight": np.ones((3, 6), np.float32),
+                "lm_head.modules_to_save.weight": np.ones((3, 6), np.float32),
+            },
+            "'lm_head.weight' twice",
+        ),
+        ({f"{QUERY}.lora_A.weight": np.ones((0, 6), np.float32)}, "lacks"),
     ],
 )
 def test_keys_that_mean_nothing_are_refused(tensors: Any, said: str, tmp_path: Path) -> None:

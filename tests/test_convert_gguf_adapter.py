@@ -9,6 +9,8 @@ import gguf
 import numpy as np
 import pytest
 from ecellm_lite.convert.architectures.llama import rotation_order
+from ecellm_lite.convert.gguf_adapter import read_gguf_adapter
+from numpy.typing import NDArray
 
 from ecellm_lite.errors import ModelError
 from tests.small_checkpoints import factors, write_adapter
@@ -24,7 +26,9 @@ NAMES = {
 }
 
 
-def written(folder: Path, kind: str = "lora", extra: str = "") -> tuple[Path, Path]:
+def written(
+    folder: Path, kind: str = "lora", extra: str = "", alpha: float = ALPHA, key: str = ""
+) -> tuple[Path, Path]:
     """Write one adapter in both forms; llama.cpp's has B's rows in the file's order."""
     config = CONFIGS["smollm"]
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
@@ -35,11 +39,13 @@ def written(folder: Path, kind: str = "lora", extra: str = "") -> tuple[Path, Pa
         "model.layers.0.mlp.down_proj": (WIDTH, config["intermediate_size"]),
         "lm_head": (config["vocab_size"], WIDTH),
     }
-    weights: dict[str, Any] = {}
+    weights: dict[str, NDArray[Any]] = {}
     writer = gguf.GGUFWriter(folder / "adapter.gguf", "llama")
     writer.add_type("adapter")
     writer.add_string("adapter.type", kind)
-    writer.add_float32("adapter.lora.alpha", ALPHA)
+    writer.add_float32("adapter.lora.alpha", alpha)
+    if key:
+        writer.add_array(key, [1, 2])
     for module, shape in shapes.items():
         made = factors(module, *shape)
         weights |= made
@@ -85,3 +91,13 @@ def test_what_is_no_adapter_of_this_kind_is_refused(kind: str, extra: str, said:
     with pytest.raises(ModelError):
         converted(base, tmp_path / "1.gguf", "F32", tmp_path / "cut.gguf")
     assert not (tmp_path / "1.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("alpha", "key", "said"),
+    [(0.0, "", "adapter.lora.alpha is 0.0"), (8.0, "adapter.alora.invocation_tokens", "an activated LoRA")],
+)
+def test_what_would_do_nothing_or_something_else_is_refused(alpha: float, key: str, said: str, tmp_path: Path) -> None:
+    _, file = written(tmp_path, alpha=alpha, key=key)
+    with pytest.raises(ModelError, match=said):
+        read_gguf_adapter(file)

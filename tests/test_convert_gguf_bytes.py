@@ -12,7 +12,7 @@ from ecellm_lite.convert.gguf_bytes import Declared, aligned, header_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecellm_lite.errors import EcellmError
+from ecellm_lite.errors import EcellmError, ModelError
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.tensor_types import CONVERTED
 
@@ -98,6 +98,11 @@ def test_values_of_another_type_are_refused(value: tuple[str, Any]) -> None:
 def test_names_have_an_end() -> None:
     with pytest.raises(EcellmError, match="63 bytes"):
         header_bytes({}, [Declared("x" * 64, (1,), CONVERTED["F32"], 0)])
+
+
+def test_a_name_that_is_no_utf8_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"'x\\udcff' is no UTF-8"):
+        header_bytes({}, [Declared("x\udcff", (1,), CONVERTED["F32"], 0)])
 
 
 def test_aligned() -> None:

@@ -24,6 +24,7 @@ def test_a_stack_is_three_modules_with_one_a(tmp_path: Path) -> None:
     said["transformer.h.0.mixer.out_proj.lora_magnitude_vector"] = np.ones(6, np.float32)
     said["lm_head.ln.weight"] = np.ones(6, np.float32)
     said["lm_head.linear.base_layer.weight"] = np.ones((9, 6), np.float32)
+    said["lm_head.linear.base_layer.bias"] = np.ones(9, np.float32)
     said[f"{STACK}.bias"] = np.arange(12, dtype=np.float32)
     adapter = read_adapter(write_adapter(tmp_path, said, use_dora=True))
     found = with_todays_names(adapter, "phi2")
@@ -41,9 +42,9 @@ def test_a_stack_is_three_modules_with_one_a(tmp_path: Path) -> None:
         assert (each.b == said[f"{STACK}.lora_B.weight"][rows]).all()
         assert each.magnitude is not None
         assert each.magnitude.tolist() == list(range(12))[rows]
-        assert found.saved[f"{attention}.{part}_proj.bias"].tolist() == list(range(12))[rows]
+        assert found.saved[f"{attention}.{part}_proj.bias"].values().tolist() == list(range(12))[rows]
     assert found.saved.keys() >= {"model.final_layernorm.weight"}
-    assert found.base_layers.keys() == {"lm_head.weight"}
+    assert found.base_layers.keys() == {"lm_head.weight", "lm_head.bias"}
     assert with_todays_names(adapter, "llama") is adapter
 
 

@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.conversion import Request, prepared
 from ecellm_lite.convert.gguf_base import GgufBase
 from numpy.typing import NDArray
 
 from ecellm_lite import ggml
 from ecellm_lite.demo.build import shipped_weights
-from ecellm_lite.errors import ModelError
+from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.store import StoredModel
 from tests.small_checkpoints import factors, write_adapter
-from tests.tiny_checkpoints import CONFIGS, WIDTH, write_checkpoint
+from tests.tiny_checkpoints import CONFIGS, LAYERS, WIDTH, write_checkpoint
 
 
 def converted(base: Path, target: Path, file_type: str = "F32", *adapters: Path) -> Path:
@@ -68,6 +69,93 @@ def test_an_adapter_does_the_same_on_a_file_as_on_its_checkpoint(kind: str, dora
     ours = converted(file, tmp_path / "of-file.gguf", "F32", adapter)
     assert tensors(ours) == tensors(converted(base, tmp_path / "of-checkpoint.gguf", "F32", adapter))
     assert tensors(ours) != tensors(file)
+
+
+def with_output(folder: Path, base: Path, weight: NDArray[Any] | None = None, **config: Any) -> Path:
+    """Write an adapter of Phi-2's q_proj and lm_head as peft saves it: the base's lm_head comes along."""
+    said: dict[str, NDArray[Any]] = {}
+    for module, shape in modules("phi").items():
+        if module.endswith(("q_proj", "lm_head")):
+            for layer in range(LAYERS) if "layers" in module else (1,):
+                said |= factors(module.replace("layers.1", f"layers.{layer}"), *shape, seed=layer)
+    with Checkpoint(base) as checkpoint:
+        said["lm_head.base_layer.bias"] = checkpoint.rows("lm_head.bias")
+        said["lm_head.base_layer.weight"] = checkpoint.rows("lm_head.weight") if weight is None else weight
+    return write_adapter(folder, said, **{"target_modules": ["q_proj", "lm_head"], **config})
+
+
+def test_an_adapter_that_brings_its_base_along(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "phi", "phi")
+    adapter = with_output(tmp_path / "adapter", base)
+    wanted = tensors(converted(base, tmp_path / "of-checkpoint.gguf", "F32", adapter))
+    exact = converted(base, tmp_path / "exact.gguf")
+    assert tensors(converted(exact, tmp_path / "of-file.gguf", "F32", adapter)) == wanted
+    lossy = converted(base, tmp_path / "lossy.gguf", "Q4_1")
+    assert tensors(converted(lossy, tmp_path / "of-lossy.gguf", "F32", adapter))["output.bias"] == wanted["output.bias"]
+    vocabulary = CONFIGS["phi"]["vocab_size"]
+    other = with_output(tmp_path / "other", base, np.ones((vocabulary, WIDTH), np.float16))
+    for file in (base, exact):
+        with pytest.raises(ModelError, match="an adapter of another base"):
+            converted(file, tmp_path / "no.gguf", "F32", other)
+    smaller = with_output(tmp_path / "smaller", base, np.ones((vocabulary - 1, WIDTH), np.float16))
+    with pytest.raises(ModelError, match="an adapter of another base"):
+        converted(lossy, tmp_path / "no.gguf", "F32", smaller)
+
+
+def test_a_layer_that_is_missing_is_noticed(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "llama", "llama", tokenizer=True)
+    said = factors("model.layers.1.self_attn.q_proj", WIDTH, WIDTH)
+    for number, config in enumerate(
+        ({"target_modules": ["q_proj"]}, {"target_modules": ["Wq"], "exclude_modules": []})
+    ):
+        adapter = write_adapter(tmp_path / f"lacking-{number}", said, **config)
+        with pytest.raises(ModelError, match=r"nothing for model\.layers\.0\.self_attn\.q_proj, which"):
+            converted(base, tmp_path / "no.gguf", "F32", adapter)
+    more = said | factors("model.layers.0.self_attn.q_proj", WIDTH, WIDTH)
+    adapter = write_adapter(tmp_path / "no-head", more, target_modules=["q_proj", "lm_head"])
+    with pytest.raises(ModelError, match="nothing for lm_head, which"):
+        converted(base, tmp_path / "no.gguf", "F32", adapter)
+    explained: list[dict[str, Any]] = [
+        {"target_modules": ["q_proj"], "layers_to_transform": [1]},
+        {"target_modules": ["q_proj"], "exclude_modules": ["layers.0.self_attn.q_proj"]},
+        {"target_modules": ["1.self_attn.q_proj"]},
+        {"target_modules": r".*\.1\..*q_proj"},
+    ]
+    for number, config in enumerate(explained):
+        request = Request(
+            str(base),
+            tmp_path / "plan.gguf",
+            "F32",
+            ((write_adapter(tmp_path / f"explained-{number}", said, **config), 1.0),),
+            envelope="alpaca",
+        )
+        with prepared(request) as conversion:
+            assert any(one.part.adapters for one in conversion.plan.tensors)
+
+
+@pytest.mark.parametrize("weight", [1e-60, 1e60])
+def test_a_weight_that_adds_nothing_or_too_much_is_refused(weight: float, tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "llama", "llama")
+    adapter = write_adapter(tmp_path / "adapter", factors("model.layers.1.self_attn.q_proj", WIDTH, WIDTH))
+    request = Request(str(base), tmp_path / "no.gguf", "F32", ((adapter, weight),), envelope="alpaca")
+    with pytest.raises(UsageError, match="give a number nearer to 1"), prepared(request):
+        pass
+
+
+def test_whole_tensors_are_put_in_the_files_order(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "llama", "llama")
+    whole = {
+        f"model.layers.1.self_attn.{part}_proj.modules_to_save.{kind}": np.random.default_rng(7)
+        .normal(size=(WIDTH, WIDTH) if kind == "weight" else (WIDTH,))
+        .astype(np.float32)
+        for part in "qkv"
+        for kind in ("weight", "bias")
+    }
+    adapter = write_adapter(tmp_path / "adapter", whole)
+    file = converted(base, tmp_path / "base.gguf")
+    ours = tensors(converted(file, tmp_path / "of-file.gguf", "F32", adapter))
+    assert ours == tensors(converted(base, tmp_path / "of-checkpoint.gguf", "F32", adapter))
+    assert ours["blk.1.attn_q.bias"] != tensors(file)["blk.1.attn_q.bias"]
 
 
 @pytest.mark.parametrize("kind", list(CONFIGS))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import time
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
+from ecellm_lite.convert import adapter
 from ecellm_lite.convert.adapter import read_adapter
 from ecellm_lite.convert.gguf_adapter import read_gguf_adapter
 from ecellm_lite.convert.imatrix import read_imatrix
@@ -55,13 +58,44 @@ def test_settings_that_are_none(text: str, tmp_path: Path) -> None:
         read_adapter(folder)
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+$", "(.*)*x", "(" * 200, "a" * 1000, "[", ".*" * 50, "(x|x)*y"])
+@pytest.mark.parametrize(
+    "pattern", ["(a+)+$", "(.*)*x", "(" * 200, "a" * 1000, "[", ".*" * 50, "(x|x)*y", "a?" * 60 + "a" * 60]
+)
 def test_patterns_that_take_forever_are_refused(pattern: str, tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "a", factors(MODULE + "a" * 60, 8, 8), rank_pattern={pattern: 4})
     started = time.monotonic()
     with pytest.raises(ModelError, match="pattern"):
         read_adapter(folder)
     assert time.monotonic() - started < 20
+
+
+def test_patterns_that_are_taken_are_quick(tmp_path: Path) -> None:
+    name = "1" * 400 + "x"
+    folder = write_adapter(tmp_path / "a", factors(name, 8, 8), rank_pattern={r"\d+" * 80 + ".*" + "y": 5})
+    started = time.monotonic()
+    assert read_adapter(folder).factors.keys() == {name}
+    assert time.monotonic() - started < 20
+
+
+def test_many_slow_patterns_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "MAX_STEPS", 1_000_000)
+    patterns = {"." * 200 + f"{number}": 4 for number in range(10_000)}
+    folder = write_adapter(tmp_path / "a", factors("." * 450, 8, 8) | factors(MODULE, 8, 8), rank_pattern=patterns)
+    started = time.monotonic()
+    with pytest.raises(ModelError, match="steps: use fewer keys"):
+        read_adapter(folder)
+    assert time.monotonic() - started < 20
+
+
+def test_no_rank_and_no_finite_alpha_are_refused(tmp_path: Path) -> None:
+    empty = {
+        f"{MODULE}.lora_A.weight": np.ones((0, 8), np.float32),
+        f"{MODULE}.lora_B.weight": np.ones((8, 0), np.float32),
+    }
+    with pytest.raises(ModelError, match="above 0"):
+        read_adapter(write_adapter(tmp_path / "rank", empty, r=0))
+    with pytest.raises(ModelError, match="nothing can be merged"):
+        read_adapter(write_adapter(tmp_path / "alpha", factors(MODULE, 8, 8), lora_alpha=-(10**400)))
 
 
 @pytest.mark.parametrize("read", [read_gguf_adapter, read_imatrix])
@@ -78,3 +112,26 @@ def test_no_damage_to_a_gguf_file_crashes(read: Any, tmp_path: Path) -> None:
             read(file)
         except EcellmError as error:
             assert str(error).endswith(".")  # noqa: PT017 - some damage does no harm
+
+
+def test_counts_of_any_size_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "i.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type("imatrix")
+    writer.add_tensor("x.in_sum2", np.ones((1, 4), dtype=np.float32))
+    writer.add_tensor("x.counts", np.ones((1, 100_000), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    read: list[int] = []
+    original = os.pread
+
+    def noted(file: int, size: int, place: int) -> bytes:
+        read.append(size)
+        return original(file, size, place)
+
+    monkeypatch.setattr(os, "pread", noted)
+    with pytest.raises(ModelError, match="100,000 matrices"):
+        read_imatrix(path)
+    assert read == [16]

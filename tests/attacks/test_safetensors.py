@@ -6,6 +6,7 @@ import json
 import os
 import random
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,11 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
 def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelError, match="not one of the folder"):
         inside(tmp_path, name)
+
+
+def test_many_names_with_the_last_one_twice_take_no_time(tmp_path: Path) -> None:
+    pairs = ", ".join(f'"{number}": 1' for number in range(200_000))
+    started = time.monotonic()
+    with pytest.raises(ModelError, match="'199999' is there twice"):
+        SafetensorsFile(written(tmp_path / "f", f'{{{pairs}, "199999": 1}}'.encode()))
+    assert time.monotonic() - started < 20
