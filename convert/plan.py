@@ -167,8 +167,8 @@ def draw_plan(
     )
     if importance and all(one.importance is None for one in tensors if CONVERTED[one.type.name].block > 1):
         raise ModelError(
-            f"The imatrix knows {', '.join(list(importance)[:3])} and so on, and none of the tensors that are quantized: "
-            "it was collected on another model."
+            f"The imatrix knows {', '.join(list(importance)[:3])} and so on, and none of the tensors that are "
+            "quantized: it was collected on another model."
         )
     block, memory = _blocks(tensors, parts, max_memory)
     return Plan(file_type, header, tensors, len(header) + end, block, memory, _identity(header, tensors), metadata)
