@@ -26,6 +26,19 @@ MAX_SHARDS = 1024
 
 _WHOLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+# What a model's shape and vocabulary are read from, as far as a checkpoint has it.
+_DESCRIBING = (
+    "config.json",
+    _INDEX,
+    "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
 
 
 class Checkpoint:
@@ -39,6 +52,7 @@ class Checkpoint:
         self._files = ExitStack()
         if not folder.is_dir():
             raise ModelError(f"{folder} is no folder: give that of a checkpoint, with its config.json.")
+        self._described = [found for name in _DESCRIBING if (found := _state(folder / name))]
         self.config = read_json(inside(folder, "config.json"))
         try:
             self.files = [self._files.enter_context(SafetensorsFile(path)) for path in self._paths()]
@@ -84,6 +98,10 @@ class Checkpoint:
     def inputs(self) -> list[Input]:
         """Return the files of weights, as they were when they were opened."""
         return [Input(file.path, file.size, file.changed) for file in self.files]
+
+    def described(self) -> list[Input]:
+        """Return the files beside the weights, such as config.json, as they were when the checkpoint was opened."""
+        return list(self._described)
 
     def _file(self, name: str) -> SafetensorsFile:
         if name not in self._where:
@@ -175,6 +193,14 @@ def read_json(path: Path, most: int = MAX_JSON_BYTES) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ModelError(f"{path} holds no JSON object: get it again.")
     return found
+
+
+def _state(path: Path) -> Input | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return Input(path, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
 
 def _index(path: Path) -> Mapping[str, str]:

@@ -7,10 +7,11 @@ with prepared(Request(base=Path("eCeLLM-M"), target=Path("out.gguf"))) as conver
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ from ecellm_lite.convert.old_names import with_todays_names
 from ecellm_lite.convert.pipeline import Progress, Written, carry_out, estimated_seconds
 from ecellm_lite.convert.plan import Plan, check_room, draw_plan
 from ecellm_lite.convert.record import manifest_path, record
-from ecellm_lite.convert.source import Source
+from ecellm_lite.convert.source import Input, Source
 from ecellm_lite.convert.writer import unfinished_paths
 
 from ecellm_lite.envelopes import ENVELOPES, get_envelope
-from ecellm_lite.errors import UsageError
+from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.catalogue import catalogue_entry
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.hub import cached, is_repository
@@ -44,7 +45,7 @@ class Request:
     `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file. `adapters`: folders, or GGUF
     files, with their weights. `envelope`: its name, if the base's does not say. `overrides`: pairs of a pattern of
     tensors' names and a type. `max_memory`: bytes. `name` and `manifest`: the model's name, and its manifest's path, if
-    not beside the file.
+    not beside the file. `source`, `licence` and `details`: what the manifest says, where the inputs do not.
     """
 
     base: str
@@ -57,6 +58,9 @@ class Request:
     max_memory: int | None = None
     name: str = ""
     manifest: Path | None = None
+    source: str = ""
+    licence: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +97,17 @@ class Conversion:
         self.check_room()
         made: list[Manifest] = []
         started = time.perf_counter()
+        place = self.request.manifest or manifest_path(self.request.target)
 
-        def finished(written: Written) -> None:
-            manifest = self._record(written, hash_inputs, time.perf_counter() - started)
-            manifest.write(self.request.manifest or manifest_path(self.request.target))
-            made.append(manifest)
+        def ready(written: Written) -> None:
+            made.append(self._record(written, hash_inputs, time.perf_counter() - started))
+            # The manifest of a file that was there before would be a wrong one from now on.
+            with _said_of(place, "removed", "check its folder's rights, and go on with --resume"):
+                place.unlink(missing_ok=True)
+
+        def finished(_: Written) -> None:
+            with _said_of(place, "written", "the file itself is whole; go on with --resume"):
+                made[0].write(place)
 
         carry_out(
             self.plan,
@@ -106,10 +116,21 @@ class Conversion:
             threads=threads,
             resume=resume,
             progress=progress,
+            also_read=self._also_read(),
             check=lambda unfinished: check_model(read_header(unfinished)),
+            ready=ready,
             finished=finished,
         )
         return made[0]
+
+    def _also_read(self) -> list[Path]:
+        """Return the files that are read beside the source's."""
+        paths = [file.path for one in self.adapters for file in one.adapter.inputs]
+        paths += [one.path for one in self._described()]
+        return [*paths, self.imatrix.path] if self.imatrix else paths
+
+    def _described(self) -> list[Input]:
+        return self.source.described() if isinstance(self.source, Checkpoint) else []
 
     def _record(self, written: Written, hash_inputs: bool, seconds: float) -> Manifest:
         request = self.request
@@ -125,14 +146,47 @@ class Conversion:
             name=request.name or request.target.stem,
             envelope=self.envelope,
             base=base,
-            licence=entry.licence if entry else "",
+            licence=request.licence or (entry.licence if entry else ""),
             inputs=self.source.inputs(),
+            described=self._described(),
             adapters=self.adapters,
             options=options,
             seconds=seconds,
             hashed=hash_inputs,
         )
-        return manifest
+        details = {**manifest.details, **request.details}
+        return replace(manifest, source=request.source or manifest.source, details=details)
+
+
+@contextmanager
+def _said_of(path: Path, what: str, step: str) -> Iterator[None]:
+    """Make a sentence of what the disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"{path} could not be {what} ({error.strerror}): {step}.") from None
+
+
+def _check_reachable(request: Request) -> None:
+    """Raise ModelError for a path of which the system cannot even say whether there is a file."""
+    target = request.target
+    paths = [
+        Path(request.base),
+        *(path for path, _ in request.adapters),
+        *([request.imatrix] if request.imatrix else []),
+    ]
+    if not target.name:
+        raise UsageError(f"{target} is no file's name: give an --output such as model.gguf.")
+    for path in (*paths, target, *unfinished_paths(target), request.manifest or manifest_path(target)):
+        try:
+            path.stat()
+        except ValueError:
+            raise UsageError(f"{str(path)[:80]!r} is no path, as it holds a zero byte: give another.") from None
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
+                raise ModelError(
+                    f"{path} cannot be reached ({error.strerror}): give a shorter path, or check its folders' rights."
+                ) from None
 
 
 @contextmanager
@@ -142,6 +196,7 @@ def prepared(request: Request, draw: Callable[[Checkpoint], Blueprint] | None = 
     `draw` makes the blueprint, by default by the checkpoint's architecture and vocabulary. Raises ModelError for
     inputs that are damaged or do not fit each other, UsageError for a request that cannot be.
     """
+    _check_reachable(request)
     adapters = tuple(Weighted(_adapter(path), weight) for path, weight in request.adapters)
     imatrix = read_imatrix(request.imatrix) if request.imatrix else None
     with ExitStack() as files:

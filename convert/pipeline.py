@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,41 +58,62 @@ def carry_out(
     threads: int = 1,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    also_read: Sequence[Path] = (),
     check: Callable[[Path], None] | None = None,
+    ready: Callable[[Written], None] | None = None,
     finished: Callable[[Written], None] | None = None,
 ) -> Written:
     """Write the plan's file; under `target` there is nothing, or what was there before, until it is whole.
 
     `check` is given the unfinished file when its header is there and nothing else, and raises if it should not be
-    written. `finished` is called when the file has its name, and before what a resumed run needs is removed. Raises
-    ModelError if an input changes meanwhile, a weight is not finite, the disk refuses, or another writes to the target;
-    KeyboardInterrupt leaves what `resume` goes on from.
+    written. `also_read` are files that were read beside the source: none of them may be the target. `ready` is called
+    before the file gets its name, for what may still go wrong; `finished` when it has it, and before what a resumed run
+    needs is removed. Raises ModelError if an input changes meanwhile, a weight is not finite, the disk refuses, or
+    another writes to the target; KeyboardInterrupt leaves what `resume` goes on from.
     """
     inputs = source.inputs()
-    if any(target.exists() and one.path.exists() and target.samefile(one.path) for one in inputs):
+    if any(_same(target, path) for path in (*(one.path for one in inputs), *also_read)):
         raise UsageError(f"{target} is what is read: give another --output.")
     facts = {"plan": plan.identity, "inputs": [[str(one.path.name), one.size, one.changed] for one in inputs]}
     with UnfinishedFile(target, plan.size, facts, resume=resume) as file:
         resumed = file.done
+        stream: _Stream | None = None
         if file.whole is None:
             stream = _Stream(file, plan.size)
             stream.append(plan.header[file.done :])
             with _nothing_kept(file):
                 if check:
                     check(file.unfinished)
-            _write(plan, source, stream, threads, progress)
+            try:
+                _write(plan, source, stream, threads, progress)
+            except _NotFiniteError:
+                # Going on would end at the same weight.
+                file.forget()
+                raise
             with _nothing_kept(file):
                 # What was read may be of both states.
                 source.check_unchanged()
-            sha256 = stream.sha256
-            file.finish(sha256)
-        else:
-            sha256 = file.whole
-        written = Written(sha256, plan.size, resumed)
+        written = Written(stream.sha256 if stream else str(file.whole), plan.size, resumed)
+        if ready:
+            ready(written)
+        if stream:
+            file.finish(written.sha256)
         if finished:
             finished(written)
         file.forget()
     return written
+
+
+class _NotFiniteError(ModelError):
+    """A block holds what no type can hold."""
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths are of the same file; not, where one of them is of none."""
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager
@@ -173,7 +194,7 @@ class _Block:
         try:
             return kernels.convert(conversion, threads=threads)
         except ModelError as error:
-            raise ModelError(f"{self.tensor.name}, rows from {self.first:,}: {error}") from None
+            raise _NotFiniteError(f"{self.tensor.name}, rows from {self.first:,}: {error}") from None
 
 
 def _blocks(plan: Plan, source: Source, done: int) -> Iterator[_Block]:

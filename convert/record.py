@@ -35,6 +35,7 @@ def record(
     base: str,
     licence: str = "",
     inputs: Sequence[Input],
+    described: Sequence[Input] = (),
     adapters: Sequence[Weighted] = (),
     options: Mapping[str, Any],
     seconds: float,
@@ -42,6 +43,7 @@ def record(
 ) -> Manifest:
     """Return the manifest of a file that was written; `hashed` adds each input's sha256.
 
+    `described` are the files beside the weights, such as config.json and the vocabulary's.
     Paths are not in it, as it may travel with the file. Raises ModelError if an input has changed since it was read.
     """
     added = "".join(f" + {one.weight:g} * {one.adapter.path.resolve().name}" for one in adapters)
@@ -53,6 +55,7 @@ def record(
         "options": dict(options),
         "seconds": round(seconds, 1),
         "inputs": [_described(one, hashed) for one in inputs],
+        "configuration": [_described(one, hashed) for one in described],
         "adapters": [
             {
                 "name": one.adapter.path.resolve().name,
@@ -77,7 +80,11 @@ def record(
 
 
 def _described(file: Input, hashed: bool) -> dict[str, Any]:
-    changed = datetime.fromtimestamp(file.changed / 1e9, timezone.utc).isoformat(timespec="seconds")
+    try:
+        changed = datetime.fromtimestamp(file.changed / 1e9, timezone.utc).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        # A file system may hold times that the calendar does not reach.
+        changed = f"{file.changed / 1e9:.0f} s since 1970"
     said: dict[str, Any] = {"name": file.path.name, "size": file.size, "changed": changed}
     found = file.path.resolve()
     if found.parent.name == "blobs":  # the hub's cache names a file by its etag

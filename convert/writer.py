@@ -1,8 +1,8 @@
 """A file on its way: written under another name beside its target, with a journal of how far it is on the disk.
 
 The target's name is given when the file is whole and on the disk, and never before. Two writers of one target exclude
-each other by a lock on the unfinished file. The journal says no more than what the disk holds: the data is flushed
-first. After a kill, or a loss of power, the file goes on from there.
+each other by a lock on the journal, which keeps its name until all is done, the manifest included. The journal says no
+more than what the disk holds: the data is flushed first. After a kill, or a loss of power, the file goes on from there.
 
     .NAME.unfinished    the file, at its full length from the beginning
     .NAME.journal       JSON lines: what the file is of, and after each flush how many of its bytes are there
@@ -20,9 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from ecellm_lite.errors import ModelError
+from ecellm_lite.models.files import sha256_of
 
 _LARGEST_JOURNAL = 64 << 20
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class BusyError(ModelError):
+    """Another conversion is writing the same target."""
 
 
 class UnfinishedFile:
@@ -46,12 +52,13 @@ class UnfinishedFile:
                 raise ModelError(f"{target} is a folder: give a file's name.")
             target.parent.mkdir(parents=True, exist_ok=True)
             self._lock()
+            self._descriptor = os.open(self.unfinished, _FLAGS, 0o644)
             self._begin(json.loads(json.dumps(facts)), resume)
         except OSError as error:
-            self.close()
+            self._give_up()
             raise self.refused(error) from None
         except BaseException:
-            self.close()
+            self._give_up()
             raise
 
     def __enter__(self) -> UnfinishedFile:
@@ -89,6 +96,8 @@ class UnfinishedFile:
         """Give the file its name; it must be whole."""
         self._note({"whole": sha256})
         try:
+            if not _is_at(self._descriptor, self.unfinished):
+                raise ModelError(f"{self.unfinished} was replaced by another file: start again without --resume.")
             self.unfinished.replace(self.target)
             _sync_folder(self.target.parent)
         except OSError as error:
@@ -96,9 +105,11 @@ class UnfinishedFile:
 
     def forget(self) -> None:
         """Remove the journal and what is unfinished: there is nothing to go on from, or nobody can."""
-        with suppress(OSError):
-            self.journal.unlink(missing_ok=True)
-            self.unfinished.unlink(missing_ok=True)
+        # The journal goes last: with it goes the lock, and the names are another's from then on.
+        for descriptor, path in ((self._descriptor, self.unfinished), (self._journal, self.journal)):
+            with suppress(OSError):
+                if _is_at(descriptor, path):
+                    path.unlink()
 
     def close(self) -> None:
         """Close the files, and let others write; a second call does nothing."""
@@ -123,28 +134,34 @@ class UnfinishedFile:
             raise self.refused(error) from None
 
     def _lock(self) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         while True:
-            self._descriptor = os.open(self.unfinished, flags, 0o644)
+            journal = os.open(self.journal, _FLAGS | os.O_APPEND, 0o644)
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Between opening and locking, the one before may have removed it, and a third made another.
+                if _is_at(journal, self.journal):
+                    self._journal = journal
+                    return
             except BlockingIOError:
-                raise ModelError(
+                raise BusyError(
                     f"Another conversion is writing {self.target}: wait until it has ended, or give another --output."
                 ) from None
-            # Between opening and locking, the one before may have given the file its name.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(self._descriptor), self.unfinished.lstat()):
-                    return
-            os.close(self._descriptor)
-            self._descriptor = -1
+            finally:
+                if self._journal < 0:
+                    os.close(journal)
+
+    def _give_up(self) -> None:
+        """Close the files, and remove a journal that says nothing."""
+        with suppress(OSError):
+            if self._journal >= 0 and os.fstat(self._journal).st_size == 0:
+                self.journal.unlink()
+        self.close()
 
     def _begin(self, facts: Any, resume: bool) -> None:
         if resume:
             self.done = self._found(facts)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_APPEND if self.done else os.O_TRUNC)
-        self._journal = os.open(self.journal, flags, 0o644)
         if not self.done:
+            os.ftruncate(self._journal, 0)
             os.ftruncate(self._descriptor, 0)
             os.ftruncate(self._descriptor, self.size)
             os.write(self._journal, json.dumps({"facts": facts}).encode() + b"\n")
@@ -167,7 +184,13 @@ class UnfinishedFile:
         length = os.fstat(self._descriptor).st_size
         whole = said.get("whole")
         with suppress(OSError):
-            if isinstance(whole, str) and length == 0 and self.target.stat().st_size == self.size:
+            if (
+                isinstance(whole, str)
+                and length == 0
+                and self.target.stat().st_size == self.size
+                # Another file of that length may have taken its place since.
+                and sha256_of(self.target) == whole
+            ):
                 self.whole = whole
                 return self.size
         done = said.get("done", 0)
@@ -177,6 +200,14 @@ class UnfinishedFile:
 def unfinished_paths(target: Path) -> tuple[Path, Path]:
     """Return the names of a target's unfinished file and of its journal."""
     return target.with_name(f".{target.name}.unfinished"), target.with_name(f".{target.name}.journal")
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one that has the name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _journal_of(path: Path) -> dict[str, Any]:

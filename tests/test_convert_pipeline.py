@@ -21,17 +21,24 @@ import pytest
 from ecellm_lite.convert.adapter import read_adapter
 from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint, widened
+from ecellm_lite.convert.conversion import Request, prepared
+from ecellm_lite.convert.imatrix import Imatrix
 from ecellm_lite.convert.merging import Weighted, hang
 from ecellm_lite.convert.mixture import DEFAULTS
 from ecellm_lite.convert.pipeline import Progress, carry_out
 from ecellm_lite.convert.plan import Plan, check_room, draw_plan
-from ecellm_lite.convert.writer import unfinished_paths
+from ecellm_lite.convert.record import record
+from ecellm_lite.convert.source import Input
+from ecellm_lite.convert.writer import BusyError, UnfinishedFile, unfinished_paths
 from numpy.typing import NDArray
 
 from ecellm_lite import ggml
+from ecellm_lite.demo import build
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import Header, read_header
+from ecellm_lite.models.manifest import Manifest, read_manifest
+from ecellm_lite.models.store import Store, StoredModel
 from tests.small_checkpoints import (
     HEADS,
     KV_HEADS,
@@ -244,6 +251,8 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"blk\.1\.ffn_up\.weight, rows from 256: .*row 44, column 7"):
         converted(write_checkpoint(tmp_path / "base", tensors), tmp_path / "out.gguf")
     assert not (tmp_path / "out.gguf").exists()
+    # Going on would end at the same weight.
+    assert not any(path.exists() for path in unfinished_paths(tmp_path / "out.gguf"))
 
 
 def test_overrides_and_what_the_plan_says(tmp_path: Path) -> None:
@@ -542,3 +551,174 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
         with Checkpoint(base) as source, pytest.raises(ModelError, match=said):
             carry_out(planned(source), source, target)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_nobody_else_begins_before_all_is_done(tmp_path: Path) -> None:
+    target = tmp_path / "out.gguf"
+    with UnfinishedFile(target, 4, {}) as file:
+        file.write(b"GGUF", 0)
+        file.flush(4)
+        file.finish("0")
+        # Its manifest is written now: the file has its name, and the one of the unfinished file is free.
+        for resume in (False, True):
+            with pytest.raises(BusyError, match="Another conversion is writing"):
+                UnfinishedFile(target, 4, {}, resume=resume)
+        file.forget()
+        with UnfinishedFile(target, 4, {"other": 1}) as second:
+            file.forget()
+            file.close()
+            assert all(path.exists() for path in unfinished_paths(target))
+            second.write(b"MORE", 0)
+            second.flush(4)
+            second.finish("1")
+            second.forget()
+    assert target.read_bytes() == b"MORE"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_only_its_own_file_gets_the_name(tmp_path: Path) -> None:
+    target = tmp_path / "out.gguf"
+    unfinished, journal = unfinished_paths(target)
+    with UnfinishedFile(target, 4, {}) as file:
+        unfinished.unlink()
+        unfinished.write_bytes(b"another's")
+        with pytest.raises(ModelError, match="replaced by another file"):
+            file.finish("0")
+        file.forget()
+    assert not target.exists()
+    assert not journal.exists()
+    assert unfinished.read_bytes() == b"another's"
+
+
+def test_a_file_that_has_its_name_is_hashed_before_it_is_trusted(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", weights())
+    target = tmp_path / "out.gguf"
+
+    def fails(_: Any) -> None:
+        raise Stop
+
+    with Checkpoint(base) as source:
+        plan = planned(source)
+        with pytest.raises(Stop):
+            carry_out(plan, source, target, finished=fails)
+        whole = target.read_bytes()
+        target.write_bytes(bytes(len(whole)))
+        written = carry_out(plan, source, target, resume=True)
+    assert written.resumed == 0
+    assert target.read_bytes() == whole
+
+
+def small(base: Path, target: Path, **options: Any) -> Any:
+    request = Request(str(base), target, "Q4_0", envelope="alpaca", **options)
+    return prepared(request, lambda _: blueprint())
+
+
+@pytest.fixture
+def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ecellm_lite.convert.conversion.check_model", lambda _: None)
+
+
+@pytest.mark.usefixtures("_unchecked")
+def test_what_may_go_wrong_does_before_the_file_has_its_name(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", weights())
+    target, place = tmp_path / "out.gguf", tmp_path / "out.gguf.manifest.json"
+    with small(base, target) as conversion:
+        conversion.run()
+        before = target.read_bytes(), place.read_bytes()
+    with small(base, target, overrides=(("ffn_up", "Q8_0"),)) as conversion:
+        os.utime(base / "config.json", ns=(1, 1))
+        with pytest.raises(ModelError, match=r"config\.json was changed"):
+            conversion.run(hash_inputs=True)
+    assert (target.read_bytes(), place.read_bytes()) == before
+    # A manifest that cannot be written leaves none, rather than that of the file before.
+    with small(base, target, overrides=(("ffn_up", "Q8_0"),)) as conversion:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ecellm_lite.models.manifest.replacing", refuses)
+            with pytest.raises(ModelError, match=r"manifest\.json could not be written \(No space.*--resume"):
+                conversion.run()
+        assert not place.exists()
+        conversion.run(resume=True)
+    assert read_manifest(place).sha256 == sha256_of(target)
+    assert target.read_bytes() != before[0]
+
+
+def refuses(_: Path) -> Any:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.usefixtures("_unchecked")
+def test_the_manifest_names_what_describes_the_weights(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", weights())
+    (base / "tokenizer.json").write_text("{}")
+    with small(base, tmp_path / "out.gguf", source="by hand", licence="MIT", details={"more": 1}) as conversion:
+        made = conversion.run(hash_inputs=True)
+    assert {one["name"]: one["sha256"] for one in made.details["configuration"]} == {
+        name: sha256_of(base / name) for name in ("config.json", "tokenizer.json")
+    }
+    assert (made.source, made.licence, made.details["more"]) == ("by hand", "MIT", 1)
+
+
+@pytest.mark.usefixtures("_unchecked")
+def test_nothing_that_is_read_is_written_over(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", weights())
+    adapter = write_adapter(tmp_path / "lora", factors(QUERY, WIDTH, WIDTH))
+    for target in (adapter / "adapter_model.safetensors", adapter / "adapter_config.json", base / "config.json"):
+        held_before = target.read_bytes()
+        with (
+            small(base, target, adapters=((adapter, 1.0),)) as conversion,
+            pytest.raises(UsageError, match="is what is read"),
+        ):
+            conversion.run()
+        assert target.read_bytes() == held_before
+    matrix = tmp_path / "imatrix.gguf"
+    matrix.write_bytes(b"GGUF")
+    with small(base, matrix) as conversion, pytest.raises(UsageError, match="is what is read"):
+        replace(conversion, imatrix=Imatrix(matrix, "", {})).run()
+    assert matrix.read_bytes() == b"GGUF"
+
+
+def test_times_beyond_the_calendar(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", weights())
+    with Checkpoint(base) as source:
+        plan = planned(source)
+        written = carry_out(plan, source, tmp_path / "out.gguf")
+    far = Input(base / "config.json", 1, 10**21)
+    made = record(
+        plan, written, tmp_path / "out.gguf", name="x", envelope="alpaca", base="x", inputs=[far], options={}, seconds=1
+    )
+    assert made.details["inputs"][0]["changed"] == "1000000000000 s since 1970"
+
+
+@pytest.mark.parametrize("which", ["base", "adapter", "imatrix", "target"])
+def test_names_that_cannot_be_are_sentences(which: str, tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", weights())
+    long = tmp_path / ("x" * 300)
+    choices: dict[str, dict[str, Any]] = {"adapter": {"adapters": ((long, 1.0),)}, "imatrix": {"imatrix": long}}
+    options = choices.get(which, {})
+    arguments = (long if which == "base" else base, long if which == "target" else tmp_path / "out.gguf")
+    with pytest.raises(ModelError, match=r"cannot be reached .*name too long"), small(*arguments, **options):
+        pass
+    with pytest.raises(UsageError, match="zero byte"), small(base, tmp_path / "a\0b"):
+        pass
+
+
+def test_the_demo_waits_for_another_process_that_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, calls = Store(tmp_path), []
+    folder = store.folder("demo")
+    made = Manifest("demo", "model.gguf", 4, "0", "alpaca", build.RECIPE)
+
+    def busy(_: Store, threads: int) -> StoredModel:
+        calls.append(threads)
+        if len(calls) == 2:
+            folder.mkdir(parents=True)
+            (folder / "model.gguf").write_bytes(b"GGUF")
+            made.write(folder / "manifest.json")
+        raise BusyError("Another conversion is writing it.")
+
+    monkeypatch.setattr(build, "_made", busy)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    assert build.ensure_demo(store).manifest == made
+    assert len(calls) == 2
+    monkeypatch.setattr(build, "PATIENCE", 0.0)
+    with pytest.raises(BusyError):
+        build.ensure_demo(Store(tmp_path / "other"))

