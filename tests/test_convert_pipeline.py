@@ -357,8 +357,10 @@ def test_what_ended_between_name_and_manifest_is_finished(tmp_path: Path) -> Non
     assert not any(path.exists() for path in unfinished_paths(target))
 
 
+# A run that was started in the background, as a test run may be, has inherited that interrupts are ignored.
 SLOWLY = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from dataclasses import replace
 from pathlib import Path
 from ecellm_lite.convert.checkpoint import Checkpoint
