@@ -17,6 +17,7 @@ from ecellm_lite.convert.architectures.llama import rotation_order
 from ecellm_lite.convert.blueprint import Blueprint, Recipe, Value
 from ecellm_lite.convert.gguf_bytes import KINDS
 from ecellm_lite.convert.mixture import Model
+from ecellm_lite.convert.reading import read_fully
 from ecellm_lite.convert.source import Input
 from numpy.typing import NDArray
 
@@ -104,7 +105,7 @@ class GgufBase:
         total = tensor.size // row_bytes
         taken = total - first if count is None else count
         buffer = np.empty((taken, row_bytes), dtype=np.uint8)
-        self._fill(memoryview(buffer.reshape(-1).data), tensor.offset + first * row_bytes)
+        read_fully(self._descriptor, self.path, memoryview(buffer.reshape(-1).data), tensor.offset + first * row_bytes)
         if tensor.type.name not in _VALUES:
             return buffer
         values: NDArray[Any] = buffer.view(_VALUES[tensor.type.name])
@@ -164,17 +165,6 @@ class GgufBase:
         if name not in self._tensors:
             raise ModelError(f"{self.path} has no tensor {name!r}: it is no complete model of its architecture.")
         return self._tensors[name]
-
-    def _fill(self, buffer: memoryview, offset: int) -> None:
-        done = 0
-        while done < len(buffer):
-            try:
-                read = os.preadv(self._descriptor, [buffer[done:]], offset + done)
-            except OSError as error:
-                raise self._unread(error) from None
-            if not read:
-                raise ModelError(f"{self.path} has become shorter while it was read: get it again.")
-            done += read
 
     def _unread(self, error: OSError) -> ModelError:
         return ModelError(f"{self.path} cannot be read ({error.strerror}): check the disk.")

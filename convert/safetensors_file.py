@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ecellm_lite.convert.reading import read_fully
 from numpy.typing import NDArray
 
 from ecellm_lite.errors import ModelError
@@ -106,7 +107,12 @@ class SafetensorsFile:
             )
         rows = (tensor.shape[0] if tensor.shape else 1) - first if count is None else count
         buffer = np.empty((rows, *tensor.shape[1:]), dtype=WEIGHTS[tensor.dtype])
-        self._fill(memoryview(buffer.reshape(-1).view(np.uint8).data), tensor.begin + first * tensor.row_bytes)
+        read_fully(
+            self._descriptor,
+            self.path,
+            memoryview(buffer.reshape(-1).view(np.uint8).data),
+            tensor.begin + first * tensor.row_bytes,
+        )
         return buffer if tensor.shape else buffer.reshape(())
 
     def check_unchanged(self) -> None:
@@ -175,19 +181,8 @@ class SafetensorsFile:
 
     def _read(self, offset: int, count: int) -> bytes:
         buffer = bytearray(count)
-        self._fill(memoryview(buffer), offset)
+        read_fully(self._descriptor, self.path, memoryview(buffer), offset)
         return bytes(buffer)
-
-    def _fill(self, buffer: memoryview, offset: int) -> None:
-        done = 0
-        while done < len(buffer):
-            try:
-                read = os.preadv(self._descriptor, [buffer[done:]], offset + done)
-            except OSError as error:
-                raise ModelError(f"{self.path} cannot be read ({error.strerror}): check the disk.") from None
-            if not read:
-                raise ModelError(f"{self.path} has become shorter while it was read: get it again.")
-            done += read
 
     def _wrong(self, what: str) -> ModelError:
         return ModelError(f"{self.path} is not a safetensors file, or is damaged: {what}. Get it again.")

@@ -36,7 +36,7 @@ def cached(repository: str, revision: str | None = None) -> Path:
     _check(repository)
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILES), local_files_only=True))
-    except Exception:  # noqa: BLE001 - as in download
+    except (OSError, ValueError):  # what the hub's library raises for what is not in its cache is one or the other
         raise ModelError(
             f"There is no folder {repository}, and the Hugging Face cache does not have it as a whole: `ecellm-lite "
             f"models pull {repository}` fetches it, on a machine with a network."
