@@ -19,7 +19,7 @@ RANKS = [
     {"demo"},
     {"submitted"},
     {"runtime"},
-    {"bench", "doctor", "doctor_offload", "jobs"},
+    {"bench", "doctor", "doctor_offload", "evaluate", "jobs"},
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
