@@ -1,9 +1,9 @@
 """Free text (AG): ROUGE-L, and BERTScore where its package and its weights are on this machine.
 
 ROUGE-L is the F1 of rouge-score (Lin, 2004: the longest common subsequence of words, in small letters, not stemmed).
-BERTScore (Zhang et al., 2020) is taken as the authors do, with the English default, roberta-large at its 17th layer; its
-weights are never fetched. A row without an answer counts 0 with every row in the denominator, and is left out in the
-paper's way.
+BERTScore (Zhang et al., 2020) is taken as the authors do, with the English default, roberta-large at its 17th layer;
+its weights are never fetched. A row without an answer counts 0 with every row in the denominator, and is left out in
+the paper's way.
 """
 
 from __future__ import annotations
