@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from ecellm_lite import Runtime
+from ecellm_lite import runtime as runtime_module
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.cli.measured import show_comparison, show_results
+from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.evaluate.comparison import compare
 from ecellm_lite.evaluate.results import Results, read_results
 from ecellm_lite.models.store import StoredModel
@@ -31,30 +34,48 @@ def said(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> tupl
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two rows of each task (of free text, which takes long, one)."""
+    """A folder with six rows of each task."""
     folder = tmp_path_factory.mktemp("rows")
     for name in TASKS:
-        count = 1 if name == "answer_generation" else 2
-        write_lines(folder / name / "test.jsonl", [row(name, number) for number in range(count)])
+        write_lines(folder / name / "test.jsonl", [row(name, number) for number in range(6)])
     return folder
 
 
-@pytest.fixture(scope="module")
-def found(rows: Path, tmp_path_factory: pytest.TempPathFactory, demo_model: StoredModel) -> tuple[Path, Results]:
-    """What the demo model makes of them."""
-    path = tmp_path_factory.mktemp("found") / "results.json"
+@pytest.fixture
+def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake engine in place of a model."""
+
+    def fake(*, context: int | None, deterministic: bool, **_: Any) -> Runtime:
+        return Runtime.over(FakeBackend(cells=context or 4096), deterministic=deterministic)
+
+    monkeypatch.setattr(runtime_module, "Runtime", fake)
+
+
+@pytest.fixture
+def found(rows: Path, tmp_path: Path, fake_engine: None) -> tuple[Path, Results]:
+    """What the fake engine makes of them."""
+    path = tmp_path / "results.json"
     assert run_command(["eval", "--task", "all", "--data", str(rows), "--output", str(path), "--quiet"]) == 0
     return path, read_results(path)
 
 
-def test_all_tasks(found: tuple[Path, Results], demo_model: StoredModel) -> None:
+def test_the_demo_is_measured(rows: Path, capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
+    asked = ("-t", "PSI", "--data", str(rows), "--limit", "2", "--model", "demo", "--threads", "1", "--json", "--quiet")
+    found = json.loads(said(capsys, 0, *asked)[0])
+    assert found["model"] == {"name": "demo", "sha256": demo_model.manifest.sha256}
+    task = found["tasks"]["product_substitute_identification"]
+    assert (task["rows"], task["answered"], task["failed"]) == (2, 2, 0)
+    assert all(0.5 <= record["probability"] <= 1 for record in task["records"])
+    assert task["records"][0]["coverage"] > 0
+
+
+def test_all_tasks(found: tuple[Path, Results]) -> None:
     _, results = found
     assert list(results.tasks) == list(TASKS)
-    assert results.model.sha256 == demo_model.manifest.sha256
     assert (results.envelope, results.calibrated, results.settings.limit) == ("alpaca", False, None)
     assert len(results.data) == 10
     for name, task in results.tasks.items():
-        assert (task.answered, task.failed, task.unreadable) == (task.rows, 0, [])
+        assert (task.rows, task.answered, task.failed, task.unreadable) == (6, 6, 0, [])
         assert "### Response:" in task.slowest[0].prompt
         assert TASKS[name].instruction in task.slowest[0].prompt
 
@@ -68,11 +89,11 @@ def shown(draw: Any, results: Any) -> str:
 def test_the_table_stands_beside_the_papers(found: tuple[Path, Results]) -> None:
     path, results = found
     text = shown(show_results, results)
-    assert re.search(r"^PM +2 F1 +[\d.]{5} [\d.]{5}…[\d.]{5} +[\d.]{5} +0\.991 +0\.995 +0\.995 0\.753$", text, re.M)
-    assert re.search(r"^AG +1 ROUGE-L .* - +- +- +- *$", text, re.M)
-    assert "QPR: 2 of 2 rows have no labels" in text
+    assert re.search(r"^PM +6 F1 +[\d.]{5} [\d.]{5}…[\d.]{5} +[\d.]{5} +0\.991 +0\.995 +0\.995 0\.753$", text, re.M)
+    assert re.search(r"^AG +6 ROUGE-L .* - +- +- +- *$", text, re.M)
+    assert "QPR: 6 of 6 rows have no labels" in text
     text = shown(show_comparison, compare(results, read_results(path)))
-    assert re.search(r"^SA +2 macro-F1 .* \+0\.000 \+0\.000…\+0\.000 0 +0", text, re.M)
+    assert re.search(r"^SA +6 macro-F1 .* \+0\.000 \+0\.000…\+0\.000 0 +0", text, re.M)
 
 
 def test_comparing(found: tuple[Path, Results], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -80,7 +101,7 @@ def test_comparing(found: tuple[Path, Results], capsys: pytest.CaptureFixture[st
     text, _ = said(capsys, 0, "--compare", str(path), str(path), "--json")
     assert set(json.loads(text)["tasks"]) == set(TASKS)
     text, _ = said(capsys, 0, "--compare", str(path), str(path))
-    assert "from demo" in text
+    assert "from fake" in text
     _, error = said(capsys, 2, "--compare", str(path), str(path), "--task", "all")
     assert "leave the other options out" in error
     (tmp_path / "cut.json").write_text(path.read_text()[:-5])
@@ -88,17 +109,17 @@ def test_comparing(found: tuple[Path, Results], capsys: pytest.CaptureFixture[st
     assert "not JSON" in error
 
 
-def test_the_report(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
+def test_the_report(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
     pytest.importorskip("jinja2", reason="the page is made by jinja2 (extra 'eval')")
     path = tmp_path / "report.html"
     said(capsys, 0, "-t", "PM", "--data", str(rows), "--report", str(path), "--quiet")
     assert "</html>" in path.read_text("utf-8")
 
 
-def test_damaged_rows_end_with_5(tmp_path: Path, capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
+def test_damaged_rows_end_with_5(tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
     long = {**row("sentiment_analysis", 1), "input": {"review": "far too long " * 2000}}
     path = write_lines(tmp_path / "rows.jsonl", [row("sentiment_analysis", 0), "{", long])
-    text, error = said(capsys, 5, "-t", "SA", "--data", str(path), "--json", "--context", "256", "--quiet")
+    text, error = said(capsys, 5, "-t", "SA", "--data", str(path), "--json", "--context", "1000", "--quiet")
     task = json.loads(text)["tasks"]["sentiment_analysis"]
     assert (task["rows"], task["answered"], task["failed"]) == (2, 1, 1)
     assert [line["line"] for line in task["unreadable"]] == [2]
@@ -114,7 +135,7 @@ def test_damaged_rows_end_with_5(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "(line 1: Line 1 is not JSON" in error
 
 
-def test_a_setting_and_a_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
+def test_a_setting_and_a_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
     setting = "OOD_Diverse_Instruction"
     made = [dataset_row("sentiment_analysis", number, setting=setting) for number in range(9)]
     path = write_lines(tmp_path / "dataset.json", [dataset_row("sentiment_analysis", 10), *made])
@@ -128,7 +149,7 @@ def test_a_setting_and_a_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "not be read" not in said(capsys, 3, *asked, "--split", "val", "--quiet")[1]
 
 
-def test_an_instruction(rows: Path, capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
+def test_an_instruction(rows: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
     text, _ = said(capsys, 0, "-t", "PSI", "--data", str(rows), "--instruction", "Well?", "--json", "--quiet")
     found = json.loads(text)
     assert "Well?" in found["tasks"]["product_substitute_identification"]["slowest"][0]["prompt"]

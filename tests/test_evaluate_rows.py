@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def test_a_folder_of_rows(tmp_path: Path) -> None:
     assert found.unreadable == {}
     assert [one.id for one in read(tmp_path, split="train").rows["sentiment_analysis"]] == ["r7"]
     files = labelled_files(tmp_path, ALL)
-    assert [file.hashed.name for file in files][0] == f"{tmp_path.name}/product_matching/test.jsonl"
+    assert files[0].hashed.name == f"{tmp_path.name}/product_matching/test.jsonl"
     with pytest.raises(InputError, match=r"query_product_ranking/test\.jsonl"):
         labelled_files(tmp_path, [get_task("QPR")])
 
@@ -183,7 +184,7 @@ def test_a_limit_spreads_evenly(count: int, limit: int) -> None:
     assert len(lines) == min(count, limit)
     assert lines == sorted(set(lines))
     if len(lines) > 1:
-        gaps = [after - before for before, after in zip(lines, lines[1:], strict=False)]
+        gaps = [after - before for before, after in pairwise(lines)]
         assert max(gaps) <= 2 * min(gaps) or max(gaps) - min(gaps) <= 1
     if lines:
         assert lines[0] == 0
