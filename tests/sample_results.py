@@ -29,7 +29,7 @@ HOSTILE = [
     "<script>alert('prompt')</script><img src=https://evil.example/x onerror=alert(1)>",
     "\"quotes\" 'single' `ticks` & &amp; </pre></details></body> <!-- ]]> {{ 7*7 }} {% raw %}",
     "Donaudampfschifffahrtsgesellschaft" * 40,
-    "\u202eright to left override\u202c \u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd \u0645\u0631\u062d\u0628\u0627",
+    "\u202eright to left override\u202c \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627",
     "\U0001f6d2 \U0001f9d1\u200d\U0001f4bb caf\u00e9 \x00\x1b[31m\ud800 \x85 end",
     "</title></style><style>*{display:none}</style><a href='javascript:alert(1)'>x</a>",
     "A usual prompt.\n\n### Input:\n" + "a product with a long description, " * 90 + "\n\n### Response:\n",

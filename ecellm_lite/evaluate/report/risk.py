@@ -16,11 +16,11 @@ LISTED = 12  # points in the table beside the curve
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The curve ready to be drawn (`path` is an SVG path), what it says in words, and some of its points."""
+    """The curve ready to be drawn, what it says in words, and some of its points; `path` is an SVG path."""
 
     plot: Plot
     path: str
-    dots: list[tuple[float, float]]
+    ends: list[tuple[float, float]]
     described: str
     reading: str
     listed: list[RiskPoint]
@@ -40,8 +40,8 @@ def draw(found: Sequence[RiskPoint], rows: int) -> Curve | None:
     return Curve(
         plot,
         "M" + "L".join(f"{x} {y}" for x, y in places),
-        places if len(places) <= 40 else [places[0], places[-1]],
-        "; ".join(f"{share(point.answered)} answered, {share(point.accuracy)} of them right" for point in listed) + ".",
+        [places[0], places[-1]],
+        "; ".join(f"{share(point.answered)} answered, {share(point.accuracy)} right" for point in listed) + ".",
         _reading(points),
         listed,
     )

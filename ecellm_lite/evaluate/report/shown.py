@@ -47,8 +47,11 @@ def share(value: float | None) -> str:
     """Return a share from 0 to 1 in percent; only all is 100%, and only none is 0%."""
     if value is None or not math.isfinite(value):
         return ABSENT
-    percent = round(100 * value)
-    return f"{percent}%" if percent not in (0, 100) or value in (0, 1) else f"{100 * value:.1f}%"
+    if 0.995 <= value < 1:
+        return f"{math.floor(1000 * value) / 10:.1f}%"
+    if 0 < value < 0.005:
+        return f"{math.ceil(1000 * value) / 10:.1f}%"
+    return f"{100 * value:.0f}%"
 
 
 def count(value: int | None) -> str:

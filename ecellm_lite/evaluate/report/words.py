@@ -17,6 +17,12 @@ METRICS: Mapping[str, tuple[str, str]] = {
     ),
     "precision": ("Precision", "When it says “yes”, or gives a value: how often that is right."),
     "recall": ("Recall", "Of all that is there to be found: the share that it finds."),
+    "contained_f1": (
+        "F1, near enough",
+        "F1 where a value also counts that contains the right one or is contained in it, as “blue” in “navy blue”.",
+    ),
+    "contained_precision": ("Precision, near enough", "Precision counted in the same generous way."),
+    "contained_recall": ("Recall, near enough", "Recall counted in the same generous way."),
     "specificity": ("Specificity", "Of the rows where “no” is right: the share where it says “no”."),
     "negative_predictive_value": ("Negative predictive value", "When it says “no”: how often that is right."),
     "macro_f1": (
@@ -24,8 +30,6 @@ METRICS: Mapping[str, tuple[str, str]] = {
         "F1 of each possible answer, averaged: rare answers count as much as frequent ones, so always giving the most "
         "frequent answer earns little.",
     ),
-    "macro_precision": ("Macro precision", "Precision of each possible answer, averaged."),
-    "macro_recall": ("Macro recall", "Recall of each possible answer, averaged."),
     "hr_at_1": ("Hit rate at 1", "How often its first choice is the item that the customer really bought next."),
     "ndcg": (
         "NDCG",
@@ -37,7 +41,6 @@ METRICS: Mapping[str, tuple[str, str]] = {
         "How close its text is in meaning to the answer in the data, judged by another language model.",
     ),
     "rouge_l": ("ROUGE-L", "How many words its text shares, in the same order, with the answer in the data."),
-    "exact_match": ("Exact match", "How often its text is the answer in the data, to the letter."),
 }
 
 
