@@ -11,8 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from html.parser import HTMLParser
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,58 +28,14 @@ from ecellm_lite.evaluate.report import page as page_module
 from ecellm_lite.evaluate.report import shown
 from ecellm_lite.evaluate.report.page import page
 from ecellm_lite.evaluate.results import Results, Unreadable
+from tests.html_page import Page
 from tests.sample_results import HOSTILE, LABELS, sample_results
 
 TAGS = """
 html head meta title style body header h1 h2 h3 p nav ul li a main section dl dt dd bdi code div table caption thead
 tbody tr th td span small strong figure figcaption svg desc g line rect circle path text details summary pre
 """
-VOID = {"meta", "line", "rect", "circle", "path"}
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
-
-
-@dataclass
-class Element:
-    tag: str
-    attributes: dict[str, str | None]
-    text: str = ""
-    inside: list[str] = field(default_factory=list)
-
-
-class Page(HTMLParser):
-    """All elements of a page with their own text; refuses a tag that is not closed where it should be."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.elements: list[Element] = []
-        self.open: list[Element] = []
-        self.feed(source)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        element = Element(tag, dict(attrs), inside=[outer.tag for outer in self.open])
-        assert len(attrs) == len(element.attributes)
-        self.elements.append(element)
-        if tag not in VOID:
-            self.open.append(element)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in VOID
-        self.handle_starttag(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop().tag == tag
-
-    def handle_data(self, data: str) -> None:
-        for element in self.open:
-            element.text += data
-
-    def handle_comment(self, data: str) -> None:
-        raise AssertionError(f"a comment: {data}")
-
-    def all(self, tag: str) -> list[Element]:
-        return [element for element in self.elements if element.tag == tag]
 
 
 @pytest.fixture(scope="module")
@@ -131,16 +86,18 @@ def one_task(results: Results, text: str) -> Results:
     )
 
 
-PLAIN = [element.tag for element in Page(page(one_task(sample_results(), "plain"))).elements]
+@pytest.fixture(scope="module")
+def plain(results: Results) -> list[str]:
+    return [element.tag for element in Page(page(one_task(results, "plain"))).elements]
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.text(st.characters(codec=None, categories=None), max_size=60) | st.sampled_from(HOSTILE))
-def test_any_text_is_shown_as_text(text: str) -> None:
-    source = page(one_task(sample_results(), text))
+def test_any_text_is_shown_as_text(results: Results, plain: list[str], text: str) -> None:
+    source = page(one_task(results, text))
     source.encode("utf-8")
     parsed = Page(source)
-    assert [element.tag for element in parsed.elements] == PLAIN
+    assert [element.tag for element in parsed.elements] == plain
     # A parser reads a lone carriage return as a newline, so that none may be left.
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", source)
     assert "\n" + shown.cut(text, 4000) in [element.text for element in parsed.all("pre")]
