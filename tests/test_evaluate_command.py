@@ -167,4 +167,4 @@ def test_wrong_usage(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         'name = "own"\nsummary = "s"\ninstruction = "i"\n[[fields]]\nname = "mail"\n[answer]\ntype = "predicate"\n'
     )
     own = str(tmp_path / "own.toml")
-    assert "your own task" in said(capsys, 2, "--task", own, "--data", str(rows))[1]
+    assert "task of your own" in said(capsys, 2, "--task", own, "--data", str(rows))[1]
