@@ -239,6 +239,8 @@ def test_without_jinja_a_sentence_says_what_to_install(results: Results, monkeyp
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(UsageError, match=r"pip install 'ecellm-lite\[eval\]'"):
         page(results)
+    with pytest.raises(UsageError, match="jinja2"):
+        page_module.check()
 
 
 @pytest.fixture

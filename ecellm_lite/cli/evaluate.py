@@ -79,6 +79,10 @@ def evaluate(
     for path in (output, report):
         if path:
             _check_output(path)
+    if report:
+        from ecellm_lite.evaluate.report.page import check
+
+        check()
     tasks = _tasks(task)
     files = labelled_files(data, tasks, split)
     rows = gather(files, tasks, split=split, setting=setting, limit=limit)

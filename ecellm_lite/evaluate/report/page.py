@@ -48,6 +48,11 @@ class Section:
     risk: risk.Curve | None
 
 
+def check() -> None:
+    """Raise UsageError where jinja2 is not installed: to be asked before an evaluation, which may take hours."""
+    _environment()
+
+
 def page(results: Results) -> str:
     """Return the whole report as HTML; raises UsageError where jinja2 is not installed."""
     environment = _environment()
