@@ -39,7 +39,7 @@ def answer_of(labelled_row: Labelled, text: str | None, probability: float | Non
         type="predicate",
         value=None,
         text=text,
-        probability=probability if text is not None else None,
+        probability=probability,
         probabilities=None,
         confidence=None,
         coverage=None,
@@ -163,8 +163,8 @@ def test_a_damaged_file_is_one_sentence(fake: Results, tmp_path: Path) -> None:
 
 def test_rows_without_answer_are_counted() -> None:
     rows = rows_of("PM", 4)  # yes, no, yes, no
-    failed = answer_of(rows[1], None, error=RowError("context_exceeded", "Too long."))
-    abstained = answer_of(rows[2], None, abstained=True)
+    failed = answer_of(rows[1], None, None, error=RowError("context_exceeded", "Too long."))
+    abstained = answer_of(rows[2], None, 0.4, abstained=True)
     task = result_of(rows, [answer_of(rows[0], "yes", 0.9), failed, abstained, answer_of(rows[3], "no", 0.6)])
     assert (task.rows, task.answered, task.failed, task.abstained) == (4, 2, 1, 1)
     assert [task.metrics.paper["f1"], task.metrics.all["f1"]] == pytest.approx([1, 2 / 3])

@@ -64,14 +64,14 @@ def evaluate(
         )
         for row, answer, score in zip(rows, answers, measured.scores, strict=True)
     ]
-    known = [record for record in records if record.probability is not None]
-    probabilities = [record.probability or 0.0 for record in known]
+    # An abstained row has a probability, and no answer that it could be of.
+    sure = [place for place, record in enumerate(records) if _certainty(record) is not None]
+    probabilities = [_certainty(records[place]) or 0.0 for place in sure]
 
     def examples(places: Sequence[int]) -> list[Example]:
         return [_example(records[place], prompt(rows[place])) for place in places]
 
     timed = [place for place, record in enumerate(records) if record.seconds is not None]
-    sure = [place for place, record in enumerate(records) if record.probability is not None]
     return TaskResult(
         abbreviation=task.abbreviation,
         rows=len(rows),
@@ -85,7 +85,7 @@ def evaluate(
         notes=[*measured.notes, *_worked_examples(rows)],
         confusion=measured.confusion,
         reliability=_reliability(records, answers),
-        risk=risk(probabilities, [is_right(record.score) for record in known], len(records)),
+        risk=risk(probabilities, [is_right(records[place].score) for place in sure], len(records)),
         rows_per_second=len(rows) / seconds if seconds else 0.0,
         slowest=examples(nlargest(EXAMPLES, timed, key=lambda place: records[place].seconds or 0.0)),
         least_certain=examples(nsmallest(EXAMPLES, sure, key=lambda place: records[place].probability or 0.0)),
@@ -179,12 +179,17 @@ def _reliability(records: Sequence[Record], answers: Sequence[Answer]) -> Reliab
     return reliability([probability for probability, _ in pairs], [right for _, right in pairs])
 
 
+def _certainty(record: Record) -> float | None:
+    return None if record.text is None else record.probability
+
+
 def _judged(record: Record, answer: Answer) -> list[tuple[float, bool]]:
     """Return the probabilities that an answer carries with whether each was right: one, or one for each entry."""
-    if record.text is None or record.probability is None:
+    certainty = _certainty(record)
+    if certainty is None:
         return []
     if answer.type != "extraction":
-        return [(record.probability, is_right(record.score))]
+        return [(certainty, is_right(record.score))]
     gold = triples_of(record.gold) or frozenset()
     return [
         (
