@@ -177,11 +177,15 @@ def test_rows_without_answer_are_counted() -> None:
     assert found.failures == 2
 
 
-def test_rows_of_a_setting_with_examples_have_a_note() -> None:
+def test_settings_that_need_a_word_have_a_note() -> None:
     [one] = rows_of("PM", 1)
     shot = replace(one, row={**one.row, "setting": "IND_Diverse_Instruction_1-shot"})
     assert "worked examples" in result_of([shot], [answer_of(shot, "yes")]).notes[0]
     assert not result_of([one], [answer_of(one, "yes")]).notes
+    [one] = rows_of("AVE", 1)
+    outside = replace(one, row={**one.row, "setting": "OOD_Diverse_Instruction"})
+    assert "contained_f1" in result_of([outside], [answer_of(outside, None)]).notes[0]
+    assert not result_of([one], [answer_of(one, None)]).notes
 
 
 def test_an_extractions_entries_are_judged_one_by_one() -> None:

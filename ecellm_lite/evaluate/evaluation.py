@@ -82,7 +82,7 @@ def evaluate(
         primary=measured.primary,
         metrics=Metrics(paper, all_rows),
         interval=interval(measured.columns, measured.all[measured.primary]),
-        notes=[*measured.notes, *_worked_examples(rows)],
+        notes=[*measured.notes, *_of_settings(rows)],
         confusion=measured.confusion,
         reliability=_reliability(records, answers),
         risk=risk(probabilities, [is_right(records[place].score) for place in sure], len(records)),
@@ -168,10 +168,15 @@ def _example(record: Record, prompt: str) -> Example:
     )
 
 
-def _worked_examples(rows: Sequence[Labelled]) -> list[str]:
-    """Return a note where rows were meant to be asked behind a worked example, which no prompt here has."""
-    meant = sum("shot" in str(row.row.get("setting", "")).lower() for row in rows)
-    return [f"{meant:,} rows are of a setting with worked examples, and were asked without."] if meant else []
+def _of_settings(rows: Sequence[Labelled]) -> list[str]:
+    """Return what must be known of the settings that rows of the data set are from."""
+    settings = [str(row.row.get("setting", "")) for row in rows]
+    notes = []
+    if examples := sum("shot" in setting.lower() for setting in settings):
+        notes.append(f"{examples:,} rows are of a setting with worked examples, and were asked without.")
+    if rows[0].task.abbreviation == "AVE" and any("OOD" in setting for setting in settings):
+        notes.append("The paper's out-of-domain F1* is what contained_f1 is here.")
+    return notes
 
 
 def _reliability(records: Sequence[Record], answers: Sequence[Answer]) -> Reliability | None:
