@@ -277,6 +277,20 @@ def test_only_common_rows_are_compared() -> None:
         compare(before, whole({}))
 
 
+def test_edited_results_are_one_sentence(fake: Results) -> None:
+    for name, change in (
+        ("sentiment_analysis", {"gold": "splendid"}),
+        ("product_matching", {"gold": "maybe"}),
+        ("query_product_ranking", {"score": [1, 1, 1]}),
+    ):
+        task = fake.tasks[name]
+        edited = [replace(record, **change) for record in task.records]
+        before = edited if "gold" in change else task.records
+        sides = [replace(fake, tasks={name: replace(task, records=records)}) for records in (before, edited)]
+        with pytest.raises(InputError, match="edited"):
+            compare(*sides)
+
+
 def test_another_metric_is_not_compared(fake: Results) -> None:
     other = replace(fake.tasks["answer_generation"], primary="bertscore_f1")
     found = compare(fake, replace(fake, tasks={**fake.tasks, "answer_generation": other}))
