@@ -1,0 +1,114 @@
+"""The results of an evaluation, or of a comparison, as a person wants to see them: a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ecellm_lite.answers.answer import ModelName
+from ecellm_lite.cli.plain import plain
+from ecellm_lite.evaluate.comparison import Comparison, Flipped
+from ecellm_lite.evaluate.paper import paper_figures
+from ecellm_lite.evaluate.results import Interval, Results, TaskResult, Unreadable
+
+_BESIDE = ("eCeLLM-S", "eCeLLM-M", "eCeLLM-L", "GPT-4 Turbo")
+_NAMED = 5  # lines that could not be read, of each task
+_NAMES = {
+    "f1": "F1",
+    "macro_f1": "macro-F1",
+    "hr_at_1": "HR@1",
+    "ndcg": "NDCG",
+    "rouge_l": "ROUGE-L",
+    "bertscore_f1": "BERTScore",
+}
+
+
+def show_results(found: Results, console: Console | None = None) -> None:
+    """Print the primary metric of each task with its interval, beside the paper's models."""
+    console = console or Console()
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    heads = ("task", "rows", "metric", "all\nrows", "95%\ninterval", "paper's\nway")
+    for name in (*heads, *(model.replace("eCeLLM-", "eCeLLM\n").replace(" Turbo", "\nTurbo") for model in _BESIDE)):
+        table.add_column(name, justify="left" if name in {"task", "metric"} else "right", no_wrap=True)
+    for task in found.tasks.values():
+        table.add_row(*_row(task, found.settings.setting))
+    console.print(table)
+    calibrated = ", calibrated" if found.calibrated else ""
+    facts = f"{found.model.name} · envelope {found.envelope}{calibrated} · {found.seconds:.1f} s"
+    console.print(Text(f"\n{plain(facts)}", style="dim"))
+    for task in found.tasks.values():
+        for note in (*_missing(task), *task.notes, *_unreadable(task.unreadable)):
+            console.print(Text(f"{task.abbreviation}: {plain(note)}", style="dim"))
+    for note in _unreadable(found.unreadable):
+        console.print(Text(f"of no known task: {plain(note)}", style="dim"))
+
+
+def _row(task: TaskResult, setting: str | None) -> Iterable[str | Text]:
+    paper = paper_figures(task.abbreviation, task.primary, setting)
+    yield task.abbreviation
+    yield f"{task.rows:,}"
+    yield _NAMES.get(task.primary, task.primary)
+    yield Text(f"{task.metrics.all[task.primary]:.3f}", style="bold")
+    yield _ends(task.interval)
+    yield f"{task.metrics.paper[task.primary]:.3f}"
+    for model in _BESIDE:
+        yield f"{paper[model]:.3f}" if model in paper else "-"
+
+
+def _missing(task: TaskResult) -> Iterable[str]:
+    """Say which rows have no answer."""
+    parts = (("failed", task.failed), ("abstained", task.abstained), ("unreadable", len(task.unreadable)))
+    said = ", ".join(f"{count:,} {what}" for what, count in parts if count)
+    if said:
+        yield f"{said}."
+
+
+def _unreadable(lines: Sequence[Unreadable]) -> Iterable[str]:
+    """Say what the first lines are that could not be read."""
+    for line in lines[:_NAMED]:
+        yield f"line {line.line}: {line.message}"
+    if len(lines) > _NAMED:
+        yield f"and {len(lines) - _NAMED:,} lines more: --json and --output name them all."
+
+
+def show_comparison(found: Comparison, console: Console | None = None) -> None:
+    """Print what changed in each task, and the rows that it comes from."""
+    console = console or Console()
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for name in ("task", "rows", "metric", "before", "after", "difference", "95% interval", "better", "worse"):
+        table.add_column(name, justify="left" if name in {"task", "metric", "better", "worse"} else "right")
+    for task in found.tasks.values():
+        sure = task.interval.low > 0 or task.interval.high < 0
+        colour = "green" if task.difference > 0 else "red"
+        table.add_row(
+            task.abbreviation,
+            f"{task.rows:,}",
+            _NAMES.get(task.metric, plain(task.metric)),
+            f"{task.before:.3f}",
+            f"{task.after:.3f}",
+            Text(f"{task.difference:+.3f}", style=f"bold {colour}" if sure else ""),
+            _ends(task.interval, "+"),
+            _named(task.better),
+            _named(task.worse),
+        )
+    console.print(table)
+    console.print(Text(f"\nfrom {_model(found.before)} to {_model(found.after)}", style="dim"))
+    for warning in found.warnings:
+        console.print(Text(plain(warning), style="yellow"))
+
+
+def _ends(interval: Interval, sign: str = "") -> str:
+    return f"{interval.low:{sign}.3f}…{interval.high:{sign}.3f}"
+
+
+def _named(flipped: Flipped) -> Text:
+    more = ", …" if flipped.count > len(flipped.rows) else ""
+    rows = f" ({', '.join(plain(str(row)[:24]) for row in flipped.rows)}{more})" if flipped.rows else ""
+    return Text(f"{flipped.count:,}{rows}")
+
+
+def _model(model: ModelName) -> str:
+    return f"{plain(model.name)} ({plain(model.sha256[:8])})"
