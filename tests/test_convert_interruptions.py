@@ -20,6 +20,7 @@ from ecellm_lite.convert.writer import unfinished_paths
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import sha256_of
 from tests.conversions import converted, planned
+from tests.fuzz import times
 from tests.small_checkpoints import weights, write_checkpoint
 
 
@@ -140,19 +141,21 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path: Path) -> No
     converted(base, tmp_path / "whole.gguf")
     target = tmp_path / "out.gguf"
     moments = random.Random(5)
-    for _ in range(5):
-        process = slowly(base, target, 0.03)
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(moments.uniform(0.0, 0.5))
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=30)
-        assert not target.exists()
-    process = slowly(base, target, 0)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert int(said.split()[-1]) > 0
-    assert target.read_bytes() == (tmp_path / "whole.gguf").read_bytes()
+    for _ in range(times(5, 20) // 5):
+        for _ in range(5):
+            process = slowly(base, target, 0.03)
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(moments.uniform(0.0, 0.5))
+            process.send_signal(signal.SIGKILL)
+            process.communicate(timeout=30)
+            assert not target.exists()
+        process = slowly(base, target, 0)
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert int(said.split()[-1]) > 0
+        assert target.read_bytes() == (tmp_path / "whole.gguf").read_bytes()
+        target.unlink()
 
 
 def test_an_interrupt_leaves_a_state_to_go_on_from(tmp_path: Path) -> None:
