@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ecellm_lite.convert.checkpoint import widened
+from numpy.typing import NDArray
 
 from ecellm_lite.errors import ModelError, UsageError
-from tests.conversions import QUERY, close, converted, held
+from ecellm_lite.models.gguf_header import Header
+from tests.conversions import QUERY, close, converted, floats, held
 from tests.small_checkpoints import (
     HEADS,
+    INNER,
+    KV_HEADS,
     WIDTH,
     blueprint,
     factors,
@@ -52,6 +58,72 @@ def test_adapters_are_added_as_they_are_defined(tmp_path: Path) -> None:
         name, shape = shapes()[f"{source}.weight"]
         values = np.frombuffer(found[name], dtype=np.float32).reshape(shape)
         close(values, exact[f"{source}.weight"])
+
+
+# An adapter's settings, with the ranks of its factors for QUERY, KEY and DOWN, and what their products are multiplied
+# by: by definition alpha / rank, or alpha / sqrt(rank) with rsLoRA.
+SETTINGS: dict[str, tuple[dict[str, Any], tuple[int, int, int], tuple[float, float, float]]] = {
+    "rslora": ({"use_rslora": True}, (4, 4, 4), (8 / math.sqrt(4),) * 3),
+    "alpha_pattern": (
+        {"alpha_pattern": {"q_proj": 3, r".*\.0\.mlp\.down_proj": 50}}, (4, 4, 4), (3 / 4, 8 / 4, 50 / 4),
+    ),
+    "rank_pattern": ({"rank_pattern": {"k_proj": 7, "down_proj": 40}}, (4, 7, 40), (8 / 4, 8 / 7, 8 / 40)),
+    "all together": (
+        {
+            "use_rslora": True, "lora_alpha": 12, "rank_pattern": {"q_proj": 3, "down_proj": 33},
+            "alpha_pattern": {"k_proj": 5, "down_proj": 1},
+        },
+        (3, 4, 33), (12 / math.sqrt(3), 5 / math.sqrt(4), 1 / math.sqrt(33)),
+    ),
+}  # fmt: skip
+KEY, DOWN = "model.layers.1.self_attn.k_proj", "model.layers.0.mlp.down_proj"
+PLACES = {QUERY: (WIDTH, WIDTH, HEADS), KEY: (WIDTH // HEADS * KV_HEADS, WIDTH, KV_HEADS), DOWN: (WIDTH, INNER, 0)}
+
+
+def of_settings(folder: Path, name: str, seed: int) -> tuple[Path, dict[str, NDArray[np.float64]]]:
+    """Write an adapter of SETTINGS, and return what it adds to each matrix, in float64."""
+    config, ranks, scales = SETTINGS[name]
+    tensors, added = {}, {}
+    for (module, (rows, columns, _)), rank, scale in zip(PLACES.items(), ranks, scales, strict=True):
+        said = factors(module, rows, columns, rank=rank, seed=seed)
+        a, b = (said[f"{module}.lora_{part}.weight"].astype(np.float64) for part in "AB")
+        tensors |= said
+        added[module] = scale * (b @ a)
+    return write_adapter(folder, tensors, **config), added
+
+
+def check_sum(header: Header, tensors: Mapping[str, NDArray[Any]], *added: Mapping[str, NDArray[np.float64]]) -> None:
+    """Hold every matrix of a file of type F32 against the base's and what is added to it, in float64."""
+    found = held(header)
+    for module, (rows, columns, heads) in PLACES.items():
+        exact = tensors[f"{module}.weight"].astype(np.float64)
+        for each in added:
+            exact = exact + each[module]
+        name, _ = shapes()[f"{module}.weight"]
+        values = np.frombuffer(found[name], dtype=np.float32).reshape(rows, columns)
+        close(values, exact[rotated(heads, rows)] if heads else exact)
+    changed = {shapes()[f"{module}.weight"][0] for module in PLACES}
+    for name, wide in floats(tensors).items():
+        assert name in changed or found[name] == wide.tobytes(), name
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_ranks_and_alphas_go_through_a_whole_file(name: str, tmp_path: Path) -> None:
+    tensors = weights("F32")
+    base = write_checkpoint(tmp_path / "base", tensors)
+    adapter, added = of_settings(tmp_path / "lora", name, seed=3)
+    check_sum(converted(base, tmp_path / "out.gguf", "F32", adapters=[(adapter, 1.0)]), tensors, added)
+
+
+def test_two_adapters_of_which_one_is_rslora(tmp_path: Path) -> None:
+    tensors = weights("F32")
+    base = write_checkpoint(tmp_path / "base", tensors)
+    one, first = of_settings(tmp_path / "one", "all together", seed=4)
+    two, second = of_settings(tmp_path / "two", "alpha_pattern", seed=5)
+    header = converted(base, tmp_path / "out.gguf", "F32", adapters=[(one, 0.75), (two, -0.5)])
+    first = {module: 0.75 * each for module, each in first.items()}
+    second = {module: -0.5 * each for module, each in second.items()}
+    check_sum(header, tensors, first, second)
 
 
 def test_dora_scales_rows_before_they_are_ordered(tmp_path: Path) -> None:
