@@ -83,7 +83,8 @@ PLACES = {QUERY: (WIDTH, WIDTH, HEADS), KEY: (WIDTH // HEADS * KV_HEADS, WIDTH, 
 def of_settings(folder: Path, name: str, seed: int) -> tuple[Path, dict[str, NDArray[np.float64]]]:
     """Write an adapter of SETTINGS, and return what it adds to each matrix, in float64."""
     config, ranks, scales = SETTINGS[name]
-    tensors, added = {}, {}
+    tensors: dict[str, NDArray[np.float32]] = {}
+    added = {}
     for (module, (rows, columns, _)), rank, scale in zip(PLACES.items(), ranks, scales, strict=True):
         said = factors(module, rows, columns, rank=rank, seed=seed)
         a, b = (said[f"{module}.lora_{part}.weight"].astype(np.float64) for part in "AB")

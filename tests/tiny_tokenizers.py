@@ -55,9 +55,9 @@ def sentencepiece_file(
     """
     listed = [_message({1: piece.text.encode(), 2: piece.score, 3: piece.kind}) for piece in pieces]
     # model_type BPE, vocab_size, split_digits, allow_whitespace_only_pieces, byte_fallback
-    trained = {3: 2, 4: len(listed), 25: True, 26: True, 35: True} | dict(trainer or {})
+    trained: dict[int, Field] = {3: 2, 4: len(listed), 25: True, 26: True, 35: True, **(trainer or {})}
     # name, add_dummy_prefix, remove_extra_whitespaces
-    normalized = {1: b"identity", 3: True, 4: False} | dict(normalizer or {})
+    normalized: dict[int, Field] = {1: b"identity", 3: True, 4: False, **(normalizer or {})}
     return b"".join(_message({1: piece}) for piece in listed) + _message(
         {2: _message(trained), 3: _message(normalized)}
     )

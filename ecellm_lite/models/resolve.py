@@ -97,7 +97,8 @@ def envelope_of(header: Header, names: Sequence[str]) -> str:
 def tasks_of(header: Header) -> tuple[str, ...]:
     """Return the names of the tasks that a file says it is for; none where it does not say."""
     said = header.metadata.get(TASKS_KEY)
-    return said if isinstance(said, tuple) else ()
+    # Bytes that are no UTF-8 have come as surrogates, which cannot be printed.
+    return tuple(name.encode("utf-8", "replace").decode() for name in said) if isinstance(said, tuple) else ()
 
 
 def _unknown(name: str, store: Store) -> str:
