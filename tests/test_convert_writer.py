@@ -117,6 +117,17 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_a_disk_that_may_only_be_read(small_disk: Path, tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", weights())
+    target = small_disk / "out.gguf"
+    target.write_bytes(b"what was there before")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    said = r"could not be written \(Read-only file system\): .*another --output"
+    with Checkpoint(base) as source, pytest.raises(ModelError, match=said):
+        carry_out(planned(source), source, target)
+    assert target.read_bytes() == b"what was there before"
+
+
 def test_nobody_else_begins_before_all_is_done(tmp_path: Path) -> None:
     target = tmp_path / "out.gguf"
     with UnfinishedFile(target, 4, {}) as file:

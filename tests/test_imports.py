@@ -62,6 +62,14 @@ def test_llama_cpp_has_few_doors(path: Path) -> None:
         assert not [name for name in imported(path) if name.split(".")[0] == "llama_cpp"]
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_originals_libraries_are_for_verifying_alone(path: Path) -> None:
+    """A conversion imports no torch, and nothing reads a pickle."""
+    allowed = {"torch", "transformers", "peft"} if path.relative_to(ROOT).as_posix() == "convert/verify.py" else set()
+    found = {name.split(".")[0] for name in imported(path)}
+    assert not found & {"torch", "transformers", "peft", "pickle", "safetensors"} - allowed
+
+
 def test_every_room_has_a_rank() -> None:
     rooms = {room_of(path) for path in FILES} - {"__init__"}
     assert rooms == set(RANK)
