@@ -14,8 +14,8 @@ _SPACES = ["  ", "   ", "     ", "\n", "\n\n", "\t", "\r\n", "\u00a0", "\u200b",
 _PARTS = [*_WORDS.split(), *_SPACES]
 
 
-# The 4,382 letters and digits that Unicode 16 has added, and what lies between: tokenizers knows them, and the older tables
-# of llama.cpp do not, so that a byte-level vocabulary cuts the words around them elsewhere.
+# The 4,382 letters and digits that Unicode 16 has added, and what lies between: tokenizers knows them, and llama.cpp's
+# tables, which are older, do not, so that a byte-level vocabulary cuts the words around them elsewhere.
 _NEW_LETTERS = (
     (0x1C89, 0x1C8A), (0xA7CB, 0xA7DC), (0x105C0, 0x105F3), (0x10D40, 0x10D85), (0x10EC2, 0x10EC4), (0x11380, 0x113D3),
     (0x116D0, 0x116E3), (0x11BC0, 0x11BF9), (0x13460, 0x143FA), (0x16100, 0x16139), (0x16D40, 0x16D79),
