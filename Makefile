@@ -8,6 +8,11 @@ SOURCES := $(sort $(shell find ecellm_lite convert kernels -name "*.py" -o -name
 NATIVE := $(filter %.cpp %.h %.txt,$(SOURCES))
 INSTALLED := $(VENV)/installed-$(shell echo $(SOURCES) | cksum | cut -d' ' -f1)
 
+# ggml's code for AMX loses its tile configuration in GCC's optimizer and dies of an illegal instruction (llama.cpp's
+# pull request 26954): llama.cpp is built without it.
+export CFLAGS += -U__AMX_INT8__
+export CXXFLAGS += -U__AMX_INT8__
+
 .PHONY: demo test lint bench sanitize fuzz clean
 
 demo: $(INSTALLED)

@@ -23,6 +23,11 @@ inline bool is_k_quant(int type) {
     return type >= ECELLM_Q2_K && type <= ECELLM_Q6_K;
 }
 
+/* Whether ggml's own function quantizes to the type. */
+inline bool is_ggmls(int type) {
+    return type != ECELLM_F32 && type != ECELLM_F16 && type != ECELLM_BF16 && !is_k_quant(type);
+}
+
 /* The alignment of a type's values in memory. */
 inline size_t alignment(int type) {
     return type == ECELLM_F32 ? 4 : type == ECELLM_F16 || type == ECELLM_BF16 ? 2 : 1;

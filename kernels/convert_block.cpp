@@ -98,6 +98,12 @@ struct Plan {
         return block.source_type == ECELLM_F32 && block.source_stride == block.columns * 4 && !block.adapter_count
                && !block.magnitudes && !block.order;
     }
+
+    void found_bad(size_t found) const {
+        size_t known = first_bad;
+        while (found < known && !first_bad.compare_exchange_weak(known, found)) {
+        }
+    }
 };
 
 /* Takes strips of the block through all steps, in memory of its own. */
@@ -141,15 +147,20 @@ public:
         const size_t rows = block.rows - first < plan.strip_rows ? block.rows - first : plan.strip_rows;
         const float *weights
             = plan.untouched() ? (const float *)block.source + first * columns : merged(first, rows);
-        const size_t bad = plan.variant.find_not_finite(weights, rows * columns);
-        if (bad < rows * columns) {
-            const size_t found = first * columns + bad;
-            size_t known = plan.first_bad;
-            while (found < known && !plan.first_bad.compare_exchange_weak(known, found)) {
+        /* ggml takes a row at a time, which the look for infinities has just brought near. */
+        const size_t at_once = is_ggmls(block.target_type) ? 1 : rows;
+        for (size_t row = 0; row < rows; row += at_once) {
+            const float *part = weights + row * columns;
+            const size_t count = at_once * columns, bad = plan.variant.find_not_finite(part, count);
+            if (bad < count) {
+                plan.found_bad((first + row) * columns + bad);
+                return ECELLM_NOT_FINITE;
             }
-            return ECELLM_NOT_FINITE;
+            if (const int status = store(plan.variant, block, part, first + row, at_once)) {
+                return status;
+            }
         }
-        return store(plan.variant, block, weights, first, rows);
+        return ECELLM_OK;
     }
 };
 

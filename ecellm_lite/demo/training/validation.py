@@ -1,0 +1,66 @@
+"""How good a model is in the middle of its training, from the logits of rows that it does not learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.demo.training.lessons import Lesson
+
+LEAST_ROWS = 80  # a task with fewer is shown, and has no part in the score
+
+
+@dataclass(slots=True)
+class _Seen:
+    loss: list[float] = field(default_factory=list)
+    exact: list[bool] = field(default_factory=list)
+    pairs: list[tuple[int, int]] = field(default_factory=list)  # the right choice and the likeliest
+
+
+class Validation:
+    """Collects rows, and tells for each task how likely and how often right its answers are."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, _Seen] = {}
+
+    def add(self, lesson: Lesson, logits: NDArray[np.float32]) -> None:
+        """Add a row; `logits` (answer, vocabulary) are those before each token of its answer."""
+        seen = self._tasks.setdefault(lesson.task, _Seen())
+        labels = np.asarray(lesson.tokens[-lesson.answer :])
+        peak = logits.max(axis=1)
+        whole = peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1))
+        seen.loss.append(float((whole - logits[np.arange(len(labels)), labels]).sum()))
+        # With the right tokens before it each token is the likeliest: greedy decoding writes this very answer.
+        seen.exact.append(bool((logits.argmax(axis=1) == labels).all()))
+        if lesson.gold >= 0:
+            seen.pairs.append((lesson.gold, int(logits[0, np.asarray(lesson.choices)].argmax())))
+
+    def result(self) -> dict[str, Any]:
+        """Return {"score", "tasks": {task: {"rows", "loss", "exact", "accuracy", "macro_f1"}}}.
+
+        The score is the mean over the tasks of macro-F1, or of the share of exact answers where an answer is not one
+        of a few.
+        """
+        tasks: dict[str, dict[str, float]] = {}
+        for name, seen in self._tasks.items():
+            figures = {"rows": len(seen.loss), "loss": mean(seen.loss), "exact": mean(seen.exact)}
+            if seen.pairs:
+                figures["accuracy"] = mean(right == likeliest for right, likeliest in seen.pairs)
+                figures["macro_f1"] = _macro_f1(seen.pairs)
+            tasks[name] = {key: round(value, 4) for key, value in figures.items()}
+        counted = [one.get("macro_f1", one["exact"]) for one in tasks.values() if one["rows"] >= LEAST_ROWS]
+        return {"score": round(mean(counted or [-mean(one["loss"] for one in tasks.values())]), 5), "tasks": tasks}
+
+
+def _macro_f1(pairs: list[tuple[int, int]]) -> float:
+    """Return the mean F1 over the choices that were right or likeliest for some row."""
+    found = []
+    for choice in {place for pair in pairs for place in pair}:
+        both = sum(right == choice == likeliest for right, likeliest in pairs)
+        either = sum(right == choice for right, _ in pairs) + sum(likeliest == choice for _, likeliest in pairs)
+        found.append(2 * both / either)
+    return mean(found)

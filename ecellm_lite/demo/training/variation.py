@@ -1,0 +1,74 @@
+"""A labelled row told in another way: what must not matter to its answer is changed, so that nobody learns it.
+
+Each function takes the fields and the answer string of a row and returns both; they are drawn anew in each pass.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from string import ascii_uppercase
+from typing import Any
+
+Fields = Mapping[str, Any]
+Told = tuple[Fields, str]
+
+
+def varied(task: str, fields: Fields, answer: str, random: Random) -> Told:
+    """Return a row of the task in another order of what has none; a task without such an order keeps its rows."""
+    change = _CHANGES.get(task)
+    return change(fields, answer, random) if change else (fields, answer)
+
+
+def _swapped(fields: Fields, answer: str, random: Random) -> Told:
+    """Two products that are the same, or bought together, are so in either order."""
+    if random.random() < 0.5:
+        return fields, answer
+    return {"product_1": fields["product_2"], "product_2": fields["product_1"]}, answer
+
+
+def _attributes(fields: Fields, answer: str, random: Random) -> Told:
+    """Attributes may be asked in any order; the answer has that of the question."""
+    asked = random.sample(fields["attributes"], len(fields["attributes"]))
+    place = {attribute.lower(): number for number, attribute in enumerate(asked)}
+    entries = sorted(json.loads(answer), key=lambda entry: place.get(entry["attribute"], len(place)))
+    return {**fields, "attributes": asked}, json.dumps(entries)
+
+
+def _candidates(fields: Fields, answer: str, random: Random) -> Told:
+    """A candidate has no place of its own; and what was bought earlier was once the next item, too."""
+    history, candidates = list(fields["history"]), list(fields["candidates"])
+    gold = ascii_uppercase.index(answer)
+    if len(history) >= SHORTEST_HISTORY and random.random() < 0.5:
+        end = random.randrange(SHORTEST_HISTORY - 1, len(history))
+        if history[end] not in candidates and history[end] not in history[:end]:
+            candidates[gold] = history[end]
+            history = history[:end]
+    order = _order(candidates, random)
+    return {"history": history, "candidates": [candidates[place] for place in order]}, ascii_uppercase[
+        order.index(gold)
+    ]
+
+
+def _products(fields: Fields, answer: str, random: Random) -> Told:
+    """A product in a list has no place of its own; the ranking's letters follow it."""
+    order = _order(fields["products"], random)
+    now = {ascii_uppercase[before]: ascii_uppercase[after] for after, before in enumerate(order)}
+    ranking = ",".join(now[letter] for letter in answer.split(","))
+    return {**fields, "products": [fields["products"][place] for place in order]}, ranking
+
+
+def _order(items: Sequence[Any], random: Random) -> list[int]:
+    return random.sample(range(len(items)), len(items))
+
+
+SHORTEST_HISTORY = 4
+
+_CHANGES: Mapping[str, Callable[[Fields, str, Random], Told]] = {
+    "product_matching": _swapped,
+    "product_relation_prediction": _swapped,
+    "attribute_value_extraction": _attributes,
+    "sequential_recommendation": _candidates,
+    "query_product_ranking": _products,
+}
