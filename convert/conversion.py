@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ecellm_lite.convert.adapter import PeftAdapter, read_adapter
-from ecellm_lite.convert.blueprint import Blueprint
+from ecellm_lite.convert.blueprint import Blueprint, Value
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.gguf_adapter import in_checkpoints_terms, read_gguf_adapter
 from ecellm_lite.convert.gguf_base import GgufBase
@@ -36,6 +36,8 @@ from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.hub import cached, is_repository
 from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.model_check import check_model
+from ecellm_lite.models.resolve import TASKS_KEY
+from ecellm_lite.tasks.registry import TASKS, get_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,9 @@ class Request:
     `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file. `adapters`: folders, or GGUF
     files, with their weights. `envelope`: its name, if the base's does not say. `overrides`: pairs of a pattern of
     tensors' names and a type. `max_memory`: bytes. `name` and `manifest`: the model's name, and its manifest's path, if
-    not beside the file. `source`, `licence` and `details`: what the manifest says, where the inputs do not.
+    not beside the file. `source`, `licence` and `details`: what the manifest says, where the inputs do not, and
+    `base_name`: what it calls the base. `tasks`: names of the tasks that the model is for; by default what a GGUF base
+    says, or the ten where the base is a published model, and none once an adapter has made another model of it.
     """
 
     base: str
@@ -61,6 +65,8 @@ class Request:
     source: str = ""
     licence: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    base_name: str = ""
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,7 @@ class Conversion:
 
     def _record(self, written: Written, hash_inputs: bool, seconds: float) -> Manifest:
         request = self.request
-        base = _base_name(request.base)
+        base = request.base_name or _base_name(request.base)
         entry = catalogue_entry(base)
         options: dict[str, Any] = {"tensor_types": [f"{pattern}={kind}" for pattern, kind in request.overrides]}
         if self.imatrix:
@@ -209,7 +215,7 @@ def prepared(request: Request, draw: Callable[[Checkpoint], Blueprint] | None = 
             blueprint = (draw or drawn)(checkpoint)
         envelope = _envelope(request, blueprint.metadata)
         keys = {**blueprint.metadata, "ecellm.envelope": ("STRING", envelope)}
-        blueprint = replace(blueprint, metadata=keys)
+        blueprint = replace(blueprint, metadata=_with_tasks(keys, request))
         adapters = tuple(replace(one, adapter=_known_names(one.adapter, blueprint)) for one in adapters)
         parts = hang(blueprint, source, adapters)
         # What was not hung into a part, such as tensors of the base that came along, need not stay in memory.
@@ -257,6 +263,19 @@ def checkpoint_folder(base: str) -> Path:
 def _base_name(base: str) -> str:
     folder = Path(base)
     return folder.resolve().name if folder.exists() else base
+
+
+def _with_tasks(metadata: Mapping[str, Value], request: Request) -> dict[str, Value]:
+    """Return the metadata with the names of the tasks that the model is for, or without any."""
+    found = {key: value for key, value in metadata.items() if key != TASKS_KEY}
+    said: Value | None = None
+    if request.tasks:
+        said = ("ARRAY", list(dict.fromkeys(get_task(name).name for name in request.tasks)))
+    elif not request.adapters:
+        title = str(metadata.get("general.name", ("STRING", ""))[1])
+        published = any(map(catalogue_entry, (request.base, _base_name(request.base), title)))
+        said = metadata.get(TASKS_KEY) or (("ARRAY", list(TASKS)) if published else None)
+    return {**found, TASKS_KEY: said} if said else found
 
 
 def _envelope(request: Request, metadata: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ecellm_lite import __version__
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.ggml import FILE_TYPES
+from ecellm_lite.models.files import in_words
 from ecellm_lite.tensor_types import CONVERTED, TensorType
 
 _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h
@@ -185,7 +186,7 @@ def check_room(plan: Plan, target: Path, there: int = 0) -> None:
     free = shutil.disk_usage(folder).free
     if plan.size - there > free:
         raise ModelError(
-            f"{target} takes {(plan.size - there) / 1e9:.2f} GB, and {folder} has {free / 1e9:.2f} GB free: "
+            f"{target} takes {in_words(plan.size - there)}, and {folder} has {in_words(free)} free: "
             "make room, or take a smaller --quant."
         )
     available = psutil.virtual_memory().available

@@ -45,6 +45,7 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
     data = read_bytes(path, MAX_MODEL_BYTES)
     pieces: list[Piece] = []
     kind, space_first, trims, normalized = 1, True, True, False
+    falls_back, spaces_behind, escapes = False, False, True
     try:
         for field, value in _fields(data):
             if field == 1 and isinstance(value, bytes):
@@ -52,21 +53,33 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
                 if len(pieces) > MAX_TOKENS:
                     raise ValueError("it has too many pieces")
             elif field == 2 and isinstance(value, bytes):
-                kind = next((said for name, said in _fields(value) if name == 3 and isinstance(said, int)), kind)
+                for name, said in _fields(value):
+                    kind = said if name == 3 and isinstance(said, int) else kind
+                    spaces_behind = bool(said) if name == 24 else spaces_behind
+                    falls_back = bool(said) if name == 35 else falls_back
             elif field == 3 and isinstance(value, bytes):
                 for name, said in _fields(value):
                     normalized |= name == 2 and said != b""
                     space_first = bool(said) if name == 3 else space_first
                     trims = bool(said) if name == 4 else trims
+                    escapes = bool(said) if name == 5 else escapes
     except ValueError as error:
         raise ModelError(f"{path} is no SentencePiece model, or is damaged: {error}. Get it again.") from None
     if not pieces:
         raise ModelError(f"{path} is no SentencePiece model: it has no pieces. Get it again.")
     if kind != _BPE:
         raise ModelError(f"{path} is a SentencePiece model of type {kind}: llama.cpp follows type {_BPE}, BPE, here.")
-    if normalized or trims:
-        what = "normalizes letters" if normalized else "removes spaces"
-        raise ModelError(f"{path} {what}, which llama.cpp does not: texts would become other tokens than in training.")
+    others = {
+        "normalizes letters": normalized,
+        "removes spaces": trims,
+        "puts spaces behind words": spaces_behind,
+        "takes spaces as they are": not escapes,
+        "has no bytes for the letters that it lacks": not falls_back,
+    }
+    if what := next((what for what, so in others.items() if so), None):
+        raise ModelError(
+            f"{path} {what}, and llama.cpp does otherwise: texts would become other tokens than in training."
+        )
     return SentencePieceModel(tuple(pieces), space_first)
 
 

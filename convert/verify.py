@@ -183,8 +183,10 @@ def _with_adapters(model: object, adapters: Sequence[tuple[Path, float]]) -> obj
     if len(adapters) > 1 or adapters[0][1] != 1:
         for name, (_, weight) in zip(names, adapters, strict=True):
             for module in found.modules():
-                if hasattr(module, "scaling") and name in module.scaling:
-                    module.scaling[name] *= weight
+                # An attention module has a scaling, too, which is a number.
+                scaling = getattr(module, "scaling", None)
+                if isinstance(scaling, dict) and name in scaling:
+                    scaling[name] *= weight
         found.base_model.set_adapter(names)
     return found
 

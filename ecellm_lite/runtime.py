@@ -62,12 +62,14 @@ class Runtime:
     `flash_attention` is not given, and the runtime is not deterministic, it is what `ecellm-lite bench --tune` kept for
     this model and machine.
 
-    `placement` says afterwards which layers are on which GPU (None over a backend of one's own).
+    `placement` says afterwards which layers are on which GPU (None over a backend of one's own), and `tasks` what the
+    model's file says it is for (empty where it does not say).
 
     Raises ModelError if there is no such model or its file is damaged, UsageError for settings that do not fit.
     """
 
     placement: Placement | None = None
+    tasks: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -109,6 +111,7 @@ class Runtime:
         name = ModelName(found.manifest.name, found.manifest.sha256)
         backend = LlamaBackend(found.path, settings)
         self.placement = backend.placement
+        self.tasks = found.tasks
         circumstances = f"{name.sha256} {backend.circumstances}"
         files = PrefixFiles(store.root / "prefixes", circumstances) if prefix_files else None
         scheduler = Scheduler(backend, deterministic=deterministic, grouped=grouped, drafts=drafts, files=files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -16,7 +16,7 @@ class Hub:
     """Serves `files` as those of `repository`; a context manager, `endpoint` is its address.
 
     `breaks`: of these files the connection ends after so many bytes of each answer, `times` times. `lies`: of these
-    files the hub says another size than they have.
+    files the hub says another size than they have. `meanwhile` is called with a file's name before it is sent.
     """
 
     def __init__(
@@ -25,6 +25,7 @@ class Hub:
         self.repository, self.files = repository, files
         self.breaks = {name: [after, times] for name, after in (breaks or {}).items()}
         self.lies: dict[str, int] = {}
+        self.meanwhile: Callable[[str], None] = lambda _: None
         self.sent: list[tuple[str, str | None]] = []  # files and the ranges that were asked for
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -92,6 +93,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if not body:
                 return
+            hub.meanwhile(name)
             fault = hub.breaks.get(name)
             if fault and fault[1]:
                 fault[1] -= 1

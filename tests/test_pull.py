@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from ecellm_lite.convert import conversion
 
+from ecellm_lite.cli import pulling
 from ecellm_lite.cli.main import run_command
+from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import read_header
+from ecellm_lite.models.resolve import tasks_of
 from ecellm_lite.models.store import Store
+from ecellm_lite.tasks.registry import TASKS
 from tests.hub import Hub
 from tests.small_checkpoints import factors, write_adapter
 from tests.tiny_checkpoints import WIDTH, write_checkpoint
 
 
-def run(home: Path, endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(home: Path, endpoint: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own: the hub's library reads its settings when it is imported."""
     environment = {
         **os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home / "hub"), "HF_HUB_DISABLE_XET": "1",
         "ECELLM_HOME": str(home / "store"), "HF_HUB_DOWNLOAD_TIMEOUT": "5", "HF_HUB_ETAG_TIMEOUT": "5",
+        **settings,
     }  # fmt: skip
     code = "from ecellm_lite.cli.main import main; main()"
     return subprocess.run(
@@ -80,6 +89,122 @@ def test_a_repositorys_adapter_is_merged(tmp_path: Path) -> None:
     assert model.manifest.details["adapters"][0]["weight"] == 0.5
 
 
+def test_a_published_model_is_for_the_ten_tasks(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", "mistral")
+    with Hub("NingLab/eCeLLM-M", files(base)) as served:
+        ran = run(tmp_path, served.endpoint, "models", "pull", "eCeLLM-M:Q8_0")
+        assert ran.returncode == 0, ran.stderr
+    [model] = Store(tmp_path / "store")
+    assert model.manifest.licence == "CC-BY-4.0"
+    assert tasks_of(read_header(model.path)) == tuple(TASKS)
+    shown = run(tmp_path, "", "models", "show", "eCeLLM-M:Q8_0").stdout
+    assert f"tasks          {', '.join(TASKS)}\n" in shown
+
+
+def filled(disk: Path, left: int) -> Path:
+    """Take all of a disk's room but `left` bytes, as another program may."""
+    ballast = disk / "ballast"
+    with ballast.open("wb") as file:
+        file.write(bytes(max(0, shutil.disk_usage(disk).free - left)))
+    return ballast
+
+
+def resize(disk: Path, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+
+
+def test_a_disk_that_is_too_small_for_the_download(small_disk: Path, tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", "smollm")
+    with Hub("shop/little", files(base)) as served:
+        arguments = ("models", "pull", "shop/little", "--envelope", "alpaca", "--quiet")
+        ran = run(tmp_path, served.endpoint, *arguments, HF_HOME=str(small_disk))
+        assert ran.returncode == 4
+        [sentence] = ran.stderr.splitlines()
+        assert re.fullmatch(
+            r"ecellm-lite: shop/little is \d+\.\d MB to download, and .* 0\.5 MB free: make room, .*", sentence
+        )
+        assert served.sent == [], "nothing is fetched that has no room"
+
+
+def test_a_disk_that_fills_while_it_downloads(small_disk: Path, tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", "mistral")
+    first, second = sorted(path.name for path in base.glob("*.safetensors"))
+    resize(small_disk, "64m")
+
+    def fill(name: str) -> None:
+        if name == second:
+            until = time.monotonic() + 30
+            while not list(small_disk.rglob(first)) and time.monotonic() < until:
+                time.sleep(0.02)
+            filled(small_disk, 2 << 20)
+
+    with Hub("shop/little", files(base)) as served:
+        arguments = ("models", "pull", "shop/little", "--envelope", "alpaca", "--quiet")
+        served.meanwhile = fill
+        ran = run(tmp_path, served.endpoint, *arguments, HF_HOME=str(small_disk))
+        assert ran.returncode == 4
+        [sentence] = ran.stderr.splitlines()
+        said = (
+            r"ecellm-lite: shop/little is (\d\.\d) MB to download, and .* 2\.\d MB free: make room, .* pull again; .*"
+        )
+        missing = re.fullmatch(said, sentence)
+        assert missing, sentence
+        assert float(missing[1]) == pytest.approx((base / second).stat().st_size / 1e6, abs=0.1)
+        assert not Store(tmp_path / "store").names()
+        served.meanwhile = lambda _: None
+        (small_disk / "ballast").unlink()
+        served.sent.clear()
+        ran = run(tmp_path, served.endpoint, *arguments, HF_HOME=str(small_disk))
+        assert ran.returncode == 0, ran.stderr
+        assert second in dict(served.sent)
+        assert first not in dict(served.sent), "what has arrived is not fetched again"
+    [model] = Store(tmp_path / "store")
+    assert model.manifest.sha256 == sha256_of(model.path)
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile", "at the manifest"])
+def test_a_store_that_fills_while_it_converts(
+    when: str, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the hub does is another test's affair: the repository is there."""
+    base = write_checkpoint(tmp_path / "base", "smollm")
+    resize(small_disk, "32m")
+    monkeypatch.setenv("ECELLM_HOME", str(small_disk))
+    monkeypatch.setattr(pulling, "download", lambda *_, **__: base)
+    arguments = ["models", "pull", "shop/little", "--envelope", "alpaca", "--quant", "F16", "--threads", "1", "--quiet"]
+    with monkeypatch.context() as patch:
+        if when == "before":
+            filled(small_disk, 2 << 20)
+        else:
+            after, left = {"meanwhile": ("check_room", 2 << 20), "at the manifest": ("record", 0)}[when]
+            known = getattr(conversion, after)
+            patch.setattr(
+                conversion, after, lambda *given, **named: (known(*given, **named), filled(small_disk, left))[0]
+            )
+        assert run_command(arguments) == 4
+    said = capsys.readouterr().err
+    wanted = {
+        "before": r"takes \d\.\d MB, and .* has 2\.1 MB free: make room, or take a smaller --quant\.",
+        "meanwhile": r"model\.gguf could not be written \(No space .*\): make room, and pull again, which goes on",
+        "at the manifest": r"unchecked\.json could not be written \(No space .*\): the file .* is whole; pull again",
+    }[when]
+    [sentence] = said.splitlines()
+    assert re.search(wanted, sentence)
+    assert Store().names() == []
+    assert run_command(["run", "-t", "sentiment_analysis", "--input", '{"review": "x"}', "--model", "little:F16"]) == 4
+    (small_disk / "ballast").unlink()
+    read: list[int] = []
+    monkeypatch.setattr(pulling, "progress_bar", lambda **_: nullcontext(lambda done: read.append(done.done)))
+    assert run_command(arguments) == 0
+    if when == "meanwhile":
+        assert read[0] > 0, "it went on from where it was"
+    elif when == "at the manifest":
+        assert read == [], "nothing was converted again"
+    [model] = Store()
+    assert model.manifest.sha256 == sha256_of(model.path)
+    assert sorted(path.name for path in model.path.parent.iterdir()) == ["manifest.json", "model.gguf"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -100,35 +225,3 @@ def test_what_cannot_be_is_said_before_anything_is_fetched(
 def test_what_is_no_model_is_refused_before_anything_is_fetched(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["models", "pull", name]) == 2
     assert "OWNER/NAME" in capsys.readouterr().err
-
-
-def converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Path, Path]:
-    base = write_checkpoint(tmp_path / "base", "smollm")
-    out = tmp_path / "out.gguf"
-    assert run_command(["convert", str(base), "--quant", "Q8_0", "-o", str(out), "--envelope", "alpaca"]) == 0
-    capsys.readouterr()
-    return base, out
-
-
-def test_verify_says_what_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    base, out = converted(tmp_path, capsys)
-    assert run_command(["verify", str(out), "--against", str(base), "--json"]) == 0
-    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
-    assert found["hash"]["passed"] is found["header"]["passed"] is found["tokens"]["passed"] is True
-    assert found["logits"]["passed"] in (True, None)  # None where torch is not installed
-
-
-def test_verify_says_what_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    base, out = converted(tmp_path, capsys)
-    other = write_checkpoint(tmp_path / "other", "mistral")
-    assert run_command(["verify", str(out), "--against", str(other)]) == 4
-    said = capsys.readouterr()
-    assert "tokens" in said.err
-    assert "WRONG" in said.out
-    with out.open("r+b") as file:
-        file.seek(-40, os.SEEK_END)
-        file.write(b"\x55" * 8)
-    assert run_command(["verify", str(out)]) == 4
-    assert "manifest says" in capsys.readouterr().err
-    assert run_command(["verify", str(out), "--lora", str(base)]) == 2
-    assert run_command(["verify", str(out), "--against", str(tmp_path / "nowhere")]) == 2

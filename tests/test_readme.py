@@ -124,6 +124,7 @@ def test_the_converters_figures_stand_in_the_results() -> None:
     exactness = json.loads((folder / "exactness.json").read_text("utf-8"))
     assert f"F32 files and {exactness['prompts']} prompts each" in README
     assert not sum(case["misplaced"] for case in exactness["cases"].values())
+    assert max(case["mean_kl"] for case in exactness["cases"].values()) < 1e-5
     [limit] = re.findall(r"no logit by more than ([\d.]+)", README)
     assert exactness["largest_logit_difference"] <= float(limit)
 

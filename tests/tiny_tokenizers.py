@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import io
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
-from ecellm_lite.convert.sentencepiece_model import read_sentencepiece
+from ecellm_lite.convert.sentencepiece_model import Piece, read_sentencepiece
 
 from ecellm_lite.models.gguf_header import read_header
+from tests.multiscript import strings
+
+# A value of a protobuf message.
+Field: TypeAlias = "bool | int | float | bytes"
+
+TRAINED = 3000  # pieces
 
 # Phi-2's own tokens, behind GPT-2's: runs of 31 down to 2 spaces, and of 9 down to 2 tabs.
 PHI_ADDED = [" " * count for count in range(31, 1, -1)] + ["\t" * count for count in range(9, 1, -1)]
@@ -35,6 +43,55 @@ def mistral_model() -> Path:
 def write_mistral_model(folder: Path) -> None:
     """Write Mistral's vocabulary as the original checkpoint has it: tokenizer.model with its settings."""
     shutil.copy(mistral_model(), folder / "tokenizer.model")
+    _write(folder / "tokenizer_config.json", mistral_settings())
+
+
+def sentencepiece_file(
+    pieces: Iterable[Piece], trainer: Mapping[int, Field] | None = None, normalizer: Mapping[int, Field] | None = None
+) -> bytes:
+    """Return a SentencePiece model with Llama-2's settings, but for what is given by the fields' numbers.
+
+    The fields are those of src/sentencepiece_model.proto of https://github.com/google/sentencepiece.
+    """
+    listed = [_message({1: piece.text.encode(), 2: piece.score, 3: piece.kind}) for piece in pieces]
+    # model_type BPE, vocab_size, split_digits, allow_whitespace_only_pieces, byte_fallback
+    trained: dict[int, Field] = {3: 2, 4: len(listed), 25: True, 26: True, 35: True, **(trainer or {})}
+    # name, add_dummy_prefix, remove_extra_whitespaces
+    normalized: dict[int, Field] = {1: b"identity", 3: True, 4: False, **(normalizer or {})}
+    return b"".join(_message({1: piece}) for piece in listed) + _message(
+        {2: _message(trained), 3: _message(normalized)}
+    )
+
+
+def _message(fields: Mapping[int, Field]) -> bytes:
+    """Return protobuf's bytes of fields: a bool or int as a varint, a float in 32 bits, bytes with their length."""
+    found = b""
+    for number, value in fields.items():
+        if isinstance(value, float):
+            found += _varint(number << 3 | 5) + struct.pack("<f", value)
+        elif isinstance(value, bytes):
+            found += _varint(number << 3 | 2) + _varint(len(value)) + value
+        else:
+            found += _varint(number << 3) + _varint(int(value))
+    return found
+
+
+def _varint(value: int) -> bytes:
+    return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + _varint(value >> 7)
+
+
+def write_trained_model(folder: Path, *, space_first: bool = True) -> None:
+    """Write a tokenizer.model of 3,000 pieces that SentencePiece's own trainer makes with Llama-2's settings."""
+    from sentencepiece import SentencePieceTrainer
+
+    trained = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=strings(2000, 7), model_writer=trained, model_type="bpe", vocab_size=TRAINED,
+        byte_fallback=True, split_digits=True, allow_whitespace_only_pieces=True, character_coverage=0.98,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=space_first,
+        num_threads=1, minloglevel=2,
+    )  # fmt: skip
+    (folder / "tokenizer.model").write_bytes(trained.getvalue())
     _write(folder / "tokenizer_config.json", mistral_settings())
 
 
@@ -60,7 +117,11 @@ def mistral_settings() -> dict[str, Any]:
 @functools.cache
 def mistral_tokenizer() -> dict[str, Any]:
     """Return the tokenizer.json that transformers makes of Mistral's tokenizer.model."""
-    pieces = read_sentencepiece(mistral_model()).pieces
+    return tokenizer_of(read_sentencepiece(mistral_model()).pieces)
+
+
+def tokenizer_of(pieces: Sequence[Piece]) -> dict[str, Any]:
+    """Return the tokenizer.json that transformers makes of a Llama's pieces."""
     ids = {piece.text: token for token, piece in enumerate(pieces)}
     merges: list[tuple[str, str]] = []
     for piece in sorted(pieces, key=lambda piece: -piece.score):
@@ -85,6 +146,13 @@ def mistral_tokenizer() -> dict[str, Any]:
             "merges": [" ".join(pair) for pair in merges],
         },
     }  # fmt: skip
+
+
+def pieces_of(path: Path) -> list[Piece]:
+    """Return the pieces that a GGUF file with a SentencePiece vocabulary holds."""
+    metadata: Any = read_header(path).metadata
+    texts, scores, kinds = (metadata[f"tokenizer.ggml.{key}"] for key in ("tokens", "scores", "token_type"))
+    return [Piece(text, float(score), int(kind)) for text, score, kind in zip(texts, scores, kinds, strict=True)]
 
 
 def write_smollm_tokenizer(folder: Path) -> None:

@@ -59,6 +59,23 @@ class TensorTypeOverride(click.ParamType):  # type: ignore[type-arg]
         return pattern, kind
 
 
+class TaskNames(click.ParamType):  # type: ignore[type-arg]
+    """Names of tasks with commas between them; the registry itself says what is none."""
+
+    name = "task,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the names as they are written."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(","))
+        if not all(names):
+            self.fail(
+                f"{value!r} has an empty name, and is no list such as product_matching,sentiment_analysis", param, ctx
+            )
+        return names
+
+
 class Size(click.ParamType):  # type: ignore[type-arg]
     """Bytes, in a unit: 1GiB, 500MB."""
 
@@ -90,6 +107,12 @@ class Size(click.ParamType):  # type: ignore[type-arg]
     "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if its name does not say."
 )
 @click.option(
+    "--tasks",
+    type=TaskNames(),
+    default=(),
+    help="The tasks that it is for, a,b say.  [default: what BASE is for; nothing with --lora]",
+)
+@click.option(
     "--tensor-type", "overrides", type=TensorTypeOverride(), multiple=True, help="Another type for some tensors."
 )
 @click.option("--imatrix", type=click.Path(path_type=Path), help="llama.cpp's importance matrix, in its GGUF form.")
@@ -109,6 +132,7 @@ def convert(
     output: Path | None,
     name: str | None,
     envelope: str | None,
+    tasks: tuple[str, ...],
     overrides: tuple[tuple[str, str], ...],
     imatrix: Path | None,
     threads: int | None,
@@ -139,6 +163,7 @@ def convert(
         max_memory=max_memory,
         name=name or "",
         manifest=manifest,
+        tasks=tasks,
     )
     workers = threads or os.cpu_count() or 1
     with prepared(request) as conversion:

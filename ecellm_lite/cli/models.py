@@ -10,6 +10,7 @@ import click
 
 from ecellm_lite.cli.convert import WeightedFolder
 from ecellm_lite.cli.options import ModelName, debug_option
+from ecellm_lite.cli.plain import plain
 from ecellm_lite.envelopes import ENVELOPES
 from ecellm_lite.errors import ModelError
 
@@ -103,8 +104,8 @@ def pull(
     """Download a model, convert it, check it and put it into the store.
 
     MODEL is a published model (eCeLLM-M, or eCeLLM-M:Q8_0 with its type) or a repository of the Hugging Face hub
-    (OWNER/NAME). A download that broke
-    off, and a conversion that did, are gone on with by the same command.
+    (OWNER/NAME). After a download or a conversion that broke off, the same command goes on: files that have arrived
+    are not fetched again.
     """
     from ecellm_lite.cli.pulling import Pull, pulled
 
@@ -122,6 +123,7 @@ def show(name: str, verify: bool, as_json: bool) -> None:
     """Show what is known of a model."""
     from ecellm_lite.models.files import sha256_of
     from ecellm_lite.models.gguf_header import read_header
+    from ecellm_lite.models.resolve import tasks_of
     from ecellm_lite.models.store import Store
 
     model = Store().get(name)
@@ -135,6 +137,7 @@ def show(name: str, verify: bool, as_json: bool) -> None:
         **asdict(model.manifest),
         "path": str(model.path),
         "architecture": header.metadata.get("general.architecture"),
+        "tasks": list(tasks_of(header)),
         "tensors": len(header.tensors),
         "verified": verify or None,
     }
@@ -142,8 +145,9 @@ def show(name: str, verify: bool, as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=2))
         return
     for key, value in facts.items():
-        if value not in ("", {}, None):
-            click.echo(f"{key:14} {json.dumps(value) if isinstance(value, dict) else value}")
+        if value not in ("", {}, [], None):
+            shown = ", ".join(value) if isinstance(value, list) else value
+            click.echo(f"{key:14} {json.dumps(value) if isinstance(value, dict) else plain(str(shown))}")
 
 
 @models.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ecellm_lite.cli.convert import progress_bar
@@ -61,6 +61,8 @@ def pulled(asked: Pull, *, threads: int | None = None, quiet: bool = False) -> M
         envelope=envelope,
         name=name,
         manifest=unchecked,
+        licence=entry.licence if entry else "",
+        base_name=f"{repository} {folder.name[:12]}",
     )
     made = _converted(request, threads or os.cpu_count() or 1, quiet=quiet)
     wrong = [one for one in against(target, folder, adapters) if one.passed is False]
@@ -68,10 +70,8 @@ def pulled(asked: Pull, *, threads: int | None = None, quiet: bool = False) -> M
         store.remove(name)
         said = "; ".join(f"{one.name}: {one.said}" for one in wrong)
         raise ModelError(f"What was made of {repository} is not what it should be ({said}): please report this.")
-    source = made.source.replace(folder.name, f"{repository} {folder.name[:12]}")
-    made = replace(made, source=source, licence=entry.licence if entry else made.licence)
-    made.write(place)
-    unchecked.unlink()
+    # What is whole and checked needs no more room to be there.
+    unchecked.replace(place)
     if asked.drop:
         given = [path for path, _ in asked.adapters]
         for fetched in [folder, *(path for path, _ in adapters if path not in given)]:
@@ -101,7 +101,9 @@ def _converted(request: Request, threads: int, *, quiet: bool) -> Manifest:
             made: Manifest = conversion.run(threads=threads, resume=True, progress=advance)
         except ModelError as error:
             if "without --resume" not in str(error):
-                raise
+                # A pull always goes on, and has no such option.
+                said = str(error).replace("go on with --resume", "pull again, which goes on from there")
+                raise ModelError(said) from None
             # What an interrupted pull left is of other options, inputs or versions.
             made = conversion.run(threads=threads, progress=advance)
     return made

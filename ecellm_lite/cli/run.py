@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from ecellm_lite.cli.options import TaskName, model_options
+from ecellm_lite.cli.plain import plain
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import InputError, JobError, UsageError
 
@@ -95,7 +96,7 @@ def run(
     if given is not None:
         row = _read_row(given)
         question = known.question(row, instruction=instruction)  # before a model is loaded for it
-        with _runtime(model, quiet) as runtime:
+        with _runtime(model, known, quiet) as runtime:
             answer = runtime.answer(known, row, **asked)
         if as_json or not sys.stdout.isatty():
             click.echo(json.dumps(answer.as_dict()))
@@ -127,7 +128,7 @@ def _job(task: Task, rows: Path, output: Path, asked: Mapping[str, Any], model: 
                 f"{rows} cannot be read ({error.strerror}): give a JSON Lines file, or - for standard input."
             ) from None
         check_form(source, "standard input" if str(rows) == "-" else str(rows))
-        runtime = stack.enter_context(_runtime(model, quiet))
+        runtime = stack.enter_context(_runtime(model, task, quiet))
         target = sys.stdout if str(output) == "-" else stack.enter_context(output_file(output))
         advance = stack.enter_context(job_progress(rows, hidden=quiet))
         started = time.perf_counter()
@@ -144,7 +145,7 @@ def _job(task: Task, rows: Path, output: Path, asked: Mapping[str, Any], model: 
         raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed: their lines in {where} carry the error.")
 
 
-def _runtime(model: Mapping[str, Any], quiet: bool) -> Runtime:
+def _runtime(model: Mapping[str, Any], task: Task, quiet: bool) -> Runtime:
     from ecellm_lite.cli.progress import waiting
 
     with waiting("loading the model", hidden=quiet):
@@ -153,6 +154,9 @@ def _runtime(model: Mapping[str, Any], quiet: bool) -> Runtime:
         runtime = Runtime(**model)
     if not quiet and runtime.placement and runtime.placement.loads:
         click.echo(f"{runtime.placement.description}.", err=True)
+    if not quiet and runtime.tasks and task.name not in runtime.tasks:
+        said = plain(", ".join(runtime.tasks))
+        click.echo(f"{runtime.model.name} is for {said}: do not count on its answers to {task.name}.", err=True)
     return runtime
 
 

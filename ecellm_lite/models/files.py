@@ -32,6 +32,11 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def in_words(size: int) -> str:
+    """Return a number of bytes for a sentence: 4.4 GB, or 6.3 MB where it is below one GB."""
+    return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"
+
+
 def sha256_of(path: Path, progress: Callable[[int], None] | None = None) -> str:
     """Return a file's sha256 in hex; `progress` is told the bytes of each block."""
     digest = hashlib.sha256()

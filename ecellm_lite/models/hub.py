@@ -1,7 +1,8 @@
 """Checkpoints from the Hugging Face hub, or what of them is in its cache: the only place that touches a network.
 
-huggingface_hub does the work: it goes on where a download broke off, locks its cache, and honours HF_ENDPOINT,
-HF_HUB_OFFLINE and HF_HOME. Nothing but weights, configuration and tokenizer files is fetched.
+huggingface_hub does the work: it takes up a connection that broke, keeps every file that has arrived whole, locks its
+cache, and honours HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME. Nothing but weights, configuration and tokenizer files is
+fetched.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.files import in_words
 
 FILES = (
     "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json",
@@ -47,7 +49,7 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
     """Fetch a repository's weights, configuration and tokenizer into the hub's cache and return their folder.
 
     Raises ModelError with the next step where the repository is not there, the disk has too little room, or the
-    connection breaks; what has arrived by then is kept, and the next call goes on from there.
+    connection breaks; files that have arrived by then are kept, and the next call fetches the others.
     """
     # Both are read when the library is imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -59,11 +61,13 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
     _check(repository)
     if HF_HUB_OFFLINE:
         return cached(repository, revision)
+    cache, size = Path(HF_HUB_CACHE), 0
     try:
         known = HfApi().model_info(repository, revision=revision, files_metadata=True)
         sizes = {one.rfilename: one.size or 0 for one in known.siblings or []}
         wanted = [name for name in sizes if any(fnmatch(name, pattern) for pattern in FILES)]
-        _check_room(repository, sum(sizes[name] for name in wanted), Path(HF_HUB_CACHE))
+        size = sum(sizes[name] for name in wanted)
+        _check_room(repository, size, cache)
         found = Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILES)))
         for name in wanted:
             size = (found / name).stat().st_size
@@ -75,6 +79,8 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
     except ModelError:
         raise
     except Exception as error:  # noqa: BLE001 - the hub's library and its transport have trees of their own
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            _check_room(repository, size, cache)
         raise _explained(repository, error) from None
     return found
 
@@ -96,9 +102,10 @@ def _check_room(repository: str, size: int, cache: Path) -> None:
     disk = next(path for path in (cache, *cache.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(disk).free
     if size - there > free:
+        missing = size - there
         raise ModelError(
-            f"{repository} is {(size - there) / 1e9:.1f} GB to download, and {disk} has {free / 1e9:.1f} GB free: "
-            "make room, or set HF_HOME to a larger disk."
+            f"{repository} is {in_words(missing)} to download, and {disk} has {in_words(free)} free: "
+            "make room, or set HF_HOME to a larger disk, and pull again; files that have arrived are kept."
         )
 
 
@@ -121,8 +128,12 @@ def _explained(repository: str, error: Exception) -> ModelError:
     if isinstance(error, RevisionNotFoundError):
         return ModelError(f"{repository} has no such revision: leave --revision out for the newest.")
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return ModelError(f"The disk is full: make room, or set HF_HOME to a larger one; pulling {repository} goes on.")
+        return ModelError(
+            f"The disk is full: make room, or set HF_HOME to a larger one, and pull {repository} again; "
+            "files that have arrived are kept."
+        )
     said = " ".join(str(error).split())[:200] or type(error).__name__
     return ModelError(
-        f"{repository} could not be fetched ({said}): check the connection and pull again; it goes on from where it is."
+        f"{repository} could not be fetched ({said}): check the connection and pull again; "
+        "files that have arrived are kept."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ecellm_lite.envelopes import get_envelope
@@ -13,6 +14,9 @@ from ecellm_lite.models.gguf_header import Header, read_header
 from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.model_check import check_model
 from ecellm_lite.models.store import Store, StoredModel
+
+# The key of a file's metadata that names the tasks it is for, an array of strings.
+TASKS_KEY = "ecellm.tasks"
 
 # Models that the package can make itself when they are first asked for.
 Makers = Mapping[str, Callable[[Store], StoredModel]]
@@ -34,8 +38,9 @@ def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | N
         return _from_path(Path(name), store, envelope)
     else:
         raise ModelError(_unknown(name, store))
-    check_model(read_header(model.path))
-    return model
+    header = read_header(model.path)
+    check_model(header)
+    return replace(model, tasks=tasks_of(header))
 
 
 def resolve_envelope(name: str | None, store: Store, demo_envelope: str) -> str:
@@ -68,7 +73,7 @@ def _from_path(path: Path, store: Store, envelope: str | None) -> StoredModel:
     check_model(header)
     wanted = envelope or envelope_of(header, [path.name])
     manifest = Manifest(path.name, path.name, header.file_size, store.hashes.sha256(path), wanted, str(path))
-    return StoredModel(path, manifest)
+    return StoredModel(path, manifest, tasks_of(header))
 
 
 def envelope_of(header: Header, names: Sequence[str]) -> str:
@@ -87,6 +92,13 @@ def envelope_of(header: Header, names: Sequence[str]) -> str:
         f"Nothing in {' or '.join(names)} says which envelope its weights were trained with: "
         "give --envelope alpaca or --envelope mistral."
     )
+
+
+def tasks_of(header: Header) -> tuple[str, ...]:
+    """Return the names of the tasks that a file says it is for; none where it does not say."""
+    said = header.metadata.get(TASKS_KEY)
+    # Bytes that are no UTF-8 have come as surrogates, which cannot be printed.
+    return tuple(name.encode("utf-8", "replace").decode() for name in said) if isinstance(said, tuple) else ()
 
 
 def _unknown(name: str, store: Store) -> str:

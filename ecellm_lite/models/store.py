@@ -24,10 +24,11 @@ _MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A model whose file is there, with what its manifest says."""
+    """A model whose file is there, with what its manifest says; `tasks`: those that its file names, once it is read."""
 
     path: Path
     manifest: Manifest
+    tasks: tuple[str, ...] = ()
 
 
 class Store:
