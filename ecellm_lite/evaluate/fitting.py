@@ -1,0 +1,158 @@
+"""A temperature is fitted to labelled rows, and kept only if rows that it was not fitted on speak for it.
+
+The rows are parted in two halves, by a seed. Each half is looked at under the temperature of the other, so that every row
+is held out once. What they must show is
+
+- more log-likelihood than without, by more than the standard error of the gain over the rows; and
+- a likelihood at least 20 times as large, on the mean of the halves. Were the model calibrated already, that would
+  happen in at most one of twenty fits, however few the rows: the split likelihood ratio of Wasserman, Ramdas and
+  Balakrishnan, "Universal inference" (PNAS 2020).
+
+Then the temperature is fitted again, on all rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.answers.calibration import log_shares
+from ecellm_lite.errors import UsageError
+from ecellm_lite.evaluate.cases import Case
+from ecellm_lite.evaluate.reliability import reliability
+from ecellm_lite.models.calibrations import HIGHEST, LOWEST, Measures
+
+LEAST_ROWS = 10
+LEAST_RATIO = 20.0  # of the held-out rows' likelihoods
+STRANGE = 0.01  # the share of rows whose coverage is below the least one
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A fitted temperature, and what rows that were held out say of it.
+
+    `gain` is in nats a row, `error` its standard error, and `log_ratio` the logarithm of how many times as likely
+    the held-out rows became.
+    """
+
+    temperature: float
+    rows: int
+    gain: float
+    error: float
+    log_ratio: float
+    before: Measures
+    after: Measures
+    least_coverage: float
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the temperature should not be kept, None where it should."""
+        if self.gain <= 0:
+            return "rows that it was not fitted on are no likelier with it"
+        if self.gain <= self.error:
+            return (
+                f"on rows that it was not fitted on it gains {self.gain:.3f} nats a row, "
+                f"no more than the standard error of {self.error:.3f}"
+            )
+        if self.log_ratio < math.log(LEAST_RATIO):
+            return (
+                f"rows that it was not fitted on become {math.exp(self.log_ratio):.1f} times as likely, "
+                f"and fewer than {LEAST_RATIO:g} times may be chance"
+            )
+        return None
+
+
+def fit(cases: Sequence[Case], *, seed: int = 0) -> Fit:
+    """Fit a temperature to cases; raises UsageError for fewer than 10, or where the extra `eval` is not installed."""
+    if len(cases) < LEAST_ROWS:
+        raise UsageError(f"A temperature takes at least {LEAST_ROWS} rows, and here are {len(cases)}: label more.")
+    choices = _Choices.of(cases)
+    halves = np.arange(len(cases)) % 2
+    np.random.default_rng(seed).shuffle(halves)
+    before = choices.log_likelihoods(np.ones(len(cases)))
+    # For each row the temperature of the half that it is not in.
+    temperatures = np.where(
+        halves == 0, choices.among(halves == 1).temperature(), choices.among(halves == 0).temperature()
+    )
+    after = choices.log_likelihoods(temperatures)
+    gains = after - before
+    ratios = [float(gains[halves == half].sum()) for half in (0, 1)]
+    return Fit(
+        temperature=choices.temperature(),
+        rows=len(cases),
+        gain=float(gains.mean()),
+        error=float(gains.std(ddof=1)) / math.sqrt(len(cases)),
+        log_ratio=float(np.logaddexp(*ratios)) - math.log(2),
+        before=choices.measures(before, np.ones(len(cases))),
+        after=choices.measures(after, temperatures),
+        least_coverage=float(np.quantile([case.coverage for case in cases], STRANGE)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Choices:
+    """All choices of some rows: log shares (choices, most shares), places of the right ones, and the rows they are of."""
+
+    logs: Floats
+    right: Indices
+    rows: Indices
+    count: int  # of rows
+
+    @classmethod
+    def of(cls, cases: Sequence[Case]) -> _Choices:
+        choices = [(row, choice) for row, case in enumerate(cases) for choice in case.choices]
+        width = max((len(choice.shares) for _, choice in choices), default=1)
+        logs = np.full((len(choices), width), -np.inf)
+        for place, (_, choice) in enumerate(choices):
+            logs[place, : len(choice.shares)] = log_shares(choice.shares)
+        right = np.array([choice.right for _, choice in choices], dtype=np.intp)
+        return cls(logs, right, np.array([row for row, _ in choices], dtype=np.intp), len(cases))
+
+    def among(self, rows: NDArray[np.bool_]) -> _Choices:
+        """Return the choices of some of the rows."""
+        chosen = rows[self.rows]
+        return _Choices(self.logs[chosen], self.right[chosen], self.rows[chosen], self.count)
+
+    def temperature(self) -> float:
+        """Return the temperature under which the right answers are the likeliest."""
+        if not len(self.right):
+            return 1.0
+        try:
+            from scipy.optimize import minimize_scalar
+        except ImportError:
+            raise UsageError("Fitting needs the package scipy: pip install 'ecellm-lite[eval]'.") from None
+
+        def loss(log: float) -> float:
+            return -float(self.log_likelihoods(np.full(self.count, math.exp(log))).sum())
+
+        # One valley: the likelihood is concave in 1/T.
+        bounds = (math.log(LOWEST), math.log(HIGHEST))
+        return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x)
+
+    def log_likelihoods(self, temperatures: Floats) -> Floats:
+        """Return the log-likelihood of each row (count,), whose temperatures are given."""
+        logs = self._tempered(temperatures)
+        likelihoods: Floats = np.bincount(
+            self.rows, weights=logs[np.arange(len(self.right)), self.right], minlength=self.count
+        )
+        return likelihoods
+
+    def measures(self, log_likelihoods: Floats, temperatures: Floats) -> Measures:
+        """Return the mean log-likelihood a row, and how reliable the probabilities of the chosen answers are."""
+        chosen = np.exp(self._tempered(temperatures)[:, 0])
+        reliable = reliability(chosen.tolist(), (self.right == 0).tolist())
+        return Measures(float(log_likelihoods.mean()), reliable.ece, reliable.brier)
+
+    def _tempered(self, temperatures: Floats) -> Floats:
+        """Return the log shares (choices, most shares) at the temperatures of their rows."""
+        logs = self.logs / temperatures[self.rows, None]
+        peaks = logs.max(axis=1, keepdims=True)
+        whole: Floats = logs - peaks - np.log(np.exp(logs - peaks).sum(axis=1, keepdims=True))
+        return whole
