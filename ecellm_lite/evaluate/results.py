@@ -1,0 +1,215 @@
+"""What an evaluation found, as a program has it and as a file: metrics, curves and a record for each row.
+
+The file is JSON with the keys of these classes. It is read strictly: a file that was cut, edited or made by something
+else is refused with one sentence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ecellm_lite.answers.answer import ModelName, RowError
+from ecellm_lite.errors import InputError
+from ecellm_lite.evaluate.strict import decode
+
+FORMAT = 1
+LARGEST_FILE = 1 << 30  # bytes; 92,000 records take some 60 MB
+
+# What a row adds to its task's metric: 1 or 0, its NDCG, its ROUGE-L, or its [hits, answered, gold] triples.
+Score = float | list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A line (for a JSON array: a row, from 1) that could not be evaluated, and why."""
+
+    line: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Metrics by name, in the paper's way and with every row in the denominator."""
+
+    paper: dict[str, float]
+    all: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The ends of a 95% confidence interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """How often each gold label (a row) got each answer (a column; one more, at the end, for no answer)."""
+
+    labels: list[str]
+    counts: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Answers whose probability is in [low, high): their number, mean probability, and share of right ones."""
+
+    low: float
+    high: float
+    count: int
+    probability: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How well probabilities say how often answers are right: the bins, their mean gap (ECE) and the Brier score."""
+
+    bins: list[ReliabilityBin]
+    ece: float
+    brier: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RiskPoint:
+    """With answers of at least `min_probability` only: the share of rows answered, and the share of those right."""
+
+    min_probability: float
+    answered: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One evaluated row: what it should have been answered, what it was, and what that adds to the metric."""
+
+    id: str | int | None
+    line: int
+    gold: str
+    text: str | None
+    probability: float | None
+    coverage: float | None
+    score: Score
+    seconds: float | None
+    error: RowError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A row worth a look, with the exact prompt that it became."""
+
+    id: str | int | None
+    line: int
+    gold: str
+    text: str | None
+    probability: float | None
+    seconds: float | None
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """What was found for one task; `interval` belongs to the primary metric over all rows."""
+
+    abbreviation: str
+    rows: int
+    answered: int
+    failed: int
+    abstained: int
+    unreadable: list[Unreadable]
+    primary: str
+    metrics: Metrics
+    interval: Interval
+    notes: list[str]
+    confusion: Confusion | None
+    reliability: Reliability | None
+    risk: list[RiskPoint] | None
+    rows_per_second: float
+    slowest: list[Example]
+    least_certain: list[Example]
+    records: list[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """What computed."""
+
+    ecellm_lite: str
+    llama_cpp_python: str
+    python: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A file of labelled rows."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was asked for: at most `limit` rows a task, of a split and a setting, with another instruction."""
+
+    limit: int | None
+    split: str | None
+    setting: str | None
+    deterministic: bool
+    instruction: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A whole evaluation; `tasks` are by their names, `unreadable` lines that belong to no task of a mixed file."""
+
+    format: int
+    created: str
+    model: ModelName
+    envelope: str
+    calibrated: bool
+    versions: Versions
+    data: list[DataFile]
+    settings: Settings
+    seconds: float
+    unreadable: list[Unreadable]
+    tasks: dict[str, TaskResult]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the results as plain data."""
+        return asdict(self)
+
+    @property
+    def failures(self) -> int:
+        """How many rows failed or could not be read."""
+        lines = len(self.unreadable) + sum(len(task.unreadable) for task in self.tasks.values())
+        return lines + sum(task.failed for task in self.tasks.values())
+
+
+def read_results(path: Path) -> Results:
+    """Return the results in a file, or raise InputError."""
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise InputError(f"{path} has more than {LARGEST_FILE:,} bytes: it is no file of results.")
+        data = json.loads(path.read_bytes(), parse_constant=_refuse)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): give what `eval --output` wrote.") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON ({error}): give what `eval --output` wrote.") from None
+    if not isinstance(data, Mapping) or "format" not in data:
+        raise InputError(f"{path} is no file of results: give what `eval --output` wrote.")
+    if data["format"] != FORMAT:
+        raise InputError(f"{path} has the format {str(data['format'])[:20]!r}, and this version reads {FORMAT}.")
+    try:
+        return decode(Results, data)
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}): evaluate again, and keep the file as it is.") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")

@@ -1,0 +1,73 @@
+"""Plain data from a file becomes dataclasses, exactly in their form: no key more or less, no type near enough."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+Data = TypeVar("Data")
+
+
+def decode(form: type[Data], value: Any, place: str = "it") -> Data:
+    """Return the value in the form of a dataclass; raises ValueError that names the place of what does not fit."""
+    return cast("Data", _decode(form, value, place))
+
+
+def _decode(form: Any, value: Any, place: str) -> Any:
+    if is_dataclass(form):
+        return _object(form, value, place)
+    if get_origin(form) in (UnionType, Union):
+        return _one_of(get_args(form), value, place)
+    if get_origin(form) is list and isinstance(value, list):
+        [item] = get_args(form)
+        return [_decode(item, one, f"{place}[{index}]") for index, one in enumerate(value)]
+    if get_origin(form) is dict and isinstance(value, dict):
+        item = get_args(form)[1]
+        return {key: _decode(item, one, f"{place}.{key[:40]}") for key, one in value.items()}
+    if form is float and type(value) in (int, float):
+        return _finite(value, place)
+    if isinstance(form, type) and type(value) is form:
+        return value
+    raise ValueError(f"{place} is {type(value).__name__}")
+
+
+def _object(form: Any, value: Any, place: str) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} is {type(value).__name__}, not an object")
+    hints = _hints(form)
+    names = [field.name for field in fields(form)]
+    if missing := [name for name in names if name not in value]:
+        raise ValueError(f"{place} has no {missing[0]}")
+    if unknown := [key for key in value if key not in names]:
+        raise ValueError(f"{place} has the unknown key {unknown[0][:40]!r}")
+    return form(**{name: _decode(hints[name], value[name], f"{place}.{name}") for name in names})
+
+
+def _one_of(forms: tuple[Any, ...], value: Any, place: str) -> Any:
+    if value is None and NoneType in forms:
+        return None
+    others = [form for form in forms if form is not NoneType]
+    for form in others[:-1]:
+        try:
+            return _decode(form, value, place)
+        except ValueError:
+            continue
+    return _decode(others[-1], value, place)
+
+
+def _finite(value: float, place: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{place} is no finite number")
+    return number
+
+
+@cache
+def _hints(form: Any) -> dict[str, Any]:
+    return get_type_hints(form)
