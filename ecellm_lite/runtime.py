@@ -214,7 +214,7 @@ class Runtime:
                 submitted.cancel()
 
     def uncalibrated(self, task: str | Task) -> str | None:
-        """Return in one sentence why the stored calibration of a task is not used, None where it is or there is none."""
+        """Return why the stored calibration of a task is not used, a sentence; None where it is or there is none."""
         return self._answering.refusal(_task(task))
 
     def prompt(self, task: str | Task, row: Mapping[str, Any], *, instruction: str | None = None) -> str:

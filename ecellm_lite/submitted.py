@@ -36,10 +36,10 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """Who answers: a model in an envelope, whether an answer says nothing of what ran before it, and what is too unsure.
+    """Who answers: a model in an envelope, deterministic or not, with its calibrations, and how sure it has to be.
 
-    An answer with a probability below `min_probability`, or with a coverage that the rows of its calibration did not
-    have, is an abstention: no value, and the probabilities that say why.
+    A deterministic answer says nothing of what ran before it. One with a probability below `min_probability`, or with a
+    coverage that the rows of its calibration did not have, is an abstention: no value, but the probabilities say why.
     """
 
     model: ModelName
@@ -58,7 +58,9 @@ class Answering:
 
     def refusal(self, task: Task) -> str | None:
         """Return why the calibration of a task is not used for it, or None."""
-        return self.calibrations.refusal(self._scope(task, task.question(task.example()))) if self.calibrations else None
+        if self.calibrations is None:
+            return None
+        return self.calibrations.refusal(self._scope(task, task.question(task.example())))
 
     def check(self, task: Task) -> None:
         """Raise UsageError if a calibration was named that is not for this task."""

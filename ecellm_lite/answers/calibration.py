@@ -22,7 +22,8 @@ LEAST_SHARE = 2.0**-53
 
 def log_shares(shares: Sequence[float] | Probabilities) -> NDArray[np.float64]:
     """Return the logarithms of shares, finite at 0 too."""
-    return np.log(np.maximum(shares, LEAST_SHARE))
+    logs: NDArray[np.float64] = np.log(np.maximum(shares, LEAST_SHARE))
+    return logs
 
 
 def tempered(shares: Sequence[float] | Probabilities, temperature: float) -> Probabilities:
@@ -66,9 +67,7 @@ def calibrated(outcome: Outcome, kind: str | None, temperature: float) -> Outcom
 
 
 def _extraction(outcome: Outcome, temperature: float) -> Outcome:
-    entries = [
-        {**entry, "probability": tempered_odds(entry["probability"], temperature)} for entry in outcome.value
-    ]
+    entries = [{**entry, "probability": tempered_odds(entry["probability"], temperature)} for entry in outcome.value]
     product = 1.0
     for entry in entries:
         product *= entry["probability"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from ecellm_lite.cli.options import TaskName, model_options
+from ecellm_lite.cli.options import TaskName, certainty_options, model_options
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import InputError, JobError, UsageError
 
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 @click.option("--shorten", is_flag=True, help="Cut a row that is too long; the answer says what was cut.")
 @click.option("--show-prompt", is_flag=True, help="Print the exact prompt and stop.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, also on a terminal.")
+@certainty_options
 @model_options
 def run(
     task: str,
@@ -95,7 +96,7 @@ def run(
     if given is not None:
         row = _read_row(given)
         question = known.question(row, instruction=instruction)  # before a model is loaded for it
-        with _runtime(model, quiet) as runtime:
+        with _runtime(known, asked, model, quiet) as runtime:
             answer = runtime.answer(known, row, **asked)
         if as_json or not sys.stdout.isatty():
             click.echo(json.dumps(answer.as_dict()))
@@ -127,7 +128,7 @@ def _job(task: Task, rows: Path, output: Path, asked: Mapping[str, Any], model: 
                 f"{rows} cannot be read ({error.strerror}): give a JSON Lines file, or - for standard input."
             ) from None
         check_form(source, "standard input" if str(rows) == "-" else str(rows))
-        runtime = stack.enter_context(_runtime(model, quiet))
+        runtime = stack.enter_context(_runtime(task, asked, model, quiet))
         target = sys.stdout if str(output) == "-" else stack.enter_context(output_file(output))
         advance = stack.enter_context(job_progress(rows, hidden=quiet))
         started = time.perf_counter()
@@ -135,16 +136,15 @@ def _job(task: Task, rows: Path, output: Path, asked: Mapping[str, Any], model: 
     seconds = time.perf_counter() - started
     if not quiet:
         rate = tally.rows / seconds if seconds else 0.0
-        cut = f", {tally.shortened:,} shortened" if tally.shortened else ""
-        click.echo(
-            f"{tally.rows:,} rows in {seconds:.1f} s ({rate:.1f} rows/s), {tally.failed:,} failed{cut}.", err=True
-        )
+        counted = {"failed": tally.failed, "shortened": tally.shortened, "abstained": tally.abstained}
+        counts = ", ".join(f"{count:,} {what}" for what, count in counted.items() if count or what == "failed")
+        click.echo(f"{tally.rows:,} rows in {seconds:.1f} s ({rate:.1f} rows/s), {counts}.", err=True)
     if tally.failed:
         where = "standard output" if str(output) == "-" else str(output)
         raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed: their lines in {where} carry the error.")
 
 
-def _runtime(model: Mapping[str, Any], quiet: bool) -> Runtime:
+def _runtime(task: Task, asked: Mapping[str, Any], model: Mapping[str, Any], quiet: bool) -> Runtime:
     from ecellm_lite.cli.progress import waiting
 
     with waiting("loading the model", hidden=quiet):
@@ -153,6 +153,8 @@ def _runtime(model: Mapping[str, Any], quiet: bool) -> Runtime:
         runtime = Runtime(**model)
     if not quiet and runtime.placement and runtime.placement.loads:
         click.echo(f"{runtime.placement.description}.", err=True)
+    if not quiet and asked["space"] is None and (refusal := runtime.uncalibrated(task)):
+        click.echo(refusal, err=True)
     return runtime
 
 

@@ -25,7 +25,7 @@ class Weighing:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """The choices of one row's answer (none where there was nothing to choose), and its coverage."""
+    """The choices of one row's answer, at least one, and its coverage."""
 
     choices: tuple[Weighing, ...]
     coverage: float
@@ -53,18 +53,18 @@ def _key(kind: str | None, keys: Sequence[str], gold: Any) -> str:
     if kind == "predicate":
         return "yes" if gold else "no"
     if kind == "score":
-        return keys[gold - 1]
+        return keys[int(gold) - 1]
     return str(gold[0] if kind == "ranking" else gold)
 
 
 def _entries(entries: Sequence[Mapping[str, Any]], gold: Sequence[Mapping[str, Any]]) -> tuple[Weighing, ...]:
-    """An entry is right if its value and source are among those of its attribute; one not named has no value."""
+    """Return the choice of each entry, which is right if its value and source are among those of its attribute."""
     wanted: dict[str, set[tuple[str | None, str | None]]] = {}
     for entry in gold:
         wanted.setdefault(entry["attribute"].lower(), set()).add((entry["value"], entry["source"]))
     choices = []
     for entry in entries:
         found = (entry["value"], entry["source"])
-        right = found in wanted.get(entry["attribute"].lower(), {(None, None)})
+        right = found in wanted.get(entry["attribute"].lower(), {(None, None)})  # one not named has no value
         choices.append(Weighing((entry["probability"], 1.0 - entry["probability"]), 0 if right else 1))
     return tuple(choices)

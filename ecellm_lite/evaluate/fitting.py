@@ -1,7 +1,7 @@
 """A temperature is fitted to labelled rows, and kept only if rows that it was not fitted on speak for it.
 
-The rows are parted in two halves, by a seed. Each half is looked at under the temperature of the other, so that every row
-is held out once. What they must show is
+The rows are parted in two halves, by a seed. Each half is looked at under the temperature of the other, so that every
+row is held out once. What they must show is
 
 - more log-likelihood than without, by more than the standard error of the gain over the rows; and
 - a likelihood at least 20 times as large, on the mean of the halves. Were the model calibrated already, that would
@@ -14,14 +14,15 @@ Then the temperature is fitted again, on all rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecellm_lite.answers.calibration import log_shares
-from ecellm_lite.errors import UsageError
+from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate.cases import Case
 from ecellm_lite.evaluate.reliability import reliability
 from ecellm_lite.models.calibrations import HIGHEST, LOWEST, Measures
@@ -69,10 +70,20 @@ class Fit:
         return None
 
 
+def load_minimizer() -> Callable[..., Any]:
+    """Return scipy's minimizer; raises UsageError where it is not installed."""
+    try:
+        from scipy.optimize import minimize_scalar
+    except ImportError:
+        raise UsageError("Fitting a temperature needs scipy: `pip install 'ecellm-lite[eval]'`.") from None
+    minimizer: Callable[..., Any] = minimize_scalar
+    return minimizer
+
+
 def fit(cases: Sequence[Case], *, seed: int = 0) -> Fit:
-    """Fit a temperature to cases; raises UsageError for fewer than 10, or where the extra `eval` is not installed."""
+    """Fit a temperature to cases; raises InputError for fewer than 10, UsageError where scipy is not installed."""
     if len(cases) < LEAST_ROWS:
-        raise UsageError(f"A temperature takes at least {LEAST_ROWS} rows, and here are {len(cases)}: label more.")
+        raise InputError(f"A temperature takes at least {LEAST_ROWS} rows, and here are {len(cases)}: label more.")
     choices = _Choices.of(cases)
     halves = np.arange(len(cases)) % 2
     np.random.default_rng(seed).shuffle(halves)
@@ -89,7 +100,7 @@ def fit(cases: Sequence[Case], *, seed: int = 0) -> Fit:
         rows=len(cases),
         gain=float(gains.mean()),
         error=float(gains.std(ddof=1)) / math.sqrt(len(cases)),
-        log_ratio=float(np.logaddexp(*ratios)) - math.log(2),
+        log_ratio=float(np.logaddexp(ratios[0], ratios[1])) - math.log(2),
         before=choices.measures(before, np.ones(len(cases))),
         after=choices.measures(after, temperatures),
         least_coverage=float(np.quantile([case.coverage for case in cases], STRANGE)),
@@ -98,7 +109,7 @@ def fit(cases: Sequence[Case], *, seed: int = 0) -> Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Choices:
-    """All choices of some rows: log shares (choices, most shares), places of the right ones, and the rows they are of."""
+    """All choices of some rows: log shares (choices, most shares), places of the right ones, and their rows."""
 
     logs: Floats
     right: Indices
@@ -122,32 +133,27 @@ class _Choices:
 
     def temperature(self) -> float:
         """Return the temperature under which the right answers are the likeliest."""
-        if not len(self.right):
-            return 1.0
-        try:
-            from scipy.optimize import minimize_scalar
-        except ImportError:
-            raise UsageError("Fitting needs the package scipy: pip install 'ecellm-lite[eval]'.") from None
+        minimize_scalar = load_minimizer()
 
         def loss(log: float) -> float:
             return -float(self.log_likelihoods(np.full(self.count, math.exp(log))).sum())
 
         # One valley: the likelihood is concave in 1/T.
         bounds = (math.log(LOWEST), math.log(HIGHEST))
-        return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x)
+        return math.exp(float(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
     def log_likelihoods(self, temperatures: Floats) -> Floats:
         """Return the log-likelihood of each row (count,), whose temperatures are given."""
         logs = self._tempered(temperatures)
-        likelihoods: Floats = np.bincount(
-            self.rows, weights=logs[np.arange(len(self.right)), self.right], minlength=self.count
-        )
+        likelihoods = np.zeros(self.count)
+        np.add.at(likelihoods, self.rows, logs[np.arange(len(self.right)), self.right])
         return likelihoods
 
     def measures(self, log_likelihoods: Floats, temperatures: Floats) -> Measures:
         """Return the mean log-likelihood a row, and how reliable the probabilities of the chosen answers are."""
         chosen = np.exp(self._tempered(temperatures)[:, 0])
         reliable = reliability(chosen.tolist(), (self.right == 0).tolist())
+        assert reliable is not None  # every answer has at least one choice
         return Measures(float(log_likelihoods.mean()), reliable.ece, reliable.brier)
 
     def _tempered(self, temperatures: Floats) -> Floats:

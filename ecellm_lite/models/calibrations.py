@@ -123,7 +123,7 @@ class Calibration:
 class Calibrations:
     """The calibrations of one model in one envelope: those in a folder, each read when its task is first asked.
 
-    With `named` it is that file alone. Raises ModelError if that is damaged, not there, or of another model or envelope.
+    With `named` it is that file alone. Raises ModelError if it is not there, damaged, or of another model or envelope.
     """
 
     def __init__(self, model: str, envelope: str, folder: Path | None = None, *, named: Path | None = None) -> None:
@@ -155,10 +155,9 @@ class Calibrations:
         known = self._of(scope.task)
         if damaged := self._damaged.get(scope.task):
             return damaged
-        reason = known and known.scope.differs(scope)
-        if not reason:
+        if known is None or (reason := known.scope.differs(scope)) is None:
             return None
-        return f"The calibration of {scope.task} is not used: {reason}; run `ecellm-lite calibrate` again, or remove it."
+        return f"The calibration of {known.scope.task} is not used: {reason}; calibrate again, or remove it."
 
     def _of(self, task: str) -> Calibration | None:
         if self.named:
