@@ -19,7 +19,8 @@ RANKS = [
     {"demo"},
     {"submitted"},
     {"runtime"},
-    {"bench", "doctor", "doctor_offload", "evaluate", "jobs"},
+    {"bench", "doctor", "doctor_offload", "jobs"},
+    {"evaluate"},  # labelled rows are rows of a file, which jobs reads
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}

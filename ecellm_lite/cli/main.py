@@ -14,7 +14,7 @@ from ecellm_lite import __version__
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.errors import EcellmError
 
-# Loaded when asked for, so that `--help` answers at once: command -> (its short help, its attribute in cli/NAME.py).
+# Loaded when asked for, so that `--help` answers at once: command -> its short help.
 COMMANDS = {
     "run": "Answer a row, or every row of a file.",
     "tasks": "List the tasks, or describe one.",
@@ -23,8 +23,12 @@ COMMANDS = {
     "models": "List, pull, add, show and remove models.",
     "calibrate": "Fit a temperature to labelled rows, so that probabilities mean what they say.",
     "doctor": "Say what this machine and install can do.",
+    "eval": "Measure a model's answers on labelled rows, as the paper does.",
     "bench": "Measure this machine with a model; --tune looks for faster settings.",
 }
+
+# Where a command's function in cli/NAME.py, and that file, are called otherwise: `eval` is Python's own.
+_NAMES = {"eval": "evaluate"}
 
 
 class LazyGroup(click.Group):
@@ -48,7 +52,8 @@ class LazyGroup(click.Group):
         """Import and return a command, or None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"ecellm_lite.cli.{cmd_name}"), cmd_name)
+        name = _NAMES.get(cmd_name, cmd_name)
+        command: click.Command = getattr(import_module(f"ecellm_lite.cli.{name}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

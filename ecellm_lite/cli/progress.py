@@ -25,13 +25,17 @@ def waiting(what: str, *, hidden: bool) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def job_progress(rows: Path, *, hidden: bool) -> Iterator[Callable[[Answer], None]]:
-    """Give a function to call with each answer; a bar shows rows/s and the time left, and how many failed."""
+def job_progress(rows: Path | int, *, hidden: bool, name: str = "rows") -> Iterator[Callable[[Answer], None]]:
+    """Give a function to call with each answer; a bar shows rows/s and the time left, and how many failed.
+
+    `rows` is how many there are, or the file that they stand in.
+    """
     console = Console(stderr=True)
     if hidden or not console.is_terminal:
         yield lambda _: None
         return
     columns = (
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -39,7 +43,8 @@ def job_progress(rows: Path, *, hidden: bool) -> Iterator[Callable[[Answer], Non
         TextColumn("{task.fields[failed]}"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        job = progress.add_task("rows", total=_count(rows), rate="", failed="")
+        total = rows if isinstance(rows, int) else _count(rows)
+        job = progress.add_task(name, total=total, rate="", failed="")
         started = time.perf_counter()
         done = failures = 0
 

@@ -206,9 +206,23 @@ def read_results(path: Path) -> Results:
     if data["format"] != FORMAT:
         raise InputError(f"{path} has the format {str(data['format'])[:20]!r}, and this version reads {FORMAT}.")
     try:
-        return decode(Results, data)
+        found = decode(Results, data)
+        for name, task in found.tasks.items():
+            _check(name, task)
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): evaluate again, and keep the file as it is.") from None
+    return found
+
+
+def _check(name: str, task: TaskResult) -> None:
+    """Raise ValueError where a task's parts do not fit one another."""
+    if len(task.records) != task.rows:
+        raise ValueError(f"{name} has {task.rows} rows and {len(task.records)} records")
+    if task.primary not in task.metrics.all:
+        raise ValueError(f"{name} has no metric {task.primary[:40]!r}")
+    triples = [len(record.score) for record in task.records if isinstance(record.score, list)]
+    if triples and triples != [3] * task.rows:
+        raise ValueError(f"{name} has records with scores of different kinds")
 
 
 def _refuse(constant: str) -> None:

@@ -25,15 +25,20 @@ def check_form(file: BufferedReader, name: str) -> None:
 
 def read_rows(file: IO[bytes]) -> Iterator[Mapping[str, Any] | InputError]:
     """Yield the rows of a JSON Lines file, blank lines left out; a broken line yields an InputError with its number."""
+    return (row for _, row in numbered_rows(file))
+
+
+def numbered_rows(file: IO[bytes]) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
+    """Yield what read_rows does, each row with the number of its line, from 1."""
     number = 0
     while line := file.readline(LONGEST_LINE + 1):
         number += 1
         if len(line) > LONGEST_LINE:
             while line and not line.endswith(b"\n"):
                 line = file.readline(LONGEST_LINE)
-            yield InputError(f"Line {number} has more than {LONGEST_LINE:,} bytes: split or shorten the row.")
+            yield number, InputError(f"Line {number} has more than {LONGEST_LINE:,} bytes: split or shorten the row.")
         elif line.strip():
-            yield _row(line, number)
+            yield number, _row(line, number)
 
 
 def _row(line: bytes, number: int) -> Mapping[str, Any] | InputError:

@@ -1,0 +1,215 @@
+"""`ecellm-lite eval`: how good a model's answers are on labelled rows, and what changed since last time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ecellm_lite.cli.options import TaskName, model_options
+from ecellm_lite.errors import InputError, JobError, UsageError
+
+if TYPE_CHECKING:
+    from ecellm_lite.evaluate.labelled import Labelled
+    from ecellm_lite.evaluate.labelled_files import LabelledFile, Rows
+    from ecellm_lite.evaluate.results import Results, TaskResult, Unreadable
+    from ecellm_lite.runtime import Runtime
+    from ecellm_lite.tasks.task import Task
+
+ALL = "all"
+
+
+@click.command("eval")
+@click.option("-t", "--task", type=TaskName(), help="The task, or all that there are rows of.")
+@click.option("--data", type=click.Path(path_type=Path), help="Labelled rows: a file, or a folder of TASK/SPLIT.jsonl.")
+@click.option("--split", default="test", show_default=True, help="Which split, of a folder or of dataset.json.")
+@click.option("--setting", default="IND_Diverse_Instruction", show_default=True, help="Which setting, of dataset.json.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many rows a task, spread evenly.")
+@click.option("--instruction", help="An instruction in place of the task's own; dataset.json's rows bring theirs.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where all results go, as JSON.")
+@click.option("--report", type=click.Path(path_type=Path), help="Where a page for a browser goes.")
+@click.option(
+    "--compare",
+    type=click.Path(path_type=Path),
+    nargs=2,
+    metavar="A.json B.json",
+    help="Say what changed from one --output to another, and stop.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@model_options
+def evaluate(
+    task: str | None,
+    data: Path | None,
+    split: str,
+    setting: str,
+    limit: int | None,
+    instruction: str | None,
+    output: Path | None,
+    report: Path | None,
+    compare: tuple[Path, Path] | None,
+    as_json: bool,
+    quiet: bool,
+    **model: Any,
+) -> None:
+    """Answer labelled rows, and measure the answers as the paper does, beside the paper's figures.
+
+    \b
+    ecellm-lite eval --task all --data ROWS/ --report report.html
+    ecellm-lite eval --task AVE --data dataset.json --setting OOD_Diverse_Instruction --limit 500
+    ecellm-lite eval --compare before.json after.json
+    """  # noqa: D301 - click wants the character itself, so that the lines stay lines
+    if compare:
+        if data or task or output or report:
+            raise UsageError("--compare reads two files of results and runs nothing: leave the other options out.")
+        _compare(*compare, as_json)
+        return
+    if task is None or data is None:
+        raise UsageError("Give --task (or all) and --data, or --compare with two files of results.")
+    from ecellm_lite.evaluate.labelled_files import gather, labelled_files
+
+    for path in (output, report):
+        if path:
+            _check_output(path)
+    tasks = _tasks(task)
+    files = labelled_files(data, tasks, split)
+    rows = gather(files, tasks, split=split, setting=setting, limit=limit)
+    asked = {"limit": limit, "split": split, "setting": setting, "instruction": instruction}
+    found = _measure(rows, files, asked, model, quiet)
+    if output:
+        _write(output, json.dumps(found.as_dict()))
+    if report:
+        from ecellm_lite.evaluate.report.page import page
+
+        _write(report, page(found))
+    if as_json:
+        click.echo(json.dumps(found.as_dict()))
+    else:
+        from ecellm_lite.cli.measured import show_results
+
+        show_results(found)
+    if found.failures:
+        raise JobError(
+            f"{found.failures:,} rows failed or could not be read: --json and --output say which, and why "
+            f"({_first_failure(found)})."
+        )
+
+
+def _tasks(name: str) -> list[Task]:
+    from ecellm_lite.tasks.registry import TASKS, get_task
+
+    if name.strip().lower() == ALL:
+        return list(TASKS.values())
+    task = get_task(name)
+    if task.name not in TASKS:
+        raise UsageError(f"The paper has no metric for {task.name}, your own task: give one of the ten, or all.")
+    return [task]
+
+
+def _measure(
+    rows: Rows, files: list[LabelledFile], asked: Mapping[str, Any], model: Mapping[str, Any], quiet: bool
+) -> Results:
+    from ecellm_lite.cli.progress import waiting
+    from ecellm_lite.evaluate.evaluation import results
+    from ecellm_lite.evaluate.results import Settings
+
+    with waiting("loading the model", hidden=quiet):
+        from ecellm_lite.runtime import Runtime
+
+        runtime = Runtime(**model)
+    with runtime:
+        started = time.perf_counter()
+        tasks: dict[str, TaskResult] = {}
+        calibrated = False
+        for name in dict.fromkeys([*rows.rows, *(name for name in rows.unreadable if name)]):
+            unreadable = rows.unreadable.get(name, [])
+            tasks[name], known = _measure_task(
+                runtime, name, rows.rows.get(name, []), unreadable, asked["instruction"], quiet
+            )
+            calibrated |= known
+        return results(
+            runtime.model,
+            runtime.envelope.name,
+            calibrated=calibrated,
+            data=[file.hashed for file in files],
+            settings=Settings(deterministic=runtime.deterministic, **asked),
+            seconds=time.perf_counter() - started,
+            unreadable=rows.unreadable.get(None, []),
+            tasks=tasks,
+        )
+
+
+def _measure_task(
+    runtime: Runtime,
+    name: str,
+    rows: list[Labelled],
+    unreadable: list[Unreadable],
+    instruction: str | None,
+    quiet: bool,
+) -> tuple[TaskResult, bool]:
+    """Return what a task's rows came to, and whether their probabilities were calibrated."""
+    from ecellm_lite.cli.progress import job_progress
+    from ecellm_lite.evaluate.evaluation import evaluate as evaluate_answers
+    from ecellm_lite.evaluate.evaluation import no_rows
+    from ecellm_lite.tasks.registry import get_task
+
+    task = get_task(name)
+    if not rows:
+        return no_rows(task, unreadable), False
+    answers = []
+    started = time.perf_counter()
+    with job_progress(len(rows), hidden=quiet, name=task.abbreviation) as advance:
+        for answer in runtime.answers(task, (row.row for row in rows), instruction=instruction):
+            answers.append(answer)
+            advance(answer)
+    seconds = time.perf_counter() - started
+    found = evaluate_answers(
+        task,
+        rows,
+        answers,
+        seconds=seconds,
+        prompt=lambda row: runtime.prompt(task, row.row, instruction=instruction),
+        unreadable=unreadable,
+    )
+    return found, any(answer.calibration is not None for answer in answers)
+
+
+def _compare(before: Path, after: Path, as_json: bool) -> None:
+    from ecellm_lite.evaluate.comparison import compare
+    from ecellm_lite.evaluate.results import read_results
+
+    found = compare(read_results(before), read_results(after))
+    if as_json:
+        click.echo(json.dumps(found.as_dict()))
+    else:
+        from ecellm_lite.cli.measured import show_comparison
+
+        show_comparison(found)
+
+
+def _first_failure(found: Results) -> str:
+    """Return the first line that went wrong, in words."""
+    for task in found.tasks.values():
+        for line in task.unreadable:
+            return f"{task.abbreviation}, line {line.line}: {line.message.rstrip('.')}"
+        for record in task.records:
+            if record.error:
+                return f"{task.abbreviation}, line {record.line}: {record.error.message.rstrip('.')}"
+    [first, *_] = found.unreadable
+    return f"line {first.line}: {first.message.rstrip('.')}"
+
+
+def _check_output(path: Path) -> None:
+    from ecellm_lite.jobs.runner import check_output
+
+    check_output(path)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): make room, or take another place.") from None

@@ -1,0 +1,93 @@
+"""The results of an evaluation, or of a comparison, as a person wants to see them: a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ecellm_lite.answers.answer import ModelName
+from ecellm_lite.cli.plain import plain
+from ecellm_lite.evaluate.comparison import Comparison, Flipped
+from ecellm_lite.evaluate.paper import paper_figures
+from ecellm_lite.evaluate.results import Interval, Results, TaskResult
+
+_BESIDE = ("eCeLLM-S", "eCeLLM-M", "eCeLLM-L", "GPT-4 Turbo")
+_NAMES = {"f1": "F1", "macro_f1": "macro-F1", "hr_at_1": "HR@1", "ndcg": "NDCG", "rouge_l": "ROUGE-L"} | {
+    "accuracy": "accuracy",
+    "bertscore_f1": "BERTScore F1",
+}
+
+
+def show_results(found: Results, console: Console | None = None) -> None:
+    """Print the primary metric of each task with its interval, beside the paper's models."""
+    console = console or Console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("task", "rows", "without answer", "metric", "all rows", "95% interval", "paper's way", *_BESIDE):
+        table.add_column(name, justify="left" if name in {"task", "metric"} else "right")
+    for task in found.tasks.values():
+        table.add_row(*_row(task, found.settings.setting))
+    console.print(table)
+    calibrated = ", calibrated" if found.calibrated else ""
+    facts = f"{found.model.name} · envelope {found.envelope}{calibrated} · {found.seconds:.1f} s"
+    console.print(Text(f"\n{plain(facts)}", style="dim"))
+    for task in found.tasks.values():
+        for note in task.notes:
+            console.print(Text(f"{task.abbreviation}: {plain(note)}", style="dim"))
+
+
+def _row(task: TaskResult, setting: str | None) -> Iterable[str | Text]:
+    paper = paper_figures(task.abbreviation, task.primary, setting)
+    missing = task.rows - task.answered
+    unread = f" + {len(task.unreadable):,} unread" if task.unreadable else ""
+    yield task.abbreviation
+    yield f"{task.rows:,}"
+    yield Text(f"{missing:,}{unread}", style="red" if missing or unread else "")
+    yield _NAMES.get(task.primary, task.primary)
+    yield Text(f"{task.metrics.all[task.primary]:.3f}", style="bold")
+    yield _ends(task.interval)
+    yield f"{task.metrics.paper[task.primary]:.3f}"
+    for model in _BESIDE:
+        yield f"{paper[model]:.3f}" if model in paper else "-"
+
+
+def show_comparison(found: Comparison, console: Console | None = None) -> None:
+    """Print what changed in each task, and the rows that it comes from."""
+    console = console or Console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("task", "rows", "metric", "before", "after", "difference", "95% interval", "better", "worse"):
+        table.add_column(name, justify="left" if name in {"task", "metric", "better", "worse"} else "right")
+    for task in found.tasks.values():
+        sure = task.interval.low > 0 or task.interval.high < 0
+        colour = "green" if task.difference > 0 else "red"
+        table.add_row(
+            task.abbreviation,
+            f"{task.rows:,}",
+            _NAMES.get(task.metric, plain(task.metric)),
+            f"{task.before:.3f}",
+            f"{task.after:.3f}",
+            Text(f"{task.difference:+.3f}", style=f"bold {colour}" if sure else ""),
+            _ends(task.interval, "+"),
+            _named(task.better),
+            _named(task.worse),
+        )
+    console.print(table)
+    console.print(Text(f"\nfrom {_model(found.before)} to {_model(found.after)}", style="dim"))
+    for warning in found.warnings:
+        console.print(Text(plain(warning), style="yellow"))
+
+
+def _ends(interval: Interval, sign: str = "") -> str:
+    return f"{interval.low:{sign}.3f} … {interval.high:{sign}.3f}"
+
+
+def _named(flipped: Flipped) -> Text:
+    more = ", …" if flipped.count > len(flipped.rows) else ""
+    rows = f" ({', '.join(plain(str(row)[:24]) for row in flipped.rows)}{more})" if flipped.rows else ""
+    return Text(f"{flipped.count:,}{rows}")
+
+
+def _model(model: ModelName) -> str:
+    return f"{plain(model.name)} ({plain(model.sha256[:8])})"

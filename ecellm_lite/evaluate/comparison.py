@@ -1,0 +1,150 @@
+"""Two evaluations side by side: what changed, how sure that is, and which rows it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ecellm_lite.answers.answer import ModelName
+from ecellm_lite.errors import InputError
+from ecellm_lite.evaluate.bootstrap import paired_interval
+from ecellm_lite.evaluate.metrics.classes import class_table, letter_of
+from ecellm_lite.evaluate.metrics.measured import Metric, Numbers, mean
+from ecellm_lite.evaluate.metrics.predicates import f1_of_yes, word_table
+from ecellm_lite.evaluate.metrics.triples import f1_of
+from ecellm_lite.evaluate.results import Interval, Record, Results, Score
+
+NAMED = 5  # rows that are named, of those that got better and of those that got worse
+
+
+@dataclass(frozen=True, slots=True)
+class Flipped:
+    """How many rows' own scores rose or fell, and which the first of them are (id, or the line where there is none)."""
+
+    count: int
+    rows: list[str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskComparison:
+    """A task in both: its primary metric over the rows that both have, and the 95% interval of the difference."""
+
+    abbreviation: str
+    metric: str
+    rows: int
+    left_out: int
+    before: float
+    after: float
+    difference: float
+    interval: Interval
+    better: Flipped
+    worse: Flipped
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What changed from one evaluation to another, and what makes them hard to compare."""
+
+    before: ModelName
+    after: ModelName
+    tasks: dict[str, TaskComparison]
+    warnings: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain data."""
+        return asdict(self)
+
+
+def compare(before: Results, after: Results) -> Comparison:
+    """Compare two evaluations over the rows that both have, told by task, id, line and gold answer.
+
+    Raises InputError where there is no such row.
+    """
+    warnings = []
+    hashes = [{file.sha256 for file in side.data} for side in (before, after)]
+    if hashes[0] != hashes[1]:
+        warnings.append("The files of rows are not the same: only rows with the same id, line and answer are compared.")
+    if before.envelope != after.envelope:
+        warnings.append(f"The envelope was {before.envelope}, and then {after.envelope}.")
+    if before.settings != after.settings:
+        warnings.append("Not the same was asked for: the settings differ.")
+    tasks = {}
+    for name in before.tasks:
+        if name not in after.tasks:
+            warnings.append(f"Only the first has {name}.")
+            continue
+        one, other = before.tasks[name], after.tasks[name]
+        if one.primary != other.primary:
+            warnings.append(f"{name} was measured by {one.primary} and then by {other.primary}.")
+            continue
+        pairs = _common(one.records, other.records)
+        if not pairs:
+            warnings.append(f"The two have no row of {name} in common.")
+            continue
+        left_out = len(one.records) + len(other.records) - 2 * len(pairs)
+        tasks[name] = _task(one.abbreviation, one.primary, pairs, left_out)
+    warnings += [f"Only the second has {name}." for name in after.tasks if name not in before.tasks]
+    if not tasks:
+        raise InputError("The two files of results have no row in common: evaluate the same rows twice.")
+    return Comparison(before.model, after.model, tasks, warnings)
+
+
+Pairs = Sequence[tuple[Record, Record]]
+
+
+def _common(before: Sequence[Record], after: Sequence[Record]) -> list[tuple[Record, Record]]:
+    known = {(record.id, record.line, record.gold): record for record in before}
+    found = [(known.get((record.id, record.line, record.gold)), record) for record in after]
+    return [(one, other) for one, other in found if one is not None]
+
+
+def _task(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> TaskComparison:
+    old, new, metric = _columns(abbreviation, primary, pairs)
+    values = [float(metric(side.sum(axis=0))) for side in (old, new)]
+    gains = [_share(after.score) - _share(before.score) for before, after in pairs]
+    return TaskComparison(
+        abbreviation=abbreviation,
+        metric=primary,
+        rows=len(pairs),
+        left_out=left_out,
+        before=values[0],
+        after=values[1],
+        difference=values[1] - values[0],
+        interval=paired_interval(old, new, metric),
+        better=_flipped([record for (record, _), gain in zip(pairs, gains, strict=True) if gain > 0]),
+        worse=_flipped([record for (record, _), gain in zip(pairs, gains, strict=True) if gain < 0]),
+    )
+
+
+def _columns(abbreviation: str, primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
+    """Return both sides as rows that add up, and the primary metric of their sums."""
+    gold = [before.gold for before, _ in pairs]
+    sides = [[before.text for before, _ in pairs], [after.text for _, after in pairs]]
+    if primary == "macro_f1":
+        letters = [letter_of(text) for texts in (gold, *sides) for text in texts]
+        labels = sorted({letter for letter in letters if letter})
+        old, new = (class_table(gold, texts, labels) for texts in sides)
+        return old.columns, new.columns, lambda sums: old.macro_f1(old.counts(sums))
+    scores = np.array([[before.score, after.score] for before, after in pairs], dtype=np.float64)
+    if scores.ndim == 3:  # triples
+        return scores[:, 0], scores[:, 1], f1_of
+    if primary == "f1":
+        yes_before, yes_after = (word_table(gold, texts) for texts in sides)
+        return yes_before.columns, yes_after.columns, f1_of_yes(yes_before)
+    ones = np.ones(len(pairs))
+    return np.column_stack([scores[:, 0], ones]), np.column_stack([scores[:, 1], ones]), mean
+
+
+def _share(score: Score) -> float:
+    """Return a row's score as one number: of triples, their F1."""
+    if isinstance(score, list):
+        hits, answered, gold = score
+        return 2 * hits / (answered + gold) if answered + gold else 1.0
+    return score
+
+
+def _flipped(records: Sequence[Record]) -> Flipped:
+    return Flipped(len(records), [record.line if record.id is None else record.id for record in records[:NAMED]])

@@ -1,0 +1,189 @@
+"""Labelled rows and their answers become results: metrics, intervals, curves, and the rows that deserve a look."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from heapq import nlargest, nsmallest
+from importlib.metadata import PackageNotFoundError, version
+
+from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.evaluate.bootstrap import interval
+from ecellm_lite.evaluate.labelled import Labelled
+from ecellm_lite.evaluate.metrics.kinds import measure
+from ecellm_lite.evaluate.metrics.measured import Measured, Pair
+from ecellm_lite.evaluate.metrics.triples import triple_of, triples_of
+from ecellm_lite.evaluate.paper import METRICS
+from ecellm_lite.evaluate.reliability import is_right, reliability, risk
+from ecellm_lite.evaluate.results import (
+    FORMAT,
+    DataFile,
+    Example,
+    Interval,
+    Metrics,
+    Record,
+    Reliability,
+    Results,
+    Settings,
+    TaskResult,
+    Unreadable,
+    Versions,
+)
+from ecellm_lite.tasks.task import Task
+
+EXAMPLES = 10  # slowest and least certain rows that are shown with their prompts
+
+
+def evaluate(
+    task: Task,
+    rows: Sequence[Labelled],
+    answers: Sequence[Answer],
+    *,
+    seconds: float,
+    prompt: Callable[[Labelled], str],
+    unreadable: Sequence[Unreadable] = (),
+) -> TaskResult:
+    """Return what a task's answers, one for each row, are worth; `prompt` gives a row's, for the few that are shown.
+
+    `seconds` is how long all of them took.
+    """
+    measured = measure_rows(task, rows, answers)
+    paper, all_rows = measured.values()
+    records = [
+        Record(
+            id=answer.id,
+            line=row.line,
+            gold=row.gold,
+            text=answer.text,
+            probability=answer.probability,
+            coverage=answer.coverage,
+            score=score,
+            seconds=answer.seconds,
+            error=answer.error,
+        )
+        for row, answer, score in zip(rows, answers, measured.scores, strict=True)
+    ]
+    known = [record for record in records if record.probability is not None]
+    probabilities = [record.probability or 0.0 for record in known]
+
+    def examples(places: Sequence[int]) -> list[Example]:
+        return [_example(records[place], prompt(rows[place])) for place in places]
+
+    timed = [place for place, record in enumerate(records) if record.seconds is not None]
+    sure = [place for place, record in enumerate(records) if record.probability is not None]
+    return TaskResult(
+        abbreviation=task.abbreviation,
+        rows=len(rows),
+        answered=sum(measured.answered),
+        failed=sum(answer.error is not None for answer in answers),
+        abstained=sum(answer.abstained for answer in answers),
+        unreadable=list(unreadable),
+        primary=measured.primary,
+        metrics=Metrics(paper, all_rows),
+        interval=interval(measured.columns, measured.all[measured.primary]),
+        notes=list(measured.notes),
+        confusion=measured.confusion,
+        reliability=_reliability(records, answers),
+        risk=risk(probabilities, [is_right(record.score) for record in known], len(records)),
+        rows_per_second=len(rows) / seconds if seconds else 0.0,
+        slowest=examples(nlargest(EXAMPLES, timed, key=lambda place: records[place].seconds or 0.0)),
+        least_certain=examples(nsmallest(EXAMPLES, sure, key=lambda place: records[place].probability or 0.0)),
+        records=records,
+    )
+
+
+def measure_rows(task: Task, rows: Sequence[Labelled], answers: Sequence[Answer]) -> Measured:
+    """Measure answers to labelled rows."""
+    return measure(task, [Pair(row.gold, answer.text, row.labels) for row, answer in zip(rows, answers, strict=True)])
+
+
+def no_rows(task: Task, unreadable: Sequence[Unreadable]) -> TaskResult:
+    """Return the result of a task none of whose rows could be read."""
+    primary = METRICS[task.abbreviation]
+    return TaskResult(
+        abbreviation=task.abbreviation,
+        rows=0,
+        answered=0,
+        failed=0,
+        abstained=0,
+        unreadable=list(unreadable),
+        primary=primary,
+        metrics=Metrics({primary: 0.0}, {primary: 0.0}),
+        interval=Interval(0.0, 0.0),
+        notes=["No row could be read."],
+        confusion=None,
+        reliability=None,
+        risk=None,
+        rows_per_second=0.0,
+        slowest=[],
+        least_certain=[],
+        records=[],
+    )
+
+
+def results(
+    model: ModelName,
+    envelope: str,
+    *,
+    calibrated: bool,
+    data: Sequence[DataFile],
+    settings: Settings,
+    seconds: float,
+    unreadable: Sequence[Unreadable],
+    tasks: dict[str, TaskResult],
+) -> Results:
+    """Return the results of tasks with the circumstances that they were found in."""
+    return Results(
+        format=FORMAT,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        model=model,
+        envelope=envelope,
+        calibrated=calibrated,
+        versions=Versions(_version("ecellm-lite"), _version("llama-cpp-python"), platform.python_version()),
+        data=list(data),
+        settings=settings,
+        seconds=seconds,
+        unreadable=list(unreadable),
+        tasks=tasks,
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _example(record: Record, prompt: str) -> Example:
+    return Example(
+        id=record.id,
+        line=record.line,
+        gold=record.gold,
+        text=record.text,
+        probability=record.probability,
+        seconds=record.seconds,
+        prompt=prompt,
+    )
+
+
+def _reliability(records: Sequence[Record], answers: Sequence[Answer]) -> Reliability | None:
+    pairs = [pair for record, answer in zip(records, answers, strict=True) for pair in _judged(record, answer)]
+    return reliability([probability for probability, _ in pairs], [right for _, right in pairs])
+
+
+def _judged(record: Record, answer: Answer) -> list[tuple[float, bool]]:
+    """Return the probabilities that an answer carries with whether each was right: one, or one for each entry."""
+    if record.text is None or record.probability is None:
+        return []
+    if answer.type != "extraction":
+        return [(record.probability, is_right(record.score))]
+    gold = triples_of(record.gold) or frozenset()
+    return [
+        (
+            float(entry["probability"]),
+            triple_of(str(entry["attribute"]).lower(), entry["value"], entry["source"]) in gold,
+        )
+        for entry in answer.value
+    ]

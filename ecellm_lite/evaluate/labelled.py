@@ -1,0 +1,84 @@
+"""A labelled row: what is asked, with the answer that people gave; in this project's form or in ECInstruct's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ecellm_lite.answers.ranking import Ranking
+from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.evaluate.metrics.ranking import GAINS
+from ecellm_lite.submitted import id_of
+from ecellm_lite.tasks.fields import encodable, shown
+from ecellm_lite.tasks.registry import TASKS, get_task
+from ecellm_lite.tasks.task import Question, Task
+
+# As the authors' own scripts spell two of the tasks.
+_SPELT = {
+    "product_relation_predicition": "PRP",
+    "product_substitue_identification": "PSI",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A row as a runtime takes it, the line that it stood in, and its answer string.
+
+    `labels` are the relevance (E, S, C or I) of each product of a ranking, in the order of the products.
+    """
+
+    task: Task
+    line: int
+    row: Mapping[str, Any]
+    gold: str
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def id(self) -> str | int | None:
+        """The row's own id."""
+        return id_of(self.row)
+
+
+def task_of(row: Mapping[str, Any]) -> Task | None:
+    """Return the task that a row names, or None where it names none; raises InputError for what is none of the ten."""
+    name = row.get("task")
+    if name is None:
+        return None
+    try:
+        if isinstance(name, str):
+            task = get_task(_SPELT.get(name.strip().lower(), name))
+            if task.name in TASKS:
+                return task
+    except UsageError as error:
+        raise InputError(str(error)) from None
+    raise InputError(f"The row's task is {shown(name)}, which is none of the ten: `ecellm-lite tasks` lists them.")
+
+
+def labelled(task: Task, line: int, row: Mapping[str, Any]) -> Labelled:
+    """Return a row with its answer; raises InputError for a missing or wrong field, or an answer that cannot be."""
+    gold = row.get("output")
+    if not isinstance(gold, str):
+        given = "no output" if gold is None else f"the output {shown(gold)}"
+        raise InputError(f"The row has {given}: a labelled row has its answer there, as a text.")
+    id_of(row)
+    question = task.question(row)
+    gold = encodable(gold)
+    question.space.parse(gold)
+    return Labelled(task, line, row, gold, _labels(row, question))
+
+
+def _labels(row: Mapping[str, Any], question: Question) -> tuple[str, ...] | None:
+    labels = row.get("labels")
+    space = question.space
+    if labels is None or not isinstance(space, Ranking):
+        return None
+    if (
+        not isinstance(labels, list)
+        or len(labels) != len(space.letters)
+        or not all(isinstance(label, str) and label in GAINS for label in labels)
+    ):
+        raise InputError(
+            f"The row's labels are {shown(labels)}: a ranking has one of {', '.join(GAINS)} for each product."
+        )
+    return tuple(labels)

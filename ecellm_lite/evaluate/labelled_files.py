@@ -1,0 +1,209 @@
+"""Files of labelled rows, read one row at a time: JSON Lines, a folder of them, or ECInstruct's dataset.json.
+
+A folder holds TASK/SPLIT.jsonl, for the tasks that it has rows of. dataset.json is a JSON array (or JSON Lines) of
+rows with a split and a setting, of which one each is taken. A row that cannot be used never ends the reading: it comes
+with its line and a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.evaluate.labelled import Labelled, labelled, task_of
+from ecellm_lite.evaluate.results import DataFile, Unreadable
+from ecellm_lite.jobs.rows import check_form, numbered_rows
+from ecellm_lite.models.files import sha256_of
+from ecellm_lite.tasks.task import Task
+
+SPLIT = "test"
+SETTING = "IND_Diverse_Instruction"  # what the paper's main table is about
+
+_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(slots=True)
+class LabelledFile:
+    """A file of labelled rows; `task` is the one that all its rows must be of, None where each row says it."""
+
+    path: Path
+    name: str
+    task: Task | None = None
+    others: int = 0  # rows of another task, split or setting than what was asked for
+    settings: set[str] = field(default_factory=set)  # all that were met
+    examples: int = 0  # rows that come with a worked example
+
+    def rows(
+        self, tasks: Sequence[Task], split: str = SPLIT, setting: str = SETTING
+    ) -> Iterator[Labelled | tuple[Task | None, Unreadable]]:
+        """Yield the rows of these tasks, and what could not be read with its task where that is known.
+
+        Raises InputError for a file that cannot be read or is of another form.
+        """
+        expected = self.task or (tasks[0] if len(tasks) == 1 else None)
+        with _opened(self.path) as file:
+            for line, row in _numbered(file, self.path):
+                if isinstance(row, InputError):
+                    yield expected, Unreadable(line, str(row))
+                    continue
+                task = expected
+                try:
+                    task = self._task(row) or expected
+                    if self._unasked(row, split, setting) or (task and task.name not in {one.name for one in tasks}):
+                        self.others += 1
+                        continue
+                    yield labelled(_known(task), line, row)
+                    self.examples += bool(row.get("few_shot_example"))
+                except InputError as error:
+                    yield task, Unreadable(line, str(error))
+
+    def _task(self, row: Mapping[str, Any]) -> Task | None:
+        task = task_of(row)
+        if self.task and task and task.name != self.task.name:
+            raise InputError(f"The row's task is {task.name}, in the file of {self.task.name}.")
+        return task
+
+    def _unasked(self, row: Mapping[str, Any], split: str, setting: str) -> bool:
+        """Return whether a row is of another split or setting, where it says so at all."""
+        if isinstance(row.get("setting"), str):
+            self.settings.add(row["setting"])
+        return bool(row.get("split", split) != split or row.get("setting", setting) != setting)
+
+    @property
+    def hashed(self) -> DataFile:
+        """Its name and sha256."""
+        return DataFile(self.name, sha256_of(self.path))
+
+
+def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> list[LabelledFile]:
+    """Return the files at a path, which is one itself or a folder of TASK/SPLIT.jsonl; raises InputError for none."""
+    if not path.is_dir():
+        return [LabelledFile(path, path.name)]
+    found = [
+        LabelledFile(file, f"{path.resolve().name}/{task.name}/{file.name}", task)
+        for task in tasks
+        if (file := path / task.name / f"{split}.jsonl").is_file()
+    ]
+    if not found:
+        raise InputError(
+            f"The folder {path} has no rows: they stand in {tasks[0].name}/{split}.jsonl"
+            f"{', and so for each task' if len(tasks) > 1 else ''}."
+        )
+    return found
+
+
+@dataclass(slots=True)
+class Rows:
+    """The rows to evaluate by their task's name, and the lines that could not be read (None: of no task known)."""
+
+    rows: dict[str, list[Labelled]]
+    unreadable: dict[str | None, list[Unreadable]]
+
+
+def gather(
+    files: Iterable[LabelledFile],
+    tasks: Sequence[Task],
+    *,
+    split: str = SPLIT,
+    setting: str = SETTING,
+    limit: int | None = None,
+) -> Rows:
+    """Read files and keep at most `limit` rows a task, spread evenly over them; always the same ones.
+
+    Raises InputError where there is not one row of these tasks, readable or not.
+    """
+    spreads: dict[str, Spread] = {}
+    unreadable: dict[str | None, list[Unreadable]] = {}
+    settings: set[str] = set()
+    for file in files:
+        for found in file.rows(tasks, split, setting):
+            if isinstance(found, Labelled):
+                spreads.setdefault(found.task.name, Spread(limit)).add(found)
+            else:
+                task, line = found
+                unreadable.setdefault(task.name if task else None, []).append(line)
+        settings |= file.settings
+    if not spreads and not unreadable:
+        known = f" (its settings are {', '.join(sorted(settings)[:12])})" if settings else ""
+        wanted = tasks[0].name if len(tasks) == 1 else "the ten tasks"
+        raise InputError(
+            f"There is no row of {wanted} with the split {split!r} and the setting {setting!r}{known}: "
+            "say which with --task, --split and --setting."
+        )
+    ordered = [task.name for task in tasks]
+    return Rows({name: spreads[name].chosen() for name in ordered if name in spreads}, unreadable)
+
+
+class Spread:
+    """At most `limit` rows of a stream, spread evenly over it, with at most twice as many in memory."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._kept: list[Labelled] = []
+        self._seen = 0
+        self._stride = 1
+
+    def add(self, row: Labelled) -> None:
+        """Take the stream's next row."""
+        if self._seen % self._stride == 0:
+            self._kept.append(row)
+            if self._limit and len(self._kept) > 2 * self._limit:
+                self._kept = self._kept[::2]
+                self._stride *= 2
+        self._seen += 1
+
+    def chosen(self) -> list[Labelled]:
+        """Return the rows, in their order."""
+        kept = self._kept
+        if not self._limit or len(kept) <= self._limit:
+            return kept
+        return [kept[place * len(kept) // self._limit] for place in range(self._limit)]
+
+
+def _known(task: Task | None) -> Task:
+    if task is None:
+        raise InputError("The row names no task: give it one as \"task\", or say --task.")  # fmt: skip
+    return task
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): give a file of labelled rows.") from None
+    with file:
+        yield file
+
+
+def _numbered(file: BufferedReader, path: Path) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
+    begin = file.peek(1 << 12).removeprefix(_MARK).lstrip()
+    if begin.startswith(b"["):
+        return _array(file)
+    check_form(file, str(path))
+    return numbered_rows(file)
+
+
+def _array(file: BufferedReader) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
+    """Yield the objects of a JSON array, numbered from 1, without holding more than one of them."""
+    try:
+        import ijson
+    except ImportError:
+        raise UsageError("A JSON array is read as a stream by ijson: `pip install 'ecellm-lite[eval]'`.") from None
+    if file.peek(3).startswith(_MARK):
+        file.read(len(_MARK))
+    number = 0
+    try:
+        for number, row in enumerate(ijson.items(file, "item", use_float=True), start=1):
+            if isinstance(row, Mapping):
+                yield number, row
+            else:
+                yield number, InputError(f"Row {number} is not an object.")
+    except (ijson.JSONError, ValueError) as error:
+        what = " ".join(str(error).split())[:100]
+        yield number + 1, InputError(f"Row {number + 1} is not JSON ({what}), and what stands behind it is lost.")

@@ -1,0 +1,97 @@
+"""One of a few letters (PRP, SA, MPC): accuracy and macro-F1.
+
+Macro-F1 is the mean over the labels that occur in the gold or in an answer, as scikit-learn has it by default. A row
+without an answer has a column of its own: with every row in the denominator it is wrong (its label's recall falls, and
+no label's precision does), in the paper's way it is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from ecellm_lite.evaluate.metrics.measured import Measured, Numbers, Pair, ratio
+from ecellm_lite.evaluate.results import Confusion
+
+# The letter alone, or an option's whole line; the authors' script looks at the first character, too.
+_LETTER = re.compile(r"\s*([A-E])(?!\w)")
+
+
+def letter_of(text: str | None) -> str | None:
+    """Return the letter that an answer string begins with, or None."""
+    found = _LETTER.match(text or "")
+    return found[1] if found else None
+
+
+def measure_classes(pairs: Sequence[Pair], primary: str) -> Measured:
+    """Measure letters; `primary` is accuracy or macro_f1."""
+    gold, texts = [pair.gold for pair in pairs], [pair.text for pair in pairs]
+    letters = map(letter_of, (*gold, *texts))
+    table = class_table(gold, texts, sorted({letter for letter in letters if letter}))
+    return Measured(
+        columns=table.columns,
+        primary=primary,
+        paper={"accuracy": table.paper_accuracy, "macro_f1": lambda sums: table.macro_f1(table.answered(sums))},
+        all={"accuracy": table.accuracy, "macro_f1": lambda sums: table.macro_f1(table.counts(sums))},
+        scores=table.scores,
+        answered=[letter_of(text) is not None for text in texts],
+        confusion=table.confusion,
+    )
+
+
+def class_table(gold: Sequence[str], texts: Sequence[str | None], labels: Sequence[str]) -> Table:
+    """Return the confusion table of answer strings over these letters, which are all that occur in them."""
+    return Table([letter_of(text) or "" for text in gold], [letter_of(text) for text in texts], labels)
+
+
+class Table:
+    """A confusion table as one-hot rows: each gold label with each answer, and with none, which comes last."""
+
+    def __init__(self, gold: Sequence[str], answers: Sequence[str | None], labels: Sequence[str]) -> None:
+        self.labels = list(labels)
+        self.scores = [float(one == other) for one, other in zip(gold, answers, strict=True)]
+        size = len(labels)
+        places = {label: place for place, label in enumerate(labels)}
+        cells = [
+            places[one] * (size + 1) + (size if other is None else places[other])
+            for one, other in zip(gold, answers, strict=True)
+        ]
+        self.columns: Numbers = np.zeros((len(gold), size * (size + 1)))
+        self.columns[np.arange(len(gold)), cells] = 1
+
+    def counts(self, sums: Numbers) -> Numbers:
+        """Return the table (…, gold, answer or none) of sums."""
+        size = len(self.labels)
+        return sums.reshape(*sums.shape[:-1], size, size + 1)
+
+    def answered(self, sums: Numbers) -> Numbers:
+        """Return the table of the rows that have an answer."""
+        return self.counts(sums)[..., :-1]
+
+    def right(self, sums: Numbers) -> Numbers:
+        """Return how many answers are right."""
+        hits: Numbers = np.diagonal(self.counts(sums), axis1=-2, axis2=-1).sum(axis=-1)
+        return hits
+
+    def accuracy(self, sums: Numbers) -> Numbers:
+        """Return the share of all rows whose answer is right."""
+        return ratio(self.right(sums), sums.sum(axis=-1))
+
+    def paper_accuracy(self, sums: Numbers) -> Numbers:
+        """Return the share of right answers among the answers."""
+        return ratio(self.right(sums), self.answered(sums).sum(axis=(-2, -1)))
+
+    def macro_f1(self, counts: Numbers) -> Numbers:
+        """Return the mean F1 of the labels that occur in a table, (…, labels, labels or one more)."""
+        gold = counts.sum(axis=-1)
+        given = counts.sum(axis=-2)[..., : len(self.labels)]
+        hits: Numbers = np.diagonal(counts, axis1=-2, axis2=-1)
+        return ratio(ratio(2 * hits, gold + given).sum(axis=-1), (gold + given > 0).sum(axis=-1).astype(np.float64))
+
+    @property
+    def confusion(self) -> Confusion:
+        """The table of all rows, for a reader."""
+        counts = self.counts(self.columns.sum(axis=0)).astype(int).tolist()
+        return Confusion(self.labels, counts)

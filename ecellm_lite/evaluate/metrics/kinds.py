@@ -1,0 +1,40 @@
+"""Which metrics belong to which task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from ecellm_lite.errors import UsageError
+from ecellm_lite.evaluate.metrics.classes import measure_classes
+from ecellm_lite.evaluate.metrics.hits import measure_hits
+from ecellm_lite.evaluate.metrics.measured import Measured, Pair
+from ecellm_lite.evaluate.metrics.predicates import measure_predicates
+from ecellm_lite.evaluate.metrics.ranking import measure_rankings
+from ecellm_lite.evaluate.metrics.texts import measure_texts
+from ecellm_lite.evaluate.metrics.triples import measure_triples
+from ecellm_lite.tasks.task import Task
+
+_KINDS: Mapping[str, Callable[[Sequence[Pair]], Measured]] = {
+    "AVE": measure_triples,
+    "PRP": partial(measure_classes, primary="macro_f1"),
+    "PM": measure_predicates,
+    "SA": partial(measure_classes, primary="macro_f1"),
+    "SR": measure_hits,
+    "MPC": partial(measure_classes, primary="accuracy"),
+    "PSI": measure_predicates,
+    "QPR": measure_rankings,
+    "AP": measure_predicates,
+    "AG": measure_texts,
+}
+
+
+def measure(task: Task, pairs: Sequence[Pair]) -> Measured:
+    """Measure answer strings against gold ones, whoever gave them; at least one pair.
+
+    Gold strings are such as the task has; what cannot be read as an answer counts as none. Raises UsageError for a task
+    that is none of the ten, or whose metrics need a package that is not installed.
+    """
+    if not task.abbreviation:
+        raise UsageError(f"The paper has no metric for {task.name}: give one of its ten tasks.")
+    return _KINDS[task.abbreviation](pairs)

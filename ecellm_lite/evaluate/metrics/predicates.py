@@ -1,0 +1,71 @@
+"""Yes or no (PM, PSI, AP): F1 of yes, accuracy, precision, recall, specificity and negative predictive value.
+
+A row without an answer is, with every row in the denominator, wrong where its gold label is counted: in accuracy,
+recall and specificity. It is no claim of yes or no, so that precision and the negative predictive value, which are
+shares of such claims, do not see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ecellm_lite.evaluate.metrics.classes import Table
+from ecellm_lite.evaluate.metrics.measured import Measured, Metric, Numbers, Pair, harmonic, ratio
+
+_LABELS = ("yes", "no")
+
+
+def word_of(text: str | None) -> str | None:
+    """Return yes or no, whatever its case and the white space around it, or None."""
+    word = (text or "").strip().lower()
+    return word if word in _LABELS else None
+
+
+def measure_predicates(pairs: Sequence[Pair]) -> Measured:
+    """Measure yes and no."""
+    texts = [pair.text for pair in pairs]
+    table = word_table([pair.gold for pair in pairs], texts)
+    return Measured(
+        columns=table.columns,
+        primary="f1",
+        paper=_metrics(table, paper=True),
+        all=_metrics(table, paper=False),
+        scores=table.scores,
+        answered=[word_of(text) is not None for text in texts],
+        confusion=table.confusion,
+    )
+
+
+def word_table(gold: Sequence[str], texts: Sequence[str | None]) -> Table:
+    """Return the confusion table of yes and no."""
+    return Table([word_of(text) or "" for text in gold], [word_of(text) for text in texts], _LABELS)
+
+
+def f1_of_yes(table: Table) -> Metric:
+    """Return the F1 of yes of a table's sums, with every row in the denominator."""
+    return _metrics(table, paper=False)["f1"]
+
+
+def _metrics(table: Table, *, paper: bool) -> dict[str, Metric]:
+    def counts(sums: Numbers) -> Numbers:
+        return table.answered(sums) if paper else table.counts(sums)
+
+    def share(row: int, column: int, axis: int) -> Metric:
+        """Return the share of a cell in its row (axis -1: of a gold label) or column (axis -2: of an answer)."""
+
+        def metric(sums: Numbers) -> Numbers:
+            found = counts(sums)
+            whole = found.sum(axis=axis)
+            return ratio(found[..., row, column], whole[..., row if axis == -1 else column])
+
+        return metric
+
+    precision, recall = share(0, 0, -2), share(0, 0, -1)
+    return {
+        "f1": lambda sums: harmonic(precision(sums), recall(sums)),
+        "accuracy": table.paper_accuracy if paper else table.accuracy,
+        "precision": precision,
+        "recall": recall,
+        "specificity": share(1, 1, -1),
+        "negative_predictive_value": share(1, 1, -2),
+    }

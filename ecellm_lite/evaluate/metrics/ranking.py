@@ -1,0 +1,80 @@
+"""Products in order (QPR): NDCG, with gains by how relevant each product is to the query.
+
+NDCG = DCG / ideal DCG, DCG = sum over places i from 1 of (2^gain - 1) / log2(i + 1), as the authors' script has it.
+Gains are those of the row's labels (E exact, S substitute, C complement, I irrelevant); without labels they fall with
+the gold rank. The ideal order is that of all products, in the paper's way that of the products that the answer names; a
+product that an answer leaves out gains nothing, and one that it names twice counts once. A row without an answer
+counts 0 both ways, as it does in that script, and so does one whose products are all irrelevant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ecellm_lite.evaluate.metrics.measured import Measured, Numbers, Pair, mean
+
+# By label; and by gold rank, best first, where a row has no labels (further ranks gain 0).
+GAINS: Mapping[str, float] = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
+_BY_RANK = (1.0, 0.1, 0.01)
+
+
+def measure_rankings(pairs: Sequence[Pair]) -> Measured:
+    """Measure rankings; columns are NDCG, rows, and NDCG with the paper's ideal."""
+    gains = [_gains(pair) for pair in pairs]
+    orders = [_order(pair.text, known) for pair, known in zip(pairs, gains, strict=True)]
+    scores, paper = [], []
+    for known, order in zip(gains, orders, strict=True):
+        given = [known[letter] for letter in order]
+        scores.append(_share(given, list(known.values())))
+        paper.append(_share(given, given))
+    return Measured(
+        columns=np.array([scores, np.ones(len(pairs)), paper], dtype=np.float64).T,
+        primary="ndcg",
+        paper={"ndcg": _paper},
+        all={"ndcg": mean},
+        scores=scores,
+        answered=[bool(order) for order in orders],
+        notes=_notes(pairs, gains),
+    )
+
+
+def _paper(sums: Numbers) -> Numbers:
+    return mean(sums[..., [2, 1]])
+
+
+def _gains(pair: Pair) -> dict[str, float]:
+    letters = pair.gold.split(",")
+    if pair.labels is not None:
+        return {letter: GAINS[label] for letter, label in zip(sorted(letters), pair.labels, strict=True)}
+    return {letter: _BY_RANK[place] if place < len(_BY_RANK) else 0.0 for place, letter in enumerate(letters)}
+
+
+def _order(text: str | None, known: Mapping[str, float]) -> list[str]:
+    """Return the letters of an answer that stand for products, each once."""
+    letters = [part.strip() for part in (text or "").split(",")]
+    return list(dict.fromkeys(letter for letter in letters if letter in known))
+
+
+def _share(given: Sequence[float], ideal: Sequence[float]) -> float:
+    best = _dcg(sorted(ideal, reverse=True))
+    return _dcg(given) / best if best else 0.0
+
+
+def _dcg(gains: Sequence[float]) -> float:
+    return float(sum((2**gain - 1) / np.log2(place + 1) for place, gain in enumerate(gains, start=1)))
+
+
+def _notes(pairs: Sequence[Pair], gains: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
+    notes = []
+    unlabelled = sum(pair.labels is None for pair in pairs)
+    if unlabelled:
+        notes.append(
+            f"{unlabelled:,} of {len(pairs):,} rows have no labels E, S, C, I: their gains are 1, 0.1, 0.01 and 0 by "
+            "gold rank, so that NDCG is not the paper's."
+        )
+    irrelevant = sum(not any(known.values()) for known in gains)
+    if irrelevant:
+        notes.append(f"{irrelevant:,} rows have no product of any relevance and count 0, however they are answered.")
+    return tuple(notes)

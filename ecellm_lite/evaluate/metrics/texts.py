@@ -1,0 +1,99 @@
+"""Free text (AG): ROUGE-L, and BERTScore where its package and its weights are on this machine.
+
+ROUGE-L is the F1 of rouge-score (Lin, 2004: the longest common subsequence of words, in small letters, not stemmed).
+BERTScore (Zhang et al., 2020) is taken as the authors do, with the English default, roberta-large at its 17th layer; its
+weights are never fetched. A row without an answer counts 0 with every row in the denominator, and is left out in the
+paper's way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from ecellm_lite.errors import UsageError
+from ecellm_lite.evaluate.metrics.measured import Measured, Metric, Numbers, Pair, ratio
+
+_BERT = "roberta-large"
+_BERT_LAYER = 17  # what bert-score takes for roberta-large
+
+
+def measure_texts(pairs: Sequence[Pair]) -> Measured:
+    """Measure free texts; columns are rows, answers, ROUGE-L, and BERTScore where there is one.
+
+    BERTScore F1 is the primary metric where there is one, as in the paper. Raises UsageError without rouge-score.
+    """
+    answered = [pair.text is not None for pair in pairs]
+    rouge = rouge_l(pairs)
+    scores = {"rouge_l": rouge}
+    notes: tuple[str, ...] = ()
+    weights = _bert_weights()
+    if weights:
+        scores = {"bertscore_f1": _bert_scores(pairs, weights), **scores}
+    else:
+        notes = (
+            f"BERTScore, the paper's metric, needs `pip install bert-score` and {_BERT} in the hub's cache: "
+            "ROUGE-L stands alone.",
+        )
+    return Measured(
+        columns=np.array([np.ones(len(pairs)), answered, *scores.values()], dtype=np.float64).T,
+        primary=next(iter(scores)),
+        paper={name: _mean(column, 1) for column, name in enumerate(scores, start=2)},
+        all={name: _mean(column, 0) for column, name in enumerate(scores, start=2)},
+        scores=next(iter(scores.values())),
+        answered=answered,
+        notes=notes,
+    )
+
+
+def rouge_l(pairs: Sequence[Pair]) -> list[float]:
+    """Return each pair's ROUGE-L F1, 0 without an answer."""
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError:
+        raise UsageError("Free text is measured by rouge-score: `pip install 'ecellm-lite[eval]'`.") from None
+    scorer = RougeScorer(["rougeL"])
+    return [
+        0.0 if pair.text is None else float(scorer.score(pair.gold, pair.text)["rougeL"].fmeasure) for pair in pairs
+    ]
+
+
+def _mean(column: int, whole: int) -> Metric:
+    def metric(sums: Numbers) -> Numbers:
+        return ratio(sums[..., column], sums[..., whole])
+
+    return metric
+
+
+def _bert_weights() -> Path | None:
+    """Return the folder of roberta-large in the hub's cache, or None."""
+    if find_spec("bert_score") is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [try_to_load_from_cache(_BERT, name) for name in ("config.json", "vocab.json", "merges.txt")]
+    weights = [try_to_load_from_cache(_BERT, name) for name in ("model.safetensors", "pytorch_model.bin")]
+    if not all(isinstance(path, str) for path in found) or not any(isinstance(path, str) for path in weights):
+        return None
+    return Path(str(found[0])).parent
+
+
+def _bert_scores(pairs: Sequence[Pair], weights: Path) -> list[float]:
+    from bert_score import score
+
+    rows = [row for row, pair in enumerate(pairs) if pair.text is not None]
+    scores = [0.0] * len(pairs)
+    if rows:
+        # By its folder, so that nothing is looked up on the hub.
+        _, _, f1 = score(
+            [str(pairs[row].text) for row in rows],
+            [pairs[row].gold for row in rows],
+            model_type=str(weights),
+            num_layers=_BERT_LAYER,
+        )
+        for row, value in zip(rows, f1.tolist(), strict=True):
+            scores[row] = float(value)
+    return scores

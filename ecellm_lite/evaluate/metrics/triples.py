@@ -1,0 +1,103 @@
+"""Attributes, values and sources (AVE): precision*, recall* and F1* over the triples of all rows.
+
+A triple is right where attribute, value and source are those of a gold triple, to the letter; each row's triples are a
+set, so that order and repetition say nothing and an attribute may have several. A missing value is the triple
+(attribute, "None", "None") on both sides: to say that there is nothing is an answer, right or wrong. The sums are over
+all rows, so that a row with many attributes weighs more than one with few. In the authors' script an answer that cannot
+be read is an empty list: its gold triples stay in recall's denominator, and both ways of counting are the same here.
+
+The contained_ metrics are the script's reading of out-of-domain rows: a triple is right, too, where its value and its
+source each contain the gold's or are contained in them. Precision then is the share of answered triples that match a
+gold one, recall the share of gold triples that an answered one matches.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ecellm_lite.evaluate.metrics.measured import Measured, Metric, Numbers, Pair, harmonic, ratio
+
+NONE = "None"
+
+
+@dataclass(frozen=True, slots=True)
+class Triple:
+    """An attribute, its value and the value's source."""
+
+    attribute: str
+    value: str
+    source: str
+
+    def contains(self, other: Triple) -> bool:
+        """Return whether value and source contain the other's, or are contained in them."""
+        return self.attribute == other.attribute and all(
+            bool(mine) and bool(theirs) and (mine in theirs or theirs in mine)
+            for mine, theirs in ((self.value, other.value), (self.source, other.source))
+        )
+
+
+def triple_of(attribute: Any, value: Any, source: Any) -> Triple:
+    """Return the triple of an entry's parts; None stands for a missing value or source."""
+    return Triple(*(NONE if part is None else str(part) for part in (attribute, value, source)))
+
+
+def triples_of(text: str | None) -> frozenset[Triple] | None:
+    """Return the triples of an answer string, or None where it is no JSON list of objects with an attribute each.
+
+    An entry without a value or a source is a triple that no gold one is.
+    """
+    try:
+        entries = json.loads(text or "")
+        return frozenset(
+            triple_of(entry["attribute"], entry.get("value", ""), entry.get("source", "")) for entry in entries
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def measure_triples(pairs: Sequence[Pair]) -> Measured:
+    """Measure extractions; columns are hits, answered, gold, contained answers and contained gold triples."""
+    gold = [triples_of(pair.gold) or frozenset() for pair in pairs]
+    answers = [triples_of(pair.text) for pair in pairs]
+    columns: Numbers = np.zeros((len(pairs), 5))
+    scores = []
+    for row, (wanted, found) in enumerate(zip(gold, answers, strict=True)):
+        given = found or frozenset()
+        score = [len(wanted & given), len(given), len(wanted)]
+        near = (sum(any(one.contains(other) for other in wanted) for one in given - wanted),
+                sum(any(one.contains(other) for other in given) for one in wanted - given))  # fmt: skip
+        columns[row] = [*score, score[0] + near[0], score[0] + near[1]]
+        scores.append(score)
+    metrics = {**_metrics("", 0, 0), **_metrics("contained_", 3, 4)}
+    return Measured(
+        columns=columns,
+        primary="f1",
+        paper=metrics,
+        all=metrics,
+        scores=scores,
+        answered=[found is not None for found in answers],
+    )
+
+
+def f1_of(sums: Numbers) -> Numbers:
+    """Return F1* of sums whose first three columns are hits, answered and gold triples."""
+    return harmonic(ratio(sums[..., 0], sums[..., 1]), ratio(sums[..., 0], sums[..., 2]))
+
+
+def _metrics(prefix: str, answered: int, gold: int) -> dict[str, Metric]:
+    def precision(sums: Numbers) -> Numbers:
+        return ratio(sums[..., answered], sums[..., 1])
+
+    def recall(sums: Numbers) -> Numbers:
+        return ratio(sums[..., gold], sums[..., 2])
+
+    return {
+        f"{prefix}f1": lambda sums: harmonic(precision(sums), recall(sums)),
+        f"{prefix}precision": precision,
+        f"{prefix}recall": recall,
+    }

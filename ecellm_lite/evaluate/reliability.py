@@ -1,0 +1,72 @@
+"""Whether probabilities keep their word: answers of probability 0.8 should be right four times in five.
+
+A row counts as right where nothing of it is wrong: the right letter or word, an order that none is better than, all
+triples of an extraction and no other. An extraction's reliability is that of its entries, each with its own
+probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.evaluate.results import Reliability, ReliabilityBin, RiskPoint, Score
+
+BINS = 10
+POINTS = 50
+_ALMOST_ONE = 1 - 1e-9  # an NDCG is a quotient of sums
+
+
+def is_right(score: Score) -> bool:
+    """Return whether a row with this score is answered without fault."""
+    if isinstance(score, list):
+        hits, answered, gold = score
+        return hits == answered == gold
+    return score >= _ALMOST_ONE
+
+
+def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliability | None:
+    """Return how probabilities and right answers agree, in 10 bins of equal width; None without any.
+
+    ECE is the mean over answers of |share of right ones - mean probability| of their bin (Naeini et al., 2015), Brier
+    the mean squared distance of the probability of the answer given from 1 or 0.
+    """
+    if not probabilities:
+        return None
+    given: NDArray[np.float64] = np.asarray(probabilities, dtype=np.float64)
+    hits = np.asarray(right, dtype=np.float64)
+    places = np.minimum((given * BINS).astype(int), BINS - 1)
+    counts = np.bincount(places, minlength=BINS)
+    whole = np.maximum(counts, 1)
+    means = np.bincount(places, given, BINS) / whole
+    shares = np.bincount(places, hits, BINS) / whole
+    return Reliability(
+        bins=[
+            ReliabilityBin(place / BINS, (place + 1) / BINS, int(count), float(mean), float(share))
+            for place, (count, mean, share) in enumerate(zip(counts, means, shares, strict=True))
+        ],
+        ece=float((counts * np.abs(shares - means)).sum() / len(given)),
+        brier=float(np.mean((given - hits) ** 2)),
+        count=len(given),
+    )
+
+
+def risk(probabilities: Sequence[float], right: Sequence[bool], rows: int) -> list[RiskPoint] | None:
+    """Return what is answered, of `rows` in all, and how well, if only the surest answers are given; None without any.
+
+    The points go from the surest answers to all of them.
+    """
+    if not probabilities:
+        return None
+    order = np.argsort(-np.asarray(probabilities), kind="stable")
+    sorted_probabilities = np.asarray(probabilities, dtype=np.float64)[order]
+    hits = np.cumsum(np.asarray(right, dtype=np.float64)[order])
+    # Where a probability is the last of its equals: a threshold cannot part them.
+    ends = np.flatnonzero(np.append(np.diff(sorted_probabilities) != 0, True))
+    chosen = np.unique(ends[np.linspace(0, len(ends) - 1, min(len(ends), POINTS)).round().astype(int)])
+    return [
+        RiskPoint(float(sorted_probabilities[end]), (int(end) + 1) / rows, float(hits[end] / (end + 1)))
+        for end in chosen
+    ]
