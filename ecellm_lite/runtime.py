@@ -214,8 +214,11 @@ class Runtime:
                 submitted.cancel()
 
     def uncalibrated(self, task: str | Task) -> str | None:
-        """Return why the stored calibration of a task is not used, a sentence; None where it is or there is none."""
-        return self._answering.refusal(_task(task))
+        """Return why the stored calibration of a task is not used, a sentence; None where it is or there is none.
+
+        Raises UsageError where it was named, as answering would.
+        """
+        return self._answering.refusal(self._asked(task))
 
     def prompt(self, task: str | Task, row: Mapping[str, Any], *, instruction: str | None = None) -> str:
         """Return the exact prompt that a row becomes."""

@@ -130,7 +130,7 @@ def test_a_ranking_has_its_first_place_and_its_whole() -> None:
 
 
 def test_an_extraction_has_its_entries_and_their_product() -> None:
-    entries = [{"attribute": "color", "value": "blue", "source": "title", "probability": 0.9},
+    entries: list[dict[str, Any]] = [{"attribute": "color", "value": "blue", "source": "title", "probability": 0.9},
                {"attribute": "size", "value": None, "source": None, "probability": 0.8}]  # fmt: skip
     after = calibrated(Outcome(entries, "[…]", [1], 0.72, coverage=0.3), "extraction", 2.0)
     assert [entry["probability"] for entry in after.value] == pytest.approx([0.75, 2 / 3])

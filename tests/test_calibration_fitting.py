@@ -16,7 +16,7 @@ from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.answers.calibration import tempered
 from ecellm_lite.answers.decoding import Logits
 from ecellm_lite.engine.fake import FakeBackend, scattered
-from ecellm_lite.evaluate.calibrating import Found, calibrate
+from ecellm_lite.evaluate.calibrating import Found, calibrate_task
 from ecellm_lite.evaluate.cases import Case, Weighing, case_of
 from ecellm_lite.evaluate.fitting import LEAST_RATIO, fit, load_minimizer
 from ecellm_lite.evaluate.labelled import Labelled, labelled
@@ -221,7 +221,7 @@ def test_free_text_has_no_case() -> None:
 
 
 def too_sure(tokens: Sequence[int]) -> Logits:
-    return scattered(tokens) * np.float32(6)
+    return (scattered(tokens) * 6).astype(np.float32)
 
 
 def reviews(count: int, seed: int, **more: Any) -> list[Labelled]:
@@ -239,7 +239,7 @@ def reviews(count: int, seed: int, **more: Any) -> list[Labelled]:
 
 def found_in(rows: Sequence[Labelled]) -> Found:
     with Runtime.over(FakeBackend(too_sure), name=MODEL) as runtime:
-        return calibrate(runtime, SA, rows, DATA)
+        return calibrate_task(runtime, SA, rows, DATA)
 
 
 def test_answers_of_other_rows_are_calibrated_by_it() -> None:
@@ -286,7 +286,7 @@ def test_free_text_is_not_calibrated() -> None:
     task = TASKS["answer_generation"]
     row = labelled(task, 1, {**EXAMPLES["answer_generation"], "output": "yes"})
     with Runtime.over(FakeBackend()) as runtime, pytest.raises(InputError, match="without a probability"):
-        calibrate(runtime, task, [row], DATA)
+        calibrate_task(runtime, task, [row], DATA)
 
 
 def test_options_that_every_row_has_of_its_own_are_no_part_of_the_scope() -> None:
@@ -296,5 +296,5 @@ def test_options_that_every_row_has_of_its_own_are_no_part_of_the_scope() -> Non
         for place in range(12)
     ]
     with Runtime.over(FakeBackend(), name=MODEL) as runtime:
-        assert calibrate(runtime, task, rows, DATA).scope.options is None
+        assert calibrate_task(runtime, task, rows, DATA).scope.options is None
     assert found_in(reviews(6, seed=4)).scope.options is not None

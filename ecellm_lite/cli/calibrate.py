@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ecellm_lite.cli.options import TaskName, model_options
-from ecellm_lite.cli.progress import waiting
+from ecellm_lite.cli.progress import job_progress, waiting
 from ecellm_lite.errors import InputError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def calibrate(
 
 
 def _fit(tasks: Sequence[Task], data: Path, asked: dict[str, Any], model: dict[str, Any], quiet: bool) -> list[Found]:
-    from ecellm_lite.evaluate import calibrating
+    from ecellm_lite.evaluate.calibrating import calibrate_task
     from ecellm_lite.evaluate.fitting import load_minimizer
     from ecellm_lite.evaluate.labelled_files import gather, labelled_files
 
@@ -99,24 +99,24 @@ def _fit(tasks: Sequence[Task], data: Path, asked: dict[str, Any], model: dict[s
     gathered = gather(files, tasks, **asked)
     for unread in gathered.unreadable.values():
         _tell(unread)
-    calibrated: list[Found] = []
-    with waiting("loading the model", hidden=quiet) as say:
+    with waiting("loading the model", hidden=quiet):
         from ecellm_lite.runtime import Runtime
 
-        with Runtime(**model, calibration=False) as runtime:
-            for task in tasks:
-                rows = gathered.rows.get(task.name)
-                if not rows:
-                    continue
-                [file] = [file for file in files if file.task in (None, task)]
-                try:
-                    calibrated.append(
-                        calibrating.calibrate(runtime, task, rows, file.hashed, seed=model["seed"], say=say)
-                    )
-                except InputError as error:
-                    if len(tasks) == 1:
-                        raise
-                    click.echo(str(error), err=True)
+        runtime = Runtime(**model, calibration=False)
+    calibrated: list[Found] = []
+    with runtime:
+        for task in (task for task in tasks if gathered.rows.get(task.name)):
+            rows = gathered.rows[task.name]
+            [file] = [file for file in files if file.task in (None, task)]
+            try:
+                with job_progress(len(rows), hidden=quiet, name=task.name) as progress:
+                    found = calibrate_task(runtime, task, rows, file.hashed, seed=model["seed"], progress=progress)
+            except InputError as error:
+                if len(tasks) == 1:
+                    raise
+                click.echo(str(error), err=True)
+            else:
+                calibrated.append(found)
     if not calibrated:
         raise InputError(f"{data} has no row to calibrate with: give labelled rows, each with its input and output.")
     return calibrated
@@ -150,7 +150,8 @@ def _remove(store: Store, model: StoredModel, tasks: Sequence[Task], *, all_task
     paths = sorted(folder.glob("*.json")) if all_tasks else [calibration_path(store, model, tasks[0].name)]
     there = [path for path in paths if path.is_file()]
     if not there:
-        click.echo(f"{model.manifest.name} has no calibration of {ALL if all_tasks else tasks[0].name}.")
+        which = "calibrations" if all_tasks else f"calibration of {tasks[0].name}"
+        click.echo(f"{model.manifest.name} has no {which}.")
     for path in there:
         try:
             path.unlink()

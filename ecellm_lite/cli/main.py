@@ -21,9 +21,9 @@ COMMANDS = {
     "convert": "Make a quantized file of a checkpoint and its adapters.",
     "verify": "Hold a file against what it was made of.",
     "models": "List, pull, add, show and remove models.",
-    "calibrate": "Fit a temperature to labelled rows, so that probabilities mean what they say.",
     "doctor": "Say what this machine and install can do.",
     "eval": "Measure a model's answers on labelled rows, as the paper does.",
+    "calibrate": "Fit a temperature to labelled rows, so that probabilities mean what they say.",
     "bench": "Measure this machine with a model; --tune looks for faster settings.",
 }
 

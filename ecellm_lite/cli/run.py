@@ -96,7 +96,8 @@ def run(
     if given is not None:
         row = _read_row(given)
         question = known.question(row, instruction=instruction)  # before a model is loaded for it
-        with _runtime(known, asked, model, quiet) as runtime:
+        with _runtime(model, quiet) as runtime:
+            _tell(runtime, known, asked, quiet)
             answer = runtime.answer(known, row, **asked)
         if as_json or not sys.stdout.isatty():
             click.echo(json.dumps(answer.as_dict()))
@@ -128,7 +129,8 @@ def _job(task: Task, rows: Path, output: Path, asked: Mapping[str, Any], model: 
                 f"{rows} cannot be read ({error.strerror}): give a JSON Lines file, or - for standard input."
             ) from None
         check_form(source, "standard input" if str(rows) == "-" else str(rows))
-        runtime = stack.enter_context(_runtime(task, asked, model, quiet))
+        runtime = stack.enter_context(_runtime(model, quiet))
+        _tell(runtime, task, asked, quiet)
         target = sys.stdout if str(output) == "-" else stack.enter_context(output_file(output))
         advance = stack.enter_context(job_progress(rows, hidden=quiet))
         started = time.perf_counter()
@@ -144,7 +146,7 @@ def _job(task: Task, rows: Path, output: Path, asked: Mapping[str, Any], model: 
         raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed: their lines in {where} carry the error.")
 
 
-def _runtime(task: Task, asked: Mapping[str, Any], model: Mapping[str, Any], quiet: bool) -> Runtime:
+def _runtime(model: Mapping[str, Any], quiet: bool) -> Runtime:
     from ecellm_lite.cli.progress import waiting
 
     with waiting("loading the model", hidden=quiet):
@@ -153,9 +155,14 @@ def _runtime(task: Task, asked: Mapping[str, Any], model: Mapping[str, Any], qui
         runtime = Runtime(**model)
     if not quiet and runtime.placement and runtime.placement.loads:
         click.echo(f"{runtime.placement.description}.", err=True)
-    if not quiet and asked["space"] is None and (refusal := runtime.uncalibrated(task)):
-        click.echo(refusal, err=True)
     return runtime
+
+
+def _tell(runtime: Runtime, task: Task, asked: Mapping[str, Any], quiet: bool) -> None:
+    """Say on standard error, once, why a calibration of this task is not used."""
+    refusal = runtime.uncalibrated(task)
+    if refusal and not quiet and asked["space"] is None:
+        click.echo(refusal, err=True)
 
 
 def _envelope_of(model: str | None) -> str:

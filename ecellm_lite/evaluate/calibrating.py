@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ecellm_lite import __version__, ggml
+from ecellm_lite.answers.answer import Answer
 from ecellm_lite.errors import InputError
 from ecellm_lite.evaluate.cases import case_of
 from ecellm_lite.evaluate.fitting import Fit, fit
@@ -58,14 +59,14 @@ class Found:
         return asdict(self)
 
 
-def calibrate(
+def calibrate_task(
     runtime: Runtime,
     task: Task,
     rows: Sequence[Labelled],
     data: DataFile,
     *,
     seed: int = 0,
-    say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[Answer], None] | None = None,
 ) -> Found:
     """Answer labelled rows with a runtime that calibrates nothing, and fit a temperature to the answers.
 
@@ -80,8 +81,9 @@ def calibrate(
         raise InputError(f"{task.name} has answers of the type {kind}, without a probability: nothing to calibrate.")
     cases = []
     answers = runtime.answers(task, (row.row for row, _ in asked))
-    for number, ((row, question), answer) in enumerate(zip(asked, answers, strict=True), start=1):
-        say(f"{task.name}: {number} of {len(asked)} rows")
+    for (row, question), answer in zip(asked, answers, strict=True):
+        if progress:
+            progress(answer)
         if answer.error is None:
             cases.append(case_of(answer, question.space.parse(row.gold)))
     found: Fit | None = None
