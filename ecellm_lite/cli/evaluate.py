@@ -70,21 +70,31 @@ def evaluate(
     if task is None or data is None:
         raise UsageError("Give --task (or all) and --data, or --compare with two files of results.")
     from ecellm_lite.evaluate.labelled_files import gather, labelled_files
+    from ecellm_lite.evaluate.metrics.kinds import check_measurable
 
+    if report:
+        from ecellm_lite.evaluate.report import page
+
+        page.check()
     for path in (output, report):
         if path:
             _check_output(path)
+    if report:
+        from ecellm_lite.evaluate.report.page import check
+
+        check()
     tasks = _tasks(task)
     files = labelled_files(data, tasks, split)
     rows = gather(files, tasks, split=split, setting=setting, limit=limit)
+    for one in tasks:
+        if one.name in rows.rows:
+            check_measurable(one)
     asked = {"limit": limit, "split": split, "setting": setting, "instruction": instruction}
     found = _measure(rows, files, asked, model, quiet)
     if output:
         _write(output, json.dumps(found.as_dict()))
     if report:
-        from ecellm_lite.evaluate.report.page import page
-
-        _write(report, page(found))
+        _write(report, page.page(found))
     if as_json:
         click.echo(json.dumps(found.as_dict()))
     else:
@@ -99,13 +109,13 @@ def evaluate(
 
 
 def _tasks(name: str) -> list[Task]:
+    from ecellm_lite.evaluate.metrics.kinds import check_measurable
     from ecellm_lite.tasks.registry import TASKS, get_task
 
     if name.strip().lower() == ALL:
         return list(TASKS.values())
     task = get_task(name)
-    if task.name not in TASKS:
-        raise UsageError(f"The paper has no metric for {task.name}, your own task: give one of the ten, or all.")
+    check_measurable(task)
     return [task]
 
 

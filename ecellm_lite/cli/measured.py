@@ -15,18 +15,23 @@ from ecellm_lite.evaluate.paper import paper_figures
 from ecellm_lite.evaluate.results import Interval, Results, TaskResult
 
 _BESIDE = ("eCeLLM-S", "eCeLLM-M", "eCeLLM-L", "GPT-4 Turbo")
-_NAMES = {"f1": "F1", "macro_f1": "macro-F1", "hr_at_1": "HR@1", "ndcg": "NDCG", "rouge_l": "ROUGE-L"} | {
-    "accuracy": "accuracy",
-    "bertscore_f1": "BERTScore F1",
+_NAMES = {
+    "f1": "F1",
+    "macro_f1": "macro-F1",
+    "hr_at_1": "HR@1",
+    "ndcg": "NDCG",
+    "rouge_l": "ROUGE-L",
+    "bertscore_f1": "BERTScore",
 }
 
 
 def show_results(found: Results, console: Console | None = None) -> None:
     """Print the primary metric of each task with its interval, beside the paper's models."""
     console = console or Console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("task", "rows", "without answer", "metric", "all rows", "95% interval", "paper's way", *_BESIDE):
-        table.add_column(name, justify="left" if name in {"task", "metric"} else "right")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    heads = ("task", "rows", "metric", "all\nrows", "95%\ninterval", "paper's\nway")
+    for name in (*heads, *(model.replace("eCeLLM-", "eCeLLM\n").replace(" Turbo", "\nTurbo") for model in _BESIDE)):
+        table.add_column(name, justify="left" if name in {"task", "metric"} else "right", no_wrap=True)
     for task in found.tasks.values():
         table.add_row(*_row(task, found.settings.setting))
     console.print(table)
@@ -34,17 +39,14 @@ def show_results(found: Results, console: Console | None = None) -> None:
     facts = f"{found.model.name} · envelope {found.envelope}{calibrated} · {found.seconds:.1f} s"
     console.print(Text(f"\n{plain(facts)}", style="dim"))
     for task in found.tasks.values():
-        for note in task.notes:
+        for note in (*_missing(task), *task.notes):
             console.print(Text(f"{task.abbreviation}: {plain(note)}", style="dim"))
 
 
 def _row(task: TaskResult, setting: str | None) -> Iterable[str | Text]:
     paper = paper_figures(task.abbreviation, task.primary, setting)
-    missing = task.rows - task.answered
-    unread = f" + {len(task.unreadable):,} unread" if task.unreadable else ""
     yield task.abbreviation
     yield f"{task.rows:,}"
-    yield Text(f"{missing:,}{unread}", style="red" if missing or unread else "")
     yield _NAMES.get(task.primary, task.primary)
     yield Text(f"{task.metrics.all[task.primary]:.3f}", style="bold")
     yield _ends(task.interval)
@@ -53,10 +55,18 @@ def _row(task: TaskResult, setting: str | None) -> Iterable[str | Text]:
         yield f"{paper[model]:.3f}" if model in paper else "-"
 
 
+def _missing(task: TaskResult) -> Iterable[str]:
+    """Say which rows have no answer."""
+    parts = (("failed", task.failed), ("abstained", task.abstained), ("unreadable", len(task.unreadable)))
+    said = ", ".join(f"{count:,} {what}" for what, count in parts if count)
+    if said:
+        yield f"{said}."
+
+
 def show_comparison(found: Comparison, console: Console | None = None) -> None:
     """Print what changed in each task, and the rows that it comes from."""
     console = console or Console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in ("task", "rows", "metric", "before", "after", "difference", "95% interval", "better", "worse"):
         table.add_column(name, justify="left" if name in {"task", "metric", "better", "worse"} else "right")
     for task in found.tasks.values():
@@ -80,7 +90,7 @@ def show_comparison(found: Comparison, console: Console | None = None) -> None:
 
 
 def _ends(interval: Interval, sign: str = "") -> str:
-    return f"{interval.low:{sign}.3f} … {interval.high:{sign}.3f}"
+    return f"{interval.low:{sign}.3f}…{interval.high:{sign}.3f}"
 
 
 def _named(flipped: Flipped) -> Text:

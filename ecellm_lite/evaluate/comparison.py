@@ -85,7 +85,7 @@ def compare(before: Results, after: Results) -> Comparison:
             warnings.append(f"The two have no row of {name} in common.")
             continue
         left_out = len(one.records) + len(other.records) - 2 * len(pairs)
-        tasks[name] = _task(one.abbreviation, one.primary, pairs, left_out)
+        tasks[name] = _compared(one.abbreviation, one.primary, pairs, left_out)
     warnings += [f"Only the second has {name}." for name in after.tasks if name not in before.tasks]
     if not tasks:
         raise InputError("The two files of results have no row in common: evaluate the same rows twice.")
@@ -101,8 +101,8 @@ def _common(before: Sequence[Record], after: Sequence[Record]) -> list[tuple[Rec
     return [(one, other) for one, other in found if one is not None]
 
 
-def _task(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> TaskComparison:
-    old, new, metric = _columns(abbreviation, primary, pairs)
+def _compared(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> TaskComparison:
+    old, new, metric = _columns(primary, pairs)
     values = [float(metric(side.sum(axis=0))) for side in (old, new)]
     gains = [_share(after.score) - _share(before.score) for before, after in pairs]
     return TaskComparison(
@@ -119,21 +119,21 @@ def _task(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> TaskC
     )
 
 
-def _columns(abbreviation: str, primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
+def _columns(primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
     """Return both sides as rows that add up, and the primary metric of their sums."""
-    gold = [before.gold for before, _ in pairs]
-    sides = [[before.text for before, _ in pairs], [after.text for _, after in pairs]]
+    gold = [record.gold for record, _ in pairs]
+    sides = [[record.text for record in side] for side in zip(*pairs, strict=True)]
     if primary == "macro_f1":
         letters = [letter_of(text) for texts in (gold, *sides) for text in texts]
         labels = sorted({letter for letter in letters if letter})
-        old, new = (class_table(gold, texts, labels) for texts in sides)
-        return old.columns, new.columns, lambda sums: old.macro_f1(old.counts(sums))
-    scores = np.array([[before.score, after.score] for before, after in pairs], dtype=np.float64)
+        before, after = (class_table(gold, texts, labels) for texts in sides)
+        return before.columns, after.columns, lambda sums: before.macro_f1(before.counts(sums))
+    scores = np.array([[record.score for record in pair] for pair in pairs], dtype=np.float64)
     if scores.ndim == 3:  # triples
         return scores[:, 0], scores[:, 1], f1_of
     if primary == "f1":
-        yes_before, yes_after = (word_table(gold, texts) for texts in sides)
-        return yes_before.columns, yes_after.columns, f1_of_yes(yes_before)
+        before, after = (word_table(gold, texts) for texts in sides)
+        return before.columns, after.columns, f1_of_yes(before)
     ones = np.ones(len(pairs))
     return np.column_stack([scores[:, 0], ones]), np.column_stack([scores[:, 1], ones]), mean
 

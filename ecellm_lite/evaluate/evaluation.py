@@ -82,7 +82,7 @@ def evaluate(
         primary=measured.primary,
         metrics=Metrics(paper, all_rows),
         interval=interval(measured.columns, measured.all[measured.primary]),
-        notes=list(measured.notes),
+        notes=[*measured.notes, *_worked_examples(rows)],
         confusion=measured.confusion,
         reliability=_reliability(records, answers),
         risk=risk(probabilities, [is_right(record.score) for record in known], len(records)),
@@ -166,6 +166,12 @@ def _example(record: Record, prompt: str) -> Example:
         seconds=record.seconds,
         prompt=prompt,
     )
+
+
+def _worked_examples(rows: Sequence[Labelled]) -> list[str]:
+    """Return a note where rows were meant to be asked behind a worked example, which no prompt here has."""
+    meant = sum("shot" in str(row.row.get("setting", "")).lower() for row in rows)
+    return [f"{meant:,} rows are of a setting with worked examples, and were asked without."] if meant else []
 
 
 def _reliability(records: Sequence[Record], answers: Sequence[Answer]) -> Reliability | None:

@@ -34,9 +34,7 @@ class LabelledFile:
     path: Path
     name: str
     task: Task | None = None
-    others: int = 0  # rows of another task, split or setting than what was asked for
-    settings: set[str] = field(default_factory=set)  # all that were met
-    examples: int = 0  # rows that come with a worked example
+    settings: set[str] = field(default_factory=set)  # all that its rows name
 
     def rows(
         self, tasks: Sequence[Task], split: str = SPLIT, setting: str = SETTING
@@ -55,10 +53,8 @@ class LabelledFile:
                 try:
                     task = self._task(row) or expected
                     if self._unasked(row, split, setting) or (task and task.name not in {one.name for one in tasks}):
-                        self.others += 1
                         continue
                     yield labelled(_known(task), line, row)
-                    self.examples += bool(row.get("few_shot_example"))
                 except InputError as error:
                     yield task, Unreadable(line, str(error))
 

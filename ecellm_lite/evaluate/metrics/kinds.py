@@ -11,7 +11,7 @@ from ecellm_lite.evaluate.metrics.hits import measure_hits
 from ecellm_lite.evaluate.metrics.measured import Measured, Pair
 from ecellm_lite.evaluate.metrics.predicates import measure_predicates
 from ecellm_lite.evaluate.metrics.ranking import measure_rankings
-from ecellm_lite.evaluate.metrics.texts import measure_texts
+from ecellm_lite.evaluate.metrics.texts import measure_texts, rouge_scorer
 from ecellm_lite.evaluate.metrics.triples import measure_triples
 from ecellm_lite.tasks.task import Task
 
@@ -29,12 +29,19 @@ _KINDS: Mapping[str, Callable[[Sequence[Pair]], Measured]] = {
 }
 
 
+def check_measurable(task: Task) -> None:
+    """Raise UsageError where measure would, whatever the answers: better before they are computed than after."""
+    if not task.abbreviation:
+        raise UsageError(f"The paper has no metric for {task.name}, a task of your own: give one of its ten.")
+    if task.abbreviation == "AG":
+        rouge_scorer()
+
+
 def measure(task: Task, pairs: Sequence[Pair]) -> Measured:
     """Measure answer strings against gold ones, whoever gave them; at least one pair.
 
     Gold strings are such as the task has; what cannot be read as an answer counts as none. Raises UsageError for a task
     that is none of the ten, or whose metrics need a package that is not installed.
     """
-    if not task.abbreviation:
-        raise UsageError(f"The paper has no metric for {task.name}: give one of its ten tasks.")
+    check_measurable(task)
     return _KINDS[task.abbreviation](pairs)

@@ -1,9 +1,9 @@
 """Free text (AG): ROUGE-L, and BERTScore where its package and its weights are on this machine.
 
 ROUGE-L is the F1 of rouge-score (Lin, 2004: the longest common subsequence of words, in small letters, not stemmed).
-BERTScore (Zhang et al., 2020) is taken as the authors do, with the English default, roberta-large at its 17th layer; its
-weights are never fetched. A row without an answer counts 0 with every row in the denominator, and is left out in the
-paper's way.
+BERTScore (Zhang et al., 2020) is taken as the authors do, with the English default, roberta-large at its 17th layer;
+its weights are never fetched. A row without an answer counts 0 with every row in the denominator, and is left out in
+the paper's way.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ecellm_lite.errors import UsageError
 from ecellm_lite.evaluate.metrics.measured import Measured, Metric, Numbers, Pair, ratio
+
+if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
 
 _BERT = "roberta-large"
 _BERT_LAYER = 17  # what bert-score takes for roberta-large
@@ -51,14 +55,19 @@ def measure_texts(pairs: Sequence[Pair]) -> Measured:
 
 def rouge_l(pairs: Sequence[Pair]) -> list[float]:
     """Return each pair's ROUGE-L F1, 0 without an answer."""
+    scorer = rouge_scorer()
+    return [
+        0.0 if pair.text is None else float(scorer.score(pair.gold, pair.text)["rougeL"].fmeasure) for pair in pairs
+    ]
+
+
+def rouge_scorer() -> RougeScorer:
+    """Return what scores ROUGE-L, or raise UsageError where it is not installed."""
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError:
         raise UsageError("Free text is measured by rouge-score: `pip install 'ecellm-lite[eval]'`.") from None
-    scorer = RougeScorer(["rougeL"])
-    return [
-        0.0 if pair.text is None else float(scorer.score(pair.gold, pair.text)["rougeL"].fmeasure) for pair in pairs
-    ]
+    return RougeScorer(["rougeL"])
 
 
 def _mean(column: int, whole: int) -> Metric:

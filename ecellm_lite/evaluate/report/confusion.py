@@ -1,0 +1,54 @@
+"""The confusion matrix as a shaded table: what was right against what was answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ecellm_lite.evaluate.report.shown import cut
+from ecellm_lite.evaluate.results import Confusion
+
+SHADES = 10  # steps of a cell's colour, each a class of the style sheet
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One count, its share of the row, and the cell's colour: `right` or `wrong`, from 0 to 10."""
+
+    count: int
+    share: float
+    right: bool
+    shade: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The rows of data with one right answer."""
+
+    label: str
+    cells: list[Cell]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A confusion matrix ready to be drawn."""
+
+    columns: list[str]
+    rows: list[Row]
+
+
+def draw(found: Confusion) -> Matrix | None:
+    """Return the matrix with each cell shaded by its share of its row, or None where it counts nothing."""
+    if not any(map(any, found.counts)):
+        return None
+    labels = [cut(label, 60) for label in found.labels]
+    rows = []
+    for place, (label, counts) in enumerate(zip(labels, found.counts, strict=True)):
+        total = sum(counts)
+        shares = [number / total if total else 0.0 for number in counts]
+        cells = [
+            Cell(number, share, column == place, round(SHADES * share) or int(number > 0))
+            for column, (number, share) in enumerate(zip(counts, shares, strict=True))
+        ]
+        rows.append(Row(label, cells, total))
+    return Matrix([*labels, "no answer"], rows)

@@ -1,0 +1,74 @@
+"""Every task's main metric in one table, beside the paper's models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ecellm_lite.evaluate.paper import paper_figures
+from ecellm_lite.evaluate.report.words import label
+from ecellm_lite.evaluate.results import Results, TaskResult
+
+FAMILY = "eCeLLM-"  # the paper's own models, which the others are there to be held against
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A task's line: what this evaluation found, and the paper's figure of each of the table's models."""
+
+    abbreviation: str
+    metric: str
+    every: float | None
+    low: float | None
+    high: float | None
+    paper: float | None
+    rows: int
+    without: int
+    ece: float | None
+    rate: float | None
+    figures: list[float | None]
+
+    @property
+    def best(self) -> float | None:
+        """The highest of the paper's figures."""
+        return max((figure for figure in self.figures if figure is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The table: the paper's models, its own first, and a line for each task."""
+
+    models: list[str]
+    domain: str
+    lines: list[Line]
+
+
+def draw(results: Results) -> Overview:
+    """Return the table of all tasks, without the models that have a figure for none of them."""
+    setting = results.settings.setting
+    beside = [paper_figures(task.abbreviation, task.primary, setting) for task in results.tasks.values()]
+    found = dict.fromkeys(model for figures in beside for model in figures)
+    models = sorted(found, key=lambda model: not model.startswith(FAMILY))
+    lines = [
+        _line(task, [figures.get(model) for model in models])
+        for task, figures in zip(results.tasks.values(), beside, strict=True)
+    ]
+    domain = "on products of other kinds (out of domain)" if (setting or "").startswith("OOD") else "in domain"
+    return Overview(models, domain, lines)
+
+
+def _line(task: TaskResult, figures: list[float | None]) -> Line:
+    every = task.metrics.all.get(task.primary)
+    known = every is not None and task.rows > 0
+    return Line(
+        abbreviation=task.abbreviation,
+        metric=label(task.primary),
+        every=every if known else None,
+        low=task.interval.low if known else None,
+        high=task.interval.high if known else None,
+        paper=task.metrics.paper.get(task.primary) if known else None,
+        rows=task.rows,
+        without=task.failed + task.abstained + len(task.unreadable),
+        ece=task.reliability.ece if task.reliability else None,
+        rate=task.rows_per_second if known else None,
+        figures=figures,
+    )

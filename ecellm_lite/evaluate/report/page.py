@@ -1,0 +1,143 @@
+"""The report as one page of HTML: it loads nothing, runs nothing, and shows what the data holds as text.
+
+Every text of the data goes through the templates' autoescape: nothing here is ever marked as safe. The page's content
+security policy allows its own style sheet, named by hash, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from ecellm_lite.errors import UsageError
+from ecellm_lite.evaluate.report import confusion, overview, reliability, risk, standing
+from ecellm_lite.evaluate.report.shown import FILTERS, count, cut, span
+from ecellm_lite.evaluate.report.words import label, meaning, summary, title
+from ecellm_lite.evaluate.results import Results, TaskResult
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A line of a task's table of metrics."""
+
+    label: str
+    words: str
+    every: float | None
+    paper: float | None
+    main: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A task's part of the page; a figure that there is nothing to draw for is None."""
+
+    anchor: str
+    title: str
+    summary: str
+    task: TaskResult
+    metrics: list[Metric]
+    confusion: confusion.Matrix | None
+    reliability: reliability.Diagram | None
+    risk: risk.Curve | None
+
+
+def check() -> None:
+    """Raise UsageError where jinja2 is not installed: to be asked before an evaluation, which may take hours."""
+    _environment()
+
+
+def page(results: Results) -> str:
+    """Return the whole report as HTML; raises UsageError where jinja2 is not installed."""
+    environment = _environment()
+    style = environment.get_template("style.css").render()
+    table = overview.draw(results)
+    versions = results.versions
+    return environment.get_template("page.html").render(
+        results=results,
+        policy=_policy(style),
+        short=_short(results),
+        when=cut(results.created.replace("T", " ").replace("+00:00", " UTC")),
+        settings=_settings(results),
+        software=cut(
+            f"ecellm-lite {versions.ecellm_lite}, llama-cpp-python {versions.llama_cpp_python}, "
+            f"Python {versions.python}",
+            200,
+        ),
+        overview=table,
+        standing=standing.draw(table),
+        sections=[_section(index, name, task) for index, (name, task) in enumerate(results.tasks.items(), 1)],
+    )
+
+
+@cache
+def _environment() -> Environment:
+    try:
+        from jinja2 import Environment, FunctionLoader, StrictUndefined
+    except ImportError:
+        raise UsageError("A report needs jinja2: pip install 'ecellm-lite[eval]'.") from None
+    folder = files(__package__) / "templates"
+    environment = Environment(
+        loader=FunctionLoader(lambda name: (folder / name).read_text("utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    return environment
+
+
+def _policy(style: str) -> str:
+    digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def _section(index: int, name: str, task: TaskResult) -> Section:
+    names = dict.fromkeys([task.primary, *task.metrics.all, *task.metrics.paper])
+    known = [metric for metric in names if metric in task.metrics.all or metric in task.metrics.paper]
+    return Section(
+        anchor=f"task-{index}",
+        title=title(name),
+        summary=summary(name),
+        task=task,
+        metrics=[
+            Metric(
+                label(metric),
+                meaning(metric),
+                task.metrics.all.get(metric),
+                task.metrics.paper.get(metric),
+                metric == task.primary,
+            )
+            for metric in known
+            if task.rows
+        ],
+        confusion=confusion.draw(task.confusion) if task.confusion else None,
+        reliability=reliability.draw(task.reliability) if task.reliability else None,
+        risk=risk.draw(task.risk, task.rows) if task.risk else None,
+    )
+
+
+def _short(results: Results) -> str:
+    tasks, rows = len(results.tasks), sum(task.rows for task in results.tasks.values())
+    said = f"{tasks} {'task' if tasks == 1 else 'tasks'}, {count(rows)} labelled {'row' if rows == 1 else 'rows'}"
+    lost = results.failures
+    without = f"{count(lost)} failed or could not be read" if lost else "none failed"
+    return f"{said}, {without}; {span(results.seconds)}."
+
+
+def _settings(results: Results) -> list[tuple[str, str]]:
+    settings = results.settings
+    given = {
+        "Rows a task": None if settings.limit is None else f"at most {count(settings.limit)}",
+        "Split": settings.split,
+        "Setting": settings.setting,
+        "Deterministic": "yes: the same answers every time" if settings.deterministic else "no",
+        "Instruction": settings.instruction or "each task's own",
+    }
+    return [(name, value) for name, value in given.items() if value is not None]

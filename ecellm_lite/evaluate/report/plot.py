@@ -1,0 +1,59 @@
+"""The square that curves over shares are drawn in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ecellm_lite.evaluate.report.shown import share
+
+LEFT, TOP, SIDE, RIGHT = 54, 14, 300, 22  # pixels: room for the labels, and the square's side
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A line of the grid, and what stands beside it."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A square from 0 to 1 across and from `floor` to 1 upwards, with `below` pixels of room under it."""
+
+    floor: float = 0.0
+    below: int = 0
+
+    left: int = LEFT
+    top: int = TOP
+    side: int = SIDE
+
+    @property
+    def width(self) -> int:
+        """The picture's width in pixels."""
+        return LEFT + SIDE + RIGHT
+
+    @property
+    def height(self) -> int:
+        """The picture's height in pixels, with the labels under the square."""
+        return TOP + SIDE + self.below + 46
+
+    def x(self, value: float) -> float:
+        """Return the place of a share across, in pixels."""
+        return round(LEFT + SIDE * value, 1)
+
+    def y(self, value: float) -> float:
+        """Return the place of a share upwards, in pixels from the top; what is under the floor lies on it."""
+        return round(TOP + SIDE * (1 - (max(value, self.floor) - self.floor) / (1 - self.floor)), 1)
+
+    @property
+    def across(self) -> list[Tick]:
+        """The grid's upright lines."""
+        return [Tick(self.x(value), share(value)) for value in (0, 0.25, 0.5, 0.75, 1)]
+
+    @property
+    def upwards(self) -> list[Tick]:
+        """The grid's level lines."""
+        steps = 5 if self.floor else 4
+        values = [self.floor + (1 - self.floor) * index / steps for index in range(steps + 1)]
+        return [Tick(self.y(value), share(value)) for value in values]

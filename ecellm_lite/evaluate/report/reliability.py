@@ -1,0 +1,81 @@
+"""The reliability diagram: how often answers were right against how sure the model was of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ecellm_lite.evaluate.report.plot import Plot
+from ecellm_lite.evaluate.report.shown import score, share
+from ecellm_lite.evaluate.results import Reliability
+
+ROOM, TALLEST = 64, 44  # pixels: what lies under the square, and the tallest bar of the counts in it
+CLOSE = 0.02  # a mean gap under two points of a hundred is called none
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One bin of probabilities in pixels: its bar, its point, the line that it should be on, and its bar of counts."""
+
+    left: float
+    width: float
+    x: float
+    y: float
+    expected: float
+    radius: float
+    tall: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """A reliability diagram ready to be drawn, and what it says in words."""
+
+    plot: Plot
+    groups: list[Group]
+    described: str
+    reading: str
+
+
+def draw(found: Reliability) -> Diagram | None:
+    """Return the diagram of a task's bins, or None where no answer has a probability."""
+    plot = Plot(below=ROOM)
+    bins = [group for group in found.bins if group.count]
+    if not bins:
+        return None
+    most = max(group.count for group in bins)
+    groups = [
+        Group(
+            left=plot.x(group.low),
+            width=round(plot.x(group.high) - plot.x(group.low), 1),
+            x=plot.x(group.probability),
+            y=plot.y(group.accuracy),
+            expected=plot.y(group.probability),
+            radius=round(2 + 4 * math.sqrt(group.count / most), 1),
+            tall=max(round(TALLEST * group.count / most, 1), 1.0),
+            count=group.count,
+        )
+        for group in bins
+    ]
+    total = sum(group.count for group in bins)
+    said = sum(group.count * group.probability for group in bins) / total
+    right = sum(group.count * group.accuracy for group in bins) / total
+    described = "; ".join(
+        f"{group.count:,} answers with about {share(group.probability)}, {share(group.accuracy)} of them right"
+        for group in bins
+    )
+    return Diagram(plot, groups, f"{described}.", _reading(total, said, right, found.ece))
+
+
+def _reading(total: int, said: float, right: float, ece: float) -> str:
+    answers = f"Over {total:,} answers" if total > 1 else "For its one answer"
+    if abs(said - right) < CLOSE:
+        verdict = "on the whole it was about as often right as it said"
+    elif said > right:
+        verdict = "it was surer of itself than it should have been"
+    else:
+        verdict = "it was right more often than it said"
+    return (
+        f"{answers} the model gave {share(said)} on average and {share(right)} were right: {verdict}. "
+        f"The groups are off by {score(ece)} on average (the expected calibration error, ECE)."
+    )

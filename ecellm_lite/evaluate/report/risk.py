@@ -1,0 +1,66 @@
+"""The curve of accuracy against the share of rows answered, when unsure answers are held back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ecellm_lite.evaluate.report.plot import Plot
+from ecellm_lite.evaluate.report.shown import share
+from ecellm_lite.evaluate.results import RiskPoint
+
+MOST = 240  # points drawn: more than a screen has room for
+FEWEST = 10  # answers under a point that is drawn: the share of fewer jumps about
+LISTED = 12  # points in the table beside the curve
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The curve ready to be drawn, what it says in words, and some of its points; `path` is an SVG path."""
+
+    plot: Plot
+    path: str
+    ends: list[tuple[float, float]]
+    described: str
+    reading: str
+    listed: list[RiskPoint]
+
+
+def draw(found: Sequence[RiskPoint], rows: int) -> Curve | None:
+    """Return the curve through a task's thresholds, or None where no point has enough answers of its `rows`."""
+    points = sorted(
+        (point for point in found if point.answered * rows >= FEWEST - 0.5), key=lambda point: point.answered
+    )
+    if not points:
+        return None
+    drawn = thinned(points, MOST)
+    plot = Plot(floor=0.5 if min(point.accuracy for point in points) >= 0.5 else 0.0)
+    places = [(plot.x(point.answered), plot.y(point.accuracy)) for point in drawn]
+    listed = thinned(points[::-1], LISTED)
+    return Curve(
+        plot,
+        "M" + "L".join(f"{x} {y}" for x, y in places),
+        [places[0], places[-1]],
+        "; ".join(f"{share(point.answered)} answered, {share(point.accuracy)} right" for point in listed) + ".",
+        _reading(points),
+        listed,
+    )
+
+
+def thinned(points: Sequence[RiskPoint], most: int) -> list[RiskPoint]:
+    """Return at most that many of the points, evenly taken, with the first and the last."""
+    if len(points) <= most:
+        return list(points)
+    return [points[round(index * (len(points) - 1) / (most - 1))] for index in range(most)]
+
+
+def _reading(points: Sequence[RiskPoint]) -> str:
+    widest = points[-1]
+    half = min(points, key=lambda point: abs(point.answered - 0.5))
+    said = f"With {share(widest.answered)} of the rows answered, {share(widest.accuracy)} of the answers are right."
+    if half is widest:
+        return said
+    return (
+        f"{said} With --min-probability {half.min_probability:.2f} the model answers {share(half.answered)} of the "
+        f"rows, and {share(half.accuracy)} of those answers are right."
+    )

@@ -1,0 +1,79 @@
+"""One picture of all tasks: where this evaluation stands among the paper's models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ecellm_lite.evaluate.report.overview import FAMILY, Overview
+from ecellm_lite.evaluate.report.plot import Tick
+from ecellm_lite.evaluate.report.shown import score
+
+WIDTH, LEFT, RIGHT, TOP, STEP = 860, 70, 838, 36, 28  # pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A task's line in pixels: this evaluation's point and interval, the paper's own models, and the others there."""
+
+    label: str
+    y: int
+    ours: float | None
+    reach: tuple[float, float] | None
+    kin: list[float]
+    others: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The picture ready to be drawn, and what it says in words."""
+
+    lines: list[Place]
+    ticks: list[Tick]
+    beside: bool
+    described: str
+
+    left: int = LEFT
+    right: int = RIGHT
+    width: int = WIDTH
+    top: int = TOP
+
+    @property
+    def bottom(self) -> int:
+        """Where the lines of the grid end."""
+        return TOP + STEP * len(self.lines)
+
+    @property
+    def height(self) -> int:
+        """The picture's height in pixels."""
+        return self.bottom + 26
+
+
+def draw(overview: Overview) -> Standing | None:
+    """Return the picture of a table with at least one figure of ours in it, else None."""
+    if all(line.every is None for line in overview.lines):
+        return None
+    places = []
+    for index, line in enumerate(overview.lines):
+        named = zip(overview.models, line.figures, strict=True)
+        beside = [(model.startswith(FAMILY), _x(figure)) for model, figure in named if figure is not None]
+        places.append(
+            Place(
+                label=line.abbreviation,
+                y=TOP + STEP * index + STEP // 2,
+                ours=None if line.every is None else _x(line.every),
+                reach=None if line.low is None or line.high is None else (_x(line.low), _x(line.high)),
+                kin=[x for kin, x in beside if kin],
+                others=[x for kin, x in beside if not kin],
+            )
+        )
+    described = "; ".join(
+        f"{line.abbreviation} {line.metric} {score(line.every)}"
+        + (f", the paper's best {score(line.best)}" if line.best is not None else "")
+        for line in overview.lines
+    )
+    ticks = [Tick(_x(value / 10), f"{value / 10:.1f}") for value in range(0, 11, 2)]
+    return Standing(places, ticks, bool(overview.models), f"{described}.")
+
+
+def _x(value: float) -> float:
+    return round(LEFT + (RIGHT - LEFT) * min(max(value, 0.0), 1.0), 1)

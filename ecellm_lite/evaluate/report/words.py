@@ -1,0 +1,68 @@
+"""What metrics and tasks are called on the page, and what they mean in words that need no statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ecellm_lite.evaluate.report.shown import cut
+from ecellm_lite.tasks.registry import TASKS
+
+# name -> (label, meaning)
+METRICS: Mapping[str, tuple[str, str]] = {
+    "accuracy": ("Accuracy", "Of all rows, the share answered right."),
+    "f1": (
+        "F1",
+        "One number for two questions: is what it finds right (precision), and does it find what is there (recall)? "
+        "It is high only if both are.",
+    ),
+    "precision": ("Precision", "When it says “yes”, or gives a value: how often that is right."),
+    "recall": ("Recall", "Of all that is there to be found: the share that it finds."),
+    "contained_f1": (
+        "F1, near enough",
+        "F1 where a value also counts that contains the right one or is contained in it, as “blue” in “navy blue”.",
+    ),
+    "contained_precision": ("Precision, near enough", "Precision counted in the same generous way."),
+    "contained_recall": ("Recall, near enough", "Recall counted in the same generous way."),
+    "specificity": ("Specificity", "Of the rows where “no” is right: the share where it says “no”."),
+    "negative_predictive_value": ("Negative predictive value", "When it says “no”: how often that is right."),
+    "macro_f1": (
+        "Macro F1",
+        "F1 of each possible answer, averaged: rare answers count as much as frequent ones, so always giving the most "
+        "frequent answer earns little.",
+    ),
+    "hr_at_1": ("Hit rate at 1", "How often its first choice is the item that the customer really bought next."),
+    "ndcg": (
+        "NDCG",
+        "How good the order is: 1 when the most relevant product stands first. With lists of two to four products "
+        "even a poor order earns much, so small differences matter.",
+    ),
+    "bertscore_f1": (
+        "BERTScore F1",
+        "How close its text is in meaning to the answer in the data, judged by another language model.",
+    ),
+    "rouge_l": ("ROUGE-L", "How many words its text shares, in the same order, with the answer in the data."),
+}
+
+
+def label(metric: str) -> str:
+    """Return a metric's name as a person writes it."""
+    known = METRICS.get(metric)
+    return known[0] if known else cut(metric.replace("_", " "), 40)
+
+
+def meaning(metric: str) -> str:
+    """Return what a metric says in plain words, nothing for one that is not known here."""
+    known = METRICS.get(metric)
+    return known[1] if known else ""
+
+
+def title(task: str) -> str:
+    """Return a task's name as a heading: product_matching is Product matching."""
+    text = cut(task.replace("_", " "), 60)
+    return text[:1].upper() + text[1:]
+
+
+def summary(task: str) -> str:
+    """Return what is asked in a task and what may be answered, nothing for one that is not among the ten."""
+    known = TASKS.get(task)
+    return f"{known.summary} Answers: {known.answers}" if known else ""

@@ -1,0 +1,170 @@
+"""`ecellm-lite eval`, from files of rows to a table, JSON, a page and an exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ecellm_lite import Runtime
+from ecellm_lite import runtime as runtime_module
+from ecellm_lite.cli.main import run_command
+from ecellm_lite.cli.measured import show_comparison, show_results
+from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.evaluate.comparison import compare
+from ecellm_lite.evaluate.results import Results, read_results
+from ecellm_lite.models.store import StoredModel
+from ecellm_lite.tasks.registry import TASKS
+from tests.labelled_rows import dataset_row, row, write_lines
+
+pytest.importorskip("rouge_score", reason="free text is measured by rouge-score (extra 'eval')")
+
+
+def said(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> tuple[str, str]:
+    found = run_command(["eval", *arguments])
+    output = capsys.readouterr()
+    assert found == code, output.err
+    return output.out, output.err
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with six rows of each task."""
+    folder = tmp_path_factory.mktemp("rows")
+    for name in TASKS:
+        write_lines(folder / name / "test.jsonl", [row(name, number) for number in range(6)])
+    return folder
+
+
+@pytest.fixture
+def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake engine in place of a model."""
+
+    def fake(*, context: int | None, deterministic: bool, **_: Any) -> Runtime:
+        return Runtime.over(FakeBackend(cells=context or 4096), deterministic=deterministic)
+
+    monkeypatch.setattr(runtime_module, "Runtime", fake)
+
+
+@pytest.fixture
+def found(rows: Path, tmp_path: Path, fake_engine: None) -> tuple[Path, Results]:
+    """What the fake engine makes of them."""
+    path = tmp_path / "results.json"
+    assert run_command(["eval", "--task", "all", "--data", str(rows), "--output", str(path), "--quiet"]) == 0
+    return path, read_results(path)
+
+
+def test_the_demo_is_measured(rows: Path, capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
+    asked = ("-t", "PSI", "--data", str(rows), "--limit", "2", "--model", "demo", "--threads", "1", "--json", "--quiet")
+    found = json.loads(said(capsys, 0, *asked)[0])
+    assert found["model"] == {"name": "demo", "sha256": demo_model.manifest.sha256}
+    task = found["tasks"]["product_substitute_identification"]
+    assert (task["rows"], task["answered"], task["failed"]) == (2, 2, 0)
+    assert all(0.5 <= record["probability"] <= 1 for record in task["records"])
+    assert task["records"][0]["coverage"] > 0
+
+
+def test_all_tasks(found: tuple[Path, Results]) -> None:
+    _, results = found
+    assert list(results.tasks) == list(TASKS)
+    assert (results.envelope, results.calibrated, results.settings.limit) == ("alpaca", False, None)
+    assert len(results.data) == 10
+    for name, task in results.tasks.items():
+        assert (task.rows, task.answered, task.failed, task.unreadable) == (6, 6, 0, [])
+        assert "### Response:" in task.slowest[0].prompt
+        assert TASKS[name].instruction in task.slowest[0].prompt
+
+
+def shown(draw: Any, results: Any) -> str:
+    console = Console(width=80, file=io.StringIO(), record=True, color_system=None)
+    draw(results, console)
+    return console.export_text()
+
+
+def test_the_table_stands_beside_the_papers(found: tuple[Path, Results]) -> None:
+    path, results = found
+    text = shown(show_results, results)
+    assert re.search(r"^PM +6 F1 +[\d.]{5} [\d.]{5}…[\d.]{5} +[\d.]{5} +0\.991 +0\.995 +0\.995 0\.753$", text, re.M)
+    assert re.search(r"^AG +6 ROUGE-L .* - +- +- +- *$", text, re.M)
+    assert "QPR: 6 of 6 rows have no labels" in text
+    text = shown(show_comparison, compare(results, read_results(path)))
+    assert re.search(r"^SA +6 macro-F1 .* \+0\.000 \+0\.000…\+0\.000 0 +0", text, re.M)
+
+
+def test_comparing(found: tuple[Path, Results], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path, _ = found
+    text, _ = said(capsys, 0, "--compare", str(path), str(path), "--json")
+    assert set(json.loads(text)["tasks"]) == set(TASKS)
+    text, _ = said(capsys, 0, "--compare", str(path), str(path))
+    assert "from fake" in text
+    _, error = said(capsys, 2, "--compare", str(path), str(path), "--task", "all")
+    assert "leave the other options out" in error
+    (tmp_path / "cut.json").write_text(path.read_text()[:-5])
+    _, error = said(capsys, 3, "--compare", str(path), str(tmp_path / "cut.json"))
+    assert "not JSON" in error
+
+
+def test_the_report(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
+    pytest.importorskip("jinja2", reason="the page is made by jinja2 (extra 'eval')")
+    path = tmp_path / "report.html"
+    said(capsys, 0, "-t", "PM", "--data", str(rows), "--report", str(path), "--quiet")
+    assert "</html>" in path.read_text("utf-8")
+
+
+def test_damaged_rows_end_with_5(tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
+    long = {**row("sentiment_analysis", 1), "input": {"review": "far too long " * 2000}}
+    path = write_lines(tmp_path / "rows.jsonl", [row("sentiment_analysis", 0), "{", long])
+    text, error = said(capsys, 5, "-t", "SA", "--data", str(path), "--json", "--context", "1000", "--quiet")
+    task = json.loads(text)["tasks"]["sentiment_analysis"]
+    assert (task["rows"], task["answered"], task["failed"]) == (2, 1, 1)
+    assert [line["line"] for line in task["unreadable"]] == [2]
+    assert task["records"][1]["error"]["code"] == "context_exceeded"
+    assert "2 rows failed or could not be read" in error
+    assert "SA, line 2: Line 2 is not JSON" in error
+    # Nothing can be read: a result all the same, and no model's fault.
+    write_lines(tmp_path / "rows.jsonl", ["{"])
+    text, _ = said(capsys, 5, "-t", "SA", "--data", str(path), "--quiet")
+    assert "SA: 1 unreadable." in text
+    text, error = said(capsys, 5, "-t", "all", "--data", str(path), "--json", "--quiet")
+    assert [line["line"] for line in json.loads(text)["unreadable"]] == [1]
+    assert "(line 1: Line 1 is not JSON" in error
+
+
+def test_a_setting_and_a_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
+    setting = "OOD_Diverse_Instruction"
+    made = [dataset_row("sentiment_analysis", number, setting=setting) for number in range(9)]
+    path = write_lines(tmp_path / "dataset.json", [dataset_row("sentiment_analysis", 10), *made])
+    asked = ("-t", "SA", "--data", str(path), "--setting", setting, "--limit", "3", "--deterministic", "--json")
+    found = json.loads(said(capsys, 0, *asked, "--quiet")[0])
+    task = found["tasks"]["sentiment_analysis"]
+    assert task["rows"] == 3
+    assert task["slowest"] == []  # a deterministic answer has no seconds
+    assert "(said otherwise)" in task["least_certain"][0]["prompt"]
+    assert found["settings"]["setting"] == setting
+    assert "not be read" not in said(capsys, 3, *asked, "--split", "val", "--quiet")[1]
+
+
+def test_an_instruction(rows: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
+    text, _ = said(capsys, 0, "-t", "PSI", "--data", str(rows), "--instruction", "Well?", "--json", "--quiet")
+    found = json.loads(text)
+    assert "Well?" in found["tasks"]["product_substitute_identification"]["slowest"][0]["prompt"]
+    assert found["settings"]["instruction"] == "Well?"
+
+
+def test_wrong_usage(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Give --task" in said(capsys, 2, "--task", "SA")[1]
+    assert "Give --task" in said(capsys, 2, "--data", str(rows))[1]
+    assert "no task 'sentimental'" in said(capsys, 2, "--task", "sentimental", "--data", str(rows))[1]
+    assert "has no rows" in said(capsys, 3, "--task", "SA", "--data", str(tmp_path))[1]
+    assert "cannot be read" in said(capsys, 3, "--task", "SA", "--data", str(tmp_path / "absent"))[1]
+    assert "is a folder" in said(capsys, 3, "--task", "SA", "--data", str(rows), "--output", str(tmp_path))[1]
+    (tmp_path / "own.toml").write_text(
+        'name = "own"\nsummary = "s"\ninstruction = "i"\n[[fields]]\nname = "mail"\n[answer]\ntype = "predicate"\n'
+    )
+    own = str(tmp_path / "own.toml")
+    assert "task of your own" in said(capsys, 2, "--task", own, "--data", str(rows))[1]

@@ -1,0 +1,227 @@
+"""Labelled rows from files: every row in its place, and every damage with its line."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecellm_lite.errors import InputError
+from ecellm_lite.evaluate.baselines import best_constant, constants, majority
+from ecellm_lite.evaluate.labelled import Labelled, labelled
+from ecellm_lite.evaluate.labelled_files import Rows, Spread, gather, labelled_files
+from ecellm_lite.evaluate.metrics.kinds import measure
+from ecellm_lite.tasks.registry import TASKS, get_task
+from tests.labelled_rows import dataset_row, row, write_lines
+
+ALL = list(TASKS.values())
+SA = [get_task("SA")]
+
+
+def read(path: Path, tasks: Any = ALL, **asked: Any) -> Rows:
+    return gather(labelled_files(path, tasks, asked.get("split", "test")), tasks, **asked)
+
+
+def said(rows: Rows, task: str | None) -> dict[int, str]:
+    return {line.line: line.message for line in rows.unreadable[task]}
+
+
+def test_a_folder_of_rows(tmp_path: Path) -> None:
+    for name in ("sentiment_analysis", "product_matching"):
+        write_lines(tmp_path / name / "test.jsonl", [row(name, number) for number in range(3)])
+    write_lines(tmp_path / "sentiment_analysis" / "train.jsonl", [row("sentiment_analysis", 7)])
+    found = read(tmp_path)
+    assert list(found.rows) == ["product_matching", "sentiment_analysis"]  # in the order of the paper's tables
+    assert [one.id for one in found.rows["sentiment_analysis"]] == ["r0", "r1", "r2"]
+    assert [one.line for one in found.rows["sentiment_analysis"]] == [1, 2, 3]
+    assert found.unreadable == {}
+    assert [one.id for one in read(tmp_path, split="train").rows["sentiment_analysis"]] == ["r7"]
+    files = labelled_files(tmp_path, ALL)
+    assert files[0].hashed.name == f"{tmp_path.name}/product_matching/test.jsonl"
+    with pytest.raises(InputError, match=r"query_product_ranking/test\.jsonl"):
+        labelled_files(tmp_path, [get_task("QPR")])
+
+
+DAMAGED: list[tuple[Any, str]] = [
+    ('{"id": "x", ', "not JSON"),
+    ("[1, 2]", "not an object"),
+    ({"input": {"review": "x"}}, "no output"),
+    ({"input": {"review": "x"}, "output": 4}, "the output 4"),
+    ({"input": {"reviews": "x"}, "output": "C: neutral"}, "review is missing"),
+    ({"input": {"review": "x"}, "output": "splendid"}, "none of the options"),
+    ({"input": {"review": "x"}, "output": "C"}, "none of the options"),
+    ({"task": "sentimental", "input": {"review": "x"}, "output": "C: neutral"}, "no task 'sentimental'"),
+    ({"task": 7, "input": {"review": "x"}, "output": "C: neutral"}, "none of the ten"),
+    ({"task": "product_matching", "input": {"review": "x"}, "output": "yes"}, "in the file of sentiment_analysis"),
+    ({"id": [], "input": {"review": "x"}, "output": "C: neutral"}, "id of a row"),
+]
+
+
+def test_damaged_rows_are_told_with_their_line(tmp_path: Path) -> None:
+    lines = [part for damage, _ in DAMAGED for part in (damage, row("sentiment_analysis", 0))]
+    write_lines(tmp_path / "sentiment_analysis" / "test.jsonl", ["", *lines])
+    found = read(tmp_path)
+    messages = said(found, "sentiment_analysis")
+    assert list(messages) == [2 + 2 * place for place in range(len(DAMAGED))]
+    for (_, expected), message in zip(DAMAGED, messages.values(), strict=True):
+        assert expected in message
+        assert message.endswith((".", "?"))
+    assert [one.line for one in found.rows["sentiment_analysis"]] == [line + 1 for line in messages]
+
+
+def test_a_mixed_file(tmp_path: Path) -> None:
+    rows = [row("sentiment_analysis", 0), "{", {**row("product_matching", 1), "task": "PM"}]
+    untold = {name: value for name, value in row("sentiment_analysis", 2).items() if name != "task"}
+    path = write_lines(tmp_path / "rows.jsonl", [*rows, untold])
+    found = read(path)
+    assert {name: [one.id for one in kept] for name, kept in found.rows.items()} == {
+        "product_matching": ["r1"],
+        "sentiment_analysis": ["r0"],
+    }
+    assert list(said(found, None)) == [2, 4]
+    assert "names no task" in said(found, None)[4]
+    # With one task asked for, a row need not name it, and what is damaged counts for it.
+    found = read(path, SA)
+    assert [one.id for one in found.rows["sentiment_analysis"]] == ["r0", "r2"]
+    assert list(said(found, "sentiment_analysis")) == [2]
+
+
+def test_labels_of_a_ranking(tmp_path: Path) -> None:
+    good = {**row("query_product_ranking", 0), "labels": ["S", "E", "I"]}
+    bad = [{**good, "labels": labels} for labels in (["S", "E"], ["S", "E", "X"], "SEI", [1, 2, 3])]
+    found = read(write_lines(tmp_path / "rows.jsonl", [good, *bad]))
+    assert [one.labels for one in found.rows["query_product_ranking"]] == [("S", "E", "I")]
+    assert len(said(found, "query_product_ranking")) == 4
+
+
+DATASET = [
+    dataset_row("sentiment_analysis", 0),
+    dataset_row("sentiment_analysis", 1, split="train"),
+    dataset_row("sentiment_analysis", 2, setting="OOD_Diverse_Instruction"),
+    dataset_row("query_product_ranking", 3),
+    {**dataset_row("product_relation_prediction", 4), "task": "Product_Relation_Predicition"},
+    {**dataset_row("product_matching", 5), "output": "maybe"},
+    {**dataset_row("product_matching", 6), "options": 7},
+    dataset_row("attribute_value_extraction", 7),
+    dataset_row("sequential_recommendation", 8),
+]
+
+
+@pytest.mark.parametrize("form", ["array", "array with mark", "lines"])
+def test_the_data_sets_own_form(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "dataset.json"
+    if form == "lines":
+        write_lines(path, DATASET)
+    else:
+        pytest.importorskip("ijson", reason="a JSON array is read by ijson (extra 'eval')")
+        path.write_text(json.dumps(DATASET, indent=1), "utf-8-sig" if "mark" in form else "utf-8")
+    found = read(path)
+    assert {name: [one.line for one in kept] for name, kept in found.rows.items()} == {
+        "attribute_value_extraction": [8],
+        "product_relation_prediction": [5],
+        "sentiment_analysis": [1],
+        "sequential_recommendation": [9],
+        "query_product_ranking": [4],
+    }
+    assert "neither yes nor no" in said(found, "product_matching")[6]
+    assert "options as texts" in said(found, "product_matching")[7]
+    [kept] = found.rows["sentiment_analysis"]
+    question = kept.task.question(kept.row)
+    assert question.instruction.endswith("(said otherwise)")
+    assert question.text == DATASET[0]["input"]
+    assert [one.line for one in read(path, SA, split="train").rows["sentiment_analysis"]] == [2]
+    assert [one.line for one in read(path, SA, setting="OOD_Diverse_Instruction").rows["sentiment_analysis"]] == [3]
+    with pytest.raises(InputError, match="its settings are IND_Diverse_Instruction, OOD_Diverse_Instruction"):
+        read(path, SA, setting="IND")
+
+
+def test_a_damaged_array_ends_where_it_is_damaged(tmp_path: Path) -> None:
+    pytest.importorskip("ijson", reason="a JSON array is read by ijson (extra 'eval')")
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps([dataset_row("sentiment_analysis", 0), 7, dataset_row("sentiment_analysis", 1)])[:-30])
+    found = read(path, SA)
+    assert [one.line for one in found.rows["sentiment_analysis"]] == [1]
+    messages = said(found, "sentiment_analysis")
+    assert "Row 2 is not an object" in messages[2]
+    assert "Row 3 is not JSON" in messages[3]
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_of_an_array_are_rows_or_sentences(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    pytest.importorskip("ijson", reason="a JSON array is read by ijson (extra 'eval')")
+    path = tmp_path_factory.mktemp("array") / "dataset.json"
+    path.write_bytes(b"[" + data)
+    try:
+        found = read(path)
+    except InputError:  # an array of nothing
+        return
+    assert not found.rows
+    assert found.unreadable
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("id,review\n")
+    with pytest.raises(InputError, match="JSON Lines"):
+        read(tmp_path / "rows.csv")
+    with pytest.raises(InputError, match="cannot be read"):
+        read(tmp_path / "absent.jsonl")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(InputError, match="no row of sentiment_analysis"):
+        read(tmp_path / "empty.jsonl", SA)
+
+
+@given(st.integers(0, 300), st.integers(1, 40))
+def test_a_limit_spreads_evenly(count: int, limit: int) -> None:
+    kept = Spread(limit)
+    for number in range(count):
+        kept.add(Labelled(SA[0], number, {}, ""))
+    lines = [one.line for one in kept.chosen()]
+    assert len(lines) == min(count, limit)
+    assert lines == sorted(set(lines))
+    if len(lines) > 1:
+        gaps = [after - before for before, after in pairwise(lines)]
+        assert max(gaps) <= 2 * min(gaps) or max(gaps) - min(gaps) <= 1
+    if lines:
+        assert lines[0] == 0
+        assert count - lines[-1] <= 4 * count / limit + 1
+
+
+def rows_of(task: str, count: int = 4) -> list[Labelled]:
+    return [labelled(get_task(task), line, row(get_task(task).name, line)) for line in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "text"),
+    [
+        ("AVE", "None for each attribute", None),
+        ("QPR", "the order given", "A,B,C"),
+        ("PM", "always 'yes'", "yes"),
+        ("SR", "always 'B'", "B"),
+        ("AG", "always 'It is loud.'", "It is loud."),
+    ],
+)
+def test_constants(task: str, name: str, text: str | None) -> None:
+    rows = rows_of(task, 5)
+    constant = majority(rows)
+    assert constant.name == name
+    if text:
+        assert {pair.text for pair in constant.pairs(rows)} == {text}
+    else:
+        entries = [json.loads(pair.text or "") for pair in constant.pairs(rows)]
+        assert all([entry["value"] for entry in row] == ["None", "None"] for row in entries)
+    best = best_constant(rows)
+    if task != "AG":
+        values = [measure(get_task(task), one.pairs(rows)) for one in (constant, best)]
+        assert values[1].values()[1][values[1].primary] >= values[0].values()[1][values[0].primary]
+
+
+def test_the_best_constant_for_f1_is_yes_however_rare_it_is() -> None:
+    rows = [row for row in rows_of("PSI", 9) if row.gold == "no" or row.line == 1]
+    assert majority(rows).name == "always 'no'"
+    assert best_constant(rows).name == "always 'yes'"
+    assert [constant.name for constant in constants(rows)] == ["always 'no'", "always 'yes'"]
