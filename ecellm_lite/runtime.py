@@ -28,8 +28,7 @@ from ecellm_lite.engine.waiting import GROUP
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import ContextError, EcellmError, InputError
 from ecellm_lite.models.calibrations import Calibrations, Chosen, chosen_calibrations
-from ecellm_lite.submitted import Answering, Submitted, id_of
-from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.submitted import Answering, Submitted, id_of, known_task
 from ecellm_lite.tasks.task import Question, Task
 
 if TYPE_CHECKING:
@@ -175,7 +174,7 @@ class Runtime:
         that may be, and the answer says what was cut. Raises UsageError for an unknown task, and InputError
         (ContextError, GrammarError) where a job's row would carry the error.
         """
-        submitted = self._submit(self._asked(task), row, instruction, space, shorten)
+        submitted = self._submit(self._answering.asked(task), row, instruction, space, shorten)
         try:
             self._wait(submitted)
         finally:
@@ -200,7 +199,7 @@ class Runtime:
         same are answered once.
         A row that fails has an answer with an error; so has an InputError that stands in a row's place.
         """
-        known = self._asked(task)
+        known = self._answering.asked(task)
         ahead: deque[Submitted] = deque()
         try:
             for row in rows:
@@ -218,11 +217,11 @@ class Runtime:
 
         Raises UsageError where it was named, as answering would.
         """
-        return self._answering.refusal(self._asked(task))
+        return self._answering.refusal(self._answering.asked(task))
 
     def prompt(self, task: str | Task, row: Mapping[str, Any], *, instruction: str | None = None) -> str:
         """Return the exact prompt that a row becomes."""
-        question = _task(task).question(row, instruction=instruction)
+        question = known_task(task).question(row, instruction=instruction)
         return self.envelope.prompt(question.instruction, question.text, question.options)
 
     def request(self, question: Question, space: Space | None = None) -> Request:
@@ -343,12 +342,3 @@ class Runtime:
             finally:
                 if mine:
                     self._lock.release()
-
-    def _asked(self, task: str | Task) -> Task:
-        known = _task(task)
-        self._answering.check(known)
-        return known
-
-
-def _task(task: str | Task) -> Task:
-    return task if isinstance(task, Task) else get_task(task)

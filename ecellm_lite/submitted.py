@@ -13,6 +13,7 @@ from ecellm_lite.engine.request import Request
 from ecellm_lite.errors import EcellmError, InputError, UsageError
 from ecellm_lite.models.calibrations import Calibration, Calibrations, Scope
 from ecellm_lite.tasks.fields import encodable, shown
+from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Question, Task
 
 
@@ -62,10 +63,12 @@ class Answering:
             return None
         return self.calibrations.refusal(self._scope(task, task.question(task.example())))
 
-    def check(self, task: Task) -> None:
-        """Raise UsageError if a calibration was named that is not for this task."""
-        if self.calibrations and self.calibrations.named and (reason := self.refusal(task)):
+    def asked(self, task: str | Task) -> Task:
+        """Return the task; raises UsageError if there is none, or if a calibration was named that is not for it."""
+        known = known_task(task)
+        if self.calibrations and self.calibrations.named and (reason := self.refusal(known)):
             raise UsageError(reason)
+        return known
 
     def answer(self, row: Submitted) -> Answer:
         """Return the answer of a row that is done."""
@@ -109,6 +112,11 @@ class Answering:
     def _scope(self, task: Task, question: Question) -> Scope:
         assert self.calibrations is not None
         return self.calibrations.scope(task.name, question.space.type, question.instruction, question.options)
+
+
+def known_task(task: str | Task) -> Task:
+    """Return a task by its name, or as it is."""
+    return task if isinstance(task, Task) else get_task(task)
 
 
 def id_of(row: Mapping[str, Any]) -> str | int | None:
