@@ -76,7 +76,7 @@ class Answering:
         error = row.error or (request and request.error)
         outcome = request.outcome if request else None
         if outcome and row.calibration:
-            outcome = calibrated(outcome, row.type, row.calibration.temperature)
+            outcome = calibrated(outcome, row.type, row.calibration.temperature, row.calibration.bias)
         abstained = outcome is not None and self._abstains(outcome, row.calibration)
         usage = seconds = None
         if request and not row.error:

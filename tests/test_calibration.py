@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ecellm_lite import EcellmError, ModelError, Runtime, UsageError, load_task
 from ecellm_lite.answers.answer import ModelName
-from ecellm_lite.answers.calibration import calibrated, tempered, tempered_odds
+from ecellm_lite.answers.calibration import calibrated, tempered, tempered_among, tempered_odds
 from ecellm_lite.answers.choice import Choice, Option
 from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.answers.probabilities import confidence
@@ -26,6 +26,7 @@ from ecellm_lite.jobs.runner import write_answers
 from ecellm_lite.models.calibrations import (
     HIGHEST,
     LARGEST,
+    LARGEST_BIAS,
     LOWEST,
     Calibration,
     Calibrations,
@@ -93,10 +94,23 @@ def test_odds_are_monotone_and_reach_neither_nan_nor_another_side(one: float, ot
     assert (tempered_odds(one, temperature) - 0.5) * (one - 0.5) >= 0
 
 
+@given(st.floats(0, 1), st.integers(2, 24), TEMPERATURES)
+def test_among_others_is_the_softmax_over_all(probability: float, count: int, temperature: float) -> None:
+    shares = [probability, *[(1 - probability) / (count - 1)] * (count - 1)]
+    assert tempered_among(probability, count, temperature) == pytest.approx(tempered(shares, temperature)[0], abs=1e-6)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), TEMPERATURES, st.floats(-LARGEST_BIAS, LARGEST_BIAS))
+def test_a_bias_keeps_the_order(one: float, other: float, temperature: float, bias: float) -> None:
+    low, high = (tempered_odds(probability, temperature, bias) for probability in sorted((one, other)))
+    assert 0 <= low <= high <= 1
+
+
 def test_odds_by_hand() -> None:
     # logit(0.9) = log 9; half of it is log 3, which is 3 to 1.
     assert tempered_odds(0.9, 2.0) == pytest.approx(0.75)
     assert tempered_odds(0.75, 0.5) == pytest.approx(0.9)
+    assert tempered_odds(0.9, 2.0, -np.log(3)) == pytest.approx(0.5)
     assert tempered_odds(0.0, 2.0) == pytest.approx(0, abs=1e-7)
     assert tempered_odds(1.0, 2.0) == pytest.approx(1, abs=1e-7)
 
@@ -123,7 +137,8 @@ def test_a_score_moves_with_its_probabilities() -> None:
 def test_a_ranking_has_its_first_place_and_its_whole() -> None:
     before = Outcome(["B", "A", "C"], "B,A,C", [1], 0.5, {"A": 0.2, "B": 0.8, "C": 0.0}, 0.7, 1.0)
     after = calibrated(before, "ranking", 2.0)
-    assert after.probability == pytest.approx(0.5)
+    # 0.5 against five other orders of 0.1 each: their square roots.
+    assert after.probability == pytest.approx(0.5**0.5 / (0.5**0.5 + 5 * 0.1**0.5))
     assert after.probabilities == pytest.approx({"A": 1 / 3, "B": 2 / 3, "C": 0.0}, abs=1e-7)
     single = Outcome(["A"], "A", [1], 1.0, {"A": 1.0}, 1.0, 1.0)
     assert calibrated(single, "ranking", 7.0) is single
@@ -135,6 +150,8 @@ def test_an_extraction_has_its_entries_and_their_product() -> None:
     after = calibrated(Outcome(entries, "[…]", [1], 0.72, coverage=0.3), "extraction", 2.0)
     assert [entry["probability"] for entry in after.value] == pytest.approx([0.75, 2 / 3])
     assert after.probability == pytest.approx(0.5)
+    biased = calibrated(Outcome(entries, "[…]", [1], 0.72, coverage=0.3), "extraction", 1.0, -np.log(9))
+    assert [entry["probability"] for entry in biased.value] == pytest.approx([0.5, 4 / 13])
     assert [{**entry, "probability": 0} for entry in after.value] == [{**entry, "probability": 0} for entry in entries]
     assert (after.probabilities, after.coverage) == (None, 0.3)
 
@@ -165,7 +182,9 @@ def scope_of(name: str) -> Scope:
 
 def calibration_of(name: str, temperature: float = 2.0, least_coverage: float = 0.0) -> Calibration:
     before, after = Measures(-2.0, 0.3, 0.4), Measures(-1.0, 0.1, 0.2)
-    return Calibration(scope_of(name), temperature, least_coverage, 319, 319, before, after, "test.jsonl", "a" * 64)
+    return Calibration(
+        scope_of(name), temperature, 0.0, least_coverage, 319, 319, before, after, "test.jsonl", "a" * 64
+    )
 
 
 def kept(store: Store, model: StoredModel, calibration: Calibration) -> Calibrations:
@@ -349,6 +368,8 @@ def without(key: str) -> dict[str, Any]:
         *(json.dumps({**GOOD, "temperature": value})
           for value in (0, -1.0, 1e-9, 1e9, True, "2", [2], 10**400, float("nan"), float("inf"))),
         json.dumps({**GOOD, "temperature": "X"}).replace('"X"', "1e400"),
+        *(json.dumps({**GOOD, "bias": value}) for value in (0.5, None, float("nan"))),  # none for a choice
+        json.dumps({**GOOD, "bias": 11, "scope": {**GOOD["scope"], "type": "extraction"}}),
         *(json.dumps({**GOOD, "least_coverage": value}) for value in (-0.1, 1.1, float("nan"))),
         *(json.dumps({**GOOD, key: value}) for key in ("rows", "held_out") for value in (0, 1.5, 10**20)),
         json.dumps({**GOOD, "before": {**GOOD["before"], "ece": float("nan")}}),

@@ -18,7 +18,7 @@ from ecellm_lite.answers.decoding import Logits
 from ecellm_lite.engine.fake import FakeBackend, scattered
 from ecellm_lite.evaluate.calibrating import Found, calibrate_task
 from ecellm_lite.evaluate.cases import Case, Weighing, case_of
-from ecellm_lite.evaluate.fitting import LEAST_RATIO, fit, load_minimizer
+from ecellm_lite.evaluate.fitting import LEAST_RATIO, check_installed, fit
 from ecellm_lite.evaluate.labelled import Labelled, labelled
 from ecellm_lite.evaluate.reliability import reliability
 from ecellm_lite.evaluate.results import DataFile
@@ -129,6 +129,30 @@ def test_rows_weigh_as_rows_and_not_as_choices() -> None:
     assert found.error > 0.5
 
 
+def entries(count: int, seed: int) -> list[Case]:
+    """Return extractions of three entries, which say 0.5 to 0.99 and are right with sigmoid(logit(p) / 2 - 2)."""
+    generator = np.random.default_rng(seed)
+    cases = []
+    for _ in range(count):
+        said = generator.uniform(0.5, 0.99, 3)
+        right = generator.random(3) < 1 / (1 + np.exp(2.0 - np.log(said / (1 - said)) / 2))
+        cases.append(Case(tuple(Weighing((p, 1 - p), int(not hit)) for p, hit in zip(said, right, strict=True)), 1.0))
+    return cases
+
+
+def test_entries_that_are_mostly_wrong_have_a_bias() -> None:
+    """No temperature brings 0.9 below one half; with a bias it says what it is worth."""
+    plain, found = fit(entries(300, seed=1)), fit(entries(300, seed=1), biased=True)
+    assert (plain.bias, plain.temperature) == (0.0, pytest.approx(HIGHEST, rel=0.01))
+    assert plain.after.ece > 0.2
+    assert found.refusal is None
+    assert found.bias == pytest.approx(-2, abs=0.6)
+    assert found.temperature == pytest.approx(2, rel=0.4)
+    assert found.after.ece < 0.05 < 0.3 < found.before.ece
+    kept = [fit(drawn(10, 1.0, seed, options=2), biased=True).refusal is None for seed in range(40)]
+    assert sum(kept) <= len(kept) / LEAST_RATIO
+
+
 def test_too_few_rows_are_said() -> None:
     with pytest.raises(InputError, match="at least 10 rows, and here are 9"):
         fit(drawn(9, 3.0, seed=0))
@@ -144,7 +168,7 @@ def test_without_scipy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(UsageError, match=r"pip install 'ecellm-lite\[eval\]'"):
-        load_minimizer()
+        check_installed()
 
 
 # From answers to cases.

@@ -2,10 +2,14 @@
 
 Calibration after Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017): softmax(logits / T), which is
 p^(1/T) / Σ p^(1/T). Above 1 it makes a model less sure, below 1 more; which answer is the likeliest never changes.
+
+A span of a text has no few rivals to be weighed against, and may be wrong more often than not: the entries of an
+extraction have a bias besides, sigmoid(logit(p) / T + b), as Platt's "Probabilistic outputs for SVMs" (1999) has it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +22,8 @@ from ecellm_lite.answers.probabilities import confidence
 
 # A share that was rounded to 0, or its rival to 1, was at most this; a logarithm needs a number above 0.
 LEAST_SHARE = 2.0**-53
+
+_MOST = 700.0  # exp of more is no number
 
 
 def log_shares(shares: Sequence[float] | Probabilities) -> NDArray[np.float64]:
@@ -34,22 +40,31 @@ def tempered(shares: Sequence[float] | Probabilities, temperature: float) -> Pro
     return weighted
 
 
-def tempered_odds(probability: float, temperature: float) -> float:
-    """Return sigmoid(logit(p) / T): a probability against all else together, at a temperature."""
-    return float(tempered((probability, 1.0 - probability), temperature)[0])
+def tempered_odds(probability: float, temperature: float, bias: float = 0.0) -> float:
+    """Return sigmoid(logit(p) / T + b): a probability against all else together."""
+    for_it, against = log_shares((probability, 1.0 - probability)) / temperature
+    return 1.0 / (1.0 + math.exp(min(against - for_it - bias, _MOST)))
 
 
-def calibrated(outcome: Outcome, kind: str | None, temperature: float) -> Outcome:
+def tempered_among(probability: float, count: int, temperature: float) -> float:
+    """Return a probability at a temperature, against `count` - 1 others that share the rest evenly.
+
+    It is p^(1/T) / (p^(1/T) + (n - 1) ((1 - p) / (n - 1))^(1/T)), which goes to 1/n as T grows.
+    """
+    return tempered_odds(probability, temperature, -(1.0 - 1.0 / temperature) * math.log(count - 1))
+
+
+def calibrated(outcome: Outcome, kind: str | None, temperature: float, bias: float = 0.0) -> Outcome:
     """Return the outcome of an answer of type `kind` at a temperature; free text has no probability and stays.
 
     Predicate, choice and score: the softmax at that temperature, and what follows from it (the confidence, a score's
-    weighted position). Ranking: the first place's softmax, and the whole order through its log-odds. Extraction: each
-    entry through its log-odds, and their product.
+    weighted position). Ranking: the first place's softmax, and the whole order among all orders. Extraction, which
+    alone has a bias: each entry through its log-odds, and their product.
     """
-    if temperature == 1.0 or outcome.probability is None:
+    if (temperature == 1.0 and bias == 0.0) or outcome.probability is None:
         return outcome
     if kind == "extraction":
-        return _extraction(outcome, temperature)
+        return _extraction(outcome, temperature, bias)
     before = outcome.probabilities
     if not before or len(before) == 1:
         return outcome  # one possible answer is certain, whatever the model makes of it
@@ -61,13 +76,15 @@ def calibrated(outcome: Outcome, kind: str | None, temperature: float) -> Outcom
     if kind == "score":
         value = sum(place * share for place, share in enumerate(after.values(), start=1))
     elif kind == "ranking":
-        probability = tempered_odds(outcome.probability, temperature)
+        probability = tempered_among(outcome.probability, math.factorial(len(before)), temperature)
     sureness = confidence(tuple(after.values()))
     return replace(outcome, value=value, probability=probability, probabilities=after, confidence=sureness)
 
 
-def _extraction(outcome: Outcome, temperature: float) -> Outcome:
-    entries = [{**entry, "probability": tempered_odds(entry["probability"], temperature)} for entry in outcome.value]
+def _extraction(outcome: Outcome, temperature: float, bias: float) -> Outcome:
+    entries = [
+        {**entry, "probability": tempered_odds(entry["probability"], temperature, bias)} for entry in outcome.value
+    ]
     product = 1.0
     for entry in entries:
         product *= entry["probability"]

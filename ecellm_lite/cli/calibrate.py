@@ -91,10 +91,10 @@ def calibrate(
 
 def _fit(tasks: Sequence[Task], data: Path, asked: dict[str, Any], model: dict[str, Any], quiet: bool) -> list[Found]:
     from ecellm_lite.evaluate.calibrating import calibrate_task
-    from ecellm_lite.evaluate.fitting import load_minimizer
+    from ecellm_lite.evaluate.fitting import check_installed
     from ecellm_lite.evaluate.labelled_files import gather, labelled_files
 
-    load_minimizer()  # raises before a model has worked for minutes
+    check_installed()  # raises before a model has worked for minutes
     files = labelled_files(data, tasks, asked["split"])
     gathered = gather(files, tasks, **asked)
     for unread in gathered.unreadable.values():
@@ -168,7 +168,8 @@ def _lines(found: Found, kept: str | None, dry_run: bool) -> list[str]:
     beside = "".join(f", {count:,} {what} left out" for what, count in left_out.items() if count)
     if fit is None:
         return [f"{found.scope.task}: not kept: {found.refusal}{beside}."]
-    lines = [f"{found.scope.task}: temperature {fit.temperature:.3g}, fitted to {fit.rows:,} rows{beside}"]
+    bias = f", bias {fit.bias:.3g}" if fit.bias else ""
+    lines = [f"{found.scope.task}: temperature {fit.temperature:.3g}{bias}, fitted to {fit.rows:,} rows{beside}"]
     lines.append(f"  {'on rows held out':24}{'before':>9}{'after':>9}")
     for name, what in (("log_likelihood", "log-likelihood a row"), ("ece", "ECE"), ("brier", "Brier")):
         lines.append(f"  {what:24}{getattr(fit.before, name):9.3f}{getattr(fit.after, name):9.3f}")

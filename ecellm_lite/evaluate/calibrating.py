@@ -44,6 +44,7 @@ class Found:
         return Calibration(
             scope=self.scope,
             temperature=fit.temperature,
+            bias=fit.bias,
             least_coverage=fit.least_coverage,
             rows=fit.rows,
             held_out=fit.rows,
@@ -88,7 +89,7 @@ def calibrate_task(
             cases.append(case_of(answer, question.space.parse(row.gold)))
     found: Fit | None = None
     try:
-        found = fit(cases, seed=seed)
+        found = fit(cases, biased=kind == "extraction", seed=seed)
         refusal = found.refusal
     except InputError as error:
         refusal = str(error).rstrip(".")

@@ -8,15 +8,14 @@ row is held out once. What they must show is
   happen in at most one of twenty fits, however few the rows: the split likelihood ratio of Wasserman, Ramdas and
   Balakrishnan, "Universal inference" (PNAS 2020).
 
-Then the temperature is fitted again, on all rows.
+Then the temperature is fitted again, on all rows. For an extraction the same holds of its temperature and bias.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from ecellm_lite.answers.calibration import log_shares
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate.cases import Case
 from ecellm_lite.evaluate.reliability import reliability
-from ecellm_lite.models.calibrations import HIGHEST, LOWEST, Measures
+from ecellm_lite.models.calibrations import HIGHEST, LARGEST_BIAS, LOWEST, Measures
 
 LEAST_ROWS = 10
 LEAST_RATIO = 20.0  # of the held-out rows' likelihoods
@@ -44,6 +43,7 @@ class Fit:
     """
 
     temperature: float
+    bias: float
     rows: int
     gain: float
     error: float
@@ -70,39 +70,42 @@ class Fit:
         return None
 
 
-def load_minimizer() -> Callable[..., Any]:
-    """Return scipy's minimizer; raises UsageError where it is not installed."""
+def check_installed() -> None:
+    """Raise UsageError where scipy, which fits, is not installed."""
     try:
-        from scipy.optimize import minimize_scalar
+        import scipy.optimize  # noqa: F401 - only whether it can be imported
     except ImportError:
         raise UsageError("Fitting a temperature needs scipy: `pip install 'ecellm-lite[eval]'`.") from None
-    minimizer: Callable[..., Any] = minimize_scalar
-    return minimizer
 
 
-def fit(cases: Sequence[Case], *, seed: int = 0) -> Fit:
-    """Fit a temperature to cases; raises InputError for fewer than 10, UsageError where scipy is not installed."""
+def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
+    """Fit a temperature to cases, with a bias where each choice is between an entry and all else.
+
+    Raises InputError for fewer than 10 cases, UsageError where scipy is not installed.
+    """
     if len(cases) < LEAST_ROWS:
         raise InputError(f"A temperature takes at least {LEAST_ROWS} rows, and here are {len(cases)}: label more.")
+    check_installed()
     choices = _Choices.of(cases)
     halves = np.arange(len(cases)) % 2
     np.random.default_rng(seed).shuffle(halves)
-    before = choices.log_likelihoods(np.ones(len(cases)))
-    # For each row the temperature of the half that it is not in.
-    temperatures = np.where(
-        halves == 0, choices.among(halves == 1).temperature(), choices.among(halves == 0).temperature()
-    )
-    after = choices.log_likelihoods(temperatures)
+    unchanged = np.tile([1.0, 0.0], (len(cases), 1))
+    before = choices.log_likelihoods(unchanged)
+    # For each row what was fitted to the half that it is not in.
+    settings = np.stack([choices.among(halves != half).fitted(biased) for half in (0, 1)])[halves]
+    after = choices.log_likelihoods(settings)
     gains = after - before
     ratios = [float(gains[halves == half].sum()) for half in (0, 1)]
+    temperature, bias = choices.fitted(biased).tolist()
     return Fit(
-        temperature=choices.temperature(),
+        temperature=temperature,
+        bias=bias,
         rows=len(cases),
         gain=float(gains.mean()),
         error=float(gains.std(ddof=1)) / math.sqrt(len(cases)),
         log_ratio=float(np.logaddexp(ratios[0], ratios[1])) - math.log(2),
-        before=choices.measures(before, np.ones(len(cases))),
-        after=choices.measures(after, temperatures),
+        before=choices.measures(before, unchanged),
+        after=choices.measures(after, settings),
         least_coverage=float(np.quantile([case.coverage for case in cases], STRANGE)),
     )
 
@@ -131,34 +134,40 @@ class _Choices:
         chosen = rows[self.rows]
         return _Choices(self.logs[chosen], self.right[chosen], self.rows[chosen], self.count)
 
-    def temperature(self) -> float:
-        """Return the temperature under which the right answers are the likeliest."""
-        minimize_scalar = load_minimizer()
+    def fitted(self, biased: bool) -> Floats:
+        """Return the temperature and bias (2,) under which the right answers are the likeliest; no bias is 0."""
+        from scipy.optimize import minimize, minimize_scalar
 
-        def loss(log: float) -> float:
-            return -float(self.log_likelihoods(np.full(self.count, math.exp(log))).sum())
+        def loss(temperature: float, bias: float) -> float:
+            return -float(self.log_likelihoods(np.tile([temperature, bias], (self.count, 1))).sum())
 
-        # One valley: the likelihood is concave in 1/T.
-        bounds = (math.log(LOWEST), math.log(HIGHEST))
-        return math.exp(float(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+        # One valley: the likelihood is concave in 1/T and the bias.
+        if not biased:
+            bounds = (math.log(LOWEST), math.log(HIGHEST))
+            found = minimize_scalar(lambda log: loss(math.exp(log), 0.0), bounds=bounds, method="bounded")
+            return np.array([math.exp(float(found.x)), 0.0])
+        limits = [(1 / HIGHEST, 1 / LOWEST), (-LARGEST_BIAS, LARGEST_BIAS)]
+        found = minimize(lambda at: loss(1 / float(at[0]), float(at[1])), (1.0, 0.0), bounds=limits)
+        return np.array([1 / float(found.x[0]), float(found.x[1])])
 
-    def log_likelihoods(self, temperatures: Floats) -> Floats:
-        """Return the log-likelihood of each row (count,), whose temperatures are given."""
-        logs = self._tempered(temperatures)
+    def log_likelihoods(self, settings: Floats) -> Floats:
+        """Return the log-likelihood of each row (count,) under its temperature and bias (count, 2)."""
+        logs = self._tempered(settings)
         likelihoods = np.zeros(self.count)
         np.add.at(likelihoods, self.rows, logs[np.arange(len(self.right)), self.right])
         return likelihoods
 
-    def measures(self, log_likelihoods: Floats, temperatures: Floats) -> Measures:
+    def measures(self, log_likelihoods: Floats, settings: Floats) -> Measures:
         """Return the mean log-likelihood a row, and how reliable the probabilities of the chosen answers are."""
-        chosen = np.exp(self._tempered(temperatures)[:, 0])
+        chosen = np.exp(self._tempered(settings)[:, 0])
         reliable = reliability(chosen.tolist(), (self.right == 0).tolist())
         assert reliable is not None  # every answer has at least one choice
         return Measures(float(log_likelihoods.mean()), reliable.ece, reliable.brier)
 
-    def _tempered(self, temperatures: Floats) -> Floats:
-        """Return the log shares (choices, most shares) at the temperatures of their rows."""
-        logs = self.logs / temperatures[self.rows, None]
+    def _tempered(self, settings: Floats) -> Floats:
+        """Return the log shares (choices, most shares) under the temperatures and biases of their rows."""
+        logs = self.logs / settings[self.rows, :1]
+        logs[:, 0] += settings[self.rows, 1]
         peaks = logs.max(axis=1, keepdims=True)
         whole: Floats = logs - peaks - np.log(np.exp(logs - peaks).sum(axis=1, keepdims=True))
         return whole

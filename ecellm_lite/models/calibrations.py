@@ -24,6 +24,7 @@ LARGEST = 1 << 16  # bytes: a calibration is a page, and a larger file is not on
 
 # Beyond these a model says nothing, or everything, and a temperature would not mend it.
 LOWEST, HIGHEST = 0.05, 20.0
+LARGEST_BIAS = 10.0
 
 _TASK = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -86,7 +87,7 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A temperature, what it is for, and what it was found with.
+    """A temperature (for an extraction with a bias), what it is for, and what it was found with.
 
     It was fitted on all `rows`; `before` and `after` are of the rows held out, each half by the temperature of the
     other. A row whose coverage is below `least_coverage` looks unlike 99 in 100 of the rows. `data` and `data_sha256`
@@ -95,6 +96,7 @@ class Calibration:
 
     scope: Scope
     temperature: float
+    bias: float
     least_coverage: float
     rows: int
     held_out: int
@@ -109,7 +111,8 @@ class Calibration:
     def name(self) -> str:
         """What an answer calls it: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`, at the end its own hash."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-        return f"{self.scope.task} T={self.temperature:.3g} ({self.rows} rows, {digest[:8]})"
+        bias = f" b={self.bias:.3g}" if self.bias else ""
+        return f"{self.scope.task} T={self.temperature:.3g}{bias} ({self.rows} rows, {digest[:8]})"
 
     def write(self, path: Path) -> None:
         """Write the calibration; it is there whole or not at all. Raises ModelError if it cannot be written."""
@@ -238,6 +241,8 @@ def _checked(given: Any) -> Calibration:
             raise ValueError(f"{key} is {value[:80]!r}")
     if not LOWEST <= calibration.temperature <= HIGHEST:
         raise ValueError(f"temperature is {calibration.temperature!r}, and may be {LOWEST} to {HIGHEST:g}")
+    if abs(calibration.bias) > (LARGEST_BIAS if scope.type == "extraction" else 0):
+        raise ValueError(f"bias is {calibration.bias!r}")
     if not 0 <= calibration.least_coverage <= 1:
         raise ValueError(f"least_coverage is {calibration.least_coverage!r}")
     if min(calibration.rows, calibration.held_out) < 1:
