@@ -269,9 +269,12 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 def _made(form: type[Form], given: Any, place: str) -> Form:
     """Return a dataclass of a JSON object that has its fields and no others, each of its kind; raises ValueError."""
     wanted = {one.name: str(one.type) for one in fields(form)}  # type: ignore[arg-type]
-    if not isinstance(given, dict) or given.keys() != wanted.keys():
-        keys = ", ".join(sorted(map(str, given)))[:200] if isinstance(given, dict) else type(given).__name__
-        raise ValueError(f"{place} has {keys}, and not exactly {', '.join(wanted)}")
+    if not isinstance(given, dict):
+        raise ValueError(f"{place} is no object")
+    if missing := [key for key in wanted if key not in given]:
+        raise ValueError(f"{place} has no {missing[0]}")
+    if unknown := [key for key in given if key not in wanted]:
+        raise ValueError(f"{place} has the unknown key {unknown[0][:40]!r}")
     for key, value in given.items():
         if not isinstance(value, _KINDS[wanted[key]]) or isinstance(value, bool):
             raise ValueError(f"{key} is {str(value)[:80]!r}")
