@@ -125,14 +125,20 @@ def test_damaged_rows_end_with_5(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert [line["line"] for line in task["unreadable"]] == [2]
     assert task["records"][1]["error"]["code"] == "context_exceeded"
     assert "2 rows failed or could not be read" in error
-    assert "SA, line 2: Line 2 is not JSON" in error
+    assert "(the first, in line 2: Line 2 is not JSON" in error
     # Nothing can be read: a result all the same, and no model's fault.
     write_lines(tmp_path / "rows.jsonl", ["{"])
     text, _ = said(capsys, 5, "-t", "SA", "--data", str(path), "--quiet")
     assert "SA: 1 unreadable." in text
+    assert "SA: line 1: Line 1 is not JSON" in text
+    write_lines(path, ["{"] * 7)
+    text, _ = said(capsys, 5, "-t", "all", "--data", str(path), "--quiet")
+    assert "of no known task: line 5: " in text
+    assert "of no known task: and 2 lines more" in text
+    write_lines(path, ["{"])
     text, error = said(capsys, 5, "-t", "all", "--data", str(path), "--json", "--quiet")
     assert [line["line"] for line in json.loads(text)["unreadable"]] == [1]
-    assert "(line 1: Line 1 is not JSON" in error
+    assert "(the first, in line 1: Line 1 is not JSON" in error
 
 
 def test_a_setting_and_a_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
@@ -168,3 +174,10 @@ def test_wrong_usage(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     )
     own = str(tmp_path / "own.toml")
     assert "task of your own" in said(capsys, 2, "--task", own, "--data", str(rows))[1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_takes_no_results(rows: Path, capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
+    text, error = said(capsys, 3, "-t", "PM", "--data", str(rows), "--output", "/dev/full", "--json", "--quiet")
+    assert json.loads(text)["tasks"]["product_matching"]["rows"] == 6
+    assert "/dev/full cannot be written" in error

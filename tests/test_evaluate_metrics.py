@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +19,7 @@ from hypothesis import strategies as st
 from ecellm_lite.errors import UsageError
 from ecellm_lite.evaluate.bootstrap import interval, paired_interval
 from ecellm_lite.evaluate.metrics import texts
-from ecellm_lite.evaluate.metrics.kinds import measure
+from ecellm_lite.evaluate.metrics.kinds import check_measurable, measure
 from ecellm_lite.evaluate.metrics.measured import Measured, Pair
 from ecellm_lite.tasks.registry import TASKS, get_task
 
@@ -243,21 +247,26 @@ def test_texts_without_answer() -> None:
     assert "BERTScore" in measured.notes[0]
 
 
-def test_bertscore_is_primary_where_its_weights_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[list[str], list[str]]] = []
+def test_bertscore_is_primary_where_its_weights_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def score(candidates: list[str], references: list[str], *, model_type: str, num_layers: int) -> Any:
+        assert (candidates, references, model_type, num_layers) == (["a", "a b"], ["a b", "c"], str(tmp_path), 17)
+        return None, None, np.array([0.9, 0.6])
 
-    def scored(pairs: Sequence[Pair], weights: object) -> list[float]:
-        asked.append(([str(pair.text) for pair in pairs], [pair.gold for pair in pairs]))
-        return [0.9, 0.0]
-
-    monkeypatch.setattr(texts, "_bert_weights", lambda: object())
-    monkeypatch.setattr(texts, "_bert_scores", scored)
-    measured = measure(get_task("AG"), [Pair("a b", "a"), Pair("a", None)])
+    monkeypatch.setattr(texts, "_bert_weights", lambda: tmp_path)
+    monkeypatch.setitem(sys.modules, "bert_score", SimpleNamespace(score=score))
+    measured = measure(get_task("AG"), [Pair("a b", "a"), Pair("a", None), Pair("c", "a b")])
     assert measured.primary == "bertscore_f1"
-    assert measured.values()[0] == pytest.approx({"bertscore_f1": 0.9, "rouge_l": 2 / 3})
-    assert measured.values()[1]["bertscore_f1"] == pytest.approx(0.45)
-    assert list(measured.scores) == [0.9, 0.0]
+    assert measured.values()[0] == pytest.approx({"bertscore_f1": 0.75, "rouge_l": 1 / 3})
+    assert measured.values()[1]["bertscore_f1"] == pytest.approx(0.5)
+    assert list(measured.scores) == [0.9, 0.0, 0.6]
     assert not measured.notes
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
+    with pytest.raises(UsageError, match=r"ecellm-lite\[eval\]"):
+        check_measurable(get_task("AG"))
+    check_measurable(get_task("AVE"))
 
 
 # All tasks -----------------------------------------------------------------------------------------------------

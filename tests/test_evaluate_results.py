@@ -39,7 +39,7 @@ def answer_of(labelled_row: Labelled, text: str | None, probability: float | Non
         type="predicate",
         value=None,
         text=text,
-        probability=probability if text is not None else None,
+        probability=probability,
         probabilities=None,
         confidence=None,
         coverage=None,
@@ -163,8 +163,8 @@ def test_a_damaged_file_is_one_sentence(fake: Results, tmp_path: Path) -> None:
 
 def test_rows_without_answer_are_counted() -> None:
     rows = rows_of("PM", 4)  # yes, no, yes, no
-    failed = answer_of(rows[1], None, error=RowError("context_exceeded", "Too long."))
-    abstained = answer_of(rows[2], None, abstained=True)
+    failed = answer_of(rows[1], None, None, error=RowError("context_exceeded", "Too long."))
+    abstained = answer_of(rows[2], None, 0.4, abstained=True)
     task = result_of(rows, [answer_of(rows[0], "yes", 0.9), failed, abstained, answer_of(rows[3], "no", 0.6)])
     assert (task.rows, task.answered, task.failed, task.abstained) == (4, 2, 1, 1)
     assert [task.metrics.paper["f1"], task.metrics.all["f1"]] == pytest.approx([1, 2 / 3])
@@ -177,11 +177,15 @@ def test_rows_without_answer_are_counted() -> None:
     assert found.failures == 2
 
 
-def test_rows_of_a_setting_with_examples_have_a_note() -> None:
+def test_settings_that_need_a_word_have_a_note() -> None:
     [one] = rows_of("PM", 1)
     shot = replace(one, row={**one.row, "setting": "IND_Diverse_Instruction_1-shot"})
     assert "worked examples" in result_of([shot], [answer_of(shot, "yes")]).notes[0]
     assert not result_of([one], [answer_of(one, "yes")]).notes
+    [one] = rows_of("AVE", 1)
+    outside = replace(one, row={**one.row, "setting": "OOD_Diverse_Instruction"})
+    assert "contained_f1" in result_of([outside], [answer_of(outside, None)]).notes[0]
+    assert not result_of([one], [answer_of(one, None)]).notes
 
 
 def test_an_extractions_entries_are_judged_one_by_one() -> None:
@@ -271,6 +275,20 @@ def test_only_common_rows_are_compared() -> None:
     assert "alpaca, and then mistral" in found.warnings[1]
     with pytest.raises(InputError, match="no row in common"):
         compare(before, whole({}))
+
+
+def test_edited_results_are_one_sentence(fake: Results) -> None:
+    for name, change in (
+        ("sentiment_analysis", {"gold": "splendid"}),
+        ("product_matching", {"gold": "maybe"}),
+        ("query_product_ranking", {"score": [1, 1, 1]}),
+    ):
+        task = fake.tasks[name]
+        edited = [replace(record, **change) for record in task.records]
+        before = edited if "gold" in change else task.records
+        sides = [replace(fake, tasks={name: replace(task, records=records)}) for records in (before, edited)]
+        with pytest.raises(InputError, match="edited"):
+            compare(*sides)
 
 
 def test_another_metric_is_not_compared(fake: Results) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecellm_lite.errors import InputError
+from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate.baselines import best_constant, constants, majority
 from ecellm_lite.evaluate.labelled import Labelled, labelled
 from ecellm_lite.evaluate.labelled_files import Rows, Spread, gather, labelled_files
@@ -138,6 +139,13 @@ def test_the_data_sets_own_form(form: str, tmp_path: Path) -> None:
     assert [one.line for one in read(path, SA, setting="OOD_Diverse_Instruction").rows["sentiment_analysis"]] == [3]
     with pytest.raises(InputError, match="its settings are IND_Diverse_Instruction, OOD_Diverse_Instruction"):
         read(path, SA, setting="IND")
+
+
+def test_an_array_needs_a_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps(DATASET))
+    monkeypatch.setitem(sys.modules, "ijson", None)
+    with pytest.raises(UsageError, match=r"ecellm-lite\[eval\]"):
+        read(tmp_path / "dataset.json")
 
 
 def test_a_damaged_array_ends_where_it_is_damaged(tmp_path: Path) -> None:

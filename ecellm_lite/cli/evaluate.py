@@ -79,10 +79,6 @@ def evaluate(
     for path in (output, report):
         if path:
             _check_output(path)
-    if report:
-        from ecellm_lite.evaluate.report.page import check
-
-        check()
     tasks = _tasks(task)
     files = labelled_files(data, tasks, split)
     rows = gather(files, tasks, split=split, setting=setting, limit=limit)
@@ -91,21 +87,27 @@ def evaluate(
             check_measurable(one)
     asked = {"limit": limit, "split": split, "setting": setting, "instruction": instruction}
     found = _measure(rows, files, asked, model, quiet)
-    if output:
-        _write(output, json.dumps(found.as_dict()))
-    if report:
-        _write(report, page.page(found))
-    if as_json:
-        click.echo(json.dumps(found.as_dict()))
-    else:
-        from ecellm_lite.cli.measured import show_results
-
-        show_results(found)
+    try:
+        if output:
+            _write(output, json.dumps(found.as_dict()))
+        if report:
+            _write(report, page.page(found))
+    finally:  # a full disk must not take what took hours
+        _show(found, as_json)
     if found.failures:
         raise JobError(
             f"{found.failures:,} rows failed or could not be read: --json and --output say which, and why "
             f"({_first_failure(found)})."
         )
+
+
+def _show(found: Results, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(found.as_dict()))
+        return
+    from ecellm_lite.cli.measured import show_results
+
+    show_results(found)
 
 
 def _tasks(name: str) -> list[Task]:
@@ -202,14 +204,14 @@ def _compare(before: Path, after: Path, as_json: bool) -> None:
 
 def _first_failure(found: Results) -> str:
     """Return the first line that went wrong, in words."""
+    failures = [(line.line, line.message) for line in found.unreadable]
     for task in found.tasks.values():
-        for line in task.unreadable:
-            return f"{task.abbreviation}, line {line.line}: {line.message.rstrip('.')}"
-        for record in task.records:
-            if record.error:
-                return f"{task.abbreviation}, line {record.line}: {record.error.message.rstrip('.')}"
-    [first, *_] = found.unreadable
-    return f"line {first.line}: {first.message.rstrip('.')}"
+        failures += [(line.line, line.message) for line in task.unreadable]
+        failures += [(record.line, record.error.message) for record in task.records if record.error]
+        if failures:
+            break
+    line, message = failures[0]
+    return f"the first, in line {line}: {message.rstrip('.')}"
 
 
 def _check_output(path: Path) -> None:

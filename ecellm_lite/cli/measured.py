@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -12,9 +12,10 @@ from ecellm_lite.answers.answer import ModelName
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.evaluate.comparison import Comparison, Flipped
 from ecellm_lite.evaluate.paper import paper_figures
-from ecellm_lite.evaluate.results import Interval, Results, TaskResult
+from ecellm_lite.evaluate.results import Interval, Results, TaskResult, Unreadable
 
 _BESIDE = ("eCeLLM-S", "eCeLLM-M", "eCeLLM-L", "GPT-4 Turbo")
+_NAMED = 5  # lines that could not be read, of each task
 _NAMES = {
     "f1": "F1",
     "macro_f1": "macro-F1",
@@ -39,8 +40,10 @@ def show_results(found: Results, console: Console | None = None) -> None:
     facts = f"{found.model.name} · envelope {found.envelope}{calibrated} · {found.seconds:.1f} s"
     console.print(Text(f"\n{plain(facts)}", style="dim"))
     for task in found.tasks.values():
-        for note in (*_missing(task), *task.notes):
+        for note in (*_missing(task), *task.notes, *_unreadable(task.unreadable)):
             console.print(Text(f"{task.abbreviation}: {plain(note)}", style="dim"))
+    for note in _unreadable(found.unreadable):
+        console.print(Text(f"of no known task: {plain(note)}", style="dim"))
 
 
 def _row(task: TaskResult, setting: str | None) -> Iterable[str | Text]:
@@ -61,6 +64,14 @@ def _missing(task: TaskResult) -> Iterable[str]:
     said = ", ".join(f"{count:,} {what}" for what, count in parts if count)
     if said:
         yield f"{said}."
+
+
+def _unreadable(lines: Sequence[Unreadable]) -> Iterable[str]:
+    """Say what the first lines are that could not be read."""
+    for line in lines[:_NAMED]:
+        yield f"line {line.line}: {line.message}"
+    if len(lines) > _NAMED:
+        yield f"and {len(lines) - _NAMED:,} lines more: --json and --output name them all."
 
 
 def show_comparison(found: Comparison, console: Console | None = None) -> None:

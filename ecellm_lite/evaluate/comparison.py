@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from ecellm_lite.errors import InputError
 from ecellm_lite.evaluate.bootstrap import paired_interval
 from ecellm_lite.evaluate.metrics.classes import class_table, letter_of
 from ecellm_lite.evaluate.metrics.measured import Metric, Numbers, mean
-from ecellm_lite.evaluate.metrics.predicates import f1_of_yes, word_table
+from ecellm_lite.evaluate.metrics.predicates import f1_of_yes, word_of, word_table
 from ecellm_lite.evaluate.metrics.triples import f1_of
 from ecellm_lite.evaluate.results import Interval, Record, Results, Score
 
@@ -122,8 +122,11 @@ def _compared(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> T
 def _columns(primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
     """Return both sides as rows that add up, and the primary metric of their sums."""
     gold = [record.gold for record, _ in pairs]
+    if len({isinstance(record.score, list) for pair in pairs for record in pair}) > 1:
+        raise InputError(f"The scores of {primary} are of two kinds: one of the files of results was edited.")
     sides = [[record.text for record in side] for side in zip(*pairs, strict=True)]
     if primary == "macro_f1":
+        _check_gold(gold, letter_of)
         letters = [letter_of(text) for texts in (gold, *sides) for text in texts]
         labels = sorted({letter for letter in letters if letter})
         before, after = (class_table(gold, texts, labels) for texts in sides)
@@ -132,10 +135,17 @@ def _columns(primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
     if scores.ndim == 3:  # triples
         return scores[:, 0], scores[:, 1], f1_of
     if primary == "f1":
+        _check_gold(gold, word_of)
         before, after = (word_table(gold, texts) for texts in sides)
         return before.columns, after.columns, f1_of_yes(before)
     ones = np.ones(len(pairs))
     return np.column_stack([scores[:, 0], ones]), np.column_stack([scores[:, 1], ones]), mean
+
+
+def _check_gold(gold: Sequence[str], read: Callable[[str], str | None]) -> None:
+    for text in gold:
+        if read(text) is None:
+            raise InputError(f"The gold answer {text[:40]!r} is none of its task: a file of results was edited.")
 
 
 def _share(score: Score) -> float:

@@ -64,14 +64,14 @@ def evaluate(
         )
         for row, answer, score in zip(rows, answers, measured.scores, strict=True)
     ]
-    known = [record for record in records if record.probability is not None]
-    probabilities = [record.probability or 0.0 for record in known]
+    # An abstained row has a probability, and no answer that it could be of.
+    sure = [place for place, record in enumerate(records) if _certainty(record) is not None]
+    probabilities = [_certainty(records[place]) or 0.0 for place in sure]
 
     def examples(places: Sequence[int]) -> list[Example]:
         return [_example(records[place], prompt(rows[place])) for place in places]
 
     timed = [place for place, record in enumerate(records) if record.seconds is not None]
-    sure = [place for place, record in enumerate(records) if record.probability is not None]
     return TaskResult(
         abbreviation=task.abbreviation,
         rows=len(rows),
@@ -82,10 +82,10 @@ def evaluate(
         primary=measured.primary,
         metrics=Metrics(paper, all_rows),
         interval=interval(measured.columns, measured.all[measured.primary]),
-        notes=[*measured.notes, *_worked_examples(rows)],
+        notes=[*measured.notes, *_of_settings(rows)],
         confusion=measured.confusion,
         reliability=_reliability(records, answers),
-        risk=risk(probabilities, [is_right(record.score) for record in known], len(records)),
+        risk=risk(probabilities, [is_right(records[place].score) for place in sure], len(records)),
         rows_per_second=len(rows) / seconds if seconds else 0.0,
         slowest=examples(nlargest(EXAMPLES, timed, key=lambda place: records[place].seconds or 0.0)),
         least_certain=examples(nsmallest(EXAMPLES, sure, key=lambda place: records[place].probability or 0.0)),
@@ -168,10 +168,15 @@ def _example(record: Record, prompt: str) -> Example:
     )
 
 
-def _worked_examples(rows: Sequence[Labelled]) -> list[str]:
-    """Return a note where rows were meant to be asked behind a worked example, which no prompt here has."""
-    meant = sum("shot" in str(row.row.get("setting", "")).lower() for row in rows)
-    return [f"{meant:,} rows are of a setting with worked examples, and were asked without."] if meant else []
+def _of_settings(rows: Sequence[Labelled]) -> list[str]:
+    """Return what must be known of the settings that rows of the data set are from."""
+    settings = [str(row.row.get("setting", "")) for row in rows]
+    notes = []
+    if examples := sum("shot" in setting.lower() for setting in settings):
+        notes.append(f"{examples:,} rows are of a setting with worked examples, and were asked without.")
+    if rows[0].task.abbreviation == "AVE" and any("OOD" in setting for setting in settings):
+        notes.append("The paper's out-of-domain F1* is what contained_f1 is here.")
+    return notes
 
 
 def _reliability(records: Sequence[Record], answers: Sequence[Answer]) -> Reliability | None:
@@ -179,12 +184,17 @@ def _reliability(records: Sequence[Record], answers: Sequence[Answer]) -> Reliab
     return reliability([probability for probability, _ in pairs], [right for _, right in pairs])
 
 
+def _certainty(record: Record) -> float | None:
+    return None if record.text is None else record.probability
+
+
 def _judged(record: Record, answer: Answer) -> list[tuple[float, bool]]:
     """Return the probabilities that an answer carries with whether each was right: one, or one for each entry."""
-    if record.text is None or record.probability is None:
+    certainty = _certainty(record)
+    if certainty is None:
         return []
     if answer.type != "extraction":
-        return [(record.probability, is_right(record.score))]
+        return [(certainty, is_right(record.score))]
     gold = triples_of(record.gold) or frozenset()
     return [
         (
