@@ -37,7 +37,7 @@ sanitize: $(INSTALLED)
 
 # The hostile inputs of tests/attacks, with many more examples and another seed each time.
 fuzz: $(INSTALLED)
-	ECELLM_FUZZ_CALLS=20000 $(BIN)/pytest -q tests/attacks --hypothesis-seed=random
+	ECELLM_FUZZ_CALLS=20000 $(BIN)/pytest -q tests/attacks tests/test_convert_token_ids.py tests/test_convert_interruptions.py --hypothesis-seed=random
 
 clean:
 	rm -rf $(VENV) build dist

@@ -27,7 +27,9 @@ PLACEMENTS: dict[str, str | int] = {"cpu": 0, "gpu": "all"}
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option("--rows", type=click.IntRange(1), default=32, show_default=True, help="Of each task, besides as many to warm up.")
+@click.option(
+    "--rows", type=click.IntRange(1), default=32, show_default=True, help="Of each task, besides as many to warm up."
+)
 @click.option("--model", default="demo", show_default=True)
 @click.option("--envelope")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/offload.json"))
@@ -55,7 +57,9 @@ def main(data: Path, rows: int, model: str, envelope: str | None, output: Path) 
     for task, cpu in answers["cpu"].items():
         pairs = list(zip(answers["gpu"][task], cpu, strict=True))
         scored = any(one.probabilities for one in cpu)
-        tasks[task] = compared(pairs) if scored else {"rows": len(pairs), "same": sum(a.text == b.text for a, b in pairs)}
+        tasks[task] = (
+            compared(pairs) if scored else {"rows": len(pairs), "same": sum(a.text == b.text for a, b in pairs)}
+        )
     rates = [placements["gpu"]["rows_per_second"][task] / placements["cpu"]["rows_per_second"][task] for task in TASKS]
     write_results(
         output,

@@ -25,10 +25,10 @@ from ecellm_lite.engine.prefixes import common
 from ecellm_lite.engine.request import Request
 from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.engine.waiting import GROUP
-from ecellm_lite.envelopes import Envelope, get_envelope
+from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import ContextError, EcellmError, InputError
-from ecellm_lite.submitted import Submitted, id_of
-from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.models.calibrations import Calibrations, Chosen, chosen_calibrations
+from ecellm_lite.submitted import Answering, Submitted, id_of, known_task
 from ecellm_lite.tasks.task import Question, Task
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ class Runtime:
     `seed` is what drawn text follows (a Text space with a temperature). `prefix_files`: what the model read of an
     instruction is kept in the user's store, so that the next process need not read it again (a row never is).
     `grouped`: rows are run in an order in which they share most; their answers come in the rows' own order. `drafts`:
-    words of the prompt are tried as the next ones of a free text, while few rows run.
+    words of the prompt are tried as the next ones of a free text, while few rows run. `calibration`: "auto" takes what
+    `ecellm-lite calibrate` kept for the model where it holds, False nothing, a path that file. `min_probability`:
+    answers less probable are abstentions, and with a calibration rows that look unlike those it was fitted on.
 
     The other settings are those of engine.llama.Settings; where `threads`, `kv_type`, `micro_batch` or
     `flash_attention` is not given, and the runtime is not deterministic, it is what `ecellm-lite bench --tune` kept for
@@ -87,6 +89,8 @@ class Runtime:
         prefix_files: bool = True,
         grouped: bool = True,
         drafts: bool = True,
+        calibration: Chosen = "auto",
+        min_probability: float | None = None,
     ) -> None:
         from ecellm_lite.demo.build import ensure_demo
         from ecellm_lite.engine.llama import LlamaBackend
@@ -94,9 +98,14 @@ class Runtime:
         from ecellm_lite.models.resolve import resolve
         from ecellm_lite.models.store import Store
 
-        chosen = get_envelope(envelope) if envelope else None
+        if envelope:
+            get_envelope(envelope)  # raises before a model is looked for
         store = Store()
         found = resolve(str(model) if model else None, store, {"demo": ensure_demo}, envelope=envelope)
+        envelope = envelope or found.manifest.envelope
+        calibrations = chosen_calibrations(calibration, store, found, envelope)
+        name = ModelName(found.manifest.name, found.manifest.sha256)
+        answering = Answering(name, envelope, deterministic, calibrations, min_probability)
         settings = tuned_settings(
             store,
             found,
@@ -108,14 +117,13 @@ class Runtime:
             flash_attention=flash_attention,
             deterministic=deterministic,
         )
-        name = ModelName(found.manifest.name, found.manifest.sha256)
         backend = LlamaBackend(found.path, settings)
         self.placement = backend.placement
         self.tasks = found.tasks
         circumstances = f"{name.sha256} {backend.circumstances}"
         files = PrefixFiles(store.root / "prefixes", circumstances) if prefix_files else None
         scheduler = Scheduler(backend, deterministic=deterministic, grouped=grouped, drafts=drafts, files=files)
-        self._start(backend, scheduler, chosen or get_envelope(found.manifest.envelope), name, seed)
+        self._start(backend, scheduler, answering, seed)
 
     @classmethod
     def over(
@@ -129,16 +137,21 @@ class Runtime:
         grouped: bool = True,
         drafts: bool = True,
         files: PrefixFiles | None = None,
+        calibrations: Calibrations | None = None,
+        min_probability: float | None = None,
     ) -> Runtime:
         """Return a runtime over a backend of one's own, the fake engine say; the runtime closes it."""
         runtime = cls.__new__(cls)
+        name = name or ModelName("fake", "")
+        answering = Answering(name, envelope, deterministic, calibrations, min_probability)
         scheduler = Scheduler(backend, deterministic=deterministic, grouped=grouped, drafts=drafts, files=files)
-        runtime._start(backend, scheduler, get_envelope(envelope), name or ModelName("fake", ""), seed)
+        runtime._start(backend, scheduler, answering, seed)
         return runtime
 
-    def _start(self, backend: Backend, scheduler: Scheduler, envelope: Envelope, name: ModelName, seed: int) -> None:
-        self.envelope = envelope
-        self.model = name
+    def _start(self, backend: Backend, scheduler: Scheduler, answering: Answering, seed: int) -> None:
+        self.envelope = get_envelope(answering.envelope)
+        self.model = answering.model
+        self._answering = answering
         self.deterministic = scheduler.deterministic
         self._seed = seed
         self._backend = backend
@@ -164,7 +177,7 @@ class Runtime:
         that may be, and the answer says what was cut. Raises UsageError for an unknown task, and InputError
         (ContextError, GrammarError) where a job's row would carry the error.
         """
-        submitted = self._submit(_task(task), row, instruction, space, shorten)
+        submitted = self._submit(self._answering.asked(task), row, instruction, space, shorten)
         try:
             self._wait(submitted)
         finally:
@@ -172,7 +185,7 @@ class Runtime:
         error = submitted.error or (submitted.request and submitted.request.error)
         if error:
             raise error
-        return submitted.answer(self.model, self.envelope.name, deterministic=self.deterministic)
+        return self._answering.answer(submitted)
 
     def answers(
         self,
@@ -189,7 +202,7 @@ class Runtime:
         same are answered once.
         A row that fails has an answer with an error; so has an InputError that stands in a row's place.
         """
-        known = _task(task)
+        known = self._answering.asked(task)
         ahead: deque[Submitted] = deque()
         try:
             for row in rows:
@@ -202,9 +215,16 @@ class Runtime:
             for submitted in ahead:
                 submitted.cancel()
 
+    def uncalibrated(self, task: str | Task) -> str | None:
+        """Return why the stored calibration of a task is not used, a sentence; None where it is or there is none.
+
+        Raises UsageError where it was named, as answering would.
+        """
+        return self._answering.refusal(self._answering.asked(task))
+
     def prompt(self, task: str | Task, row: Mapping[str, Any], *, instruction: str | None = None) -> str:
         """Return the exact prompt that a row becomes."""
-        question = _task(task).question(row, instruction=instruction)
+        question = known_task(task).question(row, instruction=instruction)
         return self.envelope.prompt(question.instruction, question.text, question.options)
 
     def request(self, question: Question, space: Space | None = None) -> Request:
@@ -281,6 +301,8 @@ class Runtime:
                 submitted.shortened = question.shortened
             submitted.request = self.request(question, space)
             submitted.type = submitted.request.space.type
+            if space is None:
+                submitted.calibration = self._answering.calibration(task, question)
         except EcellmError as error:
             submitted.error = error
         else:
@@ -307,7 +329,7 @@ class Runtime:
 
     def _next(self, ahead: deque[Submitted]) -> Answer:
         self._wait(ahead[0])
-        return ahead.popleft().answer(self.model, self.envelope.name, deterministic=self.deterministic)
+        return self._answering.answer(ahead.popleft())
 
     def _wait(self, row: Submitted) -> None:
         """Drive the scheduler until the row is done; whichever thread drives it runs the others' rows along."""
@@ -323,7 +345,3 @@ class Runtime:
             finally:
                 if mine:
                     self._lock.release()
-
-
-def _task(task: str | Task) -> Task:
-    return task if isinstance(task, Task) else get_task(task)

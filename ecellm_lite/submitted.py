@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecellm_lite.answers.answer import Answer, ModelName, RowError, Usage
+from ecellm_lite.answers.calibration import calibrated
+from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.engine.request import Request
-from ecellm_lite.errors import EcellmError, InputError
+from ecellm_lite.errors import EcellmError, InputError, UsageError
+from ecellm_lite.models.calibrations import Calibration, Calibrations, Scope
 from ecellm_lite.tasks.fields import encodable, shown
-from ecellm_lite.tasks.task import Task
+from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.tasks.task import Question, Task
 
 
 @dataclass(slots=True, eq=False)
@@ -23,40 +27,96 @@ class Submitted:
     request: Request | None = None
     error: EcellmError | None = None
     shortened: str | None = None
+    calibration: Calibration | None = None
 
     def cancel(self) -> None:
         """Say that nobody waits for it any more."""
         if self.request:
             self.request.cancelled = True
 
-    def answer(self, model: ModelName, envelope: str, *, deterministic: bool) -> Answer:
-        """Return the answer of a row that is done; a deterministic one says nothing of what ran before it."""
-        request = self.request
-        error = self.error or (request and request.error)
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """Who answers: a model in an envelope, deterministic or not, with its calibrations, and how sure it has to be.
+
+    A deterministic answer says nothing of what ran before it. One with a probability below `min_probability`, or with a
+    coverage that the rows of its calibration did not have, is an abstention: no value, but the probabilities say why.
+    """
+
+    model: ModelName
+    envelope: str
+    deterministic: bool
+    calibrations: Calibrations | None = None
+    min_probability: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_probability is not None and not 0 <= self.min_probability <= 1:
+            raise UsageError(f"min_probability is {self.min_probability!r}: give a probability, from 0 to 1.")
+
+    def calibration(self, task: Task, question: Question) -> Calibration | None:
+        """Return the calibration that holds for a question, or None."""
+        return self.calibrations.find(self._scope(task, question)) if self.calibrations else None
+
+    def refusal(self, task: Task) -> str | None:
+        """Return why the calibration of a task is not used for it, or None."""
+        if self.calibrations is None:
+            return None
+        return self.calibrations.refusal(self._scope(task, task.question(task.example())))
+
+    def asked(self, task: str | Task) -> Task:
+        """Return the task; raises UsageError if there is none, or if a calibration was named that is not for it."""
+        known = known_task(task)
+        if self.calibrations and self.calibrations.named and (reason := self.refusal(known)):
+            raise UsageError(reason)
+        return known
+
+    def answer(self, row: Submitted) -> Answer:
+        """Return the answer of a row that is done."""
+        request = row.request
+        error = row.error or (request and request.error)
         outcome = request.outcome if request else None
+        if outcome and row.calibration:
+            outcome = calibrated(outcome, row.type, row.calibration.temperature, row.calibration.bias)
+        abstained = outcome is not None and self._abstains(outcome, row.calibration)
         usage = seconds = None
-        if request and not self.error:
-            cached = None if deterministic else request.cached
+        if request and not row.error:
+            cached = None if self.deterministic else request.cached
             usage = Usage(len(request.prompt), cached, request.decoded, request.forced)
-            seconds = None if deterministic else round(request.seconds, 6)
+            seconds = None if self.deterministic else round(request.seconds, 6)
         return Answer(
-            id=self.id,
-            task=self.task.name,
-            type=self.type,
-            value=outcome.value if outcome else None,
-            text=outcome.text if outcome else None,
+            id=row.id,
+            task=row.task.name,
+            type=row.type,
+            value=outcome.value if outcome and not abstained else None,
+            text=outcome.text if outcome and not abstained else None,
             probability=outcome.probability if outcome else None,
             probabilities=outcome.probabilities if outcome else None,
             confidence=outcome.confidence if outcome else None,
             coverage=outcome.coverage if outcome else None,
-            abstained=False,
+            abstained=abstained,
             usage=usage,
             seconds=seconds,
-            model=model,
-            envelope=envelope,
-            shortened="; ".join(filter(None, (self.shortened, outcome.shortened if outcome else None))) or None,
+            model=self.model,
+            envelope=self.envelope,
+            calibration=row.calibration.name if outcome and row.calibration else None,
+            shortened="; ".join(filter(None, (row.shortened, outcome.shortened if outcome else None))) or None,
             error=RowError(error.code, str(error)) if error else None,
         )
+
+    def _abstains(self, outcome: Outcome, calibration: Calibration | None) -> bool:
+        if self.min_probability is None or outcome.probability is None:
+            return False
+        strange = calibration and outcome.coverage is not None and outcome.coverage < calibration.least_coverage
+        return bool(strange) or outcome.probability < self.min_probability
+
+    def _scope(self, task: Task, question: Question) -> Scope:
+        assert self.calibrations is not None
+        return self.calibrations.scope(task.name, question.space.type, question.instruction, question.options)
+
+
+def known_task(task: str | Task) -> Task:
+    """Return a task by its name, or as it is."""
+    return task if isinstance(task, Task) else get_task(task)
 
 
 def id_of(row: Mapping[str, Any]) -> str | int | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecellm_lite.cli.options import TaskName, model_options
+from ecellm_lite.cli.options import TaskName, certainty_options, model_options
 from ecellm_lite.errors import InputError, JobError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ ALL = "all"
     help="Say what changed from one --output to another, and stop.",
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@certainty_options
 @model_options
 def evaluate(
     task: str | None,

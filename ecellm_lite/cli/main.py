@@ -23,6 +23,7 @@ COMMANDS = {
     "models": "List, pull, add, show and remove models.",
     "doctor": "Say what this machine and install can do.",
     "eval": "Measure a model's answers on labelled rows, as the paper does.",
+    "calibrate": "Fit a temperature to labelled rows, so that probabilities mean what they say.",
     "bench": "Measure this machine with a model; --tune looks for faster settings.",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,9 @@ from ecellm_lite.cli.options import ModelName, debug_option
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.envelopes import ENVELOPES
 from ecellm_lite.errors import ModelError
+
+if TYPE_CHECKING:
+    from ecellm_lite.models.store import StoredModel
 
 
 @click.group()
@@ -140,21 +144,41 @@ def show(name: str, verify: bool, as_json: bool) -> None:
         "tasks": list(tasks_of(header)),
         "tensors": len(header.tensors),
         "verified": verify or None,
+        "calibrations": _calibrations(model),
     }
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
     for key, value in facts.items():
-        if value not in ("", {}, [], None):
-            shown = ", ".join(value) if isinstance(value, list) else value
-            click.echo(f"{key:14} {json.dumps(value) if isinstance(value, dict) else plain(str(shown))}")
+        lines = value if key == "calibrations" else [", ".join(value) if isinstance(value, list) else value]
+        for line in lines:
+            if line not in ("", {}, None):
+                click.echo(f"{key:14} {json.dumps(line) if isinstance(line, dict) else plain(str(line))}")
+
+
+def _calibrations(model: StoredModel) -> list[str]:
+    """Return the names of a model's calibrations, and why one of them is not used."""
+    from ecellm_lite.models.calibrations import calibration_folder, read_calibration
+    from ecellm_lite.models.store import Store
+
+    said = []
+    for path in sorted(calibration_folder(Store(), model).glob("[!.]*.json")):
+        try:
+            kept = read_calibration(path)
+        except ModelError as error:
+            said.append(str(error))
+            continue
+        if kept:
+            reason = kept.scope.differs_in_model(model.manifest.sha256, model.manifest.envelope)
+            said.append(f"{kept.name} is not used: {reason}" if reason else kept.name)
+    return said
 
 
 @models.command()
 @click.argument("name", type=ModelName())
 @debug_option
 def remove(name: str) -> None:
-    """Delete a model from the store."""
+    """Delete a model from the store, with its calibrations."""
     from ecellm_lite.models.store import Store
 
     Store().remove(name)

@@ -57,6 +57,36 @@ class GpuLayers(click.ParamType):  # type: ignore[type-arg]
         return self.fail(f"{value!r} is not auto, all or a number of layers", param, ctx)
 
 
+class CalibrationChoice(click.ParamType):  # type: ignore[type-arg]
+    """`auto`, `off` or a file; `off` is False, as Runtime takes it."""
+
+    name = "auto|off|FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the word, False, or the file's path."""
+        return False if value == "off" else value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Let the shell complete a path."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+def certainty_options(command: Command) -> Command:
+    """Add the options that say how sure an answer has to be, and what its probabilities are calibrated by."""
+    for option in (
+        click.option(
+            "--calibration",
+            type=CalibrationChoice(),
+            default="auto",
+            show_default=True,
+            help="What `calibrate` kept for this model, nothing, or a file of it.",
+        ),
+        click.option("--min-probability", type=click.FloatRange(0, 1), help="Abstain below this probability."),
+    ):
+        command = option(command)
+    return command
+
+
 def debug_option(command: Command) -> Command:
     """Add --debug, which main() looks for: an error comes with its traceback."""
     return click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")(command)

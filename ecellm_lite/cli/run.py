@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from ecellm_lite.cli.options import TaskName, model_options
+from ecellm_lite.cli.options import TaskName, certainty_options, model_options
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import InputError, JobError, UsageError
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 @click.option("--shorten", is_flag=True, help="Cut a row that is too long; the answer says what was cut.")
 @click.option("--show-prompt", is_flag=True, help="Print the exact prompt and stop.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, also on a terminal.")
+@certainty_options
 @model_options
 def run(
     task: str,
@@ -97,6 +98,7 @@ def run(
         row = _read_row(given)
         question = known.question(row, instruction=instruction)  # before a model is loaded for it
         with _runtime(model, known, quiet) as runtime:
+            _tell(runtime, known, asked, quiet)
             answer = runtime.answer(known, row, **asked)
         if as_json or not sys.stdout.isatty():
             click.echo(json.dumps(answer.as_dict()))
@@ -129,6 +131,7 @@ def _job(task: Task, rows: Path, output: Path, asked: Mapping[str, Any], model: 
             ) from None
         check_form(source, "standard input" if str(rows) == "-" else str(rows))
         runtime = stack.enter_context(_runtime(model, task, quiet))
+        _tell(runtime, task, asked, quiet)
         target = sys.stdout if str(output) == "-" else stack.enter_context(output_file(output))
         advance = stack.enter_context(job_progress(rows, hidden=quiet))
         started = time.perf_counter()
@@ -136,10 +139,9 @@ def _job(task: Task, rows: Path, output: Path, asked: Mapping[str, Any], model: 
     seconds = time.perf_counter() - started
     if not quiet:
         rate = tally.rows / seconds if seconds else 0.0
-        cut = f", {tally.shortened:,} shortened" if tally.shortened else ""
-        click.echo(
-            f"{tally.rows:,} rows in {seconds:.1f} s ({rate:.1f} rows/s), {tally.failed:,} failed{cut}.", err=True
-        )
+        counted = {"failed": tally.failed, "shortened": tally.shortened, "abstained": tally.abstained}
+        counts = ", ".join(f"{count:,} {what}" for what, count in counted.items() if count or what == "failed")
+        click.echo(f"{tally.rows:,} rows in {seconds:.1f} s ({rate:.1f} rows/s), {counts}.", err=True)
     if tally.failed:
         where = "standard output" if str(output) == "-" else str(output)
         raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed: their lines in {where} carry the error.")
@@ -158,6 +160,13 @@ def _runtime(model: Mapping[str, Any], task: Task, quiet: bool) -> Runtime:
         said = plain(", ".join(runtime.tasks))
         click.echo(f"{runtime.model.name} is for {said}: do not count on its answers to {task.name}.", err=True)
     return runtime
+
+
+def _tell(runtime: Runtime, task: Task, asked: Mapping[str, Any], quiet: bool) -> None:
+    """Say on standard error, once, why a calibration of this task is not used."""
+    refusal = runtime.uncalibrated(task)
+    if refusal and not quiet and asked["space"] is None:
+        click.echo(refusal, err=True)
 
 
 def _envelope_of(model: str | None) -> str:

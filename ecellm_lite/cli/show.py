@@ -30,9 +30,9 @@ def render(answer: Answer, question: Question) -> RenderableType:
     """Return an answer as something rich can print; the question says what its letters stand for."""
     lines = _lines(question)
     parts: list[RenderableType] = [Text.from_markup(f"[bold]{escape(_headline(answer))}[/bold]{_share(answer)}"), ""]
-    if answer.type == "extraction":
+    if answer.type == "extraction" and not answer.abstained:
         parts += [_entries(answer), ""]
-    elif answer.type == "ranking":
+    elif answer.type == "ranking" and not answer.abstained:
         parts += [_places(answer, lines), ""]
     elif answer.probabilities:
         parts += [_bars(answer, lines), ""]
@@ -43,6 +43,8 @@ def render(answer: Answer, question: Question) -> RenderableType:
 
 
 def _headline(answer: Answer) -> str:
+    if answer.abstained:
+        return "no answer: too unsure"
     if answer.type == "extraction":
         found = sum(entry["value"] is not None for entry in answer.value)
         return f"{found} of {len(answer.value)} attributes found"
@@ -81,7 +83,7 @@ def _bars(answer: Answer, lines: Mapping[str, str]) -> Table:
     table = Table.grid(padding=(0, 1))
     table.add_column(max_width=48)
     for key, share in (answer.probabilities or {}).items():
-        best = share == answer.probability
+        best = share == answer.probability and not answer.abstained
         style = "bold green" if best else "dim"
         label = Text(f"  {lines.get(key, plain(key))}", style=style, overflow="ellipsis", no_wrap=True)
         table.add_row(label, Text(bar(share), style="green" if best else ""), f"{share:6.1%}")
@@ -116,6 +118,8 @@ def _footer(answer: Answer) -> Text:
     facts = [answer.model.name, f"envelope {answer.envelope}"]
     if answer.coverage is not None:
         facts.append(f"coverage {answer.coverage:.1%}")
+    if answer.calibration is not None:
+        facts.append(f"calibrated: {answer.calibration}")
     if answer.usage:
         facts.append(f"{answer.usage.prompt_tokens} prompt tokens")
     if answer.seconds is not None:

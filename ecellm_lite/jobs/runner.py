@@ -15,11 +15,12 @@ from ecellm_lite.errors import InputError
 
 @dataclass(slots=True)
 class Tally:
-    """How many rows a job wrote, and how many of them failed or were shortened."""
+    """How many rows a job wrote, and how many of them failed, were shortened, or were abstained from."""
 
     rows: int = 0
     failed: int = 0
     shortened: int = 0
+    abstained: int = 0
 
 
 def write_answers(answers: Iterable[Answer], file: IO[str], progress: Callable[[Answer], None] | None = None) -> Tally:
@@ -37,6 +38,7 @@ def write_answers(answers: Iterable[Answer], file: IO[str], progress: Callable[[
         tally.rows += 1
         tally.failed += answer.error is not None
         tally.shortened += answer.shortened is not None
+        tally.abstained += answer.abstained
         if progress:
             progress(answer)
     return tally

@@ -131,7 +131,10 @@ def make_lessons(
         learned += shuffled[held_out:] * TIMES.get(given[0]["task"], 1)
     titles = titles_of(learned)
     for turn in range(passes):
-        made = [*ranking_rows(titles, MADE_RANKINGS, random), *classification_rows(titles, MADE_CLASSIFICATIONS, random)]
+        made = [
+            *ranking_rows(titles, MADE_RANKINGS, random),
+            *classification_rows(titles, MADE_CLASSIFICATIONS, random),
+        ]
         for row in random.sample(told := [*learned, *made], len(told)):
             school.teach(row, turn, random)
     return school.lessons, school.too_long

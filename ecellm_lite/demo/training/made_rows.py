@@ -29,7 +29,11 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
         fields = row["input"]
         for title in [
             fields.get("title"),
-            *(product["title"] for product in (fields.get("product_1"), fields.get("product_2")) if _is_record(product)),
+            *(
+                product["title"]
+                for product in (fields.get("product_1"), fields.get("product_2"))
+                if _is_record(product)
+            ),
         ]:
             if isinstance(title, str) and len(_WORD.findall(title)) >= _WORDS[0]:
                 found[title] = None

@@ -1,0 +1,91 @@
+"""A temperature makes an answer's probabilities mean what they say: of the answers given 0.8, eight in ten are right.
+
+Calibration after Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017): softmax(logits / T), which is
+p^(1/T) / Σ p^(1/T). Above 1 it makes a model less sure, below 1 more; which answer is the likeliest never changes.
+
+A span of a text has no few rivals to be weighed against, and may be wrong more often than not: the entries of an
+extraction have a bias besides, sigmoid(logit(p) / T + b), as Platt's "Probabilistic outputs for SVMs" (1999) has it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.answers.decoding import Outcome, Probabilities
+from ecellm_lite.answers.probabilities import confidence
+
+# A share that was rounded to 0, or its rival to 1, was at most this; a logarithm needs a number above 0.
+LEAST_SHARE = 2.0**-53
+
+_MOST = 700.0  # exp of more is no number
+
+
+def log_shares(shares: Sequence[float] | Probabilities) -> NDArray[np.float64]:
+    """Return the logarithms of shares, finite at 0 too."""
+    logs: NDArray[np.float64] = np.log(np.maximum(shares, LEAST_SHARE))
+    return logs
+
+
+def tempered(shares: Sequence[float] | Probabilities, temperature: float) -> Probabilities:
+    """Return the shares (n,) at a temperature above 0; their order stays, and they sum to 1."""
+    logs = log_shares(shares) / temperature
+    powers = np.exp(logs - logs.max())
+    weighted: Probabilities = powers / powers.sum()
+    return weighted
+
+
+def tempered_odds(probability: float, temperature: float, bias: float = 0.0) -> float:
+    """Return sigmoid(logit(p) / T + b): a probability against all else together."""
+    for_it, against = log_shares((probability, 1.0 - probability)) / temperature
+    return 1.0 / (1.0 + math.exp(min(against - for_it - bias, _MOST)))
+
+
+def tempered_among(probability: float, count: int, temperature: float) -> float:
+    """Return a probability at a temperature, against `count` - 1 others that share the rest evenly.
+
+    It is p^(1/T) / (p^(1/T) + (n - 1) ((1 - p) / (n - 1))^(1/T)), which goes to 1/n as T grows.
+    """
+    return tempered_odds(probability, temperature, -(1.0 - 1.0 / temperature) * math.log(count - 1))
+
+
+def calibrated(outcome: Outcome, kind: str | None, temperature: float, bias: float = 0.0) -> Outcome:
+    """Return the outcome of an answer of type `kind` at a temperature; free text has no probability and stays.
+
+    Predicate, choice and score: the softmax at that temperature, and what follows from it (the confidence, a score's
+    weighted position). Ranking: the first place's softmax, and the whole order among all orders. Extraction, which
+    alone has a bias: each entry through its log-odds, and their product.
+    """
+    if (temperature == 1.0 and bias == 0.0) or outcome.probability is None:
+        return outcome
+    if kind == "extraction":
+        return _extraction(outcome, temperature, bias)
+    before = outcome.probabilities
+    if not before or len(before) == 1:
+        return outcome  # one possible answer is certain, whatever the model makes of it
+    shares = tempered(tuple(before.values()), temperature)
+    after = dict(zip(before, shares.tolist(), strict=True))
+    value: Any = outcome.value
+    # The likeliest before: rounding may have made another one equal to it.
+    probability = after[max(before, key=before.__getitem__)]
+    if kind == "score":
+        value = sum(place * share for place, share in enumerate(after.values(), start=1))
+    elif kind == "ranking":
+        probability = tempered_among(outcome.probability, math.factorial(len(before)), temperature)
+    sureness = confidence(tuple(after.values()))
+    return replace(outcome, value=value, probability=probability, probabilities=after, confidence=sureness)
+
+
+def _extraction(outcome: Outcome, temperature: float, bias: float) -> Outcome:
+    entries = [
+        {**entry, "probability": tempered_odds(entry["probability"], temperature, bias)} for entry in outcome.value
+    ]
+    product = 1.0
+    for entry in entries:
+        product *= entry["probability"]
+    return replace(outcome, value=entries, probability=product)

@@ -1,0 +1,173 @@
+"""A temperature is fitted to labelled rows, and kept only if rows that it was not fitted on speak for it.
+
+The rows are parted in two halves, by a seed. Each half is looked at under the temperature of the other, so that every
+row is held out once. What they must show is
+
+- more log-likelihood than without, by more than the standard error of the gain over the rows; and
+- a likelihood at least 20 times as large, on the mean of the halves. Were the model calibrated already, that would
+  happen in at most one of twenty fits, however few the rows: the split likelihood ratio of Wasserman, Ramdas and
+  Balakrishnan, "Universal inference" (PNAS 2020).
+
+Then the temperature is fitted again, on all rows. For an extraction the same holds of its temperature and bias.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.answers.calibration import log_shares
+from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.evaluate.cases import Case
+from ecellm_lite.evaluate.reliability import reliability
+from ecellm_lite.models.calibrations import HIGHEST, LARGEST_BIAS, LOWEST, Measures
+
+LEAST_ROWS = 10
+LEAST_RATIO = 20.0  # of the held-out rows' likelihoods
+STRANGE = 0.01  # the share of rows whose coverage is below the least one
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A fitted temperature, and what rows that were held out say of it.
+
+    `gain` is in nats a row, `error` its standard error, and `log_ratio` the logarithm of how many times as likely
+    the held-out rows became.
+    """
+
+    temperature: float
+    bias: float
+    rows: int
+    gain: float
+    error: float
+    log_ratio: float
+    before: Measures
+    after: Measures
+    least_coverage: float
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the temperature should not be kept, None where it should."""
+        if self.gain <= 0:
+            return "rows that it was not fitted on are no likelier with it"
+        if self.gain <= self.error:
+            return (
+                f"on rows that it was not fitted on it gains {self.gain:.3f} nats a row, "
+                f"no more than the standard error of {self.error:.3f}"
+            )
+        if self.log_ratio < math.log(LEAST_RATIO):
+            return (
+                f"rows that it was not fitted on become {math.exp(self.log_ratio):.1f} times as likely, "
+                f"and fewer than {LEAST_RATIO:g} times may be chance"
+            )
+        return None
+
+
+def check_installed() -> None:
+    """Raise UsageError where scipy, which fits, is not installed."""
+    try:
+        import scipy.optimize  # noqa: F401 - only whether it can be imported
+    except ImportError:
+        raise UsageError("Fitting a temperature needs scipy: `pip install 'ecellm-lite[eval]'`.") from None
+
+
+def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
+    """Fit a temperature to cases, with a bias where each choice is between an entry and all else.
+
+    Raises InputError for fewer than 10 cases, UsageError where scipy is not installed.
+    """
+    if len(cases) < LEAST_ROWS:
+        raise InputError(f"A temperature takes at least {LEAST_ROWS} rows, and here are {len(cases)}: label more.")
+    check_installed()
+    choices = _Choices.of(cases)
+    halves = np.arange(len(cases)) % 2
+    np.random.default_rng(seed).shuffle(halves)
+    unchanged = np.tile([1.0, 0.0], (len(cases), 1))
+    before = choices.log_likelihoods(unchanged)
+    # For each row what was fitted to the half that it is not in.
+    settings = np.stack([choices.among(halves != half).fitted(biased) for half in (0, 1)])[halves]
+    after = choices.log_likelihoods(settings)
+    gains = after - before
+    ratios = [float(gains[halves == half].sum()) for half in (0, 1)]
+    temperature, bias = choices.fitted(biased).tolist()
+    return Fit(
+        temperature=temperature,
+        bias=bias,
+        rows=len(cases),
+        gain=float(gains.mean()),
+        error=float(gains.std(ddof=1)) / math.sqrt(len(cases)),
+        log_ratio=float(np.logaddexp(ratios[0], ratios[1])) - math.log(2),
+        before=choices.measures(before, unchanged),
+        after=choices.measures(after, settings),
+        least_coverage=float(np.quantile([case.coverage for case in cases], STRANGE)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Choices:
+    """All choices of some rows: log shares (choices, most shares), places of the right ones, and their rows."""
+
+    logs: Floats
+    right: Indices
+    rows: Indices
+    count: int  # of rows
+
+    @classmethod
+    def of(cls, cases: Sequence[Case]) -> _Choices:
+        choices = [(row, choice) for row, case in enumerate(cases) for choice in case.choices]
+        width = max((len(choice.shares) for _, choice in choices), default=1)
+        logs = np.full((len(choices), width), -np.inf)
+        for place, (_, choice) in enumerate(choices):
+            logs[place, : len(choice.shares)] = log_shares(choice.shares)
+        right = np.array([choice.right for _, choice in choices], dtype=np.intp)
+        return cls(logs, right, np.array([row for row, _ in choices], dtype=np.intp), len(cases))
+
+    def among(self, rows: NDArray[np.bool_]) -> _Choices:
+        """Return the choices of some of the rows."""
+        chosen = rows[self.rows]
+        return _Choices(self.logs[chosen], self.right[chosen], self.rows[chosen], self.count)
+
+    def fitted(self, biased: bool) -> Floats:
+        """Return the temperature and bias (2,) under which the right answers are the likeliest; no bias is 0."""
+        from scipy.optimize import minimize, minimize_scalar
+
+        def loss(temperature: float, bias: float) -> float:
+            return -float(self.log_likelihoods(np.tile([temperature, bias], (self.count, 1))).sum())
+
+        # One valley: the likelihood is concave in 1/T and the bias.
+        if not biased:
+            bounds = (math.log(LOWEST), math.log(HIGHEST))
+            found = minimize_scalar(lambda log: loss(math.exp(log), 0.0), bounds=bounds, method="bounded")
+            return np.array([math.exp(float(found.x)), 0.0])
+        limits = [(1 / HIGHEST, 1 / LOWEST), (-LARGEST_BIAS, LARGEST_BIAS)]
+        found = minimize(lambda at: loss(1 / float(at[0]), float(at[1])), (1.0, 0.0), bounds=limits)
+        return np.array([1 / float(found.x[0]), float(found.x[1])])
+
+    def log_likelihoods(self, settings: Floats) -> Floats:
+        """Return the log-likelihood of each row (count,) under its temperature and bias (count, 2)."""
+        logs = self._tempered(settings)
+        likelihoods = np.zeros(self.count)
+        np.add.at(likelihoods, self.rows, logs[np.arange(len(self.right)), self.right])
+        return likelihoods
+
+    def measures(self, log_likelihoods: Floats, settings: Floats) -> Measures:
+        """Return the mean log-likelihood a row, and how reliable the probabilities of the chosen answers are."""
+        chosen = np.exp(self._tempered(settings)[:, 0])
+        reliable = reliability(chosen.tolist(), (self.right == 0).tolist())
+        assert reliable is not None  # every answer has at least one choice
+        return Measures(float(log_likelihoods.mean()), reliable.ece, reliable.brier)
+
+    def _tempered(self, settings: Floats) -> Floats:
+        """Return the log shares (choices, most shares) under the temperatures and biases of their rows."""
+        logs = self.logs / settings[self.rows, :1]
+        logs[:, 0] += settings[self.rows, 1]
+        peaks = logs.max(axis=1, keepdims=True)
+        whole: Floats = logs - peaks - np.log(np.exp(logs - peaks).sum(axis=1, keepdims=True))
+        return whole

@@ -1,0 +1,283 @@
+"""What `ecellm-lite calibrate` found for a model and a task: a JSON file beside the model.
+
+A calibration holds for the model, the envelope, the instruction and the options that it was fitted with, and is refused
+for any other. Those of a model in the store lie in the folder `calibration` of the model's own, those of another GGUF
+file in the store under its sha256. Files are read as hostile input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.files import replacing
+from ecellm_lite.models.store import Store, StoredModel
+
+FORMAT = 1
+LARGEST = 1 << 16  # bytes: a calibration is a page, and a larger file is not one
+
+# Beyond these a model says nothing, or everything, and a temperature would not mend it.
+LOWEST, HIGHEST = 0.05, 20.0
+LARGEST_BIAS = 10.0
+
+_TASK = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+# "auto" takes what is stored, where it holds; False takes none; a path takes that file, or raises.
+Chosen = str | Path | Literal[False]
+Form = TypeVar("Form")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a calibration is for: a task and its type of answer, a model's sha256, an envelope, and hashes of texts.
+
+    `options` is None where every row has options of its own, or there are none.
+    """
+
+    task: str
+    type: str
+    model: str
+    envelope: str
+    instruction: str
+    options: str | None
+
+    def differs(self, other: Scope) -> str | None:
+        """Return in words what another scope has that this one was not fitted with, None where this one holds."""
+        if reason := self.differs_in_model(other.model, other.envelope):
+            return reason
+        if self.task != other.task:
+            return f"it is for the task {self.task}, and this is {other.task}"
+        if self.instruction != other.instruction:
+            return "the task has another instruction than it was fitted with"
+        if self.options is not None and self.options != other.options:
+            return "the task has other options than it was fitted with"
+        if self.type != other.type:
+            return f"it is for answers of the type {self.type}, and these are {other.type}"
+        return None
+
+    def differs_in_model(self, model: str, envelope: str) -> str | None:
+        """Return in words that a model (its sha256) or an envelope is not what this was fitted with, or None."""
+        if self.model != model:
+            return f"it is for the model {self.model[:8]}, and this one is {model[:8] or 'unknown'}"
+        if self.envelope != envelope:
+            return f"it is for the envelope {self.envelope}, and this one is {envelope}"
+        return None
+
+
+def text_hash(text: str) -> str:
+    """Return the sha256 of an instruction or of options."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """Of rows that a temperature was not fitted on: log-likelihood a row (nats), expected calibration error, Brier."""
+
+    log_likelihood: float
+    ece: float
+    brier: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A temperature (for an extraction with a bias), what it is for, and what it was found with.
+
+    It was fitted on all `rows`; `before` and `after` are of the rows held out, each half by the temperature of the
+    other. A row whose coverage is below `least_coverage` looks unlike 99 in 100 of the rows. `data` and `data_sha256`
+    name the rows' file.
+    """
+
+    scope: Scope
+    temperature: float
+    bias: float
+    least_coverage: float
+    rows: int
+    held_out: int
+    before: Measures
+    after: Measures
+    data: str
+    data_sha256: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def name(self) -> str:
+        """What an answer calls it: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`, at the end its own hash."""
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        bias = f" b={self.bias:.3g}" if self.bias else ""
+        return f"{self.scope.task} T={self.temperature:.3g}{bias} ({self.rows} rows, {digest[:8]})"
+
+    def write(self, path: Path) -> None:
+        """Write the calibration; it is there whole or not at all. Raises ModelError if it cannot be written."""
+        try:
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ModelError(f"{path} cannot be written ({error.strerror}): make room or check its rights.") from None
+
+
+class Calibrations:
+    """The calibrations of one model in one envelope: those in a folder, each read when its task is first asked.
+
+    With `named` it is that file alone. Raises ModelError if it is not there, damaged, or of another model or envelope.
+    """
+
+    def __init__(self, model: str, envelope: str, folder: Path | None = None, *, named: Path | None = None) -> None:
+        self._model = model
+        self._envelope = envelope
+        self._folder = folder
+        self._found: dict[str, Calibration | None] = {}
+        self._damaged: dict[str, str] = {}
+        self.named: Calibration | None = None
+        if named is not None:
+            self.named = read_calibration(named)
+            if self.named is None:
+                raise ModelError(f"There is no calibration {named}: `ecellm-lite calibrate` makes one.")
+            if reason := self.named.scope.differs_in_model(model, envelope):
+                raise ModelError(f"The calibration {named} cannot be used: {reason}; calibrate this one.")
+
+    def scope(self, task: str, kind: str, instruction: str, options: str | None) -> Scope:
+        """Return the scope of a question to this model."""
+        hashed = None if options is None else text_hash(options)
+        return Scope(task, kind, self._model, self._envelope, text_hash(instruction), hashed)
+
+    def find(self, scope: Scope) -> Calibration | None:
+        """Return the calibration that holds for a scope, or None."""
+        known = self._of(scope.task)
+        return known if known and known.scope.differs(scope) is None else None
+
+    def refusal(self, scope: Scope) -> str | None:
+        """Return in one sentence why the calibration of a task is not used, None where it is or there is none."""
+        known = self._of(scope.task)
+        if damaged := self._damaged.get(scope.task):
+            return damaged
+        if known is None or (reason := known.scope.differs(scope)) is None:
+            return None
+        return f"The calibration of {known.scope.task} is not used: {reason}; calibrate again, or remove it."
+
+    def _of(self, task: str) -> Calibration | None:
+        if self.named:
+            return self.named
+        if task not in self._found:
+            self._found[task] = self._read(task)
+        return self._found[task]
+
+    def _read(self, task: str) -> Calibration | None:
+        if self._folder is None or not _TASK.fullmatch(task):
+            return None
+        try:
+            return read_calibration(self._folder / f"{task}.json")
+        except ModelError as error:
+            self._damaged[task] = str(error)
+            return None
+
+
+def chosen_calibrations(chosen: Chosen, store: Store, model: StoredModel, envelope: str) -> Calibrations | None:
+    """Return the calibrations that were chosen for a model; raises ModelError for a named one that is not for it."""
+    if chosen is False:
+        return None
+    if chosen == "auto":
+        return Calibrations(model.manifest.sha256, envelope, calibration_folder(store, model))
+    return Calibrations(model.manifest.sha256, envelope, named=Path(chosen))
+
+
+def calibration_folder(store: Store, model: StoredModel) -> Path:
+    """Return the folder of a model's calibrations."""
+    if model.path.parent.parent == store.root / "models":
+        return model.path.parent / "calibration"
+    return store.root / "calibration" / model.manifest.sha256
+
+
+def calibration_path(store: Store, model: StoredModel, task: str) -> Path:
+    """Return where the calibration of a model and a task is kept; raises UsageError for what is no task's name."""
+    if not _TASK.fullmatch(task):
+        raise UsageError(f"{task[:80]!r} cannot be the name of a calibrated task: take small letters, digits and '_'.")
+    return calibration_folder(store, model) / f"{task}.json"
+
+
+def read_calibration(path: Path) -> Calibration | None:
+    """Return the calibration in a file, None if there is no file; raises ModelError with what is wrong in it."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} bytes")
+        return _checked(json.loads(data, parse_constant=_no_number))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(
+            f"The calibration {path} is damaged ({error}) and is not used: "
+            "run `ecellm-lite calibrate` again, or remove it."
+        ) from None
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _checked(given: Any) -> Calibration:
+    """Return the calibration that a file's JSON is, exactly in its form; raises ValueError."""
+    if not isinstance(given, dict) or given.get("format") != FORMAT:
+        raise ValueError(f"it is not of the format {FORMAT}")
+    scope = _made(Scope, given.get("scope"), "scope")
+    before, after = (_made(Measures, given.get(key), key) for key in ("before", "after"))
+    calibration = _made(Calibration, {**given, "scope": scope, "before": before, "after": after}, "it")
+    for key, value, pattern in (
+        ("task", scope.task, _TASK),
+        ("model", scope.model, _SHA256),
+        ("instruction", scope.instruction, _SHA256),
+        ("options", scope.options, _SHA256),
+        ("data_sha256", calibration.data_sha256, _SHA256),
+    ):
+        if value is not None and not pattern.fullmatch(value):
+            raise ValueError(f"{key} is {value[:80]!r}")
+    if not LOWEST <= calibration.temperature <= HIGHEST:
+        raise ValueError(f"temperature is {calibration.temperature!r}, and may be {LOWEST} to {HIGHEST:g}")
+    if abs(calibration.bias) > (LARGEST_BIAS if scope.type == "extraction" else 0):
+        raise ValueError(f"bias is {calibration.bias!r}")
+    if not 0 <= calibration.least_coverage <= 1:
+        raise ValueError(f"least_coverage is {calibration.least_coverage!r}")
+    if min(calibration.rows, calibration.held_out) < 1:
+        raise ValueError(f"rows is {calibration.rows!r}, and held_out {calibration.held_out!r}")
+    if not all(isinstance(version, str) for version in calibration.versions.values()):
+        raise ValueError("versions are texts")
+    return calibration
+
+
+_LARGEST_NUMBER = 1e12  # NaN is not below it
+
+# What the JSON of each kind of field may be.
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int": (int,),
+    "float": (int, float),
+    "Scope": (Scope,),
+    "Measures": (Measures,),
+    "Mapping[str, str]": (dict,),
+}
+
+
+def _made(form: type[Form], given: Any, place: str) -> Form:
+    """Return a dataclass of a JSON object that has its fields and no others, each of its kind; raises ValueError."""
+    wanted = {one.name: str(one.type) for one in fields(form)}  # type: ignore[arg-type]
+    if not isinstance(given, dict):
+        raise ValueError(f"{place} is no object")
+    if missing := [key for key in wanted if key not in given]:
+        raise ValueError(f"{place} has no {missing[0]}")
+    if unknown := [key for key in given if key not in wanted]:
+        raise ValueError(f"{place} has the unknown key {unknown[0][:40]!r}")
+    for key, value in given.items():
+        if not isinstance(value, _KINDS[wanted[key]]) or isinstance(value, bool):
+            raise ValueError(f"{key} is {str(value)[:80]!r}")
+        if isinstance(value, int | float) and not abs(value) < _LARGEST_NUMBER:
+            raise ValueError(f"{key} is {value!r}")
+    return form(**given)
