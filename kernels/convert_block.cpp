@@ -75,7 +75,7 @@ int store(const Variant &variant, const ecellm_block &block, const float *weight
         }
         break;
     default:
-        if (is_k_quant(block.target_type)) {
+        if (!is_ggmls(block.target_type, block.importance)) {
             variant.quantize(block.target_type, weights, rows, block.columns, block.importance, target);
         } else if (block.quantize_chunk(block.target_type, weights, target, 0, (int64_t)rows, (int64_t)block.columns,
                                         block.importance) != rows * block.target_row_size) {
@@ -148,7 +148,7 @@ public:
         const float *weights
             = plan.untouched() ? (const float *)block.source + first * columns : merged(first, rows);
         /* ggml takes a row at a time, which the look for infinities has just brought near. */
-        const size_t at_once = is_ggmls(block.target_type) ? 1 : rows;
+        const size_t at_once = is_ggmls(block.target_type, block.importance) ? 1 : rows;
         for (size_t row = 0; row < rows; row += at_once) {
             const float *part = weights + row * columns;
             const size_t count = at_once * columns, bad = plan.variant.find_not_finite(part, count);

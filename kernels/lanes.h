@@ -51,6 +51,16 @@ inline Floats to_floats(Ints x) {
     return __builtin_convertvector(x, Floats);
 }
 
+/* Cut off after the point; for floats that an integer can hold. */
+inline Ints to_ints(Floats x) {
+    return __builtin_convertvector(x, Ints);
+}
+
+/* A magnitude with the sign that x has. */
+inline Floats with_sign_of(Floats x, float magnitude) {
+    return (Floats)(((Ints)x & INT32_MIN) | (Ints)every(magnitude));
+}
+
 /* a < b ? a : b, lane by lane: the second where they are equal or one is no number. */
 inline Floats lower(Floats a, Floats b) {
 #if ECELLM_LANES == 16 && defined(__AVX512F__)

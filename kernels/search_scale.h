@@ -19,18 +19,6 @@ struct Scale {
     Ints zero;
 };
 
-/* Where the sub-block's weight of the largest magnitude is, it is the first such. */
-template <int n>
-inline void find_largest(const Floats *x, Floats &largest, Floats &magnitude) {
-    largest = magnitude = Floats{};
-    for (int i = 0; i < n; i++) {
-        const Floats size = absolute(x[i]);
-        const Ints larger = size > magnitude;
-        magnitude = larger ? size : magnitude;
-        largest = larger ? x[i] : largest;
-    }
-}
-
 /* make_qx_quants with rmse_type 1. `w` holds the importance of each weight, which is its square by default.
  *
  * `exact`: round by nearest_int, for what may be infinite or no number; weights themselves are finite, and inverse *
