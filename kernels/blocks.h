@@ -20,11 +20,21 @@ inline void store_word(const Blocks &group, size_t offset, Ints word) {
     }
 }
 
-/* One byte of each block, from bit patterns below 256: four are stored at a time. */
+/* Bytes of each block, from bit patterns below 256; a multiple of four of them. */
 inline void store_bytes(const Blocks &group, size_t offset, const Ints *bytes, int count) {
-    for (int i = 0; i < count; i += 4) {
-        const Ints word = bytes[i] | bytes[i + 1] << 8 | bytes[i + 2] << 16 | bytes[i + 3] << 24;
-        store_word(group, offset + i, word);
+    const auto word = [bytes](int i) {
+        return bytes[i] | bytes[i + 1] << 8 | bytes[i + 2] << 16 | bytes[i + 3] << 24;
+    };
+    int i = 0;
+    for (; i + 16 <= count; i += 16) {
+        Floats words[4] = {(Floats)word(i), (Floats)word(i + 4), (Floats)word(i + 8), (Floats)word(i + 12)};
+        turn_fours(words);
+        for (int lane = 0; lane < group.used; lane++) {
+            memcpy(group.blocks[lane] + offset + i, (const float *)&words[lane % 4] + lane / 4 * 4, 16);
+        }
+    }
+    for (; i < count; i += 4) {
+        store_word(group, offset + i, word(i));
     }
 }
 
