@@ -118,6 +118,18 @@ inline Floats square_root(Floats x) {
 #endif
 }
 
+/* a / b, where `inverse` is 1 / b rounded. With fused multiply and add, that is the product, set right by what it leaves
+ * of `a`; exact for the numerators of search_scale.h and b from 2^-100 to 2^100 (tests/native/quotients.cpp has all). */
+inline Floats quotient(float a, Floats b, Floats inverse) {
+#if ECELLM_LANES == 16 && defined(__AVX512F__)
+    const __m512 numerator = _mm512_set1_ps(a), product = _mm512_mul_ps(numerator, (__m512)inverse);
+    return (Floats)_mm512_fmadd_ps(_mm512_fnmadd_ps(product, (__m512)b, numerator), (__m512)inverse, product);
+#else
+    (void)inverse;
+    return a / b;
+#endif
+}
+
 /* Whether a comparison holds in any lane. */
 inline bool any(Ints mask) {
 #if ECELLM_LANES == 16 && defined(__AVX512F__)

@@ -27,6 +27,7 @@ struct Scale {
  * so that the held weights round to the ends, and the others to what lies between. */
 template <int n, int most, bool exact>
 class ScaleSearch {
+    static constexpr int abreast = lanes == 16 ? 9 : 3; /* scales: AVX-512 has registers for the sums of more */
     const Floats *x, *w; /* `w` holds the importance of each weight, which is its square by default */
     Floats held[n], wx[n], largest, best;
     Scale found;
@@ -40,15 +41,15 @@ class ScaleSearch {
         }
     }
 
-    /* The sums for `abreast` scales, which depend on each other in nothing but which is best. */
-    template <int abreast>
+    /* The sums for some scales, which depend on each other in nothing but which is best. */
+    template <int count>
     void sum(const Floats *inverse, Floats *lx, Floats *l2) const {
-        for (int t = 0; t < abreast; t++) {
+        for (int t = 0; t < count; t++) {
             lx[t] = l2[t] = Floats{};
         }
         for (int i = 0; i < n; i++) {
-#pragma GCC unroll 4
-            for (int t = 0; t < abreast; t++) {
+#pragma GCC unroll 9
+            for (int t = 0; t < count; t++) {
                 const Floats scaled = inverse[t] * held[i];
                 const Floats l = exact ? to_floats(signed_quants<most>(scaled)) : nearest(scaled);
                 lx[t] += wx[i] * l;
@@ -57,11 +58,11 @@ class ScaleSearch {
         }
     }
 
-    template <int abreast>
-    void try_steps(int first) {
+    void try_steps(int first, Floats inverse_largest, bool invertible) {
         Floats inverse[abreast], lx[abreast], l2[abreast];
         for (int t = 0; t < abreast; t++) {
-            inverse[t] = -((float)most + 0.1f * (float)(first + t)) / largest;
+            const float wanted = -((float)most + 0.1f * (float)(first + t));
+            inverse[t] = invertible ? quotient(wanted, largest, inverse_largest) : wanted / largest;
         }
         sum<abreast>(inverse, lx, l2);
         for (int t = 0; t < abreast; t++) {
@@ -89,13 +90,15 @@ public:
         sum<1>(&found.inverse, &lx, &l2);
         found.scale = l2 != 0 ? lx / l2 : every(0);
         best = found.scale * lx;
+        const Floats inverse_largest = 1.0f / largest;
+        const bool invertible = !any(~(magnitude < 0x1p100f));
         hold(-5);
-        for (int first = -9; first <= -3; first += 3) {
-            try_steps<3>(first);
+        for (int first = -9; first < 0; first += abreast) {
+            try_steps(first, inverse_largest, invertible);
         }
         hold(4.5f);
-        for (int first = 1; first <= 7; first += 3) {
-            try_steps<3>(first);
+        for (int first = 1; first <= 9; first += abreast) {
+            try_steps(first, inverse_largest, invertible);
         }
         found.scale = found.zero ? every(0) : found.scale;
         return found;
