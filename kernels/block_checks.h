@@ -31,7 +31,8 @@ inline int check_target(const ecellm_block &block) {
     if (is_known(block.target_type) && !row_size) {
         return ECELLM_BAD_SHAPE;
     }
-    if (is_ggmls(block.target_type, block.importance) && !block.quantize_chunk) {
+    if (!is_float(block.target_type) && !is_quantized_here(block.target_type, block.importance)
+        && !block.quantize_chunk) {
         return ECELLM_BAD_TYPE;
     }
     if (row_size && row_size != block.target_row_size) {

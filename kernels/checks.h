@@ -24,9 +24,14 @@ inline bool is_known(int type) {
     return ecellm_row_size(type, 256) != 0;
 }
 
-/* Whether ggml's own function quantizes to the type: of the types here, those whose search for an importance is its. */
-inline bool is_ggmls(int type, bool has_importance) {
-    return !is_known(type) || (has_importance && type >= ECELLM_Q4_0 && type <= ECELLM_Q5_1);
+/* Whether a type's values are floats, and no blocks. */
+inline bool is_float(int type) {
+    return type == ECELLM_F32 || type == ECELLM_F16 || type == ECELLM_BF16;
+}
+
+/* Whether the variants quantize to the type; with an importance, the search for some is ggml's. */
+inline bool is_quantized_here(int type, bool has_importance) {
+    return is_known(type) && !is_float(type) && !(has_importance && type >= ECELLM_Q4_0 && type <= ECELLM_Q5_1);
 }
 
 /* The alignment of a type's values in memory. */

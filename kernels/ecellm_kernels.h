@@ -91,10 +91,11 @@ struct ecellm_adapter {
 };
 
 /* ggml's own functions (to_float of its type traits; ggml_quantize_chunk), for the types that are not in enum
- * ecellm_type, and for what is not done here with those that are: quantized types are widened by ggml's function, and
- * its quantizer takes ECELLM_Q4_0, Q4_1, Q5_0 and Q5_1 with an importance. Both may be called from several threads. What they do with what they are given is theirs: with
- * them, the caller sees to it that the row sizes are those of the type, that `columns` is a multiple of its block, that
- * blocks are aligned to 2 bytes, and that a type that needs an importance gets one. */
+ * ecellm_type, and for what is not done here with those that are: blocks are widened by ggml's function, and its
+ * quantizer searches for Q4_0, Q4_1, Q5_0 and Q5_1 with an importance. Both may be called from several threads. What
+ * they do with what they are given is theirs: with them, the caller sees to it that the row sizes are those of the
+ * type, that `columns` is a multiple of its block, that blocks are aligned to 2 bytes, and that a type that needs an
+ * importance gets one. */
 typedef void (*ecellm_to_float)(const void *blocks, float *weights, int64_t count);
 typedef size_t (*ecellm_quantize_chunk)(int type, const float *weights, void *blocks, int64_t start, int64_t rows,
                                         int64_t columns, const float *importance);

@@ -9,9 +9,9 @@ constexpr int sixteen = 16, sub_blocks_of_16 = super_block / sixteen;
 
 /* Quantize a sub-block by its scale as it will be read; where that is zero, what the search found stays: searched(i).
  *
- * Divisions are slow. Up to 64, a product with the inverse is less than 1.2e-5 (three roundings) away from the quotient,
- * and rounds to the same quant unless a half lies between them; beyond, both are held back. Only where that is not sure,
- * all are divided. */
+ * Divisions are slow. Up to 64, a product with the inverse is less than 1.2e-5 (three roundings) away from the
+ * quotient, and rounds to the same quant unless a half lies between them; beyond, both are held back. Only where that
+ * is not sure, all are divided. */
 template <int most, class Searched>
 inline void requantize(const Floats *x, Floats scale, Searched searched, Ints *quants) {
     constexpr float nearly_half = 0.49998f;

@@ -118,8 +118,9 @@ inline Floats square_root(Floats x) {
 #endif
 }
 
-/* a / b, where `inverse` is 1 / b rounded. With fused multiply and add, that is the product, set right by what it leaves
- * of `a`; exact for the numerators of search_scale.h and b from 2^-100 to 2^100 (tests/native/quotients.cpp has all). */
+/* a / b, where `inverse` is 1 / b rounded. With fused multiply and add, that is the product with it, set right by what
+ * it leaves of `a`: exact for the numerators of search_scale.h and b from 2^-100 to 2^100, where
+ * tests/native/quotients.cpp has tried them all. */
 inline Floats quotient(float a, Floats b, Floats inverse) {
 #if ECELLM_LANES == 16 && defined(__AVX512F__)
     const __m512 numerator = _mm512_set1_ps(a), product = _mm512_mul_ps(numerator, (__m512)inverse);
@@ -147,6 +148,16 @@ inline bool any(Ints mask) {
     }
     return found != 0;
 #endif
+}
+
+/* Whether no lane of any vector holds an infinity or NaN, whose exponents have no zero bit. */
+inline bool are_finite(const Floats *x, int count) {
+    Ints least = every_int(0x7f800000);
+    for (int i = 0; i < count; i++) {
+        const Ints zeros = ~(Ints)x[i] & 0x7f800000;
+        least = zeros < least ? zeros : least;
+    }
+    return !any(least == 0);
 }
 
 /* 1.5 * 2^23: the sum with it has no room for a fraction, so that the addition rounds to the nearest integer. */

@@ -19,7 +19,7 @@ inline void quantize_q4_1_or_q5_1(const Floats *x, const Blocks &group) {
     const Floats d = (greatest - least) / (float)most, inverse = usable_inverse(d);
     store_halves(group, 0, d);
     store_halves(group, 2, least);
-    /* Weights too far apart for a float have an infinite scale, whose inverse is zero: all their quants are zero, too. */
+    /* Weights too far apart for a float have an infinite scale, whose inverse is zero: so are all their quants. */
     const Floats base = inverse == 0 ? every(0) : least;
     Ints quants[short_block];
     for (int i = 0; i < short_block; i++) {

@@ -21,10 +21,10 @@ struct Scale {
 
 /* make_qx_quants with rmse_type 1: -(most + step / 10) / largest is tried for the steps from -9 to 9.
  *
- * `exact`: weights may be infinite or no number, so that quants are rounded by nearest_int and held to their range one by
- * one. Else the weights are held back beforehand, once for the steps below 0 and once for the others: where the middle
- * of these steps puts the ends of the range. The steps at either side of it put them less than half a quant from there,
- * so that the held weights round to the ends, and the others to what lies between. */
+ * `exact`: weights may be infinite or no number, so that quants are rounded by nearest_int and held to their range one
+ * by one. Else the weights are held back beforehand, once for the steps below 0 and once for the others: where the
+ * middle of these steps puts the ends of the range. The steps at either side of it put them less than half a quant from
+ * there, so that the held weights round to the ends, and the others to what lies between. */
 template <int n, int most, bool exact>
 class ScaleSearch {
     static constexpr int abreast = lanes == 16 ? 9 : 3; /* scales: AVX-512 has registers for the sums of more */

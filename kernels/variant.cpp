@@ -53,41 +53,49 @@ void take(Blocks &group, const float *weights, int columns, uint8_t *blocks, siz
     transpose(sources, columns, turned);
 }
 
-void quantize_short(int type, const float *weights, size_t count, uint8_t *blocks) {
+bool quantize_short(int type, const float *weights, size_t count, uint8_t *blocks) {
     const size_t size = ecellm_row_size(type, short_block);
     for (size_t first = 0; first < count; first += lanes) {
         Blocks group;
         Floats turned[short_block];
         take(group, weights, short_block, blocks, size, first, count, turned);
+        if (!are_finite(turned, short_block)) {
+            return false;
+        }
         quantize_blocks(type, turned, group);
     }
+    return true;
 }
 
-void quantize_super(int type, const float *weights, size_t count, size_t in_row, const float *importance,
+bool quantize_super(int type, const float *weights, size_t count, size_t in_row, const float *importance,
                     uint8_t *blocks) {
     const size_t size = ecellm_row_size(type, super_block);
     Group group;
     group.has_importance = importance != nullptr;
     for (size_t first = 0; first < count; first += lanes) {
         take(group, weights, super_block, blocks, size, first, count, group.weights);
+        if (!are_finite(group.weights, super_block)) {
+            return false;
+        }
         if (importance) {
             const float *importances[lanes];
             for (int lane = 0; lane < lanes; lane++) {
-                importances[lane] = importance + (first + (size_t)(lane < group.used ? lane : 0)) % in_row * super_block;
+                const size_t block = first + (size_t)(lane < group.used ? lane : 0);
+                importances[lane] = importance + block % in_row * super_block;
             }
             transpose(importances, super_block, group.importance);
         }
         quantize_group(type, group);
     }
+    return true;
 }
 
-void quantize(int type, const float *weights, size_t rows, size_t columns, const float *importance, uint8_t *blocks) {
+bool quantize(int type, const float *weights, size_t rows, size_t columns, const float *importance, uint8_t *blocks) {
     if (ecellm_row_size(type, short_block)) {
-        quantize_short(type, weights, rows * columns / short_block, blocks);
-    } else {
-        const size_t in_row = columns / super_block;
-        quantize_super(type, weights, rows * in_row, in_row, importance, blocks);
+        return quantize_short(type, weights, rows * columns / short_block, blocks);
     }
+    const size_t in_row = columns / super_block;
+    return quantize_super(type, weights, rows * in_row, in_row, importance, blocks);
 }
 
 size_t find_not_finite(const float *weights, size_t count) {

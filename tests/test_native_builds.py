@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecellm_lite.kernels import Conversion, plain
+from ecellm_lite.kernels import Conversion, native, plain
 from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS
 from tests.test_kernels import REFERENCE
 from tests.weights import KINDS, weights_of
@@ -84,6 +84,16 @@ def test_neon_gives_the_bytes_of_ggml(tmp_path: Path) -> None:
     options = ("-O2", "-static", "-DECELLM_HAS_NEON")
     program = build("aarch64-linux-gnu-g++", tmp_path, "driver.cpp", variants, *options)
     compare(["qemu-aarch64", str(program)], "neon")
+
+
+@needs_compiler
+@pytest.mark.skipif("avx512" not in native.variants(), reason="only AVX-512 does without a division")
+def test_quotients_are_those_of_a_division(tmp_path: Path) -> None:
+    program = tmp_path / "quotients"
+    source = str(NATIVE / "quotients.cpp")
+    subprocess.run(["g++", *OPTIONS, "-O2", *AVX512, "-DECELLM_LANES=16", source, "-o", str(program)], check=True)
+    ran = subprocess.run([str(program)], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) == 2 * 19 * 2**23 * 3
 
 
 @needs_compiler

@@ -91,7 +91,8 @@ int call(std::vector<size_t> &statuses, const std::vector<std::string> &variants
                                 ECELLM_Q5_K, ECELLM_Q6_K, ECELLM_Q4_0, ECELLM_Q4_1, ECELLM_Q5_0, ECELLM_Q5_1,
                                 ECELLM_Q8_0, -1, 20, 99};
     ecellm_block block = {};
-    const size_t rows = below(20), columns = one_in(8) ? (one_in(2) ? below(600) : 32 * below(20)) : 256 * (1 + below(3));
+    const size_t rows = below(20);
+    const size_t columns = one_in(8) ? below(600) : one_in(8) ? 32 * below(20) : 256 * (1 + below(3));
     block.source_type = types[one_in(12) ? below(16) : below(3)];
     block.target_type = types[one_in(3) ? below(16) : 3 + below(10)];
     const bool foreign_source = !ecellm_row_size(block.source_type, 256);
