@@ -41,7 +41,7 @@ inline void quantize_q4_0_or_q5_0(const Floats *x, const Blocks &group) {
     const Floats d = largest / (float)-middle, inverse = usable_inverse(d);
     store_halves(group, 0, d);
     /* Half a quant more, as what follows is cut off. */
-    const Floats shift = (inverse == 0) & (d != 0) ? every(0) : every((float)middle + 0.5f);
+    const Floats shift = ((inverse == 0) & (d != 0)) ? every(0) : every((float)middle + 0.5f);
     Ints quants[short_block];
     for (int i = 0; i < short_block; i++) {
         quants[i] = to_ints(lower(x[i] * inverse + shift, every((float)most + 0.5f)));

@@ -163,7 +163,7 @@ inline void make_q3_quants(const Floats *x, Floats *scales, Ints *quants) {
         }
     }
     for (int s = 0; s < abreast; s++) {
-        scales[s] = ~zero[s] & (sum_l2[s] > 0) ? sum_lx[s] / sum_l2[s] : every(0);
+        scales[s] = (~zero[s] & (sum_l2[s] > 0)) ? sum_lx[s] / sum_l2[s] : every(0);
         for (int i = 0; i < n; i++) {
             const Ints quant = __builtin_convertvector(l[s * n + i], Ints) + most;
             quants[s * n + i] = zero[s] ? every_int(0) : quant;
