@@ -29,10 +29,10 @@ template <int n, int most, bool exact>
 class ScaleSearch {
     static constexpr int abreast = lanes == 16 ? 9 : 3; /* scales: AVX-512 has registers for the sums of more */
     const Floats *x, *w; /* `w` holds the importance of each weight, which is its square by default */
-    Floats held[n], wx[n], largest, best;
+    Floats held_below[n], held[n], wx[n], largest, best; /* `held_below` for the steps below 0 */
     Scale found;
 
-    void hold(float middle_step) {
+    void hold(float middle_step, Floats *held) const {
         const Floats unit = largest / -((float)most + 0.1f * middle_step);
         const Floats end = unit * (float)-most, other_end = unit * (float)(most - 1);
         const Floats least = lower(end, other_end), greatest = higher(end, other_end);
@@ -43,7 +43,7 @@ class ScaleSearch {
 
     /* The sums for some scales, which depend on each other in nothing but which is best. */
     template <int count>
-    void sum(const Floats *inverse, Floats *lx, Floats *l2) const {
+    void sum(const Floats *held, const Floats *inverse, Floats *lx, Floats *l2) const {
         for (int t = 0; t < count; t++) {
             lx[t] = l2[t] = Floats{};
         }
@@ -58,13 +58,13 @@ class ScaleSearch {
         }
     }
 
-    void try_steps(int first, Floats inverse_largest, bool invertible) {
+    void try_steps(int first, const Floats *held, Floats inverse_largest, bool invertible) {
         Floats inverse[abreast], lx[abreast], l2[abreast];
         for (int t = 0; t < abreast; t++) {
             const float wanted = -((float)most + 0.1f * (float)(first + t));
             inverse[t] = invertible ? quotient(wanted, largest, inverse_largest) : wanted / largest;
         }
-        sum<abreast>(inverse, lx, l2);
+        sum<abreast>(held, inverse, lx, l2);
         for (int t = 0; t < abreast; t++) {
             const Ints better = (l2[t] > 0) & (lx[t] * lx[t] > best * l2[t]);
             const Floats scale = lx[t] / l2[t]; /* always: a branch would be taken at random */
@@ -85,20 +85,19 @@ public:
         for (int i = 0; i < n; i++) {
             wx[i] = w[i] * x[i];
         }
-        hold(4.5f);
+        hold(-5, held_below);
+        hold(4.5f, held);
         found.inverse = (float)-most / largest;
-        sum<1>(&found.inverse, &lx, &l2);
+        sum<1>(held, &found.inverse, &lx, &l2);
         found.scale = l2 != 0 ? lx / l2 : every(0);
         best = found.scale * lx;
         const Floats inverse_largest = 1.0f / largest;
         const bool invertible = !any(~(magnitude < 0x1p100f));
-        hold(-5);
         for (int first = -9; first < 0; first += abreast) {
-            try_steps(first, inverse_largest, invertible);
+            try_steps(first, held_below, inverse_largest, invertible);
         }
-        hold(4.5f);
         for (int first = 1; first <= 9; first += abreast) {
-            try_steps(first, inverse_largest, invertible);
+            try_steps(first, held, inverse_largest, invertible);
         }
         found.scale = found.zero ? every(0) : found.scale;
         return found;
