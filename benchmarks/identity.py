@@ -2,8 +2,9 @@
 
     python -m benchmarks.identity
 
-Weights of every kind (tests/weights.py) are quantized by each variant and by ggml's own quantizer, to each K-quant,
-half of them with an imatrix, and the blocks are compared byte for byte.
+Weights of every kind (tests/weights.py) are quantized by each variant and by ggml's own quantizer, to each quantized
+type, and the blocks are compared byte for byte. Half of them have an imatrix where the type is a K-quant: with one, the
+others are ggml's own work (or, Q8_0, do not look at it).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from benchmarks.facts import write_results
 from ecellm_lite import ggml
 from ecellm_lite.engine.llama import available_cores
 from ecellm_lite.kernels import Conversion, native
-from ecellm_lite.tensor_types import CONVERTED, K_QUANTS
+from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS
 from tests.weights import KINDS, weights_of
 
 ROWS, COLUMNS = 34, 4096  # of one piece: two rows of each kind
@@ -32,7 +33,8 @@ def main(weights: int, seed: int, output: Path) -> None:
     """Compare the blocks and write how many there were and how many differ."""
     pieces = -(-weights // (ROWS * COLUMNS))
     counts = {
-        kind: {variant: {"weights": 0, "blocks_that_differ": 0} for variant in native.variants()} for kind in K_QUANTS
+        kind: {variant: {"weights": 0, "blocks_that_differ": 0} for variant in native.variants()}
+        for kind in (*SHORT_QUANTS, *K_QUANTS)
     }
     with ThreadPoolExecutor(available_cores()) as pool:
         for kind, counted in counts.items():
@@ -48,7 +50,8 @@ def compare(kind: str, seed: int, piece: int) -> dict[str, int]:
     """Return for each variant how many of the piece's blocks are not ggml's."""
     generator = np.random.default_rng([seed, piece])
     rows = np.stack([weights_of(KINDS[row % len(KINDS)], COLUMNS, generator) for row in range(ROWS)])
-    importance = np.abs(weights_of(KINDS[piece // 2 % len(KINDS)], COLUMNS, generator)) if piece % 2 else None
+    weighed = kind in K_QUANTS and piece % 2
+    importance = np.abs(weights_of(KINDS[piece // 2 % len(KINDS)], COLUMNS, generator)) if weighed else None
     blocks = ggml.quantize_chunk(rows, CONVERTED[kind], importance).reshape(-1, CONVERTED[kind].block_bytes)
     conversion = Conversion(rows, "F32", kind, importance=importance)
     return {

@@ -2,8 +2,9 @@
 
     python -m benchmarks.quantize
 
-Normal weights, as those of a model are, are quantized to each K-quant with and without an imatrix, by each variant on
-one core and by ggml's own quantizer, in turns; and by the best variant on all cores. Rates are medians.
+Normal weights, as those of a model are, are quantized to each K-quant with and without an imatrix, and to the types
+that need no search, by each variant on one core and by ggml's own quantizer, in turns; and by the best variant on all
+cores. Rates are medians.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +26,7 @@ from ecellm_lite import ggml
 from ecellm_lite.engine.llama import available_cores
 from ecellm_lite.kernels import Adapter, Conversion, native
 from ecellm_lite.models.files import replacing
-from ecellm_lite.tensor_types import CONVERTED, K_QUANTS
+from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS
 
 COLUMNS = 4096
 RANK = 16
@@ -42,17 +44,18 @@ def main(rows: int, repeats: int, output: Path, figure: Path) -> None:
     importance = generator.random(COLUMNS, dtype=np.float32) + np.float32(0.1)
     cores = available_cores()
     results: dict[str, Any] = {}
-    for kind in K_QUANTS:
-        for known in (None, importance):
-            conversion = Conversion(weights, "F32", kind, importance=known)
-            best = native.variants()[0]
-            ways: dict[str, Callable[[], Any]] = {"ggml": partial(ggml.quantize_chunk, weights, CONVERTED[kind], known)}
-            for variant in native.variants():
-                ways[variant] = partial(native.convert, conversion, variant=variant)
-            ways[f"{best}, {cores} cores"] = partial(native.convert, conversion, variant=best, threads=cores)
-            name = f"{kind}{'' if known is None else ' with imatrix'}"
-            results[name] = measure(ways, weights.size, repeats)
-            click.echo(f"{name}: {results[name]['times_ggml']}", err=True)
+    # With an imatrix, the search for the other types is ggml's own function.
+    unsearched = [(kind, None) for kind in (*SHORT_QUANTS, "F16", "BF16")]
+    for kind, known in [*product(K_QUANTS, (None, importance)), *unsearched]:
+        conversion = Conversion(weights, "F32", kind, importance=known)
+        best = native.variants()[0]
+        ways: dict[str, Callable[[], Any]] = {"ggml": partial(ggml.quantize_chunk, weights, CONVERTED[kind], known)}
+        for variant in native.variants():
+            ways[variant] = partial(native.convert, conversion, variant=variant)
+        ways[f"{best}, {cores} cores"] = partial(native.convert, conversion, variant=best, threads=cores)
+        name = f"{kind}{'' if known is None else ' with imatrix'}"
+        results[name] = measure(ways, weights.size, repeats)
+        click.echo(f"{name}: {results[name]['times_ggml']}", err=True)
     facts = {
         "weights": int(weights.size),
         "repeats": repeats,
@@ -66,8 +69,8 @@ def main(rows: int, repeats: int, output: Path, figure: Path) -> None:
 
 
 def picture(facts: dict[str, Any]) -> str:
-    """Return the README's figure: for each type a bar a variant, as a multiple of ggml's rate."""
-    types = facts["types"]
+    """Return the README's figure: for each type that is searched a bar a variant, as a multiple of ggml's rate."""
+    types = {name: one for name, one in facts["types"].items() if name.split()[0] in K_QUANTS}
     legend = [way for way in next(iter(types.values()))["times_ggml"] if way != "ggml"]
     groups = [
         Group(name, [(one["times_ggml"][way], f"\u00d7 {one['times_ggml'][way]:.1f}") for way in legend])

@@ -21,6 +21,8 @@ class TensorType:
         return columns // self.block * self.block_bytes
 
 
+# In blocks of 32 weights, without super-blocks.
+SHORT_QUANTS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
 K_QUANTS = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 
 # Of ggml.h and ggml-common.h; a number that is missing was removed from ggml, or is newer than this table.
@@ -40,9 +42,5 @@ TENSOR_TYPES: Mapping[int, TensorType] = MappingProxyType({
 
 # By name, those that tensors are converted to and from.
 CONVERTED: Mapping[str, TensorType] = MappingProxyType(
-    {
-        kind.name: kind
-        for kind in TENSOR_TYPES.values()
-        if kind.name in {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"} or kind.name in K_QUANTS
-    }
+    {kind.name: kind for kind in TENSOR_TYPES.values() if kind.name in {"F32", "F16", "BF16", *SHORT_QUANTS, *K_QUANTS}}
 )

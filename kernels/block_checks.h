@@ -11,7 +11,7 @@ inline int check_source(const ecellm_block &block) {
     if (align == 1 && !block.to_float) {
         return ECELLM_BAD_TYPE;
     }
-    if (is_k_quant(block.source_type) && !row_size) {
+    if (is_known(block.source_type) && !row_size) {
         return ECELLM_BAD_SHAPE;
     }
     if ((row_size && row_size != block.source_row_size) || block.source_row_size == 0 || block.source_size > PTRDIFF_MAX
@@ -28,8 +28,12 @@ inline int check_source(const ecellm_block &block) {
 inline int check_target(const ecellm_block &block) {
     const size_t row_size = ecellm_row_size(block.target_type, block.columns);
     size_t size;
-    if (!row_size && (is_k_quant(block.target_type) || !block.quantize_chunk)) {
-        return is_k_quant(block.target_type) ? ECELLM_BAD_SHAPE : ECELLM_BAD_TYPE;
+    if (is_known(block.target_type) && !row_size) {
+        return ECELLM_BAD_SHAPE;
+    }
+    if (!is_float(block.target_type) && !is_quantized_here(block.target_type, block.importance)
+        && !block.quantize_chunk) {
+        return ECELLM_BAD_TYPE;
     }
     if (row_size && row_size != block.target_row_size) {
         return ECELLM_BAD_SIZE;

@@ -77,7 +77,7 @@ inline void make_qp_quants(const Floats (*x)[n], const Floats *importance, Float
         }
     }
     for (int s = 0; s < abreast; s++) {
-        scales[s] = ~zero[s] & (sum_l2[s] > 0) ? sum_lx[s] / sum_l2[s] : every(0);
+        scales[s] = (~zero[s] & (sum_l2[s] > 0)) ? sum_lx[s] / sum_l2[s] : every(0);
         for (int i = 0; i < n; i++) {
             quants[s][i] = zero[s] ? every_int(0) : quants[s][i];
         }

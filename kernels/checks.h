@@ -19,13 +19,19 @@ inline bool overlap(const void *a, size_t a_size, const void *b, size_t b_size) 
     return a && b && a_size && b_size && (first < second ? second - first < a_size : first - second < b_size);
 }
 
-inline bool is_k_quant(int type) {
-    return type >= ECELLM_Q2_K && type <= ECELLM_Q6_K;
+/* Whether the type is in enum ecellm_type: each of them has rows of 256 weights. */
+inline bool is_known(int type) {
+    return ecellm_row_size(type, 256) != 0;
 }
 
-/* Whether ggml's own function quantizes to the type. */
-inline bool is_ggmls(int type) {
-    return type != ECELLM_F32 && type != ECELLM_F16 && type != ECELLM_BF16 && !is_k_quant(type);
+/* Whether a type's values are floats, and no blocks. */
+inline bool is_float(int type) {
+    return type == ECELLM_F32 || type == ECELLM_F16 || type == ECELLM_BF16;
+}
+
+/* Whether the variants quantize to the type; with an importance, the search for some is ggml's. */
+inline bool is_quantized_here(int type, bool has_importance) {
+    return is_known(type) && !is_float(type) && !(has_importance && type >= ECELLM_Q4_0 && type <= ECELLM_Q5_1);
 }
 
 /* The alignment of a type's values in memory. */

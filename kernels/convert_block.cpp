@@ -57,28 +57,25 @@ struct Packed {
     }
 };
 
-int store(const Variant &variant, const ecellm_block &block, const float *weights, size_t first, size_t rows) {
-    auto *target = (unsigned char *)block.target + first * block.target_row_size;
-    const size_t count = rows * block.columns;
+int store_row(const ecellm_block &block, const float *weights, size_t row) {
+    auto *target = (unsigned char *)block.target + row * block.target_row_size;
     switch (block.target_type) {
     case ECELLM_F32:
-        std::memcpy(target, weights, count * 4);
+        std::memcpy(target, weights, block.columns * 4);
         break;
     case ECELLM_F16:
-        for (size_t i = 0; i < count; i++) {
+        for (size_t i = 0; i < block.columns; i++) {
             ((uint16_t *)target)[i] = half_from_float(weights[i]);
         }
         break;
     case ECELLM_BF16:
-        for (size_t i = 0; i < count; i++) {
+        for (size_t i = 0; i < block.columns; i++) {
             ((uint16_t *)target)[i] = bf16_from_float(weights[i]);
         }
         break;
     default:
-        if (is_k_quant(block.target_type)) {
-            variant.quantize(block.target_type, weights, rows, block.columns, block.importance, target);
-        } else if (block.quantize_chunk(block.target_type, weights, target, 0, (int64_t)rows, (int64_t)block.columns,
-                                        block.importance) != rows * block.target_row_size) {
+        if (block.quantize_chunk(block.target_type, weights, target, 0, 1, (int64_t)block.columns, block.importance)
+            != block.target_row_size) {
             return ECELLM_BAD_SIZE;
         }
     }
@@ -129,6 +126,12 @@ class Worker {
         return strip.get();
     }
 
+    int refused(const float *weights, size_t first, size_t rows) const {
+        const size_t columns = plan.block.columns;
+        plan.found_bad(first * columns + plan.variant.find_not_finite(weights, rows * columns));
+        return ECELLM_NOT_FINITE;
+    }
+
 public:
     explicit Worker(const Plan &plan) : plan(plan) {
         if (!plan.untouched()) {
@@ -147,16 +150,17 @@ public:
         const size_t rows = block.rows - first < plan.strip_rows ? block.rows - first : plan.strip_rows;
         const float *weights
             = plan.untouched() ? (const float *)block.source + first * columns : merged(first, rows);
-        /* ggml takes a row at a time, which the look for infinities has just brought near. */
-        const size_t at_once = is_ggmls(block.target_type) ? 1 : rows;
-        for (size_t row = 0; row < rows; row += at_once) {
-            const float *part = weights + row * columns;
-            const size_t count = at_once * columns, bad = plan.variant.find_not_finite(part, count);
-            if (bad < count) {
-                plan.found_bad((first + row) * columns + bad);
-                return ECELLM_NOT_FINITE;
+        if (is_quantized_here(block.target_type, block.importance)) { /* and looked through, group by group */
+            auto *target = (unsigned char *)block.target + first * block.target_row_size;
+            return plan.variant.quantize(block.target_type, weights, rows, columns, block.importance, target)
+                       ? ECELLM_OK
+                       : refused(weights, first, rows);
+        }
+        for (size_t row = first; row < first + rows; row++, weights += columns) {
+            if (plan.variant.find_not_finite(weights, columns) < columns) {
+                return refused(weights, row, 1);
             }
-            if (const int status = store(plan.variant, block, part, first + row, at_once)) {
+            if (const int status = store_row(block, weights, row)) {
                 return status;
             }
         }

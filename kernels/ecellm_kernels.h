@@ -6,7 +6,7 @@
  *
  * Matrices are row-major and contiguous unless a stride is given. Floats are IEEE 754 in native byte order, aligned to
  * 4 bytes; blocks of quantized weights are bytes, of no alignment. A type is the number that ggml has for it
- * (enum ggml_type), and `columns` must be a multiple of its block: 256 for the K-quants.
+ * (enum ggml_type), and `columns` must be a multiple of its block: 32 weights, or 256 for the K-quants.
  */
 #ifndef ECELLM_KERNELS_H
 #define ECELLM_KERNELS_H
@@ -25,7 +25,7 @@ extern "C" {
 #endif
 
 /* Raised with every change of a signature or of a result; the Python side refuses another version. */
-#define ECELLM_KERNELS_VERSION 2
+#define ECELLM_KERNELS_VERSION 3
 
 /* Largest rank of an adapter, and number of adapters of one call. */
 #define ECELLM_MOST_RANK 256
@@ -49,6 +49,11 @@ enum ecellm_status {
 enum ecellm_type {
     ECELLM_F32 = 0,
     ECELLM_F16 = 1,
+    ECELLM_Q4_0 = 2,
+    ECELLM_Q4_1 = 3,
+    ECELLM_Q5_0 = 6,
+    ECELLM_Q5_1 = 7,
+    ECELLM_Q8_0 = 8,
     ECELLM_Q2_K = 10,
     ECELLM_Q3_K = 11,
     ECELLM_Q4_K = 12,
@@ -85,10 +90,12 @@ struct ecellm_adapter {
     float scale;
 };
 
-/* ggml's own functions, for the types that are not in enum ecellm_type (to_float of its type traits;
- * ggml_quantize_chunk). Both may be called from several threads. What they do with what they are given is theirs: with
- * them, the caller sees to it that the row sizes are those of the type, that `columns` is a multiple of its block, that
- * blocks are aligned to 2 bytes, and that a type that needs an importance gets one. */
+/* ggml's own functions (to_float of its type traits; ggml_quantize_chunk), for the types that are not in enum
+ * ecellm_type, and for what is not done here with those that are: blocks are widened by ggml's function, and its
+ * quantizer searches for Q4_0, Q4_1, Q5_0 and Q5_1 with an importance. Both may be called from several threads. What
+ * they do with what they are given is theirs: with them, the caller sees to it that the row sizes are those of the
+ * type, that `columns` is a multiple of its block, that blocks are aligned to 2 bytes, and that a type that needs an
+ * importance gets one. */
 typedef void (*ecellm_to_float)(const void *blocks, float *weights, int64_t count);
 typedef size_t (*ecellm_quantize_chunk)(int type, const float *weights, void *blocks, int64_t start, int64_t rows,
                                         int64_t columns, const float *importance);
@@ -110,12 +117,12 @@ struct ecellm_block {
     const uint32_t *order;    /* (rows,) the row of the source, of b and of magnitudes that each row of the target
                                  is; null for their own order */
 
-    int target_type;          /* any of enum ecellm_type, or another with `quantize_chunk` */
+    int target_type;          /* any of enum ecellm_type, or another with `quantize_chunk`; see above */
     const float *importance;  /* (columns,) the imatrix, or null */
     void *target;             /* `rows` contiguous rows, aligned to 4 bytes (F32) or 2 (F16, BF16) */
     size_t target_size;       /* bytes: rows * target_row_size */
     size_t target_row_size;   /* bytes of a row; with a type of enum ecellm_type, that type's */
-    ecellm_quantize_chunk quantize_chunk; /* null for the types of enum ecellm_type */
+    ecellm_quantize_chunk quantize_chunk; /* not looked at, and may be null, where it is not needed */
 };
 
 /* Bring a block through all of its steps, with no more memory than some rows a thread, and a copy of the adapters' A.

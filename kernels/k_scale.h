@@ -7,12 +7,28 @@ namespace {
 
 constexpr int sixteen = 16, sub_blocks_of_16 = super_block / sixteen;
 
-/* Quantize the weights by the scales as they will be read; where one is zero, what the search found stays. */
-template <int most>
-inline void requantize(const Floats *x, Floats scale, const Ints *searched, Ints *quants) {
-    const Ints none = scale == 0;
+/* Quantize a sub-block by its scale as it will be read; where that is zero, what the search found stays: searched(i).
+ *
+ * Divisions are slow. Up to 64, a product with the inverse is less than 1.2e-5 (three roundings) away from the
+ * quotient, and rounds to the same quant unless a half lies between them; beyond, both are held back. Only where that
+ * is not sure, all are divided. */
+template <int most, class Searched>
+inline void requantize(const Floats *x, Floats scale, Searched searched, Ints *quants) {
+    constexpr float nearly_half = 0.49998f;
+    const Floats inverse = 1.0f / scale;
+    Floats farthest{}, greatest{};
     for (int i = 0; i < sixteen; i++) {
-        quants[i] = none ? searched[i] : signed_quants<most>(x[i] / scale) + most;
+        const Floats product = x[i] * inverse, l = nearest(product);
+        farthest = higher(absolute(product - l), farthest);
+        greatest = higher(absolute(product), greatest);
+        quants[i] = to_ints(lower(higher(l, every(-most)), every(most - 1))) + most;
+    }
+    const Ints sure = (farthest < nearly_half) & (greatest < largest_int / 2) & (absolute(inverse) < __builtin_inff());
+    if (any(~sure)) {
+        const Ints none = scale == 0;
+        for (int i = 0; i < sixteen; i++) {
+            quants[i] = none ? searched(i) : signed_quants<most>(x[i] / scale) + most;
+        }
     }
 }
 
@@ -44,12 +60,7 @@ inline void quantize_q6_K(const Group &group) {
         const Ints quant = nearest_int(inverse * scales[j]);
         bytes[j] = (quant < 127 ? quant : every_int(127)) & 0xff;
         const Floats scale = d * to_floats(bytes[j] << 24 >> 24); /* a byte with its sign */
-        Ints searched[sixteen] = {};
-        if (any(scale == 0)) {
-            for (int i = 0; i < sixteen; i++) {
-                searched[i] = found_quants<most>(found[j], x[j * sixteen + i]);
-            }
-        }
+        const auto searched = [&](int i) { return found_quants<most>(found[j], x[j * sixteen + i]); };
         requantize<most>(x + j * sixteen, scale, searched, quants + j * sixteen);
     }
     store_bytes(group, scales_at, bytes, sub_blocks_of_16);
@@ -89,8 +100,8 @@ inline Floats search_q3_K(const Group &group, Ints *scale_quants, Ints *searched
     return zero ? every(0) : 1.0f / inverse;
 }
 
-/* The same with an imatrix. */
-inline Floats search_q3_K_by_importance(const Group &group, Ints *scale_quants, Ints *searched) {
+/* The same with an imatrix; the quants are left to `found`. */
+inline Floats search_q3_K_by_importance(const Group &group, Ints *scale_quants, Scale *found) {
     constexpr int most = 4, most_scale = 32;
     const Floats *x = group.weights;
     Floats scales[sub_blocks_of_16], importance[sub_blocks_of_16], sum_x2{};
@@ -98,6 +109,7 @@ inline Floats search_q3_K_by_importance(const Group &group, Ints *scale_quants, 
         sum_x2 += x[i] * x[i];
     }
     const Floats mean_square = 2.0f * sum_x2 / (float)super_block;
+    Ints finite = every_int(-1);
     for (int j = 0; j < sub_blocks_of_16; j++) {
         const Floats *sub = x + j * sixteen;
         Floats w[sixteen];
@@ -106,31 +118,31 @@ inline Floats search_q3_K_by_importance(const Group &group, Ints *scale_quants, 
             w[i] = group.importance[j * sixteen + i] * square_root(mean_square + sub[i] * sub[i]);
             importance[j] += w[i];
         }
-        const Scale found = make_qx_quants<sixteen, most, false>(sub, w);
-        scales[j] = found.scale;
-        for (int i = 0; i < sixteen; i++) {
-            searched[j * sixteen + i] = found_quants<most>(found, sub[i]);
-        }
+        found[j] = make_qx_quants<sixteen, most, false>(sub, w);
+        scales[j] = found[j].scale;
+        finite &= absolute(scales[j]) < __builtin_inff();
     }
-    const Scale found = make_qx_quants<sub_blocks_of_16, most_scale, true>(scales, importance);
+    const Scale of_scales = any(~finite) ? make_qx_quants<sub_blocks_of_16, most_scale, true>(scales, importance)
+                                         : make_qx_quants<sub_blocks_of_16, most_scale, false>(scales, importance);
     for (int j = 0; j < sub_blocks_of_16; j++) {
-        scale_quants[j] = found_quants<most_scale>(found, scales[j]);
+        scale_quants[j] = found_quants<most_scale>(of_scales, scales[j]);
     }
-    return found.scale;
+    return of_scales.scale;
 }
 
 /* block_q3_K: 32 bytes of the quants' third bits, 64 of their low two, 12 of 6-bit scales, half d. */
-inline void quantize_q3_K(const Group &group) {
+template <class Searched>
+inline void store_q3_K(const Group &group, Floats d, const Ints *scales, Searched searched) {
     constexpr int most = 4;
     constexpr size_t low_at = 32, scales_at = 96, d_at = 108;
-    Ints scales[sub_blocks_of_16], searched[super_block], quants[super_block], packed[12] = {}, high[32] = {};
-    const Floats d = store_halves(group, d_at, group.has_importance ? search_q3_K_by_importance(group, scales, searched)
-                                                                    : search_q3_K(group, scales, searched));
+    const Floats read_d = store_halves(group, d_at, d);
+    Ints quants[super_block], packed[12] = {}, high[32] = {};
     for (int j = 0; j < sub_blocks_of_16; j++) {
         packed[j % 8] |= (scales[j] & 0xf) << (j < 8 ? 0 : 4);
         packed[8 + j % 4] |= scales[j] >> 4 << 2 * (j / 4);
-        requantize<most>(group.weights + j * sixteen, d * to_floats(scales[j] - 32), searched + j * sixteen,
-                         quants + j * sixteen);
+        requantize<most>(
+            group.weights + j * sixteen, read_d * to_floats(scales[j] - 32),
+            [&](int i) { return searched(j * sixteen + i); }, quants + j * sixteen);
     }
     store_bytes(group, scales_at, packed, 12);
     for (int i = 0; i < super_block; i++) {
@@ -138,6 +150,19 @@ inline void quantize_q3_K(const Group &group) {
     }
     store_bytes(group, 0, high, 32);
     store_two_bits(group, low_at, quants);
+}
+
+inline void quantize_q3_K(const Group &group) {
+    Ints scales[sub_blocks_of_16];
+    if (group.has_importance) {
+        Scale found[sub_blocks_of_16];
+        const Floats d = search_q3_K_by_importance(group, scales, found);
+        store_q3_K(group, d, scales, [&](int i) { return found_quants<4>(found[i / sixteen], group.weights[i]); });
+    } else {
+        Ints searched[super_block];
+        const Floats d = search_q3_K(group, scales, searched);
+        store_q3_K(group, d, scales, [&](int i) { return searched[i]; });
+    }
 }
 
 } // namespace

@@ -36,22 +36,20 @@ const char *ecellm_status_message(int status) {
 }
 
 size_t ecellm_row_size(int type, size_t columns) {
-    size_t size;
-    switch (type) {
-    case ECELLM_F32:
-        return product(columns, 4, size) ? size : 0;
-    case ECELLM_F16:
-    case ECELLM_BF16:
-        return product(columns, 2, size) ? size : 0;
-    case ECELLM_Q2_K:
-    case ECELLM_Q3_K:
-    case ECELLM_Q4_K:
-    case ECELLM_Q5_K:
-    case ECELLM_Q6_K: {
-        static const size_t block[] = {84, 110, 144, 176, 210};
-        return columns % 256 == 0 && product(columns / 256, block[type - ECELLM_Q2_K], size) ? size : 0;
+    static const struct {
+        int type;
+        size_t weights, bytes; /* of a block */
+    } known[] = {
+        {ECELLM_F32, 1, 4},      {ECELLM_F16, 1, 2},      {ECELLM_BF16, 1, 2},     {ECELLM_Q4_0, 32, 18},
+        {ECELLM_Q4_1, 32, 20},   {ECELLM_Q5_0, 32, 22},   {ECELLM_Q5_1, 32, 24},   {ECELLM_Q8_0, 32, 34},
+        {ECELLM_Q2_K, 256, 84},  {ECELLM_Q3_K, 256, 110}, {ECELLM_Q4_K, 256, 144}, {ECELLM_Q5_K, 256, 176},
+        {ECELLM_Q6_K, 256, 210},
+    };
+    for (const auto &each : known) {
+        size_t size;
+        if (each.type == type) {
+            return columns % each.weights == 0 && product(columns / each.weights, each.bytes, size) ? size : 0;
+        }
     }
-    default:
-        return 0;
-    }
+    return 0;
 }

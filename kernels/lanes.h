@@ -25,14 +25,22 @@ constexpr int lanes = ECELLM_LANES;
 typedef float Floats __attribute__((vector_size(ECELLM_LANES * 4)));
 typedef int32_t Ints __attribute__((vector_size(ECELLM_LANES * 4)));
 
-/* Vectors of four, which every processor has: rows are turned into columns with them. */
-typedef float Quad __attribute__((vector_size(16)));
-typedef int32_t QuadPlaces __attribute__((vector_size(16)));
-
-#if defined(__clang__)
-#define ECELLM_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+/* Within each four lanes of the vectors a and b: places 0 to 3 are those of a, 4 to 7 of b. */
+#define ECELLM_PLACE(i, first) ((i) < 4 ? (i) + (first) : (i) - 4 + ECELLM_LANES + (first))
+#define ECELLM_FOUR(first, i, j, k, l)                                                                                 \
+    ECELLM_PLACE(i, first), ECELLM_PLACE(j, first), ECELLM_PLACE(k, first), ECELLM_PLACE(l, first)
+#if ECELLM_LANES == 4
+#define ECELLM_PLACES(i, j, k, l) ECELLM_FOUR(0, i, j, k, l)
+#elif ECELLM_LANES == 8
+#define ECELLM_PLACES(i, j, k, l) ECELLM_FOUR(0, i, j, k, l), ECELLM_FOUR(4, i, j, k, l)
 #else
-#define ECELLM_SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, QuadPlaces{i, j, k, l})
+#define ECELLM_PLACES(i, j, k, l)                                                                                      \
+    ECELLM_FOUR(0, i, j, k, l), ECELLM_FOUR(4, i, j, k, l), ECELLM_FOUR(8, i, j, k, l), ECELLM_FOUR(12, i, j, k, l)
+#endif
+#if defined(__clang__)
+#define ECELLM_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, ECELLM_PLACES(i, j, k, l))
+#else
+#define ECELLM_SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, Ints{ECELLM_PLACES(i, j, k, l)})
 #endif
 
 inline Floats every(float value) {
@@ -49,6 +57,16 @@ inline Floats absolute(Floats x) {
 
 inline Floats to_floats(Ints x) {
     return __builtin_convertvector(x, Floats);
+}
+
+/* Cut off after the point; for floats that an integer can hold. */
+inline Ints to_ints(Floats x) {
+    return __builtin_convertvector(x, Ints);
+}
+
+/* A magnitude with the sign that x has. */
+inline Floats with_sign_of(Floats x, float magnitude) {
+    return (Floats)(((Ints)x & INT32_MIN) | (Ints)every(magnitude));
 }
 
 /* a < b ? a : b, lane by lane: the second where they are equal or one is no number. */
@@ -100,6 +118,19 @@ inline Floats square_root(Floats x) {
 #endif
 }
 
+/* a / b, where `inverse` is 1 / b rounded. With fused multiply and add, that is the product with it, set right by what
+ * it leaves of `a`: exact for the numerators of search_scale.h and b from 2^-100 to 2^100, where
+ * tests/native/quotients.cpp has tried them all. */
+inline Floats quotient(float a, Floats b, Floats inverse) {
+#if ECELLM_LANES == 16 && defined(__AVX512F__)
+    const __m512 numerator = _mm512_set1_ps(a), product = _mm512_mul_ps(numerator, (__m512)inverse);
+    return (Floats)_mm512_fmadd_ps(_mm512_fnmadd_ps(product, (__m512)b, numerator), (__m512)inverse, product);
+#else
+    (void)inverse;
+    return a / b;
+#endif
+}
+
 /* Whether a comparison holds in any lane. */
 inline bool any(Ints mask) {
 #if ECELLM_LANES == 16 && defined(__AVX512F__)
@@ -117,6 +148,16 @@ inline bool any(Ints mask) {
     }
     return found != 0;
 #endif
+}
+
+/* Whether no lane of any vector holds an infinity or NaN, whose exponents have no zero bit. */
+inline bool are_finite(const Floats *x, int count) {
+    Ints least = every_int(0x7f800000);
+    for (int i = 0; i < count; i++) {
+        const Ints zeros = ~(Ints)x[i] & 0x7f800000;
+        least = zeros < least ? zeros : least;
+    }
+    return !any(least == 0);
 }
 
 /* 1.5 * 2^23: the sum with it has no room for a fraction, so that the addition rounds to the nearest integer. */
@@ -143,25 +184,42 @@ inline Ints nearest_int(Floats x) {
     return ((Ints)(x + rounder) & 0x007fffff) - 0x00400000;
 }
 
+/* Of each four lanes of four vectors, make rows columns. */
+inline void turn_fours(Floats *v) {
+    const Floats low = ECELLM_SHUFFLE(v[0], v[1], 0, 4, 1, 5), high = ECELLM_SHUFFLE(v[0], v[1], 2, 6, 3, 7);
+    const Floats next_low = ECELLM_SHUFFLE(v[2], v[3], 0, 4, 1, 5), next_high = ECELLM_SHUFFLE(v[2], v[3], 2, 6, 3, 7);
+    v[0] = ECELLM_SHUFFLE(low, next_low, 0, 1, 4, 5);
+    v[1] = ECELLM_SHUFFLE(low, next_low, 2, 3, 6, 7);
+    v[2] = ECELLM_SHUFFLE(high, next_high, 0, 1, 4, 5);
+    v[3] = ECELLM_SHUFFLE(high, next_high, 2, 3, 6, 7);
+}
+
+/* Four floats at `column` of every fourth row. */
+inline Floats load_fours(const float *const *rows, int column) {
+#if ECELLM_LANES == 16 && defined(__AVX512F__)
+    __m512 all = _mm512_castps128_ps512(_mm_loadu_ps(rows[0] + column));
+    all = _mm512_insertf32x4(all, _mm_loadu_ps(rows[4] + column), 1);
+    all = _mm512_insertf32x4(all, _mm_loadu_ps(rows[8] + column), 2);
+    return (Floats)_mm512_insertf32x4(all, _mm_loadu_ps(rows[12] + column), 3);
+#elif ECELLM_LANES == 8 && defined(__AVX__)
+    const __m256 first = _mm256_castps128_ps256(_mm_loadu_ps(rows[0] + column));
+    return (Floats)_mm256_insertf128_ps(first, _mm_loadu_ps(rows[4] + column), 1);
+#else
+    Floats all;
+    for (int lane = 0; lane < lanes; lane += 4) {
+        memcpy((float *)&all + lane, rows[lane] + column, 4 * sizeof(float));
+    }
+    return all;
+#endif
+}
+
 /* Turn `lanes` rows of `columns` floats (a multiple of 4) into columns: target[i] has the rows' floats i. */
 inline void transpose(const float *const *rows, int columns, Floats *target) {
-    for (int lane = 0; lane < lanes; lane += 4) {
-        for (int column = 0; column < columns; column += 4) {
-            Quad a, b, c, d;
-            memcpy(&a, rows[lane] + column, sizeof a);
-            memcpy(&b, rows[lane + 1] + column, sizeof b);
-            memcpy(&c, rows[lane + 2] + column, sizeof c);
-            memcpy(&d, rows[lane + 3] + column, sizeof d);
-            const Quad ab_low = ECELLM_SHUFFLE(a, b, 0, 4, 1, 5), ab_high = ECELLM_SHUFFLE(a, b, 2, 6, 3, 7);
-            const Quad cd_low = ECELLM_SHUFFLE(c, d, 0, 4, 1, 5), cd_high = ECELLM_SHUFFLE(c, d, 2, 6, 3, 7);
-            const Quad turned[4] = {
-                ECELLM_SHUFFLE(ab_low, cd_low, 0, 1, 4, 5), ECELLM_SHUFFLE(ab_low, cd_low, 2, 3, 6, 7),
-                ECELLM_SHUFFLE(ab_high, cd_high, 0, 1, 4, 5), ECELLM_SHUFFLE(ab_high, cd_high, 2, 3, 6, 7),
-            };
-            for (int i = 0; i < 4; i++) {
-                memcpy((float *)(target + column + i) + lane, &turned[i], sizeof(Quad));
-            }
+    for (int column = 0; column < columns; column += 4) {
+        for (int i = 0; i < 4; i++) {
+            target[column + i] = load_fours(rows + i, column);
         }
+        turn_fours(target + column);
     }
 }
 

@@ -23,13 +23,17 @@ struct Minimum {
     Floats importance; /* the sum over the sub-block */
 };
 
+/* How far the products of a step go: not beyond `most`, beyond it, or out of the range of nearest(). */
+enum Reach { within_most, beyond_most, out_of_range };
+
 /* The quants of one step, by the fast way of rounding or, where a product is out of its range, by ggml's own. */
-template <bool wraps, int most>
+template <Reach reach, int most>
 inline Floats quants_from_zero(Floats x) {
-    if (wraps) {
+    if (reach == out_of_range) {
         return to_floats(clamp(nearest_int(x), 0, most));
     }
-    return lower(higher(nearest(x), every(0)), every(most));
+    const Floats quant = higher(nearest(x), every(0));
+    return reach == within_most ? quant : lower(quant, every(most));
 }
 
 /* The quants as integers, always by ggml's way. */
@@ -52,15 +56,17 @@ class MinimumSearch {
         return flat[s] ? every(1) : greatest[s] - minimum[s];
     }
 
-    /* Whether nearest() does not give what nearest_int() does, for some weight of a sub-block. */
-    bool out_of_range(const Floats *step) const {
-        Ints within = every_int(-1);
+    /* The farthest that some weight of a sub-block goes: the products of all lie between those of two. */
+    Reach reach(const Floats *step) const {
+        constexpr float most_and_less_than_half = (float)most + 0.49f;
+        Ints in_range = every_int(-1), below = every_int(-1);
         for (int s = 0; s < abreast; s++) {
             const Floats low = step[s] * (least[s] - minimum[s]);
             const Floats high = step[s] * (greatest[s] - minimum[s]);
-            within &= (absolute(low) < largest_int / 2) & (absolute(high) < largest_int / 2);
+            in_range &= (absolute(low) < largest_int / 2) & (absolute(high) < largest_int / 2);
+            below &= (low < most_and_less_than_half) & (high < most_and_less_than_half);
         }
-        return any(~within);
+        return any(~in_range) ? out_of_range : any(~below) ? beyond_most : within_most;
     }
 
     Floats term(Floats scale, Floats quant, Floats minimum, Floats x, Floats w) const {
@@ -68,26 +74,26 @@ class MinimumSearch {
         return w * (absolute_error ? absolute(difference) : difference * difference);
     }
 
-    template <bool wraps>
+    template <Reach reach>
     void start() {
         for (int i = 0; i < n; i++) {
 #pragma GCC unroll 4
             for (int s = 0; s < abreast; s++) {
                 const Floats v = x[s * n + i];
-                const Floats quant = quants_from_zero<wraps, most>(inverse[s] * (v - minimum[s]));
+                const Floats quant = quants_from_zero<reach, most>(inverse[s] * (v - minimum[s]));
                 error[s] += term(scale[s], quant, minimum[s], v, w[s * n + i]);
             }
         }
     }
 
-    template <bool wraps>
+    template <Reach reach>
     void try_step(const Floats *step) {
         Floats sum_l[abreast] = {}, sum_l2[abreast] = {}, sum_xl[abreast] = {}, now[abreast] = {};
         for (int i = 0; i < n; i++) {
 #pragma GCC unroll 4
             for (int s = 0; s < abreast; s++) {
                 const Floats v = x[s * n + i];
-                const Floats quant = quants_from_zero<wraps, most>(step[s] * (v - minimum[s]));
+                const Floats quant = quants_from_zero<reach, most>(step[s] * (v - minimum[s]));
                 const Floats wl = w[s * n + i] * quant;
                 quants[s * n + i] = quant;
                 sum_l[s] += wl;
@@ -151,13 +157,22 @@ public:
             scale[s] = 1.0f / inverse[s];
             error[s] = Floats{};
         }
-        out_of_range(inverse) ? start<true>() : start<false>();
+        reach(inverse) == out_of_range ? start<out_of_range>() : start<beyond_most>();
         for (int i = 0; i <= steps.last; i++) {
             Floats step[abreast];
             for (int s = 0; s < abreast; s++) {
                 step[s] = (steps.first + steps.by * (float)i + (float)most) / range(s);
             }
-            out_of_range(step) ? try_step<true>(step) : try_step<false>(step);
+            switch (reach(step)) {
+            case within_most:
+                try_step<within_most>(step);
+                break;
+            case beyond_most:
+                try_step<beyond_most>(step);
+                break;
+            case out_of_range:
+                try_step<out_of_range>(step);
+            }
         }
         for (int s = 0; s < abreast; s++) {
             found[s].scale = flat[s] ? every(0) : scale[s];

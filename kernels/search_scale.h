@@ -19,73 +19,94 @@ struct Scale {
     Ints zero;
 };
 
-/* Where the sub-block's weight of the largest magnitude is, it is the first such. */
-template <int n>
-inline void find_largest(const Floats *x, Floats &largest, Floats &magnitude) {
-    largest = magnitude = Floats{};
-    for (int i = 0; i < n; i++) {
-        const Floats size = absolute(x[i]);
-        const Ints larger = size > magnitude;
-        magnitude = larger ? size : magnitude;
-        largest = larger ? x[i] : largest;
-    }
-}
-
-/* make_qx_quants with rmse_type 1. `w` holds the importance of each weight, which is its square by default.
+/* make_qx_quants with rmse_type 1: -(most + step / 10) / largest is tried for the steps from -9 to 9.
  *
- * `exact`: round by nearest_int, for what may be infinite or no number; weights themselves are finite, and inverse *
- * weight is no larger than most + 1. */
+ * `exact`: weights may be infinite or no number, so that quants are rounded by nearest_int and held to their range one
+ * by one. Else the weights are held back beforehand, once for the steps below 0 and once for the others: where the
+ * middle of these steps puts the ends of the range. The steps at either side of it put them less than half a quant from
+ * there, so that the held weights round to the ends, and the others to what lies between. */
 template <int n, int most, bool exact>
-inline Scale make_qx_quants(const Floats *x, const Floats *w) {
-    constexpr int abreast = 3; /* tries: they depend on each other in nothing but which is best */
-    Floats largest, magnitude, wx[n];
-    find_largest<n>(x, largest, magnitude);
+class ScaleSearch {
+    static constexpr int abreast = lanes == 16 ? 9 : 3; /* scales: AVX-512 has registers for the sums of more */
+    const Floats *x, *w; /* `w` holds the importance of each weight, which is its square by default */
+    Floats held_below[n], held[n], wx[n], largest, best; /* `held_below` for the steps below 0 */
     Scale found;
-    found.zero = magnitude < smallest_weight;
-    largest = found.zero ? every(1) : largest;
-    for (int i = 0; i < n; i++) {
-        wx[i] = w[i] * x[i];
-    }
-    const auto quants = [](Floats v) {
-        if (exact) {
-            return to_floats(signed_quants<most>(v));
+
+    void hold(float middle_step, Floats *held) const {
+        const Floats unit = largest / -((float)most + 0.1f * middle_step);
+        const Floats end = unit * (float)-most, other_end = unit * (float)(most - 1);
+        const Floats least = lower(end, other_end), greatest = higher(end, other_end);
+        for (int i = 0; i < n; i++) {
+            held[i] = exact ? x[i] : lower(higher(x[i], least), greatest);
         }
-        return lower(higher(nearest(v), every(-most)), every(most - 1));
-    };
-    Floats sum_lx{}, sum_l2{};
-    found.inverse = (float)-most / largest;
-    for (int i = 0; i < n; i++) {
-        const Floats l = quants(found.inverse * x[i]);
-        sum_lx += wx[i] * l;
-        sum_l2 += w[i] * l * l;
     }
-    found.scale = sum_l2 != 0 ? sum_lx / sum_l2 : every(0);
-    Floats best = found.scale * sum_lx;
-    for (int first = -9; first <= 9; first += first == -3 ? 4 : abreast) { /* all but 0 */
-        Floats inverse[abreast], lx[abreast] = {}, l2[abreast] = {};
-        for (int t = 0; t < abreast; t++) {
-            inverse[t] = -((float)most + 0.1f * (float)(first + t)) / largest;
+
+    /* The sums for some scales, which depend on each other in nothing but which is best. */
+    template <int count>
+    void sum(const Floats *held, const Floats *inverse, Floats *lx, Floats *l2) const {
+        for (int t = 0; t < count; t++) {
+            lx[t] = l2[t] = Floats{};
         }
         for (int i = 0; i < n; i++) {
-#pragma GCC unroll 3
-            for (int t = 0; t < abreast; t++) {
-                const Floats l = quants(inverse[t] * x[i]);
+#pragma GCC unroll 9
+            for (int t = 0; t < count; t++) {
+                const Floats scaled = inverse[t] * held[i];
+                const Floats l = exact ? to_floats(signed_quants<most>(scaled)) : nearest(scaled);
                 lx[t] += wx[i] * l;
                 l2[t] += w[i] * l * l;
             }
         }
+    }
+
+    void try_steps(int first, const Floats *held, Floats inverse_largest, bool invertible) {
+        Floats inverse[abreast], lx[abreast], l2[abreast];
+        for (int t = 0; t < abreast; t++) {
+            const float wanted = -((float)most + 0.1f * (float)(first + t));
+            inverse[t] = invertible ? quotient(wanted, largest, inverse_largest) : wanted / largest;
+        }
+        sum<abreast>(held, inverse, lx, l2);
         for (int t = 0; t < abreast; t++) {
             const Ints better = (l2[t] > 0) & (lx[t] * lx[t] > best * l2[t]);
-            if (any(better)) {
-                const Floats scale = lx[t] / l2[t];
-                found.scale = better ? scale : found.scale;
-                best = better ? scale * lx[t] : best;
-                found.inverse = better ? inverse[t] : found.inverse;
-            }
+            const Floats scale = lx[t] / l2[t]; /* always: a branch would be taken at random */
+            found.scale = better ? scale : found.scale;
+            best = better ? scale * lx[t] : best;
+            found.inverse = better ? inverse[t] : found.inverse;
         }
     }
-    found.scale = found.zero ? every(0) : found.scale;
-    return found;
+
+public:
+    ScaleSearch(const Floats *x, const Floats *w) : x(x), w(w) {}
+
+    Scale run() {
+        Floats magnitude, lx, l2;
+        find_largest<n>(x, largest, magnitude);
+        found.zero = magnitude < smallest_weight;
+        largest = found.zero ? every(1) : largest;
+        for (int i = 0; i < n; i++) {
+            wx[i] = w[i] * x[i];
+        }
+        hold(-5, held_below);
+        hold(4.5f, held);
+        found.inverse = (float)-most / largest;
+        sum<1>(held, &found.inverse, &lx, &l2);
+        found.scale = l2 != 0 ? lx / l2 : every(0);
+        best = found.scale * lx;
+        const Floats inverse_largest = 1.0f / largest;
+        const bool invertible = !any(~(magnitude < 0x1p100f));
+        for (int first = -9; first < 0; first += abreast) {
+            try_steps(first, held_below, inverse_largest, invertible);
+        }
+        for (int first = 1; first <= 9; first += abreast) {
+            try_steps(first, held, inverse_largest, invertible);
+        }
+        found.scale = found.zero ? every(0) : found.scale;
+        return found;
+    }
+};
+
+template <int n, int most, bool exact>
+inline Scale make_qx_quants(const Floats *x, const Floats *w) {
+    return ScaleSearch<n, most, exact>(x, w).run();
 }
 
 /* The quants that make_qx_quants leaves, from 0 on. */
@@ -141,7 +162,7 @@ inline void make_q3_quants(const Floats *x, Floats *scales, Ints *quants) {
         }
     }
     for (int s = 0; s < abreast; s++) {
-        scales[s] = ~zero[s] & (sum_l2[s] > 0) ? sum_lx[s] / sum_l2[s] : every(0);
+        scales[s] = (~zero[s] & (sum_l2[s] > 0)) ? sum_lx[s] / sum_l2[s] : every(0);
         for (int i = 0; i < n; i++) {
             const Ints quant = __builtin_convertvector(l[s * n + i], Ints) + most;
             quants[s * n + i] = zero[s] ? every_int(0) : quant;

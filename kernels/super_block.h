@@ -4,8 +4,7 @@
  */
 #pragma once
 
-#include "half.h"
-#include "lanes.h"
+#include "blocks.h"
 
 namespace {
 
@@ -15,35 +14,11 @@ constexpr int super_block = 256; /* weights: QK_K */
 constexpr float smallest_weight = 1e-15f;
 
 /* What is to be quantized, and where to. */
-struct Group {
+struct Group : Blocks {
     Floats weights[super_block];    /* x: weight i of each super-block */
     Floats importance[super_block]; /* the imatrix at the same places, if there is one */
     bool has_importance;
-    int used;                       /* lanes in use; the others hold a copy of the first */
-    uint8_t *blocks[lanes];
 };
-
-/* One byte of each super-block, from bit patterns below 256: four are stored at a time. */
-inline void store_bytes(const Group &group, size_t offset, const Ints *bytes, int count) {
-    for (int i = 0; i < count; i += 4) {
-        const Ints word = bytes[i] | bytes[i + 1] << 8 | bytes[i + 2] << 16 | bytes[i + 3] << 24;
-        for (int lane = 0; lane < group.used; lane++) {
-            const int32_t four = word[lane];
-            memcpy(group.blocks[lane] + offset + i, &four, sizeof four);
-        }
-    }
-}
-
-/* Store floats as half precision at `offset` of each block, and return them as they will be read. */
-inline Floats store_halves(const Group &group, size_t offset, Floats values) {
-    Floats read{};
-    for (int lane = 0; lane < group.used; lane++) {
-        const uint16_t half = half_from_float(values[lane]);
-        memcpy(group.blocks[lane] + offset, &half, sizeof half);
-        read[lane] = float_from_half(half);
-    }
-    return read;
-}
 
 /* The low two bits of 256 quants: four of them, 32 apart, make a byte (qs of Q2_K and Q3_K). */
 inline void store_two_bits(const Group &group, size_t offset, const Ints *quants) {

@@ -4,6 +4,8 @@
 #include "k_minimum.h"
 #include "k_scale.h"
 #include "merge.h"
+#include "q_minimum.h"
+#include "q_scale.h"
 #include "widen.h"
 
 namespace {
@@ -23,25 +25,77 @@ void quantize_group(int type, const Group &group) {
     }
 }
 
-void quantize(int type, const float *weights, size_t rows, size_t columns, const float *importance, uint8_t *blocks) {
-    const size_t size = ecellm_row_size(type, super_block), in_row = columns / super_block, count = rows * in_row;
+void quantize_blocks(int type, const Floats *weights, const Blocks &group) {
+    switch (type) {
+    case ECELLM_Q4_0:
+        return quantize_q4_0_or_q5_0<4>(weights, group);
+    case ECELLM_Q4_1:
+        return quantize_q4_1_or_q5_1<4>(weights, group);
+    case ECELLM_Q5_0:
+        return quantize_q4_0_or_q5_0<5>(weights, group);
+    case ECELLM_Q5_1:
+        return quantize_q4_1_or_q5_1<5>(weights, group);
+    default:
+        return quantize_q8_0(weights, group);
+    }
+}
+
+/* The blocks from `first` on, of `columns` weights each, as far as there are any. */
+void take(Blocks &group, const float *weights, int columns, uint8_t *blocks, size_t size, size_t first, size_t count,
+          Floats *turned) {
+    const float *sources[lanes];
+    group.used = count - first < (size_t)lanes ? (int)(count - first) : lanes;
+    for (int lane = 0; lane < lanes; lane++) {
+        const size_t block = first + (size_t)(lane < group.used ? lane : 0);
+        sources[lane] = weights + block * (size_t)columns;
+        group.blocks[lane] = blocks + block * size;
+    }
+    transpose(sources, columns, turned);
+}
+
+bool quantize_short(int type, const float *weights, size_t count, uint8_t *blocks) {
+    const size_t size = ecellm_row_size(type, short_block);
+    for (size_t first = 0; first < count; first += lanes) {
+        Blocks group;
+        Floats turned[short_block];
+        take(group, weights, short_block, blocks, size, first, count, turned);
+        if (!are_finite(turned, short_block)) {
+            return false;
+        }
+        quantize_blocks(type, turned, group);
+    }
+    return true;
+}
+
+bool quantize_super(int type, const float *weights, size_t count, size_t in_row, const float *importance,
+                    uint8_t *blocks) {
+    const size_t size = ecellm_row_size(type, super_block);
     Group group;
     group.has_importance = importance != nullptr;
     for (size_t first = 0; first < count; first += lanes) {
-        const float *sources[lanes], *importances[lanes];
-        group.used = count - first < (size_t)lanes ? (int)(count - first) : lanes;
-        for (int lane = 0; lane < lanes; lane++) {
-            const size_t block = first + (size_t)(lane < group.used ? lane : 0);
-            sources[lane] = weights + block * super_block;
-            group.blocks[lane] = blocks + block * size;
-            importances[lane] = importance ? importance + block % in_row * super_block : nullptr;
+        take(group, weights, super_block, blocks, size, first, count, group.weights);
+        if (!are_finite(group.weights, super_block)) {
+            return false;
         }
-        transpose(sources, super_block, group.weights);
         if (importance) {
+            const float *importances[lanes];
+            for (int lane = 0; lane < lanes; lane++) {
+                const size_t block = first + (size_t)(lane < group.used ? lane : 0);
+                importances[lane] = importance + block % in_row * super_block;
+            }
             transpose(importances, super_block, group.importance);
         }
         quantize_group(type, group);
     }
+    return true;
+}
+
+bool quantize(int type, const float *weights, size_t rows, size_t columns, const float *importance, uint8_t *blocks) {
+    if (ecellm_row_size(type, short_block)) {
+        return quantize_short(type, weights, rows * columns / short_block, blocks);
+    }
+    const size_t in_row = columns / super_block;
+    return quantize_super(type, weights, rows * in_row, in_row, importance, blocks);
 }
 
 size_t find_not_finite(const float *weights, size_t count) {

@@ -10,8 +10,9 @@ struct Variant {
     void (*widen_bf16)(const uint16_t *bits, float *weights, size_t count);
     void (*widen_f16)(const uint16_t *bits, float *weights, size_t count);
 
-    /* Quantize `rows` rows of `columns` floats, a multiple of 256, to one of the K-quants. `importance` may be null. */
-    void (*quantize)(int type, const float *weights, size_t rows, size_t columns, const float *importance,
+    /* Quantize `rows` rows of `columns` floats, whole blocks, to a quantized type of enum ecellm_type. `importance` may
+     * be null; only the K-quants look at it. False, with some blocks done, if a weight is infinite or no number. */
+    bool (*quantize)(int type, const float *weights, size_t rows, size_t columns, const float *importance,
                      uint8_t *blocks);
 
     /* See merge.h. */

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ecellm_lite import ggml, kernels
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
 from ecellm_lite.kernels import Adapter, Conversion, choice, native, plain
-from ecellm_lite.tensor_types import CONVERTED, K_QUANTS
+from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS
 from tests.weights import KINDS, weights_of
 
 VARIANTS = native.variants()
@@ -45,12 +45,12 @@ def test_kernels_are_there_where_there_is_a_compiler() -> None:
 @NEEDS_NATIVE
 @REFERENCE
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("kind", K_QUANTS)
+@pytest.mark.parametrize("kind", [*SHORT_QUANTS, *K_QUANTS])
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=12),
-    blocks=st.integers(1, 3),
+    blocks=st.integers(1, 24),
     importance=st.sampled_from([None, *KINDS]),
     signed=st.booleans(),
 )
@@ -58,8 +58,9 @@ def test_every_variant_gives_the_bytes_of_ggml(
     variant: str, kind: str, seed: int, kinds: list[str], blocks: int, importance: str | None, signed: bool
 ) -> None:
     generator = np.random.default_rng(seed)
-    weights = np.stack([weights_of(each, 256 * blocks, generator) for each in kinds])
-    known = None if importance is None else weights_of(importance, 256 * blocks, generator)
+    columns = 32 * blocks if CONVERTED[kind].block == 32 else 256 * -(-blocks // 8)
+    weights = np.stack([weights_of(each, columns, generator) for each in kinds])
+    known = None if importance is None else weights_of(importance, columns, generator)
     if known is not None and not signed:
         known = np.where(generator.random(known.shape) < 0.3, np.float32(0), np.abs(known))
     found = native.convert(Conversion(weights, "F32", kind, importance=known), variant=variant)
@@ -151,7 +152,7 @@ def test_what_is_not_finite_is_refused_with_its_place(
     monkeypatch.setenv("ECELLM_KERNELS", variant)
     weights = np.ones((2000, 256), dtype=np.float32)
     weights[1503, 77] = weights[1900, 3] = bad
-    for kind in ("Q4_K", "Q8_0", "F16"):
+    for kind in ("Q4_K", "Q8_0", "Q4_1", "F16"):
         with pytest.raises(ModelError, match="row 1,503, column 77"):
             kernels.quantize(weights, kind, threads=3)
     with pytest.raises(ModelError, match="imatrix"):
@@ -186,7 +187,7 @@ def test_a_process_that_flushes_denormals_gets_the_same_bytes(variant: str, tmp_
     code = (
         "import ctypes, sys, numpy as np\nfrom ecellm_lite.kernels import Conversion, native\n"
         "tiny, halves = (np.load(path) for path in sys.argv[2:4])\nctypes.CDLL(sys.argv[1]).flush()\n"
-        "for rows, kinds in ((tiny, ('F32', 'Q4_K', 'Q6_K')), (halves, ('F32',))):\n"
+        "for rows, kinds in ((tiny, ('F32', 'Q4_1', 'Q4_K', 'Q6_K')), (halves, ('F32',))):\n"
         "    for kind in kinds:\n"
         "        source = 'F32' if rows.dtype == np.float32 else 'F16'\n"
         "        blocks = native.convert(Conversion(rows, source, kind), variant=sys.argv[4], threads=2)\n"
@@ -196,7 +197,7 @@ def test_a_process_that_flushes_denormals_gets_the_same_bytes(variant: str, tmp_
     np.save(tmp_path / "halves.npy", halves)
     given = [str(library), str(tmp_path / "tiny.npy"), str(tmp_path / "halves.npy"), variant]
     ran = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=True)
-    expected = [plain.convert(Conversion(tiny, "F32", kind)) for kind in ("F32", "Q4_K", "Q6_K")]
+    expected = [plain.convert(Conversion(tiny, "F32", kind)) for kind in ("F32", "Q4_1", "Q4_K", "Q6_K")]
     expected.append(plain.convert(Conversion(halves, "F16", "F32")))
     assert ran.stdout.split() == [blocks.tobytes().hex() for blocks in expected]
 
@@ -294,5 +295,5 @@ def test_the_header_and_python_agree() -> None:
     assert f"#define ECELLM_KERNELS_VERSION {native.VERSION}\n" in header
     assert f"#define ECELLM_MOST_RANK {kernels.conversion.MOST_RANK}\n" in header
     assert f"#define ECELLM_MOST_ADAPTERS {kernels.conversion.MOST_ADAPTERS}\n" in header
-    for name in ["F32", "F16", "BF16", *K_QUANTS]:
+    for name in ["F32", "F16", "BF16", *SHORT_QUANTS, *K_QUANTS]:
         assert f"    ECELLM_{name} = {CONVERTED[name].number},\n" in header

@@ -6,13 +6,14 @@ import os
 import platform
 import shutil
 import subprocess
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ecellm_lite.kernels import Conversion, plain
-from ecellm_lite.tensor_types import CONVERTED, K_QUANTS
+from ecellm_lite.kernels import Conversion, native, plain
+from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS
 from tests.test_kernels import REFERENCE
 from tests.weights import KINDS, weights_of
 
@@ -49,17 +50,17 @@ def compare(command: list[str], variant: str) -> None:
     generator = np.random.default_rng(5)
     weights = np.stack([weights_of(kind, 512, generator) for kind in KINDS * 2])
     importance = np.abs(weights_of("normal", 512, generator))
-    for kind in K_QUANTS:
-        for known in (None, importance):
-            given = b"" if known is None else known.tobytes()
-            shape = [str(len(weights)), "512", "0" if known is None else "1"]
-            found = subprocess.run(
-                [*command, variant, str(CONVERTED[kind].number), *shape],
-                input=given + weights.tobytes(),
-                capture_output=True,
-                check=True,
-            ).stdout
-            assert found == plain.convert(Conversion(weights, "F32", kind, importance=known)).tobytes(), kind
+    asked = [(kind, None) for kind in SHORT_QUANTS]
+    for kind, known in [*asked, *product(K_QUANTS, (None, importance))]:
+        given = b"" if known is None else known.tobytes()
+        shape = [str(len(weights)), "512", "0" if known is None else "1"]
+        found = subprocess.run(
+            [*command, variant, str(CONVERTED[kind].number), *shape],
+            input=given + weights.tobytes(),
+            capture_output=True,
+            check=True,
+        ).stdout
+        assert found == plain.convert(Conversion(weights, "F32", kind, importance=known)).tobytes(), kind
 
 
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")
@@ -83,6 +84,16 @@ def test_neon_gives_the_bytes_of_ggml(tmp_path: Path) -> None:
     options = ("-O2", "-static", "-DECELLM_HAS_NEON")
     program = build("aarch64-linux-gnu-g++", tmp_path, "driver.cpp", variants, *options)
     compare(["qemu-aarch64", str(program)], "neon")
+
+
+@needs_compiler
+@pytest.mark.skipif("avx512" not in native.variants(), reason="only AVX-512 does without a division")
+def test_quotients_are_those_of_a_division(tmp_path: Path) -> None:
+    program = tmp_path / "quotients"
+    source = str(NATIVE / "quotients.cpp")
+    subprocess.run(["g++", *OPTIONS, "-O2", *AVX512, "-DECELLM_LANES=16", source, "-o", str(program)], check=True)
+    ran = subprocess.run([str(program)], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) == 2 * 19 * 2**23 * 3
 
 
 @needs_compiler

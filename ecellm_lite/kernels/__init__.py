@@ -7,7 +7,8 @@
 
 `ECELLM_KERNELS` names the variant to use (avx512, avx2, neon, baseline; `ggml` for none). A variant is used only if it
 gives the right answer to a question whose answer is known. ggml's own functions are used where there is no other:
-`is_exact` says whether they give that answer too, which a build that fuses a*b+c does not.
+`is_exact` says whether they give that answer too, which a build that fuses a*b+c does not. With every variant, ggml's
+functions widen a quantized source, and search for Q4_0, Q4_1, Q5_0 and Q5_1 where there is an imatrix.
 """
 
 from __future__ import annotations

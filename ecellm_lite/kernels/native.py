@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from ecellm_lite import ggml
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.kernels.conversion import Conversion, not_finite
-from ecellm_lite.tensor_types import K_QUANTS, TensorType
+from ecellm_lite.tensor_types import TensorType
 
-VERSION = 2  # ECELLM_KERNELS_VERSION of ecellm_kernels.h
+VERSION = 3  # ECELLM_KERNELS_VERSION of ecellm_kernels.h
 
 _NOT_FINITE = 6  # ECELLM_NOT_FINITE
 
-# What the library reads and writes by itself (enum ecellm_type); for the others it takes ggml's functions.
+# What the library reads by itself; the quantized types are widened by ggml's functions.
 _VALUES = {"F32", "F16", "BF16"}
-_OWN_TARGETS = _VALUES.union(K_QUANTS)
+
+# What the library writes by itself: all but these where there is an imatrix, whose searches are ggml's.
+_SEARCHED_BY_GGML = {"Q4_0", "Q4_1", "Q5_0", "Q5_1"}
 
 # CMake gives a module the suffix .so on macOS too.
 _FILE = "libecellm_kernels.dll" if sys.platform == "win32" else "libecellm_kernels.so"
@@ -147,8 +149,12 @@ def _block(conversion: Conversion, target: NDArray[np.uint8]) -> Block:
         target=_data(target),
         target_size=target.nbytes,
         target_row_size=target.shape[1],
-        quantize_chunk=None if conversion.target_type in _OWN_TARGETS else ggml.quantize_chunk_address(),
+        quantize_chunk=ggml.quantize_chunk_address() if _is_ggmls(conversion) else None,
     )
+
+
+def _is_ggmls(conversion: Conversion) -> bool:
+    return conversion.importance is not None and conversion.target_type in _SEARCHED_BY_GGML
 
 
 def _to_float(kind: TensorType) -> int | None:

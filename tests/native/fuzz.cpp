@@ -74,8 +74,12 @@ void to_float(const void *blocks, float *weights, int64_t count) {
     }
 }
 
-size_t quantize_chunk(int, const float *weights, void *blocks, int64_t start, int64_t rows, int64_t columns,
+size_t quantize_chunk(int type, const float *weights, void *blocks, int64_t start, int64_t rows, int64_t columns,
                       const float *) {
+    if (const size_t size = (size_t)rows * ecellm_row_size(type, (size_t)columns)) {
+        std::memset((unsigned char *)blocks + start, weights[0] > 0, size);
+        return size;
+    }
     for (int64_t i = 0; i < rows * columns; i++) {
         ((unsigned char *)blocks)[start + i] = weights[i] > 0;
     }
@@ -84,11 +88,13 @@ size_t quantize_chunk(int, const float *weights, void *blocks, int64_t start, in
 
 int call(std::vector<size_t> &statuses, const std::vector<std::string> &variants) {
     static const int types[] = {ECELLM_F32, ECELLM_F16, ECELLM_BF16, ECELLM_Q2_K, ECELLM_Q3_K, ECELLM_Q4_K,
-                                ECELLM_Q5_K, ECELLM_Q6_K, 2, -1, 99};
+                                ECELLM_Q5_K, ECELLM_Q6_K, ECELLM_Q4_0, ECELLM_Q4_1, ECELLM_Q5_0, ECELLM_Q5_1,
+                                ECELLM_Q8_0, -1, 20, 99};
     ecellm_block block = {};
-    const size_t rows = below(20), columns = one_in(8) ? below(600) : 256 * (1 + below(3));
-    block.source_type = types[one_in(12) ? below(11) : below(3)];
-    block.target_type = types[one_in(3) ? below(11) : 3 + below(5)];
+    const size_t rows = below(20);
+    const size_t columns = one_in(8) ? below(600) : one_in(8) ? 32 * below(20) : 256 * (1 + below(3));
+    block.source_type = types[one_in(12) ? below(16) : below(3)];
+    block.target_type = types[one_in(3) ? below(16) : 3 + below(10)];
     const bool foreign_source = !ecellm_row_size(block.source_type, 256);
     const bool foreign_target = !ecellm_row_size(block.target_type, 256);
     const size_t row_size = foreign_source ? columns : ecellm_row_size(block.source_type, columns);
@@ -139,7 +145,7 @@ int call(std::vector<size_t> &statuses, const std::vector<std::string> &variants
     block.target = one_in(60) ? nullptr : target.data();
     block.target_size = spoilt(target.size());
     block.target_row_size = foreign_target ? target_row : spoilt(target_row);
-    block.quantize_chunk = foreign_target && !one_in(20) ? quantize_chunk : nullptr;
+    block.quantize_chunk = one_in(20) ? nullptr : quantize_chunk;
     if (block.source && block.target && one_in(60) && source_size && target.size() <= source_size) {
         block.target = source.data(); /* they overlap */
     }

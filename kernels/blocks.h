@@ -1,0 +1,64 @@
+/* Blocks of quantized weights, `lanes` of them at a time: one in each lane. */
+#pragma once
+
+#include "half.h"
+#include "lanes.h"
+
+namespace {
+
+/* Where a group of blocks is to be stored. */
+struct Blocks {
+    int used; /* lanes in use; the others hold a copy of the first */
+    uint8_t *blocks[lanes];
+};
+
+/* Four bytes of each block. */
+inline void store_word(const Blocks &group, size_t offset, Ints word) {
+    for (int lane = 0; lane < group.used; lane++) {
+        const int32_t four = word[lane];
+        memcpy(group.blocks[lane] + offset, &four, sizeof four);
+    }
+}
+
+/* Bytes of each block, from bit patterns below 256; a multiple of four of them. */
+inline void store_bytes(const Blocks &group, size_t offset, const Ints *bytes, int count) {
+    const auto word = [bytes](int i) {
+        return bytes[i] | bytes[i + 1] << 8 | bytes[i + 2] << 16 | bytes[i + 3] << 24;
+    };
+    int i = 0;
+    for (; i + 16 <= count; i += 16) {
+        Floats words[4] = {(Floats)word(i), (Floats)word(i + 4), (Floats)word(i + 8), (Floats)word(i + 12)};
+        turn_fours(words);
+        for (int lane = 0; lane < group.used; lane++) {
+            memcpy(group.blocks[lane] + offset + i, (const float *)&words[lane % 4] + lane / 4 * 4, 16);
+        }
+    }
+    for (; i < count; i += 4) {
+        store_word(group, offset + i, word(i));
+    }
+}
+
+/* Store floats as half precision at `offset` of each block, and return them as they will be read. */
+inline Floats store_halves(const Blocks &group, size_t offset, Floats values) {
+    Floats read{};
+    for (int lane = 0; lane < group.used; lane++) {
+        const uint16_t half = half_from_float(values[lane]);
+        memcpy(group.blocks[lane] + offset, &half, sizeof half);
+        read[lane] = float_from_half(half);
+    }
+    return read;
+}
+
+/* Where the weight of the largest magnitude is, it is the first such. */
+template <int n>
+inline void find_largest(const Floats *x, Floats &largest, Floats &magnitude) {
+    largest = magnitude = Floats{};
+    for (int i = 0; i < n; i++) {
+        const Floats size = absolute(x[i]);
+        const Ints larger = size > magnitude;
+        magnitude = larger ? size : magnitude;
+        largest = larger ? x[i] : largest;
+    }
+}
+
+} // namespace
