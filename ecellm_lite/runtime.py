@@ -54,7 +54,8 @@ class Runtime:
     the only model in the store, else the demo). `envelope`: `alpaca` or `mistral`, where the model does not say.
     `deterministic`: the same row gets the same answer, byte for byte, whatever runs beside or ran before it.
     `seed` is what drawn text follows (a Text space with a temperature). `prefix_files`: what the model read of an
-    instruction is kept in the user's store, so that the next process need not read it again (a row never is).
+    instruction is kept in the user's store, so that the next process need not read it again (a row never is; nothing
+    is where layers are on a GPU).
     `grouped`: rows are run in an order in which they share most; their answers come in the rows' own order. `drafts`:
     words of the prompt are tried as the next ones of a free text, while few rows run. `calibration`: "auto" takes what
     `ecellm-lite calibrate` kept for the model where it holds, False nothing, a path that file. `min_probability`:
@@ -121,7 +122,9 @@ class Runtime:
         self.placement = backend.placement
         self.tasks = found.tasks
         circumstances = f"{name.sha256} {backend.circumstances}"
-        files = PrefixFiles(store.root / "prefixes", circumstances) if prefix_files else None
+        # A GPU reads an instruction in milliseconds: to keep its state would only cost room.
+        kept = prefix_files and not backend.placement.n_gpu_layers
+        files = PrefixFiles(store.root / "prefixes", circumstances) if kept else None
         scheduler = Scheduler(backend, deterministic=deterministic, grouped=grouped, drafts=drafts, files=files)
         self._start(backend, scheduler, answering, seed)
 
