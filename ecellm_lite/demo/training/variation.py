@@ -29,11 +29,37 @@ def _swapped(fields: Fields, answer: str, random: Random) -> Told:
 
 
 def _attributes(fields: Fields, answer: str, random: Random) -> Told:
-    """Attributes may be asked in any order; the answer has that of the question."""
+    """Ask for the attributes in any order, and tell a title's end as a description or a feature.
+
+    The answer has the order of the question, and names the field that a value has gone to.
+    """
     asked = random.sample(fields["attributes"], len(fields["attributes"]))
     place = {attribute.lower(): number for number, attribute in enumerate(asked)}
     entries = sorted(json.loads(answer), key=lambda entry: place.get(entry["attribute"], len(place)))
-    return {**fields, "attributes": asked}, json.dumps(entries)
+    fields = {**fields, "attributes": asked}
+    if set(fields) == {"title", "attributes"} and random.random() < 0.5:
+        fields, entries = _spread(fields, entries, random)
+    return fields, json.dumps(entries)
+
+
+def _spread(fields: Fields, entries: Sequence[dict[str, str]], random: Random) -> tuple[Fields, list[dict[str, str]]]:
+    """Cut a title in two where no value is, and put its end into another field; or return it as it is."""
+    words = fields["title"].split(" ")
+    if len(words) < 2 * LEAST_WORDS:
+        return fields, list(entries)
+    cut = random.randint(LEAST_WORDS, len(words) - LEAST_WORDS)
+    begin, end = " ".join(words[:cut]), " ".join(words[cut:])
+    field = random.choice(["description", "feature"])
+    told = []
+    for entry in entries:
+        source = entry["source"]
+        if source == "product title" and entry["value"] not in begin.lower():
+            if entry["value"] not in end.lower():
+                return fields, list(entries)  # the cut goes through a value
+            source = f"product {field}"
+        told.append({**entry, "source": source})
+    price = {"price": f"${random.randint(3, 180)}.{random.choice(['00', '49', '99'])}"} if random.random() < 0.5 else {}
+    return {**fields, "title": begin, field: [end], **price}, told
 
 
 def _candidates(fields: Fields, answer: str, random: Random) -> Told:
@@ -64,6 +90,7 @@ def _order(items: Sequence[Any], random: Random) -> list[int]:
 
 
 SHORTEST_HISTORY = 4
+LEAST_WORDS = 3  # of a field that a title is cut into
 
 _CHANGES: Mapping[str, Callable[[Fields, str, Random], Told]] = {
     "product_matching": _swapped,
