@@ -46,7 +46,7 @@ def main(data: Path, rows: int, model: str, output: Path) -> None:
     )
 
 
-def compared(pairs: list[tuple[Answer, Answer]]) -> dict[str, Any]:
+def compared(pairs: list[tuple[Answer, Answer]], names: tuple[str, str] = ("fast", "deterministic")) -> dict[str, Any]:
     """Return how many answers agree, the largest difference of a probability, and the rows that do not agree."""
     differences = [
         abs((one.probabilities or {})[key] - (other.probabilities or {})[key])
@@ -54,7 +54,7 @@ def compared(pairs: list[tuple[Answer, Answer]]) -> dict[str, Any]:
         for key in one.probabilities or {}
     ]
     apart = [
-        {"id": one.id, "fast": two_best(one), "deterministic": two_best(other)}
+        {"id": one.id, names[0]: two_best(one), names[1]: two_best(other)}
         for one, other in pairs
         if one.value != other.value
     ]

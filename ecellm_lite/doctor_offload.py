@@ -65,7 +65,8 @@ def compare(model: str | None, *, envelope: str | None = None) -> Comparison:
 
 def _run(model: str | None, envelope: str | None, gpu_layers: str | int) -> tuple[Run, str]:
     started = time.perf_counter()
-    with Runtime(model, envelope=envelope, gpu_layers=gpu_layers) as runtime:
+    # A prefix that an earlier process has read would be compared as it was, and not computed here.
+    with Runtime(model, envelope=envelope, gpu_layers=gpu_layers, prefix_files=False) as runtime:
         loaded = time.perf_counter()
         placement = runtime.placement
         assert placement is not None

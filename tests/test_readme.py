@@ -1,4 +1,4 @@
-"""What the README says is so: its links lead somewhere, its Python runs, its figures stand in the results."""
+"""What the README says is so: its links lead somewhere, its commands are there, its figures stand in the results."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 
-from ecellm_lite.cli.main import run_command
+from ecellm_lite.cli.main import COMMANDS, cli, run_command
+from ecellm_lite.demo.train import train
 from ecellm_lite.models.store import StoredModel
+from ecellm_lite.tasks.registry import TASKS
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 README = (ROOT / "README.md").read_text("utf-8")
 
 
@@ -21,13 +25,64 @@ def blocks(language: str) -> list[str]:
 
 
 def test_nothing_is_left_to_fill_in() -> None:
-    assert not re.search(r"@@|\{\{|TODO|^(?!END$)[A-Z]+$", README, re.MULTILINE)
+    assert not re.search(r"@@|@[A-Z]+@|\{\{|TODO|<!--|^(?!END$)[A-Z]+$", README, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text("utf-8")):
         assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_links_within_the_page_lead_to_a_chapter() -> None:
+    headings = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    found = re.findall(r"\]\(#([^)]+)\)", README)
+    assert found
+    assert not set(found) - anchors
+
+
+def command_lines() -> list[tuple[click.Command, list[str]]]:
+    """Return the shell blocks' lines that call this project, as a command and the words behind it."""
+    lines = "".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    doors: dict[str, click.Command] = {"ecellm-lite ": cli, "python -m ecellm_lite.demo.train ": train}
+    return [
+        (command, shlex.split(line.removeprefix(door), comments=True))
+        for line in lines
+        for door, command in doors.items()
+        if line.startswith(door)
+    ]
+
+
+@pytest.mark.parametrize(("command", "words"), command_lines(), ids=lambda given: str(given)[:60])
+def test_the_commands_are_there(command: click.Command | None, words: list[str]) -> None:
+    while isinstance(command, click.Group):
+        name, *words = words
+        command = command.get_command(click.Context(command), name)
+    assert command is not None
+    command.make_parser(click.Context(command)).parse_args(words)  # raises for an option that it has not
+
+
+def test_the_options_that_are_spoken_of_are_there() -> None:
+    known = {"--help"}
+    groups: list[click.Command] = [cli, train]
+    while groups:
+        command = groups.pop()
+        known |= {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            groups += [
+                found for name in command.list_commands(context) if (found := command.get_command(context, name))
+            ]
+    text = re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE)
+    spoken = {option for code in re.findall(r"`([^`]+)`", text) for option in re.findall(r"(?<!\S)--[a-z-]+", code)}
+    assert len(spoken) > 20
+    assert not spoken - known
+
+
+def test_every_command_is_spoken_of() -> None:
+    for name in COMMANDS:
+        assert f"ecellm-lite {name}" in README, name
 
 
 def test_the_python_runs(demo_model: StoredModel, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +120,7 @@ def test_the_own_task_answers_as_shown(
 
 
 def test_the_figures_stand_in_the_results() -> None:
-    results = json.loads((ROOT / "benchmarks" / "results" / "rows.json").read_text("utf-8"))
+    results = json.loads((RESULTS / "rows.json").read_text("utf-8"))
     assert f"Of the {results['rows']:,} labelled rows" in README
     assert f"{results['problems']} had an answer" in README
 
@@ -127,6 +182,33 @@ def test_the_converters_figures_stand_in_the_results() -> None:
     assert max(case["mean_kl"] for case in exactness["cases"].values()) < 1e-5
     [limit] = re.findall(r"no logit by more than ([\d.]+)", README)
     assert exactness["largest_logit_difference"] <= float(limit)
+
+
+def test_the_gpus_figures_stand_in_the_results() -> None:
+    offload = json.loads((RESULTS / "offload.json").read_text("utf-8"))
+    rates = [f"{offload['rows_per_second'][task]:.1f}" for task in TASKS]
+    assert f"| {' | '.join(task.abbreviation for task in TASKS.values())} |" in README
+    assert f"| rows/s | {' | '.join(rates)} |" in README
+    assert f"loaded in {offload['load_seconds']:.2f} s." in README
+    closed = [each for each in offload["tasks"].values() if "agreeing" in each]
+    rows, agreeing = (sum(each[key] for each in closed) for key in ("rows", "agreeing"))
+    assert f"Of {rows} rows of the eight\ntasks with closed answers {agreeing} were answered alike" in README
+    assert f"at most {max(each['largest_difference'] for each in closed):.2f} apart" in README
+    same = {name: each["same"] for name, each in offload["tasks"].items() if "same" in each}
+    extractions, texts = same["attribute_value_extraction"], same["answer_generation"]
+    assert f"{extractions} of {offload['rows']} extractions were the same, and {texts} of" in README
+
+
+def test_the_demos_figures_stand_in_the_results() -> None:
+    path = RESULTS / "demo.json"
+    if not path.exists():
+        pytest.skip("benchmarks/demo.py was not run yet")
+    for task, found in json.loads(path.read_text("utf-8"))["tasks"].items():
+        demo, *others = (found["values"][way] for way in ("demo", "base", "majority", "best_constant"))
+        cells = [f"{demo['value']:.3f} ({demo['low']:.3f} to {demo['high']:.3f})"]
+        cells += [f"{other['value']:.3f}" for other in others]
+        row = rf"\| {TASKS[task].abbreviation} \| {found['rows']} \| [^|]+ \| {re.escape(' | '.join(cells))} \|"
+        assert re.search(row, README), row
 
 
 def test_the_picture_needs_no_network() -> None:
