@@ -1,4 +1,4 @@
-"""What the benchmark of file types goes by: agreement, divergence, the recommendation, what the imatrix may see."""
+"""The benchmark of file types: agreement, divergence, the recommendation, what the imatrix may see; a tiny model."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click import ClickException
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.importance import lessons
+from benchmarks.importance import collect, lessons
+from benchmarks.quantization import main
 from benchmarks.type_table import picture, sentence, table
 from benchmarks.verdict import Rated, agreement, divergence, recommended
 from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.bench import rates
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.evaluate.labelled import labelled
 from ecellm_lite.tasks.registry import TASKS
+from tests.labelled_rows import row
+from tests.tiny_models import write_tiny_model
 
 SHARES = st.lists(st.floats(1e-6, 1.0), min_size=3, max_size=3).map(lambda given: np.array(given) / sum(given))
 
@@ -152,3 +158,41 @@ def test_what_is_tested_is_not_in_the_imatrix(tmp_path: Path) -> None:
     assert len(texts) == 3
     assert all(text.endswith("B: positive") for text in texts)
     assert not any("Number 2." in text for text in texts)
+
+
+def test_a_tiny_model_goes_all_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "SECONDS", 0.01)
+    base = write_tiny_model(tmp_path / "tiny.gguf", context=8192)
+    for task in ("product_matching", "attribute_value_extraction"):
+        (tmp_path / "rows" / task).mkdir(parents=True)
+        lines = "\n".join(json.dumps(row(task, number)) for number in range(3))
+        (tmp_path / "rows" / task / "test.jsonl").write_text(lines, "utf-8")
+    output, figure = tmp_path / "found.json", tmp_path / "found.svg"
+    options = {"base": base, "envelope": "alpaca", "data": tmp_path / "rows", "output": output, "figure": figure}
+    given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    given += ["--task", "PM", "--task", "AVE", "--rows", "2", "--turns", "1", "--threads", "1"]
+    given += ["--type", "Q8_0", "--type", "Q6_K", "--type", "Q4_0"]
+    done = CliRunner().invoke(main, given, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found = json.loads(output.read_text("utf-8"))
+    # 32 columns are no multiple of 256: Q6_K becomes Q8_0, and so the same file.
+    assert found["left_out"] == {"Q6_K": "its tensors are those of Q8_0"}
+    assert list(found["types"]) == ["F16", "Q8_0", "Q4_0"]
+    assert found["rows"] == {"product_matching": 2, "attribute_value_extraction": 2}
+    assert found["imatrix"].startswith("left out")
+    one = found["types"]["F16"]
+    assert (one["agreement"], one["kl"], one["tasks"]["attribute_value_extraction"]["kl"]) == (1.0, 0.0, None)
+    assert found["types"]["Q4_0"]["kl"] > found["types"]["Q8_0"]["kl"] > 0
+    sizes = [each["bytes"] for each in found["types"].values()]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(each["prefill_tokens_per_second"] > 0 for each in found["types"].values())
+    assert found["recommendation"]["sentence"] in done.output
+    assert found["recommendation"]["sentence"] in figure.read_text("utf-8")
+
+
+def test_a_tool_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
+    program = tmp_path / "llama-imatrix"
+    program.write_text("#!/bin/sh\necho it cannot be; exit 3\n", "utf-8")
+    program.chmod(0o755)
+    with pytest.raises(ClickException, match=r"llama-imatrix made no imatrix \(3\): it cannot be"):
+        collect(program, tmp_path / "model.gguf", ["yes"], tmp_path / "imatrix.gguf", 1)
