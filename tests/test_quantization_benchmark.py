@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click import ClickException
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.importance import collect, lessons
@@ -22,8 +22,10 @@ from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.bench import rates
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.evaluate.labelled import labelled
+from ecellm_lite.models.files import sha256_of
 from ecellm_lite.tasks.registry import TASKS
 from tests.labelled_rows import row
+from tests.test_cli_convert import write_imatrix
 from tests.tiny_models import write_tiny_model
 
 SHARES = st.lists(st.floats(1e-6, 1.0), min_size=3, max_size=3).map(lambda given: np.array(given) / sum(given))
@@ -74,6 +76,7 @@ def test_rows_without_probabilities_are_not_in_the_mean() -> None:
     assert divergence([answer("text")], [answer("text")]) is None
 
 
+@settings(max_examples=30)
 @given(SHARES, SHARES)
 def test_divergence_is_never_negative_and_nothing_for_the_same(
     shares: np.ndarray[tuple[int], np.dtype[np.float64]], others: np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -167,24 +170,36 @@ def test_a_tiny_model_goes_all_the_way(tmp_path: Path, monkeypatch: pytest.Monke
         (tmp_path / "rows" / task).mkdir(parents=True)
         lines = "\n".join(json.dumps(row(task, number)) for number in range(3))
         (tmp_path / "rows" / task / "test.jsonl").write_text(lines, "utf-8")
+        lines = "\n".join(json.dumps(row(task, number)) for number in range(3, 6))
+        (tmp_path / "rows" / task / "train.jsonl").write_text(lines, "utf-8")
+    columns = np.linspace(0.1, 9.0, 64, dtype=np.float32)
+    collected = write_imatrix(tmp_path / "collected.gguf", {"blk.0.ffn_down.weight": columns})
+    program = tmp_path / "llama-imatrix"
+    program.write_text(f'#!/bin/sh\ncp {collected} "$6"\n', "utf-8")
+    program.chmod(0o755)
     output, figure = tmp_path / "found.json", tmp_path / "found.svg"
     options = {"base": base, "envelope": "alpaca", "data": tmp_path / "rows", "output": output, "figure": figure}
     given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     given += ["--task", "PM", "--task", "AVE", "--rows", "2", "--turns", "1", "--threads", "1"]
     given += ["--type", "Q8_0", "--type", "Q6_K", "--type", "Q4_0"]
+    given += ["--imatrix-tool", str(program), "--imatrix-data", str(tmp_path / "rows")]
     done = CliRunner().invoke(main, given, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     found = json.loads(output.read_text("utf-8"))
     # 32 columns are no multiple of 256: Q6_K becomes Q8_0, and so the same file.
     assert found["left_out"] == {"Q6_K": "its tensors are those of Q8_0"}
-    assert list(found["types"]) == ["F16", "Q8_0", "Q4_0"]
+    assert list(found["types"]) == ["F16", "Q8_0", "Q4_0", "Q4_0 + imatrix"]
     assert found["rows"] == {"product_matching": 2, "attribute_value_extraction": 2}
-    assert found["imatrix"].startswith("left out")
+    assert found["imatrix"]["sha256"] == sha256_of(collected)
     one = found["types"]["F16"]
     assert (one["agreement"], one["kl"], one["tasks"]["attribute_value_extraction"]["kl"]) == (1.0, 0.0, None)
     assert found["types"]["Q4_0"]["kl"] > found["types"]["Q8_0"]["kl"] > 0
-    sizes = [each["bytes"] for each in found["types"].values()]
-    assert sizes == sorted(sizes, reverse=True)
+    plain, weighed = found["types"]["Q4_0"], found["types"]["Q4_0 + imatrix"]
+    assert (weighed["imatrix"], plain["imatrix"]) == (True, False)
+    assert weighed["sha256"] != plain["sha256"]
+    assert weighed["kl"] != plain["kl"]
+    assert weighed["tensors"] == plain["tensors"]
+    assert weighed["bytes"] == plain["bytes"] < found["types"]["Q8_0"]["bytes"] < one["bytes"]
     assert all(each["prefill_tokens_per_second"] > 0 for each in found["types"].values())
     assert found["recommendation"]["sentence"] in done.output
     assert found["recommendation"]["sentence"] in figure.read_text("utf-8")
