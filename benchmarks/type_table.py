@@ -62,7 +62,10 @@ def picture(results: Mapping[str, Any]) -> str:
         ]
         groups.append(Group(name, bars))
     legend = ["size", "reading", "writing", "answers as F16"]
-    return draw("File types, as multiples of F16", results["recommendation"]["sentence"], legend, groups, 130)
+    advice = results["recommendation"]
+    # The whole sentence is wider than the picture.
+    said = f"{advice['smallest']} is the smallest that answers as F16 does, {advice['fastest']} the fastest."
+    return draw("File types, as multiples of F16", said, legend, groups, 150)
 
 
 def spelt(counts: Mapping[str, int]) -> str:

@@ -130,7 +130,7 @@ def results() -> dict[str, object]:
         "types": types,
         "left_out": {"Q4_K_S": "its tensors are those of Q4_K_M"},
         "imatrix": "left out: there is no tool",
-        "recommendation": {"sentence": said},
+        "recommendation": {"sentence": said, "smallest": "Q5_0", "fastest": "Q8_0"},
     }
 
 
@@ -148,7 +148,7 @@ def test_the_table_has_every_type_and_says_what_is_left_out() -> None:
 def test_the_figure_says_what_to_take() -> None:
     drawn = picture(results())
     assert drawn.startswith("<svg")
-    assert "Take Q5_0: with 110.0 MB it is the smallest" in drawn
+    assert "Q5_0 is the smallest that answers as F16 does, Q8_0 the fastest." in drawn
     assert drawn.count("</text>") == 2 + 4 + 5 * len(FILES)
 
 
@@ -202,7 +202,7 @@ def test_a_tiny_model_goes_all_the_way(tmp_path: Path, monkeypatch: pytest.Monke
     assert weighed["bytes"] == plain["bytes"] < found["types"]["Q8_0"]["bytes"] < one["bytes"]
     assert all(each["prefill_tokens_per_second"] > 0 for each in found["types"].values())
     assert found["recommendation"]["sentence"] in done.output
-    assert found["recommendation"]["sentence"] in figure.read_text("utf-8")
+    assert f"{found['recommendation']['smallest']} is the smallest" in figure.read_text("utf-8")
 
 
 def test_a_tool_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
