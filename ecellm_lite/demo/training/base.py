@@ -70,6 +70,6 @@ def load_base(path: Path) -> Any:
 
 
 def _unrotated(weight: Any, heads: int) -> Any:
-    """Return a query or key matrix with each head's two halves apart, as transformers has them (llama.cpp: by turns)."""
+    """Return a query or key matrix with each head's two halves apart: llama.cpp has them by turns."""
     rows, columns = weight.shape
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)

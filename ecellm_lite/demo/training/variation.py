@@ -22,14 +22,14 @@ def varied(task: str, fields: Fields, answer: str, random: Random) -> Told:
 
 
 def _swapped(fields: Fields, answer: str, random: Random) -> Told:
-    """Two products that are the same, or bought together, are so in either order."""
+    """Change the order: two products that are the same, or bought together, are so in either."""
     if random.random() < 0.5:
         return fields, answer
     return {"product_1": fields["product_2"], "product_2": fields["product_1"]}, answer
 
 
 def _attributes(fields: Fields, answer: str, random: Random) -> Told:
-    """Attributes may be asked in any order; the answer has that of the question."""
+    """Ask for the attributes in any order; the answer has that of the question."""
     asked = random.sample(fields["attributes"], len(fields["attributes"]))
     place = {attribute.lower(): number for number, attribute in enumerate(asked)}
     entries = sorted(json.loads(answer), key=lambda entry: place.get(entry["attribute"], len(place)))
@@ -37,7 +37,7 @@ def _attributes(fields: Fields, answer: str, random: Random) -> Told:
 
 
 def _candidates(fields: Fields, answer: str, random: Random) -> Told:
-    """A candidate has no place of its own; and what was bought earlier was once the next item, too."""
+    """Give the candidates any places; and let what was bought earlier be the next item, as it once was."""
     history, candidates = list(fields["history"]), list(fields["candidates"])
     gold = ascii_uppercase.index(answer)
     if len(history) >= SHORTEST_HISTORY and random.random() < 0.5:
@@ -52,7 +52,7 @@ def _candidates(fields: Fields, answer: str, random: Random) -> Told:
 
 
 def _products(fields: Fields, answer: str, random: Random) -> Told:
-    """A product in a list has no place of its own; the ranking's letters follow it."""
+    """Give the products any places in the list; the ranking's letters follow them."""
     order = _order(fields["products"], random)
     now = {ascii_uppercase[before]: ascii_uppercase[after] for after, before in enumerate(order)}
     ranking = ",".join(now[letter] for letter in answer.split(","))
