@@ -88,9 +88,8 @@ class Learning:
         self._lessons = lessons
         last = lessons.passes if passes is None else first_pass + passes
         if not first_pass < last <= lessons.passes:
-            raise UsageError(
-                f"Pass {max(last, first_pass + 1)} was asked for, and the lessons have {lessons.passes}: make more passes."
-            )
+            asked = max(last, first_pass + 1)
+            raise UsageError(f"Pass {asked} was asked for, and the lessons have {lessons.passes}: make more passes.")
         self._first_pass = first_pass
         self._plan: list[list[Lesson]] = []
         self._pass_ends: set[int] = set()
@@ -111,7 +110,7 @@ class Learning:
         return len(self._plan)
 
     def run(self, *, until: int | None = None, report: Callable[[str], None] = print) -> None:
-        """Learn up to the step `until`, or to the end; keep a checkpoint every EVERY steps, and validate after a pass."""
+        """Learn up to the step `until`, or to the end; checkpoints are kept every EVERY steps."""
         end = self.steps if until is None else min(until, self.steps)
         started, since = time.monotonic(), self.step
         recent: list[float] = []

@@ -47,7 +47,7 @@ def ranking_rows(titles: Sequence[str], count: int, random: Random) -> list[Row]
     for _ in range(count if len(titles) >= _PRODUCTS[1] else 0):
         title = random.choice(titles)
         query = _query(title, random)
-        others = random.sample(titles, random.randint(*_PRODUCTS) - 1)
+        others = [other for other in random.sample(titles, random.randint(*_PRODUCTS) - 1) if other != title]
         products = random.sample([title, *others], len(others) + 1)
         # The sort is stable, so equal ones keep the list's order, as the weak labels of the data do.
         best = sorted(products, key=lambda product: (product != title, -_shared(query, product)))
