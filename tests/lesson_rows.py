@@ -13,6 +13,7 @@ from tests.labelled_rows import COLOR, NO_SIZE, ROWS
 def training_row(task: str, number: int) -> dict[str, Any]:
     word = f"item{number:03}"
     given, answers = ROWS[task]
+    asked: dict[str, Any]
     answer = answers[number % len(answers)]
     if task == "product_matching":
         asked = {"product_1": {"title": f"red {word}"}, "product_2": {"title": f"blue {word}"}}

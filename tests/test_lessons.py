@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecellm_lite import Runtime
+from ecellm_lite.answers.decoding import Vocabulary
 from ecellm_lite.demo.train import train
 from ecellm_lite.demo.training import lessons as module
 from ecellm_lite.demo.training.lessons import (
@@ -30,7 +31,6 @@ from ecellm_lite.demo.training.lessons import (
 from ecellm_lite.demo.training.paraphrases import HELD_OUT, PARAPHRASES
 from ecellm_lite.demo.training.rows import Row, read_rows, split_rows, write_rows
 from ecellm_lite.engine.llama import LlamaBackend, Settings
-from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.envelopes import ALPACA
 from ecellm_lite.errors import InputError
 from ecellm_lite.evaluate.labelled_files import gather, labelled_files
@@ -45,7 +45,7 @@ ITEM = re.compile(r"item\d{3}")
 
 
 @pytest.fixture(scope="module")
-def vocabulary(demo_model: StoredModel) -> Iterator[LlamaVocabulary]:
+def vocabulary(demo_model: StoredModel) -> Iterator[Vocabulary]:
     backend = LlamaBackend(demo_model.path, Settings(context=256, gpu_layers=0))
     yield backend.vocabulary
     backend.close()
@@ -57,7 +57,7 @@ def held_out() -> dict[str, list[Row]]:
 
 
 @pytest.fixture(scope="module")
-def lessons(vocabulary: LlamaVocabulary) -> Lessons:
+def lessons(vocabulary: Vocabulary) -> Lessons:
     random = Random(3)
     learned, held_out = split_rows(training_rows(COUNT), random)
     with pytest.MonkeyPatch.context() as patch:
@@ -68,16 +68,16 @@ def lessons(vocabulary: LlamaVocabulary) -> Lessons:
     return made
 
 
-def prompt(lesson: Lesson, vocabulary: LlamaVocabulary) -> str:
+def prompt(lesson: Lesson, vocabulary: Vocabulary) -> str:
     return vocabulary.detokenize(lesson.tokens[: -lesson.answer]).decode()
 
 
-def answer(lesson: Lesson, vocabulary: LlamaVocabulary) -> str:
+def answer(lesson: Lesson, vocabulary: Vocabulary) -> str:
     return vocabulary.detokenize(lesson.tokens[-lesson.answer : -1]).decode()
 
 
 def test_a_held_out_row_is_what_run_would_send_and_its_answer(
-    lessons: Lessons, held_out: dict[str, list[Row]], demo: Runtime, vocabulary: LlamaVocabulary
+    lessons: Lessons, held_out: dict[str, list[Row]], demo: Runtime, vocabulary: Vocabulary
 ) -> None:
     rows = [row for own in held_out.values() for row in own]
     told = lessons.of(VALIDATION)
@@ -89,9 +89,7 @@ def test_a_held_out_row_is_what_run_would_send_and_its_answer(
         assert answer(lesson, vocabulary) == row["output"]
 
 
-def test_every_lesson_ends_with_an_answer_of_its_task_and_the_end(
-    lessons: Lessons, vocabulary: LlamaVocabulary
-) -> None:
+def test_every_lesson_ends_with_an_answer_of_its_task_and_the_end(lessons: Lessons, vocabulary: Vocabulary) -> None:
     assert lessons.end == vocabulary.end
     for lesson in lessons.lessons:
         assert lesson.tokens[-1] == vocabulary.end
@@ -111,7 +109,7 @@ def test_the_right_answer_is_among_the_choices(lessons: Lessons) -> None:
 
 
 def test_nothing_that_is_held_out_is_learned(
-    lessons: Lessons, held_out: dict[str, list[Row]], vocabulary: LlamaVocabulary
+    lessons: Lessons, held_out: dict[str, list[Row]], vocabulary: Vocabulary
 ) -> None:
     kept = {word for own in held_out.values() for row in own for word in ITEM.findall(json.dumps(row))}
     assert kept == {word for lesson in lessons.of(VALIDATION) for word in ITEM.findall(prompt(lesson, vocabulary))}
@@ -132,9 +130,7 @@ def test_each_pass_tells_every_row_and_those_that_are_made(lessons: Lessons) -> 
     assert orders[0] != orders[1]
 
 
-def test_instructions_are_said_in_every_known_way_but_those_held_out(
-    lessons: Lessons, vocabulary: LlamaVocabulary
-) -> None:
+def test_instructions_are_said_in_every_known_way_but_those_held_out(lessons: Lessons, vocabulary: Vocabulary) -> None:
     said: dict[str, set[str]] = {task: set() for task in TASKS}
     for lesson in lessons.lessons:
         text = prompt(lesson, vocabulary).partition("### Instruction:\n")[2].partition("\n\n### Input:")[0]
@@ -175,7 +171,7 @@ def test_another_file_is_no_lessons(tmp_path: Path) -> None:
         read_lessons(tmp_path / "other")
 
 
-def test_a_row_that_is_too_long_is_left_out_and_counted(vocabulary: LlamaVocabulary) -> None:
+def test_a_row_that_is_too_long_is_left_out_and_counted(vocabulary: Vocabulary) -> None:
     row = training_row("sentiment_analysis", 1)
     row["input"] = {"review": "loud " * LONGEST}
     rows = {"sentiment_analysis": [row, training_row("sentiment_analysis", 2)]}

@@ -6,10 +6,11 @@ import json
 from random import Random
 from string import ascii_uppercase
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecellm_lite.demo.training.made_rows import EXACT, IRRELEVANT, classification_rows, ranking_rows, titles_of
+from ecellm_lite.demo.training.rows import Row
 from ecellm_lite.demo.training.variation import SHORTEST_HISTORY, varied
 from ecellm_lite.tasks.registry import TASKS
 from tests.lesson_rows import training_rows
@@ -98,6 +99,7 @@ def test_rows_without_an_order_and_the_given_rows_stay_as_they_are() -> None:
                 assert (told, answer) == (row["input"], row["output"])
 
 
+@settings(max_examples=40)
 @given(titles=TITLES, seed=SEED)
 def test_a_made_ranking_puts_the_querys_own_product_first(titles: list[str], seed: int) -> None:
     for row in ranking_rows(titles, 5, Random(seed)):
@@ -110,6 +112,7 @@ def test_a_made_ranking_puts_the_querys_own_product_first(titles: list[str], see
         TASKS[row["task"]].question(row).space.parse(row["output"])
 
 
+@settings(max_examples=40)
 @given(titles=TITLES, seed=SEED)
 def test_a_made_judgement_is_right(titles: list[str], seed: int) -> None:
     rows = classification_rows(titles, 6, Random(seed))
@@ -129,7 +132,7 @@ def test_too_few_titles_make_no_rows_and_end() -> None:
 
 
 def test_titles_come_from_all_kinds_of_rows_once() -> None:
-    rows = [
+    rows: list[Row] = [
         {"input": {"title": "red desk lamp"}},
         {"input": {"product_1": {"title": "usb cable"}, "product_2": {"title": "red desk lamp"}}},
         {"input": {"product_1": "wall charger white", "product_2": "a tent"}},

@@ -61,7 +61,7 @@ def load_base(path: Path) -> Any:
         state[f"model.layers.{layer}.{_PARTS[part]}.weight"] = weight
     model = LlamaForCausalLM(config).float()
     missing, unknown = model.load_state_dict(
-        {name: torch.from_numpy(np.ascontiguousarray(weight)).float() for name, weight in state.items()}, strict=False
+        {name: torch.from_numpy(np.array(weight, dtype=np.float32)) for name, weight in state.items()}, strict=False
     )
     if unknown or set(missing) - {"lm_head.weight"}:
         raise ModelError(f"{path} has not the tensors of a Llama model: {[*unknown, *missing][:3]}.")
