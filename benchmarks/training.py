@@ -38,7 +38,7 @@ SHOWN = {
     "product_matching": "product matching",
     "product_relation_prediction": "product relation",
     "answerability_prediction": "answerability",
-    "attribute_value_extraction": "attribute values (exact)",
+    "attribute_value_extraction": "attribute values",
     "sentiment_analysis": "sentiment",
     "sequential_recommendation": "next purchase",
 }
@@ -71,7 +71,12 @@ def picture(facts: dict[str, Any]) -> str:
     parts = [
         f'<rect class="page" width="{WIDTH}" height="{HEIGHT}"/>',
         text(16, 28, "Training the demo's adapter", "title"),
-        text(16, 50, "Left: loss of an answer, by step. Right: macro-F1 on held-out rows, after each pass.", "quiet"),
+        text(
+            16,
+            50,
+            "Left: loss of an answer, by step. Right: macro-F1 on held-out rows, after each pass (attribute values: exact answers).",
+            "quiet",
+        ),
         *_losses(runs, steps),
         *_validations(runs, passes),
     ]
