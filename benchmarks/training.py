@@ -33,6 +33,7 @@ STROKES = """
   .task { fill: none; stroke: #8b949e; stroke-width: 1.2 }
   @media (prefers-color-scheme: dark) { .p0 { stroke: #3fb984 } .p1 { stroke: #e3a341 } .curve { fill: none } }
 """
+VALIDATION = "macro-F1 on held-out rows (attribute values: exact answers), after each pass."
 # What the panel of the validation shows, besides the score: a task, and its name there.
 SHOWN = {
     "product_matching": "product matching",
@@ -71,12 +72,7 @@ def picture(facts: dict[str, Any]) -> str:
     parts = [
         f'<rect class="page" width="{WIDTH}" height="{HEIGHT}"/>',
         text(16, 28, "Training the demo's adapter", "title"),
-        text(
-            16,
-            50,
-            "Left: loss of an answer, by step. Right: macro-F1 on held-out rows, after each pass (attribute values: exact answers).",
-            "quiet",
-        ),
+        text(16, 50, f"Left: an answer's loss, by step. Right: {VALIDATION}", "quiet"),
         *_losses(runs, steps),
         *_validations(runs, passes),
     ]
