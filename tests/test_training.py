@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -30,6 +31,8 @@ transformers = pytest.importorskip("transformers", reason="learning needs transf
 from ecellm_lite.demo.training import learning as module  # noqa: E402 - where torch is
 from ecellm_lite.demo.training.base import load_base  # noqa: E402
 from ecellm_lite.demo.training.learning import MATRICES, Learning, Recipe, parts  # noqa: E402
+
+torch.set_num_threads(1)  # a tiny model has no work for more
 
 RECIPE = Recipe(rank=4, alpha=8, rate=2e-2, rows=8, seed=5, tokens=100)
 ROWS, LATER_ROWS, STEPS = 80, 48, 16  # of the first pass, of the second; steps of both
@@ -184,6 +187,8 @@ def test_an_adapter_of_another_shape_is_no_start(tiny: Path, lessons: Lessons, t
     learning = Learning(load_base(tiny), lessons, Recipe(rank=2, alpha=8), tmp_path)
     with pytest.raises(ModelError, match="--rank 4 --alpha 8"):
         learning.start_from(trained / "adapter")
+    with pytest.raises(ModelError, match="holds no adapter"):
+        learning.start_from(tmp_path)
 
 
 @pytest.mark.parametrize("changed", [{"rate": 1e-3}, {"seed": 6}, {"rows": 4}])
@@ -222,6 +227,15 @@ def test_the_command_learns_in_two_sittings(tiny: Path, lessons: Lessons, tmp_pa
     again = CliRunner().invoke(train, [*call, "--rate", "1", "--resume", "-o", str(tmp_path / "second")])
     assert (again.exit_code, again.stderr.count("\n")) == (2, 1)
     assert again.stderr.startswith("train: ")
+
+
+def test_without_torch_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "lessons.npz").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "ecellm_lite.demo.training.learning")
+    result = CliRunner().invoke(train, ["learn", str(tmp_path / "lessons.npz"), "-o", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert result.stderr == "train: Learning needs torch: `pip install 'ecellm-lite[train]'`.\n"
 
 
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), tokens=st.integers(1, 300))

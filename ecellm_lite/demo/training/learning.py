@@ -154,7 +154,9 @@ class Learning:
             self.losses, self.validations = state["curves"]["losses"], state["curves"]["validations"]
 
     def start_from(self, folder: Path) -> None:
-        """Start with the weights of a trained adapter; raises ModelError where its shape is another."""
+        """Start with the weights of a trained adapter; raises ModelError for none, or one of another shape."""
+        if not all((folder / name).is_file() for name in ("adapter_config.json", "adapter_model.safetensors")):
+            raise ModelError(f"{folder} holds no adapter: give the folder of adapter_model.safetensors and its config.")
         trained = PeftConfig.from_pretrained(str(folder))
         shape = (trained.r, trained.lora_alpha, {*trained.target_modules})
         if shape != (self.recipe.rank, self.recipe.alpha, {*MATRICES}):
