@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -221,6 +222,15 @@ def test_a_row_that_cannot_be_learned_is_named(line: str, said: str, tmp_path: P
 def test_a_folder_without_rows_says_what_it_should_hold(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"TASK/train\.jsonl"):
         read_rows(tmp_path)
+
+
+def test_without_torch_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "lessons.npz").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "ecellm_lite.demo.training.learning", raising=False)
+    result = CliRunner().invoke(train, ["learn", str(tmp_path / "lessons.npz"), "-o", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert result.stderr == "train: Learning needs torch: `pip install 'ecellm-lite[train]'`.\n"
 
 
 def test_line_separators_in_a_review_end_no_line(tmp_path: Path) -> None:

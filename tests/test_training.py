@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -227,15 +226,6 @@ def test_the_command_learns_in_two_sittings(tiny: Path, lessons: Lessons, tmp_pa
     again = CliRunner().invoke(train, [*call, "--rate", "1", "--resume", "-o", str(tmp_path / "second")])
     assert (again.exit_code, again.stderr.count("\n")) == (2, 1)
     assert again.stderr.startswith("train: ")
-
-
-def test_without_torch_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "lessons.npz").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "ecellm_lite.demo.training.learning")
-    result = CliRunner().invoke(train, ["learn", str(tmp_path / "lessons.npz"), "-o", str(tmp_path / "out")])
-    assert result.exit_code == 2
-    assert result.stderr == "train: Learning needs torch: `pip install 'ecellm-lite[train]'`.\n"
 
 
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), tokens=st.integers(1, 300))
