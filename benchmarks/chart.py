@@ -36,18 +36,18 @@ def draw(title: str, said: str, legend: Sequence[str], groups: Sequence[Group], 
     height = TOP + len(groups) * step + 12
     parts = [
         f'<rect class="page" width="{WIDTH}" height="{height}"/>',
-        _text(16, 28, title, "title"),
-        _text(16, 50, said, "quiet"),
+        text(16, 28, title, "title"),
+        text(16, 50, said, "quiet"),
     ]
     for index, name in enumerate(legend):
-        parts += [_bar(index, 16 + 140 * index, 66, BAR), _text(36 + 140 * index, 78, name)]
+        parts += [_bar(index, 16 + 140 * index, 66, BAR), text(36 + 140 * index, 78, name)]
     for place, group in enumerate(groups):
         top = TOP + place * step
-        parts.append(_text(16, top + (BAR + 2) * len(legend) / 2 + 4, group.label))
+        parts.append(text(16, top + (BAR + 2) * len(legend) / 2 + 4, group.label))
         for index, (length, behind) in enumerate(group.bars):
             y = top + index * (BAR + 2)
             parts.append(_bar(index, left, y, length * scale))
-            parts.append(_text(left + length * scale + 6, y + BAR - 2, behind, "quiet" if index else ""))
+            parts.append(text(left + length * scale + 6, y + BAR - 2, behind, "quiet" if index else ""))
     parts.append(f'<line class="line" x1="{left}" y1="{TOP - 8}" x2="{left}" y2="{height - 16}"/>')
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     body = "\n".join(parts)
@@ -58,5 +58,6 @@ def _bar(index: int, x: float, y: float, width: float) -> str:
     return f'<rect class="p{index}" x="{x}" y="{y}" width="{width:.1f}" height="{BAR}" rx="2"/>'
 
 
-def _text(x: float, y: float, said: str, kind: str = "") -> str:
+def text(x: float, y: float, said: str, kind: str = "") -> str:
+    """Return a line of text at a place; `kind` is one of STYLE's classes."""
     return f'<text class="{kind}" xml:space="preserve" x="{x:.1f}" y="{y:.1f}">{escape(said)}</text>'

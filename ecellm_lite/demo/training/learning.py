@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,15 +16,25 @@ from random import Random
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    get_peft_model,
+    get_peft_model_state_dict,
+    load_peft_weights,
+    set_peft_model_state_dict,
+)
 from torch.nn import functional
 
 from ecellm_lite.demo.training.lessons import VALIDATION, Lesson, Lessons, batches
 from ecellm_lite.demo.training.validation import Validation
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.files import replacing
 
 MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 WARM_UP = 0.03  # of all steps
-EVERY = 25  # steps between two points of the loss curve
+EVERY = 25  # steps between two points of the loss curve, and between two checkpoints
+_SAME = ("recipe", "steps", "first_pass", "passes")  # what a training that is resumed may not change
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +55,10 @@ class Recipe:
 
 
 class Learning:
-    """A base model that learns; `folder` holds its checkpoint, its curves and the best adapter so far."""
+    """A base model that learns; `folder` holds its checkpoint, its curves and the best adapter so far.
+
+    It learns `passes` of the lessons' passes (all that are left, where None), from `first_pass`, counted from 0.
+    """
 
     def __init__(
         self,
@@ -55,6 +67,7 @@ class Learning:
         recipe: Recipe,
         folder: Path,
         *,
+        first_pass: int = 0,
         passes: int | None = None,
         device: str = "cpu",
     ) -> None:
@@ -73,14 +86,17 @@ class Learning:
         self.recipe = recipe
         self.folder = folder
         self._lessons = lessons
-        self._passes = min(passes or lessons.passes, lessons.passes)
-        self._plan = [
-            batch
-            for turn in range(self._passes)
+        last = lessons.passes if passes is None else first_pass + passes
+        if not first_pass < last <= lessons.passes:
+            asked = max(last, first_pass + 1)
+            raise UsageError(f"Pass {asked} was asked for, and the lessons have {lessons.passes}: make more passes.")
+        self._first_pass = first_pass
+        self._plan: list[list[Lesson]] = []
+        self._pass_ends: set[int] = set()
+        for number, turn in enumerate(range(first_pass, last)):
             # A pass has its own order, whichever step the training goes on from.
-            for batch in batches(lessons.of(turn), recipe.rows, Random(recipe.seed + turn))  # noqa: S311
-        ]
-        self._pass_ends = self._ends()
+            self._plan += batches(lessons.of(turn), recipe.rows, Random(recipe.seed + number))  # noqa: S311
+            self._pass_ends.add(len(self._plan))
         self._learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(self._learning, lr=recipe.rate, weight_decay=0.0, fused=device == "cuda")
         self.step = 0
@@ -94,23 +110,22 @@ class Learning:
         return len(self._plan)
 
     def run(self, *, until: int | None = None, report: Callable[[str], None] = print) -> None:
-        """Learn up to the step `until`, or to the end; after each pass validate and keep a checkpoint."""
+        """Learn up to the step `until`, or to the end; checkpoints are kept every EVERY steps."""
         end = self.steps if until is None else min(until, self.steps)
         started, since = time.monotonic(), self.step
         recent: list[float] = []
         while self.step < end:
             recent.append(self._learn(self._plan[self.step]))
             self.step += 1
-            if self.step % EVERY == 0 or self.step == end:
+            if self.step % EVERY == 0 or self.step == end or self.step in self._pass_ends:
                 point = {"step": self.step, "loss": round(sum(recent) / len(recent), 5)}
                 self.losses.append(point)
                 rate = (self.step - since) / (time.monotonic() - started)
                 report(f"step {self.step} of {self.steps}: loss {point['loss']:.3f}, {rate:.2f} steps/s")
                 recent = []
-            if self.step in self._pass_ends:
-                self._validate(report)
+                if self.step in self._pass_ends:
+                    self._validate(report)
                 self.save()
-        self.save()
 
     def save(self) -> None:
         """Write the checkpoint that `resume` goes on from, and the curves."""
@@ -122,27 +137,35 @@ class Learning:
             "best": self.best,
             "curves": self._curves(),
         }
-        temporary = self.folder / "checkpoint.pt.part"
-        torch.save(state, temporary)
-        os.replace(temporary, self.folder / "checkpoint.pt")
+        with replacing(self.folder / "checkpoint.pt") as temporary:
+            torch.save(state, temporary)
         (self.folder / "curves.json").write_text(json.dumps(self._curves(), indent=1) + "\n", "utf-8")
 
     def resume(self) -> None:
-        """Go on from the folder's checkpoint, if there is one."""
+        """Go on from the folder's checkpoint, if there is one; raises UsageError for that of another training."""
         path = self.folder / "checkpoint.pt"
         if path.is_file():
             state = torch.load(path, map_location=self.device, weights_only=True)
+            if {key: state["curves"][key] for key in _SAME} != {key: self._curves()[key] for key in _SAME}:
+                raise UsageError(f"{path} is of another training: resume it with the same lessons and settings.")
             set_peft_model_state_dict(self.model, state["adapter"])
             self._optimizer.load_state_dict(state["optimizer"])
             self.step, self.best = state["step"], state["best"]
             self.losses, self.validations = state["curves"]["losses"], state["curves"]["validations"]
 
-    def _ends(self) -> set[int]:
-        end, ends = 0, set()
-        for turn in range(self._passes):
-            end += math.ceil(len(self._lessons.of(turn)) / self.recipe.rows)
-            ends.add(end)
-        return ends
+    def start_from(self, folder: Path) -> None:
+        """Start with the weights of a trained adapter; raises ModelError for none, or one of another shape."""
+        if not all((folder / name).is_file() for name in ("adapter_config.json", "adapter_model.safetensors")):
+            raise ModelError(f"{folder} holds no adapter: give the folder of adapter_model.safetensors and its config.")
+        trained = PeftConfig.from_pretrained(str(folder))
+        shape = (trained.r, trained.lora_alpha, {*trained.target_modules})
+        if shape != (self.recipe.rank, self.recipe.alpha, {*MATRICES}):
+            raise ModelError(
+                f"The adapter in {folder} has rank {trained.r} and alpha {trained.lora_alpha} on "
+                f"{len(trained.target_modules)} matrices: give --rank {trained.r} --alpha {trained.lora_alpha}, "
+                f"and take one that is trained on {', '.join(MATRICES)}."
+            )
+        set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device=self.device))
 
     def _learn(self, batch: Sequence[Lesson]) -> float:
         """Take one step; return the mean negative log-likelihood of a row's answer."""
@@ -192,7 +215,8 @@ class Learning:
 
     def _validate(self, report: Callable[[str], None]) -> None:
         lessons = self._lessons.of(VALIDATION)
-        if not lessons:
+        if not lessons:  # nothing to choose by: the last adapter is the best
+            self._keep()
             return
         validation = Validation()
         self.model.eval()
@@ -223,7 +247,8 @@ class Learning:
         return {
             "recipe": asdict(self.recipe),
             "steps": self.steps,
-            "passes": self._passes,
+            "first_pass": self._first_pass + 1,
+            "passes": len(self._pass_ends),
             "losses": self.losses,
             "validations": self.validations,
         }

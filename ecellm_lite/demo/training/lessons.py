@@ -7,12 +7,12 @@ nothing but torch.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.decoding import Scene, Space, Vocabulary
 from ecellm_lite.answers.predicate import Predicate
-from ecellm_lite.demo.training.made_rows import Row, classification_rows, ranking_rows, titles_of
+from ecellm_lite.demo.training.made_rows import classification_rows, ranking_rows, titles_of
 from ecellm_lite.demo.training.paraphrases import PARAPHRASES
+from ecellm_lite.demo.training.rows import Row, Rows
 from ecellm_lite.demo.training.variation import varied
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import InputError
@@ -29,7 +30,6 @@ from ecellm_lite.tasks.registry import TASKS, get_task
 
 VALIDATION = -1  # the pass that nothing is learned from
 LONGEST = 1024  # tokens: longer lessons are left out
-SHARE_HELD_OUT, MOST_HELD_OUT = 0.1, 250  # of a task's rows
 
 # How often a row is told in a pass, where the data has few, and how many rows are made besides.
 TIMES = {"multiclass_product_classification": 3, "product_substitute_identification": 3, "query_product_ranking": 2}
@@ -87,7 +87,14 @@ class Lessons:
 
 
 def read_lessons(path: Path) -> Lessons:
-    """Return the lessons in a file that `Lessons.write` made."""
+    """Return the lessons in a file that `Lessons.write` made; raises InputError for another file."""
+    try:
+        return _read(path)
+    except (KeyError, ValueError, BadZipFile):
+        raise InputError(f"{path} holds no lessons: make them with `ecellm_lite.demo.train lessons`.") from None
+
+
+def _read(path: Path) -> Lessons:
     with np.load(path, allow_pickle=False) as arrays:
         names = [str(name) for name in arrays["tasks"]]
         tokens = np.split(arrays["tokens"], arrays["ends"][:-1])
@@ -100,42 +107,26 @@ def read_lessons(path: Path) -> Lessons:
         return Lessons(int(arrays["end"]), lessons)
 
 
-def read_rows(folder: Path) -> dict[str, list[Row]]:
-    """Return the labelled rows for training, by task, from FOLDER/TASK/train.jsonl; raises InputError."""
-    found: dict[str, list[Row]] = {}
-    for task in TASKS:
-        path = folder / task / "train.jsonl"
-        if path.is_file():
-            found[task] = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-    if not found:
-        raise InputError(f"{folder} has no rows to train on: it holds TASK/train.jsonl, with a row a line.")
-    return found
-
-
 def make_lessons(
-    rows: Mapping[str, Sequence[Row]], vocabulary: Vocabulary, envelope: Envelope, *, passes: int, seed: int
+    learned: Rows, held_out: Rows, vocabulary: Vocabulary, envelope: Envelope, *, passes: int, random: Random
 ) -> tuple[Lessons, Counter[str]]:
     """Return the lessons of `passes` passes over labelled rows, and how many of each task were too long.
 
-    Some rows of each task are held out for validation: those are told once, in the task's own words. In each pass
-    every other row is told anew, with the task's instruction or a paraphrase.
+    The rows that are held out are told once, in the task's own words. In each pass every other row is told anew, with
+    the task's instruction or a paraphrase. Raises InputError for a row whose output is no answer of its task.
     """
-    random = Random(seed)  # noqa: S311 - nothing secret is drawn
     school = _School(vocabulary, envelope)
-    learned: list[Row] = []
-    for given in rows.values():
-        shuffled = random.sample(list(given), len(given))
-        held_out = min(MOST_HELD_OUT, int(len(given) * SHARE_HELD_OUT))
-        for row in shuffled[:held_out]:
-            school.teach(row, VALIDATION)
-        learned += shuffled[held_out:] * TIMES.get(given[0]["task"], 1)
-    titles = titles_of(learned)
+    for row in (row for own in held_out.values() for row in own):
+        school.teach(row, VALIDATION)
+    rows = [row for task, own in learned.items() for row in list(own) * TIMES.get(task, 1)]
+    titles = titles_of(rows)
     for turn in range(passes):
-        made = [
-            *ranking_rows(titles, MADE_RANKINGS, random),
-            *classification_rows(titles, MADE_CLASSIFICATIONS, random),
-        ]
-        for row in random.sample(told := [*learned, *made], len(told)):
+        made: list[Row] = []
+        if learned.get("query_product_ranking"):
+            made += ranking_rows(titles, MADE_RANKINGS, random)
+        if learned.get("multiclass_product_classification"):
+            made += classification_rows(titles, MADE_CLASSIFICATIONS, random)
+        for row in random.sample(told := [*rows, *made], len(told)):
             school.teach(row, turn, random)
     return school.lessons, school.too_long
 

@@ -10,11 +10,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from string import ascii_uppercase
-from typing import Any
 
+from ecellm_lite.demo.training.rows import Row
 from ecellm_lite.tasks.multiclass_product_classification import OPTIONS
-
-Row = Mapping[str, Any]
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]{2,}")
 _WORDS = (2, 4)  # of a query
@@ -41,12 +39,15 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
 
 
 def ranking_rows(titles: Sequence[str], count: int, random: Random) -> list[Row]:
-    """Return made rows of query_product_ranking: the query's own product first, then by the words they share."""
-    rows = []
-    for _ in range(count):
+    """Return made rows of query_product_ranking: the query's own product first, then by the words they share.
+
+    Fewer titles than a list has products make none.
+    """
+    rows: list[Row] = []
+    for _ in range(count if len(titles) >= _PRODUCTS[1] else 0):
         title = random.choice(titles)
         query = _query(title, random)
-        others = random.sample(titles, random.randint(*_PRODUCTS) - 1)
+        others = [other for other in random.sample(titles, random.randint(*_PRODUCTS) - 1) if other != title]
         products = random.sample([title, *others], len(others) + 1)
         # The sort is stable, so equal ones keep the list's order, as the weak labels of the data do.
         best = sorted(products, key=lambda product: (product != title, -_shared(query, product)))
@@ -56,9 +57,14 @@ def ranking_rows(titles: Sequence[str], count: int, random: Random) -> list[Row]
 
 
 def classification_rows(titles: Sequence[str], count: int, random: Random) -> list[Row]:
-    """Return made rows of multiclass_product_classification: exact ones and irrelevant ones, half and half."""
-    rows = []
-    while len(rows) < count:
+    """Return made rows of multiclass_product_classification: exact ones and irrelevant ones, half and half.
+
+    Titles of which hardly two have no word in common make fewer, or none.
+    """
+    rows: list[Row] = []
+    for _ in range(100 * count if len(titles) > 1 else 0):
+        if len(rows) == count:
+            break
         title, other = random.sample(titles, 2)
         query = _query(title, random)
         if len(rows) % 2 and _shared(query, other):

@@ -22,7 +22,7 @@ def varied(task: str, fields: Fields, answer: str, random: Random) -> Told:
 
 
 def _swapped(fields: Fields, answer: str, random: Random) -> Told:
-    """Two products that are the same, or bought together, are so in either order."""
+    """Change the order: two products that are the same, or bought together, are so in either."""
     if random.random() < 0.5:
         return fields, answer
     return {"product_1": fields["product_2"], "product_2": fields["product_1"]}, answer
@@ -63,7 +63,7 @@ def _spread(fields: Fields, entries: Sequence[dict[str, str]], random: Random) -
 
 
 def _candidates(fields: Fields, answer: str, random: Random) -> Told:
-    """A candidate has no place of its own; and what was bought earlier was once the next item, too."""
+    """Give the candidates any places; and let what was bought earlier be the next item, as it once was."""
     history, candidates = list(fields["history"]), list(fields["candidates"])
     gold = ascii_uppercase.index(answer)
     if len(history) >= SHORTEST_HISTORY and random.random() < 0.5:
@@ -78,7 +78,7 @@ def _candidates(fields: Fields, answer: str, random: Random) -> Told:
 
 
 def _products(fields: Fields, answer: str, random: Random) -> Told:
-    """A product in a list has no place of its own; the ranking's letters follow it."""
+    """Give the products any places in the list; the ranking's letters follow them."""
     order = _order(fields["products"], random)
     now = {ascii_uppercase[before]: ascii_uppercase[after] for after, before in enumerate(order)}
     ranking = ",".join(now[letter] for letter in answer.split(","))

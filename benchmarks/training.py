@@ -1,0 +1,148 @@
+r"""Claim: the demo's adapter learned what it was taught, as far as the curves of its training show it.
+
+    python -m benchmarks.training --sitting first/curves.json --sitting second/curves.json --beside slower/curves.json \
+        --machine 'one H100 80GB'
+
+Nothing is trained here: the curves that `ecellm_lite.demo.train learn` left in its folders are put into one results
+file and drawn. A sitting begins with the adapter that the one before it kept; what stands beside is the same first
+sitting with another setting.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.chart import STYLE, WIDTH, text
+from benchmarks.facts import write_results
+from ecellm_lite.models.files import replacing
+
+Point = tuple[float, float]
+
+LEFT, MIDDLE, TOP, PANEL, HEIGHT = 52, 430, 104, 230, 384  # pixels; two panels of a width, one height
+PANEL_WIDTH = 300
+# The bars' colours, as lines.
+STROKES = """
+  .p0 { stroke: #0b7a53 } .p1 { stroke: #d18616 } .curve { fill: none; stroke-width: 2 }
+  .task { fill: none; stroke: #8b949e; stroke-width: 1.2 }
+  @media (prefers-color-scheme: dark) { .p0 { stroke: #3fb984 } .p1 { stroke: #e3a341 } .curve { fill: none } }
+"""
+VALIDATION = "macro-F1 on held-out rows (attribute values: exact answers), after each pass."
+# What the panel of the validation shows, besides the score: a task, and its name there.
+SHOWN = {
+    "product_matching": "product matching",
+    "product_relation_prediction": "product relation",
+    "answerability_prediction": "answerability",
+    "attribute_value_extraction": "attribute values",
+    "sentiment_analysis": "sentiment",
+    "sequential_recommendation": "next purchase",
+}
+
+
+@click.command()
+@click.option("--sitting", "sittings", type=click.Path(path_type=Path, exists=True), multiple=True, required=True)
+@click.option("--beside", type=click.Path(path_type=Path, exists=True), multiple=True)
+@click.option("--machine", required=True, help="Where it was trained.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/training.json"))
+@click.option("--figure", type=click.Path(path_type=Path), default=Path("benchmarks/figures/training.svg"))
+def main(sittings: Sequence[Path], beside: Sequence[Path], machine: str, output: Path, figure: Path) -> None:
+    """Gather the curves and draw them."""
+    facts = {
+        "machine": machine,
+        "sittings": [json.loads(path.read_text("utf-8")) for path in sittings],
+        "beside": [json.loads(path.read_text("utf-8")) for path in beside],
+    }
+    write_results(output, "training", facts)
+    with replacing(figure) as temporary:
+        temporary.write_text(picture(facts), "utf-8")
+
+
+def picture(facts: dict[str, Any]) -> str:
+    """Return the figure: the loss over the steps, and what validation said after each pass."""
+    runs = [(f"rate {facts['sittings'][0]['recipe']['rate']:g}", facts["sittings"])]
+    runs += [(f"rate {one['recipe']['rate']:g}", [one]) for one in facts["beside"]]
+    steps = sum(one["steps"] for one in facts["sittings"])
+    passes = sum(one["passes"] for one in facts["sittings"])
+    parts = [
+        f'<rect class="page" width="{WIDTH}" height="{HEIGHT}"/>',
+        text(16, 28, "Training the demo's adapter", "title"),
+        text(16, 50, f"Left: an answer's loss, by step. Right: {VALIDATION}", "quiet"),
+        *_losses(runs, steps),
+        *_validations(runs, passes),
+    ]
+    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
+    body = "\n".join(parts)
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{STYLE}{STROKES}</style>\n{body}\n</svg>\n'
+
+
+def _losses(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]], steps: int) -> list[str]:
+    most, least = 32.0, 0.5
+
+    def place(step: float, loss: float) -> Point:
+        share = math.log(loss / least) / math.log(most / least)
+        return LEFT + PANEL_WIDTH * step / steps, TOP + PANEL * (1 - share)
+
+    parts = _axes(LEFT, [(place(0, loss)[1], f"{loss:g}") for loss in (0.5, 1, 2, 4, 8, 16, 32)])
+    parts += [text(place(step, least)[0] - 10, TOP + PANEL + 20, f"{step}", "quiet") for step in (0, steps // 2, steps)]
+    for index, (name, run) in enumerate(runs):
+        for sitting, before in zip(run, _before(run), strict=True):
+            points = [place(before + point["step"], max(point["loss"], least)) for point in sitting["losses"]]
+            parts.append(_line(points, f"p{index} curve"))
+        parts.append(_line([(LEFT + 130 * index, 72), (LEFT + 130 * index + 20, 72)], f"p{index} curve"))
+        parts.append(text(LEFT + 130 * index + 28, 77, name))
+    return parts
+
+
+def _validations(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]], passes: int) -> list[str]:
+    def place(number: float, share: float) -> Point:
+        return MIDDLE + PANEL_WIDTH * (number - 1) / max(1, passes - 1), TOP + PANEL * (1 - share)
+
+    parts = _axes(MIDDLE, [(place(1, share)[1], f"{share:g}") for share in (0, 0.2, 0.4, 0.6, 0.8, 1)])
+    numbers = range(1, passes + 1)
+    parts += [text(place(number, 0)[0] - 3, TOP + PANEL + 20, f"{number}", "quiet") for number in numbers]
+    labels = []
+    for task, name in SHOWN.items():
+        values = [one["tasks"][task] for one in _every(runs[0][1])]
+        points = [place(number, one.get("macro_f1", one["exact"])) for number, one in zip(numbers, values, strict=True)]
+        parts.append(_line(points, "task"))
+        labels.append((points[-1][1], name, "quiet"))
+    for index, (_, run) in enumerate(runs):
+        points = [place(number, one["score"]) for number, one in zip(numbers, _every(run), strict=False)]
+        parts.append(_line(points, f"p{index} curve"))
+        if not index:
+            labels.append((points[-1][1], "score (their mean)", ""))
+    last = 0.0
+    for y, name, kind in sorted(labels):
+        last = max(y + 4, last + 15)  # a line of text under the one before it
+        parts.append(text(MIDDLE + PANEL_WIDTH + 8, last, name, kind))
+    return parts
+
+
+def _before(run: Iterable[dict[str, Any]]) -> list[int]:
+    return list(accumulate((one["steps"] for one in run), initial=0))[:-1]
+
+
+def _every(run: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [validation for sitting in run for validation in sitting["validations"]]
+
+
+def _axes(left: float, ticks: Iterable[tuple[float, str]]) -> list[str]:
+    parts = []
+    for y, said in ticks:
+        parts.append(f'<line class="line" x1="{left}" y1="{y:.1f}" x2="{left + PANEL_WIDTH}" y2="{y:.1f}"/>')
+        parts.append(text(left - 8 - 7 * len(said), y + 4, said, "quiet"))
+    return parts
+
+
+def _line(points: Iterable[Point], kind: str) -> str:
+    return f'<polyline class="{kind}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>'
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What a training is judged by: macro-F1 as scikit-learn has it, exact answers, and the likelihood."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecellm_lite.demo.training.lessons import Lesson
+from ecellm_lite.demo.training.validation import LEAST_ROWS, Validation
+
+END, CHOICES, SIZE = 9, (3, 5, 7), 10
+
+
+def row(gold: int, task: str = "sentiment_analysis") -> Lesson:
+    return Lesson(task, [1, 2, CHOICES[gold], END], 2, CHOICES, gold)
+
+
+def logits(*likeliest: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    found = np.zeros((len(likeliest), SIZE), dtype=np.float32)
+    found[np.arange(len(likeliest)), likeliest] = 5
+    return found
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=LEAST_ROWS, max_size=120))
+def test_macro_f1_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
+    metrics = pytest.importorskip("sklearn.metrics", reason="macro-F1 is held against scikit-learn (extra 'eval')")
+    validation = Validation()
+    for gold, likeliest in pairs:
+        validation.add(row(gold), logits(CHOICES[likeliest], END))
+    found = validation.result()
+    right, guessed = zip(*pairs, strict=True)
+    expected = metrics.f1_score(right, guessed, average="macro")
+    assert found["tasks"]["sentiment_analysis"]["macro_f1"] == pytest.approx(expected, abs=1e-4)
+    assert found["tasks"]["sentiment_analysis"]["accuracy"] == pytest.approx(np.equal(right, guessed).mean(), abs=1e-4)
+    assert found["score"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_answer_is_exact_where_every_token_is_the_likeliest() -> None:
+    validation = Validation()
+    validation.add(row(0), logits(3, END))
+    validation.add(row(0), logits(3, 3))  # the right choice, and no end
+    validation.add(row(0), logits(2, END))  # no choice at all is the likeliest token, and of them the first is taken
+    found = validation.result()["tasks"]["sentiment_analysis"]
+    assert found["exact"] == pytest.approx(1 / 3, abs=1e-4)
+    assert found["accuracy"] == 1
+
+
+def test_the_loss_is_the_answers_negative_log_likelihood() -> None:
+    validation = Validation()
+    validation.add(Lesson("answer_generation", [1, 2, 3, END], 2), logits(3, 4) + np.float32(1000))
+    whole = math.log(math.exp(5) + SIZE - 1)
+    found = validation.result()
+    assert found["tasks"]["answer_generation"] == {
+        "rows": 1,
+        "loss": pytest.approx((whole - 5) + whole, abs=1e-3),
+        "exact": 0,
+    }
+
+
+def test_the_score_is_the_mean_over_tasks_with_enough_rows() -> None:
+    validation = Validation()
+    for number in range(LEAST_ROWS):
+        validation.add(row(number % 2), logits(CHOICES[number % 2], END))
+        validation.add(Lesson("answer_generation", [1, 2, END], 1), logits(END if number % 4 else 0))
+    validation.add(row(1, "product_matching"), logits(CHOICES[0], END))
+    assert validation.result()["score"] == pytest.approx((1 + 0.75) / 2)
+
+
+def test_where_no_task_has_enough_rows_the_likelihood_decides() -> None:
+    better, worse = Validation(), Validation()
+    better.add(row(0), logits(3, END))
+    worse.add(row(0), logits(5, END))
+    assert better.result()["score"] > worse.result()["score"]

@@ -1,0 +1,141 @@
+"""A row told in another way has the same answer; a made row has the answer that it says."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from string import ascii_uppercase
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecellm_lite.demo.training.made_rows import EXACT, IRRELEVANT, classification_rows, ranking_rows, titles_of
+from ecellm_lite.demo.training.rows import Row
+from ecellm_lite.demo.training.variation import SHORTEST_HISTORY, varied
+from ecellm_lite.tasks.registry import TASKS
+from tests.lesson_rows import training_rows
+
+SEED = st.integers(0, 1 << 30)
+WORD = st.sampled_from(["cable", "mouse", "lamp", "tent", "phone", "charger", "shirt", "boots", "guitar", "strings"])
+TITLES = st.lists(st.lists(WORD, min_size=2, max_size=6).map(" ".join), min_size=4, max_size=20, unique=True)
+
+
+@given(seed=SEED)
+def test_two_products_keep_their_relation_in_either_order(seed: int) -> None:
+    for task in ("product_matching", "product_relation_prediction"):
+        fields = {"product_1": "tent", "product_2": "stove"}
+        told, answer = varied(task, fields, "yes", Random(seed))
+        assert answer == "yes"
+        assert told in (fields, {"product_1": "stove", "product_2": "tent"})
+
+
+def test_both_orders_are_told() -> None:
+    random = Random(0)
+    fields = {"product_1": "tent", "product_2": "stove"}
+    told = [varied("product_matching", fields, "no", random)[0]["product_1"] for _ in range(100)]
+    assert 30 < told.count("tent") < 70
+
+
+@given(
+    asked=st.lists(st.sampled_from(["Color", "Size", "Brand", "Material", "Fit"]), min_size=1, unique=True), seed=SEED
+)
+def test_values_follow_the_attributes(asked: list[str], seed: int) -> None:
+    entries = [
+        {"attribute": name.lower(), "value": f"{name} {number}", "source": "product title"}
+        for name in asked
+        for number in range(1 + len(name) % 2)
+    ]
+    fields = {"title": "a shirt", "attributes": asked}
+    told, answer = varied("attribute_value_extraction", fields, json.dumps(entries), Random(seed))
+    assert told["title"] == "a shirt"
+    assert sorted(told["attributes"]) == sorted(asked)
+    expected = [entry for name in told["attributes"] for entry in entries if entry["attribute"] == name.lower()]
+    assert json.loads(answer) == expected
+
+
+@given(
+    history=st.lists(st.integers(0, 30).map("bought {}".format), min_size=1, max_size=9),
+    candidates=st.lists(st.integers(0, 40).map("bought {}".format), min_size=2, max_size=26, unique=True),
+    gold=st.integers(0, 25),
+    seed=SEED,
+)
+def test_the_letter_follows_the_next_item(history: list[str], candidates: list[str], gold: int, seed: int) -> None:
+    gold %= len(candidates)
+    fields = {"history": history, "candidates": candidates}
+    told, answer = varied("sequential_recommendation", fields, ascii_uppercase[gold], Random(seed))
+    following = told["candidates"][ascii_uppercase.index(answer)]
+    others = [item for item in told["candidates"] if item != following]
+    assert sorted(others) == sorted(item for item in candidates if item != candidates[gold])
+    assert len(told["candidates"]) == len(candidates)
+    if following != candidates[gold]:  # an earlier purchase is the next one, and what came after it is unknown
+        end = len(told["history"])
+        assert end >= SHORTEST_HISTORY - 1
+        assert history[end] == following
+        assert following not in candidates
+        assert following not in told["history"]
+    assert told["history"] == history[: len(told["history"])]
+    assert following != candidates[gold] or told["history"] == history
+
+
+@given(count=st.integers(2, 26), seed=SEED)
+def test_a_ranking_stays_the_products_order(count: int, seed: int) -> None:
+    products = [f"product {number}" for number in range(count)]
+    ranking = Random(seed + 1).sample(ascii_uppercase[:count], count)
+    fields = {"query": "a", "products": products}
+    told, answer = varied("query_product_ranking", fields, ",".join(ranking), Random(seed))
+    best = [products[ascii_uppercase.index(letter)] for letter in ranking]
+    assert [told["products"][ascii_uppercase.index(letter)] for letter in answer.split(",")] == best
+    assert sorted(told["products"]) == sorted(products)
+
+
+def test_rows_without_an_order_and_the_given_rows_stay_as_they_are() -> None:
+    for task, rows in training_rows(4).items():
+        for row in rows:
+            before = json.dumps(row)
+            told, answer = varied(task, row["input"], row["output"], Random(1))
+            TASKS[task].question({"input": told}).space.parse(answer)
+            assert json.dumps(row) == before
+            if task in ("sentiment_analysis", "answer_generation", "multiclass_product_classification"):
+                assert (told, answer) == (row["input"], row["output"])
+
+
+@settings(max_examples=40)
+@given(titles=TITLES, seed=SEED)
+def test_a_made_ranking_puts_the_querys_own_product_first(titles: list[str], seed: int) -> None:
+    for row in ranking_rows(titles, 5, Random(seed)):
+        query = set(row["input"]["query"].split())
+        products = row["input"]["products"]
+        best = [products[ascii_uppercase.index(letter)] for letter in row["output"].split(",")]
+        assert query <= set(best[0].split())
+        shared = [len(query & set(product.split())) for product in best]
+        assert shared == sorted(shared, reverse=True)
+        TASKS[row["task"]].question(row).space.parse(row["output"])
+
+
+@settings(max_examples=40)
+@given(titles=TITLES, seed=SEED)
+def test_a_made_judgement_is_right(titles: list[str], seed: int) -> None:
+    rows = classification_rows(titles, 6, Random(seed))
+    for row in rows:
+        query, title = set(row["input"]["query"].split()), set(row["input"]["title"].split())
+        assert row["output"] in (EXACT, IRRELEVANT)
+        assert query <= title if row["output"] == EXACT else not query & title
+        TASKS[row["task"]].question(row).space.parse(row["output"])
+    irrelevant = sum(row["output"] == IRRELEVANT for row in rows)
+    assert irrelevant == len(rows) // 2
+
+
+def test_too_few_titles_make_no_rows_and_end() -> None:
+    assert ranking_rows(["red lamp"], 5, Random(0)) == []
+    assert classification_rows([], 5, Random(0)) == []
+    assert len(classification_rows(["red lamp", "lamp red"], 5, Random(0))) == 1
+
+
+def test_titles_come_from_all_kinds_of_rows_once() -> None:
+    rows: list[Row] = [
+        {"input": {"title": "red desk lamp"}},
+        {"input": {"product_1": {"title": "usb cable"}, "product_2": {"title": "red desk lamp"}}},
+        {"input": {"product_1": "wall charger white", "product_2": "a tent"}},
+        {"input": {"title": "4 x"}},  # too few words to make a query of
+    ]
+    assert titles_of(rows) == ["red desk lamp", "usb cable"]
