@@ -24,7 +24,7 @@ def test_it_is_made_once(demo_model: StoredModel, monkeypatch: pytest.MonkeyPatc
 def test_it_has_the_fast_type_and_its_origin(demo_model: StoredModel) -> None:
     header = read_header(demo_model.path)
     types = {tensor.name: tensor.type.name for tensor in header.tensors}
-    assert types["blk.0.ffn_up.weight"] == "Q4_0"
+    assert types["blk.0.ffn_up.weight"] == build.FILE_TYPE
     assert demo_model.manifest.details["source_sha256"] == build.SHA256
     assert demo_model.manifest.licence.startswith("Apache-2.0")
 
