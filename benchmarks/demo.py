@@ -1,11 +1,12 @@
 """Claim: the demo model knows its trade: it answers better than its base, and than any answer that is always the same.
 
-    ecellm-lite eval --task all --data ../shared/data --model demo --output demo.json
+    ecellm-lite eval --task all --data ../shared/data --output demo.json
     ecellm-lite eval --task all --data ../shared/data --model base.gguf --envelope alpaca --output base.json
-    ecellm-lite eval --task all --data ../shared/data --model demo --calibration off --instruction ... --output words.json
-    python -m benchmarks.demo demo.json base.json [--paraphrased TASK=words.json]...
+    ecellm-lite eval --task PM --data ../shared/data --instruction "..." --output words.json
+    python -m benchmarks.demo demo.json base.json --paraphrased words.json
 
-`base.gguf` is the base converted to the demo's file type without the adapter. For each task one metric (macro-F1 for
+`base.gguf` is the base converted to the demo's file type without the adapter; the instructions in other words are
+those of ecellm_lite/demo/training/paraphrases.py that nothing was trained on. For each task one metric (macro-F1 for
 yes or no and for options, F1* for extraction, HR@1, NDCG, ROUGE-L), with its 95% interval, of four ways to answer the
 test rows: the demo, the base, the commonest answer of the training rows, and the constant answer that is best on them;
 and by a paired bootstrap what the demo has above each of the others.
@@ -28,7 +29,7 @@ from ecellm_lite.evaluate.metrics.classes import class_table
 from ecellm_lite.evaluate.metrics.kinds import measure
 from ecellm_lite.evaluate.metrics.measured import Metric, Numbers, Pair
 from ecellm_lite.evaluate.metrics.predicates import word_table
-from ecellm_lite.evaluate.results import Record, Results, read_results
+from ecellm_lite.evaluate.results import Record, read_results
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Task
 

@@ -45,13 +45,25 @@ def train() -> None:
 @click.option("--passes", type=click.IntRange(1, 100), default=6, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option(
+    "--most",
+    type=click.IntRange(1),
+    help="Rows of a task in a pass, drawn anew for each.  [default: all that there are]",
+)
+@click.option(
     "--held-out",
     type=click.Path(path_type=Path, file_okay=False),
     help="Write the rows that are held out here, as TASK/test.jsonl: `calibrate` may use them.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True)
 def lessons(
-    data: Path, model: Path | None, envelope: str, passes: int, seed: int, held_out: Path | None, output: Path
+    data: Path,
+    model: Path | None,
+    envelope: str,
+    passes: int,
+    seed: int,
+    most: int | None,
+    held_out: Path | None,
+    output: Path,
 ) -> None:
     """Turn labelled rows into tokens, with a tenth held out for validation."""
     from ecellm_lite.demo.training.lessons import make_lessons
@@ -64,7 +76,7 @@ def lessons(
     backend = LlamaBackend(model or _base(), Settings(context=256, gpu_layers=0))
     try:
         made, too_long = make_lessons(
-            learned, kept, backend.vocabulary, get_envelope(envelope), passes=passes, random=random
+            learned, kept, backend.vocabulary, get_envelope(envelope), passes=passes, random=random, most=most
         )
     finally:
         backend.close()
@@ -88,6 +100,7 @@ def lessons(
 @click.option("--rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True)
 @click.option("--rows", type=click.IntRange(1), default=32, show_default=True, help="Rows a step.")
 @click.option("--tokens", type=click.IntRange(1), default=8192, show_default=True, help="Tokens at a time, for memory.")
+@click.option("--bfloat16", is_flag=True, help="Compute in 16 bits: for a GPU, or a CPU with AMX.")
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option(
     "--first-pass", type=click.IntRange(1), default=1, show_default=True, help="Of the lessons, the pass to begin with."

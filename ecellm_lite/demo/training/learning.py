@@ -42,7 +42,7 @@ class Recipe:
     """The settings of a training; `rate` is the highest learning rate, `rows` those of a step.
 
     A step's rows go through the model at most `tokens` at a time, padding counted: it bounds the memory, and changes
-    nothing else.
+    nothing else. With `bfloat16` what does not learn is computed in 16 bits: faster, and not repeatable to the bit.
     """
 
     rank: int = 16
@@ -52,6 +52,7 @@ class Recipe:
     rows: int = 32
     seed: int = 7
     tokens: int = 8192
+    bfloat16: bool = False
 
 
 class Learning:
@@ -80,9 +81,9 @@ class Learning:
             target_modules=MATRICES,
             task_type="CAUSAL_LM",
         )
-        # What does not learn is kept in 16 bits; the adapter in 32.
-        half = base.to(device=device, dtype=torch.bfloat16 if device == "cuda" else torch.float32)
-        self.model = get_peft_model(half, settings, autocast_adapter_dtype=True)
+        # The adapter itself is kept in 32 bits.
+        frozen = base.to(device=device, dtype=torch.bfloat16 if recipe.bfloat16 else torch.float32)
+        self.model = get_peft_model(frozen, settings, autocast_adapter_dtype=True)
         self.recipe = recipe
         self.folder = folder
         self._lessons = lessons
@@ -202,7 +203,7 @@ class Learning:
             tokens[row, : len(lesson.tokens)] = torch.tensor(lesson.tokens)
             places[row, len(lesson.tokens) - lesson.answer - 1 : len(lesson.tokens) - 1] = True
         # Padding stands behind a row, where nothing of it looks: no mask is needed.
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.bfloat16):
             states = self.model.base_model.model.model(input_ids=tokens.to(self.device), use_cache=False)
         return states.last_hidden_state, places.to(self.device)
 

@@ -108,25 +108,35 @@ def _read(path: Path) -> Lessons:
 
 
 def make_lessons(
-    learned: Rows, held_out: Rows, vocabulary: Vocabulary, envelope: Envelope, *, passes: int, random: Random
+    learned: Rows,
+    held_out: Rows,
+    vocabulary: Vocabulary,
+    envelope: Envelope,
+    *,
+    passes: int,
+    random: Random,
+    most: int | None = None,
 ) -> tuple[Lessons, Counter[str]]:
     """Return the lessons of `passes` passes over labelled rows, and how many of each task were too long.
 
     The rows that are held out are told once, in the task's own words. In each pass every other row is told anew, with
-    the task's instruction or a paraphrase. Raises InputError for a row whose output is no answer of its task.
+    the task's instruction or a paraphrase; with `most`, so many rows of a task, others in each pass. Raises InputError
+    for a row whose output is no answer of its task.
     """
     school = _School(vocabulary, envelope)
     for row in (row for own in held_out.values() for row in own):
         school.teach(row, VALIDATION)
-    rows = [row for task, own in learned.items() for row in list(own) * TIMES.get(task, 1)]
-    titles = titles_of(rows)
+    taught = {task: list(own) * TIMES.get(task, 1) for task, own in learned.items()}
+    titles = titles_of(row for own in taught.values() for row in own)
     for turn in range(passes):
-        made: list[Row] = []
+        told: list[Row] = []
+        for own in taught.values():
+            told += random.sample(own, most) if most and most < len(own) else own
         if learned.get("query_product_ranking"):
-            made += ranking_rows(titles, MADE_RANKINGS, random)
+            told += ranking_rows(titles, min(MADE_RANKINGS, most or MADE_RANKINGS), random)
         if learned.get("multiclass_product_classification"):
-            made += classification_rows(titles, MADE_CLASSIFICATIONS, random)
-        for row in random.sample(told := [*rows, *made], len(told)):
+            told += classification_rows(titles, min(MADE_CLASSIFICATIONS, most or MADE_CLASSIFICATIONS), random)
+        for row in random.sample(told, len(told)):
             school.teach(row, turn, random)
     return school.lessons, school.too_long
 
