@@ -1,7 +1,7 @@
 """Claim: the demo model knows its trade: it answers better than its base, and than any answer that is always the same.
 
     ecellm-lite eval --task all --data ../shared/data --output demo.json
-    ecellm-lite eval --task all --data ../shared/data --model base.gguf --envelope alpaca --output base.json
+    ecellm-lite eval --task all --data ../shared/data --model base.gguf --envelope alpaca --limit 150 --output base.json
     ecellm-lite eval --task PM --data ../shared/data --instruction "..." --output words.json
     python -m benchmarks.demo demo.json base.json --paraphrased words.json
 
@@ -9,7 +9,7 @@
 those of ecellm_lite/demo/training/paraphrases.py that nothing was trained on. For each task one metric (macro-F1 for
 yes or no and for options, F1* for extraction, HR@1, NDCG, ROUGE-L), with its 95% interval, of four ways to answer the
 test rows: the demo, the base, the commonest answer of the training rows, and the constant answer that is best on them;
-and by a paired bootstrap what the demo has above each of the others.
+and by a paired bootstrap what the demo has above each of the others, over the rows that both answered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from benchmarks.facts import write_results
-from ecellm_lite.evaluate.baselines import best_constant, majority
+from ecellm_lite.evaluate.baselines import Constant, best_constant, majority
 from ecellm_lite.evaluate.bootstrap import interval, paired_interval
 from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.labelled_files import gather, labelled_files
@@ -32,6 +32,9 @@ from ecellm_lite.evaluate.metrics.predicates import word_table
 from ecellm_lite.evaluate.results import Record, read_results
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Task
+
+# Answers by the row's id and line.
+Texts = Mapping[tuple[str | int | None, int], str | None]
 
 YES_NO = ("PM", "PSI", "AP")
 OPTIONS = ("PRP", "SA", "MPC")
@@ -56,10 +59,10 @@ def main(demo: Path, base: Path, data: Path, paraphrased: Sequence[Path], output
             gather(labelled_files(data, [task], split), [task], split=split).rows[name] for split in ("train", "test")
         )
         ways = {
-            "demo": _texts(result.records, test),
-            "base": _texts(other.tasks[name].records, test),
-            "majority": [pair.text for pair in majority(training).pairs(test)],
-            "best_constant": [pair.text for pair in best_constant(training).pairs(test)],
+            "demo": _texts(result.records),
+            "base": _texts(other.tasks[name].records),
+            "majority": _constant(majority(training), test),
+            "best_constant": _constant(best_constant(training), test),
         }
         tasks[name] = {
             **measured(task, test, ways),
@@ -70,43 +73,46 @@ def main(demo: Path, base: Path, data: Path, paraphrased: Sequence[Path], output
             "rows_per_second": result.rows_per_second,
         }
         if name in words:
-            texts = _texts(words[name].records, test)
+            texts = _texts(words[name].records)
             tasks[name]["paraphrased"] = measured(task, test, {"demo": ways["demo"], "paraphrased": texts})
         click.echo(f"{task.abbreviation}: {tasks[name]['values']} {tasks[name]['above']}", err=True)
     facts = {"model": found.model.sha256, "base": other.model.sha256, "calibrated": found.calibrated, "tasks": tasks}
     write_results(output, "demo", facts)
 
 
-def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Sequence[str | None]]) -> dict[str, Any]:
-    """Return each way's metric with its interval, and what the first has above the others."""
-    columns: dict[str, Numbers] = {}
-    for way, texts in ways.items():
-        metric_name, columns[way], metric = _columns(task, test, texts)
+def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
+    """Return each way's metric over the rows that it answered, and what the first has above each on those rows."""
     first = next(iter(ways))
-    values = {
-        way: {"value": round(float(metric(own.sum(axis=0))), 4), **_rounded(interval(own, metric))}
-        for way, own in columns.items()
-    }
-    above = {
-        way: _rounded(paired_interval(own, columns[first], metric)) for way, own in columns.items() if way != first
-    }
-    return {"metric": metric_name, "rows": len(test), "values": values, "above": above}
+    values: dict[str, Any] = {}
+    above: dict[str, Any] = {}
+    for way, texts in ways.items():
+        rows = [row for row in test if (row.id, row.line) in texts]
+        name, columns, metric = _columns(task, rows, texts)
+        value = round(float(metric(columns.sum(axis=0))), 4)
+        values[way] = {"rows": len(rows), "value": value, **_rounded(interval(columns, metric))}
+        if way != first:
+            _, best, _ = _columns(task, rows, ways[first])
+            above[way] = _rounded(paired_interval(columns, best, metric))
+    return {"metric": name, "rows": len(test), "values": values, "above": above}
 
 
-def _columns(task: Task, test: Sequence[Labelled], texts: Sequence[str | None]) -> tuple[str, Numbers, Metric]:
-    gold = [row.gold for row in test]
+def _columns(task: Task, rows: Sequence[Labelled], answers: Texts) -> tuple[str, Numbers, Metric]:
+    gold, texts = [row.gold for row in rows], [answers[row.id, row.line] for row in rows]
     if task.abbreviation in (*YES_NO, *OPTIONS):
         # One table for all ways: the labels of the task, whichever of them an answer uses.
         table = word_table(gold, texts) if task.abbreviation in YES_NO else class_table(gold, texts, "ABCDE")
         return "macro_f1", table.columns, lambda sums: table.macro_f1(table.counts(sums))
-    pairs = [Pair(row.gold, text, row.labels) for row, text in zip(test, texts, strict=True)]
+    pairs = [Pair(row.gold, text, row.labels) for row, text in zip(rows, texts, strict=True)]
     all_rows = measure(task, pairs)
     return all_rows.primary, all_rows.columns, all_rows.all[all_rows.primary]
 
 
-def _texts(records: Sequence[Record], test: Sequence[Labelled]) -> list[str | None]:
-    known = {(record.id, record.line): record.text for record in records}
-    return [known[row.id, row.line] for row in test]
+def _texts(records: Sequence[Record]) -> Texts:
+    return {(record.id, record.line): record.text for record in records}
+
+
+def _constant(constant: Constant, test: Sequence[Labelled]) -> Texts:
+    return {(row.id, row.line): pair.text for row, pair in zip(test, constant.pairs(test), strict=True)}
 
 
 def _rounded(found: Any) -> dict[str, float]:
