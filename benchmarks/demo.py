@@ -14,6 +14,7 @@ and by a paired bootstrap what the demo has above each of the others, over the r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import click
 
 from benchmarks.facts import write_results
-from ecellm_lite.evaluate.baselines import Constant, best_constant, majority
+from ecellm_lite.evaluate.baselines import Constant, constants, majority
 from ecellm_lite.evaluate.bootstrap import interval, paired_interval
 from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.labelled_files import gather, labelled_files
@@ -55,17 +56,21 @@ def main(demo: Path, base: Path, data: Path, paraphrased: Sequence[Path], output
     tasks = {}
     for name, result in found.tasks.items():
         task = get_task(name)
-        training, test = (
+        training, all_test = (
             gather(labelled_files(data, [task], split), [task], split=split).rows[name] for split in ("train", "test")
         )
+        # A few test rows ask what a row of the training asks.
+        learned = {asked(row) for row in training}
+        test = [row for row in all_test if asked(row) not in learned]
         ways = {
             "demo": _texts(result.records),
             "base": _texts(other.tasks[name].records),
             "majority": _constant(majority(training), test),
-            "best_constant": _constant(best_constant(training), test),
+            "best_constant": _constant(best_constant(task, training), test),
         }
         tasks[name] = {
             **measured(task, test, ways),
+            "left_out_as_learned": len(all_test) - len(test),
             "f1_of_yes": result.metrics.all.get("f1") if task.abbreviation in YES_NO else None,
             "ece": result.reliability.ece if result.reliability else None,
             "brier": result.reliability.brier if result.reliability else None,
@@ -78,6 +83,21 @@ def main(demo: Path, base: Path, data: Path, paraphrased: Sequence[Path], output
         click.echo(f"{task.abbreviation}: {tasks[name]['values']} {tasks[name]['above']}", err=True)
     facts = {"model": found.model.sha256, "base": other.model.sha256, "calibrated": found.calibrated, "tasks": tasks}
     write_results(output, "demo", facts)
+
+
+def asked(row: Labelled) -> str:
+    """Return what a row asks, to tell rows that ask the same."""
+    return json.dumps(row.row["input"], sort_keys=True)
+
+
+def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
+    """Return the constant with the best value of the table's own metric on the training rows."""
+
+    def worth(constant: Constant) -> float:
+        _, columns, metric = _columns(task, training, _constant(constant, training))
+        return float(metric(columns.sum(axis=0)))
+
+    return max(constants(training), key=worth)
 
 
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def shipped_weights() -> Path:
 
 
 def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
-    """Return the demo model, made first if the store does not have it (a few seconds, 92 MB)."""
+    """Return the demo model, made first if the store does not have it (a few seconds, 145 MB)."""
     until = time.monotonic() + PATIENCE
     while True:
         with suppress(ModelError):  # not there, or damaged: it is made anew
@@ -68,13 +68,22 @@ def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
             time.sleep(0.2)
 
 
+def _adapter() -> Path:
+    digest = sha256_of(ADAPTER / "adapter_model.safetensors")
+    if digest != ADAPTER_SHA256:
+        raise ModelError(
+            f"The demo's adapter in {ADAPTER} is damaged (sha256 {digest[:16]}…): install ecellm-lite again."
+        )
+    return ADAPTER
+
+
 def _made(store: Store, threads: int) -> StoredModel:
     folder = store.folder(DEMO)
     request = Request(
         str(shipped_weights()),
         folder / "model.gguf",
         FILE_TYPE,
-        adapters=((ADAPTER, 1.0),),
+        adapters=((_adapter(), 1.0),),
         envelope=ENVELOPE,
         name=DEMO,
         manifest=folder / "manifest.json",

@@ -135,6 +135,8 @@ def learn(
         raise UsageError(f"Learning needs {error.name}: `pip install 'ecellm-lite[train]'`.") from None
     from ecellm_lite.demo.training.lessons import read_lessons
 
+    if (output / "checkpoint.pt").exists() and not resume:
+        raise UsageError(f"{output} holds a training: go on with --resume, or give another folder.")
     recipe = Recipe(**settings)  # type: ignore[arg-type]
     base = load_base(model or _base())
     learning = Learning(

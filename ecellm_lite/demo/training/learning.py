@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -242,7 +243,10 @@ class Learning:
             name: tensor.to(torch.float16)
             for name, tensor in get_peft_model_state_dict(self.model, save_embedding_layers=False).items()
         }
-        self.model.save_pretrained(self.folder / "adapter", state_dict=halves, save_embedding_layers=False)
+        part, kept = self.folder / "adapter.part", self.folder / "adapter"
+        self.model.save_pretrained(part, state_dict=halves, save_embedding_layers=False)
+        shutil.rmtree(kept, ignore_errors=True)
+        part.rename(kept)
 
     def _curves(self) -> dict[str, Any]:
         return {

@@ -26,6 +26,7 @@ from ecellm_lite.demo.training.rows import Row, Rows
 from ecellm_lite.demo.training.variation import varied
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import InputError
+from ecellm_lite.models.files import replacing
 from ecellm_lite.tasks.registry import TASKS, get_task
 
 VALIDATION = -1  # the pass that nothing is learned from
@@ -71,19 +72,21 @@ class Lessons:
     def write(self, path: Path) -> None:
         """Write the lessons as one compressed file of arrays."""
         flat = [token for lesson in self.lessons for token in lesson.tokens]
-        np.savez_compressed(
-            path,
-            end=np.int32(self.end),
-            tasks=np.array(list(TASKS)),
-            task=np.array([list(TASKS).index(lesson.task) for lesson in self.lessons], dtype=np.int8),
-            tokens=np.array(flat, dtype=np.uint16 if max(flat, default=0) < 1 << 16 else np.uint32),
-            ends=_ends(len(lesson.tokens) for lesson in self.lessons),
-            answer=np.array([lesson.answer for lesson in self.lessons], dtype=np.int32),
-            choices=np.array([token for lesson in self.lessons for token in lesson.choices], dtype=np.int32),
-            choice_ends=_ends(len(lesson.choices) for lesson in self.lessons),
-            gold=np.array([lesson.gold for lesson in self.lessons], dtype=np.int16),
-            turn=np.array([lesson.turn for lesson in self.lessons], dtype=np.int16),
-        )
+        # A file, not a path: numpy would give the name an ending of its own.
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                end=np.int32(self.end),
+                tasks=np.array(list(TASKS)),
+                task=np.array([list(TASKS).index(lesson.task) for lesson in self.lessons], dtype=np.int8),
+                tokens=np.array(flat, dtype=np.uint16 if max(flat, default=0) < 1 << 16 else np.uint32),
+                ends=_ends(len(lesson.tokens) for lesson in self.lessons),
+                answer=np.array([lesson.answer for lesson in self.lessons], dtype=np.int32),
+                choices=np.array([token for lesson in self.lessons for token in lesson.choices], dtype=np.int32),
+                choice_ends=_ends(len(lesson.choices) for lesson in self.lessons),
+                gold=np.array([lesson.gold for lesson in self.lessons], dtype=np.int16),
+                turn=np.array([lesson.turn for lesson in self.lessons], dtype=np.int16),
+            )
 
 
 def read_lessons(path: Path) -> Lessons:

@@ -29,7 +29,11 @@ def read_rows(folder: Path) -> dict[str, list[Row]]:
 
 def _read(path: Path, task: str) -> list[Row]:
     rows: list[Row] = []
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): write it so.") from None
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 rows.append(_labelled(line, task))
@@ -41,7 +45,7 @@ def _read(path: Path, task: str) -> list[Row]:
 def _labelled(line: str, task: str) -> Row:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict) or not isinstance(row.get("input"), dict) or not isinstance(row.get("output"), str):
         raise InputError('write {"input": {…}, "output": "…"} on one line.')
@@ -52,13 +56,22 @@ def _labelled(line: str, task: str) -> Row:
 
 
 def split_rows(rows: Rows, random: Random) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
-    """Return the rows that are learned, and those that are held out; the same seed draws the same rows."""
+    """Return the rows that are learned, and those that are held out; the same seed draws the same rows.
+
+    A row that asks what one asks that is held out is not learned.
+    """
     learned, held_out = {}, {}
     for task, given in rows.items():
         shuffled = random.sample(given, len(given))
         count = min(MOST_HELD_OUT, int(len(given) * SHARE_HELD_OUT))
-        learned[task], held_out[task] = shuffled[count:], shuffled[:count]
+        held_out[task] = shuffled[:count]
+        asked = {_asked(row) for row in held_out[task]}
+        learned[task] = [row for row in shuffled[count:] if _asked(row) not in asked]
     return learned, held_out
+
+
+def _asked(row: Row) -> str:
+    return json.dumps(row["input"], sort_keys=True)
 
 
 def write_rows(folder: Path, rows: Rows) -> None:

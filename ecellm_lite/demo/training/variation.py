@@ -44,8 +44,8 @@ def _attributes(fields: Fields, answer: str, random: Random) -> Told:
 
 def _spread(fields: Fields, entries: Sequence[dict[str, str]], random: Random) -> tuple[Fields, list[dict[str, str]]]:
     """Cut a title in two where no value is, and put its end into another field; or return it as it is."""
-    words = fields["title"].split(" ")
-    if len(words) < 2 * LEAST_WORDS:
+    words = str(fields["title"]).split(" ")
+    if len(words) < 2 * LEAST_WORDS or not all(isinstance(entry["value"], str) for entry in entries):
         return fields, list(entries)
     cut = random.randint(LEAST_WORDS, len(words) - LEAST_WORDS)
     begin, end = " ".join(words[:cut]), " ".join(words[cut:])
