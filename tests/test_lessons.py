@@ -244,7 +244,10 @@ def test_line_separators_in_a_review_end_no_line(tmp_path: Path) -> None:
 
 @given(counts=st.dictionaries(st.sampled_from(list(TASKS)), st.integers(0, 60), max_size=3), seed=st.integers(0, 9))
 def test_every_row_is_learned_or_held_out(counts: dict[str, int], seed: int) -> None:
-    rows = {task: [{"id": number} for number in range(count)] for task, count in counts.items()}
+    rows = {
+        task: [{"id": number, "input": {"review": str(number)}} for number in range(count)]
+        for task, count in counts.items()
+    }
     learned, held_out = split_rows(rows, Random(seed))
     assert (learned, held_out) == split_rows(rows, Random(seed))
     for task, count in counts.items():
@@ -253,7 +256,9 @@ def test_every_row_is_learned_or_held_out(counts: dict[str, int], seed: int) -> 
 
 
 def test_no_more_than_enough_is_held_out() -> None:
-    learned, held_out = split_rows({"product_matching": [{"id": number} for number in range(5000)]}, Random(0))
+    learned, held_out = split_rows(
+        {"product_matching": [{"id": number, "input": {"review": str(number)}} for number in range(5000)]}, Random(0)
+    )
     assert (len(learned["product_matching"]), len(held_out["product_matching"])) == (4750, 250)
 
 
@@ -272,3 +277,11 @@ def test_batches_take_every_lesson_once(lengths: list[int], rows: int, seed: int
     assert all(1 <= len(batch) <= rows for batch in found)
     assert sorted(lesson.tokens[0] for batch in found for lesson in batch) == list(range(len(lengths)))
     assert found == list(batches(lessons, rows, Random(seed)))
+
+
+def test_what_is_held_out_is_not_learned_under_another_id() -> None:
+    rows = {"sentiment_analysis": [{"id": number, "input": {"review": str(number % 50)}} for number in range(100)]}
+    learned, held_out = split_rows(rows, Random(3))
+    asked = {row["input"]["review"] for row in held_out["sentiment_analysis"]}
+    assert len(held_out["sentiment_analysis"]) == 10
+    assert asked.isdisjoint(row["input"]["review"] for row in learned["sentiment_analysis"])
