@@ -79,8 +79,11 @@ class LabelledFile:
 
     @property
     def hashed(self) -> DataFile:
-        """Its name and sha256."""
-        return DataFile(self.name, sha256_of(self.path))
+        """Its name and sha256; raises InputError where it cannot be read."""
+        try:
+            return DataFile(self.name, sha256_of(self.path))
+        except OSError as error:
+            raise _unread(self.path, error) from None
 
 
 def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> list[LabelledFile]:
@@ -186,9 +189,13 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): give a file of labelled rows.") from None
+        raise _unread(path, error) from None
     with file:
         yield file
+
+
+def _unread(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be read ({error.strerror}): give a file of labelled rows.")
 
 
 def _numbered(file: BufferedReader, path: Path) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
