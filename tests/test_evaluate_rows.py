@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -253,6 +254,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "rows.csv")
     with pytest.raises(InputError, match="cannot be read"):
         read(tmp_path / "absent.jsonl")
+    with pytest.raises(InputError, match="a pipe or a device"):
+        read(Path(os.devnull))
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(InputError, match="no row of sentiment_analysis"):
         read(tmp_path / "empty.jsonl", SA)

@@ -89,6 +89,8 @@ class LabelledFile:
 def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> list[LabelledFile]:
     """Return the files at a path, which is one itself or a folder of TASK/SPLIT.jsonl; raises InputError for none."""
     if not path.is_dir():
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is a pipe or a device, and rows are read twice (for their hash): take a file.")
         return [LabelledFile(path, path.name)]
     found = [
         LabelledFile(file, f"{path.resolve().name}/{task.name}/{file.name}", task)
