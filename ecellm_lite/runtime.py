@@ -180,7 +180,7 @@ class Runtime:
         that may be, and the answer says what was cut. Raises UsageError for an unknown task, and InputError
         (ContextError, GrammarError) where a job's row would carry the error.
         """
-        submitted = self._submit(self._answering.asked(task), row, instruction, space, shorten)
+        submitted = self._submit(self._answering.asked(task, instruction), row, instruction, space, shorten)
         try:
             self._wait(submitted)
         finally:
@@ -205,7 +205,7 @@ class Runtime:
         same are answered once.
         A row that fails has an answer with an error; so has an InputError that stands in a row's place.
         """
-        known = self._answering.asked(task)
+        known = self._answering.asked(task, instruction)
         ahead: deque[Submitted] = deque()
         try:
             for row in rows:
@@ -218,12 +218,14 @@ class Runtime:
             for submitted in ahead:
                 submitted.cancel()
 
-    def uncalibrated(self, task: str | Task) -> str | None:
+    def uncalibrated(self, task: str | Task, *, instruction: str | None = None) -> str | None:
         """Return why the stored calibration of a task is not used, a sentence; None where it is or there is none.
+
+        A calibration holds for the instruction that it was fitted with, and another may be given, as to `answer`.
 
         Raises UsageError where it was named, as answering would.
         """
-        return self._answering.refusal(self._answering.asked(task))
+        return self._answering.refusal(self._answering.asked(task, instruction), instruction)
 
     def prompt(self, task: str | Task, row: Mapping[str, Any], *, instruction: str | None = None) -> str:
         """Return the exact prompt that a row becomes."""

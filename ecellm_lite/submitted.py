@@ -57,16 +57,25 @@ class Answering:
         """Return the calibration that holds for a question, or None."""
         return self.calibrations.find(self._scope(task, question)) if self.calibrations else None
 
-    def refusal(self, task: Task) -> str | None:
-        """Return why the calibration of a task is not used for it, or None."""
+    def refusal(self, task: Task, instruction: str | None = None) -> str | None:
+        """Return why the calibration of a task is not used for it, asked with an instruction, or None."""
         if self.calibrations is None:
             return None
-        return self.calibrations.refusal(self._scope(task, task.question(task.example())))
+        own, other = (
+            self.calibrations.refusal(self._scope(task, task.question(task.example(), instruction=given)))
+            for given in (None, instruction)
+        )
+        if other and not own:
+            return (
+                f"The calibration of {task.name} is not used: it was fitted with the task's own instruction, and "
+                "another is given; leave that out to use it."
+            )
+        return other
 
-    def asked(self, task: str | Task) -> Task:
+    def asked(self, task: str | Task, instruction: str | None = None) -> Task:
         """Return the task; raises UsageError if there is none, or if a calibration was named that is not for it."""
         known = known_task(task)
-        if self.calibrations and self.calibrations.named and (reason := self.refusal(known)):
+        if self.calibrations and self.calibrations.named and (reason := self.refusal(known, instruction)):
             raise UsageError(reason)
         return known
 

@@ -317,6 +317,25 @@ def test_what_is_asked_otherwise_stays_uncalibrated(store: Store, model: StoredM
         assert runtime.answer("SA", wire).calibration
         assert runtime.answer("SA", {**wire, "instruction": "Rate it."}).calibration is None
         assert runtime.answer("product_matching", EXAMPLES["product_matching"]).calibration is None
+        # And it is said why.
+        assert runtime.uncalibrated("SA", instruction=task.instruction) is None
+        assert "own instruction, and another is given" in str(runtime.uncalibrated("SA", instruction="Rate it."))
+    named = chosen_calibrations(calibration_path(store, model, "sentiment_analysis"), store, model, "alpaca")
+    with Runtime.over(FakeBackend(), name=MODEL, calibrations=named) as runtime:
+        assert runtime.answer("SA", REVIEW, instruction=task.instruction).calibration
+        with pytest.raises(UsageError, match="another is given"):
+            runtime.answer("SA", REVIEW, instruction="Rate it.")
+        with pytest.raises(UsageError, match="another is given"):
+            list(runtime.answers("SA", [REVIEW], instruction="Rate it."))
+
+
+def test_one_fitted_with_another_instruction_holds_for_that(store: Store, model: StoredModel) -> None:
+    calibration = calibration_of("sentiment_analysis")
+    other = replace(calibration, scope=replace(calibration.scope, instruction=text_hash("Rate it.")))
+    with Runtime.over(FakeBackend(), name=MODEL, calibrations=kept(store, model, other)) as runtime:
+        assert runtime.uncalibrated("SA", instruction="Rate it.") is None
+        assert runtime.answer("SA", REVIEW, instruction="Rate it.").calibration
+        assert "calibrate again" in str(runtime.uncalibrated("SA"))
 
 
 ROUTING = """

@@ -11,9 +11,13 @@ import pytest
 
 from ecellm_lite import load_task
 from ecellm_lite.cli.main import run_command
-from ecellm_lite.models.calibrations import Calibration, calibration_path, read_calibration
+from ecellm_lite.evaluate.fitting import Fit
+from ecellm_lite.evaluate.results import DataFile
+from ecellm_lite.models.calibrations import Calibration, Measures, calibration_path, read_calibration
 from ecellm_lite.models.store import Store, StoredModel
+from ecellm_lite.tasks.task import Task
 from tests.answer_checks import EXAMPLES
+from tests.labelled_rows import row
 from tests.test_calibration import ROUTING, calibration_of
 from tests.test_cli import answered, refused
 from tests.tiny_models import write_tiny_model
@@ -172,6 +176,39 @@ def test_one_that_does_not_hold_is_left_alone_and_told_of_once(
     assert [json.loads(line)["calibration"] for line in output.out.splitlines()] == [None, None]
     assert run_command(["run", "-t", task, "--rows", given, "--quiet"]) == 0
     assert capsys.readouterr().err == ""
+    calibrated.write(path)
+    assert run_command(["run", "-t", task, "--rows", given, "--instruction", "Well?"]) == 0
+    assert (
+        capsys.readouterr().err.count("The calibration of routing is not used: it was fitted with the task's own") == 1
+    )
+    asked = ["run", "-t", task, "--rows", given, "--calibration", str(path), "--quiet"]
+    assert "another is given" in refused(capsys, 2, *asked, "--instruction", "Well?")
+
+
+def test_what_a_task_came_to_is_kept_before_the_next_is_answered(
+    model: StoredModel, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ecellm_lite.evaluate import calibrating
+
+    for name in ("product_matching", "product_substitute_identification"):
+        write_rows(tmp_path / name / "test.jsonl", [row(name, number) for number in range(3)])
+    scope = replace(calibration_of("product_matching").scope, model=model.manifest.sha256)
+    measures = Measures(-1.0, 0.1, 0.1)
+    fit = Fit(2.0, 0.0, 24, gain=0.2, error=0.01, log_ratio=5.0, before=measures, after=measures, least_coverage=0.1)
+
+    def calibrate_task(runtime: object, task: Task, rows: object, data: DataFile, **_: object) -> calibrating.Found:
+        if task.name != "product_matching":
+            raise KeyboardInterrupt
+        return calibrating.Found(scope, data, fit, None, 0, 0)
+
+    monkeypatch.setattr(calibrating, "calibrate_task", calibrate_task)
+    path = calibration_path(Store(), model, "product_matching")
+    assert run_command(["calibrate", "-t", "all", "--data", str(tmp_path), "--quiet"]) != 0
+    assert f"kept in {path}" in capsys.readouterr().out
+    kept = read_calibration(path)
+    assert kept is not None
+    assert (kept.temperature, kept.data) == (2.0, f"{tmp_path.name}/product_matching/test.jsonl")
+    path.unlink()
 
 
 def test_a_dry_run_keeps_nothing_and_finds_the_same(

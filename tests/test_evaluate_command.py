@@ -13,14 +13,19 @@ from rich.console import Console
 
 from ecellm_lite import Runtime
 from ecellm_lite import runtime as runtime_module
+from ecellm_lite.answers.answer import ModelName
+from ecellm_lite.cli.evaluate import _umask
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.cli.measured import show_comparison, show_results
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.evaluate.comparison import compare
 from ecellm_lite.evaluate.results import Results, read_results
+from ecellm_lite.models.calibrations import Calibrations
+from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.store import StoredModel
 from ecellm_lite.tasks.registry import TASKS
 from tests.labelled_rows import dataset_row, row, write_lines
+from tests.test_calibration import SHA256, calibration_of
 
 pytest.importorskip("rouge_score", reason="free text is measured by rouge-score (extra 'eval')")
 
@@ -165,6 +170,7 @@ def test_an_instruction(rows: Path, capsys: pytest.CaptureFixture[str], fake_eng
 def test_wrong_usage(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Give --task" in said(capsys, 2, "--task", "SA")[1]
     assert "Give --task" in said(capsys, 2, "--data", str(rows))[1]
+    assert "give that task" in said(capsys, 2, "-t", "all", "--data", str(rows), "--instruction", "Well?")[1]
     assert "no task 'sentimental'" in said(capsys, 2, "--task", "sentimental", "--data", str(rows))[1]
     assert "has no rows" in said(capsys, 3, "--task", "SA", "--data", str(tmp_path))[1]
     assert "cannot be read" in said(capsys, 3, "--task", "SA", "--data", str(tmp_path / "absent"))[1]
@@ -174,6 +180,88 @@ def test_wrong_usage(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     )
     own = str(tmp_path / "own.toml")
     assert "task of your own" in said(capsys, 2, "--task", own, "--data", str(rows))[1]
+
+
+def test_no_output_takes_the_rows_place(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_lines(tmp_path / "rows.jsonl", [row("product_matching", 0)])
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    before = path.read_bytes()
+    assert "--output and --data are the same" in said(capsys, 2, "-t", "PM", "--data", str(path), "-o", str(link))[1]
+    folder = rows / "product_matching" / "test.jsonl"
+    error = said(capsys, 2, "-t", "PM", "--data", str(rows), "--output", str(folder))[1]
+    assert "--output and --data are the same" in error
+    both = ("-t", "PM", "--data", str(path), "--output", str(tmp_path / "new"), "--report")
+    pytest.importorskip("jinja2", reason="the page is made by jinja2 (extra 'eval')")
+    assert "--output and --report are the same" in said(capsys, 2, *both, str(rows / ".." / tmp_path / "new"))[1]
+    assert "--report and --data are the same" in said(capsys, 2, *both, str(path))[1]
+    assert path.read_bytes() == before
+
+
+def test_an_older_file_survives_a_full_disk(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "results.json"
+    asked = ("-t", "PM", "--data", str(rows), "--output", str(path), "--json", "--quiet")
+    said(capsys, 0, *asked)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+    path.chmod(0o640)
+    said(capsys, 0, *asked)
+    assert path.stat().st_mode & 0o777 == 0o640
+    older = path.read_bytes()
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    text, error = said(capsys, 3, *asked)
+    assert json.loads(text)["tasks"]
+    assert "No space left on device" in error
+    assert path.read_bytes() == older
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_of_rows_may_go_while_they_are_answered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_lines(tmp_path / "rows.jsonl", [row("product_matching", 0)])
+    hashed = sha256_of(path)
+    answers = Runtime.answers
+
+    def removing(*given: Any, **asked: Any) -> Any:
+        path.unlink()
+        return answers(*given, **asked)
+
+    monkeypatch.setattr(Runtime, "answers", removing)
+    text, _ = said(capsys, 0, "-t", "PM", "--data", str(path), "--json", "--min-probability", "0.1", "--quiet")
+    found = json.loads(text)
+    assert found["data"] == [{"name": "rows.jsonl", "sha256": hashed}]
+    assert found["settings"]["min_probability"] == 0.1
+
+
+def test_a_calibration_that_is_not_used_is_told_of_before_the_rows_are_answered(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = ModelName("shop", SHA256)
+    calibration_of("sentiment_analysis").write(tmp_path / "sentiment_analysis.json")
+
+    def fake(*, calibration: Any, **_: Any) -> Runtime:
+        place = {"folder": tmp_path} if calibration == "auto" else {"named": Path(calibration)}
+        calibrations = Calibrations(SHA256, "alpaca", **place)
+        return Runtime.over(FakeBackend(), name=name, calibrations=calibrations)
+
+    monkeypatch.setattr(runtime_module, "Runtime", fake)
+    asked = ("-t", "SA", "--data", str(rows))
+    text, error = said(capsys, 0, *asked, "--instruction", "Well?", "--json")
+    assert error.count("The calibration of sentiment_analysis is not used") == 1
+    assert json.loads(text)["calibrated"] is False
+    text, error = said(capsys, 0, *asked, "--json", "--quiet")
+    assert (json.loads(text)["calibrated"], error) == (True, "")
+    monkeypatch.setattr(Runtime, "answers", None)  # nothing is answered
+    named = ("--calibration", str(tmp_path / "sentiment_analysis.json"), "--quiet")
+    assert "another is given" in said(capsys, 2, *asked, *named, "--instruction", "Well?")[1]
+    error = said(capsys, 2, "-t", "all", "--data", str(rows), *named)[1]
+    assert "it is for the task sentiment_analysis" in error
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

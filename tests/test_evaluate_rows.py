@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.evaluate import labelled_files as labelled_files_module
 from ecellm_lite.evaluate.baselines import best_constant, constants, majority
 from ecellm_lite.evaluate.labelled import Labelled, labelled
 from ecellm_lite.evaluate.labelled_files import Rows, Spread, gather, labelled_files
@@ -60,6 +62,8 @@ DAMAGED: list[tuple[Any, str]] = [
     ({"task": 7, "input": {"review": "x"}, "output": "C: neutral"}, "none of the ten"),
     ({"task": "product_matching", "input": {"review": "x"}, "output": "yes"}, "in the file of sentiment_analysis"),
     ({"id": [], "input": {"review": "x"}, "output": "C: neutral"}, "id of a row"),
+    ({"split": 7, "input": {"review": "x"}, "output": "C: neutral"}, "The row's split is 7"),
+    ({"setting": [], "input": {"review": "x"}, "output": "C: neutral"}, "The row's setting is"),
 ]
 
 
@@ -141,6 +145,23 @@ def test_the_data_sets_own_form(form: str, tmp_path: Path) -> None:
         read(path, SA, setting="IND")
 
 
+def test_null_is_no_split_and_no_setting(tmp_path: Path) -> None:
+    rows = [
+        {**row("sentiment_analysis", 0), "split": None, "setting": None},
+        {**row("product_matching", 1), "split": 7},
+    ]
+    found = read(write_lines(tmp_path / "rows.jsonl", rows), SA)
+    assert [one.line for one in found.rows["sentiment_analysis"]] == [1]
+    assert found.unreadable == {}  # nobody asked for the row of another task
+
+
+def test_an_unknown_task_of_another_split_is_not_asked_for(tmp_path: Path) -> None:
+    unknown = {**dataset_row("sentiment_analysis", 1, split="train"), "task": "sentimental"}
+    path = write_lines(tmp_path / "rows.jsonl", [dataset_row("sentiment_analysis", 0), unknown])
+    assert read(path).unreadable == {}
+    assert "no task 'sentimental'" in said(read(path, split="train"), None)[2]
+
+
 def test_an_array_needs_a_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps(DATASET))
     monkeypatch.setitem(sys.modules, "ijson", None)
@@ -157,6 +178,61 @@ def test_a_damaged_array_ends_where_it_is_damaged(tmp_path: Path) -> None:
     messages = said(found, "sentiment_analysis")
     assert "Row 2 is not an object" in messages[2]
     assert "Row 3 is not JSON" in messages[3]
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.lists(VALUES, max_size=6))
+def test_an_array_is_what_json_says(tmp_path_factory: pytest.TempPathFactory, values: list[Any]) -> None:
+    pytest.importorskip("ijson", reason="a JSON array is read by ijson (extra 'eval')")
+    path = tmp_path_factory.mktemp("array") / "dataset.json"
+    path.write_text(json.dumps(values))
+    with path.open("rb") as file:
+        found = list(labelled_files_module._array(file))
+    assert [number for number, _ in found] == list(range(1, len(values) + 1))
+    for value, (_, item) in zip(values, found, strict=True):
+        assert item == value if isinstance(value, dict) else isinstance(item, InputError)
+
+
+def test_a_row_of_an_array_has_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ijson", reason="a JSON array is read by ijson (extra 'eval')")
+    path = tmp_path / "dataset.json"
+    good = dataset_row("sentiment_analysis", 0)
+
+    def refused(damage: str) -> str:
+        path.write_text(json.dumps([good])[:-1] + "," + damage)
+        found = read(path, SA)
+        assert [one.line for one in found.rows["sentiment_analysis"]] == [1]
+        [message] = said(found, "sentiment_analysis").values()
+        return message
+
+    assert "Row 2 is nested more than 64 deep" in refused("[" * 2_000_000)
+    assert "Row 2 is nested more than 64 deep" in refused('{"a":' * 65 + "{}" + "}" * 65 + "]")
+    path.write_text(json.dumps([{**good, "more": json.loads("[" * 63 + "]" * 63)}]))
+    assert read(path, SA).unreadable == {}
+    monkeypatch.setattr(labelled_files_module, "LONGEST_LINE", 1 << 17)
+    assert "Row 2 has more than 131,072 bytes" in refused('{"input": "' + "a" * (1 << 19))
+    path.write_text(json.dumps([{**good, "more": "a" * 50_000}] * 20))  # many rows may be longer than one
+    assert len(read(path, SA).rows["sentiment_analysis"]) == 20
+
+
+def test_a_gold_extraction_without_end_is_a_sentence(tmp_path: Path) -> None:
+    good = row("attribute_value_extraction", 0)
+    entry = {"attribute": "color", "value": None, "source": None}
+    rows = [{**good, "output": "[" * 100_000}, {**good, "output": json.dumps([entry])}]
+    found = read(write_lines(tmp_path / "rows.jsonl", rows), [get_task("AVE")])
+    assert "not a JSON list" in said(found, "attribute_value_extraction")[1]
+    [kept] = found.rows["attribute_value_extraction"]
+    assert kept.task.question(kept.row).space.parse(kept.gold) == [entry]
 
 
 @given(st.binary(max_size=200))
@@ -178,6 +254,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "rows.csv")
     with pytest.raises(InputError, match="cannot be read"):
         read(tmp_path / "absent.jsonl")
+    with pytest.raises(InputError, match="a pipe or a device"):
+        read(Path(os.devnull))
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(InputError, match="no row of sentiment_analysis"):
         read(tmp_path / "empty.jsonl", SA)

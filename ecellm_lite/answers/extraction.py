@@ -73,18 +73,21 @@ class Extraction:
         return Outcome(entries, text, tape.tokens, probability=probability, coverage=coverage)
 
     def parse(self, text: str) -> list[dict[str, str | None]]:
-        """Return the entries of an answer string (value and source None where it says "None"), or raise InputError."""
+        """Return the entries of an answer string, value and source None where it says "None" or null.
+
+        Raises InputError for what is no such answer.
+        """
         try:
             entries = json.loads(text)
             return [
                 {
                     "attribute": str(entry["attribute"]),
-                    "value": None if entry["value"] == NONE.value else str(entry["value"]),
-                    "source": None if entry["source"] == NONE.source else str(entry["source"]),
+                    "value": None if entry["value"] in (None, NONE.value) else str(entry["value"]),
+                    "source": None if entry["source"] in (None, NONE.source) else str(entry["source"]),
                 }
                 for entry in entries
             ]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(
                 f"The answer {text[:80]!r} is not a JSON list of attribute, value and source ({error}): "
                 'write it as [{"attribute": "color", "value": "blue", "source": "product title"}].'

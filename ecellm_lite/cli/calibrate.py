@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,27 +69,34 @@ def calibrate(
     if data is None:
         _remove(store, found, tasks, all_tasks=task == ALL)
         return
-    calibrated = _fit(
-        tasks,
-        data,
-        {"limit": limit, "split": split, **({"setting": setting} if setting else {})},
-        {"model": model, "envelope": envelope, **given},
-        quiet,
-    )
-    kept = {} if dry_run else _keep(store, found, calibrated)
-    if as_json:
-        listed = [one.as_dict() | {"kept": kept.get(one.scope.task)} for one in calibrated]
-        named = {"name": found.manifest.name, "sha256": found.manifest.sha256}
-        click.echo(json.dumps({"model": named, "tasks": listed}, indent=2))
-        return
-    for one in calibrated:
-        stays = calibration_path(store, found, one.scope.task).is_file() and one.refusal
-        click.echo("\n".join(_lines(one, kept.get(one.scope.task), dry_run)))
-        if stays:
+    listed: list[dict[str, Any]] = []
+
+    def take(one: Found) -> None:
+        """Keep and tell what came of a task, before the next is answered: that takes long, and can be broken off."""
+        kept = None if dry_run else _keep(store, found, one)
+        listed.append(one.as_dict() | {"kept": kept})
+        if as_json:
+            return
+        click.echo("\n".join(_lines(one, kept, dry_run)))
+        if one.refusal and calibration_path(store, found, one.scope.task).is_file():
             click.echo("  The calibration that is there already stays in use.")
 
+    asked = {"limit": limit, "split": split, **({"setting": setting} if setting else {})}
+    _fit(tasks, data, asked, {"model": model, "envelope": envelope, **given}, quiet, take)
+    if as_json:
+        named = {"name": found.manifest.name, "sha256": found.manifest.sha256}
+        click.echo(json.dumps({"model": named, "tasks": listed}, indent=2))
 
-def _fit(tasks: Sequence[Task], data: Path, asked: dict[str, Any], model: dict[str, Any], quiet: bool) -> list[Found]:
+
+def _fit(
+    tasks: Sequence[Task],
+    data: Path,
+    asked: dict[str, Any],
+    model: dict[str, Any],
+    quiet: bool,
+    take: Callable[[Found], None],
+) -> None:
+    """Fit each task and hand over what came of it as soon as it is there."""
     from ecellm_lite.evaluate.calibrating import calibrate_task
     from ecellm_lite.evaluate.fitting import check_installed
     from ecellm_lite.evaluate.labelled_files import gather, labelled_files
@@ -97,29 +104,30 @@ def _fit(tasks: Sequence[Task], data: Path, asked: dict[str, Any], model: dict[s
     check_installed()  # raises before a model has worked for minutes
     files = labelled_files(data, tasks, asked["split"])
     gathered = gather(files, tasks, **asked)
+    hashed = {file.task and file.task.name: file.hashed for file in files}
     for unread in gathered.unreadable.values():
         _tell(unread)
     with waiting("loading the model", hidden=quiet):
         from ecellm_lite.runtime import Runtime
 
         runtime = Runtime(**model, calibration=False)
-    calibrated: list[Found] = []
+    calibrated = False
     with runtime:
         for task in (task for task in tasks if gathered.rows.get(task.name)):
             rows = gathered.rows[task.name]
-            [file] = [file for file in files if file.task in (None, task)]
+            file = hashed[task.name if task.name in hashed else None]
             try:
                 with job_progress(len(rows), hidden=quiet, name=task.name) as progress:
-                    found = calibrate_task(runtime, task, rows, file.hashed, seed=model["seed"], progress=progress)
+                    found = calibrate_task(runtime, task, rows, file, seed=model["seed"], progress=progress)
             except InputError as error:
                 if len(tasks) == 1:
                     raise
                 click.echo(str(error), err=True)
             else:
-                calibrated.append(found)
+                calibrated = True
+                take(found)
     if not calibrated:
         raise InputError(f"{data} has no row to calibrate with: give labelled rows, each with its input and output.")
-    return calibrated
 
 
 def _tell(unread: Sequence[Unreadable]) -> None:
@@ -129,17 +137,15 @@ def _tell(unread: Sequence[Unreadable]) -> None:
         click.echo(f"{len(unread) - SHOWN:,} more lines are left out.", err=True)
 
 
-def _keep(store: Store, model: StoredModel, calibrated: Sequence[Found]) -> dict[str, str]:
-    """Write what deserves it; returns the paths by task."""
+def _keep(store: Store, model: StoredModel, found: Found) -> str | None:
+    """Write a calibration that deserves it; returns its path."""
     from ecellm_lite.models.calibrations import calibration_path
 
-    kept = {}
-    for one in calibrated:
-        if calibration := one.calibration:
-            path = calibration_path(store, model, one.scope.task)
-            calibration.write(path)
-            kept[one.scope.task] = str(path)
-    return kept
+    if found.calibration is None:
+        return None
+    path = calibration_path(store, model, found.scope.task)
+    found.calibration.write(path)
+    return str(path)
 
 
 def _remove(store: Store, model: StoredModel, tasks: Sequence[Task], *, all_tasks: bool) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,8 @@ from ecellm_lite.errors import InputError, JobError, UsageError
 
 if TYPE_CHECKING:
     from ecellm_lite.evaluate.labelled import Labelled
-    from ecellm_lite.evaluate.labelled_files import LabelledFile, Rows
-    from ecellm_lite.evaluate.results import Results, TaskResult, Unreadable
+    from ecellm_lite.evaluate.labelled_files import Rows
+    from ecellm_lite.evaluate.results import DataFile, Results, TaskResult, Unreadable
     from ecellm_lite.runtime import Runtime
     from ecellm_lite.tasks.task import Task
 
@@ -70,6 +71,9 @@ def evaluate(
         return
     if task is None or data is None:
         raise UsageError("Give --task (or all) and --data, or --compare with two files of results.")
+    tasks = _tasks(task)
+    if instruction and len(tasks) > 1:
+        raise UsageError("--instruction takes the place of one task's: give that task with --task, and not all.")
     from ecellm_lite.evaluate.labelled_files import gather, labelled_files
     from ecellm_lite.evaluate.metrics.kinds import check_measurable
 
@@ -77,17 +81,15 @@ def evaluate(
         from ecellm_lite.evaluate.report import page
 
         page.check()
-    for path in (output, report):
-        if path:
-            _check_output(path)
-    tasks = _tasks(task)
     files = labelled_files(data, tasks, split)
+    _check_outputs(output, report, [file.path for file in files])
     rows = gather(files, tasks, split=split, setting=setting, limit=limit)
     for one in tasks:
         if one.name in rows.rows:
             check_measurable(one)
     asked = {"limit": limit, "split": split, "setting": setting, "instruction": instruction}
-    found = _measure(rows, files, asked, model, quiet)
+    hashed = [file.hashed for file in files]  # now, for a file that is gone afterwards must not take hours of answers
+    found = _measure(rows, hashed, asked, model, quiet)
     try:
         if output:
             _write(output, json.dumps(found.as_dict()))
@@ -123,7 +125,7 @@ def _tasks(name: str) -> list[Task]:
 
 
 def _measure(
-    rows: Rows, files: list[LabelledFile], asked: Mapping[str, Any], model: Mapping[str, Any], quiet: bool
+    rows: Rows, hashed: Sequence[DataFile], asked: Mapping[str, Any], model: Mapping[str, Any], quiet: bool
 ) -> Results:
     from ecellm_lite.cli.progress import waiting
     from ecellm_lite.evaluate.evaluation import results
@@ -137,6 +139,10 @@ def _measure(
         started = time.perf_counter()
         tasks: dict[str, TaskResult] = {}
         calibrated = False
+        for name in rows.rows:  # a calibration named for another task raises before anything is answered
+            refusal = runtime.uncalibrated(name, instruction=asked["instruction"])
+            if refusal and not quiet:
+                click.echo(refusal, err=True)
         for name in dict.fromkeys([*rows.rows, *(name for name in rows.unreadable if name)]):
             unreadable = rows.unreadable.get(name, [])
             tasks[name], known = _measure_task(
@@ -147,8 +153,10 @@ def _measure(
             runtime.model,
             runtime.envelope.name,
             calibrated=calibrated,
-            data=[file.hashed for file in files],
-            settings=Settings(deterministic=runtime.deterministic, **asked),
+            data=hashed,
+            settings=Settings(
+                deterministic=runtime.deterministic, min_probability=model.get("min_probability"), **asked
+            ),
             seconds=time.perf_counter() - started,
             unreadable=rows.unreadable.get(None, []),
             tasks=tasks,
@@ -215,14 +223,52 @@ def _first_failure(found: Results) -> str:
     return f"the first, in line {line}: {message.rstrip('.')}"
 
 
-def _check_output(path: Path) -> None:
+def _check_outputs(output: Path | None, report: Path | None, rows: Sequence[Path]) -> None:
+    """Raise InputError or UsageError where the results could not be written in the end, or not without a loss."""
     from ecellm_lite.jobs.runner import check_output
 
-    check_output(path)
+    written = {option: path for option, path in (("--output", output), ("--report", report)) if path}
+    for option, path in written.items():
+        check_output(path)
+        folder = path.resolve().parent
+        if _replaced(path) and not os.access(folder, os.W_OK):
+            raise InputError(f"{path} cannot be written, for nothing may be made in {folder}: take another place.")
+        if any(_same(path, file) for file in rows):
+            raise UsageError(f"{option} and --data are the same file, {path}: take another {option}.")
+    if output and report and _same(output, report):
+        raise UsageError(f"--output and --report are the same file, {output}: take another --report.")
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Return whether two paths are one regular file, there or not yet."""
+    if not (_replaced(one) and _replaced(other)):
+        return False
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+
+
+def _replaced(path: Path) -> bool:
+    """Return whether a file is written there; a device or a pipe has no content to keep."""
+    return path.is_file() or not path.exists()
 
 
 def _write(path: Path, text: str) -> None:
+    """Write a file, whole or not at all: an older one stays where there is no room; a device is written straight."""
+    from ecellm_lite.models.files import replacing
+
     try:
-        path.write_text(text, "utf-8")
+        if not _replaced(path):
+            path.write_text(text, "utf-8")
+            return
+        path = path.resolve()  # a link stays a link
+        with replacing(path) as temporary:
+            temporary.write_text(text, "utf-8")
+            temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): make room, or take another place.") from None
+
+
+def _umask() -> int:
+    """Return which rights a new file of this process does not get."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

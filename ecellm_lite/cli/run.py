@@ -164,7 +164,7 @@ def _runtime(model: Mapping[str, Any], task: Task, quiet: bool) -> Runtime:
 
 def _tell(runtime: Runtime, task: Task, asked: Mapping[str, Any], quiet: bool) -> None:
     """Say on standard error, once, why a calibration of this task is not used."""
-    refusal = runtime.uncalibrated(task)
+    refusal = runtime.uncalibrated(task, instruction=asked["instruction"])
     if refusal and not quiet and asked["space"] is None:
         click.echo(refusal, err=True)
 

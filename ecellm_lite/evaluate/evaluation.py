@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from heapq import nlargest, nsmallest
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +14,7 @@ from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.metrics.kinds import measure
 from ecellm_lite.evaluate.metrics.measured import Measured, Pair
 from ecellm_lite.evaluate.metrics.triples import triple_of, triples_of
-from ecellm_lite.evaluate.paper import METRICS
+from ecellm_lite.evaluate.paper import METRICS, paper_figures
 from ecellm_lite.evaluate.reliability import is_right, reliability, risk
 from ecellm_lite.evaluate.results import (
     FORMAT,
@@ -82,7 +82,7 @@ def evaluate(
         primary=measured.primary,
         metrics=Metrics(paper, all_rows),
         interval=interval(measured.columns, measured.all[measured.primary]),
-        notes=[*measured.notes, *_of_settings(rows)],
+        notes=[*measured.notes, *_of_settings(rows, all_rows)],
         confusion=measured.confusion,
         reliability=_reliability(records, answers),
         risk=risk(probabilities, [is_right(records[place].score) for place in sure], len(records)),
@@ -168,14 +168,19 @@ def _example(record: Record, prompt: str) -> Example:
     )
 
 
-def _of_settings(rows: Sequence[Labelled]) -> list[str]:
+def _of_settings(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> list[str]:
     """Return what must be known of the settings that rows of the data set are from."""
-    settings = [str(row.row.get("setting", "")) for row in rows]
+    settings = [str(row.row.get("setting") or "") for row in rows]
     notes = []
     if examples := sum("shot" in setting.lower() for setting in settings):
         notes.append(f"{examples:,} rows are of a setting with worked examples, and were asked without.")
-    if rows[0].task.abbreviation == "AVE" and any("OOD" in setting for setting in settings):
-        notes.append("The paper's out-of-domain F1* is what contained_f1 is here.")
+    outside = next((setting for setting in settings if setting.startswith("OOD")), None)
+    if rows[0].task.abbreviation == "AVE" and outside:
+        figures = paper_figures("AVE", "contained_f1", outside)
+        notes.append(
+            f"The paper's out-of-domain F1* is what contained_f1 is here, {metrics['contained_f1']:.3f}: the paper has "
+            f"{', '.join(f'{figure:.3f} for {model}' for model, figure in figures.items())}."
+        )
     return notes
 
 

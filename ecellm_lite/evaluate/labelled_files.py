@@ -7,7 +7,7 @@ with its line and a sentence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
@@ -17,12 +17,15 @@ from typing import Any
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate.labelled import Labelled, labelled, task_of
 from ecellm_lite.evaluate.results import DataFile, Unreadable
-from ecellm_lite.jobs.rows import check_form, numbered_rows
+from ecellm_lite.jobs.rows import LONGEST_LINE, check_form, numbered_rows
 from ecellm_lite.models.files import sha256_of
+from ecellm_lite.tasks.fields import shown
 from ecellm_lite.tasks.task import Task
 
 SPLIT = "test"
 SETTING = "IND_Diverse_Instruction"  # what the paper's main table is about
+
+DEEPEST = 64  # objects and lists within one another, in a row of an array
 
 _MARK = b"\xef\xbb\xbf"
 
@@ -51,9 +54,12 @@ class LabelledFile:
                     continue
                 task = expected
                 try:
-                    task = self._task(row) or expected
-                    if self._unasked(row, split, setting) or (task and task.name not in {one.name for one in tasks}):
+                    if self._unasked(row, split, setting):  # whatever its task is
                         continue
+                    task = self._task(row) or expected
+                    if task and task.name not in {one.name for one in tasks}:
+                        continue
+                    _check_places(row)
                     yield labelled(_known(task), line, row)
                 except InputError as error:
                     yield task, Unreadable(line, str(error))
@@ -65,20 +71,26 @@ class LabelledFile:
         return task
 
     def _unasked(self, row: Mapping[str, Any], split: str, setting: str) -> bool:
-        """Return whether a row is of another split or setting, where it says so at all."""
+        """Return whether a row is of another split or setting, where it says so in words."""
         if isinstance(row.get("setting"), str):
             self.settings.add(row["setting"])
-        return bool(row.get("split", split) != split or row.get("setting", setting) != setting)
+        wanted = {"split": split, "setting": setting}
+        return any(isinstance(row.get(key), str) and row[key] != value for key, value in wanted.items())
 
     @property
     def hashed(self) -> DataFile:
-        """Its name and sha256."""
-        return DataFile(self.name, sha256_of(self.path))
+        """Its name and sha256; raises InputError where it cannot be read."""
+        try:
+            return DataFile(self.name, sha256_of(self.path))
+        except OSError as error:
+            raise _unread(self.path, error) from None
 
 
 def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> list[LabelledFile]:
     """Return the files at a path, which is one itself or a folder of TASK/SPLIT.jsonl; raises InputError for none."""
     if not path.is_dir():
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is a pipe or a device, and rows are read twice (for their hash): take a file.")
         return [LabelledFile(path, path.name)]
     found = [
         LabelledFile(file, f"{path.resolve().name}/{task.name}/{file.name}", task)
@@ -167,14 +179,25 @@ def _known(task: Task | None) -> Task:
     return task
 
 
+def _check_places(row: Mapping[str, Any]) -> None:
+    """Raise InputError where a row's split or setting is no text; null says as little as none at all."""
+    for key in ("split", "setting"):
+        if not isinstance(row.get(key), str | None):
+            raise InputError(f"The row's {key} is {shown(row[key])}: it is a text, or left out.")
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[BufferedReader]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): give a file of labelled rows.") from None
+        raise _unread(path, error) from None
     with file:
         yield file
+
+
+def _unread(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be read ({error.strerror}): give a file of labelled rows.")
 
 
 def _numbered(file: BufferedReader, path: Path) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
@@ -193,13 +216,64 @@ def _array(file: BufferedReader) -> Iterator[tuple[int, Mapping[str, Any] | Inpu
         raise UsageError("A JSON array is read as a stream by ijson: `pip install 'ecellm-lite[eval]'`.") from None
     if file.peek(3).startswith(_MARK):
         file.read(len(_MARK))
-    number = 0
+    bounded = _Bounded(file)
     try:
-        for number, row in enumerate(ijson.items(file, "item", use_float=True), start=1):
+        # Not ijson.items: it makes a name of the whole way to each value, which a deep array turns into gigabytes.
+        for row in _items(ijson.basic_parse(bounded, use_float=True), ijson.ObjectBuilder, bounded):
+            number = bounded.rows
             if isinstance(row, Mapping):
                 yield number, row
             else:
                 yield number, InputError(f"Row {number} is not an object.")
+    except InputError as error:
+        yield bounded.rows + 1, error
     except (ijson.JSONError, ValueError) as error:
+        number = bounded.rows + 1
         what = " ".join(str(error).split())[:100]
-        yield number + 1, InputError(f"Row {number + 1} is not JSON ({what}), and what stands behind it is lost.")
+        yield number, InputError(f"Row {number} is not JSON ({what}), and what stands behind it is lost.")
+
+
+class _Bounded:
+    """A file that is read for one row after another, and never more than LONGEST_LINE bytes, or a block, for one."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self._file = file
+        self._read = 0
+        self.rows = 0  # that were read whole
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes, or raise InputError for a row without end."""
+        if self._read > LONGEST_LINE:
+            raise InputError(
+                f"Row {self.rows + 1} has more than {LONGEST_LINE:,} bytes, and what stands behind it is lost: "
+                "split or shorten the row."
+            )
+        data = self._file.read(size)
+        self._read += len(data)
+        return data
+
+    def ended(self) -> None:
+        """Say that the row is read whole."""
+        self._read = 0
+        self.rows += 1
+
+
+def _items(events: Iterable[tuple[str, Any]], builder: Callable[[], Any], bounded: _Bounded) -> Iterator[Any]:
+    """Yield the items of the array whose events these are; raises InputError for one that is nested too deeply."""
+    depth = 0
+    item = None
+    for event, value in events:
+        depth -= event.startswith("end_")
+        if depth:  # of the array's own beginning and end it is 0
+            item = item or builder()
+            item.event(event, value)
+        depth += event.startswith("start_")
+        if depth > DEEPEST + 1:
+            raise InputError(
+                f"Row {bounded.rows + 1} is nested more than {DEEPEST} deep, and what stands behind it is lost: "
+                "a row's fields are texts, numbers and lists of them."
+            )
+        if item and depth == 1:
+            bounded.ended()
+            yield item.value
+            item = None

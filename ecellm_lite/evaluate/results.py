@@ -155,13 +155,17 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What was asked for: at most `limit` rows a task, of a split and a setting, with another instruction."""
+    """What was asked for: at most `limit` rows a task, of a split and a setting, with another instruction.
+
+    Answers below `min_probability` are abstentions; files written before it was kept are read with None.
+    """
 
     limit: int | None
     split: str | None
     setting: str | None
     deterministic: bool
     instruction: str | None
+    min_probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +198,11 @@ class Results:
 def read_results(path: Path) -> Results:
     """Return the results in a file, or raise InputError."""
     try:
-        if path.stat().st_size > LARGEST_FILE:
+        with path.open("rb") as file:
+            text = file.read(LARGEST_FILE + 1)  # a pipe or a device has no size, and may have no end
+        if len(text) > LARGEST_FILE:
             raise InputError(f"{path} has more than {LARGEST_FILE:,} bytes: it is no file of results.")
-        data = json.loads(path.read_bytes(), parse_constant=_refuse)
+        data = json.loads(text, parse_constant=_refuse)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): give what `eval --output` wrote.") from None
     except (ValueError, RecursionError) as error:

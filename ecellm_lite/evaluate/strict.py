@@ -1,9 +1,12 @@
-"""Plain data from a file becomes dataclasses, exactly in their form: no key more or less, no type near enough."""
+"""Plain data from a file becomes dataclasses, exactly in their form: no key more or less, no type near enough.
+
+Only a field with a default may be missing.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -39,11 +42,12 @@ def _object(form: Any, value: Any, place: str) -> Any:
         raise ValueError(f"{place} is {type(value).__name__}, not an object")
     hints = _hints(form)
     names = [field.name for field in fields(form)]
-    if missing := [name for name in names if name not in value]:
+    needed = [field.name for field in fields(form) if field.default is MISSING]
+    if missing := [name for name in needed if name not in value]:
         raise ValueError(f"{place} has no {missing[0]}")
     if unknown := [key for key in value if key not in names]:
         raise ValueError(f"{place} has the unknown key {unknown[0][:40]!r}")
-    return form(**{name: _decode(hints[name], value[name], f"{place}.{name}") for name in names})
+    return form(**{name: _decode(hints[name], value[name], f"{place}.{name}") for name in names if name in value})
 
 
 def _one_of(forms: tuple[Any, ...], value: Any, place: str) -> Any:

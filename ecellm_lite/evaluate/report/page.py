@@ -139,5 +139,6 @@ def _settings(results: Results) -> list[tuple[str, str]]:
         "Setting": settings.setting,
         "Deterministic": "yes: the same answers every time" if settings.deterministic else "no",
         "Instruction": settings.instruction or "each task's own",
+        "Least probability": None if settings.min_probability is None else f"{settings.min_probability:g}",
     }
     return [(name, value) for name, value in given.items() if value is not None]
