@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 
 from ecellm_lite import ModelError, Runtime, UsageError, ggml
 from ecellm_lite.cli.main import run_command
-from ecellm_lite.doctor_offload import compare
 from ecellm_lite.engine import llama, memory
 from ecellm_lite.engine.llama import LlamaBackend, Settings
 from ecellm_lite.engine.memory import cells_that_fit, kv_bytes_per_cell, weight_bytes
@@ -492,37 +491,3 @@ def test_run_says_nothing_of_a_gpu_where_there_is_none(tiny: Path, capsys: pytes
     assert capsys.readouterr().err == ""
     assert run_command([*RUN, str(tiny), "--gpu-layers", "all"]) == 2
     assert "install a GPU build" in capsys.readouterr().err
-
-
-DOCTOR = ["doctor", "--offload", "--envelope", "alpaca", "--model"]
-
-
-def test_doctor_compares(stand_in: Device, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command([*DOCTOR, str(tiny), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["agrees"] is True
-    assert found["difference"] < 0.1
-    assert (found["cpu"]["gpu_layers"], found["gpu"]["gpu_layers"]) == (0, 7)
-    for run in (found["cpu"], found["gpu"]):
-        assert run["load_seconds"] > 0
-        assert sum(run["probabilities"].values()) == pytest.approx(1)
-    assert run_command([*DOCTOR, str(tiny)]) == 0
-    assert "The same answer; probabilities differ by" in capsys.readouterr().out
-
-
-def test_doctor_says_when_the_gpu_computes_something_else(
-    stand_in: Device, tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ecellm_lite import doctor_offload
-
-    monkeypatch.setattr(doctor_offload, "TOLERANCE", -1.0)
-    assert run_command([*DOCTOR, str(tiny)]) == 1
-    assert "run with --gpu-layers 0" in capsys.readouterr().err
-
-
-def test_doctor_without_a_gpu(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UsageError, match="no GPU device here"):
-        compare(str(tiny), envelope="alpaca")
-    assert run_command([*DOCTOR, str(tiny)]) == 2
-    assert "install a GPU build" in capsys.readouterr().err
-    assert run_command(["doctor", "--model", str(tiny)]) == 2

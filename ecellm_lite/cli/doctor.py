@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from ecellm_lite.cli.options import ModelName, debug_option
+from ecellm_lite.cli.plain import plain
 from ecellm_lite.envelopes import ENVELOPES
 from ecellm_lite.errors import EcellmError, UsageError
+
+if TYPE_CHECKING:
+    from ecellm_lite.doctor_offload.comparison import Comparison
 
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "bad": ("✗", "red")}
 
@@ -49,21 +54,42 @@ def _offload(model: str | None, envelope: str | None, as_json: bool) -> None:
     from ecellm_lite.cli.progress import waiting
 
     with waiting("answering a row on the GPU and on the CPU", hidden=False):
-        from ecellm_lite.doctor_offload import compare
+        from ecellm_lite.doctor_offload.comparison import compare
 
         found = compare(model, envelope=envelope)
     if as_json:
         click.echo(json.dumps(found.as_dict(), indent=2))
     else:
-        click.echo(f"{found.model}: {found.gpu.placement}\n")
-        click.echo(f"{'':5}{'layers on GPU':>15}{'load':>10}{'a row':>10}   answer")
-        for name, run in (("CPU", found.cpu), ("GPU", found.gpu)):
-            share = f"{run.value} ({run.probabilities[run.value]:.1%})"
-            click.echo(f"{name:5}{run.gpu_layers:>15}{run.load_seconds:>8.2f} s{run.row_seconds:>8.3f} s   {share}")
-        answers = "The same answer" if found.same_answer else "Another answer"
-        click.echo(f"\n{answers}; probabilities differ by {found.difference:.4f} at most.")
-    if not found.agrees:
+        _show(found)
+    if found.agrees is False:
         raise EcellmError(
             f"The GPU computes something else than the CPU (probabilities differ by {found.difference:.2f}): "
             "update its driver and llama-cpp-python, and run with --gpu-layers 0 until then."
         )
+    if found.findings:
+        names = " and ".join(finding.placement.upper() for finding in found.findings)
+        raise EcellmError(f"The row did not come through on the {names}: follow the arrows above.")
+
+
+def _show(found: Comparison) -> None:
+    if known := found.gpu or found.cpu:
+        click.echo(f"{found.model}: {known.placement}\n")
+    click.echo(f"{'':5}{'layers on GPU':>15}{'load':>10}{'a row':>10}   answer")
+    for name, asked, run in (("CPU", "0", found.cpu), ("GPU", "all", found.gpu)):
+        if run is None:
+            click.echo(f"{name:5}{asked:>15}{'':20}   none")
+            continue
+        share = f"{run.value} ({run.probabilities[run.value]:.1%})"
+        click.echo(f"{name:5}{run.gpu_layers:>15}{run.load_seconds:>8.2f} s{run.row_seconds:>8.3f} s   {share}")
+    if found.difference is not None:
+        answers = "The same answer" if found.same_answer else "Another answer"
+        click.echo(f"\n{answers}; probabilities differ by {found.difference:.4f} at most.")
+    mark, colour = _MARKS["bad"]
+    for finding in found.findings:
+        click.echo(f"\n{click.style(mark, fg=colour)} {finding.placement.upper()}  {plain(finding.finding)}")
+        if finding.advice:
+            click.echo(f"  → {finding.advice}")
+        if finding.last_lines:
+            click.echo("  What its process wrote last (of a crash, the innermost call stands first):")
+        for line in finding.last_lines:
+            click.echo(f"    {plain(line)}")

@@ -1,0 +1,72 @@
+"""One row on one placement: `python -m ecellm_lite.doctor_offload JSON` prints what came of it as one JSON object.
+
+The argument is an object of `model` (null for the default), `envelope` (or null), `gpu_layers` and `seconds`, the time
+there is. What is printed is {"model": its name, "run": the fields of Run}, or {"error": {"code", "message"}}.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from typing import Any, TextIO
+
+from ecellm_lite.doctor_offload.comparison import TASK, Run
+from ecellm_lite.errors import EcellmError
+from ecellm_lite.runtime import Runtime
+from ecellm_lite.tasks.registry import get_task
+
+# The first row on a GPU waits for kernels to be compiled and memory to be set up: this one pays for it.
+WARM_UP = {"review": "It does what it should."}
+
+
+def main() -> None:
+    """Answer the row as the argument says."""
+    asked = json.loads(sys.argv[1])
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as output:
+        # What native code prints goes to standard error: it is no part of the result.
+        os.dup2(2, 1)
+        # Who hangs cannot be asked where once the time is up.
+        faulthandler.dump_traceback_later(asked["seconds"] / 2)
+        try:
+            _answer(asked, output)
+        except EcellmError as error:
+            _tell({"error": {"code": error.code, "message": str(error)}}, output)
+
+
+def _answer(asked: dict[str, Any], output: TextIO) -> None:
+    started = time.perf_counter()
+    # A prefix that an earlier process has read would be compared as it was, and not computed here.
+    with Runtime(
+        asked["model"], envelope=asked["envelope"], gpu_layers=asked["gpu_layers"], prefix_files=False
+    ) as runtime:
+        loaded = time.perf_counter()
+        placement = runtime.placement
+        assert placement is not None
+        runtime.answer(TASK, WARM_UP)
+        begun = time.perf_counter()
+        answer = runtime.answer(TASK, get_task(TASK).example())
+        ended = time.perf_counter()
+        assert answer.probabilities is not None
+        run = Run(
+            placement.description,
+            placement.n_gpu_layers,
+            answer.value,
+            dict(answer.probabilities),
+            round(loaded - started, 3),
+            round(ended - begun, 3),
+        )
+        # Before the model is closed: a driver may die of that too, and the row has its answer then.
+        _tell({"model": runtime.model.name, "run": asdict(run)}, output)
+
+
+def _tell(result: dict[str, Any], output: TextIO) -> None:
+    output.write(json.dumps(result))
+    output.flush()
+
+
+if __name__ == "__main__":
+    main()
