@@ -36,12 +36,13 @@ def python(code: str, *asked: str) -> list[str]:
 
 CRASH = "import faulthandler; print('CUDA error: out of luck', file=sys.stderr, flush=True); faulthandler._sigsegv()"
 
-# The real program, which takes llama.cpp's CPU for a GPU; `{}` runs first.
+# The real program, which takes llama.cpp's CPU for a GPU, on one core (others may be busy); `{}` runs first.
 STAND_IN = """
 from ecellm_lite import ggml
 from ecellm_lite.doctor_offload.__main__ import main
 from ecellm_lite.engine import llama
 llama.gpus = lambda devices: [device for device in ggml.devices() if device.kind == "cpu"]
+llama.available_cores = lambda: 1
 {}
 main()
 """
