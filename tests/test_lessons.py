@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -62,8 +63,7 @@ def lessons(vocabulary: Vocabulary) -> Lessons:
     random = Random(3)
     learned, held_out = split_rows(training_rows(COUNT), random)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "MADE_RANKINGS", MADE)
-        patch.setattr(module, "MADE_CLASSIFICATIONS", MADE)
+        patch.setattr(module, "MADE", dict.fromkeys(module.MADE, MADE))
         made, too_long = make_lessons(learned, held_out, vocabulary, ALPACA, passes=PASSES, random=random)
     assert not too_long
     return made
@@ -124,7 +124,7 @@ def test_each_pass_tells_every_row_and_those_that_are_made(lessons: Lessons) -> 
     assert lessons.passes == PASSES
     for turn in range(PASSES):
         for task in TASKS:
-            made = MADE if task in ("query_product_ranking", "multiclass_product_classification") else 0
+            made = MADE if task in module.MADE else 0
             count = sum(lesson.task == task for lesson in lessons.of(turn))
             assert count == COUNT * 9 // 10 * TIMES.get(task, 1) + made
     orders = [[lesson.task for lesson in lessons.of(turn)] for turn in range(PASSES)]
@@ -195,6 +195,23 @@ def test_a_folder_of_ones_own_becomes_lessons_and_rows_to_calibrate_with(tmp_pat
     gathered = gather(labelled_files(tmp_path / "held-out", tasks, "test"), tasks, split="test")
     assert {task: len(own) for task, own in gathered.rows.items() if own} == dict.fromkeys(rows, 2)
     assert not gathered.unreadable
+
+
+def test_a_pass_has_at_most_so_many_rows_of_every_task_or_of_one(tmp_path: Path) -> None:
+    tasks = ["product_matching", "sentiment_analysis", "query_product_ranking"]
+    for task, own in training_rows(COUNT, tasks).items():
+        write_lines(tmp_path / "data" / task / "train.jsonl", own)
+    lessons = tmp_path / "lessons.npz"
+    call = ["lessons", "--data", str(tmp_path / "data"), "--passes", "2", "-o", str(lessons)]
+    result = CliRunner().invoke(train, [*call, "--most", "product_matching=7", "--most", "5"])
+    assert result.exit_code == 0, result.output
+    for turn in range(2):
+        told = Counter(lesson.task for lesson in read_lessons(lessons).of(turn))
+        assert told == {"product_matching": 7, "sentiment_analysis": 5, "query_product_ranking": 5 + 5}
+    for wrong, said in [("pm=0", "x>=1"), ("many", "not a valid integer"), ("none=3", "none")]:
+        result = CliRunner().invoke(train, [*call, "--most", wrong])
+        assert result.exit_code == 2
+        assert said in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,14 @@ from string import ascii_uppercase
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecellm_lite.demo.training.made_rows import EXACT, IRRELEVANT, classification_rows, ranking_rows, titles_of
+from ecellm_lite.demo.training.made_rows import (
+    EXACT,
+    IRRELEVANT,
+    classification_rows,
+    ranking_rows,
+    recommendation_rows,
+    titles_of,
+)
 from ecellm_lite.demo.training.rows import Row
 from ecellm_lite.demo.training.variation import SHORTEST_HISTORY, varied
 from ecellm_lite.tasks.registry import TASKS
@@ -85,7 +92,16 @@ def test_a_ranking_stays_the_products_order(count: int, seed: int) -> None:
     told, answer = varied("query_product_ranking", fields, ",".join(ranking), Random(seed))
     best = [products[ascii_uppercase.index(letter)] for letter in ranking]
     assert [told["products"][ascii_uppercase.index(letter)] for letter in answer.split(",")] == best
-    assert sorted(told["products"]) == sorted(products)
+    assert [product for product in told["products"] if product != best[0]] == [
+        product for product in products if product != best[0]
+    ]
+
+
+def test_the_best_product_is_told_at_every_place() -> None:
+    random = Random(0)
+    fields = {"query": "a", "products": ["tent", "stove", "lamp"]}
+    answers = [varied("query_product_ranking", fields, "B,A,C", random)[1] for _ in range(90)]
+    assert all(answers.count(answer) > 15 for answer in ("A,B,C", "B,A,C", "C,A,B"))
 
 
 def test_rows_without_an_order_and_the_given_rows_stay_as_they_are() -> None:
@@ -101,14 +117,52 @@ def test_rows_without_an_order_and_the_given_rows_stay_as_they_are() -> None:
 
 @settings(max_examples=40)
 @given(titles=TITLES, seed=SEED)
-def test_a_made_ranking_puts_the_querys_own_product_first(titles: list[str], seed: int) -> None:
-    for row in ranking_rows(titles, 5, Random(seed)):
+def test_a_made_ranking_puts_the_querys_own_product_before_strangers(titles: list[str], seed: int) -> None:
+    for row in ranking_rows([], titles, 5, Random(seed)):
         query = set(row["input"]["query"].split())
         products = row["input"]["products"]
-        best = [products[ascii_uppercase.index(letter)] for letter in row["output"].split(",")]
-        assert query <= set(best[0].split())
-        shared = [len(query & set(product.split())) for product in best]
-        assert shared == sorted(shared, reverse=True)
+        best, *strangers = [products[ascii_uppercase.index(letter)] for letter in row["output"].split(",")]
+        assert query <= set(best.split())
+        assert strangers == [product for product in products if product != best]
+        assert not any(query <= set(stranger.split()) for stranger in strangers)
+        TASKS[row["task"]].question(row).space.parse(row["output"])
+
+
+def test_a_judged_query_keeps_its_best_product_among_products_of_its_task() -> None:
+    rows = [
+        {"input": {"query": f"query {number}", "products": [f"good thing {number}x", "bad thing"]}, "output": "A,B"}
+        for number in range(9)
+    ]
+    made = ranking_rows(rows, ["other lamp", "other tent", "other boots", "other mouse"], 200, Random(0))
+    judged = [row["input"] | {"best": row["output"][0]} for row in made if row["input"]["query"].startswith("query")]
+    assert 70 < len(judged) < 130
+    for one in judged:
+        number = one["query"].removeprefix("query ")
+        assert one["products"][ascii_uppercase.index(one["best"])] == f"good thing {number}x"
+        assert not any(product.startswith("other") for product in one["products"])
+
+
+@settings(max_examples=40)
+@given(
+    histories=st.lists(st.lists(st.integers(0, 9).map("bought {}".format), min_size=1, max_size=7), max_size=5),
+    seed=SEED,
+)
+def test_a_made_recommendation_is_an_item_that_followed(histories: list[list[str]], seed: int) -> None:
+    offered = [f"offered {number}" for number in range(19)]
+    rows = [
+        {"input": {"history": history, "candidates": [f"next {number}", *offered]}, "output": "A"}
+        for number, history in enumerate(histories)
+    ]
+    bought = [[*history, f"next {number}"] for number, history in enumerate(histories)]
+    made = recommendation_rows(rows, 12, Random(seed))
+    assert bool(made) == bool(rows)
+    for row in made:
+        history, candidates = row["input"]["history"], row["input"]["candidates"]
+        following = candidates[ascii_uppercase.index(row["output"])]
+        assert history
+        assert any([*history, following] == one[: len(history) + 1] for one in bought)
+        assert following not in history
+        assert len(set(candidates)) == len(candidates) <= 20
         TASKS[row["task"]].question(row).space.parse(row["output"])
 
 
@@ -126,7 +180,8 @@ def test_a_made_judgement_is_right(titles: list[str], seed: int) -> None:
 
 
 def test_too_few_titles_make_no_rows_and_end() -> None:
-    assert ranking_rows(["red lamp"], 5, Random(0)) == []
+    assert ranking_rows([], ["red lamp"], 5, Random(0)) == []
+    assert recommendation_rows([], 5, Random(0)) == []
     assert classification_rows([], 5, Random(0)) == []
     assert len(classification_rows(["red lamp", "lamp red"], 5, Random(0))) == 1
 
@@ -136,6 +191,7 @@ def test_titles_come_from_all_kinds_of_rows_once() -> None:
         {"input": {"title": "red desk lamp"}},
         {"input": {"product_1": {"title": "usb cable"}, "product_2": {"title": "red desk lamp"}}},
         {"input": {"product_1": "wall charger white", "product_2": "a tent"}},
+        {"input": {"query": "cable", "products": ["usb cable", "garden hose"]}},
         {"input": {"title": "4 x"}},  # too few words to make a query of
     ]
-    assert titles_of(rows) == ["red desk lamp", "usb cable"]
+    assert titles_of(rows) == ["red desk lamp", "usb cable", "garden hose"]

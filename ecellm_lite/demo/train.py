@@ -10,13 +10,16 @@ that `ecellm-lite convert --lora` takes.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import click
 
 from ecellm_lite.errors import EcellmError, UsageError
+from ecellm_lite.tasks.registry import TASKS, get_task
 
 
 class Group(click.Group):
@@ -29,6 +32,21 @@ class Group(click.Group):
         except EcellmError as error:
             click.echo(f"train: {error}", err=True)
             raise click.exceptions.Exit(error.exit_code) from None
+
+
+class Most(click.ParamType):  # type: ignore[type-arg]
+    """Rows of every task (N), or of one (TASK=N), as rows by task."""
+
+    name = "[TASK=]N"
+    rows = click.IntRange(1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Mapping[str, int]:
+        """Return the number of rows by task."""
+        task, _, rows = value.rpartition("=")
+        try:
+            return dict.fromkeys([get_task(task).name] if task else TASKS, self.rows.convert(rows, param, ctx))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.group(cls=Group)
@@ -46,8 +64,9 @@ def train() -> None:
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option(
     "--most",
-    type=click.IntRange(1),
-    help="Rows of a task in a pass, drawn anew for each.  [default: all that there are]",
+    type=Most(),
+    multiple=True,
+    help="Rows of a task in a pass, drawn anew for each; of one task as TASK=N.  [default: all that there are]",
 )
 @click.option(
     "--held-out",
@@ -61,7 +80,7 @@ def lessons(
     envelope: str,
     passes: int,
     seed: int,
-    most: int | None,
+    most: tuple[Mapping[str, int], ...],
     held_out: Path | None,
     output: Path,
 ) -> None:
@@ -71,12 +90,14 @@ def lessons(
     from ecellm_lite.engine.llama import LlamaBackend, Settings
     from ecellm_lite.envelopes import get_envelope
 
+    # What is said of one task counts more than what is said of all.
+    limits = {task: rows for given in sorted(most, key=len, reverse=True) for task, rows in given.items()}
     random = Random(seed)  # noqa: S311 - nothing secret is drawn
     learned, kept = split_rows(read_rows(data), random)
     backend = LlamaBackend(model or _base(), Settings(context=256, gpu_layers=0))
     try:
         made, too_long = make_lessons(
-            learned, kept, backend.vocabulary, get_envelope(envelope), passes=passes, random=random, most=most
+            learned, kept, backend.vocabulary, get_envelope(envelope), passes=passes, random=random, most=limits
         )
     finally:
         backend.close()

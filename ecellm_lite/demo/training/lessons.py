@@ -7,8 +7,9 @@ nothing but torch.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.decoding import Scene, Space, Vocabulary
 from ecellm_lite.answers.predicate import Predicate
-from ecellm_lite.demo.training.made_rows import classification_rows, ranking_rows, titles_of
+from ecellm_lite.demo.training.made_rows import classification_rows, ranking_rows, recommendation_rows, titles_of
 from ecellm_lite.demo.training.paraphrases import PARAPHRASES
 from ecellm_lite.demo.training.rows import Row, Rows
 from ecellm_lite.demo.training.variation import varied
@@ -34,7 +35,11 @@ LONGEST = 1024  # tokens: longer lessons are left out
 
 # How often a row is told in a pass, where the data has few, and how many rows are made besides.
 TIMES = {"multiclass_product_classification": 3, "product_substitute_identification": 3, "query_product_ranking": 2}
-MADE_RANKINGS, MADE_CLASSIFICATIONS = 300, 120
+MADE = {
+    "query_product_ranking": 900,
+    "multiclass_product_classification": 120,
+    "sequential_recommendation": 2000,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +123,13 @@ def make_lessons(
     *,
     passes: int,
     random: Random,
-    most: int | None = None,
+    most: Mapping[str, int] | None = None,
 ) -> tuple[Lessons, Counter[str]]:
     """Return the lessons of `passes` passes over labelled rows, and how many of each task were too long.
 
     The rows that are held out are told once, in the task's own words. In each pass every other row is told anew, with
-    the task's instruction or a paraphrase; with `most`, so many rows of a task, others in each pass. Raises InputError
-    for a row whose output is no answer of its task.
+    the task's instruction or a paraphrase; with `most` (by task), so many rows of a task, others in each pass, and as
+    many made ones. Raises InputError for a row whose output is no answer of its task.
     """
     school = _School(vocabulary, envelope)
     for row in (row for own in held_out.values() for row in own):
@@ -133,15 +138,22 @@ def make_lessons(
     titles = titles_of(row for own in taught.values() for row in own)
     for turn in range(passes):
         told: list[Row] = []
-        for own in taught.values():
-            told += random.sample(own, most) if most and most < len(own) else own
-        if learned.get("query_product_ranking"):
-            told += ranking_rows(titles, min(MADE_RANKINGS, most or MADE_RANKINGS), random)
-        if learned.get("multiclass_product_classification"):
-            told += classification_rows(titles, min(MADE_CLASSIFICATIONS, most or MADE_CLASSIFICATIONS), random)
+        for task, own in taught.items():
+            limit = (most or {}).get(task, sys.maxsize)
+            told += random.sample(own, limit) if limit < len(own) else own
+            if own:
+                told += _made(task, own, titles, min(MADE.get(task, 0), limit), random)
         for row in random.sample(told, len(told)):
             school.teach(row, turn, random)
     return school.lessons, school.too_long
+
+
+def _made(task: str, rows: Sequence[Row], titles: Sequence[str], count: int, random: Random) -> list[Row]:
+    if task == "query_product_ranking":
+        return ranking_rows(rows, titles, count, random)
+    if task == "sequential_recommendation":
+        return recommendation_rows(rows, count, random)
+    return classification_rows(titles, count, random) if task == "multiclass_product_classification" else []
 
 
 class _School:

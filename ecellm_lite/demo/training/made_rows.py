@@ -1,7 +1,9 @@
-"""Rows of this project's own making, where the data has few: queries made from the titles of other rows' products.
+"""Rows of this project's own making, where the data has few, or too little to tell right from wrong by.
 
 A query is some of a title's words, as a customer would type them. The product that it was made from fits it wholly,
-products that share no word with it do not fit at all: what lies between, only judged rows can teach.
+products that share no word with it do not fit at all: what lies between, only judged rows can teach. A purchase history
+of the data gets other items to choose from, and fewer: to find the letter of the item that fits is learned from short
+lists first.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from random import Random
 from string import ascii_uppercase
 
 from ecellm_lite.demo.training.rows import Row
+from ecellm_lite.demo.training.variation import SHORTEST_HISTORY
 from ecellm_lite.tasks.multiclass_product_classification import OPTIONS
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]{2,}")
 _WORDS = (2, 4)  # of a query
-_PRODUCTS = (3, 4)  # of a list that is ranked
+_PRODUCTS = (2, 2, 3, 4)  # of a list that is ranked
+_CANDIDATES = (2, 3, 4, 6, 10, 20)  # to choose the next item from
 EXACT, IRRELEVANT = OPTIONS[0], OPTIONS[3]
 
 
@@ -27,6 +31,7 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
         fields = row["input"]
         for title in [
             fields.get("title"),
+            *fields.get("products", []),
             *(
                 product["title"]
                 for product in (fields.get("product_1"), fields.get("product_2"))
@@ -38,22 +43,62 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
     return list(found)
 
 
-def ranking_rows(titles: Sequence[str], count: int, random: Random) -> list[Row]:
-    """Return made rows of query_product_ranking: the query's own product first, then by the words they share.
+def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random: Random) -> list[Row]:
+    """Return made rows of query_product_ranking: a query's best product among strangers, which follow in their order.
 
-    Fewer titles than a list has products make none.
+    Half of the queries are those of the task's labelled `rows`, with products of these rows, so that nothing but what
+    they say tells the best one from the strangers; the others are made from a title. Fewer titles than a list has
+    products make none.
     """
-    rows: list[Row] = []
-    for _ in range(count if len(titles) >= _PRODUCTS[1] else 0):
-        title = random.choice(titles)
-        query = _query(title, random)
-        others = [other for other in random.sample(titles, random.randint(*_PRODUCTS) - 1) if other != title]
-        products = random.sample([title, *others], len(others) + 1)
-        # The sort is stable, so equal ones keep the list's order, as the weak labels of the data do.
-        best = sorted(products, key=lambda product: (product != title, -_shared(query, product)))
-        answer = ",".join(ascii_uppercase[products.index(product)] for product in best)
-        rows.append(_row("query_product_ranking", {"query": query, "products": products}, answer))
-    return rows
+    made: list[Row] = []
+    listed = titles_of(rows)
+    for _ in range(100 * count if len(titles) >= max(_PRODUCTS) else 0):
+        if len(made) == count:
+            break
+        if len(listed) >= max(_PRODUCTS) and random.random() < 0.5:
+            fields, answer = (row := random.choice(rows))["input"], row["output"]
+            query, best = fields["query"], fields["products"][ascii_uppercase.index(answer[0])]
+            others: Sequence[str] = listed
+        else:
+            best, others = random.choice(titles), titles
+            query = _query(best, random)
+        words = {*query.lower().split()}
+        strangers = [
+            title
+            for title in random.sample(others, random.choice(_PRODUCTS) - 1)
+            if title != best and _shared(query, title) < len(words)
+        ]
+        place = random.randint(0, len(strangers))
+        products = [*strangers[:place], best, *strangers[place:]]
+        letters = list(ascii_uppercase[: len(products)])
+        answer = ",".join([letters.pop(place), *letters])
+        if strangers:
+            made.append(_row("query_product_ranking", {"query": query, "products": products}, answer))
+    return made
+
+
+def recommendation_rows(rows: Sequence[Row], count: int, random: Random) -> list[Row]:
+    """Return made rows of sequential_recommendation: an item that followed, among few or many that others were offered.
+
+    The task's labelled `rows` give the histories, cut at any item, and the strangers, as often as the data has them.
+    """
+    offered = [item for row in rows for item in row["input"]["candidates"]]
+    made: list[Row] = []
+    for _ in range(100 * count if rows else 0):
+        if len(made) == count:
+            break
+        row = random.choice(rows)
+        candidates = row["input"]["candidates"]
+        bought = [*row["input"]["history"], candidates[ascii_uppercase.index(row["output"])]]
+        end = random.randint(min(SHORTEST_HISTORY, len(bought)) - 1, len(bought) - 1)
+        wanted = random.choice(_CANDIDATES) - 1
+        strangers = [item for item in dict.fromkeys(random.choices(offered, k=2 * wanted)) if item not in bought]
+        if end and strangers and bought[end] not in bought[:end]:
+            items = random.sample(strangers, min(wanted, len(strangers)))
+            place = random.randint(0, len(items))
+            fields = {"history": bought[:end], "candidates": [*items[:place], bought[end], *items[place:]]}
+            made.append(_row("sequential_recommendation", fields, ascii_uppercase[place]))
+    return made
 
 
 def classification_rows(titles: Sequence[str], count: int, random: Random) -> list[Row]:

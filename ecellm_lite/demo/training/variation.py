@@ -78,11 +78,16 @@ def _candidates(fields: Fields, answer: str, random: Random) -> Told:
 
 
 def _products(fields: Fields, answer: str, random: Random) -> Told:
-    """Give the products any places in the list; the ranking's letters follow them."""
-    order = _order(fields["products"], random)
+    """Give the best product any place in the list; the others keep their order there.
+
+    Products that are equally good stand in the answer as they do in the list, and stay so.
+    """
+    products, ranking = fields["products"], answer.split(",")
+    best = ascii_uppercase.index(ranking[0])
+    order = [place for place in range(len(products)) if place != best]
+    order.insert(random.randint(0, len(order)), best)
     now = {ascii_uppercase[before]: ascii_uppercase[after] for after, before in enumerate(order)}
-    ranking = ",".join(now[letter] for letter in answer.split(","))
-    return {**fields, "products": [fields["products"][place] for place in order]}, ranking
+    return {**fields, "products": [products[place] for place in order]}, ",".join(now[letter] for letter in ranking)
 
 
 def _order(items: Sequence[Any], random: Random) -> list[int]:
