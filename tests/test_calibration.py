@@ -24,6 +24,7 @@ from ecellm_lite.cli.show import render
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.jobs.runner import write_answers
 from ecellm_lite.models.calibrations import (
+    FORMAT,
     HIGHEST,
     LARGEST,
     LARGEST_BIAS,
@@ -184,7 +185,7 @@ def scope_of(name: str) -> Scope:
 def calibration_of(name: str, temperature: float = 2.0, least_coverage: float = 0.0) -> Calibration:
     before, after = Measures(-2.0, 0.3, 0.4), Measures(-1.0, 0.1, 0.2)
     return Calibration(
-        scope_of(name), temperature, 0.0, least_coverage, 319, 319, before, after, "test.jsonl", "a" * 64
+        scope_of(name), temperature, 0.0, least_coverage, 319, 319, before, after, "test.jsonl", "a" * 64, {}, FORMAT
     )
 
 

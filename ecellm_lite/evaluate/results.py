@@ -14,7 +14,7 @@ from typing import Any
 
 from ecellm_lite.answers.answer import ModelName, RowError
 from ecellm_lite.errors import InputError
-from ecellm_lite.evaluate.strict import decode
+from ecellm_lite.strict import decode
 
 FORMAT = 1
 LARGEST_FILE = 1 << 30  # bytes; 92,000 records take some 60 MB
