@@ -34,16 +34,21 @@ def rows_of(task: str, count: int) -> list[Labelled]:
 
 
 def answer_of(labelled_row: Labelled, text: str | None, probability: float | None = 0.5, **other: Any) -> Answer:
+    value = {"yes": True, "no": False}.get(text or "")
+    shares = None
+    if value is not None and probability is not None:
+        yes = probability if value else 1 - probability
+        shares = {"yes": yes, "no": 1 - yes}
     made = Answer(
         id=labelled_row.id,
         task=labelled_row.task.name,
         type="predicate",
-        value=None,
+        value=value,
         text=text,
         probability=probability,
-        probabilities=None,
+        probabilities=shares,
         confidence=None,
-        coverage=None,
+        coverage=1.0,
         abstained=False,
         usage=None,
         seconds=0.5,
@@ -208,6 +213,42 @@ def test_settings_that_need_a_word_have_a_note() -> None:
     [note] = result_of([outside], [answer_of(outside, None)]).notes
     assert "contained_f1 is here, 0.000: the paper has 0.397 for GPT-4 Turbo, 0.335 for eCeLLM-L" in note
     assert not result_of([one], [answer_of(one, None)]).notes
+
+
+def test_a_ranking_is_judged_by_what_its_probability_claims() -> None:
+    """The probability is of the whole order: the right letter at its head is not enough."""
+    rows = rows_of("QPR", 2)  # B,A,C and C,B,A
+    shares = {"A": 0.1, "B": 0.9, "C": 0.0}
+    given = {"type": "ranking", "probabilities": shares}
+    answers = [
+        answer_of(rows[0], "B,C,A", 0.7, value=["B", "C", "A"], **given),
+        answer_of(rows[1], "C,B,A", 0.4, value=["C", "B", "A"], **given),
+    ]
+
+    def judged(found: TaskResult) -> list[tuple[float, float]]:
+        assert found.reliability
+        return [(one.probability, one.accuracy) for one in found.reliability.bins if one.count]
+
+    task = result_of(rows, answers)
+    assert judged(task) == [(0.4, 1), (0.7, 0)]
+    assert [(point.min_probability, point.accuracy) for point in task.risk or []] == [(0.7, 0), (0.4, 0.5)]
+    # Two products that are equally relevant may stand either way, and what is all the same has no wrong order.
+    labels = [("S", "E", "S"), ("I", "I", "I")]
+    alike = [replace(one, labels=given) for one, given in zip(rows, labels, strict=True)]
+    assert judged(result_of(alike, answers)) == [(0.4, 1), (0.7, 1)]
+
+
+def test_an_extraction_is_right_where_all_its_entries_are() -> None:
+    """Each attribute is asked once: that the data knows a second value of it makes no entry wrong."""
+    [one] = rows_of("AVE", 1)
+    second = {"attribute": "color", "value": "blue", "source": "product title"}
+    gold = json.dumps([*json.loads(one.gold), second])
+    entry = {"attribute": "Color", "value": "navy", "source": "product title", "probability": 0.9}
+    none = {"attribute": "Size", "value": None, "source": None, "probability": 0.8}
+    for rest, right in ((none, 1), ({**none, "value": "m", "source": "product title"}, 0)):
+        answer = answer_of(one, "[]", 0.72, type="extraction", value=[entry, rest])
+        task = result_of([replace(one, gold=gold)], [answer])
+        assert [(point.min_probability, point.accuracy) for point in task.risk or []] == [(0.72, right)]
 
 
 def test_an_extractions_entries_are_judged_one_by_one() -> None:

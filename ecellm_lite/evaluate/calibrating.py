@@ -87,7 +87,7 @@ def calibrate_task(
         if progress:
             progress(answer)
         if answer.error is None:
-            cases.append(case_of(answer, question.space.parse(row.gold)))
+            cases.append(case_of(answer, question.space.parse(row.gold), row.labels))
     found: Fit | None = None
     try:
         found = fit(cases, biased=kind == "extraction", seed=seed)

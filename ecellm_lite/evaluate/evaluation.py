@@ -10,12 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.evaluate.bootstrap import interval
+from ecellm_lite.evaluate.cases import Case, case_of
 from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.metrics.kinds import measure
 from ecellm_lite.evaluate.metrics.measured import Measured, Pair
-from ecellm_lite.evaluate.metrics.triples import triple_of, triples_of
 from ecellm_lite.evaluate.paper import METRICS, paper_figures
-from ecellm_lite.evaluate.reliability import is_right, reliability, risk
+from ecellm_lite.evaluate.reliability import reliability, risk
 from ecellm_lite.evaluate.results import (
     FORMAT,
     DataFile,
@@ -23,7 +23,6 @@ from ecellm_lite.evaluate.results import (
     Interval,
     Metrics,
     Record,
-    Reliability,
     Results,
     Settings,
     TaskResult,
@@ -64,9 +63,9 @@ def evaluate(
         )
         for row, answer, score in zip(rows, answers, measured.scores, strict=True)
     ]
-    # An abstained row has a probability, and no answer that it could be of.
-    sure = [place for place, record in enumerate(records) if _certainty(record) is not None]
-    probabilities = [_certainty(records[place]) or 0.0 for place in sure]
+    cases = {place: case for place, pair in enumerate(zip(rows, answers, strict=True)) if (case := _case(*pair))}
+    choices = [choice for case in cases.values() for choice in case.choices]
+    probabilities = [records[place].probability or 0.0 for place in cases]
 
     def examples(places: Sequence[int]) -> list[Example]:
         return [_example(records[place], prompt(rows[place])) for place in places]
@@ -84,11 +83,11 @@ def evaluate(
         interval=interval(measured.columns, measured.all[measured.primary]),
         notes=[*measured.notes, *_of_settings(rows, all_rows)],
         confusion=measured.confusion,
-        reliability=_reliability(records, answers),
-        risk=risk(probabilities, [is_right(records[place].score) for place in sure], len(records)),
+        reliability=reliability([choice.probability for choice in choices], [choice.so for choice in choices]),
+        risk=risk(probabilities, [case.so for case in cases.values()], len(records)),
         rows_per_second=len(rows) / seconds if seconds else 0.0,
         slowest=examples(nlargest(EXAMPLES, timed, key=lambda place: records[place].seconds or 0.0)),
-        least_certain=examples(nsmallest(EXAMPLES, sure, key=lambda place: records[place].probability or 0.0)),
+        least_certain=examples(nsmallest(EXAMPLES, cases, key=lambda place: records[place].probability or 0.0)),
         records=records,
     )
 
@@ -184,27 +183,8 @@ def _of_settings(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> list
     return notes
 
 
-def _reliability(records: Sequence[Record], answers: Sequence[Answer]) -> Reliability | None:
-    pairs = [pair for record, answer in zip(records, answers, strict=True) for pair in _judged(record, answer)]
-    return reliability([probability for probability, _ in pairs], [right for _, right in pairs])
-
-
-def _certainty(record: Record) -> float | None:
-    return None if record.text is None else record.probability
-
-
-def _judged(record: Record, answer: Answer) -> list[tuple[float, bool]]:
-    """Return the probabilities that an answer carries with whether each was right: one, or one for each entry."""
-    certainty = _certainty(record)
-    if certainty is None:
-        return []
-    if answer.type != "extraction":
-        return [(certainty, is_right(record.score))]
-    gold = triples_of(record.gold) or frozenset()
-    return [
-        (
-            float(entry["probability"]),
-            triple_of(str(entry["attribute"]).lower(), entry["value"], entry["source"]) in gold,
-        )
-        for entry in answer.value
-    ]
+def _case(row: Labelled, answer: Answer) -> Case | None:
+    """Return what a row's answer claims; None without a probability, or without an answer that it could be of."""
+    if answer.value is None or answer.probability is None:
+        return None
+    return case_of(answer, row.value, row.labels)

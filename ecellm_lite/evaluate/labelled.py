@@ -39,6 +39,11 @@ class Labelled:
         """The row's own id."""
         return id_of(self.row)
 
+    @property
+    def value(self) -> Any:
+        """Its answer as a value of its space."""
+        return self.task.question(self.row).space.parse(self.gold)
+
 
 def task_of(row: Mapping[str, Any]) -> Task | None:
     """Return the task that a row names, or None where it names none; raises InputError for what is none of the ten."""
