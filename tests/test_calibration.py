@@ -319,6 +319,12 @@ def test_what_is_asked_otherwise_stays_uncalibrated(store: Store, model: StoredM
         assert runtime.answer("SA", {**wire, "instruction": "Rate it."}).calibration is None
         assert runtime.answer("product_matching", EXAMPLES["product_matching"]).calibration is None
         # And it is said why.
+        assert "the row has another instruction" in str(runtime.uncalibrated("SA", {**wire, "instruction": "Rate it."}))
+        assert "the row has other options" in str(runtime.uncalibrated("SA", {**wire, "options": options}))
+        assert runtime.uncalibrated("SA", wire) is None
+        assert runtime.uncalibrated("product_matching", EXAMPLES["product_matching"]) is None
+        with pytest.raises(EcellmError, match="review"):
+            runtime.uncalibrated("SA", {})
         assert runtime.uncalibrated("SA", instruction=task.instruction) is None
         assert "own instruction, and another is given" in str(runtime.uncalibrated("SA", instruction="Rate it."))
     named = chosen_calibrations(calibration_path(store, model, "sentiment_analysis"), store, model, "alpaca")

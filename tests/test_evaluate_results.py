@@ -22,7 +22,7 @@ from ecellm_lite.evaluate.evaluation import EXAMPLES, evaluate, no_rows, results
 from ecellm_lite.evaluate.labelled import Labelled, labelled
 from ecellm_lite.evaluate.paper import IN_DOMAIN, METRICS, OUT_OF_DOMAIN, paper_figures
 from ecellm_lite.evaluate.reliability import reliability, risk
-from ecellm_lite.evaluate.results import DataFile, Results, Settings, TaskResult, Unreadable, read_results
+from ecellm_lite.evaluate.results import DataFile, Results, Settings, TaskResult, Uncalibrated, Unreadable, read_results
 from ecellm_lite.tasks.registry import TASKS, get_task
 from tests.labelled_rows import row
 
@@ -66,7 +66,6 @@ def whole(tasks: dict[str, TaskResult], **other: Any) -> Results:
     made = results(
         MODEL,
         "alpaca",
-        calibrated=False,
         data=[DataFile("rows.jsonl", "ab")],
         settings=Settings(None, "test", "IND_Diverse_Instruction", deterministic=False, instruction=None),
         seconds=2.0,
@@ -131,6 +130,43 @@ def test_a_file_from_before_the_least_probability_is_read(fake: Results, tmp_pat
     found = read_results(path)
     assert found.settings.min_probability == 0.8
     assert "the settings differ" in compare(fake, found).warnings[0]
+
+
+def test_a_file_from_before_the_calibrations_were_named_is_read(fake: Results, tmp_path: Path) -> None:
+    data = fake.as_dict()
+    for task in data["tasks"].values():
+        assert (task.pop("calibration"), task.pop("uncalibrated")) == (None, None)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(data))
+    assert read_results(path) == fake
+    assert compare(read_results(path), fake).warnings == []
+    task = replace(fake.tasks["sentiment_analysis"], calibration="T=2", uncalibrated=Uncalibrated(3, 4, "No."))
+    named = replace(fake, tasks={**fake.tasks, "sentiment_analysis": task})
+    assert read_results(written(path, named)) == named
+    assert compare(fake, named).tasks["sentiment_analysis"].difference == 0
+
+
+def test_what_calibrated_the_answers_is_kept() -> None:
+    rows = rows_of("PM", 4)
+    failed = answer_of(rows[3], None, None, error=RowError("context_exceeded", "Too long."))
+    plain, named = answer_of(rows[0], "yes", 0.9), answer_of(rows[2], "yes", 0.8, calibration="product_matching T=2")
+    asked = []
+
+    def refusal(one: Labelled) -> str | None:
+        asked.append(one.line)
+        return "The row asks otherwise." if one.line < 3 else None
+
+    answers = [plain, replace(plain, id="r1"), named, failed]
+    task = evaluate(rows[0].task, rows, answers, seconds=1, prompt=str, refusal=refusal)
+    assert (task.calibration, task.uncalibrated) == (named.calibration, Uncalibrated(2, 1, "The row asks otherwise."))
+    assert task.without_calibration == (
+        "2 of 4 rows are not calibrated (the first, in line 1: The row asks otherwise)."
+    )
+    assert asked == [1, 2]
+    assert whole({"product_matching": task}).calibrated
+    task = result_of(rows, [*answers[:2], plain, failed])
+    assert (task.calibration, task.uncalibrated, task.without_calibration) == (None, None, None)
+    assert not whole({"product_matching": task}).calibrated
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no device without end")

@@ -26,6 +26,7 @@ from ecellm_lite.evaluate.results import (
     Results,
     Settings,
     TaskResult,
+    Uncalibrated,
     Unreadable,
     Versions,
 )
@@ -41,11 +42,13 @@ def evaluate(
     *,
     seconds: float,
     prompt: Callable[[Labelled], str],
+    refusal: Callable[[Labelled], str | None] = lambda _: None,
     unreadable: Sequence[Unreadable] = (),
 ) -> TaskResult:
     """Return what a task's answers, one for each row, are worth; `prompt` gives a row's, for the few that are shown.
 
-    `seconds` is how long all of them took.
+    `refusal` says why a row that is not calibrated is not, None where there is no calibration; `seconds` is how long
+    all of them took.
     """
     measured = measure_rows(task, rows, answers)
     paper, all_rows = measured.values()
@@ -89,6 +92,8 @@ def evaluate(
         slowest=examples(nlargest(EXAMPLES, timed, key=lambda place: records[place].seconds or 0.0)),
         least_certain=examples(nsmallest(EXAMPLES, cases, key=lambda place: records[place].probability or 0.0)),
         records=records,
+        calibration=next((answer.calibration for answer in answers if answer.calibration), None),
+        uncalibrated=_uncalibrated(rows, answers, refusal),
     )
 
 
@@ -125,7 +130,6 @@ def results(
     model: ModelName,
     envelope: str,
     *,
-    calibrated: bool,
     data: Sequence[DataFile],
     settings: Settings,
     seconds: float,
@@ -138,7 +142,7 @@ def results(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         model=model,
         envelope=envelope,
-        calibrated=calibrated,
+        calibrated=any(task.calibration for task in tasks.values()),
         versions=Versions(_version("ecellm-lite"), _version("llama-cpp-python"), platform.python_version()),
         data=list(data),
         settings=settings,
@@ -188,3 +192,15 @@ def _case(row: Labelled, answer: Answer) -> Case | None:
     if answer.value is None or answer.probability is None:
         return None
     return case_of(answer, row.value, row.labels)
+
+
+def _uncalibrated(
+    rows: Sequence[Labelled], answers: Sequence[Answer], refusal: Callable[[Labelled], str | None]
+) -> Uncalibrated | None:
+    """Return which answers with a probability have not the calibration that their task has."""
+    plain = [
+        (row.line, reason)
+        for row, answer in zip(rows, answers, strict=True)
+        if answer.probability is not None and answer.calibration is None and (reason := refusal(row))
+    ]
+    return Uncalibrated(len(plain), *plain[0]) if plain else None

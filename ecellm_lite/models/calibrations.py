@@ -48,16 +48,19 @@ class Scope:
     instruction: str
     options: str | None
 
-    def differs(self, other: Scope) -> str | None:
-        """Return in words what another scope has that this one was not fitted with, None where this one holds."""
+    def differs(self, other: Scope, asked: str = "the task") -> str | None:
+        """Return in words what another scope has that this one was not fitted with, None where this one holds.
+
+        `asked` is what the other scope is of, in words.
+        """
         if reason := self.differs_in_model(other.model, other.envelope):
             return reason
         if self.task != other.task:
             return f"it is for the task {self.task}, and this is {other.task}"
         if self.instruction != other.instruction:
-            return "the task has another instruction than it was fitted with"
+            return f"{asked} has another instruction than it was fitted with"
         if self.options is not None and self.options != other.options:
-            return "the task has other options than it was fitted with"
+            return f"{asked} has other options than it was fitted with"
         if self.type != other.type:
             return f"it is for answers of the type {self.type}, and these are {other.type}"
         return None
@@ -153,14 +156,18 @@ class Calibrations:
         known = self._of(scope.task)
         return known if known and known.scope.differs(scope) is None else None
 
-    def refusal(self, scope: Scope) -> str | None:
-        """Return in one sentence why the calibration of a task is not used, None where it is or there is none."""
+    def refusal(self, scope: Scope, *, of_row: bool = False) -> str | None:
+        """Return in one sentence why the calibration of a task, or of a row of it, is not used.
+
+        None where it is used or there is none.
+        """
         known = self._of(scope.task)
         if damaged := self._damaged.get(scope.task):
             return damaged
-        if known is None or (reason := known.scope.differs(scope)) is None:
+        if known is None or (reason := known.scope.differs(scope, "the row" if of_row else "the task")) is None:
             return None
-        return f"The calibration of {known.scope.task} is not used: {reason}; calibrate again, or remove it."
+        advice = "" if of_row else "; calibrate again, or remove it"
+        return f"The calibration of {known.scope.task} is not used: {reason}{advice}."
 
     def _of(self, task: str) -> Calibration | None:
         if self.named:
