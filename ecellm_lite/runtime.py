@@ -218,14 +218,20 @@ class Runtime:
             for submitted in ahead:
                 submitted.cancel()
 
-    def uncalibrated(self, task: str | Task, *, instruction: str | None = None) -> str | None:
+    def uncalibrated(
+        self, task: str | Task, row: Mapping[str, Any] | None = None, *, instruction: str | None = None
+    ) -> str | None:
         """Return why the stored calibration of a task is not used, a sentence; None where it is or there is none.
 
-        A calibration holds for the instruction that it was fitted with, and another may be given, as to `answer`.
+        A calibration holds for the instruction that it was fitted with, and another may be given, as to `answer`; a
+        row in the data set's form brings its own. With a row it is why its answer is not calibrated.
 
-        Raises UsageError where it was named, as answering would.
+        Raises UsageError where it was named, as answering would, and InputError for a wrong row.
         """
-        return self._answering.refusal(self._answering.asked(task, instruction), instruction)
+        known = self._answering.asked(task, instruction)
+        if row is None:
+            return self._answering.refusal(known, instruction)
+        return self._answering.refusal_of_row(known, row, instruction)
 
     def prompt(self, task: str | Task, row: Mapping[str, Any], *, instruction: str | None = None) -> str:
         """Return the exact prompt that a row becomes."""

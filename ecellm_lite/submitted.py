@@ -72,6 +72,12 @@ class Answering:
             )
         return other
 
+    def refusal_of_row(self, task: Task, row: Mapping[str, Any], instruction: str | None = None) -> str | None:
+        """Return why the calibration of a task is not used for a row of it, or None; raises InputError."""
+        if self.calibrations is None:
+            return None
+        return self.calibrations.refusal(self._scope(task, task.question(row, instruction=instruction)), of_row=True)
+
     def asked(self, task: str | Task, instruction: str | None = None) -> Task:
         """Return the task; raises UsageError if there is none, or if a calibration was named that is not for it."""
         known = known_task(task)

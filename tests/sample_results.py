@@ -20,6 +20,7 @@ from ecellm_lite.evaluate.results import (
     RiskPoint,
     Settings,
     TaskResult,
+    Uncalibrated,
     Unreadable,
     Versions,
 )
@@ -62,7 +63,7 @@ def sample_results(seed: int = 1) -> Results:
         created="2026-11-26T10:48:00+00:00",
         model=ModelName("demo <b>bold</b>", "9f2b" * 16),
         envelope="alpaca",
-        calibrated=False,
+        calibrated=True,
         versions=Versions("0.1.0", "0.3.36", "3.11.2"),
         data=[DataFile(f"{name}.jsonl", f"{index:x}7c1" * 16) for index, name in enumerate(TASKS)],
         settings=Settings(limit=200, split="test", setting=None, deterministic=False, instruction=None),
@@ -104,6 +105,8 @@ def _task(abbreviation: str, chance: random.Random) -> TaskResult:
         rows_per_second=chance.uniform(2, 30),
         slowest=[_example(line, chance, plain) for line in range(1, 6)],
         least_certain=[] if plain else [_example(line, chance, plain) for line in range(6, 14)],
+        calibration=f"{abbreviation} T=1.62 (319 rows, 3f2a9c1b)" if abbreviation in {"PM", "SA"} else None,
+        uncalibrated=Uncalibrated(134, 7, f"It is not used: {HOSTILE[0]}.") if abbreviation == "SA" else None,
         records=[
             Record(None, 1, "yes", None, None, None, 0.0, None, RowError("context_exceeded", "<i>too long</i>")),
         ],

@@ -24,6 +24,7 @@ from ecellm_lite.cli.show import render
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.jobs.runner import write_answers
 from ecellm_lite.models.calibrations import (
+    FORMAT,
     HIGHEST,
     LARGEST,
     LARGEST_BIAS,
@@ -184,7 +185,7 @@ def scope_of(name: str) -> Scope:
 def calibration_of(name: str, temperature: float = 2.0, least_coverage: float = 0.0) -> Calibration:
     before, after = Measures(-2.0, 0.3, 0.4), Measures(-1.0, 0.1, 0.2)
     return Calibration(
-        scope_of(name), temperature, 0.0, least_coverage, 319, 319, before, after, "test.jsonl", "a" * 64
+        scope_of(name), temperature, 0.0, least_coverage, 319, 319, before, after, "test.jsonl", "a" * 64, {}, FORMAT
     )
 
 
@@ -318,6 +319,12 @@ def test_what_is_asked_otherwise_stays_uncalibrated(store: Store, model: StoredM
         assert runtime.answer("SA", {**wire, "instruction": "Rate it."}).calibration is None
         assert runtime.answer("product_matching", EXAMPLES["product_matching"]).calibration is None
         # And it is said why.
+        assert "the row has another instruction" in str(runtime.uncalibrated("SA", {**wire, "instruction": "Rate it."}))
+        assert "the row has other options" in str(runtime.uncalibrated("SA", {**wire, "options": options}))
+        assert runtime.uncalibrated("SA", wire) is None
+        assert runtime.uncalibrated("product_matching", EXAMPLES["product_matching"]) is None
+        with pytest.raises(EcellmError, match="review"):
+            runtime.uncalibrated("SA", {})
         assert runtime.uncalibrated("SA", instruction=task.instruction) is None
         assert "own instruction, and another is given" in str(runtime.uncalibrated("SA", instruction="Rate it."))
     named = chosen_calibrations(calibration_path(store, model, "sentiment_analysis"), store, model, "alpaca")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from ecellm_lite import load_task
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.evaluate.fitting import Fit
 from ecellm_lite.evaluate.results import DataFile
+from ecellm_lite.home import home
 from ecellm_lite.models.calibrations import Calibration, Measures, calibration_path, read_calibration
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.task import Task
@@ -85,14 +87,15 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def rows(model: StoredModel, task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows labelled with what the model says: it is right each time, and surer than it says."""
+    """Rows labelled with what the model says, half of which name their task: it is right each time, and surer."""
     from ecellm_lite import Runtime
 
     mails = [{"mail": f"mail {number}"} for number in range(24)]
     with Runtime("tiny", calibration=False) as runtime:
         said = [answer.text for answer in runtime.answers(load_task(task), mails)]
     path = tmp_path_factory.mktemp("rows") / "mails.jsonl"
-    write_rows(path, [{"input": mail, "output": text} for mail, text in zip(mails, said, strict=True)])
+    labelled = [{"input": mail, "output": text} for mail, text in zip(mails, said, strict=True)]
+    write_rows(path, [{"task": "routing", **one} if place % 2 else one for place, one in enumerate(labelled)])
     return path
 
 
@@ -129,6 +132,25 @@ def test_a_task_of_ones_own_is_calibrated(
     plain = answered(capsys, "run", "-t", task, "-i", MAIL, "--calibration", "off")
     assert answer["probability"] > plain["probability"]
     assert answered(capsys, "models", "show", "tiny", "--json")["calibrations"] == [calibrated.name]
+
+
+def test_a_task_of_ones_own_is_calibrated_by_its_name_from_a_file_of_several(
+    model: StoredModel, capsys: pytest.CaptureFixture[str], task: str, rows: Path, tmp_path: Path
+) -> None:
+    others = [{**row("sentiment_analysis", 1), "task": name} for name in ("SA", "sorting")]
+    own = [{**json.loads(line), "task": " Routing "} for line in rows.read_text().splitlines()]
+    given = write_rows(tmp_path / "rows.jsonl", [others[0], *own, others[1]])
+    place = home() / "tasks" / "routing.toml"
+    place.parent.mkdir()
+    shutil.copy(task, place)
+    capsys.readouterr()
+    assert run_command(["calibrate", "-t", "routing", "--data", given, "--dry-run", "--json", "--quiet"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["tasks"][0]["fit"]["rows"] == 24
+    assert [line for line in output.err.splitlines() if "is left out" in line] == [
+        "Line 26 is left out: There is no task 'sorting': did you mean routing?"
+    ]
+    place.unlink()
 
 
 def test_run_abstains_and_a_job_counts_it(

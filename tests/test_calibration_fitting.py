@@ -13,12 +13,12 @@ import pytest
 
 from ecellm_lite import InputError, Runtime, UsageError
 from ecellm_lite.answers.answer import Answer, ModelName
-from ecellm_lite.answers.calibration import tempered
-from ecellm_lite.answers.decoding import Logits
+from ecellm_lite.answers.calibration import calibrated, tempered
+from ecellm_lite.answers.decoding import Logits, Outcome
 from ecellm_lite.engine.fake import FakeBackend, scattered
 from ecellm_lite.evaluate.calibrating import Found, calibrate_task
 from ecellm_lite.evaluate.cases import Case, Weighing, case_of
-from ecellm_lite.evaluate.fitting import LEAST_RATIO, check_installed, fit
+from ecellm_lite.evaluate.fitting import LEAST_RATIO, _Choices, check_installed, fit
 from ecellm_lite.evaluate.labelled import Labelled, labelled
 from ecellm_lite.evaluate.reliability import reliability
 from ecellm_lite.evaluate.results import DataFile
@@ -202,11 +202,81 @@ def test_a_predicate_a_score_and_a_ranking() -> None:
         "r", "own", "score", 1.8, "B", 0.8, {"bad": 0.2, "good": 0.8}, 0.6, 0.9, False, None, None, MODEL, ""
     )
     assert case_of(scored, 1) == Case((Weighing((0.8, 0.2), 1),), 0.9)
+
+
+def test_a_ranking_is_one_choice_among_all_orders() -> None:
     ranked = answer_of("query_product_ranking")
-    [choice] = case_of(ranked, ranked.value).choices
-    assert (choice.right, choice.shares[0]) == (0, max((ranked.probabilities or {}).values()))
-    [choice] = case_of(ranked, ranked.value[::-1]).choices
-    assert choice.right > 0
+    order, probability = ranked.value, ranked.probability
+    assert probability is not None
+    others = math.factorial(len(order)) - 1
+    assert case_of(ranked, order).choices == (Weighing((probability, 1 - probability), 0, others),)
+    # The right one first is not enough: the probability is of the whole.
+    swapped = [order[0], *order[:0:-1]]
+    for gold in (swapped, order[::-1]):
+        assert case_of(ranked, gold).choices == (Weighing((probability, 1 - probability), 1, others),)
+    assert not case_of(ranked, swapped).so
+    single = Answer("r", "own", "ranking", ["A"], "A", 1.0, {"A": 1.0}, 1.0, 1.0, False, None, None, MODEL, "")
+    assert case_of(single, ["A"]).choices == (Weighing((1.0,), 0),)
+
+
+@pytest.mark.parametrize(
+    ("labels", "right"),
+    [("EIS", True), ("EEE", True), ("III", True), ("ESS", True), ("ESI", False), ("SEE", False), ("CIS", False)],
+)
+def test_labels_say_which_orders_none_is_better_than(labels: str, right: bool) -> None:
+    """Of A,C,B: the labels of A, B and C, in this order."""
+    answer = Answer(
+        "r", "query_product_ranking", "ranking", ["A", "C", "B"], "A,C,B", 0.6,
+        {"A": 0.7, "B": 0.1, "C": 0.2}, 0.5, 0.9, False, None, None, MODEL, "alpaca",
+    )  # fmt: skip
+    assert case_of(answer, ["A", "B", "C"], tuple(labels)).so is right
+
+
+def test_a_ranking_is_fitted_as_it_is_calibrated() -> None:
+    """What the fit makes of an order is what an answer says afterwards, among six orders or 26!."""
+    generator = np.random.default_rng(3)
+    for letters in (1, 2, 3, 26):
+        keys = [chr(ord("A") + place) for place in range(letters)]
+        outcomes = [
+            Outcome(keys, ",".join(keys), (), float(p), dict.fromkeys(keys, 1 / letters))
+            for p in generator.uniform(0.3, 0.99, 40)
+        ]
+        answers = [
+            Answer("r", "own", "ranking", keys, one.text, one.probability if letters > 1 else 1.0,
+                   one.probabilities, 0.0, 1.0, False, None, None, MODEL, "") for one in outcomes
+        ]  # fmt: skip
+        right = generator.random(40) < 0.5
+        cases = [
+            case_of(answer, keys if hit or letters == 1 else keys[::-1])
+            for answer, hit in zip(answers, right, strict=True)
+        ]
+        choices = _Choices.of(cases)
+        settings = np.tile([2.5, 0.0], (40, 1))
+        said = np.exp(choices._tempered(settings)[:, 0])
+        expected = [1.0 if letters == 1 else calibrated(outcome, "ranking", 2.5).probability for outcome in outcomes]
+        assert said == pytest.approx(expected)
+
+
+def test_orders_that_are_too_sure_are_mended() -> None:
+    """Six orders of logits that are three times too large."""
+    cases = []
+    for case in drawn(400, 3.0, seed=7, options=6):
+        [choice] = case.choices
+        first = choice.shares[0]
+        cases.append(Case((Weighing((first, 1 - first), int(choice.right > 0), 5),), 1.0))
+    found = fit(cases)
+    assert found.refusal is None
+    assert found.temperature > 2
+    assert found.after.ece < 0.1 < found.before.ece
+
+
+def test_a_claim_by_hand() -> None:
+    """Half of the orders given 0.8 are right: 0.8 among three is 8 to 1 and 1, and so a half is T = log 8 / log 2."""
+    cases = [Case((Weighing((0.8, 0.2), place % 2, 2),), 1.0) for place in range(200)]
+    found = fit(cases)
+    assert found.temperature == pytest.approx(math.log(8) / math.log(2), rel=1e-3)
+    assert found.after.ece == pytest.approx(0, abs=0.1)
+    assert found.before.log_likelihood == pytest.approx((math.log(0.8) + math.log(0.2)) / 2)
 
 
 def test_an_extraction_by_its_entries() -> None:

@@ -257,6 +257,19 @@ def test_a_calibration_that_is_not_used_is_told_of_before_the_rows_are_answered(
     assert json.loads(text)["calibrated"] is False
     text, error = said(capsys, 0, *asked, "--json", "--quiet")
     assert (json.loads(text)["calibrated"], error) == (True, "")
+    assert json.loads(text)["tasks"]["sentiment_analysis"]["calibration"].startswith("sentiment_analysis T=2 (319 rows")
+    # Rows that bring their own instruction are told of once they are counted.
+    mixed = [row("sentiment_analysis", 0), *(dataset_row("sentiment_analysis", number) for number in range(3))]
+    path = write_lines(tmp_path / "mixed.jsonl", mixed)
+    text, error = said(capsys, 0, "-t", "SA", "--data", str(path), "--json")
+    assert error.count("not calibrated") == 1
+    assert "SA: 3 of 4 rows are not calibrated (the first, in line 2: The calibration of sentiment_analysis" in error
+    assert "the row has another instruction than it was fitted with)." in error
+    task = json.loads(text)["tasks"]["sentiment_analysis"]
+    assert (task["uncalibrated"]["rows"], task["uncalibrated"]["line"]) == (3, 2)
+    assert said(capsys, 0, "-t", "SA", "--data", str(path), "--json", "--quiet")[1] == ""
+    _, error = said(capsys, 0, "-t", "SA", "--data", str(path), "--json", "--instruction", "Well?")
+    assert (error.count("is not used"), error.count("not calibrated")) == (1, 0)
     monkeypatch.setattr(Runtime, "answers", None)  # nothing is answered
     named = ("--calibration", str(tmp_path / "sentiment_analysis.json"), "--quiet")
     assert "another is given" in said(capsys, 2, *asked, *named, "--instruction", "Well?")[1]

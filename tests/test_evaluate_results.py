@@ -22,7 +22,7 @@ from ecellm_lite.evaluate.evaluation import EXAMPLES, evaluate, no_rows, results
 from ecellm_lite.evaluate.labelled import Labelled, labelled
 from ecellm_lite.evaluate.paper import IN_DOMAIN, METRICS, OUT_OF_DOMAIN, paper_figures
 from ecellm_lite.evaluate.reliability import reliability, risk
-from ecellm_lite.evaluate.results import DataFile, Results, Settings, TaskResult, Unreadable, read_results
+from ecellm_lite.evaluate.results import DataFile, Results, Settings, TaskResult, Uncalibrated, Unreadable, read_results
 from ecellm_lite.tasks.registry import TASKS, get_task
 from tests.labelled_rows import row
 
@@ -34,16 +34,21 @@ def rows_of(task: str, count: int) -> list[Labelled]:
 
 
 def answer_of(labelled_row: Labelled, text: str | None, probability: float | None = 0.5, **other: Any) -> Answer:
+    value = {"yes": True, "no": False}.get(text or "")
+    shares = None
+    if value is not None and probability is not None:
+        yes = probability if value else 1 - probability
+        shares = {"yes": yes, "no": 1 - yes}
     made = Answer(
         id=labelled_row.id,
         task=labelled_row.task.name,
         type="predicate",
-        value=None,
+        value=value,
         text=text,
         probability=probability,
-        probabilities=None,
+        probabilities=shares,
         confidence=None,
-        coverage=None,
+        coverage=1.0,
         abstained=False,
         usage=None,
         seconds=0.5,
@@ -61,7 +66,6 @@ def whole(tasks: dict[str, TaskResult], **other: Any) -> Results:
     made = results(
         MODEL,
         "alpaca",
-        calibrated=False,
         data=[DataFile("rows.jsonl", "ab")],
         settings=Settings(None, "test", "IND_Diverse_Instruction", deterministic=False, instruction=None),
         seconds=2.0,
@@ -126,6 +130,43 @@ def test_a_file_from_before_the_least_probability_is_read(fake: Results, tmp_pat
     found = read_results(path)
     assert found.settings.min_probability == 0.8
     assert "the settings differ" in compare(fake, found).warnings[0]
+
+
+def test_a_file_from_before_the_calibrations_were_named_is_read(fake: Results, tmp_path: Path) -> None:
+    data = fake.as_dict()
+    for task in data["tasks"].values():
+        assert (task.pop("calibration"), task.pop("uncalibrated")) == (None, None)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(data))
+    assert read_results(path) == fake
+    assert compare(read_results(path), fake).warnings == []
+    task = replace(fake.tasks["sentiment_analysis"], calibration="T=2", uncalibrated=Uncalibrated(3, 4, "No."))
+    named = replace(fake, tasks={**fake.tasks, "sentiment_analysis": task})
+    assert read_results(written(path, named)) == named
+    assert compare(fake, named).tasks["sentiment_analysis"].difference == 0
+
+
+def test_what_calibrated_the_answers_is_kept() -> None:
+    rows = rows_of("PM", 4)
+    failed = answer_of(rows[3], None, None, error=RowError("context_exceeded", "Too long."))
+    plain, named = answer_of(rows[0], "yes", 0.9), answer_of(rows[2], "yes", 0.8, calibration="product_matching T=2")
+    asked = []
+
+    def refusal(one: Labelled) -> str | None:
+        asked.append(one.line)
+        return "The row asks otherwise." if one.line < 3 else None
+
+    answers = [plain, replace(plain, id="r1"), named, failed]
+    task = evaluate(rows[0].task, rows, answers, seconds=1, prompt=str, refusal=refusal)
+    assert (task.calibration, task.uncalibrated) == (named.calibration, Uncalibrated(2, 1, "The row asks otherwise."))
+    assert task.without_calibration == (
+        "2 of 4 rows are not calibrated (the first, in line 1: The row asks otherwise)."
+    )
+    assert asked == [1, 2]
+    assert whole({"product_matching": task}).calibrated
+    task = result_of(rows, [*answers[:2], plain, failed])
+    assert (task.calibration, task.uncalibrated, task.without_calibration) == (None, None, None)
+    assert not whole({"product_matching": task}).calibrated
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no device without end")
@@ -208,6 +249,42 @@ def test_settings_that_need_a_word_have_a_note() -> None:
     [note] = result_of([outside], [answer_of(outside, None)]).notes
     assert "contained_f1 is here, 0.000: the paper has 0.397 for GPT-4 Turbo, 0.335 for eCeLLM-L" in note
     assert not result_of([one], [answer_of(one, None)]).notes
+
+
+def test_a_ranking_is_judged_by_what_its_probability_claims() -> None:
+    """The probability is of the whole order: the right letter at its head is not enough."""
+    rows = rows_of("QPR", 2)  # B,A,C and C,B,A
+    shares = {"A": 0.1, "B": 0.9, "C": 0.0}
+    given = {"type": "ranking", "probabilities": shares}
+    answers = [
+        answer_of(rows[0], "B,C,A", 0.7, value=["B", "C", "A"], **given),
+        answer_of(rows[1], "C,B,A", 0.4, value=["C", "B", "A"], **given),
+    ]
+
+    def judged(found: TaskResult) -> list[tuple[float, float]]:
+        assert found.reliability
+        return [(one.probability, one.accuracy) for one in found.reliability.bins if one.count]
+
+    task = result_of(rows, answers)
+    assert judged(task) == [(0.4, 1), (0.7, 0)]
+    assert [(point.min_probability, point.accuracy) for point in task.risk or []] == [(0.7, 0), (0.4, 0.5)]
+    # Two products that are equally relevant may stand either way, and what is all the same has no wrong order.
+    labels = [("S", "E", "S"), ("I", "I", "I")]
+    alike = [replace(one, labels=given) for one, given in zip(rows, labels, strict=True)]
+    assert judged(result_of(alike, answers)) == [(0.4, 1), (0.7, 1)]
+
+
+def test_an_extraction_is_right_where_all_its_entries_are() -> None:
+    """Each attribute is asked once: that the data knows a second value of it makes no entry wrong."""
+    [one] = rows_of("AVE", 1)
+    second = {"attribute": "color", "value": "blue", "source": "product title"}
+    gold = json.dumps([*json.loads(one.gold), second])
+    entry = {"attribute": "Color", "value": "navy", "source": "product title", "probability": 0.9}
+    none = {"attribute": "Size", "value": None, "source": None, "probability": 0.8}
+    for rest, right in ((none, 1), ({**none, "value": "m", "source": "product title"}, 0)):
+        answer = answer_of(one, "[]", 0.72, type="extraction", value=[entry, rest])
+        task = result_of([replace(one, gold=gold)], [answer])
+        assert [(point.min_probability, point.accuracy) for point in task.risk or []] == [(0.72, right)]
 
 
 def test_an_extractions_entries_are_judged_one_by_one() -> None:

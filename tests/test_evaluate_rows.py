@@ -96,6 +96,23 @@ def test_a_mixed_file(tmp_path: Path) -> None:
     assert list(said(found, "sentiment_analysis")) == [2]
 
 
+def test_a_task_of_ones_own_is_known_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(
+        'name = "hot_deal"\nsummary = "s"\ninstruction = "i"\n[[fields]]\nname = "mail"\n[answer]\ntype = "predicate"\n'
+    )
+    own = get_task(str(tmp_path / "own.toml"))
+    made = {"input": {"mail": "x"}, "output": "yes"}
+    named = [{**made, "task": name} for name in ("hot_deal", "Hot-Deal", None, 7)]
+    path = write_lines(tmp_path / "rows.jsonl", [made, *named, row("sentiment_analysis", 0)])
+    found = read(path, [own])
+    assert [one.line for one in found.rows["hot_deal"]] == [1, 2, 3, 4]
+    assert said(found, "hot_deal") == {
+        5: "The row's task is 7, which is neither hot_deal nor one of the ten: `ecellm-lite tasks` lists them."
+    }
+    # Where it is not asked for, nobody knows it.
+    assert "no task 'hot_deal'" in said(read(path, ALL), None)[2]
+
+
 def test_labels_of_a_ranking(tmp_path: Path) -> None:
     good = {**row("query_product_ranking", 0), "labels": ["S", "E", "I"]}
     bad = [{**good, "labels": labels} for labels in (["S", "E"], ["S", "E", "X"], "SEI", [1, 2, 3])]

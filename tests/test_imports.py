@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 # A module may import rooms of a lower rank, and its own. Only the files named at the end may import llama_cpp.
 RANKS = [
-    {"errors", "tensor_types"},
+    {"errors", "strict", "tensor_types"},
     {"envelopes", "ggml", "home"},
     {"answers"},
     {"kernels", "models", "tasks"},

@@ -27,7 +27,7 @@ from ecellm_lite.evaluate.paper import IN_DOMAIN, OUT_OF_DOMAIN
 from ecellm_lite.evaluate.report import page as page_module
 from ecellm_lite.evaluate.report import shown
 from ecellm_lite.evaluate.report.page import page
-from ecellm_lite.evaluate.results import Results, Unreadable
+from ecellm_lite.evaluate.results import Results, Uncalibrated, Unreadable
 from tests.html_page import Page
 from tests.sample_results import HOSTILE, LABELS, sample_results
 
@@ -73,6 +73,8 @@ def one_task(results: Results, text: str) -> Results:
         least_certain=[example],
         notes=[text],
         unreadable=[Unreadable(1, text)],
+        calibration=text,
+        uncalibrated=Uncalibrated(1, 1, text),
         confusion=replace(task.confusion, labels=[text, text]),
     )
     return replace(
@@ -145,6 +147,24 @@ def test_the_overview_stands_beside_the_paper(results: Results, parsed: Page) ->
     elsewhere = Page(page(replace(results, settings=replace(results.settings, setting="OOD_Single_Instruction"))))
     models = [element.text for element in elsewhere.all("th") if "model" in (element.attributes.get("class") or "")]
     assert set(models) == set(OUT_OF_DOMAIN)
+
+
+def calibrated(source: str) -> str:
+    return next(element.text for element in Page(source).all("dd") if element.text.startswith(("yes: its", "no")))
+
+
+def test_the_calibrations_are_named(results: Results, source: str) -> None:
+    text = calibrated(source)
+    assert "PM: PM T=1.62 (319 rows, 3f2a9c1b)" in text
+    assert "SA: SA T=1.62 (319 rows, 3f2a9c1b); 134 of 200 rows are not calibrated (the first, in line 7: " in text
+    assert "PRP" not in text
+    # Older files say that there were some, and not which.
+    older = {name: replace(task, calibration=None, uncalibrated=None) for name, task in results.tasks.items()}
+    text = calibrated(page(replace(results, tasks=older)))
+    assert text.strip() == "yes: its probabilities were corrected on other rows"
+    unused = {"sentiment_analysis": replace(results.tasks["sentiment_analysis"], calibration=None)}
+    text = calibrated(page(replace(results, calibrated=False, tasks=unused)))
+    assert "SA: none is used; 134 of 200 rows" in text
 
 
 def test_no_task_at_all(results: Results) -> None:

@@ -138,21 +138,20 @@ def _measure(
     with runtime:
         started = time.perf_counter()
         tasks: dict[str, TaskResult] = {}
-        calibrated = False
+        told = set()
         for name in rows.rows:  # a calibration named for another task raises before anything is answered
             refusal = runtime.uncalibrated(name, instruction=asked["instruction"])
-            if refusal and not quiet:
-                click.echo(refusal, err=True)
+            if refusal:
+                told.add(name)
+                _warn(refusal, quiet)
         for name in dict.fromkeys([*rows.rows, *(name for name in rows.unreadable if name)]):
             unreadable = rows.unreadable.get(name, [])
-            tasks[name], known = _measure_task(
-                runtime, name, rows.rows.get(name, []), unreadable, asked["instruction"], quiet
-            )
-            calibrated |= known
+            tasks[name] = _measure_task(runtime, name, rows.rows.get(name, []), unreadable, asked["instruction"], quiet)
+            if (said := tasks[name].without_calibration) and name not in told:
+                _warn(f"{tasks[name].abbreviation}: {said}", quiet)
         return results(
             runtime.model,
             runtime.envelope.name,
-            calibrated=calibrated,
             data=hashed,
             settings=Settings(
                 deterministic=runtime.deterministic, min_probability=model.get("min_probability"), **asked
@@ -170,8 +169,8 @@ def _measure_task(
     unreadable: list[Unreadable],
     instruction: str | None,
     quiet: bool,
-) -> tuple[TaskResult, bool]:
-    """Return what a task's rows came to, and whether their probabilities were calibrated."""
+) -> TaskResult:
+    """Return what a task's rows came to."""
     from ecellm_lite.cli.progress import job_progress
     from ecellm_lite.evaluate.evaluation import evaluate as evaluate_answers
     from ecellm_lite.evaluate.evaluation import no_rows
@@ -179,7 +178,7 @@ def _measure_task(
 
     task = get_task(name)
     if not rows:
-        return no_rows(task, unreadable), False
+        return no_rows(task, unreadable)
     answers = []
     started = time.perf_counter()
     with job_progress(len(rows), hidden=quiet, name=task.abbreviation) as advance:
@@ -187,15 +186,20 @@ def _measure_task(
             answers.append(answer)
             advance(answer)
     seconds = time.perf_counter() - started
-    found = evaluate_answers(
+    return evaluate_answers(
         task,
         rows,
         answers,
         seconds=seconds,
         prompt=lambda row: runtime.prompt(task, row.row, instruction=instruction),
+        refusal=lambda row: runtime.uncalibrated(task, row.row, instruction=instruction),
         unreadable=unreadable,
     )
-    return found, any(answer.calibration is not None for answer in answers)
+
+
+def _warn(sentence: str, quiet: bool) -> None:
+    if not quiet:
+        click.echo(sentence, err=True)
 
 
 def _compare(before: Path, after: Path, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from ecellm_lite.evaluate.cases import case_of
 from ecellm_lite.evaluate.fitting import Fit, fit
 from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.results import DataFile
-from ecellm_lite.models.calibrations import Calibration, Scope, text_hash
+from ecellm_lite.models.calibrations import FORMAT, Calibration, Scope, text_hash
 from ecellm_lite.runtime import Runtime
 from ecellm_lite.tasks.task import Question, Task
 
@@ -53,6 +53,7 @@ class Found:
             data=self.data.name,
             data_sha256=self.data.sha256,
             versions={"ecellm_lite": __version__, "llama_cpp_python": ggml.version()},
+            format=FORMAT,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def calibrate_task(
         if progress:
             progress(answer)
         if answer.error is None:
-            cases.append(case_of(answer, question.space.parse(row.gold)))
+            cases.append(case_of(answer, question.space.parse(row.gold), row.labels))
     found: Fit | None = None
     try:
         found = fit(cases, biased=kind == "extraction", seed=seed)

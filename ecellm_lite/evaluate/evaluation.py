@@ -10,12 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.evaluate.bootstrap import interval
+from ecellm_lite.evaluate.cases import Case, case_of
 from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.metrics.kinds import measure
 from ecellm_lite.evaluate.metrics.measured import Measured, Pair
-from ecellm_lite.evaluate.metrics.triples import triple_of, triples_of
 from ecellm_lite.evaluate.paper import METRICS, paper_figures
-from ecellm_lite.evaluate.reliability import is_right, reliability, risk
+from ecellm_lite.evaluate.reliability import reliability, risk
 from ecellm_lite.evaluate.results import (
     FORMAT,
     DataFile,
@@ -23,10 +23,10 @@ from ecellm_lite.evaluate.results import (
     Interval,
     Metrics,
     Record,
-    Reliability,
     Results,
     Settings,
     TaskResult,
+    Uncalibrated,
     Unreadable,
     Versions,
 )
@@ -42,11 +42,13 @@ def evaluate(
     *,
     seconds: float,
     prompt: Callable[[Labelled], str],
+    refusal: Callable[[Labelled], str | None] = lambda _: None,
     unreadable: Sequence[Unreadable] = (),
 ) -> TaskResult:
     """Return what a task's answers, one for each row, are worth; `prompt` gives a row's, for the few that are shown.
 
-    `seconds` is how long all of them took.
+    `refusal` says why a row that is not calibrated is not, None where there is no calibration; `seconds` is how long
+    all of them took.
     """
     measured = measure_rows(task, rows, answers)
     paper, all_rows = measured.values()
@@ -64,9 +66,9 @@ def evaluate(
         )
         for row, answer, score in zip(rows, answers, measured.scores, strict=True)
     ]
-    # An abstained row has a probability, and no answer that it could be of.
-    sure = [place for place, record in enumerate(records) if _certainty(record) is not None]
-    probabilities = [_certainty(records[place]) or 0.0 for place in sure]
+    cases = {place: case for place, pair in enumerate(zip(rows, answers, strict=True)) if (case := _case(*pair))}
+    choices = [choice for case in cases.values() for choice in case.choices]
+    probabilities = [records[place].probability or 0.0 for place in cases]
 
     def examples(places: Sequence[int]) -> list[Example]:
         return [_example(records[place], prompt(rows[place])) for place in places]
@@ -84,12 +86,14 @@ def evaluate(
         interval=interval(measured.columns, measured.all[measured.primary]),
         notes=[*measured.notes, *_of_settings(rows, all_rows)],
         confusion=measured.confusion,
-        reliability=_reliability(records, answers),
-        risk=risk(probabilities, [is_right(records[place].score) for place in sure], len(records)),
+        reliability=reliability([choice.probability for choice in choices], [choice.so for choice in choices]),
+        risk=risk(probabilities, [case.so for case in cases.values()], len(records)),
         rows_per_second=len(rows) / seconds if seconds else 0.0,
         slowest=examples(nlargest(EXAMPLES, timed, key=lambda place: records[place].seconds or 0.0)),
-        least_certain=examples(nsmallest(EXAMPLES, sure, key=lambda place: records[place].probability or 0.0)),
+        least_certain=examples(nsmallest(EXAMPLES, cases, key=lambda place: records[place].probability or 0.0)),
         records=records,
+        calibration=next((answer.calibration for answer in answers if answer.calibration), None),
+        uncalibrated=_uncalibrated(rows, answers, refusal),
     )
 
 
@@ -126,7 +130,6 @@ def results(
     model: ModelName,
     envelope: str,
     *,
-    calibrated: bool,
     data: Sequence[DataFile],
     settings: Settings,
     seconds: float,
@@ -139,7 +142,7 @@ def results(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         model=model,
         envelope=envelope,
-        calibrated=calibrated,
+        calibrated=any(task.calibration for task in tasks.values()),
         versions=Versions(_version("ecellm-lite"), _version("llama-cpp-python"), platform.python_version()),
         data=list(data),
         settings=settings,
@@ -184,27 +187,20 @@ def _of_settings(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> list
     return notes
 
 
-def _reliability(records: Sequence[Record], answers: Sequence[Answer]) -> Reliability | None:
-    pairs = [pair for record, answer in zip(records, answers, strict=True) for pair in _judged(record, answer)]
-    return reliability([probability for probability, _ in pairs], [right for _, right in pairs])
+def _case(row: Labelled, answer: Answer) -> Case | None:
+    """Return what a row's answer claims; None without a probability, or without an answer that it could be of."""
+    if answer.value is None or answer.probability is None:
+        return None
+    return case_of(answer, row.value, row.labels)
 
 
-def _certainty(record: Record) -> float | None:
-    return None if record.text is None else record.probability
-
-
-def _judged(record: Record, answer: Answer) -> list[tuple[float, bool]]:
-    """Return the probabilities that an answer carries with whether each was right: one, or one for each entry."""
-    certainty = _certainty(record)
-    if certainty is None:
-        return []
-    if answer.type != "extraction":
-        return [(certainty, is_right(record.score))]
-    gold = triples_of(record.gold) or frozenset()
-    return [
-        (
-            float(entry["probability"]),
-            triple_of(str(entry["attribute"]).lower(), entry["value"], entry["source"]) in gold,
-        )
-        for entry in answer.value
+def _uncalibrated(
+    rows: Sequence[Labelled], answers: Sequence[Answer], refusal: Callable[[Labelled], str | None]
+) -> Uncalibrated | None:
+    """Return which answers with a probability have not the calibration that their task has."""
+    plain = [
+        (row.line, reason)
+        for row, answer in zip(rows, answers, strict=True)
+        if answer.probability is not None and answer.calibration is None and (reason := refusal(row))
     ]
+    return Uncalibrated(len(plain), *plain[0]) if plain else None

@@ -112,9 +112,13 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Choices:
-    """All choices of some rows: log shares (choices, most shares), places of the right ones, and their rows."""
+    """All choices of some rows: log shares (choices, most shares), places of the right ones, and their rows.
+
+    `alike` (choices, most shares) are the logarithms of how many answers each share is of.
+    """
 
     logs: Floats
+    alike: Floats
     right: Indices
     rows: Indices
     count: int  # of rows
@@ -124,15 +128,18 @@ class _Choices:
         choices = [(row, choice) for row, case in enumerate(cases) for choice in case.choices]
         width = max((len(choice.shares) for _, choice in choices), default=1)
         logs = np.full((len(choices), width), -np.inf)
+        alike = np.zeros_like(logs)
         for place, (_, choice) in enumerate(choices):
-            logs[place, : len(choice.shares)] = log_shares(choice.shares)
+            last = len(choice.shares) - 1
+            logs[place, : last + 1] = log_shares(choice.shares)
+            alike[place, last] = math.log(choice.alike)
         right = np.array([choice.right for _, choice in choices], dtype=np.intp)
-        return cls(logs, right, np.array([row for row, _ in choices], dtype=np.intp), len(cases))
+        return cls(logs, alike, right, np.array([row for row, _ in choices], dtype=np.intp), len(cases))
 
     def among(self, rows: NDArray[np.bool_]) -> _Choices:
         """Return the choices of some of the rows."""
         chosen = rows[self.rows]
-        return _Choices(self.logs[chosen], self.right[chosen], self.rows[chosen], self.count)
+        return _Choices(self.logs[chosen], self.alike[chosen], self.right[chosen], self.rows[chosen], self.count)
 
     def fitted(self, biased: bool) -> Floats:
         """Return the temperature and bias (2,) under which the right answers are the likeliest; no bias is 0."""
@@ -166,7 +173,8 @@ class _Choices:
 
     def _tempered(self, settings: Floats) -> Floats:
         """Return the log shares (choices, most shares) under the temperatures and biases of their rows."""
-        logs = self.logs / settings[self.rows, :1]
+        # Each of n that share s is s/n before, and all of them are n times what that becomes.
+        logs = (self.logs - self.alike) / settings[self.rows, :1] + self.alike
         logs[:, 0] += settings[self.rows, 1]
         peaks = logs.max(axis=1, keepdims=True)
         whole: Floats = logs - peaks - np.log(np.exp(logs - peaks).sum(axis=1, keepdims=True))

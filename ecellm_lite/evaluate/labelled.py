@@ -39,20 +39,31 @@ class Labelled:
         """The row's own id."""
         return id_of(self.row)
 
+    @property
+    def value(self) -> Any:
+        """Its answer as a value of its space."""
+        return self.task.question(self.row).space.parse(self.gold)
 
-def task_of(row: Mapping[str, Any]) -> Task | None:
-    """Return the task that a row names, or None where it names none; raises InputError for what is none of the ten."""
+
+def task_of(row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
+    """Return the task that a row names, or None where it names none.
+
+    Raises InputError for what is none of the ten and none of a user's `own` tasks, which are by their names.
+    """
     name = row.get("task")
     if name is None:
         return None
     try:
         if isinstance(name, str):
+            if task := own.get(name.strip().lower().replace("-", "_")):
+                return task
             task = get_task(_SPELT.get(name.strip().lower(), name))
             if task.name in TASKS:
                 return task
     except UsageError as error:
         raise InputError(str(error)) from None
-    raise InputError(f"The row's task is {shown(name)}, which is none of the ten: `ecellm-lite tasks` lists them.")
+    known = f"neither {' nor '.join(own)} nor one" if own else "none"
+    raise InputError(f"The row's task is {shown(name)}, which is {known} of the ten: `ecellm-lite tasks` lists them.")
 
 
 def labelled(task: Task, line: int, row: Mapping[str, Any]) -> Labelled:

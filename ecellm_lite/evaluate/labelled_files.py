@@ -47,6 +47,7 @@ class LabelledFile:
         Raises InputError for a file that cannot be read or is of another form.
         """
         expected = self.task or (tasks[0] if len(tasks) == 1 else None)
+        own = {task.name: task for task in tasks if task.source}
         with _opened(self.path) as file:
             for line, row in _numbered(file, self.path):
                 if isinstance(row, InputError):
@@ -56,7 +57,7 @@ class LabelledFile:
                 try:
                     if self._unasked(row, split, setting):  # whatever its task is
                         continue
-                    task = self._task(row) or expected
+                    task = self._task(row, own) or expected
                     if task and task.name not in {one.name for one in tasks}:
                         continue
                     _check_places(row)
@@ -64,8 +65,8 @@ class LabelledFile:
                 except InputError as error:
                     yield task, Unreadable(line, str(error))
 
-    def _task(self, row: Mapping[str, Any]) -> Task | None:
-        task = task_of(row)
+    def _task(self, row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
+        task = task_of(row, own)
         if self.task and task and task.name != self.task.name:
             raise InputError(f"The row's task is {task.name}, in the file of {self.task.name}.")
         return task

@@ -1,8 +1,6 @@
 """Whether probabilities keep their word: answers of probability 0.8 should be right four times in five.
 
-A row counts as right where nothing of it is wrong: the right letter or word, an order that none is better than, all
-triples of an extraction and no other. An extraction's reliability is that of its entries, each with its own
-probability.
+Which answers are right is what evaluate.cases says.
 """
 
 from __future__ import annotations
@@ -12,19 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ecellm_lite.evaluate.results import Reliability, ReliabilityBin, RiskPoint, Score
+from ecellm_lite.evaluate.results import Reliability, ReliabilityBin, RiskPoint
 
 BINS = 10
 POINTS = 50
-_ALMOST_ONE = 1 - 1e-9  # an NDCG is a quotient of sums
-
-
-def is_right(score: Score) -> bool:
-    """Return whether a row with this score is answered without fault."""
-    if isinstance(score, list):
-        hits, answered, gold = score
-        return hits == answered == gold
-    return score >= _ALMOST_ONE
 
 
 def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliability | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ecellm_lite.answers.answer import ModelName, RowError
 from ecellm_lite.errors import InputError
-from ecellm_lite.evaluate.strict import decode
+from ecellm_lite.strict import decode
 
 FORMAT = 1
 LARGEST_FILE = 1 << 30  # bytes; 92,000 records take some 60 MB
@@ -114,8 +114,21 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Uncalibrated:
+    """How many rows a task's calibration was there for and does not hold for; the first one's line, and why."""
+
+    rows: int
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What was found for one task; `interval` belongs to the primary metric over all rows."""
+    """What was found for one task; `interval` belongs to the primary metric over all rows.
+
+    `calibration` is what its answers call theirs. Files written before it was kept are read with None, and with no rows
+    that were uncalibrated.
+    """
 
     abbreviation: str
     rows: int
@@ -134,6 +147,17 @@ class TaskResult:
     slowest: list[Example]
     least_certain: list[Example]
     records: list[Record]
+    calibration: str | None = None
+    uncalibrated: Uncalibrated | None = None
+
+    @property
+    def without_calibration(self) -> str | None:
+        """Which rows are not calibrated and why, in one sentence; None where there are none."""
+        plain = self.uncalibrated
+        if plain is None:
+            return None
+        why = plain.reason.rstrip(".")
+        return f"{plain.rows:,} of {self.rows:,} rows are not calibrated (the first, in line {plain.line:,}: {why})."
 
 
 @dataclass(frozen=True, slots=True)

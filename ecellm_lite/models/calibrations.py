@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.files import replacing
 from ecellm_lite.models.store import Store, StoredModel
+from ecellm_lite.strict import decode
 
 FORMAT = 1
 LARGEST = 1 << 16  # bytes: a calibration is a page, and a larger file is not one
@@ -25,13 +25,13 @@ LARGEST = 1 << 16  # bytes: a calibration is a page, and a larger file is not on
 # Beyond these a model says nothing, or everything, and a temperature would not mend it.
 LOWEST, HIGHEST = 0.05, 20.0
 LARGEST_BIAS = 10.0
+MOST_ROWS = 10**12
 
 _TASK = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # "auto" takes what is stored, where it holds; False takes none; a path takes that file, or raises.
 Chosen = str | Path | Literal[False]
-Form = TypeVar("Form")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +48,19 @@ class Scope:
     instruction: str
     options: str | None
 
-    def differs(self, other: Scope) -> str | None:
-        """Return in words what another scope has that this one was not fitted with, None where this one holds."""
+    def differs(self, other: Scope, asked: str = "the task") -> str | None:
+        """Return in words what another scope has that this one was not fitted with, None where this one holds.
+
+        `asked` is what the other scope is of, in words.
+        """
         if reason := self.differs_in_model(other.model, other.envelope):
             return reason
         if self.task != other.task:
             return f"it is for the task {self.task}, and this is {other.task}"
         if self.instruction != other.instruction:
-            return "the task has another instruction than it was fitted with"
+            return f"{asked} has another instruction than it was fitted with"
         if self.options is not None and self.options != other.options:
-            return "the task has other options than it was fitted with"
+            return f"{asked} has other options than it was fitted with"
         if self.type != other.type:
             return f"it is for answers of the type {self.type}, and these are {other.type}"
         return None
@@ -104,8 +107,8 @@ class Calibration:
     after: Measures
     data: str
     data_sha256: str
-    versions: Mapping[str, str] = field(default_factory=dict)
-    format: int = FORMAT
+    versions: dict[str, str]
+    format: int
 
     @property
     def name(self) -> str:
@@ -153,14 +156,18 @@ class Calibrations:
         known = self._of(scope.task)
         return known if known and known.scope.differs(scope) is None else None
 
-    def refusal(self, scope: Scope) -> str | None:
-        """Return in one sentence why the calibration of a task is not used, None where it is or there is none."""
+    def refusal(self, scope: Scope, *, of_row: bool = False) -> str | None:
+        """Return in one sentence why the calibration of a task, or of a row of it, is not used.
+
+        None where it is used or there is none.
+        """
         known = self._of(scope.task)
         if damaged := self._damaged.get(scope.task):
             return damaged
-        if known is None or (reason := known.scope.differs(scope)) is None:
+        if known is None or (reason := known.scope.differs(scope, "the row" if of_row else "the task")) is None:
             return None
-        return f"The calibration of {known.scope.task} is not used: {reason}; calibrate again, or remove it."
+        advice = "" if of_row else "; calibrate again, or remove it"
+        return f"The calibration of {known.scope.task} is not used: {reason}{advice}."
 
     def _of(self, task: str) -> Calibration | None:
         if self.named:
@@ -227,9 +234,8 @@ def _checked(given: Any) -> Calibration:
     """Return the calibration that a file's JSON is, exactly in its form; raises ValueError."""
     if not isinstance(given, dict) or given.get("format") != FORMAT:
         raise ValueError(f"it is not of the format {FORMAT}")
-    scope = _made(Scope, given.get("scope"), "scope")
-    before, after = (_made(Measures, given.get(key), key) for key in ("before", "after"))
-    calibration = _made(Calibration, {**given, "scope": scope, "before": before, "after": after}, "it")
+    calibration = decode(Calibration, given)
+    scope = calibration.scope
     for key, value, pattern in (
         ("task", scope.task, _TASK),
         ("model", scope.model, _SHA256),
@@ -245,39 +251,6 @@ def _checked(given: Any) -> Calibration:
         raise ValueError(f"bias is {calibration.bias!r}")
     if not 0 <= calibration.least_coverage <= 1:
         raise ValueError(f"least_coverage is {calibration.least_coverage!r}")
-    if min(calibration.rows, calibration.held_out) < 1:
+    if not all(1 <= rows <= MOST_ROWS for rows in (calibration.rows, calibration.held_out)):
         raise ValueError(f"rows is {calibration.rows!r}, and held_out {calibration.held_out!r}")
-    if not all(isinstance(version, str) for version in calibration.versions.values()):
-        raise ValueError("versions are texts")
     return calibration
-
-
-_LARGEST_NUMBER = 1e12  # NaN is not below it
-
-# What the JSON of each kind of field may be.
-_KINDS: Mapping[str, tuple[type, ...]] = {
-    "str": (str,),
-    "str | None": (str, type(None)),
-    "int": (int,),
-    "float": (int, float),
-    "Scope": (Scope,),
-    "Measures": (Measures,),
-    "Mapping[str, str]": (dict,),
-}
-
-
-def _made(form: type[Form], given: Any, place: str) -> Form:
-    """Return a dataclass of a JSON object that has its fields and no others, each of its kind; raises ValueError."""
-    wanted = {one.name: str(one.type) for one in fields(form)}  # type: ignore[arg-type]
-    if not isinstance(given, dict):
-        raise ValueError(f"{place} is no object")
-    if missing := [key for key in wanted if key not in given]:
-        raise ValueError(f"{place} has no {missing[0]}")
-    if unknown := [key for key in given if key not in wanted]:
-        raise ValueError(f"{place} has the unknown key {unknown[0][:40]!r}")
-    for key, value in given.items():
-        if not isinstance(value, _KINDS[wanted[key]]) or isinstance(value, bool):
-            raise ValueError(f"{key} is {str(value)[:80]!r}")
-        if isinstance(value, int | float) and not abs(value) < _LARGEST_NUMBER:
-            raise ValueError(f"{key} is {value!r}")
-    return form(**given)

@@ -1,0 +1,106 @@
+"""Plain data is taken exactly in the form of a dataclass, or refused with the place of what does not fit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecellm_lite.strict import decode
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    name: str
+    share: float
+    score: float | list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    number: int
+    items: list[Item]
+    prices: dict[str, float]
+    paid: bool
+    first: Item | None
+    note: str | None = None
+
+
+ITEMS = st.builds(
+    Item,
+    st.text(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(0, 1) | st.lists(st.integers(), max_size=3),
+)
+ORDERS = st.builds(
+    Order,
+    st.integers(),
+    st.lists(ITEMS, max_size=3),
+    st.dictionaries(st.text(), st.floats(-9, 9), max_size=3),
+    st.booleans(),
+    ITEMS | st.none(),
+    st.text() | st.none(),
+)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+GOOD: dict[str, Any] = asdict(Order(1, [Item("a", 0.5, 1.0)], {"a": 2.0}, True, None))
+
+
+@given(ORDERS)
+def test_what_was_written_comes_back(order: Order) -> None:
+    assert decode(Order, json.loads(json.dumps(asdict(order)))) == order
+
+
+@given(st.sampled_from(sorted(GOOD)), PLAIN)
+def test_anything_else_is_the_form_or_refused(key: str, value: Any) -> None:
+    refusal = None
+    try:
+        found = decode(Order, {**GOOD, key: value})
+    except ValueError as error:
+        refusal = str(error)
+    if refusal is None:
+        assert asdict(found)[key] == value
+    else:
+        assert refusal.startswith(f"it.{key}")
+        assert len(refusal) < 200
+
+
+def test_only_what_has_a_default_may_be_missing() -> None:
+    for key in GOOD:
+        without = {name: value for name, value in GOOD.items() if name != key}
+        if key == "note":
+            assert decode(Order, without) == decode(Order, GOOD)
+        else:
+            with pytest.raises(ValueError, match=f"it has no {key}"):
+                decode(Order, without)
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"number": True}, "it.number is bool"),
+        ({"number": 1.0}, "it.number is float"),
+        ({"paid": 1}, "it.paid is int"),
+        ({"items": {}}, "it.items is dict"),
+        ({"items": [{"name": "a", "share": "x", "score": 1}]}, r"it.items\[0\].share is str"),
+        ({"items": [{"name": "a", "share": 1, "score": [1.5]}]}, r"it.items\[0\].score\[0\] is float"),
+        ({"prices": {"a": 10**400}}, "it.prices.a is no finite number"),
+        ({"prices": {"a": float("nan")}}, "it.prices.a is no finite number"),
+        ({"first": 3}, "it.first is int, not an object"),
+        ({"x" * 60: 1}, f"it has the unknown key '{'x' * 40}'"),
+    ],
+)
+def test_the_place_is_named(change: dict[str, Any], place: str) -> None:
+    with pytest.raises(ValueError, match=place):
+        decode(Order, {**GOOD, **change})
+
+
+def test_a_whole_number_is_a_number() -> None:
+    found = decode(Order, {**GOOD, "prices": {"a": 2}}).prices["a"]
+    assert (type(found), found) == (float, 2.0)
