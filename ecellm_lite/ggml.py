@@ -15,11 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import llama_cpp
-import llama_cpp.llama_cpp as llama
 import numpy as np
 from numpy.typing import NDArray
 
+from ecellm_lite.binding import llama
+from ecellm_lite.binding import version as binding_version
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
 from ecellm_lite.tensor_types import CONVERTED, TensorType
 
@@ -187,7 +187,7 @@ def system_info() -> str:
 
 def version() -> str:
     """Return the version of llama-cpp-python."""
-    return str(llama_cpp.__version__)
+    return str(binding_version)
 
 
 def requantize(source: Path, target: Path, file_type: str, *, threads: int) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import llama_cpp.llama_cpp as llama
 import pytest
 from click.testing import CliRunner
 
@@ -25,6 +24,7 @@ from ecellm_lite.answers.ranking import Ranking
 from ecellm_lite.answers.text import Text
 from ecellm_lite.bench import rates, tuner
 from ecellm_lite.bench.rows import Written, made_up_rows
+from ecellm_lite.binding import llama
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.engine.llama import Settings

@@ -11,11 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import llama_cpp.llama_cpp as llama
 import numpy as np
 import psutil
 
 from ecellm_lite.answers.decoding import Logits, Vocabulary
+from ecellm_lite.binding import llama
 from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.memory import affordable_cells
 from ecellm_lite.engine.offload import Placement, on_cpu, place

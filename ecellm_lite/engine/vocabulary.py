@@ -6,9 +6,9 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
-import llama_cpp.llama_cpp as llama
 import numpy as np
 
+from ecellm_lite.binding import llama
 from ecellm_lite.errors import ModelError
 
 
