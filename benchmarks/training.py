@@ -4,8 +4,8 @@ r"""Claim: the demo's adapter learned what it was taught, as far as the curves o
         --machine 'one H100 80GB'
 
 Nothing is trained here: the curves that `ecellm_lite.demo.train learn` left in its folders are put into one results
-file and drawn. A sitting begins with the adapter that the one before it kept; what stands beside is the same first
-sitting with another setting.
+file and drawn. A sitting begins with the adapter that the one before it kept, so it is drawn up to there; what stands
+beside is the same first sitting with another setting. Sittings differ in the rows of a step: they are drawn by rows.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from benchmarks.facts import write_results
 from ecellm_lite.models.files import replacing
 
 Point = tuple[float, float]
+Run = tuple[str, Sequence[dict[str, Any]]]  # its name and its sittings
 
 LEFT, MIDDLE, TOP, PANEL, HEIGHT = 52, 430, 104, 230, 384  # pixels; two panels of a width, one height
 PANEL_WIDTH = 300
@@ -33,7 +34,7 @@ STROKES = """
   .task { fill: none; stroke: #8b949e; stroke-width: 1.2 }
   @media (prefers-color-scheme: dark) { .p0 { stroke: #3fb984 } .p1 { stroke: #e3a341 } .curve { fill: none } }
 """
-VALIDATION = "macro-F1 on held-out rows (attribute values: exact answers), after each pass."
+VALIDATION = "macro-F1 on held-out rows (attribute values: exact answers)."
 # What the panel of the validation shows, besides the score: a task, and its name there.
 SHOWN = {
     "product_matching": "product matching",
@@ -64,56 +65,64 @@ def main(sittings: Sequence[Path], beside: Sequence[Path], machine: str, output:
 
 
 def picture(facts: dict[str, Any]) -> str:
-    """Return the figure: the loss over the steps, and what validation said after each pass."""
-    runs = [(f"rate {facts['sittings'][0]['recipe']['rate']:g}", facts["sittings"])]
+    """Return the figure: the loss over the rows that were learned, and what validation said now and then."""
+    runs = [(f"rate {facts['sittings'][0]['recipe']['rate']:g}", [_kept(one) for one in facts["sittings"]])]
     runs += [(f"rate {one['recipe']['rate']:g}", [one]) for one in facts["beside"]]
-    steps = sum(one["steps"] for one in facts["sittings"])
-    passes = sum(one["passes"] for one in facts["sittings"])
+    rows = sum(_rows(one) for one in runs[0][1])
     parts = [
         f'<rect class="page" width="{WIDTH}" height="{HEIGHT}"/>',
         text(16, 28, "Training the demo's adapter", "title"),
-        text(16, 50, f"Left: an answer's loss, by step. Right: {VALIDATION}", "quiet"),
-        *_losses(runs, steps),
-        *_validations(runs, passes),
+        text(16, 50, f"By thousands of rows. Left: an answer's loss. Right: {VALIDATION}", "quiet"),
+        *_losses(runs, rows),
+        *_validations(runs, rows),
     ]
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
     body = "\n".join(parts)
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{STYLE}{STROKES}</style>\n{body}\n</svg>\n'
 
 
-def _losses(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]], steps: int) -> list[str]:
+def _kept(sitting: dict[str, Any]) -> dict[str, Any]:
+    """Return a sitting up to the adapter that it kept."""
+    best = max(sitting["validations"], key=lambda one: one["score"])["step"]
+    points = {name: [one for one in sitting[name] if one["step"] <= best] for name in ("losses", "validations")}
+    return {**sitting, **points, "steps": best}
+
+
+def _rows(sitting: dict[str, Any]) -> int:
+    return int(sitting["steps"] * sitting["recipe"]["rows"])
+
+
+def _losses(runs: Sequence[Run], rows: int) -> list[str]:
     most, least = 32.0, 0.5
 
-    def place(step: float, loss: float) -> Point:
+    def place(row: float, loss: float) -> Point:
         share = math.log(loss / least) / math.log(most / least)
-        return LEFT + PANEL_WIDTH * step / steps, TOP + PANEL * (1 - share)
+        return LEFT + PANEL_WIDTH * row / rows, TOP + PANEL * (1 - share)
 
-    parts = _axes(LEFT, [(place(0, loss)[1], f"{loss:g}") for loss in (0.5, 1, 2, 4, 8, 16, 32)])
-    parts += [text(place(step, least)[0] - 10, TOP + PANEL + 20, f"{step}", "quiet") for step in (0, steps // 2, steps)]
+    parts = _axes(LEFT, [(place(0, loss)[1], f"{loss:g}") for loss in (0.5, 1, 2, 4, 8, 16, 32)], rows)
     for index, (name, run) in enumerate(runs):
         for sitting, before in zip(run, _before(run), strict=True):
-            points = [place(before + point["step"], max(point["loss"], least)) for point in sitting["losses"]]
+            of_a_step = sitting["recipe"]["rows"]
+            points = [place(before + of_a_step * one["step"], max(one["loss"], least)) for one in sitting["losses"]]
             parts.append(_line(points, f"p{index} curve"))
         parts.append(_line([(LEFT + 130 * index, 72), (LEFT + 130 * index + 20, 72)], f"p{index} curve"))
         parts.append(text(LEFT + 130 * index + 28, 77, name))
     return parts
 
 
-def _validations(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]], passes: int) -> list[str]:
-    def place(number: float, share: float) -> Point:
-        return MIDDLE + PANEL_WIDTH * (number - 1) / max(1, passes - 1), TOP + PANEL * (1 - share)
+def _validations(runs: Sequence[Run], rows: int) -> list[str]:
+    def place(row: float, share: float) -> Point:
+        return MIDDLE + PANEL_WIDTH * row / rows, TOP + PANEL * (1 - share)
 
-    parts = _axes(MIDDLE, [(place(1, share)[1], f"{share:g}") for share in (0, 0.2, 0.4, 0.6, 0.8, 1)])
-    numbers = range(1, passes + 1)
-    parts += [text(place(number, 0)[0] - 3, TOP + PANEL + 20, f"{number}", "quiet") for number in numbers]
+    parts = _axes(MIDDLE, [(place(0, share)[1], f"{share:g}") for share in (0, 0.2, 0.4, 0.6, 0.8, 1)], rows)
     labels = []
     for task, name in SHOWN.items():
-        values = [one["tasks"][task] for one in _every(runs[0][1])]
-        points = [place(number, one.get("macro_f1", one["exact"])) for number, one in zip(numbers, values, strict=True)]
+        values = [(row, one["tasks"][task]) for row, one in _validated(runs[0][1])]
+        points = [place(row, one.get("macro_f1", one["exact"])) for row, one in values]
         parts.append(_line(points, "task"))
         labels.append((points[-1][1], name, "quiet"))
     for index, (_, run) in enumerate(runs):
-        points = [place(number, one["score"]) for number, one in zip(numbers, _every(run), strict=False)]
+        points = [place(row, one["score"]) for row, one in _validated(run)]
         parts.append(_line(points, f"p{index} curve"))
         if not index:
             labels.append((points[-1][1], "score (their mean)", ""))
@@ -125,15 +134,23 @@ def _validations(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]], passes: i
 
 
 def _before(run: Iterable[dict[str, Any]]) -> list[int]:
-    return list(accumulate((one["steps"] for one in run), initial=0))[:-1]
+    return list(accumulate((_rows(one) for one in run), initial=0))[:-1]
 
 
-def _every(run: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [validation for sitting in run for validation in sitting["validations"]]
+def _validated(run: Sequence[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+    """Return what validation said, and the rows learned until then."""
+    return [
+        (before + sitting["recipe"]["rows"] * validation["step"], validation)
+        for sitting, before in zip(run, _before(run), strict=True)
+        for validation in sitting["validations"]
+    ]
 
 
-def _axes(left: float, ticks: Iterable[tuple[float, str]]) -> list[str]:
-    parts = []
+def _axes(left: float, ticks: Iterable[tuple[float, str]], rows: int) -> list[str]:
+    parts = [
+        text(left + PANEL_WIDTH * share - 8, TOP + PANEL + 20, f"{rows * share / 1000:.0f}", "quiet")
+        for share in (0, 0.5, 1)
+    ]
     for y, said in ticks:
         parts.append(f'<line class="line" x1="{left}" y1="{y:.1f}" x2="{left + PANEL_WIDTH}" y2="{y:.1f}"/>')
         parts.append(text(left - 8 - 7 * len(said), y + 4, said, "quiet"))
