@@ -24,8 +24,9 @@ LEAST_SAVING = 32
 PREFIX_SEQUENCES = 16
 
 # Rows are admitted while their prompts come to so many batches: attention looks at every cell in use, other rows'
-# too, so a call that is already full gets slower with each row that stands by.
-CROWD = 2
+# too, so a call that is already full gets slower with each row that stands by. Answers that are written need a call for
+# nearly each token, which only many rows can fill; half of the memory is left for what they write.
+CROWD, WRITING_CROWD = 2, 8
 
 # Room that a row is admitted with besides its prompt; a row that needs more waits for others to end.
 RESERVE = 64
@@ -132,7 +133,7 @@ class Scheduler:
             while own + RESERVE > self._room() and self._prefixes.evict():
                 pass
             self._prefixes.let_go(match)
-            if self._active and self._crowded(own):
+            if self._active and self._standing() + own > self._crowd(request, self._backend.cells):
                 return
             if self._active and own + RESERVE > self._room():
                 # It takes an empty memory to grow; without this one, rows that keep coming would never leave it empty.
@@ -151,7 +152,8 @@ class Scheduler:
         needed = len(request.prompt) + RESERVE
         if self._grouped:
             try:
-                self._reserve(max(needed, self._waiting.tokens(CROWD * self._backend.batch) + RESERVE))
+                crowd = self._crowd(request, self._backend.most)
+                self._reserve(max(needed, self._waiting.tokens(crowd) + RESERVE))
             except ModelError:  # what waits can wait longer
                 self._reserve(needed)
         else:
@@ -169,9 +171,13 @@ class Scheduler:
         nodes = sum(len(node.tokens) - node.filled for node in self._prefixes.unfilled())
         return nodes + sum(len(slot.pending) for slot in self._active if slot.match.ready)
 
-    def _crowded(self, own: int) -> bool:
-        standing = sum(slot.own + len(slot.pending) for slot in self._active)
-        return standing + own > CROWD * self._backend.batch
+    def _standing(self) -> int:
+        return sum(slot.own + len(slot.pending) for slot in self._active)
+
+    def _crowd(self, request: Request, cells: int) -> int:
+        """Return to how many tokens rows may come beside this one in a memory of so many cells."""
+        crowd = CROWD * self._backend.batch
+        return max(crowd, min(WRITING_CROWD * self._backend.batch, cells // 2)) if request.writes else crowd
 
     def _find(self, request: Request) -> Match:
         match = self._prefixes.find(request.prompt)
