@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ecellm_lite.answers.choice import Choice, Option
 from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend, scattered
@@ -35,15 +36,17 @@ def finish(scheduler: Scheduler, requests: Sequence[Request]) -> None:
 
 
 class Counting(FakeBackend):
-    """Notes how many tokens each call had, and how many sequences were started."""
+    """Notes how many tokens and rows each call had, and how many sequences were started."""
 
     def __init__(self, **settings: int) -> None:
         super().__init__(scattered, **settings)
         self.calls: list[int] = []
+        self.rows: list[int] = []
         self.forks = 0
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
         self.calls.append(sum(len(chunk.tokens) for chunk in chunks))
+        self.rows.append(len(chunks))
         return super().decode(chunks)
 
     def fork(self, source: int, target: int, length: int) -> None:
@@ -59,6 +62,27 @@ def test_calls_are_full() -> None:
     assert backend.calls[0] == len(PREFIX)
     assert backend.calls[1:] == [100] * 6
     assert backend.forks == 20
+
+
+def test_answers_that_are_written_run_in_greater_number_where_there_is_room() -> None:
+    most = {}
+    for cells in (1024, 512, 230):
+        backend = Counting(cells=cells, batch=64)
+        requests = [Request(prompt, len(PREFIX), Text(40)) for prompt in prompts([32] * 40)]
+        finish(Scheduler(backend, drafts=False), requests)
+        most[cells] = max(backend.rows)
+    # At most eight batches of rows of 32 tokens, half of the memory, and two batches; what they write counts, too.
+    assert 8 < most[1024] <= 16
+    assert 4 < most[512] <= 8
+    assert most[230] == 4
+
+
+def test_answers_that_are_chosen_wait_for_the_call_to_have_room() -> None:
+    backend = Counting(cells=1024, batch=64)
+    options = Choice((Option("A", "A: red pepper"), Option("B", "B: red apple")))
+    requests = [Request(prompt, len(PREFIX), options) for prompt in prompts([32] * 40)]
+    finish(Scheduler(backend), requests)
+    assert max(backend.rows) <= 4
 
 
 def test_the_memory_is_empty_afterwards_but_for_the_prefix() -> None:
