@@ -85,6 +85,10 @@ class Space(Protocol):
     def type(self) -> str:
         """The answer's type in the contract: predicate, choice, score, ranking, extraction, text or schema."""
 
+    @property
+    def written(self) -> bool:
+        """Whether an answer takes many calls of the model, for a token or a few each, and is not chosen in a few."""
+
     def decode(self, scene: Scene) -> Decoding:
         """Decode one answer of this space."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class Structured:
     type: str
     max_tokens: int = MAX_TOKENS
     temperature: float = 0.0
+    written: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
         """Take the likeliest allowed token each time, and what the grammar forces without asking.

@@ -11,8 +11,6 @@ from ecellm_lite.errors import EcellmError
 # An instruction of fewer tokens is not worth a sequence of its own.
 SHORTEST_INSTRUCTION = 16
 
-WRITTEN = {"extraction", "text", "schema"}  # types of answers that are written, not chosen
-
 
 @dataclass(slots=True, eq=False)
 class Request:
@@ -46,11 +44,6 @@ class Request:
         """How many tokens of the prompt are worth keeping as its instruction."""
         shared = min(self.shared, len(self.prompt) - 1)
         return shared if shared >= SHORTEST_INSTRUCTION else 0
-
-    @property
-    def writes(self) -> bool:
-        """Whether its answer takes many calls of the model, for a token or a few each."""
-        return self.space.type in WRITTEN
 
     @property
     def done(self) -> bool:

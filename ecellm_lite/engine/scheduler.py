@@ -25,8 +25,8 @@ PREFIX_SEQUENCES = 16
 
 # Rows are admitted while their prompts come to so many batches: attention looks at every cell in use, other rows'
 # too, so a call that is already full gets slower with each row that stands by. Answers that are written need a call for
-# nearly each token, which only many rows can fill; half of the memory is left for what they write.
-CROWD, WRITING_CROWD = 2, 8
+# nearly each token, which only many rows can fill: there, with RESERVE for each, to two thirds of the memory.
+CROWD, WRITING_CROWD = 2, 10
 
 # Room that a row is admitted with besides its prompt; a row that needs more waits for others to end.
 RESERVE = 64
@@ -68,6 +68,7 @@ class Scheduler:
         self._waiting = Waiting(grouped=self._grouped)
         self._twins = Twins()
         self._active: list[Slot] = []  # oldest first
+        self._most = backend.most  # the memory that may be asked for because many rows wait
         self._outgrown = False  # whether rows are let run out, so that the memory can grow
         self._alone = 0  # rows that are still to run one at a time, after a call that failed
         if deterministic and backend.cells < backend.most:
@@ -133,7 +134,9 @@ class Scheduler:
             while own + RESERVE > self._room() and self._prefixes.evict():
                 pass
             self._prefixes.let_go(match)
-            if self._active and self._standing() + own > self._crowd(request, self._backend.cells):
+            if self._active and self._crowded(request, own):
+                # As below, but where the memory is of the size that what waits wants there is nothing to win.
+                self._outgrown = request.space.written and self._backend.cells < self._wanted(request)
                 return
             if self._active and own + RESERVE > self._room():
                 # It takes an empty memory to grow; without this one, rows that keep coming would never leave it empty.
@@ -149,16 +152,23 @@ class Scheduler:
 
     def _grow(self, request: Request) -> None:
         """Make the memory large enough for what waits, if it can be made larger: in powers of two, so seldom."""
-        needed = len(request.prompt) + RESERVE
-        if self._grouped:
-            try:
-                crowd = self._crowd(request, self._backend.most)
-                self._reserve(max(needed, self._waiting.tokens(crowd) + RESERVE))
-            except ModelError:  # what waits can wait longer
-                self._reserve(needed)
-        else:
-            self._reserve(needed)
+        try:
+            self._reserve(self._wanted(request))
+        except ModelError:  # what waits can wait longer
+            self._most = self._backend.cells
+            self._reserve(len(request.prompt) + RESERVE)
         self._outgrown = False
+
+    def _wanted(self, request: Request) -> int:
+        """Return the memory that what waits could use at once, in tokens."""
+        least = len(request.prompt) + RESERVE
+        if not self._grouped:
+            return least
+        if request.space.written:
+            waiting = 3 * self._waiting.tokens(WRITING_CROWD * self._backend.batch) // 2
+        else:
+            waiting = self._waiting.tokens(CROWD * self._backend.batch)
+        return max(least, min(waiting + RESERVE, self._most))
 
     def _reserve(self, tokens: int) -> None:
         backend = self._backend
@@ -171,13 +181,16 @@ class Scheduler:
         nodes = sum(len(node.tokens) - node.filled for node in self._prefixes.unfilled())
         return nodes + sum(len(slot.pending) for slot in self._active if slot.match.ready)
 
-    def _standing(self) -> int:
-        return sum(slot.own + len(slot.pending) for slot in self._active)
-
-    def _crowd(self, request: Request, cells: int) -> int:
-        """Return to how many tokens rows may come beside this one in a memory of so many cells."""
-        crowd = CROWD * self._backend.batch
-        return max(crowd, min(WRITING_CROWD * self._backend.batch, cells // 2)) if request.writes else crowd
+    def _crowded(self, request: Request, own: int) -> bool:
+        """Whether the rows that run are enough without this one, of which so many tokens are its own."""
+        standing = own + sum(slot.own + len(slot.pending) for slot in self._active)
+        if standing <= CROWD * self._backend.batch:
+            return False
+        requests = [request, *(slot.request for slot in self._active)]
+        if not any(one.space.written for one in requests):
+            return True
+        room = 2 * (self._backend.cells - self._prefixes.cells) // 3
+        return standing + RESERVE * len(requests) > min(WRITING_CROWD * self._backend.batch, room)
 
     def _find(self, request: Request) -> Match:
         match = self._prefixes.find(request.prompt)
