@@ -46,6 +46,7 @@ class Written:
 
     tokens: int
     type: ClassVar[str] = "text"
+    written: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
         """Take the likeliest token again and again."""
