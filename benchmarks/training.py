@@ -66,9 +66,9 @@ def main(sittings: Sequence[Path], beside: Sequence[Path], machine: str, output:
 
 def picture(facts: dict[str, Any]) -> str:
     """Return the figure: the loss over the rows that were learned, and what validation said now and then."""
-    runs = [(f"rate {facts['sittings'][0]['recipe']['rate']:g}", [_kept(one) for one in facts["sittings"]])]
-    runs += [(f"rate {one['recipe']['rate']:g}", [one]) for one in facts["beside"]]
-    rows = sum(_rows(one) for one in runs[0][1])
+    runs: list[Run] = [("kept", [_kept(one) for one in facts["sittings"]])]
+    runs += [(f"first sitting, rate {one['recipe']['rate']:g}", [one]) for one in facts["beside"]]
+    rows = max(sum(map(_rows, sittings)) for _, sittings in runs)
     parts = [
         f'<rect class="page" width="{WIDTH}" height="{HEIGHT}"/>',
         text(16, 28, "Training the demo's adapter", "title"),

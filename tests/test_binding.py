@@ -14,11 +14,14 @@ everywhere = ctypes.CDLL(None)
 name = "_ZNSt6locale7classicEv"  # std::locale::classic()
 before = hasattr(everywhere, name)
 from ecellm_lite.binding import llama
-print(before, hasattr(ctypes.CDLL(None), name), bool(llama.llama_print_system_info()))
+print(hasattr(ctypes.CDLL(None), name), before, bool(llama.llama_print_system_info()))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there libraries can hide their symbols from each other so")
 def test_the_runtime_that_another_library_has_loaded_serves_all() -> None:
     found = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60)
-    assert found.stdout == "False True True\n"
+    after, before, loaded = found.stdout.split()
+    if before == "True":
+        pytest.skip("this Python has a C++ runtime of its own for all")
+    assert (after, loaded) == ("True", "True")

@@ -92,9 +92,10 @@ def test_a_ranking_stays_the_products_order(count: int, seed: int) -> None:
     told, answer = varied("query_product_ranking", fields, ",".join(ranking), Random(seed))
     best = [products[ascii_uppercase.index(letter)] for letter in ranking]
     assert [told["products"][ascii_uppercase.index(letter)] for letter in answer.split(",")] == best
-    assert [product for product in told["products"] if product != best[0]] == [
-        product for product in products if product != best[0]
-    ]
+    if ranking[1:] == sorted(ranking[1:]):  # equally good ones keep the list's order
+        assert [product for product in told["products"] if product != best[0]] == [
+            product for product in products if product != best[0]
+        ]
 
 
 def test_the_best_product_is_told_at_every_place() -> None:
@@ -126,6 +127,24 @@ def test_a_made_ranking_puts_the_querys_own_product_before_strangers(titles: lis
         assert strangers == [product for product in products if product != best]
         assert not any(query <= set(stranger.split()) for stranger in strangers)
         TASKS[row["task"]].question(row).space.parse(row["output"])
+
+
+def test_graded_products_are_told_in_any_order() -> None:
+    random = Random(0)
+    fields = {"query": "a", "products": ["tent", "stove", "lamp"]}
+    answers = [varied("query_product_ranking", fields, "A,C,B", random)[1] for _ in range(120)]
+    assert len({*answers}) == 6
+
+
+def test_a_stranger_has_not_all_words_of_a_query_however_they_are_written() -> None:
+    rows = [
+        {"input": {"query": "LED 10 W", "products": [f"led 10 w bulb {number}", "garden hose"]}, "output": "A,B"}
+        for number in range(6)
+    ]
+    made = ranking_rows(rows, ["other lamp", "other tent", "other boots", "other mouse"], 100, Random(0))
+    judged = [row["input"]["products"] for row in made if row["input"]["query"] == "LED 10 W"]
+    assert judged
+    assert all(sum("bulb" in product for product in products) == 1 for products in judged)
 
 
 def test_a_judged_query_keeps_its_best_product_among_products_of_its_task() -> None:

@@ -10,7 +10,6 @@ that `ecellm-lite convert --lora` takes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
@@ -35,16 +34,16 @@ class Group(click.Group):
 
 
 class Most(click.ParamType):  # type: ignore[type-arg]
-    """Rows of every task (N), or of one (TASK=N), as rows by task."""
+    """Rows of every task (N), or of one (TASK=N), as the task, if one is named, and the rows."""
 
     name = "[TASK=]N"
     rows = click.IntRange(1)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Mapping[str, int]:
-        """Return the number of rows by task."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str | None, int]:
+        """Return the task's name, or None, and the number of rows."""
         task, _, rows = value.rpartition("=")
         try:
-            return dict.fromkeys([get_task(task).name] if task else TASKS, self.rows.convert(rows, param, ctx))
+            return get_task(task).name if task else None, self.rows.convert(rows, param, ctx)
         except UsageError as error:
             self.fail(str(error), param, ctx)
 
@@ -80,7 +79,7 @@ def lessons(
     envelope: str,
     passes: int,
     seed: int,
-    most: tuple[Mapping[str, int], ...],
+    most: tuple[tuple[str | None, int], ...],
     held_out: Path | None,
     output: Path,
 ) -> None:
@@ -90,8 +89,8 @@ def lessons(
     from ecellm_lite.engine.llama import LlamaBackend, Settings
     from ecellm_lite.envelopes import get_envelope
 
-    # What is said of one task counts more than what is said of all.
-    limits = {task: rows for given in sorted(most, key=len, reverse=True) for task, rows in given.items()}
+    limits = {task: rows for task in TASKS for named, rows in most if named is None}
+    limits |= {named: rows for named, rows in most if named}
     random = Random(seed)  # noqa: S311 - nothing secret is drawn
     learned, kept = split_rows(read_rows(data), random)
     backend = LlamaBackend(model or _base(), Settings(context=256, gpu_layers=0))

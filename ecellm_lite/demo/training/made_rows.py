@@ -62,11 +62,10 @@ def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random:
         else:
             best, others = random.choice(titles), titles
             query = _query(best, random)
-        words = {*query.lower().split()}
         strangers = [
             title
             for title in random.sample(others, random.choice(_PRODUCTS) - 1)
-            if title != best and _shared(query, title) < len(words)
+            if title != best and not _words_of(query) <= _words_of(title)
         ]
         place = random.randint(0, len(strangers))
         products = [*strangers[:place], best, *strangers[place:]]
@@ -80,7 +79,8 @@ def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random:
 def recommendation_rows(rows: Sequence[Row], count: int, random: Random) -> list[Row]:
     """Return made rows of sequential_recommendation: an item that followed, among few or many that others were offered.
 
-    The task's labelled `rows` give the histories, cut at any item, and the strangers, as often as the data has them.
+    The task's labelled `rows` give the histories, cut behind any item but the first few, and at most 19 strangers,
+    each as likely as the data offers it often.
     """
     offered = [item for row in rows for item in row["input"]["candidates"]]
     made: list[Row] = []
@@ -112,7 +112,7 @@ def classification_rows(titles: Sequence[str], count: int, random: Random) -> li
             break
         title, other = random.sample(titles, 2)
         query = _query(title, random)
-        if len(rows) % 2 and _shared(query, other):
+        if len(rows) % 2 and _words_of(query) & _words_of(other):
             continue
         shown, answer = (other, IRRELEVANT) if len(rows) % 2 else (title, EXACT)
         rows.append(_row("multiclass_product_classification", {"query": query, "title": shown}, answer))
@@ -125,8 +125,8 @@ def _query(title: str, random: Random) -> str:
     return " ".join(words[place].lower() for place in taken)
 
 
-def _shared(query: str, title: str) -> int:
-    return len({*query.split()} & {word.lower() for word in _WORD.findall(title)})
+def _words_of(text: str) -> set[str]:
+    return {word.lower() for word in re.findall(r"[\w'-]+", text)}
 
 
 def _is_record(product: object) -> bool:

@@ -78,16 +78,19 @@ def _candidates(fields: Fields, answer: str, random: Random) -> Told:
 
 
 def _products(fields: Fields, answer: str, random: Random) -> Told:
-    """Give the best product any place in the list; the others keep their order there.
+    """Give the products any places in the list; the ranking's letters follow them.
 
-    Products that are equally good stand in the answer as they do in the list, and stay so.
+    Where all but the best one stand in the answer as they do in the list, they are taken for equally good, and keep
+    their order in both.
     """
-    products, ranking = fields["products"], answer.split(",")
-    best = ascii_uppercase.index(ranking[0])
-    order = [place for place in range(len(products)) if place != best]
-    order.insert(random.randint(0, len(order)), best)
-    now = {ascii_uppercase[before]: ascii_uppercase[after] for after, before in enumerate(order)}
-    return {**fields, "products": [products[place] for place in order]}, ",".join(now[letter] for letter in ranking)
+    products, (best, *others) = fields["products"], [ascii_uppercase.index(letter) for letter in answer.split(",")]
+    if others == sorted(others):
+        order = list(others)
+        order.insert(random.randint(0, len(order)), best)
+    else:
+        order = _order(products, random)
+    ranking = ",".join(ascii_uppercase[order.index(place)] for place in (best, *others))
+    return {**fields, "products": [products[place] for place in order]}, ranking
 
 
 def _order(items: Sequence[Any], random: Random) -> list[int]:
