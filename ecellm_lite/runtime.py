@@ -226,7 +226,7 @@ class Runtime:
         A calibration holds for the instruction that it was fitted with, and another may be given, as to `answer`; a
         row in the data set's form brings its own. With a row it is why its answer is not calibrated.
 
-        Raises UsageError where it was named, as answering would, and InputError for a wrong row.
+        Raises UsageError where it was named, as answering would, and InputError for a wrong row where there is one.
         """
         known = self._answering.asked(task, instruction)
         if row is None:

@@ -73,10 +73,17 @@ class Answering:
         return other
 
     def refusal_of_row(self, task: Task, row: Mapping[str, Any], instruction: str | None = None) -> str | None:
-        """Return why the calibration of a task is not used for a row of it, or None; raises InputError."""
-        if self.calibrations is None:
+        """Return why the calibration of a task is not used for a row of it, or None.
+
+        Raises InputError for a wrong row where there is a calibration.
+        """
+        if self.calibrations is None or not self.calibrations.has(task.name):
             return None
-        return self.calibrations.refusal(self._scope(task, task.question(row, instruction=instruction)), of_row=True)
+        question = task.question(row, instruction=instruction)
+        reason = self.calibrations.refusal(self._scope(task, question), of_row=True)
+        if reason and question.values is not None:  # it brings no instruction, and is asked as its whole task is
+            return self.refusal(task, instruction) or reason
+        return reason
 
     def asked(self, task: str | Task, instruction: str | None = None) -> Task:
         """Return the task; raises UsageError if there is none, or if a calibration was named that is not for it."""

@@ -325,8 +325,13 @@ def test_what_is_asked_otherwise_stays_uncalibrated(store: Store, model: StoredM
         assert runtime.uncalibrated("product_matching", EXAMPLES["product_matching"]) is None
         with pytest.raises(EcellmError, match="review"):
             runtime.uncalibrated("SA", {})
+        assert runtime.uncalibrated("product_matching", {}) is None  # there is none, and the row is not looked at
         assert runtime.uncalibrated("SA", instruction=task.instruction) is None
         assert "own instruction, and another is given" in str(runtime.uncalibrated("SA", instruction="Rate it."))
+        # A row that brings no instruction is not what has another.
+        assert "and another is given" in str(runtime.uncalibrated("SA", REVIEW, instruction="Rate it."))
+        wire["instruction"] = "Is it good?"
+        assert "the row has another" in str(runtime.uncalibrated("SA", wire, instruction="Rate it."))
     named = chosen_calibrations(calibration_path(store, model, "sentiment_analysis"), store, model, "alpaca")
     with Runtime.over(FakeBackend(), name=MODEL, calibrations=named) as runtime:
         assert runtime.answer("SA", REVIEW, instruction=task.instruction).calibration
@@ -404,7 +409,7 @@ def without(key: str) -> dict[str, Any]:
         json.dumps({**GOOD, "data_sha256": "z" * 64}),
         json.dumps({**GOOD, "versions": {"a": 1}}),
         json.dumps({**GOOD, "more": 1}),
-        json.dumps({**GOOD, "format": 2}),
+        *(json.dumps({**GOOD, "format": value}) for value in (0, FORMAT + 1, 1.0, True)),
         json.dumps({**GOOD, "data": "x" * LARGEST}),
     ],
 )  # fmt: skip
@@ -426,6 +431,22 @@ def test_a_damaged_one_is_told_of_and_not_used(text: str, store: Store, model: S
 def test_the_undamaged_form_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(GOOD))
     assert read_calibration(tmp_path / "a.json") == calibration_of("sentiment_analysis")
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_of_an_older_format_all_but_rankings_hold(name: str, store: Store, model: StoredModel) -> None:
+    older = replace(calibration_of(name), format=1)
+    calibrations = kept(store, model, older)
+    scope = scope_of(name)
+    if scope.type != "ranking":
+        assert calibrations.find(scope) == older
+        assert calibrations.refusal(scope) is None
+        return
+    assert calibrations.find(scope) is None
+    assert "first place of rankings" in str(calibrations.refusal(scope))
+    with pytest.raises(ModelError, match="run `ecellm-lite calibrate` again"):
+        chosen_calibrations(calibration_path(store, model, name), store, model, "alpaca")
+    assert kept(store, model, calibration_of(name)).find(scope) == calibration_of(name)
 
 
 def test_no_name_leads_out_of_the_folder(store: Store, model: StoredModel) -> None:

@@ -234,13 +234,39 @@ def test_both_may_fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert compare(None, program=python("sys.exit(3)")).model is None
 
 
-def test_an_error_on_the_cpu_alone_is_a_finding() -> None:
-    error = {"error": {"code": "model", "message": "llama.cpp cannot load it: convert it again."}}
-    found = compare(None, program=on("cpu", f"print(json.dumps({error}))"))
-    assert found.gpu is not None
+def failed(code: str, message: str = "llama.cpp cannot load it: convert it again.") -> str:
+    """What a program does that ends with an error."""
+    return f"print(json.dumps({ {'error': {'code': code, 'message': message}} }))"
+
+
+@pytest.mark.parametrize(("placement", "layers"), [("cpu", "no"), ("gpu", "all")])
+def test_an_error_on_one_alone_is_a_finding(
+    placement: str, layers: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = on(placement, failed("model"))
+    found = compare(None, program=program)
+    assert (found.cpu is None, found.gpu is None) == (placement == "cpu", placement == "gpu")
     assert [finding.finding for finding in found.findings] == [
-        "With no layers on the GPU the row came to no answer. llama.cpp cannot load it: convert it again."
+        f"With {layers} layers on the GPU the row came to no answer. llama.cpp cannot load it: convert it again."
     ]
+    # What the command says points at something.
+    assert doctor(monkeypatch, program) == 1
+    output = capsys.readouterr()
+    assert "follow the arrows above" in output.err
+    advice = "take a smaller file" if placement == "cpu" else "run with --gpu-layers 0"
+    assert f"\n  → {advice}" in output.out
+
+
+def test_an_error_on_both_is_raised() -> None:
+    with pytest.raises(ModelError, match="on the CPU"):
+        compare(None, program=on("gpu", failed("model", "on the GPU"), failed("model", "on the CPU")))
+
+
+def test_the_cpu_is_not_asked_after_a_wrong_call(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    with pytest.raises(UsageError, match="no GPU here"):
+        compare(None, program=on("gpu", failed("usage", "no GPU here"), f"open({str(asked)!r}, 'w')"))
+    assert not asked.exists()
 
 
 # --- a process hangs
@@ -292,9 +318,21 @@ def test_who_interrupts_the_doctor_ends_its_process(monkeypatch: pytest.MonkeyPa
 # --- a process talks
 
 
+def run_with(**changed: object) -> str:
+    return json.dumps({"model": "shop", "run": {**ANSWERED, **changed}})
+
+
 @pytest.mark.parametrize(
-    "said", ["rubbish", "", "[1, 2]", "null", "7", '{"run": {"value": "B"}, "model": "shop"}', "[" * 60000, "\\xff"]
-)
+    "said",
+    [
+        "rubbish", "", "[1, 2]", "null", "7", '{"run": {"value": "B"}, "model": "shop"}', "[" * 60000, "\\xff",
+        run_with(probabilities=None), run_with(probabilities={}), run_with(probabilities={"A": 1.0}),
+        run_with(probabilities={"B": "much"}), run_with(probabilities={"B": float("nan")}), run_with(value=["B"]),
+        run_with(load_seconds=None), run_with(gpu_layers="2"), run_with(placement=None), run_with(more=1),
+        json.dumps({"model": 7, "run": ANSWERED}), '{"error": null}', '{"error": {"code": [], "message": "No."}}',
+        '{"error": {"code": "model", "message": null}}',
+    ],
+)  # fmt: skip
 def test_rubbish_is_a_finding(said: str) -> None:
     found = compare(None, program=on("gpu", f"sys.stdout.buffer.write(b'{said}')"))
     assert found.cpu is not None
@@ -302,6 +340,12 @@ def test_rubbish_is_a_finding(said: str) -> None:
     [finding] = found.findings
     assert "ended well, but what it printed is no result" in finding.finding
     assert len(finding.finding) < 250
+
+
+def test_an_answer_that_one_has_not_has_no_probability_there() -> None:
+    found = compare(None, program=on("gpu", f"print({run_with(probabilities={'B': 0.75, 'C': 0.4})!r})"))
+    assert found.difference == pytest.approx(0.4)
+    assert found.agrees is False
 
 
 def test_what_native_code_prints_is_no_result(tiny: Path) -> None:
@@ -320,6 +364,15 @@ def test_of_much_talk_the_end_is_kept() -> None:
     assert 10 < len(ended.last_lines) <= 80
     assert max(map(len, ended.last_lines)) == 300
     assert ended.last_lines[-1] == "ZeroDivisionError: division by zero"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_who_never_stops_talking_is_stopped(stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "_MOST", 1 << 20)
+    code = f"while True: sys.{stream}.write('x' * 9999 + '\\n'); time.sleep(0.001)"
+    ended = watch(python(f"import time\n{code}", "{}"), 20)
+    assert ended.trouble == "wrote more than 1 MiB and was stopped"
+    assert (len(ended.output), bool(ended.last_lines)) == ((1 << 16, False) if stream == "stdout" else (0, True))
 
 
 # --- how a process ended

@@ -255,6 +255,7 @@ def test_a_calibration_that_is_not_used_is_told_of_before_the_rows_are_answered(
     text, error = said(capsys, 0, *asked, "--instruction", "Well?", "--json")
     assert error.count("The calibration of sentiment_analysis is not used") == 1
     assert json.loads(text)["calibrated"] is False
+    assert "and another is given" in json.loads(text)["tasks"]["sentiment_analysis"]["uncalibrated"]["reason"]
     text, error = said(capsys, 0, *asked, "--json", "--quiet")
     assert (json.loads(text)["calibrated"], error) == (True, "")
     assert json.loads(text)["tasks"]["sentiment_analysis"]["calibration"].startswith("sentiment_analysis T=2 (319 rows")

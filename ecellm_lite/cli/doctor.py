@@ -87,8 +87,7 @@ def _show(found: Comparison) -> None:
     mark, colour = _MARKS["bad"]
     for finding in found.findings:
         click.echo(f"\n{click.style(mark, fg=colour)} {finding.placement.upper()}  {plain(finding.finding)}")
-        if finding.advice:
-            click.echo(f"  → {finding.advice}")
+        click.echo(f"  → {finding.advice}")
         if finding.last_lines:
             click.echo("  What its process wrote last (of a crash, the innermost call stands first):")
         for line in finding.last_lines:

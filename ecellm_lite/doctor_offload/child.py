@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
@@ -16,6 +17,12 @@ _OUTPUT = 1 << 16
 _TAIL = 1 << 15
 _LINES = 80
 _LINE = 300
+
+# Bytes that a process may write to either before it is stopped: one that never ends would fill the disk meanwhile.
+_MOST = 1 << 26
+
+# Seconds between two looks at how much it has written.
+_LOOK = 0.1
 
 # Seconds that a killed process gets to be gone: one that hangs inside a driver may never be.
 _GRACE = 10.0
@@ -52,7 +59,10 @@ class Ended:
 
 
 def watch(command: Sequence[str], seconds: float) -> Ended:
-    """Run a command until it ends, or kill it after so many seconds; whatever becomes of it, nothing is raised."""
+    """Run a command until it ends, or kill it after so many seconds or much too much output.
+
+    Whatever becomes of it, nothing is raised.
+    """
     # Files and no pipes: a process that cannot be killed keeps a pipe open, and one that never stops writing fills
     # the reader's memory.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
@@ -65,16 +75,30 @@ def watch(command: Sequence[str], seconds: float) -> Ended:
         except OSError as error:
             return Ended("", (), f"could not be started ({error.strerror or error})")
         try:
-            trouble = _trouble(process.wait(seconds))
-        except subprocess.TimeoutExpired:
-            gone = _killed(process)
-            left = "was stopped" if gone else "cannot be killed: it hangs inside a driver, and only a restart ends it"
-            trouble = f"did not end within {seconds:g} s and {left}"
+            trouble = _ended(process, seconds, (output, errors))
         finally:
             if process.returncode is None:
                 process.kill()
         output.seek(0)
         return Ended(output.read(_OUTPUT).decode("utf-8", "replace"), _last_lines(errors), trouble)
+
+
+def _ended(process: subprocess.Popen[bytes], seconds: float, written: Sequence[IO[bytes]]) -> str:
+    """Wait for a process that writes to these files, or kill it; returns what went wrong."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        try:
+            return _trouble(process.wait(min(left, _LOOK)))
+        except subprocess.TimeoutExpired:
+            if any(os.fstat(file.fileno()).st_size > _MOST for file in written):
+                did = f"wrote more than {_MOST >> 20} MiB"
+                break
+    else:
+        did = f"did not end within {seconds:g} s"
+    gone = _killed(process)
+    return f"{did} and " + (
+        "was stopped" if gone else "cannot be killed: it hangs inside a driver, and only a restart ends it"
+    )
 
 
 def _killed(process: subprocess.Popen[bytes]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ecellm_lite.doctor_offload.child import Ended, watch
 from ecellm_lite.errors import ContextError, EcellmError, InputError, ModelError, UsageError
+from ecellm_lite.strict import decode
 
 TASK = "sentiment_analysis"
 
@@ -99,6 +100,27 @@ _CPU = _Placement(
 
 
 @dataclass(frozen=True, slots=True)
+class _Answered:
+    """What a process prints of a row that it answered."""
+
+    model: str
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class _Error:
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """What a process prints of an error."""
+
+    error: _Error
+
+
+@dataclass(frozen=True, slots=True)
 class _Outcome:
     """What a placement's process told, and what went wrong with it."""
 
@@ -114,25 +136,34 @@ def compare(
     """Return an example row answered with 0 and with all layers on the GPU, each in a process of its own.
 
     `program` is what answers on one placement, as `python -m ecellm_lite.doctor_offload` does, and has so many
-    `seconds`. A process that crashes, is killed or hangs is a finding, and the other placement's run is there all the
-    same.
+    `seconds`. A process that crashes, is killed, hangs or ends with an error is a finding, and the other placement's
+    run is there all the same.
 
-    Raises UsageError where llama.cpp has no GPU device or the model does not fit it, ModelError for no such model.
+    Raises UsageError where llama.cpp has no GPU device or the model does not fit it, and what is wrong on both, as
+    ModelError for no such model.
     """
     # The GPU first: where there is none, that is said at once.
     gpu = _outcome(_GPU, model, envelope, program, seconds)
-    if gpu.error:
+    if isinstance(gpu.error, UsageError):
         raise gpu.error
     cpu = _outcome(_CPU, model, envelope, program, seconds)
-    findings = [outcome.finding for outcome in (cpu, gpu) if outcome.finding]
-    if cpu.error:
-        findings.insert(0, Finding("cpu", f"With {_CPU.words} the row came to no answer. {cpu.error}", ""))
+    if cpu.error and gpu.error:
+        raise cpu.error
+    findings = [finding for of in ((_CPU, cpu), (_GPU, gpu)) if (finding := _finding(*of))]
     same = difference = None
     if cpu.run and gpu.run:
         same = cpu.run.value == gpu.run.value
         one, other = cpu.run.probabilities, gpu.run.probabilities
-        difference = max(abs(one[key] - other[key]) for key in one)
+        difference = max(abs(one.get(key, 0.0) - other.get(key, 0.0)) for key in one | other)
     return Comparison(gpu.model or cpu.model or model, TASK, cpu.run, gpu.run, same, difference, tuple(findings))
+
+
+def _finding(placement: _Placement, outcome: _Outcome) -> Finding | None:
+    """Return what went wrong on a placement, an error in its own words; None where nothing did."""
+    if outcome.error is None:
+        return outcome.finding
+    sentence = f"With {placement.words} the row came to no answer. {outcome.error}"
+    return Finding(placement.name, sentence, placement.advice)
 
 
 def _outcome(
@@ -155,8 +186,11 @@ def _told(ended: Ended) -> _Outcome | None:
     """Return what a process printed; None for what is no result."""
     try:
         told = json.loads(ended.output)
-        if "error" in told:
-            return _Outcome(error=_ERRORS.get(told["error"]["code"], EcellmError)(told["error"]["message"]))
-        return _Outcome(told["model"], Run(**told["run"]))
-    except (ValueError, TypeError, KeyError, RecursionError):
+        if isinstance(told, dict) and "error" in told:
+            error = decode(_Failed, told).error
+            return _Outcome(error=_ERRORS.get(error.code, EcellmError)(error.message))
+        answered = decode(_Answered, told)
+    except (ValueError, RecursionError):
         return None
+    # The likeliest answer has a probability.
+    return _Outcome(answered.model, answered.run) if answered.run.value in answered.run.probabilities else None

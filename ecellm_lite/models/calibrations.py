@@ -19,7 +19,8 @@ from ecellm_lite.models.files import replacing
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.strict import decode
 
-FORMAT = 1
+# A ranking of format 1 was fitted to the first place alone, and is refused; all else of it holds as before.
+FORMAT = 2
 LARGEST = 1 << 16  # bytes: a calibration is a page, and a larger file is not one
 
 # Beyond these a model says nothing, or everything, and a temperature would not mend it.
@@ -129,7 +130,7 @@ class Calibration:
 class Calibrations:
     """The calibrations of one model in one envelope: those in a folder, each read when its task is first asked.
 
-    With `named` it is that file alone. Raises ModelError if it is not there, damaged, or of another model or envelope.
+    With `named` it is that file alone. Raises ModelError if it is not there, unusable, or of another model or envelope.
     """
 
     def __init__(self, model: str, envelope: str, folder: Path | None = None, *, named: Path | None = None) -> None:
@@ -137,7 +138,7 @@ class Calibrations:
         self._envelope = envelope
         self._folder = folder
         self._found: dict[str, Calibration | None] = {}
-        self._damaged: dict[str, str] = {}
+        self._unusable: dict[str, str] = {}
         self.named: Calibration | None = None
         if named is not None:
             self.named = read_calibration(named)
@@ -156,14 +157,18 @@ class Calibrations:
         known = self._of(scope.task)
         return known if known and known.scope.differs(scope) is None else None
 
+    def has(self, task: str) -> bool:
+        """Return whether there is a calibration for a task, be it one that cannot be used."""
+        return self._of(task) is not None or task in self._unusable
+
     def refusal(self, scope: Scope, *, of_row: bool = False) -> str | None:
         """Return in one sentence why the calibration of a task, or of a row of it, is not used.
 
         None where it is used or there is none.
         """
         known = self._of(scope.task)
-        if damaged := self._damaged.get(scope.task):
-            return damaged
+        if unusable := self._unusable.get(scope.task):
+            return unusable
         if known is None or (reason := known.scope.differs(scope, "the row" if of_row else "the task")) is None:
             return None
         advice = "" if of_row else "; calibrate again, or remove it"
@@ -182,7 +187,7 @@ class Calibrations:
         try:
             return read_calibration(self._folder / f"{task}.json")
         except ModelError as error:
-            self._damaged[task] = str(error)
+            self._unusable[task] = str(error)
             return None
 
 
@@ -210,13 +215,13 @@ def calibration_path(store: Store, model: StoredModel, task: str) -> Path:
 
 
 def read_calibration(path: Path) -> Calibration | None:
-    """Return the calibration in a file, None if there is no file; raises ModelError with what is wrong in it."""
+    """Return the calibration in a file, None if there is no file; raises ModelError with why it is not used."""
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
             raise ValueError(f"it has more than {LARGEST:,} bytes")
-        return _checked(json.loads(data, parse_constant=_no_number))
+        calibration = _checked(json.loads(data, parse_constant=_no_number))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
@@ -224,6 +229,12 @@ def read_calibration(path: Path) -> Calibration | None:
             f"The calibration {path} is damaged ({error}) and is not used: "
             "run `ecellm-lite calibrate` again, or remove it."
         ) from None
+    if calibration.format < FORMAT and calibration.scope.type == "ranking":
+        raise ModelError(
+            f"The calibration {path} was fitted to the first place of rankings, not to their whole order, and is not "
+            "used: run `ecellm-lite calibrate` again, or remove it."
+        )
+    return calibration
 
 
 def _no_number(name: str) -> float:
@@ -232,8 +243,8 @@ def _no_number(name: str) -> float:
 
 def _checked(given: Any) -> Calibration:
     """Return the calibration that a file's JSON is, exactly in its form; raises ValueError."""
-    if not isinstance(given, dict) or given.get("format") != FORMAT:
-        raise ValueError(f"it is not of the format {FORMAT}")
+    if not isinstance(given, dict) or given.get("format") not in (1, FORMAT):
+        raise ValueError(f"it is of neither format 1 nor {FORMAT}")
     calibration = decode(Calibration, given)
     scope = calibration.scope
     for key, value, pattern in (

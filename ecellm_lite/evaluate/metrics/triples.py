@@ -41,7 +41,7 @@ class Triple:
         )
 
 
-def triple_of(attribute: Any, value: Any, source: Any) -> Triple:
+def _triple_of(attribute: Any, value: Any, source: Any) -> Triple:
     """Return the triple of an entry's parts; None stands for a missing value or source."""
     return Triple(*(NONE if part is None else str(part) for part in (attribute, value, source)))
 
@@ -54,7 +54,7 @@ def triples_of(text: str | None) -> frozenset[Triple] | None:
     try:
         entries = json.loads(text or "")
         return frozenset(
-            triple_of(entry["attribute"], entry.get("value", ""), entry.get("source", "")) for entry in entries
+            _triple_of(entry["attribute"], entry.get("value", ""), entry.get("source", "")) for entry in entries
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
