@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecellm_lite import ModelError, Runtime
-from ecellm_lite.answers.decoding import Logits
+from ecellm_lite.answers.choice import Choice, Option
+from ecellm_lite.answers.decoding import Logits, Space
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import END, FakeBackend, scattered
@@ -211,15 +212,22 @@ def test_duplicates_in_a_job_have_a_line_each() -> None:
     )
 
 
-def test_memory_grows_with_what_waits() -> None:
+@pytest.mark.parametrize(
+    ("space", "one", "many"),
+    [
+        (Choice((Option("A", "A"), Option("B", "B"))), 1024, 2048),  # two batches of rows, and no more
+        (Text(2), 2048, 4096),  # half as much again for what is written, and more rows
+    ],
+)
+def test_memory_grows_with_what_waits(space: Space, one: int, many: int) -> None:
     backend = FakeBackend(cells=256, most=4096)
     scheduler = Scheduler(backend)
-    finish(scheduler, [Request(list(b"short" * 20), 0, Text(2))])
+    finish(scheduler, [Request(list(b"short" * 20), 0, space)])
     assert backend.cells == 256
-    finish(scheduler, [Request(list(b"x" * 900), 0, Text(2))])
-    assert backend.cells == 1024
-    finish(scheduler, [Request([n % 250, *b"y" * 300], 0, Text(2)) for n in range(30)])
-    assert backend.cells == 2048, "two batches of rows, and no more"
+    finish(scheduler, [Request(list(b"x" * 900), 0, space)])
+    assert backend.cells == one
+    finish(scheduler, [Request([n % 250, *b"y" * 300], 0, space) for n in range(30)])
+    assert backend.cells == many
 
 
 def test_memory_grows_for_a_long_answer() -> None:
@@ -288,7 +296,7 @@ class Copying(FakeBackend):
         return super().decode(chunks)
 
 
-@pytest.mark.parametrize("rows", [1, 30])
+@pytest.mark.parametrize("rows", [1, 12])
 def test_drafts_save_calls_and_change_no_answer(rows: int) -> None:
     document = b"The strap is long enough for a tall person, and the zip has held for two years of travel."
     prompt = list(document)
