@@ -2,8 +2,8 @@
 
 A query is some of a title's words, as a customer would type them. The product that it was made from fits it wholly,
 products that share no word with it do not fit at all: what lies between, only judged rows can teach. A purchase history
-of the data gets other items to choose from, and fewer: to find the letter of the item that fits is learned from short
-lists first.
+of the data gets other items to choose from, and often fewer: which letter belongs to the item that fits is easier to
+learn from short lists.
 """
 
 from __future__ import annotations
