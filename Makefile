@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DATA ?= ../shared/data
 
 # An editable install knows the files that were there when it was made: it is made again when one comes or goes.
 SOURCES := $(sort $(shell find ecellm_lite convert kernels -name "*.py" -o -name "*.cpp" -o -name "*.h" -o -name CMakeLists.txt))
@@ -27,9 +28,10 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/rows.py
-	$(BIN)/python -m benchmarks.throughput $(if $(LLAMA_SERVER),--llama-server $(LLAMA_SERVER))
-	for claim in grouping drafts cold_start agreement memory identity quantize; do $(BIN)/python -m benchmarks.$$claim || exit 1; done
+	$(BIN)/python benchmarks/rows.py --data $(DATA)
+	$(BIN)/python -m benchmarks.throughput --data $(DATA) $(if $(LLAMA_SERVER),--llama-server $(LLAMA_SERVER))
+	for claim in grouping drafts agreement memory; do $(BIN)/python -m benchmarks.$$claim --data $(DATA) || exit 1; done
+	for claim in cold_start identity quantize; do $(BIN)/python -m benchmarks.$$claim || exit 1; done
 
 # Another seed each day; the tests fuzz a little with the same one always.
 sanitize: $(INSTALLED)

@@ -1,4 +1,4 @@
-"""Claim: no task is answered faster by what one would take instead, and scored tasks run near the machine's limit.
+"""Claim: no task is answered faster by what one would take instead, by more than noise; scored ones run near the limit.
 
     python -m benchmarks.throughput --llama-server build/bin/llama-server
 

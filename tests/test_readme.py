@@ -144,6 +144,9 @@ def test_the_rates_stand_in_the_results() -> None:
         f"on {drafts['rows']} rows of AG that was\n{together:.1f} times as fast in one job, and {alone:.1f} times one"
         in README
     )
+    memory = json.loads((folder / "memory.json").read_text("utf-8"))["demo_model"]
+    assert f"grew by {memory['growth_mib']:.1f} MiB, to {memory['resident_mib'][-1]:.0f} MiB" in README
+    assert memory["minutes"] == 10
     for model in json.loads((folder / "cold_start.json").read_text("utf-8"))["models"].values():
         assert f"| {model['cold']['row']:.2f} s | {model['warm']['row']:.2f} s |" in README
 

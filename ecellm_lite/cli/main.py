@@ -67,8 +67,9 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """eCeLLM, the e-commerce language models, on your own machine: typed answers with probabilities, offline.
 
-    Exit codes: 0 all answered, 2 wrong usage, 3 bad input, 4 no such model or a damaged one, 5 a job with failed
-    rows, 1 a fault of ours.
+    Exit codes: 0 all is well; 1 `doctor` found something that will not work, or a fault of ours; 2 wrong usage; 3 bad
+    input; 4 no such model, or one that is damaged or fails `verify`; 5 a job ended, but some rows failed; 130
+    interrupted.
     """
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.decoding import Scene, Space, Vocabulary
 from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.demo.training.made_extractions import extraction_rows
 from ecellm_lite.demo.training.made_rows import classification_rows, ranking_rows, recommendation_rows, titles_of
 from ecellm_lite.demo.training.paraphrases import PARAPHRASES
 from ecellm_lite.demo.training.rows import Row, Rows
@@ -39,6 +40,7 @@ MADE = {
     "query_product_ranking": 900,
     "multiclass_product_classification": 120,
     "sequential_recommendation": 2000,
+    "attribute_value_extraction": 800,
 }
 
 
@@ -142,17 +144,21 @@ def make_lessons(
             limit = (most or {}).get(task, sys.maxsize)
             told += random.sample(own, limit) if limit < len(own) else own
             if own:
-                told += _made(task, own, titles, min(MADE.get(task, 0), limit), random)
+                told += _made(task, taught, titles, min(MADE.get(task, 0), limit), random)
         for row in random.sample(told, len(told)):
             school.teach(row, turn, random)
     return school.lessons, school.too_long
 
 
-def _made(task: str, rows: Sequence[Row], titles: Sequence[str], count: int, random: Random) -> list[Row]:
+def _made(task: str, rows: Rows, titles: Sequence[str], count: int, random: Random) -> list[Row]:
+    own = rows[task]
     if task == "query_product_ranking":
-        return ranking_rows(rows, titles, count, random)
+        return ranking_rows(own, titles, count, random)
     if task == "sequential_recommendation":
-        return recommendation_rows(rows, count, random)
+        return recommendation_rows(own, count, random)
+    if task == "attribute_value_extraction":
+        reviews = (str(row["input"]["review"]) for row in rows.get("sentiment_analysis", []))
+        return extraction_rows(own, reviews, count, random)
     return classification_rows(titles, count, random) if task == "multiclass_product_classification" else []
 
 

@@ -1,0 +1,93 @@
+"""A made row of extraction: what stands beside the title answers nothing, but where it is said to be the answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecellm_lite.demo.training.made_extractions import extraction_rows
+from ecellm_lite.demo.training.rows import Row
+from ecellm_lite.demo.training.variation import varied
+from ecellm_lite.tasks.registry import TASKS
+
+TASK = "attribute_value_extraction"
+VALUES = {"Material": ["cotton", "carbon fiber"], "Gender": ["men", "women"], "Sport Type": ["ski", "yoga"]}
+REVIEWS = ["It holds what it says. Cotton is what I wanted. I bought TWO of 3.", "The yoga part is not for me. Nice."]
+
+
+def labelled(title: str, values: dict[str, str]) -> Row:
+    entries = [
+        {"attribute": name.lower(), "value": value, "source": "product title" if value != "None" else "None"}
+        for name, value in values.items()
+    ]
+    return {"input": {"title": title, "attributes": list(values)}, "output": json.dumps(entries)}
+
+
+@st.composite
+def labelled_rows(draw: st.DrawFn) -> list[Row]:
+    rows = []
+    for number in range(draw(st.integers(1, 6))):
+        asked = draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, unique=True))
+        values = {name: draw(st.sampled_from([*VALUES[name], "None"])) for name in asked}
+        told = " ".join(value for value in values.values() if value != "None")
+        rows.append(labelled(f"Brand{number} New Windproof Quick-Dry {told} Thing", values))
+    return rows
+
+
+@settings(max_examples=60)
+@given(rows=labelled_rows(), seed=st.integers(0, 1 << 30))
+def test_a_values_field_is_the_one_that_holds_it(rows: list[Row], seed: int) -> None:
+    learned = {value for row in rows for entry in entries(row) for value in [entry["value"]]} - {"None"}
+    made = extraction_rows(rows, REVIEWS, 12, Random(seed))
+    assert len(made) == 12
+    for row in made:
+        fields = row["input"]
+        texts = {name: " | ".join(fields.get(name, ())) for name in ("description", "feature")}
+        texts["title"] = fields["title"]
+        assert [entry["attribute"] for entry in entries(row)] == [name.lower() for name in fields["attributes"]]
+        for entry in entries(row):
+            known = [value.lower() for value in VALUES[entry["attribute"].title()] if value in learned]
+            holding = {
+                f"product {name}"
+                for name, text in texts.items()
+                if any(re.search(rf"\b{value}\b", text.lower()) for value in known)
+            }
+            assert holding == ({entry["source"]} - {"None"}), row
+            if entry["value"] != "None":
+                assert entry["value"] in texts[entry["source"].removeprefix("product ")].lower()
+        told, answer = varied(TASK, fields, row["output"], Random(seed))
+        TASKS[TASK].question({"input": told}).space.parse(answer)
+
+
+def test_titles_stay_and_all_fields_are_told() -> None:
+    rows = [labelled("Brand New Windproof Quick-Dry cotton Jacket", {"Material": "cotton", "Gender": "None"})]
+    rows += [labelled("Brand New Light Jacket for women", {"Gender": "women"})]
+    made = extraction_rows(rows, REVIEWS, 200, Random(1))
+    assert {row["input"]["title"] for row in made} == {row["input"]["title"] for row in rows}
+    for name in ("description", "feature", "price"):
+        assert 40 < sum(name in row["input"] for row in made) < 200, name
+    sources = [entry["source"] for row in made for entry in entries(row)]
+    assert all(sources.count(f"product {name}") > 20 for name in ("title", "description", "feature"))
+    said = {text for row in made for text in row["input"].get("description", ())}
+    assert "It holds what it says." in said
+    assert not any("TWO" in text or text == "Nice." for text in said)  # names and figures; and too short
+
+
+def test_rows_that_have_other_fields_or_no_values_make_none_or_end() -> None:
+    other = labelled("Brand Jacket", {"Material": "None"})
+    assert extraction_rows([], REVIEWS, 5, Random(0)) == []
+    assert extraction_rows([{**other, "input": {**other["input"], "feature": ["warm"]}}], REVIEWS, 5, Random(0)) == []
+    made = extraction_rows([other], [], 5, Random(0))
+    assert len(made) == 5
+    assert all(entry["value"] == "None" for row in made for entry in entries(row))
+
+
+def entries(row: Row) -> Sequence[dict[str, Any]]:
+    found: Sequence[dict[str, Any]] = json.loads(row["output"])
+    return found
