@@ -119,13 +119,17 @@ class Runtime:
             deterministic=deterministic,
         )
         backend = LlamaBackend(found.path, settings)
-        self.placement = backend.placement
-        self.tasks = found.tasks
-        circumstances = f"{name.sha256} {backend.circumstances}"
-        # A GPU reads an instruction in milliseconds: to keep its state would only cost room.
-        kept = prefix_files and not backend.placement.n_gpu_layers
-        files = PrefixFiles(store.root / "prefixes", circumstances) if kept else None
-        scheduler = Scheduler(backend, deterministic=deterministic, grouped=grouped, drafts=drafts, files=files)
+        try:
+            self.placement = backend.placement
+            self.tasks = found.tasks
+            circumstances = f"{name.sha256} {backend.circumstances}"
+            # A GPU reads an instruction in milliseconds: to keep its state would only cost room.
+            kept = prefix_files and not backend.placement.n_gpu_layers
+            files = PrefixFiles(store.root / "prefixes", circumstances) if kept else None
+            scheduler = Scheduler(backend, deterministic=deterministic, grouped=grouped, drafts=drafts, files=files)
+        except BaseException:
+            backend.close()
+            raise
         self._start(backend, scheduler, answering, seed)
 
     @classmethod

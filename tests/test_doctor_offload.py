@@ -20,7 +20,8 @@ from ecellm_lite.cli.main import run_command
 from ecellm_lite.doctor_offload import child, comparison
 from ecellm_lite.doctor_offload.child import _trouble, watch
 from ecellm_lite.doctor_offload.comparison import TASK, compare
-from ecellm_lite.models.store import StoredModel
+from ecellm_lite.models.calibrations import FORMAT, Calibration, Measures, Scope, calibration_path, text_hash
+from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.registry import get_task
 from tests.tiny_models import write_tiny_model
 
@@ -222,6 +223,32 @@ def test_the_answer_is_told_before_the_model_is_closed(tiny: Path) -> None:
     found = compare(str(tiny), envelope="alpaca", program=python(STAND_IN.format(patch)))
     assert found.agrees is True
     assert [finding.placement for finding in found.findings] == ["cpu", "gpu"]
+
+
+def test_a_calibration_of_the_model_changes_nothing(demo_model: StoredModel) -> None:
+    asked = {"model": None, "envelope": None, "gpu_layers": 0, "seconds": 60}
+    program = [sys.executable, "-m", "ecellm_lite.doctor_offload", json.dumps(asked)]
+    store, task = Store(), get_task(TASK)
+    question = task.question(task.example())
+    assert question.options
+    scope = Scope(
+        TASK,
+        question.space.type,
+        demo_model.manifest.sha256,
+        "alpaca",
+        text_hash(question.instruction),
+        text_hash(question.options),
+    )
+    measures = Measures(-2.0, 0.3, 0.4), Measures(-1.0, 0.1, 0.2)
+    path = calibration_path(store, demo_model, TASK)
+    plain = json.loads(watch(program, 60).output)["run"]["probabilities"]
+    Calibration(scope, 9.0, 0.0, 0.0, 319, 319, *measures, "test.jsonl", "a" * 64, {}, FORMAT).write(path)
+    try:
+        with Runtime("demo", gpu_layers=0) as runtime:
+            assert runtime.answer(TASK, task.example()).calibration  # it is one that is used elsewhere
+        assert json.loads(watch(program, 60).output)["run"]["probabilities"] == pytest.approx(plain, abs=1e-6)
+    finally:
+        path.unlink()
 
 
 def test_both_may_fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

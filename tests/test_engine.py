@@ -6,12 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 
-from ecellm_lite import ContextError, Runtime, schema
+from ecellm_lite import ContextError, ModelError, Runtime, ggml, schema
 from ecellm_lite.answers.decoding import Scene
 from ecellm_lite.answers.room import answer_room
 from ecellm_lite.answers.text import Text
+from ecellm_lite.binding import llama
+from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.llama import LlamaBackend, Settings
 from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
@@ -205,6 +208,69 @@ def test_a_schema_is_closed_on_a_real_model(demo: Runtime) -> None:
     assert list(answer.value) == ["why"]
     assert answer.usage is not None
     assert answer.usage.decoded_tokens + answer.usage.forced_tokens <= 12
+
+
+def test_where_two_memories_have_no_room_the_old_one_goes_first(
+    demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init, free = llama.llama_init_from_model, llama.llama_free
+    held: list[Any] = []
+
+    def one_at_a_time(model: Any, parameters: Any) -> Any:
+        if held or parameters.n_ctx > 512:
+            return None
+        held.append(init(model, parameters))
+        return held[-1]
+
+    def freed(context: Any) -> None:
+        held.remove(context)
+        free(context)
+
+    monkeypatch.setattr(llama, "llama_init_from_model", one_at_a_time)
+    monkeypatch.setattr(llama, "llama_free", freed)
+    backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, threads=1))
+    try:
+        assert backend.cells == 256
+        backend.grow(512)
+        assert backend.cells == 512
+        with pytest.raises(ModelError, match=r"a context of 1,024 tokens"):
+            backend.grow(1024)
+        assert backend.cells == 512
+        [logits] = backend.decode([Chunk(0, 0, backend.vocabulary.tokenize("It works.", begin=True), 1)])
+        assert np.isfinite(logits).all()
+    finally:
+        backend.close()
+    assert not held
+
+
+def test_who_interrupts_while_llama_cpp_logs_is_heard(backend: LlamaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ggml, "_interrupted", True)
+    with pytest.raises(KeyboardInterrupt):
+        backend.decode([Chunk(0, 0, [1], 1)])
+    backend.clear()
+    backend.decode([Chunk(0, 0, [1], 1)])
+    backend.clear()
+
+
+def test_an_empty_state_is_none(backend: LlamaBackend) -> None:
+    assert not backend.load(5, b"")
+
+
+def test_a_runtime_that_does_not_come_up_frees_its_model(
+    demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed: list[LlamaBackend] = []
+    close = LlamaBackend.close
+
+    def noted(backend: LlamaBackend) -> None:
+        freed.append(backend)
+        close(backend)
+
+    monkeypatch.setattr(LlamaBackend, "close", noted)
+    monkeypatch.setattr(LlamaBackend, "circumstances", property(lambda _: 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        Runtime(demo_model.path, envelope="alpaca", gpu_layers=0)
+    assert len(freed) == 1
 
 
 def test_the_binding_is_checked(monkeypatch: pytest.MonkeyPatch, demo_model: StoredModel) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -170,6 +171,21 @@ def test_another_file_is_no_lessons(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("no array")
     with pytest.raises(InputError, match="holds no lessons"):
         read_lessons(tmp_path / "other")
+
+
+@pytest.mark.parametrize("kept", [0, 100, 4000])
+def test_a_file_that_was_cut_is_refused(kept: int, lessons: Lessons, tmp_path: Path) -> None:
+    path = tmp_path / "lessons.npz"
+    lessons.write(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(InputError, match="holds no lessons"):
+        read_lessons(path)
+
+
+def test_an_array_alone_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "lessons.npy", np.arange(3))
+    with pytest.raises(InputError, match="holds no lessons"):
+        read_lessons(tmp_path / "lessons.npy")
 
 
 def test_a_row_that_is_too_long_is_left_out_and_counted(vocabulary: Vocabulary) -> None:

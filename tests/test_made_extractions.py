@@ -17,8 +17,17 @@ from ecellm_lite.demo.training.variation import varied
 from ecellm_lite.tasks.registry import TASKS
 
 TASK = "attribute_value_extraction"
-VALUES = {"Material": ["cotton", "carbon fiber"], "Gender": ["men", "women"], "Sport Type": ["ski", "yoga"]}
-REVIEWS = ["It holds what it says. Cotton is what I wanted. I bought TWO of 3.", "The yoga part is not for me. Nice."]
+# "men" is in "women" and "ski" in "skirt", and what one attribute is called another has as a value.
+VALUES = {
+    "Material": ["cotton", "carbon fiber"],
+    "Gender": ["men", "women"],
+    "Sport Type": ["ski", "yoga"],
+    "Model": ["ski skirt", "material", "this one"],
+}
+REVIEWS = [
+    "It holds what it says. Cotton is what I wanted. I bought TWO of 3.",
+    "The yoga part is not for me. Nice. A friend of mine has Danelectro pedals are great quality too.",
+]
 
 
 def labelled(title: str, values: dict[str, str]) -> Row:
@@ -58,7 +67,8 @@ def test_a_values_field_is_the_one_that_holds_it(rows: list[Row], seed: int) -> 
                 for name, text in texts.items()
                 if any(re.search(rf"\b{value}\b", text.lower()) for value in known)
             }
-            assert holding == ({entry["source"]} - {"None"}), row
+            # Of what the title says, the labels are the data's own.
+            assert holding - {"product title"} == {entry["source"]} - {"None", "product title"}, row
             if entry["value"] != "None":
                 assert entry["value"] in texts[entry["source"].removeprefix("product ")].lower()
         told, answer = varied(TASK, fields, row["output"], Random(seed))
@@ -76,7 +86,8 @@ def test_titles_stay_and_all_fields_are_told() -> None:
     assert all(sources.count(f"product {name}") > 20 for name in ("title", "description", "feature"))
     said = {text for row in made for text in row["input"].get("description", ())}
     assert "It holds what it says." in said
-    assert not any("TWO" in text or text == "Nice." for text in said)  # names and figures; and too short
+    # Names and figures; too short.
+    assert not any("TWO" in text or "Danelectro" in text or text == "Nice." for text in said)
 
 
 def test_rows_that_have_other_fields_or_no_values_make_none_or_end() -> None:

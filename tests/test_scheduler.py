@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +14,7 @@ from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend, scattered
 from ecellm_lite.engine.interface import Chunk
+from ecellm_lite.engine.prefix_files import PrefixFiles
 from ecellm_lite.engine.request import Request
 from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.errors import EcellmError
@@ -122,6 +125,33 @@ def test_deterministic_mode_reads_every_prompt_in_the_same_two_calls() -> None:
     finish(scheduler, [Request(list(b"something else altogether, of course"), 20, Text(1))])
     finish(scheduler, [Request(rows[0], len(PREFIX), Text(1))])
     assert backend.calls[3:] == [20, 16, len(PREFIX), 20]
+
+
+def test_a_request_is_done_when_all_its_figures_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    was = Request.__setattr__
+
+    def spied(request: Request, name: str, value: object) -> None:
+        was(request, name, value)
+        if name != "done" and getattr(request, "outcome", None) is not None:
+            seen.append(request.seconds)
+
+    monkeypatch.setattr(Request, "__setattr__", spied)
+    finish(Scheduler(FakeBackend()), [Request(prompt, len(PREFIX), Text(6)) for prompt in prompts([5, 9])])
+    assert seen
+    assert all(seen)
+
+
+def test_an_empty_state_is_not_kept(tmp_path: Path) -> None:
+    class Forgetful(FakeBackend):
+        def save(self, sequence: int) -> bytes:
+            return b""
+
+    files = PrefixFiles(tmp_path / "prefixes", "here")
+    finish(Scheduler(Forgetful(), files=files), [Request(prompts([5])[0], len(PREFIX), Text(6), lasting=True)])
+    assert not list(tmp_path.rglob("*.prefix"))
+    finish(Scheduler(FakeBackend(), files=files), [Request(prompts([5])[0], len(PREFIX), Text(6), lasting=True)])
+    assert list(tmp_path.rglob("*.prefix"))
 
 
 def test_deterministic_mode_takes_no_part_of_a_longer_prefix() -> None:

@@ -426,6 +426,12 @@ def test_extraction_asks_for_the_attributes_in_the_given_texts() -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["{}", '""', "null", "7", '"ab"', '{"attribute": "a"}', '[["a"]]', "[1]", "[", ""])
+def test_what_is_no_list_of_entries_is_no_extraction(text: str) -> None:
+    with pytest.raises(InputError, match="is not a JSON list of attribute"):
+        Extraction(("Color",), {"product title": "blue"}).parse(text)
+
+
 # Product_Relation_Prediction, Answerability_Prediction, Answer_Generation
 
 

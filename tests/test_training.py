@@ -113,6 +113,18 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
     less = write_tiny_model(tmp_path / "less.gguf", tensors={"blk.0.attn_q.weight": None})
     with pytest.raises(ModelError, match="has not the tensors"):
         load_base(less)
+    unnamed = write_tiny_model(tmp_path / "unnamed.gguf", tensors={"token_embd.weight": None})
+    with pytest.raises(ModelError, match=r"has no token_embd\.weight: take"):
+        load_base(unnamed)
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nothing\.gguf"):
+        load_base(tmp_path / "nothing.gguf")
+    for name, data in (("empty.gguf", b""), ("text.gguf", b"Not a model, but some words.")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ModelError, match=name):
+            load_base(tmp_path / name)
 
 
 def test_the_same_seed_gives_the_same_curve(tiny: Path, lessons: Lessons, trained: Path, tmp_path: Path) -> None:
@@ -201,6 +213,15 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from(
     settings = {"rank": 4, "alpha": 8, "rate": 2e-2, "rows": 8, "seed": 5, "tokens": 100} | changed
     with pytest.raises(UsageError, match="another training"):
         Learning(load_base(tiny), lessons, Recipe(**settings), trained).resume()
+
+
+def test_a_checkpoint_of_other_lessons_is_not_gone_on_from(tiny: Path, lessons: Lessons, trained: Path) -> None:
+    [changed, *others] = lessons.lessons[-LATER_ROWS:]
+    other = Lesson(changed.task, [66, *changed.tokens[1:]], changed.answer, changed.choices, changed.gold, changed.turn)
+    with pytest.raises(UsageError, match="another training"):
+        Learning(
+            load_base(tiny), Lessons(256, [*lessons.lessons[:-LATER_ROWS], other, *others]), RECIPE, trained
+        ).resume()
 
 
 def test_no_more_passes_are_learned_than_there_are(tiny: Path, lessons: Lessons, tmp_path: Path) -> None:

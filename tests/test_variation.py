@@ -105,6 +105,27 @@ def test_the_best_product_is_told_at_every_place() -> None:
     assert all(answers.count(answer) > 15 for answer in ("A,B,C", "B,A,C", "C,A,B"))
 
 
+@given(seed=SEED)
+def test_a_value_has_gone_to_the_field_that_holds_it_as_words(seed: int) -> None:
+    fields = {"title": "Hitman practice kit new 1996 men 6 ice hockey pants", "attributes": ["Gender", "Size", "Sport"]}
+    values = {"gender": "men", "size": "6", "sport": "ice hockey"}
+    entries = [{"attribute": name, "value": value, "source": "product title"} for name, value in values.items()]
+    told, answer = varied("attribute_value_extraction", fields, json.dumps(entries), Random(seed))
+    for entry in json.loads(answer):
+        text = "".join(told[entry["source"].removeprefix("product ")])
+        assert f" {entry['value']} " in f" {text} "
+
+
+def test_paragraphs_and_items_of_several_fields_are_told_as_they_are() -> None:
+    fields = {"title": ["Blue cotton shirt", "for women too"], "attributes": ["Color"]}
+    answer = json.dumps([{"attribute": "color", "value": "blue", "source": "product title"}])
+    for seed in range(20):
+        assert varied("attribute_value_extraction", fields, answer, Random(seed)) == (fields, answer)
+    items = [{"title": name} for name in ("tent", "stove", "lamp")]
+    rows = [{"input": {"history": items[:2], "candidates": items}, "output": "A"}]
+    assert recommendation_rows(rows, 5, Random(0)) == []
+
+
 def test_rows_without_an_order_and_the_given_rows_stay_as_they_are() -> None:
     for task, rows in training_rows(4).items():
         for row in rows:

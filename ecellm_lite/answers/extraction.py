@@ -80,6 +80,8 @@ class Extraction:
         """
         try:
             entries = json.loads(text)
+            if not isinstance(entries, list):
+                raise ValueError(f"it is {type(entries).__name__}")
             return [
                 {
                     "attribute": str(entry["attribute"]),

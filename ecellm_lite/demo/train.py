@@ -56,7 +56,9 @@ def train() -> None:
 @train.command()
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option(
-    "--model", type=click.Path(path_type=Path, dir_okay=False), help="A GGUF file.  [default: the demo's base]"
+    "--model",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A GGUF file.  [default: the demo's base]",
 )
 @click.option("--envelope", default="alpaca", show_default=True)
 @click.option("--passes", type=click.IntRange(1, 100), default=6, show_default=True)
@@ -111,7 +113,9 @@ def lessons(
 @train.command()
 @click.argument("lessons", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
-    "--model", type=click.Path(path_type=Path, dir_okay=False), help="A GGUF file.  [default: the demo's base]"
+    "--model",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A GGUF file.  [default: the demo's base]",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--rank", type=click.IntRange(1, 256), default=16, show_default=True)

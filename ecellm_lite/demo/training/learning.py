@@ -6,6 +6,7 @@ feed-forward matrices, cosine schedule, the prompt's tokens masked, the end-of-s
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -35,7 +36,7 @@ from ecellm_lite.models.files import replacing
 MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 WARM_UP = 0.03  # of all steps
 EVERY = 25  # steps between two points of the loss curve, and between two checkpoints
-_SAME = ("recipe", "steps", "first_pass", "passes")  # what a training that is resumed may not change
+_SAME = ("recipe", "steps", "first_pass", "passes", "lessons")  # what a training that is resumed may not change
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,8 @@ class Learning:
             # A pass has its own order, whichever step the training goes on from.
             self._plan += batches(lessons.of(turn), recipe.rows, Random(recipe.seed + number))  # noqa: S311
             self._pass_ends.add(len(self._plan))
+        told = [lesson.tokens for batch in self._plan for lesson in batch]
+        self._digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
         self._learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(self._learning, lr=recipe.rate, weight_decay=0.0, fused=device == "cuda")
         self.step = 0
@@ -148,7 +151,7 @@ class Learning:
         path = self.folder / "checkpoint.pt"
         if path.is_file():
             state = torch.load(path, map_location=self.device, weights_only=True)
-            if {key: state["curves"][key] for key in _SAME} != {key: self._curves()[key] for key in _SAME}:
+            if any(state["curves"].get(key) != self._curves()[key] for key in _SAME):
                 raise UsageError(f"{path} is of another training: resume it with the same lessons and settings.")
             set_peft_model_state_dict(self.model, state["adapter"])
             self._optimizer.load_state_dict(state["optimizer"])
@@ -254,6 +257,7 @@ class Learning:
             "steps": self.steps,
             "first_pass": self._first_pass + 1,
             "passes": len(self._pass_ends),
+            "lessons": self._digest,
             "losses": self.losses,
             "validations": self.validations,
         }

@@ -8,6 +8,7 @@ nothing but torch.
 from __future__ import annotations
 
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,12 +101,12 @@ def read_lessons(path: Path) -> Lessons:
     """Return the lessons in a file that `Lessons.write` made; raises InputError for another file."""
     try:
         return _read(path)
-    except (KeyError, ValueError, BadZipFile):
+    except (KeyError, ValueError, TypeError, IndexError, EOFError, BadZipFile, zlib.error):
         raise InputError(f"{path} holds no lessons: make them with `ecellm_lite.demo.train lessons`.") from None
 
 
 def _read(path: Path) -> Lessons:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         names = [str(name) for name in arrays["tasks"]]
         tokens = np.split(arrays["tokens"], arrays["ends"][:-1])
         choices = np.split(arrays["choices"], arrays["choice_ends"][:-1])

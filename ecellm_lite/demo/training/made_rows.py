@@ -21,6 +21,7 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z'-]{2,}")
 _WORDS = (2, 4)  # of a query
 _PRODUCTS = (2, 2, 3, 4)  # of a list that is ranked
 _CANDIDATES = (2, 3, 4, 6, 10, 20)  # to choose the next item from
+_ITEMS = ("history", "candidates")
 EXACT, IRRELEVANT = OPTIONS[0], OPTIONS[3]
 
 
@@ -79,9 +80,10 @@ def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random:
 def recommendation_rows(rows: Sequence[Row], count: int, random: Random) -> list[Row]:
     """Return made rows of sequential_recommendation: an item that followed, among few or many that others were offered.
 
-    The task's labelled `rows` give the histories, cut behind any item but the first few, and at most 19 strangers,
-    each as likely as the data offers it often.
+    The task's labelled `rows` whose items are texts give the histories, cut behind any item but the first few, and at
+    most 19 strangers, each as likely as the data offers it often.
     """
+    rows = [row for row in rows if all(isinstance(item, str) for key in _ITEMS for item in row["input"][key])]
     offered = [item for row in rows for item in row["input"]["candidates"]]
     made: list[Row] = []
     for _ in range(100 * count if rows else 0):

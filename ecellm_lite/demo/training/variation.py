@@ -6,6 +6,7 @@ Each function takes the fields and the answer string of a row and returns both; 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from string import ascii_uppercase
@@ -37,14 +38,14 @@ def _attributes(fields: Fields, answer: str, random: Random) -> Told:
     place = {attribute.lower(): number for number, attribute in enumerate(asked)}
     entries = sorted(json.loads(answer), key=lambda entry: place.get(entry["attribute"], len(place)))
     fields = {**fields, "attributes": asked}
-    if set(fields) == {"title", "attributes"} and random.random() < 0.5:
+    if only_titled(fields) and random.random() < 0.5:
         fields, entries = _spread(fields, entries, random)
     return fields, json.dumps(entries)
 
 
 def _spread(fields: Fields, entries: Sequence[dict[str, str]], random: Random) -> tuple[Fields, list[dict[str, str]]]:
     """Cut a title in two where no value is, and put its end into another field; or return it as it is."""
-    words = str(fields["title"]).split(" ")
+    words = fields["title"].split(" ")
     if len(words) < 2 * LEAST_WORDS or not all(isinstance(entry["value"], str) for entry in entries):
         return fields, list(entries)
     cut = random.randint(LEAST_WORDS, len(words) - LEAST_WORDS)
@@ -53,13 +54,29 @@ def _spread(fields: Fields, entries: Sequence[dict[str, str]], random: Random) -
     told = []
     for entry in entries:
         source = entry["source"]
-        if source == "product title" and entry["value"] not in begin.lower():
-            if entry["value"] not in end.lower():
+        if source == "product title" and not holds(begin, entry["value"]):
+            if not holds(end, entry["value"]):
                 return fields, list(entries)  # the cut goes through a value
             source = f"product {field}"
         told.append({**entry, "source": source})
-    price = {"price": f"${random.randint(3, 180)}.{random.choice(['00', '49', '99'])}"} if random.random() < 0.5 else {}
-    return {**fields, "title": begin, field: [end], **price}, told
+    return {**fields, "title": begin, field: [end], **perhaps_a_price(random)}, told
+
+
+def only_titled(fields: Fields) -> bool:
+    """Whether a product has a title, a single text, and nothing else."""
+    return set(fields) == {"title", "attributes"} and isinstance(fields["title"], str)
+
+
+def holds(text: str, value: str) -> bool:
+    """Whether a text has the value as words of its own: `men` is in "for men", and not in "women"."""
+    return re.search(rf"(?<!\w){re.escape(value.lower())}(?!\w)", text.lower()) is not None
+
+
+def perhaps_a_price(random: Random) -> dict[str, str]:
+    """Return the field `price`, or none in half of the cases."""
+    if random.random() < 0.5:
+        return {}
+    return {"price": f"${random.randint(3, 180)}.{random.choice(['00', '49', '99'])}"}
 
 
 def _candidates(fields: Fields, answer: str, random: Random) -> Told:
