@@ -23,6 +23,7 @@ from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.decoding import Scene, Space, Vocabulary
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.demo.training.made_extractions import extraction_rows
+from ecellm_lite.demo.training.made_products import product_rows
 from ecellm_lite.demo.training.made_rows import classification_rows, ranking_rows, recommendation_rows, titles_of
 from ecellm_lite.demo.training.paraphrases import PARAPHRASES
 from ecellm_lite.demo.training.rows import Row, Rows
@@ -41,7 +42,7 @@ MADE = {
     "query_product_ranking": 900,
     "multiclass_product_classification": 120,
     "sequential_recommendation": 2000,
-    "attribute_value_extraction": 800,
+    "attribute_value_extraction": 1000,
 }
 
 
@@ -159,7 +160,7 @@ def _made(task: str, rows: Rows, titles: Sequence[str], count: int, random: Rand
         return recommendation_rows(own, count, random)
     if task == "attribute_value_extraction":
         reviews = (str(row["input"]["review"]) for row in rows.get("sentiment_analysis", []))
-        return extraction_rows(own, reviews, count, random)
+        return extraction_rows(own, reviews, count // 4, random) + product_rows(count - count // 4, random)
     return classification_rows(titles, count, random) if task == "multiclass_product_classification" else []
 
 
