@@ -486,6 +486,20 @@ def test_below_the_wanted_probability_there_is_no_value(name: str) -> None:
     assert "no answer: too unsure" in shown.getvalue()
 
 
+def test_a_terminal_obeys_nothing_of_a_row_or_a_name() -> None:
+    from rich.console import Console
+
+    row = {"input": json.dumps({"s\x1b[2J": "blue", "target attributes": "color"}), "instruction": "Find."}
+    pair = {"input": json.dumps({"product 1": {"title": "a"}, "product 2": {"title": "b"}}), "options": "yes or no"}
+    pair["instruction"] = "Say yes or no."
+    with Runtime.over(FakeBackend(), name=ModelName("a\x1b[2Jb", "")) as runtime:
+        for name, given in (("attribute_value_extraction", row), ("product_matching", pair)):
+            shown = io.StringIO()
+            Console(file=shown, width=120).print(render(runtime.answer(name, given), TASKS[name].question(given)))
+            assert "\x1b" not in shown.getvalue()
+            assert "a\ufffd[2Jb" in shown.getvalue()
+
+
 def test_free_text_never_abstains() -> None:
     with Runtime.over(FakeBackend(), min_probability=1.0) as runtime:
         answer = runtime.answer("answer_generation", EXAMPLES["answer_generation"])

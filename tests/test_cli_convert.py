@@ -177,6 +177,15 @@ def test_what_cannot_be_is_a_sentence(
     assert not (tmp_path / "x.gguf").exists()
 
 
+def test_a_gguf_base_is_not_verified_against_and_that_is_said_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = write_tiny_model(tmp_path / "base.gguf")
+    assert run_command(["convert", str(base), "-o", str(tmp_path / "x.gguf"), "--envelope", "alpaca", "--verify"]) == 2
+    assert "leave --verify out" in capsys.readouterr().err
+    assert not (tmp_path / "x.gguf").exists()
+
+
 def test_bases_that_there_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for base, said in (("no/such-model", "models pull no/such-model"), (str(tmp_path / "none"), "is no folder")):
         assert run_command(["convert", base, "-o", str(tmp_path / "x.gguf")]) == 4

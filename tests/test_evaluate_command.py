@@ -221,6 +221,59 @@ def test_an_older_file_survives_a_full_disk(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_tasks_that_were_finished_are_kept_when_no_more_come(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "results.json"
+    path.write_text("older")
+    answers, asked = Runtime.answers, []
+
+    def interrupted(runtime: Runtime, task: Any, *given: Any, **more: Any) -> Any:
+        asked.append(task.name)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return answers(runtime, task, *given, **more)
+
+    monkeypatch.setattr(Runtime, "answers", interrupted)
+    _, error = said(capsys, 130, "-t", "all", "--data", str(rows), "--output", str(path), "--quiet")
+    assert f"The tasks that were finished stand in {path}.part" in error
+    assert list(read_results(tmp_path / "results.json.part").tasks) == asked[:2]
+    assert path.read_text() == "older"
+    monkeypatch.setattr(Runtime, "answers", answers)
+    said(capsys, 0, "-t", "all", "--data", str(rows), "--output", str(path), "--quiet")
+    assert len(read_results(path).tasks) == len(TASKS)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_options_beyond_five_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None
+) -> None:
+    options = [f"{letter}: kind {letter}" for letter in "ABCDEFG"]
+    whole = {
+        "product_relation_prediction": False,
+        "sentiment_analysis": True,
+        "multiclass_product_classification": True,
+    }
+    for name, whole_line in whole.items():
+        given = [
+            {
+                **dataset_row(name, number),
+                "options": str(options),
+                "output": options[number] if whole_line else options[number][0],
+            }
+            for number in (0, 5, 6)
+        ]
+        path = write_lines(tmp_path / f"{name}.jsonl", given)
+        text, _ = said(capsys, 0, "-t", name, "--data", str(path), "--json", "--quiet")
+        [task] = json.loads(text)["tasks"].values()
+        assert {"F", "G"} <= set(task["confusion"]["labels"])
+        assert 0 <= task["metrics"]["all"]["macro_f1"] <= 1
+
+
+def test_a_path_that_is_too_long_is_one_sentence(capsys: pytest.CaptureFixture[str], fake_engine: None) -> None:
+    assert "cannot be read (File name too long)" in said(capsys, 3, "-t", "PM", "--data", "n" * 300)[1]
+
+
 def test_a_file_of_rows_may_go_while_they_are_answered(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_engine: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -202,6 +202,10 @@ def damaged(found: Results) -> list[tuple[str, Any]]:
         ("records[0].score is str", changed(*task, "records", 0, "score", value="1")),
         ("scores of different kinds", changed(*task, "records", 0, "score", value=[1, 1, 1])),
         ("scores of different kinds", changed("tasks", "attribute_value_extraction", "records", 0, "score", value=[1])),
+        *(
+            ("a record that counts", changed("tasks", "attribute_value_extraction", "records", 0, "score", value=score))
+            for score in ([1, -1, 0], [2, 1, 2], [-1, 0, 0], [1, 1 << 31, 1])
+        ),
         ("no finite number", changed("seconds", value=10**400)),
         ("is list", changed("tasks", value=[])),
     ]

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -14,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecellm_lite import InputError, Runtime
+from ecellm_lite.answers.answer import Answer
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.jobs import rows as rows_module
 from ecellm_lite.jobs.rows import read_rows
-from ecellm_lite.jobs.runner import output_file, write_answers
+from ecellm_lite.jobs.runner import check_output, output_file, write_answers
 
 
 @given(st.binary(max_size=400))
@@ -85,6 +87,27 @@ def test_what_was_written_before_an_interruption_stays(tmp_path: Path) -> None:
         _write_and_stop(file)
     assert not path.exists()
     assert (tmp_path / "out.jsonl.part").read_text() == "one\n"
+
+
+def test_an_answer_is_in_the_file_before_the_next_is_asked_for(tmp_path: Path) -> None:
+    seen: list[int] = []
+    part = tmp_path / "out.jsonl.part"
+
+    def answers() -> Iterator[Answer]:
+        with Runtime.over(FakeBackend()) as runtime:
+            for number in range(3):
+                seen.append(part.read_text().count("\n"))
+                yield runtime.answer("sentiment_analysis", {"review": f"{number} stars"})
+
+    with output_file(tmp_path / "out.jsonl") as file:
+        write_answers(answers(), file)
+    assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize("letters", [250, 300])
+def test_a_name_that_is_too_long_is_one_sentence(letters: int, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="File name too long"):
+        check_output(tmp_path / ("n" * letters + ".json"))
 
 
 def _write_and_stop(file: IO[str]) -> None:

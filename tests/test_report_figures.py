@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecellm_lite.evaluate.report import confusion, reliability, risk, shown
+from ecellm_lite.evaluate.report.shown import threshold
 from ecellm_lite.evaluate.results import Confusion, Reliability, ReliabilityBin, RiskPoint
 
 
@@ -45,7 +46,7 @@ def test_risk_by_hand() -> None:
     assert curve.plot.floor == 0.5
     assert curve.path == "M204.0 74.0L354.0 194.0"
     assert curve.reading == (
-        "With 100% of the rows answered, 70% of the answers are right. With --min-probability 0.90 the model answers "
+        "With 100% of the rows answered, 70% of the answers are right. With --min-probability 0.9000 the model answers "
         "50% of the rows, and 90% of those answers are right."
     )
     whole = risk.draw(points, 1000)
@@ -53,6 +54,11 @@ def test_risk_by_hand() -> None:
     assert whole.plot.floor == 0
     assert whole.path.startswith("M69.0 314.0L")
     assert risk.draw(points, 8) is None
+
+
+@given(st.floats(0, 1))
+def test_a_threshold_that_is_told_shuts_nothing_out(probability: float) -> None:
+    assert probability - 1e-4 <= float(threshold(probability)) <= probability
 
 
 @given(st.integers(1, 2000))

@@ -108,6 +108,10 @@ def test_schemas_keep_their_meaning() -> None:
         deep = {"type": "array", "items": deep}
     with pytest.raises(GrammarError, match="nested"):
         schema(deep)
+    for levels in (65, 200, 100_000):
+        with pytest.raises(GrammarError, match=r"nested|not JSON"):
+            schema({"type": "array"}).parse("[" * levels + "]" * levels)
+    assert schema({"type": "array"}).parse("[" * 64 + "]" * 64)
     assert grammar(r'start: ")))(((" /[(]{2}/ ' + '"("' * 100).type == "text"
     with pytest.raises(GrammarError, match="nested"):
         grammar('start: ")' + ")" * 500 + '"' + "(" * 100 + '"a"' + ")" * 100)

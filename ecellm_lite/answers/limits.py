@@ -76,7 +76,7 @@ def check_schema(definition: Any) -> None:
         )
 
 
-def depth(value: Any) -> int:
+def depth(value: Any, what: str = "schema") -> int:
     """Return how deep lists and objects are nested in a JSON value; raises GrammarError above twice MAX_DEPTH."""
     deepest, waiting = 0, [(value, 1)]
     while waiting:
@@ -84,7 +84,7 @@ def depth(value: Any) -> int:
         if not isinstance(one, Mapping | list):
             continue
         if level > 2 * MAX_DEPTH:
-            raise GrammarError(f"The schema is nested more than {MAX_DEPTH} deep: flatten it.")
+            raise GrammarError(f"The {what} is nested more than {MAX_DEPTH} deep: flatten it.")
         deepest = max(deepest, level)
         waiting.extend((part, level + 1) for part in (one.values() if isinstance(one, Mapping) else one))
     return deepest

@@ -12,7 +12,7 @@ import numpy as np
 from ecellm_lite.answers.closing import Closing
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
 from ecellm_lite.answers.gbnf import is_gbnf, lark_of
-from ecellm_lite.answers.limits import MAX_DEPTH, check_lark, check_schema, check_size
+from ecellm_lite.answers.limits import MAX_DEPTH, check_lark, check_schema, check_size, depth
 from ecellm_lite.answers.probabilities import finite
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.answers.text import pick
@@ -96,9 +96,12 @@ class Structured:
         if self.type != "schema":
             return text
         try:
-            return json.loads(text)
-        except ValueError as error:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise GrammarError(f"The answer {text[:80]!r} is not JSON ({error}).") from None
+        if depth(value, "answer") > MAX_DEPTH:
+            raise GrammarError(f"The answer is nested more than {MAX_DEPTH} deep: bound the schema.")
+        return value
 
 
 def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0) -> Structured:

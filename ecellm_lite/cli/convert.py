@@ -165,6 +165,8 @@ def convert(
         manifest=manifest,
         tasks=tasks,
     )
+    if check and Path(base).is_file():
+        raise UsageError("--verify compares with a checkpoint's folder, and BASE is a GGUF file: leave --verify out.")
     workers = threads or os.cpu_count() or 1
     with prepared(request) as conversion:
         if dry_run:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,7 @@ def evaluate(
         raise UsageError("--instruction takes the place of one task's: give that task with --task, and not all.")
     from ecellm_lite.evaluate.labelled_files import gather, labelled_files
     from ecellm_lite.evaluate.metrics.kinds import check_measurable
+    from ecellm_lite.jobs.runner import part_of
 
     if report:
         from ecellm_lite.evaluate.report import page
@@ -89,10 +91,14 @@ def evaluate(
             check_measurable(one)
     asked = {"limit": limit, "split": split, "setting": setting, "instruction": instruction}
     hashed = [file.hashed for file in files]  # now, for a file that is gone afterwards must not take hours of answers
-    found = _measure(rows, hashed, asked, model, quiet)
+    part = part_of(output) if output and _replaced(output) else None
+    with _kept(part) as keep:
+        found = _measure(rows, hashed, asked, model, quiet, keep)
     try:
         if output:
             _write(output, json.dumps(found.as_dict()))
+        if part:
+            part.unlink(missing_ok=True)
         if report:
             _write(report, page.page(found))
     finally:  # a full disk must not take what took hours
@@ -102,6 +108,26 @@ def evaluate(
             f"{found.failures:,} rows failed or could not be read: --json and --output say which, and why "
             f"({_first_failure(found)})."
         )
+
+
+@contextmanager
+def _kept(part: Path | None) -> Iterator[Callable[[Results], None]]:
+    """Give what keeps the results so far in a file; if no more come, it is said where these are."""
+    kept = False
+
+    def keep(found: Results) -> None:
+        nonlocal kept
+        if part:
+            with suppress(InputError):  # a disk that is full now may have room in the end
+                _write(part, json.dumps(found.as_dict()))
+                kept = True
+
+    try:
+        yield keep
+    except BaseException:
+        if kept:
+            click.echo(f"ecellm-lite: The tasks that were finished stand in {part}.", err=True)
+        raise
 
 
 def _show(found: Results, as_json: bool) -> None:
@@ -125,8 +151,14 @@ def _tasks(name: str) -> list[Task]:
 
 
 def _measure(
-    rows: Rows, hashed: Sequence[DataFile], asked: Mapping[str, Any], model: Mapping[str, Any], quiet: bool
+    rows: Rows,
+    hashed: Sequence[DataFile],
+    asked: Mapping[str, Any],
+    model: Mapping[str, Any],
+    quiet: bool,
+    keep: Callable[[Results], None],
 ) -> Results:
+    """Return what all tasks came to; those that are finished are given to `keep` before the next begins."""
     from ecellm_lite.cli.progress import waiting
     from ecellm_lite.evaluate.evaluation import results
     from ecellm_lite.evaluate.results import Settings
@@ -144,22 +176,28 @@ def _measure(
             if refusal:
                 told.add(name)
                 _warn(refusal, quiet)
+
+        def so_far() -> Results:
+            return results(
+                runtime.model,
+                runtime.envelope.name,
+                data=hashed,
+                settings=Settings(
+                    deterministic=runtime.deterministic, min_probability=model.get("min_probability"), **asked
+                ),
+                seconds=time.perf_counter() - started,
+                unreadable=rows.unreadable.get(None, []),
+                tasks=dict(tasks),
+            )
+
         for name in dict.fromkeys([*rows.rows, *(name for name in rows.unreadable if name)]):
+            if tasks:
+                keep(so_far())
             unreadable = rows.unreadable.get(name, [])
             tasks[name] = _measure_task(runtime, name, rows.rows.get(name, []), unreadable, asked["instruction"], quiet)
             if (said := tasks[name].without_calibration) and name not in told:
                 _warn(f"{tasks[name].abbreviation}: {said}", quiet)
-        return results(
-            runtime.model,
-            runtime.envelope.name,
-            data=hashed,
-            settings=Settings(
-                deterministic=runtime.deterministic, min_probability=model.get("min_probability"), **asked
-            ),
-            seconds=time.perf_counter() - started,
-            unreadable=rows.unreadable.get(None, []),
-            tasks=tasks,
-        )
+        return so_far()
 
 
 def _measure_task(
@@ -229,7 +267,7 @@ def _first_failure(found: Results) -> str:
 
 def _check_outputs(output: Path | None, report: Path | None, rows: Sequence[Path]) -> None:
     """Raise InputError or UsageError where the results could not be written in the end, or not without a loss."""
-    from ecellm_lite.jobs.runner import check_output
+    from ecellm_lite.jobs.runner import check_output, part_of
 
     written = {option: path for option, path in (("--output", output), ("--report", report)) if path}
     for option, path in written.items():
@@ -237,7 +275,7 @@ def _check_outputs(output: Path | None, report: Path | None, rows: Sequence[Path
         folder = path.resolve().parent
         if _replaced(path) and not os.access(folder, os.W_OK):
             raise InputError(f"{path} cannot be written, for nothing may be made in {folder}: take another place.")
-        if any(_same(path, file) for file in rows):
+        if any(_same(place, file) for place in (path, part_of(path)) for file in rows):
             raise UsageError(f"{option} and --data are the same file, {path}: take another {option}.")
     if output and report and _same(output, report):
         raise UsageError(f"--output and --report are the same file, {output}: take another --report.")

@@ -37,8 +37,12 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; whoever read our output may go when they have seen enough, as `head` does."""
         try:
-            left: object = super().invoke(ctx)
-            sys.stdout.flush()
+            try:
+                left: object = super().invoke(ctx)
+            finally:
+                # Before an error of the command is told: what it wrote may not have come through, and is told then.
+                if sys.stdout:
+                    sys.stdout.flush()
         except BrokenPipeError:
             _forget_output()
             raise click.exceptions.Exit(0) from None
@@ -110,7 +114,8 @@ def _fault(error: Exception, arguments: list[str]) -> int:
 
 def _forget_output() -> None:
     """Let Python close standard output in peace, whatever became of it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(sentence: str, code: int, *, debug: bool = False) -> int:

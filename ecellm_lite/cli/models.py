@@ -44,9 +44,9 @@ def list_(as_json: bool) -> None:
         click.echo(json.dumps({**listed, "catalogue": [asdict(entry) for entry in CATALOGUE.values()]}, indent=2))
         return
     for one in found:
-        click.echo(f"{one.name:24}  {one.size / 2**20:9,.0f} MiB  {one.envelope:8}  {one.source}")
+        click.echo(plain(f"{one.name:24}  {one.size / 2**20:9,.0f} MiB  {one.envelope:8}  {one.source}"))
     for name, problem in damaged.items():
-        click.echo(f"{name:24}  {problem}")
+        click.echo(plain(f"{name:24}  {problem}"))
     if not found and not damaged:
         click.echo("The store is empty; the demo is made when it is first used.")
     click.echo("\nPublished:")

@@ -123,8 +123,7 @@ def _job(task: Task, rows: Path, output: Path, asked: Mapping[str, Any], model: 
             raise UsageError(f"--rows and --output are the same file, {rows}: take another --output.")
     with ExitStack() as stack:
         try:
-            from_input = cast("BufferedReader", sys.stdin.buffer)
-            source = from_input if str(rows) == "-" else stack.enter_context(rows.open("rb"))
+            source = _input() if str(rows) == "-" else stack.enter_context(rows.open("rb"))
         except OSError as error:
             raise InputError(
                 f"{rows} cannot be read ({error.strerror}): give a JSON Lines file, or - for standard input."
@@ -145,6 +144,12 @@ def _job(task: Task, rows: Path, output: Path, asked: Mapping[str, Any], model: 
     if tally.failed:
         where = "standard output" if str(output) == "-" else str(output)
         raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed: their lines in {where} carry the error.")
+
+
+def _input() -> BufferedReader:
+    if not sys.stdin:
+        raise InputError("Standard input is closed: give the rows as a file.")
+    return cast("BufferedReader", sys.stdin.buffer)
 
 
 def _runtime(model: Mapping[str, Any], task: Task, quiet: bool) -> Runtime:

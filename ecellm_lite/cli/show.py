@@ -13,6 +13,7 @@ from rich.text import Text
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.ranking import Ranking
+from ecellm_lite.answers.score import Score
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.tasks.task import Question
 from ecellm_lite.tasks.wire import read_object, read_options
@@ -67,7 +68,9 @@ def _lines(question: Question) -> dict[str, str]:
         lists = [value for value in read_object(question.text).values() if isinstance(value, list)]
         found = [lines for lines in map(_by_letter, lists) if tuple(lines) == space.letters]
         return found[0] if found else {}
-    lines = _by_letter(read_options(question.options)) if question.options else {}
+    if not isinstance(space, Choice | Score) or not question.options:
+        return {}
+    lines = _by_letter(read_options(question.options))
     if isinstance(space, Choice):
         # A user's own values stand for themselves, whatever letters the model has for them.
         letters = {option.key for option in space.options if option.text.partition(":")[0] == option.key}
@@ -103,7 +106,7 @@ def _entries(answer: Answer) -> Table:
         value = (
             Text(plain(entry["value"]), style="bold green") if entry["value"] is not None else Text("none", style="dim")
         )
-        source = Text(entry["source"] or "", style="dim")
+        source = Text(plain(entry["source"] or ""), style="dim")
         table.add_row(
             Text(f"  {plain(entry['attribute'])}"),
             value,
@@ -115,7 +118,7 @@ def _entries(answer: Answer) -> Table:
 
 
 def _footer(answer: Answer) -> Text:
-    facts = [answer.model.name, f"envelope {answer.envelope}"]
+    facts = [plain(answer.model.name), f"envelope {answer.envelope}"]
     if answer.coverage is not None:
         facts.append(f"coverage {answer.coverage:.1%}")
     if answer.calibration is not None:

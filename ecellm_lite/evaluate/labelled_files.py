@@ -89,8 +89,12 @@ class LabelledFile:
 
 def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> list[LabelledFile]:
     """Return the files at a path, which is one itself or a folder of TASK/SPLIT.jsonl; raises InputError for none."""
-    if not path.is_dir():
-        if path.exists() and not path.is_file():
+    try:
+        folder, other = path.is_dir(), path.exists() and not path.is_file()
+    except OSError as error:  # a name may be too long, or a folder closed to us
+        raise _unread(path, error) from None
+    if not folder:
+        if other:
             raise InputError(f"{path} is a pipe or a device, and rows are read twice (for their hash): take a file.")
         return [LabelledFile(path, path.name)]
     found = [

@@ -250,9 +250,12 @@ def _check(name: str, task: TaskResult) -> None:
         raise ValueError(f"{name} has {task.rows} rows and {len(task.records)} records")
     if task.primary not in task.metrics.all:
         raise ValueError(f"{name} has no metric {task.primary[:40]!r}")
-    triples = [len(record.score) for record in task.records if isinstance(record.score, list)]
-    if triples and triples != [3] * task.rows:
+    triples = [record.score for record in task.records if isinstance(record.score, list)]
+    if triples and [len(triple) for triple in triples] != [3] * task.rows:
         raise ValueError(f"{name} has records with scores of different kinds")
+    for hits, answered, gold in triples:
+        if not 0 <= hits <= min(answered, gold) <= max(answered, gold) < 1 << 31:
+            raise ValueError(f"{name} has a record that counts {hits} of {answered} and {gold}"[:120])
 
 
 def _refuse(constant: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ def write_answers(answers: Iterable[Answer], file: IO[str], progress: Callable[[
     for answer in answers:
         try:
             file.write(json.dumps(answer.as_dict()) + "\n")
+            file.flush()  # an answer may have taken seconds: whoever is killed has lost none that was there
         except BrokenPipeError:  # the reader of our output has gone, and wants no sentence
             raise
         except OSError as error:
@@ -48,8 +50,8 @@ def write_answers(answers: Iterable[Answer], file: IO[str], progress: Callable[[
 def output_file(path: Path) -> Iterator[IO[str]]:
     """Open a job's output: it is written beside `path` as `path.part`, and takes its name when the job has ended.
 
-    What was written before an interruption stays in the `.part` file; a device or a pipe is written straight. Raises
-    InputError where it cannot be written.
+    What was written before an interruption, or a kill, stays in the `.part` file; a device or a pipe is written
+    straight. Raises InputError where it cannot be written.
     """
     check_output(path)
     if path.exists() and not path.is_file():
@@ -60,6 +62,9 @@ def output_file(path: Path) -> Iterator[IO[str]]:
     path = path.resolve()  # a link stays a link
     with _opened(part_of(path), path) as file:
         yield file
+        with _writable(path):
+            file.flush()
+            os.fsync(file.fileno())  # the name must not be there before the answers are, whenever the power goes
     with _writable(path):
         part_of(path).replace(path)
 
@@ -71,12 +76,14 @@ def part_of(path: Path) -> Path:
 
 def check_output(path: Path) -> None:
     """Raise InputError if a job could not end well there: a folder, or a name in a folder that does not exist."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give --output the name of a file in it.")
-    if not path.parent.is_dir():
-        raise InputError(
-            f"{path} cannot be written, for {path.parent} is no folder: make it, or take another --output."
-        )
+    with _writable(path):  # a name may be too long, or a folder closed to us
+        part_of(path).exists()
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: give --output the name of a file in it.")
+        if not path.parent.is_dir():
+            raise InputError(
+                f"{path} cannot be written, for {path.parent} is no folder: make it, or take another --output."
+            )
 
 
 @contextmanager

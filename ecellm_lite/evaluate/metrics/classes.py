@@ -1,4 +1,4 @@
-"""One of a few letters (PRP, SA, MPC): accuracy and macro-F1.
+"""One of some letters (PRP, SA, MPC): accuracy and macro-F1.
 
 Macro-F1 is the mean over the labels that occur in the gold or in an answer, as scikit-learn has it by default. A row
 without an answer has a column of its own: with every row in the denominator it is wrong (its label's recall falls, and
@@ -16,7 +16,7 @@ from ecellm_lite.evaluate.metrics.measured import Measured, Numbers, Pair, ratio
 from ecellm_lite.evaluate.results import Confusion
 
 # The letter alone, or an option's whole line; the authors' script looks at the first character, too.
-_LETTER = re.compile(r"\s*([A-E])(?!\w)")
+_LETTER = re.compile(r"\s*([A-Z])(?!\w)")
 
 
 def letter_of(text: str | None) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ecellm_lite.evaluate.report.plot import Plot
-from ecellm_lite.evaluate.report.shown import share
+from ecellm_lite.evaluate.report.shown import share, threshold
 from ecellm_lite.evaluate.results import RiskPoint
 
 MOST = 240  # points drawn: more than a screen has room for
@@ -61,6 +61,6 @@ def _reading(points: Sequence[RiskPoint]) -> str:
     if half is widest:
         return said
     return (
-        f"{said} With --min-probability {half.min_probability:.2f} the model answers {share(half.answered)} of the "
-        f"rows, and {share(half.accuracy)} of those answers are right."
+        f"{said} With --min-probability {threshold(half.min_probability)} the model answers {share(half.answered)} of "
+        f"the rows, and {share(half.accuracy)} of those answers are right."
     )

@@ -54,6 +54,11 @@ def share(value: float | None) -> str:
     return f"{100 * value:.0f}%"
 
 
+def threshold(probability: float) -> str:
+    """Return a least probability with four decimals, rounded down: what has this probability is answered."""
+    return f"{math.floor(probability * 1e4) / 1e4:.4f}"
+
+
 def count(value: int | None) -> str:
     """Return a whole number with its thousands apart."""
     return ABSENT if value is None else f"{value:,}"
@@ -85,5 +90,5 @@ def span(seconds: float | None) -> str:
 
 
 FILTERS: dict[str, Callable[..., str]] = {
-    function.__name__: function for function in (brief, clean, count, cut, rate, score, share, span)
+    function.__name__: function for function in (brief, clean, count, cut, rate, score, share, span, threshold)
 }
