@@ -1,13 +1,14 @@
 """A Hugging Face checkpoint: a folder of safetensors, whole or in shards, with its config.json.
 
 Nothing in the folder is run, no template is rendered, and no link leads out of it, but for those of the Hugging Face
-cache, whose snapshots are links into its own blobs.
+cache, whose snapshots are links into the blobs of their repository, or of the whole cache.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -161,11 +162,22 @@ def inside(folder: Path, name: str) -> Path:
     path = folder / name
     home = folder.resolve()
     found = path.resolve()
-    # The hub's cache keeps a snapshot's files as links to models--X/blobs.
-    cached = home.parent.name == "snapshots" and found.parent == home.parent.parent / "blobs"
-    if found.parent != home and not cached:
+    if found.parent != home and not _is_cached(home, found):
         raise ModelError(f"{path} is a link out of its folder, to {found}: copy the file there.")
     return path
+
+
+def _is_cached(home: Path, found: Path) -> bool:
+    """Whether a file is where the hub's cache keeps what a snapshot links to.
+
+    That is CACHE/models--X/blobs/ETAG, which from huggingface_hub 2 on can be a link of its own, to
+    CACHE/blobs/HA/HASH, that all repositories share: HASH in 64 hexadecimal digits, of which HA are the first two.
+    """
+    repository = home.parent.parent
+    if home.parent.name != "snapshots":
+        return False
+    shared = re.fullmatch("[0-9a-f]{64}", found.name) and found.parent == repository.parent / "blobs" / found.name[:2]
+    return found.parent == repository / "blobs" or bool(shared)
 
 
 def read_bytes(path: Path, most: int) -> bytes:

@@ -73,6 +73,24 @@ def test_the_manifest_names_what_describes_the_weights(tmp_path: Path) -> None:
     assert (made.source, made.licence, made.details["more"]) == ("by hand", "MIT", 1)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.usefixtures("_unchecked")
+def test_the_manifest_has_the_etags_of_the_hubs_cache(shared: bool, tmp_path: Path) -> None:
+    cache, repository = tmp_path / "hub", tmp_path / "hub" / "models--x--y"
+    snapshot = write_checkpoint(repository / "snapshots" / "0", weights())
+    (repository / "blobs").mkdir()
+    place = cache / "blobs" / "ab" / f"ab{'0' * 62}" if shared else repository / "blobs" / "etag"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    (snapshot / "model.safetensors").rename(place)
+    if shared:
+        (repository / "blobs" / "etag").symlink_to(f"../../blobs/ab/{place.name}")
+    (snapshot / "model.safetensors").symlink_to("../../blobs/etag")
+    with small(snapshot, tmp_path / "out.gguf") as conversion:
+        made = conversion.run()
+    assert [one["etag"] for one in made.details["inputs"]] == ["etag"]
+    assert not any("etag" in one for one in made.details["configuration"])
+
+
 @pytest.mark.usefixtures("_unchecked")
 def test_nothing_that_is_read_is_written_over(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())

@@ -198,6 +198,35 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
         assert sorted(found) == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("place", "held"),
+    [
+        (f"blobs/ab/ab{'0' * 62}", True),
+        (f"blobs/ac/ab{'0' * 62}", False),
+        (f"blobs/ab/ab{'0' * 61}", False),
+        (f"blobs/ab/ab{'0' * 61}g", False),
+        (f"blobs/ab{'0' * 62}", False),
+        (f"other/ab/ab{'0' * 62}", False),
+        ("models--x--z/blobs/sha", False),
+    ],
+)
+def test_blobs_that_repositories_share_are_read(tmp_path: Path, place: str, held: bool) -> None:
+    cache = tmp_path / "hub"
+    (cache / "models--x--y" / "blobs").mkdir(parents=True)
+    (cache / place).parent.mkdir(parents=True, exist_ok=True)
+    written(cache / place, GOOD)
+    (cache / "models--x--y" / "blobs" / "sha").symlink_to(f"../../{place}")
+    (cache / "models--x--y" / "snapshots").mkdir()
+    snapshot = checkpoint(cache / "models--x--y" / "snapshots" / "0", {})
+    (snapshot / "model.safetensors").symlink_to("../../blobs/sha")
+    if held:
+        with Checkpoint(snapshot) as found:
+            assert sorted(found) == ["a", "b"]
+    else:
+        with pytest.raises(ModelError, match="link out of its folder"):
+            Checkpoint(snapshot)
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "..\\a", "a\0b"])
 def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelError, match="not one of the folder"):
