@@ -57,7 +57,7 @@ def test_what_may_go_wrong_does_before_the_file_has_its_name(tmp_path: Path) -> 
     assert target.read_bytes() != before[0]
 
 
-def refuses(_: Path) -> Any:
+def refuses(_: Path, **__: Any) -> Any:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

@@ -124,6 +124,26 @@ def test_replacing_keeps_the_old_file_when_it_fails(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_a_store_can_be_read_by_whom_the_umask_lets(umask: int, mode: int, store: Store, gguf: Path) -> None:
+    before = os.umask(umask)
+    try:
+        path = store.add(gguf, "tiny", "alpaca").path
+        store.hashes.sha256(gguf)
+        with replacing(store.root / "secret") as temporary:
+            temporary.write_text("an input")
+    finally:
+        os.umask(before)
+    written = (path, path.with_name("manifest.json"), store.root / "hashes.json")
+    assert [file.stat().st_mode & 0o777 for file in written] == [mode] * 3
+    assert (store.root / "secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_manifest_that_cannot_be_read_is_not_damaged(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"cannot be read \(Is a directory\): check its rights"):
+        read_manifest(tmp_path)
+
+
 def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Path] = []
 

@@ -31,15 +31,18 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Write the manifest; it is there whole or not at all."""
-        with replacing(path) as temporary:
+        with replacing(path, shared=True) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return the manifest in a file; raises ModelError with what is wrong in it."""
+    """Return the manifest in a file; raises ModelError with what is wrong in it, or why it cannot be read."""
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise ModelError(f"The manifest {path} cannot be read ({error.strerror}): check its rights.") from None
+    try:
         if len(data) > LARGEST:
             raise ValueError(f"it has more than {LARGEST:,} bytes")
         manifest = Manifest(**json.loads(data))
@@ -51,6 +54,6 @@ def read_manifest(path: Path) -> Manifest:
         if Path(manifest.file).name != manifest.file or manifest.file in {"", ".", ".."}:
             raise ValueError(f"file is {manifest.file!r}, which is not a name in the same folder")
         get_envelope(manifest.envelope)
-    except (OSError, ValueError, TypeError, RecursionError, UsageError) as error:
+    except (ValueError, TypeError, RecursionError, UsageError) as error:
         raise ModelError(f"The manifest {path} is damaged ({error}): remove the model and add it again.") from None
     return manifest

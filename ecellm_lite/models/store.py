@@ -109,7 +109,7 @@ class Store:
             if move:
                 shutil.move(source, target)
             else:
-                with replacing(target) as temporary:
+                with replacing(target, shared=True) as temporary:
                     shutil.copyfile(source, temporary)
             manifest = Manifest(
                 name,
