@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -49,6 +50,33 @@ def test_a_model_is_added_found_and_removed(store: Store, gguf: Path) -> None:
 def test_a_model_can_be_moved_in(store: Store, gguf: Path) -> None:
     data = gguf.read_bytes()
     assert store.add(gguf, "tiny", "alpaca", move=True).path.read_bytes() == data
+    assert not gguf.exists()
+
+
+def test_of_a_link_the_file_is_copied_and_the_link_is_moved(store: Store, gguf: Path, tmp_path: Path) -> None:
+    data = gguf.read_bytes()
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "link.gguf"
+    link.symlink_to("../tiny.gguf")
+    path = store.add(link, "tiny", "alpaca", move=True).path
+    assert not path.is_symlink()
+    assert path.read_bytes() == gguf.read_bytes() == data
+    assert not link.is_symlink()
+
+
+def test_a_model_is_moved_from_another_disk(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    data = gguf.read_bytes()
+    monkeypatch.setattr(Path, "rename", refuses)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfile", refuses)
+        with pytest.raises(ModelError, match="could not be put"):
+            store.add(gguf, "tiny", "alpaca", move=True)
+    assert gguf.read_bytes() == data, "what could not be copied stays where it was"
+    path = store.add(gguf, "tiny", "alpaca", move=True).path
+    assert path.read_bytes() == data
     assert not gguf.exists()
 
 

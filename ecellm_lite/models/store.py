@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -100,15 +101,17 @@ class Store:
         move: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> StoredModel:
-        """Copy (or move) a GGUF file into the store under a name; raises UsageError if the name is taken."""
+        """Copy (or move) a GGUF file into the store under a name; raises UsageError if the name is taken.
+
+        Of a link that is moved the file behind it is copied, and the link alone is removed.
+        """
         target, described = self.new_place(name)
         check_model(read_header(source))
         try:
             sha256 = sha256_of(source, progress)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if move:
-                shutil.move(source, target)
-            else:
+            moved = move and _moved(source, target)
+            if not moved:
                 with replacing(target, shared=True) as temporary:
                     shutil.copyfile(source, temporary)
             manifest = Manifest(
@@ -122,6 +125,8 @@ class Store:
             )
             # The manifest is written last: a model without one is not there.
             manifest.write(described)
+            if move and not moved:
+                source.unlink()
         except OSError as error:
             raise ModelError(
                 f"{source} could not be put into {target.parent} ({error}): make room or check its rights."
@@ -134,3 +139,16 @@ class Store:
         if not folder.is_dir():
             self.get(name)
         shutil.rmtree(folder)
+
+
+def _moved(source: Path, target: Path) -> bool:
+    """Whether a file could be moved by its name alone: not a link, and not to another disk."""
+    if source.is_symlink():
+        return False
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    return True
