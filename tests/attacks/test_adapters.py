@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gguf
@@ -21,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecellm_lite.errors import EcellmError, ModelError
+from ecellm_lite.models.gguf_header import read_header
 from tests.small_checkpoints import factors, write_adapter
 from tests.test_convert_gguf_adapter import written
 
@@ -56,6 +59,29 @@ def test_settings_that_are_none(text: str, tmp_path: Path) -> None:
     (folder / "adapter_config.json").write_text(text)
     with pytest.raises(ModelError):
         read_adapter(folder)
+
+
+def test_factors_that_the_memory_cannot_hold_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_adapter(tmp_path / "a", factors(MODULE, 300, 256, rank=2), r=2)
+    (tmp_path / "b").mkdir()
+    _, gguf_adapter = written(tmp_path / "b")
+    weights = sum(map(math.prod, (one.shape for one in read_header(gguf_adapter).tensors)))
+    for read, path, needed in ((read_adapter, folder, 4 * 2 * 556), (read_gguf_adapter, gguf_adapter, 4 * weights)):
+        memory = SimpleNamespace(available=needed)
+        monkeypatch.setattr("psutil.virtual_memory", lambda memory=memory: memory)
+        read(path)
+        memory.available -= 1
+        with pytest.raises(ModelError, match=r"takes .* of memory, and .* are free"):
+            read(path)
+
+
+def test_a_file_that_goes_away_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, path = written(tmp_path)
+    header = read_header(path)
+    path.unlink()
+    monkeypatch.setattr("ecellm_lite.convert.gguf_adapter.read_header", lambda _: header)
+    with pytest.raises(ModelError, match=r"cannot be read \(No such file"):
+        read_gguf_adapter(path)
 
 
 @pytest.mark.parametrize(
