@@ -160,8 +160,10 @@ def inside(folder: Path, name: str) -> Path:
     if not name or "/" in name or "\\" in name or name in {".", ".."} or "\0" in name:
         raise ModelError(f"{folder} names the file {name[:80]!r}, which is not one of the folder.")
     path = folder / name
-    home = folder.resolve()
-    found = path.resolve()
+    try:
+        home, found = folder.resolve(), path.resolve()
+    except (OSError, RuntimeError, ValueError):  # a link to itself, or a name that no file can have
+        raise ModelError(f"{name[:80]!r} in {folder} is no file that can be reached: get the folder again.") from None
     if found.parent != home and not _is_cached(home, found):
         raise ModelError(f"{path} is a link out of its folder, to {found}: copy the file there.")
     return path

@@ -228,6 +228,12 @@ def test_the_envelope_of_a_file(store: Store, tmp_path: Path, gguf: Path) -> Non
     assert model.manifest.sha256 == hashlib.sha256(named.read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".gguf", "a\0b", "\ud800"])
+def test_names_that_no_file_can_have(name: str, store: Store) -> None:
+    with pytest.raises(ModelError):
+        resolve(name, store, {})
+
+
 def test_the_default_model(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = store.add(gguf, "made", "alpaca")
     store.remove("made")

@@ -65,7 +65,8 @@ def _only(store: Store) -> str | None:
 
 
 def _is_path(name: str) -> bool:
-    return name.endswith(".gguf") or os.sep in name or "/" in name or Path(name).exists()
+    named = name.endswith(".gguf") or os.sep in name or "/" in name
+    return named or os.path.exists(name)  # noqa: PTH110 - Path.exists raises for a name that is too long
 
 
 def _from_path(path: Path, store: Store, envelope: str | None) -> StoredModel:
