@@ -68,13 +68,16 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
         wanted = [name for name in sizes if any(fnmatch(name, pattern) for pattern in FILES)]
         size = sum(sizes[name] for name in wanted)
         _check_room(repository, size, cache)
+        # Not by its hash: the library would not note which one the name means, and find nothing without a network.
         found = Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILES)))
+        if found.name != known.sha:
+            raise ModelError(f"{repository} was changed on the hub meanwhile: pull again, which fetches what is new.")
         for name in wanted:
-            size = (found / name).stat().st_size
-            if size != sizes[name]:
+            held = (found / name).stat().st_size
+            if held != sizes[name]:
                 raise ModelError(
-                    f"{name} of {repository} has {size:,} bytes and the hub says {sizes[name]:,}: "
-                    f"delete {found} and pull again."
+                    f"{name} of {repository} has {held:,} bytes and the hub says {sizes[name]:,}: "
+                    f"delete {(found / name).resolve()} and pull again."
                 )
     except ModelError:
         raise
