@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,17 @@ def test_an_adapter_is_merged_in_its_own_order(f32: Path, tmp_path: Path) -> Non
     assert np.abs(values - wanted).max() <= 1e-6 * np.abs(wanted).max()
     assert found["token_embd.weight"] == old["token_embd.weight"].tobytes()
     assert found["blk.0.attn_q.weight"] == old["blk.0.attn_q.weight"].tobytes()
+
+
+@pytest.mark.parametrize("experts", [0, 4])
+def test_experts_are_refused(experts: int, tmp_path: Path) -> None:
+    said = {"llama.expert_count": experts, "llama.expert_used_count": experts // 2} if experts else {}
+    base = write_tiny_model(tmp_path / "base.gguf", metadata=said)
+    with (
+        pytest.raises(ModelError, match=r"has 4 experts, .*: take llama-quantize") if experts else nullcontext(),
+        GgufBase(base) as found,
+    ):
+        assert found.blueprint().architecture == "llama"
 
 
 def test_a_base_that_changes_or_is_none(f32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
