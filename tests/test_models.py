@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,7 +116,15 @@ def test_a_file_that_changed_size_is_damaged(store: Store, gguf: Path) -> None:
         {"envelope": "chatml"},
         {"size": "9"},
         {"format": 2},
+        {"size": True},
         {"sha256": None},
+        {"sha256": "zz"},
+        {"sha256": "z" * 64},
+        {"source": 3},
+        {"source": "\ud800"},
+        {"licence": None},
+        {"details": []},
+        {"details": {"adapters": ["\udfff"]}},
         {"unknown": 1},
     ],
 )
@@ -134,10 +143,17 @@ def test_a_manifest_that_is_none(data: bytes, tmp_path: Path) -> None:
 
 
 def test_manifests_round_trip(tmp_path: Path) -> None:
-    manifest = Manifest("a", "a.gguf", 3, "00", "alpaca", "made up", "MIT", {"x": [1]})
+    manifest = Manifest("a", "a.gguf", 3, "0" * 64, "alpaca", "made üp", "MIT", {"x": [1]})
     manifest.write(tmp_path / "m.json")
     assert read_manifest(tmp_path / "m.json") == manifest
     assert replace(manifest, name="b") != manifest
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text here")
+def test_a_name_that_is_no_text_can_be_printed(store: Store, gguf: Path) -> None:
+    named = gguf.rename(gguf.with_name(os.fsdecode(b"a\xff.gguf")))
+    store.add(named, "tiny", "alpaca")
+    assert store.get("tiny").manifest.source == "a?.gguf, added by hand"
 
 
 def test_replacing_keeps_the_old_file_when_it_fails(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.files import replacing
 
 FORMAT = 1
+_KINDS = {
+    "name": str, "file": str, "size": int, "sha256": str, "envelope": str, "source": str, "licence": str,
+    "details": dict,
+}  # fmt: skip
 LARGEST = 1 << 20  # bytes: a manifest is a page, and a larger file is not one
 
 
@@ -30,9 +35,10 @@ class Manifest:
     format: int = FORMAT
 
     def write(self, path: Path) -> None:
-        """Write the manifest; it is there whole or not at all."""
+        """Write the manifest; it is there whole or not at all. What is no text in the name of a file becomes `?`."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
         with replacing(path, shared=True) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+            temporary.write_bytes(text.encode("utf-8", "replace"))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -46,9 +52,12 @@ def read_manifest(path: Path) -> Manifest:
         if len(data) > LARGEST:
             raise ValueError(f"it has more than {LARGEST:,} bytes")
         manifest = Manifest(**json.loads(data))
-        for name, kind in (("name", str), ("file", str), ("size", int), ("sha256", str), ("envelope", str)):
-            if not isinstance(getattr(manifest, name), kind):
-                raise ValueError(f"{name} is {getattr(manifest, name)!r}")
+        for name, kind in _KINDS.items():
+            if type(value := getattr(manifest, name)) is not kind:
+                raise ValueError(f"{name} is {str(value)[:80]!r}")
+        if not re.fullmatch("[0-9a-f]{64}", manifest.sha256):
+            raise ValueError(f"sha256 is {manifest.sha256[:80]!r}")
+        json.dumps(asdict(manifest), ensure_ascii=False).encode("utf-8")  # half a surrogate pair cannot be printed
         if manifest.format != FORMAT:
             raise ValueError(f"format is {manifest.format!r}, and this version reads {FORMAT}")
         if Path(manifest.file).name != manifest.file or manifest.file in {"", ".", ".."}:
