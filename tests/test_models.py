@@ -250,6 +250,15 @@ def test_names_that_no_file_can_have(name: str, store: Store) -> None:
         resolve(name, store, {})
 
 
+@pytest.mark.parametrize("name", ["eCeLLM-M", "ecellm-l:Q4_K_M"])
+def test_a_published_model_that_is_not_there_can_be_pulled(name: str, store: Store) -> None:
+    for get in (store.get, lambda name: resolve(name, store, {})):
+        with pytest.raises(ModelError, match=f"`ecellm-lite models pull {name}` fetches .*FILE.gguf --name {name}`"):
+            get(name)
+    with pytest.raises(ModelError, match=r"\(there: none yet\): `ecellm-lite models add` adds one"):
+        store.get("mine")
+
+
 def test_the_default_model(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = store.add(gguf, "made", "alpaca")
     store.remove("made")

@@ -63,3 +63,13 @@ def catalogue_entry(name: str) -> CatalogueModel | None:
         if lowered.startswith(key) and not lowered[len(key) : len(key) + 1].isalnum():
             return entry
     return None
+
+
+def how_to_get(name: str) -> str:
+    """Return the end of a sentence on a model that is not in the store: how it gets there."""
+    if entry := catalogue_entry(name):
+        return (
+            f"`ecellm-lite models pull {name}` fetches {entry.hub_id} and converts it, "
+            f"or `ecellm-lite models add FILE.gguf --name {name}` takes a file you have."
+        )
+    return "`ecellm-lite models add` adds one."

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.home import home
-from ecellm_lite.models.catalogue import DEMO
+from ecellm_lite.models.catalogue import DEMO, how_to_get
 from ecellm_lite.models.files import HashCache, replacing, sha256_of
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.manifest import Manifest, read_manifest
@@ -68,9 +68,7 @@ class Store:
         folder = self.folder(name)
         if not (folder / _MANIFEST).is_file():
             there = ", ".join(self.names()) or "none yet"
-            raise ModelError(
-                f"There is no model {name!r} in the store (there: {there}): `ecellm-lite models add` adds one."
-            )
+            raise ModelError(f"There is no model {name!r} in the store (there: {there}): {how_to_get(name)}")
         manifest = read_manifest(folder / _MANIFEST)
         path = folder / manifest.file
         size = path.stat().st_size if path.is_file() else 0
