@@ -73,6 +73,16 @@ def test_the_manifest_names_what_describes_the_weights(tmp_path: Path) -> None:
     assert (made.source, made.licence, made.details["more"]) == ("by hand", "MIT", 1)
 
 
+@pytest.mark.usefixtures("_unchecked")
+def test_a_published_model_keeps_its_licence_by_its_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = write_checkpoint(tmp_path / "0123", weights())
+    monkeypatch.setattr("ecellm_lite.convert.conversion.cached", lambda _: base)
+    request = Request("NingLab/eCeLLM-L", tmp_path / "out.gguf", "Q4_0")
+    with prepared(request, lambda _: blueprint()) as conversion:
+        made = conversion.run()
+    assert (made.licence, made.envelope, made.source) == ("CC-BY-4.0", "alpaca", "NingLab/eCeLLM-L as Q4_0")
+
+
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.usefixtures("_unchecked")
 def test_the_manifest_has_the_etags_of_the_hubs_cache(shared: bool, tmp_path: Path) -> None:
