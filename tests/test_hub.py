@@ -112,6 +112,12 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     assert "check the connection" in said
 
 
+def test_a_cache_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(tmp_path / "gone"))
+    with pytest.raises(ModelError, match=r"could not be deleted .*the model is in the store all the same"):
+        hub.drop(tmp_path / "gone" / "models--x--y" / "snapshots" / "0")
+
+
 def test_a_disk_that_is_too_small_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"100000.0 GB to download.*make room"):
         hub._check_room("shop/model", 10**14, tmp_path / "hub")

@@ -48,6 +48,26 @@ def test_a_model_is_added_found_and_removed(store: Store, gguf: Path) -> None:
         store.remove("eCeLLM-M:Q4_K_M")
 
 
+def test_of_a_folder_that_is_a_link_the_link_is_removed(store: Store, gguf: Path, tmp_path: Path) -> None:
+    folder = store.add(gguf, "tiny", "alpaca").path.parent
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(elsewhere)
+    assert store.names() == ["tiny"]
+    store.remove("tiny")
+    assert store.names() == []
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["manifest.json", "model.gguf"]
+
+
+def test_a_model_that_cannot_be_removed(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    store.add(gguf, "tiny", "alpaca")
+    monkeypatch.setattr("shutil.rmtree", refuses)
+    with pytest.raises(ModelError, match=r"could not be deleted \(Permission denied\)"):
+        store.remove("tiny")
+
+
 def test_a_model_can_be_moved_in(store: Store, gguf: Path) -> None:
     data = gguf.read_bytes()
     assert store.add(gguf, "tiny", "alpaca", move=True).path.read_bytes() == data

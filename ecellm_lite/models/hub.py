@@ -32,7 +32,11 @@ def is_repository(name: str) -> bool:
 
 
 def cached(repository: str, revision: str | None = None) -> Path:
-    """Return the folder of a repository in the hub's cache; raises ModelError if it is not there whole."""
+    """Return the folder of a repository in the hub's cache; raises ModelError if it is not there.
+
+    A folder that lacks files is refused by versions of the hub's library that keep a list of a repository's files; with
+    an older one it is for the reader of the folder to find out.
+    """
     from huggingface_hub import snapshot_download
 
     _check(repository)
@@ -91,10 +95,11 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
 def drop(folder: Path) -> None:
     """Delete what `download` fetched, that revision alone, from the hub's cache."""
     from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
 
     try:
         scan_cache_dir().delete_revisions(folder.name).execute()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, CacheNotFound) as error:
         raise ModelError(f"{folder} could not be deleted ({error}): the model is in the store all the same.") from None
 
 

@@ -132,11 +132,17 @@ class Store:
         return StoredModel(target, manifest)
 
     def remove(self, name: str) -> None:
-        """Delete a model and its manifest."""
+        """Delete a model and its manifest; of a folder that is a link the link alone."""
         folder = self.folder(name)
         if not folder.is_dir():
             self.get(name)
-        shutil.rmtree(folder)
+        try:
+            if folder.is_symlink():
+                folder.unlink()
+            else:
+                shutil.rmtree(folder)
+        except OSError as error:
+            raise ModelError(f"{folder} could not be deleted ({error.strerror}): check its rights.") from None
 
 
 def _moved(source: Path, target: Path) -> bool:

@@ -21,6 +21,7 @@ from ecellm_lite.convert.gguf_adapter import read_gguf_adapter
 from ecellm_lite.convert.imatrix import read_imatrix
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from ecellm_lite.errors import EcellmError, ModelError
 from ecellm_lite.models.gguf_header import read_header
@@ -140,16 +141,30 @@ def test_no_damage_to_a_gguf_file_crashes(read: Any, tmp_path: Path) -> None:
             assert str(error).endswith(".")  # noqa: PT017 - some damage does no harm
 
 
-def test_counts_of_any_size_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "i.gguf"
+def imatrix(path: Path, sums: NDArray[np.float32], counts: NDArray[np.float32]) -> Path:
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_type("imatrix")
-    writer.add_tensor("x.in_sum2", np.ones((1, 4), dtype=np.float32))
-    writer.add_tensor("x.counts", np.ones((1, 100_000), dtype=np.float32))
+    writer.add_tensor("x.in_sum2", sums[None])
+    writer.add_tensor("x.counts", counts[None])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return path
+
+
+@pytest.mark.parametrize(("bad", "count"), [(-1, 2), (-1, 0), (-np.inf, 2), (np.inf, 2), (np.nan, 2)])
+def test_sums_of_squares_that_are_none(bad: float, count: float, tmp_path: Path) -> None:
+    sums = np.array([4, 0, bad], dtype=np.float32)
+    counts = np.array([count], dtype=np.float32)
+    with pytest.raises(ModelError, match="a value of x is below 0, infinite or not a number"):
+        read_imatrix(imatrix(tmp_path / "bad.gguf", sums, counts))
+    found = read_imatrix(imatrix(tmp_path / "good.gguf", sums[:2], counts)).importance
+    assert found["x"].tolist() == ([2, 0] if count else [1, 1])
+
+
+def test_counts_of_any_size_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = imatrix(tmp_path / "i.gguf", np.ones(4, dtype=np.float32), np.ones(100_000, dtype=np.float32))
     read: list[int] = []
     original = os.pread
 
