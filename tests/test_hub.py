@@ -124,6 +124,7 @@ def test_a_disk_that_is_too_small_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     there = tmp_path / "hub" / "models--shop--model" / "blobs"
     there.mkdir(parents=True)
     (there / "x").write_bytes(bytes(1000))
+    (there / "y").symlink_to("../../blobs/ab/abc")  # of all repositories, and deleted
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
     hub._check_room("shop/model", 1000, tmp_path / "hub")  # all of it is there
     with pytest.raises(ModelError, match="make room"):

@@ -106,7 +106,7 @@ def drop(folder: Path) -> None:
 def _check_room(repository: str, size: int, cache: Path) -> None:
     """Raise ModelError if the disk cannot hold what is not there yet."""
     folder = cache / f"models--{repository.replace('/', '--')}" / "blobs"
-    there = sum(blob.stat().st_size for blob in folder.iterdir()) if folder.is_dir() else 0
+    there = sum(blob.stat().st_size for blob in folder.iterdir() if blob.is_file()) if folder.is_dir() else 0
     disk = next(path for path in (cache, *cache.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(disk).free
     if size - there > free:
