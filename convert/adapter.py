@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from ecellm_lite.convert.checkpoint import inside, read_json, widened
 from ecellm_lite.convert.safetensors_file import WEIGHTS, SafetensorsFile
 from ecellm_lite.convert.source import Input
 from numpy.typing import NDArray
 
 from ecellm_lite.errors import ModelError
+from ecellm_lite.models.files import in_words
 
 MAX_PATTERN_LENGTH = 256
 MAX_PATTERNS = 1 << 14  # PEFT's largest adapters have one for each of some hundreds of modules
@@ -150,6 +152,7 @@ def read_adapter(folder: Path) -> PeftAdapter:
             Input(described, status.st_size, status.st_mtime_ns),
             Input(file.path, file.size, file.changed),
         )
+        check_memory(folder, [one.shape for key, one in file.tensors.items() if key.endswith(tuple(_FACTORS))])
         for key, tensor in file.tensors.items():
             if not key.startswith(_PREFIX):
                 raise ModelError(f"{file.path}: the key {key!r} does not begin with {_PREFIX!r}, as PEFT's do.")
@@ -196,6 +199,16 @@ def read_adapter(folder: Path) -> PeftAdapter:
         raise ModelError(f"{folder} holds no weights: it is an empty adapter.")
     base_model = str(config.get("base_model_name_or_path") or "")
     return PeftAdapter(folder, factors, saved, base_layers, base_model, inputs, _targets(config))
+
+
+def check_memory(path: Path, shapes: Iterable[Sequence[int]]) -> None:
+    """Raise ModelError if an adapter's factors, of these shapes and kept as float32, are more than is free."""
+    needed, free = 4 * sum(map(math.prod, shapes)), psutil.virtual_memory().available
+    if needed > free:
+        raise ModelError(
+            f"{path} takes {in_words(needed)} of memory, and {in_words(free)} are free: "
+            "see that it is an adapter, and merge it on a larger machine."
+        )
 
 
 def _check(config: Mapping[str, Any], folder: Path) -> None:

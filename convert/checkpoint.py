@@ -1,13 +1,14 @@
 """A Hugging Face checkpoint: a folder of safetensors, whole or in shards, with its config.json.
 
 Nothing in the folder is run, no template is rendered, and no link leads out of it, but for those of the Hugging Face
-cache, whose snapshots are links into its own blobs.
+cache, whose snapshots are links into the blobs of their repository, or of the whole cache.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -159,13 +160,26 @@ def inside(folder: Path, name: str) -> Path:
     if not name or "/" in name or "\\" in name or name in {".", ".."} or "\0" in name:
         raise ModelError(f"{folder} names the file {name[:80]!r}, which is not one of the folder.")
     path = folder / name
-    home = folder.resolve()
-    found = path.resolve()
-    # The hub's cache keeps a snapshot's files as links to models--X/blobs.
-    cached = home.parent.name == "snapshots" and found.parent == home.parent.parent / "blobs"
-    if found.parent != home and not cached:
+    try:
+        home, found = folder.resolve(), path.resolve()
+    except (OSError, RuntimeError, ValueError):  # a link to itself, or a name that no file can have
+        raise ModelError(f"{name[:80]!r} in {folder} is no file that can be reached: get the folder again.") from None
+    if found.parent != home and not _is_cached(home, found):
         raise ModelError(f"{path} is a link out of its folder, to {found}: copy the file there.")
     return path
+
+
+def _is_cached(home: Path, found: Path) -> bool:
+    """Whether a file is where the hub's cache keeps what a snapshot links to.
+
+    That is CACHE/models--X/blobs/ETAG, which from huggingface_hub 2 on can be a link of its own, to
+    CACHE/blobs/HA/HASH, that all repositories share: HASH in 64 hexadecimal digits, of which HA are the first two.
+    """
+    repository = home.parent.parent
+    if home.parent.name != "snapshots":
+        return False
+    shared = re.fullmatch("[0-9a-f]{64}", found.name) and found.parent == repository.parent / "blobs" / found.name[:2]
+    return found.parent == repository / "blobs" or bool(shared)
 
 
 def read_bytes(path: Path, most: int) -> bytes:

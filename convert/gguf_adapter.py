@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from ecellm_lite.convert.adapter import Factors, PeftAdapter
+from ecellm_lite.convert.adapter import Factors, PeftAdapter, check_memory
 from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.source import Input
 from numpy.typing import NDArray
@@ -41,14 +41,20 @@ def read_gguf_adapter(path: Path) -> PeftAdapter:
             f"{path}: adapter.lora.alpha is {str(alpha)[:40]}, with which nothing can be merged: get the adapter again."
         )
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}
-    with path.open("rb") as file:
-        status = path.stat()
-        for tensor in header.tensors:
-            name, _, factor = tensor.name.rpartition(".")
-            if factor not in {"lora_a", "lora_b"} or len(tensor.shape) != 2:
-                raise ModelError(f"{path}: nothing here knows what to do with the tensor {tensor.name!r}.")
-            file.seek(tensor.offset)
-            parts.setdefault(name, {})[factor] = _floats(tensor, file.read(tensor.size), path)
+    check_memory(path, [one.shape for one in header.tensors])
+    try:
+        with path.open("rb") as file:
+            status = path.stat()
+            for tensor in header.tensors:
+                name, _, factor = tensor.name.rpartition(".")
+                if factor not in {"lora_a", "lora_b"} or len(tensor.shape) != 2:
+                    raise ModelError(f"{path}: nothing here knows what to do with the tensor {tensor.name!r}.")
+                file.seek(tensor.offset)
+                parts.setdefault(name, {})[factor] = _floats(tensor, file.read(tensor.size), path)
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read ({error.strerror}): check the disk, and get the adapter again."
+        ) from None
     factors = {}
     for name, part in parts.items():
         if part.keys() != {"lora_a", "lora_b"} or part["lora_a"].shape[0] != part["lora_b"].shape[1]:

@@ -58,6 +58,8 @@ class GgufBase:
         self._descriptor = -1
         self.header = read_header(path)
         check_model(self.header)
+        if experts := self.header.metadata.get(f"{self.header.metadata['general.architecture']}.expert_count", 0):
+            raise ModelError(f"{path} has {experts:,} experts, which are not converted here: take llama-quantize.")
         self._tensors = {one.name: one for one in self.header.tensors}
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

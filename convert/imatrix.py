@@ -57,8 +57,8 @@ def read_imatrix(path: Path) -> Imatrix:
             # Where nothing came in, every column counts alike, as in llama-quantize, which rounds counts as well.
             count = np.float32(math.floor(counts[0] + 0.5)) if math.isfinite(counts[0]) else np.float32(np.nan)
             importance[name] = np.ones_like(sums) if count <= 0 else sums / count
-            if not np.isfinite(importance[name]).all():
-                raise ModelError(f"{path}: a value of {name} is infinite or not a number: collect it again.")
+            if not np.isfinite(importance[name]).all() or (sums < 0).any():
+                raise ModelError(f"{path}: a value of {name} is below 0, infinite or not a number: collect it again.")
     return Imatrix(path, sha256_of(path), importance)
 
 

@@ -22,7 +22,7 @@ from ecellm_lite.convert.source import Source
 from numpy.typing import NDArray
 
 from ecellm_lite.errors import ModelError, UsageError
-from ecellm_lite.kernels.conversion import MOST_RANK, Adapter
+from ecellm_lite.kernels.conversion import MOST_ADAPTERS, MOST_RANK, Adapter
 
 _COMPARED = 1 << 22  # weights at a time
 
@@ -198,6 +198,11 @@ def _added(part: Part, factors: Factors, weighted: Weighted) -> Part:
         Adapter(factors.a[first : first + MOST_RANK], b[:, first : first + MOST_RANK], scale)
         for first in range(0, len(factors.a), MOST_RANK)
     )
+    if (count := len(part.adapters) + len(more)) > MOST_ADAPTERS:
+        raise UsageError(
+            f"{count} factors of a rank up to {MOST_RANK} are added to {part.recipe.name}, with those of "
+            f"{weighted.adapter.path}: {MOST_ADAPTERS} is the most at once, so merge in two runs."
+        )
     return replace(part, adapters=part.adapters + more, magnitudes=magnitude)
 
 

@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from ecellm_lite import kernels
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.kernels import Adapter, Conversion
+from ecellm_lite.kernels.conversion import not_finite
+from ecellm_lite.kernels.finite import first_not_finite
 
 _AHEAD = _BEHIND = 2  # blocks
 _FLUSH_BYTES = 64 << 20  # between two lines of the journal
@@ -105,7 +107,7 @@ def carry_out(
 
 
 class _NotFiniteError(ModelError):
-    """A block holds what no type can hold."""
+    """A block holds what its type cannot hold."""
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -178,10 +180,22 @@ class _Block:
 
     def converted(self, threads: int) -> NDArray[np.uint8]:
         """Return the block's bytes in the file."""
-        part, kind = self.tensor.part, self.tensor.type
-        if kind.name == self.tensor.source_type and kind.block > 1 and not part.adapters:
-            # Blocks of the same type are copied, as by llama-quantize.
-            return np.ascontiguousarray(self.rows if self.order is None else self.rows[self.order])
+        try:
+            part, kind = self.tensor.part, self.tensor.type
+            copied = kind.name == self.tensor.source_type and kind.block > 1 and not part.adapters
+            return self._copied() if copied else self._computed(threads)
+        except ModelError as error:
+            raise _NotFiniteError(f"{self.tensor.name}, rows from {self.first:,}: {error}") from None
+
+    def _copied(self) -> NDArray[np.uint8]:
+        """Return blocks of the same type as they are, as llama-quantize does."""
+        rows = np.ascontiguousarray(self.rows if self.order is None else self.rows[self.order])
+        if place := first_not_finite(rows, self.tensor.type):
+            raise not_finite(*place)
+        return rows
+
+    def _computed(self, threads: int) -> NDArray[np.uint8]:
+        part = self.tensor.part
         conversion = Conversion(
             self.rows,
             self.tensor.source_type,
@@ -191,10 +205,7 @@ class _Block:
             order=self.order,
             importance=self.tensor.importance,
         )
-        try:
-            return kernels.convert(conversion, threads=threads)
-        except ModelError as error:
-            raise _NotFiniteError(f"{self.tensor.name}, rows from {self.first:,}: {error}") from None
+        return kernels.convert(conversion, threads=threads)
 
 
 def _blocks(plan: Plan, source: Source, done: int) -> Iterator[_Block]:

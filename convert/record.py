@@ -86,9 +86,10 @@ def _described(file: Input, hashed: bool) -> dict[str, Any]:
         # A file system may hold times that the calendar does not reach.
         changed = f"{file.changed / 1e9:.0f} s since 1970"
     said: dict[str, Any] = {"name": file.path.name, "size": file.size, "changed": changed}
-    found = file.path.resolve()
-    if found.parent.name == "blobs":  # the hub's cache names a file by its etag
-        said["etag"] = found.name
+    # The hub's cache names a file by its etag, which can be a link itself, to one that repositories share.
+    linked = file.path.readlink() if file.path.is_symlink() else file.path
+    if linked.parent.name == "blobs":
+        said["etag"] = linked.name
     if hashed:
         try:
             said["sha256"] = sha256_of(file.path)

@@ -26,6 +26,7 @@ from ecellm_lite.errors import ModelError
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 MAX_DIMENSIONS = 8
 MAX_NAME_LENGTH = 512
+MAX_VALUES = 1 << 40  # of a tensor, its empty dimensions left out: numpy cannot make an array of every empty shape
 
 # Bytes of a value, by the format's names.
 _SIZES = {
@@ -157,7 +158,11 @@ class SafetensorsFile:
         dtype, shape, offsets = said["dtype"], said["shape"], said["data_offsets"]
         if not isinstance(dtype, str) or dtype not in _SIZES:
             raise self._wrong(f"the tensor {name!r} is of the unknown type {str(dtype)[:40]!r}")
-        if not _whole_numbers(shape) or len(shape) > MAX_DIMENSIONS:
+        if (
+            not _whole_numbers(shape)
+            or len(shape) > MAX_DIMENSIONS
+            or math.prod(length or 1 for length in shape) > MAX_VALUES
+        ):
             raise self._wrong(f"the shape of {name!r} is {str(shape)[:80]}")
         if not _whole_numbers(offsets) or len(offsets) != 2:
             raise self._wrong(f"the place of {name!r} is {str(offsets)[:80]}")

@@ -115,7 +115,10 @@ def original_tokenizer(folder: Path) -> Tokenize | None:
     if (folder / "tokenizer.model").is_file() and find_spec("sentencepiece"):
         from sentencepiece import SentencePieceProcessor
 
-        processor = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+        try:
+            processor = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+        except (OSError, RuntimeError) as error:
+            raise ModelError(f"{folder / 'tokenizer.model'} is no tokenizer ({error}): get it again.") from None
         return lambda text: list(processor.encode(text))
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,19 @@ def test_without_an_adapter_the_file_is_llama_cpps(source: str, file_type: str, 
     assert ("lossy_base" in details) == (source not in {"F32", "F16"})
 
 
+def test_a_scale_that_is_not_finite_is_not_copied(
+    f32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "base.gguf"
+    ggml.requantize(f32, base, "Q8_0", threads=2)
+    damaged = next(one for one in read_header(base).tensors if one.name == "blk.1.ffn_up.weight")
+    with base.open("r+b") as file:
+        file.seek(damaged.offset + 5 * damaged.type.row_bytes(WIDTH) + 2 * damaged.type.block_bytes)
+        file.write(b"\x00\xfc")  # -inf
+    assert run_command(["convert", str(base), "-o", str(tmp_path / "out.gguf"), "--quant", "Q8_0", "--quiet"]) == 4
+    assert "blk.1.ffn_up.weight, rows from 0: The weight in row 5, column 64 of" in capsys.readouterr().err
+
+
 def test_an_adapter_is_merged_in_its_own_order(f32: Path, tmp_path: Path) -> None:
     base = tmp_path / "base.gguf"
     ggml.requantize(f32, base, "Q4_1", threads=2)
@@ -86,6 +100,17 @@ def test_an_adapter_is_merged_in_its_own_order(f32: Path, tmp_path: Path) -> Non
     assert np.abs(values - wanted).max() <= 1e-6 * np.abs(wanted).max()
     assert found["token_embd.weight"] == old["token_embd.weight"].tobytes()
     assert found["blk.0.attn_q.weight"] == old["blk.0.attn_q.weight"].tobytes()
+
+
+@pytest.mark.parametrize("experts", [0, 4])
+def test_experts_are_refused(experts: int, tmp_path: Path) -> None:
+    said = {"llama.expert_count": experts, "llama.expert_used_count": experts // 2} if experts else {}
+    base = write_tiny_model(tmp_path / "base.gguf", metadata=said)
+    with (
+        pytest.raises(ModelError, match=r"has 4 experts, .*: take llama-quantize") if experts else nullcontext(),
+        GgufBase(base) as found,
+    ):
+        assert found.blueprint().architecture == "llama"
 
 
 def test_a_base_that_changes_or_is_none(f32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ecellm_lite.convert.checkpoint import widened
+from ecellm_lite.convert.adapter import read_adapter
+from ecellm_lite.convert.checkpoint import Checkpoint, widened
+from ecellm_lite.convert.merging import Weighted, hang
 from numpy.typing import NDArray
 
 from ecellm_lite.errors import ModelError, UsageError
@@ -208,6 +210,15 @@ def test_an_adapter_that_fits_in_part_is_refused(tensors: Any, said: str, tmp_pa
     with pytest.raises(ModelError, match=said):
         converted(base, tmp_path / "out.gguf", adapters=[(adapter, 1.0)])
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
+
+
+def test_more_adapters_than_the_kernels_take_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    drawn = blueprint()
+    one = Weighted(read_adapter(write_adapter(tmp_path / "one", factors(QUERY, WIDTH, WIDTH))), 0.01)
+    with Checkpoint(write_checkpoint(tmp_path / "base", weights())) as source:
+        assert max(len(part.adapters) for part in hang(drawn, source, [one] * 64)) == 64
+        with pytest.raises(UsageError, match=r"65 factors .* to blk\.1\.attn_q\.weight, .*: 64 is the most"):
+            hang(drawn, source, [one] * 65)
 
 
 def test_dora_goes_alone(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from ecellm_lite.convert.writer import unfinished_paths
 from ecellm_lite import ggml
 from ecellm_lite.errors import ModelError, UsageError
 from tests.conversions import QUERY, converted, floats, held, planned
-from tests.small_checkpoints import WIDTH, blueprint, factors, weights, write_adapter, write_checkpoint
+from tests.small_checkpoints import WIDTH, bf16, blueprint, factors, weights, write_adapter, write_checkpoint
 
 
 @pytest.mark.parametrize("file_type", list(DEFAULTS))
@@ -53,6 +53,16 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "out.gguf").exists()
     # Going on would end at the same weight.
     assert not any(path.exists() for path in unfinished_paths(tmp_path / "out.gguf"))
+
+
+def test_a_weight_that_is_too_large_for_its_type_is_named(tmp_path: Path) -> None:
+    tensors = weights()
+    tensors["model.layers.1.mlp.up_proj.weight"][300, 7] = bf16(np.array([1e9], dtype=np.float32))[0]
+    base = write_checkpoint(tmp_path / "base", tensors)
+    with pytest.raises(ModelError, match=r"blk\.1\.ffn_up\.weight, rows from 256: .*row 44, from column 0 .*for Q4_0"):
+        converted(base, tmp_path / "out.gguf", "Q4_0")
+    assert not any(path.exists() for path in (tmp_path / "out.gguf", *unfinished_paths(tmp_path / "out.gguf")))
+    converted(base, tmp_path / "out.gguf", "BF16")
 
 
 def test_overrides_and_what_the_plan_says(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_what_may_go_wrong_does_before_the_file_has_its_name(tmp_path: Path) -> 
     assert target.read_bytes() != before[0]
 
 
-def refuses(_: Path) -> Any:
+def refuses(_: Path, **__: Any) -> Any:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -71,6 +71,34 @@ def test_the_manifest_names_what_describes_the_weights(tmp_path: Path) -> None:
         name: sha256_of(base / name) for name in ("config.json", "tokenizer.json")
     }
     assert (made.source, made.licence, made.details["more"]) == ("by hand", "MIT", 1)
+
+
+@pytest.mark.usefixtures("_unchecked")
+def test_a_published_model_keeps_its_licence_by_its_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = write_checkpoint(tmp_path / "0123", weights())
+    monkeypatch.setattr("ecellm_lite.convert.conversion.cached", lambda _: base)
+    request = Request("NingLab/eCeLLM-L", tmp_path / "out.gguf", "Q4_0")
+    with prepared(request, lambda _: blueprint()) as conversion:
+        made = conversion.run()
+    assert (made.licence, made.envelope, made.source) == ("CC-BY-4.0", "alpaca", "NingLab/eCeLLM-L as Q4_0")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.usefixtures("_unchecked")
+def test_the_manifest_has_the_etags_of_the_hubs_cache(shared: bool, tmp_path: Path) -> None:
+    cache, repository = tmp_path / "hub", tmp_path / "hub" / "models--x--y"
+    snapshot = write_checkpoint(repository / "snapshots" / "0", weights())
+    (repository / "blobs").mkdir()
+    place = cache / "blobs" / "ab" / f"ab{'0' * 62}" if shared else repository / "blobs" / "etag"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    (snapshot / "model.safetensors").rename(place)
+    if shared:
+        (repository / "blobs" / "etag").symlink_to(f"../../blobs/ab/{place.name}")
+    (snapshot / "model.safetensors").symlink_to("../../blobs/etag")
+    with small(snapshot, tmp_path / "out.gguf") as conversion:
+        made = conversion.run()
+    assert [one["etag"] for one in made.details["inputs"]] == ["etag"]
+    assert not any("etag" in one for one in made.details["configuration"])
 
 
 @pytest.mark.usefixtures("_unchecked")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,29 @@ def test_a_size_that_is_not_the_hubs_is_refused(tmp_path: Path) -> None:
         assert "pull again" in said
 
 
+def test_a_damaged_file_is_fetched_again_once_it_is_deleted(tmp_path: Path) -> None:
+    with Hub("shop/model", FILES) as served:
+        code, folder = pull(tmp_path, served.endpoint)
+        assert code == 0, folder
+        with (Path(folder) / "model.safetensors").open("r+b") as file:
+            file.truncate(1000)
+        code, said = pull(tmp_path, served.endpoint)
+        assert code == 4
+        found = re.search(r"has 1,000 bytes and the hub says .*: delete (.*) and pull again", said)
+        assert found, said
+        Path(found[1]).unlink()
+        assert pull(tmp_path, served.endpoint) == (0, folder)
+        assert (Path(folder) / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+
+
+def test_a_repository_that_changes_meanwhile_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = SimpleNamespace(sha="0" * 40, siblings=[])
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: known)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path / ("1" * 40)))
+    with pytest.raises(ModelError, match="was changed on the hub meanwhile: pull again"):
+        hub.download("shop/model")
+
+
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with Hub("shop/model", FILES) as served:
         code, said = pull(tmp_path, served.endpoint, "shop/other")
@@ -88,12 +112,19 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     assert "check the connection" in said
 
 
+def test_a_cache_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(tmp_path / "gone"))
+    with pytest.raises(ModelError, match=r"could not be deleted .*the model is in the store all the same"):
+        hub.drop(tmp_path / "gone" / "models--x--y" / "snapshots" / "0")
+
+
 def test_a_disk_that_is_too_small_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"100000.0 GB to download.*make room"):
         hub._check_room("shop/model", 10**14, tmp_path / "hub")
     there = tmp_path / "hub" / "models--shop--model" / "blobs"
     there.mkdir(parents=True)
     (there / "x").write_bytes(bytes(1000))
+    (there / "y").symlink_to("../../blobs/ab/abc")  # of all repositories, and deleted
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
     hub._check_room("shop/model", 1000, tmp_path / "hub")  # all of it is there
     with pytest.raises(ModelError, match="make room"):

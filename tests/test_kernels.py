@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ecellm_lite import ggml, kernels
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
 from ecellm_lite.kernels import Adapter, Conversion, choice, native, plain
+from ecellm_lite.kernels.finite import first_not_finite
 from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS
 from tests.weights import KINDS, weights_of
 
@@ -157,6 +158,54 @@ def test_what_is_not_finite_is_refused_with_its_place(
             kernels.quantize(weights, kind, threads=3)
     with pytest.raises(ModelError, match="imatrix"):
         kernels.quantize(weights[:1], "Q4_K", np.full(256, bad, dtype=np.float32))
+
+
+# The largest weights that each type has a scale for are a little below these.
+TOO_LARGE = {
+    "F16": 7e4, "BF16": 3.4e38, "Q4_0": 1e6, "Q4_1": 2e6, "Q5_0": 2e6, "Q5_1": 4e6, "Q8_0": 1e7, "Q2_K": 1e7,
+    "Q3_K": 1e8, "Q4_K": 1e9, "Q5_K": 1e9, "Q6_K": 1e9,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", kernels.variants())
+@pytest.mark.parametrize("kind", TOO_LARGE)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_too_large_for_a_type_is_refused_with_its_place(
+    variant: str, kind: str, sign: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECELLM_KERNELS", variant)
+    weights = np.random.default_rng(4).normal(size=(300, 512)).astype(np.float32)
+    weights[203, 300] = weights[204, 3] = sign * TOO_LARGE[kind]
+    column = 300 // CONVERTED[kind].block * CONVERTED[kind].block
+    with pytest.raises(ModelError, match=rf"row 203, from column {column} .* too large for {kind}: take --quant F32"):
+        kernels.quantize(weights, kind, threads=3)
+    assert (
+        kernels.quantize(weights[:203], kind).tobytes() == ggml.quantize_chunk(weights[:203], CONVERTED[kind]).tobytes()
+    )
+    assert kernels.quantize(weights, "F32").tobytes() == weights.tobytes()
+
+
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1))
+def test_scales_that_are_not_finite_are_found_where_ggml_reads_them(data: st.DataObject, seed: int) -> None:
+    kind = CONVERTED[data.draw(st.sampled_from(list(TOO_LARGE)))]
+    generator = np.random.default_rng(seed)
+    rows = generator.integers(0, 256, (5, kind.row_bytes(512)), dtype=np.uint8)
+    if data.draw(st.booleans()):
+        rows &= 0x3B  # no exponent is the largest one, wherever it stands
+    wide = ggml.dequantize(rows, kind, 512)
+    blocks = np.isfinite(wide).reshape(5, -1, kind.block).all(axis=2)
+    found = first_not_finite(rows, kind)
+    assert (found is None) == blocks.all()
+    if found:
+        row, block = np.unravel_index(int(np.argmin(blocks)), blocks.shape)
+        assert found == (int(row), int(block) * kind.block)
+
+
+def test_an_imatrix_that_is_too_large_is_refused() -> None:
+    weights = np.random.default_rng(5).normal(size=(2, 256)).astype(np.float32)
+    for kind in ("Q4_0", "Q2_K", "Q4_K"):
+        with pytest.raises(ModelError, match=r"row 0, from column 0 .*imatrix, are too large"):
+            kernels.quantize(weights, kind, np.full(256, 3e38, dtype=np.float32))
 
 
 @pytest.mark.parametrize("variant", kernels.variants())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,9 +48,56 @@ def test_a_model_is_added_found_and_removed(store: Store, gguf: Path) -> None:
         store.remove("eCeLLM-M:Q4_K_M")
 
 
+def test_of_a_folder_that_is_a_link_the_link_is_removed(store: Store, gguf: Path, tmp_path: Path) -> None:
+    folder = store.add(gguf, "tiny", "alpaca").path.parent
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(elsewhere)
+    assert store.names() == ["tiny"]
+    store.remove("tiny")
+    assert store.names() == []
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["manifest.json", "model.gguf"]
+
+
+def test_a_model_that_cannot_be_removed(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    store.add(gguf, "tiny", "alpaca")
+    monkeypatch.setattr("shutil.rmtree", refuses)
+    with pytest.raises(ModelError, match=r"could not be deleted \(Permission denied\)"):
+        store.remove("tiny")
+
+
 def test_a_model_can_be_moved_in(store: Store, gguf: Path) -> None:
     data = gguf.read_bytes()
     assert store.add(gguf, "tiny", "alpaca", move=True).path.read_bytes() == data
+    assert not gguf.exists()
+
+
+def test_of_a_link_the_file_is_copied_and_the_link_is_moved(store: Store, gguf: Path, tmp_path: Path) -> None:
+    data = gguf.read_bytes()
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "link.gguf"
+    link.symlink_to("../tiny.gguf")
+    path = store.add(link, "tiny", "alpaca", move=True).path
+    assert not path.is_symlink()
+    assert path.read_bytes() == gguf.read_bytes() == data
+    assert not link.is_symlink()
+
+
+def test_a_model_is_moved_from_another_disk(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    data = gguf.read_bytes()
+    monkeypatch.setattr(Path, "rename", refuses)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfile", refuses)
+        with pytest.raises(ModelError, match="could not be put"):
+            store.add(gguf, "tiny", "alpaca", move=True)
+    assert gguf.read_bytes() == data, "what could not be copied stays where it was"
+    path = store.add(gguf, "tiny", "alpaca", move=True).path
+    assert path.read_bytes() == data
     assert not gguf.exists()
 
 
@@ -87,7 +136,15 @@ def test_a_file_that_changed_size_is_damaged(store: Store, gguf: Path) -> None:
         {"envelope": "chatml"},
         {"size": "9"},
         {"format": 2},
+        {"size": True},
         {"sha256": None},
+        {"sha256": "zz"},
+        {"sha256": "z" * 64},
+        {"source": 3},
+        {"source": "\ud800"},
+        {"licence": None},
+        {"details": []},
+        {"details": {"adapters": ["\udfff"]}},
         {"unknown": 1},
     ],
 )
@@ -106,10 +163,17 @@ def test_a_manifest_that_is_none(data: bytes, tmp_path: Path) -> None:
 
 
 def test_manifests_round_trip(tmp_path: Path) -> None:
-    manifest = Manifest("a", "a.gguf", 3, "00", "alpaca", "made up", "MIT", {"x": [1]})
+    manifest = Manifest("a", "a.gguf", 3, "0" * 64, "alpaca", "made üp", "MIT", {"x": [1]})
     manifest.write(tmp_path / "m.json")
     assert read_manifest(tmp_path / "m.json") == manifest
     assert replace(manifest, name="b") != manifest
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text here")
+def test_a_name_that_is_no_text_can_be_printed(store: Store, gguf: Path) -> None:
+    named = gguf.rename(gguf.with_name(os.fsdecode(b"a\xff.gguf")))
+    store.add(named, "tiny", "alpaca")
+    assert store.get("tiny").manifest.source == "a?.gguf, added by hand"
 
 
 def test_replacing_keeps_the_old_file_when_it_fails(tmp_path: Path) -> None:
@@ -122,6 +186,26 @@ def test_replacing_keeps_the_old_file_when_it_fails(tmp_path: Path) -> None:
     with replacing(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_a_store_can_be_read_by_whom_the_umask_lets(umask: int, mode: int, store: Store, gguf: Path) -> None:
+    before = os.umask(umask)
+    try:
+        path = store.add(gguf, "tiny", "alpaca").path
+        store.hashes.sha256(gguf)
+        with replacing(store.root / "secret") as temporary:
+            temporary.write_text("an input")
+    finally:
+        os.umask(before)
+    written = (path, path.with_name("manifest.json"), store.root / "hashes.json")
+    assert [file.stat().st_mode & 0o777 for file in written] == [mode] * 3
+    assert (store.root / "secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_manifest_that_cannot_be_read_is_not_damaged(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"cannot be read \(Is a directory\): check its rights"):
+        read_manifest(tmp_path)
 
 
 def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +236,10 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatc
         ("eCeLLM-M", "eCeLLM-M"),
         ("ecellm-l:Q4_K_M", "eCeLLM-L"),
         ("eCeLLM-S.Q8_0.gguf", "eCeLLM-S"),
+        ("NingLab/eCeLLM-M", "eCeLLM-M"),
+        ("ninglab/ecellm-s", "eCeLLM-S"),
+        ("NingLab/eCeLLM-M-other", None),
+        ("shop/eCeLLM-M", None),
         ("eCeLLM-Small", None),
         ("mistral", None),
     ],
@@ -178,6 +266,21 @@ def test_the_envelope_of_a_file(store: Store, tmp_path: Path, gguf: Path) -> Non
     model = resolve(str(named), store, {})
     assert model.manifest.envelope == "mistral"
     assert model.manifest.sha256 == hashlib.sha256(named.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".gguf", "a\0b", "\ud800"])
+def test_names_that_no_file_can_have(name: str, store: Store) -> None:
+    with pytest.raises(ModelError):
+        resolve(name, store, {})
+
+
+@pytest.mark.parametrize("name", ["eCeLLM-M", "ecellm-l:Q4_K_M"])
+def test_a_published_model_that_is_not_there_can_be_pulled(name: str, store: Store) -> None:
+    for get in (store.get, lambda name: resolve(name, store, {})):
+        with pytest.raises(ModelError, match=f"`ecellm-lite models pull {name}` fetches .*FILE.gguf --name {name}`"):
+            get(name)
+    with pytest.raises(ModelError, match=r"\(there: none yet\): `ecellm-lite models add` adds one"):
+        store.get("mine")
 
 
 def test_the_default_model(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 from ecellm_lite.convert import verify
 
 from ecellm_lite.cli.main import run_command
+from ecellm_lite.errors import ModelError
 from tests.tiny_checkpoints import write_checkpoint
 
 
@@ -64,3 +65,10 @@ def test_the_original_gets_its_adapters_weights(monkeypatch: pytest.MonkeyPatch,
     assert verify._with_adapters(object(), [(tmp_path / "a", 0.75), (tmp_path / "b", -0.5)]) is model
     assert (first, second) == ({"adapter_0": 1.5, "adapter_1": -2.0}, {"adapter_1": -4.0})
     assert active == [["adapter_0", "adapter_1"]]
+
+
+def test_a_damaged_vocabulary_is_a_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    (tmp_path / "tokenizer.model").write_bytes(b"junk")
+    with pytest.raises(ModelError, match=r"tokenizer\.model is no tokenizer \(.*\): get it again"):
+        verify.original_tokenizer(tmp_path)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ecellm_lite.kernels import native, plain
 from ecellm_lite.kernels.choice import is_exact, name, variants
-from ecellm_lite.kernels.conversion import Adapter, Conversion
+from ecellm_lite.kernels.conversion import Adapter, Conversion, too_large
+from ecellm_lite.kernels.finite import first_not_finite
 
 __all__ = ["Adapter", "Conversion", "convert", "is_exact", "name", "quantize", "variants"]
 
@@ -26,12 +27,16 @@ __all__ = ["Adapter", "Conversion", "convert", "is_exact", "name", "quantize", "
 def convert(conversion: Conversion, *, threads: int = 1) -> NDArray[np.uint8]:
     """Return the block's rows in the target's type: (rows, bytes of a row).
 
-    Raises ModelError with the place if a result is infinite or not a number.
+    Raises ModelError with the place if a result is infinite or not a number, before or after it is quantized.
     """
     chosen = name()
     if chosen == "ggml":
-        return plain.convert(conversion, threads=threads)
-    return native.convert(conversion, variant=chosen, threads=threads)
+        found = plain.convert(conversion, threads=threads)
+    else:
+        found = native.convert(conversion, variant=chosen, threads=threads)
+    if place := first_not_finite(found, conversion.target):
+        raise too_large(*place, conversion.target_type)
+    return found
 
 
 def quantize(
@@ -44,6 +49,6 @@ def quantize(
     """Return finite float32 weights, (rows, columns), as blocks of a type: (rows, bytes of a row).
 
     `importance`: the imatrix, (columns,). Raises UsageError for shapes that do not fit, ModelError with the place for
-    a weight that is infinite or not a number.
+    a weight that is infinite, not a number, or too large for the type.
     """
     return convert(Conversion(weights, "F32", target_type, importance=importance), threads=threads)

@@ -118,6 +118,14 @@ def not_finite(row: int, column: int) -> ModelError:
     )
 
 
+def too_large(row: int, column: int, kind: str) -> ModelError:
+    """Return the error for finite weights of which a type makes an infinity, or what is not a number."""
+    return ModelError(
+        f"The weights in row {row:,}, from column {column:,} of the block, or their imatrix, are too large for {kind}: "
+        "take --quant F32 or another."
+    )
+
+
 def _rows_contiguous(matrix: NDArray[Any]) -> bool:
     size, step = matrix.itemsize, matrix.strides[0]
     within = matrix.shape[1] <= 1 or matrix.strides[1] == size

@@ -56,10 +56,25 @@ DEMO = "demo"
 
 
 def catalogue_entry(name: str) -> CatalogueModel | None:
-    """Return the published model that a name such as `eCeLLM-M`, `ecellm-m:Q4_K_M` or `eCeLLM-M.Q4_K_M.gguf` is of."""
+    """Return the published model that a name is of.
+
+    Such as `eCeLLM-M`, `ecellm-m:Q4_K_M`, `eCeLLM-M.Q4_K_M.gguf`, or the hub's `NingLab/eCeLLM-M`.
+    """
     lowered = name.lower()
     for entry in CATALOGUE.values():
         key = entry.name.lower()
+        if lowered == entry.hub_id.lower():
+            return entry
         if lowered.startswith(key) and not lowered[len(key) : len(key) + 1].isalnum():
             return entry
     return None
+
+
+def how_to_get(name: str) -> str:
+    """Return the end of a sentence on a model that is not in the store: how it gets there."""
+    if entry := catalogue_entry(name):
+        return (
+            f"`ecellm-lite models pull {name}` fetches {entry.hub_id} and converts it, "
+            f"or `ecellm-lite models add FILE.gguf --name {name}` takes a file you have."
+        )
+    return "`ecellm-lite models add` adds one."

@@ -32,7 +32,11 @@ def is_repository(name: str) -> bool:
 
 
 def cached(repository: str, revision: str | None = None) -> Path:
-    """Return the folder of a repository in the hub's cache; raises ModelError if it is not there whole."""
+    """Return the folder of a repository in the hub's cache; raises ModelError if it is not there.
+
+    A folder that lacks files is refused by versions of the hub's library that keep a list of a repository's files; with
+    an older one it is for the reader of the folder to find out.
+    """
     from huggingface_hub import snapshot_download
 
     _check(repository)
@@ -68,13 +72,16 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
         wanted = [name for name in sizes if any(fnmatch(name, pattern) for pattern in FILES)]
         size = sum(sizes[name] for name in wanted)
         _check_room(repository, size, cache)
+        # Not by its hash: the library would not note which one the name means, and find nothing without a network.
         found = Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILES)))
+        if found.name != known.sha:
+            raise ModelError(f"{repository} was changed on the hub meanwhile: pull again, which fetches what is new.")
         for name in wanted:
-            size = (found / name).stat().st_size
-            if size != sizes[name]:
+            held = (found / name).stat().st_size
+            if held != sizes[name]:
                 raise ModelError(
-                    f"{name} of {repository} has {size:,} bytes and the hub says {sizes[name]:,}: "
-                    f"delete {found} and pull again."
+                    f"{name} of {repository} has {held:,} bytes and the hub says {sizes[name]:,}: "
+                    f"delete {(found / name).resolve()} and pull again."
                 )
     except ModelError:
         raise
@@ -88,17 +95,18 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
 def drop(folder: Path) -> None:
     """Delete what `download` fetched, that revision alone, from the hub's cache."""
     from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
 
     try:
         scan_cache_dir().delete_revisions(folder.name).execute()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, CacheNotFound) as error:
         raise ModelError(f"{folder} could not be deleted ({error}): the model is in the store all the same.") from None
 
 
 def _check_room(repository: str, size: int, cache: Path) -> None:
     """Raise ModelError if the disk cannot hold what is not there yet."""
     folder = cache / f"models--{repository.replace('/', '--')}" / "blobs"
-    there = sum(blob.stat().st_size for blob in folder.iterdir()) if folder.is_dir() else 0
+    there = sum(blob.stat().st_size for blob in folder.iterdir() if blob.is_file()) if folder.is_dir() else 0
     disk = next(path for path in (cache, *cache.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(disk).free
     if size - there > free:

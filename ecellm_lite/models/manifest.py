@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.files import replacing
 
 FORMAT = 1
+_KINDS = {
+    "name": str, "file": str, "size": int, "sha256": str, "envelope": str, "source": str, "licence": str,
+    "details": dict,
+}  # fmt: skip
 LARGEST = 1 << 20  # bytes: a manifest is a page, and a larger file is not one
 
 
@@ -30,27 +35,34 @@ class Manifest:
     format: int = FORMAT
 
     def write(self, path: Path) -> None:
-        """Write the manifest; it is there whole or not at all."""
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        """Write the manifest; it is there whole or not at all. What is no text in the name of a file becomes `?`."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        with replacing(path, shared=True) as temporary:
+            temporary.write_bytes(text.encode("utf-8", "replace"))
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return the manifest in a file; raises ModelError with what is wrong in it."""
+    """Return the manifest in a file; raises ModelError with what is wrong in it, or why it cannot be read."""
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise ModelError(f"The manifest {path} cannot be read ({error.strerror}): check its rights.") from None
+    try:
         if len(data) > LARGEST:
             raise ValueError(f"it has more than {LARGEST:,} bytes")
         manifest = Manifest(**json.loads(data))
-        for name, kind in (("name", str), ("file", str), ("size", int), ("sha256", str), ("envelope", str)):
-            if not isinstance(getattr(manifest, name), kind):
-                raise ValueError(f"{name} is {getattr(manifest, name)!r}")
+        for name, kind in _KINDS.items():
+            if type(value := getattr(manifest, name)) is not kind:
+                raise ValueError(f"{name} is {str(value)[:80]!r}")
+        if not re.fullmatch("[0-9a-f]{64}", manifest.sha256):
+            raise ValueError(f"sha256 is {manifest.sha256[:80]!r}")
+        json.dumps(asdict(manifest), ensure_ascii=False).encode("utf-8")  # half a surrogate pair cannot be printed
         if manifest.format != FORMAT:
             raise ValueError(f"format is {manifest.format!r}, and this version reads {FORMAT}")
         if Path(manifest.file).name != manifest.file or manifest.file in {"", ".", ".."}:
             raise ValueError(f"file is {manifest.file!r}, which is not a name in the same folder")
         get_envelope(manifest.envelope)
-    except (OSError, ValueError, TypeError, RecursionError, UsageError) as error:
+    except (ValueError, TypeError, RecursionError, UsageError) as error:
         raise ModelError(f"The manifest {path} is damaged ({error}): remove the model and add it again.") from None
     return manifest

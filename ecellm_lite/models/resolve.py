@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import ModelError, UsageError
-from ecellm_lite.models.catalogue import DEMO, catalogue_entry
+from ecellm_lite.models.catalogue import DEMO, catalogue_entry, how_to_get
 from ecellm_lite.models.gguf_header import Header, read_header
 from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.model_check import check_model
@@ -65,7 +65,8 @@ def _only(store: Store) -> str | None:
 
 
 def _is_path(name: str) -> bool:
-    return name.endswith(".gguf") or os.sep in name or "/" in name or Path(name).exists()
+    named = name.endswith(".gguf") or os.sep in name or "/" in name
+    return named or os.path.exists(name)  # noqa: PTH110 - Path.exists raises for a name that is too long
 
 
 def _from_path(path: Path, store: Store, envelope: str | None) -> StoredModel:
@@ -102,11 +103,7 @@ def tasks_of(header: Header) -> tuple[str, ...]:
 
 
 def _unknown(name: str, store: Store) -> str:
-    entry = catalogue_entry(name)
-    if entry:
-        return (
-            f"{name} is not in the store: get {entry.hub_id} as a GGUF file and "
-            f"`ecellm-lite models add FILE.gguf --name {name}`."
-        )
+    if catalogue_entry(name):
+        return f"{name} is not in the store: {how_to_get(name)}"
     there = ", ".join([*store.names(), DEMO]) if DEMO not in store.names() else ", ".join(store.names())
     return f"There is no model {name!r}: give the path of a GGUF file or one of {there}."

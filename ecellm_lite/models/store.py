@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.home import home
-from ecellm_lite.models.catalogue import DEMO
+from ecellm_lite.models.catalogue import DEMO, how_to_get
 from ecellm_lite.models.files import HashCache, replacing, sha256_of
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.manifest import Manifest, read_manifest
@@ -67,9 +68,7 @@ class Store:
         folder = self.folder(name)
         if not (folder / _MANIFEST).is_file():
             there = ", ".join(self.names()) or "none yet"
-            raise ModelError(
-                f"There is no model {name!r} in the store (there: {there}): `ecellm-lite models add` adds one."
-            )
+            raise ModelError(f"There is no model {name!r} in the store (there: {there}): {how_to_get(name)}")
         manifest = read_manifest(folder / _MANIFEST)
         path = folder / manifest.file
         size = path.stat().st_size if path.is_file() else 0
@@ -100,16 +99,18 @@ class Store:
         move: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> StoredModel:
-        """Copy (or move) a GGUF file into the store under a name; raises UsageError if the name is taken."""
+        """Copy (or move) a GGUF file into the store under a name; raises UsageError if the name is taken.
+
+        Of a link that is moved the file behind it is copied, and the link alone is removed.
+        """
         target, described = self.new_place(name)
         check_model(read_header(source))
         try:
             sha256 = sha256_of(source, progress)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if move:
-                shutil.move(source, target)
-            else:
-                with replacing(target) as temporary:
+            moved = move and _moved(source, target)
+            if not moved:
+                with replacing(target, shared=True) as temporary:
                     shutil.copyfile(source, temporary)
             manifest = Manifest(
                 name,
@@ -122,6 +123,8 @@ class Store:
             )
             # The manifest is written last: a model without one is not there.
             manifest.write(described)
+            if move and not moved:
+                source.unlink()
         except OSError as error:
             raise ModelError(
                 f"{source} could not be put into {target.parent} ({error}): make room or check its rights."
@@ -129,8 +132,27 @@ class Store:
         return StoredModel(target, manifest)
 
     def remove(self, name: str) -> None:
-        """Delete a model and its manifest."""
+        """Delete a model and its manifest; of a folder that is a link the link alone."""
         folder = self.folder(name)
         if not folder.is_dir():
             self.get(name)
-        shutil.rmtree(folder)
+        try:
+            if folder.is_symlink():
+                folder.unlink()
+            else:
+                shutil.rmtree(folder)
+        except OSError as error:
+            raise ModelError(f"{folder} could not be deleted ({error.strerror}): check its rights.") from None
+
+
+def _moved(source: Path, target: Path) -> bool:
+    """Whether a file could be moved by its name alone: not a link, and not to another disk."""
+    if source.is_symlink():
+        return False
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    return True

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gguf
@@ -19,8 +21,10 @@ from ecellm_lite.convert.gguf_adapter import read_gguf_adapter
 from ecellm_lite.convert.imatrix import read_imatrix
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from ecellm_lite.errors import EcellmError, ModelError
+from ecellm_lite.models.gguf_header import read_header
 from tests.small_checkpoints import factors, write_adapter
 from tests.test_convert_gguf_adapter import written
 
@@ -56,6 +60,29 @@ def test_settings_that_are_none(text: str, tmp_path: Path) -> None:
     (folder / "adapter_config.json").write_text(text)
     with pytest.raises(ModelError):
         read_adapter(folder)
+
+
+def test_factors_that_the_memory_cannot_hold_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_adapter(tmp_path / "a", factors(MODULE, 300, 256, rank=2), r=2)
+    (tmp_path / "b").mkdir()
+    _, gguf_adapter = written(tmp_path / "b")
+    weights = sum(map(math.prod, (one.shape for one in read_header(gguf_adapter).tensors)))
+    for read, path, needed in ((read_adapter, folder, 4 * 2 * 556), (read_gguf_adapter, gguf_adapter, 4 * weights)):
+        memory = SimpleNamespace(available=needed)
+        monkeypatch.setattr("psutil.virtual_memory", lambda memory=memory: memory)
+        read(path)
+        memory.available -= 1
+        with pytest.raises(ModelError, match=r"takes .* of memory, and .* are free"):
+            read(path)
+
+
+def test_a_file_that_goes_away_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, path = written(tmp_path)
+    header = read_header(path)
+    path.unlink()
+    monkeypatch.setattr("ecellm_lite.convert.gguf_adapter.read_header", lambda _: header)
+    with pytest.raises(ModelError, match=r"cannot be read \(No such file"):
+        read_gguf_adapter(path)
 
 
 @pytest.mark.parametrize(
@@ -114,16 +141,30 @@ def test_no_damage_to_a_gguf_file_crashes(read: Any, tmp_path: Path) -> None:
             assert str(error).endswith(".")  # noqa: PT017 - some damage does no harm
 
 
-def test_counts_of_any_size_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "i.gguf"
+def imatrix(path: Path, sums: NDArray[np.float32], counts: NDArray[np.float32]) -> Path:
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_type("imatrix")
-    writer.add_tensor("x.in_sum2", np.ones((1, 4), dtype=np.float32))
-    writer.add_tensor("x.counts", np.ones((1, 100_000), dtype=np.float32))
+    writer.add_tensor("x.in_sum2", sums[None])
+    writer.add_tensor("x.counts", counts[None])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return path
+
+
+@pytest.mark.parametrize(("bad", "count"), [(-1, 2), (-1, 0), (-np.inf, 2), (np.inf, 2), (np.nan, 2)])
+def test_sums_of_squares_that_are_none(bad: float, count: float, tmp_path: Path) -> None:
+    sums = np.array([4, 0, bad], dtype=np.float32)
+    counts = np.array([count], dtype=np.float32)
+    with pytest.raises(ModelError, match="a value of x is below 0, infinite or not a number"):
+        read_imatrix(imatrix(tmp_path / "bad.gguf", sums, counts))
+    found = read_imatrix(imatrix(tmp_path / "good.gguf", sums[:2], counts)).importance
+    assert found["x"].tolist() == ([2, 0] if count else [1, 1])
+
+
+def test_counts_of_any_size_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = imatrix(tmp_path / "i.gguf", np.ones(4, dtype=np.float32), np.ones(100_000, dtype=np.float32))
     read: list[int] = []
     original = os.pread
 

@@ -70,7 +70,13 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
         (changed("a", shape="23"), "shape"),
         (changed("a", shape=[1] * 9), "shape"),
         (changed("a", shape=[2, 4]), "cannot lie"),
-        (changed("a", shape=[1 << 62, 1 << 62]), "cannot lie"),
+        (changed("a", shape=[1 << 62, 1 << 62]), "shape"),
+        (changed("a", shape=[1 << 40, 1 << 40]), "shape"),
+        (changed("a", shape=[1 << 39]), "cannot lie"),
+        (changed("a", shape=[1 << 62, 0], data_offsets=[0, 0]), "shape"),
+        (changed("a", shape=[0, 1 << 62], data_offsets=[0, 0]), "shape"),
+        (changed("a", shape=[1 << 70, 0], data_offsets=[0, 0]), "shape"),
+        (changed("a", shape=[*[1 << 31] * 7, 0], data_offsets=[0, 0]), "shape"),
         (changed("a", data_offsets=[0]), "place"),
         (changed("a", data_offsets=[-8, 16]), "place"),
         (changed("a", data_offsets=[24, 0]), "cannot lie"),
@@ -196,6 +202,51 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
     (snapshot / "model.safetensors").symlink_to("../../blobs/sha")
     with Checkpoint(snapshot) as found:
         assert sorted(found) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("place", "held"),
+    [
+        (f"blobs/ab/ab{'0' * 62}", True),
+        (f"blobs/ac/ab{'0' * 62}", False),
+        (f"blobs/ab/ab{'0' * 61}", False),
+        (f"blobs/ab/ab{'0' * 61}g", False),
+        (f"blobs/ab{'0' * 62}", False),
+        (f"other/ab/ab{'0' * 62}", False),
+        ("models--x--z/blobs/sha", False),
+    ],
+)
+def test_blobs_that_repositories_share_are_read(tmp_path: Path, place: str, held: bool) -> None:
+    cache = tmp_path / "hub"
+    (cache / "models--x--y" / "blobs").mkdir(parents=True)
+    (cache / place).parent.mkdir(parents=True, exist_ok=True)
+    written(cache / place, GOOD)
+    (cache / "models--x--y" / "blobs" / "sha").symlink_to(f"../../{place}")
+    (cache / "models--x--y" / "snapshots").mkdir()
+    snapshot = checkpoint(cache / "models--x--y" / "snapshots" / "0", {})
+    (snapshot / "model.safetensors").symlink_to("../../blobs/sha")
+    if held:
+        with Checkpoint(snapshot) as found:
+            assert sorted(found) == ["a", "b"]
+    else:
+        with pytest.raises(ModelError, match="link out of its folder"):
+            Checkpoint(snapshot)
+
+
+def test_files_that_cannot_be_reached_are_refused(tmp_path: Path) -> None:
+    named = checkpoint(tmp_path / "named", {}, {"weight_map": {"a": "\ud800"}})
+    looped = checkpoint(tmp_path / "looped", SHARDS)
+    (looped / "config.json").unlink()
+    (looped / "config.json").symlink_to("config.json")
+    for folder in (named, looped):
+        with pytest.raises(ModelError, match=r"can(not)? be (reached|read)"):
+            Checkpoint(folder)
+
+
+def test_empty_tensors_are_read(tmp_path: Path) -> None:
+    empty = {name: {**said, "shape": [1 << 20, 0], "data_offsets": [0, 0]} for name, said in GOOD.items()}
+    with SafetensorsFile(written(tmp_path / "f", empty, b"")) as file:
+        assert file.rows("a").shape == (1 << 20, 0)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "..\\a", "a\0b"])
