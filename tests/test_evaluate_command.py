@@ -14,7 +14,6 @@ from rich.console import Console
 from ecellm_lite import Runtime
 from ecellm_lite import runtime as runtime_module
 from ecellm_lite.answers.answer import ModelName
-from ecellm_lite.cli.evaluate import _umask
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.cli.measured import show_comparison, show_results
 from ecellm_lite.engine.fake import FakeBackend
@@ -204,7 +203,9 @@ def test_an_older_file_survives_a_full_disk(
     path = tmp_path / "results.json"
     asked = ("-t", "PM", "--data", str(rows), "--output", str(path), "--json", "--quiet")
     said(capsys, 0, *asked)
-    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+    (tmp_path / "other").unlink()
     path.chmod(0o640)
     said(capsys, 0, *asked)
     assert path.stat().st_mode & 0o777 == 0o640

@@ -194,7 +194,7 @@ def test_a_store_can_be_read_by_whom_the_umask_lets(umask: int, mode: int, store
     try:
         path = store.add(gguf, "tiny", "alpaca").path
         store.hashes.sha256(gguf)
-        with replacing(store.root / "secret") as temporary:
+        with replacing(store.root / "secret", private=True) as temporary:
             temporary.write_text("an input")
     finally:
         os.umask(before)

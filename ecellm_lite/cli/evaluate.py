@@ -304,13 +304,7 @@ def _write(path: Path, text: str) -> None:
         path = path.resolve()  # a link stays a link
         with replacing(path) as temporary:
             temporary.write_text(text, "utf-8")
-            temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+            if path.exists():
+                temporary.chmod(path.stat().st_mode & 0o777)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): make room, or take another place.") from None
-
-
-def _umask() -> int:
-    """Return which rights a new file of this process does not get."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -82,7 +82,7 @@ class PrefixFiles:
         with suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _is_private(os.lstat(self._folder)) and self._make_room(_HEAD.size + len(state)):
-                with replacing(self._path(key)) as temporary:
+                with replacing(self._path(key), private=True) as temporary:
                     digest = hashlib.sha256(state).digest()
                     with temporary.open("wb") as file:
                         file.write(_HEAD.pack(MAGIC, key, digest, len(state)))

@@ -121,7 +121,7 @@ class Calibration:
     def write(self, path: Path) -> None:
         """Write the calibration; it is there whole or not at all. Raises ModelError if it cannot be written."""
         try:
-            with replacing(path, shared=True) as temporary:
+            with replacing(path) as temporary:
                 temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise ModelError(f"{path} cannot be written ({error.strerror}): make room or check its rights.") from None

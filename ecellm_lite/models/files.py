@@ -14,16 +14,16 @@ _BLOCK = 1 << 20
 
 
 @contextmanager
-def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Give a temporary path in the same folder; when the block ends well its file becomes `path`, else it is removed.
 
     The data is on the disk before the name is: a reader, or a machine that loses power, sees the old file or the new.
-    Only its owner may read the file; with `shared` whoever the process's umask leaves the right to.
+    Whoever the process's umask leaves the right to may read the file; one that is `private` its owner alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     # The system itself takes the umask's rights away: it cannot be asked for without being changed for all threads.
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if shared else 0o600))
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -84,7 +84,7 @@ class HashCache:
 
     def _write(self, known: dict[str, object]) -> None:
         try:
-            with replacing(self._path, shared=True) as temporary:
+            with replacing(self._path) as temporary:
                 temporary.write_text(json.dumps(known), encoding="utf-8")
         except OSError:
             pass

@@ -37,7 +37,7 @@ class Manifest:
     def write(self, path: Path) -> None:
         """Write the manifest; it is there whole or not at all. What is no text in the name of a file becomes `?`."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
-        with replacing(path, shared=True) as temporary:
+        with replacing(path) as temporary:
             temporary.write_bytes(text.encode("utf-8", "replace"))
 
 

@@ -110,7 +110,7 @@ class Store:
             target.parent.mkdir(parents=True, exist_ok=True)
             moved = move and _moved(source, target)
             if not moved:
-                with replacing(target, shared=True) as temporary:
+                with replacing(target) as temporary:
                     shutil.copyfile(source, temporary)
             manifest = Manifest(
                 name,

@@ -67,7 +67,7 @@ class Tuning:
     def write(self, path: Path) -> None:
         """Write the tuning; it is there whole or not at all. Raises ModelError if the store cannot be written."""
         try:
-            with replacing(path, shared=True) as temporary:
+            with replacing(path) as temporary:
                 temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise ModelError(f"{path} cannot be written ({error.strerror}): make room or check its rights.") from None
