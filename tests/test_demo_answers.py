@@ -1,0 +1,55 @@
+"""The demo knows its trade: the examples that come with the tasks, and products as a shop writes about them.
+
+The twenty rows of written_products.jsonl were written by hand for this, and nothing was trained on them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ecellm_lite import Runtime
+from ecellm_lite.tasks.registry import TASKS
+
+WRITTEN = Path(__file__).parent / "written_products.jsonl"
+
+
+def test_two_listings_of_one_machine_match(demo: Runtime) -> None:
+    answer = demo.answer("product_matching", TASKS["product_matching"].example())
+    assert answer.value is True
+    assert answer.probability is not None
+    assert answer.probability > 0.9
+
+
+def test_a_content_review_is_positive(demo: Runtime) -> None:
+    answer = demo.answer("sentiment_analysis", TASKS["sentiment_analysis"].example())
+    assert answer.text == "B: positive"
+    assert answer.probability is not None
+    assert answer.probability > 0.7
+
+
+def test_a_jackets_attributes_are_found_among_its_texts(demo: Runtime) -> None:
+    answer = demo.answer("attribute_value_extraction", TASKS["attribute_value_extraction"].example())
+    assert {entry["attribute"]: entry["value"] for entry in answer.value} == {
+        "Brand Name": "harborline",
+        "Gender": "men",
+        "Material": "waxed cotton",
+        "Hooded": None,
+    }
+    assert all(entry["probability"] > 0.5 for entry in answer.value)
+
+
+def test_products_as_a_shop_writes_about_them(demo: Runtime) -> None:
+    rows = [json.loads(line) for line in WRITTEN.read_text("utf-8").splitlines()]
+    right = wanted = 0
+    for answer, row in zip(
+        demo.answers("attribute_value_extraction", (row["input"] for row in rows)), rows, strict=True
+    ):
+        gold = {entry["attribute"]: (entry["value"], entry["source"]) for entry in json.loads(row["output"])}
+        told = {
+            entry["attribute"].lower(): (entry["value"] or "None", entry["source"] or "None") for entry in answer.value
+        }
+        right += sum(told[name] == entry for name, entry in gold.items())
+        wanted += len(gold)
+    assert wanted == 71
+    assert right / wanted > 0.8
