@@ -273,7 +273,7 @@ def test_layers_that_do_not_fit_are_refused_with_figures(asked: str | int) -> No
         UsageError, match=r"take 4\.\d GiB with a context of 4,096 tokens.*GPU0 has 3\.0 GiB free"
     ) as caught:
         plan(HEADERS["M"], gpus_of(3), asked)
-    assert "--gpu-layers auto (14 layers here)" in str(caught.value)
+    assert "with --gpu-layers auto 14 of them go there" in str(caught.value)
 
 
 def test_without_a_gpu_all_is_the_cpu() -> None:
