@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -245,74 +243,6 @@ def test_a_job_shows_its_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "3/3" in shown
     assert "rows/s" in shown
     assert "1 failed" in shown
-
-
-def test_whoever_reads_may_go(demo_model: StoredModel, tmp_path: Path) -> None:
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text('{"review": "x"}\n' * 40)
-    program = f"{sys.executable} -c 'from ecellm_lite.cli.main import main; main()'"
-    for command in ("tasks", f"run -t SA --rows {rows}"):
-        script = f"set -o pipefail; {program} {command} | head -n 1"
-        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        assert "Traceback" not in done.stderr
-
-
-@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this machine has no device that is always full")
-def test_a_full_disk_is_said_in_one_sentence() -> None:
-    program = [sys.executable, "-c", "from ecellm_lite.cli.main import main; main()", "tasks"]
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert done.returncode == 3
-    assert done.stderr.strip().splitlines() == [
-        "ecellm-lite: The output cannot be written (No space left on device): make room, or send it elsewhere."
-    ]
-
-
-# A command that writes a line and then has failed rows to tell of.
-FAILING = """
-import click
-from ecellm_lite.cli import main
-from ecellm_lite.errors import JobError
-
-@click.command()
-def tasks():
-    click.echo("a line")
-    raise JobError("1 of 1 rows failed.")
-
-main.LazyGroup.get_command = lambda *_: tasks
-main.main()
-"""
-
-
-def buffered(code: str, shell: str) -> subprocess.CompletedProcess[str]:
-    """Run a program whose output waits for a full buffer, as it does where nobody asked for another way."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    script = f"set -o pipefail; {shlex.join([sys.executable, '-c', code])} {shell}"
-    return subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, timeout=60, env=environment, check=False
-    )
-
-
-@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this machine has no device that is always full")
-@pytest.mark.parametrize(
-    ("shell", "code"), [("tasks", 5), ("tasks >/dev/full", 3), ("tasks | true", 0), ("tasks >&-", 5)]
-)
-def test_failed_rows_and_output_that_does_not_come_through(shell: str, code: int) -> None:
-    done = buffered(FAILING, shell)
-    assert done.returncode == code, done.stderr
-    assert "Exception ignored" not in done.stderr
-    assert done.stderr.count("\n") == (code > 0)
-
-
-def test_closed_input_and_output(tmp_path: Path) -> None:
-    program = "from ecellm_lite.cli.main import main; main()"
-    assert buffered(program, "tasks >&-").returncode == 0
-    done = buffered(program, "run -t SA --rows - <&-")
-    assert done.returncode == 3
-    assert "Standard input is closed" in done.stderr
-    missing = buffered(program, f"run -t SA --rows {tmp_path}/none.jsonl <&-")
-    assert "none.jsonl cannot be read" in missing.stderr
 
 
 def test_tasks_are_described(capsys: pytest.CaptureFixture[str]) -> None:

@@ -214,6 +214,41 @@ def test_the_demos_figures_stand_in_the_results() -> None:
         assert re.search(row, README), row
 
 
+def test_the_file_types_figures_stand_in_the_results() -> None:
+    table = json.loads((RESULTS / "quantization.json").read_text("utf-8"))
+    for name, kind in table["types"].items():
+        begin = f"| {name} | {kind['bytes'] / 1e6:.1f} MB | "
+        rates = f" | {kind['prefill_tokens_per_second']:.0f} | {kind['decode_tokens_per_second']:.0f} | "
+        end = f" | {kind['agreement']:.1%} | {kind['kl']:.4f} |"
+        [row] = [line for line in README.splitlines() if line.startswith(begin)]
+        assert rates in row
+        assert row.endswith(end)
+    again = json.loads((RESULTS / "quantization_sixth.json").read_text("utf-8"))["types"]
+    shares = {name: f"{kind['agreement']:.1%}" for name, kind in again.items()}
+    assert f"Q8_0 answers {shares['Q8_0']} of the rows as F16 does, Q6_K {shares['Q6_K']}" in README
+    assert f"Q5_K_M {shares['Q5_K_M']} and Q4_K_M {shares['Q4_K_M']}" in README
+
+
+def test_what_is_said_of_the_demos_probabilities_stands_in_the_results() -> None:
+    tasks = json.loads((RESULTS / "demo.json").read_text("utf-8"))["tasks"]
+    for name, found in tasks.items():
+        if found["rows"] >= 300:
+            assert f"{found['ece']:.3f} ({TASKS[name].abbreviation})" in README
+    matching, sentiment = (
+        tasks[name]["paraphrased"]["values"]["paraphrased"]["value"]
+        for name in ("product_matching", "sentiment_analysis")
+    )
+    assert f"it has {matching:.3f} on PM and {sentiment:.3f} on SA" in README
+    written = json.loads((RESULTS / "written_products.json").read_text("utf-8"))["models"]
+    card = (ROOT / "ecellm_lite" / "demo" / "adapter" / "README.md").read_text("utf-8")
+    before, not_kept, after = written.values()
+    assert (
+        f"{before['right']} were right before it\n({before['f1']:.3f}) and {after['right']} after ({after['f1']:.3f})"
+        in card
+    )
+    assert f"stood at {not_kept['right']} ({not_kept['f1']:.3f};" in card
+
+
 def test_the_picture_needs_no_network() -> None:
     picture = (ROOT / "benchmarks" / "figures" / "answer.svg").read_text("utf-8")
     assert not re.search(r"url\(|href=|<image|@font-face", picture.replace("url(#", ""))
