@@ -1,23 +1,61 @@
-"""The one tree of errors: each is a sentence with the value that was wrong and the next step.
+"""The one tree of errors: each says what is wrong, where, with which value, and what to do next.
 
-Nothing in this package raises another exception on purpose for what a user, a file or a machine did.
-The command line prints the sentence and leaves with `exit_code`; a failed row of a job carries `code`.
+Nothing in this package raises another exception on purpose for what a user, a file or a machine did. An error speaks no
+face's language: `step` names no option of the command line, no argument of Python and no field of HTTP. Where a setting
+helps, `settings` names it, and each face words it in its own way (`--context`, `context=`).
+
+>>> error = ContextError("The prompt has 5,000 tokens", step="shorten the row", settings=("context",))
+>>> str(error)
+'The prompt has 5,000 tokens: shorten the row.'
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 
 class EcellmError(Exception):
-    """Any error of ecellm-lite; this class itself means a fault of ours (exit code 1)."""
+    """Any error of ecellm-lite; this class itself means a fault of ours (exit code 1).
+
+    `message` says what is wrong, with the value that was wrong; `step` what to do next. Without a `step` the message is
+    a whole sentence, with its period. `field` is a row's or file's field (`product_1.title`), `line` a line's number
+    from 1, `file` a path. `settings` are the settings that the step is about, by the names of Runtime's arguments or of
+    the function's that raised it.
+    """
 
     code: ClassVar[str] = "internal"
     exit_code: ClassVar[int] = 1
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: str | None = None,
+        settings: Sequence[str] = (),
+        field: str | None = None,
+        line: int | None = None,
+        file: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.step = step
+        self.settings = tuple(settings)
+        self.field = field
+        self.line = line
+        self.file = file
+
+    def __str__(self) -> str:
+        """Return the error as one sentence, with its step."""
+        return f"{self.message}: {self.step}." if self.step else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let an error pass between processes with its place and step."""
+        return type(self), (self.message,), self.__dict__
+
 
 class UsageError(EcellmError):
-    """The call itself is wrong: an unknown task, an option that does not exist or does not fit (exit code 2)."""
+    """The call itself is wrong: an unknown task, a setting that does not exist or does not fit (exit code 2)."""
 
     code = "usage"
     exit_code = 2
@@ -49,8 +87,25 @@ class ModelError(EcellmError):
     exit_code = 4
 
 
+class ClosedError(EcellmError):
+    """The engine was closed while the answer was still waited for, or was used in another process (exit code 1)."""
+
+    code = "closed"
+
+
 class JobError(EcellmError):
     """A job came to its end, and some of its rows failed; each has its line with an error (exit code 5)."""
 
     code = "job"
     exit_code = 5
+
+
+def error_of(code: str) -> type[EcellmError]:
+    """Return the class of errors with a code; EcellmError for one that is not known."""
+    return next((kind for kind in _tree(EcellmError) if kind.code == code), EcellmError)
+
+
+def _tree(kind: type[EcellmError]) -> Iterator[type[EcellmError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _tree(below)

@@ -122,7 +122,7 @@ class Answering:
             envelope=self.envelope,
             calibration=row.calibration.name if outcome and row.calibration else None,
             shortened="; ".join(filter(None, (row.shortened, outcome.shortened if outcome else None))) or None,
-            error=RowError(error.code, str(error)) if error else None,
+            error=RowError.of(error) if error else None,
         )
 
     def _abstains(self, outcome: Outcome, calibration: Calibration | None) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from ecellm_lite.errors import EcellmError, error_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,30 @@ class ModelName:
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Why a row has no answer: a code that programs can rely on, and a sentence."""
+    """Why a row has no answer: a code that programs can rely on, a whole sentence, and where known its field and step.
+
+    `step` is the part of the sentence that says what to do next.
+    """
+
+    code: str
+    message: str
+    field: str | None = None
+    step: str | None = None
+
+    @classmethod
+    def of(cls, error: EcellmError) -> RowError:
+        """Return an exception as a row's error."""
+        return cls(error.code, str(error), error.field, error.step)
+
+    def exception(self) -> EcellmError:
+        """Return the error as the exception that it came from, or one of its kind."""
+        message = self.message.removesuffix(f": {self.step}.") if self.step else self.message
+        return error_of(self.code)(message, step=self.step, field=self.field)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerWarning:
+    """What is odd about an answer that was given all the same: a code that programs can rely on, and a sentence."""
 
     code: str
     message: str
@@ -49,7 +74,8 @@ class Answer:
     uniform, `coverage` how much of the model's probability fell on the allowed tokens at all. `seconds` runs from
     the row's turn to its answer, and is None in deterministic mode. `calibration` names what the probabilities were
     calibrated by: task, temperature, rows and hash, `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`. `shortened` says
-    what was cut from the row or from the answer, and is None where nothing was.
+    what was cut from the row or from the answer, and is None where nothing was; `warnings` what else is odd about the
+    row or its answer, None where nothing is.
     """
 
     id: str | int | None
@@ -68,8 +94,19 @@ class Answer:
     envelope: str
     calibration: str | None = None
     shortened: str | None = None
+    warnings: Sequence[AnswerWarning] | None = None
     error: RowError | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the answer as plain data, in the order of the command line's contract."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Answer:
+        """Return the answer that `as_dict` made this plain data of, also after it was JSON."""
+        parts = {name: data[name] and kind(**data[name]) for name, kind in _PARTS.items()}
+        warnings = data["warnings"] and [AnswerWarning(**warning) for warning in data["warnings"]]
+        return cls(**{**data, **parts, "warnings": warnings})
+
+
+_PARTS = {"usage": Usage, "model": ModelName, "error": RowError}
