@@ -27,7 +27,7 @@ class Choice:
 
     options: tuple[Option, ...]
     type: ClassVar[str] = "choice"
-    written: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
 
     def decode(self, scene: Scene) -> Decoding:
         """Weigh every option; letters part at the first token, and then nothing is decoded."""

@@ -86,8 +86,8 @@ class Space(Protocol):
         """The answer's type in the contract: predicate, choice, score, ranking, extraction, text or schema."""
 
     @property
-    def written(self) -> bool:
-        """Whether an answer takes many calls of the model, for a token or a few each, and is not chosen in a few."""
+    def generates(self) -> bool:
+        """Whether answers are generated token by token rather than scored in a few calls of the model."""
 
     def decode(self, scene: Scene) -> Decoding:
         """Decode one answer of this space."""

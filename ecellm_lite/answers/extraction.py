@@ -32,7 +32,7 @@ class Extraction:
     attributes: tuple[str, ...]
     sources: Mapping[str, str]
     type: ClassVar[str] = "extraction"
-    written: ClassVar[bool] = True
+    generates: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
         """Walk to one span for each attribute in turn; the JSON between the values is forced.

@@ -19,7 +19,7 @@ class Predicate:
     """The answers `yes` (true) and `no` (false), decided on their first token."""
 
     type: ClassVar[str] = "predicate"
-    written: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
 
     def decode(self, scene: Scene) -> Decoding:
         """Weigh yes against no on the prompt's last logits."""

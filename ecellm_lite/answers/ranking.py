@@ -18,7 +18,7 @@ class Ranking:
 
     letters: tuple[str, ...]
     type: ClassVar[str] = "ranking"
-    written: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
 
     def decode(self, scene: Scene) -> Decoding:
         """Choose place after place among the letters that are left; the last one needs no choice.

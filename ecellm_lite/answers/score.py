@@ -21,7 +21,7 @@ class Score:
     levels: tuple[str, ...]
     texts: tuple[str, ...] = ()
     type: ClassVar[str] = "score"
-    written: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
 
     def decode(self, scene: Scene) -> Decoding:
         """Weigh every level, as a choice does, and average their positions."""

@@ -35,7 +35,7 @@ class Structured:
     type: str
     max_tokens: int = MAX_TOKENS
     temperature: float = 0.0
-    written: ClassVar[bool] = True
+    generates: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
         """Take the likeliest allowed token each time, and what the grammar forces without asking.

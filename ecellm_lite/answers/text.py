@@ -27,7 +27,7 @@ class Text:
     max_tokens: int = MAX_TOKENS
     temperature: float = 0.0
     type: ClassVar[str] = "text"
-    written: ClassVar[bool] = True
+    generates: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
         """Write token after token, checking drafts along the way; the text is less the white space around it."""

@@ -46,7 +46,7 @@ class Written:
 
     tokens: int
     type: ClassVar[str] = "text"
-    written: ClassVar[bool] = True
+    generates: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
         """Take the likeliest token again and again."""

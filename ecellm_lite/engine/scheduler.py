@@ -24,8 +24,8 @@ LEAST_SAVING = 32
 PREFIX_SEQUENCES = 16
 
 # Rows are admitted while their prompts come to so many batches: attention looks at every cell in use, other rows'
-# too, so a call that is already full gets slower with each row that stands by. Answers that are written need a call for
-# nearly each token, which only many rows can fill: there, with RESERVE for each, to two thirds of the memory.
+# too, so a call that is already full gets slower with each row that stands by. Generated answers need a call for nearly
+# each token, which only many rows can fill: there, with RESERVE for each, to two thirds of the memory.
 CROWD, WRITING_CROWD = 2, 10
 
 # Room that a row is admitted with besides its prompt; a row that needs more waits for others to end.
@@ -137,7 +137,7 @@ class Scheduler:
             self._prefixes.let_go(match)
             if self._active and self._crowded(request, own):
                 # As below, but where the memory is of the size that what waits wants there is nothing to win.
-                self._outgrown = request.space.written and self._backend.cells < self._wanted(request)
+                self._outgrown = request.space.generates and self._backend.cells < self._wanted(request)
                 return
             if self._active and own + RESERVE > self._room():
                 # It takes an empty memory to grow; without this one, rows that keep coming would never leave it empty.
@@ -165,7 +165,7 @@ class Scheduler:
         least = len(request.prompt) + RESERVE
         if not self._grouped:
             return least
-        if request.space.written:
+        if request.space.generates:
             waiting = 3 * self._waiting.tokens(WRITING_CROWD * self._backend.batch) // 2
         else:
             waiting = self._waiting.tokens(CROWD * self._backend.batch)
@@ -190,7 +190,7 @@ class Scheduler:
         if standing <= CROWD * self._backend.batch:
             return False
         requests = [request, *(slot.request for slot in self._active)]
-        if not any(one.space.written for one in requests):
+        if not any(one.space.generates for one in requests):
             return True
         room = 2 * (self._backend.cells - self._prefixes.cells) // 3
         return standing + RESERVE * len(requests) > min(WRITING_CROWD * self._backend.batch, room)
