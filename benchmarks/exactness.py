@@ -17,11 +17,11 @@ from typing import Any
 
 import click
 import numpy as np
-from ecellm_lite.convert.conversion import Request, prepared
-from ecellm_lite.convert.verify import log_softmax, original_logits
 
 from benchmarks.facts import write_results
 from ecellm_lite.cli.verify import logits_of
+from ecellm_lite.convert.conversion import Request, prepared
+from ecellm_lite.convert.verify import log_softmax, original_logits
 from ecellm_lite.engine.llama import LlamaBackend, Settings
 from tests.small_checkpoints import factors, write_adapter
 from tests.tiny_checkpoints import CONFIGS, WIDTH, write_checkpoint

@@ -20,7 +20,6 @@ from statistics import median
 from typing import Any
 
 import click
-from ecellm_lite.convert.conversion import Request, prepared
 
 from benchmarks.facts import write_results
 from benchmarks.importance import collect, lessons
@@ -28,6 +27,7 @@ from benchmarks.type_table import REFERENCE, picture, sentence, spelt, table
 from benchmarks.verdict import LEAST_AGREEMENT, Rated, agreement, divergence, recommended
 from ecellm_lite import Answer, Runtime
 from ecellm_lite.bench.rates import decode_rate, prefill_rate
+from ecellm_lite.convert.conversion import Request, prepared
 from ecellm_lite.demo.build import ENVELOPE, shipped_weights
 from ecellm_lite.engine.llama import LlamaBackend, Settings, available_cores
 from ecellm_lite.envelopes import get_envelope

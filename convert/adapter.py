@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
+
 from ecellm_lite.convert.checkpoint import inside, read_json, widened
 from ecellm_lite.convert.safetensors_file import WEIGHTS, SafetensorsFile
 from ecellm_lite.convert.source import Input
-from numpy.typing import NDArray
-
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import in_words
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from ecellm_lite.convert.mixture import Model
 from numpy.typing import NDArray
+
+from ecellm_lite.convert.mixture import Model
 
 # A value of a GGUF file's metadata with gguf-py's name of its type (GGUFValueType): UINT32, FLOAT32, STRING, ARRAY, …
 Value: TypeAlias = "tuple[str, Any]"

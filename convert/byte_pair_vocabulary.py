@@ -16,7 +16,6 @@ from typing import Any
 from ecellm_lite.convert.checkpoint import MAX_JSON_BYTES, inside, read_bytes, read_json
 from ecellm_lite.convert.sentencepiece_vocabulary import pairs
 from ecellm_lite.convert.token_list import NORMAL, AddedToken, TokenList, vocabulary
-
 from ecellm_lite.errors import ModelError, UsageError
 
 MAX_PATTERN_LETTERS = 4096

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ecellm_lite.convert.safetensors_file import SafetensorsFile, Tensor
-from ecellm_lite.convert.source import Input
 from numpy.typing import NDArray
 
+from ecellm_lite.convert.safetensors_file import SafetensorsFile, Tensor
+from ecellm_lite.convert.source import Input
 from ecellm_lite.errors import ModelError
 
 MAX_JSON_BYTES = 64 << 20

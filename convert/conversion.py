@@ -28,7 +28,6 @@ from ecellm_lite.convert.plan import Plan, check_room, draw_plan
 from ecellm_lite.convert.record import manifest_path, record
 from ecellm_lite.convert.source import Input, Source
 from ecellm_lite.convert.writer import unfinished_paths
-
 from ecellm_lite.envelopes import ENVELOPES, get_envelope
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.catalogue import catalogue_entry

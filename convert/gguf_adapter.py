@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from ecellm_lite.convert.adapter import Factors, PeftAdapter, check_memory
-from ecellm_lite.convert.blueprint import Blueprint
-from ecellm_lite.convert.source import Input
 from numpy.typing import NDArray
 
 from ecellm_lite import ggml
+from ecellm_lite.convert.adapter import Factors, PeftAdapter, check_memory
+from ecellm_lite.convert.blueprint import Blueprint
+from ecellm_lite.convert.source import Input
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.gguf_header import TensorInfo, read_header
 from ecellm_lite.tensor_types import CONVERTED

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from ecellm_lite.convert.architectures.llama import rotation_order
 from ecellm_lite.convert.blueprint import Blueprint, Recipe, Value
 from ecellm_lite.convert.gguf_bytes import KINDS
 from ecellm_lite.convert.mixture import Model
 from ecellm_lite.convert.reading import read_fully
 from ecellm_lite.convert.source import Input
-from numpy.typing import NDArray
-
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.gguf_header import TensorInfo, read_header
 from ecellm_lite.models.model_check import check_model

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ecellm_lite.convert.blueprint import Value
 from numpy.typing import NDArray
 
+from ecellm_lite.convert.blueprint import Value
 from ecellm_lite.errors import EcellmError, ModelError
 from ecellm_lite.models.gguf_header import MAX_NAME_BYTES
 from ecellm_lite.tensor_types import TensorType

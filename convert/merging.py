@@ -14,13 +14,13 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
+
 from ecellm_lite.convert.adapter import Factors, PeftAdapter, Whole, is_scale
 from ecellm_lite.convert.blueprint import Blueprint, Recipe
 from ecellm_lite.convert.checkpoint import widened
 from ecellm_lite.convert.safetensors_file import WEIGHTS
 from ecellm_lite.convert.source import Source
-from numpy.typing import NDArray
-
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.kernels.conversion import MOST_ADAPTERS, MOST_RANK, Adapter
 

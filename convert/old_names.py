@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ecellm_lite.convert.adapter import Factors, PeftAdapter, Whole
-
 from ecellm_lite.errors import ModelError
 
 Named = TypeVar("Named", Factors, Whole)

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite import kernels
 from ecellm_lite.convert.plan import Plan, PlannedTensor
 from ecellm_lite.convert.relay import Ahead, Behind
 from ecellm_lite.convert.source import Source
 from ecellm_lite.convert.writer import UnfinishedFile
-from numpy.typing import NDArray
-
-from ecellm_lite import kernels
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.kernels import Adapter, Conversion
 from ecellm_lite.kernels.conversion import not_finite

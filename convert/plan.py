@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
+
+from ecellm_lite import __version__
 from ecellm_lite.convert.blueprint import Blueprint, Value
 from ecellm_lite.convert.gguf_bytes import ALIGNMENT, Declared, aligned, header_bytes
 from ecellm_lite.convert.merging import Part
 from ecellm_lite.convert.mixture import Matrix, summary, tensor_types
 from ecellm_lite.convert.source import Source
-from numpy.typing import NDArray
-
-from ecellm_lite import __version__
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.ggml import FILE_TYPES
 from ecellm_lite.models.files import in_words

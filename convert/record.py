@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ecellm_lite import __version__, ggml, kernels
 from ecellm_lite.convert.merging import Weighted
 from ecellm_lite.convert.pipeline import Written
 from ecellm_lite.convert.plan import Plan
 from ecellm_lite.convert.source import Input
-
-from ecellm_lite import __version__, ggml, kernels
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.manifest import Manifest

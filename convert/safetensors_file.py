@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ecellm_lite.convert.reading import read_fully
 from numpy.typing import NDArray
 
+from ecellm_lite.convert.reading import read_fully
 from ecellm_lite.errors import ModelError
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit

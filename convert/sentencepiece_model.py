@@ -14,7 +14,6 @@ from pathlib import Path
 
 from ecellm_lite.convert.checkpoint import read_bytes
 from ecellm_lite.convert.token_list import BYTE, MAX_TOKENS, NORMAL, token_text
-
 from ecellm_lite.errors import ModelError
 
 MAX_MODEL_BYTES = 64 << 20

@@ -14,7 +14,6 @@ from typing import Any
 
 from ecellm_lite.convert.sentencepiece_model import read_sentencepiece
 from ecellm_lite.convert.token_list import BYTE, NORMAL, AddedToken, TokenList, vocabulary
-
 from ecellm_lite.errors import ModelError
 
 MAX_PIECE_LETTERS = 256

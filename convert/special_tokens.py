@@ -13,7 +13,6 @@ from typing import Any
 from ecellm_lite.convert.blueprint import Value
 from ecellm_lite.convert.checkpoint import inside, read_bytes, read_json
 from ecellm_lite.convert.token_list import AddedToken
-
 from ecellm_lite.errors import ModelError
 
 MAX_TEMPLATE_BYTES = 1 << 20

@@ -9,7 +9,6 @@ from typing import Any
 
 from ecellm_lite.convert.blueprint import Value
 from ecellm_lite.convert.checkpoint import inside, read_json
-
 from ecellm_lite.errors import ModelError
 
 MAX_TOKENS = 1 << 22

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from ecellm_lite.convert.checkpoint import inside, read_json
 from numpy.typing import NDArray
 
+from ecellm_lite.convert.checkpoint import inside, read_json
 from ecellm_lite.errors import ModelError
 
 Tokenize = Callable[[str], list[int]]

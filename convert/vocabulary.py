@@ -15,7 +15,6 @@ from ecellm_lite.convert.blueprint import Value
 from ecellm_lite.convert.checkpoint import inside, read_json
 from ecellm_lite.convert.special_tokens import settings_of, special_tokens
 from ecellm_lite.convert.token_list import MAX_TOKENS, AddedToken, TokenList, added_tokens
-
 from ecellm_lite.errors import ModelError
 
 # The end of a text, of GPT-2's vocabulary and those made from it.

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from ecellm_lite.convert.adapter import read_adapter
 from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint, widened
 from ecellm_lite.convert.merging import Weighted, hang
 from ecellm_lite.convert.pipeline import carry_out
 from ecellm_lite.convert.plan import Plan, draw_plan
-from numpy.typing import NDArray
-
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import Header, read_header
 from tests.small_checkpoints import HEADS, KV_HEADS, blueprint, rotated, shapes

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from ecellm_lite.convert.blueprint import Blueprint, Recipe
 from ecellm_lite.convert.mixture import Model
-from numpy.typing import NDArray
 
 Tensors = Mapping[str, NDArray[Any]]
 LAYERS, HEADS, KV_HEADS, WIDTH, INNER, TOKENS = 2, 4, 2, 256, 512, 320

@@ -10,14 +10,14 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from ecellm_lite.convert import conversion
-from ecellm_lite.convert.blueprint import Blueprint
-from ecellm_lite.convert.checkpoint import Checkpoint
-from ecellm_lite.convert.imatrix import read_imatrix
 
 from ecellm_lite import Runtime, ggml, kernels
 from ecellm_lite.cli.convert import Size, WeightedFolder
 from ecellm_lite.cli.main import run_command
+from ecellm_lite.convert import conversion
+from ecellm_lite.convert.blueprint import Blueprint
+from ecellm_lite.convert.checkpoint import Checkpoint
+from ecellm_lite.convert.imatrix import read_imatrix
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import read_header

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from ecellm_lite.convert.architectures import architecture_of
 from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.vocabulary import vocabulary_metadata
-
 from ecellm_lite.errors import ModelError
 from tests.golden.convert.make import digest
 from tests.tiny_checkpoints import CONFIGS, WIDTH, shapes, write_checkpoint, write_safetensors

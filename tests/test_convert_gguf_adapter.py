@@ -8,10 +8,10 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from ecellm_lite.convert.architectures.llama import rotation_order
-from ecellm_lite.convert.gguf_adapter import read_gguf_adapter
 from numpy.typing import NDArray
 
+from ecellm_lite.convert.architectures.llama import rotation_order
+from ecellm_lite.convert.gguf_adapter import read_gguf_adapter
 from ecellm_lite.errors import ModelError
 from tests.small_checkpoints import factors, write_adapter
 from tests.test_gguf_base import converted, tensors

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ecellm_lite.convert.gguf_base import GgufBase
 from numpy.typing import NDArray
 
 from ecellm_lite import ggml
 from ecellm_lite.cli.main import run_command
+from ecellm_lite.convert.gguf_base import GgufBase
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.tensor_types import CONVERTED

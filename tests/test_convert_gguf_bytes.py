@@ -8,10 +8,10 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from ecellm_lite.convert.gguf_bytes import Declared, aligned, header_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ecellm_lite.convert.gguf_bytes import Declared, aligned, header_bytes
 from ecellm_lite.errors import EcellmError, ModelError
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.tensor_types import CONVERTED

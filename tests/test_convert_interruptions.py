@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.pipeline import Progress, carry_out
 from ecellm_lite.convert.writer import unfinished_paths
-
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import sha256_of
 from tests.conversions import converted, planned

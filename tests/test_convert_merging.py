@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from ecellm_lite.convert.adapter import read_adapter
 from ecellm_lite.convert.checkpoint import Checkpoint, widened
 from ecellm_lite.convert.merging import Weighted, hang
-from numpy.typing import NDArray
-
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.gguf_header import Header
 from tests.conversions import QUERY, close, converted, floats, held

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ecellm_lite.convert.adapter import read_adapter
 from ecellm_lite.convert.old_names import with_todays_names
-
 from ecellm_lite.errors import ModelError
 from tests.small_checkpoints import factors, write_adapter
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from ecellm_lite import ggml
 from ecellm_lite.convert.adapter import read_adapter
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.merging import Weighted
@@ -14,8 +16,6 @@ from ecellm_lite.convert.mixture import DEFAULTS
 from ecellm_lite.convert.pipeline import carry_out
 from ecellm_lite.convert.plan import check_room
 from ecellm_lite.convert.writer import unfinished_paths
-
-from ecellm_lite import ggml
 from ecellm_lite.errors import ModelError, UsageError
 from tests.conversions import QUERY, converted, floats, held, planned
 from tests.small_checkpoints import WIDTH, bf16, blueprint, factors, weights, write_adapter, write_checkpoint

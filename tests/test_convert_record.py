@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.conversion import Request, prepared
 from ecellm_lite.convert.imatrix import Imatrix
 from ecellm_lite.convert.pipeline import carry_out
 from ecellm_lite.convert.record import record
 from ecellm_lite.convert.source import Input
-
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.manifest import read_manifest

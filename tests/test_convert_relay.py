@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+
 from ecellm_lite.convert.relay import Ahead, Behind
 
 

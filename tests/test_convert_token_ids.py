@@ -13,11 +13,11 @@ from typing import Any
 
 import gguf
 import pytest
-from ecellm_lite.convert.sentencepiece_model import read_sentencepiece
-from ecellm_lite.convert.vocabulary import vocabulary_metadata
 
 from ecellm_lite.binding import llama
 from ecellm_lite.cli.main import run_command
+from ecellm_lite.convert.sentencepiece_model import read_sentencepiece
+from ecellm_lite.convert.vocabulary import vocabulary_metadata
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.errors import ModelError
 from tests.fuzz import times

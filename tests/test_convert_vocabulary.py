@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ecellm_lite.convert.vocabulary import vocabulary_metadata
 
+from ecellm_lite.convert.vocabulary import vocabulary_metadata
 from ecellm_lite.errors import ModelError
 from tests.tiny_tokenizers import (
     mistral_model,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ecellm_lite.convert.checkpoint import Checkpoint
-from ecellm_lite.convert.mixture import DEFAULTS
 
 from ecellm_lite import Runtime, ggml
 from ecellm_lite.cli.main import run_command
+from ecellm_lite.convert.checkpoint import Checkpoint
+from ecellm_lite.convert.mixture import DEFAULTS
 from ecellm_lite.models.gguf_header import read_header
 from tests.conversions import close, held
 from tests.small_checkpoints import factors, write_adapter

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.pipeline import Progress, carry_out
 from ecellm_lite.convert.plan import check_room
 from ecellm_lite.convert.writer import BusyError, UnfinishedFile, unfinished_paths
-
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.gguf_header import read_header
 from tests.conversions import converted, planned

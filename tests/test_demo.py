@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ecellm_lite.convert.writer import BusyError
 
+from ecellm_lite.convert.writer import BusyError
 from ecellm_lite.demo import build
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import sha256_of

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ecellm_lite.convert.checkpoint import Checkpoint
-from ecellm_lite.convert.conversion import Request, prepared
-from ecellm_lite.convert.gguf_base import GgufBase
 from numpy.typing import NDArray
 
 from ecellm_lite import ggml
+from ecellm_lite.convert.checkpoint import Checkpoint
+from ecellm_lite.convert.conversion import Request, prepared
+from ecellm_lite.convert.gguf_base import GgufBase
 from ecellm_lite.demo.build import shipped_weights
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.gguf_header import read_header

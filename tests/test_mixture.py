@@ -9,11 +9,11 @@ from typing import Any
 import llama_cpp.llama_cpp as llama
 import numpy as np
 import pytest
-from ecellm_lite.convert.mixture import DEFAULTS, Matrix, Model, summary, tensor_types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecellm_lite import ggml, kernels
+from ecellm_lite.convert.mixture import DEFAULTS, Matrix, Model, summary, tensor_types
 from ecellm_lite.errors import UsageError
 from ecellm_lite.models.gguf_header import Header, read_header
 from tests.tiny_models import write_tiny_model

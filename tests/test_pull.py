@@ -12,10 +12,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from ecellm_lite.convert import conversion
 
 from ecellm_lite.cli import pulling
 from ecellm_lite.cli.main import run_command
+from ecellm_lite.convert import conversion
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.resolve import tasks_of

@@ -10,9 +10,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from ecellm_lite.convert import verify
 
 from ecellm_lite.cli.main import run_command
+from ecellm_lite.convert import verify
 from ecellm_lite.errors import ModelError
 from tests.tiny_checkpoints import write_checkpoint
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from ecellm_lite.convert.sentencepiece_model import Piece, read_sentencepiece
 
+from ecellm_lite.convert.sentencepiece_model import Piece, read_sentencepiece
 from ecellm_lite.models.gguf_header import read_header
 from tests.multiscript import strings
 

@@ -9,7 +9,6 @@ from typing import Any
 from ecellm_lite.convert.architectures import llama, phi2
 from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint
-
 from ecellm_lite.errors import ModelError
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 
 import numpy as np
+from numpy.typing import NDArray
+
 from ecellm_lite.convert.blueprint import Recipe, Value
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.safetensors_file import WEIGHTS
-from numpy.typing import NDArray
-
 from ecellm_lite.errors import ModelError
 
 # What old versions of transformers kept beside the weights: constants that follow from the configuration.

@@ -7,13 +7,13 @@ sliding window is not among them: llama.cpp attends to the whole context, as the
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
+
 from ecellm_lite.convert.architectures.drawing import Drawing, general
 from ecellm_lite.convert.architectures.hyperparameters import Hyperparameters, rope_parameters
 from ecellm_lite.convert.blueprint import Blueprint, Recipe, Value
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.mixture import Model
-from numpy.typing import NDArray
-
 from ecellm_lite.errors import ModelError
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS

@@ -11,7 +11,6 @@ from ecellm_lite.convert.architectures.llama import MAX_LAYERS
 from ecellm_lite.convert.blueprint import Blueprint, Value
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.mixture import Model
-
 from ecellm_lite.errors import ModelError
 
 _ROPE_THETA = 10000.0  # what llama.cpp takes where a file names none

@@ -15,14 +15,14 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from ecellm_lite.convert import adapter
-from ecellm_lite.convert.adapter import read_adapter
-from ecellm_lite.convert.gguf_adapter import read_gguf_adapter
-from ecellm_lite.convert.imatrix import read_imatrix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ecellm_lite.convert import adapter
+from ecellm_lite.convert.adapter import read_adapter
+from ecellm_lite.convert.gguf_adapter import read_gguf_adapter
+from ecellm_lite.convert.imatrix import read_imatrix
 from ecellm_lite.errors import EcellmError, ModelError
 from ecellm_lite.models.gguf_header import read_header
 from tests.small_checkpoints import factors, write_adapter

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ecellm_lite.convert.checkpoint import Checkpoint, inside
-from ecellm_lite.convert.safetensors_file import SafetensorsFile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ecellm_lite.convert.checkpoint import Checkpoint, inside
+from ecellm_lite.convert.safetensors_file import SafetensorsFile
 from ecellm_lite.errors import ModelError
 
 GOOD = {

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ecellm_lite.convert.architectures import architecture_of
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.vocabulary import vocabulary_metadata
-
 from ecellm_lite.errors import ModelError
 from tests.tiny_checkpoints import write_checkpoint
 from tests.tiny_tokenizers import mistral_settings, mistral_tokenizer
