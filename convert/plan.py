@@ -17,7 +17,6 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from ecellm_lite import __version__
 from ecellm_lite.convert.blueprint import Blueprint, Value
 from ecellm_lite.convert.gguf_bytes import ALIGNMENT, Declared, aligned, header_bytes
 from ecellm_lite.convert.merging import Part
@@ -27,6 +26,7 @@ from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.ggml import FILE_TYPES
 from ecellm_lite.models.files import in_words
 from ecellm_lite.tensor_types import CONVERTED, TensorType
+from ecellm_lite.version import __version__
 
 _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h
 _BLOCK_WEIGHTS = 4 << 20

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ecellm_lite import __version__, ggml, kernels
+from ecellm_lite import ggml, kernels
 from ecellm_lite.convert.merging import Weighted
 from ecellm_lite.convert.pipeline import Written
 from ecellm_lite.convert.plan import Plan
@@ -18,6 +18,7 @@ from ecellm_lite.convert.source import Input
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.manifest import Manifest
+from ecellm_lite.version import __version__
 
 
 def manifest_path(target: Path) -> Path:

@@ -17,14 +17,13 @@ from ecellm_lite.errors import (
     ModelError,
     UsageError,
 )
+from ecellm_lite.version import __version__
 
 if TYPE_CHECKING:
     from ecellm_lite.answers.answer import Answer
     from ecellm_lite.answers.structured import grammar, schema
     from ecellm_lite.runtime import Runtime
     from ecellm_lite.tasks.registry import TASKS, load_task
-
-__version__ = "0.1.0"
 
 __all__ = [
     "TASKS",
@@ -37,6 +36,7 @@ __all__ = [
     "ModelError",
     "Runtime",
     "UsageError",
+    "__version__",
     "grammar",
     "load_task",
     "schema",

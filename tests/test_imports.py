@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import ast
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
+from ecellm_lite import __version__
 
 ROOT = Path(__file__).parent.parent
 
 # A module may import rooms of a lower rank, and its own. Only the files named at the end may import llama_cpp.
 RANKS = [
-    {"binding", "errors", "strict", "tensor_types"},
+    {"binding", "errors", "strict", "tensor_types", "version"},
     {"envelopes", "ggml", "home"},
     {"answers"},
     {"kernels", "models", "tasks"},
     {"convert", "engine"},
     {"demo"},
-    {"submitted"},
+    {"answerer", "submitted"},
     {"runtime"},
     {"bench", "doctor", "doctor_offload", "jobs"},
     {"evaluate"},  # labelled rows are rows of a file, which jobs reads
@@ -54,7 +57,8 @@ def test_imports_run_one_way(path: Path) -> None:
     for name in imported(path):
         parts = name.split(".")
         assert parts[0] not in {"convert", "kernels"}, f"{path} imports {name} by its folder's name"
-        if parts[0] == "ecellm_lite" and len(parts) > 1 and parts[1] != room and parts[1] in RANK:
+        if parts[0] == "ecellm_lite" and len(parts) > 1 and parts[1] != room:
+            assert parts[1] in RANK, f"{path} imports {name} from the package's own __init__, which stands above {room}"
             assert RANK[parts[1]] < RANK[room], f"{path} imports {name}, which is not below {room}"
 
 
@@ -82,3 +86,7 @@ def test_every_room_has_a_rank() -> None:
 
 def test_no_package_shadows_kernels() -> None:
     assert not (ROOT / "kernels" / "__init__.py").exists()
+
+
+def test_the_version_is_the_projects() -> None:
+    assert __version__ == version("ecellm-lite")

@@ -10,9 +10,9 @@ from importlib import import_module
 
 import click
 
-from ecellm_lite import __version__
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.errors import EcellmError
+from ecellm_lite.version import __version__
 
 # Loaded when asked for, so that `--help` answers at once: command -> its short help.
 COMMANDS = {

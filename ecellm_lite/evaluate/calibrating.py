@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ecellm_lite import __version__, ggml
+from ecellm_lite import ggml
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.errors import InputError
 from ecellm_lite.evaluate.cases import case_of
@@ -16,6 +16,7 @@ from ecellm_lite.evaluate.results import DataFile
 from ecellm_lite.models.calibrations import FORMAT, Calibration, Scope, text_hash
 from ecellm_lite.runtime import Runtime
 from ecellm_lite.tasks.task import Question, Task
+from ecellm_lite.version import __version__
 
 # Answers without a probability.
 FREE = frozenset(("text", "schema"))

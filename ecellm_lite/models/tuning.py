@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ecellm_lite import __version__, ggml
+from ecellm_lite import ggml
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import replacing
 from ecellm_lite.models.store import Store, StoredModel
+from ecellm_lite.version import __version__
 
 FORMAT = 1
 LARGEST = 1 << 18  # bytes: a tuning is a page, and a larger file is not one
