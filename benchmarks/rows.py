@@ -20,8 +20,8 @@ from typing import Any
 import click
 
 from ecellm_lite import Answer, Runtime, __version__, ggml
-from ecellm_lite.answers.decoding import Space
 from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.space import Space
 from ecellm_lite.engine.llama import available_cores
 from ecellm_lite.engine.request import Request
 from ecellm_lite.errors import EcellmError

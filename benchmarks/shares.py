@@ -15,7 +15,8 @@ from typing import Any, cast
 
 from benchmarks.peers.peer import Rows
 from ecellm_lite import Runtime
-from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene, Space, Vocabulary
+from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene, Vocabulary
+from ecellm_lite.answers.space import Space
 from ecellm_lite.engine.interface import Backend, Chunk
 from ecellm_lite.engine.llama import LlamaBackend, Settings
 from ecellm_lite.engine.request import Request

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from ecellm_lite.answers.answer import Answer, ModelName
-from ecellm_lite.answers.decoding import Space
+from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError
 from ecellm_lite.models.calibrations import Chosen
 from ecellm_lite.tasks.task import Task

@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ecellm_lite.answers.answer import Answer, ModelName
-from ecellm_lite.answers.decoding import Space
 from ecellm_lite.answers.room import answer_room
+from ecellm_lite.answers.space import Space
 from ecellm_lite.engine.interface import Backend
 from ecellm_lite.engine.offload import Placement
 from ecellm_lite.engine.prefix_files import PrefixFiles

@@ -10,8 +10,9 @@ import numpy as np
 from ecellm_lite import (
     Answer,
 )
-from ecellm_lite.answers.decoding import Logits, Space
+from ecellm_lite.answers.decoding import Logits
 from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.space import Space
 from ecellm_lite.engine.fake import END, scattered
 from ecellm_lite.tasks.registry import TASKS
 

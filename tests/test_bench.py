@@ -17,13 +17,13 @@ from benchmarks.peers.llama_server import LlamaServer
 from benchmarks.peers.peer import Asked
 from benchmarks.throughput import CLASS, OURS, main
 from ecellm_lite.answers.choice import lettered
-from ecellm_lite.answers.decoding import Space
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.ranking import Ranking
+from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import Text
 from ecellm_lite.bench import rates, tuner
-from ecellm_lite.bench.rows import Written, made_up_rows
+from ecellm_lite.bench.rows import FixedLengthText, made_up_rows
 from ecellm_lite.binding import llama
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.engine.fake import FakeBackend
@@ -61,7 +61,7 @@ def test_made_up_rows_differ_and_can_be_asked(name: str) -> None:
 def test_written_text_has_its_length_wherever_the_model_would_end() -> None:
     with Runtime.over(FakeBackend()) as runtime:
         answers = [
-            runtime.answer("answer_generation", row, space=Written(7))
+            runtime.answer("answer_generation", row, space=FixedLengthText(7))
             for row in made_up_rows(TASKS["answer_generation"], 3)
         ]
     # The model is not shown the last one.

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from ecellm_lite import ModelError, Runtime
 from ecellm_lite.answers.choice import Choice, Option
-from ecellm_lite.answers.decoding import Logits, Space
+from ecellm_lite.answers.decoding import Logits
 from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import END, FakeBackend, scattered
 from ecellm_lite.engine.interface import Chunk

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecellm_lite import ContextError, Runtime, schema
-from ecellm_lite.answers.decoding import Space
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.room import answer_room
+from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend, FakeVocabulary
 from ecellm_lite.engine.request import Request

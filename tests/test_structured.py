@@ -20,8 +20,8 @@ from ecellm_lite import (
     schema,
 )
 from ecellm_lite.answers.closing import Closing
-from ecellm_lite.answers.decoding import Space
 from ecellm_lite.answers.gbnf import lark_of
+from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.structured import Structured
 from ecellm_lite.engine.fake import FakeBackend, FakeVocabulary
 from tests.answer_checks import EXAMPLES, hard

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 from ecellm_lite.answers.choice import Choice
-from ecellm_lite.answers.decoding import Space
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.ranking import Ranking
+from ecellm_lite.answers.space import Space
 
 # A JSON list in json.dumps' form; the string rule is that of llama.cpp's own json.gbnf.
 _EXTRACTION = r"""

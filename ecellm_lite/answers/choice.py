@@ -9,6 +9,7 @@ from typing import ClassVar
 from ecellm_lite.answers.candidates import Candidates, weigh
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
 from ecellm_lite.answers.probabilities import confidence
+from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.errors import InputError
 
@@ -22,7 +23,7 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Space):
     """One of at least one options with distinct keys and texts."""
 
     options: tuple[Option, ...]

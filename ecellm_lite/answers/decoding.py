@@ -78,24 +78,6 @@ class Outcome:
 Decoding = Generator[Step, Logits, Outcome]
 
 
-class Space(Protocol):
-    """The set of answers that one row may get."""
-
-    @property
-    def type(self) -> str:
-        """The answer's type in the contract: predicate, choice, score, ranking, extraction, text or schema."""
-
-    @property
-    def generates(self) -> bool:
-        """Whether answers are generated token by token rather than scored in a few calls of the model."""
-
-    def decode(self, scene: Scene) -> Decoding:
-        """Decode one answer of this space."""
-
-    def parse(self, text: str) -> Any:
-        """Return the value that an ECInstruct answer string stands for, or raise InputError."""
-
-
 @dataclass(frozen=True, slots=True)
 class Scene:
     """Where an answer is decoded: behind a prompt, in a vocabulary, with `room` tokens left in the context.

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from ecellm_lite.answers.candidates import Candidates, Walked, walk
 from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene, Step
+from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.spans import SourceText, Span
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.errors import InputError
@@ -26,7 +27,7 @@ MAX_WORDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Extraction:
+class Extraction(Space):
     """For each of `attributes` (at least one) a span of one of `sources` (source name to text), or None."""
 
     attributes: tuple[str, ...]

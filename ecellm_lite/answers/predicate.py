@@ -8,6 +8,7 @@ from typing import ClassVar
 from ecellm_lite.answers.candidates import Candidates, weigh
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
 from ecellm_lite.answers.probabilities import confidence
+from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.errors import InputError
 
@@ -15,7 +16,7 @@ _WORDS = ("yes", "no")
 
 
 @dataclass(frozen=True, slots=True)
-class Predicate:
+class Predicate(Space):
     """The answers `yes` (true) and `no` (false), decided on their first token."""
 
     type: ClassVar[str] = "predicate"

@@ -8,12 +8,13 @@ from typing import ClassVar
 from ecellm_lite.answers.candidates import Candidates, weigh
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
 from ecellm_lite.answers.probabilities import confidence
+from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
+class Ranking(Space):
     """Every order of the given letters, of which there is at least one; they are distinct."""
 
     letters: tuple[str, ...]

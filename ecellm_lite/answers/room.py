@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 from ecellm_lite.answers.choice import Choice
-from ecellm_lite.answers.decoding import Scene, Space, Vocabulary
+from ecellm_lite.answers.decoding import Scene, Vocabulary
 from ecellm_lite.answers.extraction import NONE, Extraction
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.ranking import Ranking
 from ecellm_lite.answers.score import Score
+from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.spans import LONGEST, SourceText, Span
 
 # The most of the context that is kept for an open answer: its limit is no promise of its length.

@@ -8,10 +8,11 @@ from typing import ClassVar
 
 from ecellm_lite.answers.choice import Choice, Option
 from ecellm_lite.answers.decoding import Decoding, Scene
+from ecellm_lite.answers.space import Space
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class Score(Space):
     """Levels from the lowest to the highest; the value is the probability-weighted position, 1 for the lowest.
 
     A model that is torn between 4 and 5 of 5 answers 4.5, where a choice would have to drop one. `texts` is what the

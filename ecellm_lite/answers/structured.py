@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ecellm_lite.answers.closing import Closing
-from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
+from ecellm_lite.answers.decoding import Decoding, Outcome, Scene, Vocabulary
 from ecellm_lite.answers.gbnf import is_gbnf, lark_of
 from ecellm_lite.answers.limits import MAX_DEPTH, check_lark, check_schema, check_size, depth
 from ecellm_lite.answers.probabilities import finite
+from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.answers.text import pick
 from ecellm_lite.errors import GrammarError
@@ -25,16 +26,13 @@ LAST = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Structured:
-    """Every text that an llguidance grammar allows; made by `schema` or `grammar`.
-
-    `type` is `schema` where the text is JSON, whose value is the parsed object, and `text` for a grammar.
-    """
+class Structured(Space):
+    """Every text that an llguidance grammar allows; made by `schema` or `grammar`."""
 
     compiled: str
-    type: str
     max_tokens: int = MAX_TOKENS
     temperature: float = 0.0
+    type: ClassVar[str] = "text"
     generates: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
@@ -50,7 +48,7 @@ class Structured:
         generator = np.random.default_rng(scene.seed)
         matcher = LLMatcher(vocabulary.grammar_tokenizer(), self.compiled, log_level=0)
         bits = allocate_token_bitmask(1, vocabulary.size)
-        closing = Closing(vocabulary) if self.type == "schema" else None
+        closing = self.closing(vocabulary)
         tape = Tape()
         limit = min(self.max_tokens, scene.room)
         complete = 0  # tokens at the last place where the text could have ended
@@ -91,10 +89,27 @@ class Structured:
         shortened = f"answer: closed at {limit:,} tokens" if closed else None
         return Outcome(value=self.parse(text), text=text, tokens=tokens, shortened=shortened)
 
+    def closing(self, vocabulary: Vocabulary) -> Closing | None:
+        """Return what brings a text to its end in time, None where nothing is known of its form."""
+        return None
+
     def parse(self, text: str) -> Any:
-        """Return the JSON value of the text, or for a grammar the text; raises GrammarError for broken JSON."""
-        if self.type != "schema":
-            return text
+        """Return the text itself."""
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class JsonText(Structured):
+    """Every JSON text that a schema allows; the value is what it holds."""
+
+    type: ClassVar[str] = "schema"
+
+    def closing(self, vocabulary: Vocabulary) -> Closing:
+        """Return what closes JSON in time."""
+        return Closing(vocabulary)
+
+    def parse(self, text: str) -> Any:
+        """Return the JSON value of the text; raises GrammarError for broken JSON."""
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -129,7 +144,7 @@ def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, tempe
             "json_allow_general_unicode_escapes": True,
         },
     )
-    return Structured(_checked("JSON schema", compiled), "schema", max_tokens, temperature)
+    return JsonText(_checked("JSON schema", compiled), max_tokens, temperature)
 
 
 def grammar(text: str, *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0) -> Structured:
@@ -142,7 +157,7 @@ def grammar(text: str, *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0
     check_size("grammar", text)
     lark = lark_of(text) if is_gbnf(text) else text
     check_lark(lark)
-    return Structured(_checked("grammar", LLMatcher.grammar_from_lark(lark)), "text", max_tokens, temperature)
+    return Structured(_checked("grammar", LLMatcher.grammar_from_lark(lark)), max_tokens, temperature)
 
 
 # Where a schema may hold other schemas: as the values of an object, as the items of a list, or as one value. Not the

@@ -11,6 +11,7 @@ import numpy as np
 from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene
 from ecellm_lite.answers.drafts import Lookup
 from ecellm_lite.answers.probabilities import finite
+from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
 
 # ECInstruct's authors generate at most this many tokens.
@@ -18,7 +19,7 @@ MAX_TOKENS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Text(Space):
     """Any text of at most `max_tokens` tokens; control tokens cannot come out of it, only end it.
 
     At temperature 0 each token is the likeliest; above it tokens are drawn by the scene's seed.

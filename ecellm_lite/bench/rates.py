@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from ecellm_lite.answers.decoding import Space
+from ecellm_lite.answers.space import Space
 from ecellm_lite.bench.rows import made_up_rows
 from ecellm_lite.engine.interface import Backend, Chunk
 from ecellm_lite.engine.llama import LlamaBackend, Settings

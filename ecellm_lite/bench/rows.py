@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, ClassVar
 
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
+from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.tasks.task import Task
 
@@ -38,7 +39,7 @@ def _shuffled(value: Any, random: Random) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class FixedLengthText(Space):
     """Text of exactly so many tokens, wherever the model would end it.
 
     Settings that change the logits a little must not look faster because a text came out shorter.

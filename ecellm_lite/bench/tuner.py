@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
 
-from ecellm_lite.answers.decoding import Space
+from ecellm_lite.answers.space import Space
 from ecellm_lite.bench.rates import row_rate, rows_for
-from ecellm_lite.bench.rows import Written
+from ecellm_lite.bench.rows import FixedLengthText
 from ecellm_lite.engine.llama import LlamaBackend, Settings
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import EcellmError, UsageError
@@ -27,7 +27,7 @@ MARGIN = 0.03
 TASKS_TRIED: Mapping[str, Space | None] = {
     "product_matching": None,
     "attribute_value_extraction": None,
-    "answer_generation": Written(32),
+    "answer_generation": FixedLengthText(32),
 }
 
 # Types that hold a memory's numbers less exactly than the default does.

@@ -21,7 +21,7 @@ from ecellm_lite.errors import InputError, JobError, UsageError
 if TYPE_CHECKING:
     from io import BufferedReader
 
-    from ecellm_lite.answers.decoding import Space
+    from ecellm_lite.answers.space import Space
     from ecellm_lite.runtime import Runtime
     from ecellm_lite.tasks.task import Task
 

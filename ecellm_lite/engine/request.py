@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ecellm_lite.answers.decoding import Outcome, Space
+from ecellm_lite.answers.decoding import Outcome
+from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import EcellmError
 
 # An instruction of fewer tokens is not worth a sequence of its own.

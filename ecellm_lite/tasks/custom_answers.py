@@ -27,11 +27,11 @@ from typing import Any
 
 from ecellm_lite.answers import structured
 from ecellm_lite.answers.choice import Choice, Option
-from ecellm_lite.answers.decoding import Space
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.ranking import Ranking
 from ecellm_lite.answers.score import Score
+from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import MAX_TOKENS, Text
 from ecellm_lite.errors import GrammarError, InputError
 from ecellm_lite.tasks.fields import Field, Texts

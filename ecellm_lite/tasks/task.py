@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ecellm_lite.answers.decoding import Space
+from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import Text
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.fields import Field, encodable, read_fields, shown

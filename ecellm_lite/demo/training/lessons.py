@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecellm_lite.answers.choice import Choice
-from ecellm_lite.answers.decoding import Scene, Space, Vocabulary
+from ecellm_lite.answers.decoding import Scene, Vocabulary
 from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.answers.space import Space
 from ecellm_lite.demo.training.made_extractions import extraction_rows
 from ecellm_lite.demo.training.made_products import product_rows
 from ecellm_lite.demo.training.made_rows import classification_rows, ranking_rows, recommendation_rows, titles_of
