@@ -67,7 +67,7 @@ PeftModel.from_pretrained(model, sys.argv[2]).merge_and_unload().save_pretrained
 QUANTIZE = """
 import sys
 from pathlib import Path
-from ecellm_lite.ggml import requantize
+from tests.llama_quantize import requantize
 requantize(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], threads=int(sys.argv[4]))
 """
 

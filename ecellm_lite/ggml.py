@@ -7,12 +7,10 @@ would start a second ggml with its own registry of devices.
 from __future__ import annotations
 
 import ctypes
-import os
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 
 from ecellm_lite.binding import llama
 from ecellm_lite.binding import version as binding_version
-from ecellm_lite.errors import EcellmError, ModelError, UsageError
+from ecellm_lite.errors import EcellmError
 from ecellm_lite.tensor_types import CONVERTED, TensorType
 
 # llama.cpp's file types (llama.h, enum llama_ftype), by the names that people use.
@@ -188,24 +186,6 @@ def system_info() -> str:
 def version() -> str:
     """Return the version of llama-cpp-python."""
     return str(binding_version)
-
-
-def requantize(source: Path, target: Path, file_type: str, *, threads: int) -> None:
-    """Write the GGUF file `source` again with its tensors in `file_type`, by llama.cpp's own quantizer.
-
-    Raises UsageError for a type that is not in FILE_TYPES, ModelError if llama.cpp fails.
-    """
-    if file_type not in FILE_TYPES:
-        raise UsageError(f"There is no file type {file_type!r}: take one of {', '.join(FILE_TYPES)}.")
-    start_library()
-    parameters = llama.llama_model_quantize_default_params()
-    parameters.ftype = FILE_TYPES[file_type]
-    parameters.nthread = threads
-    parameters.allow_requantize = True
-    status = llama.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(parameters))
-    check_interrupt()
-    if status:
-        raise ModelError(f"llama.cpp could not write {source.name} as {file_type} ({reason()}): check the disk's room.")
 
 
 class _TypeTraits(ctypes.Structure):

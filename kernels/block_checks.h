@@ -1,20 +1,20 @@
-/* What a block must be before anything of it is read or written. */
+/* Checks of a block before any of it is read or written. */
 #pragma once
 
-#include "checks.h"
+#include "types.h"
 
 #include <initializer_list>
 
 inline int check_source(const ecellm_block &block) {
-    const size_t row_size = ecellm_row_size(block.source_type, block.columns), align = alignment(block.source_type);
+    const size_t own_size = row_size(block.source_type, block.columns), align = alignment(block.source_type);
     size_t end;
     if (align == 1 && !block.to_float) {
         return ECELLM_BAD_TYPE;
     }
-    if (is_known(block.source_type) && !row_size) {
+    if (is_known(block.source_type) && !own_size) {
         return ECELLM_BAD_SHAPE;
     }
-    if ((row_size && row_size != block.source_row_size) || block.source_row_size == 0 || block.source_size > PTRDIFF_MAX
+    if ((own_size && own_size != block.source_row_size) || block.source_row_size == 0 || block.source_size > PTRDIFF_MAX
         || block.source_stride < block.source_row_size || block.source_stride % align
         || !product(block.rows - 1, block.source_stride, end) || end + block.source_row_size > block.source_size) {
         return ECELLM_BAD_SIZE;
@@ -26,16 +26,16 @@ inline int check_source(const ecellm_block &block) {
 }
 
 inline int check_target(const ecellm_block &block) {
-    const size_t row_size = ecellm_row_size(block.target_type, block.columns);
+    const size_t own_size = row_size(block.target_type, block.columns);
     size_t size;
-    if (is_known(block.target_type) && !row_size) {
+    if (is_known(block.target_type) && !own_size) {
         return ECELLM_BAD_SHAPE;
     }
     if (!is_float(block.target_type) && !is_quantized_here(block.target_type, block.importance)
         && !block.quantize_chunk) {
         return ECELLM_BAD_TYPE;
     }
-    if (row_size && row_size != block.target_row_size) {
+    if (own_size && own_size != block.target_row_size) {
         return ECELLM_BAD_SIZE;
     }
     if (block.target_row_size == 0 || !product(block.rows, block.target_row_size, size) || size != block.target_size) {

@@ -1,4 +1,4 @@
-/* Blocks of quantized weights, `lanes` of them at a time: one in each lane. */
+/* Blocks of quantized weights, processed `lanes` at a time: one block in each lane. */
 #pragma once
 
 #include "half.h"
@@ -6,13 +6,13 @@
 
 namespace {
 
-/* Where a group of blocks is to be stored. */
+/* Where to store a group of blocks. */
 struct Blocks {
     int used; /* lanes in use; the others hold a copy of the first */
     uint8_t *blocks[lanes];
 };
 
-/* Four bytes of each block. */
+/* Store four bytes in each block. */
 inline void store_word(const Blocks &group, size_t offset, Ints word) {
     for (int lane = 0; lane < group.used; lane++) {
         const int32_t four = word[lane];
@@ -20,7 +20,7 @@ inline void store_word(const Blocks &group, size_t offset, Ints word) {
     }
 }
 
-/* Bytes of each block, from bit patterns below 256; a multiple of four of them. */
+/* Store `count` bytes, a multiple of four, in each block; each Ints holds values from 0 to 255. */
 inline void store_bytes(const Blocks &group, size_t offset, const Ints *bytes, int count) {
     const auto word = [bytes](int i) {
         return bytes[i] | bytes[i + 1] << 8 | bytes[i + 2] << 16 | bytes[i + 3] << 24;
@@ -38,7 +38,7 @@ inline void store_bytes(const Blocks &group, size_t offset, const Ints *bytes, i
     }
 }
 
-/* Store floats as half precision at `offset` of each block, and return them as they will be read. */
+/* Store floats as half precision at `offset` of each block, and return them as a reader will widen them. */
 inline Floats store_halves(const Blocks &group, size_t offset, Floats values) {
     Floats read{};
     for (int lane = 0; lane < group.used; lane++) {
@@ -49,7 +49,7 @@ inline Floats store_halves(const Blocks &group, size_t offset, Floats values) {
     return read;
 }
 
-/* Where the weight of the largest magnitude is, it is the first such. */
+/* Find the weight of largest magnitude in each lane; of several, the first. */
 template <int n>
 inline void find_largest(const Floats *x, Floats &largest, Floats &magnitude) {
     largest = magnitude = Floats{};

@@ -1,4 +1,4 @@
-/* A block's way from a checkpoint into a file, a strip of rows at a time. */
+/* Converts a block of rows from a checkpoint for a file, one strip of rows at a time. */
 #include "ecellm_kernels.h"
 
 #include "block_checks.h"
@@ -12,7 +12,7 @@
 
 namespace {
 
-/* A strip of rows fills the lanes, uses a tile of A for several rows, and stays in a core's cache. */
+/* A strip is large enough to fill the lanes and to reuse a tile of A, and small enough for a core's cache. */
 constexpr size_t strip_weights = 1 << 15, least_rows_merged = 8;
 
 void widen(const Variant &variant, const ecellm_block &block, size_t row, float *target) {
@@ -32,7 +32,7 @@ void widen(const Variant &variant, const ecellm_block &block, size_t row, float 
     }
 }
 
-/* The adapters' A as a variant reads them, for all threads. */
+/* The adapters' A in the layout that a variant reads, shared by all threads. */
 struct Packed {
     size_t ranks = 0;
     std::unique_ptr<float[]> a;
@@ -82,15 +82,15 @@ int store_row(const ecellm_block &block, const float *weights, size_t row) {
     return ECELLM_OK;
 }
 
-/* What the threads share. */
+/* Shared by the threads. */
 struct Plan {
     const Variant &variant;
     const ecellm_block &block;
     const Packed &packed;
     size_t strip_rows;
-    std::atomic<size_t> &first_bad; /* the place of the first weight that is not finite */
+    std::atomic<size_t> &first_bad; /* index of the first weight that is not finite */
 
-    /* Nothing is done to such rows: they are quantized where they are. */
+    /* Rows that need no step before quantization are quantized in place. */
     bool untouched() const {
         return block.source_type == ECELLM_F32 && block.source_stride == block.columns * 4 && !block.adapter_count
                && !block.magnitudes && !block.order;
@@ -103,12 +103,12 @@ struct Plan {
     }
 };
 
-/* Takes strips of the block through all steps, in memory of its own. */
+/* Runs strips of the block through all steps, in its own memory. */
 class Worker {
     const Plan &plan;
     const StandardFloats mode;
     std::unique_ptr<float[]> strip;
-    std::unique_ptr<size_t[]> sources; /* the row of the source that each row of the strip is */
+    std::unique_ptr<size_t[]> sources; /* the source row of each row of the strip */
 
     const float *merged(size_t first, size_t rows) {
         const ecellm_block &block = plan.block;
@@ -116,7 +116,7 @@ class Worker {
             sources[i] = block.order ? block.order[first + i] : first + i;
             widen(plan.variant, block, sources[i], &strip[i * block.columns]);
         }
-        if (plan.packed.a) { /* not even zero is added without adapters: it would turn -0 into 0 */
+        if (plan.packed.a) { /* adding even zero would turn -0 into 0 */
             plan.variant.merge(strip.get(), rows, block.columns, sources.get(), block.adapters, block.adapter_count,
                                plan.packed.ranks, plan.packed.a.get());
         }
@@ -150,7 +150,7 @@ public:
         const size_t rows = block.rows - first < plan.strip_rows ? block.rows - first : plan.strip_rows;
         const float *weights
             = plan.untouched() ? (const float *)block.source + first * columns : merged(first, rows);
-        if (is_quantized_here(block.target_type, block.importance)) { /* and looked through, group by group */
+        if (is_quantized_here(block.target_type, block.importance)) { /* which also finds what is not finite */
             auto *target = (unsigned char *)block.target + first * block.target_row_size;
             return plan.variant.quantize(block.target_type, weights, rows, columns, block.importance, target)
                        ? ECELLM_OK
@@ -170,19 +170,19 @@ public:
 
 } // namespace
 
-int ecellm_convert_block(const char *name, const struct ecellm_block *asked, unsigned threads,
+int ecellm_convert_block(const char *name, const struct ecellm_block *request, unsigned threads,
                          struct ecellm_place *place) {
     const Variant *variant = find_variant(name);
-    if (!asked) {
+    if (!request) {
         return ECELLM_NULL_POINTER;
     }
     if (!variant) {
         return ECELLM_NO_VARIANT;
     }
-    if (asked->rows == 0) {
+    if (request->rows == 0) {
         return ECELLM_OK;
     }
-    const ecellm_block block = *asked;
+    const ecellm_block block = *request;
     if (const int status = check(block)) {
         return status;
     }

@@ -1,12 +1,12 @@
 /* The native half of ecellm-lite's converter: a C ABI that ecellm_lite/kernels/native.py loads with ctypes.
  *
  * Every function takes plain pointers that the caller owns and keeps nothing after it returns. It may be called from
- * several threads at once on targets that do not overlap. Nothing aborts: a call that cannot be done returns a status
- * other than ECELLM_OK, and ecellm_status_message says what it means; what the target then holds is undefined.
+ * several threads at once on targets that do not overlap. Nothing aborts: a call that fails returns a status other than
+ * ECELLM_OK, which ecellm_status_message describes, and leaves the target undefined.
  *
  * Matrices are row-major and contiguous unless a stride is given. Floats are IEEE 754 in native byte order, aligned to
- * 4 bytes; blocks of quantized weights are bytes, of no alignment. A type is the number that ggml has for it
- * (enum ggml_type), and `columns` must be a multiple of its block: 32 weights, or 256 for the K-quants.
+ * 4 bytes; blocks of quantized weights are bytes without alignment. A type is ggml's number for it (enum
+ * ggml_type), and `columns` must be a multiple of its block: 32 weights, or 256 for the K-quants.
  */
 #ifndef ECELLM_KERNELS_H
 #define ECELLM_KERNELS_H
@@ -24,26 +24,26 @@
 extern "C" {
 #endif
 
-/* Raised with every change of a signature or of a result; the Python side refuses another version. */
+/* Raised with every change of a signature or a result; the Python side refuses any other version. */
 #define ECELLM_KERNELS_VERSION 3
 
-/* Largest rank of an adapter, and number of adapters of one call. */
+/* The largest rank of an adapter, and the most adapters in one call. */
 #define ECELLM_MOST_RANK 256
 #define ECELLM_MOST_ADAPTERS 64
 
 enum ecellm_status {
     ECELLM_OK = 0,
-    ECELLM_NULL_POINTER = 1,  /* a pointer that is needed is null */
+    ECELLM_NULL_POINTER = 1,  /* a required pointer is null */
     ECELLM_BAD_TYPE = 2,      /* not a type of this function */
-    ECELLM_BAD_SHAPE = 3,     /* columns that are no multiple of the type's block, a rank that is 0 or too large, or a
-                                 product of sizes beyond what memory can hold */
-    ECELLM_BAD_SIZE = 4,      /* a buffer of another size than its shape says */
-    ECELLM_MISALIGNED = 5,    /* floats that do not begin at a multiple of their size */
+    ECELLM_BAD_SHAPE = 3,     /* columns are no multiple of the type's block, a rank is 0 or too large, or sizes
+                                 multiply to more than memory can hold */
+    ECELLM_BAD_SIZE = 4,      /* a buffer's size differs from its shape's */
+    ECELLM_MISALIGNED = 5,    /* floats do not start at a multiple of their size */
     ECELLM_NOT_FINITE = 6,    /* an infinity or NaN; `place` says where */
     ECELLM_OVERLAP = 7,       /* the target and an input share memory */
-    ECELLM_BAD_ORDER = 8,     /* a row of `order` that is not there */
-    ECELLM_NO_MEMORY = 9,     /* no memory for the rows in work */
-    ECELLM_NO_VARIANT = 10,   /* a variant that this library or this processor does not have */
+    ECELLM_BAD_ORDER = 8,     /* `order` names a row that does not exist */
+    ECELLM_NO_MEMORY = 9,     /* no memory for the rows being converted */
+    ECELLM_NO_VARIANT = 10,   /* this library or processor lacks the variant */
 };
 
 enum ecellm_type {
@@ -62,23 +62,23 @@ enum ecellm_type {
     ECELLM_BF16 = 30,
 };
 
-/* Where a value is that was refused. */
+/* The place of a value that was refused. */
 struct ecellm_place {
     uint64_t row, column;
 };
 
-/* The ECELLM_KERNELS_VERSION that the library was built with. */
+/* The ECELLM_KERNELS_VERSION of this library. */
 ECELLM_API int ecellm_kernels_version(void);
 
-/* One sentence on a status, or on its being unknown; static, never null. */
+/* A sentence that describes a status, known or not; static, never null. */
 ECELLM_API const char *ecellm_status_message(int status);
 
-/* The names of the variants that this processor runs, best first, separated by spaces (avx512, avx2, neon, baseline);
- * static, never null. */
+/* The names of the variants that this processor can run (avx512, avx2, neon, baseline), best first, separated by
+ * spaces; static, never null. */
 ECELLM_API const char *ecellm_variants(void);
 
-/* The bytes of a row of `columns` weights as one of enum ecellm_type; 0 for another type, a shape that it cannot have,
- * or a row too long to count. */
+/* The bytes of a row of `columns` weights of a type; 0 if the type is not in enum ecellm_type, the columns are no
+ * multiple of its block, or the row is too long to count. */
 ECELLM_API size_t ecellm_row_size(int type, size_t columns);
 
 /* An adapter of rank `rank`, 1 to ECELLM_MOST_RANK: weights + (scale * b) a, where `a` is (rank, columns), `b` is
@@ -90,52 +90,51 @@ struct ecellm_adapter {
     float scale;
 };
 
-/* ggml's own functions (to_float of its type traits; ggml_quantize_chunk), for the types that are not in enum
- * ecellm_type, and for what is not done here with those that are: blocks are widened by ggml's function, and its
- * quantizer searches for Q4_0, Q4_1, Q5_0 and Q5_1 with an importance. Both may be called from several threads. What
- * they do with what they are given is theirs: with them, the caller sees to it that the row sizes are those of the
- * type, that `columns` is a multiple of its block, that blocks are aligned to 2 bytes, and that a type that needs an
- * importance gets one. */
+/* ggml's own functions (to_float of its type traits; ggml_quantize_chunk), for types outside enum ecellm_type
+ * and for two jobs within it: ggml widens all blocks, and searches for Q4_0, Q4_1, Q5_0 and Q5_1 with an importance.
+ * Both may be called from several threads. Their arguments are not checked here: the caller must ensure that the row
+ * sizes are the type's, that `columns` is a multiple of its block, that blocks are aligned to 2 bytes, and that a type
+ * that needs an importance gets one. */
 typedef void (*ecellm_to_float)(const void *blocks, float *weights, int64_t count);
 typedef size_t (*ecellm_quantize_chunk)(int type, const float *weights, void *blocks, int64_t start, int64_t rows,
                                         int64_t columns, const float *importance);
 
-/* A block of rows on its way from a checkpoint into a file: widened, merged, scaled, permuted and quantized. */
+/* A block of rows to convert: widened, merged, scaled, permuted and quantized. */
 struct ecellm_block {
-    size_t rows, columns;     /* without rows nothing is checked or done */
+    size_t rows, columns;     /* with 0 rows, nothing is checked or done */
 
     int source_type;          /* ECELLM_F32, ECELLM_F16, ECELLM_BF16, or any type with `to_float` */
     const void *source;       /* `rows` rows, aligned to 4 bytes (F32) or 2 (F16, BF16) */
     size_t source_stride;     /* bytes from one row to the next, a multiple of that alignment */
-    size_t source_size;       /* bytes at `source`, at least to the end of the last row */
-    size_t source_row_size;   /* bytes of a row; with a type of enum ecellm_type, that type's */
+    size_t source_size;       /* bytes at `source`, at least up to the end of the last row */
+    size_t source_row_size;   /* bytes of a row; the type's own for one of enum ecellm_type */
     ecellm_to_float to_float; /* null for F32, F16 and BF16 */
 
     const struct ecellm_adapter *adapters; /* added one after the other; null if adapter_count is 0 */
     size_t adapter_count;     /* at most ECELLM_MOST_ADAPTERS */
-    const float *magnitudes;  /* (rows,) DoRA: each merged row is scaled to this norm; null for none */
-    const uint32_t *order;    /* (rows,) the row of the source, of b and of magnitudes that each row of the target
-                                 is; null for their own order */
+    const float *magnitudes;  /* (rows,) DoRA: the norm that each merged row is scaled to, or null */
+    const uint32_t *order;    /* (rows,) for each row of the target, its row in the source, b and magnitudes; null
+                                 if they are in the same order */
 
     int target_type;          /* any of enum ecellm_type, or another with `quantize_chunk`; see above */
     const float *importance;  /* (columns,) the imatrix, or null */
     void *target;             /* `rows` contiguous rows, aligned to 4 bytes (F32) or 2 (F16, BF16) */
     size_t target_size;       /* bytes: rows * target_row_size */
-    size_t target_row_size;   /* bytes of a row; with a type of enum ecellm_type, that type's */
-    ecellm_quantize_chunk quantize_chunk; /* not looked at, and may be null, where it is not needed */
+    size_t target_row_size;   /* bytes of a row; the type's own for one of enum ecellm_type */
+    ecellm_quantize_chunk quantize_chunk; /* ignored, and may be null, where it is not needed */
 };
 
-/* Bring a block through all of its steps, with no more memory than some rows a thread, and a copy of the adapters' A.
+/* Convert a block, using the memory of a few rows per thread and a copy of the adapters' A.
  *
- * The bytes are those of the steps one after the other over whole matrices: float32 throughout, delta = the sum over
- * the adapters, and over their ranks, of (scale * b) * a, from zero on; weights + delta; each row times magnitude /
- * norm. What is not finite then is refused; what is finite and too large for F16 becomes infinite there, as in ggml.
- * To quantize is what ggml_quantize_chunk does as built for baseline x86-64, byte for byte, by whatever variant;
- * whether the calling thread flushes denormals to zero makes no difference.
+ * The bytes are those of the steps applied to whole matrices one after the other, in float32: delta = the sum over the
+ * adapters and their ranks of (scale * b) * a, starting from zero; weights + delta; each row times magnitude / norm. A
+ * result that is not finite is refused; a finite one too large for F16 becomes infinite, as in ggml. Every variant
+ * quantizes byte for byte like ggml_quantize_chunk built for baseline x86-64, even if the calling thread flushes
+ * denormals to zero.
  *
  * variant  one of ecellm_variants(), or null for the best
- * threads  the most that work on it, the caller's included; 0 counts as 1
- * place    where the result is not finite, by the target's row (an importance: in row `rows`); may be null
+ * threads  the most to use, including the caller's; 0 counts as 1
+ * place    receives the target row and column of what is not finite (for an importance, row `rows`); may be null
  */
 ECELLM_API int ecellm_convert_block(const char *variant, const struct ecellm_block *block, unsigned threads,
                                     struct ecellm_place *place);

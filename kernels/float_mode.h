@@ -1,6 +1,6 @@
-/* The processor's way with denormals and rounding, as IEEE 754 has it, for as long as one of these lives.
+/* Sets the processor to IEEE 754 denormals and rounding for the lifetime of an object, and restores its mode after.
  *
- * Other libraries of a process may have set it to flush denormals to zero, and threads inherit that. */
+ * Another library in the process may have turned on flushing of denormals to zero, which new threads inherit. */
 #pragma once
 
 #include <cstdint>

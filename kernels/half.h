@@ -1,4 +1,4 @@
-/* IEEE 754 half precision and bfloat16, rounded to nearest with ties to even, as ggml's portable conversions are. */
+/* IEEE 754 half precision and bfloat16, rounded to nearest with ties to even, like ggml's portable conversions. */
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ inline uint16_t half_from_float(float value) {
     const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
     const uint32_t magnitude = bits & 0x7fffffff;
     if (magnitude > 0x7f800000) {
-        /* No number: one pattern but for the sign, which an operation that makes one sets on x86 and clears on ARM. */
+        /* NaN: one bit pattern apart from the sign, which x86 sets and ARM clears in a NaN that it computes. */
 #if defined(__aarch64__)
         return (uint16_t)(sign ^ 0xfe00);
 #else
@@ -50,7 +50,7 @@ inline uint16_t half_from_float(float value) {
         memcpy(&rounded, &shifted, sizeof rounded);
         return (uint16_t)(sign | (rounded - 0x3f000000));
     }
-    /* Half a unit of the last place less one, and one more where that place is odd: ties go to even. */
+    /* Add just under half a unit in the last place, and one more where that place is odd: ties go to even. */
     const uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
     return (uint16_t)(sign | ((rounded >> 13) - (112 << 10)));
 }

@@ -1,7 +1,7 @@
-/* Q2_K, Q4_K and Q5_K: sub-blocks of scale * quant + minimum, whose scales and minima are quantized in their turn.
+/* Q2_K, Q4_K and Q5_K: sub-blocks of scale * quant + minimum, with quantized scales and minima.
  *
- * Each type says how its sub-blocks are searched and how a block is laid out; `quantize_minimum` is what they share:
- * weigh, search, quantize the scales, and quantize the weights again by the scales as they will be read.
+ * Each type defines how its sub-blocks are searched and how a block is laid out. `quantize_minimum` does what they
+ * share: weigh, search, quantize the scales, and quantize the weights again by the scales that a reader will see.
  */
 #pragma once
 
@@ -20,8 +20,8 @@ inline Floats largest_of(const Floats *values) {
     return largest;
 }
 
-/* block_q4_K: half d, dmin; 12 bytes of 6-bit scales and minima; 128 bytes of quants. block_q5_K has 32 bytes with the
- * quants' fifth bits between the two. */
+/* block_q4_K: half d, dmin; 12 bytes of 6-bit scales and minima; 128 bytes of quants. block_q5_K has 32 bytes of
+ * the quants' fifth bits between the last two. */
 template <int bits>
 struct Q4OrQ5K {
     static constexpr int most = (1 << bits) - 1, n = 32, sub_blocks = super_block / n, most_scale = 63;
@@ -32,7 +32,7 @@ struct Q4OrQ5K {
         return importance ? Steps{-0.9f, 0.05f, 36} : bits == 4 ? Steps{-1.0f, 0.1f, 20} : Steps{-0.5f, 0.1f, 15};
     }
 
-    /* What the imatrix's importance of a weight is scaled by, together with the weight's square. */
+    /* Added to a weight's square, under the root that the imatrix's importance is multiplied by. */
     static Floats mean_square(Floats sum_x2) {
         return 2.0f * sum_x2 / (float)super_block;
     }
@@ -55,7 +55,7 @@ struct Q4OrQ5K {
         const Floats inverse = largest > 0 ? (float)most_scale / largest : every(0);
         const Floats inverse_minimum = largest_minimum > 0 ? (float)most_scale / largest_minimum : every(0);
         for (int j = 0; j < sub_blocks; j++) {
-            /* Through a byte, in which what is below zero is large. */
+            /* ggml stores them in a byte first, where negative values become large. */
             quants[j] = clamp(nearest_int(inverse * scales[j]) & 0xff, 0, most_scale);
             minimum_quants[j] = clamp(nearest_int(inverse_minimum * minima[j]) & 0xff, 0, most_scale);
         }
@@ -63,7 +63,7 @@ struct Q4OrQ5K {
         d_minimum = largest_minimum / (float)most_scale;
     }
 
-    /* Store a block's scales and give them back as they will be read, which is not the same for one above 63. */
+    /* Store a block's scales, and return them as a reader will unpack them, which differs for scales above 63. */
     static void store_scales(const Group &group, Floats d, Floats d_minimum, Ints *quants, Ints *minimum_quants,
                              Floats &read_d, Floats &read_d_minimum) {
         read_d = store_halves(group, 0, d);
@@ -188,7 +188,7 @@ void quantize_minimum(const Group &group) {
                 Type::weigh(sub, w + s * n);
             }
         }
-        if (group.has_importance) { /* the two searches of ggml differ in the error that they take, too */
+        if (group.has_importance) { /* ggml's two searches also measure the error differently */
             MinimumSearch<n, most, false, abreast>(x + j * n, w).run(Type::steps(true), found + j);
         } else {
             MinimumSearch<n, most, Type::absolute_error, abreast>(x + j * n, w).run(Type::steps(false), found + j);
@@ -212,7 +212,7 @@ void quantize_minimum(const Group &group) {
     Ints quants[super_block];
     for (int j = 0; j < sub_blocks; j++) {
         const Floats scale = read_d * to_floats(scales[0][j]), minimum = read_d_minimum * to_floats(scales[1][j]);
-        const Ints none = scale == 0; /* those keep what the search found */
+        const Ints none = scale == 0; /* these lanes keep the quants of the search */
         const bool some = any(none);
         for (int i = 0; i < n; i++) {
             const int at = j * n + i;

@@ -1,4 +1,4 @@
-/* Q3_K and Q6_K: sub-blocks of scale * quant, whose scales are quantized in their turn. */
+/* Q3_K and Q6_K: sub-blocks of scale * quant, with quantized scales. */
 #pragma once
 
 #include "search_scale.h"
@@ -7,11 +7,11 @@ namespace {
 
 constexpr int sixteen = 16, sub_blocks_of_16 = super_block / sixteen;
 
-/* Quantize a sub-block by its scale as it will be read; where that is zero, what the search found stays: searched(i).
+/* Quantize a sub-block by its scale as a reader will see it; where that is zero, keep the search's quants: searched(i).
  *
- * Divisions are slow. Up to 64, a product with the inverse is less than 1.2e-5 (three roundings) away from the
- * quotient, and rounds to the same quant unless a half lies between them; beyond, both are held back. Only where that
- * is not sure, all are divided. */
+ * Division is slow. Up to 64, the product with the inverse is within 1.2e-5 (three roundings) of the quotient and
+ * rounds to the same quant unless a half lies between the two; beyond 64, both are clamped to the same end. Only a
+ * sub-block where that is not certain is divided. */
 template <int most, class Searched>
 inline void requantize(const Floats *x, Floats scale, Searched searched, Ints *quants) {
     constexpr float nearly_half = 0.49998f;
@@ -59,7 +59,7 @@ inline void quantize_q6_K(const Group &group) {
     for (int j = 0; j < sub_blocks_of_16; j++) {
         const Ints quant = nearest_int(inverse * scales[j]);
         bytes[j] = (quant < 127 ? quant : every_int(127)) & 0xff;
-        const Floats scale = d * to_floats(bytes[j] << 24 >> 24); /* a byte with its sign */
+        const Floats scale = d * to_floats(bytes[j] << 24 >> 24); /* sign-extends the byte */
         const auto searched = [&](int i) { return found_quants<most>(found[j], x[j * sixteen + i]); };
         requantize<most>(x + j * sixteen, scale, searched, quants + j * sixteen);
     }
@@ -76,13 +76,13 @@ inline void quantize_q6_K(const Group &group) {
         store_bytes(group, high_at + 32 * half, high, 32);
     }
     for (int lane = 0; lane < group.used; lane++) {
-        if (magnitude[lane] < smallest_weight) { /* nothing but zeros: so is the block */
+        if (magnitude[lane] < smallest_weight) { /* only zeros: ggml writes a block of zeros */
             memset(group.blocks[lane], 0, size);
         }
     }
 }
 
-/* Search the scales of Q3_K's sub-blocks and quantize them: d, and quants from 0 to 63 that stand for -32 to 31. */
+/* Search and quantize the scales of Q3_K's sub-blocks; returns d. Quants from 0 to 63 stand for -32 to 31. */
 inline Floats search_q3_K(const Group &group, Ints *scale_quants, Ints *searched) {
     constexpr int most = 4, most_scale = 32, abreast = 4;
     const Floats *x = group.weights;
@@ -100,7 +100,7 @@ inline Floats search_q3_K(const Group &group, Ints *scale_quants, Ints *searched
     return zero ? every(0) : 1.0f / inverse;
 }
 
-/* The same with an imatrix; the quants are left to `found`. */
+/* The same with an imatrix; the weights' quants follow from `found`. */
 inline Floats search_q3_K_by_importance(const Group &group, Ints *scale_quants, Scale *found) {
     constexpr int most = 4, most_scale = 32;
     const Floats *x = group.weights;

@@ -1,10 +1,9 @@
-/* Vectors of as many floats as the processor computes at once: what is written with them is the same for every width.
+/* Vectors as wide as the processor's registers, so that one source serves every width.
  *
- * A variant is compiled from these headers with ECELLM_LANES floats a vector. Everything is in an anonymous namespace,
- * and nothing of the C++ library is used: the linker must not merge a function of one variant with another's.
+ * Each variant is compiled from these headers with ECELLM_LANES floats per vector. Everything is in an anonymous
+ * namespace, and nothing from the C++ library is used: the linker must not merge functions of different variants.
  *
- * Results are held bit for bit against scalar code, so each operation rounds once (-ffp-contract=off), in the order
- * in which it is written.
+ * Results must equal scalar code bit for bit, so each operation rounds once (-ffp-contract=off), in the order written.
  */
 #pragma once
 
@@ -25,7 +24,7 @@ constexpr int lanes = ECELLM_LANES;
 typedef float Floats __attribute__((vector_size(ECELLM_LANES * 4)));
 typedef int32_t Ints __attribute__((vector_size(ECELLM_LANES * 4)));
 
-/* Within each four lanes of the vectors a and b: places 0 to 3 are those of a, 4 to 7 of b. */
+/* Indices within each four lanes of the vectors a and b: 0 to 3 are a's lanes, 4 to 7 are b's. */
 #define ECELLM_PLACE(i, first) ((i) < 4 ? (i) + (first) : (i) - 4 + ECELLM_LANES + (first))
 #define ECELLM_FOUR(first, i, j, k, l)                                                                                 \
     ECELLM_PLACE(i, first), ECELLM_PLACE(j, first), ECELLM_PLACE(k, first), ECELLM_PLACE(l, first)
@@ -59,17 +58,17 @@ inline Floats to_floats(Ints x) {
     return __builtin_convertvector(x, Floats);
 }
 
-/* Cut off after the point; for floats that an integer can hold. */
+/* Truncate toward zero; for floats that fit an int32. */
 inline Ints to_ints(Floats x) {
     return __builtin_convertvector(x, Ints);
 }
 
-/* A magnitude with the sign that x has. */
+/* `magnitude` with the sign of x. */
 inline Floats with_sign_of(Floats x, float magnitude) {
     return (Floats)(((Ints)x & INT32_MIN) | (Ints)every(magnitude));
 }
 
-/* a < b ? a : b, lane by lane: the second where they are equal or one is no number. */
+/* a < b ? a : b, lane by lane: b where they are equal or either is NaN. */
 inline Floats lower(Floats a, Floats b) {
 #if ECELLM_LANES == 16 && defined(__AVX512F__)
     return (Floats)_mm512_min_ps((__m512)a, (__m512)b);
@@ -100,7 +99,7 @@ inline Ints clamp(Ints x, int32_t least, int32_t most) {
     return x > least ? x : every_int(least);
 }
 
-/* The square root, rounded correctly as sqrtf's is. */
+/* The square root, correctly rounded like sqrtf. */
 inline Floats square_root(Floats x) {
 #if ECELLM_LANES == 16 && defined(__AVX512F__)
     return (Floats)_mm512_sqrt_ps((__m512)x);
@@ -118,9 +117,9 @@ inline Floats square_root(Floats x) {
 #endif
 }
 
-/* a / b, where `inverse` is 1 / b rounded. With fused multiply and add, that is the product with it, set right by what
- * it leaves of `a`: exact for the numerators of search_scale.h and b from 2^-100 to 2^100, where
- * tests/native/quotients.cpp has tried them all. */
+/* a / b, where `inverse` is 1 / b rounded. With fused multiply-add it is the product with the inverse, corrected by the
+ * remainder: exact for the numerators of search_scale.h and b from 2^-100 to 2^100, all of which
+ * tests/native/quotients.cpp has tried. */
 inline Floats quotient(float a, Floats b, Floats inverse) {
 #if ECELLM_LANES == 16 && defined(__AVX512F__)
     const __m512 numerator = _mm512_set1_ps(a), product = _mm512_mul_ps(numerator, (__m512)inverse);
@@ -150,7 +149,7 @@ inline bool any(Ints mask) {
 #endif
 }
 
-/* Whether no lane of any vector holds an infinity or NaN, whose exponents have no zero bit. */
+/* Whether no lane of any vector holds an infinity or NaN, whose exponent bits are all ones. */
 inline bool are_finite(const Floats *x, int count) {
     Ints least = every_int(0x7f800000);
     for (int i = 0; i < count; i++) {
@@ -160,7 +159,7 @@ inline bool are_finite(const Floats *x, int count) {
     return !any(least == 0);
 }
 
-/* 1.5 * 2^23: the sum with it has no room for a fraction, so that the addition rounds to the nearest integer. */
+/* 1.5 * 2^23: a sum with it has no bits for a fraction, so the addition rounds to the nearest integer. */
 constexpr float rounder = 12582912.0f;
 
 /* Up to here nearest_int gives the nearest integer; beyond, its bits wrap around. */
@@ -179,12 +178,12 @@ inline Floats nearest(Floats x) {
 #endif
 }
 
-/* ggml's nearest_int, with what it gives for numbers that are too large, infinite or none. */
+/* ggml's nearest_int, including its results for values that are too large, infinite or NaN. */
 inline Ints nearest_int(Floats x) {
     return ((Ints)(x + rounder) & 0x007fffff) - 0x00400000;
 }
 
-/* Of each four lanes of four vectors, make rows columns. */
+/* Transpose each 4 x 4 square of four vectors. */
 inline void turn_fours(Floats *v) {
     const Floats low = ECELLM_SHUFFLE(v[0], v[1], 0, 4, 1, 5), high = ECELLM_SHUFFLE(v[0], v[1], 2, 6, 3, 7);
     const Floats next_low = ECELLM_SHUFFLE(v[2], v[3], 0, 4, 1, 5), next_high = ECELLM_SHUFFLE(v[2], v[3], 2, 6, 3, 7);
@@ -194,7 +193,7 @@ inline void turn_fours(Floats *v) {
     v[3] = ECELLM_SHUFFLE(high, next_high, 2, 3, 6, 7);
 }
 
-/* Four floats at `column` of every fourth row. */
+/* Load four floats at `column` from every fourth row. */
 inline Floats load_fours(const float *const *rows, int column) {
 #if ECELLM_LANES == 16 && defined(__AVX512F__)
     __m512 all = _mm512_castps128_ps512(_mm_loadu_ps(rows[0] + column));
@@ -213,7 +212,7 @@ inline Floats load_fours(const float *const *rows, int column) {
 #endif
 }
 
-/* Turn `lanes` rows of `columns` floats (a multiple of 4) into columns: target[i] has the rows' floats i. */
+/* Transpose `lanes` rows of `columns` floats, a multiple of 4: target[i] holds float i of each row. */
 inline void transpose(const float *const *rows, int columns, Floats *target) {
     for (int column = 0; column < columns; column += 4) {
         for (int i = 0; i < 4; i++) {

@@ -1,6 +1,6 @@
 /* Adapters added to rows of weights: W + sum over k of (scale_k * B_k) A_k, and DoRA's row scale.
  *
- * Every sum is taken in one order, one rounding an operation, so that numpy gives the same bits
+ * Sums are taken in a fixed order with one rounding per operation, so that numpy gives the same bits
  * (ecellm_lite/kernels/plain.py).
  */
 #pragma once
@@ -10,12 +10,11 @@
 
 namespace {
 
-constexpr int tile_vectors = 8; /* that are summed in registers */
+constexpr int tile_vectors = 8; /* summed in registers */
 constexpr size_t tile_columns = tile_vectors * lanes;
 
-/* Copy the adapters' A tile by tile: for each tile_columns columns all ranks of all adapters, one after the other.
- * Where they are, they lie a whole row apart, and would push each other out of the cache. What is beyond `columns` is
- * zero. */
+/* Copy the adapters' A tile by tile: for each tile_columns columns, all ranks of all adapters in a row. In A itself
+ * they lie a whole row apart and would evict each other from the cache. Columns beyond `columns` are zero. */
 void pack(const ecellm_adapter *adapters, size_t count, size_t columns, float *packed) {
     for (size_t column = 0; column < columns; column += tile_columns) {
         const size_t width = columns - column < tile_columns ? columns - column : tile_columns;
@@ -28,7 +27,7 @@ void pack(const ecellm_adapter *adapters, size_t count, size_t columns, float *p
     }
 }
 
-/* Add the adapters, of `ranks` ranks together and packed, to `rows` rows; row i takes row b_rows[i] of each B. */
+/* Add packed adapters, `ranks` ranks in total, to `rows` rows; row i takes row b_rows[i] of each B. */
 void merge(float *weights, size_t rows, size_t columns, const size_t *b_rows, const ecellm_adapter *adapters,
            size_t count, size_t ranks, const float *packed) {
     for (size_t column = 0; column < columns; column += tile_columns, packed += ranks * tile_columns) {
@@ -67,7 +66,7 @@ void merge(float *weights, size_t rows, size_t columns, const size_t *b_rows, co
     }
 }
 
-/* Scale a row to DoRA's magnitude: its norm is taken in doubles, as eight sums over every eighth column. */
+/* Scale a row to DoRA's magnitude; its norm is summed in doubles, in eight sums over every eighth column. */
 void scale_to_magnitude(float *row, size_t columns, float magnitude) {
     double sums[8] = {};
     size_t column = 0;

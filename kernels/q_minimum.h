@@ -1,6 +1,6 @@
-/* Q4_1 and Q5_1: blocks of 32 weights as scale * quant + minimum, by the least and the greatest weight alone.
+/* Q4_1 and Q5_1: blocks of 32 weights as scale * quant + minimum, from the least and the greatest weight alone.
  *
- * Layouts are those of ggml's block_q4_1 and block_q5_1: half d, m; then the quants.
+ * The layouts are those of ggml's block_q4_1 and block_q5_1: half d, m; then the quants.
  */
 #pragma once
 
@@ -19,7 +19,7 @@ inline void quantize_q4_1_or_q5_1(const Floats *x, const Blocks &group) {
     const Floats d = (greatest - least) / (float)most, inverse = usable_inverse(d);
     store_halves(group, 0, d);
     store_halves(group, 2, least);
-    /* Weights too far apart for a float have an infinite scale, whose inverse is zero: so are all their quants. */
+    /* If the range overflows a float, the scale is infinite and its inverse zero: all quants are zero. */
     const Floats base = inverse == 0 ? every(0) : least;
     Ints quants[short_block];
     for (int i = 0; i < short_block; i++) {

@@ -1,8 +1,8 @@
 /* The search for a sub-block's scale and minimum: ggml's make_qkx2_quants and make_qkx3_quants, in lanes.
  *
- * Weights are taken as scale * quant + minimum. Each step tries another scale, fits scale and minimum to the quants
- * that it gives by least squares, and is kept if the error is smaller. What a step tries depends on the minimum that
- * the steps before it left, so steps cannot run side by side; sub-blocks can.
+ * Weights are approximated by scale * quant + minimum. Each step tries another scale, fits scale and minimum to its
+ * quants by least squares, and is kept if the error is smaller. A step starts from the minimum that the steps before it
+ * left, so steps cannot run in parallel; sub-blocks can.
  */
 #pragma once
 
@@ -18,15 +18,15 @@ struct Steps {
 
 /* The best of a sub-block; its quants are those of inverse * (weight - base). */
 struct Minimum {
-    Floats scale, minimum; /* the_min: the minimum with its sign turned */
+    Floats scale, minimum; /* `minimum` is ggml's the_min: the negated minimum */
     Floats inverse, base;
     Floats importance; /* the sum over the sub-block */
 };
 
-/* How far the products of a step go: not beyond `most`, beyond it, or out of the range of nearest(). */
+/* How large the products of a step get: up to `most`, beyond it, or beyond the range of nearest(). */
 enum Reach { within_most, beyond_most, out_of_range };
 
-/* The quants of one step, by the fast way of rounding or, where a product is out of its range, by ggml's own. */
+/* The quants of one step, by fast rounding, or by ggml's own if a product is out of its range. */
 template <Reach reach, int most>
 inline Floats quants_from_zero(Floats x) {
     if (reach == out_of_range) {
@@ -36,27 +36,27 @@ inline Floats quants_from_zero(Floats x) {
     return reach == within_most ? quant : lower(quant, every(most));
 }
 
-/* The quants as integers, always by ggml's way. */
+/* The quants as integers, always by ggml's rounding. */
 template <int most>
 inline Ints found_quants(const Minimum &found, Floats x) {
     return clamp(nearest_int(found.inverse * (x - found.base)), 0, most);
 }
 
-/* Sub-blocks of n weights that are searched at once, `abreast` of them: their sums would each wait for themselves. */
+/* Searches `abreast` sub-blocks of n weights at once, since the sums of a single one would wait for each other. */
 template <int n, int most, bool absolute_error, int abreast>
 class MinimumSearch {
     const Floats *x, *w; /* [abreast][n] */
     Floats least[abreast], greatest[abreast], sum_w[abreast], sum_x[abreast];
-    Ints flat[abreast]; /* all weights the same: all quants are zero, and no step is better */
+    Ints flat[abreast]; /* all weights equal: all quants are zero, and no step is better */
     Floats minimum[abreast], scale[abreast], error[abreast], inverse[abreast], base[abreast];
     Floats quants[abreast * n];
 
-    /* What a step divides by: from the minimum that the steps before it left. */
+    /* The divisor of a step, from the minimum that the steps before it left. */
     Floats range(int s) const {
         return flat[s] ? every(1) : greatest[s] - minimum[s];
     }
 
-    /* The farthest that some weight of a sub-block goes: the products of all lie between those of two. */
+    /* The reach of a step: all products lie between those of the least and the greatest weight. */
     Reach reach(const Floats *step) const {
         constexpr float most_and_less_than_half = (float)most + 0.49f;
         Ints in_range = every_int(-1), below = every_int(-1);

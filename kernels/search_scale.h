@@ -1,6 +1,6 @@
 /* The search for a sub-block's scale alone: ggml's make_qx_quants and make_q3_quants, in lanes.
  *
- * Weights are taken as scale * quant, with quants from -most to most - 1.
+ * Weights are approximated by scale * quant, with quants from -most to most - 1.
  */
 #pragma once
 
@@ -13,7 +13,7 @@ inline Ints signed_quants(Floats x) {
     return clamp(nearest_int(x), -most, most - 1);
 }
 
-/* The best of a sub-block; its quants are those of inverse * weight, or all `nothing` where all weights are zero. */
+/* The best of a sub-block; its quants are those of inverse * weight, or all zero if all weights are. */
 struct Scale {
     Floats scale, inverse;
     Ints zero;
@@ -21,15 +21,15 @@ struct Scale {
 
 /* make_qx_quants with rmse_type 1: -(most + step / 10) / largest is tried for the steps from -9 to 9.
  *
- * `exact`: weights may be infinite or no number, so that quants are rounded by nearest_int and held to their range one
- * by one. Else the weights are held back beforehand, once for the steps below 0 and once for the others: where the
- * middle of these steps puts the ends of the range. The steps at either side of it put them less than half a quant from
- * there, so that the held weights round to the ends, and the others to what lies between. */
+ * `exact`: weights may be infinite or NaN, so each quant is rounded by nearest_int and clamped. Otherwise the weights
+ * are clamped beforehand, once for the steps below 0 and once for the others, to the range that the middle one of these
+ * steps allows. The other steps' ranges end less than half a quant from there, so clamped weights still round to the
+ * ends of the range, and all others to what lies between. */
 template <int n, int most, bool exact>
 class ScaleSearch {
-    static constexpr int abreast = lanes == 16 ? 9 : 3; /* scales: AVX-512 has registers for the sums of more */
-    const Floats *x, *w; /* `w` holds the importance of each weight, which is its square by default */
-    Floats held_below[n], held[n], wx[n], largest, best; /* `held_below` for the steps below 0 */
+    static constexpr int abreast = lanes == 16 ? 9 : 3; /* scales at once: AVX-512 has registers for more sums */
+    const Floats *x, *w; /* `w`: the importance of each weight, by default its square */
+    Floats held_below[n], held[n], wx[n], largest, best; /* clamped; `held_below` for the steps below 0 */
     Scale found;
 
     void hold(float middle_step, Floats *held) const {
@@ -41,7 +41,7 @@ class ScaleSearch {
         }
     }
 
-    /* The sums for some scales, which depend on each other in nothing but which is best. */
+    /* The sums for `count` scales, which are independent of each other. */
     template <int count>
     void sum(const Floats *held, const Floats *inverse, Floats *lx, Floats *l2) const {
         for (int t = 0; t < count; t++) {
@@ -67,7 +67,7 @@ class ScaleSearch {
         sum<abreast>(held, inverse, lx, l2);
         for (int t = 0; t < abreast; t++) {
             const Ints better = (l2[t] > 0) & (lx[t] * lx[t] > best * l2[t]);
-            const Floats scale = lx[t] / l2[t]; /* always: a branch would be taken at random */
+            const Floats scale = lx[t] / l2[t]; /* unconditional: a branch would be unpredictable */
             found.scale = better ? scale : found.scale;
             best = better ? scale * lx[t] : best;
             found.inverse = better ? inverse[t] : found.inverse;
@@ -109,16 +109,16 @@ inline Scale make_qx_quants(const Floats *x, const Floats *w) {
     return ScaleSearch<n, most, exact>(x, w).run();
 }
 
-/* The quants that make_qx_quants leaves, from 0 on. */
+/* The quants of make_qx_quants, from 0 on. */
 template <int most>
 inline Ints found_quants(const Scale &found, Floats x) {
     return found.zero ? every_int(0) : signed_quants<most>(found.inverse * x) + most;
 }
 
-/* make_q3_quants: one quant after the other is moved to where the fit of all is better, up to five times over.
+/* make_q3_quants: up to five passes move each quant in turn to where the overall fit is better.
  *
- * Writes the scales of `abreast` sub-blocks, and their quants from 0 on. A pass that changes nothing in a lane changes
- * nothing there again, so that lanes need not stop together. */
+ * Writes the scales of `abreast` sub-blocks, and their quants from 0 on. A lane that one pass leaves unchanged stays
+ * unchanged in the next, so lanes need not stop together. */
 template <int n, int most, int abreast>
 inline void make_q3_quants(const Floats *x, Floats *scales, Ints *quants) {
     Floats sum_lx[abreast] = {}, sum_l2[abreast] = {}, w[abreast * n], wx[abreast * n], l[abreast * n];

@@ -1,6 +1,6 @@
-/* The super-blocks of ggml's K-quants, `lanes` of them at a time: one in each lane.
+/* The super-blocks of ggml's K-quants, processed `lanes` at a time: one in each lane.
  *
- * Layouts and names are those of ggml's block_q2_K to block_q6_K (ggml-common.h of llama.cpp).
+ * The layouts and names are those of ggml's block_q2_K to block_q6_K (ggml-common.h of llama.cpp).
  */
 #pragma once
 
@@ -10,17 +10,17 @@ namespace {
 
 constexpr int super_block = 256; /* weights: QK_K */
 
-/* Below this, a sub-block's largest weight is taken for zero: GROUP_MAX_EPS. */
+/* A sub-block whose largest weight is below this counts as zero: GROUP_MAX_EPS. */
 constexpr float smallest_weight = 1e-15f;
 
-/* What is to be quantized, and where to. */
+/* Weights to quantize, and where to store them. */
 struct Group : Blocks {
     Floats weights[super_block];    /* x: weight i of each super-block */
-    Floats importance[super_block]; /* the imatrix at the same places, if there is one */
+    Floats importance[super_block]; /* the imatrix at the same places, if any */
     bool has_importance;
 };
 
-/* The low two bits of 256 quants: four of them, 32 apart, make a byte (qs of Q2_K and Q3_K). */
+/* Store the low two bits of 256 quants: four quants, 32 apart, share a byte (qs of Q2_K and Q3_K). */
 inline void store_two_bits(const Group &group, size_t offset, const Ints *quants) {
     Ints bytes[32];
     for (int half = 0; half < 2; half++) {

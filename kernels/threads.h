@@ -1,4 +1,4 @@
-/* Pieces of work shared out among threads, of which the caller is one. */
+/* Pieces of work shared among threads, including the caller's. */
 #pragma once
 
 #include "ecellm_kernels.h"
@@ -10,12 +10,12 @@
 #include <thread>
 #include <vector>
 
-/* Let workers, one a thread, do every piece below `pieces` until one gives another status than ECELLM_OK, and return
- * the status of the first such piece, so that what is reported does not depend on the threads' race.
+/* Process all `pieces` with one worker per thread, until a piece fails; returns the status of the first piece that
+ * failed, which does not depend on the threads' race.
  *
- * A Worker is made from `plan` and has `bool ready() const`, whether it got the memory it needs, and
- * `int operator()(size_t piece)`. Where the system gives fewer threads or less memory than asked for, those workers
- * that there are do the work; only if there are none, the status is ECELLM_NO_MEMORY. */
+ * A Worker is constructed from `plan` and has `bool ready() const`, whether it got its memory, and
+ * `int operator()(size_t piece)`, a status. If the system grants fewer threads or less memory, the workers that exist
+ * do the work; only if there are none, the status is ECELLM_NO_MEMORY. */
 template <class Worker, class Plan>
 int share_out(const Plan &plan, size_t pieces, unsigned threads) {
     std::atomic<size_t> next{0}, failed{SIZE_MAX};
@@ -29,7 +29,7 @@ int share_out(const Plan &plan, size_t pieces, unsigned threads) {
         if (!work.ready()) {
             return;
         }
-        /* A piece before one that failed is still done: it may fail too, and is then the first. */
+        /* A piece before a failed one is still processed: it may fail too, and is then the first. */
         for (size_t piece; (piece = next++) < pieces && piece < failed;) {
             statuses[piece] = work(piece);
             if (statuses[piece] != ECELLM_OK) {
@@ -45,7 +45,7 @@ int share_out(const Plan &plan, size_t pieces, unsigned threads) {
         while (others.size() + 1 < wanted) {
             others.emplace_back(run);
         }
-    } catch (const std::exception &) { /* no more threads or memory */
+    } catch (const std::exception &) { /* no more threads, or no memory */
     }
     run();
     for (std::thread &other : others) {

@@ -1,4 +1,4 @@
-/* What one variant of the kernels offers: the same functions, compiled for one kind of processor. */
+/* The functions of one variant of the kernels, compiled for one kind of processor. */
 #pragma once
 
 #include "ecellm_kernels.h"
@@ -6,12 +6,12 @@
 struct Variant {
     const char *name;
 
-    /* Widen a row exactly, infinities included; what is no number stays none. */
+    /* Widen a row exactly, infinities included; NaN stays NaN. */
     void (*widen_bf16)(const uint16_t *bits, float *weights, size_t count);
     void (*widen_f16)(const uint16_t *bits, float *weights, size_t count);
 
     /* Quantize `rows` rows of `columns` floats, whole blocks, to a quantized type of enum ecellm_type. `importance` may
-     * be null; only the K-quants look at it. False, with some blocks done, if a weight is infinite or no number. */
+     * be null; only the K-quants use it. False, with some blocks written, if a weight is infinite or NaN. */
     bool (*quantize)(int type, const float *weights, size_t rows, size_t columns, const float *importance,
                      uint8_t *blocks);
 
@@ -22,6 +22,6 @@ struct Variant {
                   size_t count, size_t ranks, const float *packed);
     void (*scale_to_magnitude)(float *row, size_t columns, float magnitude);
 
-    /* The place of the first infinity or NaN among `count` floats; `count` if there is none. */
+    /* The index of the first infinity or NaN among `count` floats; `count` if there is none. */
     size_t (*find_not_finite)(const float *weights, size_t count);
 };

@@ -27,7 +27,7 @@ const Choice *choices(size_t &count) {
         {&variant_avx2, __builtin_cpu_supports("avx2") != 0},
 #endif
 #if defined(ECELLM_HAS_NEON)
-        {&variant_neon, true}, /* part of the architecture: its baseline */
+        {&variant_neon, true}, /* part of every AArch64 processor */
 #else
         {&variant_baseline, true},
 #endif

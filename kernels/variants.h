@@ -3,5 +3,5 @@
 
 #include "variant.h"
 
-/* Return the variant of that name, or the best for null; null if the library or the processor does not have it. */
+/* Return the variant of a name, or the best for null; null if the library or the processor lacks it. */
 const Variant *find_variant(const char *name);

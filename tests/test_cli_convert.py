@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from ecellm_lite import Runtime, ggml, kernels
-from ecellm_lite.cli.convert import Size, WeightedFolder
+from ecellm_lite.cli.convert import Size
 from ecellm_lite.cli.main import run_command
+from ecellm_lite.cli.options import WeightedFolder
 from ecellm_lite.convert import conversion
 from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint

@@ -17,6 +17,7 @@ from ecellm_lite.convert.gguf_base import GgufBase
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.tensor_types import CONVERTED
+from tests.llama_quantize import requantize
 from tests.small_checkpoints import factors, rotated, write_adapter
 from tests.tiny_models import write_tiny_model
 
@@ -45,8 +46,8 @@ def convert(base: Path, target: Path, file_type: str, *more: str) -> bytes:
 @pytest.mark.parametrize("file_type", ["Q4_0", "Q4_K_M", "Q5_K_M", "F16", "Q8_0"])
 def test_without_an_adapter_the_file_is_llama_cpps(source: str, file_type: str, f32: Path, tmp_path: Path) -> None:
     base = tmp_path / "base.gguf"
-    ggml.requantize(f32, base, source, threads=2)
-    ggml.requantize(base, tmp_path / "theirs.gguf", file_type, threads=2)
+    requantize(f32, base, source)
+    requantize(base, tmp_path / "theirs.gguf", file_type)
     assert convert(base, tmp_path / "ours.gguf", file_type) == (tmp_path / "theirs.gguf").read_bytes()
     details = json.loads((tmp_path / "ours.gguf.manifest.json").read_text())["details"]
     assert ("lossy_base" in details) == (source not in {"F32", "F16"})
@@ -56,7 +57,7 @@ def test_a_scale_that_is_not_finite_is_not_copied(
     f32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = tmp_path / "base.gguf"
-    ggml.requantize(f32, base, "Q8_0", threads=2)
+    requantize(f32, base, "Q8_0")
     damaged = next(one for one in read_header(base).tensors if one.name == "blk.1.ffn_up.weight")
     with base.open("r+b") as file:
         file.seek(damaged.offset + 5 * damaged.type.row_bytes(WIDTH) + 2 * damaged.type.block_bytes)
@@ -67,7 +68,7 @@ def test_a_scale_that_is_not_finite_is_not_copied(
 
 def test_an_adapter_is_merged_in_its_own_order(f32: Path, tmp_path: Path) -> None:
     base = tmp_path / "base.gguf"
-    ggml.requantize(f32, base, "Q4_1", threads=2)
+    requantize(f32, base, "Q4_1")
     rows = {"q": WIDTH, "k": WIDTH // HEADS * KV_HEADS, "v": WIDTH // HEADS * KV_HEADS}
     tensors: dict[str, NDArray[np.float32]] = {}
     for part, count in rows.items():
@@ -135,7 +136,7 @@ def test_a_base_that_changes_or_is_none(f32: Path, tmp_path: Path, capsys: pytes
 
 def test_rows_as_they_lie(f32: Path, tmp_path: Path) -> None:
     base = tmp_path / "base.gguf"
-    ggml.requantize(f32, base, "Q8_0", threads=2)
+    requantize(f32, base, "Q8_0")
     with GgufBase(base) as source:
         assert "blk.0.attn_q.weight" in source
         assert len(list(source)) == len(read_header(base).tensors)

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecellm_lite import Runtime, ggml
+from ecellm_lite import Runtime
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.mixture import DEFAULTS
 from ecellm_lite.models.gguf_header import read_header
 from tests.conversions import close, held
+from tests.llama_quantize import requantize
 from tests.small_checkpoints import factors, write_adapter
 from tests.test_readme import blocks
 
@@ -44,7 +45,7 @@ def test_one_pass_gives_the_bytes_of_the_chain(kind: str, tmp_path: Path) -> Non
     }
     assert dict(sorted(found.items())) == golden
     for file_type in DEFAULTS:
-        ggml.requantize(f32, tmp_path / "theirs.gguf", file_type, threads=2)
+        requantize(f32, tmp_path / "theirs.gguf", file_type)
         ours = convert(base, tmp_path / "ours.gguf", file_type)
         assert ours == (tmp_path / "theirs.gguf").read_bytes(), file_type
     with Runtime(tmp_path / "ours.gguf") as runtime:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ecellm_lite import ggml
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.conversion import Request, prepared
 from ecellm_lite.convert.gguf_base import GgufBase
@@ -18,6 +17,7 @@ from ecellm_lite.demo.build import shipped_weights
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.store import StoredModel
+from tests.llama_quantize import requantize
 from tests.small_checkpoints import factors, write_adapter
 from tests.tiny_checkpoints import CONFIGS, LAYERS, WIDTH, write_checkpoint
 
@@ -169,7 +169,7 @@ def test_a_file_becomes_what_its_checkpoint_becomes(kind: str, tmp_path: Path) -
 
 
 def test_the_demos_base_is_what_llama_cpp_makes_of_the_same_weights(demo_model: StoredModel, tmp_path: Path) -> None:
-    ggml.requantize(shipped_weights(), tmp_path / "theirs.gguf", "Q4_0", threads=2)
+    requantize(shipped_weights(), tmp_path / "theirs.gguf", "Q4_0")
     file = converted(shipped_weights(), tmp_path / "ours.gguf", "Q4_0")
     assert tensors(file) == tensors(tmp_path / "theirs.gguf")
     ours, theirs = read_header(file), read_header(tmp_path / "theirs.gguf")

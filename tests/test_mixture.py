@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 from typing import Any
 
-import llama_cpp.llama_cpp as llama
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,6 +14,7 @@ from ecellm_lite import ggml, kernels
 from ecellm_lite.convert.mixture import DEFAULTS, Matrix, Model, summary, tensor_types
 from ecellm_lite.errors import UsageError
 from ecellm_lite.models.gguf_header import Header, read_header
+from tests.llama_quantize import requantize
 from tests.tiny_models import write_tiny_model
 
 # Layers, heads, heads of keys and values, width, inner width, tied.
@@ -28,7 +27,7 @@ MODELS = {
 
 
 def quantized(source: Path, target: Path, file_type: str) -> Header:
-    ggml.requantize(source, target, file_type, threads=2)
+    requantize(source, target, file_type)
     return read_header(target)
 
 
@@ -131,7 +130,7 @@ def test_with_an_imatrix_too(tmp_path: Path) -> None:
         if one.name.startswith("blk.") and "norm" not in one.name and "blk.3." not in one.name
     }
     for file_type in ("Q4_0", "Q5_0", "Q8_0", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_S", "Q6_K"):
-        quantize_with(source, tmp_path / "out.gguf", file_type, known)
+        requantize(source, tmp_path / "out.gguf", file_type, importance=known)
         found = read_header(tmp_path / "out.gguf")
         types = tensor_types(matrices(plain), file_type, Model(layers, heads, kv_heads), imatrix=True)
         assert {one.name: one.type.name for one in found.tensors} == types, file_type
@@ -142,19 +141,6 @@ def test_with_an_imatrix_too(tmp_path: Path) -> None:
             rows = np.frombuffer(data[there.offset : there.offset + there.size], dtype=np.float32)
             ours = kernels.quantize(rows.reshape(-1, one.shape[0]), one.type.name, known.get(one.name), threads=2)
             assert ours.tobytes() == written[one.offset : one.offset + one.size], (file_type, one.name)
-
-
-def quantize_with(source: Path, target: Path, file_type: str, known: dict[str, Any]) -> None:
-    """Quantize by llama.cpp with an imatrix."""
-    ggml.start_library()
-    parameters = llama.llama_model_quantize_default_params()
-    parameters.ftype, parameters.nthread = ggml.FILE_TYPES[file_type], 2
-    entries = (llama.llama_model_imatrix_data * (len(known) + 1))()
-    for entry, (name, values) in zip(entries, known.items(), strict=False):
-        entry.name, entry.size = name.encode(), values.size
-        entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-    parameters.imatrix = entries
-    assert llama.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(parameters)) == 0
 
 
 @settings(max_examples=100)

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ecellm_lite.cli.options import ModelName, debug_option
+from ecellm_lite.cli.options import ModelName, WeightedFolder, debug_option
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.envelopes import ENVELOPES
 from ecellm_lite.errors import ModelError, UsageError
@@ -24,24 +24,6 @@ if TYPE_CHECKING:
     from ecellm_lite.convert.pipeline import Progress as Done
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-
-
-class WeightedFolder(click.ParamType):  # type: ignore[type-arg]
-    """An adapter's folder, with a weight behind a colon or without one."""
-
-    name = "folder[:weight]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, float]:
-        """Return the folder and the weight."""
-        if isinstance(value, tuple):
-            return value
-        folder, colon, weight = str(value).rpartition(":")
-        if colon and not Path(value).exists():
-            try:
-                return Path(folder), float(weight)
-            except ValueError:
-                pass  # a colon of the path's own
-        return Path(value), 1.0
 
 
 class TensorTypeOverride(click.ParamType):  # type: ignore[type-arg]

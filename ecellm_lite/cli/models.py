@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ecellm_lite.cli.convert import WeightedFolder
-from ecellm_lite.cli.options import ModelName, debug_option
+from ecellm_lite.cli.options import ModelName, WeightedFolder, debug_option
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.envelopes import ENVELOPES
 from ecellm_lite.errors import ModelError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -41,6 +42,24 @@ class ModelName(click.ParamType):  # type: ignore[type-arg]
         names = dict.fromkeys([*Store().names(), DEMO])
         found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
         return found or [CompletionItem(incomplete, type="file")]
+
+
+class WeightedFolder(click.ParamType):  # type: ignore[type-arg]
+    """An adapter's folder, with a weight behind a colon or without one."""
+
+    name = "folder[:weight]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, float]:
+        """Return the folder and the weight."""
+        if isinstance(value, tuple):
+            return value
+        folder, colon, weight = str(value).rpartition(":")
+        if colon and not Path(value).exists():
+            try:
+                return Path(folder), float(weight)
+            except ValueError:
+                pass  # a colon of the path's own
+        return Path(value), 1.0
 
 
 class GpuLayers(click.ParamType):  # type: ignore[type-arg]
