@@ -24,10 +24,10 @@ COMMAND = "ecellm-lite run --task sentiment_analysis --input ecellm_lite/tasks/e
 def main(output: Path) -> None:
     """Answer the example and save what a terminal would show."""
     task = TASKS["sentiment_analysis"]
-    with Path(os.devnull).open("w") as nowhere, Runtime("demo", calibration=False) as runtime:
+    with Path(os.devnull).open("w") as nowhere, Runtime("demo") as runtime:
         console = Console(record=True, width=106, file=nowhere, force_terminal=True, color_system="truecolor")
         console.print(f"[dim]$[/dim] {COMMAND}\n")
-        show_answer(runtime.answer(task, task.example()), task.question(task.example()), console)
+        show_answer(runtime.answer(task, task.example(), calibration=False), task.question(task.example()), console)
     drawn = console.export_svg(title="ecellm-lite")
     # rich names fonts on a server: the picture must look the same with no network.
     output.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), "utf-8")

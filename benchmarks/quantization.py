@@ -181,11 +181,11 @@ def converted(request: Request, threads: int, others: Mapping[str, File]) -> Fil
 
 def answered(file: File, asked: Mapping[str, Sequence[Labelled]], name: str, threads: int) -> Answered:
     """Return the file's answers to each task's rows."""
-    with Runtime(file.path, threads=threads, deterministic=True, prefix_files=False, calibration=False) as runtime:
+    with Runtime(file.path, threads=threads, deterministic=True, prefix_files=False) as runtime:
         found = {}
         for task, rows in asked.items():
             say(f"{name} answers {task}")
-            found[task] = list(runtime.answers(task, [row.row for row in rows]))
+            found[task] = list(runtime.answers(task, [row.row for row in rows], calibration=False))
         return found
 
 

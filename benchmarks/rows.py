@@ -35,9 +35,9 @@ class Recording(Runtime):
 
     requests: list[Request]
 
-    def request(self, question: Question, space: Space | None = None) -> Request:
+    def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
         """Return the request, and keep it."""
-        self.requests.append(super().request(question, space))
+        self.requests.append(super().request(question, space, seed=seed))
         return self.requests[-1]
 
 

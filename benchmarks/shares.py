@@ -139,9 +139,9 @@ class Timed(Runtime):
 
     clock: Clock
 
-    def request(self, question: Question, space: Space | None = None) -> Request:
+    def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
         """Return the request, its space on the clock."""
-        return super().request(question, cast("Space", TimedSpace(space or question.space, self.clock)))
+        return super().request(question, cast("Space", TimedSpace(space or question.space, self.clock)), seed=seed)
 
 
 def shares(model: Path, envelope: str, threads: int, tasks: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:

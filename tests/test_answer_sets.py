@@ -145,6 +145,6 @@ def test_drawn_text_follows_the_seed() -> None:
     row = EXAMPLES["answer_generation"]
     texts_of = []
     for seed in (1, 1, 2):
-        with Runtime.over(FakeBackend(), seed=seed) as runtime:
-            texts_of.append(runtime.answer("answer_generation", row, space=Text(20, temperature=1.0)).text)
+        with Runtime.over(FakeBackend()) as runtime:
+            texts_of.append(runtime.answer("answer_generation", row, space=Text(20, temperature=1.0), seed=seed).text)
     assert texts_of[0] == texts_of[1] != texts_of[2]

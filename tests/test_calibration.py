@@ -35,7 +35,6 @@ from ecellm_lite.models.calibrations import (
     Scope,
     calibration_folder,
     calibration_path,
-    chosen_calibrations,
     read_calibration,
     text_hash,
 )
@@ -191,9 +190,7 @@ def calibration_of(name: str, temperature: float = 2.0, least_coverage: float = 
 
 def kept(store: Store, model: StoredModel, calibration: Calibration) -> Calibrations:
     calibration.write(calibration_path(store, model, calibration.scope.task))
-    chosen = chosen_calibrations("auto", store, model, "alpaca")
-    assert chosen is not None
-    return chosen
+    return Calibrations(model.manifest.sha256, "alpaca", calibration_folder(store, model))
 
 
 def test_a_calibration_comes_back_as_it_was_kept(store: Store, model: StoredModel, tmp_path: Path) -> None:
@@ -266,7 +263,7 @@ def test_it_is_refused_for_anything_else(
     calibration = calibration_of("sentiment_analysis")
     foreign = replace(calibration, scope=replace(calibration.scope, **change))
     foreign.write(calibration_path(store, model, "sentiment_analysis"))
-    calibrations = chosen_calibrations("auto", store, model, "alpaca")
+    calibrations = Calibrations(model.manifest.sha256, "alpaca", calibration_folder(store, model))
     with Runtime.over(FakeBackend(), name=MODEL, calibrations=calibrations) as runtime:
         assert runtime.answer("sentiment_analysis", REVIEW).calibration is None
         refusal = runtime.uncalibrated("sentiment_analysis")
@@ -275,10 +272,8 @@ def test_it_is_refused_for_anything_else(
     # What was asked for by name is not left out in silence.
     path = tmp_path / "named.json"
     foreign.write(path)
-    with pytest.raises((ModelError, UsageError), match=reason):  # noqa: PT012 - which of the two lines, the change says
-        named = chosen_calibrations(path, store, model, "alpaca")
-        with Runtime.over(FakeBackend(), name=MODEL, calibrations=named) as runtime:
-            runtime.answer("sentiment_analysis", REVIEW)
+    with pytest.raises((ModelError, UsageError), match=reason), Runtime.over(FakeBackend(), name=MODEL) as runtime:
+        runtime.answer("sentiment_analysis", REVIEW, calibration=path)
 
 
 def test_what_another_model_or_envelope_asks_is_refused(store: Store, model: StoredModel) -> None:
@@ -287,15 +282,14 @@ def test_what_another_model_or_envelope_asks_is_refused(store: Store, model: Sto
     other = replace(model, manifest=replace(model.manifest, sha256="7" * 64))
     for refused, envelope in ((other, "alpaca"), (model, "mistral")):
         with pytest.raises(ModelError, match="cannot be used"):
-            chosen_calibrations(path, store, refused, envelope)
-    assert chosen_calibrations(False, store, model, "alpaca") is None
+            Calibrations(refused.manifest.sha256, envelope, named=path)
     with pytest.raises(ModelError, match="There is no calibration"):
-        chosen_calibrations(str(path) + "x", store, model, "alpaca")
+        Calibrations(model.manifest.sha256, "alpaca", named=path.with_suffix(".x"))
 
 
 def test_a_named_one_is_for_its_task_alone(store: Store, model: StoredModel) -> None:
     kept(store, model, calibration_of("sentiment_analysis"))
-    named = chosen_calibrations(calibration_path(store, model, "sentiment_analysis"), store, model, "alpaca")
+    named = Calibrations(MODEL.sha256, "alpaca", named=calibration_path(store, model, "sentiment_analysis"))
     with Runtime.over(FakeBackend(), name=MODEL, calibrations=named) as runtime:
         assert runtime.answer("SA", REVIEW).calibration
         with pytest.raises(UsageError, match="this is product_matching"):
@@ -332,7 +326,7 @@ def test_what_is_asked_otherwise_stays_uncalibrated(store: Store, model: StoredM
         assert "and another is given" in str(runtime.uncalibrated("SA", REVIEW, instruction="Rate it."))
         wire["instruction"] = "Is it good?"
         assert "the row has another" in str(runtime.uncalibrated("SA", wire, instruction="Rate it."))
-    named = chosen_calibrations(calibration_path(store, model, "sentiment_analysis"), store, model, "alpaca")
+    named = Calibrations(MODEL.sha256, "alpaca", named=calibration_path(store, model, "sentiment_analysis"))
     with Runtime.over(FakeBackend(), name=MODEL, calibrations=named) as runtime:
         assert runtime.answer("SA", REVIEW, instruction=task.instruction).calibration
         with pytest.raises(UsageError, match="another is given"):
@@ -420,12 +414,12 @@ def test_a_damaged_one_is_told_of_and_not_used(text: str, store: Store, model: S
     with pytest.raises(ModelError, match="is damaged") as raised:
         read_calibration(path)
     assert len(str(raised.value)) < 1000
-    calibrations = chosen_calibrations("auto", store, model, "alpaca")
+    calibrations = Calibrations(model.manifest.sha256, "alpaca", calibration_folder(store, model))
     assert calibrations is not None
     assert calibrations.find(scope_of("sentiment_analysis")) is None
     assert "is damaged" in str(calibrations.refusal(scope_of("sentiment_analysis")))
     with pytest.raises(ModelError, match="is damaged"):
-        chosen_calibrations(path, store, model, "alpaca")
+        Calibrations(model.manifest.sha256, "alpaca", named=path)
 
 
 def test_the_undamaged_form_is_read(tmp_path: Path) -> None:
@@ -445,7 +439,7 @@ def test_of_an_older_format_all_but_rankings_hold(name: str, store: Store, model
     assert calibrations.find(scope) is None
     assert "first place of rankings" in str(calibrations.refusal(scope))
     with pytest.raises(ModelError, match="run `ecellm-lite calibrate` again"):
-        chosen_calibrations(calibration_path(store, model, name), store, model, "alpaca")
+        Calibrations(model.manifest.sha256, "alpaca", named=calibration_path(store, model, name))
     assert kept(store, model, calibration_of(name)).find(scope) == calibration_of(name)
 
 
@@ -471,10 +465,9 @@ def test_below_the_wanted_probability_there_is_no_value(name: str) -> None:
     with Runtime.over(FakeBackend()) as plain:
         sure = plain.answer(name, EXAMPLES[name])
     assert sure.probability is not None
-    with Runtime.over(FakeBackend(), min_probability=sure.probability) as runtime:
-        assert runtime.answer(name, EXAMPLES[name]).value == sure.value
-    with Runtime.over(FakeBackend(), min_probability=float(np.nextafter(sure.probability, 1))) as runtime:
-        answer = runtime.answer(name, EXAMPLES[name])
+    with Runtime.over(FakeBackend()) as runtime:
+        assert runtime.answer(name, EXAMPLES[name], min_probability=sure.probability).value == sure.value
+        answer = runtime.answer(name, EXAMPLES[name], min_probability=float(np.nextafter(sure.probability, 1)))
     assert (answer.value, answer.text, answer.abstained, answer.error) == (None, None, True, None)
     assert (answer.probability, answer.probabilities) == (sure.probability, sure.probabilities)
     assert (answer.confidence, answer.coverage, answer.usage is None) == (sure.confidence, sure.coverage, False)
@@ -501,8 +494,8 @@ def test_a_terminal_obeys_nothing_of_a_row_or_a_name() -> None:
 
 
 def test_free_text_never_abstains() -> None:
-    with Runtime.over(FakeBackend(), min_probability=1.0) as runtime:
-        answer = runtime.answer("answer_generation", EXAMPLES["answer_generation"])
+    with Runtime.over(FakeBackend()) as runtime:
+        answer = runtime.answer("answer_generation", EXAMPLES["answer_generation"], min_probability=1.0)
     assert answer.abstained is False
     assert answer.value is not None
 
@@ -512,8 +505,8 @@ def test_it_is_the_calibrated_probability_that_counts(store: Store, model: Store
         probability = plain.answer("SA", REVIEW).probability
     assert probability is not None
     calibrations = kept(store, model, calibration_of("sentiment_analysis", 10.0))
-    with Runtime.over(FakeBackend(), name=MODEL, calibrations=calibrations, min_probability=probability) as runtime:
-        answer = runtime.answer("SA", REVIEW)
+    with Runtime.over(FakeBackend(), name=MODEL, calibrations=calibrations) as runtime:
+        answer = runtime.answer("SA", REVIEW, min_probability=probability)
     assert answer.abstained
     assert answer.calibration
     assert answer.probability is not None
@@ -526,16 +519,16 @@ def test_a_row_unlike_the_calibrated_ones_is_abstained_from_where_that_is_wanted
     calibrations = kept(store, model, calibration_of("sentiment_analysis", least_coverage=0.999))
     with Runtime.over(FakeBackend(), name=MODEL, calibrations=calibrations) as runtime:
         assert not runtime.answer("SA", REVIEW).abstained
-    with Runtime.over(FakeBackend(), name=MODEL, calibrations=calibrations, min_probability=0.0) as runtime:
-        assert runtime.answer("SA", REVIEW).abstained
-        assert not runtime.answer("SA", REVIEW, instruction="Rate it.").abstained
+        assert runtime.answer("SA", REVIEW, min_probability=0.0).abstained
+        assert not runtime.answer("SA", REVIEW, min_probability=0.0, instruction="Rate it.").abstained
+        assert not runtime.answer("SA", REVIEW, min_probability=0.0, calibration=False).abstained
 
 
 def test_a_job_counts_abstentions_apart_from_failures() -> None:
     rows = [{"id": number, "review": f"row {number}"} for number in range(40)]
     rows[7] = {"id": 7}
-    with Runtime.over(FakeBackend(), min_probability=0.4) as runtime:
-        answers = list(runtime.answers("SA", rows))
+    with Runtime.over(FakeBackend()) as runtime:
+        answers = list(runtime.answers("SA", rows, min_probability=0.4))
     written = io.StringIO()
     tally = write_answers(answers, written)
     unsure = [answer for answer in answers if answer.probability is not None and answer.probability < 0.4]
@@ -547,5 +540,5 @@ def test_a_job_counts_abstentions_apart_from_failures() -> None:
 
 @pytest.mark.parametrize("wanted", [-0.1, 1.1, float("nan")])
 def test_what_is_no_probability_is_refused(wanted: float) -> None:
-    with pytest.raises(EcellmError, match="min_probability"):
-        Runtime.over(FakeBackend(), min_probability=wanted)
+    with Runtime.over(FakeBackend()) as runtime, pytest.raises(UsageError, match="min_probability"):
+        runtime.answer("SA", REVIEW, min_probability=wanted)

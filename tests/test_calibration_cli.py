@@ -91,8 +91,8 @@ def rows(model: StoredModel, task: str, tmp_path_factory: pytest.TempPathFactory
     from ecellm_lite import Runtime
 
     mails = [{"mail": f"mail {number}"} for number in range(24)]
-    with Runtime("tiny", calibration=False) as runtime:
-        said = [answer.text for answer in runtime.answers(load_task(task), mails)]
+    with Runtime("tiny") as runtime:
+        said = [answer.text for answer in runtime.answers(load_task(task), mails, calibration=False)]
     path = tmp_path_factory.mktemp("rows") / "mails.jsonl"
     labelled = [{"input": mail, "output": text} for mail, text in zip(mails, said, strict=True)]
     write_rows(path, [{"task": "routing", **one} if place % 2 else one for place, one in enumerate(labelled)])

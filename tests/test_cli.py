@@ -23,7 +23,7 @@ REVIEW = '{"review": "It works, but it is loud."}'
 # The contract of an answer: keys in this order.
 KEYS = [
     "id", "task", "type", "value", "text", "probability", "probabilities", "confidence", "coverage", "abstained",
-    "usage", "seconds", "model", "envelope", "calibration", "shortened", "error",
+    "usage", "seconds", "model", "envelope", "calibration", "shortened", "warnings", "error",
 ]  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def test_a_context_that_is_exceeded(capsys: pytest.CaptureFixture[str], demo_mod
     row = json.dumps({"review": "long " * 500})
     arguments = ["run", "-t", "SA", "-i", row, "--context", "256"]
     sentence = refused(capsys, 3, *arguments)
-    assert "the context holds 256" in sentence
+    assert "256 tokens" in sentence
     assert "--shorten cuts its review" in sentence
     answer = answered(capsys, *arguments, "--shorten", "--json")
     assert re.fullmatch(r"review: the first \d+ of 500 words", answer["shortened"])

@@ -94,7 +94,7 @@ def test_another_task_is_answered_and_said_once(
     assert run_command(["run", *question, "--model", str(matcher), "--max-tokens", "1"]) == 0
     assert capsys.readouterr().err == ""
     with Runtime(matcher) as runtime:
-        assert runtime.tasks == ("product_matching", "answer_generation")
+        assert runtime.intended_tasks == ("product_matching", "answer_generation")
 
 
 def test_the_store_shows_them(base: Path, capsys: pytest.CaptureFixture[str]) -> None:

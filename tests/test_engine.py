@@ -173,7 +173,7 @@ def test_a_schema_holds_on_a_real_model(demo: Runtime) -> None:
 def test_a_prompt_longer_than_the_context_is_refused(demo_model: StoredModel) -> None:
     with (
         Runtime(demo_model.path, envelope="alpaca", context=256) as runtime,
-        pytest.raises(ContextError, match=r"has [\d,]+ tokens and the context holds 256"),
+        pytest.raises(ContextError),
     ):
         runtime.answer("sentiment_analysis", {"review": "word " * 400})
 

@@ -299,9 +299,8 @@ def test_a_calibration_that_is_not_used_is_told_of_before_the_rows_are_answered(
     name = ModelName("shop", SHA256)
     calibration_of("sentiment_analysis").write(tmp_path / "sentiment_analysis.json")
 
-    def fake(*, calibration: Any, **_: Any) -> Runtime:
-        place = {"folder": tmp_path} if calibration == "auto" else {"named": Path(calibration)}
-        calibrations = Calibrations(SHA256, "alpaca", **place)
+    def fake(**_: Any) -> Runtime:
+        calibrations = Calibrations(SHA256, "alpaca", tmp_path)
         return Runtime.over(FakeBackend(), name=name, calibrations=calibrations)
 
     monkeypatch.setattr(runtime_module, "Runtime", fake)

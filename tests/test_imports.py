@@ -20,7 +20,8 @@ RANKS = [
     {"kernels", "models", "tasks"},
     {"convert", "engine"},
     {"demo"},
-    {"answerer", "submitted"},
+    {"answerer", "answer_policy", "loading"},
+    {"read_ahead"},
     {"runtime"},
     {"bench", "doctor", "doctor_offload", "jobs"},
     {"evaluate"},  # labelled rows are rows of a file, which jobs reads

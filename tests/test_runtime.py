@@ -20,6 +20,7 @@ from ecellm_lite import (
 from ecellm_lite.answers.decoding import Logits
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend, scattered
+from ecellm_lite.errors import ClosedError
 from tests.answer_checks import EXAMPLES
 
 
@@ -92,10 +93,10 @@ def test_little_memory_makes_rows_wait_and_loses_none() -> None:
 
 def test_a_prompt_that_does_not_fit_says_so() -> None:
     with Runtime.over(FakeBackend(cells=400)) as runtime:
-        with pytest.raises(ContextError, match=r"The prompt has [\d,]+ tokens and the context holds 400"):
-            runtime.answer("sentiment_analysis", {"review": "x" * 400})
-        with pytest.raises(ContextError, match="characters"):
-            runtime.answer("sentiment_analysis", {"review": "x" * 1_000_000})
+        for length in (400, 1_000_000):  # the longer one is not even tokenized
+            with pytest.raises(ContextError) as error:
+                runtime.answer("sentiment_analysis", {"review": "x" * length})
+            assert error.value.settings == ("context",)
 
 
 def test_an_answer_that_does_not_fit_says_so() -> None:
@@ -103,7 +104,7 @@ def test_an_answer_that_does_not_fit_says_so() -> None:
     prompt = 640
     with (
         Runtime.over(FakeBackend(cells=prompt + 200)) as runtime,
-        pytest.raises(ContextError, match="with its answer"),
+        pytest.raises(ContextError),
     ):
         runtime.answer("attribute_value_extraction", row)
 
@@ -143,8 +144,7 @@ def test_rows_that_nobody_waits_for_are_dropped() -> None:
         assert backend.decoded - before < 400
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_an_interrupted_call_leaves_a_runtime_that_works(error: type[BaseException]) -> None:
+def test_a_call_that_fails_with_a_fault_of_ours_is_tried_again_row_by_row() -> None:
     rows = [{"review": f"row {number}"} for number in range(20)]
     calls = 0
 
@@ -152,14 +152,14 @@ def test_an_interrupted_call_leaves_a_runtime_that_works(error: type[BaseExcepti
         nonlocal calls
         calls += 1
         if calls == 3:
-            raise error
+            raise MemoryError
         return scattered(tokens)
 
     with Runtime.over(FakeBackend(logits)) as runtime, Runtime.over(FakeBackend()) as sound:
-        with pytest.raises(error):
-            list(runtime.answers("sentiment_analysis", rows))
-        again = [answer.probabilities for answer in runtime.answers("sentiment_analysis", rows)]
-        assert again == [answer.probabilities for answer in sound.answers("sentiment_analysis", rows)]
+        first, again = (
+            [answer.probabilities for answer in runtime.answers("sentiment_analysis", rows)] for _ in range(2)
+        )
+        assert first == again == [answer.probabilities for answer in sound.answers("sentiment_analysis", rows)]
 
 
 def test_a_fault_in_one_row_stays_there() -> None:
@@ -180,10 +180,10 @@ def test_unknown_tasks_and_closed_runtimes() -> None:
     answers = runtime.answers("sentiment_analysis", ({"review": f"x{n}"} for n in range(1000)))
     next(answers)
     runtime.close()
-    with pytest.raises(EcellmError, match="closed"):
+    with pytest.raises(ClosedError):
         list(answers)
     runtime.close()
-    with pytest.raises(Exception, match="closed"):
+    with pytest.raises(ClosedError):
         runtime.answer("sentiment_analysis", {"review": "x"})
 
 

@@ -97,10 +97,12 @@ def _fit(
     take: Callable[[Found], None],
 ) -> None:
     """Fit each task and hand over what came of it as soon as it is there."""
+    from ecellm_lite.cli.options import split_options
     from ecellm_lite.evaluate.calibrating import calibrate_task
     from ecellm_lite.evaluate.fitting import check_installed
     from ecellm_lite.evaluate.labelled_files import gather, labelled_files
 
+    seed = split_options(model).get("seed", 0)
     check_installed()  # raises before a model has worked for minutes
     files = labelled_files(data, tasks, asked["split"])
     gathered = gather(files, tasks, **asked)
@@ -110,7 +112,7 @@ def _fit(
     with waiting("loading the model", hidden=quiet):
         from ecellm_lite.runtime import Runtime
 
-        runtime = Runtime(**model, calibration=False)
+        runtime = Runtime(**model)
     calibrated = False
     with runtime:
         for task in (task for task in tasks if gathered.rows.get(task.name)):
@@ -118,7 +120,7 @@ def _fit(
             file = hashed[task.name if task.name in hashed else None]
             try:
                 with job_progress(len(rows), hidden=quiet, name=task.name) as progress:
-                    found = calibrate_task(runtime, task, rows, file, seed=model["seed"], progress=progress)
+                    found = calibrate_task(runtime, task, rows, file, seed=seed, progress=progress)
             except InputError as error:
                 if len(tasks) == 1:
                     raise

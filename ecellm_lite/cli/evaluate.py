@@ -16,6 +16,7 @@ from ecellm_lite.cli.options import TaskName, certainty_options, model_options
 from ecellm_lite.errors import InputError, JobError, UsageError
 
 if TYPE_CHECKING:
+    from ecellm_lite.answerer import RequestOptions
     from ecellm_lite.evaluate.labelled import Labelled
     from ecellm_lite.evaluate.labelled_files import Rows
     from ecellm_lite.evaluate.results import DataFile, Results, TaskResult, Unreadable
@@ -154,15 +155,18 @@ def _measure(
     rows: Rows,
     hashed: Sequence[DataFile],
     asked: Mapping[str, Any],
-    model: Mapping[str, Any],
+    model: dict[str, Any],
     quiet: bool,
     keep: Callable[[Results], None],
 ) -> Results:
     """Return what all tasks came to; those that are finished are given to `keep` before the next begins."""
+    from ecellm_lite.cli.options import split_options
     from ecellm_lite.cli.progress import waiting
     from ecellm_lite.evaluate.evaluation import results
     from ecellm_lite.evaluate.results import Settings
 
+    options = split_options(model) | {"instruction": asked["instruction"]}
+    calibration = options.get("calibration", "auto")
     with waiting("loading the model", hidden=quiet):
         from ecellm_lite.runtime import Runtime
 
@@ -172,7 +176,7 @@ def _measure(
         tasks: dict[str, TaskResult] = {}
         told = set()
         for name in rows.rows:  # a calibration named for another task raises before anything is answered
-            refusal = runtime.uncalibrated(name, instruction=asked["instruction"])
+            refusal = runtime.uncalibrated(name, instruction=asked["instruction"], calibration=calibration)
             if refusal:
                 told.add(name)
                 _warn(refusal, quiet)
@@ -183,7 +187,7 @@ def _measure(
                 runtime.envelope.name,
                 data=hashed,
                 settings=Settings(
-                    deterministic=runtime.deterministic, min_probability=model.get("min_probability"), **asked
+                    deterministic=runtime.deterministic, min_probability=options.get("min_probability"), **asked
                 ),
                 seconds=time.perf_counter() - started,
                 unreadable=rows.unreadable.get(None, []),
@@ -194,7 +198,7 @@ def _measure(
             if tasks:
                 keep(so_far())
             unreadable = rows.unreadable.get(name, [])
-            tasks[name] = _measure_task(runtime, name, rows.rows.get(name, []), unreadable, asked["instruction"], quiet)
+            tasks[name] = _measure_task(runtime, name, rows.rows.get(name, []), unreadable, options, quiet)
             if (said := tasks[name].without_calibration) and name not in told:
                 _warn(f"{tasks[name].abbreviation}: {said}", quiet)
         return so_far()
@@ -205,7 +209,7 @@ def _measure_task(
     name: str,
     rows: list[Labelled],
     unreadable: list[Unreadable],
-    instruction: str | None,
+    options: RequestOptions,
     quiet: bool,
 ) -> TaskResult:
     """Return what a task's rows came to."""
@@ -214,13 +218,13 @@ def _measure_task(
     from ecellm_lite.evaluate.evaluation import no_rows
     from ecellm_lite.tasks.registry import get_task
 
-    task = get_task(name)
+    task, instruction = get_task(name), options.get("instruction")
     if not rows:
         return no_rows(task, unreadable)
     answers = []
     started = time.perf_counter()
     with job_progress(len(rows), hidden=quiet, name=task.abbreviation) as advance:
-        for answer in runtime.answers(task, (row.row for row in rows), instruction=instruction):
+        for answer in runtime.answers(task, (row.row for row in rows), **options):
             answers.append(answer)
             advance(answer)
     seconds = time.perf_counter() - started
@@ -230,7 +234,9 @@ def _measure_task(
         answers,
         seconds=seconds,
         prompt=lambda row: runtime.prompt(task, row.row, instruction=instruction),
-        refusal=lambda row: runtime.uncalibrated(task, row.row, instruction=instruction),
+        refusal=lambda row: runtime.uncalibrated(
+            task, row.row, instruction=instruction, calibration=options.get("calibration", "auto")
+        ),
         unreadable=unreadable,
     )
 

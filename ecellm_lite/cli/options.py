@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
 
 from ecellm_lite.envelopes import ENVELOPES
+
+if TYPE_CHECKING:
+    from ecellm_lite.answerer import RequestOptions
+
+# The options that a Runtime takes with each request.
+REQUEST_OPTIONS = ("calibration", "min_probability", "seed")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -104,6 +110,11 @@ def certainty_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def split_options(options: dict[str, Any]) -> RequestOptions:
+    """Take out of a command's options those that are settled for each request, and return them."""
+    return cast("RequestOptions", {name: options.pop(name) for name in REQUEST_OPTIONS if name in options})
 
 
 def debug_option(command: Command) -> Command:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from ecellm_lite.cli.options import TaskName, certainty_options, model_options
+from ecellm_lite.cli.options import TaskName, certainty_options, model_options, split_options
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import InputError, JobError, UsageError
@@ -21,6 +21,7 @@ from ecellm_lite.errors import InputError, JobError, UsageError
 if TYPE_CHECKING:
     from io import BufferedReader
 
+    from ecellm_lite.answerer import RequestOptions
     from ecellm_lite.answers.space import Space
     from ecellm_lite.runtime import Runtime
     from ecellm_lite.tasks.task import Task
@@ -93,7 +94,7 @@ def run(
         sys.stdout.buffer.write(prompt.encode("utf-8", "replace"))
         return
     space = _space(known, schema, grammar, max_tokens, temperature)
-    asked: dict[str, Any] = {"instruction": instruction, "space": space, "shorten": shorten}
+    asked = split_options(model) | {"instruction": instruction, "space": space, "shorten": shorten}
     if given is not None:
         row = _read_row(given)
         question = known.question(row, instruction=instruction)  # before a model is loaded for it
@@ -111,7 +112,7 @@ def run(
     _job(known, rows, output or Path("-"), asked, model, quiet)
 
 
-def _job(task: Task, rows: Path, output: Path, asked: Mapping[str, Any], model: Mapping[str, Any], quiet: bool) -> None:
+def _job(task: Task, rows: Path, output: Path, asked: RequestOptions, model: Mapping[str, Any], quiet: bool) -> None:
     from ecellm_lite.cli.progress import job_progress
     from ecellm_lite.jobs.rows import check_form, read_rows
     from ecellm_lite.jobs.runner import check_output, output_file, part_of, write_answers
@@ -161,15 +162,15 @@ def _runtime(model: Mapping[str, Any], task: Task, quiet: bool) -> Runtime:
         runtime = Runtime(**model)
     if not quiet and runtime.placement and runtime.placement.loads:
         click.echo(f"{runtime.placement.description}.", err=True)
-    if not quiet and runtime.tasks and task.name not in runtime.tasks:
-        said = plain(", ".join(runtime.tasks))
+    if not quiet and runtime.intended_tasks and task.name not in runtime.intended_tasks:
+        said = plain(", ".join(runtime.intended_tasks))
         click.echo(f"{runtime.model.name} is for {said}: do not count on its answers to {task.name}.", err=True)
     return runtime
 
 
-def _tell(runtime: Runtime, task: Task, asked: Mapping[str, Any], quiet: bool) -> None:
+def _tell(runtime: Runtime, task: Task, asked: RequestOptions, quiet: bool) -> None:
     """Say on standard error, once, why a calibration of this task is not used."""
-    refusal = runtime.uncalibrated(task, instruction=asked["instruction"])
+    refusal = runtime.uncalibrated(task, instruction=asked["instruction"], calibration=asked["calibration"])
     if refusal and not quiet and asked["space"] is None:
         click.echo(refusal, err=True)
 

@@ -51,14 +51,13 @@ def _answer(asked: dict[str, Any], output: TextIO) -> None:
         micro_batch=settings.micro_batch,
         flash_attention=settings.flash_attention,
         prefix_files=False,
-        calibration=False,
     ) as runtime:
         loaded = time.perf_counter()
         placement = runtime.placement
         assert placement is not None
-        runtime.answer(TASK, WARM_UP)
+        runtime.answer(TASK, WARM_UP, calibration=False)
         begun = time.perf_counter()
-        answer = runtime.answer(TASK, get_task(TASK).example())
+        answer = runtime.answer(TASK, get_task(TASK).example(), calibration=False)
         ended = time.perf_counter()
         assert answer.probabilities is not None
         run = Run(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.answers.space import Space
-from ecellm_lite.errors import EcellmError
+from ecellm_lite.errors import ContextError, EcellmError
 
 # An instruction of fewer tokens is not worth a sequence of its own.
 SHORTEST_INSTRUCTION = 16
+
+SHORTEN = "shorten the row, or allow a larger context if the model has one"
 
 
 @dataclass(slots=True, eq=False)
@@ -18,6 +20,8 @@ class Request:
     """A prompt whose first `shared` tokens are its instruction's, and the space that its answer must come from.
 
     `lasting` says that the instruction may be kept on disk: it is a task's or the caller's own, not a row's.
+    `advice` is the next step for whoever gave a row that is too long. `ended` is called once, by the thread that runs
+    the engine, when there is an outcome or an error.
 
     `cancelled` may be set at any time, by any thread: nobody waits for it any more. When `done`, it has an outcome
     or an error, the tokens it found in memory (`cached`), the answer tokens that the model was shown (`decoded`
@@ -29,6 +33,9 @@ class Request:
     shared: int
     space: Space
     seed: int = 0
+    lasting: bool = False
+    advice: str = SHORTEN
+    ended: Callable[[], None] | None = None
     cancelled: bool = False
     outcome: Outcome | None = None
     error: EcellmError | None = None
@@ -37,7 +44,6 @@ class Request:
     forced: int = 0
     wasted: int = 0
     seconds: float = 0.0
-    lasting: bool = False
     twins: list[Request] = field(default_factory=list)
 
     @property
@@ -56,15 +62,26 @@ class Request:
         """Whether somebody waits for it, or for one of its twins."""
         return not self.cancelled or any(not twin.cancelled for twin in self.twins)
 
+    def end(self, outcome: Outcome | None = None, error: EcellmError | None = None) -> None:
+        """Note the outcome or the error, and call `ended`."""
+        self.outcome, self.error = outcome, error
+        ended, self.ended = self.ended, None
+        if ended:
+            ended()
+
+    def end_like(self, twin: Request) -> None:
+        """End as a request that asked the same did; this one cost nothing more."""
+        self.cached = len(self.prompt)
+        self.decoded, self.forced = twin.decoded, twin.forced
+        self.end(twin.outcome, twin.error)
+
     def asks_the_same(self, other: Request) -> bool:
         """Whether the other request must get this one's answer, and can: this one has none yet."""
         alike = self.seed == other.seed and self.space == other.space and list(self.prompt) == list(other.prompt)
         return alike and not self.done
 
-    def tell_twins(self) -> None:
-        """Give the twins what became of this request; they cost nothing more than that."""
-        for twin in self.twins:
-            twin.cached = len(twin.prompt)
-            twin.decoded, twin.forced = self.decoded, self.forced
-            twin.error, twin.outcome = self.error, self.outcome
-        self.twins.clear()
+
+def context_error(length: str, longest: int, advice: str = SHORTEN) -> ContextError:
+    """Return the error of a prompt, of `length` in words, that does not fit a context of `longest` tokens."""
+    message = f"The prompt has {length}, which do not fit the {longest:,} tokens of the context"
+    return ContextError(message, step=advice, settings=("context",))

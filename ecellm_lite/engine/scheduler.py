@@ -10,26 +10,18 @@ from __future__ import annotations
 import time
 
 from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene, Step
+from ecellm_lite.engine.admission import RESERVE, Admission
 from ecellm_lite.engine.interface import Backend, Chunk
 from ecellm_lite.engine.prefix_files import PrefixFiles
-from ecellm_lite.engine.prefixes import Match, Prefixes
-from ecellm_lite.engine.request import Request
+from ecellm_lite.engine.prefixes import Prefixes
+from ecellm_lite.engine.request import Request, context_error
+from ecellm_lite.engine.sharing import Sharing
 from ecellm_lite.engine.slot import Slot
 from ecellm_lite.engine.twins import Twins
 from ecellm_lite.engine.waiting import Waiting
-from ecellm_lite.errors import ContextError, EcellmError, ModelError, UsageError
+from ecellm_lite.errors import ContextError, EcellmError, UsageError
 
-# What rows share beyond their instruction is not worth a sequence of its own if that saves fewer tokens.
-LEAST_SAVING = 32
 PREFIX_SEQUENCES = 16
-
-# Rows are admitted while their prompts come to so many batches: attention looks at every cell in use, other rows'
-# too, so a call that is already full gets slower with each row that stands by. Generated answers need a call for nearly
-# each token, which only many rows can fill: there, with RESERVE for each, to two thirds of the memory.
-CROWD, WRITING_CROWD = 2, 10
-
-# Room that a row is admitted with besides its prompt; a row that needs more waits for others to end.
-RESERVE = 64
 
 # Drafts are tried while a call has no more tokens than this: then it waits for the weights to come from memory, and
 # some tokens more cost little. In a fuller call each costs what any token does, and those that are wrong cost more
@@ -60,7 +52,6 @@ class Scheduler:
         self.deterministic = deterministic
         self._grouped = grouped and not deterministic
         self._drafts = min(DRAFTING, backend.batch) - 1 if drafts else 0  # the most in one step
-        self._files = files
         kept = 1 if deterministic else max(1, min(PREFIX_SEQUENCES, backend.sequences // 4))
         self._prefixes = Prefixes(backend, range(kept))
         self._sequences = list(range(kept, kept + 1 if deterministic else backend.sequences))
@@ -68,9 +59,16 @@ class Scheduler:
         self._waiting = Waiting(grouped=self._grouped)
         self._twins = Twins()
         self._active: list[Slot] = []  # oldest first
-        self._most = backend.most  # the memory that may be asked for because many rows wait
-        self._outgrown = False  # whether rows are let run out, so that the memory can grow
-        self._alone = 0  # rows that are still to run one at a time, after a call that failed
+        self._admission = Admission(backend, self._waiting, self._prefixes, self._active, grouped=self._grouped)
+        self._sharing = Sharing(
+            backend,
+            self._prefixes,
+            self._waiting,
+            self._admission,
+            deterministic=deterministic,
+            grouped=self._grouped,
+            files=files,
+        )
         if deterministic and backend.cells < backend.most:
             backend.grow(backend.most)  # where the memory's size came from what ran before, the answer might too
         backend.clear()
@@ -78,27 +76,40 @@ class Scheduler:
     def submit(self, request: Request) -> None:
         """Queue a request; one whose prompt leaves no room for an answer ends at once with a ContextError."""
         if len(request.prompt) >= self._backend.longest:
-            request.error = ContextError(
-                f"The prompt has {len(request.prompt):,} tokens and the context holds {self._backend.longest:,}: "
-                "shorten the row, or give a larger --context if the model allows one."
-            )
-            return
-        if not self._twins.join(request):
+            request.end(error=self._too_long(request))
+        elif not self._twins.join(request):
             self._waiting.put(request)
+
+    @property
+    def running(self) -> int:
+        """How many rows run."""
+        return len(self._active)
+
+    @property
+    def waiting(self) -> int:
+        """How many rows wait for their turn."""
+        return len(self._waiting)
+
+    def fail(self, error: EcellmError) -> None:
+        """End every request that runs or waits with an error; what the memory holds is forgotten."""
+        self._restart()
+        while request := self._waiting.first():
+            self._waiting.pop()
+            self._end(request, error=error)
 
     def step(self) -> None:
         """Call the model once for as many rows as fit, and take the answers on by what it gives."""
         admitting = True
         try:
             for slot in [slot for slot in self._active if self._twins.drop(slot.request)]:
-                self._alone = max(0, self._alone - 1)
+                self._admission.row_ended()
                 self._release(slot)
             self._admit()
             admitting = False
             if self._active:
                 self._call(self._chunks() or self._make_room())
-        except EcellmError as error:
-            self._retry(error, len(self._active) + admitting)
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one row must not take the others along
+            self._retry(_fault(error), len(self._active) + admitting)
         except BaseException:
             # Interrupted: what the memory holds is unknown, so the running rows start again.
             self._restart()
@@ -114,133 +125,33 @@ class Scheduler:
             slot.length += len(chunk.tokens)
             if chunk.ask:
                 self._advance(slot, next(logits))
-        if self._files:
-            for node in self._prefixes.unsaved():
-                if state := self._backend.save(node.sequence):
-                    self._files.write(node.tokens, state)
+        self._sharing.save()
 
     def _admit(self) -> None:
         while self._free and (request := self._waiting.first()):
             if self._twins.drop(request):
-                self._alone = max(0, self._alone - 1)
+                self._admission.row_ended()
                 self._waiting.pop()
                 continue
-            if self._active and (self._alone or self._outgrown or self._runnable() >= self._backend.batch):
+            if self._admission.closed:
                 return
             if not self._active:
-                self._grow(request)
-            match = self._find(request)
+                self._admission.grow(request)
+            match = self._sharing.find(request)
             own = len(request.prompt) - match.length
             self._prefixes.hold(match)
-            while own + RESERVE > self._room() and self._prefixes.evict():
+            while own + RESERVE > self._admission.room and self._prefixes.evict():
                 pass
             self._prefixes.let_go(match)
-            if self._active and self._crowded(request, own):
-                # As below, but where the memory is of the size that what waits wants there is nothing to win.
-                self._outgrown = request.space.generates and self._backend.cells < self._wanted(request)
-                return
-            if self._active and own + RESERVE > self._room():
-                # It takes an empty memory to grow; without this one, rows that keep coming would never leave it empty.
-                self._outgrown = self._backend.cells < self._backend.most
+            if not self._admission.allows(request, own):
                 return
             started = time.perf_counter()
             request.cached = match.length
-            match = self._extended(request, match)
+            match = self._sharing.extended(request, match)
             slot = Slot(request, self._free.pop(), match, self._decoding(request), started, match.length)
             self._active.append(slot)
             self._waiting.pop()
             self._start(slot)
-
-    def _grow(self, request: Request) -> None:
-        """Make the memory large enough for what waits, if it can be made larger: in powers of two, so seldom."""
-        try:
-            self._reserve(self._wanted(request))
-        except ModelError:  # what waits can wait longer
-            self._most = self._backend.cells
-            self._reserve(len(request.prompt) + RESERVE)
-        self._outgrown = False
-
-    def _wanted(self, request: Request) -> int:
-        """Return the memory that what waits could use at once, in tokens."""
-        least = len(request.prompt) + RESERVE
-        if not self._grouped:
-            return least
-        if request.space.generates:
-            waiting = 3 * self._waiting.tokens(WRITING_CROWD * self._backend.batch) // 2
-        else:
-            waiting = self._waiting.tokens(CROWD * self._backend.batch)
-        return max(least, min(waiting + RESERVE, self._most))
-
-    def _reserve(self, tokens: int) -> None:
-        backend = self._backend
-        if backend.cells < min(tokens, backend.most):
-            try:
-                backend.grow(min(backend.most, 1 << (tokens - 1).bit_length()))
-            finally:
-                self._prefixes.forget()
-
-    def _runnable(self) -> int:
-        """Return how many tokens the next call could take."""
-        nodes = sum(len(node.tokens) - node.filled for node in self._prefixes.unfilled())
-        return nodes + sum(len(slot.pending) for slot in self._active if slot.match.ready)
-
-    def _crowded(self, request: Request, own: int) -> bool:
-        """Whether the rows that run are enough without this one, of which so many tokens are its own."""
-        standing = own + sum(slot.own + len(slot.pending) for slot in self._active)
-        if standing <= CROWD * self._backend.batch:
-            return False
-        requests = [request, *(slot.request for slot in self._active)]
-        if not any(one.space.generates for one in requests):
-            return True
-        room = 2 * (self._backend.cells - self._prefixes.cells) // 3
-        return standing + RESERVE * len(requests) > min(WRITING_CROWD * self._backend.batch, room)
-
-    def _find(self, request: Request) -> Match:
-        match = self._prefixes.find(request.prompt)
-        if not self.deterministic:
-            return match
-        # Only the same tokens read in the same call are the same to the bit.
-        if match.prefix and len(match.prefix.tokens) == match.length == request.instruction:
-            return match
-        self._backend.clear()
-        self._prefixes.forget()
-        return Match()
-
-    def _extended(self, request: Request, match: Match) -> Match:
-        """Return the match with nodes behind it for what others will share: the instruction, and what neighbours do."""
-        prompt = request.prompt
-        instruction = request.instruction
-        if instruction > match.length:
-            match = self._prefixes.add(prompt[:instruction], match, instruction=request.lasting)
-            if self._loaded(request, match):
-                request.cached = instruction
-        while self._grouped and not self._alone:
-            # Of the beginnings that it shares with the rows behind it, the one that saves the most tokens.
-            saved, length = max(
-                (
-                    ((tokens - match.length) * (rows - 1), tokens)
-                    for tokens, rows in self._waiting.sharing(prompt, match.length)
-                    if tokens < len(prompt)
-                ),
-                default=(0, 0),
-            )
-            longer = self._prefixes.add(prompt[:length], match) if saved >= LEAST_SAVING else match
-            if longer.length == match.length:
-                break
-            match = longer
-        return match
-
-    def _loaded(self, request: Request, match: Match) -> bool:
-        """Whether the instruction's node, which is new, could be filled from a file."""
-        node = match.prefix
-        if not self._files or not node or not node.instruction or node.begun:
-            return False
-        # What is loaded shares no cells with other nodes.
-        if node.origin.length + len(request.prompt) - match.length + RESERVE > self._room():
-            return False
-        # One that does not load is written anew when the node has been filled.
-        state = self._files.read(node.tokens)
-        return state is not None and self._prefixes.load(node, state)
 
     def _decoding(self, request: Request) -> Decoding:
         room = self._backend.longest - len(request.prompt)
@@ -265,7 +176,7 @@ class Scheduler:
     def _chunks(self) -> list[Chunk]:
         # A row begins when its prefix is in memory, which a call that is still to come cannot have put there.
         begun = [slot for slot in self._active if self._begin(slot)]
-        budget, room = self._backend.batch, self._room()
+        budget, room = self._backend.batch, self._admission.room
         chunks: list[Chunk] = []
         for node in list(self._prefixes.unfilled()):  # whose room is theirs already
             if budget:
@@ -295,19 +206,12 @@ class Scheduler:
             if self._active or self._backend.cells < self._backend.most:
                 self._waiting.put_back([slot.request])
                 if not self._active:
-                    self._reserve(2 * self._backend.cells)
+                    self._admission.reserve(2 * self._backend.cells)
                     return []
             else:
-                slot.request.error = ContextError(
-                    f"The prompt and its answer need more than the {self._backend.cells:,} tokens of the context: "
-                    "shorten the row, or give a larger --context if the model allows one."
-                )
-                self._twins.tell(slot.request)
+                self._end(slot.request, error=self._too_long(slot.request, with_answer=True))
                 return []
         return chunks
-
-    def _room(self) -> int:
-        return self._backend.cells - self._prefixes.cells - sum(slot.own for slot in self._active)
 
     def _advance(self, slot: Slot, logits: Logits | None) -> None:
         """Let the answer's space decide by the logits (None: at its start), and note what it wants to see next."""
@@ -321,11 +225,8 @@ class Scheduler:
         except StopIteration as stop:
             outcome = stop.value
             slot.count_drafts(len(stop.value.tokens) - settled)
-        except EcellmError as error:
-            failure = error
         except Exception as error:  # noqa: BLE001 - a fault of ours in one row must not take the others along
-            failure = EcellmError(f"A fault of ours ended this row: {type(error).__name__}: {error}.")
-            failure.__cause__ = error
+            failure = _fault(error)
         else:
             slot.count_drafts(step.keep - settled)
             if logits is not None and base + step.keep < slot.length:
@@ -337,16 +238,20 @@ class Scheduler:
             request.decoded += len(step.tokens) - step.forced - step.drafted
             if base + step.keep + len(step.tokens) <= self._backend.longest:
                 return
-            failure = ContextError(
-                f"The prompt has {base:,} tokens, and with its answer it does not fit the context of "
-                f"{self._backend.longest:,}: shorten the row, or give a larger --context if the model allows one."
-            )
+            failure = self._too_long(request, with_answer=True)
         request.seconds = time.perf_counter() - slot.started
-        # Last, for it makes the request done, and another thread may be waiting for that.
-        request.outcome, request.error = outcome, failure
-        self._alone = max(0, self._alone - 1)
+        self._admission.row_ended()
         self._release(slot)
-        self._twins.tell(request)
+        self._end(request, outcome, failure)
+
+    def _too_long(self, request: Request, *, with_answer: bool = False) -> ContextError:
+        length = f"{len(request.prompt):,} tokens" + (" and more with its answer" if with_answer else "")
+        return context_error(length, self._backend.longest, request.advice)
+
+    def _end(self, request: Request, outcome: Outcome | None = None, error: EcellmError | None = None) -> None:
+        # Last of all, for whoever waits may go on at once.
+        request.end(outcome, error)
+        self._twins.end(request)
 
     def _release(self, slot: Slot) -> None:
         slot.decoding.close()
@@ -359,12 +264,11 @@ class Scheduler:
         """Run the rows of a call that failed again, each alone: the one that makes it fail ends with the error."""
         self._restart()
         if rows > 1:
-            self._alone = rows
+            self._admission.retry(rows)
         elif request := self._waiting.first():
             self._waiting.pop()
-            request.error = error
-            self._twins.tell(request)
-            self._alone = max(0, self._alone - 1)
+            self._admission.row_ended()
+            self._end(request, error=error)
 
     def _restart(self) -> None:
         first = self._waiting.first()  # it may be among those that run, if that is where we were interrupted
@@ -372,8 +276,17 @@ class Scheduler:
         self._waiting.put_back([request for request in running if not request.done and request is not first])
         for request in running:
             if request.done:
-                self._twins.tell(request)
+                self._twins.end(request)
         self._active.clear()
         self._free = list(self._sequences)
         self._prefixes.forget()
         self._backend.clear()
+
+
+def _fault(error: Exception) -> EcellmError:
+    """Return an error as one of ours: what is none already is a fault in this program."""
+    if isinstance(error, EcellmError):
+        return error
+    fault = EcellmError(f"A fault of ours ended this row: {type(error).__name__}: {error}.")
+    fault.__cause__ = error
+    return fault

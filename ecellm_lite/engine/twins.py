@@ -1,4 +1,4 @@
-"""Requests that ask exactly the same are computed once: the first one runs, and the others are told what it got."""
+"""Requests that ask exactly the same are computed once: the first one runs, and the others get what it got."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from ecellm_lite.engine.request import Request
 class Twins:
     """The requests that have no answer yet, by their prompts; any thread may call at any time.
 
-    One lock is held while a request becomes another's twin, is told its answer, or is dropped: none falls between.
+    One lock is held while a request becomes another's twin, ends, or is dropped, so that none falls between; nobody is
+    told of an answer under it.
     """
 
     def __init__(self) -> None:
@@ -21,18 +22,20 @@ class Twins:
         """Make a request the twin of one that asks the same, which answers both; False if there is none."""
         key = _key(request)
         with self._lock:
-            known = self._unanswered.get(key)
-            if known and known.asks_the_same(request):
-                known.twins.append(request)
+            first = self._unanswered.get(key)
+            if first and first.asks_the_same(request):
+                first.twins.append(request)
                 return True
             self._unanswered[key] = request
             return False
 
-    def tell(self, request: Request) -> None:
-        """Give what became of a request to its twins."""
+    def end(self, request: Request) -> None:
+        """Give what became of a request, which is done, to its twins."""
         with self._lock:
             self._forget(request)
-            request.tell_twins()
+            twins, request.twins = request.twins, []
+        for twin in twins:
+            twin.end_like(request)
 
     def drop(self, request: Request) -> bool:
         """Return whether nobody waits for a request; then nothing can become its twin any more."""

@@ -32,6 +32,10 @@ class Waiting:
         """Take in again, in front of all others, what had left."""
         self._group.extendleft(reversed(requests))
 
+    def __len__(self) -> int:
+        """Return how many requests wait."""
+        return len(self._group) + len(self._arrived)
+
     def first(self) -> Request | None:
         """Return the request whose turn it is, or None."""
         if not self._group:

@@ -83,7 +83,7 @@ def calibrate_task(
     if kind in FREE:
         raise InputError(f"{task.name} has answers of the type {kind}, without a probability: nothing to calibrate.")
     cases = []
-    answers = runtime.answers(task, (row.row for row, _ in asked))
+    answers = runtime.answers(task, (row.row for row, _ in asked), calibration=False)
     for (row, question), answer in zip(asked, answers, strict=True):
         if progress:
             progress(answer)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ecellm_lite.answer_policy import id_of
 from ecellm_lite.answers.ranking import Ranking
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate.metrics.ranking import GAINS
-from ecellm_lite.submitted import id_of
 from ecellm_lite.tasks.fields import encodable, shown
 from ecellm_lite.tasks.registry import TASKS, get_task
 from ecellm_lite.tasks.task import Question, Task

@@ -191,15 +191,6 @@ class Calibrations:
             return None
 
 
-def chosen_calibrations(chosen: Chosen, store: Store, model: StoredModel, envelope: str) -> Calibrations | None:
-    """Return the calibrations that were chosen for a model; raises ModelError for a named one that is not for it."""
-    if chosen is False:
-        return None
-    if chosen == "auto":
-        return Calibrations(model.manifest.sha256, envelope, calibration_folder(store, model))
-    return Calibrations(model.manifest.sha256, envelope, named=Path(chosen))
-
-
 def calibration_folder(store: Store, model: StoredModel) -> Path:
     """Return the folder of a model's calibrations."""
     if model.path.parent.parent == store.root / "models":

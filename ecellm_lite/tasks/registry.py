@@ -67,6 +67,11 @@ def get_task(name: str) -> Task:
     raise UsageError(f"There is no task {name[:80]!r}: {hint}")
 
 
+def task_names() -> tuple[str, ...]:
+    """Return the names of the tasks that can be asked: the ten, and the user's own."""
+    return (*TASKS, *(name for name in own_files() if name not in TASKS))
+
+
 def load_task(path: str | Path) -> Task:
     """Return the task that a TOML file describes (tasks/custom.py says how), or raise InputError with line and key."""
     return read_task(Path(path), taken=_NAMES.keys())

@@ -1,0 +1,195 @@
+"""What becomes of a row before and after the engine: which calibration holds for it, and the Answer that it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecellm_lite.answers.answer import Answer, ModelName, RowError, Usage
+from ecellm_lite.answers.calibration import calibrated
+from ecellm_lite.answers.decoding import Outcome
+from ecellm_lite.engine.request import Request
+from ecellm_lite.errors import ClosedError, EcellmError, InputError, UsageError
+from ecellm_lite.models.calibrations import Calibration, Calibrations, Chosen, Scope
+from ecellm_lite.tasks.fields import encodable, shown
+from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.tasks.task import Question, Task
+
+# Calibration files that callers named, of which as many are kept in memory.
+NAMED = 16
+
+
+@dataclass(slots=True, eq=False)
+class Submission:
+    """A row with the request that runs for it, or the error that it ended with before it could."""
+
+    id: str | int | None
+    task: Task
+    type: str | None = None
+    request: Request | None = None
+    failure: EcellmError | None = None
+    shortened: str | None = None
+    calibration: Calibration | None = None
+    min_probability: float | None = None
+
+    @property
+    def error(self) -> EcellmError | None:
+        """The error that it ended with."""
+        return self.failure or (self.request.error if self.request else None)
+
+    def cancel(self) -> None:
+        """Say that nobody waits for it any more."""
+        if self.request:
+            self.request.cancelled = True
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPolicy:
+    """How a model's answers are given: its name, its envelope, and its `calibrations`.
+
+    A deterministic answer says nothing of what ran before it. One with a probability below the least asked for, or
+    with a coverage that the rows of its calibration did not have, is an abstention: no value, but the probabilities
+    say why.
+    """
+
+    model: ModelName
+    envelope: str
+    deterministic: bool
+    calibrations: Calibrations | None = None
+    _named: dict[str, Calibrations] = field(default_factory=dict)
+
+    def chosen(self, calibration: Chosen) -> Calibrations | None:
+        """Return the calibrations that a caller chose; raises ModelError for a file that is not for this model."""
+        if calibration is False:
+            return None
+        if calibration == "auto":
+            return self.calibrations
+        path = str(calibration)
+        if path not in self._named:
+            if len(self._named) >= NAMED:
+                self._named.clear()
+            self._named[path] = Calibrations(self.model.sha256, self.envelope, named=Path(path))
+        return self._named[path]
+
+    def calibration(self, calibrations: Calibrations | None, task: Task, question: Question) -> Calibration | None:
+        """Return the calibration that holds for a question, or None."""
+        return calibrations.find(_scope(calibrations, task, question)) if calibrations else None
+
+    def refusal(self, calibrations: Calibrations | None, task: Task, instruction: str | None = None) -> str | None:
+        """Return why the calibration of a task is not used for it, asked with an instruction, or None."""
+        if calibrations is None:
+            return None
+        own, other = (
+            calibrations.refusal(_scope(calibrations, task, task.question(task.example(), instruction=text)))
+            for text in (None, instruction)
+        )
+        if other and not own:
+            return (
+                f"The calibration of {task.name} is not used: it was fitted with the task's own instruction, and "
+                "another is given; leave that out to use it."
+            )
+        return other
+
+    def refusal_of_row(
+        self, calibrations: Calibrations | None, task: Task, row: Mapping[str, Any], instruction: str | None = None
+    ) -> str | None:
+        """Return why the calibration of a task is not used for a row of it, or None.
+
+        Raises InputError for a wrong row where there is a calibration.
+        """
+        if calibrations is None or not calibrations.has(task.name):
+            return None
+        question = task.question(row, instruction=instruction)
+        reason = calibrations.refusal(_scope(calibrations, task, question), of_row=True)
+        if reason and question.values is not None:  # it brings no instruction, and is asked as its whole task is
+            return self.refusal(calibrations, task, instruction) or reason
+        return reason
+
+    def checked_task(
+        self, task: str | Task, calibrations: Calibrations | None = None, instruction: str | None = None
+    ) -> Task:
+        """Return the task; raises UsageError if there is none, or if a calibration was named that is not for it."""
+        task = task if isinstance(task, Task) else get_task(task)
+        if calibrations and calibrations.named and (reason := self.refusal(calibrations, task, instruction)):
+            raise UsageError(reason)
+        return task
+
+    def answer(self, row: Submission) -> Answer:
+        """Return the answer of a row that is done."""
+        request, error = row.request, row.error
+        outcome = request.outcome if request else None
+        if outcome and row.calibration:
+            outcome = calibrated(outcome, row.type, row.calibration.temperature, row.calibration.bias)
+        abstained = outcome is not None and _abstains(outcome, row)
+        usage = seconds = None
+        if request and not row.failure:
+            cached = None if self.deterministic else request.cached
+            usage = Usage(len(request.prompt), cached, request.decoded, request.forced)
+            seconds = None if self.deterministic else round(request.seconds, 6)
+        return Answer(
+            id=row.id,
+            task=row.task.name,
+            type=row.type,
+            value=outcome.value if outcome and not abstained else None,
+            text=outcome.text if outcome and not abstained else None,
+            probability=outcome.probability if outcome else None,
+            probabilities=outcome.probabilities if outcome else None,
+            confidence=outcome.confidence if outcome else None,
+            coverage=outcome.coverage if outcome else None,
+            abstained=abstained,
+            usage=usage,
+            seconds=seconds,
+            model=self.model,
+            envelope=self.envelope,
+            calibration=row.calibration.name if outcome and row.calibration else None,
+            shortened="; ".join(filter(None, (row.shortened, outcome.shortened if outcome else None))) or None,
+            error=RowError.of(error) if error else None,
+        )
+
+    def settle(self, row: Submission, future: Future[Answer]) -> None:
+        """Give the answer of a row that is done to whoever waits for it, unless nobody does any more."""
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            if isinstance(row.error, ClosedError):
+                raise row.error
+            answer = self.answer(row)
+        except Exception as error:  # noqa: BLE001 - it is raised where the answer is wanted
+            future.set_exception(error)
+        else:
+            future.set_result(answer)
+
+
+def checked_probability(least: float | None) -> float | None:
+    """Return the least probability that answers must have; raises UsageError for what is no probability."""
+    if least is None or (isinstance(least, (int, float)) and 0 <= least <= 1):
+        return least
+    raise UsageError(
+        f"min_probability is {least!r}", step="give a probability, from 0 to 1", settings=("min_probability",)
+    )
+
+
+def id_of(row: Mapping[str, Any]) -> str | int | None:
+    """Return a row's id, None where it has none; raises InputError for what is no id."""
+    given = row.get("id") if isinstance(row, Mapping) else None
+    if isinstance(given, str):
+        return encodable(given)
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and abs(given) < 1 << 63):
+        return given
+    raise InputError(
+        f"The id of a row is {shown(given)}", step="give a text or a whole number, or leave it out", field="id"
+    )
+
+
+def _abstains(outcome: Outcome, row: Submission) -> bool:
+    if row.min_probability is None or outcome.probability is None:
+        return False
+    strange = row.calibration and outcome.coverage is not None and outcome.coverage < row.calibration.least_coverage
+    return bool(strange) or outcome.probability < row.min_probability
+
+
+def _scope(calibrations: Calibrations, task: Task, question: Question) -> Scope:
+    return calibrations.scope(task.name, question.space.type, question.instruction, question.options)

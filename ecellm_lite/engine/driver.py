@@ -1,0 +1,116 @@
+"""The thread that runs the scheduler: it works while there are requests, and sleeps while there are none."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ecellm_lite.engine.interface import Backend
+from ecellm_lite.engine.request import Request
+from ecellm_lite.engine.scheduler import Scheduler
+from ecellm_lite.engine.waiting import GROUP
+from ecellm_lite.errors import ClosedError
+
+# Seconds that an idle engine waits for a caller's next row before it starts with those that are there, and at most in
+# all: rows that start together share more, and a caller may send no more until it has its answers.
+PAUSE, LONGEST_PAUSE = 0.01, 0.1
+
+
+class Driver:
+    """Runs a scheduler and its backend in a thread of its own, which also frees the backend.
+
+    Any thread may call at any time. A process that was forked from the one that made it has no such thread: there
+    every call but `close` raises ClosedError.
+    """
+
+    def __init__(self, scheduler: Scheduler, backend: Backend) -> None:
+        self._scheduler = scheduler
+        self._backend = backend
+        self._wake = threading.Condition()
+        self._model = threading.Lock()  # held while another thread uses the model, which must not be freed meanwhile
+        self._closing = False
+        self._more = False  # whether the caller of the last request is about to send another
+        self._first = self._latest = 0.0  # when a request came to the idle engine, and when the last one came
+        self._process = os.getpid()
+        self._thread = threading.Thread(target=self._run, name="ecellm-lite engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: Request, *, more: bool = False) -> None:
+        """Queue a request; `more` says that another follows at once. One that comes too late ends with ClosedError."""
+        self.check_open()
+        with self._wake:
+            if not self._closing:
+                self._latest = time.monotonic()
+                if not self._scheduler.waiting:
+                    self._first = self._latest
+                self._more = more
+                self._scheduler.submit(request)
+                self._wake.notify()
+                return
+        request.end(error=_closed())
+
+    def no_more(self) -> None:
+        """Say that no request follows at once."""
+        with self._wake:
+            self._more = False
+            self._wake.notify()
+
+    @contextmanager
+    def model_in_use(self) -> Iterator[Backend]:
+        """Hold the backend so that it is not freed meanwhile; raises ClosedError if it is."""
+        with self._model:
+            self.check_open()
+            yield self._backend
+
+    def check_open(self) -> None:
+        """Raise ClosedError if nothing can be asked any more."""
+        if os.getpid() != self._process:
+            raise ClosedError(
+                "The model was loaded before this process was forked, and cannot be used in it",
+                step="load it after the fork, in each process",
+            )
+        if self._closing:
+            raise _closed()
+
+    def close(self) -> None:
+        """End the thread and free the model; requests that have no answer end with ClosedError."""
+        if os.getpid() != self._process:
+            return
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if threading.current_thread() is not self._thread:  # the last reference to us may go anywhere
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while self._wait():
+                self._scheduler.step()
+        finally:
+            with self._wake:
+                self._closing = True
+            self._scheduler.fail(_closed())
+            with self._model:
+                self._backend.close()
+
+    def _wait(self) -> bool:
+        """Sleep until there is something to do; False when the thread is to end."""
+        with self._wake:
+            while not self._closing:
+                if self._scheduler.running:
+                    return True
+                if not self._scheduler.waiting:
+                    self._wake.wait()
+                    continue
+                pause = min(self._latest + PAUSE, self._first + LONGEST_PAUSE) - time.monotonic()
+                if not self._more or pause <= 0 or self._scheduler.waiting >= GROUP:
+                    return True
+                self._wake.wait(pause)
+            return False
+
+
+def _closed() -> ClosedError:
+    return ClosedError("The model was closed before the answer was there", step="keep it open until all answers are in")

@@ -1,0 +1,61 @@
+"""From a model's name to what a Runtime needs of it: the engine, its name and envelope, its calibrations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecellm_lite.answers.answer import ModelName
+from ecellm_lite.engine.interface import Backend
+from ecellm_lite.engine.offload import Placement
+from ecellm_lite.engine.prefix_files import PrefixFiles
+from ecellm_lite.envelopes import get_envelope
+from ecellm_lite.models.calibrations import Calibrations, calibration_folder
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A backend with a model in it, and what is known of the model.
+
+    `files` keeps what the model read of instructions, `placement` says which layers are on which GPU, and
+    `intended_tasks` are those that the model's file says it is for (empty where it does not say).
+    """
+
+    backend: Backend
+    model: ModelName
+    envelope: str
+    calibrations: Calibrations | None = None
+    files: PrefixFiles | None = None
+    placement: Placement | None = None
+    intended_tasks: tuple[str, ...] = ()
+
+
+def load_model(model: str | Path | None, *, envelope: str | None, prefix_files: bool, **settings: Any) -> LoadedModel:
+    """Return the model that a name means, loaded with settings of engine.llama.Settings (None: not given).
+
+    Raises ModelError if there is no such model or its file is damaged, UsageError for settings that do not fit.
+    """
+    from ecellm_lite.demo.build import ensure_demo
+    from ecellm_lite.engine.llama import LlamaBackend
+    from ecellm_lite.engine.tuned import tuned_settings
+    from ecellm_lite.models.resolve import resolve
+    from ecellm_lite.models.store import Store
+
+    if envelope:
+        get_envelope(envelope)  # raises before a model is looked for
+    store = Store()
+    stored = resolve(str(model) if model else None, store, {"demo": ensure_demo}, envelope=envelope)
+    envelope = envelope or stored.manifest.envelope
+    calibrations = Calibrations(stored.manifest.sha256, envelope, calibration_folder(store, stored))
+    name = ModelName(stored.manifest.name, stored.manifest.sha256)
+    backend = LlamaBackend(stored.path, tuned_settings(store, stored, **settings))
+    try:
+        circumstances = f"{name.sha256} {backend.circumstances}"
+    except BaseException:
+        backend.close()
+        raise
+    # A GPU reads an instruction in milliseconds: to keep its state would only cost room.
+    kept = prefix_files and not backend.placement.n_gpu_layers
+    files = PrefixFiles(store.root / "prefixes", circumstances) if kept else None
+    return LoadedModel(backend, name, envelope, calibrations, files, backend.placement, stored.tasks)

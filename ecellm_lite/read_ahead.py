@@ -1,0 +1,63 @@
+"""Rows that are read and submitted ahead of the answers taken, so that calls are full and no answer waits for input."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import TypeVar
+
+from ecellm_lite.answers.answer import Answer
+
+Row = TypeVar("Row")
+
+
+def read_ahead(
+    rows: Iterable[Row],
+    submit: Callable[[Row], Future[Answer]],
+    *,
+    most: int,
+    finish: Callable[[], None] | None = None,
+) -> Iterator[Answer]:
+    """Yield one answer for each row, in order, while a thread of its own submits the rows that come after.
+
+    At most `most` rows are read ahead. An answer is yielded as soon as it is there, also while the next row is not:
+    whoever sends rows may wait for an answer first. `finish` is called by that thread behind the last row. What `rows`
+    or `submit` raises comes in its row's place. Answers that are not taken any more are cancelled.
+    """
+    queue: SimpleQueue[Future[Answer] | BaseException | None] = SimpleQueue()
+    room = threading.Semaphore(most)
+    stopped = threading.Event()
+
+    def read() -> None:
+        end: BaseException | None = None
+        try:
+            for row in rows:
+                future = submit(row)
+                queue.put(future)
+                room.acquire()
+                if stopped.is_set():
+                    future.cancel()
+                    return
+        except BaseException as error:  # noqa: BLE001 - it is raised where the rows are wanted
+            end = error
+        finally:
+            if finish:
+                finish()
+            queue.put(end)
+
+    threading.Thread(target=read, name="ecellm-lite rows", daemon=True).start()
+    entry: Future[Answer] | BaseException | None = None
+    try:
+        while (entry := queue.get()) is not None:
+            if isinstance(entry, BaseException):
+                raise entry
+            yield entry.result()
+            room.release()
+    finally:
+        stopped.set()
+        room.release()
+        while isinstance(entry, Future):
+            entry.cancel()
+            entry = None if queue.empty() else queue.get()

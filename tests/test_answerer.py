@@ -1,0 +1,221 @@
+"""A Runtime as an Answerer: submitted rows, many callers, closing, forks, and input that stalls."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
+from typing import Any
+
+import pytest
+
+from ecellm_lite import Answer, InputError, Runtime, UsageError
+from ecellm_lite.answerer import Answerer
+from ecellm_lite.answers.text import Text
+from ecellm_lite.engine.fake import FakeBackend, scattered
+from ecellm_lite.errors import ClosedError
+from tests.answer_checks import EXAMPLES
+
+PATIENCE = 60  # seconds after which a test that hangs fails
+
+
+class Gated(FakeBackend):
+    """Computes only while its gate is open, and counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__(scattered)
+        self.gate = threading.Event()
+        self.calls = 0
+
+    def decode(self, chunks: Any) -> Any:
+        assert self.gate.wait(PATIENCE)
+        self.calls += 1
+        return super().decode(chunks)
+
+
+def test_a_runtime_is_an_answerer() -> None:
+    with Runtime.over(FakeBackend()) as runtime:
+        answerer: Answerer = runtime
+        future = answerer.submit("sentiment_analysis", {"id": 7, "review": "good"})
+        answer = future.result(PATIENCE)
+        assert (answer.id, answer.error) == (7, None)
+        assert "sentiment_analysis" in answerer.tasks
+        assert answerer.answer("sentiment_analysis", {"review": "good"}).probabilities == answer.probabilities
+
+
+def test_a_bad_row_is_an_answer_and_a_bad_request_raises() -> None:
+    with Runtime.over(FakeBackend()) as runtime:
+        answer = runtime.submit("sentiment_analysis", {"id": 1}).result(PATIENCE)
+        assert answer.error
+        assert (answer.id, answer.error.code) == (1, "input")
+        with pytest.raises(UsageError):
+            runtime.submit("nonsense", {"review": "good"})
+        with pytest.raises(UsageError):
+            runtime.submit("sentiment_analysis", {"review": "good"}, min_probability=2)
+        with pytest.raises(InputError):
+            runtime.answer("sentiment_analysis", {"id": 1})
+
+
+def test_what_is_settled_for_one_request_leaves_the_others_alone() -> None:
+    row = EXAMPLES["answer_generation"]
+    with Runtime.over(FakeBackend()) as runtime:
+        plain = runtime.answer("answer_generation", row)
+        drawn = [
+            runtime.submit("answer_generation", row, space=Text(20, temperature=1.0), seed=seed) for seed in (1, 2, 1)
+        ]
+        strict = runtime.submit("sentiment_analysis", {"review": "good"}, min_probability=1.0)
+        other = runtime.submit("answer_generation", row, instruction="Say something else of it.")
+        texts = [future.result(PATIENCE).text for future in drawn]
+        assert texts[0] == texts[2] != texts[1]
+        assert strict.result(PATIENCE).abstained
+        assert other.result(PATIENCE).text != plain.text
+        assert runtime.answer("answer_generation", row).text == plain.text
+
+
+def test_64_threads_each_get_their_own_answers() -> None:
+    names = [name for name in EXAMPLES if name != "answer_generation"]
+    results: dict[int, Answer] = {}
+    with Runtime.over(FakeBackend(sequences=64, cells=1 << 14)) as runtime:
+        alone = {name: runtime.answer(name, EXAMPLES[name]) for name in names}
+
+        def ask(thread: int) -> None:
+            futures = []
+            for number in range(thread, 2000, 64):
+                name = names[number % len(names)]
+                futures.append((number, runtime.submit(name, {**EXAMPLES[name], "id": number})))
+            for number, future in futures:
+                results[number] = future.result(PATIENCE)
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(64)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert len(results) == 2000
+    for number, answer in results.items():
+        first = alone[names[number % len(names)]]
+        assert (answer.id, answer.task, answer.value) == (number, first.task, first.value)
+
+
+def test_callers_are_served_as_they_come() -> None:
+    backend = Gated()
+    ended: list[str] = []
+    with Runtime.over(backend) as runtime:
+        job = [runtime.submit("sentiment_analysis", {"review": f"row {number} of a job"}) for number in range(500)]
+        single = runtime.submit("product_matching", EXAMPLES["product_matching"])
+        later = [runtime.submit("sentiment_analysis", {"review": f"later row {number}"}) for number in range(500)]
+        for future in (*job, *later):
+            future.add_done_callback(lambda _: ended.append("job"))
+        single.add_done_callback(lambda _: ended.append("single"))
+        backend.gate.set()
+        for future in (*job, *later, single):
+            assert future.result(PATIENCE).error is None
+    # It may end with its group of 128, and a little after that for what is admitted meanwhile.
+    assert ended.index("single") < 500 + 2 * 128
+
+
+def test_a_cancelled_row_takes_nothing_more_of_the_engine() -> None:
+    backend = Gated()
+    with Runtime.over(backend) as runtime:
+        long = runtime.submit("answer_generation", EXAMPLES["answer_generation"], space=Text(2000))
+        waiting = [runtime.submit("sentiment_analysis", {"review": f"row {number}"}) for number in range(300)]
+        assert long.cancel()
+        assert all(future.cancel() for future in waiting)
+        backend.gate.set()
+        assert runtime.answer("sentiment_analysis", {"review": "good"}).error is None
+        assert backend.calls < 10
+        with pytest.raises(CancelledError):
+            long.result(PATIENCE)
+
+
+def test_cancelling_one_of_two_who_ask_the_same_leaves_the_other_its_answer() -> None:
+    backend = Gated()
+    with Runtime.over(backend) as runtime:
+        first, second = (runtime.submit("sentiment_analysis", {"review": "good"}) for _ in range(2))
+        first.cancel()
+        backend.gate.set()
+        assert second.result(PATIENCE).error is None
+
+
+def test_closing_fails_what_still_waits() -> None:
+    backend = Gated()
+    runtime = Runtime.over(backend)
+    futures = [runtime.submit("sentiment_analysis", {"review": f"row {number}"}) for number in range(300)]
+    threading.Timer(0.05, backend.gate.set).start()
+    runtime.close()
+    runtime.close()
+    assert any(isinstance(future.exception(PATIENCE), ClosedError) for future in futures)
+    with pytest.raises(ClosedError):
+        runtime.submit("sentiment_analysis", {"review": "good"})
+
+
+def test_a_callback_may_ask_again() -> None:
+    second: queue.SimpleQueue[Future[Answer]] = queue.SimpleQueue()
+    with Runtime.over(FakeBackend()) as runtime:
+        for _ in range(2):  # the same row twice: one is the other's twin
+            first = runtime.submit("sentiment_analysis", {"review": "good"})
+            first.add_done_callback(lambda _: second.put(runtime.submit("sentiment_analysis", {"review": "once more"})))
+        assert all(second.get(timeout=PATIENCE).result(PATIENCE).error is None for _ in range(2))
+
+
+def test_a_runtime_that_is_forgotten_ends_its_thread() -> None:
+    backend = FakeBackend()
+    runtime = Runtime.over(backend)
+    runtime.answer("sentiment_analysis", {"review": "good"})
+    thread = runtime._driver._thread
+    del runtime
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert backend._closed
+
+
+def test_an_idle_engine_sleeps() -> None:
+    with Runtime.over(FakeBackend()) as runtime:
+        runtime.answer("sentiment_analysis", {"review": "good"})
+        before = time.process_time()
+        time.sleep(1)
+        assert time.process_time() - before < 0.05  # of a whole second, for which polling would take more
+
+
+def test_answers_flow_while_the_input_stalls() -> None:
+    """A producer that sends its next row only after the answer to the last one."""
+    sent: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    with Runtime.over(FakeBackend()) as runtime:
+        answers = runtime.answers("sentiment_analysis", iter(sent.get, None))
+        for number in range(5):
+            sent.put({"id": number, "review": f"row {number}"})
+            assert next(answers).id == number
+        sent.put(None)
+        assert list(answers) == []
+
+
+def test_an_error_of_the_input_comes_behind_the_answers_before_it() -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield {"id": 1, "review": "good"}
+        raise OSError("the disk is gone")
+
+    with Runtime.over(FakeBackend()) as runtime:
+        answers = runtime.answers("sentiment_analysis", rows())
+        assert next(answers).id == 1
+        with pytest.raises(OSError, match="the disk is gone"):
+            next(answers)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_is_told_that_it_has_no_model() -> None:
+    with Runtime.over(FakeBackend()) as runtime:
+        runtime.answer("sentiment_analysis", {"review": "good"})
+        child = os.fork()
+        if child == 0:
+            try:
+                runtime.answer("sentiment_analysis", {"review": "good"})
+            except ClosedError:
+                runtime.close()
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert runtime.answer("sentiment_analysis", {"review": "good"}).error is None
