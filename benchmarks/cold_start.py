@@ -67,7 +67,7 @@ def measure(model: Path, home: Path, repeats: int) -> dict[str, Any]:
             each["process"].append(round(time.perf_counter() - began, 3))
             each["row"].append(round(answer["seconds"], 3))
             tokens[name] = answer["usage"]
-    [kept] = (home / "prefixes").iterdir()
+    [kept] = (home / "prefixes").rglob("*.prefix")
     return {
         **{name: {part: median(values) for part, values in each.items()} for name, each in seconds.items()},
         "each_repeat": seconds,

@@ -50,12 +50,13 @@ def load_model(model: str | Path | None, *, envelope: str | None, prefix_files: 
     calibrations = Calibrations(stored.manifest.sha256, envelope, calibration_folder(store, stored))
     name = ModelName(stored.manifest.name, stored.manifest.sha256)
     backend = LlamaBackend(stored.path, tuned_settings(store, stored, **settings))
+    files = None
     try:
-        circumstances = f"{name.sha256} {backend.circumstances}"
+        stored.check_unchanged()  # llama.cpp has opened the file by its name
+        # A GPU reads an instruction in milliseconds: to keep its state would only cost room.
+        if prefix_files and not backend.placement.n_gpu_layers:
+            files = PrefixFiles(store.states, name.sha256, backend.circumstances, unchanged=lambda: stored.unchanged)
     except BaseException:
         backend.close()
         raise
-    # A GPU reads an instruction in milliseconds: to keep its state would only cost room.
-    kept = prefix_files and not backend.placement.n_gpu_layers
-    files = PrefixFiles(store.root / "prefixes", circumstances) if kept else None
     return LoadedModel(backend, name, envelope, calibrations, files, backend.placement, stored.tasks)

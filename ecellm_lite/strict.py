@@ -1,6 +1,6 @@
 """Plain data from a file becomes dataclasses, exactly in their form: no key more or less, no type near enough.
 
-Only a field with a default may be missing.
+Only a field with a default may be missing. A field of the type Any takes what JSON can hold, nested DEEPEST deep.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 Data = TypeVar("Data")
+
+DEEPEST = 32
 
 
 def decode(form: type[Data], value: Any, place: str = "it") -> Data:
@@ -27,6 +29,11 @@ def _decode(form: Any, value: Any, place: str) -> Any:
     if get_origin(form) is list and isinstance(value, list):
         [item] = get_args(form)
         return [_decode(item, one, f"{place}[{index}]") for index, one in enumerate(value)]
+    if get_origin(form) is tuple and isinstance(value, list):
+        item, _ = get_args(form)  # tuple[item, ...]
+        return tuple(_decode(item, one, f"{place}[{index}]") for index, one in enumerate(value))
+    if form is Any:
+        return _shallow(value, place, DEEPEST)
     if get_origin(form) is dict and isinstance(value, dict):
         item = get_args(form)[1]
         return {key: _decode(item, one, f"{place}.{key[:40]}") for key, one in value.items()}
@@ -42,7 +49,7 @@ def _object(form: Any, value: Any, place: str) -> Any:
         raise ValueError(f"{place} is {type(value).__name__}, not an object")
     hints = _hints(form)
     names = [field.name for field in fields(form)]
-    needed = [field.name for field in fields(form) if field.default is MISSING]
+    needed = [field.name for field in fields(form) if field.default is MISSING and field.default_factory is MISSING]
     if missing := [name for name in needed if name not in value]:
         raise ValueError(f"{place} has no {missing[0]}")
     if unknown := [key for key in value if key not in names]:
@@ -60,6 +67,15 @@ def _one_of(forms: tuple[Any, ...], value: Any, place: str) -> Any:
         except ValueError:
             continue
     return _decode(others[-1], value, place)
+
+
+def _shallow(value: Any, place: str, deepest: int) -> Any:
+    if isinstance(value, (dict, list)):
+        if not deepest:
+            raise ValueError(f"{place} is nested more than {DEEPEST} deep")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _shallow(inner, place, deepest - 1)
+    return value
 
 
 def _finite(value: float, place: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, t
 def test_the_demo_waits_for_another_process_that_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, calls = Store(tmp_path), []
     folder = store.folder("demo")
-    made = Manifest("demo", "model.gguf", 4, "0" * 64, "alpaca", build.RECIPE)
+    made = Manifest("demo", "model.gguf", 4, hashlib.sha256(b"GGUF").hexdigest(), "alpaca", build.RECIPE)
 
     def busy(_: Store, threads: int) -> StoredModel:
         calls.append(threads)

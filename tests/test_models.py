@@ -14,7 +14,7 @@ import pytest
 
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.catalogue import CATALOGUE, catalogue_entry
-from ecellm_lite.models.files import HashCache, replacing, sha256_of
+from ecellm_lite.models.files import replacing
 from ecellm_lite.models.manifest import Manifest, read_manifest
 from ecellm_lite.models.resolve import resolve
 from ecellm_lite.models.store import Store
@@ -59,11 +59,11 @@ def test_of_a_folder_that_is_a_link_the_link_is_removed(store: Store, gguf: Path
 
 
 def test_a_model_that_cannot_be_removed(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(*_: object) -> None:
+    def refuses(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     store.add(gguf, "tiny", "alpaca")
-    monkeypatch.setattr("shutil.rmtree", refuses)
+    monkeypatch.setattr("ecellm_lite.models.store.shutil.rmtree", refuses)
     with pytest.raises(ModelError, match=r"could not be deleted \(Permission denied\)"):
         store.remove("tiny")
 
@@ -193,7 +193,7 @@ def test_a_store_can_be_read_by_whom_the_umask_lets(umask: int, mode: int, store
     before = os.umask(umask)
     try:
         path = store.add(gguf, "tiny", "alpaca").path
-        store.hashes.sha256(gguf)
+        store.identify(gguf)
         with replacing(store.root / "secret", private=True) as temporary:
             temporary.write_text("an input")
     finally:
@@ -206,28 +206,6 @@ def test_a_store_can_be_read_by_whom_the_umask_lets(umask: int, mode: int, store
 def test_a_manifest_that_cannot_be_read_is_not_damaged(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot be read \(Is a directory\): check its rights"):
         read_manifest(tmp_path)
-
-
-def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Path] = []
-
-    def counted(path: Path) -> str:
-        calls.append(path)
-        return sha256_of(path)
-
-    monkeypatch.setattr("ecellm_lite.models.files.sha256_of", counted)
-    path = tmp_path / "model"
-    path.write_bytes(b"one")
-    cache = HashCache(tmp_path / "hashes.json")
-    first = cache.sha256(path)
-    assert HashCache(tmp_path / "hashes.json").sha256(path) == first == hashlib.sha256(b"one").hexdigest()
-    assert len(calls) == 1
-    path.write_bytes(b"two")
-    os.utime(path, ns=(1, 1))
-    assert cache.sha256(path) == hashlib.sha256(b"two").hexdigest()
-    (tmp_path / "hashes.json").write_text("{broken")
-    assert cache.sha256(path) == hashlib.sha256(b"two").hexdigest()
-    assert len(calls) == 3
 
 
 @pytest.mark.parametrize(

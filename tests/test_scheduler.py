@@ -147,7 +147,7 @@ def test_an_empty_state_is_not_kept(tmp_path: Path) -> None:
         def save(self, sequence: int) -> bytes:
             return b""
 
-    files = PrefixFiles(tmp_path / "prefixes", "here")
+    files = PrefixFiles(tmp_path / "prefixes", "a model", "here")
     finish(Scheduler(Forgetful(), files=files), [Request(prompts([5])[0], len(PREFIX), Text(6), lasting=True)])
     assert not list(tmp_path.rglob("*.prefix"))
     finish(Scheduler(FakeBackend(), files=files), [Request(prompts([5])[0], len(PREFIX), Text(6), lasting=True)])

@@ -124,14 +124,14 @@ def pull(
 @debug_option
 def show(name: str, verify: bool, as_json: bool) -> None:
     """Show what is known of a model."""
-    from ecellm_lite.models.files import sha256_of
     from ecellm_lite.models.gguf_header import read_header
     from ecellm_lite.models.resolve import tasks_of
     from ecellm_lite.models.store import Store
 
-    model = Store().get(name)
+    store = Store()
+    model = store.get(name)
     header = read_header(model.path)
-    if verify and (digest := sha256_of(model.path)) != model.manifest.sha256:
+    if verify and (digest := store.identify(model.path, again=True).sha256) != model.manifest.sha256:
         raise ModelError(
             f"The model {name!r} is damaged: its sha256 is {digest} and its manifest says {model.manifest.sha256}; "
             f"remove it with `ecellm-lite models remove {name}` and add it again."

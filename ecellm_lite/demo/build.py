@@ -56,7 +56,7 @@ def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
     until = time.monotonic() + PATIENCE
     while True:
         with suppress(ModelError):  # not there, or damaged: it is made anew
-            found = store.get(DEMO)
+            found = store.load(DEMO)
             if found.manifest.source == RECIPE:
                 return found
         try:
@@ -92,4 +92,5 @@ def _made(store: Store, threads: int) -> StoredModel:
         details={"source_sha256": SHA256, "adapter_sha256": ADAPTER_SHA256},
     )
     with prepared(request) as conversion:
-        return StoredModel(request.target, conversion.run(threads=threads))
+        conversion.run(threads=threads)
+    return store.load(DEMO)

@@ -4,6 +4,9 @@ Only instructions come here, never a row: nothing that a customer wrote is kept.
 damaged states and takes others for good, so it sees none whose length and hash are not right, nor any that another
 user could have written. A file that is refused is removed, and its state made anew.
 
+A model is named by the sha256 of its bytes, and has a folder of its own, which goes with it: what damaged weights made
+of an instruction never reaches the weights that were put right.
+
 A file, little-endian: 8 bytes of magic, the key (32 bytes), the sha256 of the state (32), its length (8), the state.
 """
 
@@ -13,7 +16,7 @@ import hashlib
 import os
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -34,12 +37,25 @@ MOST_BYTES = 1 << 30  # the instructions of all ten tasks take 20 MB for the dem
 class PrefixFiles:
     """The states of one model under one set of circumstances: all that `circumstances` says goes into a file's key.
 
-    Nothing here raises for what the disk does: a state that cannot be read or written is computed, as without files.
+    `model` is the sha256 of the bytes that were loaded. A state is written only while `unchanged` says that the file
+    still holds them, as llama.cpp maps it and would see other bytes. All models' files in `root` together take at most
+    `most_bytes`. Nothing here raises for what the disk does: a state that cannot be read or written is computed, as
+    without files.
     """
 
-    def __init__(self, folder: Path, circumstances: str, *, most_bytes: int = MOST_BYTES) -> None:
-        self._folder = folder
-        self._circumstances = circumstances
+    def __init__(
+        self,
+        root: Path,
+        model: str,
+        circumstances: str,
+        *,
+        unchanged: Callable[[], bool] = lambda: True,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
+        self._root = root
+        self._folder = root / model
+        self._facts = f"{model} {circumstances}"
+        self._unchanged = unchanged
         self._most_bytes = most_bytes
 
     def read(self, tokens: Sequence[int]) -> bytes | None:
@@ -47,7 +63,7 @@ class PrefixFiles:
         key = self._key(tokens)
         path = self._path(key)
         try:
-            if not _is_private(os.lstat(self._folder)):
+            if not self._is_private():
                 return None
             if path.is_symlink():
                 self.remove(tokens)
@@ -80,8 +96,9 @@ class PrefixFiles:
         """Keep a state: the file is there whole or not at all, whatever other processes do at the same time."""
         key = self._key(tokens)
         with suppress(OSError):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if _is_private(os.lstat(self._folder)) and self._make_room(_HEAD.size + len(state)):
+            for folder in (self._root, self._folder):  # a folder's parents would not be made private
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self._is_private() and self._unchanged() and self._make_room(_HEAD.size + len(state)):
                 with replacing(self._path(key), private=True) as temporary:
                     digest = hashlib.sha256(state).digest()
                     with temporary.open("wb") as file:
@@ -95,15 +112,18 @@ class PrefixFiles:
 
     def _key(self, tokens: Sequence[int]) -> bytes:
         ids = np.asarray(tokens, dtype="<i4").tobytes()
-        return hashlib.sha256(self._circumstances.encode() + b"\0" + ids).digest()
+        return hashlib.sha256(self._facts.encode() + b"\0" + ids).digest()
 
     def _path(self, key: bytes) -> Path:
         return self._folder / f"{key.hex()}.prefix"
 
+    def _is_private(self) -> bool:
+        return all(_is_private(os.lstat(folder)) for folder in (self._root, self._folder))
+
     def _make_room(self, size: int) -> bool:
         """Remove the states that were not used for longest until `size` bytes fit; False if they never will."""
         states = []
-        for path in self._folder.iterdir():
+        for path in self._root.rglob("*"):
             with suppress(FileNotFoundError):  # another process makes room too
                 status = path.lstat()
                 if stat.S_ISREG(status.st_mode):

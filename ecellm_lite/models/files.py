@@ -1,9 +1,8 @@
-"""Files that are there whole or not at all, and the hashes that say which they are."""
+"""Files that are there whole or not at all, and their hashes."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -47,44 +46,3 @@ def sha256_of(path: Path, progress: Callable[[int], None] | None = None) -> str:
             if progress:
                 progress(len(block))
     return digest.hexdigest()
-
-
-class HashCache:
-    """Remembers a file's sha256 by its path, size, time of change and inode, so that it is computed once.
-
-    The cache is a convenience: where it cannot be read or written, hashes are computed again.
-    """
-
-    MOST = 256  # files
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def sha256(self, path: Path) -> str:
-        """Return the file's sha256, from the cache where the file is still the one that was hashed."""
-        status = path.stat()
-        key = str(path.resolve())
-        state = [status.st_size, status.st_mtime_ns, status.st_ino]
-        known = self._read()
-        entry = known.get(key)
-        if isinstance(entry, list) and entry[:-1] == state and isinstance(entry[-1], str):
-            return entry[-1]
-        digest = sha256_of(path)
-        known.pop(key, None)
-        known[key] = [*state, digest]
-        self._write(dict(list(known.items())[-self.MOST :]))
-        return digest
-
-    def _read(self) -> dict[str, object]:
-        try:
-            known = json.loads(self._path.read_text("utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return known if isinstance(known, dict) else {}
-
-    def _write(self, known: dict[str, object]) -> None:
-        try:
-            with replacing(self._path) as temporary:
-                temporary.write_text(json.dumps(known), encoding="utf-8")
-        except OSError:
-            pass

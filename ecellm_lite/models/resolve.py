@@ -23,17 +23,17 @@ Makers = Mapping[str, Callable[[Store], StoredModel]]
 
 
 def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | None = None) -> StoredModel:
-    """Return the model that `name` means; its header is checked before anything else reads the file.
+    """Return the model that `name` means; its header is checked before llama.cpp reads the file.
 
-    Without a name: ECELLM_MODEL, else the only model in the store, else the demo. Raises ModelError if there is no
-    such model or its file is damaged, UsageError if the store has several and none is named, or if nothing says which
-    envelope a file wants.
+    Its manifest's sha256 is that of the bytes that the file holds. Without a name: ECELLM_MODEL, else the only model in
+    the store, else the demo. Raises ModelError if there is no such model or its file is damaged, UsageError if the
+    store has several and none is named, or if nothing says which envelope a file wants.
     """
     name = name or os.environ.get("ECELLM_MODEL") or _only(store) or DEMO
     if name in makers:
         model = makers[name](store)
     elif store.has(name):
-        model = store.get(name)
+        model = store.load(name)
     elif _is_path(name):
         return _from_path(Path(name), store, envelope)
     else:
@@ -73,8 +73,9 @@ def _from_path(path: Path, store: Store, envelope: str | None) -> StoredModel:
     header = read_header(path)
     check_model(header)
     wanted = envelope or envelope_of(header, [path.name])
-    manifest = Manifest(path.name, path.name, header.file_size, store.hashes.sha256(path), wanted, str(path))
-    return StoredModel(path, manifest, tasks_of(header))
+    identity = store.identify(path)
+    manifest = Manifest(path.name, path.name, identity.size, identity.sha256, wanted, str(path))
+    return StoredModel(path, manifest, tasks_of(header), identity)
 
 
 def envelope_of(header: Header, names: Sequence[str]) -> str:

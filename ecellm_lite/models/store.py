@@ -1,4 +1,8 @@
-"""The local store: one folder a model, with its GGUF file and its manifest."""
+"""The local store: one folder a model, with its GGUF file and its manifest.
+
+A model is loaded from it only if its file is, byte for byte, what its manifest says. What was read of instructions by a
+model's bytes (`states`) goes with those bytes.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,15 @@ import errno
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.home import home
 from ecellm_lite.models.catalogue import DEMO, how_to_get
-from ecellm_lite.models.files import HashCache, replacing, sha256_of
+from ecellm_lite.models.file_identity import FileIdentities, FileIdentity
+from ecellm_lite.models.files import replacing, sha256_of
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.manifest import Manifest, read_manifest
 from ecellm_lite.models.model_check import check_model
@@ -25,11 +31,26 @@ _MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A model whose file is there, with what its manifest says; `tasks`: those that its file names, once it is read."""
+    """A model whose file is there, with what its manifest says.
+
+    `tasks`: those that its file names, once its header is read. `identity`: the state that the file was in when it was
+    found to have the manifest's sha256, once that was looked at.
+    """
 
     path: Path
     manifest: Manifest
     tasks: tuple[str, ...] = ()
+    identity: FileIdentity | None = None
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the file is still the one that was looked at."""
+        return self.identity is None or self.identity.holds(self.path)
+
+    def check_unchanged(self) -> None:
+        """Raise ModelError if the file was changed since it was looked at."""
+        if not self.unchanged:
+            raise ModelError(f"{self.path} was changed while it was loaded", step="load it when it has been written")
 
 
 class Store:
@@ -37,7 +58,8 @@ class Store:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or home()
-        self.hashes = HashCache(self.root / "hashes.json")
+        self.states = self.root / "prefixes"
+        self._identities = FileIdentities(self.root / "hashes.json")
 
     def folder(self, name: str) -> Path:
         """Return the folder of a model's name; raises UsageError for a name that could mean another place."""
@@ -78,6 +100,40 @@ class Store:
                 f"remove it with `ecellm-lite models remove {name}` and add it again."
             )
         return StoredModel(path, manifest)
+
+    def load(self, name: str) -> StoredModel:
+        """Return the model of that name once its file was found to be what its manifest says, byte for byte.
+
+        Raises ModelError if it is not, or not there.
+        """
+        model = self.get(name)
+        identity = self.identify(model.path)
+        if identity.sha256 != model.manifest.sha256:
+            raise ModelError(
+                f"The model {name!r} is damaged: its sha256 is {identity.sha256} and its manifest says "
+                f"{model.manifest.sha256}",
+                step="remove the model and add it again",
+            )
+        return replace(model, identity=identity)
+
+    def identify(self, path: Path, *, again: bool = False) -> FileIdentity:
+        """Return which bytes a model's file holds; `again`: hash it as a whole, whatever is remembered of it.
+
+        Raises ModelError where it cannot be read.
+        """
+        try:
+            before = self._identities.remembered(path)
+            identity = self._identities.identify(path, again=again)
+        except OSError as error:
+            raise ModelError(f"The model {path} cannot be read ({error.strerror})", step="check its rights") from None
+        if before != identity.sha256:
+            self._forget_states(before)
+        return identity
+
+    def _forget_states(self, sha256: str | None) -> None:
+        """Remove what was read of instructions by a model's bytes, which are not there any more."""
+        if sha256:
+            shutil.rmtree(self.states / sha256, ignore_errors=True)
 
     def new_place(self, name: str) -> tuple[Path, Path]:
         """Return where the file and the manifest of a new model go; raises UsageError if the name is taken."""
@@ -123,6 +179,7 @@ class Store:
             )
             # The manifest is written last: a model without one is not there.
             manifest.write(described)
+            self._identities.note(target, sha256)
             if move and not moved:
                 source.unlink()
         except OSError as error:
@@ -136,13 +193,18 @@ class Store:
         folder = self.folder(name)
         if not folder.is_dir():
             self.get(name)
+        left = {self._identities.remembered(folder / _MODEL)}
+        with suppress(ModelError):  # a manifest that is damaged names no bytes
+            left.add(read_manifest(folder / _MANIFEST).sha256)
         try:
             if folder.is_symlink():
                 folder.unlink()
             else:
                 shutil.rmtree(folder)
         except OSError as error:
-            raise ModelError(f"{folder} could not be deleted ({error.strerror}): check its rights.") from None
+            raise ModelError(f"{folder} could not be deleted ({error.strerror})", step="check its rights") from None
+        for sha256 in left:
+            self._forget_states(sha256)
 
 
 def _moved(source: Path, target: Path) -> bool:

@@ -25,21 +25,22 @@ STATE = bytes(range(256)) * 20
 
 @pytest.fixture
 def files(tmp_path: Path) -> PrefixFiles:
-    kept = PrefixFiles(tmp_path / "prefixes", "a model")
+    kept = PrefixFiles(tmp_path / "prefixes", "a model", "here")
     kept.write(TOKENS, STATE)
     return kept
 
 
 @pytest.fixture
 def path(files: PrefixFiles, tmp_path: Path) -> Path:
-    [path] = (tmp_path / "prefixes").iterdir()
+    [path] = (tmp_path / "prefixes").rglob("*.prefix")
     return path
 
 
 def test_a_state_comes_back(files: PrefixFiles, path: Path, tmp_path: Path) -> None:
     assert files.read(TOKENS) == STATE
     assert files.read(TOKENS[1:]) is None
-    assert PrefixFiles(tmp_path / "prefixes", "another model").read(TOKENS) is None
+    assert PrefixFiles(tmp_path / "prefixes", "another model", "here").read(TOKENS) is None
+    assert PrefixFiles(tmp_path / "prefixes", "a model", "there").read(TOKENS) is None
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -102,11 +103,11 @@ def test_a_pipe_is_not_waited_for(files: PrefixFiles, path: Path) -> None:
 
 
 def test_the_folder_has_a_cap(tmp_path: Path) -> None:
-    files = PrefixFiles(tmp_path, "a model", most_bytes=3 * (_HEAD.size + len(STATE)))
+    files = PrefixFiles(tmp_path, "a model", "here", most_bytes=3 * (_HEAD.size + len(STATE)))
     tmp_path.chmod(0o700)
     for number in range(4):
         files.write([number], STATE)
-        for path in tmp_path.iterdir():
+        for path in tmp_path.rglob("*.prefix"):
             os.utime(path, ns=(0, path.stat().st_mtime_ns - 10**9))
         files.read([0])
     assert [files.read([number]) is not None for number in range(4)] == [True, False, True, True]
@@ -116,13 +117,13 @@ def test_the_folder_has_a_cap(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    files = PrefixFiles(tmp_path / "file" / "prefixes", "a model")
+    files = PrefixFiles(tmp_path / "file" / "prefixes", "a model", "here")
     files.write(TOKENS, STATE)
     assert files.read(TOKENS) is None
 
 
 def test_a_warm_folder_saves_the_instruction(tmp_path: Path) -> None:
-    files = PrefixFiles(tmp_path / "prefixes", "the fake")
+    files = PrefixFiles(tmp_path / "prefixes", "the fake", "here")
     computed = []
     outcomes = []
     for _ in range(3):
@@ -137,7 +138,7 @@ def test_a_warm_folder_saves_the_instruction(tmp_path: Path) -> None:
 
 
 def test_a_state_that_does_not_load_is_computed(tmp_path: Path) -> None:
-    files = PrefixFiles(tmp_path / "prefixes", "the fake")
+    files = PrefixFiles(tmp_path / "prefixes", "the fake", "here")
     files.write(PREFIX, b"123")  # whole and ours, but no state of this backend
     request = Request(prompts([30])[0], len(PREFIX), Text(4), lasting=True)
     finish(Scheduler(FakeBackend(), files=files), [request])
@@ -149,9 +150,9 @@ def test_a_state_that_does_not_load_is_computed(tmp_path: Path) -> None:
 def test_customers_texts_never_reach_the_disk(tmp_path: Path) -> None:
     secret = b"my name is on this order"
     rows = [[*PREFIX, *secret, *b" and more of it %d" % n] for n in range(20)]
-    files = PrefixFiles(tmp_path / "prefixes", "the fake")
+    files = PrefixFiles(tmp_path / "prefixes", "the fake", "here")
     finish(Scheduler(FakeBackend(), files=files), [Request(row, len(PREFIX), Text(4), lasting=True) for row in rows])
-    [path] = (tmp_path / "prefixes").iterdir()
+    [path] = (tmp_path / "prefixes").rglob("*.prefix")
     state = path.read_bytes()[_HEAD.size :]
     assert bytes(state[::4]) == bytes(PREFIX)
 
@@ -165,13 +166,13 @@ def test_an_instruction_that_a_row_brings_is_a_rows(tmp_path: Path) -> None:
         }
         for n in range(3)
     ]
-    files = PrefixFiles(tmp_path / "prefixes", "the fake")
+    files = PrefixFiles(tmp_path / "prefixes", "the fake", "here")
     with Runtime.over(FakeBackend(), files=files) as runtime:
         answers = list(runtime.answers("answer_generation", rows))
         assert not any(answer.error for answer in answers)
         assert not (tmp_path / "prefixes").exists()
         runtime.answer("answer_generation", {"question": "Is it?", "documents": ["It is."]})
-    assert len(list((tmp_path / "prefixes").iterdir())) == 1
+    assert len(list((tmp_path / "prefixes").rglob("*.prefix"))) == 1
 
 
 SCRIPT = """
@@ -196,7 +197,7 @@ def test_processes_at_once_and_damage_between_them(demo_model: StoredModel) -> N
         return output
 
     def paths() -> list[Path]:
-        return sorted((Store().root / "prefixes").glob("*.prefix"))
+        return sorted(Store().states.rglob("*.prefix"))
 
     for path in paths():
         path.unlink()

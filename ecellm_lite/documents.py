@@ -1,0 +1,75 @@
+"""JSON documents that this package keeps in files, read as hostile input and decoded into dataclasses.
+
+A file is opened once, must be a regular one, and is read up to a limit. Its JSON is strict: UTF-8, no NaN and no
+infinity, no key twice. Numbers that say their format come first, so that a document of another version is told by that.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ecellm_lite.strict import decode
+
+Document = TypeVar("Document")
+
+# Without O_NONBLOCK, opening a pipe would wait for a writer.
+_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_BINARY", "O_CLOEXEC"))
+
+
+def read_document(form: type[Document], path: Path, *, largest: int, formats: Sequence[int] = ()) -> Document:
+    """Return the document in a file, of at most `largest` bytes, in the form of a dataclass.
+
+    With `formats` its key `format` must have one of these numbers. Raises OSError where there is no such file or it
+    cannot be read, and ValueError with what is wrong in it.
+    """
+    value = _parsed(_read(path, largest))
+    if formats:
+        number = value.get("format") if isinstance(value, dict) else None
+        if type(number) is not int or number not in formats:
+            readable = " or ".join(map(str, formats))
+            raise ValueError(f"its format is {str(number)[:20]!r}, and this version reads {readable}")
+    return decode(form, value)
+
+
+def _read(path: Path, largest: int) -> bytes:
+    with os.fdopen(os.open(path, _FLAGS), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        data = file.read(largest + 1)
+    if len(data) > largest:
+        raise ValueError(f"it has more than {largest:,} bytes")
+    return data
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"it has the key {next(key for key in keys if keys.count(key) > 1)[:40]!r} twice")
+    return value
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return number

@@ -1,0 +1,149 @@
+"""Which bytes a file holds: its sha256, computed once and remembered for as long as the file is seen not to change.
+
+What was remembered is taken where the file's size, both of its times, its inode and a sample of its bytes (64 blocks of
+4 KiB, spread evenly) are what they were. So a write through the file system is seen, also one whose program set the
+file's time of modification back: the time of its last change of any kind cannot be set.
+
+What can slip, until the file is hashed as a whole again (`again`): bytes that rot on the disk or are written past the
+file system, where the sample does not meet them; a write within the file system's own grain of time after the hash
+(some milliseconds, two seconds on FAT); and on Windows, which keeps no time of any change, a write whose program set
+the time of modification back. A file that is copied, or restored from a backup, is hashed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from ecellm_lite.documents import read_document
+from ecellm_lite.errors import ModelError
+from ecellm_lite.models.files import replacing
+
+FORMAT = 1
+MOST = 256  # files that are remembered
+LARGEST = 1 << 20  # bytes of the file that remembers them
+
+_BLOCK = 1 << 20
+_SAMPLES, _SAMPLE = 64, 1 << 12
+_GRAIN = 20_000_000  # ns: times on Linux advance every 4 to 10 ms
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """A file's sha256 in hex, and the state of the file when it had it: bytes, times in ns, inode, sample's sha256."""
+
+    sha256: str
+    size: int
+    modified: int
+    changed: int
+    inode: int
+    sample: str
+
+    def holds(self, path: Path) -> bool:
+        """Whether the file system says that the file at `path` is still this one; no byte of it is read."""
+        with suppress(OSError):
+            return _state(path.stat()) == (self.size, self.modified, self.changed, self.inode)
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """The file that remembers: identities by absolute path, the last used at the end."""
+
+    files: dict[str, FileIdentity]
+    format: int
+
+
+class FileIdentities:
+    """The identities of files by their paths, kept in a file of their own; one that cannot be used is done without."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def remembered(self, path: Path) -> str | None:
+        """Return the sha256 that was last remembered of a path, whatever is there now."""
+        identity = self._read().get(_key(path))
+        return identity.sha256 if identity else None
+
+    def identify(
+        self, path: Path, *, again: bool = False, progress: Callable[[int], None] | None = None
+    ) -> FileIdentity:
+        """Return a file's identity: hashed as a whole if it is not remembered, or `again`.
+
+        `progress` is told the bytes of each block. Raises OSError, and ModelError for a file that changes meanwhile.
+        """
+        identity = self._read().get(_key(path))
+        with path.open("rb") as file:
+            state = _state(os.fstat(file.fileno()))
+            sample = _sample(file, state[0])
+            if identity and not again and identity == FileIdentity(identity.sha256, *state, sample):
+                return identity
+            identity = FileIdentity(_sha256(file, progress), *state, sample)
+            _wait_for_next_tick(state)
+            if _state(os.fstat(file.fileno())) != state or not identity.holds(path):
+                raise ModelError(f"{path} changes while it is read", step="use it when it has been written")
+        self._remember(path, identity)
+        return identity
+
+    def note(self, path: Path, sha256: str) -> FileIdentity:
+        """Remember the sha256 of a file that was just written, and hashed on the way."""
+        _wait_for_next_tick(_state(path.stat()))
+        with path.open("rb") as file:
+            state = _state(os.fstat(file.fileno()))
+            identity = FileIdentity(sha256, *state, _sample(file, state[0]))
+        self._remember(path, identity)
+        return identity
+
+    def _read(self) -> dict[str, FileIdentity]:
+        with suppress(OSError, ValueError):
+            return read_document(_Remembered, self._path, largest=LARGEST, formats=(FORMAT,)).files
+        return {}
+
+    def _remember(self, path: Path, identity: FileIdentity) -> None:
+        files = self._read()
+        files.pop(_key(path), None)
+        files[_key(path)] = identity
+        document = _Remembered(dict(list(files.items())[-MOST:]), FORMAT)
+        with suppress(OSError), replacing(self._path) as temporary:
+            temporary.write_text(json.dumps(asdict(document)), encoding="utf-8")
+
+
+def _key(path: Path) -> str:
+    return str(path.resolve())
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _sample(file: BinaryIO, size: int) -> str:
+    digest = hashlib.sha256()
+    for number in range(_SAMPLES):
+        file.seek(max(0, size - _SAMPLE) * number // (_SAMPLES - 1))
+        digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()
+
+
+def _sha256(file: BinaryIO, progress: Callable[[int], None] | None) -> str:
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(_BLOCK):
+        digest.update(block)
+        if progress:
+            progress(len(block))
+    return digest.hexdigest()
+
+
+def _wait_for_next_tick(state: tuple[int, int, int, int]) -> None:
+    """Wait until a later write to the file would get a later time than it has."""
+    _, modified, changed, _ = state
+    age = time.time_ns() - max(modified, changed)
+    if 0 <= age < _GRAIN:
+        time.sleep((_GRAIN - age) / 1e9)

@@ -1,0 +1,100 @@
+"""Documents in files: what is not a whole, strict, small and regular file of the right form is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecellm_lite.documents import read_document
+from ecellm_lite.strict import DEEPEST
+
+LARGEST = 1000
+DEEP = '{"name": "a", "format": 1, "details": {"x": %s%s}}'
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    name: str
+    format: int
+    share: float = 0.0
+    parts: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def read(path: Path, text: str | bytes) -> Note:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_document(Note, path, largest=LARGEST, formats=(1, 2))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "note.json"
+
+
+def test_a_document_becomes_its_dataclass(path: Path) -> None:
+    note = read(path, '{"name": "ü", "format": 2, "share": 1, "parts": ["a", "b"], "details": {"x": [1, null]}}')
+    assert note == Note("ü", 2, 1.0, ("a", "b"), {"x": [1, None]})
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "Expecting value"),
+        ('{"name": "a", "format": 1', "Expecting"),
+        ('{"name": "a", "format": 1} x', "Extra data"),
+        (b'{"name": "\xff", "format": 1}', "utf-8"),
+        ('\ufeff{"name": "a", "format": 1}', "BOM"),
+        ('{"name": "a", "name": "b", "format": 1}', "the key 'name' twice"),
+        ('{"name": "a", "format": 1, "details": {"x": 1, "x": 2}}', "the key 'x' twice"),
+        ('{"name": "a", "format": 1, "share": NaN}', "NaN is no number"),
+        ('{"name": "a", "format": 1, "details": {"x": -Infinity}}', "-Infinity is no number"),
+        ('{"name": "a", "format": 1, "details": {"x": 1e400}}', "1e400 is no finite number"),
+        ('{"name": "a", "format": 3}', "its format is '3', and this version reads 1 or 2"),
+        ('{"name": "a", "format": true}', "its format is 'True'"),
+        ('{"name": "a", "format": "1"}', "its format is '1'"),
+        ('{"name": "a"}', "its format is 'None'"),
+        ("[]", "its format is 'None'"),
+        ('{"name": 1, "format": 1}', "it.name is int"),
+        ('{"name": "a", "format": 1, "more": 1}', "unknown key 'more'"),
+        ('{"name": "a", "format": 1, "parts": ["a", 1]}', r"it.parts\[1\] is int"),
+        (
+            '{"name": "a", "format": 1, "details": {"x": ' + "[" * (DEEPEST + 1) + "]" * (DEEPEST + 1) + "}}",
+            "nested more than",
+        ),
+        ("[" * LARGEST, "Expecting|nested"),
+        (" " * (LARGEST + 1), "more than 1,000 bytes"),
+    ],
+)
+def test_anything_else_is_refused(text: str | bytes, problem: str, path: Path) -> None:
+    with pytest.raises(ValueError, match=problem):
+        read(path, text)
+
+
+def test_a_document_that_is_nested_as_deep_as_may_be(path: Path) -> None:
+    assert read(path, DEEP % ("[" * DEEPEST, "]" * DEEPEST)).details == {"x": json.loads("[" * DEEPEST + "]" * DEEPEST)}
+
+
+def test_nesting_beyond_the_parsers_own_limit(path: Path) -> None:
+    path.write_text("[" * 200_000)
+    with pytest.raises(ValueError, match=r"nested too deeply|Expecting"):
+        read_document(Note, path, largest=1 << 20)
+
+
+def test_only_regular_files_are_read(path: Path, tmp_path: Path) -> None:
+    os.mkfifo(path)  # nobody writes to it: it must not be waited for
+    with pytest.raises(ValueError, match="not a regular file"):
+        read_document(Note, path, largest=LARGEST)
+    with pytest.raises(IsADirectoryError):
+        read_document(Note, tmp_path, largest=LARGEST)
+    with pytest.raises(FileNotFoundError):
+        read_document(Note, tmp_path / "none", largest=LARGEST)
+
+
+def test_without_formats_the_form_alone_decides(path: Path) -> None:
+    path.write_text('{"name": "a", "format": 9}')
+    assert read_document(Note, path, largest=LARGEST) == Note("a", 9)
