@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.answers.space import Space
+from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import InputError
 from ecellm_lite.models.calibrations import Chosen
 from ecellm_lite.tasks.task import Task
@@ -41,13 +42,19 @@ class RequestOptions(TypedDict, total=False):
 
 
 class Answerer(Protocol):
-    """Whoever answers rows; safe to call from any number of threads.
+    """Whoever answers rows; safe to call from any number of threads."""
 
-    `model` is the model that answers, and `tasks` are the names of the tasks that it can be asked.
-    """
+    @property
+    def model(self) -> ModelName:
+        """The model that answers."""
 
-    model: ModelName
-    tasks: tuple[str, ...]
+    @property
+    def envelope(self) -> Envelope:
+        """The text around its prompts."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of the tasks that can be asked."""
 
     def submit(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Return the answer to come; rows are answered in the order in which they came, as far as they do not share.

@@ -12,7 +12,7 @@ helps, `settings` names it, and each face words it in its own way (`--context`, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class EcellmError(Exception):
@@ -91,6 +91,23 @@ class ClosedError(EcellmError):
     """The engine was closed while the answer was still waited for, or was used in another process (exit code 1)."""
 
     code = "closed"
+
+
+class ProtocolError(EcellmError):
+    """A request over a pipe or HTTP is not one: no JSON, an unknown type, no id; `id` is the request's where known."""
+
+    code = "protocol"
+    exit_code = 3
+
+    def __init__(self, message: str, *, id: str | int | None = None, **place: Any) -> None:  # noqa: A002 - the field's name
+        super().__init__(message, **place)
+        self.id = id
+
+
+class CrashError(EcellmError):
+    """The engine's process died, more than once, while it worked on this request (exit code 1)."""
+
+    code = "crashed"
 
 
 class JobError(EcellmError):

@@ -222,6 +222,10 @@ class Runtime:
         with self._driver.model_in_use() as backend:
             return backend.vocabulary.tokenize(prompt, begin=True)
 
+    def progress(self) -> tuple[bool, int]:
+        """Return whether the engine has something to do, and how many calls of the model it has made so far."""
+        return self._driver.progress()
+
     def close(self) -> None:
         """Free the model; answers that are still waited for fail. A second call does nothing."""
         self._close()

@@ -23,6 +23,7 @@ RANKS = [
     {"answerer", "answer_policy", "loading"},
     {"read_ahead"},
     {"runtime"},
+    {"pipe"},
     {"bench", "doctor", "doctor_offload", "jobs"},
     {"evaluate"},  # labelled rows are rows of a file, which jobs reads
     {"cli"},

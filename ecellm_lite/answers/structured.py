@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,11 +27,12 @@ LAST = 128
 
 @dataclass(frozen=True, slots=True)
 class Structured(Space):
-    """Every text that an llguidance grammar allows; made by `schema` or `grammar`."""
+    """Every text that an llguidance grammar allows; made by `schema` or `grammar`, of a `source` that they took."""
 
     compiled: str
     max_tokens: int = MAX_TOKENS
     temperature: float = 0.0
+    source: Any = field(default=None, compare=False)
     type: ClassVar[str] = "text"
     generates: ClassVar[bool] = True
 
@@ -144,7 +145,7 @@ def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, tempe
             "json_allow_general_unicode_escapes": True,
         },
     )
-    return JsonText(_checked("JSON schema", compiled), max_tokens, temperature)
+    return JsonText(_checked("JSON schema", compiled), max_tokens, temperature, definition)
 
 
 def grammar(text: str, *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0) -> Structured:
@@ -157,7 +158,7 @@ def grammar(text: str, *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0
     check_size("grammar", text)
     lark = lark_of(text) if is_gbnf(text) else text
     check_lark(lark)
-    return Structured(_checked("grammar", LLMatcher.grammar_from_lark(lark)), max_tokens, temperature)
+    return Structured(_checked("grammar", LLMatcher.grammar_from_lark(lark)), max_tokens, temperature, text)
 
 
 # Where a schema may hold other schemas: as the values of an object, as the items of a list, or as one value. Not the

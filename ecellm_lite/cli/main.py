@@ -22,6 +22,7 @@ COMMANDS = {
     "verify": "Hold a file against what it was made of.",
     "models": "List, pull, add, show and remove models.",
     "doctor": "Say what this machine and install can do.",
+    "pipe": "Answer a host program: JSON lines on standard input and output.",
     "eval": "Measure a model's answers on labelled rows, as the paper does.",
     "calibrate": "Fit a temperature to labelled rows, so that probabilities mean what they say.",
     "bench": "Measure this machine with a model; --tune looks for faster settings.",
@@ -124,3 +125,7 @@ def _fail(sentence: str, code: int, *, debug: bool = False) -> int:
         traceback.print_exc()
     click.echo(f"ecellm-lite: {plain(sentence)}", err=True)
     return code
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @debug_option
 def tasks(task: str | None, as_json: bool) -> None:
     """List the tasks, your own last; with TASK (a name, or your own one's file) its fields, answers and an example."""
+    from ecellm_lite.tasks.description import describe
     from ecellm_lite.tasks.registry import TASKS, get_task
 
     if task:
@@ -29,7 +30,7 @@ def tasks(task: str | None, as_json: bool) -> None:
     known = list(TASKS.values())
     own, broken = _own()
     if as_json:
-        described = [_as_dict(one) for one in [*known, *own]]
+        described = [describe(one) for one in [*known, *own]]
         click.echo(json.dumps([*described, *({"name": n, "error": e} for n, e in broken.items())], indent=2))
         return
     width = max(map(len, [*TASKS, *(one.name for one in own)]))
@@ -55,7 +56,9 @@ def _own() -> tuple[list[Task], dict[str, str]]:
 
 def _describe(task: Task, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_as_dict(task), indent=2))
+        from ecellm_lite.tasks.description import describe
+
+        click.echo(json.dumps(describe(task), indent=2))
         return
     origin = f"own, {task.source}" if task.source else f"{task.abbreviation}, {task.hub_name}"
     lines = [f"{task.name} ({origin}): {task.summary}", "", f"Instruction: {task.instruction}", "", "Fields:"]
@@ -64,26 +67,3 @@ def _describe(task: Task, as_json: bool) -> None:
         lines.append(f"  {field.name}: {field.doc} ({field.kind}{optional})")
     lines += ["", f"Answer: {task.answers}", "", "Example:", json.dumps(task.example(), indent=2, ensure_ascii=False)]
     click.echo(plain("\n".join(lines)))
-
-
-def _as_dict(task: Task) -> dict[str, Any]:
-    return {
-        "name": task.name,
-        "abbreviation": task.abbreviation or None,
-        "hub_name": task.hub_name or None,
-        "file": str(task.source) if task.source else None,
-        "summary": task.summary,
-        "instruction": task.instruction,
-        "fields": [
-            {
-                "name": field.name,
-                "kind": field.kind,
-                "required": field.required,
-                "doc": field.doc,
-                "example": field.example,
-            }
-            for field in task.fields
-        ],
-        "answers": task.answers,
-        "example": task.example(),
-    }

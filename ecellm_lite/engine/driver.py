@@ -65,6 +65,10 @@ class Driver:
             self.check_open()
             yield self._backend
 
+    def progress(self) -> tuple[bool, int]:
+        """Return whether the engine has something to do, and how many calls of the model it has made."""
+        return bool(self._scheduler.running or self._scheduler.waiting), self._scheduler.calls
+
     def check_open(self) -> None:
         """Raise ClosedError if nothing can be asked any more."""
         if os.getpid() != self._process:

@@ -59,6 +59,7 @@ class Scheduler:
         self._waiting = Waiting(grouped=self._grouped)
         self._twins = Twins()
         self._active: list[Slot] = []  # oldest first
+        self.calls = 0  # of the model, so far
         self._admission = Admission(backend, self._waiting, self._prefixes, self._active, grouped=self._grouped)
         self._sharing = Sharing(
             backend,
@@ -119,6 +120,7 @@ class Scheduler:
         if not chunks:
             return
         logits = iter(self._backend.decode(chunks))
+        self.calls += 1
         slots = {slot.sequence: slot for slot in self._active}
         # A chunk of a node's has no slot; where one asks for logits, its slot goes on.
         for chunk, slot in [(chunk, slots[chunk.sequence]) for chunk in chunks if chunk.sequence in slots]:

@@ -1,0 +1,54 @@
+"""`ecellm-lite pipe`: JSON lines for a host program, on standard input and output or on a socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ecellm_lite.cli.options import model_options
+
+if TYPE_CHECKING:
+    from ecellm_lite.answerer import Answerer
+    from ecellm_lite.pipe.session import Progress
+
+
+@click.command()
+@click.option("--socket", type=click.Path(path_type=Path), help="Serve several programs on this Unix socket.")
+@click.option("--isolated", is_flag=True, help="Run the engine in a child process, started again if it dies.")
+@click.option("--memory-bytes", type=click.IntRange(1 << 24), help="The most memory to allocate, besides the model.")
+@click.option("--nice", type=click.IntRange(0, 19), help="Let other programs go first, the more the higher.")
+@click.option("--prefix-files/--no-prefix-files", default=True, help="Keep what was read of an instruction on disk.")
+@model_options
+def pipe(socket: Path | None, isolated: bool, memory_bytes: int | None, nice: int | None, **model: Any) -> None:
+    """Answer a host program: a JSON request a line comes in, and a JSON answer a line goes out.
+
+    \b
+    echo '{"id": 1, "task": "sentiment_analysis", "row": {"review": "It works."}}' | ecellm-lite pipe
+    """  # noqa: D301 - click wants the character itself, so that the lines stay lines
+    from ecellm_lite.cli.options import split_options
+    from ecellm_lite.pipe.limits import limit_memory, lower_priority
+    from ecellm_lite.pipe.serve import serve_socket, serve_standard_streams
+
+    split_options(model)
+    model.pop("quiet")
+
+    def load() -> tuple[Answerer, Progress | None]:
+        if isolated:
+            from ecellm_lite.pipe.child_runtime import ChildRuntime
+
+            return ChildRuntime(memory_bytes=memory_bytes, nice=nice, **model), None
+        if memory_bytes is not None:
+            limit_memory(memory_bytes)
+        if nice is not None:
+            lower_priority(nice)
+        from ecellm_lite.runtime import Runtime
+
+        runtime = Runtime(**model)
+        return runtime, runtime.progress
+
+    if socket:
+        serve_socket(load, socket)
+    else:
+        serve_standard_streams(load)

@@ -1,0 +1,87 @@
+"""A child process that speaks the protocol: lines go in, messages come out, and its end is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ecellm_lite.pipe.lines import Output, read_lines
+
+Message = Mapping[str, Any]
+
+
+class Child:
+    """A process started from a command; `received` is called with each message, `ended` once when it is gone.
+
+    Both are called by a thread of the child's own. What it writes to standard error goes to ours.
+    """
+
+    def __init__(
+        self, command: Sequence[str], received: Callable[[Child, Message], None], ended: Callable[[Child], None]
+    ) -> None:
+        # An interrupt from the terminal is the parent's to handle.
+        separate: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            separate = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **separate
+        )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._source = self._process.stdout.fileno()
+        self._target = self._process.stdin.fileno()
+        self._received, self._ended = received, ended
+        self._output = Output(self._write)
+        self._thread = threading.Thread(target=self._read, name="ecellm-lite child", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """What it left with, below 0 for the signal that ended it; None while it runs."""
+        return self._process.poll()
+
+    def send(self, line: bytes) -> None:
+        """Send a line; it is lost if the child has ended, as `ended` says."""
+        self._output.take_room(0)
+        self._output.put(lambda: line, 0)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended, and `ended` was called; False if that takes longer."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._target, view) :]
+
+    def _read(self) -> None:
+        try:
+            for line in read_lines(lambda size: os.read(self._source, size)):
+                message = json.loads(line)
+                self._received(self, message)
+        except (OSError, ValueError):  # what it says is no message: it cannot be trusted any more
+            pass
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._output.close(0)
+            assert self._process.stdin
+            assert self._process.stdout
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._ended(self)

@@ -1,0 +1,53 @@
+"""A process that serves another ends with it, however that ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+
+_LOOK = 1.0  # seconds between two looks, where the system has no better way
+
+
+def end_with_parent() -> None:
+    """End this process at once when its parent has ended.
+
+    Linux's PR_SET_PDEATHSIG is not used: it watches the parent's thread that started us, and such threads come and go.
+    """
+    threading.Thread(target=_watch, args=(os.getppid(),), name="ecellm-lite parent", daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    if sys.platform == "win32":
+        _wait_on_windows(parent)
+    else:
+        _wait(parent)
+    os._exit(0)
+
+
+def _wait(parent: int) -> None:
+    if hasattr(os, "pidfd_open"):
+        import select
+
+        try:
+            descriptor = os.pidfd_open(parent)
+        except OSError:  # the kernel has none, or a sandbox forbids it
+            pass
+        else:
+            if os.getppid() == parent:  # else it ended before it could be watched
+                select.select([descriptor], [], [])
+            return
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+
+
+def _wait_on_windows(parent: int) -> None:
+    import ctypes
+
+    synchronize, infinite = 0x00100000, 0xFFFFFFFF
+    kernel = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined,unused-ignore]
+    kernel.OpenProcess.restype = ctypes.c_void_p
+    handle = kernel.OpenProcess(synchronize, False, parent)
+    if handle:
+        kernel.WaitForSingleObject(ctypes.c_void_p(handle), infinite)

@@ -1,0 +1,143 @@
+"""The protocol: what a host may send, a JSON object a line, and what it gets back.
+
+docs/pipe.md describes it for whoever writes a client, and protocol.schema.json holds both sides to it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from ecellm_lite.answers.answer import Answer, RowError
+from ecellm_lite.errors import EcellmError, ProtocolError
+
+PROTOCOL = 1
+LONGEST_LINE = 16 << 20  # bytes, the line's end included
+
+# A request's own number or name; answers carry it back.
+Id = str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A row to answer."""
+
+    id: Id
+    task: str
+    row: Any
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What is not a row: `kind` is cancel, ping, tasks, stats or close."""
+
+    id: Id
+    kind: str
+
+
+Message = Ask | Control
+
+CONTROLS = frozenset(("cancel", "ping", "tasks", "stats", "close"))
+_ASK_KEYS = {"id", "type", "task", "row", "options"}
+
+
+def read_message(line: bytes) -> Message:
+    """Return what a line says; raises ProtocolError, which has the request's id where the line gave one."""
+    if len(line) > LONGEST_LINE:
+        raise ProtocolError(
+            f"The line has more than {LONGEST_LINE:,} bytes", step="send a shorter row, or shorten its texts"
+        )
+    try:
+        data = json.loads(line, parse_constant=_no_number, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"The line is not JSON ({error})", step="send one JSON object a line") from None
+    if not isinstance(data, dict):
+        raise ProtocolError(f"The line is {_kind(data)}", step="send one JSON object a line")
+    id_ = _id(data)
+    kind = data.get("type", "answer")
+    if kind in CONTROLS if isinstance(kind, str) else False:
+        _only(data, {"id", "type"}, id_)
+        return Control(id_, kind)
+    if kind != "answer":
+        known = ", ".join(["answer", *sorted(CONTROLS)])
+        raise ProtocolError(
+            f"There is no request of type {str(kind)[:80]!r}", step=f"send one of {known}", field="type", id=id_
+        )
+    _only(data, _ASK_KEYS, id_)
+    task, options = data.get("task"), data.get("options")
+    if not isinstance(task, str):
+        raise ProtocolError(f"The task is {_kind(task)}", step="give a task's name", field="task", id=id_)
+    if "row" not in data:
+        raise ProtocolError("The request has no row", step="give the task's fields as row", field="row", id=id_)
+    if not isinstance(options, dict | None):
+        raise ProtocolError(f"The options are {_kind(options)}", step="give an object", field="options", id=id_)
+    return Ask(id_, task, data["row"], options or {})
+
+
+def ask_line(ask: Ask) -> bytes:
+    """Return a request as a line."""
+    return line_of({"id": ask.id, "task": ask.task, "row": ask.row, "options": ask.options})
+
+
+def control_line(control: Control) -> bytes:
+    """Return a control request as a line."""
+    return line_of({"id": control.id, "type": control.kind})
+
+
+def answer_line(id_: Id, answer: Answer) -> bytes:
+    """Return the answer to a request as a line."""
+    return line_of({"type": "answer", "id": id_, "answer": answer.as_dict()})
+
+
+def error_line(id_: Id | None, error: EcellmError) -> bytes:
+    """Return the error of a request that is not one, or could not be answered at all, as a line."""
+    row_error = RowError.of(error)
+    fields = {"code": row_error.code, "message": row_error.message, "field": row_error.field, "step": row_error.step}
+    return line_of({"type": "error", "id": id_, "error": fields})
+
+
+def line_of(message: Mapping[str, Any]) -> bytes:
+    """Return a message as one line of ASCII JSON."""
+    return json.dumps(message, allow_nan=False).encode("ascii") + b"\n"
+
+
+def _id(data: dict[str, Any]) -> Id:
+    id_ = data.get("id")
+    if isinstance(id_, str) and len(id_) <= 256:
+        return id_
+    if isinstance(id_, int) and not isinstance(id_, bool) and abs(id_) < 1 << 53:  # what JavaScript can hold exactly
+        return id_
+    what = "has no id" if id_ is None else f"has the id {str(id_)[:80]!r}"
+    raise ProtocolError(
+        f"The request {what}", step="give a text of at most 256 characters or a whole number", field="id"
+    )
+
+
+def _only(data: Mapping[str, Any], keys: set[str], id_: Id) -> None:
+    if unknown := sorted(data.keys() - keys):
+        names = ", ".join(sorted(keys))
+        raise ProtocolError(
+            f"The request has the unknown key {unknown[0][:80]!r}", step=f"send {names}", field=unknown[0][:80], id=id_
+        )
+
+
+def _kind(value: Any) -> str:
+    names: dict[type, str] = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
+    return "missing" if value is None else names.get(type(value), "a number")
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        raise ValueError("an object has a key twice")
+    return data
+
+
+Send = Callable[[bytes], None]

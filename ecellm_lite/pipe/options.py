@@ -1,0 +1,102 @@
+"""A request's options as they go over the wire, and what they are for an Answerer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+from ecellm_lite.answerer import RequestOptions
+from ecellm_lite.answers import structured
+from ecellm_lite.answers.space import Space
+from ecellm_lite.answers.structured import Structured
+from ecellm_lite.answers.text import Text
+from ecellm_lite.errors import ProtocolError, UsageError
+from ecellm_lite.tasks.task import Task
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "instruction": (str,),
+    "shorten": (bool,),
+    "min_probability": (int, float),
+    "calibration": (str, bool),
+    "seed": (int,),
+    "schema": (dict,),
+    "grammar": (str,),
+    "max_tokens": (int,),
+    "temperature": (int, float),
+}
+_SPACE = ("schema", "grammar", "max_tokens", "temperature")
+LONGEST_ANSWER = 1 << 16  # tokens
+HOTTEST = 10.0
+
+
+def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
+    """Return the options of a request for a task; null is as left out.
+
+    Raises ProtocolError for what is no option, GrammarError for a schema or grammar that does not compile.
+    """
+    given = {name: value for name, value in wire.items() if value is not None}
+    for name, value in given.items():
+        kinds = _KINDS.get(name)
+        if kinds is None:
+            raise ProtocolError(
+                f"There is no option {name[:80]!r}", step=f"send {', '.join(_KINDS)}", field=f"options.{name[:80]}"
+            )
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise _wrong(name, value)
+    if given.get("calibration") is True:
+        raise _wrong("calibration", True)
+    if not 0 <= given.get("seed", 0) < 1 << 32:
+        raise _wrong("seed", given["seed"])
+    space = _space(task, given)
+    options = {name: value for name, value in given.items() if name not in _SPACE}
+    return cast("RequestOptions", {**options, "space": space})
+
+
+def wire_options(options: RequestOptions) -> dict[str, Any]:
+    """Return options as they go over the wire; raises UsageError for a space of the caller's own making."""
+    wire: dict[str, Any] = dict(options)
+    space = wire.pop("space", None)
+    if isinstance(space, Text):
+        wire |= {"max_tokens": space.max_tokens, "temperature": space.temperature}
+    elif isinstance(space, Structured):
+        key = "schema" if space.type == "schema" else "grammar"
+        wire |= {key: space.source, "max_tokens": space.max_tokens, "temperature": space.temperature}
+    elif space is not None:
+        raise UsageError(
+            f"A {type(space).__name__} cannot be sent to another process",
+            step="use a JSON schema, a grammar or a text's limits",
+            settings=("space",),
+        )
+    if "calibration" in wire and wire["calibration"] not in (False, "auto"):
+        wire["calibration"] = str(wire["calibration"])
+    return wire
+
+
+def _space(task: Task, options: Mapping[str, Any]) -> Space | None:
+    if not any(name in options for name in _SPACE):
+        return None
+    if "schema" in options and "grammar" in options:
+        raise ProtocolError("The options have a schema and a grammar", step="send one of them", field="options.schema")
+    if not 1 <= options.get("max_tokens", 1) <= LONGEST_ANSWER:
+        raise _wrong("max_tokens", options["max_tokens"])
+    if not 0 <= options.get("temperature", 0) <= HOTTEST:
+        raise _wrong("temperature", options["temperature"])
+    limits: dict[str, Any] = {name: options[name] for name in ("max_tokens", "temperature") if name in options}
+    if "schema" in options:
+        return structured.schema(options["schema"], **limits)
+    if "grammar" in options:
+        return structured.grammar(options["grammar"], **limits)
+    if task.free_text is None:
+        raise ProtocolError(
+            f"max_tokens and temperature are for free text, and {task.name} has answers of another form",
+            step="leave them out",
+            field="options",
+        )
+    return replace(task.free_text, **limits)
+
+
+def _wrong(name: str, value: Any) -> ProtocolError:
+    return ProtocolError(
+        f"The option {name} is {str(value)[:80]!r}", step="see the protocol's page", field=f"options.{name}"
+    )

@@ -1,0 +1,84 @@
+"""Serving an Answerer to whoever started this process, or to those who connect to a socket."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from ecellm_lite.answerer import Answerer
+from ecellm_lite.errors import EcellmError
+from ecellm_lite.pipe.lifetime import end_with_parent
+from ecellm_lite.pipe.lines import Output, read_lines
+from ecellm_lite.pipe.messages import error_line
+from ecellm_lite.pipe.session import Progress, Session
+from ecellm_lite.pipe.sockets import SocketServer
+from ecellm_lite.pipe.stdio import take_standard_streams
+
+# Makes the Answerer, and says how to ask what its engine does, where that is known.
+Load = Callable[[], tuple[Answerer, Progress | None]]
+
+
+def serve_standard_streams(load: Load) -> None:
+    """Answer the host on standard input and output until it sends no more.
+
+    A model that does not load is said on standard output too, before the error is raised.
+    """
+    if _is_pipe(0):
+        end_with_parent()
+    read, write = take_standard_streams()
+    output = Output(write)
+    try:
+        answerer, progress = load()
+    except EcellmError as error:
+        output.take_room(0)
+        failure = error
+        output.put(lambda: error_line(None, failure), 0)
+        output.close(1)
+        raise
+    try:
+        _run(Session(answerer, output, progress), read, output)
+    finally:
+        answerer.close()
+
+
+def serve_socket(load: Load, path: Path) -> None:
+    """Answer every host that connects to a Unix socket, until SIGTERM or an interrupt."""
+    answerer, progress = load()
+    try:
+        server = SocketServer(path, answerer, progress)
+        signal.signal(signal.SIGTERM, lambda *_: server.close())
+        try:
+            server.run()
+        finally:
+            server.close()
+    finally:
+        answerer.close()
+
+
+def _run(session: Session, read: Callable[[int], bytes], output: Output) -> None:
+    """Run a session in a thread: reading cannot be interrupted, and nothing is to be read for a host that is gone."""
+    ended = threading.Event()
+
+    def converse() -> None:
+        try:
+            session.run(read_lines(read))
+            output.close()
+        finally:
+            ended.set()
+
+    threading.Thread(target=converse, name="ecellm-lite session", daemon=True).start()
+    while not ended.wait(0.5):
+        if output.broken.is_set():
+            return
+
+
+def _is_pipe(descriptor: int) -> bool:
+    try:
+        mode = os.fstat(descriptor).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

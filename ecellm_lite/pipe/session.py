@@ -1,0 +1,152 @@
+"""One host's conversation with an Answerer: its requests are read in order, and answered as they finish."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from ecellm_lite.answerer import Answerer
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.errors import EcellmError, ProtocolError
+from ecellm_lite.pipe.lines import MOST_BYTES, MOST_MESSAGES, Output
+from ecellm_lite.pipe.messages import (
+    LONGEST_LINE,
+    PROTOCOL,
+    Ask,
+    Control,
+    Id,
+    answer_line,
+    error_line,
+    line_of,
+    read_message,
+)
+from ecellm_lite.pipe.options import request_options
+from ecellm_lite.tasks.description import describe
+from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.version import __version__
+
+# What the engine does: whether it works, and how many calls of the model it has made.
+Progress = Callable[[], tuple[bool, int]]
+
+
+class Session:
+    """Answers one host. Every request gets one line with its id: an answer, an error, or that it was cancelled."""
+
+    def __init__(self, answerer: Answerer, output: Output, progress: Progress | None = None) -> None:
+        self._answerer = answerer
+        self._output = output
+        self._progress = progress
+        self._started = time.monotonic()
+        self._changed = threading.Condition()
+        self._in_flight: dict[Id, Future[Answer]] = {}
+        self._counts = {"answered": 0, "failed": 0, "cancelled": 0}
+
+    def run(self, lines: Iterable[bytes]) -> None:
+        """Say that we are ready, take requests until there are no more, and answer those that are open.
+
+        Where nobody reads the answers any more, what is open is cancelled.
+        """
+        self._output.take_room(0)
+        self._say(self._ready(), 0)
+        for line in lines:
+            if not self._output.take_room(len(line)):
+                break
+            closing = self._take(line)
+            if closing is not None:
+                self._drain()
+                self._say({"type": "closed", "id": closing}, len(line))
+                return
+        self._drain()
+
+    def _take(self, line: bytes) -> Id | None:
+        """Do what a line asks for; the id of a request to close is returned."""
+        id_: Id | None = None
+        try:
+            message = read_message(line)
+            id_ = message.id
+            if isinstance(message, Ask):
+                self._ask(message, len(line))
+            elif message.kind == "close":
+                return message.id
+            else:
+                self._say(self._control(message), len(line))
+        except EcellmError as error:
+            known = error.id if isinstance(error, ProtocolError) and error.id is not None else id_
+            self._output.put(partial(error_line, known, error), len(line))
+        return None
+
+    def _ask(self, ask: Ask, size: int) -> None:
+        with self._changed:
+            if ask.id in self._in_flight:
+                message = f"The id {str(ask.id)[:80]!r} is that of a request without an answer"
+                raise ProtocolError(message, step="give each request an id of its own", field="id")
+        task = get_task(ask.task)
+        future = self._answerer.submit(task, ask.row, **request_options(task, ask.options))
+        with self._changed:
+            self._in_flight[ask.id] = future
+        future.add_done_callback(partial(self._ended, ask.id, size))
+
+    def _ended(self, id_: Id, size: int, future: Future[Answer]) -> None:
+        if future.cancelled():
+            outcome, line = "cancelled", partial(line_of, {"type": "cancelled", "id": id_})
+        elif error := future.exception():
+            failure = error if isinstance(error, EcellmError) else EcellmError(f"A fault of ours: {error!r}.")
+            outcome, line = "failed", partial(error_line, id_, failure)
+        else:
+            answer = future.result()
+            outcome, line = "failed" if answer.error else "answered", partial(answer_line, id_, answer)
+        self._output.put(line, size)
+        with self._changed:
+            self._counts[outcome] += 1
+            del self._in_flight[id_]
+            self._changed.notify_all()
+
+    def _control(self, control: Control) -> dict[str, Any] | None:
+        """Return the reply to a control request; None where the reply is that of the request it is about."""
+        busy, calls = self._progress() if self._progress else (bool(self._in_flight), None)
+        if control.kind == "cancel":
+            with self._changed:
+                future = self._in_flight.get(control.id)
+            if future is None:
+                raise ProtocolError(
+                    f"No request with the id {str(control.id)[:80]!r} waits for an answer",
+                    step="it has its answer already, or was never sent",
+                    field="id",
+                )
+            future.cancel()
+            return None
+        if control.kind == "ping":
+            return {"type": "pong", "id": control.id, "busy": busy, "calls": calls}
+        if control.kind == "tasks":
+            tasks = [describe(get_task(name)) for name in self._answerer.tasks]
+            return {"type": "tasks", "id": control.id, "tasks": tasks}
+        with self._changed:
+            counts = {"in_flight": len(self._in_flight), **self._counts}
+        seconds = round(time.monotonic() - self._started, 3)
+        return {"type": "stats", "id": control.id, "stats": {**counts, "calls": calls, "seconds": seconds}}
+
+    def _ready(self) -> dict[str, Any]:
+        model = self._answerer.model
+        return {
+            "type": "ready",
+            "protocol": PROTOCOL,
+            "version": __version__,
+            "model": {"name": model.name, "sha256": model.sha256, "envelope": self._answerer.envelope.name},
+            "tasks": list(self._answerer.tasks),
+            "limits": {"line_bytes": LONGEST_LINE, "requests": MOST_MESSAGES, "request_bytes": MOST_BYTES},
+        }
+
+    def _say(self, message: dict[str, Any] | None, size: int) -> None:
+        self._output.put(partial(line_of, message) if message else bytes, size)
+
+    def _drain(self) -> None:
+        with self._changed:
+            while self._in_flight and not self._output.broken.is_set():
+                self._changed.wait(1)
+            abandoned = list(self._in_flight.values())
+        for future in abandoned:
+            future.cancel()

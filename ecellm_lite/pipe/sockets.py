@@ -1,0 +1,102 @@
+"""The protocol over a Unix socket, for several hosts that share one engine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from ecellm_lite.answerer import Answerer
+from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.pipe.lines import Output, read_lines
+from ecellm_lite.pipe.session import Progress, Session
+
+MOST_HOSTS = 64
+
+
+class SocketServer:
+    """Serves an Answerer to every host that connects; only this user may (0600)."""
+
+    def __init__(self, path: Path, answerer: Answerer, progress: Progress | None = None) -> None:
+        self._answerer = answerer
+        self._progress = progress
+        self._path = path
+        self._places = threading.Semaphore(MOST_HOSTS)
+        self._socket = _bound(path)
+
+    def run(self) -> None:
+        """Take hosts in until `close` is called."""
+        while True:
+            self._places.acquire()
+            try:
+                host, _ = self._socket.accept()
+            except OSError:  # closed
+                return
+            threading.Thread(target=self._serve, args=(host,), name="ecellm-lite host", daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more hosts in, and remove the socket."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+    def _serve(self, host: socket.socket) -> None:
+        with host:
+            output = Output(host.sendall)
+            Session(self._answerer, output, self._progress).run(read_lines(_reader(host)))
+            output.close()
+        self._places.release()
+
+
+def _reader(host: socket.socket) -> Callable[[int], bytes]:
+    def read(size: int) -> bytes:
+        try:
+            return host.recv(size)
+        except OSError:  # the host is gone
+            return b""
+
+    return read
+
+
+def _bound(path: Path) -> socket.socket:
+    if not hasattr(socket, "AF_UNIX"):
+        raise UsageError("This system has no Unix sockets", step="use standard input and output")
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        umask = os.umask(0o177)
+        try:
+            server.bind(os.fspath(path))
+        finally:
+            os.umask(umask)
+        server.listen(MOST_HOSTS)
+    except OSError as error:
+        server.close()
+        reason = error.strerror or error
+        raise InputError(f"The socket {path} cannot be made ({reason})", step="take another path") from None
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens to; raises InputError if somebody does, or if it is no socket."""
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise InputError(f"{path} is a file, and no socket", step="take another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+    raise InputError(f"Another process serves {path}", step="take another path, or end that process")

@@ -1,0 +1,45 @@
+"""Standard input and output for the protocol alone: nothing else reads the one or writes to the other."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from ecellm_lite.errors import InputError
+
+
+def take_standard_streams() -> tuple[Callable[[int], bytes], Callable[[bytes], None]]:
+    """Return functions that read and write what standard input and output were.
+
+    From then on whatever prints to standard output, native code too, prints to standard error, and standard input is
+    empty; child processes inherit neither. Raises InputError if one of the two is closed.
+    """
+    source, target = _moved(0, "input"), _moved(1, "output")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    try:
+        os.dup2(2, 1)
+    except OSError:  # standard error is closed
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+    def write(data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(target, view) :]
+
+    return lambda size: os.read(source, size), write
+
+
+def _moved(descriptor: int, name: str) -> int:
+    try:
+        copy = os.dup(descriptor)  # not inherited by child processes
+    except OSError:
+        raise InputError(f"Standard {name} is closed", step="start the command with a pipe there") from None
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.setmode(copy, os.O_BINARY)
+    return copy

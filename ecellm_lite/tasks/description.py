@@ -1,0 +1,31 @@
+"""A task as plain data: what a program shows of it, or makes a form of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ecellm_lite.tasks.task import Task
+
+
+def describe(task: Task) -> dict[str, Any]:
+    """Return a task's names, instruction, fields, answers and an example row."""
+    return {
+        "name": task.name,
+        "abbreviation": task.abbreviation or None,
+        "hub_name": task.hub_name or None,
+        "file": str(task.source) if task.source else None,
+        "summary": task.summary,
+        "instruction": task.instruction,
+        "fields": [
+            {
+                "name": field.name,
+                "kind": field.kind,
+                "required": field.required,
+                "doc": field.doc,
+                "example": field.example,
+            }
+            for field in task.fields
+        ],
+        "answers": task.answers,
+        "example": task.example(),
+    }

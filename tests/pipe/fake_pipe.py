@@ -1,0 +1,44 @@
+"""`ecellm-lite pipe` over the fake engine: the child of the tests. A review of `poison` kills it, `hang` hangs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ecellm_lite import ModelError, Runtime
+from ecellm_lite.answerer import Answerer
+from ecellm_lite.engine.fake import FakeBackend, scattered
+from ecellm_lite.pipe.serve import serve_standard_streams
+from ecellm_lite.pipe.session import Progress
+
+
+class Poisonable(FakeBackend):
+    def __init__(self) -> None:
+        super().__init__(scattered, sequences=64, cells=1 << 14)
+
+    def decode(self, chunks: Sequence[Any]) -> list[Any]:
+        text = b" ".join(self.vocabulary.detokenize(chunk.tokens) for chunk in chunks)
+        if b"poison" in text:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if b"hang" in text:
+            time.sleep(600)
+        return super().decode(chunks)
+
+
+def load() -> tuple[Answerer, Progress | None]:
+    how = sys.argv[1] if len(sys.argv) > 1 else ""
+    if how == "missing":
+        raise ModelError("There is no model there", step="take another")
+    if how == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.write(1, b"what native code prints")
+    runtime = Runtime.over(Poisonable())
+    return runtime, runtime.progress
+
+
+if __name__ == "__main__":
+    serve_standard_streams(load)

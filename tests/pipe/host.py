@@ -1,0 +1,31 @@
+"""A host program: starts a pipe, sends lines, and reads what comes back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+FAKE_PIPE = [sys.executable, "-m", "tests.pipe.fake_pipe"]
+PATIENCE = 60
+
+
+def start(command: list[str] | None = None) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command or FAKE_PIPE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
+
+
+def converse(lines: Iterable[bytes | dict[str, Any]], command: list[str] | None = None) -> list[dict[str, Any]]:
+    """Send lines, then end of input; return the messages behind `ready`, once the pipe has ended well."""
+    data = b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
+    with start(command) as process:
+        output, errors = process.communicate(data, timeout=PATIENCE)
+    assert process.returncode == 0, errors.decode()
+    messages: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines()]
+    assert messages[0]["type"] == "ready"
+    return messages[1:]

@@ -1,0 +1,168 @@
+"""A ChildRuntime: answers as in process, and a child that dies takes nothing along."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from ecellm_lite import Answer, InputError, ModelError, Runtime, UsageError, schema
+from ecellm_lite.answers.choice import Choice, Option
+from ecellm_lite.answers.text import Text
+from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.errors import ClosedError, CrashError
+from ecellm_lite.pipe import child_runtime
+from ecellm_lite.pipe.child_runtime import ChildRuntime
+from tests.answer_checks import EXAMPLES
+from tests.pipe.host import FAKE_PIPE, PATIENCE, ROOT
+
+pytestmark = pytest.mark.usefixtures("in_root")
+
+
+@pytest.fixture
+def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_answers_are_those_of_a_runtime_in_process() -> None:
+    rows: list[Any] = [{"id": number, "review": f"row {number}"} for number in range(300)]
+    rows[7] = {"id": 7}
+    rows[8] = InputError("Line 9 is not JSON.")
+    with ChildRuntime(command=FAKE_PIPE) as child, Runtime.over(FakeBackend()) as runtime:
+        assert (child.model, child.tasks) == (runtime.model, runtime.tasks)
+        for name, row in EXAMPLES.items():
+            ours, theirs = child.answer(name, row), runtime.answer(name, row)
+            assert (ours.value, ours.probabilities) == (theirs.value, theirs.probabilities)
+        answers = list(child.answers("sentiment_analysis", rows))
+        expected = list(runtime.answers("sentiment_analysis", rows))
+    assert [(answer.id, answer.probabilities) for answer in answers if not answer.error] == [
+        (answer.id, answer.probabilities) for answer in expected if not answer.error
+    ]
+    assert [answer.error for answer in answers] == [answer.error for answer in expected]
+
+
+def test_options_go_along() -> None:
+    row = EXAMPLES["answer_generation"]
+    form = schema({"type": "object", "properties": {"good": {"type": "boolean"}}, "required": ["good"]}, max_tokens=90)
+    with ChildRuntime(command=FAKE_PIPE) as child, Runtime.over(FakeBackend()) as runtime:
+        for options in ({"space": Text(5)}, {"space": form}, {"instruction": "Say more."}, {"min_probability": 0.5}):
+            ours = child.answer("answer_generation", row, **options)
+            assert ours.text == runtime.answer("answer_generation", row, **options).text
+        with pytest.raises(UsageError):
+            child.submit("answer_generation", row, space=Choice((Option("A", "A"), Option("B", "B"))))
+        with pytest.raises(UsageError):
+            child.submit("nonsense", row)
+        with pytest.raises(InputError):
+            child.answer("sentiment_analysis", {"review": object()})
+
+
+@pytest.mark.parametrize(("how", "error"), [("missing", ModelError), ("crash", CrashError)])
+def test_a_child_that_cannot_start_is_one_error(how: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        ChildRuntime(command=[*FAKE_PIPE, how])
+
+
+def test_what_is_no_command_is_one_error() -> None:
+    with pytest.raises(CrashError):
+        ChildRuntime(command=["/nonsense/ecellm-lite"])
+
+
+def test_a_child_that_is_killed_again_and_again_loses_and_doubles_nothing() -> None:
+    chance = random.Random(7)
+    ended: list[int] = []
+    futures: dict[int, Future[Answer]] = {}
+    with ChildRuntime(command=FAKE_PIPE) as child:
+
+        def ask(client: int) -> None:
+            for number in range(client, 800, 8):
+                row = {"id": number, "review": f"row {number} " + "of a long text " * 30}
+                futures[number] = child.submit("sentiment_analysis", row)
+                futures[number].add_done_callback(lambda _, number=number: ended.append(number))  # type: ignore[misc]
+                time.sleep(0.002)
+
+        clients = [threading.Thread(target=ask, args=(client,)) for client in range(8)]
+        for client in clients:
+            client.start()
+        for _ in range(5):
+            time.sleep(chance.uniform(0.0, 0.8))
+            if pid := child.pid:
+                os.kill(pid, signal.SIGKILL)
+        for client in clients:
+            client.join(PATIENCE)
+        results = {number: future.exception(PATIENCE) for number, future in futures.items()}
+        assert child.answer("sentiment_analysis", {"review": "good"}).error is None
+        assert child.restarts > 0
+    assert sorted(ended) == list(range(800))
+    assert {type(error) for error in results.values()} <= {type(None), CrashError}
+    assert all(future.result().id == number for number, future in futures.items() if results[number] is None)
+
+
+def test_the_request_that_kills_is_found_and_refused_and_the_others_are_answered() -> None:
+    with ChildRuntime(command=FAKE_PIPE) as child:
+        rows = [{"review": "poison" if number == 5 else f"row {number}"} for number in range(20)]
+        futures = [child.submit("sentiment_analysis", row) for row in rows]
+        errors = [future.exception(PATIENCE) for future in futures]
+        assert [number for number, error in enumerate(errors) if error] == [5]
+        assert isinstance(errors[5], CrashError)
+        restarts = child.restarts
+        with pytest.raises(CrashError):
+            child.answer("sentiment_analysis", {"review": "poison"})
+        assert child.restarts == restarts
+
+
+def test_a_child_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_runtime, "HEARTBEAT", 0.1)
+    with ChildRuntime(command=FAKE_PIPE, hang_seconds=1) as child:
+        hanging = child.submit("sentiment_analysis", {"review": "hang"})
+        other = child.submit("product_matching", EXAMPLES["product_matching"])
+        assert isinstance(hanging.exception(PATIENCE), CrashError)
+        assert other.result(PATIENCE).error is None
+
+
+def test_a_cancelled_row_is_cancelled_in_the_child_too() -> None:
+    with ChildRuntime(command=FAKE_PIPE) as child:
+        futures = [child.submit("sentiment_analysis", {"review": f"row {number}"}) for number in range(200)]
+        assert futures[-1].cancel()
+        assert all(future.result(PATIENCE).error is None for future in futures[:-1])
+
+
+def test_closing_fails_what_waits_and_leaves_no_process() -> None:
+    child = ChildRuntime(command=FAKE_PIPE)
+    pid = child.pid
+    futures = [child.submit("sentiment_analysis", {"review": f"row {number}"}) for number in range(2000)]
+    child.close()
+    child.close()
+    assert any(isinstance(future.exception(PATIENCE), ClosedError) for future in futures)
+    with pytest.raises(ClosedError):
+        child.submit("sentiment_analysis", {"review": "good"})
+    assert pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_host_that_is_killed_leaves_no_child() -> None:
+    program = (
+        "import time; from tests.pipe.host import FAKE_PIPE\n"
+        "from ecellm_lite.pipe.child_runtime import ChildRuntime\n"
+        "child = ChildRuntime(command=FAKE_PIPE); print(child.pid, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=ROOT) as host:
+        assert host.stdout
+        pid = int(host.stdout.readline())
+        host.kill()
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail("the child outlived its host")
