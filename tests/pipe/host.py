@@ -9,9 +9,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+
 ROOT = Path(__file__).parents[2]
 FAKE_PIPE = [sys.executable, "-m", "tests.pipe.fake_pipe"]
 PATIENCE = 60
+SCHEMA = json.loads((ROOT / "ecellm_lite" / "pipe" / "protocol.schema.json").read_text("utf-8"))
+
+
+def validator(name: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": SCHEMA["$defs"]})
+
+
+MESSAGE, REQUEST = validator("message"), validator("request")
 
 
 def start(command: list[str] | None = None) -> subprocess.Popen[bytes]:
@@ -27,5 +37,7 @@ def converse(lines: Iterable[bytes | dict[str, Any]], command: list[str] | None 
         output, errors = process.communicate(data, timeout=PATIENCE)
     assert process.returncode == 0, errors.decode()
     messages: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines()]
+    for message in messages if len(messages) < 1000 else messages[:50]:
+        MESSAGE.validate(message)
     assert messages[0]["type"] == "ready"
     return messages[1:]

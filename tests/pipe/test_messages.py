@@ -1,0 +1,87 @@
+"""Lines and what they say: whatever a host sends, it is a message by the published schema, or a ProtocolError."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecellm_lite.errors import EcellmError, ProtocolError
+from ecellm_lite.pipe.lines import read_lines
+from ecellm_lite.pipe.messages import LONGEST_LINE, Ask, Control, ask_line, control_line, read_message
+from ecellm_lite.pipe.options import request_options
+from ecellm_lite.tasks.registry import get_task
+from tests.pipe.host import REQUEST
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+OPTION = st.sampled_from(["instruction", "shorten", "min_probability", "seed", "max_tokens", "calibration", "nonsense"])
+LIKELY = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.integers() | st.text(max_size=300) | JSON,
+        "type": st.sampled_from(["answer", "cancel", "ping", "tasks", "stats", "close", "x", None]),
+        "task": st.sampled_from(["sentiment_analysis", "SA", ""]) | JSON,
+        "row": JSON,
+        "options": st.dictionaries(OPTION, JSON, max_size=3) | JSON,
+        "extra": JSON,
+    },
+)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_message_or_an_error(line: bytes) -> None:
+    try:
+        message = read_message(line)
+    except ProtocolError:
+        return
+    assert isinstance(message, Ask | Control)
+
+
+@given(LIKELY)
+def test_what_is_read_is_what_the_schema_allows(data: dict[str, Any]) -> None:
+    try:
+        message = read_message(json.dumps(data).encode())
+        if isinstance(message, Ask):
+            options = request_options(get_task("sentiment_analysis"), message.options)
+            assert options.get("space") is None
+    except EcellmError:
+        return
+    likelihood = data.get("options") and data["options"].get("min_probability")
+    if likelihood is None or 0 <= likelihood <= 1:  # the answerer itself checks the range
+        REQUEST.validate(data)
+
+
+def test_an_error_has_the_id_of_its_request() -> None:
+    with pytest.raises(ProtocolError) as error:
+        read_message(b'{"id": "a", "type": "nonsense"}')
+    assert (error.value.id, error.value.field) == ("a", "type")
+
+
+@given(st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=256), JSON, st.dictionaries(st.text(max_size=8), JSON))
+def test_a_request_comes_back_from_its_line(id_: int | str, row: Any, options: dict[str, Any]) -> None:
+    ask = Ask(id_, "sentiment_analysis", row, options)
+    assert read_message(ask_line(ask)) == ask
+    assert read_message(control_line(Control(id_, "ping"))) == Control(id_, "ping")
+
+
+@given(st.lists(st.binary(max_size=30).filter(lambda line: b"\n" not in line)), st.integers(1, 17))
+def test_lines_are_found_however_they_come_in(lines: list[bytes], size: int) -> None:
+    data = memoryview(b"\n".join(lines))
+    pieces = iter([bytes(data[start : start + size]) for start in range(0, len(data), size)])
+    assert list(read_lines(lambda _: next(pieces, b""))) == [line for line in lines if line.strip()]
+
+
+def test_of_a_line_without_end_only_the_beginning_is_kept() -> None:
+    pieces = iter([b"x" * (1 << 20)] * 40 + [b"\n{}"])
+    long, short = read_lines(lambda _: next(pieces, b""))
+    assert len(long) == LONGEST_LINE + 1
+    assert short == b"{}"
+    with pytest.raises(ProtocolError):
+        read_message(long)
