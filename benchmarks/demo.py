@@ -6,7 +6,7 @@
     python -m benchmarks.demo demo.json base.json --paraphrased words.json
 
 `base.gguf` is the base converted to the demo's file type without the adapter; the instructions in other words are
-those of ecellm_lite/demo/training/paraphrases.py that nothing was trained on. For each task one metric (macro-F1 for
+those of ecellm_lite/training/paraphrases.py that nothing was trained on. For each task one metric (macro-F1 for
 yes or no and for options, F1* for extraction, HR@1, NDCG, ROUGE-L), with its 95% interval, of four ways to answer the
 test rows: the demo, the base, the commonest answer of the training rows, and the constant answer that is best on them;
 and by a paired bootstrap what the demo has above each of the others, over the rows that both answered.

@@ -3,7 +3,7 @@ r"""Claim: the demo's adapter learned what it was taught, as far as the curves o
     python -m benchmarks.training --sitting first/curves.json --sitting second/curves.json --beside slower/curves.json \
         --machine 'one H100 80GB'
 
-Nothing is trained here: the curves that `ecellm_lite.demo.train learn` left in its folders are put into one results
+Nothing is trained here: the curves that `ecellm-lite train learn` left in its folders are put into one results
 file and drawn. A sitting begins with the adapter that the one before it kept, so it is drawn up to there; what stands
 beside is the same first sitting with another setting. Sittings differ in the rows of a step: they are drawn by rows.
 """

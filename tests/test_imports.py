@@ -24,7 +24,7 @@ RANKS = [
     {"read_ahead"},
     {"runtime"},
     {"pipe"},
-    {"bench", "doctor", "doctor_offload", "jobs"},
+    {"bench", "doctor", "doctor_offload", "jobs", "training"},
     {"evaluate"},  # labelled rows are rows of a file, which jobs reads
     {"cli"},
 ]

@@ -17,28 +17,21 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.demo_rows.__main__ import main as demo_lessons
+from benchmarks.demo_rows.layout import REPEATS, demo_layout
 from ecellm_lite import Runtime
 from ecellm_lite.answers.decoding import Vocabulary
-from ecellm_lite.demo.train import train
-from ecellm_lite.demo.training import lessons as module
-from ecellm_lite.demo.training.lessons import (
-    LONGEST,
-    TIMES,
-    VALIDATION,
-    Lesson,
-    Lessons,
-    batches,
-    make_lessons,
-    read_lessons,
-)
-from ecellm_lite.demo.training.paraphrases import HELD_OUT, PARAPHRASES
-from ecellm_lite.demo.training.rows import Row, read_rows, split_rows, write_rows
+from ecellm_lite.cli.main import run_command
 from ecellm_lite.engine.llama import LlamaBackend, Settings
 from ecellm_lite.envelopes import ALPACA
 from ecellm_lite.errors import InputError
 from ecellm_lite.evaluate.labelled_files import gather, labelled_files
 from ecellm_lite.models.store import StoredModel
 from ecellm_lite.tasks.registry import TASKS
+from ecellm_lite.training.curriculum import LONGEST, Layout, make_curriculum
+from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons, batches, read_lessons
+from ecellm_lite.training.paraphrases import HELD_OUT, PARAPHRASES
+from ecellm_lite.training.rows import Row, read_rows, split_rows, write_rows
 from tests.labelled_rows import write_lines
 from tests.lesson_rows import training_row, training_rows
 
@@ -63,11 +56,11 @@ def held_out() -> dict[str, list[Row]]:
 def lessons(vocabulary: Vocabulary) -> Lessons:
     random = Random(3)
     learned, held_out = split_rows(training_rows(COUNT), random)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "MADE", dict.fromkeys(module.MADE, MADE))
-        made, too_long = make_lessons(learned, held_out, vocabulary, ALPACA, passes=PASSES, random=random)
-    assert not too_long
-    return made
+    layout = demo_layout()
+    layout = Layout(layout.repeats, made={task: (maker, MADE) for task, (maker, _) in layout.made.items()})
+    curriculum = make_curriculum(learned, held_out, vocabulary, ALPACA, passes=PASSES, random=random, layout=layout)
+    assert not curriculum.too_long
+    return curriculum.lessons
 
 
 def prompt(lesson: Lesson, vocabulary: Vocabulary) -> str:
@@ -125,9 +118,9 @@ def test_each_pass_tells_every_row_and_those_that_are_made(lessons: Lessons) -> 
     assert lessons.passes == PASSES
     for turn in range(PASSES):
         for task in TASKS:
-            made = MADE if task in module.MADE else 0
+            made = MADE if task in demo_layout().made else 0
             count = sum(lesson.task == task for lesson in lessons.of(turn))
-            assert count == COUNT * 9 // 10 * TIMES.get(task, 1) + made
+            assert count == COUNT * 9 // 10 * REPEATS.get(task, 1) + made
     orders = [[lesson.task for lesson in lessons.of(turn)] for turn in range(PASSES)]
     assert orders[0] != orders[1]
 
@@ -192,20 +185,22 @@ def test_a_row_that_is_too_long_is_left_out_and_counted(vocabulary: Vocabulary) 
     row = training_row("sentiment_analysis", 1)
     row["input"] = {"review": "loud " * LONGEST}
     rows = {"sentiment_analysis": [row, training_row("sentiment_analysis", 2)]}
-    made, too_long = make_lessons(rows, {}, vocabulary, ALPACA, passes=2, random=Random(0))
-    assert too_long == {"sentiment_analysis": 2}
-    assert [len(made.of(turn)) for turn in (VALIDATION, 0, 1)] == [0, 1, 1]
+    curriculum = make_curriculum(rows, {}, vocabulary, ALPACA, passes=2, random=Random(0))
+    assert curriculum.too_long == {"sentiment_analysis": 2}
+    assert [len(curriculum.lessons.of(turn)) for turn in (VALIDATION, 0, 1)] == [0, 1, 1]
 
 
-def test_a_folder_of_ones_own_becomes_lessons_and_rows_to_calibrate_with(tmp_path: Path) -> None:
+def test_a_folder_of_ones_own_becomes_lessons_and_rows_to_calibrate_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = training_rows(COUNT, ["product_matching", "sentiment_analysis"])
     for task, own in rows.items():
         unnamed = [{"input": row["input"], "output": row["output"]} for row in own]
         write_lines(tmp_path / "data" / task / "train.jsonl", unnamed)
-    call = ["lessons", "--data", str(tmp_path / "data"), "--passes", "2", "--held-out", str(tmp_path / "held-out")]
-    result = CliRunner().invoke(train, [*call, "-o", str(tmp_path / "lessons.npz")])
-    assert result.exit_code == 0, result.output
-    assert "2 passes of 36 lessons, 4 rows held out" in result.output
+    call = ["train", "lessons", "--data", str(tmp_path / "data"), "--passes", "2"]
+    output = ["--held-out", str(tmp_path / "held-out"), "-o", str(tmp_path / "lessons.npz")]
+    assert run_command([*call, *output]) == 0
+    assert "2 passes of 36 lessons, 4 rows held out" in capsys.readouterr().err
     assert len(read_lessons(tmp_path / "lessons.npz").lessons) == 4 + 2 * 36
     tasks = list(TASKS.values())
     gathered = gather(labelled_files(tmp_path / "held-out", tasks, "test"), tasks, split="test")
@@ -213,42 +208,51 @@ def test_a_folder_of_ones_own_becomes_lessons_and_rows_to_calibrate_with(tmp_pat
     assert not gathered.unreadable
 
 
-def test_a_pass_has_at_most_so_many_rows_of_every_task_or_of_one(tmp_path: Path) -> None:
+def test_a_pass_has_at_most_so_many_rows_of_every_task_or_of_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tasks = ["product_matching", "sentiment_analysis", "query_product_ranking"]
     for task, own in training_rows(COUNT, tasks).items():
         write_lines(tmp_path / "data" / task / "train.jsonl", own)
     lessons = tmp_path / "lessons.npz"
-    call = ["lessons", "--data", str(tmp_path / "data"), "--passes", "2", "-o", str(lessons)]
-    result = CliRunner().invoke(train, [*call, "--most", "product_matching=7", "--most", "5"])
-    assert result.exit_code == 0, result.output
+    options = ["--data", str(tmp_path / "data"), "--passes", "2", "-o", str(lessons)]
+    most = ["--most", "product_matching=7", "--most", "5"]
+    assert run_command(["train", "lessons", *options, *most]) == 0
     for turn in range(2):
-        told = Counter(lesson.task for lesson in read_lessons(lessons).of(turn))
-        assert told == {"product_matching": 7, "sentiment_analysis": 5, "query_product_ranking": 5 + 5}
-    for wrong, said in [("pm=0", "x>=1"), ("many", "not a valid integer"), ("none=3", "none")]:
-        result = CliRunner().invoke(train, [*call, "--most", wrong])
-        assert result.exit_code == 2
-        assert said in result.stderr
+        counts = Counter(lesson.task for lesson in read_lessons(lessons).of(turn))
+        assert counts == {"product_matching": 7, "sentiment_analysis": 5, "query_product_ranking": 5}
+    result = CliRunner().invoke(demo_lessons, [*options, *most])  # with as many made rows besides
+    assert result.exit_code == 0, result.output
+    counts = Counter(lesson.task for lesson in read_lessons(lessons).of(0))
+    assert counts == {"product_matching": 7, "sentiment_analysis": 5, "query_product_ranking": 5 + 5}
+    capsys.readouterr()
+    for wrong, reason in [("pm=0", "x>=1"), ("many", "not a valid integer"), ("none=3", "none")]:
+        assert run_command(["train", "lessons", *options, "--most", wrong]) == 2
+        assert reason in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "reason"),
     [
         ("{", "Line 2 of .* on one line"),
         ('{"input": "Works.", "output": "C: neutral"}', "Line 2 of .* on one line"),
         ('{"input": {"review": "Works."}}', "Line 2 of .* on one line"),
         ('{"input": {"review": "Works."}, "output": "fine"}', "Line 2 of .*'fine' is none of the options"),
         ('{"input": {"text": "Works."}, "output": "C: neutral"}', "Line 2 of .*review"),
-        ('{"task": "product_matching", "input": {}, "output": "yes"}', "Line 2 of .*that task's own folder"),
+        ('{"task": "product_matching", "input": {}, "output": "yes"}', "Line 2 of .*the folder of that task"),
     ],
 )
-def test_a_row_that_cannot_be_learned_is_named(line: str, said: str, tmp_path: Path) -> None:
+def test_a_row_that_cannot_be_learned_is_named(
+    line: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good = json.dumps(training_row("sentiment_analysis", 1))
     write_lines(tmp_path / "sentiment_analysis" / "train.jsonl", [good, line])
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=reason) as raised:
         read_rows(tmp_path)
-    result = CliRunner().invoke(train, ["lessons", "--data", str(tmp_path), "-o", str(tmp_path / "lessons.npz")])
-    assert result.exit_code == 3
-    assert result.stderr.startswith("train: Line 2 of ")
+    assert raised.value.line == 2
+    output = str(tmp_path / "lessons.npz")
+    assert run_command(["train", "lessons", "--data", str(tmp_path), "-o", output]) == 3
+    assert capsys.readouterr().err.startswith("ecellm-lite: Line 2 of ")
     assert not (tmp_path / "lessons.npz").exists()
 
 
@@ -257,13 +261,16 @@ def test_a_folder_without_rows_says_what_it_should_hold(tmp_path: Path) -> None:
         read_rows(tmp_path)
 
 
-def test_without_torch_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_torch_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "lessons.npz").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "ecellm_lite.demo.training.learning", raising=False)
-    result = CliRunner().invoke(train, ["learn", str(tmp_path / "lessons.npz"), "-o", str(tmp_path / "out")])
-    assert result.exit_code == 2
-    assert result.stderr == "train: Learning needs torch: `pip install 'ecellm-lite[train]'`.\n"
+    monkeypatch.delitem(sys.modules, "ecellm_lite.training.learning", raising=False)
+    assert run_command(["train", "learn", str(tmp_path / "lessons.npz"), "-o", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "torch" in error
+    assert "pip install 'ecellm-lite[train]'" in error
 
 
 def test_line_separators_in_a_review_end_no_line(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecellm_lite.demo.training.made_extractions import extraction_rows
-from ecellm_lite.demo.training.rows import Row
-from ecellm_lite.demo.training.variation import varied
+from benchmarks.demo_rows.made_extractions import extraction_rows
 from ecellm_lite.tasks.registry import TASKS
+from ecellm_lite.training.rows import Row
+from ecellm_lite.training.variation import varied
 
 TASK = "attribute_value_extraction"
 # "men" is in "women" and "ski" in "skirt", and what one attribute is called another has as a value.

@@ -10,11 +10,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.demo_rows.made_products import _lexicon, product_rows
 from ecellm_lite.answers.spans import SourceText
-from ecellm_lite.demo.training.made_products import _lexicon, product_rows
-from ecellm_lite.demo.training.rows import Row
-from ecellm_lite.demo.training.variation import holds, varied
 from ecellm_lite.tasks.registry import TASKS
+from ecellm_lite.training.rows import Row
+from ecellm_lite.training.variation import holds, varied
 
 TASK = "attribute_value_extraction"
 SEED = st.integers(0, 1 << 30)

@@ -11,7 +11,6 @@ import click
 import pytest
 
 from ecellm_lite.cli.main import COMMANDS, cli, run_command
-from ecellm_lite.demo.train import train
 from ecellm_lite.models.store import StoredModel
 from ecellm_lite.tasks.registry import TASKS
 
@@ -45,13 +44,8 @@ def test_links_within_the_page_lead_to_a_chapter() -> None:
 def command_lines() -> list[tuple[click.Command, list[str]]]:
     """Return the shell blocks' lines that call this project, as a command and the words behind it."""
     lines = "".join(blocks("sh")).replace("\\\n", " ").splitlines()
-    doors: dict[str, click.Command] = {"ecellm-lite ": cli, "python -m ecellm_lite.demo.train ": train}
-    return [
-        (command, shlex.split(line.removeprefix(door), comments=True))
-        for line in lines
-        for door, command in doors.items()
-        if line.startswith(door)
-    ]
+    door = "ecellm-lite "
+    return [(cli, shlex.split(line.removeprefix(door), comments=True)) for line in lines if line.startswith(door)]
 
 
 @pytest.mark.parametrize(("command", "words"), command_lines(), ids=lambda given: str(given)[:60])
@@ -65,7 +59,7 @@ def test_the_commands_are_there(command: click.Command | None, words: list[str])
 
 def test_the_options_that_are_spoken_of_are_there() -> None:
     known = {"--help"}
-    groups: list[click.Command] = [cli, train]
+    groups: list[click.Command] = [cli]
     while groups:
         command = groups.pop()
         known |= {name for option in command.params for name in (*option.opts, *option.secondary_opts)}

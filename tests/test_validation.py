@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecellm_lite.demo.training.lessons import Lesson
-from ecellm_lite.demo.training.validation import LEAST_ROWS, Validation
+from ecellm_lite.training.lessons import Lesson
+from ecellm_lite.training.validation import LEAST_ROWS, Validation
 
 END, CHOICES, SIZE = 9, (3, 5, 7), 10
 

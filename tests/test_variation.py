@@ -9,7 +9,7 @@ from string import ascii_uppercase
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecellm_lite.demo.training.made_rows import (
+from benchmarks.demo_rows.made_rows import (
     EXACT,
     IRRELEVANT,
     classification_rows,
@@ -17,9 +17,9 @@ from ecellm_lite.demo.training.made_rows import (
     recommendation_rows,
     titles_of,
 )
-from ecellm_lite.demo.training.rows import Row
-from ecellm_lite.demo.training.variation import SHORTEST_HISTORY, varied
 from ecellm_lite.tasks.registry import TASKS
+from ecellm_lite.training.rows import Row
+from ecellm_lite.training.variation import SHORTEST_HISTORY, varied
 from tests.lesson_rows import training_rows
 
 SEED = st.integers(0, 1 << 30)

@@ -26,6 +26,7 @@ COMMANDS = {
     "eval": "Measure a model's answers on labelled rows, as the paper does.",
     "calibrate": "Fit a temperature to labelled rows, so that probabilities mean what they say.",
     "bench": "Measure this machine with a model; --tune looks for faster settings.",
+    "train": "Train an adapter on labelled rows.",
 }
 
 # Where a command's function in cli/NAME.py, and that file, are called otherwise: `eval` is Python's own.

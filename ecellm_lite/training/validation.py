@@ -1,4 +1,4 @@
-"""How good a model is in the middle of its training, from the logits of rows that it does not learn from."""
+"""How good a model is in the middle of its training, by the logits of held-out rows."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecellm_lite.demo.training.lessons import Lesson
+from ecellm_lite.training.lessons import Lesson
 
-LEAST_ROWS = 80  # a task with fewer is shown, and has no part in the score
+LEAST_ROWS = 80  # a task with fewer is reported but not part of the score
 
 
 @dataclass(slots=True)
 class _Seen:
     loss: list[float] = field(default_factory=list)
     exact: list[bool] = field(default_factory=list)
-    pairs: list[tuple[int, int]] = field(default_factory=list)  # the right choice and the likeliest
+    pairs: list[tuple[int, int]] = field(default_factory=list)  # (right choice, likeliest choice)
 
 
 class Validation:
-    """Collects rows, and tells for each task how likely and how often right its answers are."""
+    """Collects rows, and says for each task how likely its right answers are and how often they win."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, _Seen] = {}
@@ -34,7 +34,7 @@ class Validation:
         peak = logits.max(axis=1)
         whole = peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1))
         seen.loss.append(float((whole - logits[np.arange(len(labels)), labels]).sum()))
-        # With the right tokens before it each token is the likeliest: greedy decoding writes this very answer.
+        # Each token is the likeliest after the right ones before it: greedy decoding would write this answer.
         seen.exact.append(bool((logits.argmax(axis=1) == labels).all()))
         if lesson.gold >= 0:
             seen.pairs.append((lesson.gold, int(logits[0, np.asarray(lesson.choices)].argmax())))
@@ -42,8 +42,7 @@ class Validation:
     def result(self) -> dict[str, Any]:
         """Return {"score", "tasks": {task: {"rows", "loss", "exact", "accuracy", "macro_f1"}}}.
 
-        The score is the mean over the tasks of macro-F1, or of the share of exact answers where an answer is not one
-        of a few.
+        The score is the mean over the tasks of macro-F1, or of the share of exact answers where there are no choices.
         """
         tasks: dict[str, dict[str, float]] = {}
         for name, seen in self._tasks.items():
@@ -58,9 +57,9 @@ class Validation:
 
 def _macro_f1(pairs: list[tuple[int, int]]) -> float:
     """Return the mean F1 over the choices that were right or likeliest for some row."""
-    found = []
+    scores = []
     for choice in {place for pair in pairs for place in pair}:
         both = sum(right == choice == likeliest for right, likeliest in pairs)
         either = sum(right == choice for right, _ in pairs) + sum(likeliest == choice for _, likeliest in pairs)
-        found.append(2 * both / either)
-    return mean(found)
+        scores.append(2 * both / either)
+    return mean(scores)

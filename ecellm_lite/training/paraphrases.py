@@ -1,7 +1,7 @@
-"""The tasks' instructions in other words, so that a model does not hang on one wording.
+"""The tasks' instructions in other words, so that a model does not depend on one wording.
 
-The words are this project's own. Four of a task are trained on; `HELD_OUT` are never seen in training, and tell how
-much a wording costs.
+The words are this project's own. Four of each task are trained on; `HELD_OUT` are never trained on, and measure what
+another wording costs.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from string import ascii_uppercase
 
-from ecellm_lite.demo.training.rows import Row
-from ecellm_lite.demo.training.variation import SHORTEST_HISTORY
 from ecellm_lite.tasks.multiclass_product_classification import OPTIONS
+from ecellm_lite.training.rows import Row
+from ecellm_lite.training.variation import SHORTEST_HISTORY
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]{2,}")
 _WORDS = (2, 4)  # of a query

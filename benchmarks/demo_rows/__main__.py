@@ -1,0 +1,42 @@
+"""The lessons of the demo's adapter: those of `ecellm-lite train lessons`, and rows made where the data has few.
+
+    python -m benchmarks.demo_rows --data ../shared/data --passes 8 --seed 7 --held-out held-out -o lessons.npz
+
+The options are those of `ecellm-lite train lessons`. The adapter's card (ecellm_lite/demo/adapter/README.md) says with
+which ones its lessons were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from benchmarks.demo_rows.layout import demo_layout
+from ecellm_lite.cli.train import base, lesson_options, limits, summary
+from ecellm_lite.envelopes import get_envelope
+from ecellm_lite.training.curriculum import read_curriculum
+
+
+@click.command()
+@lesson_options
+def main(
+    data: Path,
+    model: Path | None,
+    envelope: str,
+    passes: int,
+    seed: int,
+    most: Sequence[tuple[str | None, int]],
+    held_out: Path | None,
+    output: Path,
+) -> None:
+    """Make the demo's lessons."""
+    layout = demo_layout(limits(most))
+    curriculum = read_curriculum(data, model or base(), get_envelope(envelope), passes=passes, seed=seed, layout=layout)
+    curriculum.write(output, held_out)
+    click.echo(summary(curriculum), err=True)
+
+
+if __name__ == "__main__":
+    main()

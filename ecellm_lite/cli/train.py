@@ -1,0 +1,200 @@
+"""`ecellm-lite train`: an adapter from labelled rows; `lessons` where llama.cpp is, then `learn` where torch is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ecellm_lite.cli.options import debug_option
+from ecellm_lite.envelopes import ENVELOPES, get_envelope
+from ecellm_lite.errors import UsageError
+
+if TYPE_CHECKING:
+    from ecellm_lite.training.curriculum import Curriculum
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Most(click.ParamType):  # type: ignore[type-arg]
+    """Rows of every task (N) or of one (TASK=N): the task, or None for every one, and the number."""
+
+    name = "[TASK=]N"
+    rows = click.IntRange(1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str | None, int]:
+        """Return the task's name, or None, and the number of rows."""
+        from ecellm_lite.tasks.registry import get_task
+
+        task, _, rows = value.rpartition("=")
+        try:
+            return get_task(task).name if task else None, self.rows.convert(rows, param, ctx)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.group()
+def train() -> None:
+    """Train an adapter on labelled rows, on the demo's base or another small Llama model.
+
+    \b
+    ecellm-lite train lessons --data rows --passes 2 --held-out held-out -o lessons.npz
+    ecellm-lite train learn lessons.npz -o trained
+
+    The result is trained/adapter, a PEFT folder that `ecellm-lite convert --lora` takes.
+    """  # noqa: D301 - click wants the character itself, so that the lines stay lines
+
+
+model_option = click.option(
+    "--model",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A GGUF file.  [default: the demo's base]",
+)
+
+
+def lesson_options(command: Command) -> Command:
+    """Add the options of a command that makes lessons."""
+    for option in reversed(
+        [
+            click.option(
+                "--data",
+                type=click.Path(path_type=Path, exists=True, file_okay=False),
+                required=True,
+                help='A folder of TASK/train.jsonl, {"input", "output"} a line.',
+            ),
+            model_option,
+            click.option("--envelope", type=click.Choice(list(ENVELOPES)), default="alpaca", show_default=True),
+            click.option("--passes", type=click.IntRange(1, 100), default=6, show_default=True),
+            click.option("--seed", type=int, default=7, show_default=True),
+            click.option(
+                "--most",
+                type=Most(),
+                multiple=True,
+                help="Rows of each task in a pass, drawn anew each time; TASK=N for one task.  [default: all]",
+            ),
+            click.option(
+                "--held-out",
+                type=click.Path(path_type=Path, file_okay=False),
+                help="Write the rows held out here, as TASK/test.jsonl: `calibrate` may use them.",
+            ),
+            click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True),
+        ]
+    ):
+        command = option(command)
+    return debug_option(command)
+
+
+@train.command()
+@lesson_options
+def lessons(
+    data: Path,
+    model: Path | None,
+    envelope: str,
+    passes: int,
+    seed: int,
+    most: Sequence[tuple[str | None, int]],
+    held_out: Path | None,
+    output: Path,
+) -> None:
+    """Turn labelled rows into tokens, with a tenth held out for validation."""
+    from ecellm_lite.training.curriculum import Layout, read_curriculum
+
+    layout = Layout(most=limits(most))
+    curriculum = read_curriculum(data, model or base(), get_envelope(envelope), passes=passes, seed=seed, layout=layout)
+    curriculum.write(output, held_out)
+    click.echo(summary(curriculum), err=True)
+
+
+@train.command()
+@click.argument("lessons", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@model_option
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--rank", type=click.IntRange(1, 256), default=16, show_default=True)
+@click.option("--alpha", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--dropout", type=click.FloatRange(0, 0.9), default=0.0, show_default=True)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=1e-3,
+    show_default=True,
+    help="The highest learning rate.",
+)
+@click.option("--rows", type=click.IntRange(1), default=32, show_default=True, help="Rows a step.")
+@click.option("--tokens", type=click.IntRange(1), default=8192, show_default=True, help="Tokens at a time, for memory.")
+@click.option("--bfloat16", is_flag=True, help="Compute in 16 bits: for a GPU, or a CPU with AMX.")
+@click.option("--seed", type=int, default=7, show_default=True)
+@click.option("--first-pass", type=click.IntRange(1), default=1, show_default=True, help="The pass to start with.")
+@click.option("--passes", type=click.IntRange(1), help="At most so many.  [default: all that are left]")
+@click.option(
+    "--from",
+    "start",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A trained adapter to start from, with a new schedule.",
+)
+@click.option("--until", type=click.IntRange(1), help="Stop after this step; --resume continues.")
+@click.option("--resume", is_flag=True, help="Continue from the folder's checkpoint.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True)
+@debug_option
+def learn(
+    lessons: Path,
+    model: Path | None,
+    device: str,
+    first_pass: int,
+    passes: int | None,
+    start: Path | None,
+    until: int | None,
+    resume: bool,
+    output: Path,
+    **settings: float,
+) -> None:
+    """Train an adapter on lessons; the best by validation is kept."""
+    try:
+        from ecellm_lite.training.base import load_base
+        from ecellm_lite.training.learning import Learning, Recipe
+    except ImportError as error:
+        raise UsageError(f"Learning needs {error.name}", step="pip install 'ecellm-lite[train]'") from None
+    from ecellm_lite.training.lessons import read_lessons
+
+    if (output / "checkpoint.pt").exists() and not resume:
+        raise UsageError(f"{output} holds a training", step="continue it with --resume, or give another folder")
+    recipe = Recipe(**settings)  # type: ignore[arg-type]
+    learning = Learning(
+        load_base(model or base()),
+        read_lessons(lessons),
+        recipe,
+        output,
+        first_pass=first_pass - 1,
+        passes=passes,
+        device=device,
+    )
+    if start:
+        learning.start_from(start)
+    if resume:
+        learning.resume()
+    click.echo(f"{learning.steps:,} steps; {asdict(recipe)}", err=True)
+    learning.run(until=until, report=lambda line: click.echo(line, err=True))
+
+
+def base() -> Path:
+    """Return the weights that the demo is made of."""
+    from ecellm_lite.demo.build import shipped_weights
+
+    return shipped_weights()
+
+
+def limits(most: Sequence[tuple[str | None, int]]) -> dict[str, int]:
+    """Return the most rows of each limited task; what names a task wins over what is for every one."""
+    from ecellm_lite.tasks.registry import TASKS
+
+    every = {task: rows for task in TASKS for name, rows in most if name is None}
+    return every | {name: rows for name, rows in most if name}
+
+
+def summary(curriculum: Curriculum) -> str:
+    """Return one line about a curriculum."""
+    lessons, held_out = curriculum.lessons, sum(map(len, curriculum.held_out.values()))
+    left_out = f"; left out as too long: {dict(curriculum.too_long)}" if curriculum.too_long else ""
+    return f"{lessons.passes} passes of {len(lessons.of(0)):,} lessons, {held_out:,} rows held out{left_out}"

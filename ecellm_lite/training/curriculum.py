@@ -1,0 +1,152 @@
+"""A curriculum turns labelled rows into lessons, pass after pass, each pass worded anew.
+
+Rows that are held out are asked once, in the task's own words. In each pass every other row is varied where order means
+nothing, and asked with the task's instruction or a paraphrase of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from ecellm_lite.answers.choice import Choice
+from ecellm_lite.answers.decoding import Scene, Vocabulary
+from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.answers.space import Space
+from ecellm_lite.envelopes import Envelope
+from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons
+from ecellm_lite.training.paraphrases import PARAPHRASES
+from ecellm_lite.training.rows import Row, Rows, read_rows, split_rows, write_rows
+from ecellm_lite.training.variation import varied
+
+LONGEST = 1024  # tokens: longer lessons are left out
+
+# Makes at most `count` more rows of a task from the rows to learn, which are given by task.
+Maker = Callable[[Rows, int, Random], list[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a pass consists of, by task.
+
+    Each row is repeated `repeats` times (once by default); of these at most `most` are drawn, others in each pass; and
+    `made` adds so many rows of a maker's, at most `most` too.
+    """
+
+    repeats: Mapping[str, int] = field(default_factory=dict)
+    most: Mapping[str, int] = field(default_factory=dict)
+    made: Mapping[str, tuple[Maker, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Curriculum:
+    """The lessons, the rows held out, and how many rows of each task were too long to be lessons."""
+
+    lessons: Lessons
+    held_out: Rows
+    too_long: Mapping[str, int]
+
+    def write(self, lessons: Path, held_out: Path | None = None) -> None:
+        """Write the lessons to a file, and the rows held out to a folder if there is one."""
+        self.lessons.write(lessons)
+        if held_out:
+            write_rows(held_out, self.held_out)
+
+
+def read_curriculum(
+    data: Path, model: Path, envelope: Envelope, *, passes: int, seed: int, layout: Layout | None = None
+) -> Curriculum:
+    """Return the curriculum of the rows in DATA/TASK/train.jsonl, in the vocabulary of a GGUF file.
+
+    A tenth of each task's rows, at most 250, is held out. Raises InputError for a row that cannot be learned, and
+    ModelError if the file is no model.
+    """
+    from ecellm_lite.engine.llama import LlamaBackend, Settings
+
+    random = Random(seed)  # noqa: S311 - nothing secret is drawn
+    learned, held_out = split_rows(read_rows(data), random)
+    backend = LlamaBackend(model, Settings(context=256, gpu_layers=0))
+    try:
+        return make_curriculum(
+            learned, held_out, backend.vocabulary, envelope, passes=passes, random=random, layout=layout
+        )
+    finally:
+        backend.close()
+
+
+def make_curriculum(
+    learned: Rows,
+    held_out: Rows,
+    vocabulary: Vocabulary,
+    envelope: Envelope,
+    *,
+    passes: int,
+    random: Random,
+    layout: Layout | None = None,
+) -> Curriculum:
+    """Return the lessons of `passes` passes; raises InputError for a row whose output is no answer of its task."""
+    layout = layout or Layout()
+    school = _School(vocabulary, envelope)
+    for row in (row for rows in held_out.values() for row in rows):
+        school.teach(row, VALIDATION)
+    repeated = {task: list(rows) * layout.repeats.get(task, 1) for task, rows in learned.items()}
+    for turn in range(passes):
+        drawn = _drawn(repeated, layout, random)
+        for row in random.sample(drawn, len(drawn)):
+            school.teach(row, turn, random)
+    return Curriculum(school.lessons, held_out, school.too_long)
+
+
+def _drawn(rows: Rows, layout: Layout, random: Random) -> list[Row]:
+    """Return the rows of a pass, labelled and made."""
+    drawn: list[Row] = []
+    for task, labelled in rows.items():
+        most = layout.most.get(task, sys.maxsize)
+        drawn += random.sample(labelled, most) if most < len(labelled) else labelled
+        if labelled and task in layout.made:
+            maker, count = layout.made[task]
+            drawn += maker(rows, min(count, most), random)
+    return drawn
+
+
+class _School:
+    """Makes lessons of rows."""
+
+    def __init__(self, vocabulary: Vocabulary, envelope: Envelope) -> None:
+        self.lessons = Lessons(vocabulary.end)
+        self.too_long: Counter[str] = Counter()
+        self._vocabulary = vocabulary
+        self._envelope = envelope
+
+    def teach(self, row: Row, turn: int, random: Random | None = None) -> None:
+        """Add a row's lesson, varied and in other words where `random` can draw them."""
+        task = get_task(row["task"])
+        fields, answer, instruction = row["input"], row["output"], None
+        if random:
+            fields, answer = varied(task.name, fields, answer, random)
+            instruction = random.choice([None, random.choice(PARAPHRASES[task.name])])
+        question = task.question({"input": fields}, instruction=instruction)
+        question.space.parse(answer)  # a label that is no answer must not be learned
+        prompt = self._envelope.prompt(question.instruction, question.text, question.options)
+        scene = Scene(self._vocabulary, LONGEST)
+        tokens = self._vocabulary.tokenize(prompt, begin=True)
+        written = [*scene.continuation(answer), self._vocabulary.end]
+        if len(tokens) + len(written) > LONGEST:
+            self.too_long[task.name] += 1
+            return
+        texts = _texts(question.space)
+        choices = [scene.continuation(text)[0] for text in texts]
+        gold = texts.index(answer) if texts else -1
+        self.lessons.lessons.append(Lesson(task.name, [*tokens, *written], len(written), choices, gold, turn))
+
+
+def _texts(space: Space) -> Sequence[str]:
+    """Return the possible answers of a space that the first token settles, else none."""
+    if isinstance(space, Predicate):
+        return ["yes", "no"]
+    return [option.text for option in space.options] if isinstance(space, Choice) else []

@@ -1,0 +1,114 @@
+"""A lesson is a labelled row as tokens: the prompt that `run` would send, the answer, and the end of the sequence.
+
+Lessons are made where llama.cpp is, with the model's own vocabulary, and kept as one file of arrays: the machine that
+trains needs no llama.cpp.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.errors import InputError
+from ecellm_lite.models.files import replacing
+from ecellm_lite.tasks.registry import TASKS
+
+VALIDATION = -1  # the pass of the held-out rows: nothing is learned from it
+GROUP = 16  # batches whose lessons are sorted by length together
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A row's tokens, of which the last `answer` are the answer and its end.
+
+    `choices` are the first tokens of the possible answers and `gold` the right one's index among them; empty and -1
+    where the first token does not settle the answer. `turn` is the pass, from 0.
+    """
+
+    task: str
+    tokens: Sequence[int]
+    answer: int
+    choices: Sequence[int] = ()
+    gold: int = -1
+    turn: int = VALIDATION
+
+
+@dataclass(slots=True)
+class Lessons:
+    """All lessons of a training; `end` is the end-of-sequence token."""
+
+    end: int
+    lessons: list[Lesson] = field(default_factory=list)
+
+    def of(self, turn: int) -> list[Lesson]:
+        """Return the lessons of a pass, counted from 0, or those of VALIDATION."""
+        return [lesson for lesson in self.lessons if lesson.turn == turn]
+
+    @property
+    def passes(self) -> int:
+        """How many passes there are."""
+        return 1 + max((lesson.turn for lesson in self.lessons), default=VALIDATION)
+
+    def write(self, path: Path) -> None:
+        """Write the lessons as one compressed file of arrays."""
+        flat = [token for lesson in self.lessons for token in lesson.tokens]
+        # numpy appends .npz to a path, but not to an open file.
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                end=np.int32(self.end),
+                tasks=np.array(list(TASKS)),
+                task=np.array([list(TASKS).index(lesson.task) for lesson in self.lessons], dtype=np.int8),
+                tokens=np.array(flat, dtype=np.uint16 if max(flat, default=0) < 1 << 16 else np.uint32),
+                ends=_ends(len(lesson.tokens) for lesson in self.lessons),
+                answer=np.array([lesson.answer for lesson in self.lessons], dtype=np.int32),
+                choices=np.array([token for lesson in self.lessons for token in lesson.choices], dtype=np.int32),
+                choice_ends=_ends(len(lesson.choices) for lesson in self.lessons),
+                gold=np.array([lesson.gold for lesson in self.lessons], dtype=np.int16),
+                turn=np.array([lesson.turn for lesson in self.lessons], dtype=np.int16),
+            )
+
+
+def read_lessons(path: Path) -> Lessons:
+    """Return the lessons in a file that `Lessons.write` made; raises InputError for another file."""
+    try:
+        return _read(path)
+    except (KeyError, ValueError, TypeError, IndexError, EOFError, BadZipFile, zlib.error):
+        raise InputError(
+            f"{path} holds no lessons", step="make lessons from labelled rows first", file=str(path)
+        ) from None
+
+
+def _read(path: Path) -> Lessons:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        names = [str(name) for name in arrays["tasks"]]
+        tokens = np.split(arrays["tokens"], arrays["ends"][:-1])
+        choices = np.split(arrays["choices"], arrays["choice_ends"][:-1])
+        rows = zip(arrays["task"], tokens, arrays["answer"], choices, arrays["gold"], arrays["turn"], strict=True)
+        lessons = [
+            Lesson(names[task], own.tolist(), int(answer), offered.tolist(), int(gold), int(turn))
+            for task, own, answer, offered, gold, turn in rows
+        ]
+        return Lessons(int(arrays["end"]), lessons)
+
+
+def _ends(lengths: Iterable[int]) -> NDArray[np.int64]:
+    return np.cumsum(list(lengths), dtype=np.int64)
+
+
+def batches(lessons: Sequence[Lesson], rows: int, random: Random) -> Iterator[list[Lesson]]:
+    """Yield lessons in batches of `rows`, lessons of similar length together, in a random order."""
+    order = random.sample(lessons, len(lessons))
+    size = rows * GROUP
+    sorted_batches: list[list[Lesson]] = []
+    for first in range(0, len(order), size):
+        group = sorted(order[first : first + size], key=lambda lesson: len(lesson.tokens))
+        sorted_batches += [group[start : start + rows] for start in range(0, len(group), rows)]
+    yield from random.sample(sorted_batches, len(sorted_batches))

@@ -1,0 +1,97 @@
+"""Labelled rows for a training: read from a folder, with some held out to judge it by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from ecellm_lite.errors import InputError
+from ecellm_lite.models.files import replacing
+from ecellm_lite.tasks.registry import TASKS, get_task
+
+Row = Mapping[str, Any]
+Rows = Mapping[str, Sequence[Row]]  # by task
+
+SHARE_HELD_OUT, MOST_HELD_OUT = 0.1, 250  # of a task's rows
+
+
+def read_rows(folder: Path) -> dict[str, list[Row]]:
+    """Return the rows in FOLDER/TASK/train.jsonl by task; raises InputError for a line that cannot be learned."""
+    paths = {task: folder / task / "train.jsonl" for task in TASKS}
+    rows = {task: _read(path, task) for task, path in paths.items() if path.is_file()}
+    if not any(rows.values()):
+        raise InputError(
+            f"{folder} has no rows to train on",
+            step="write them to TASK/train.jsonl in it, one a line",
+            file=str(folder),
+        )
+    return rows
+
+
+def _read(path: Path, task: str) -> list[Row]:
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 ({error.reason} at byte {error.start})", step="save it as UTF-8", file=str(path)
+        ) from None
+    rows: list[Row] = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                rows.append(_labelled(line, task))
+            except InputError as error:
+                raise InputError(
+                    f"Line {number} of {path} cannot be learned: {error.message}",
+                    step=error.step,
+                    field=error.field,
+                    line=number,
+                    file=str(path),
+                ) from None
+    return rows
+
+
+def _labelled(line: str, task: str) -> Row:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict) or not isinstance(row.get("input"), dict) or not isinstance(row.get("output"), str):
+        raise InputError("it is no labelled row", step='write {"input": {…}, "output": "…"} on one line')
+    if row.setdefault("task", task) != task:
+        raise InputError(f"its task is {row['task']!r}", step="move it to the folder of that task", field="task")
+    get_task(task).question({"input": row["input"]}).space.parse(row["output"])
+    return row
+
+
+def split_rows(rows: Rows, random: Random) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
+    """Return the rows to learn and the rows held out; the same seed splits the same way.
+
+    A row with the same input as one that is held out is in neither.
+    """
+    learned, held_out = {}, {}
+    for task, labelled in rows.items():
+        shuffled = random.sample(labelled, len(labelled))
+        count = min(MOST_HELD_OUT, int(len(labelled) * SHARE_HELD_OUT))
+        held_out[task] = shuffled[:count]
+        inputs = {_input(row) for row in held_out[task]}
+        learned[task] = [row for row in shuffled[count:] if _input(row) not in inputs]
+    return learned, held_out
+
+
+def _input(row: Row) -> str:
+    return json.dumps(row["input"], sort_keys=True)
+
+
+def write_rows(folder: Path, rows: Rows) -> None:
+    """Write rows as FOLDER/TASK/test.jsonl, where evaluation and calibration look for them."""
+    for task, labelled in rows.items():
+        if labelled:
+            path = folder / task / "test.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in labelled)
+                temporary.write_text("".join(lines), "utf-8")
