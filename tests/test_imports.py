@@ -18,14 +18,14 @@ RANKS = [
     {"documents", "envelopes", "ggml", "home"},
     {"answers"},
     {"kernels", "models", "tasks"},
-    {"convert", "engine"},
+    {"convert", "engine", "tables"},
     {"demo"},
     {"answerer", "answer_policy", "loading"},
     {"read_ahead"},
     {"runtime"},
     {"pipe"},
     {"bench", "doctor", "doctor_offload", "jobs", "training"},
-    {"evaluate"},  # labelled rows are rows of a file, which jobs reads
+    {"evaluate"},
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}

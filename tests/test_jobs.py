@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from ecellm_lite import InputError, Runtime
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.engine.fake import FakeBackend
-from ecellm_lite.jobs import rows as rows_module
-from ecellm_lite.jobs.rows import read_rows
 from ecellm_lite.jobs.runner import check_output, output_file, write_answers
+from ecellm_lite.tables import json_lines as rows_module
+from ecellm_lite.tables.json_lines import read_rows
 
 
 @given(st.binary(max_size=400))

@@ -114,8 +114,8 @@ def run(
 
 def _job(task: Task, rows: Path, output: Path, asked: RequestOptions, model: Mapping[str, Any], quiet: bool) -> None:
     from ecellm_lite.cli.progress import job_progress
-    from ecellm_lite.jobs.rows import check_form, read_rows
     from ecellm_lite.jobs.runner import check_output, output_file, part_of, write_answers
+    from ecellm_lite.tables.json_lines import check_form, read_rows
 
     if str(output) != "-":
         check_output(output)

@@ -17,8 +17,8 @@ from typing import Any
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate.labelled import Labelled, labelled, task_of
 from ecellm_lite.evaluate.results import DataFile, Unreadable
-from ecellm_lite.jobs.rows import LONGEST_LINE, check_form, numbered_rows
 from ecellm_lite.models.files import sha256_of
+from ecellm_lite.tables.json_lines import LONGEST_LINE, check_form, numbered_rows
 from ecellm_lite.tasks.fields import shown
 from ecellm_lite.tasks.task import Task
 

@@ -1,0 +1,26 @@
+"""Tables in and out: CSV and TSV, XLSX and ODS, Parquet and Arrow, JSON Lines, and product feeds.
+
+A table is read as a stream: its rows come one by one, each with its place in the file, and what cannot be read is a row
+with an error, never an end. What a file is, its encoding, delimiter, quotes, header and totals, is found in its first
+bytes, said in one sentence (`Table.description`), and overruled by an argument (`TableOptions`).
+
+A `ColumnMap` makes a task's rows of a table's, and knows what is missing before the first one is read; a `ResultWriter`
+writes the table again with the answers behind its own columns.
+
+>>> from ecellm_lite.tables.columns import ColumnMap, MapOptions
+>>> from ecellm_lite.tables.opening import open_table
+>>> from ecellm_lite.tables.results import AnswerColumns
+>>> from ecellm_lite.tables.writers import ResultWriter, form_of
+>>> def answer_table(answerer, task, source, target):
+...     with open_table(source) as table, target.open("wb") as file:
+...         columns = ColumnMap(task, table.columns, MapOptions(map=["review=Body"]))
+...         names = table.all_columns()
+...         writer = ResultWriter(file, form_of(target.name), names, AnswerColumns(names), schema=table.schema)
+...         for mapped in columns.rows(table):
+...             asked = None if mapped.skipped else answerer.answer(task, mapped.row)
+...             writer.write(mapped.source, asked)
+...         writer.close()
+
+The room knows tasks and answers, and nothing of what answers them. Its libraries are the extra `tables`; each is
+imported where a file needs it, and CSV in UTF-8, TSV and JSON Lines need none.
+"""

@@ -1,0 +1,334 @@
+"""Which column a task's field is read from, and what a row becomes by that.
+
+A column that is named like a field is read for it; others are mapped, `product_1.title=Title`. What a task needs and no
+column gives is known before the first row is read, and so before a model is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from ecellm_lite.answers.answer import AnswerWarning
+from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.tables.html_text import html_text, is_html
+from ecellm_lite.tables.row import Table, TableRow
+from ecellm_lite.tasks.fields import Field, Items, Paragraphs, Record, Texts
+from ecellm_lite.tasks.task import Task
+
+Html = Literal["auto", "text", "keep"]
+
+_ID = "id"
+_WIRE = ("instruction", "input", "options")
+_LEAST_ALIKE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class MappedRow:
+    """A row of a table as its task takes it.
+
+    `row` is None for a row with an `error`, and for one that is not asked (`skipped`). `warnings` say what was changed
+    on the way.
+    """
+
+    source: TableRow
+    row: Mapping[str, Any] | None
+    error: InputError | None = None
+    warnings: tuple[AnswerWarning, ...] = ()
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the row is one that the task is not asked of."""
+        return self.row is None and self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class MapOptions:
+    """How columns become fields.
+
+    `map` has pairs of a field and its column, written `FIELD=COLUMN`: a field may stand there several times, and its
+    texts are joined by a space, or make a list where the field is one. `constants` are values of fields for all rows.
+    Rows in which `only_where` is empty are not asked. `fill_down` are columns whose empty cells take the value above.
+    `html` says which cells are read as HTML: those that clearly are, all, or none.
+    """
+
+    map: Sequence[str] = ()
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    only_where: str | None = None
+    fill_down: Sequence[str] = ()
+    html: Html = "auto"
+
+
+class ColumnMap:
+    """The fields of a task, each with the columns that it is read from."""
+
+    def __init__(self, task: Task, columns: Sequence[str] | None, options: MapOptions | None = None) -> None:
+        """Map the columns; raises UsageError where one is not there, or a field of the task has none.
+
+        `columns` is None for a table whose rows each say their own.
+        """
+        self._task = task
+        self._options = options or MapOptions()
+        self._columns = None if columns is None else tuple(columns)
+        self._fields = _leaves(task)
+        self._above: dict[str, Any] = {}
+        self.columns: dict[str, tuple[str, ...]] = self._mapped()
+        self._only_where = self._options.only_where and self._column(self._options.only_where, "only_where")
+        self._fill_down = [self._column(column, "fill_down") for column in self._options.fill_down]
+        self._constants = {
+            name: self._formed(name, [value]) if isinstance(value, str) else value
+            for name, value in self._options.constants.items()
+        }
+        self._as_it_stands = self._columns is None and not self.columns
+        self._own = [each.name for each in task.fields if each.name not in self.columns] + [_ID]
+        if not self._as_it_stands and self._columns is not None:
+            self._name_by_name()
+            self._check()
+
+    @property
+    def description(self) -> str:
+        """The mapping in a sentence."""
+        if self._as_it_stands:
+            return "rows are read as they stand"
+        pairs = [f"{name} from {' and '.join(map(repr, columns))}" for name, columns in self.columns.items()]
+        return ", ".join(pairs)
+
+    def rows(self, table: Table) -> Iterator[MappedRow]:
+        """Yield a table's rows as the task takes them."""
+        return map(self.row, table.rows())
+
+    def row(self, source: TableRow) -> MappedRow:
+        """Return one row; rows come in the order of the table, for a cell may be filled from the one above it."""
+        if source.error is not None:
+            return MappedRow(source, None, source.error)
+        cells = self._filled(source.cells) if self._fill_down else source.cells
+        if self._only_where and _is_empty(cells.get(self._only_where)):
+            return MappedRow(source, None)
+        row: dict[str, Any] = {}
+        changed: list[str] = []
+        if self._as_it_stands:
+            row.update(cells)
+        elif self._columns is None:  # each row says which columns it has
+            row.update((name, cells[name]) for name in self._own if name in cells)
+        for name, columns in self.columns.items():
+            values = [self._value(cells.get(column), changed, column) for column in columns]
+            if values := [value for value in values if value is not None]:
+                _put(row, name, self._formed(name, values))
+        if not self._as_it_stands and not row.keys() - {_ID}:
+            names = ", ".join(repr(column) for columns in self.columns.values() for column in columns)
+            error = InputError(
+                f"Row {source.number} has nothing in {names}",
+                step="leave such rows out, or fill them from the row above",
+                settings=("only_where", "fill_down"),
+                line=source.line,
+            )
+            return MappedRow(source, None, error)
+        for name, value in self._constants.items():
+            _put(row, name, value)
+        warnings = (_was_html(changed),) if changed else ()
+        return MappedRow(source, row, warnings=warnings)
+
+    def _mapped(self) -> dict[str, tuple[str, ...]]:
+        mapped: dict[str, tuple[str, ...]] = {}
+        for pair in self._options.map:
+            name, equals, column = pair.partition("=")
+            if not equals or not column:
+                raise UsageError(f"{pair!r} is no mapping", step="write FIELD=COLUMN", settings=("map",))
+            name = self._field(name.strip())
+            mapped[name] = (*mapped.get(name, ()), self._column(column, "map"))
+        for name in self._options.constants:
+            self._field(name)
+        return mapped
+
+    def _field(self, name: str) -> str:
+        names = [*self._fields, _ID, *_WIRE]
+        if name not in names:
+            near = get_close_matches(name, names, n=3, cutoff=_LEAST_ALIKE)
+            raise UsageError(
+                f"{self._task.name} has no field {name!r}",
+                step=f"take one of {', '.join(near or self._fields)}",
+                settings=("map",),
+            )
+        return name
+
+    def _column(self, name: str, setting: str) -> str:
+        if self._columns is None or name in self._columns:
+            return name
+        alike = [column for column in self._columns if _plain(column) == _plain(name)]
+        if len(alike) == 1:
+            return alike[0]
+        raise UsageError(
+            f"There is no column {name!r}", step=f"take one of {_near(name, self._columns)}", settings=(setting,)
+        )
+
+    def _name_by_name(self) -> None:
+        """Read each field that has no column yet from the one column that is named like it."""
+        assert self._columns is not None
+        names = [*self._fields, _ID]
+        if {"instruction", "input"} <= set(self._columns) and "input" not in self._fields:
+            names = [*_WIRE, _ID]  # rows in the data set's own form
+        for name in names:
+            if name in self.columns or name in self._options.constants:
+                continue
+            exact = [column for column in self._columns if column == name]
+            alike = exact or [column for column in self._columns if _plain(column) == _plain(name)]
+            if len(alike) == 1:
+                self.columns[name] = (alike[0],)
+
+    def _check(self) -> None:
+        assert self._columns is not None
+        given = {*self.columns, *self._options.constants}
+        if "input" in given and "input" not in self._fields:
+            return
+        for name, each in self._fields.items():
+            if name not in given and each.required and (_whole(name, self._task) or _begun(name, given)):
+                raise self._missing(name, each)
+        if not self.columns.keys() - {_ID}:
+            raise self._missing(next(iter(self._fields)), next(iter(self._fields.values())))
+
+    def _missing(self, name: str, each: Field) -> UsageError:
+        assert self._columns is not None
+        return UsageError(
+            f"{self._task.name} needs {name} ({each.doc.rstrip('.')}), and no column is named like it",
+            step=f"map one to it, {name}=COLUMN, where COLUMN is one of {_near(name, self._columns)}",
+            settings=("map",),
+            field=name,
+        )
+
+    def _filled(self, cells: Mapping[str, Any]) -> Mapping[str, Any]:
+        cells = dict(cells)
+        for column in self._fill_down:
+            if _is_empty(cells.get(column)):
+                cells[column] = self._above.get(column)
+            else:
+                self._above[column] = cells[column]
+        return cells
+
+    def _value(self, cell: Any, changed: list[str], column: str) -> Any:
+        """Return a cell as a task takes it: a text, a list or an object; None if it is empty."""
+        if _is_empty(cell):
+            return None
+        if isinstance(cell, list | tuple):
+            values = [value for each in cell if (value := self._value(each, changed, column)) is not None]
+            return values or None
+        if isinstance(cell, Mapping):
+            return cell
+        text = cell_text(cell)
+        if self._options.html == "text" or (self._options.html == "auto" and is_html(text)):
+            plain = html_text(text)
+            if plain != text and column not in changed:
+                changed.append(column)
+            return plain or None
+        return text
+
+    def _formed(self, name: str, values: Sequence[Any]) -> Any:
+        each = self._fields.get(name)
+        if isinstance(each, Texts | Items):
+            listed = _listed(values[0]) if len(values) == 1 else None
+            return listed if listed is not None else [part for value in values for part in _parts(value)]
+        if len(values) == 1:
+            return values[0]
+        if isinstance(each, Paragraphs):
+            return [str(part) for value in values for part in _parts(value)]
+        return " ".join(str(part) for value in values for part in _parts(value))
+
+
+def cell_text(cell: Any) -> str:
+    """Return a cell as a text: numbers as a spreadsheet shows them, dates as ISO 8601 has them.
+
+    >>> cell_text(12.0), cell_text(0.1 + 0.2), cell_text(True)
+    ('12', '0.3', 'true')
+    """
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, float):
+        return f"{cell:.15g}"
+    if isinstance(cell, datetime):
+        return cell.isoformat(" ").removesuffix(" 00:00:00")
+    if isinstance(cell, date | time):
+        return cell.isoformat()
+    if isinstance(cell, Decimal):
+        return f"{cell:f}"
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", "replace")
+    if isinstance(cell, Mapping | list | tuple):
+        return json.dumps(cell, ensure_ascii=False, default=cell_text)
+    return str(cell)
+
+
+def _leaves(task: Task) -> dict[str, Field]:
+    """Return a task's fields by their names in a mapping: a record's own fields, and the others."""
+    leaves: dict[str, Field] = {}
+    for each in task.fields:
+        if isinstance(each, Record):
+            leaves.update({f"{each.name}.{inner.name}": inner for inner in each.fields})
+        else:
+            leaves[each.name] = each
+    return leaves
+
+
+def _whole(name: str, task: Task) -> bool:
+    """Return whether the task cannot do without a field: neither it nor the record that it is in is optional."""
+    record = name.partition(".")[0]
+    return all(each.required for each in task.fields if each.name == record)
+
+
+def _begun(name: str, given: set[str]) -> bool:
+    record, dot, _ = name.partition(".")
+    return bool(dot) and any(other.startswith(f"{record}.") for other in given)
+
+
+def _put(row: dict[str, Any], name: str, value: Any) -> None:
+    record, dot, inner = name.partition(".")
+    if dot:
+        row.setdefault(record, {})[inner] = value
+    else:
+        row[name] = value
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and cell != cell)
+
+
+def _listed(value: Any) -> list[Any] | None:
+    """Return a list, or the one that a text holds as JSON."""
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            listed = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+        return listed if isinstance(listed, list) else None
+    return None
+
+
+def _parts(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _plain(name: str) -> str:
+    """Return a name as it is compared: without case, space and signs, and without Google's prefix."""
+    return re.sub(r"[\W_]+", "", name.casefold().strip().removeprefix("g:"))
+
+
+def _near(name: str, columns: Sequence[str]) -> str:
+    """Return columns for a sentence: those with names like this one first."""
+    plain = {_plain(column): column for column in columns}
+    wanted = _plain(name.rpartition(".")[2])
+    near = [plain[each] for each in get_close_matches(wanted, list(plain), n=5, cutoff=_LEAST_ALIKE)]
+    shown = [*near, *(column for column in columns if column not in near)]
+    return ", ".join(repr(column[:60]) for column in shown[:8]) + (", …" if len(shown) > 8 else "")
+
+
+def _was_html(columns: Sequence[str]) -> AnswerWarning:
+    shown = ", ".join(repr(column) for column in columns)
+    return AnswerWarning("html_removed", f"HTML in {shown} was read as text.")

@@ -1,0 +1,76 @@
+"""CSV that a spreadsheet opens rightly, with no cell of ours that runs there as a formula.
+
+Cells of ours may hold words of the input, and so of whoever wrote a review or a product's name. As OWASP's page on CSV
+injection advises, one that begins with a sign that spreadsheets take for a formula's has a single quote put before it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Sequence
+from typing import IO, Any
+
+from ecellm_lite.tables.columns import cell_text
+from ecellm_lite.tasks.fields import encodable
+
+_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the first four at full width
+_NUMBER = re.compile(r"[+-]?\d[\d.,]*%?")
+
+
+class CsvWriter:
+    """Writes rows of CSV in UTF-8."""
+
+    def __init__(
+        self,
+        file: IO[bytes],
+        columns: Sequence[str],
+        *,
+        delimiter: str = ",",
+        bom: bool = False,
+        safe_cells: bool = False,
+    ) -> None:
+        self.notes: list[str] = []
+        self._safe_cells = safe_cells
+        if bom:
+            file.write(codecs.BOM_UTF8)
+        self._text = io.TextIOWrapper(file, "utf-8", newline="")
+        self._writer = csv.writer(self._text, delimiter=delimiter, lineterminator="\r\n")
+        self._writer.writerow([self._input(column) for column in columns])
+
+    def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
+        """Write a row: the input's cells as they are, and ours so that none is a formula."""
+        self._writer.writerow([*map(self._input, cells), *map(_own, own)])
+
+    def close(self) -> None:
+        """Write what is still to be written."""
+        self._text.flush()
+        self._text.detach()
+
+    def _input(self, cell: Any) -> str:
+        if cell is None:
+            return ""
+        text = _text(cell)
+        return guarded(text) if self._safe_cells and not _NUMBER.fullmatch(text) else text
+
+
+def guarded(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula.
+
+    >>> guarded("=1+1"), guarded("yes")
+    ("'=1+1", 'yes')
+    """
+    return f"'{text}" if text.startswith(_STARTS) else text
+
+
+def _own(value: Any) -> str:
+    if isinstance(value, float):
+        return repr(value)
+    return "" if value is None else guarded(_text(value))
+
+
+def _text(cell: Any) -> str:
+    text = cell_text(cell)
+    return text if text.isascii() else encodable(text)

@@ -1,0 +1,124 @@
+"""Finds how delimited text is written, by reading its first lines in each of the usual ways.
+
+The right way gives records of one width. What stands before the header has fewer cells, so the width counts from the
+first record that has it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from math import log2
+
+from ecellm_lite.errors import UsageError
+from ecellm_lite.tables.dialects import DELIMITERS, SINGLE_COLUMN, Dialect, Quoting
+from ecellm_lite.tables.lines import Line
+from ecellm_lite.tables.records import Record, Records
+
+_RECORDS = 300
+_LEAST = 0.3  # of a score; below it the text is taken for a single column
+
+# Commas are the most frequent in texts and numbers, and so count least.
+_TRUST = {"\t": 1.0, ";": 0.98, "|": 0.97, ",": 0.96}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A sample read in one way: its records, how many cells most of them have, and how well they agree, 0 to 1."""
+
+    dialect: Dialect
+    records: Sequence[Record]
+    width: int
+    share: float
+
+    @property
+    def score(self) -> float:
+        """How likely this is the right way; the width counts up to four cells."""
+        trust = _TRUST.get(self.dialect.delimiter or "", 1.0)
+        return trust * self.share**2 * min(2.0, log2(self.width))
+
+    @property
+    def faults(self) -> int:
+        """How many records are broken."""
+        return sum(1 for record in self.records if record.fault)
+
+
+def find_dialect(
+    lines: Sequence[Line], *, whole: bool, delimiter: str | None = None, quote: str | None = None
+) -> Reading:
+    """Return the dialect that fits the first lines of a file best, with the records that it makes of them.
+
+    `whole` says that the lines are all of the file. `delimiter` and `quote` are taken in place of what is found.
+    Raises UsageError for one that cannot be.
+    """
+    single = _character(delimiter, "delimiter", {"tab": "\t", "\\t": "\t"})
+    mark = _character(quote, "quote", {"none": ""})
+    delimiters = [single] if single else list(DELIMITERS)
+    text = "".join(line.text for line in lines)
+    readings = [_reading(lines, text, each, mark, whole) for each in delimiters]
+    best = max(readings, key=lambda reading: reading.score)
+    if single is None and best.score < _LEAST:
+        return _reading(lines, text, None, mark, whole)
+    return best
+
+
+def _reading(lines: Sequence[Line], text: str, delimiter: str | None, quote: str | None, whole: bool) -> Reading:
+    """Return the best reading with a delimiter: with quotes, or without where those make less sense."""
+    if quote == "":
+        return _read(lines, Dialect(delimiter, Quoting.NONE), whole)
+    dialect = Dialect(delimiter, Quoting.QUOTED, quote or '"')
+    quoted = _read(lines, dialect, whole)
+    if quote:
+        return quoted
+    if dialect.quote not in text:
+        return replace(quoted, dialect=replace(dialect, quoting=Quoting.UNSURE))
+    literal = _read(lines, replace(dialect, quoting=Quoting.NONE), whole)
+    proper = _quoted_cells(text, delimiter or SINGLE_COLUMN, dialect.quote)
+    if quoted.faults > proper or (literal.share > quoted.share and proper == 0):
+        return literal
+    return quoted if proper else replace(quoted, dialect=replace(dialect, quoting=Quoting.UNSURE))
+
+
+def _read(lines: Sequence[Line], dialect: Dialect, whole: bool) -> Reading:
+    records = list(islice(Records(iter(lines), dialect), _RECORDS + 1))
+    if len(records) > _RECORDS or (len(records) > 1 and not whole):
+        records = records[:-1]  # it may be cut
+    good = [len(record.cells) for record in records if record.fault is None]
+    widths = Counter(width for width in good if width > 1)
+    if dialect.delimiter is None or not widths:
+        return Reading(dialect, records, 1, 1.0 if dialect.delimiter is None else 0.0)
+    least = min(2, max(widths.values()))  # one record alone makes no width
+    share, width = max((_share(records, width), width) for width, count in widths.items() if count >= least)
+    return Reading(dialect, records, width, share)
+
+
+def _share(records: Sequence[Record], width: int) -> float:
+    """Return how many of the records have this width, from the first one on that does; those before count a quarter."""
+    fits = [len(record.cells) == width and record.fault is None for record in records]
+    first = fits.index(True)
+    return sum(fits) / (len(fits) - first + 0.25 * first)
+
+
+def _quoted_cells(text: str, delimiter: str, quote: str) -> int:
+    """Return how many cells are in quotes from begin to end, on one line."""
+    mark, edge = re.escape(quote), re.escape(delimiter)
+    inside = f"[^{mark}\n]*"
+    cell = f"(?:^|{edge}){mark}{inside}(?:{mark}{mark}{inside})*{mark}(?={edge}|[\r\n]|\\Z)"
+    return sum(1 for _ in re.finditer(cell, text, re.MULTILINE))
+
+
+def _character(given: str | None, setting: str, names: dict[str, str]) -> str | None:
+    if given is None:
+        return None
+    character = names.get(given.lower(), given)
+    if len(character) > 1 or (character == "" and setting == "delimiter") or character in {"\n", "\r", "\0"}:
+        words = next(name for name in names if name.isalpha())
+        raise UsageError(
+            f"The {setting} {given!r} is no single character and not {words}",
+            step="give one character",
+            settings=(setting,),
+        )
+    return character

@@ -1,0 +1,176 @@
+"""The encoding of a text file, found in its first bytes.
+
+A byte-order mark settles it, also behind white space, where some plugins print theirs. Without one, what is valid UTF-8
+is UTF-8; the rest is for charset-normalizer, on the lines that are not ASCII, with a preference for what shops' systems
+write where several encodings fit as well.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.tables.extras import library
+
+INVALID = "\udcff"
+"""Stands where bytes are not valid: no text has it, for no valid bytes decode to it."""
+
+INVALID_BYTES = "ecellm-invalid"
+"""The name of the error handler that puts INVALID in their place."""
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_SPACE = b" \t\r\n"
+_SAMPLE = 1 << 16  # bytes that charset-normalizer sees
+
+# In the order of preference where they fit equally well.
+_CANDIDATES = (
+    "cp1252", "cp932", "cp1250", "cp1251", "gb18030", "euc_jp", "cp949", "big5", "cp1254", "cp1253", "cp1255",
+    "cp1256", "iso8859_2", "iso8859_15", "mac_roman", "koi8_r", "cp850", "cp437",
+)  # fmt: skip
+_LABELS = {
+    "utf-8": "UTF-8", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf-32-le": "UTF-32", "utf-32-be": "UTF-32",
+    "ascii": "ASCII", "cp932": "Shift_JIS (cp932)", "mac_roman": "Mac Roman", "gb18030": "GB 18030", "big5": "Big5",
+    "euc_jp": "EUC-JP", "cp949": "EUC-KR (cp949)",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A codec's name, and how many bytes (a byte-order mark and what stands before it) to skip."""
+
+    codec: str
+    skip: int = 0
+    mark: bool = False
+
+    @property
+    def label(self) -> str:
+        """The encoding in words."""
+        name = _LABELS.get(self.codec, self.codec.replace("cp12", "Windows-12") if "cp12" in self.codec else self.codec)
+        return f"{name} with a byte-order mark" if self.mark else name
+
+
+def find_encoding(head: bytes, *, whole: bool, encoding: str | None = None, name: str = "the file") -> Encoding:
+    """Return the encoding of a file that begins with these bytes; `whole` says that they are all of it.
+
+    `encoding` is taken in place of what is found. Raises UsageError for one that Python does not know, and InputError
+    for bytes that are no text.
+    """
+    marked = _marked(head)
+    if encoding is not None:
+        codec = _codec(encoding)
+        same = marked and (marked.codec == codec or marked.codec.startswith(f"{codec}-"))
+        return marked if marked and same else Encoding(codec)
+    if marked:
+        return marked
+    begin = head[:4096]
+    if begin.count(b"\0") > len(begin) // 50:
+        if wide := _wide(begin):
+            return Encoding(wide)
+        raise InputError(f"{name} is no text and no table", step="give a CSV, XLSX, ODS, Parquet or JSON Lines file")
+    sample = head if whole else head[: head.rfind(b"\n") + 1] or head[:-4]
+    if sample.isascii() or _is_utf8(sample):
+        return Encoding("utf-8")
+    return Encoding("cp932" if _is_japanese(sample) else _guess(sample))
+
+
+def _marked(head: bytes) -> Encoding | None:
+    for mark, codec in _MARKS:
+        if head.startswith(mark):
+            return Encoding(codec, len(mark), True)
+    blank = len(head) - len(head.lstrip(_SPACE))
+    if head.startswith(codecs.BOM_UTF8, blank):
+        return Encoding("utf-8", blank + len(codecs.BOM_UTF8), True)
+    return None
+
+
+def _codec(encoding: str) -> str:
+    try:
+        info = codecs.lookup(encoding)
+        "".encode(info.name)  # base64 and its like are no text encodings
+    except (LookupError, ValueError):
+        raise UsageError(
+            f"There is no encoding {encoding!r}",
+            step="take utf-8, cp1252, cp932, mac_roman or another that Python knows",
+            settings=("encoding",),
+        ) from None
+    # Windows' own tables have the characters that files in these encodings hold in truth.
+    return {"iso8859-1": "cp1252", "shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "gbk": "gb18030"}.get(
+        info.name, info.name
+    )
+
+
+def _wide(head: bytes) -> str | None:
+    """Return UTF-16's name for bytes of which every second is mostly zero."""
+    pairs = len(head) // 2
+    if head[1::2].count(0) > 0.4 * pairs and head[0::2].count(0) < 0.1 * pairs:
+        return "utf-16-le"
+    if head[0::2].count(0) > 0.4 * pairs and head[1::2].count(0) < 0.1 * pairs:
+        return "utf-16-be"
+    return None
+
+
+def _is_utf8(sample: bytes) -> bool:
+    """Return whether a sample is UTF-8, but for stray bytes in one line of a hundred."""
+    try:
+        sample.decode("utf-8")
+    except UnicodeDecodeError:
+        lines = [line for line in sample.split(b"\n") if not line.isascii()]
+        valid = sum(1 for line in lines if _decodes(line))
+        return valid > 0 and len(lines) - valid <= max(1, len(lines) // 100) and valid > len(lines) - valid
+    return True
+
+
+def _decodes(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_japanese(sample: bytes) -> bool:
+    """Return whether a sample has kana as cp932 writes them: no other encoding has those bytes in such numbers."""
+    text = sample[:_SAMPLE].decode("cp932", "replace")
+    kana = sum(1 for character in text if "\u3041" <= character <= "\u30fc")
+    return kana > 1 and kana > 0.2 * sum(1 for character in text if character > "\x7f")
+
+
+def _guess(sample: bytes) -> str:
+    normalizer = library("charset_normalizer", "A file that is not UTF-8")
+    lines: list[bytes] = []
+    size = 0
+    for line in sample.split(b"\n"):
+        if size < _SAMPLE and not line.isascii():
+            lines.append(line[: _SAMPLE - size])
+            size += len(line)
+    matches = normalizer.from_bytes(b"\n".join(lines), cp_isolation=list(_CANDIDATES))
+    best = matches.best()
+    if best is None:
+        return "cp1252"
+    equal = [
+        name
+        for match in matches
+        if match.chaos <= best.chaos + 0.01 and match.coherence >= best.coherence - 0.1
+        for name in (match.encoding, *match.could_be_from_charset)
+    ]
+    return _preferred(equal) or str(best.encoding)
+
+
+def _preferred(names: Sequence[str]) -> str | None:
+    return next((name for name in _CANDIDATES if name in names), None)
+
+
+def _put_invalid(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return INVALID, error.end
+
+
+codecs.register_error(INVALID_BYTES, _put_invalid)

@@ -1,0 +1,16 @@
+"""Libraries of the extra `tables`, imported where they are first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from ecellm_lite.errors import UsageError
+
+
+def library(module: str, purpose: str) -> Any:
+    """Return an optional module, or raise UsageError with the command that installs it; `purpose` is a noun."""
+    try:
+        return import_module(module)
+    except ImportError:
+        raise UsageError(f"{purpose} needs {module}", step="run `pip install 'ecellm-lite[tables]'`") from None

@@ -1,0 +1,183 @@
+"""The row that names a table's columns: which one it is, what stands before it, and the names themselves.
+
+Exports put reports' titles before the header, Amazon's files have three rows of headers, taxonomies have none, and one
+system writes its header twice with the line end between them missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ecellm_lite.errors import UsageError
+
+_ROWS = 200
+_NUMBER = re.compile(r"[^\w\s]?\s?[-+]?\d[\d.,\s]*\s?%?")
+_IDENTIFIER = re.compile(r"[A-Za-z][\w.:#\[\]-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """One of a table's first rows: where it begins and ends in the file (line or row number), and its cells."""
+
+    place: int
+    last: int
+    cells: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The names of the columns, and the place of the last row before the table's own (0 where there is none).
+
+    `findings` are parts of a sentence on what is peculiar.
+    """
+
+    columns: tuple[str, ...]
+    last: int
+    findings: tuple[str, ...]
+
+
+def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = None) -> Header:
+    """Return the header of a table of which these are the first rows, most of them with `width` cells.
+
+    `header_row` is taken in place of what is found: a place, or 0 for a table without a header. Raises UsageError for a
+    place where there is no row.
+    """
+    index: int | None
+    if header_row is None:
+        first, index = _likely(rows, width)
+    elif header_row == 0:
+        first, index = 0, None
+    else:
+        first, index = 0, next((index for index, row in enumerate(rows) if row.place == header_row), None)
+        if index is None:
+            raise UsageError(
+                f"There is no row in line {header_row}",
+                step=f"give the line of the header, from {rows[0].place}, or 0 if there is none",
+                settings=("header_row",),
+            )
+    if index is None:
+        columns = tuple(f"column {place}" for place in range(1, width + 1))
+        return Header(columns, rows[first - 1].last if first else 0, ("no header",))
+    names = [text_of(cell) for cell in rows[index].cells]
+    place = rows[index].place
+    findings = [f"header in line {place}"] if index or place > 1 else []
+    names, finding = _fitted(names, width, rows[index + 1 :])
+    columns = distinct(names)
+    repeated = [name for name, count in Counter(filter(None, names)).items() if count > 1]
+    if repeated:
+        findings.append(f"columns with one name are numbered ({', '.join(repeated[:3])})")
+    return Header(columns, rows[index].last, (*findings, *finding))
+
+
+def text_of(cell: Any) -> str:
+    """Return a cell of a header as a text; one of nothing but space is empty."""
+    text = "" if cell is None else str(cell)
+    return text if text.strip() else ""
+
+
+def _likely(rows: Sequence[SampleRow], width: int) -> tuple[int, int | None]:
+    """Return the first row of the table, and the header's; None where it has none."""
+    first = next((index for index, row in enumerate(rows) if _spans(row, width) and not _is_comment(row)), 0)
+    index = _below(rows, first, width)
+    data = rows[index + 1 : index + 1 + _ROWS]
+    return first, None if index == first and _is_data(rows[index], data) else index
+
+
+def _is_comment(row: SampleRow) -> bool:
+    return len(row.cells) == 1 and text_of(row.cells[0]).startswith("# ")
+
+
+def _spans(row: SampleRow, width: int) -> bool:
+    """Return whether a row reaches as far as the table's rows do, and is not half empty."""
+    filled = [index for index, cell in enumerate(row.cells) if text_of(cell)]
+    return bool(filled) and filled[-1] + 1 >= 0.75 * width and len(filled) >= 0.5 * min(width, len(row.cells))
+
+
+def _below(rows: Sequence[SampleRow], first: int, width: int) -> int:
+    """Return the row of identifiers below a header in words, where the table has both; else the header's."""
+    data = rows[first + 4 : first + 4 + _ROWS]
+    for index in range(min(first + 3, len(rows) - 1), first, -1):
+        others = [row for row in data if _identifiers(row, width)]
+        if _identifiers(rows[index], width) and not _identifiers(rows[first], width) and len(others) * 2 <= len(data):
+            return index
+    return first
+
+
+def _identifiers(row: SampleRow, width: int) -> bool:
+    texts = [text for cell in row.cells if (text := text_of(cell))]
+    named = [text for text in texts if _IDENTIFIER.fullmatch(text)]
+    return (
+        _spans(row, width)
+        and len(named) == len(texts) == len(set(texts))
+        and sum(1 for text in texts if "_" in text) * 3 >= len(texts)
+    )
+
+
+def _is_data(row: SampleRow, data: Sequence[SampleRow]) -> bool:
+    """Return whether what stands in the header's place looks like the rows below it."""
+    if not data:
+        return False
+    words_over_numbers, like_data = 0, 0
+    for index, cell in enumerate(row.cells):
+        column = [text for other in data if index < len(other.cells) and (text := text_of(other.cells[index]))]
+        name = text_of(cell)
+        if not name or not column:
+            continue
+        if _is_number(cell):
+            like_data += _mostly(column, _is_number) and not re.fullmatch(r"(19|20)\d\d", name)
+        elif _mostly(column, _is_number):
+            words_over_numbers += 1
+        elif (len(name) > 1 and name in column) or (
+            re.match(r"\d", name) and _mostly(column, lambda text: re.match(r"\d", text))
+        ):
+            like_data += 1
+        elif len(row.cells) == 1:  # a list of paths begins with its first root
+            like_data += any(text.startswith(f"{name} > ") for text in column)
+    return like_data > 0 and words_over_numbers == 0
+
+
+def _is_number(cell: Any) -> bool:
+    if isinstance(cell, int | float):
+        return not isinstance(cell, bool)
+    return _NUMBER.fullmatch(str(cell).strip()) is not None
+
+
+def _begins_with_number(text: str) -> bool:
+    return re.match(r"\d", text) is not None
+
+
+def _mostly(column: Sequence[str], test: Any) -> bool:
+    return sum(1 for text in column if test(text)) >= 0.8 * len(column)
+
+
+def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[list[str], tuple[str, ...]]:
+    """Return as many names as the rows have cells, where nearly all of them have another number than the header."""
+    agree = sum(1 for row in data if len(row.cells) == width)
+    if len(names) == width or len(data) < 3 or agree < 0.9 * len(data):
+        return names, ()
+    if len(names) < width:
+        return names + [""] * (width - len(names)), (f"{width - len(names)} columns have no name",)
+    kept = names[:width]
+    last = kept[-1].removesuffix(kept[0]).removesuffix('"')  # two quoted names meet in a doubled quote
+    if names[width:] == [*kept[1:-1], last]:
+        return [*kept[:-1], last], ("the header stands twice in one line",)
+    return kept, (f"the header has {len(names)} names for {width} columns, of which the first are taken",)
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names that are all different: a repeated one gets a number, a missing one its place."""
+    taken = set(names)
+    seen: set[str] = set()
+    columns: list[str] = []
+    for place, name in enumerate(names, 1):
+        base = name or f"column {place}"
+        column, number = base, 2
+        while column in seen or (column != name and column in taken):
+            column, number = f"{base} ({number})", number + 1
+        seen.add(column)
+        columns.append(column)
+    return tuple(columns)

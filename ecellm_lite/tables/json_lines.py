@@ -1,0 +1,93 @@
+"""JSON Lines: one object a line; a line that cannot be read is an error in its place, not an end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import BufferedReader, RawIOBase
+from typing import IO, Any, cast
+
+from ecellm_lite.errors import InputError
+from ecellm_lite.tables.row import Table, TableRow
+from ecellm_lite.tables.source import Source
+
+LONGEST_LINE = 16 << 20  # bytes
+_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(slots=True, kw_only=True)
+class JsonLines(Table):
+    """A file of JSON objects, each of which has its own columns."""
+
+    def rows(self) -> Iterator[TableRow]:
+        """Yield the rows, blank lines left out."""
+        number, line = 0, 0
+        try:
+            for line, row in numbered_rows(self.source.stream):
+                number += 1
+                yield TableRow(number, line, {}, row) if isinstance(row, InputError) else TableRow(number, line, row)
+        except InputError as error:  # the file is damaged from here on
+            yield TableRow(number + 1, line + 1, {}, error)
+
+    def all_columns(self) -> tuple[str, ...]:
+        """Return the keys of all rows, in the order in which they first stand; the file is read once for them."""
+        file = self.source.seekable()
+        columns: dict[str, None] = {}
+        for row in read_rows(file):
+            if not isinstance(row, InputError):
+                columns.update(dict.fromkeys(row))
+        file.seek(0)
+        self.source.stream = BufferedReader(cast("RawIOBase", file))
+        self.columns = tuple(columns)
+        return self.columns
+
+
+def open_json_lines(source: Source) -> JsonLines:
+    """Return a JSON Lines file."""
+    return JsonLines(source=source, columns=None, description=f"{source.name}: JSON Lines")
+
+
+def check_form(file: BufferedReader, name: str) -> None:
+    """Raise InputError if what is to come is no JSON Lines file at all: a table or a JSON array, say."""
+    begin = file.peek(1 << 12).removeprefix(_MARK).lstrip()[:40]
+    if begin and not begin.startswith(b"{"):
+        first = begin.splitlines()[0].decode("utf-8", "replace")
+        raise InputError(
+            f"{name} begins with {first!r}, and rows are JSON Lines: write one object a line, "
+            'as in {"review": "I like it"}.'
+        )
+
+
+def read_rows(file: IO[bytes]) -> Iterator[Mapping[str, Any] | InputError]:
+    """Yield the rows of a JSON Lines file, blank lines left out; a broken line yields an InputError with its number."""
+    return (row for _, row in numbered_rows(file))
+
+
+def numbered_rows(file: IO[bytes]) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
+    """Yield what read_rows does, each row with the number of its line, from 1."""
+    number = 0
+    while line := file.readline(LONGEST_LINE + 1):
+        number += 1
+        if number == 1:
+            line = line.removeprefix(_MARK)
+        if len(line) > LONGEST_LINE:
+            while line and not line.endswith(b"\n"):
+                line = file.readline(LONGEST_LINE)
+            yield number, _error(number, f"has more than {LONGEST_LINE:,} bytes", "split or shorten the row")
+        elif line.strip():
+            yield number, _row(line, number)
+
+
+def _row(line: bytes, number: int) -> Mapping[str, Any] | InputError:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return _error(number, f"is not JSON ({error})", "write one object a line")
+    if not isinstance(row, Mapping):
+        return _error(number, "is not an object", "write one object a line")
+    return row
+
+
+def _error(number: int, reason: str, step: str) -> InputError:
+    return InputError(f"Line {number} {reason}", step=step, line=number)

@@ -1,0 +1,87 @@
+"""Opens a table of any form: what it is shows in its first bytes, never in its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ecellm_lite.errors import InputError
+from ecellm_lite.tables.row import Table, TableOptions
+from ecellm_lite.tables.source import Source, open_source
+
+_OTHERS = {
+    b"%PDF": "a PDF file",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet of the old form (XLS), or one with a password",
+    b"BZh": "packed with bzip2",
+    b"\xfd7zXZ": "packed with xz",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"GIF8": "a picture",
+    b"SQLite format 3": "a SQLite database",
+}
+_FORMS = "CSV, XLSX, ODS, Parquet, Arrow or JSON Lines"
+
+
+def open_table(path: Path | str, options: TableOptions | None = None) -> Table:
+    """Open a table: CSV, TSV, XLSX, ODS, Parquet, Arrow, JSON Lines or a feed, also packed with gzip or zstd.
+
+    `-` is standard input. Raises InputError for a file that is no table, and UsageError for an option that does not fit
+    or a library that is not installed. Close it, or use it in a `with` statement.
+    """
+    source = open_source(path)
+    try:
+        return _opened(source, options or TableOptions())
+    except BaseException:
+        source.close()
+        raise
+
+
+def _opened(source: Source, options: TableOptions) -> Table:
+    head = source.head
+    if not head.strip():
+        raise InputError(f"{source.name} is empty", step=f"give a table ({_FORMS})", file=source.name)
+    if head.startswith(b"PK\x03\x04"):
+        return _zipped(source, options)
+    if head.startswith(b"PAR1"):
+        from ecellm_lite.tables.parquet import open_parquet
+
+        return open_parquet(source)
+    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        from ecellm_lite.tables.parquet import open_arrow
+
+        return open_arrow(source)
+    for begin, form in _OTHERS.items():
+        if head.startswith(begin):
+            raise InputError(f"{source.name} is {form}", step=f"save it as {_FORMS}", file=source.name)
+    return _text(source, options)
+
+
+def _zipped(source: Source, options: TableOptions) -> Table:
+    if b"xl/" in source.head or b"[Content_Types].xml" in source.head or b"opendocument.spreadsheet" in source.head:
+        from ecellm_lite.tables.spreadsheet import open_spreadsheet
+
+        return open_spreadsheet(source, options)
+    raise InputError(f"{source.name} is a ZIP archive", step="unpack it, and give the table in it", file=source.name)
+
+
+def _text(source: Source, options: TableOptions) -> Table:
+    begin = source.head.removeprefix(b"\xef\xbb\xbf").lstrip()[:400]
+    delimited = any(setting is not None for setting in (options.delimiter, options.quote, options.header_row))
+    if not delimited:
+        if begin.startswith(b"{"):
+            from ecellm_lite.tables.json_lines import open_json_lines
+
+            return open_json_lines(source)
+        if begin.startswith(b"[") and begin[1:].lstrip()[:1] in {b"{", b"[", b'"', b"]"}:
+            raise InputError(
+                f"{source.name} is one JSON array", step="write one object a line (JSON Lines)", file=source.name
+            )
+        if begin[:9].lower() == b"<!doctype" or begin[:5].lower() == b"<html":
+            raise InputError(f"{source.name} is a web page", step="download the table itself", file=source.name)
+        if begin.startswith((b"<?xml", b"<rss", b"<feed")):
+            from ecellm_lite.tables.feed import open_feed
+
+            return open_feed(source)
+    from ecellm_lite.tables.csv_file import open_csv
+
+    return open_csv(source, options)

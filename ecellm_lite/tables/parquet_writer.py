@@ -1,0 +1,71 @@
+"""Parquet, in row groups; the schema is fixed before the first row, so that a column may begin with nulls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from ecellm_lite.tables.columns import cell_text
+from ecellm_lite.tables.extras import library
+from ecellm_lite.tables.results import Kind, OwnColumn
+from ecellm_lite.tasks.fields import encodable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ROWS = 10_000  # of a row group
+_CHARACTERS = 16 << 20  # or fewer, where rows are long
+
+
+class ParquetWriter:
+    """Writes rows; the input's columns have its own types, or are texts where it has none."""
+
+    def __init__(
+        self, file: IO[bytes], columns: Sequence[str], own: Sequence[OwnColumn], types: pa.Schema | None
+    ) -> None:
+        self._arrow = arrow = library("pyarrow", "Writing Parquet")
+        parquet = library("pyarrow.parquet", "Writing Parquet")
+        self.notes: list[str] = []
+        kinds = {Kind.TEXT: arrow.string(), Kind.NUMBER: arrow.float64(), Kind.TRUTH: arrow.bool_()}
+        inputs = [(name, arrow.string() if types is None else types.field(name).type) for name in columns]
+        self._schema = arrow.schema([*inputs, *((column.name, kinds[column.kind]) for column in own)])
+        self._writer = parquet.ParquetWriter(file, self._schema)
+        self._buffer: list[tuple[Any, ...]] = []
+        self._size = 0
+
+    def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
+        """Write a row, or keep it for its row group."""
+        row = (*cells, *own)
+        self._buffer.append(row)
+        self._size += sum(len(cell) for cell in row if isinstance(cell, str))
+        if len(self._buffer) >= _ROWS or self._size >= _CHARACTERS:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is kept, and the file's end."""
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._buffer:
+            columns = zip(*self._buffer, strict=True)
+            arrays = [self._array(values, each.type) for values, each in zip(columns, self._schema, strict=True)]
+            self._writer.write_batch(self._arrow.record_batch(arrays, schema=self._schema))
+        self._buffer, self._size = [], 0
+
+    def _array(self, values: Sequence[Any], kind: Any) -> Any:
+        types = self._arrow.types
+        if types.is_string(kind) or types.is_large_string(kind):
+            return self._arrow.array([_text(value) for value in values], kind)
+        try:
+            return self._arrow.array(values, kind)
+        except (self._arrow.ArrowException, TypeError, ValueError, OverflowError):
+            # Python's types are too small for some values, which were read as texts.
+            return self._arrow.array([_text(value) for value in values], self._arrow.string()).cast(kind)
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = cell_text(value)
+    return text if text.isascii() else encodable(text)

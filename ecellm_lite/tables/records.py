@@ -1,0 +1,240 @@
+"""The records of delimited text: a record is a line, or several where a quoted cell has line ends in it.
+
+The csv module reads what is well formed. What is not is mended here, so that a broken record costs no other one: a
+quote that is never closed would swallow the rows behind it up to the next quote, so where a record comes to a bad end
+and the line after its first looks like a whole record, its first line alone is the broken one.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ecellm_lite.tables.dialects import SINGLE_COLUMN, Dialect, Quoting
+from ecellm_lite.tables.encoding import INVALID
+from ecellm_lite.tables.lines import LINE_CHARACTERS, Line
+from ecellm_lite.tables.row import CELL_CHARACTERS
+
+RECORD_CHARACTERS = 8 << 20
+
+TOO_LONG = f"is longer than {LINE_CHARACTERS:,} characters"
+UNCLOSED = "opens a quote that is never closed"
+UNDOUBLED = "has a quote inside a quoted cell that is not doubled"
+LONE_RETURN = "has a lone carriage return outside quotes"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a record, as the end of a sentence, and the index of the cell it is in, where it is in one."""
+
+    reason: str
+    step: str
+    cell: int | None = None
+
+
+class Record(NamedTuple):
+    """A record's cells, the first and last of its lines, and what is wrong with it."""
+
+    line: int
+    last_line: int
+    cells: list[str]
+    fault: Fault | None = None
+
+
+class Records:
+    """The records of lines; `width` is how many cells one should have, None where that is not known yet.
+
+    Blank lines are no records. A record of another width than `width` is given as it is.
+    """
+
+    def __init__(self, lines: Iterator[Line], dialect: Dialect, width: int | None = None) -> None:
+        self._lines = lines
+        self._dialect = dialect
+        self._delimiter = dialect.delimiter or SINGLE_COLUMN
+        self.width = width
+        self._taken: list[Line] = []  # of the record that is being read
+        self._size = 0
+        self._pending: deque[Line] = deque()  # lines that were taken for part of a record, and are not
+
+    def __iter__(self) -> Iterator[Record]:
+        if self._dialect.quoting is Quoting.NONE:
+            return self._unquoted()
+        return self._quoted()
+
+    def _unquoted(self) -> Iterator[Record]:
+        for line in self._lines:
+            self._size = len(line.text)
+            if text := _blank(line.text):
+                cells = text.split(self._delimiter)
+                reason = TOO_LONG if line.cut else LONE_RETURN if "\r" in text else None
+                yield self._checked([line], cells, reason)
+
+    def _quoted(self) -> Iterator[Record]:
+        reader = csv.reader(_Feed(self), delimiter=self._delimiter, quotechar=self._dialect.quote, strict=True)
+        while True:
+            self._taken.clear()
+            self._size = 0
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except (csv.Error, _RecordTooLong):
+                yield self._mended()
+                continue
+            if not cells or (len(cells) == 1 and self.width != 1 and not cells[0].strip()):
+                continue
+            several = len(self._taken) > 1
+            if self.width is not None and len(cells) != self.width and (several or self._unsure):
+                yield self._mended()
+            else:
+                yield self._checked(self._taken, cells, None)
+
+    @property
+    def _unsure(self) -> bool:
+        return self._dialect.quoting is Quoting.UNSURE
+
+    def feed(self) -> str:
+        """Return the next line of the record that is being read; the csv module asks for it."""
+        line = self._pending.popleft() if self._pending else next(self._lines)
+        self._size += len(line.text)
+        if self._taken and self._size > RECORD_CHARACTERS:
+            self._pending.appendleft(line)
+            raise _RecordTooLong
+        self._taken.append(line)
+        return line.text
+
+    def _mended(self) -> Record:
+        """Return the record that came to a bad end, and give back the lines that are not part of it."""
+        lines = list(self._taken)
+        split = self._split("".join(line.text for line in lines))
+        if split.reason is None and (self.width is None or len(split.cells) == self.width):
+            return self._checked(lines, split.cells, None)  # a cell beyond the csv module's limit, say
+        if self._unsure:
+            text = _ended(lines[0].text)
+            cells = text.split(self._delimiter)
+            if "\r" not in text and ((self.width is None and len(lines) == 1) or len(cells) == self.width):
+                self._give_back(lines[1:])
+                return self._checked(lines[:1], cells, None)
+        if len(lines) > 1 and self._begins(lines[1].text):
+            self._give_back(lines[1:])
+            return self._checked(lines[:1], self._split(lines[0].text).cells, UNCLOSED)
+        if len(lines) > 1 and split.reason is not None:
+            lines += self._rest()
+        return self._checked(lines, split.cells, split.reason)
+
+    def _rest(self) -> list[Line]:
+        """Return the last of the lines that look like the rest of a broken record, or nothing."""
+        last: list[Line] = []
+        while line := self._pending.popleft() if self._pending else next(self._lines, None):
+            if self._begins(line.text):
+                self._pending.appendleft(line)
+                break
+            last = [Line(line.number, "")]
+        return last
+
+    def _give_back(self, lines: list[Line]) -> None:
+        self._pending.extendleft(reversed(lines))
+
+    def _begins(self, text: str) -> bool:
+        """Return whether a line looks like a record, or like the begin of one that goes on behind it."""
+        split = self._split(text)
+        width = self.width or len(split.cells)
+        if split.reason == UNCLOSED:
+            return 2 <= len(split.cells) <= width
+        return split.reason is None and len(split.cells) == width and (width > 1 or self.width == 1)
+
+    def _split(self, text: str) -> _Split:
+        return _split(_ended(text), self._delimiter, self._dialect.quote)
+
+    def _checked(self, lines: list[Line], cells: list[str], reason: str | None) -> Record:
+        fault = Fault(reason, "correct it there") if reason else None
+        for line in lines:
+            text = line.text
+            if line.cut:
+                fault = Fault(TOO_LONG, "shorten it")
+            elif fault is None and ("\0" in text or (not text.isascii() and INVALID in text)):
+                fault = _unreadable(cells)
+        if fault is None and self._size > CELL_CHARACTERS:
+            fault = _too_large(cells)
+        if fault is not None:
+            cells = [cell.replace(INVALID, "\ufffd")[:CELL_CHARACTERS] for cell in cells]
+        return Record(lines[0].number, lines[-1].number, cells, fault)
+
+
+class _RecordTooLong(Exception):  # noqa: N818 - it is caught in this file
+    pass
+
+
+class _Feed:
+    """The lines as the csv module reads them. A generator would not outlive an exception."""
+
+    def __init__(self, records: Records) -> None:
+        self._feed = records.feed
+
+    def __iter__(self) -> _Feed:
+        return self
+
+    def __next__(self) -> str:
+        return self._feed()
+
+
+class _Split(NamedTuple):
+    cells: list[str]
+    reason: str | None
+
+
+def _split(text: str, delimiter: str, quote: str) -> _Split:
+    """Return the cells of one record without its line end, or those before a fault, and what the fault is."""
+    cells: list[str] = []
+    start, end = 0, len(text)
+    while True:
+        if text.startswith(quote, start):
+            close = text.find(quote, start + 1)
+            while close >= 0 and text.startswith(quote, close + 1):
+                close = text.find(quote, close + 2)
+            if close < 0:
+                return _Split([*cells, text[start + 1 :]], UNCLOSED)
+            cells.append(text[start + 1 : close].replace(quote * 2, quote))
+            if close + 1 == end:
+                return _Split(cells, None)
+            if not text.startswith(delimiter, close + 1):
+                return _Split(cells, LONE_RETURN if text[close + 1] in "\r\n" else UNDOUBLED)
+            start = close + 2
+            continue
+        stop = text.find(delimiter, start)
+        cell = text[start:] if stop < 0 else text[start:stop]
+        cells.append(cell)
+        if "\r" in cell or "\n" in cell:
+            return _Split(cells, LONE_RETURN)
+        if stop < 0:
+            return _Split(cells, None)
+        start = stop + 1
+
+
+def _ended(text: str) -> str:
+    """Return a line without its line end."""
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _blank(text: str) -> str:
+    """Return a line without its line end, or nothing if it is blank."""
+    return "" if text.isspace() and "\t" not in text else _ended(text)
+
+
+def _unreadable(cells: list[str]) -> Fault:
+    for index, cell in enumerate(cells):
+        if "\0" in cell:
+            return Fault("has a NUL character", "delete it", index)
+        if INVALID in cell:
+            return Fault("has bytes that are not valid in the file's encoding", "correct them, or name another", index)
+    return Fault("has characters that are no text", "delete them")
+
+
+def _too_large(cells: list[str]) -> Fault | None:
+    for index, cell in enumerate(cells):
+        if len(cell) > CELL_CHARACTERS:
+            return Fault(f"has {len(cell):,} characters in one cell", f"keep it under {CELL_CHARACTERS:,}", index)
+    return None

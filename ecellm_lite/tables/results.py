@@ -1,0 +1,91 @@
+"""What a job writes of an answer beside a row's own columns: the columns, and their values.
+
+`answer` is the answer's text (`yes`, `B: positive`), a score's number, a ranking's order (`B, A, C`). An extraction has
+a column for each attribute where the attributes are those of every row, and an object in `answer` otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.tables.header import distinct
+
+
+class Kind(Enum):
+    """What a column of ours holds."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    TRUTH = "truth"
+
+
+_BESIDE = {
+    "probability": Kind.NUMBER,
+    "confidence": Kind.NUMBER,
+    "abstained": Kind.TRUTH,
+    "warnings": Kind.TEXT,
+    "error": Kind.TEXT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnColumn:
+    """A column that a job adds: its name and what it holds."""
+
+    name: str
+    kind: Kind
+
+
+class AnswerColumns:
+    """The columns that a job adds to a table, named so that none of the table's own is hidden.
+
+    `attributes` are an extraction's, where they are the same for all rows; `scores` says that the answers are numbers.
+    """
+
+    def __init__(self, columns: Sequence[str], *, attributes: Sequence[str] = (), scores: bool = False) -> None:
+        kinds = dict.fromkeys(attributes, Kind.TEXT) or {"answer": Kind.NUMBER if scores else Kind.TEXT}
+        own = [*kinds, *_BESIDE]
+        names = distinct([*columns, *own])[len(columns) :]
+        self.columns = tuple(
+            OwnColumn(name, kind) for name, kind in zip(names, [*kinds.values(), *_BESIDE.values()], strict=True)
+        )
+        self._attributes = tuple(kinds) if attributes else ()
+        self._scores = scores
+
+    def values(self, answer: Answer | None) -> tuple[Any, ...]:
+        """Return an answer's values, one for each column; all are None for a row that was not asked."""
+        if answer is None:
+            return (None,) * len(self.columns)
+        warnings = "; ".join(warning.message for warning in answer.warnings or ()) or None
+        shortened = answer.shortened and f"Shortened: {answer.shortened}"
+        return (
+            *self._answer(answer),
+            answer.probability,
+            answer.confidence,
+            answer.abstained,
+            "; ".join(filter(None, (shortened, warnings))) or None,
+            answer.error and answer.error.message,
+        )
+
+    def _answer(self, answer: Answer) -> tuple[Any, ...]:
+        if self._attributes:
+            found = _extracted(answer.value)
+            return tuple(found.get(attribute) for attribute in self._attributes)
+        if answer.value is None:
+            return (None,)
+        if self._scores:
+            return (answer.value,)
+        if answer.type == "ranking":
+            return (", ".join(answer.value),)
+        if answer.type == "extraction":
+            return (json.dumps(_extracted(answer.value), ensure_ascii=False),)
+        return (answer.text,)
+
+
+def _extracted(value: Any) -> Mapping[str, str | None]:
+    return {entry["attribute"]: entry["value"] for entry in value or ()}

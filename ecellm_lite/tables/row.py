@@ -1,0 +1,98 @@
+"""A row of a table, and a table as every reader gives it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ecellm_lite.errors import InputError
+from ecellm_lite.tables.source import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CELL_CHARACTERS = 1 << 20
+"""A cell with more characters is an error: the largest that shops' systems export are near 33,000."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One row of a table: its number from 1 and its cells by column, as they stand in the file.
+
+    `line` is where the row begins: the line of a text file, the row of a spreadsheet, else the row's number. A row that
+    cannot be used has an `error` that says why, and those of its cells that could be read.
+    """
+
+    number: int
+    line: int
+    cells: Mapping[str, Any]
+    error: InputError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TableOptions:
+    """What to take a table for, in place of what is found in it; None and "" leave the finding to the reader.
+
+    `encoding` is a name that Python knows (`cp1252`). `delimiter` is one character, or `tab`; `quote` is one character,
+    or `none`. `header_row` is the line of a text file, or the row of a spreadsheet, that has the columns' names, and 0
+    where none has. `sheet` is the name or number of a spreadsheet's sheet. `total_rows` keeps the rows of totals at a
+    table's end, which are left out otherwise.
+    """
+
+    encoding: str | None = None
+    delimiter: str | None = None
+    quote: str | None = None
+    header_row: int | None = None
+    sheet: str | None = None
+    total_rows: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Table(ABC):
+    """A table that is read once, row by row, in bounded memory.
+
+    `columns` are the names of its columns; None where each row says its own (JSON Lines). `description` is one sentence
+    on what was found in the file, and `notes`, complete once the rows are read, say what was left out.
+    """
+
+    source: Source
+    columns: tuple[str, ...] | None
+    description: str
+    notes: list[str] = field(default_factory=list)
+
+    @abstractmethod
+    def rows(self) -> Iterator[TableRow]:
+        """Yield the rows; a row that cannot be read carries its error and costs no other."""
+
+    def all_columns(self) -> tuple[str, ...]:
+        """Return the names of all columns, before the rows are read: a file without a header is read once for them."""
+        assert self.columns is not None
+        return self.columns
+
+    @property
+    def name(self) -> str:
+        """The file's name, for messages."""
+        return self.source.name
+
+    @property
+    def share(self) -> float | None:
+        """The share of the file that is read, from 0 to 1; None where its size is not known."""
+        return self.source.share
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """The columns' Arrow types, for a file that has them."""
+        return None
+
+    def close(self) -> None:
+        """Close the file."""
+        self.source.close()
+
+    def __enter__(self) -> Table:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,200 @@
+"""The bytes of a table: a file's or standard input's, unpacked if they are gzip or zstd.
+
+Nothing is read twice and nothing is kept, but for the first bytes, which tell what the file is. A file that unpacks to
+absurdly much more than it holds is refused while it is read.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from ecellm_lite.errors import InputError
+from ecellm_lite.tables.extras import library
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+HEAD = 1 << 20
+"""Bytes that tell what a file is: its form, encoding, delimiter and header."""
+
+UNPACKED_ALWAYS = 256 << 20
+UNPACKED_RATIO = 500
+"""gzip reaches 1,032 at most; a catalogue of nearly equal rows some 100."""
+
+_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_DAMAGED = (EOFError, OSError, zlib.error, ValueError)
+
+
+class Source:
+    """An open table: `head` are its first bytes, and `stream` all of them, unpacked."""
+
+    def __init__(self, raw: IO[bytes], name: str, size: int | None) -> None:
+        self.name = name
+        self._raw = raw
+        self._size = size
+        self._copies: list[IO[bytes]] = []
+        self._counter = _Counter(raw)
+        packed = io.BufferedReader(self._counter, HEAD)
+        magic = packed.peek(4)[:4]
+        self.packing = next((form for begin, form in _PACKED.items() if magic.startswith(begin)), None)
+        stream: IO[bytes] = packed
+        if self.packing == "gzip":
+            stream = gzip.GzipFile(fileobj=packed)
+        elif self.packing == "zstd":
+            stream = _zstd().ZstdFile(packed)
+        guard = _Unpacked(stream, self._counter, name) if self.packing else None
+        rest = guard or stream
+        self.head, damage = _read(rest, HEAD)
+        self.whole = len(self.head) < HEAD and damage is None  # whether the head is all there is
+        self.stream = io.BufferedReader(_Joined(self.head, rest, damage), HEAD)
+
+    @property
+    def share(self) -> float | None:
+        """The share of the bytes on disk that were read, from 0 to 1; None for a pipe."""
+        return min(1.0, self._counter.count / self._size) if self._size else None
+
+    def seekable(self) -> IO[bytes]:
+        """Return the bytes as a file that can be read from anywhere: the file itself, or a temporary copy on disk."""
+        if not self.packing and self._size is not None:
+            self._raw.seek(0)
+            return self._raw
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the source
+        self._copies.append(copy)
+        while block := self.stream.read(HEAD):
+            copy.write(block)
+        copy.seek(0)
+        return copy
+
+    def close(self) -> None:
+        """Close the file and its copies; standard input stays open."""
+        for copy in self._copies:
+            copy.close()
+        if self._raw is not getattr(sys.stdin, "buffer", None):
+            self._raw.close()
+
+
+def open_source(path: Path | str) -> Source:
+    """Open a file, or standard input for `-`; raises InputError where it cannot be read."""
+    if str(path) == "-":
+        if not sys.stdin:
+            raise InputError("Standard input is closed", step="give the table as a file")
+        return Source(cast("IO[bytes]", sys.stdin.buffer), "standard input", None)
+    path = Path(path)
+    try:
+        raw = path.open("rb", buffering=0)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    try:
+        return Source(cast("IO[bytes]", raw), path.name, path.stat().st_size if path.is_file() else None)
+    except BaseException as error:
+        raw.close()
+        if isinstance(error, OSError):
+            raise _unreadable(path, error) from None
+        raise
+
+
+class _Counter(io.RawIOBase):
+    """A file that counts the bytes that were read of it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        block = self._file.read(len(view)) or b""
+        view[: len(block)] = block
+        self.count += len(block)
+        return len(block)
+
+
+class _Unpacked(io.RawIOBase):
+    """Unpacked bytes; damage and bombs are an InputError."""
+
+    def __init__(self, file: IO[bytes], packed: _Counter, name: str) -> None:
+        self._file = file
+        self._packed = packed
+        self._name = name
+        self._count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        try:
+            block = self._file.read1(len(view))  # type: ignore[attr-defined]  # read() would drop what stands before damage
+        except _DAMAGED as error:
+            raise _damaged(self._name, error) from None
+        except Exception as error:  # zstd's own error has no base class that a build without it knows
+            if type(error).__name__ != "ZstdError":
+                raise
+            raise _damaged(self._name, error) from None
+        view[: len(block)] = block
+        self._count += len(block)
+        if self._count > UNPACKED_ALWAYS and self._count > UNPACKED_RATIO * self._packed.count:
+            raise InputError(
+                f"{self._name} unpacks to more than {UNPACKED_RATIO} times its size, which no table does",
+                step="unpack it yourself if you trust it",
+                file=self._name,
+            )
+        return len(block)
+
+
+class _Joined(io.RawIOBase):
+    """The first bytes of a file, then the rest of it, or the damage that followed them."""
+
+    def __init__(self, head: bytes, rest: IO[bytes] | io.RawIOBase, damage: InputError | None) -> None:
+        self._head = memoryview(head)
+        self._rest = rest
+        self._damage = damage
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        if not self._head and self._damage:
+            raise self._damage
+        block = self._head[: len(view)] if self._head else memoryview(self._rest.read(len(view)) or b"")
+        self._head = self._head[len(view) :]
+        view[: len(block)] = block
+        return len(block)
+
+
+def _read(file: IO[bytes] | io.RawIOBase, size: int) -> tuple[bytes, InputError | None]:
+    """Return the next bytes, fewer than `size` only at the end (a pipe gives them in pieces) or before damage."""
+    blocks: list[bytes] = []
+    try:
+        while size > 0 and (block := file.read(size)):
+            blocks.append(block)
+            size -= len(block)
+    except InputError as damage:
+        if not blocks:
+            raise
+        return b"".join(blocks), damage
+    return b"".join(blocks), None
+
+
+def _zstd() -> Any:
+    if sys.version_info >= (3, 14):
+        return library("compression.zstd", "A file packed with zstd")
+    return library("backports.zstd", "A file packed with zstd")
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    reason = error.strerror or str(error)
+    return InputError(f"{path} cannot be read ({reason})", step="give the path of a table", file=str(path))
+
+
+def _damaged(name: str, error: Exception) -> InputError:
+    return InputError(f"{name} is damaged or cut off ({error})", step="fetch it again", file=name)

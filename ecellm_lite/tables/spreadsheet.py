@@ -1,0 +1,135 @@
+"""A sheet of an XLSX or ODS file.
+
+The library reads a sheet whole, as one rectangle of cells, and would end the process for one that does not fit the
+memory: `sheet_bounds` looks at the file first, and refuses what unpacks or expands to too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from typing import Any
+
+from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.tables.extras import library
+from ecellm_lite.tables.header import SampleRow, find_header
+from ecellm_lite.tables.row import CELL_CHARACTERS, Table, TableOptions, TableRow
+from ecellm_lite.tables.sheet_bounds import check_bounds
+from ecellm_lite.tables.source import Source
+from ecellm_lite.tables.totals import without_totals
+
+_SAMPLE_ROWS = 300
+
+
+@dataclass(slots=True, kw_only=True)
+class Spreadsheet(Table):
+    """One sheet; a cell is a text, a number, a truth value, a date or a time, and None where it is empty."""
+
+    sheet: Any
+    last_place: int  # of the header
+    total_rows: bool
+    height: int
+    place: int = 0
+
+    def rows(self) -> Iterator[TableRow]:
+        """Yield the rows that are not empty."""
+        rows = self._all_rows()
+        return rows if self.total_rows else without_totals(rows, self.notes)
+
+    @property
+    def share(self) -> float | None:
+        """The share of the sheet that is read."""
+        return self.place / self.height if self.height else None
+
+    def _all_rows(self) -> Iterator[TableRow]:
+        assert self.columns is not None
+        number = 0
+        for place, row in enumerate(self.sheet.iter_rows(), 1):
+            self.place = place
+            if place <= self.last_place:
+                continue
+            cells = [_value(cell) for cell in row]
+            if any(cell is not None for cell in cells):
+                number += 1
+                yield self._row(number, place, cells)
+
+    def _row(self, number: int, place: int, cells: Sequence[Any]) -> TableRow:
+        assert self.columns is not None
+        by_column = dict(zip(self.columns, cells, strict=False))
+        for column, cell in by_column.items():
+            if isinstance(cell, str) and ("\0" in cell or len(cell) > CELL_CHARACTERS):
+                reason = "has a NUL character" if "\0" in cell else f"has more than {CELL_CHARACTERS:,} characters"
+                error = InputError(
+                    f"Row {place}, column {column!r}, {reason}", step="correct it there", field=column, line=place
+                )
+                return TableRow(number, place, by_column, error)
+        return TableRow(number, place, by_column)
+
+
+def open_spreadsheet(source: Source, options: TableOptions) -> Spreadsheet:
+    """Return a sheet: the one that `options` names, else the first that is not empty or hidden."""
+    calamine = library("python_calamine", "A spreadsheet")
+    file = source.seekable()
+    check_bounds(file, source.name)
+    file.seek(0)
+    try:
+        workbook = calamine.load_workbook(file)
+        sheet, finding = _sheet(workbook, options.sheet, source.name)
+        sample = list(islice(sheet.iter_rows(), _SAMPLE_ROWS))
+    except calamine.PasswordError:
+        raise InputError(f"{source.name} is locked by a password", step="save it without one") from None
+    except calamine.CalamineError as error:
+        raise InputError(
+            f"{source.name} is no spreadsheet that can be read ({error})", step="save it again as XLSX or as CSV"
+        ) from None
+    values = [[_value(cell) for cell in row] for row in sample]
+    rows = [
+        SampleRow(place, place, cells)
+        for place, cells in enumerate(values, 1)
+        if any(cell is not None for cell in cells)
+    ]
+    if not rows:
+        raise InputError(f"{source.name} has no rows", step="give a sheet with a header and rows", settings=("sheet",))
+    header = find_header(rows, max(len(row.cells) for row in rows), options.header_row)
+    width = len(header.columns)
+    parts = [part for part in (finding, *header.findings) if part]
+    return Spreadsheet(
+        source=source,
+        columns=header.columns,
+        description=f"{source.name}: spreadsheet, {', '.join(parts)}; {width} {'column' if width == 1 else 'columns'}",
+        sheet=sheet,
+        last_place=header.last,
+        total_rows=options.total_rows,
+        height=sheet.total_height,
+    )
+
+
+def _sheet(workbook: Any, sheet: str | None, name: str) -> tuple[Any, str]:
+    names: list[str] = workbook.sheet_names
+    if sheet is not None:
+        if sheet not in names and sheet.isdigit() and 0 < int(sheet) <= len(names):
+            sheet = names[int(sheet) - 1]
+        if sheet not in names:
+            raise UsageError(
+                f"{name} has no sheet {sheet!r}",
+                step=f"take one of {', '.join(map(repr, names[:8]))}",
+                settings=("sheet",),
+            )
+        return workbook.get_sheet_by_name(sheet), f"sheet {sheet!r}"
+    visible = [each.name for each in workbook.sheets_metadata if "Visible" in repr(each.visible).split(".")] or names
+    for candidate in visible:
+        found = workbook.get_sheet_by_name(candidate)
+        if found.height > 0:
+            return found, f"sheet {candidate!r}" + (f" of {len(names)}" if len(names) > 1 else "")
+    raise InputError(f"{name} has no sheet with rows", step="give a table with a header and rows")
+
+
+def _value(cell: Any) -> Any:
+    """Return a cell's value; a number without a fraction is an int, as a spreadsheet shows it."""
+    if cell == "" or cell is None:
+        return None
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:
+        return int(cell)
+    return str(cell) if isinstance(cell, timedelta) else cell

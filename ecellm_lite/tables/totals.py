@@ -1,0 +1,42 @@
+"""Rows of totals at a table's end, which reports add and no task should answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ecellm_lite.tables.row import TableRow
+
+_MOST = 10
+_TOTAL = re.compile(
+    r"\s*((grand |sub)?totals?|gesamt(summe)?|summe|total g[eé]n[eé]ral|totale|totaal|suma|итого|合計|总计)"
+    "(\\s*[:\uff1a].*|\\s*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_FIGURE = re.compile(r"[\s\d.,:%+\u2013\u2014<>$\u20ac£¥-]*|[A-Z]{3}\s?[\d.,]+|[\d.,]+\s?[A-Z]{3}")
+
+
+def is_total(row: TableRow) -> bool:
+    """Return whether a row begins with "Total" and has nothing but figures behind it."""
+    cells = (text for cell in row.cells.values() if (text := "" if cell is None else str(cell)).strip())
+    first = next(cells, None)
+    if first is None or _TOTAL.fullmatch(first) is None:
+        return False
+    return len(row.cells) > 1 and all(map(_FIGURE.fullmatch, cells))
+
+
+def without_totals(rows: Iterable[TableRow], notes: list[str]) -> Iterator[TableRow]:
+    """Yield the rows but for those of totals at the end, of which a note tells."""
+    held: list[TableRow] = []
+    for row in rows:
+        if len(held) < _MOST and is_total(row):
+            held.append(row)
+            continue
+        yield from held
+        held.clear()
+        yield row
+    if held:
+        shown: Any = next(iter(held[0].cells.values()))
+        rows_ = "1 row of totals was" if len(held) == 1 else f"{len(held)} rows of totals were"
+        notes.append(f"{rows_} left out at the end ({str(shown)[:40]!r})")

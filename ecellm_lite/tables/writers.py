@@ -1,0 +1,134 @@
+"""Writes a job's results as a table: the input's own columns first and as they were, then those of the answers.
+
+The form is told by the name's ending: CSV, XLSX and Parquet, else JSON Lines, which have the whole answers and nothing
+of the input. All of them are written row by row in bounded memory, to an open file that is the caller's to close.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.errors import UsageError
+from ecellm_lite.tables.results import AnswerColumns
+from ecellm_lite.tables.row import TableRow
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_FORMS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".xlsx": "xlsx", ".parquet": "parquet"}
+_NEAR = {".xls": ".xlsx", ".ods": ".xlsx", ".arrow": ".parquet", ".feather": ".parquet"}
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """How a table is written.
+
+    `bom` puts a byte-order mark before CSV, which tells Excel that it is UTF-8. `safe_cells` keeps also the input's own
+    cells in CSV from running as formulas, and so changes them; ours are kept from it always. `delimiter` is for CSV.
+    """
+
+    bom: bool = False
+    safe_cells: bool = False
+    delimiter: str = ","
+
+
+class RowWriter(Protocol):
+    """Writes rows of one form; `notes`, complete at the end, say what could not be written as it is."""
+
+    notes: list[str]
+
+    def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
+        """Write a row: the input's cells, and ours."""
+
+    def close(self) -> None:
+        """Write what a file of this form ends with; the file itself stays open."""
+
+
+def form_of(name: str) -> str:
+    """Return the form that a file's name asks for: csv, tsv, xlsx, parquet, or jsonl for any other.
+
+    Raises UsageError for a table's ending that is not written.
+    """
+    suffix = PurePath(name).suffix.lower()
+    if suffix in _NEAR:
+        raise UsageError(
+            f"Files ending in {suffix} are not written", step=f"take {_NEAR[suffix]}", settings=("output",)
+        )
+    return _FORMS.get(suffix, "jsonl")
+
+
+class ResultWriter:
+    """Writes rows with their answers; `columns` are the input's, and `schema` their Arrow types where it has some."""
+
+    def __init__(
+        self,
+        file: IO[bytes],
+        form: str,
+        columns: Sequence[str],
+        answers: AnswerColumns,
+        options: WriteOptions | None = None,
+        schema: pa.Schema | None = None,
+    ) -> None:
+        self._columns = tuple(columns)
+        self._answers = answers
+        self._lines = None
+        self._rows: RowWriter | None = None
+        if form == "jsonl":
+            self._lines = file
+        else:
+            self._rows = _row_writer(file, form, self._columns, answers, options or WriteOptions(), schema)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What could not be written as it is; complete after `close`."""
+        return self._rows.notes if self._rows else ()
+
+    def write(self, row: TableRow, answer: Answer | None) -> None:
+        """Write a row and its answer; None stands for a row that was not asked."""
+        if self._rows:
+            cells: Mapping[str, Any] = row.cells
+            self._rows.write([cells.get(column) for column in self._columns], self._answers.values(answer))
+        elif self._lines:
+            self._lines.write(_line(row, answer))
+
+    def close(self) -> None:
+        """Finish the table; the file stays open."""
+        if self._rows:
+            self._rows.close()
+
+
+def _row_writer(
+    file: IO[bytes],
+    form: str,
+    columns: Sequence[str],
+    answers: AnswerColumns,
+    options: WriteOptions,
+    schema: pa.Schema | None,
+) -> RowWriter:
+    if form == "xlsx":
+        from ecellm_lite.tables.xlsx_writer import XlsxWriter
+
+        return XlsxWriter(file, columns, answers.columns)
+    if form == "parquet":
+        from ecellm_lite.tables.parquet_writer import ParquetWriter
+
+        return ParquetWriter(file, columns, answers.columns, schema)
+    from ecellm_lite.tables.csv_writer import CsvWriter
+
+    return CsvWriter(
+        file,
+        [*columns, *(column.name for column in answers.columns)],
+        delimiter="\t" if form == "tsv" else options.delimiter,
+        bom=options.bom,
+        safe_cells=options.safe_cells,
+    )
+
+
+def _line(row: TableRow, answer: Answer | None) -> bytes:
+    data = {"row": row.number, "skipped": True} if answer is None else answer.as_dict()
+    return json.dumps(data).encode("ascii") + b"\n"

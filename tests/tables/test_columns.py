@@ -1,0 +1,155 @@
+"""Columns become fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from ecellm_lite.errors import UsageError
+from ecellm_lite.tables.columns import ColumnMap, MapOptions
+from ecellm_lite.tables.row import TableRow
+from ecellm_lite.tasks.registry import TASKS
+from ecellm_lite.tasks.task import Task
+
+MATCHING = TASKS["product_matching"]
+EXTRACTION = TASKS["attribute_value_extraction"]
+RANKING = TASKS["query_product_ranking"]
+SENTIMENT = TASKS["sentiment_analysis"]
+
+
+def mapped(task: Task, row: Mapping[str, Any], **options: Any) -> Mapping[str, Any]:
+    columns = ColumnMap(task, list(row), MapOptions(**options))
+    result = columns.row(TableRow(1, 2, row))
+    assert result.error is None
+    assert result.row is not None
+    task.question(result.row)  # the task takes it
+    return result.row
+
+
+def test_columns_named_like_fields_map_by_themselves() -> None:
+    row = {"Product 1 Title": "Mug", "product_1.price": 5.5, "PRODUCT_2_TITLE": "Cup", "Other": "x", "ID": 7}
+    assert mapped(MATCHING, row) == {
+        "id": "7",
+        "product_1": {"title": "Mug", "price": "5.5"},
+        "product_2": {"title": "Cup"},
+    }
+
+
+def test_googles_prefix_is_no_part_of_a_name() -> None:
+    row = {"title": "Mug", "g:price": "5.00 USD", "g:shipping.g:price": "2.00 USD"}
+    constants = {"attributes": ["Color"]}
+    assert mapped(EXTRACTION, row, constants=constants)["price"] == "5.00 USD"
+
+
+def test_a_mapping_names_fields_and_columns() -> None:
+    row = {"A": "Mug", "B": "Cup", "SKU": "0012"}
+    result = mapped(MATCHING, row, map=["product_1.title=A", "product_2.title=B", "id=SKU"])
+    assert result == {"product_1": {"title": "Mug"}, "product_2": {"title": "Cup"}, "id": "0012"}
+
+
+def test_a_list_takes_several_columns_or_one_that_holds_a_list() -> None:
+    several = {"Query": "mug", "p1": "Blue mug", "p2": "", "p3": "Cup"}
+    pairs = ["products=p1", "products=p2", "products=p3"]
+    assert mapped(RANKING, several, map=pairs)["products"] == ["Blue mug", "Cup"]
+    for listed in (["Blue mug", "Cup"], '["Blue mug", "Cup"]'):
+        assert mapped(RANKING, {"query": "mug", "products": listed})["products"] == ["Blue mug", "Cup"]
+
+
+def test_a_text_takes_several_columns() -> None:
+    row = {"review title": "Great", "body": "I like it"}
+    assert mapped(SENTIMENT, row, map=["review=review title", "review=body"]) == {"review": "Great I like it"}
+
+
+def test_numbers_are_texts_where_texts_are_wanted() -> None:
+    row = {"review": 5, "id": 4006381333931.0}
+    assert mapped(SENTIMENT, row) == {"review": "5", "id": "4006381333931"}
+
+
+@pytest.mark.parametrize(
+    ("task", "columns", "options", "setting", "step"),
+    [
+        (SENTIMENT, ["Reviews", "Stars"], {}, "map", "'Reviews'"),
+        (MATCHING, ["product_1.title", "Title 2"], {}, "map", "'Title 2'"),
+        (SENTIMENT, ["Text"], {"map": ["reviev=Text"]}, "map", "review"),
+        (SENTIMENT, ["Text"], {"map": ["review=Texte"]}, "map", "'Text'"),
+        (SENTIMENT, ["Text"], {"map": ["review"]}, "map", "FIELD=COLUMN"),
+        (SENTIMENT, ["review"], {"only_where": "Revue"}, "only_where", "'review'"),
+        (SENTIMENT, ["review"], {"fill_down": ["Title"]}, "fill_down", "'review'"),
+        (EXTRACTION, ["a"], {"constants": {"attributes": ["Color"]}}, "map", "COLUMN"),
+    ],
+)
+def test_what_is_missing_is_said_before_a_row_is_read(
+    task: Task, columns: list[str], options: dict[str, Any], setting: str, step: str
+) -> None:
+    with pytest.raises(UsageError) as error:
+        ColumnMap(task, columns, MapOptions(**options))
+    assert error.value.settings == (setting,)
+    assert error.value.step is not None
+    assert step in error.value.step
+
+
+def test_rows_in_the_data_sets_own_form() -> None:
+    row = {"instruction": "Rate it.", "input": "I like it", "options": "A: good\nB: bad"}
+    columns = ColumnMap(SENTIMENT, list(row))
+    assert columns.row(TableRow(1, 2, row)).row == row
+
+
+def test_a_row_with_nothing_to_ask_is_an_error() -> None:
+    columns = ColumnMap(SENTIMENT, ["id", "review"])
+    result = columns.row(TableRow(4, 9, {"id": "1", "review": "  "}))
+    assert result.error is not None
+    assert result.error.line == 9
+    assert result.error.settings == ("only_where", "fill_down")
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<p>Soft &amp; warm</p><script>alert(1)</script><style>p{}</style>", "Soft & warm"),
+        ("Tom &amp; Co", "Tom & Co"),
+        ("a < b > c & d, <3", "a < b > c & d, <3"),
+        ("<unknown> tag", "<unknown> tag"),
+        ("size 5<6, R&D; x &y;", "size 5<6, R&D; x &y;"),
+        ("<ul><li>one</li><li>two</li></ul>", "one\ntwo"),
+        ('<div data-x="{&quot;a&quot;:&quot;<b>&quot;}">text<br/>more</div>', "text\nmore"),
+        ("<xml><w:View>Normal</w:View></xml><p class=MsoNormal><o:p>word</o:p></p><xml><w:cut", "word"),
+        ("<!-- hidden --><b>shown</b>", "shown"),
+        ("<b>tab\tand  space</b>\n\nline", "tab and space line"),
+    ],
+)
+def test_html_is_text(html: str, text: str) -> None:
+    columns = ColumnMap(SENTIMENT, ["review"])
+    result = columns.row(TableRow(1, 2, {"review": html}))
+    assert result.row == {"review": text}
+    assert bool(result.warnings) == (html != text)
+    keep = ColumnMap(SENTIMENT, ["review"], MapOptions(html="keep"))
+    assert keep.row(TableRow(1, 2, {"review": html})).row == {"review": html}
+
+
+def test_hostile_html_is_text_all_the_same() -> None:
+    deep = "<div>" * 100_000 + "x" + "</div>" * 100_000
+    result = ColumnMap(SENTIMENT, ["review"]).row(TableRow(1, 2, {"review": deep}))
+    assert result.row == {"review": "x"}
+
+
+def test_json_rows_stand_as_they_are_or_are_mapped() -> None:
+    row = {"product_1": {"title": "Mug"}, "product_2": {"title": "Cup"}, "id": 7}
+    assert ColumnMap(MATCHING, None).row(TableRow(1, 1, row)).row == row
+    other = {"left": "Mug", "product_2": {"title": "Cup"}, "id": 7}
+    result = ColumnMap(MATCHING, None, MapOptions(map=["product_1.title=left"])).row(TableRow(1, 1, other))
+    assert result.row == row
+
+
+def test_filled_cells_are_not_the_tables_own() -> None:
+    columns = ColumnMap(SENTIMENT, ["review"], MapOptions(fill_down=["review"]))
+    first, second = (columns.row(TableRow(n, n, {"review": text})) for n, text in ((1, "x"), (2, "")))
+    assert first.row == second.row == {"review": "x"}
+    assert second.source.cells == {"review": ""}
+
+
+def test_the_mapping_is_one_sentence() -> None:
+    columns = ColumnMap(SENTIMENT, ["Review", "id"])
+    assert columns.columns == {"review": ("Review",), "id": ("id",)}
+    assert "'Review'" in columns.description

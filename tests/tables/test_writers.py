@@ -1,0 +1,171 @@
+"""Results as tables: the input's columns as they were, ours behind them, and no formula of ours."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ecellm_lite.answers.answer import Answer, AnswerWarning, ModelName, RowError
+from ecellm_lite.errors import UsageError
+from ecellm_lite.tables import xlsx_writer
+from ecellm_lite.tables.results import AnswerColumns
+from ecellm_lite.tables.row import TableRow
+from ecellm_lite.tables.writers import ResultWriter, WriteOptions, form_of
+from tests.tables.reading import cells, read
+
+COLUMNS = ["sku", "title", "answer"]
+INPUT = [
+    {"sku": "0012", "title": '=1+1 "x"\r\ny, z', "answer": "-5"},
+    {"sku": "+1", "title": "Lamp é 日本", "answer": None},
+    {"sku": "3", "title": "\t", "answer": "old"},
+]
+
+
+def answer(value: Any = True, text: str | None = "yes", kind: str = "predicate", **more: Any) -> Answer:
+    fields: dict[str, Any] = {
+        "id": None, "task": "t", "type": kind, "value": value, "text": text, "probability": 0.8123456789,
+        "probabilities": None, "confidence": 0.6, "coverage": 1.0, "abstained": False, "usage": None, "seconds": None,
+        "model": ModelName("demo", "0"), "envelope": "alpaca",
+    }  # fmt: skip
+    return Answer(**{**fields, **more})
+
+
+FAILED = answer(None, None, probability=None, confidence=None, error=RowError("input", "No title."))
+ANSWERS = [answer(warnings=[AnswerWarning("html_removed", "HTML was read.")], shortened="its title"), FAILED, None]
+
+
+def written(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]] = INPUT,
+    answers: Sequence[Answer | None] = ANSWERS,
+    columns: Sequence[str] = COLUMNS,
+    own: AnswerColumns | None = None,
+    schema: Any = None,
+    **options: Any,
+) -> Path:
+    with path.open("wb") as file:
+        writer = ResultWriter(
+            file, form_of(path.name), columns, own or AnswerColumns(columns), WriteOptions(**options), schema
+        )
+        for number, (row, one) in enumerate(zip(rows, answers, strict=True), 1):
+            writer.write(TableRow(number, number, row), one)
+        writer.close()
+        assert not file.closed
+    return path
+
+
+OWN = ["answer (2)", "probability", "confidence", "abstained", "warnings", "error"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "xlsx", "parquet"])
+def test_the_inputs_columns_come_first_and_unchanged(tmp_path: Path, ending: str) -> None:
+    _, rows = read(written(tmp_path / f"x.{ending}"))
+    result = cells(rows)
+    empty = "" if ending in {"csv", "tsv"} else None
+    for row, source in zip(result, INPUT, strict=True):
+        assert [row[name] for name in COLUMNS] == [source[name] or empty for name in COLUMNS]
+        assert list(row) == [*COLUMNS, *OWN]
+    first, second, third = ([row[name] for name in OWN] for row in result)
+    assert [str(cell).lower() for cell in first] == [
+        "yes", "0.8123456789", "0.6", "false", "shortened: its title; html was read.", str(empty).lower(),
+    ]  # fmt: skip
+    assert second[-1] == "No title."
+    assert second[0] == second[1] == empty
+    assert third == [empty] * 6
+
+
+def test_json_lines_are_the_answers(tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in written(tmp_path / "x.jsonl").read_text().splitlines()]
+    assert ANSWERS[0] is not None
+    assert lines[:2] == [json.loads(json.dumps(one.as_dict())) for one in (ANSWERS[0], FAILED)]
+    assert lines[2] == {"row": 3, "skipped": True}
+
+
+def test_an_extraction_has_a_column_for_each_attribute(tmp_path: Path) -> None:
+    value = [
+        {"attribute": "Color", "value": "blue", "source": "title", "probability": 0.9},
+        {"attribute": "Size", "value": None, "source": None, "probability": 0.9},
+    ]
+    one = answer(value, "text", "extraction")
+    own = AnswerColumns(["sku"], attributes=["Color", "Size"])
+    [row] = cells(read(written(tmp_path / "x.csv", [{"sku": "1"}], [one], ["sku"], own))[1])
+    assert (row["Color"], row["Size"]) == ("blue", "")
+    assert "answer" not in row
+    assert AnswerColumns(["sku"]).values(one)[0] == '{"Color": "blue", "Size": null}'
+    assert own.values(FAILED)[:2] == (None, None)
+
+
+def test_rankings_and_scores() -> None:
+    assert AnswerColumns([]).values(answer(["B", "A"], "B,A", "ranking"))[0] == "B, A"
+    assert AnswerColumns([], scores=True).values(answer(2.5, "3", "score"))[0] == 2.5
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1", '=HYPERLINK("http://x","y")']
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_no_cell_of_ours_is_a_formula(tmp_path: Path, formula: str) -> None:
+    one = answer(formula, formula, "text", error=RowError("input", formula))
+    path = written(tmp_path / "x.csv", [{"sku": formula}], [one], ["sku"])
+    with path.open(encoding="utf-8", newline="") as file:
+        [_, row] = csv.reader(file)
+    assert row[0] == formula
+    assert row[1] == row[-1] == f"'{formula}"
+
+
+def test_safe_cells_guards_the_input_but_for_numbers(tmp_path: Path) -> None:
+    rows = [{"sku": "=1+1", "price": "-5.00"}, {"sku": "-1+1", "price": "+3%"}]
+    path = written(tmp_path / "x.csv", rows, [None, None], ["sku", "price"], safe_cells=True)
+    result = cells(read(path)[1])
+    assert [(row["sku"], row["price"]) for row in result] == [("'=1+1", "-5.00"), ("'-1+1", "+3%")]
+
+
+def test_a_byte_order_mark_for_excel(tmp_path: Path) -> None:
+    assert written(tmp_path / "x.csv", bom=True).read_bytes().startswith(b"\xef\xbb\xbfsku")
+    assert written(tmp_path / "x.csv").read_bytes().startswith(b"sku")
+
+
+def test_parquet_keeps_types_and_takes_nulls_first(tmp_path: Path) -> None:
+    schema = pa.schema([("n", pa.int32()), ("tags", pa.list_(pa.string())), ("at", pa.timestamp("ns"))])
+    rows = [{"n": 1, "tags": ["a"], "at": "1970-01-01 00:00:00.000000001"}, {"n": None, "tags": None, "at": None}]
+    path = written(tmp_path / "x.parquet", rows, [None, ANSWERS[0]], ["n", "tags", "at"], schema=schema)
+    table = pq.read_table(path)
+    assert table.schema.field("n").type == pa.int32()
+    assert table.schema.field("at").type == pa.timestamp("ns")
+    assert table["at"][0].value == 1
+    assert table["answer"].to_pylist() == [None, "yes"]
+    assert [str(table.schema.field(name).type) for name in OWN[1:]] == ["double", "double", "bool", "string", "string"]
+
+
+def test_a_cell_too_long_for_a_spreadsheet_is_cut_and_said(tmp_path: Path) -> None:
+    with (tmp_path / "x.xlsx").open("wb") as file:
+        writer = ResultWriter(file, "xlsx", ["a"], AnswerColumns(["a"]))
+        writer.write(TableRow(1, 1, {"a": "x" * 40_000}), None)
+        writer.close()
+    assert len(writer.notes) == 1
+    [row] = cells(read(tmp_path / "x.xlsx")[1])
+    assert row["a"] == "x" * 32_767
+
+
+def test_a_full_sheet_is_followed_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xlsx_writer, "ROWS", 3)
+    path = written(tmp_path / "x.xlsx")
+    assert [row["sku"] for sheet in ("1", "2") for row in cells(read(path, sheet=sheet)[1])] == ["0012", "+1", "3"]
+
+
+def test_numbers_beyond_a_spreadsheets_are_texts(tmp_path: Path) -> None:
+    big = 123456789012345678901
+    assert cells(read(written(tmp_path / "x.xlsx", [{"a": big}], [None], ["a"]))[1])[0]["a"] == str(big)
+
+
+@pytest.mark.parametrize("name", ["x.xls", "x.ods", "x.feather"])
+def test_endings_that_are_not_written(name: str) -> None:
+    with pytest.raises(UsageError):
+        form_of(name)
