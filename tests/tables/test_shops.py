@@ -32,7 +32,7 @@ def table(columns: Sequence[str], rows: Rows) -> list[dict[str, str]]:
 
 
 BODY = (
-    "<div data-sheets-value='{\"1\":2,\"2\":\"Mug\"}' style=\"color: #111\">\n"
+    '<div data-sheets-value=\'{"1":2,"2":"Mug"}\' style="color: #111">\n'
     '<p>A mug &amp; its lid,\nfor "slow" mornings.</p>\n'
     "<table><tr><td>Volume</td><td>350 ml</td></tr></table>\n</div>\n"
 )
