@@ -43,8 +43,8 @@ class Feed(Table):
         columns: dict[str, None] = {}
         for row in _items(file, self.name):
             columns.update(dict.fromkeys(row.cells))
-        file.seek(0)
-        self.first, self.items = [], _items(file, self.name)
+        self.source.restart(file)
+        self.first, self.items = [], _items(self.source.stream, self.name)
         self.columns = tuple(columns)
         return self.columns
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from io import BufferedReader, RawIOBase
-from typing import IO, Any, cast
+from io import BufferedReader
+from typing import IO, Any
 
 from ecellm_lite.errors import InputError
 from ecellm_lite.tables.row import Table, TableRow
@@ -37,8 +37,7 @@ class JsonLines(Table):
         for row in read_rows(file):
             if not isinstance(row, InputError):
                 columns.update(dict.fromkeys(row))
-        file.seek(0)
-        self.source.stream = BufferedReader(cast("RawIOBase", file))
+        self.source.restart(file)
         self.columns = tuple(columns)
         return self.columns
 

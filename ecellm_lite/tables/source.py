@@ -43,7 +43,7 @@ class Source:
         packed = io.BufferedReader(self._counter, HEAD)
         magic = packed.peek(4)[:4]
         self.packing = next((form for begin, form in _PACKED.items() if magic.startswith(begin)), None)
-        stream: IO[bytes] = packed
+        stream: Any = packed
         if self.packing == "gzip":
             stream = gzip.GzipFile(fileobj=packed)
         elif self.packing == "zstd":
@@ -52,7 +52,7 @@ class Source:
         rest = guard or stream
         self.head, damage = _read(rest, HEAD)
         self.whole = len(self.head) < HEAD and damage is None  # whether the head is all there is
-        self.stream = io.BufferedReader(_Joined(self.head, rest, damage), HEAD)
+        self.stream: io.BufferedReader = io.BufferedReader(_Joined(self.head, rest, damage), HEAD)
 
     @property
     def share(self) -> float | None:
@@ -70,6 +70,11 @@ class Source:
             copy.write(block)
         copy.seek(0)
         return copy
+
+    def restart(self, file: IO[bytes]) -> None:
+        """Let `stream` begin again, from what `seekable` returned."""
+        file.seek(0)
+        self.stream = io.BufferedReader(_Joined(b"", file, None), HEAD)
 
     def close(self) -> None:
         """Close the file and its copies; standard input stays open."""

@@ -72,7 +72,7 @@ class XlsxWriter:
     def _write(self, place: int, cell: Any) -> None:
         if isinstance(cell, bool):
             self._sheet.write_boolean(self._row, place, cell)
-        elif isinstance(cell, int | float | Decimal) and abs(cell) <= _EXACT:
+        elif isinstance(cell, int | float | Decimal) and -_EXACT <= cell <= _EXACT:
             self._sheet.write_number(self._row, place, cell)
         elif isinstance(cell, time) or (isinstance(cell, date) and cell.year >= _FIRST_YEAR):
             form = next(form for form in self._formats if isinstance(cell, form))

@@ -60,7 +60,7 @@ def write_xlsx(path: Path, sheets: dict[str, list[list[object]]]) -> Path:
 
 
 def test_values_come_as_they_are(tmp_path: Path) -> None:
-    columns = ["sku", "title", "price", "stock", "new", "since"]
+    columns: list[object] = ["sku", "title", "price", "stock", "new", "since"]
     rows: list[list[object]] = [
         ["0012", 'Mug\n"blue" =1+1', 12.5, 4006381333931, True, datetime(2024, 5, 1, 12, 30)],
         [None, "Lamp é 日本", None, 3, False, None],

@@ -21,7 +21,7 @@ from ecellm_lite.tables.writers import ResultWriter, WriteOptions, form_of
 from tests.tables.reading import cells, read
 
 COLUMNS = ["sku", "title", "answer"]
-INPUT = [
+INPUT: list[dict[str, str | None]] = [
     {"sku": "0012", "title": '=1+1 "x"\r\ny, z', "answer": "-5"},
     {"sku": "+1", "title": "Lamp é 日本", "answer": None},
     {"sku": "3", "title": "\t", "answer": "old"},
@@ -134,7 +134,10 @@ def test_a_byte_order_mark_for_excel(tmp_path: Path) -> None:
 
 def test_parquet_keeps_types_and_takes_nulls_first(tmp_path: Path) -> None:
     schema = pa.schema([("n", pa.int32()), ("tags", pa.list_(pa.string())), ("at", pa.timestamp("ns"))])
-    rows = [{"n": 1, "tags": ["a"], "at": "1970-01-01 00:00:00.000000001"}, {"n": None, "tags": None, "at": None}]
+    rows: list[dict[str, Any]] = [
+        {"n": 1, "tags": ["a"], "at": "1970-01-01 00:00:00.000000001"},
+        {"n": None, "tags": None, "at": None},
+    ]
     path = written(tmp_path / "x.parquet", rows, [None, ANSWERS[0]], ["n", "tags", "at"], schema=schema)
     table = pq.read_table(path)
     assert table.schema.field("n").type == pa.int32()
