@@ -19,7 +19,7 @@ from ecellm_lite.answers.choice import Choice, Option
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.errors import ClosedError, CrashError
-from ecellm_lite.pipe import child_runtime
+from ecellm_lite.pipe import supervisor
 from ecellm_lite.pipe.child_runtime import ChildRuntime
 from tests.answer_checks import EXAMPLES
 from tests.pipe.host import FAKE_PIPE, PATIENCE, ROOT
@@ -119,7 +119,7 @@ def test_the_request_that_kills_is_found_and_refused_and_the_others_are_answered
 
 
 def test_a_child_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_runtime, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(supervisor, "HEARTBEAT", 0.1)
     with ChildRuntime(command=FAKE_PIPE, hang_seconds=1) as child:
         hanging = child.submit("sentiment_analysis", {"review": "hang"})
         other = child.submit("product_matching", EXAMPLES["product_matching"])
