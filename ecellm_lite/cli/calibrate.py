@@ -141,13 +141,9 @@ def _tell(unread: Sequence[Unreadable]) -> None:
 
 def _keep(store: Store, model: StoredModel, found: Found) -> str | None:
     """Write a calibration that deserves it; returns its path."""
-    from ecellm_lite.models.calibrations import calibration_path
+    from ecellm_lite.models.calibrations import keep_calibration
 
-    if found.calibration is None:
-        return None
-    path = calibration_path(store, model, found.scope.task)
-    found.calibration.write(path)
-    return str(path)
+    return str(keep_calibration(store, model, found.calibration)) if found.calibration else None
 
 
 def _remove(store: Store, model: StoredModel, tasks: Sequence[Task], *, all_tasks: bool) -> None:

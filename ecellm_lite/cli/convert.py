@@ -188,7 +188,8 @@ def _place(output: Path | None, name: str | None) -> tuple[Path, Path | None]:
         raise UsageError("Say where the file goes: --output OUT.gguf, or --name NAME for the store.")
     if output is not None:
         return output, None
-    return Store().new_place(str(name))
+    place = click.get_current_context().with_resource(Store().placing(str(name)))
+    return place.file, place.manifest
 
 
 def _show_plan(conversion: Conversion, threads: int, as_json: bool) -> None:

@@ -47,36 +47,35 @@ def pulled(asked: Pull, *, threads: int | None = None, quiet: bool = False) -> M
         if not path.exists() and not is_repository(path.as_posix()):
             raise UsageError(f"There is no adapter {path}: give its folder, or a repository as OWNER/NAME.")
     name = asked.name or f"{entry.name if entry else repository.partition('/')[2]}:{file_type}"
-    store = Store()
-    target, place = store.new_place(name)
-    folder = download(repository, asked.revision, quiet=quiet)
-    adapters = tuple((_adapter(path, quiet=quiet), weight) for path, weight in asked.adapters)
-    # A model is in the store when its manifest is in its place: until it was checked, that is somewhere else.
-    unchecked = place.with_name("unchecked.json")
-    request = Request(
-        base=str(folder),
-        target=target,
-        file_type=file_type,
-        adapters=adapters,
-        envelope=envelope,
-        name=name,
-        manifest=unchecked,
-        licence=entry.licence if entry else "",
-        base_name=f"{repository} {folder.name[:12]}",
-    )
-    made = _converted(request, threads or os.cpu_count() or 1, quiet=quiet)
-    wrong = [one for one in against(target, folder, adapters) if one.passed is False]
-    if wrong:
-        store.remove(name)
-        said = "; ".join(f"{one.name}: {one.said}" for one in wrong)
-        raise ModelError(f"What was made of {repository} is not what it should be ({said}): please report this.")
-    # What is whole and checked needs no more room to be there.
-    unchecked.replace(place)
-    if asked.drop:
-        given = [path for path, _ in asked.adapters]
-        for fetched in [folder, *(path for path, _ in adapters if path not in given)]:
-            drop(fetched)
-    return made
+    with Store().placing(name) as place:
+        folder = download(repository, asked.revision, quiet=quiet)
+        adapters = tuple((_adapter(path, quiet=quiet), weight) for path, weight in asked.adapters)
+        # A model is in the store when its manifest is in its place: until it was checked, that is somewhere else.
+        unchecked = place.manifest.with_name("unchecked.json")
+        request = Request(
+            base=str(folder),
+            target=place.file,
+            file_type=file_type,
+            adapters=adapters,
+            envelope=envelope,
+            name=name,
+            manifest=unchecked,
+            licence=entry.licence if entry else "",
+            base_name=f"{repository} {folder.name[:12]}",
+        )
+        made = _converted(request, threads or os.cpu_count() or 1, quiet=quiet)
+        wrong = [one for one in against(place.file, folder, adapters) if one.passed is False]
+        if wrong:
+            place.discard()
+            said = "; ".join(f"{one.name}: {one.said}" for one in wrong)
+            raise ModelError(f"What was made of {repository} is not what it should be ({said}): please report this.")
+        # What is whole and checked needs no more room to be there.
+        unchecked.replace(place.manifest)
+        if asked.drop:
+            given = [path for path, _ in asked.adapters]
+            for fetched in [folder, *(path for path, _ in adapters if path not in given)]:
+                drop(fetched)
+        return made
 
 
 def _understood(asked: Pull) -> tuple[CatalogueModel | None, str, str]:

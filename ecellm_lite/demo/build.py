@@ -7,13 +7,11 @@ fast code for.
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from ecellm_lite.convert.conversion import Request, prepared
-from ecellm_lite.convert.writer import BusyError
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.catalogue import DEMO
 from ecellm_lite.models.files import sha256_of
@@ -53,19 +51,20 @@ def shipped_weights() -> Path:
 
 def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
     """Return the demo model, made first if the store does not have it (a few seconds, 145 MB)."""
-    until = time.monotonic() + PATIENCE
-    while True:
-        with suppress(ModelError):  # not there, or damaged: it is made anew
-            found = store.load(DEMO)
-            if found.manifest.source == RECIPE:
-                return found
-        try:
-            return _made(store, threads)
-        except BusyError:
-            # Another process is at it: what it makes is what is wanted here.
-            if time.monotonic() >= until:
-                raise
-            time.sleep(0.2)
+    if model := _current(store):
+        return model
+    with store.writing(DEMO, patience=PATIENCE):
+        # Another process may have made it meanwhile.
+        return _current(store) or _made(store, threads)
+
+
+def _current(store: Store) -> StoredModel | None:
+    """Return the store's demo model, None where it is not there, damaged, or of another recipe."""
+    with suppress(ModelError):
+        model = store.load(DEMO)
+        if model.manifest.source == RECIPE:
+            return model
+    return None
 
 
 def _adapter() -> Path:
@@ -93,4 +92,5 @@ def _made(store: Store, threads: int) -> StoredModel:
     )
     with prepared(request) as conversion:
         conversion.run(threads=threads)
+    store.note(DEMO)
     return store.load(DEMO)

@@ -193,7 +193,7 @@ class Calibrations:
 
 def calibration_folder(store: Store, model: StoredModel) -> Path:
     """Return the folder of a model's calibrations."""
-    if model.path.parent.parent == store.root / "models":
+    if store.owns(model):
         return model.path.parent / "calibration"
     return store.root / "calibration" / model.manifest.sha256
 
@@ -203,6 +203,14 @@ def calibration_path(store: Store, model: StoredModel, task: str) -> Path:
     if not _TASK.fullmatch(task):
         raise UsageError(f"{task[:80]!r} cannot be the name of a calibrated task: take small letters, digits and '_'.")
     return calibration_folder(store, model) / f"{task}.json"
+
+
+def keep_calibration(store: Store, model: StoredModel, calibration: Calibration) -> Path:
+    """Keep a calibration of a model and return its path; raises ModelError if the model is not there any more."""
+    path = calibration_path(store, model, calibration.scope.task)
+    with store.writing_beside(model):
+        calibration.write(path)
+    return path
 
 
 def read_calibration(path: Path) -> Calibration | None:

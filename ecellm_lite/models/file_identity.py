@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,12 +71,10 @@ class FileIdentities:
         identity = self._read().get(_key(path))
         return identity.sha256 if identity else None
 
-    def identify(
-        self, path: Path, *, again: bool = False, progress: Callable[[int], None] | None = None
-    ) -> FileIdentity:
+    def identify(self, path: Path, *, again: bool = False) -> FileIdentity:
         """Return a file's identity: hashed as a whole if it is not remembered, or `again`.
 
-        `progress` is told the bytes of each block. Raises OSError, and ModelError for a file that changes meanwhile.
+        Raises OSError, and ModelError for a file that changes meanwhile.
         """
         identity = self._read().get(_key(path))
         with path.open("rb") as file:
@@ -85,7 +82,7 @@ class FileIdentities:
             sample = _sample(file, state[0])
             if identity and not again and identity == FileIdentity(identity.sha256, *state, sample):
                 return identity
-            identity = FileIdentity(_sha256(file, progress), *state, sample)
+            identity = FileIdentity(_sha256(file), *state, sample)
             _wait_for_next_tick(state)
             if _state(os.fstat(file.fileno())) != state or not identity.holds(path):
                 raise ModelError(f"{path} changes while it is read", step="use it when it has been written")
@@ -131,13 +128,11 @@ def _sample(file: BinaryIO, size: int) -> str:
     return digest.hexdigest()
 
 
-def _sha256(file: BinaryIO, progress: Callable[[int], None] | None) -> str:
+def _sha256(file: BinaryIO) -> str:
     digest = hashlib.sha256()
     file.seek(0)
     while block := file.read(_BLOCK):
         digest.update(block)
-        if progress:
-            progress(len(block))
     return digest.hexdigest()
 
 

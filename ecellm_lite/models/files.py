@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 _BLOCK = 1 << 20
+_TOKEN = 4  # bytes that tell temporary files of one name apart
 
 
 @contextmanager
@@ -20,7 +22,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
     Whoever the process's umask leaves the right to may read the file; one that is `private` its owner alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN)}")
     # The system itself takes the umask's rights away: it cannot be asked for without being changed for all threads.
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
     try:
@@ -32,17 +34,30 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def temporaries(path: Path) -> list[Path]:
+    """Return what `replacing` left where its process was killed; of one that still runs, its file in the making."""
+    return list(path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 2 * _TOKEN}"))
+
+
+def copied(source: Path, target: Path) -> str:
+    """Copy a file, which is there whole or not at all, and return the sha256 in hex of what was written."""
+    digest = hashlib.sha256()
+    with replacing(target) as temporary, source.open("rb") as read, temporary.open("wb") as written:
+        while block := read.read(_BLOCK):
+            digest.update(block)
+            written.write(block)
+    return digest.hexdigest()
+
+
 def in_words(size: int) -> str:
     """Return a number of bytes for a sentence: 4.4 GB, or 6.3 MB where it is below one GB."""
     return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"
 
 
-def sha256_of(path: Path, progress: Callable[[int], None] | None = None) -> str:
-    """Return a file's sha256 in hex; `progress` is told the bytes of each block."""
+def sha256_of(path: Path) -> str:
+    """Return a file's sha256 in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
-            if progress:
-                progress(len(block))
     return digest.hexdigest()

@@ -6,11 +6,10 @@ model's bytes (`states`) goes with those bytes.
 
 from __future__ import annotations
 
-import errno
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,15 +17,18 @@ from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.home import home
 from ecellm_lite.models.catalogue import DEMO, how_to_get
 from ecellm_lite.models.file_identity import FileIdentities, FileIdentity
-from ecellm_lite.models.files import replacing, sha256_of
+from ecellm_lite.models.files import copied, sha256_of, temporaries
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.manifest import Manifest, read_manifest
 from ecellm_lite.models.model_check import check_model
+from ecellm_lite.models.store_lock import only_writer
 
 # No "--", which stands for the colon in a folder's name.
 _NAME = re.compile(r"(?!.*--)[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!-)(:[A-Za-z0-9_]{1,16})?")
 _MODEL = "model.gguf"
 _MANIFEST = "manifest.json"
+_DAMAGED = "remove the model and add it again"
+_PATIENCE = 5.0  # seconds to wait for a process that writes something small
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,18 @@ class StoredModel:
             raise ModelError(f"{self.path} was changed while it was loaded", step="load it when it has been written")
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a new model's file and its manifest go; when the manifest is there, the model is."""
+
+    file: Path
+    manifest: Path
+
+    def discard(self) -> None:
+        """Remove what was placed."""
+        shutil.rmtree(self.file.parent)
+
+
 class Store:
     """The models of one user, under `root` (by default the user's home of this package)."""
 
@@ -65,8 +79,10 @@ class Store:
         """Return the folder of a model's name; raises UsageError for a name that could mean another place."""
         if not _NAME.fullmatch(name):
             raise UsageError(
-                f"{name[:80]!r} cannot be a model's name: take letters, digits, '.', '_' and '-', "
-                "and a file type behind a colon if you like, as in eCeLLM-M:Q4_K_M."
+                f"{name[:80]!r} cannot be a model's name",
+                step="take letters, digits, '.', '_' and '-', and, if you like, a file type behind a colon, as in "
+                "eCeLLM-M:Q4_K_M",
+                settings=("name",),
             )
         # A colon is no part of a file name on Windows.
         return self.root / "models" / name.replace(":", "--")
@@ -90,14 +106,14 @@ class Store:
         folder = self.folder(name)
         if not (folder / _MANIFEST).is_file():
             there = ", ".join(self.names()) or "none yet"
-            raise ModelError(f"There is no model {name!r} in the store (there: {there}): {how_to_get(name)}")
+            raise ModelError(f"There is no model {name!r} in the store (there: {there})", step=how_to_get(name))
         manifest = read_manifest(folder / _MANIFEST)
         path = folder / manifest.file
         size = path.stat().st_size if path.is_file() else 0
         if size != manifest.size:
             raise ModelError(
-                f"The model {name!r} is damaged: {path} has {size:,} bytes and its manifest says {manifest.size:,}; "
-                f"remove it with `ecellm-lite models remove {name}` and add it again."
+                f"The model {name!r} is damaged: {path} has {size:,} bytes and its manifest says {manifest.size:,}",
+                step=_DAMAGED,
             )
         return StoredModel(path, manifest)
 
@@ -112,7 +128,7 @@ class Store:
             raise ModelError(
                 f"The model {name!r} is damaged: its sha256 is {identity.sha256} and its manifest says "
                 f"{model.manifest.sha256}",
-                step="remove the model and add it again",
+                step=_DAMAGED,
             )
         return replace(model, identity=identity)
 
@@ -135,86 +151,126 @@ class Store:
         if sha256:
             shutil.rmtree(self.states / sha256, ignore_errors=True)
 
-    def new_place(self, name: str) -> tuple[Path, Path]:
-        """Return where the file and the manifest of a new model go; raises UsageError if the name is taken."""
+    @contextmanager
+    def writing(self, name: str, *, patience: float = 0.0) -> Iterator[None]:
+        """Let nobody else write the model of a name, or remove it, inside of the block.
+
+        Raises BusyError if somebody does, after `patience` seconds.
+        """
         folder = self.folder(name)
+        with only_writer(self.root / "locks" / f"{folder.name}.lock", f"the model {name!r}", patience):
+            yield
+
+    @contextmanager
+    def writing_beside(self, model: StoredModel) -> Iterator[None]:
+        """Let something be written into a model's folder, as long as the model is there.
+
+        Raises ModelError if it was removed or replaced meanwhile. A file elsewhere has no folder of its own.
+        """
+        if not self.owns(model):
+            yield
+            return
+        manifest = model.path.with_name(_MANIFEST)
+        with self.writing(model.path.parent.name.replace("--", ":"), patience=_PATIENCE):
+            if not manifest.is_file() or read_manifest(manifest).sha256 != model.manifest.sha256:
+                raise ModelError(
+                    f"The model {model.manifest.name!r} was removed or replaced meanwhile", step="start again"
+                )
+            yield
+
+    def owns(self, model: StoredModel) -> bool:
+        """Whether a model's file lies in the store, where it has a folder of its own."""
+        return model.path.parent.parent == self.root / "models"
+
+    @contextmanager
+    def placing(self, name: str) -> Iterator[Place]:
+        """Give the place of a new model, where nobody else writes inside of the block.
+
+        Raises UsageError if the name is taken, and BusyError if another process is about to take it.
+        """
         if name == DEMO:
-            raise UsageError(f"The name {DEMO!r} is the demo model's own: take another --name.")
-        if self.has(name):
-            raise UsageError(f"There is a model {name!r} already: take another --name, or remove that one first.")
-        return folder / _MODEL, folder / _MANIFEST
+            raise UsageError(f"The name {DEMO!r} is the demo model's own", step="take another name", settings=("name",))
+        with self.writing(name):
+            if self.has(name):
+                raise UsageError(
+                    f"There is a model {name!r} already",
+                    step="take another name, or remove that model first",
+                    settings=("name",),
+                )
+            folder = self.folder(name)
+            yield Place(folder / _MODEL, folder / _MANIFEST)
+            if self.has(name):
+                self.note(name)
+
+    def note(self, name: str) -> None:
+        """Remember the sha256 of a model that was just written, so that it need not be hashed again."""
+        model = self.get(name)
+        before = self._identities.remembered(model.path)
+        with suppress(OSError):
+            self._identities.note(model.path, model.manifest.sha256)
+        if before != model.manifest.sha256:
+            self._forget_states(before)
 
     def add(
-        self,
-        source: Path,
-        name: str,
-        envelope: str,
-        *,
-        origin: str = "",
-        licence: str = "",
-        move: bool = False,
-        progress: Callable[[int], None] | None = None,
+        self, source: Path, name: str, envelope: str, *, origin: str = "", licence: str = "", move: bool = False
     ) -> StoredModel:
         """Copy (or move) a GGUF file into the store under a name; raises UsageError if the name is taken.
 
         Of a link that is moved the file behind it is copied, and the link alone is removed.
         """
-        target, described = self.new_place(name)
-        check_model(read_header(source))
-        try:
-            sha256 = sha256_of(source, progress)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            moved = move and _moved(source, target)
-            if not moved:
-                with replacing(target) as temporary:
-                    shutil.copyfile(source, temporary)
-            manifest = Manifest(
-                name,
-                _MODEL,
-                target.stat().st_size,
-                sha256,
-                envelope,
-                origin or f"{source.name}, added by hand",
-                licence,
-            )
-            # The manifest is written last: a model without one is not there.
-            manifest.write(described)
-            self._identities.note(target, sha256)
-            if move and not moved:
-                source.unlink()
-        except OSError as error:
-            raise ModelError(
-                f"{source} could not be put into {target.parent} ({error}): make room or check its rights."
-            ) from None
-        return StoredModel(target, manifest)
+        with self.placing(name) as place:
+            check_model(read_header(source))
+            try:
+                sha256 = _brought(source, place.file, move=move)
+                size = place.file.stat().st_size
+                origin = origin or f"{source.name}, added by hand"
+                manifest = Manifest(name, _MODEL, size, sha256, envelope, origin, licence)
+                # The manifest is written last: a model without one is not there.
+                manifest.write(place.manifest)
+                if move:
+                    source.unlink(missing_ok=True)
+            except OSError as error:
+                raise ModelError(
+                    f"{source} could not be put into {place.file.parent} ({error})",
+                    step="make room or check its rights",
+                ) from None
+        return StoredModel(place.file, manifest)
 
     def remove(self, name: str) -> None:
-        """Delete a model and its manifest; of a folder that is a link the link alone."""
+        """Delete a model with all that lies beside it; of a folder that is a link the link alone.
+
+        Raises ModelError if there is no such model, and BusyError while another process writes it.
+        """
         folder = self.folder(name)
         if not folder.is_dir():
             self.get(name)
-        left = {self._identities.remembered(folder / _MODEL)}
-        with suppress(ModelError):  # a manifest that is damaged names no bytes
-            left.add(read_manifest(folder / _MANIFEST).sha256)
-        try:
-            if folder.is_symlink():
-                folder.unlink()
-            else:
-                shutil.rmtree(folder)
-        except OSError as error:
-            raise ModelError(f"{folder} could not be deleted ({error.strerror})", step="check its rights") from None
-        for sha256 in left:
-            self._forget_states(sha256)
+        with self.writing(name, patience=_PATIENCE):
+            left = {self._identities.remembered(folder / _MODEL)}
+            with suppress(ModelError):  # a manifest that is damaged names no bytes
+                left.add(read_manifest(folder / _MANIFEST).sha256)
+            try:
+                if folder.is_symlink():
+                    folder.unlink()
+                else:
+                    (folder / _MANIFEST).unlink(missing_ok=True)  # a model that is half removed is not there
+                    shutil.rmtree(folder)
+            except OSError as error:
+                raise ModelError(f"{folder} could not be deleted ({error.strerror})", step="check its rights") from None
+            for sha256 in left:
+                self._forget_states(sha256)
 
 
-def _moved(source: Path, target: Path) -> bool:
-    """Whether a file could be moved by its name alone: not a link, and not to another disk."""
-    if source.is_symlink():
-        return False
-    try:
-        source.rename(target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        return False
-    return True
+def _brought(source: Path, target: Path, *, move: bool) -> str:
+    """Bring a file into the store and return its sha256: copied, or, where it is to move, by a second name.
+
+    The caller removes the first name when all is done. A link is copied, and so is a file on another disk.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in (target, *temporaries(target)):  # by a process that was killed
+        left.unlink(missing_ok=True)
+    if move and not source.is_symlink():
+        sha256 = sha256_of(source)
+        with suppress(OSError):
+            target.hardlink_to(source)
+            return sha256
+    return copied(source, target)

@@ -76,9 +76,15 @@ class Tuning:
 
 def tuning_path(store: Store, model: StoredModel) -> Path:
     """Return where the tuning of a model is kept."""
-    if model.path.parent.parent == store.root / "models":
+    if store.owns(model):
         return model.path.parent / "tuning.json"
     return store.root / "tuning" / f"{model.manifest.sha256}.json"
+
+
+def keep_tuning(store: Store, model: StoredModel, tuning: Tuning) -> None:
+    """Keep a tuning of a model; raises ModelError if the model is not there any more."""
+    with store.writing_beside(model):
+        tuning.write(tuning_path(store, model))
 
 
 def read_tuning(path: Path) -> Tuning | None:
