@@ -31,7 +31,8 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/rows.py --data $(DATA)
 	$(BIN)/python -m benchmarks.throughput --data $(DATA) $(if $(LLAMA_SERVER),--llama-server $(LLAMA_SERVER))
 	for claim in grouping drafts agreement memory; do $(BIN)/python -m benchmarks.$$claim --data $(DATA) || exit 1; done
-	for claim in cold_start identity quantize; do $(BIN)/python -m benchmarks.$$claim || exit 1; done
+	$(BIN)/python -m pip install --quiet polars
+	for claim in cold_start identity quantize tables; do $(BIN)/python -m benchmarks.$$claim || exit 1; done
 
 # Another seed each day; the tests fuzz a little with the same one always.
 sanitize: $(INSTALLED)

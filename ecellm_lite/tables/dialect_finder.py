@@ -77,7 +77,7 @@ def _reading(lines: Sequence[Line], text: str, delimiter: str | None, quote: str
         return replace(quoted, dialect=replace(dialect, quoting=Quoting.UNSURE))
     literal = _read(lines, replace(dialect, quoting=Quoting.NONE), whole)
     proper = _quoted_cells(text, delimiter or SINGLE_COLUMN, dialect.quote)
-    if quoted.faults > proper or (literal.share > quoted.share and proper == 0):
+    if (literal.share >= quoted.share and quoted.faults > proper) or (literal.share > quoted.share and proper == 0):
         return literal
     return quoted if proper else replace(quoted, dialect=replace(dialect, quoting=Quoting.UNSURE))
 

@@ -118,13 +118,13 @@ def _wide(head: bytes) -> str | None:
 
 
 def _is_utf8(sample: bytes) -> bool:
-    """Return whether a sample is UTF-8, but for stray bytes in one line of a hundred."""
+    """Return whether a sample is UTF-8, but for stray bytes in one line, or in one of a hundred."""
     try:
         sample.decode("utf-8")
     except UnicodeDecodeError:
         lines = [line for line in sample.split(b"\n") if not line.isascii()]
         valid = sum(1 for line in lines if _decodes(line))
-        return valid > 0 and len(lines) - valid <= max(1, len(lines) // 100) and valid > len(lines) - valid
+        return valid > 0 and len(lines) - valid <= max(1, len(lines) // 100)
     return True
 
 

@@ -119,8 +119,8 @@ def _identifiers(row: SampleRow, width: int) -> bool:
 
 def _is_data(row: SampleRow, data: Sequence[SampleRow]) -> bool:
     """Return whether what stands in the header's place looks like the rows below it."""
-    if not data:
-        return False
+    if not data or any(list(other.cells) == list(row.cells) for other in data if len(row.cells) > 1):
+        return False  # a header that stands there again comes of files that were put together
     words_over_numbers, like_data = 0, 0
     for index, cell in enumerate(row.cells):
         column = [text for other in data if index < len(other.cells) and (text := text_of(other.cells[index]))]

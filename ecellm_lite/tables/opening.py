@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ecellm_lite.errors import InputError
+from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.tables.row import Table, TableOptions
 from ecellm_lite.tables.source import Source, open_source
 
@@ -41,15 +41,13 @@ def _opened(source: Source, options: TableOptions) -> Table:
     if not head.strip():
         raise InputError(f"{source.name} is empty", step=f"give a table ({_FORMS})", file=source.name)
     if head.startswith(b"PK\x03\x04"):
+        _only(options, "sheet", "header_row", source=source)
         return _zipped(source, options)
-    if head.startswith(b"PAR1"):
-        from ecellm_lite.tables.parquet import open_parquet
+    if head.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")):
+        from ecellm_lite.tables.parquet import open_arrow, open_parquet
 
-        return open_parquet(source)
-    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
-        from ecellm_lite.tables.parquet import open_arrow
-
-        return open_arrow(source)
+        _only(options, source=source)
+        return open_parquet(source) if head.startswith(b"PAR1") else open_arrow(source)
     for begin, form in _OTHERS.items():
         if head.startswith(begin):
             raise InputError(f"{source.name} is {form}", step=f"save it as {_FORMS}", file=source.name)
@@ -84,4 +82,16 @@ def _text(source: Source, options: TableOptions) -> Table:
             return open_feed(source)
     from ecellm_lite.tables.csv_file import open_csv
 
+    _only(options, "encoding", "delimiter", "quote", "header_row", source=source)
     return open_csv(source, options)
+
+
+def _only(options: TableOptions, *settings: str, source: Source) -> None:
+    """Raise UsageError for a setting that a file of this form has no use for."""
+    for setting in ("encoding", "delimiter", "quote", "header_row", "sheet"):
+        if setting not in settings and getattr(options, setting) is not None:
+            raise UsageError(
+                f"{source.name} is of a form that has no {setting.replace('_', ' ')}",
+                step="leave it out",
+                settings=(setting,),
+            )

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import tracemalloc
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,53 @@ def test_what_was_written_comes_back(
     columns, *data = rows
     assert [list(row.values()) for row in cells(read_rows)] == data
     assert all(list(row.cells) == columns for row in read_rows)
+
+
+CELL = st.sampled_from(["Mug é", 'Lamp, "big"', "two\nlines é", "a\n\nb", "plain", '"q"', "", "x\r\ny"])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(st.lists(st.tuples(CELL, CELL, st.booleans()), min_size=3, max_size=9), st.sampled_from(list(BROKEN)), st.data())
+def test_a_broken_row_among_rows_of_several_lines(
+    tmp_path: Path, data: list[tuple[str, str, bool]], broken: str, draw: st.DataObject
+) -> None:
+    rows = [["0", "é", "quoted, é"], *([str(place), *row[:2]] for place, row in enumerate(data, 1))]
+    texts: list[bytes] = []
+    for row, (*_, all_quoted) in zip(rows, [("", "", False), *data], strict=True):
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if all_quoted else csv.QUOTE_MINIMAL).writerow(row)
+        texts.append(text.getvalue().encode())
+    texts.insert(draw.draw(st.integers(1, len(texts))), BROKEN[broken])
+    _, read_rows = read(write(tmp_path / "x.csv", b"id,title,price\n" + b"".join(texts)), quote='"')
+    assert [list(row.cells.values()) for row in read_rows if row.error is None] == rows
+    assert sum(1 for row in read_rows if row.error) == 1
+
+
+WORD = st.text("abcdefgh éü日本,;|'", min_size=1, max_size=10).filter(str.strip)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(
+    st.lists(st.tuples(WORD, WORD, st.decimals(0, 999, places=2)), min_size=4, max_size=12),
+    st.sampled_from(",;\t|"),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
+def test_the_form_is_found(
+    tmp_path: Path, data: list[tuple[str, str, Decimal]], delimiter: str, encoding: str, quoting: int
+) -> None:
+    rows = [[f"S{place}", *map(str, row)] for place, row in enumerate(data)]
+    columns = ["sku", "title", "brand", "price"]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, quoting=quoting)  # type: ignore[arg-type]
+    writer.writerows([columns, *rows])
+    _, read_rows = read(write(tmp_path / "x.csv", text.getvalue(), encoding))
+    assert cells(read_rows) == [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def test_a_header_that_stands_there_again_is_a_row(tmp_path: Path) -> None:
+    _, rows = read(write(tmp_path / "x.csv", "title,brand\nMug,a\ntitle,brand\nLamp,b\n"))
+    assert [row.cells["title"] for row in rows] == ["Mug", "title", "Lamp"]
 
 
 def _cell(cell: str, delimiter: str) -> str:
