@@ -79,7 +79,7 @@ class CsvFile(Table):
 
 def open_csv(source: Source, options: TableOptions) -> CsvFile:
     """Return a file of delimited text with what was found of its form; raises InputError if it has no rows."""
-    encoding = find_encoding(source.head, whole=source.whole, encoding=options.encoding, name=source.name)
+    encoding = _encoding(source, options)
     whole = source.whole and len(source.head) <= _SAMPLE_BYTES
     sample = source.head if whole else source.head[: max(_SAMPLE_BYTES, encoding.skip)]
     end = line_end(sample.decode(encoding.codec, "replace"))
@@ -108,6 +108,14 @@ def open_csv(source: Source, options: TableOptions) -> CsvFile:
         first_line=first_line,
         total_rows=options.total_rows,
     )
+
+
+def _encoding(source: Source, options: TableOptions) -> Encoding:
+    head = source.head
+    if not source.whole and options.encoding is None and head.isascii() and b"\0" not in head:
+        # What tells one encoding from another stands behind the head.
+        return find_encoding(source.beyond_ascii(), whole=False, name=source.name)
+    return find_encoding(head, whole=source.whole, encoding=options.encoding, name=source.name)
 
 
 def _header(reading: Reading, options: TableOptions) -> Header:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ecellm_lite.errors import InputError
 from ecellm_lite.tables.extras import library
 from ecellm_lite.tables.header import distinct
-from ecellm_lite.tables.row import CELL_CHARACTERS, Table, TableRow
+from ecellm_lite.tables.row import Table, TableRow, fault_of
 from ecellm_lite.tables.source import Source
 
 if TYPE_CHECKING:
@@ -129,16 +129,13 @@ def _error(row: dict[str, Any], place: int) -> InputError | None:
     for column, cell in row.items():
         if not isinstance(cell, str):
             continue
-        if len(cell) > CELL_CHARACTERS:
-            reason = f"has more than {CELL_CHARACTERS:,} characters"
-        elif not cell.isascii() and any("\udc80" <= character <= "\udcff" for character in cell):
+        reason = fault_of(cell)
+        if not cell.isascii() and any("\udc80" <= character <= "\udcff" for character in cell):
             reason = "is not UTF-8"
             row[column] = cell.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        else:
-            continue
-        return InputError(
-            f"Row {place}, column {column!r}, {reason}", step="correct it there", field=column, line=place
-        )
+        if reason:
+            where = f"Row {place}, column {column!r},"
+            return InputError(f"{where} {reason}", step="correct it there", field=column, line=place)
     return None
 
 

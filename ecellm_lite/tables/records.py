@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ecellm_lite.tables.dialects import SINGLE_COLUMN, Dialect, Quoting
 from ecellm_lite.tables.encoding import INVALID
 from ecellm_lite.tables.lines import LINE_CHARACTERS, Line
-from ecellm_lite.tables.row import CELL_CHARACTERS
+from ecellm_lite.tables.row import CELL_CHARACTERS, fault_of
 
 RECORD_CHARACTERS = 8 << 20
 
@@ -235,6 +235,6 @@ def _unreadable(cells: list[str]) -> Fault:
 
 def _too_large(cells: list[str]) -> Fault | None:
     for index, cell in enumerate(cells):
-        if len(cell) > CELL_CHARACTERS:
-            return Fault(f"has {len(cell):,} characters in one cell", f"keep it under {CELL_CHARACTERS:,}", index)
+        if reason := fault_of(cell):
+            return Fault(reason, "shorten it", index)
     return None

@@ -18,6 +18,15 @@ CELL_CHARACTERS = 1 << 20
 """A cell with more characters is an error: the largest that shops' systems export are near 33,000."""
 
 
+def fault_of(text: str) -> str | None:
+    """Return what is wrong with a cell's text, as the end of a sentence."""
+    if "\0" in text:
+        return "has a NUL character"
+    if len(text) > CELL_CHARACTERS:
+        return f"has {len(text):,} characters, and at most {CELL_CHARACTERS:,} are read"
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class TableRow:
     """One row of a table: its number from 1 and its cells by column, as they stand in the file.

@@ -6,6 +6,7 @@ absurdly much more than it holds is refused while it is read.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import sys
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 HEAD = 1 << 20
 """Bytes that tell what a file is: its form, encoding, delimiter and header."""
 
+_BEGIN = 8  # bytes that tell how a file is packed
+_AHEAD = 64 << 20  # bytes behind the head that are looked at for some that are not ASCII
+
 UNPACKED_ALWAYS = 256 << 20
 UNPACKED_RATIO = 500
 """gzip reaches 1,032 at most; a catalogue of nearly equal rows some 100."""
@@ -32,7 +36,10 @@ _DAMAGED = (EOFError, OSError, zlib.error, ValueError)
 
 
 class Source:
-    """An open table: `head` are its first bytes, and `stream` all of them, unpacked."""
+    """An open table: `head` are its first bytes (all there are, if it is `whole`), and `stream` the bytes, unpacked.
+
+    A pipe that brings JSON Lines is not waited for: its head is what has come.
+    """
 
     def __init__(self, raw: IO[bytes], name: str, size: int | None) -> None:
         self.name = name
@@ -40,18 +47,16 @@ class Source:
         self._size = size
         self._copies: list[IO[bytes]] = []
         self._counter = _Counter(raw)
-        packed = io.BufferedReader(self._counter, HEAD)
-        magic = packed.peek(4)[:4]
-        self.packing = next((form for begin, form in _PACKED.items() if magic.startswith(begin)), None)
+        begin = _begin(self._counter)
+        packed = io.BufferedReader(_Joined(begin, self._counter, None), HEAD)
+        self.packing = next((form for magic, form in _PACKED.items() if begin.startswith(magic)), None)
         stream: Any = packed
         if self.packing == "gzip":
             stream = gzip.GzipFile(fileobj=packed)
         elif self.packing == "zstd":
             stream = _zstd().ZstdFile(packed)
-        guard = _Unpacked(stream, self._counter, name) if self.packing else None
-        rest = guard or stream
-        self.head, damage = _read(rest, HEAD)
-        self.whole = len(self.head) < HEAD and damage is None  # whether the head is all there is
+        rest = io.BufferedReader(_Unpacked(stream, self._counter, name)) if self.packing else stream
+        self.head, self.whole, damage = _head(rest)
         self.stream: io.BufferedReader = io.BufferedReader(_Joined(self.head, rest, damage), HEAD)
 
     @property
@@ -70,6 +75,25 @@ class Source:
             copy.write(block)
         copy.seek(0)
         return copy
+
+    def beyond_ascii(self) -> bytes:
+        """Return some of the first bytes behind the head that are not ASCII, from a line's begin on.
+
+        Nothing where there are none for a while, or where the file cannot be read ahead of the stream.
+        """
+        if self.packing or self._size is None:
+            return b""
+        place = self._raw.seek(0, io.SEEK_CUR)
+        try:
+            self._raw.seek(len(self.head))
+            for _ in range(_AHEAD // HEAD):
+                block = self._raw.read(HEAD)
+                if not block or not block.isascii():
+                    first = next((at for at, byte in enumerate(block) if byte > 127), 0)
+                    return block[block.rfind(b"\n", 0, first) + 1 :]
+        finally:
+            self._raw.seek(place)
+        return b""
 
     def restart(self, file: IO[bytes]) -> None:
         """Let `stream` begin again, from what `seekable` returned."""
@@ -108,7 +132,8 @@ class _Counter(io.RawIOBase):
     """A file that counts the bytes that were read of it."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+        # Of a pipe, what has come; read() would wait until the buffer is full.
+        self._read = getattr(file, "read1", file.read)
         self.count = 0
 
     def readable(self) -> bool:
@@ -116,7 +141,7 @@ class _Counter(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer)
-        block = self._file.read(len(view)) or b""
+        block = self._read(len(view)) or b""
         view[: len(block)] = block
         self.count += len(block)
         return len(block)
@@ -160,7 +185,7 @@ class _Joined(io.RawIOBase):
 
     def __init__(self, head: bytes, rest: IO[bytes] | io.RawIOBase, damage: InputError | None) -> None:
         self._head = memoryview(head)
-        self._rest = rest
+        self._read = getattr(rest, "read1", rest.read)
         self._damage = damage
 
     def readable(self) -> bool:
@@ -170,24 +195,38 @@ class _Joined(io.RawIOBase):
         view = memoryview(buffer)
         if not self._head and self._damage:
             raise self._damage
-        block = self._head[: len(view)] if self._head else memoryview(self._rest.read(len(view)) or b"")
+        block = self._head[: len(view)] if self._head else memoryview(self._read(len(view)) or b"")
         self._head = self._head[len(view) :]
         view[: len(block)] = block
         return len(block)
 
 
-def _read(file: IO[bytes] | io.RawIOBase, size: int) -> tuple[bytes, InputError | None]:
-    """Return the next bytes, fewer than `size` only at the end (a pipe gives them in pieces) or before damage."""
+def _begin(file: io.RawIOBase) -> bytes:
+    """Return the bytes that tell how a file is packed; a pipe may bring them one by one."""
+    begin = b""
+    while len(begin) < _BEGIN and (block := file.read(_BEGIN - len(begin))):
+        begin += block
+    return begin
+
+
+def _head(file: Any) -> tuple[bytes, bool, InputError | None]:
+    """Return the first bytes, whether they are all there are, and the damage behind them."""
     blocks: list[bytes] = []
+    size = 0
     try:
-        while size > 0 and (block := file.read(size)):
+        while size < HEAD:
+            block = file.read1(HEAD - size)
+            if not block:
+                return b"".join(blocks), True, None
             blocks.append(block)
-            size -= len(block)
+            size += len(block)
+            if blocks[0].removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
+                break
     except InputError as damage:
         if not blocks:
             raise
-        return b"".join(blocks), damage
-    return b"".join(blocks), None
+        return b"".join(blocks), False, damage
+    return b"".join(blocks), False, None
 
 
 def _zstd() -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.tables.extras import library
 from ecellm_lite.tables.header import SampleRow, find_header
-from ecellm_lite.tables.row import CELL_CHARACTERS, Table, TableOptions, TableRow
+from ecellm_lite.tables.row import Table, TableOptions, TableRow, fault_of
 from ecellm_lite.tables.sheet_bounds import check_bounds
 from ecellm_lite.tables.source import Source
 from ecellm_lite.tables.totals import without_totals
@@ -59,11 +59,9 @@ class Spreadsheet(Table):
         assert self.columns is not None
         by_column = dict(zip(self.columns, cells, strict=False))
         for column, cell in by_column.items():
-            if isinstance(cell, str) and ("\0" in cell or len(cell) > CELL_CHARACTERS):
-                reason = "has a NUL character" if "\0" in cell else f"has more than {CELL_CHARACTERS:,} characters"
-                error = InputError(
-                    f"Row {place}, column {column!r}, {reason}", step="correct it there", field=column, line=place
-                )
+            if isinstance(cell, str) and (reason := fault_of(cell)):
+                where = f"Row {place}, column {column!r},"
+                error = InputError(f"{where} {reason}", step="correct it there", field=column, line=place)
                 return TableRow(number, place, by_column, error)
         return TableRow(number, place, by_column)
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import gzip
+import importlib
 import io
+import os
+import subprocess
+import sys
 import tracemalloc
 from decimal import Decimal
 from pathlib import Path
@@ -293,6 +297,77 @@ NO_TABLES: dict[str, bytes] = {
 def test_what_is_no_table_is_one_error(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(InputError):
         read(write(tmp_path / "x", data))
+
+
+def test_an_encoding_that_shows_late(tmp_path: Path) -> None:
+    plain = "".join(f"S{number},Mug and lid number {number}\n" for number in range(60_000))
+    data = ("sku,title\n" + plain).encode() + "X,Größe für Käse\n".encode("cp1252") * 3
+    assert len(data) > 1 << 20
+    _, rows = read(write(tmp_path / "x.csv", data))
+    assert [row.cells["title"] for row in rows[-3:]] == ["Größe für Käse"] * 3
+    assert len(rows) == 60_003
+
+
+def test_json_lines_from_a_pipe_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as source, os.fdopen(writer, "wb", buffering=0) as sink:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(source))
+        sink.write(b'{"a": 1}\n')
+        with open_table("-") as table:
+            rows = table.rows()
+            assert next(rows).cells == {"a": 1}
+            sink.write(b'{"a": 2}\n')
+            assert next(rows).cells == {"a": 2}
+            sink.close()
+            assert list(rows) == []
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 16])
+def test_a_pipe_that_brings_little_at_a_time(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    class Slow(io.BytesIO):
+        def read1(self, count: int | None = -1, /) -> bytes:
+            return super().read(min(size, count or -1))
+
+    class Pipe:
+        buffer = Slow(gzip.compress("a;b\n1;é\n2;x\n".encode()))
+
+    monkeypatch.setattr("sys.stdin", Pipe())
+    with open_table("-") as table:
+        assert [dict(row.cells) for row in table.rows()] == [{"a": "1", "b": "é"}, {"a": "2", "b": "x"}]
+
+
+def test_zstd(tmp_path: Path) -> None:
+    library = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    data = b"a,b\n" + b"".join(b"%d,%d\n" % (number, number * 7919 % 1000) for number in range(5000))
+    packed: bytes = library.compress(data[:9]) + library.compress(data[9:])
+    assert len(cells(read(write(tmp_path / "x.csv.zst", packed))[1])) == 5000
+    _, rows = read(write(tmp_path / "y.csv.zst", packed[:-20]))
+    assert rows[-1].error is not None
+
+
+def test_csv_needs_none_of_the_libraries(tmp_path: Path) -> None:
+    """They take a second to import, and are not installed everywhere."""
+    path = write(tmp_path / "x.csv", "review\nI like it\n")
+    code = f"""
+import sys
+from ecellm_lite.tables.columns import ColumnMap
+from ecellm_lite.tables.opening import open_table
+from ecellm_lite.tables.writers import ResultWriter
+from ecellm_lite.tasks.registry import TASKS
+table = open_table({str(path)!r})
+columns = ColumnMap(TASKS["sentiment_analysis"], table.columns)
+assert [row.row for row in columns.rows(table)] == [{{"review": "I like it"}}]
+print([name for name in ("pyarrow", "lxml", "python_calamine", "charset_normalizer") if name in sys.modules])
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_missing_library_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "charset_normalizer", None)
+    with pytest.raises(UsageError) as error:
+        read(write(tmp_path / "x.csv", "a,b\nGröße,für\n", "cp1252"))
+    assert error.value.step is not None
+    assert "ecellm-lite[tables]" in error.value.step
 
 
 def test_a_folder_and_a_missing_file_are_errors(tmp_path: Path) -> None:
