@@ -29,11 +29,12 @@ class Check:
 
 
 def examine(store: Store) -> list[Check]:
-    """Return the checks in the order a reader wants them; none of them changes anything."""
+    """Return the checks in the order a reader wants them; all they change is to keep the prompt kernels' verdict."""
     engine = _engine()
     runs = all(check.state != "bad" for check in engine)
     tunings = _tunings(store) if runs else []
-    return [_machine(), *engine, _kernels(), *_packages(), _store(store), *_models(store), *tunings]
+    prompts = [_prompt_kernels()] if runs else []
+    return [_machine(), *engine, *prompts, _kernels(), *_packages(), _store(store), *_models(store), *tunings]
 
 
 def as_json(checks: list[Check]) -> dict[str, Any]:
@@ -82,6 +83,18 @@ def _kernels() -> Check:
         "the same bytes but slower" if exact else "slower, and this build of ggml rounds otherwise than the reference"
     )
     return Check("kernels", "note", f"ggml's own, {same}", "install a C++ compiler, then ecellm-lite again")
+
+
+def _prompt_kernels() -> Check:
+    from ecellm_lite.kernels import prompt
+
+    try:
+        state = prompt.start()
+    except EcellmError as error:
+        return Check("prompt kernels", "bad", error.message, error.step or "")
+    if state.variant:
+        return Check("prompt kernels", "ok", f"{state.variant} (ECELLM_PROMPT_KERNELS=off leaves prompts to llama.cpp)")
+    return Check("prompt kernels", "note", f"llama.cpp reads prompts by itself: {state.reason}")
 
 
 def _packages() -> list[Check]:

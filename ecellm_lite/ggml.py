@@ -7,10 +7,12 @@ would start a second ggml with its own registry of devices.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,9 @@ FILE_TYPES = {
 
 # enum ggml_backend_dev_type of ggml-backend.h, in its order.
 KINDS = ("cpu", "gpu", "integrated gpu", "accelerator", "meta")
+
+# The device of this program's own prompt kernels, once they are loaded: no device of llama.cpp's build.
+PROMPT_KERNELS = "ecellm"
 
 _ERROR = 4  # GGML_LOG_LEVEL_ERROR, which the binding does not name
 
@@ -118,21 +123,23 @@ class _Properties(ctypes.Structure):
 
 
 def devices() -> list[Device]:
-    """Return the devices in ggml's registry: the CPU, and the GPUs of a build that has a back end for them."""
+    """Return the devices of llama.cpp's build: the CPU, and the GPUs where it has a back end for them."""
     start_library()
-    count = _symbol("ggml_backend_dev_count", ctypes.c_size_t)()
-    get = _symbol("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
-    name = _symbol("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
-    description = _symbol("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
-    kind = _symbol("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
-    registry = _symbol("ggml_backend_dev_backend_reg", ctypes.c_void_p, ctypes.c_void_p)
-    registry_name = _symbol("ggml_backend_reg_name", ctypes.c_char_p, ctypes.c_void_p)
+    count = symbol("ggml_backend_dev_count", ctypes.c_size_t)()
+    get = symbol("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+    name = symbol("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
+    description = symbol("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
+    kind = symbol("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+    registry = symbol("ggml_backend_dev_backend_reg", ctypes.c_void_p, ctypes.c_void_p)
+    registry_name = symbol("ggml_backend_reg_name", ctypes.c_char_p, ctypes.c_void_p)
     size = ctypes.POINTER(ctypes.c_size_t)
-    memory = _symbol("ggml_backend_dev_memory", None, ctypes.c_void_p, size, size)
-    properties_of = _symbol("ggml_backend_dev_get_props", None, ctypes.c_void_p, ctypes.POINTER(_Properties))
+    memory = symbol("ggml_backend_dev_memory", None, ctypes.c_void_p, size, size)
+    properties_of = symbol("ggml_backend_dev_get_props", None, ctypes.c_void_p, ctypes.POINTER(_Properties))
     found = []
     for index in range(count):
         device = get(index)
+        if _text(name(device)) == PROMPT_KERNELS:
+            continue
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         memory(device, ctypes.byref(free), ctypes.byref(total))
         properties = _Properties()
@@ -174,13 +181,30 @@ def gpus(found: Sequence[Device]) -> list[Device]:
 
 def device_list(names: Sequence[str]) -> Any:
     """Return ggml's devices of these names as llama.cpp takes them: an array of pointers that ends with a null."""
-    by_name = _symbol("ggml_backend_dev_by_name", ctypes.c_void_p, ctypes.c_char_p)
+    by_name = symbol("ggml_backend_dev_by_name", ctypes.c_void_p, ctypes.c_char_p)
     return (ctypes.c_void_p * (len(names) + 1))(*[by_name(name.encode()) for name in names])
 
 
 def system_info() -> str:
     """Return llama.cpp's own line on what its build uses of this machine."""
     return _text(llama.llama_print_system_info())
+
+
+def address(name: str) -> int | None:
+    """Return the address of a function of llama.cpp's libraries or of those they stand on, None if there is none."""
+    function = getattr(llama._lib, name, None)
+    return ctypes.cast(function, ctypes.c_void_p).value if function else None
+
+
+def library_path() -> Path:
+    """Return the file of llama.cpp's library that this process has loaded."""
+    return Path(llama._lib._name)
+
+
+def load_backend(path: Path) -> bool:
+    """Let ggml load a back end, which it then has a device of; False, and `reason` says why, if it refuses."""
+    start_library()
+    return bool(symbol("ggml_backend_load", ctypes.c_void_p, ctypes.c_char_p)(os.fsencode(path)))
 
 
 def version() -> str:
@@ -206,7 +230,7 @@ def to_float(kind: TensorType) -> int:
 
     Raises EcellmError if the library's struct is another one.
     """
-    traits = _symbol("ggml_get_type_traits", ctypes.POINTER(_TypeTraits), ctypes.c_int)(kind.number).contents
+    traits = symbol("ggml_get_type_traits", ctypes.POINTER(_TypeTraits), ctypes.c_int)(kind.number).contents
     if (traits.blck_size, traits.type_size) != (kind.block, kind.block_bytes) or not traits.to_float:
         raise EcellmError(
             f"llama.cpp describes {kind.name} in another way: install llama-cpp-python>=0.3.36,<0.4 again."
@@ -246,7 +270,7 @@ def quantize_chunk(
         )
     target = np.empty((rows, kind.row_bytes(columns)), dtype=np.uint8)
     pointer, count = ctypes.c_void_p, ctypes.c_int64
-    quantize = _symbol(
+    quantize = symbol(
         "ggml_quantize_chunk", ctypes.c_size_t, ctypes.c_int, pointer, pointer, count, count, count, pointer
     )
     known = None if importance is None else np.ascontiguousarray(importance, dtype=np.float32)
@@ -258,7 +282,8 @@ def quantize_chunk(
     return target
 
 
-def _symbol(name: str, result: Any, *arguments: Any) -> Any:
+def symbol(name: str, result: Any, *arguments: Any) -> Any:
+    """Return a function of llama.cpp's libraries by its name; AttributeError if there is none."""
     # Without a restype ctypes cuts 64-bit pointers to 32 bits.
     function = getattr(llama._lib, name)
     function.restype = result

@@ -114,3 +114,26 @@ def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
     counts = [int(line.split()[0]) for line in ran.stdout.splitlines()]
     assert counts[0] > sum(counts) / 8, "many calls should get through"
     assert all(counts[status] for status in (1, 2, 3, 4, 5, 6, 7, 8, 10)), ran.stdout
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the prompt kernels are for x86-64")
+def test_the_sanitizers_find_nothing_in_the_prompt_kernels(tmp_path: Path) -> None:
+    """Random shapes, strides and bits, on up to three threads."""
+    prompt = KERNELS / "prompt"
+    options = ["-std=c++17", "-O1", "-g", "-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    options += ["-fno-sanitize=float-cast-overflow", "-DECELLM_HAS_AVX", f"-I{prompt}", f"-I{prompt / 'avx2'}"]
+    kernels = str(tmp_path / "variant.o")
+    compile_variant = ["g++", *options, "-mavx2", "-mfma", "-mf16c", "-c", str(prompt / "variant.cpp"), "-o", kernels]
+    subprocess.run(compile_variant, check=True)
+    program = str(tmp_path / "program")
+    sources = [str(prompt / f"{name}.cpp") for name in ("backend", "multiply", "variants")]
+    subprocess.run(["g++", *options, str(NATIVE / "prompt_fuzz.cpp"), *sources, kernels, "-o", program], check=True)
+    seed = os.environ.get("ECELLM_FUZZ_SEED", "1")
+    ran = subprocess.run([program, seed, str(CALLS)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    ok, no_variant, _, _, bad_shape, no_memory = (int(line) for line in ran.stdout.splitlines())
+    assert ok > 200
+    assert no_variant
+    assert bad_shape
+    assert not no_memory

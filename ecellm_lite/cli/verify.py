@@ -97,7 +97,9 @@ def against(file: Path, folder: Path, adapters: tuple[tuple[Path, float], ...]) 
     for task in TASKS.values():
         question = task.question(task.example())
         prompts.append(envelope.prompt(question.instruction, question.text, question.options))
-    backend = LlamaBackend(file, Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=2048))
+    backend = LlamaBackend(
+        file, Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=2048, prompt_kernels="off")
+    )
     try:
         original = comparison.original_tokenizer(folder)
         if original is None:

@@ -22,6 +22,7 @@ from ecellm_lite.engine.offload import Placement, on_cpu, place
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
 from ecellm_lite.ggml import check_interrupt, device_list, devices, gpus, reason, start_library, system_info, version
+from ecellm_lite.kernels import prompt
 from ecellm_lite.models.gguf_header import read_header
 
 DEFAULT_CONTEXT = 4096
@@ -64,7 +65,8 @@ class Settings:
     what the model was trained for, and what the free memory allows). `threads`: None for one a core. `gpu_layers`:
     `auto` (what fits), `all` or a number; with 0 no GPU is touched. `micro_batch`: the most tokens of one call, which
     is one micro-batch: attention looks at the memory of all rows in a call, so that a larger one was slower on a CPU.
-    `flash_attention`: `auto`, `on` or `off`; `deterministic` turns it off.
+    `flash_attention`: `auto`, `on` or `off`; `deterministic` turns it off. `prompt_kernels`: `auto`, `off` or a
+    variant, see ecellm_lite.kernels.prompt.
     """
 
     context: int | None = None
@@ -74,6 +76,7 @@ class Settings:
     micro_batch: int = 256
     flash_attention: str = "auto"
     deterministic: bool = False
+    prompt_kernels: str = "auto"
 
     def __post_init__(self) -> None:
         """Raise UsageError for settings that do not fit."""
@@ -114,6 +117,8 @@ class LlamaBackend:
         start_library()
         _check_binding()
         self._settings = settings
+        # Before the model: what ggml has for back ends then is what the model can use.
+        self.prompt_kernels = prompt.start(settings.prompt_kernels)
         self._model: Any = None
         self._context: Any = None
         self.placement = _placement(path, settings)
@@ -133,6 +138,8 @@ class LlamaBackend:
         chosen = device_list(self.placement.devices)
         split = (ctypes.c_float * llama.llama_max_devices())(*self.placement.tensor_split)
         parameters.n_gpu_layers = self.placement.n_gpu_layers
+        # Weights that llama.cpp packs anew for its own products are out of the prompt kernels' reach.
+        parameters.use_extra_bufts = not self.prompt_kernels.variant
         # An empty list, unlike none, keeps llama.cpp from using a GPU for anything.
         parameters.devices = ctypes.cast(chosen, ctypes.c_void_p)
         parameters.tensor_split = split
@@ -192,11 +199,13 @@ class LlamaBackend:
             "micro_batch": settings.micro_batch,
             "threads": settings.threads or available_cores(),
             "deterministic": settings.deterministic,
+            "prompt_kernels": self.prompt_kernels.variant,
         }
         return json.dumps(facts)
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
         """Put the chunks into memory and return the logits of those that ask for any; see Backend."""
+        prompt.use(self.prompt_kernels)
         status = llama.llama_decode(self._context, self._fill.filled(chunks))
         check_interrupt()
         if status:
@@ -244,6 +253,7 @@ class LlamaBackend:
 
     def _make_context(self, cells: int) -> bool:
         """Make a context, which takes the place of the one there is; False where llama.cpp cannot."""
+        prompt.use(self.prompt_kernels)
         context = llama.llama_init_from_model(self._model, self._parameters(cells))
         check_interrupt()
         if not context:

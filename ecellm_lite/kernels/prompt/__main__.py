@@ -1,0 +1,25 @@
+"""The trial in a process of its own, so that a library that does not fit cannot take the program down.
+
+The arguments are the library and the variant; it prints why the kernels cannot be used, nothing if they can.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ecellm_lite.errors import EcellmError
+from ecellm_lite.kernels.prompt import library, trial
+
+
+def main() -> None:
+    """Register the kernels and compute the products."""
+    place, variant = Path(sys.argv[1]), sys.argv[2]
+    try:
+        library.register(library.library(place), place, variant)
+        trial.check()
+    except EcellmError as error:
+        sys.stdout.write(error.message)
+
+
+main()

@@ -1,0 +1,111 @@
+"""The library of kernels/prompt through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite import ggml
+from ecellm_lite.errors import EcellmError
+from ecellm_lite.tensor_types import TensorType
+
+VERSION = 1  # ECELLM_PROMPT_VERSION of ecellm_prompt.h
+
+# enum ecellm_prompt_status
+_STATUS = {
+    1: "this processor does not run that variant",
+    2: "a function of ggml's that they need is missing",
+    3: "this llama.cpp has other tensors than those they were written for",
+    4: "they have no kernel for that type or shape",
+    5: "there is not enough memory",
+}
+
+# struct ecellm_ggml, in its order
+FUNCTIONS = (
+    "ggml_graph_n_nodes",
+    "ggml_graph_node",
+    "ggml_backend_cpu_buffer_type",
+    "ggml_backend_cpu_buffer_from_ptr",
+    "ggml_backend_buft_is_host",
+    "ggml_tensor_overhead",
+)
+
+
+def path() -> Path:
+    """Return where the library is, if the package was installed with one."""
+    # CMake gives a module the suffix .so on macOS too.
+    name = "libecellm_prompt.dll" if sys.platform == "win32" else "libecellm_prompt.so"
+    return Path(str(files("ecellm_lite").joinpath(name)))
+
+
+@cache
+def library(place: Path) -> Any:
+    """Return the native library.
+
+    Raises EcellmError, with the reason alone as its message, if it is not there, does not load or does not fit.
+    """
+    if not place.is_file():
+        raise EcellmError("this install has none: they are compiled for x86-64 by a C++ compiler with OpenMP")
+    try:
+        native = ctypes.CDLL(str(place))
+        version = native.ecellm_prompt_version()
+        native.ecellm_prompt_variants.restype = ctypes.c_char_p
+        native.ecellm_prompt_products.restype = ctypes.c_uint64
+        native.ecellm_prompt_start.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t]
+        size, pointer = ctypes.c_size_t, ctypes.c_void_p
+        native.ecellm_prompt_multiply.argtypes = [
+            ctypes.c_char_p, ctypes.c_int, pointer, size, pointer, size, pointer, size, size, size, size, ctypes.c_int,
+        ]  # fmt: skip
+    except (OSError, AttributeError) as error:
+        raise EcellmError(f"their library does not load ({error})") from None
+    if version != VERSION:
+        raise EcellmError(f"their library is of version {version}, not {VERSION}")
+    return native
+
+
+def variants(native: Any) -> list[str]:
+    """Return the variants that this processor runs, best first."""
+    names: list[str] = native.ecellm_prompt_variants().decode().split()
+    return names
+
+
+def register(native: Any, place: Path, variant: str, least: int = 0) -> None:
+    """Make the kernels a back end of ggml's, for products of at least `least` columns (0: the measured thresholds).
+
+    Raises EcellmError, with the reason alone as its message, if ggml or the library refuses.
+    """
+    addresses = (ctypes.c_void_p * len(FUNCTIONS))(*[ggml.address(name) for name in FUNCTIONS])
+    if status := native.ecellm_prompt_start(variant.encode(), addresses, least):
+        raise EcellmError(_STATUS.get(status, "their library refuses"))
+    if not ggml.load_backend(place):
+        raise EcellmError(f"ggml does not load them ({ggml.reason()})")
+
+
+def shares_threads(native: Any) -> bool:
+    """Whether the library and ggml have one pool of threads: two would take the cores from each other."""
+    theirs, own = ggml.address("GOMP_parallel"), getattr(native, "GOMP_parallel", None)
+    return own is not None and ctypes.cast(own, ctypes.c_void_p).value == theirs
+
+
+def multiply(
+    blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], *, variant: str, threads: int = 1
+) -> NDArray[np.float32]:
+    """Return the products of weights' rows, (rows, bytes), with columns, (columns, depth), as (columns, rows)."""
+    columns, depth = x.shape
+    if blocks.shape[1] < kind.row_bytes(depth) or x.strides[1] != x.itemsize:
+        raise EcellmError(f"Rows of {blocks.shape[1]:,} bytes do not hold {depth:,} weights as {kind.name}.")
+    y = np.empty((columns, len(blocks)), dtype=np.float32)
+    status = library(path()).ecellm_prompt_multiply(
+        variant.encode(), kind.number, blocks.ctypes.data, blocks.strides[0], x.ctypes.data, x.strides[0],
+        y.ctypes.data, y.strides[0], depth, len(blocks), columns, threads,
+    )  # fmt: skip
+    if status:
+        raise EcellmError(f"The prompt kernels refused a product ({_STATUS.get(status, status)}).")
+    return y

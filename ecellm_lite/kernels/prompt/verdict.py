@@ -1,0 +1,71 @@
+"""Whether the kernels passed their trial with these libraries on this processor: asked of a child once, then kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+from ecellm_lite import ggml
+from ecellm_lite.errors import EcellmError
+from ecellm_lite.home import home
+
+_SECONDS = 120  # the trial takes one; a machine that is busy some more
+_LARGEST = 1 << 16  # bytes of the file of verdicts
+
+
+def refusal(place: Path, variant: str) -> str:
+    """Return why the kernels cannot be used, empty if they passed."""
+    file = home() / "prompt_kernels.json"
+    key = _key(place, variant)
+    verdicts = _read(file)
+    if key not in verdicts:
+        verdicts = {key: _ask(place, variant)}  # those of other versions are of no use any more
+        with suppress(OSError):  # a store that cannot be written: the next start asks again
+            _write(file, verdicts)
+    return verdicts[key]
+
+
+def _ask(place: Path, variant: str) -> str:
+    command = [sys.executable, "-m", "ecellm_lite.kernels.prompt", str(place), variant]
+    try:
+        child = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)  # noqa: S603 - our own
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EcellmError(f"their trial could not be run ({error})") from None
+    if child.returncode < 0:
+        return f"their trial was ended by signal {-child.returncode}"
+    if child.returncode:
+        return f"their trial ended with exit code {child.returncode}"
+    return child.stdout.decode("utf-8", "replace").strip()
+
+
+def _key(place: Path, variant: str) -> str:
+    """Return a name for all that a verdict depends on."""
+    facts = [variant, ggml.version(), platform.processor() or platform.machine(), ggml.system_info()]
+    for library in (place, *sorted(ggml.library_path().parent.glob("libggml*"))):
+        status = library.stat()
+        facts += [str(library), str(status.st_size), str(status.st_mtime_ns)]
+    return sha256("\n".join(facts).encode()).hexdigest()
+
+
+def _read(file: Path) -> dict[str, str]:
+    try:
+        if file.stat().st_size > _LARGEST:
+            return {}
+        verdicts = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    fits = isinstance(verdicts, dict) and all(isinstance(verdict, str) for verdict in verdicts.values())
+    return verdicts if fits else {}
+
+
+def _write(file: Path, verdicts: dict[str, str]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f".{file.name}.{os.getpid()}")
+    new.write_text(json.dumps(verdicts), "utf-8")
+    new.replace(file)

@@ -1,0 +1,231 @@
+/* From a type's blocks to panels. A function unpacks the blocks [first, first + count) of the depth, 32 weights each. */
+#pragma once
+
+#include "panel.h"
+#include "weights.h"
+
+namespace {
+
+inline __m256i load(const void *bytes) {
+    return _mm256_loadu_si256((const __m256i *)bytes);
+}
+
+/* 16 bytes as 32 quants of four bits: the low halves, then the high ones. */
+inline __m256i nibbles(const uint8_t *bytes) {
+    const __m128i both = _mm_loadu_si128((const __m128i *)bytes);
+    return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(both, 4), both), _mm256_set1_epi8(15));
+}
+
+/* 32 bits as bytes: 0xf0 where the bit is 0, else 0. */
+inline __m256i clear_bits(const uint8_t *bytes) {
+    int32_t bits;
+    memcpy(&bits, bytes, sizeof bits);
+    const __m256i places = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32(bits), places);
+    const __m256i bit = _mm256_or_si256(spread, _mm256_set1_epi64x(0x7fbfdfeff7fbfdfe));
+    const __m256i set = _mm256_cmpeq_epi8(bit, _mm256_set1_epi8(-1));
+    return _mm256_andnot_si256(set, _mm256_set1_epi8(-16));
+}
+
+/* What is special to types of 32 weights a block: their quants as signed bytes, scale and minimum. */
+inline __m256i quants(const Q4_0 &x) {
+    return _mm256_sub_epi8(nibbles(x.low), _mm256_set1_epi8(8));
+}
+inline __m256i quants(const Q4_1 &x) {
+    return nibbles(x.low);
+}
+/* Five bits less 16: with the high bit the low four as they are, without it 16 less. */
+inline __m256i quants(const Q5_0 &x) {
+    return _mm256_or_si256(nibbles(x.low), clear_bits(x.high));
+}
+inline __m256i quants(const Q5_1 &x) {
+    return _mm256_or_si256(nibbles(x.low), clear_bits(x.high));
+}
+inline __m256i quants(const Q8_0 &x) {
+    return load(x.quants);
+}
+
+template <class Weights>
+inline float minimum(const Weights &) {
+    return 0;
+}
+inline float minimum(const Q4_1 &x) {
+    return from_half(x.minimum);
+}
+inline float minimum(const Q5_1 &x) {
+    return from_half(x.minimum) + 16 * from_half(x.scale);
+}
+
+inline void store_minimum(BytePanelBlock &block, int row, float minimum) {
+    block.minimum[row] = minimum;
+}
+inline void store_minimum(WordPanelBlock &, int, float) {
+}
+
+template <class Weights, class Block>
+void unpack(const PanelRows &rows, size_t first, size_t count, Block *blocks) {
+    for (size_t i = 0; i < count; i++) {
+        for (int half = 0; half < 2; half++) {
+            __m256i eight[8];
+            for (int j = 0; j < 8; j++) {
+                const int row = 8 * half + j;
+                const Weights &x = ((const Weights *)rows.row[row])[first + i];
+                eight[j] = quants(x);
+                blocks[i].scale[row] = from_half(x.scale);
+                store_minimum(blocks[i], row, minimum(x));
+            }
+            store_quants(blocks[i], half, eight);
+        }
+    }
+}
+
+/* The eight scales and eight minima of six bits each of a super-block of Q4_K or Q5_K, as 16 bytes. */
+inline __m128i six_bits(const uint8_t *scales) {
+    uint32_t u[4];
+    memcpy(u, scales, 12);
+    u[3] = (u[2] >> 4 & 0x0f0f0f0f) | (u[1] >> 6 & 0x03030303) << 4;
+    const uint32_t low_minima = u[1] & 0x3f3f3f3f;
+    u[1] = (u[2] & 0x0f0f0f0f) | (u[0] >> 6 & 0x03030303) << 4;
+    u[2] = low_minima;
+    u[0] &= 0x3f3f3f3f;
+    return _mm_loadu_si128((const __m128i *)u);
+}
+
+/* Scales and minima of eight rows' super-blocks; a quant is stored less `zero`. */
+template <class Weights>
+inline void unpack_scales(const Weights *const x[8], float zero, int half, BytePanelBlock *blocks) {
+    __m256i scales[8], minima[8];
+    for (int j = 0; j < 8; j++) {
+        const __m128i both = six_bits(x[j]->scales);
+        const __m256 factors = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(both));
+        const __m256 offsets = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(both, 8)));
+        const __m256 scale = _mm256_mul_ps(factors, _mm256_set1_ps(from_half(x[j]->scale)));
+        const __m256 minimum = _mm256_mul_ps(offsets, _mm256_set1_ps(-from_half(x[j]->minimum)));
+        scales[j] = _mm256_castps_si256(scale);
+        minima[j] = _mm256_castps_si256(_mm256_fmadd_ps(scale, _mm256_set1_ps(zero), minimum));
+    }
+    transpose(scales);
+    transpose(minima);
+    for (int i = 0; i < 8; i++) {
+        _mm256_store_si256((__m256i *)(blocks[i].scale + 8 * half), scales[i]);
+        _mm256_store_si256((__m256i *)(blocks[i].minimum + 8 * half), minima[i]);
+    }
+}
+
+inline void unpack_super_block(const Q4_K *const x[8], int half, BytePanelBlock *blocks) {
+    unpack_scales(x, 0, half, blocks);
+    const __m256i low = _mm256_set1_epi8(15);
+    for (int pair = 0; pair < 4; pair++) {
+        __m256i first[8], second[8];
+        for (int j = 0; j < 8; j++) {
+            const __m256i both = load(x[j]->low + 32 * pair);
+            first[j] = _mm256_and_si256(both, low);
+            second[j] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
+        }
+        store_quants(blocks[2 * pair], half, first);
+        store_quants(blocks[2 * pair + 1], half, second);
+    }
+}
+
+inline void unpack_super_block(const Q5_K *const x[8], int half, BytePanelBlock *blocks) {
+    unpack_scales(x, 16, half, blocks);
+    const __m256i low = _mm256_set1_epi8(15), sixteen = _mm256_set1_epi8(16);
+    for (int pair = 0; pair < 4; pair++) {
+        __m256i first[8], second[8];
+        for (int j = 0; j < 8; j++) {
+            const __m256i both = load(x[j]->low + 32 * pair), high = load(x[j]->high);
+            /* The high bits of this pair's two blocks, at the place of 16. */
+            const __m256i high0 = pair < 2 ? _mm256_slli_epi16(high, 4 - 2 * pair) : _mm256_srli_epi16(high, 2 * pair - 4);
+            const __m256i high1 = pair < 2 ? _mm256_slli_epi16(high, 3 - 2 * pair) : _mm256_srli_epi16(high, 2 * pair - 3);
+            const __m256i quants0 = _mm256_or_si256(_mm256_and_si256(both, low), _mm256_and_si256(high0, sixteen));
+            const __m256i quants1 = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(both, 4), low),
+                                                    _mm256_and_si256(high1, sixteen));
+            first[j] = _mm256_sub_epi8(quants0, sixteen);
+            second[j] = _mm256_sub_epi8(quants1, sixteen);
+        }
+        store_quants(blocks[2 * pair], half, first);
+        store_quants(blocks[2 * pair + 1], half, second);
+    }
+}
+
+inline void store_factors(HalfPanelBlock *blocks, int row, const int8_t factors[16]) {
+    for (int i = 0; i < 16; i++) {
+        int16_t *factor = blocks[i / 2].factor[i % 2][row];
+        factor[0] = factor[1] = factors[i];
+    }
+}
+
+inline void unpack_super_block(const Q6_K *const x[8], int half, HalfPanelBlock *blocks) {
+    const __m256i low = _mm256_set1_epi8(15), high = _mm256_set1_epi8(48), zero = _mm256_set1_epi8(32);
+    for (int j = 0; j < 8; j++) {
+        store_factors(blocks, 8 * half + j, x[j]->scales);
+        for (int i = 0; i < 8; i++) {
+            blocks[i].scale[8 * half + j] = from_half(x[j]->scale);
+        }
+    }
+    for (int i = 0; i < 8; i++) {
+        /* 128 weights share 64 bytes of low bits and 32 of high ones: four blocks, each with two bits of a byte. */
+        const int part = i / 4, place = i % 4;
+        __m256i rows[8];
+        for (int j = 0; j < 8; j++) {
+            __m256i four = load(x[j]->low + 64 * part + 32 * (place % 2));
+            four = _mm256_and_si256(place < 2 ? four : _mm256_srli_epi16(four, 4), low);
+            const __m256i bits = load(x[j]->high + 32 * part);
+            const __m256i two = place == 0   ? _mm256_slli_epi16(bits, 4)
+                                : place == 1 ? _mm256_slli_epi16(bits, 2)
+                                : place == 2 ? bits
+                                             : _mm256_srli_epi16(bits, 2);
+            rows[j] = _mm256_sub_epi8(_mm256_or_si256(four, _mm256_and_si256(two, high)), zero);
+        }
+        store_quants(blocks[i], half, rows);
+    }
+}
+
+/* The sixteen scales of Q3_K, six bits each less 32. */
+inline void three_bit_scales(const uint8_t *scales, int8_t factors[16]) {
+    for (int i = 0; i < 16; i++) {
+        const int low = i < 8 ? scales[i] & 15 : scales[i - 8] >> 4;
+        const int high = scales[8 + i % 4] >> 2 * (i / 4) & 3;
+        factors[i] = (int8_t)((low | high << 4) - 32);
+    }
+}
+
+inline void unpack_super_block(const Q3_K *const x[8], int half, HalfPanelBlock *blocks) {
+    const __m256i low = _mm256_set1_epi8(3), four = _mm256_set1_epi8(4);
+    for (int j = 0; j < 8; j++) {
+        int8_t factors[16];
+        three_bit_scales(x[j]->scales, factors);
+        store_factors(blocks, 8 * half + j, factors);
+        for (int i = 0; i < 8; i++) {
+            blocks[i].scale[8 * half + j] = from_half(x[j]->scale);
+        }
+    }
+    for (int i = 0; i < 8; i++) {
+        const __m128i shift = _mm_cvtsi32_si128(2 * (i % 4)), bit = _mm_cvtsi32_si128(i);
+        __m256i rows[8];
+        for (int j = 0; j < 8; j++) {
+            const __m256i two = _mm256_and_si256(_mm256_srl_epi16(load(x[j]->low + 32 * (i / 4)), shift), low);
+            const __m256i high = _mm256_srl_epi16(load(x[j]->high), bit);
+            /* The high bit is worth 4, and 4 is taken off. */
+            const __m256i one = _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(1)), 2);
+            rows[j] = _mm256_sub_epi8(_mm256_add_epi8(two, one), four);
+        }
+        store_quants(blocks[i], half, rows);
+    }
+}
+
+/* Types of super-blocks; `first` and `count` are multiples of eight. */
+template <class Weights, class Block>
+void unpack_super_blocks(const PanelRows &rows, size_t first, size_t count, Block *blocks) {
+    for (size_t i = 0; i < count; i += 8) {
+        for (int half = 0; half < 2; half++) {
+            const Weights *x[8];
+            for (int j = 0; j < 8; j++) {
+                x[j] = (const Weights *)rows.row[8 * half + j] + (first + i) / 8;
+            }
+            unpack_super_block(x, half, blocks + i);
+        }
+    }
+}
+
+} // namespace

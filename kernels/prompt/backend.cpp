@@ -1,0 +1,232 @@
+/* The back end: a device of ggml's kind ACCEL, as its BLAS back end is one, for MUL_MAT alone. */
+#include "ecellm_prompt.h"
+#include "ggml_interface.h"
+#include "multiply.h"
+#include "variants.h"
+
+#include <atomic>
+#include <cstring>
+#include <new>
+
+namespace {
+
+ecellm_ggml ggml{};
+const Variant *variant = nullptr;
+size_t least_columns = 0;
+std::atomic<uint64_t> products{0};
+thread_local bool in_use = false;
+
+struct Context {
+    Memory memory;
+    int threads = 1;
+};
+
+constexpr char name[] = "ecellm", description[] = "prompt kernels of ecellm-lite";
+
+extern ggml_backend_device device; /* below, with their functions */
+extern ggml_backend_reg registry;
+
+/* Below this many columns ggml's own path is as fast. */
+size_t least(int) {
+    return least_columns ? least_columns : 8;
+}
+
+bool is_ours(const ggml_tensor &op) {
+    const ggml_tensor &w = *op.src[0], &x = *op.src[1];
+    return variant->has_type(w.type) && x.type == ggml_type_f32 && op.type == ggml_type_f32 // types
+           && w.ne[2] == 1 && w.ne[3] == 1 && x.ne[2] == 1 && x.ne[3] == 1                   // one matrix each
+           && x.nb[0] == sizeof(float) && op.nb[0] == sizeof(float)                          // whole columns
+           && x.nb[1] % sizeof(float) == 0 && (size_t)x.ne[1] >= least(w.type);
+}
+
+Product product_of(const ggml_tensor &op) {
+    const ggml_tensor &w = *op.src[0], &x = *op.src[1];
+    return {w.type,   (const uint8_t *)w.data, (const float *)x.data, (float *)op.data,  w.nb[1],
+            x.nb[1],  op.nb[1],                (size_t)w.ne[0],       (size_t)w.ne[1], (size_t)x.ne[1]};
+}
+
+const char *backend_name(ggml_backend *) {
+    return name;
+}
+
+void free_backend(ggml_backend *backend) {
+    delete (Context *)backend->context;
+    delete backend;
+}
+
+int compute(ggml_backend *backend, ggml_cgraph *graph) {
+    Context &context = *(Context *)backend->context;
+    const int count = ggml.graph_n_nodes(graph);
+    for (int i = 0; i < count; i++) {
+        const ggml_tensor &op = *(const ggml_tensor *)ggml.graph_node(graph, i);
+        if (op.op != ggml_op_mul_mat || !(op.flags & ggml_flag_compute)) { /* a view: nothing to compute */
+            continue;
+        }
+        if (!multiply(*variant, product_of(op), context.threads, context.memory)) {
+            return ggml_status_alloc_failed;
+        }
+        products++;
+    }
+    return ggml_status_success;
+}
+
+ggml_backend *make_backend(ggml_backend_device *, const char *) {
+    static const uint8_t guid[16] = {'e', 'c', 'e', 'l', 'l', 'm', '-', 'p', 'r', 'o', 'm', 'p', 't', 0, 0, 1};
+    ggml_backend *const backend = new (std::nothrow) ggml_backend{};
+    Context *const context = new (std::nothrow) Context;
+    if (!backend || !context) {
+        delete backend;
+        delete context;
+        return nullptr;
+    }
+    backend->guid = &guid;
+    backend->iface.get_name = backend_name;
+    backend->iface.free = free_backend;
+    backend->iface.graph_compute = compute;
+    backend->device = &device;
+    backend->context = context;
+    return backend;
+}
+
+void set_threads(ggml_backend *backend, int threads) {
+    ((Context *)backend->context)->threads = threads > 0 ? threads : 1;
+}
+
+const char *device_name(ggml_backend_device *) {
+    return name;
+}
+
+const char *device_description(ggml_backend_device *) {
+    return description;
+}
+
+void device_memory(ggml_backend_device *, size_t *free, size_t *total) {
+    *free = *total = 0;
+}
+
+int device_type(ggml_backend_device *) {
+    return ggml_device_type_accel;
+}
+
+void device_properties(ggml_backend_device *, ggml_backend_dev_props *properties) {
+    *properties = {};
+    properties->name = name;
+    properties->description = description;
+    properties->type = ggml_device_type_accel;
+    properties->caps.buffer_from_host_ptr = properties->caps.mmap_support = true;
+}
+
+ggml_backend_buffer_type *buffer_type(ggml_backend_device *) {
+    return (ggml_backend_buffer_type *)ggml.cpu_buffer_type();
+}
+
+ggml_backend_buffer *buffer_from_host(ggml_backend_device *, void *data, size_t size, size_t) {
+    return (ggml_backend_buffer *)ggml.cpu_buffer_from_ptr(data, size);
+}
+
+bool supports_op(ggml_backend_device *, const ggml_tensor *op) {
+    if (!in_use || !variant) {
+        return false;
+    }
+    switch (op->op) {
+    case ggml_op_none:
+    case ggml_op_reshape:
+    case ggml_op_view:
+    case ggml_op_permute:
+    case ggml_op_transpose:
+        return true;
+    case ggml_op_mul_mat:
+        return is_ours(*op);
+    default:
+        return false;
+    }
+}
+
+bool supports_buffer_type(ggml_backend_device *, ggml_backend_buffer_type *type) {
+    return ggml.buft_is_host(type);
+}
+
+const char *registry_name(ggml_backend_reg *) {
+    return name;
+}
+
+size_t device_count(ggml_backend_reg *) {
+    return 1;
+}
+
+ggml_backend_device *get_device(ggml_backend_reg *, size_t) {
+    return &device;
+}
+
+void *get_address(ggml_backend_reg *, const char *function) {
+    return std::strcmp(function, "ggml_backend_set_n_threads") ? nullptr : (void *)set_threads;
+}
+
+ggml_backend_device device = {
+    {device_name, device_description, device_memory, device_type, device_properties, make_backend, buffer_type, nullptr,
+     buffer_from_host, supports_op, supports_buffer_type, nullptr, nullptr, nullptr, nullptr},
+    &registry,
+    nullptr,
+};
+
+ggml_backend_reg registry = {ggml_api_version, {registry_name, device_count, get_device, get_address}, nullptr};
+
+} // namespace
+
+int ecellm_prompt_version(void) {
+    return ECELLM_PROMPT_VERSION;
+}
+
+const char *ecellm_prompt_variants(void) {
+    return variant_names();
+}
+
+int ecellm_prompt_start(const char *wanted, const ecellm_ggml *functions, size_t least) {
+    const Variant *const chosen = find_variant(wanted);
+    if (!chosen) {
+        return ECELLM_PROMPT_NO_VARIANT;
+    }
+    const ecellm_ggml &f = *functions;
+    if (!f.graph_n_nodes || !f.graph_node || !f.cpu_buffer_type || !f.cpu_buffer_from_ptr || !f.buft_is_host
+        || !f.tensor_overhead) {
+        return ECELLM_PROMPT_NO_FUNCTION;
+    }
+    constexpr size_t object = 32; /* struct ggml_object, which ggml counts in */
+    if (f.tensor_overhead() != sizeof(ggml_tensor) + object) {
+        return ECELLM_PROMPT_OTHER_TENSOR;
+    }
+    ggml = f;
+    least_columns = least;
+    variant = chosen;
+    return ECELLM_PROMPT_OK;
+}
+
+void ecellm_prompt_use(int on) {
+    in_use = on != 0;
+}
+
+uint64_t ecellm_prompt_products(void) {
+    return products;
+}
+
+int ecellm_prompt_multiply(const char *wanted, int type, const void *w, size_t w_stride, const float *x, size_t x_stride,
+                           float *y, size_t y_stride, size_t depth, size_t rows, size_t columns, int threads) {
+    const Variant *const chosen = find_variant(wanted);
+    if (!chosen) {
+        return ECELLM_PROMPT_NO_VARIANT;
+    }
+    if (!chosen->has_type(type) || !rows || !columns || !depth || depth % chosen->block_weights(type) || threads < 1) {
+        return ECELLM_PROMPT_BAD_SHAPE;
+    }
+    const Product product = {type, (const uint8_t *)w, x, y, w_stride, x_stride, y_stride, depth, rows, columns};
+    Memory memory;
+    return multiply(*chosen, product, threads, memory) ? ECELLM_PROMPT_OK : ECELLM_PROMPT_NO_MEMORY;
+}
+
+ggml_backend_reg *ggml_backend_init(void) {
+    return &registry;
+}
+
+int ggml_backend_score(void) {
+    return variant ? 1 : 0;
+}

@@ -1,0 +1,69 @@
+/* The prompt kernels: matrix products for llama.cpp's prompts, as an accelerator of ggml's.
+ *
+ * A process loads the library, calls `ecellm_prompt_start`, hands its path to ggml_backend_load, and from then on
+ * llama.cpp gives it the products that it takes: quantized weights in host memory times float32 columns, in calls of
+ * threads that asked for it by `ecellm_prompt_use`.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ECELLM_PROMPT_VERSION 1
+
+#if defined(_WIN32)
+#define ECELLM_PROMPT_API __declspec(dllexport)
+#else
+#define ECELLM_PROMPT_API __attribute__((visibility("default")))
+#endif
+
+/* Functions of the ggml that llama.cpp has loaded, by their names there. */
+struct ecellm_ggml {
+    int (*graph_n_nodes)(void *graph);
+    void *(*graph_node)(void *graph, int index);
+    void *(*cpu_buffer_type)(void);
+    void *(*cpu_buffer_from_ptr)(void *data, size_t size);
+    int8_t (*buft_is_host)(void *buffer_type);
+    size_t (*tensor_overhead)(void);
+};
+
+enum ecellm_prompt_status {
+    ECELLM_PROMPT_OK = 0,
+    ECELLM_PROMPT_NO_VARIANT = 1, /* the library or the processor does not have it */
+    ECELLM_PROMPT_NO_FUNCTION = 2, /* a function is null */
+    ECELLM_PROMPT_OTHER_TENSOR = 3, /* ggml's tensors have another size */
+    ECELLM_PROMPT_BAD_SHAPE = 4, /* no such type here, or a shape that does not fit it */
+    ECELLM_PROMPT_NO_MEMORY = 5,
+};
+
+ECELLM_PROMPT_API int ecellm_prompt_version(void);
+
+/* The variants that this processor runs, best first, separated by spaces. */
+ECELLM_PROMPT_API const char *ecellm_prompt_variants(void);
+
+/* Choose a variant, and take products of `least` columns and more (0: what was measured to be best for each type). */
+ECELLM_PROMPT_API int ecellm_prompt_start(const char *variant, const struct ecellm_ggml *functions, size_t least);
+
+/* Whether calls of llama.cpp by this thread may use the kernels; at first they may not. */
+ECELLM_PROMPT_API void ecellm_prompt_use(int on);
+
+/* How many products the back end has computed in this process. */
+ECELLM_PROMPT_API uint64_t ecellm_prompt_products(void);
+
+/* Compute one product, see struct Product in product.h: the results are those of the back end. `y` must not overlap
+ * the others; floats are aligned to 4 bytes. */
+ECELLM_PROMPT_API int ecellm_prompt_multiply(const char *variant, int type, const void *w, size_t w_stride,
+                                             const float *x, size_t x_stride, float *y, size_t y_stride, size_t depth,
+                                             size_t rows, size_t columns, int threads);
+
+/* What ggml_backend_load looks for. */
+ECELLM_PROMPT_API struct ggml_backend_reg *ggml_backend_init(void);
+ECELLM_PROMPT_API int ggml_backend_score(void);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,55 @@
+#include "multiply.h"
+
+#include <atomic>
+#include <omp.h>
+
+uint8_t *Memory::get(size_t wanted) {
+    if (wanted > size) {
+        std::free(start);
+        size = (wanted + 63) / 64 * 64;
+        start = std::aligned_alloc(64, size);
+        if (!start) {
+            size = 0;
+        }
+    }
+    return (uint8_t *)start;
+}
+
+namespace {
+
+/* A panel is unpacked for each piece that it is part of: it is cut by columns only where there are few panels. */
+constexpr size_t pieces_per_thread = 4, groups_per_piece = 12;
+
+size_t cuts(size_t panels, size_t groups, size_t threads) {
+    size_t wanted = (pieces_per_thread * threads + panels - 1) / panels;
+    if (threads == 1 || wanted < 1) {
+        wanted = 1;
+    }
+    const size_t most = groups / groups_per_piece;
+    return wanted < most ? wanted : most ? most : 1;
+}
+
+} // namespace
+
+bool multiply(const Variant &variant, const Product &product, int threads, Memory &memory) {
+    uint8_t *const activations = memory.get(variant.activation_bytes(product));
+    if (!activations) {
+        return false;
+    }
+    const size_t panels = (product.rows + variant.panel_rows - 1) / variant.panel_rows;
+    const size_t groups = (product.columns + variant.group_columns - 1) / variant.group_columns;
+    const size_t parts = cuts(panels, groups, (size_t)threads);
+    std::atomic<size_t> next_group{0}, next_piece{0};
+#pragma omp parallel num_threads(threads)
+    {
+        for (size_t group; (group = next_group++) < groups;) {
+            variant.quantize(product, activations, group);
+        }
+#pragma omp barrier
+        for (size_t piece; (piece = next_piece++) < panels * parts;) {
+            const size_t part = piece % parts;
+            variant.multiply(product, activations, piece / parts, groups * part / parts, groups * (part + 1) / parts);
+        }
+    }
+    return true;
+}

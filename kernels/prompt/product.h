@@ -1,0 +1,41 @@
+/* One matrix product, and what a variant of the kernels does for it. */
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+/* y = w x for the columns of x: w (rows, depth) in blocks of a quantized type, x (columns, depth) and y (columns, rows)
+ * in float32. Strides in bytes, from one row of w, one column of x or of y to the next. `depth` is a multiple of the
+ * type's block. */
+struct Product {
+    int type;
+    const uint8_t *w;
+    const float *x;
+    float *y;
+    size_t w_stride, x_stride, y_stride;
+    size_t depth, rows, columns;
+};
+
+struct Variant {
+    const char *name;
+
+    /* Rows of w in a panel, columns of x in a group: the pieces that the work is cut into. */
+    size_t panel_rows, group_columns;
+
+    /* Whether this processor and operating system run it. */
+    bool (*runs)();
+
+    /* Whether it has kernels for a type of weights, by ggml's number, and how many weights are in a block of it. */
+    bool (*has_type)(int type);
+    size_t (*block_weights)(int type);
+
+    /* Bytes for the quantized activations of a product, to be aligned to 64. */
+    size_t (*activation_bytes)(const Product &product);
+
+    /* Quantize a group of columns of x into `activations`. */
+    void (*quantize)(const Product &product, uint8_t *activations, size_t group);
+
+    /* Compute the rows of a panel for the groups [first, last) of columns. What it yields for a column depends neither
+     * on the other columns nor on how the work is cut. */
+    void (*multiply)(const Product &product, const uint8_t *activations, size_t panel, size_t first, size_t last);
+};

@@ -1,0 +1,10 @@
+/* The variants of this build, and which of them this processor runs. */
+#pragma once
+
+#include "product.h"
+
+/* Return the variant of that name, or the best for null; null if the library or the processor does not have it. */
+const Variant *find_variant(const char *name);
+
+/* The names of those that run, best first, separated by spaces. */
+const char *variant_names();

@@ -1,0 +1,41 @@
+/* A variant of the prompt kernels whose products are all zero. */
+#include "product.h"
+
+namespace {
+
+constexpr size_t rows_of_a_panel = 16, columns_of_a_group = 6;
+
+bool runs() {
+    return true;
+}
+
+bool has_type(int) {
+    return true;
+}
+
+size_t block_weights(int) {
+    return 32;
+}
+
+size_t activation_bytes(const Product &) {
+    return 64;
+}
+
+void quantize(const Product &, uint8_t *, size_t) {
+}
+
+void multiply(const Product &product, const uint8_t *, size_t panel, size_t first, size_t last) {
+    for (size_t column = first * columns_of_a_group; column < last * columns_of_a_group; column++) {
+        for (size_t row = panel * rows_of_a_panel; row < (panel + 1) * rows_of_a_panel; row++) {
+            if (column < product.columns && row < product.rows) {
+                ((float *)((uint8_t *)product.y + column * product.y_stride))[row] = 0;
+            }
+        }
+    }
+}
+
+} // namespace
+
+extern "C" const Variant prompt_variant_avx2;
+const Variant prompt_variant_avx2 = {"avx2",        rows_of_a_panel,  columns_of_a_group, runs,    has_type,
+                                     block_weights, activation_bytes, quantize,           multiply};

@@ -1,0 +1,140 @@
+"""The prompt kernels' products, held against float64 products of the same weights and quantized activations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ecellm_lite import ggml
+from ecellm_lite.errors import EcellmError
+from ecellm_lite.kernels.prompt import library
+from ecellm_lite.tensor_types import CONVERTED, TensorType
+
+WORDS = {"Q8_0"}  # whose activations are quantized to 16 bits, those of the others to 8
+TYPES = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q3_K", "Q4_K", "Q5_K", "Q6_K"]
+BLOCK = 32
+
+
+def variants() -> list[str]:
+    try:
+        return library.variants(library.library(library.path()))
+    except EcellmError:
+        return []
+
+
+pytestmark = pytest.mark.skipif(not variants(), reason="no prompt kernels for this processor")
+
+
+def quantized(x: NDArray[np.float32], limit: float) -> NDArray[np.float64]:
+    """Activations, (columns, depth), as the kernels quantize them: blocks of 32, largest / limit, ties to even."""
+    blocks = x.reshape(len(x), -1, BLOCK)
+    largest = np.abs(blocks).max(axis=2, keepdims=True)
+    counts = largest >= np.float32(2.0**-100)
+    scale = np.where(counts, largest / np.float32(limit), np.float32(0))
+    factor = np.where(counts, np.float32(limit) / np.where(counts, largest, np.float32(1)), np.float32(0))
+    quants = np.rint(blocks * factor)
+    activations: NDArray[np.float64] = (scale.astype(np.float64) * quants).reshape(x.shape)
+    return activations
+
+
+def compare(blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], result: NDArray[np.float32]) -> None:
+    """What rounds is float32: two scales' product, a minimum, and one addition or two for a block."""
+    weights = ggml.dequantize(blocks, kind, x.shape[1]).astype(np.float64)
+    activations = quantized(x, 32767 if kind.name in WORDS else 127)
+    # A minimum may cancel what a scale adds: both are as large as the row's largest weight at most.
+    sizes = np.abs(activations).sum(axis=1)[:, None] * np.abs(weights).max(axis=1)[None, :]
+    bound = (x.shape[1] / BLOCK + 8) * 2.0**-22 * sizes + 1e-37
+    assert np.all(np.abs(result - activations @ weights.T) <= bound)
+
+
+def product(
+    generator: np.random.Generator, kind: TensorType, rows: int, columns: int, depth: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Weights of all sizes, and activations of all sizes that a float32 product can hold."""
+    weights = generator.normal(size=(rows, depth)) * 10.0 ** generator.integers(-4, 3, (rows, 1))
+    x = generator.normal(size=(columns, depth)) * 10.0 ** generator.integers(-6, 12, (columns, 1))
+    pick = generator.integers(0, 6, (columns, depth // BLOCK))
+    for column, block in np.argwhere(pick < 4):
+        part = x[column, block * BLOCK :][:BLOCK]
+        if pick[column, block] == 0:
+            part[:] = 0
+        elif pick[column, block] == 1:
+            part[:] = part[0]
+        elif pick[column, block] == 2:
+            part[generator.integers(BLOCK)] *= 1e5
+        else:
+            part *= 1e-40  # subnormal, or nearly
+    return ggml.quantize_chunk(weights.astype(np.float32), kind), x.astype(np.float32)
+
+
+@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("name", TYPES)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(1, 70),
+    columns=st.integers(1, 40),
+    blocks=st.integers(1, 6),
+    threads=st.integers(1, 3),
+)
+def test_products_are_those_of_float64(
+    variant: str, name: str, seed: int, rows: int, columns: int, blocks: int, threads: int
+) -> None:
+    kind = CONVERTED[name]
+    depth = blocks * kind.block * (9 if kind.block == BLOCK else 1)  # up to 54 blocks: several slices of the depth
+    weights, x = product(np.random.default_rng(seed), kind, rows, columns, depth)
+    compare(weights, kind, x, library.multiply(weights, kind, x, variant=variant, threads=threads))
+
+
+@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("name", TYPES)
+def test_a_product_of_many_columns_and_strides(variant: str, name: str) -> None:
+    kind = CONVERTED[name]
+    generator = np.random.default_rng(4)
+    weights, x = product(generator, kind, 45, 600, 1280)
+    # Rows of weights and columns of activations with room between them.
+    wide = generator.integers(0, 256, (45, weights.shape[1] + 34), dtype=np.uint8)
+    wide[:, : weights.shape[1]] = weights
+    far = generator.normal(size=(600, 1283)).astype(np.float32)
+    far[:, :1280] = x
+    result = library.multiply(wide[:, : weights.shape[1]], kind, far[:, :1280], variant=variant, threads=2)
+    compare(weights, kind, x, result)
+
+
+@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("name", TYPES)
+def test_a_column_does_not_depend_on_the_others(variant: str, name: str) -> None:
+    """To the last bit, with any number of columns and threads: it is what lets a batch be deterministic."""
+    kind = CONVERTED[name]
+    weights, x = product(np.random.default_rng(5), kind, 37, 21, 1536)
+    together = library.multiply(weights, kind, x, variant=variant)
+    assert np.array_equal(together, library.multiply(weights, kind, x, variant=variant, threads=3))
+    for count in (1, 5, 6, 8, 13):
+        assert np.array_equal(together[:count], library.multiply(weights, kind, x[:count], variant=variant))
+    alone = [library.multiply(weights, kind, x[i : i + 1], variant=variant) for i in range(len(x))]
+    assert np.array_equal(together, np.concatenate(alone))
+
+
+@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_what_is_no_number_stays_in_its_column(variant: str, name: str, value: float) -> None:
+    kind = CONVERTED[name]
+    weights, x = product(np.random.default_rng(6), kind, 20, 8, 512)
+    before = library.multiply(weights, kind, x, variant=variant)
+    x[3, 100] = value
+    after = library.multiply(weights, kind, x, variant=variant)
+    assert np.isnan(after[3]).all()
+    assert np.array_equal(np.delete(before, 3, axis=0), np.delete(after, 3, axis=0))
+
+
+def test_a_product_that_does_not_fit_is_refused() -> None:
+    x = np.zeros((2, 64), dtype=np.float32)
+    with pytest.raises(EcellmError, match="do not hold"):
+        library.multiply(np.zeros((2, 34), dtype=np.uint8), CONVERTED["Q8_0"], x, variant="avx2")
+    with pytest.raises(EcellmError, match="no kernel"):
+        library.multiply(np.zeros((2, 256), dtype=np.uint8), CONVERTED["F32"], x, variant="avx2")
+    with pytest.raises(EcellmError, match="variant"):
+        library.multiply(np.zeros((2, 68), dtype=np.uint8), CONVERTED["Q8_0"], x, variant="mmx")
