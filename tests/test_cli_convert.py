@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from ecellm_lite import Runtime, ggml, kernels
-from ecellm_lite.cli.convert import Size
+from ecellm_lite.cli.forms import Size, WeightedFolder
 from ecellm_lite.cli.main import run_command
-from ecellm_lite.cli.options import WeightedFolder
 from ecellm_lite.convert import conversion
 from ecellm_lite.convert.blueprint import Blueprint
 from ecellm_lite.convert.checkpoint import Checkpoint
@@ -162,7 +161,7 @@ def test_a_dry_run_writes_nothing(base: Path, tmp_path: Path, capsys: pytest.Cap
         (["-o", "{}/x.gguf", "--quant", "Q9"], 2, "no file type 'Q9'"),
         (["-o", "{}/x.gguf", "--tensor-type", "x"], 2, "PATTERN=TYPE"),
         (["-o", "{}/x.gguf", "--tensor-type", "x=y"], 2, "no tensor type 'y'"),
-        (["-o", "{}/x.gguf", "--max-memory", "much"], 2, "is no size"),
+        (["-o", "{}/x.gguf", "--max-memory", "much"], 2, "not a size"),
         (["-o", "{}/x.gguf", "--max-memory", "1MiB"], 2, "memory at least"),
         (["-o", "{}/x.gguf", "--lora", "{}/none"], 4, "is no folder"),
         (["-o", "{}/x.gguf", "--imatrix", "{}/none"], 4, "cannot be opened"),

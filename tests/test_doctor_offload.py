@@ -119,7 +119,7 @@ def test_doctor_says_when_the_gpu_computes_something_else(
     assert doctor(monkeypatch, program) == 1
     output = capsys.readouterr()
     assert "Another answer; probabilities differ by 0.4500 at most." in output.out
-    assert "run with --gpu-layers 0" in output.err
+    assert "--gpu-layers 0" in output.err
 
 
 def test_the_parent_never_loads_llama_cpp() -> None:
@@ -176,10 +176,10 @@ def test_a_crash_is_a_finding(
     assert finding["placement"] == placement
     layers = "all" if placement == "gpu" else "no"
     assert finding["finding"] == (
-        f"With {layers} layers on the GPU the row came to no answer: "
+        f"With {layers} layers on the GPU the row was not answered: "
         "its process was killed by SIGSEGV (a crash in native code)."
     )
-    assert ("--gpu-layers 0" in finding["advice"]) == (placement == "gpu")
+    assert ("0 GPU layers" in finding["advice"]) == (placement == "gpu")
     first, second, *stack = finding["last_lines"]
     assert (first, second) == ("CUDA error: out of luck", "Fatal Python error: Segmentation fault")
     assert any("File " in line for line in stack)
@@ -187,7 +187,7 @@ def test_a_crash_is_a_finding(
     assert found["cpu" if placement == "gpu" else "gpu"] == ANSWERED
     assert (found["model"], found["agrees"], found["difference"], found["same_answer"]) == ("shop", None, None, None)
     assert output.err.splitlines() == [
-        f"ecellm-lite: The row did not come through on the {placement.upper()}: follow the arrows above."
+        f"ecellm-lite: The row failed on the {placement.upper()}: follow the arrows above."
     ]
 
 
@@ -205,7 +205,7 @@ def test_a_crash_in_llama_cpp_leaves_the_other_run(
     assert lines[3].split()[:2] == ["CPU", "0"]
     assert lines[4].split() == ["GPU", "all", "none"]
     assert "killed by SIGSEGV" in lines[6]
-    assert lines[7].startswith("  → run with --gpu-layers 0")
+    assert lines[7].startswith("  → run with 0 GPU layers")
     assert any("llama.py" in line and "_open" in line for line in lines[8:])  # where it died
 
 
@@ -254,7 +254,7 @@ def test_a_calibration_of_the_model_changes_nothing(demo_model: StoredModel) -> 
 def test_both_may_fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor(monkeypatch, python("sys.exit('no\\x1b[2Jpower')"), "--model", "shop") == 1
     output = capsys.readouterr()
-    assert output.out.count("came to no answer: its process ended with exit code 1.") == 2
+    assert output.out.count("was not answered: its process ended with exit code 1.") == 2
     assert "    no\ufffd[2Jpower" in output.out
     assert "on the CPU and GPU: follow" in output.err
     assert compare("shop", program=python("sys.exit(3)")).model == "shop"
@@ -274,13 +274,13 @@ def test_an_error_on_one_alone_is_a_finding(
     found = compare(None, program=program)
     assert (found.cpu is None, found.gpu is None) == (placement == "cpu", placement == "gpu")
     assert [finding.finding for finding in found.findings] == [
-        f"With {layers} layers on the GPU the row came to no answer. llama.cpp cannot load it: convert it again."
+        f"With {layers} layers on the GPU the row was not answered. llama.cpp cannot load it: convert it again."
     ]
     # What the command says points at something.
     assert doctor(monkeypatch, program) == 1
     output = capsys.readouterr()
     assert "follow the arrows above" in output.err
-    advice = "take a smaller file" if placement == "cpu" else "run with --gpu-layers 0"
+    advice = "take a smaller file" if placement == "cpu" else "run with 0 GPU layers"
     assert f"\n  → {advice}" in output.out
 
 

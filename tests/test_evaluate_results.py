@@ -190,8 +190,8 @@ def damaged(found: Results) -> list[tuple[str, Any]]:
     task = ("tasks", "sentiment_analysis")
     return [
         ("has the format '2'", changed("format", value=2)),
-        ("no file of results", []),
-        ("no file of results", {}),
+        ("not a file of results", []),
+        ("not a file of results", {}),
         ("has no created", {key: value for key, value in found.as_dict().items() if key != "created"}),
         ("unknown key 'extra'", changed("extra", value=1)),
         ("it.model is str", changed("model", value="demo")),

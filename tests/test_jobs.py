@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecellm_lite import InputError, Runtime
+from ecellm_lite import TASKS, InputError, Runtime, UsageError
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.engine.fake import FakeBackend
-from ecellm_lite.jobs.runner import check_output, output_file, write_answers
+from ecellm_lite.jobs.job import open_job, write_answers
+from ecellm_lite.jobs.output import check_output, output_file
 from ecellm_lite.tables import json_lines as rows_module
 from ecellm_lite.tables.json_lines import read_rows
 
@@ -113,3 +115,38 @@ def test_a_name_that_is_too_long_is_one_sentence(letters: int, tmp_path: Path) -
 def _write_and_stop(file: IO[str]) -> None:
     file.write("one\n")
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("form", ["path", "link", "unfinished"])
+def test_a_job_does_not_replace_the_rows_it_reads(form: str, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"review": "x"}\n')
+    output = {"path": rows, "link": tmp_path / "link.jsonl", "unfinished": tmp_path / "other.jsonl"}[form]
+    if form == "link":
+        output.symlink_to(rows)
+    elif form == "unfinished":
+        os.link(rows, tmp_path / "other.jsonl.part")
+    with pytest.raises(UsageError) as caught, open_job(rows, output):
+        pass
+    assert caught.value.settings == ("output",)
+    assert rows.read_text() == '{"review": "x"}\n'
+
+
+def test_a_job_does_not_replace_the_file_on_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"review": "x"}\n')
+    with rows.open() as standard_input:
+        monkeypatch.setattr(sys, "stdin", standard_input)
+        with pytest.raises(UsageError), open_job(None, rows):
+            pass
+
+
+def test_a_job_answers_its_rows_through_any_answerer(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"id": 1, "review": "x"}\n{"id": 2}\n')
+    output = tmp_path / "answers.jsonl"
+    progress: list[Answer] = []
+    with open_job(tmp_path / "rows.jsonl", output) as job, Runtime.over(FakeBackend()) as runtime:
+        tally = job.run(runtime, TASKS["sentiment_analysis"], progress=progress.append)
+    assert (tally.rows, tally.failed) == (2, 1)
+    answers = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [answer["id"] for answer in answers] == [answer.id for answer in progress] == [1, 2]

@@ -273,7 +273,8 @@ def test_layers_that_do_not_fit_are_refused_with_figures(asked: str | int) -> No
         UsageError, match=r"take 4\.\d GiB with a context of 4,096 tokens.*GPU0 has 3\.0 GiB free"
     ) as caught:
         plan(HEADERS["M"], gpus_of(3), asked)
-    assert "with --gpu-layers auto 14 of them go there" in str(caught.value)
+    assert "auto, which puts 14 of them there" in str(caught.value)
+    assert caught.value.settings == ("gpu_layers", "context")
 
 
 def test_without_a_gpu_all_is_the_cpu() -> None:
@@ -462,7 +463,7 @@ def test_a_plan_that_was_too_bold_is_made_smaller(
         assert "with 7 it did not load" in backend.placement.description
     finally:
         backend.close()
-    with pytest.raises(ModelError, match="fewer --gpu-layers"):
+    with pytest.raises(ModelError, match="fewer layers on the GPU"):
         LlamaBackend(tiny, Settings(gpu_layers="all"))
 
 

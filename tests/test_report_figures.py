@@ -46,8 +46,8 @@ def test_risk_by_hand() -> None:
     assert curve.plot.floor == 0.5
     assert curve.path == "M204.0 74.0L354.0 194.0"
     assert curve.reading == (
-        "With 100% of the rows answered, 70% of the answers are right. With --min-probability 0.9000 the model answers "
-        "50% of the rows, and 90% of those answers are right."
+        "With 100% of the rows answered, 70% of the answers are right. With a minimum probability of 0.9000 the "
+        "model answers 50% of the rows, and 90% of those answers are right."
     )
     whole = risk.draw(points, 1000)
     assert whole is not None

@@ -143,8 +143,11 @@ def row_rate(runtime: Runtime, task: Task, count: int, space: Space | None = Non
     answers = list(runtime.answers(task, rows, space=space))
     seconds = time.perf_counter() - started
     if failed := [answer.error for answer in answers if answer.error]:
+        reason = failed[0].message.rstrip(".")
         raise EcellmError(
-            f"A made-up row of {task.name} has no answer ({failed[0].message}): a larger --context helps."
+            f"A made-up row of {task.name} has no answer ({reason})",
+            step="give a larger context",
+            settings=("context",),
         )
     return count / seconds
 

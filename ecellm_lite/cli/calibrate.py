@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecellm_lite.cli.options import TaskName, model_options
+from ecellm_lite.cli.options import model_options
 from ecellm_lite.cli.progress import job_progress, waiting
+from ecellm_lite.cli.types import TasksType
 from ecellm_lite.errors import InputError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
     from ecellm_lite.models.store import Store, StoredModel
     from ecellm_lite.tasks.task import Task
 
-ALL = "all"
 SHOWN = 10  # lines that could not be read
 
 
 @click.command()
-@click.option("-t", "--task", type=TaskName(), required=True, help="The task, the TOML file of your own, or all.")
+@click.option(
+    "-t", "--task", "tasks", type=TasksType(), required=True, help="The task, the TOML file of your own, or all."
+)
 @click.option("-d", "--data", type=click.Path(path_type=Path), help="Labelled rows: a file, or a folder of them.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many rows a task, spread over the file.")
 @click.option("--split", default="test", show_default=True, help="Of a folder, or of rows that name theirs.")
@@ -34,7 +36,7 @@ SHOWN = 10  # lines that could not be read
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @model_options
 def calibrate(
-    task: str,
+    tasks: list[Task],
     data: Path | None,
     limit: int | None,
     split: str,
@@ -59,15 +61,13 @@ def calibrate(
     from ecellm_lite.models.calibrations import calibration_path
     from ecellm_lite.models.resolve import resolve
     from ecellm_lite.models.store import Store
-    from ecellm_lite.tasks.registry import TASKS, get_task
 
-    tasks = list(TASKS.values()) if task == ALL else [get_task(task)]
     if remove == (data is not None):
         raise UsageError("Give either --data (labelled rows to fit to) or --remove.")
     store = Store()
     found = resolve(model, store, {"demo": ensure_demo}, envelope=envelope)
     if data is None:
-        _remove(store, found, tasks, all_tasks=task == ALL)
+        _remove(store, found, tasks, all_tasks=len(tasks) > 1)
         return
     listed: list[dict[str, Any]] = []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,63 +13,16 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ecellm_lite.cli.options import ModelName, WeightedFolder, debug_option
+from ecellm_lite.cli.forms import Size, TaskNames, TensorTypeOverride, WeightedFolder
+from ecellm_lite.cli.options import debug_option
 from ecellm_lite.cli.plain import plain
+from ecellm_lite.cli.types import ModelType
 from ecellm_lite.envelopes import ENVELOPES
 from ecellm_lite.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from ecellm_lite.convert.conversion import Conversion
     from ecellm_lite.convert.pipeline import Progress as Done
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-
-
-class TensorTypeOverride(click.ParamType):  # type: ignore[type-arg]
-    """PATTERN=TYPE: a pattern of tensors' names, and their type."""
-
-    name = "pattern=type"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Return the pattern and the type."""
-        if isinstance(value, tuple):
-            return value
-        pattern, equals, kind = str(value).rpartition("=")
-        if not equals or not pattern or not kind:
-            self.fail(f"{value!r} is not PATTERN=TYPE, ffn_down=Q6_K say", param, ctx)
-        return pattern, kind
-
-
-class TaskNames(click.ParamType):  # type: ignore[type-arg]
-    """Names of tasks with commas between them; the registry itself says what is none."""
-
-    name = "task,…"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the names as they are written."""
-        if isinstance(value, tuple):
-            return value
-        names = tuple(part.strip() for part in str(value).split(","))
-        if not all(names):
-            self.fail(
-                f"{value!r} has an empty name, and is no list such as product_matching,sentiment_analysis", param, ctx
-            )
-        return names
-
-
-class Size(click.ParamType):  # type: ignore[type-arg]
-    """Bytes, in a unit: 1GiB, 500MB."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the bytes."""
-        if isinstance(value, int):
-            return value
-        found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) *([kmg]i?|)b?", str(value).strip().lower())
-        if not found:
-            self.fail(f"{value!r} is no size, 1GiB say", param, ctx)
-        return int(float(found[1]) * _UNITS[found[2]])
 
 
 @click.command()
@@ -84,7 +36,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--quant", default="Q4_K_M", show_default=True, help="The file's type: Q4_K_M, Q8_0, F16 and so on.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The GGUF file to write.")
-@click.option("--name", type=ModelName(), help="Put it into the store under this name instead.")
+@click.option("--name", type=ModelType(), help="Put it into the store under this name instead.")
 @click.option(
     "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if its name does not say."
 )

@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ecellm_lite.cli.options import ModelName, debug_option
+from ecellm_lite.cli.options import debug_option
 from ecellm_lite.cli.plain import plain
+from ecellm_lite.cli.types import ModelType
 from ecellm_lite.envelopes import ENVELOPES
 from ecellm_lite.errors import EcellmError, UsageError
 
 if TYPE_CHECKING:
-    from ecellm_lite.doctor_offload.comparison import Comparison
+    from ecellm_lite.doctor_offload.comparison import OffloadCheck
 
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "bad": ("✗", "red")}
 
 
 @click.command()
 @click.option("--offload", is_flag=True, help="Run one row on the CPU and on the GPU, and compare.")
-@click.option("-m", "--model", type=ModelName(), help="With --offload: the model, as in `run`.")
+@click.option("-m", "--model", type=ModelType(), help="With --offload: the model, as in `run`.")
 @click.option("--envelope", type=click.Choice(list(ENVELOPES)), help="With --offload: the envelope, as in `run`.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
@@ -56,39 +57,39 @@ def _offload(model: str | None, envelope: str | None, as_json: bool) -> None:
     with waiting("answering a row on the GPU and on the CPU", hidden=False):
         from ecellm_lite.doctor_offload.comparison import compare
 
-        found = compare(model, envelope=envelope)
+        check = compare(model, envelope=envelope)
     if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=2))
+        click.echo(json.dumps(check.as_dict(), indent=2))
     else:
-        _show(found)
-    if found.agrees is False:
+        _show(check)
+    if check.agrees is False:
         raise EcellmError(
-            f"The GPU computes something else than the CPU (probabilities differ by {found.difference:.2f}): "
-            "update its driver and llama-cpp-python, and run with --gpu-layers 0 until then."
+            f"The GPU and the CPU compute different results (probabilities differ by {check.difference:.2f}): "
+            "update the GPU's driver and llama-cpp-python, and run with --gpu-layers 0 until then."
         )
-    if found.findings:
-        names = " and ".join(finding.placement.upper() for finding in found.findings)
-        raise EcellmError(f"The row did not come through on the {names}: follow the arrows above.")
+    if check.findings:
+        names = " and ".join(problem.placement.upper() for problem in check.findings)
+        raise EcellmError(f"The row failed on the {names}: follow the arrows above.")
 
 
-def _show(found: Comparison) -> None:
-    if known := found.gpu or found.cpu:
-        click.echo(f"{found.model}: {known.placement}\n")
+def _show(check: OffloadCheck) -> None:
+    if run := check.gpu or check.cpu:
+        click.echo(f"{check.model}: {run.placement}\n")
     click.echo(f"{'':5}{'layers on GPU':>15}{'load':>10}{'a row':>10}   answer")
-    for name, asked, run in (("CPU", "0", found.cpu), ("GPU", "all", found.gpu)):
+    for name, layers, run in (("CPU", "0", check.cpu), ("GPU", "all", check.gpu)):
         if run is None:
-            click.echo(f"{name:5}{asked:>15}{'':20}   none")
+            click.echo(f"{name:5}{layers:>15}{'':20}   none")
             continue
         share = f"{run.value} ({run.probabilities[run.value]:.1%})"
         click.echo(f"{name:5}{run.gpu_layers:>15}{run.load_seconds:>8.2f} s{run.row_seconds:>8.3f} s   {share}")
-    if found.difference is not None:
-        answers = "The same answer" if found.same_answer else "Another answer"
-        click.echo(f"\n{answers}; probabilities differ by {found.difference:.4f} at most.")
+    if check.difference is not None:
+        answers = "The same answer" if check.same_answer else "Another answer"
+        click.echo(f"\n{answers}; probabilities differ by {check.difference:.4f} at most.")
     mark, colour = _MARKS["bad"]
-    for finding in found.findings:
-        click.echo(f"\n{click.style(mark, fg=colour)} {finding.placement.upper()}  {plain(finding.finding)}")
-        click.echo(f"  → {finding.advice}")
-        if finding.last_lines:
-            click.echo("  What its process wrote last (of a crash, the innermost call stands first):")
-        for line in finding.last_lines:
+    for problem in check.findings:
+        click.echo(f"\n{click.style(mark, fg=colour)} {problem.placement.upper()}  {plain(problem.finding)}")
+        click.echo(f"  → {problem.advice}")
+        if problem.last_lines:
+            click.echo("  The last lines its process wrote (for a crash, the innermost call comes first):")
+        for line in problem.last_lines:
             click.echo(f"    {plain(line)}")

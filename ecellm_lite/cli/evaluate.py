@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecellm_lite.cli.options import TaskName, certainty_options, model_options
+from ecellm_lite.cli.options import certainty_options, model_options
+from ecellm_lite.cli.types import TasksType
 from ecellm_lite.errors import InputError, JobError, UsageError
 
 if TYPE_CHECKING:
@@ -23,11 +24,9 @@ if TYPE_CHECKING:
     from ecellm_lite.runtime import Runtime
     from ecellm_lite.tasks.task import Task
 
-ALL = "all"
-
 
 @click.command("eval")
-@click.option("-t", "--task", type=TaskName(), help="The task, or all that there are rows of.")
+@click.option("-t", "--task", "tasks", type=TasksType(), help="The task, or all that there are rows of.")
 @click.option("--data", type=click.Path(path_type=Path), help="Labelled rows: a file, or a folder of TASK/SPLIT.jsonl.")
 @click.option("--split", default="test", show_default=True, help="Which split, of a folder or of dataset.json.")
 @click.option("--setting", default="IND_Diverse_Instruction", show_default=True, help="Which setting, of dataset.json.")
@@ -46,7 +45,7 @@ ALL = "all"
 @certainty_options
 @model_options
 def evaluate(
-    task: str | None,
+    tasks: list[Task] | None,
     data: Path | None,
     split: str,
     setting: str,
@@ -67,19 +66,20 @@ def evaluate(
     ecellm-lite eval --compare before.json after.json
     """  # noqa: D301 - click wants the character itself, so that the lines stay lines
     if compare:
-        if data or task or output or report:
+        if data or tasks or output or report:
             raise UsageError("--compare reads two files of results and runs nothing: leave the other options out.")
         _compare(*compare, as_json)
         return
-    if task is None or data is None:
+    if tasks is None or data is None:
         raise UsageError("Give --task (or all) and --data, or --compare with two files of results.")
-    tasks = _tasks(task)
     if instruction and len(tasks) > 1:
         raise UsageError("--instruction takes the place of one task's: give that task with --task, and not all.")
     from ecellm_lite.evaluate.labelled_files import gather, labelled_files
     from ecellm_lite.evaluate.metrics.kinds import check_measurable
-    from ecellm_lite.jobs.runner import part_of
+    from ecellm_lite.jobs.output import part_of
 
+    if len(tasks) == 1:
+        check_measurable(tasks[0])
     if report:
         from ecellm_lite.evaluate.report import page
 
@@ -138,17 +138,6 @@ def _show(found: Results, as_json: bool) -> None:
     from ecellm_lite.cli.measured import show_results
 
     show_results(found)
-
-
-def _tasks(name: str) -> list[Task]:
-    from ecellm_lite.evaluate.metrics.kinds import check_measurable
-    from ecellm_lite.tasks.registry import TASKS, get_task
-
-    if name.strip().lower() == ALL:
-        return list(TASKS.values())
-    task = get_task(name)
-    check_measurable(task)
-    return [task]
 
 
 def _measure(
@@ -273,16 +262,16 @@ def _first_failure(found: Results) -> str:
 
 def _check_outputs(output: Path | None, report: Path | None, rows: Sequence[Path]) -> None:
     """Raise InputError or UsageError where the results could not be written in the end, or not without a loss."""
-    from ecellm_lite.jobs.runner import check_output, part_of
+    from ecellm_lite.jobs.output import check_output, part_of
 
-    written = {option: path for option, path in (("--output", output), ("--report", report)) if path}
+    written = {option: path for option, path in (("output", output), ("report", report)) if path}
     for option, path in written.items():
-        check_output(path)
+        check_output(path, option)
         folder = path.resolve().parent
         if _replaced(path) and not os.access(folder, os.W_OK):
             raise InputError(f"{path} cannot be written, for nothing may be made in {folder}: take another place.")
         if any(_same(place, file) for place in (path, part_of(path)) for file in rows):
-            raise UsageError(f"{option} and --data are the same file, {path}: take another {option}.")
+            raise UsageError(f"--{option} and --data are the same file, {path}: take another --{option}.")
     if output and report and _same(output, report):
         raise UsageError(f"--output and --report are the same file, {output}: take another --report.")
 

@@ -11,6 +11,7 @@ from importlib import import_module
 import click
 
 from ecellm_lite.cli.plain import plain
+from ecellm_lite.cli.wording import command_of, options_of, worded
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.version import __version__
 
@@ -97,7 +98,8 @@ def run_command(arguments: list[str]) -> int:
         hint = f" (see `{context.command_path} --help`)" if context else ""
         return _fail(f"{error.format_message().rstrip('.')}{hint}.", 2)
     except EcellmError as error:
-        return _fail(str(error), error.exit_code, debug="--debug" in arguments)
+        sentence = worded(error, options_of(command_of(cli, arguments)))
+        return _fail(sentence, error.exit_code, debug="--debug" in arguments)
     except (click.Abort, KeyboardInterrupt):
         return _fail("Interrupted.", 130)
     except OSError as error:

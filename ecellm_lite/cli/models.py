@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ecellm_lite.cli.options import ModelName, WeightedFolder, debug_option
+from ecellm_lite.cli.forms import WeightedFolder
+from ecellm_lite.cli.options import debug_option
 from ecellm_lite.cli.plain import plain
+from ecellm_lite.cli.types import ModelType
 from ecellm_lite.envelopes import ENVELOPES
 from ecellm_lite.errors import ModelError
 
@@ -55,7 +57,7 @@ def list_(as_json: bool) -> None:
 
 @models.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--name", type=ModelName(), required=True, help="The name to call it by, eCeLLM-M:Q4_K_M say.")
+@click.option("--name", type=ModelType(), required=True, help="The name to call it by, eCeLLM-M:Q4_K_M say.")
 @click.option(
     "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if its name does not say."
 )
@@ -84,7 +86,7 @@ def add(file: Path, name: str, envelope: str | None, move: bool) -> None:
     multiple=True,
     help="A PEFT adapter to merge, a folder or a repository, with NAME:0.5 at a weight.",
 )
-@click.option("--name", type=ModelName(), help="What to call it in the store.  [default: its name and type]")
+@click.option("--name", type=ModelType(), help="What to call it in the store.  [default: its name and type]")
 @click.option(
     "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if its name does not say."
 )
@@ -118,7 +120,7 @@ def pull(
 
 
 @models.command()
-@click.argument("name", type=ModelName())
+@click.argument("name", type=ModelType())
 @click.option("--verify", is_flag=True, help="Hash the file again and compare.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
@@ -174,7 +176,7 @@ def _calibrations(model: StoredModel) -> list[str]:
 
 
 @models.command()
-@click.argument("name", type=ModelName())
+@click.argument("name", type=ModelType())
 @debug_option
 def remove(name: str) -> None:
     """Delete a model from the store, with its calibrations."""

@@ -1,14 +1,14 @@
-"""Options that several commands have, and what they may hold."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
-from click.shell_completion import CompletionItem
 
+from ecellm_lite.cli.forms import GpuLayers
+from ecellm_lite.cli.types import CalibrationType, ModelType
 from ecellm_lite.envelopes import ENVELOPES
 
 if TYPE_CHECKING:
@@ -20,88 +20,12 @@ REQUEST_OPTIONS = ("calibration", "min_probability", "seed")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class TaskName(click.ParamType):  # type: ignore[type-arg]
-    """A task's name or a file, completed by the shell; the registry itself says what it is not."""
-
-    name = "task"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the tasks that begin so, the user's own too, or let the shell complete a path."""
-        from ecellm_lite.tasks.registry import TASKS, own_files
-
-        summaries = {name: task.summary for name, task in TASKS.items()}
-        summaries.update(dict.fromkeys(own_files(), "Your own."))
-        found = [CompletionItem(name, help=text) for name, text in summaries.items() if name.startswith(incomplete)]
-        return found or [CompletionItem(incomplete, type="file")]
-
-
-class ModelName(click.ParamType):  # type: ignore[type-arg]
-    """A model: a path, or a name that the shell completes from the store."""
-
-    name = "model"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the models in the store that begin so, or let the shell complete a path."""
-        from ecellm_lite.models.catalogue import DEMO
-        from ecellm_lite.models.store import Store
-
-        names = dict.fromkeys([*Store().names(), DEMO])
-        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-        return found or [CompletionItem(incomplete, type="file")]
-
-
-class WeightedFolder(click.ParamType):  # type: ignore[type-arg]
-    """An adapter's folder, with a weight behind a colon or without one."""
-
-    name = "folder[:weight]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, float]:
-        """Return the folder and the weight."""
-        if isinstance(value, tuple):
-            return value
-        folder, colon, weight = str(value).rpartition(":")
-        if colon and not Path(value).exists():
-            try:
-                return Path(folder), float(weight)
-            except ValueError:
-                pass  # a colon of the path's own
-        return Path(value), 1.0
-
-
-class GpuLayers(click.ParamType):  # type: ignore[type-arg]
-    """`auto`, `all` or a number of layers."""
-
-    name = "auto|all|N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
-        """Return the word or the number."""
-        if value in {"auto", "all"}:
-            return str(value)
-        if str(value).isdecimal():
-            return int(value)
-        return self.fail(f"{value!r} is not auto, all or a number of layers", param, ctx)
-
-
-class CalibrationChoice(click.ParamType):  # type: ignore[type-arg]
-    """`auto`, `off` or a file; `off` is False, as Runtime takes it."""
-
-    name = "auto|off|FILE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the word, False, or the file's path."""
-        return False if value == "off" else value
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Let the shell complete a path."""
-        return [CompletionItem(incomplete, type="file")]
-
-
 def certainty_options(command: Command) -> Command:
     """Add the options that say how sure an answer has to be, and what its probabilities are calibrated by."""
     for option in (
         click.option(
             "--calibration",
-            type=CalibrationChoice(),
+            type=CalibrationType(),
             default="auto",
             show_default=True,
             help="What `calibrate` kept for this model, nothing, or a file of it.",
@@ -129,7 +53,7 @@ def model_options(command: Command) -> Command:
             click.option(
                 "-m",
                 "--model",
-                type=ModelName(),
+                type=ModelType(),
                 help="A GGUF file, or a name in the store.  [default: ECELLM_MODEL, else your only one, else demo]",
             ),
             click.option(

@@ -25,10 +25,10 @@ def waiting(what: str, *, hidden: bool) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def job_progress(rows: Path | int, *, hidden: bool, name: str = "rows") -> Iterator[Callable[[Answer], None]]:
+def job_progress(rows: Path | int | None, *, hidden: bool, name: str = "rows") -> Iterator[Callable[[Answer], None]]:
     """Give a function to call with each answer; a bar shows rows/s and the time left, and how many failed.
 
-    `rows` is how many there are, or the file that they stand in.
+    `rows` is how many there are, or their file (None: standard input).
     """
     console = Console(stderr=True)
     if hidden or not console.is_terminal:
@@ -43,7 +43,7 @@ def job_progress(rows: Path | int, *, hidden: bool, name: str = "rows") -> Itera
         TextColumn("{task.fields[failed]}"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        total = rows if isinstance(rows, int) else _count(rows)
+        total = _count(rows) if isinstance(rows, Path) else rows
         job = progress.add_task(name, total=total, rate="", failed="")
         started = time.perf_counter()
         done = failures = 0
@@ -59,7 +59,7 @@ def job_progress(rows: Path | int, *, hidden: bool, name: str = "rows") -> Itera
 
 
 def _count(rows: Path) -> int | None:
-    """Return how many lines a file has, or None for what is not a file."""
+    """Return how many lines a file has, None for a device or a pipe."""
     if not rows.is_file():
         return None
     with rows.open("rb") as file:

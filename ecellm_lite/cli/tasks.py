@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ecellm_lite.cli.options import TaskName, debug_option
+from ecellm_lite.cli.options import debug_option
 from ecellm_lite.cli.plain import plain
+from ecellm_lite.cli.types import TaskType
 from ecellm_lite.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,26 +17,26 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("task", required=False, type=TaskName())
+@click.argument("task", required=False, type=TaskType())
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
-def tasks(task: str | None, as_json: bool) -> None:
+def tasks(task: Task | None, as_json: bool) -> None:
     """List the tasks, your own last; with TASK (a name, or your own one's file) its fields, answers and an example."""
     from ecellm_lite.tasks.description import describe
-    from ecellm_lite.tasks.registry import TASKS, get_task
+    from ecellm_lite.tasks.registry import TASKS
 
     if task:
-        _describe(get_task(task), as_json)
+        _describe(task, as_json)
         return
-    known = list(TASKS.values())
     own, broken = _own()
+    listed = [*TASKS.values(), *own]
     if as_json:
-        described = [describe(one) for one in [*known, *own]]
-        click.echo(json.dumps([*described, *({"name": n, "error": e} for n, e in broken.items())], indent=2))
+        errors = [{"name": name, "error": message} for name, message in broken.items()]
+        click.echo(json.dumps([*map(describe, listed), *errors], indent=2))
         return
-    width = max(map(len, [*TASKS, *(one.name for one in own)]))
-    for one in [*known, *own]:
-        click.echo(f"{one.name:{width}}  {one.abbreviation or 'own':3}  {plain(one.summary)}")
+    width = max(len(task.name) for task in listed)
+    for task in listed:
+        click.echo(f"{task.name:{width}}  {task.abbreviation or 'own':3}  {plain(task.summary)}")
     for name, problem in broken.items():
         click.echo(plain(" ".join(f"{name:{width}}  own  {problem}".splitlines())))
 

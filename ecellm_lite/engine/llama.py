@@ -81,13 +81,14 @@ class Settings:
     def __post_init__(self) -> None:
         """Raise UsageError for settings that do not fit."""
         if self.kv_type not in KV_TYPES:
-            raise UsageError(f"kv_type is {self.kv_type!r}: take one of {', '.join(KV_TYPES)}.")
+            raise UsageError(f"kv_type is {self.kv_type!r}", step=f"take one of {', '.join(KV_TYPES)}")
         if self.flash_attention not in FLASH_ATTENTION:
-            raise UsageError(f"flash_attention is {self.flash_attention!r}: take one of {', '.join(FLASH_ATTENTION)}.")
+            names = ", ".join(FLASH_ATTENTION)
+            raise UsageError(f"flash_attention is {self.flash_attention!r}", step=f"take one of {names}")
         if self.kv_type == "q8_0" and (self.deterministic or self.flash_attention == "off"):
             raise UsageError(
-                "kv_type q8_0 needs flash attention, which is off here (deterministic mode turns it off): "
-                "take f16 or f32."
+                "kv_type q8_0 needs flash attention, which is off here (deterministic mode turns it off)",
+                step="take f16 or f32",
             )
         for name, value, least, most in (
             ("context", self.context, 64, 1 << 20),
@@ -95,11 +96,12 @@ class Settings:
             ("micro_batch", self.micro_batch, 32, 4096),
         ):
             if value is not None and not least <= value <= most:
-                raise UsageError(f"{name} is {value}: it is from {least} to {most:,}.")
+                raise UsageError(f"{name} is {value}", step=f"take {least} to {most:,}", settings=(name,))
         layers = self.gpu_layers
         counted = isinstance(layers, int) and not isinstance(layers, bool) and layers >= 0
         if not counted and layers not in ("auto", "all"):
-            raise UsageError(f"gpu_layers is {layers!r}: give auto, all or a number of layers from 0.")
+            step = "give auto, all or a number of layers from 0"
+            raise UsageError(f"gpu_layers is {layers!r}", step=step, settings=("gpu_layers",))
 
     @property
     def flash(self) -> str:
@@ -129,7 +131,7 @@ class LlamaBackend:
             if settings.gpu_layers != "auto" or not planned:
                 raise
             # The plan was too bold: another program took memory since, or a back end needs more than others do.
-            self._open_with_less(path, settings, planned, str(error))
+            self._open_with_less(path, settings, planned, error.message)
         self._fill = _Batch(self.batch)
 
     def _open(self, path: Path, settings: Settings) -> None:
@@ -147,8 +149,10 @@ class LlamaBackend:
         self._model = llama.llama_model_load_from_file(os.fsencode(path), parameters)
         check_interrupt()
         if not self._model:
-            less = "give fewer --gpu-layers, or " if self.placement.n_gpu_layers else ""
-            raise ModelError(f"llama.cpp cannot load {path} ({reason()}): {less}convert or download the model again.")
+            message, step = f"llama.cpp cannot load {path} ({reason()})", "convert or download the model again"
+            if not self.placement.n_gpu_layers:
+                raise ModelError(message, step=step)
+            raise ModelError(message, step=f"put fewer layers on the GPU, or {step}", settings=("gpu_layers",))
         try:
             self.vocabulary: Vocabulary = LlamaVocabulary(self._model)
             trained: int = llama.llama_model_n_ctx_train(self._model)
@@ -209,7 +213,8 @@ class LlamaBackend:
         status = llama.llama_decode(self._context, self._fill.filled(chunks))
         check_interrupt()
         if status:
-            raise EcellmError(f"llama.cpp failed to compute a batch ({status}: {reason()}): try a smaller --context.")
+            message = f"llama.cpp failed to compute a batch ({status}: {reason()})"
+            raise EcellmError(message, step="try a smaller context", settings=("context",))
         logits: list[Logits] = []
         end = 0
         for chunk in chunks:
@@ -249,7 +254,8 @@ class LlamaBackend:
             if self._make_context(cells):
                 return
             self._make_context(before)
-        raise ModelError(f"llama.cpp cannot make a context of {cells:,} tokens ({failure}): give a smaller --context.")
+        message = f"llama.cpp cannot make a context of {cells:,} tokens ({failure})"
+        raise ModelError(message, step="give a smaller context", settings=("context",))
 
     def _make_context(self, cells: int) -> bool:
         """Make a context, which takes the place of the one there is; False where llama.cpp cannot."""

@@ -70,8 +70,9 @@ def on_cpu(asked: str | int) -> Placement:
     """Return the placement where llama.cpp has no GPU; raises UsageError if layers on one are asked for."""
     if asked not in ("auto", 0):
         raise UsageError(
-            f"gpu_layers is {asked}, but llama.cpp has no GPU device here: install a GPU build of llama-cpp-python "
-            '(README, "On a GPU"); with --gpu-layers auto models run without.'
+            f"gpu_layers is {asked}, but llama.cpp has no GPU device here",
+            step='install a GPU build of llama-cpp-python (README, "On a GPU"), or run on the CPU with auto',
+            settings=("gpu_layers",),
         )
     return Placement((), "all layers on the CPU: llama.cpp has no GPU device here")
 
@@ -103,8 +104,9 @@ def place(
         free = " and ".join(f"{gpu.name} has {_shown(gpu.free)} free" for gpu in gpus)
         raise UsageError(
             f"gpu_layers is {asked}, but {wanted} of the {plan.places} layers of {header.path.name} take "
-            f"{_shown(plan.needed(wanted))} with a context of {cells:,} tokens, and {free}: "
-            f"with --gpu-layers auto {fitting} of them go there, and a smaller file or --context takes less."
+            f"{_shown(plan.needed(wanted))} with a context of {cells:,} tokens, and {free}",
+            step=f"give auto, which puts {fitting} of them there, or take a smaller file or context",
+            settings=("gpu_layers", "context"),
         )
     return plan.placement(counts)
 

@@ -145,8 +145,9 @@ def gather(
         known = f" (its settings are {', '.join(sorted(settings)[:12])})" if settings else ""
         wanted = tasks[0].name if len(tasks) == 1 else "the ten tasks"
         raise InputError(
-            f"There is no row of {wanted} with the split {split!r} and the setting {setting!r}{known}: "
-            "say which with --task, --split and --setting."
+            f"There is no row of {wanted} with the split {split!r} and the setting {setting!r}{known}",
+            step="name the task, split and setting of the rows",
+            settings=("tasks", "split", "setting"),
         )
     ordered = [task.name for task in tasks]
     return Rows({name: spreads[name].chosen() for name in ordered if name in spreads}, unreadable)
@@ -180,7 +181,7 @@ class Spread:
 
 def _known(task: Task | None) -> Task:
     if task is None:
-        raise InputError("The row names no task: give it one as \"task\", or say --task.")  # fmt: skip
+        raise InputError("The row names no task", step="give it one, or name one task for all", settings=("tasks",))
     return task
 
 

@@ -19,6 +19,8 @@ from ecellm_lite.strict import decode
 FORMAT = 1
 LARGEST_FILE = 1 << 30  # bytes; 92,000 records take some 60 MB
 
+_STEP = "give a file that an evaluation wrote"
+
 # What a row adds to its task's metric: 1 or 0, its NDCG, its ROUGE-L, or its [hits, answered, gold] triples.
 Score = float | list[int]
 
@@ -225,14 +227,14 @@ def read_results(path: Path) -> Results:
         with path.open("rb") as file:
             text = file.read(LARGEST_FILE + 1)  # a pipe or a device has no size, and may have no end
         if len(text) > LARGEST_FILE:
-            raise InputError(f"{path} has more than {LARGEST_FILE:,} bytes: it is no file of results.")
+            raise InputError(f"{path} has more than {LARGEST_FILE:,} bytes", step=_STEP)
         data = json.loads(text, parse_constant=_refuse)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): give what `eval --output` wrote.") from None
+        raise InputError(f"{path} cannot be read ({error.strerror})", step=_STEP) from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}): give what `eval --output` wrote.") from None
+        raise InputError(f"{path} is not JSON ({error})", step=_STEP) from None
     if not isinstance(data, Mapping) or "format" not in data:
-        raise InputError(f"{path} is no file of results: give what `eval --output` wrote.")
+        raise InputError(f"{path} is not a file of results", step=_STEP)
     if data["format"] != FORMAT:
         raise InputError(f"{path} has the format {str(data['format'])[:20]!r}, and this version reads {FORMAT}.")
     try:
@@ -240,7 +242,7 @@ def read_results(path: Path) -> Results:
         for name, task in found.tasks.items():
             _check(name, task)
     except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}): evaluate again, and keep the file as it is.") from None
+        raise InputError(f"{path} is damaged ({error})", step="evaluate again, and do not edit the file") from None
     return found
 
 

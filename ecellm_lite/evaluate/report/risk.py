@@ -61,6 +61,6 @@ def _reading(points: Sequence[RiskPoint]) -> str:
     if half is widest:
         return said
     return (
-        f"{said} With --min-probability {threshold(half.min_probability)} the model answers {share(half.answered)} of "
-        f"the rows, and {share(half.accuracy)} of those answers are right."
+        f"{said} With a minimum probability of {threshold(half.min_probability)} the model answers "
+        f"{share(half.answered)} of the rows, and {share(half.accuracy)} of those answers are right."
     )

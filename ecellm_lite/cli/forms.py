@@ -1,0 +1,88 @@
+"""Options whose values have a form of their own: DIR:0.5, PATTERN=TYPE, 1GiB, a,b."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+class GpuLayers(click.ParamType):  # type: ignore[type-arg]
+    """`auto`, `all` or a number of layers."""
+
+    name = "auto|all|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
+        """Return the word or the number."""
+        if value in {"auto", "all"}:
+            return str(value)
+        if str(value).isdecimal():
+            return int(value)
+        return self.fail(f"{value!r} is not auto, all or a number of layers", param, ctx)
+
+
+class WeightedFolder(click.ParamType):  # type: ignore[type-arg]
+    """An adapter's folder, with a weight after a colon or without one."""
+
+    name = "folder[:weight]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, float]:
+        """Return the folder and the weight."""
+        if isinstance(value, tuple):
+            return value
+        folder, colon, weight = str(value).rpartition(":")
+        if colon and not Path(value).exists():
+            try:
+                return Path(folder), float(weight)
+            except ValueError:
+                pass  # the colon belongs to the path
+        return Path(value), 1.0
+
+
+class TensorTypeOverride(click.ParamType):  # type: ignore[type-arg]
+    """PATTERN=TYPE: a pattern of tensors' names, and their type."""
+
+    name = "pattern=type"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return the pattern and the type."""
+        if isinstance(value, tuple):
+            return value
+        pattern, equals, kind = str(value).rpartition("=")
+        if not equals or not pattern or not kind:
+            self.fail(f"{value!r} is not PATTERN=TYPE, such as ffn_down=Q6_K", param, ctx)
+        return pattern, kind
+
+
+class TaskNames(click.ParamType):  # type: ignore[type-arg]
+    """Names of tasks with commas between them; whether there are such tasks is checked by the converter."""
+
+    name = "task,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the names as they are written."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(","))
+        if not all(names):
+            self.fail(f"{value!r} has an empty name: give a list such as PM,SA", param, ctx)
+        return names
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """Bytes, in a unit: 1GiB, 500MB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) *([kmg]i?|)b?", str(value).strip().lower())
+        if not match:
+            self.fail(f"{value!r} is not a size such as 1GiB", param, ctx)
+        return int(float(match[1]) * _UNITS[match[2]])

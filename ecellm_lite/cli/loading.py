@@ -1,0 +1,38 @@
+"""A model is loaded for a command; what a user should know about its answers is said on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ecellm_lite.cli.plain import plain
+
+if TYPE_CHECKING:
+    from ecellm_lite.answerer import RequestOptions
+    from ecellm_lite.runtime import Runtime
+    from ecellm_lite.tasks.task import Task
+
+
+def load_runtime(model: Mapping[str, Any], *, quiet: bool) -> Runtime:
+    """Load the model that the options of `model_options` name, with a spinner meanwhile."""
+    from ecellm_lite.cli.progress import waiting
+
+    with waiting("loading the model", hidden=quiet):
+        from ecellm_lite.runtime import Runtime
+
+        return Runtime(**model)
+
+
+def warn(runtime: Runtime, task: Task, options: RequestOptions) -> None:
+    """Say where the model's layers are, and why its answers to a task may be unreliable or uncalibrated."""
+    if runtime.placement and runtime.placement.loads:
+        click.echo(f"{runtime.placement.description}.", err=True)
+    if runtime.intended_tasks and task.name not in runtime.intended_tasks:
+        tasks = plain(", ".join(runtime.intended_tasks))
+        click.echo(f"{runtime.model.name} is for {tasks}: do not count on its answers to {task.name}.", err=True)
+    instruction, calibration = options.get("instruction"), options.get("calibration", "auto")
+    refusal = runtime.uncalibrated(task, instruction=instruction, calibration=calibration)
+    if refusal and options.get("space") is None:
+        click.echo(refusal, err=True)

@@ -1,0 +1,78 @@
+"""Options whose values the shell completes: tasks, models, calibrations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from ecellm_lite.tasks.task import Task
+
+ALL = "all"
+
+
+class TaskType(click.ParamType):  # type: ignore[type-arg]
+    """A task, by its name or the TOML file of a user's own."""
+
+    name = "task"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Task:
+        """Return the task; raises UsageError, with names that are near, where there is none."""
+        from ecellm_lite.tasks.registry import get_task
+
+        task: Task = get_task(value) if isinstance(value, str) else value
+        return task
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the tasks that begin so, the user's own too, or let the shell complete a path."""
+        from ecellm_lite.tasks.registry import TASKS, own_files
+
+        summaries = {name: task.summary for name, task in TASKS.items()}
+        summaries.update(dict.fromkeys(own_files(), "Your own."))
+        items = [CompletionItem(name, help=text) for name, text in summaries.items() if name.startswith(incomplete)]
+        return items or [CompletionItem(incomplete, type="file")]
+
+
+class TasksType(TaskType):
+    """A task, or `all` for the ten."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a list of tasks."""
+        from ecellm_lite.tasks.registry import TASKS
+
+        if not isinstance(value, str):
+            return value
+        if value.strip().lower() == ALL:
+            return list(TASKS.values())
+        return [super().convert(value, param, ctx)]
+
+
+class ModelType(click.ParamType):  # type: ignore[type-arg]
+    """A model: a path, or a name that the shell completes from the store."""
+
+    name = "model"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the models in the store that begin so, or let the shell complete a path."""
+        from ecellm_lite.models.catalogue import DEMO
+        from ecellm_lite.models.store import Store
+
+        names = dict.fromkeys([*Store().names(), DEMO])
+        items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return items or [CompletionItem(incomplete, type="file")]
+
+
+class CalibrationType(click.ParamType):  # type: ignore[type-arg]
+    """`auto`, `off` or a file; `off` is False, as Runtime takes it."""
+
+    name = "auto|off|FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the word, False, or the file's path."""
+        return False if value == "off" else value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Let the shell complete a path."""
+        return [CompletionItem(incomplete, type="file")]

@@ -1,0 +1,97 @@
+"""A job's output file: complete under its own name, or not there.
+
+Until the job has ended, the file has the suffix `.part`; what was written before an interruption stays in that.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from ecellm_lite.errors import InputError
+
+
+@contextmanager
+def output_file(path: Path) -> Iterator[IO[str]]:
+    """Open a job's output as ASCII text: `path.part`, which is renamed to `path` when the block ends well.
+
+    A device or a pipe is written directly. Raises InputError where it cannot be written.
+    """
+    check_output(path)
+    if not is_replaceable(path):
+        with _opened(path, path) as file:
+            yield file
+        return
+    path = path.resolve()  # a link stays a link
+    with _opened(part_of(path), path) as file:
+        yield file
+        with _writable(path):
+            file.flush()
+            os.fsync(file.fileno())  # the name must not be there before the answers are, whenever the power goes
+    with _writable(path):
+        part_of(path).replace(path)
+
+
+def part_of(path: Path) -> Path:
+    """Return where an output is written until it is complete."""
+    return path.with_name(path.name + ".part")
+
+
+def is_replaceable(path: Path) -> bool:
+    """Return whether a file is, or would be, written there; a device or a pipe must not be replaced by one."""
+    return path.is_file() or not path.exists()
+
+
+def check_output(path: Path, setting: str = "output") -> None:
+    """Raise InputError if no file can be written there: it is a folder, or in a folder that does not exist.
+
+    `setting` is the name of the argument that holds the path, for the error.
+    """
+    with _writable(path, setting):  # a name may be too long, or a folder closed to us
+        part_of(path).exists()
+        if path.is_dir():
+            raise InputError(f"{path} is a folder", step="give the name of a file in it", settings=(setting,))
+        if not path.parent.is_dir():
+            raise InputError(
+                f"{path} cannot be written, because there is no folder {path.parent}",
+                step="make the folder, or give another file",
+                settings=(setting,),
+            )
+
+
+def is_read_from(path: Path, file: IO[bytes]) -> bool:
+    """Return whether writing to a path would replace the file that is being read, standard input included."""
+    try:
+        source = os.fstat(file.fileno())
+        return stat.S_ISREG(source.st_mode) and any(
+            os.path.samestat(source, place.stat()) for place in (path, part_of(path)) if place.exists()
+        )
+    except (OSError, ValueError):  # not a file of the system's, as a test's BytesIO
+        return False
+
+
+@contextmanager
+def _opened(place: Path, path: Path) -> Iterator[IO[str]]:
+    with _writable(path):
+        file = place.open("w", encoding="ascii", newline="\n")
+    try:
+        yield file
+        with _writable(path):
+            file.flush()
+    finally:
+        with suppress(OSError):  # an error of writing was raised already
+            file.close()
+
+
+@contextmanager
+def _writable(path: Path, setting: str = "output") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror})", step="make room, or give another file", settings=(setting,)
+        ) from None
