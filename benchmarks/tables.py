@@ -51,7 +51,7 @@ PLAIN = "A mug for slow mornings and long evenings, number {number}. Holds 350 m
 
 @click.command()
 @click.option("--rows", type=click.IntRange(FEW), default=200_000, show_default=True)
-@click.option("--sheet-rows", type=click.IntRange(1), default=50_000, show_default=True, help="Of the spreadsheets.")
+@click.option("--sheet-rows", type=click.IntRange(1), default=20_000, show_default=True, help="Of the spreadsheets.")
 @click.option("--short-rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of the Parquet file.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/tables.json"))
 def main(rows: int, sheet_rows: int, short_rows: int, output: Path) -> None:
@@ -61,8 +61,8 @@ def main(rows: int, sheet_rows: int, short_rows: int, output: Path) -> None:
         results = {
             "catalogue": {"rows": rows, "sheet_rows": sheet_rows, "bytes_a_row": files["csv"].stat().st_size // rows},
             "reading_rows_per_second": {form: reading(path) for form, path in files.items()},
-            "mapping_rows_per_second": mapping(min(rows, 50_000)),
-            "writing_rows_per_second": writing(Path(folder), min(rows, 50_000)),
+            "mapping_rows_per_second": mapping(min(rows, 20_000)),
+            "writing_rows_per_second": writing(Path(folder), min(rows, 20_000)),
             "peak_memory_mib": memory(Path(folder), rows),
             "parquet_of_short_rows": short(Path(folder), short_rows),
         }

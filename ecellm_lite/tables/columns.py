@@ -10,13 +10,12 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
-from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, Literal
 
 from ecellm_lite.answers.answer import AnswerWarning
 from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.tables.cells import cell_text, is_empty
 from ecellm_lite.tables.html_text import html_text, is_html
 from ecellm_lite.tables.row import Table, TableRow
 from ecellm_lite.tasks.fields import Field, Items, Paragraphs, Record, Texts
@@ -108,7 +107,7 @@ class ColumnMap:
         if source.error is not None:
             return MappedRow(source, None, source.error)
         cells = self._filled(source.cells) if self._fill_down else source.cells
-        if self._only_where and _is_empty(cells.get(self._only_where)):
+        if self._only_where and is_empty(cells.get(self._only_where)):
             return MappedRow(source, None)
         row: dict[str, Any] = {}
         changed: list[str] = []
@@ -204,7 +203,7 @@ class ColumnMap:
     def _filled(self, cells: Mapping[str, Any]) -> Mapping[str, Any]:
         cells = dict(cells)
         for column in self._fill_down:
-            if _is_empty(cells.get(column)):
+            if is_empty(cells.get(column)):
                 cells[column] = self._above.get(column)
             else:
                 self._above[column] = cells[column]
@@ -212,7 +211,7 @@ class ColumnMap:
 
     def _value(self, cell: Any, changed: list[str], column: str) -> Any:
         """Return a cell as a task takes it: a text, a list or an object; None if it is empty."""
-        if _is_empty(cell):
+        if is_empty(cell):
             return None
         if isinstance(cell, list | tuple):
             values = [value for each in cell if (value := self._value(each, changed, column)) is not None]
@@ -239,31 +238,6 @@ class ColumnMap:
         return " ".join(str(part) for value in values for part in _parts(value))
 
 
-def cell_text(cell: Any) -> str:
-    """Return a cell as a text: numbers as a spreadsheet shows them, dates as ISO 8601 has them.
-
-    >>> cell_text(12.0), cell_text(0.1 + 0.2), cell_text(True)
-    ('12', '0.3', 'true')
-    """
-    if isinstance(cell, str):
-        return cell
-    if isinstance(cell, bool):
-        return "true" if cell else "false"
-    if isinstance(cell, float):
-        return f"{cell:.15g}"
-    if isinstance(cell, datetime):
-        return cell.isoformat(" ").removesuffix(" 00:00:00")
-    if isinstance(cell, date | time):
-        return cell.isoformat()
-    if isinstance(cell, Decimal):
-        return f"{cell:f}"
-    if isinstance(cell, bytes):
-        return cell.decode("utf-8", "replace")
-    if isinstance(cell, Mapping | list | tuple):
-        return json.dumps(cell, ensure_ascii=False, default=cell_text)
-    return str(cell)
-
-
 def _leaves(task: Task) -> dict[str, Field]:
     """Return a task's fields by their names in a mapping: a record's own fields, and the others."""
     leaves: dict[str, Field] = {}
@@ -288,14 +262,11 @@ def _begun(name: str, given: set[str]) -> bool:
 
 def _put(row: dict[str, Any], name: str, value: Any) -> None:
     record, dot, inner = name.partition(".")
-    if dot:
-        row.setdefault(record, {})[inner] = value
-    else:
+    if not dot:
         row[name] = value
-
-
-def _is_empty(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and cell != cell)
+        return
+    fields = row.get(record)
+    row[record] = {**fields, inner: value} if isinstance(fields, Mapping) else {inner: value}
 
 
 def _listed(value: Any) -> list[Any] | None:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import IO, Any
 
-from ecellm_lite.tables.columns import cell_text
+from ecellm_lite.tables.cells import exact_text
 from ecellm_lite.tasks.fields import encodable
 
 _STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the first four at full width
@@ -66,11 +66,11 @@ def guarded(text: str) -> str:
 
 
 def _own(value: Any) -> str:
-    if isinstance(value, float):
-        return repr(value)
-    return "" if value is None else guarded(_text(value))
+    if value is None or isinstance(value, float):
+        return "" if value is None else repr(value)
+    return guarded(_text(value))
 
 
 def _text(cell: Any) -> str:
-    text = cell_text(cell)
+    text = exact_text(cell)
     return text if text.isascii() else encodable(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-from ecellm_lite.tables.columns import cell_text
+from ecellm_lite.tables.cells import exact_text
 from ecellm_lite.tables.extras import library
 from ecellm_lite.tables.results import Kind, OwnColumn
 from ecellm_lite.tasks.fields import encodable
@@ -67,5 +67,5 @@ class ParquetWriter:
 def _text(value: Any) -> str | None:
     if value is None:
         return None
-    text = cell_text(value)
+    text = exact_text(value)
     return text if text.isascii() else encodable(text)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import IO, Any
 
 from ecellm_lite.errors import UsageError
-from ecellm_lite.tables.columns import cell_text
+from ecellm_lite.tables.cells import cell_text
 from ecellm_lite.tables.extras import library
 from ecellm_lite.tables.results import OwnColumn
 from ecellm_lite.tasks.fields import encodable

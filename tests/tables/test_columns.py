@@ -153,3 +153,12 @@ def test_the_mapping_is_one_sentence() -> None:
     columns = ColumnMap(SENTIMENT, ["Review", "id"])
     assert columns.columns == {"review": ("Review",), "id": ("id",)}
     assert "'Review'" in columns.description
+
+
+def test_a_row_is_not_changed_where_it_stands() -> None:
+    row = {"product_1": {"title": "Mug"}, "product_2": {"title": "Cup"}}
+    columns = ColumnMap(MATCHING, None, MapOptions(constants={"product_1.price": "5.00"}))
+    result = columns.row(TableRow(1, 1, row)).row
+    assert result is not None
+    assert result["product_1"] == {"title": "Mug", "price": "5.00"}
+    assert row["product_1"] == {"title": "Mug"}

@@ -1,0 +1,44 @@
+"""The values of cells, and their texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+
+def cell_text(cell: Any) -> str:
+    """Return a cell as a text: numbers as a spreadsheet shows them, dates as ISO 8601 has them.
+
+    >>> cell_text(12.0), cell_text(0.1 + 0.2), cell_text(True)
+    ('12', '0.3', 'true')
+    """
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, float):
+        return f"{cell:.15g}"
+    if isinstance(cell, datetime):
+        return cell.isoformat(" ").removesuffix(" 00:00:00")
+    if isinstance(cell, date | time):
+        return cell.isoformat()
+    if isinstance(cell, Decimal):
+        return f"{cell:f}"
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", "replace")
+    if isinstance(cell, Mapping | list | tuple):
+        return json.dumps(cell, ensure_ascii=False, default=cell_text)
+    return str(cell)
+
+
+def exact_text(cell: Any) -> str:
+    """Return a cell as a text that says it whole: a number with all its digits."""
+    return repr(cell) if isinstance(cell, float) else cell_text(cell)
+
+
+def is_empty(cell: Any) -> bool:
+    """Return whether a cell has nothing in it: it is null, not a number, or space."""
+    return cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and cell != cell)
