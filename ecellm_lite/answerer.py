@@ -56,12 +56,12 @@ class Answerer(Protocol):
     def tasks(self) -> tuple[str, ...]:
         """The names of the tasks that can be asked."""
 
-    def submit(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Future[Answer]:
+    def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Return the answer to come; rows are answered in the order in which they came, as far as they do not share.
 
-        A bad row has an answer with an error. Cancelling the future frees what its row takes of the engine. Raises
-        UsageError for an unknown task or an option that does not fit. The future fails with ClosedError when the
-        answerer is closed first.
+        A bad row has an answer with an error, as has an InputError in a row's place. Cancelling the future frees what
+        its row takes of the engine. Raises UsageError for an unknown task or an option that does not fit. The future
+        fails with ClosedError when the answerer is closed first.
         """
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:

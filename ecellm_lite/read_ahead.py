@@ -8,25 +8,24 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import TypeVar
 
-from ecellm_lite.answers.answer import Answer
-
 Row = TypeVar("Row")
+Result = TypeVar("Result")
 
 
 def read_ahead(
     rows: Iterable[Row],
-    submit: Callable[[Row], Future[Answer]],
+    submit: Callable[[Row], Future[Result]],
     *,
     most: int,
     finish: Callable[[], None] | None = None,
-) -> Iterator[Answer]:
+) -> Iterator[Result]:
     """Yield one answer for each row, in order, while a thread of its own submits the rows that come after.
 
     At most `most` rows are read ahead. An answer is yielded as soon as it is there, also while the next row is not:
     whoever sends rows may wait for an answer first. `finish` is called by that thread behind the last row. What `rows`
     or `submit` raises comes in its row's place. Answers that are not taken any more are cancelled.
     """
-    queue: SimpleQueue[Future[Answer] | BaseException | None] = SimpleQueue()
+    queue: SimpleQueue[Future[Result] | BaseException | None] = SimpleQueue()
     room = threading.Semaphore(most)
     stopped = threading.Event()
 
@@ -48,7 +47,7 @@ def read_ahead(
             queue.put(end)
 
     threading.Thread(target=read, name="ecellm-lite rows", daemon=True).start()
-    entry: Future[Answer] | BaseException | None = None
+    entry: Future[Result] | BaseException | None = None
     try:
         while (entry := queue.get()) is not None:
             if isinstance(entry, BaseException):

@@ -108,9 +108,10 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "No such file" in refused(capsys, 3, "run", "-t", "SA", "-i", str(tmp_path / "absent.json"))
     assert "--rows" in refused(capsys, 3, "run", "-t", "SA", "-i", '[{"review": "x"}]')
     assert "is empty" in refused(capsys, 3, "run", "-t", "SA", "-i", "")
-    for name, data in (("a.csv", b"id,review\n1,good\n"), ("a.json", b'\xef\xbb\xbf[\n {"review": "x"}\n]')):
-        (tmp_path / name).write_bytes(data)
-        assert "JSON Lines" in refused(capsys, 3, "run", "-t", "SA", "--rows", str(tmp_path / name))
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf[\n {"review": "x"}\n]')
+    assert "JSON Lines" in refused(capsys, 3, "run", "-t", "SA", "--rows", str(tmp_path / "a.json"))
+    (tmp_path / "a.csv").write_bytes(b"id,text\n1,good\n")
+    assert "--map" in refused(capsys, 2, "run", "-t", "SA", "--rows", str(tmp_path / "a.csv"))
     (tmp_path / "list.json").write_text("[1]")
     assert "not an object" in refused(capsys, 3, "run", "-t", "SA", "-i", str(tmp_path / "list.json"))
     (tmp_path / "bytes.json").write_bytes(b'{"review": "\xff"}')
@@ -224,18 +225,16 @@ def test_a_job_that_cannot_write(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert "are read from" in refused(capsys, 2, "run", "-t", "SA", "--rows", str(rows), "-o", str(rows))
 
 
-def test_a_job_shows_its_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_shows_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
     from ecellm_lite import Runtime
     from ecellm_lite.cli import progress
     from ecellm_lite.engine.fake import FakeBackend
 
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text('{"review": "x"}\n' * 3)
     terminal = Console(force_terminal=True, file=io.StringIO(), width=120)
     monkeypatch.setattr(progress, "Console", lambda **_: terminal)
-    with Runtime.over(FakeBackend()) as runtime, progress.job_progress(rows, hidden=False) as advance:
+    with Runtime.over(FakeBackend()) as runtime, progress.job_progress(3, hidden=False) as advance:
         for answer in runtime.answers("sentiment_analysis", [{"review": "x"}, {}, {"review": "y"}]):
             advance(answer)
     assert isinstance(terminal.file, io.StringIO)

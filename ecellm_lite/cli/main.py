@@ -128,7 +128,3 @@ def _fail(sentence: str, code: int, *, debug: bool = False) -> int:
         traceback.print_exc()
     click.echo(f"ecellm-lite: {plain(sentence)}", err=True)
     return code
-
-
-if __name__ == "__main__":
-    main()

@@ -28,25 +28,18 @@ def pipe(socket: Path | None, isolated: bool, memory_bytes: int | None, nice: in
     echo '{"id": 1, "task": "sentiment_analysis", "row": {"review": "It works."}}' | ecellm-lite pipe
     """  # noqa: D301 - click wants the character itself, so that the lines stay lines
     from ecellm_lite.cli.options import split_options
-    from ecellm_lite.pipe.limits import limit_memory, lower_priority
-    from ecellm_lite.pipe.serve import serve_socket, serve_standard_streams
+    from ecellm_lite.pipe.serve import load_runtime, serve_socket, serve_standard_streams
 
     split_options(model)
     model.pop("quiet")
+    model.update(memory_bytes=memory_bytes, nice=nice)
 
     def load() -> tuple[Answerer, Progress | None]:
         if isolated:
             from ecellm_lite.pipe.child_runtime import ChildRuntime
 
-            return ChildRuntime(memory_bytes=memory_bytes, nice=nice, **model), None
-        if memory_bytes is not None:
-            limit_memory(memory_bytes)
-        if nice is not None:
-            lower_priority(nice)
-        from ecellm_lite.runtime import Runtime
-
-        runtime = Runtime(**model)
-        return runtime, runtime.progress
+            return ChildRuntime(**model), None
+        return load_runtime(**model)
 
     if socket:
         serve_socket(load, socket)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ecellm_lite.answers.answer import Answer
+
+if TYPE_CHECKING:
+    from ecellm_lite.tables.row import Table
+
+# Rows that a job has read when it has answered its first: before that, what was read says nothing of what is left.
+READ_AHEAD = 256
 
 
 @contextmanager
@@ -25,10 +31,10 @@ def waiting(what: str, *, hidden: bool) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def job_progress(rows: Path | int | None, *, hidden: bool, name: str = "rows") -> Iterator[Callable[[Answer], None]]:
+def job_progress(rows: Table | int, *, hidden: bool, name: str = "rows") -> Iterator[Callable[[Answer], None]]:
     """Give a function to call with each answer; a bar shows rows/s and the time left, and how many failed.
 
-    `rows` is how many there are, or their file (None: standard input).
+    `rows` is how many there are, or the table that they are read from.
     """
     console = Console(stderr=True)
     if hidden or not console.is_terminal:
@@ -43,8 +49,7 @@ def job_progress(rows: Path | int | None, *, hidden: bool, name: str = "rows") -
         TextColumn("{task.fields[failed]}"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        total = _count(rows) if isinstance(rows, Path) else rows
-        job = progress.add_task(name, total=total, rate="", failed="")
+        job = progress.add_task(name, total=rows if isinstance(rows, int) else None, rate="", failed="")
         started = time.perf_counter()
         done = failures = 0
 
@@ -53,14 +58,10 @@ def job_progress(rows: Path | int | None, *, hidden: bool, name: str = "rows") -
             done += 1
             failures += answer.error is not None
             rate = f"{done / (time.perf_counter() - started):.1f} rows/s"
-            progress.update(job, completed=done, rate=rate, failed=f"{failures} failed" if failures else "")
+            failed = f"{failures} failed" if failures else ""
+            # A table's length is told by the share of it that was read for so many rows.
+            share = None if isinstance(rows, int) else rows.share
+            total = round(done / share) if share and done > READ_AHEAD else None
+            progress.update(job, completed=done, total=total, rate=rate, failed=failed)
 
         yield advance
-
-
-def _count(rows: Path) -> int | None:
-    """Return how many lines a file has, None for a device or a pipe."""
-    if not rows.is_file():
-        return None
-    with rows.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))

@@ -11,19 +11,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ecellm_lite.cli.options import certainty_options, model_options, split_options
+from ecellm_lite.cli.table_options import job_options, table_options
 from ecellm_lite.cli.types import TaskType
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import JobError, UsageError
 
 if TYPE_CHECKING:
     from ecellm_lite.answerer import RequestOptions
+    from ecellm_lite.jobs.job import JobOptions
+    from ecellm_lite.jobs.tally import Tally
     from ecellm_lite.tasks.task import Task
 
 
 @click.command()
 @click.option("-t", "--task", type=TaskType(), required=True, help="The task, or the TOML file of your own.")
 @click.option("-i", "--input", "value", help="One row: a JSON object, a file's path, or - for standard input.")
-@click.option("--rows", type=click.Path(path_type=Path, allow_dash=True), help="A JSON Lines file of rows, or -.")
+@click.option(
+    "--rows",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="A table of rows, or -.",
+)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, allow_dash=True), help="Where a job's answers go, or -."
 )
@@ -45,6 +52,7 @@ if TYPE_CHECKING:
 @click.option("--shorten", is_flag=True, help="Cut a row that is too long; the answer says what was cut.")
 @click.option("--show-prompt", is_flag=True, help="Print the exact prompt and stop.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, also on a terminal.")
+@table_options
 @certainty_options
 @model_options
 def run(
@@ -61,13 +69,14 @@ def run(
     show_prompt: bool,
     as_json: bool,
     quiet: bool,
+    preview: int | None,
     **model: Any,
 ) -> None:
-    """Answer one row (--input), or every row of a file (--rows).
+    """Answer one row (--input), or every row of a table (--rows).
 
     \b
     ecellm-lite run --task sentiment_analysis --input '{"review": "Works, but it is loud."}'
-    ecellm-lite run --task product_matching --rows pairs.jsonl --output answers.jsonl
+    ecellm-lite run --task sentiment_analysis --rows reviews.csv --map review=Body --output answers.csv
     """  # noqa: D301 - click wants the character itself, so that the lines stay lines
     from ecellm_lite.cli.reading import read_row, read_space
 
@@ -75,6 +84,9 @@ def run(
         raise UsageError("Give either --input (one row) or --rows (a file of rows).")
     if output is not None and rows is None:
         raise UsageError("--output is where a job's answers go: give --rows with it, or redirect one answer with >.")
+    job = job_options(model)
+    if preview is not None and rows is None:
+        raise UsageError("--preview shows rows of a table: give --rows.")
     if show_prompt:
         if value is None:
             raise UsageError("--show-prompt shows one prompt: give --input.")
@@ -87,8 +99,12 @@ def run(
     if value is not None:
         _answer(task, read_row(value), options, model, as_json=as_json, quiet=quiet)
     else:
-        rows, output = (None if str(path) == "-" else path for path in (rows, output))
-        _run_job(task, rows, output, options, model, quiet=quiet)
+        assert rows is not None
+        output = None if str(output) == "-" else output
+        if preview is not None:
+            _preview(task, rows, job, preview, instruction, model)
+        else:
+            _run_job(task, rows, output, job, options, model, quiet=quiet)
 
 
 def _show_prompt(task: Task, row: Mapping[str, Any], instruction: str | None, model: Mapping[str, Any]) -> None:
@@ -130,29 +146,62 @@ def _answer(
         show_answer(answer, question)
 
 
+def _preview(
+    task: Task, rows: Path, job: JobOptions, count: int, instruction: str | None, model: Mapping[str, Any]
+) -> None:
+    from ecellm_lite.cli.plain import plain
+    from ecellm_lite.jobs.job import open_job
+    from ecellm_lite.jobs.preview import preview
+
+    envelope = get_envelope(model["envelope"] or _envelope_of(model["model"]))
+    with open_job(rows, None, task, job) as opened:
+        click.echo(plain(f"{opened.table.description}; {opened.columns.description}."), err=True)
+        for text in preview(opened, envelope, count, instruction):
+            click.echo(plain(text))
+
+
 def _run_job(
     task: Task,
-    rows: Path | None,
+    rows: Path,
     output: Path | None,
+    job: JobOptions,
     options: RequestOptions,
     model: Mapping[str, Any],
     *,
     quiet: bool,
 ) -> None:
     from ecellm_lite.cli.loading import load_runtime, warn
+    from ecellm_lite.cli.plain import plain
     from ecellm_lite.cli.progress import job_progress
     from ecellm_lite.jobs.job import open_job
 
-    with open_job(rows, output) as job, load_runtime(model, quiet=quiet) as runtime:
-        if not quiet:
-            warn(runtime, task, options)
-        with job_progress(rows, hidden=quiet) as progress:
-            tally = job.run(runtime, task, progress=progress, **options)
+    with open_job(rows, output, task, job) as opened:
+        if not quiet and opened.table.columns is not None:
+            click.echo(plain(f"{opened.table.description}; {opened.columns.description}."), err=True)
+        with load_runtime(model, quiet=quiet) as runtime:
+            if not quiet:
+                warn(runtime, task, options)
+            with job_progress(opened.table, hidden=quiet) as progress:
+                tally = opened.run(runtime, progress=progress, **options)
     if not quiet:
-        rate = tally.rows / tally.seconds if tally.seconds else 0.0
-        counts = {"failed": tally.failed, "shortened": tally.shortened, "abstained": tally.abstained}
-        counted = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "failed")
-        click.echo(f"{tally.rows:,} rows in {tally.seconds:.1f} s ({rate:.1f} rows/s), {counted}.", err=True)
+        _tell(tally)
     if tally.failed:
         place = output or "standard output"
-        raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed: their lines in {place} carry the error.")
+        raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed: their rows in {place} carry the error.")
+
+
+def _tell(tally: Tally) -> None:
+    rate = tally.rows / tally.seconds if tally.seconds else 0.0
+    counts = {
+        "failed": tally.failed,
+        "shortened": tally.shortened,
+        "abstained": tally.abstained,
+        "answered before": tally.reused,
+        "not asked": tally.skipped,
+        "with an id that came before": tally.repeated_ids,
+    }
+    counted = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "failed")
+    rows = "1 row" if tally.rows == 1 else f"{tally.rows:,} rows"
+    click.echo(f"{rows} in {tally.seconds:.1f} s ({rate:.1f} rows/s), {counted}.", err=True)
+    for note in tally.notes:
+        click.echo(f"{note}.", err=True)

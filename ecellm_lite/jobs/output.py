@@ -10,14 +10,21 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from ecellm_lite.errors import InputError
 
 
+class HasDescriptor(Protocol):
+    """What is open as a file of the system's."""
+
+    def fileno(self) -> int:
+        """Return its number."""
+
+
 @contextmanager
-def output_file(path: Path) -> Iterator[IO[str]]:
-    """Open a job's output as ASCII text: `path.part`, which is renamed to `path` when the block ends well.
+def output_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a job's output: `path.part`, which is renamed to `path` when the block ends well.
 
     A device or a pipe is written directly. Raises InputError where it cannot be written.
     """
@@ -63,7 +70,7 @@ def check_output(path: Path, setting: str = "output") -> None:
             )
 
 
-def is_read_from(path: Path, file: IO[bytes]) -> bool:
+def is_read_from(path: Path, file: HasDescriptor) -> bool:
     """Return whether writing to a path would replace the file that is being read, standard input included."""
     try:
         source = os.fstat(file.fileno())
@@ -75,9 +82,9 @@ def is_read_from(path: Path, file: IO[bytes]) -> bool:
 
 
 @contextmanager
-def _opened(place: Path, path: Path) -> Iterator[IO[str]]:
+def _opened(place: Path, path: Path) -> Iterator[IO[bytes]]:
     with _writable(path):
-        file = place.open("w", encoding="ascii", newline="\n")
+        file = place.open("wb")
     try:
         yield file
         with _writable(path):

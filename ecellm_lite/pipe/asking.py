@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from ecellm_lite.answers.answer import Answer
-from ecellm_lite.errors import InputError
+from ecellm_lite.errors import EcellmError, InputError
 from ecellm_lite.pipe.messages import Ask, ask_line
 
 # Requests that took a child down whose hashes are remembered.
@@ -21,15 +22,19 @@ class Asking:
 
     ask: Ask
     line: bytes
+    failed: Callable[[EcellmError], Answer]
     future: Future[Answer]
     sent: bool = False
     deaths: int = 0
 
     @classmethod
-    def of(cls, ask: Ask) -> Asking:
-        """Return a request that is to be sent; raises InputError for a row that is no JSON."""
+    def of(cls, ask: Ask, failed: Callable[[EcellmError], Answer]) -> Asking:
+        """Return a request that is to be sent; raises InputError for a row that is no JSON.
+
+        `failed` makes the answer of a row that has none, with its error.
+        """
         try:
-            return cls(ask, ask_line(ask), Future())
+            return cls(ask, ask_line(ask), failed, Future())
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(f"The row is not JSON ({error})", step="give texts, numbers, lists and objects") from None
 

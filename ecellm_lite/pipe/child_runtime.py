@@ -6,9 +6,11 @@ asked alone; if a third dies too, it is refused from then on.
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,17 +78,18 @@ class ChildRuntime:
         return self._supervisor.pid
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return the answer to come; see Answerer. It fails with CrashError if the row takes children down."""
+        """Return the answer to come; see Answerer. A row that takes children down has a CrashError."""
         checked_task = task if isinstance(task, Task) else get_task(task)
         name = str(checked_task.source) if checked_task.source else checked_task.name
         number = next(self._numbers)
         try:
             if isinstance(row, InputError):
                 raise row
-            asking = Asking.of(Ask(number, name, row, wire_options(options)))
+            failed = partial(self._failed, checked_task, row)
+            asking = Asking.of(Ask(number, name, row, wire_options(options)), failed)
         except InputError as error:
             future: Future[Answer] = Future()
-            future.set_result(self._unasked(checked_task, error))
+            future.set_result(self._failed(checked_task, row, error))
             return future
         self._supervisor.ask(asking)
         return asking.future
@@ -119,9 +122,9 @@ class ChildRuntime:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _unasked(self, task: Task, error: EcellmError) -> Answer:
+    def _failed(self, task: Task, row: Row | InputError, error: EcellmError) -> Answer:
         return Answer(
-            id=None,
+            id=row.get("id") if isinstance(row, Mapping) else None,
             task=task.name,
             type=None,
             value=None,
@@ -139,23 +142,7 @@ class ChildRuntime:
         )
 
 
-def child_command(
-    model: str | Path | None = None,
-    *,
-    memory_bytes: int | None = None,
-    nice: int | None = None,
-    deterministic: bool = False,
-    prefix_files: bool = True,
-    **settings: Any,
-) -> list[str]:
-    """Return the command of a child with these settings."""
-    command = [sys.executable, "-m", "ecellm_lite.cli.main", "pipe"]
-    settings = {"model": model, "memory_bytes": memory_bytes, "nice": nice, **settings}
-    for name, value in settings.items():
-        if value is not None:
-            command += [f"--{name.replace('_', '-')}", str(value)]
-    if deterministic:
-        command.append("--deterministic")
-    if not prefix_files:
-        command.append("--no-prefix-files")
-    return command
+def child_command(model: str | Path | None = None, **settings: Any) -> list[str]:
+    """Return the command of a child with Runtime's settings, and with limits of pipe/limits.py."""
+    settings = {"model": None if model is None else str(model), **settings}
+    return [sys.executable, "-m", "ecellm_lite.pipe", json.dumps(settings)]

@@ -8,18 +8,33 @@ import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ecellm_lite.answerer import Answerer
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.pipe.lifetime import end_with_parent
+from ecellm_lite.pipe.limits import limit_memory, lower_priority
 from ecellm_lite.pipe.lines import Output, read_lines
 from ecellm_lite.pipe.messages import error_line
 from ecellm_lite.pipe.session import Progress, Session
 from ecellm_lite.pipe.sockets import SocketServer
 from ecellm_lite.pipe.stdio import take_standard_streams
+from ecellm_lite.runtime import Runtime
 
 # Makes the Answerer, and says how to ask what its engine does, where that is known.
 Load = Callable[[], tuple[Answerer, Progress | None]]
+
+
+def load_runtime(
+    *, memory_bytes: int | None = None, nice: int | None = None, **settings: Any
+) -> tuple[Answerer, Progress | None]:
+    """Return a Runtime with these settings in this process, limited first as pipe/limits.py can."""
+    if memory_bytes is not None:
+        limit_memory(memory_bytes)
+    if nice is not None:
+        lower_priority(nice)
+    runtime = Runtime(**settings)
+    return runtime, runtime.progress
 
 
 def serve_standard_streams(load: Load) -> None:

@@ -74,7 +74,7 @@ class Supervisor:
             if self._closing:
                 raise _closed()
             if len(self._refused) and asking.key in self._refused:
-                asking.future.set_exception(_crashed())
+                asking.future.set_result(asking.failed(_crashed()))
                 return
             if not self._asked:
                 self._alive = time.monotonic()
@@ -197,7 +197,7 @@ class Supervisor:
                     asking.deaths += 1
             self._changed.notify_all()
         for asking in lost:
-            _settle(asking.future, error=_crashed())
+            _settle(asking.future, asking.failed(_crashed()))
 
     def _send_what_waits(self) -> None:
         """Send the requests that may go now: suspects one at a time, and the others when there are none."""

@@ -91,6 +91,12 @@ class ColumnMap:
             self._check()
 
     @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes of an extraction, where they are the same for all rows."""
+        value = self._constants.get("attributes", ())
+        return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
+
+    @property
     def description(self) -> str:
         """The mapping in a sentence."""
         if self._as_it_stands:

@@ -100,6 +100,10 @@ class Source:
         file.seek(0)
         self.stream = io.BufferedReader(_Joined(b"", file, None), HEAD)
 
+    def fileno(self) -> int:
+        """Return the number of the open file."""
+        return self._raw.fileno()
+
     def close(self) -> None:
         """Close the file and its copies; standard input stays open."""
         for copy in self._copies:

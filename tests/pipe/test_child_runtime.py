@@ -97,21 +97,20 @@ def test_a_child_that_is_killed_again_and_again_loses_and_doubles_nothing() -> N
                 os.kill(pid, signal.SIGKILL)
         for client in clients:
             client.join(PATIENCE)
-        results = {number: future.exception(PATIENCE) for number, future in futures.items()}
+        answers = {number: future.result(PATIENCE) for number, future in futures.items()}
         assert child.answer("sentiment_analysis", {"review": "good"}).error is None
         assert child.restarts > 0
     assert sorted(ended) == list(range(800))
-    assert {type(error) for error in results.values()} <= {type(None), CrashError}
-    assert all(future.result().id == number for number, future in futures.items() if results[number] is None)
+    assert {answer.error and answer.error.code for answer in answers.values()} <= {None, "crashed"}
+    assert all(answer.id == number for number, answer in answers.items())
 
 
 def test_the_request_that_kills_is_found_and_refused_and_the_others_are_answered() -> None:
     with ChildRuntime(command=FAKE_PIPE) as child:
         rows = [{"review": "poison" if number == 5 else f"row {number}"} for number in range(20)]
         futures = [child.submit("sentiment_analysis", row) for row in rows]
-        errors = [future.exception(PATIENCE) for future in futures]
-        assert [number for number, error in enumerate(errors) if error] == [5]
-        assert isinstance(errors[5], CrashError)
+        errors = [future.result(PATIENCE).error for future in futures]
+        assert [(number, error.code) for number, error in enumerate(errors) if error] == [(5, "crashed")]
         restarts = child.restarts
         with pytest.raises(CrashError):
             child.answer("sentiment_analysis", {"review": "poison"})
@@ -123,7 +122,7 @@ def test_a_child_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     with ChildRuntime(command=FAKE_PIPE, hang_seconds=1) as child:
         hanging = child.submit("sentiment_analysis", {"review": "hang"})
         other = child.submit("product_matching", EXAMPLES["product_matching"])
-        assert isinstance(hanging.exception(PATIENCE), CrashError)
+        assert "crashed" in str(hanging.result(PATIENCE).error)
         assert other.result(PATIENCE).error is None
 
 

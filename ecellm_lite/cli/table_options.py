@@ -1,0 +1,70 @@
+"""Options of jobs over tables: what the table is, which column is which field, how the results are written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ecellm_lite.errors import UsageError
+
+if TYPE_CHECKING:
+    from ecellm_lite.cli.options import Command
+    from ecellm_lite.jobs.job import JobOptions
+
+_TABLE = ("encoding", "delimiter", "quote", "header_row", "sheet", "total_rows")
+_MAP = ("map", "only_where", "fill_down", "html")
+_WRITE = ("bom", "safe_cells")
+
+
+def table_options(command: Command) -> Command:
+    """Add the options of a table's job."""
+    for option in reversed(
+        [
+            click.option("--map", multiple=True, metavar="FIELD=COLUMN", help="Read a field from a column."),
+            click.option("--set", "constants", multiple=True, metavar="FIELD=VALUE", help="A field for all rows."),
+            click.option("--fill-down", multiple=True, metavar="COLUMN", help="Empty cells take the value above."),
+            click.option("--only-where", metavar="COLUMN", help="Leave out rows in which this column is empty."),
+            click.option("--html", type=click.Choice(["auto", "text", "keep"]), default="auto", help="HTML in cells."),
+            click.option("--encoding", help="The table's encoding, cp1252 say, in place of the one found."),
+            click.option("--delimiter", help="Its delimiter: a character, or tab."),
+            click.option("--quote", help="Its quoting character, or none."),
+            click.option("--header-row", type=click.IntRange(0), help="The line with its columns' names; 0: none."),
+            click.option("--sheet", help="The sheet of a spreadsheet: its name or number."),
+            click.option("--total-rows", is_flag=True, help="Keep rows of totals at the end."),
+            click.option("--bom", is_flag=True, help="Write CSV with the mark that tells Excel it is UTF-8."),
+            click.option("--safe-cells", is_flag=True, help="Keep all cells of a CSV from running as formulas."),
+            click.option("--resume", is_flag=True, help="Go on with an unfinished job (as without this option)."),
+            click.option("--restart", is_flag=True, help="Answer every row anew."),
+            click.option("--retry-failed", is_flag=True, help="Answer the rows that failed again."),
+            click.option("--preview", type=click.IntRange(1), metavar="N", help="Show N rows and prompts, and stop."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def job_options(options: dict[str, Any]) -> JobOptions:
+    """Take a job's options out of a command's, and return them."""
+    from ecellm_lite.jobs.job import JobOptions
+    from ecellm_lite.tables.columns import MapOptions
+    from ecellm_lite.tables.row import TableOptions
+    from ecellm_lite.tables.writers import WriteOptions
+
+    if options.pop("resume") and options["restart"]:
+        raise UsageError("--resume goes on with a job and --restart begins it anew: give one of them.")
+    constants = dict(_pair(text) for text in options.pop("constants"))
+    return JobOptions(
+        table=TableOptions(**{name: options.pop(name) for name in _TABLE}),
+        map=MapOptions(constants=constants, **{name: options.pop(name) for name in _MAP}),
+        write=WriteOptions(**{name: options.pop(name) for name in _WRITE}),
+        restart=options.pop("restart"),
+        retry_failed=options.pop("retry_failed"),
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise UsageError(f"--set {text!r} is no FIELD=VALUE: name the field, and give its value behind an equals sign.")
+    return name, value

@@ -1,0 +1,33 @@
+"""What a job came to, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ecellm_lite.answers.answer import Answer
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many rows a job wrote, and what became of them.
+
+    `reused` rows had their answer in the journal, `skipped` ones were not asked, `repeated_ids` had the id of a row
+    before them. `notes` say what of the table was left out or could not be written as it is.
+    """
+
+    rows: int = 0
+    failed: int = 0
+    shortened: int = 0
+    abstained: int = 0
+    skipped: int = 0
+    reused: int = 0
+    repeated_ids: int = 0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    def count(self, answer: Answer) -> None:
+        """Count an answer."""
+        self.rows += 1
+        self.failed += answer.error is not None
+        self.shortened += answer.shortened is not None
+        self.abstained += answer.abstained

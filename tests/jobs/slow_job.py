@@ -1,0 +1,36 @@
+"""A job over a slow fake engine, to be killed: ROWS OUTPUT."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ecellm_lite import TASKS, Runtime
+from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.jobs import journal
+from ecellm_lite.jobs.job import open_job
+
+
+class Slow(FakeBackend):
+    def decode(self, chunks: Sequence[Any]) -> list[Any]:
+        time.sleep(0.005)
+        return super().decode(chunks)
+
+
+def main() -> None:
+    journal.UNCOMMITTED_SECONDS = 0.05  # a test has no time to wait for half a second
+    rows, output = map(Path, sys.argv[1:])
+    with (
+        open_job(rows, output, TASKS["sentiment_analysis"]) as job,
+        Runtime.over(Slow(), deterministic=True) as runtime,
+    ):
+        sys.stderr.write("begun\n")
+        sys.stderr.flush()
+        job.run(runtime)
+
+
+if __name__ == "__main__":
+    main()
