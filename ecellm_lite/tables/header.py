@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,9 +131,7 @@ def _is_data(row: SampleRow, data: Sequence[SampleRow]) -> bool:
             like_data += _mostly(column, _is_number) and not re.fullmatch(r"(19|20)\d\d", name)
         elif _mostly(column, _is_number):
             words_over_numbers += 1
-        elif (len(name) > 1 and name in column) or (
-            re.match(r"\d", name) and _mostly(column, lambda text: re.match(r"\d", text))
-        ):
+        elif (len(name) > 1 and name in column) or (_is_coded(name) and _mostly(column, _is_coded)):
             like_data += 1
         elif len(row.cells) == 1:  # a list of paths begins with its first root
             like_data += any(text.startswith(f"{name} > ") for text in column)
@@ -146,11 +144,12 @@ def _is_number(cell: Any) -> bool:
     return _NUMBER.fullmatch(str(cell).strip()) is not None
 
 
-def _begins_with_number(text: str) -> bool:
-    return re.match(r"\d", text) is not None
+def _is_coded(text: str) -> bool:
+    """Return whether a text begins as a code or an address does, and no column's name."""
+    return re.match(r"\d|https?://", text) is not None
 
 
-def _mostly(column: Sequence[str], test: Any) -> bool:
+def _mostly(column: Sequence[str], test: Callable[[str], bool]) -> bool:
     return sum(1 for text in column if test(text)) >= 0.8 * len(column)
 
 
@@ -160,7 +159,8 @@ def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[li
     if len(names) == width or len(data) < 3 or agree < 0.9 * len(data):
         return names, ()
     if len(names) < width:
-        return names + [""] * (width - len(names)), (f"{width - len(names)} columns have no name",)
+        finding = f"the header names {len(names)} of {width} columns"
+        return names + [""] * (width - len(names)), (finding,)
     kept = names[:width]
     last = kept[-1].removesuffix(kept[0]).removesuffix('"')  # two quoted names meet in a doubled quote
     if names[width:] == [*kept[1:-1], last]:

@@ -207,6 +207,25 @@ def test_the_form_is_found(
     assert cells(read_rows) == [dict(zip(columns, row, strict=True)) for row in rows]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["2024-01-02,Mug\n2024-01-03,Cup\n", "yes,Mug\nno,Cup\nyes,Lamp\n", "https://a.example/1\nhttps://a.example/2\n"],
+)
+def test_a_table_without_a_header(tmp_path: Path, text: str) -> None:
+    table, rows = read(write(tmp_path / "x.csv", text))
+    assert len(rows) == text.count("\n")
+    assert table.columns is not None
+    assert table.columns[0] == "column 1"
+
+
+def test_a_header_of_years(tmp_path: Path) -> None:
+    assert read(write(tmp_path / "x.csv", "Product,2021,2022\nMug,1,2\nCup,3,4\n"))[0].columns == (
+        "Product",
+        "2021",
+        "2022",
+    )
+
+
 def test_a_header_that_stands_there_again_is_a_row(tmp_path: Path) -> None:
     _, rows = read(write(tmp_path / "x.csv", "title,brand\nMug,a\ntitle,brand\nLamp,b\n"))
     assert [row.cells["title"] for row in rows] == ["Mug", "title", "Lamp"]
