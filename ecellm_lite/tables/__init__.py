@@ -13,12 +13,12 @@ writes the table again with the answers behind its own columns.
 >>> from ecellm_lite.tables.writers import ResultWriter, form_of
 >>> def answer_table(answerer, task, source, target):
 ...     with open_table(source) as table, target.open("wb") as file:
-...         columns = ColumnMap(task, table.columns, MapOptions(map=["review=Body"]))
+...         columns = ColumnMap(task, table.columns, MapOptions(map=["review=Body"], only_where="Body"))
 ...         names = table.all_columns()
 ...         writer = ResultWriter(file, form_of(target.name), names, AnswerColumns(names), schema=table.schema)
-...         for mapped in columns.rows(table):
-...             asked = None if mapped.skipped else answerer.answer(task, mapped.row)
-...             writer.write(mapped.source, asked)
+...         for row in columns.rows(table):
+...             answers = () if row.skipped else answerer.answers(task, [row.request])
+...             writer.write(row.source, next((row.warned(answer) for answer in answers), None))
 ...         writer.close()
 
 The room knows tasks and answers, and nothing of what answers them. Its libraries are the extra `tables`; each is

@@ -17,6 +17,7 @@ from ecellm_lite.answers.answer import AnswerWarning
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.tables.cells import cell_text, is_empty
 from ecellm_lite.tables.html_text import html_text, is_html
+from ecellm_lite.tables.mapped_row import MappedRow
 from ecellm_lite.tables.row import Table, TableRow
 from ecellm_lite.tasks.fields import Field, Items, Paragraphs, Record, Texts
 from ecellm_lite.tasks.task import Task
@@ -26,25 +27,6 @@ Html = Literal["auto", "text", "keep"]
 _ID = "id"
 _WIRE = ("instruction", "input", "options")
 _LEAST_ALIKE = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class MappedRow:
-    """A row of a table as its task takes it.
-
-    `row` is None for a row with an `error`, and for one that is not asked (`skipped`). `warnings` say what was changed
-    on the way.
-    """
-
-    source: TableRow
-    row: Mapping[str, Any] | None
-    error: InputError | None = None
-    warnings: tuple[AnswerWarning, ...] = ()
-
-    @property
-    def skipped(self) -> bool:
-        """Whether the row is one that the task is not asked of."""
-        return self.row is None and self.error is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ecellm_lite import Runtime
 from ecellm_lite.answers.answer import Answer, AnswerWarning, ModelName, RowError
+from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.errors import UsageError
 from ecellm_lite.tables import xlsx_writer
+from ecellm_lite.tables.columns import ColumnMap, MapOptions
+from ecellm_lite.tables.opening import open_table
 from ecellm_lite.tables.results import AnswerColumns
 from ecellm_lite.tables.row import TableRow
 from ecellm_lite.tables.writers import ResultWriter, WriteOptions, form_of
+from ecellm_lite.tasks.registry import TASKS
 from tests.tables.reading import cells, read
 
 COLUMNS = ["sku", "title", "answer"]
@@ -105,6 +110,32 @@ def test_an_extraction_has_a_column_for_each_attribute(tmp_path: Path) -> None:
 def test_rankings_and_scores() -> None:
     assert AnswerColumns([]).values(answer(["B", "A"], "B,A", "ranking"))[0] == "B, A"
     assert AnswerColumns([], scores=True).values(answer(2.5, "3", "score"))[0] == 2.5
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "xlsx"])
+def test_a_table_is_answered(tmp_path: Path, ending: str) -> None:
+    """As the room's docstring has it: a good row, a broken one, one that is not asked."""
+    source, task = tmp_path / "x.csv", TASKS["sentiment_analysis"]
+    source.write_text('Handle;Body\na;"<p>Soft &amp; warm</p>"\nb;x;y\nc;\n')
+    target = tmp_path / f"out.{ending}"
+    with Runtime.over(FakeBackend()) as answerer, open_table(source) as table, target.open("wb") as file:
+        columns = ColumnMap(task, table.columns, MapOptions(map=["review=Body", "id=Handle"], only_where="Body"))
+        names = table.all_columns()
+        writer = ResultWriter(file, form_of(target.name), names, AnswerColumns(names), schema=table.schema)
+        for row in columns.rows(table):
+            answers = () if row.skipped else answerer.answers(task, [row.request])
+            writer.write(row.source, next((row.warned(answer) for answer in answers), None))
+        writer.close()
+    rows = cells(read(target)[1])
+    assert len(rows) == 3
+    assert "HTML" in str(rows[0]["warnings"])
+    if ending == "jsonl":
+        assert [row.get("id") for row in rows] == ["a", None, None]
+        assert rows[1]["error"]["code"] == "input"
+    else:
+        assert [row["Handle"] for row in rows] == ["a", "b", "c"]
+        assert [bool(row["answer"]) for row in rows] == [True, False, False]
+        assert [bool(row["error"]) for row in rows] == [False, True, False]
 
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1", '=HYPERLINK("http://x","y")']

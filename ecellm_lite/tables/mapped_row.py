@@ -1,0 +1,43 @@
+"""A row of a table as its task takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ecellm_lite.answers.answer import Answer, AnswerWarning
+from ecellm_lite.errors import InputError
+from ecellm_lite.tables.row import TableRow
+
+
+@dataclass(frozen=True, slots=True)
+class MappedRow:
+    """A row of a table as its task takes it.
+
+    `row` is None for a row with an `error`, and for one that is not asked (`skipped`). `warnings` say what was changed
+    on the way.
+    """
+
+    source: TableRow
+    row: Mapping[str, Any] | None
+    error: InputError | None = None
+    warnings: tuple[AnswerWarning, ...] = ()
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the row is one that the task is not asked of."""
+        return self.row is None and self.error is None
+
+    @property
+    def request(self) -> Mapping[str, Any] | InputError:
+        """The row to answer, or the error in its place, as an Answerer takes them; not for a skipped row."""
+        request = self.error or self.row
+        assert request is not None
+        return request
+
+    def warned(self, answer: Answer) -> Answer:
+        """Return the row's answer with what was changed on the way."""
+        if not self.warnings:
+            return answer
+        return replace(answer, warnings=(*(answer.warnings or ()), *self.warnings))
