@@ -24,7 +24,8 @@ from ecellm_lite.jobs.journal import Journal, row_key
 from ecellm_lite.jobs.output import check_output, is_read_from, is_replaceable, output_file, part_of
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.read_ahead import read_ahead
-from ecellm_lite.tables.columns import ColumnMap, MapOptions, MappedRow
+from ecellm_lite.tables.columns import ColumnMap, MapOptions
+from ecellm_lite.tables.mapped_row import MappedRow
 from ecellm_lite.tables.opening import open_table
 from ecellm_lite.tables.results import AnswerColumns
 from ecellm_lite.tables.row import Table, TableOptions
