@@ -55,4 +55,5 @@ def get_envelope(name: str) -> Envelope:
     try:
         return ENVELOPES[name]
     except KeyError:
-        raise UsageError(f"There is no envelope {name!r}: take one of {', '.join(ENVELOPES)}.") from None
+        step = f"use one of {', '.join(ENVELOPES)}"
+        raise UsageError(f"There is no envelope {name!r}", step=step, settings=("envelope",)) from None

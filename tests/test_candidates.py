@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,18 +25,26 @@ rows_of_tokens = st.lists(
 )
 
 
-def run(generator: Generator[Step, Logits, T], answer: list[int] | None = None) -> tuple[T, list[Step]]:
-    """Drive a generator as the scheduler does, with logits that depend on the whole answer so far."""
+def run(
+    generator: Generator[Step, Logits, T], answer: list[int] | None = None, tries: Iterable[int] = ()
+) -> tuple[T, list[Step]]:
+    """Drive a generator as the scheduler does, with logits that depend on the whole answer so far.
+
+    Of each step's drafts so many are tried; all of them where `tries` ends.
+    """
     seen: list[int] = answer if answer is not None else []
     steps: list[Step] = []
+    trying = iter(tries)
     try:
         step = next(generator)
         while True:
             steps.append(step)
             assert step.keep <= len(seen)
-            assert 0 <= step.forced <= len(step.tokens)
-            seen[step.keep :] = step.tokens
-            step = generator.send(scattered(seen))
+            assert 0 <= step.forced <= len(step.tokens) - step.drafted
+            tried = min(step.drafted, next(trying, step.drafted))
+            seen[step.keep :] = step.tokens[: len(step.tokens) - step.drafted + tried]
+            rows = [scattered(seen[: len(seen) - back]) for back in reversed(range(tried + 1))]
+            step = generator.send(np.stack(rows) if tried else rows[0])
     except StopIteration as stop:
         value: T = stop.value
         return value, steps
@@ -56,12 +65,32 @@ def exact(rows: Sequence[Sequence[int]]) -> list[float]:
     return shares
 
 
-@given(rows_of_tokens)
-def test_weigh_is_exact(rows: list[tuple[int, ...]]) -> None:
-    weighed, _ = run(weigh(Candidates(rows, END), Tape()))
-    assert np.allclose(weighed.shares, exact(rows), atol=1e-6)
-    assert abs(weighed.shares.sum() - 1) < 1e-9
-    assert 0 <= weighed.coverage <= 1
+@given(rows_of_tokens, st.integers(0, 5), st.lists(st.integers(0, 5), max_size=5))
+def test_weigh_is_exact(rows: list[tuple[int, ...]], drafts: int, tries: list[int]) -> None:
+    alone, singly = run(weigh(Candidates(rows, END), Tape()))
+    assert np.allclose(alone.shares, exact(rows), atol=1e-6)
+    assert abs(alone.shares.sum() - 1) < 1e-9
+    assert 0 <= alone.coverage <= 1
+    assert len(singly) <= max(len(rows) - 1, 0)
+    drafted, steps = run(weigh(Candidates(rows, END), Tape(), drafts=drafts), tries=tries)
+    assert drafted.shares.tolist() == alone.shares.tolist()
+    assert drafted.coverage == alone.coverage
+    assert len(steps) <= len(singly)
+    assert all(step.drafted <= drafts for step in steps)
+
+
+@pytest.mark.parametrize(("drafts", "steps"), [(0, 29), (7, 4), (100, 1)])
+def test_candidates_that_begin_each_other_share_calls(drafts: int, steps: int) -> None:
+    rows = [range(1, length + 1) for length in range(1, 31)]
+    weighed, taken = run(weigh(Candidates(rows, 0), Tape(), drafts=drafts))
+    assert len(taken) == steps
+    assert sum(len(step.tokens) for step in taken) == 29
+    assert len(weighed.shares) == 30
+
+
+def test_letters_take_no_drafts() -> None:
+    _, steps = run(weigh(Candidates([[3, 1], [1, 1], [2, 1]], END), Tape(), drafts=7))
+    assert steps == [Step(0)]
 
 
 @given(rows_of_tokens)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,25 @@ class Candidates:
         column = self.matrix[low:high, depth]
         starts = np.concatenate(([0], np.flatnonzero(column[1:] != column[:-1]) + 1))
         return Branches(column[starts], np.append(starts, high - low) + low)
+
+    def way(self, low: int, high: int, depth: int, most: int) -> list[int]:
+        """Return at most `most` tokens from `depth` on, through the largest branches to the last place where rows part.
+
+        Empty where the branches at `depth` part no further.
+        """
+        tokens: list[int] = []
+        ends = 0
+        while high - low > 1:
+            next_ = self.branches(low, high, depth)
+            if len(next_.tokens) > 1:
+                ends = len(tokens)
+            if len(tokens) == most:
+                break
+            largest = int(np.diff(next_.starts).argmax())
+            tokens.append(int(next_.tokens[largest]))
+            low, high = int(next_.starts[largest]), int(next_.starts[largest + 1])
+            depth += 1
+        return tokens[:ends]
 
     def rest(self, row: int, depth: int) -> list[int]:
         """Return the row's tokens from `depth` on, without the end."""
@@ -99,27 +119,42 @@ class Weighed:
     coverage: float
 
 
-def weigh(candidates: Candidates, tape: Tape) -> Generator[Step, Logits, Weighed]:
+def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[Step, Logits, Weighed]:
     """Return the exact probability of each candidate, looking at every place where two of them part.
 
     The candidates are whole answers, from the prompt's end on. Where the first token tells all of them apart, as
-    letters and yes/no do, the prompt's own last logits are enough and nothing is decoded.
+    letters and yes/no do, the prompt's own last logits are enough and nothing is decoded. Elsewhere there are at most
+    as many places as candidates, and a step shows the model up to `drafts` tokens of the way from one to the next, so
+    that candidates which begin each other take a few calls and not one each.
     """
     shares = np.zeros(len(candidates.order))
     coverage: float | None = None
     waiting: list[tuple[int, int, int, float]] = [(0, len(candidates.order), 0, 1.0)]
     while waiting:
         low, high, depth, share = waiting.pop()
-        while high - low > 1 and len((next_ := candidates.branches(low, high, depth)).tokens) == 1:
+        while high - low > 1 and len(candidates.branches(low, high, depth).tokens) == 1:
             depth += 1
         if high - low == 1:
             shares[candidates.order[low]] = share
             continue
         tape.move(candidates.matrix[low, :depth].tolist())
-        restricted = restrict((yield tape.step()), next_.tokens)
-        coverage = restricted.coverage if coverage is None else coverage
-        # Pushed in reverse, so that branches come off in order and each shares most with the one before.
-        for branch in reversed(range(len(next_.tokens))):
-            part = share * float(restricted.shares[branch])
-            waiting.append((int(next_.starts[branch]), int(next_.starts[branch + 1]), depth + 1, part))
+        way = candidates.way(low, high, depth, drafts)
+        rows = np.atleast_2d((yield tape.step(way)))
+        # The last row of logits has no token behind it: the way goes no further, or was not tried further.
+        for logits, token in zip_longest(rows, way[: len(rows) - 1]):
+            next_ = candidates.branches(low, high, depth)
+            restricted = restrict(logits, next_.tokens)
+            coverage = restricted.coverage if coverage is None else coverage
+            depth += 1
+            # Pushed in reverse, so that branches come off in order and each shares most with the one before.
+            for branch in reversed(range(len(next_.tokens))):
+                part = share * float(restricted.shares[branch])
+                node = (int(next_.starts[branch]), int(next_.starts[branch + 1]), depth, part)
+                if next_.tokens[branch] == token:
+                    onward = node
+                else:
+                    waiting.append(node)
+            if token is not None:
+                tape.confirm(token)
+                low, high, _, share = onward
     return Weighed(shares / shares.sum(), 1.0 if coverage is None else coverage)

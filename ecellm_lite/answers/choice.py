@@ -33,7 +33,7 @@ class Choice(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Weigh every option; letters part at the first token, and then nothing is decoded."""
         rows = [scene.continuation(option.text) for option in self.options]
-        weighed = yield from weigh(Candidates(rows, scene.vocabulary.end), Tape())
+        weighed = yield from weigh(Candidates(rows, scene.vocabulary.end), Tape(), drafts=scene.drafts)
         shares = weighed.shares.tolist()
         best = int(weighed.shares.argmax())
         return Outcome(
@@ -52,7 +52,7 @@ class Choice(Space):
             if option.text == text:
                 return option.key
         offered = ", ".join(repr(option.text) for option in self.options)
-        raise InputError(f"The answer {text[:80]!r} is none of the options: write one of {offered}.")
+        raise InputError(f"The answer {text[:80]!r} is none of the options", step=f"write one of {offered}")
 
 
 def lettered(texts: Sequence[str], *, whole: bool) -> Choice:
@@ -65,12 +65,14 @@ def letters_of(lines: Sequence[str]) -> tuple[str, ...]:
     """Return the letters that option lines such as `A: first` begin with, each once, or raise InputError."""
     letters = tuple(map(_letter_of, lines))
     if len(set(letters)) < len(letters):
-        raise InputError(f"The options have the letters {', '.join(letters)}: give each option its own, A, B, C.")
+        message = f"The options have the letters {', '.join(letters)}"
+        raise InputError(message, step="give each option a letter of its own, as in A, B, C", field="options")
     return letters
 
 
 def _letter_of(line: str) -> str:
     letter, colon, _ = line.partition(":")
     if not colon or len(letter) != 1 or not ("A" <= letter <= "Z"):
-        raise InputError(f"The option {line[:80]!r} has no letter: write it as 'A: {line[:20]}'.")
+        step = f"write it as 'A: {line[:20]}'"
+        raise InputError(f"The option {line[:80]!r} has no letter", step=step, field="options")
     return letter

@@ -102,7 +102,8 @@ class Scene:
         joint = self.vocabulary.tokenize(after + text)
         if joint[: len(anchor)] != anchor:
             raise ModelError(
-                f"This model's vocabulary joins the prompt's end with {text[:20]!r}: its answers cannot be scored; "
-                "use a model with a Llama, Mistral or GPT-2 style vocabulary."
+                f"This model's vocabulary joins the prompt's end with {text[:20]!r}, so its answers cannot be scored",
+                step="use a model with a vocabulary like Llama's, Mistral's or GPT-2's",
+                settings=("model",),
             )
         return joint[len(anchor) :]

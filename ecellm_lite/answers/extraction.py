@@ -44,9 +44,8 @@ class Extraction(Space):
         texts = [SourceText(source, text) for source, text in self.sources.items()]
         words = sum(len(text.starts) for text in texts)
         if words > MAX_WORDS:
-            raise InputError(
-                f"The product's texts have {words:,} words and signs, and at most {MAX_WORDS:,} are searched."
-            )
+            message = f"The product's texts have {words:,} words and signs"
+            raise InputError(message, step=f"shorten them to at most {MAX_WORDS:,}")
         grid = _Grid(scene, texts)
         tape = Tape()
         tape.force(scene.continuation('[{"attribute":'))
@@ -92,10 +91,9 @@ class Extraction(Space):
                 for entry in entries
             ]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise InputError(
-                f"The answer {text[:80]!r} is not a JSON list of attribute, value and source ({error}): "
-                'write it as [{"attribute": "color", "value": "blue", "source": "product title"}].'
-            ) from None
+            message = f"The answer {text[:80]!r} is not a JSON list of attribute, value and source ({error})"
+            step = 'write it as [{"attribute": "color", "value": "blue", "source": "product title"}]'
+            raise InputError(message, step=step) from None
 
 
 class _Grid:

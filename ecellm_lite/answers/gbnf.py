@@ -1,8 +1,8 @@
-r"""GBNF, llama.cpp's form of grammars, brought into the Lark form that llguidance reads.
+r"""GBNF, llama.cpp's form of grammars, converted to the Lark form that llguidance reads.
 
-llguidance's own converter does the work, on a text that is read and written anew here first: what it would stumble
-over (escapes such as `\u00e9`, two rules whose names differ only in case, a rule that is missing) is either put in a
-form that it takes or is an error with its line. Source: grammars/README.md of ggml-org/llama.cpp.
+llguidance's own converter does the work, on a text that is rewritten here first: what it would stumble over (escapes
+such as `\u00e9`, two rules whose names differ only in case, a missing rule) is put in a form that it takes, or is an
+error with its line. Source: grammars/README.md of ggml-org/llama.cpp.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def lark_of(text: str) -> str:
     try:
         lark: str = gbnf_to_lark(_Reader(text).rewritten())
     except GbnfToLarkError as error:
-        raise GrammarError(f"The GBNF grammar cannot be read ({error}): correct it and try again.") from None
+        raise GrammarError(f"The GBNF grammar cannot be read ({error})", step="correct it") from None
     return lark
 
 
@@ -73,12 +73,14 @@ class _Reader:
             place = token.end()
         missing = [name for name in self._used if name not in self._defined]
         if "root" not in self._defined:
-            raise GrammarError("The GBNF grammar has no rule 'root', where every answer begins: name one so.")
+            message = "The GBNF grammar has no rule 'root', where every answer begins"
+            raise GrammarError(message, step="name one rule so")
         if missing:
             self._line = self._used[missing[0]]
-            self._refuse(f"there is no rule {missing[0]!r}")
+            self._refuse(f"the rule {missing[0]!r} is not defined")
         if len(self._defined) > MAX_CHAIN:
-            raise GrammarError(f"The grammar has {len(self._defined):,} rules, and at most {MAX_CHAIN} are taken.")
+            message = f"The grammar has {len(self._defined):,} rules"
+            raise GrammarError(message, step=f"use at most {MAX_CHAIN}")
         return "".join(parts)
 
     def _part(self, token: re.Match[str]) -> str:
@@ -88,7 +90,7 @@ class _Reader:
         if token["head"]:
             name = token["head"].removesuffix("::=").strip()
             if name in self._defined:
-                self._refuse(f"the rule {name!r} is there already")
+                self._refuse(f"the rule {name!r} is defined twice")
             self._defined.add(name)
             return f"{self._plain(name)} ::="
         if token["name"]:
@@ -111,7 +113,7 @@ class _Reader:
         least = int(token["least"])
         most = int(token["most"]) if token["most"] else least
         if max(least, most) > MAX_REPEATS or least > most:
-            self._refuse(f"{token[0]!r} is no count of at most {MAX_REPEATS:,}")
+            self._refuse(f"{token[0]!r} is not a count of at most {MAX_REPEATS:,}")
         return f"{{{least}{token['comma'] or ''}{most if token['most'] else ''}}}"
 
     def _characters(self, text: str) -> list[str]:
@@ -122,7 +124,7 @@ class _Reader:
             found = _CHARACTER.match(text, place)
             number = int(found[1] or found[2] or found[3] or "0", 16) if found else 0
             if not found or number > 0x10FFFF or 0xD800 <= number < 0xE000:
-                self._refuse(f"{text[place : place + 10]!r} is no character")
+                self._refuse(f"{text[place : place + 10]!r} is not a character")
             characters.append(found[5] or (_NAMED.get(found[4], found[4]) if found[4] else chr(number)))
             place = found.end()
         return characters
@@ -140,7 +142,7 @@ class _Reader:
         while place < len(text):
             found = _CHARACTER.match(text, place)
             if not found:
-                self._refuse(f"{text[place : place + 10]!r} is no character")
+                self._refuse(f"{text[place : place + 10]!r} is not a character")
             [character] = self._characters(found[0])
             is_range = found[0] == "-" and 0 < place < len(text) - 1
             parts.append("-" if is_range else _class_escaped(character))
@@ -148,7 +150,8 @@ class _Reader:
         return "".join(parts)
 
     def _refuse(self, reason: str) -> NoReturn:
-        raise GrammarError(f"The GBNF grammar is wrong in line {self._line}: {reason}; correct it and try again.")
+        message = f"The GBNF grammar is wrong in line {self._line} ({reason})"
+        raise GrammarError(message, step="correct it", line=self._line)
 
 
 _SIMPLE = {"\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "\\": "\\\\"}

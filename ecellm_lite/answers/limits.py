@@ -1,9 +1,9 @@
 """What is too large, too deep or too costly for a grammar engine, refused before native code sees it.
 
-llguidance answers most of what is wrong with an error of its own. What it does not survive is refused here: long
-chains of rules or references overflow its stack, and joined patterns, joined multiples and operators that intersect
-regular expressions take time and memory without end. The figures were found by trying, with llguidance 1.9, on a
-stack of 1 MiB, the smallest that a thread is commonly given.
+llguidance reports most mistakes itself. What it does not survive is refused here: long chains of rules or references
+overflow its stack, and joined patterns, joined multiples and operators that intersect regular expressions take endless
+time and memory. The limits were found by experiment, with llguidance 1.9 on a stack of 1 MiB, the smallest that a
+thread is commonly given.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ _REMARKS = frozenset(("title", "description", "default", "examples", "deprecated
 def check_size(what: str, text: str, most: int = MAX_CHARACTERS) -> None:
     """Raise GrammarError for a text that is too long, or that is not Unicode text."""
     if len(text) > most:
-        raise GrammarError(f"The {what} has {len(text):,} characters, and at most {most:,} are taken: shorten it.")
+        raise GrammarError(f"The {what} has {len(text):,} characters", step=f"shorten it to at most {most:,}")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise GrammarError(f"The {what} has half a surrogate pair at character {error.start}: remove it.") from None
+        message = f"The {what} has half a surrogate pair at character {error.start}"
+        raise GrammarError(message, step="remove it") from None
 
 
 def check_schema(definition: Any) -> None:
@@ -61,18 +62,19 @@ def check_schema(definition: Any) -> None:
     _check_chain("schema", "references", deep + sum(targets.values()))
     if joins and strings > MAX_JOINED:
         raise GrammarError(
-            f"The schema joins schemas (allOf, or $ref beside other keys) and has {strings} patterns and formats, "
-            f"and at most {MAX_JOINED} are taken then: write the joined schemas out as one."
+            f"The schema joins schemas (allOf, or $ref beside other keys) and has {strings} patterns and formats",
+            step=f"merge the joined schemas into one, or use at most {MAX_JOINED} patterns and formats",
         )
     if keys > MAX_KEYS:
-        raise GrammarError(f"The schema has {keys} patternProperties, and at most {MAX_KEYS} are taken: name some.")
+        message = f"The schema has {keys} patternProperties"
+        raise GrammarError(message, step=f"use at most {MAX_KEYS}, and name the other properties")
     product = Decimal(1)
     for multiple in multiples:
         product *= multiple
     if not product <= MAX_MULTIPLE:
         raise GrammarError(
-            f"The schema's multipleOf come to {product:.6g} when multiplied, and at most {MAX_MULTIPLE:,} is taken: "
-            "take smaller or fewer ones."
+            f"The product of the schema's multipleOf is {product:.6g}",
+            step=f"use smaller or fewer ones, with a product of at most {MAX_MULTIPLE:,}",
         )
 
 
@@ -84,7 +86,7 @@ def depth(value: Any, what: str = "schema") -> int:
         if not isinstance(one, Mapping | list):
             continue
         if level > 2 * MAX_DEPTH:
-            raise GrammarError(f"The {what} is nested more than {MAX_DEPTH} deep: flatten it.")
+            raise GrammarError(f"The {what} is nested more than {MAX_DEPTH} deep", step="flatten it")
         deepest = max(deepest, level)
         waiting.extend((part, level + 1) for part in (one.values() if isinstance(one, Mapping) else one))
     return deepest
@@ -112,9 +114,8 @@ def _target(definition: Any, reference: str) -> Any:
             key = part.replace("~1", "/").replace("~0", "~")
             target = target[int(key)] if isinstance(target, list) else target[key]
     except (KeyError, IndexError, TypeError, ValueError):
-        raise GrammarError(
-            f"The schema's reference {reference[:80]!r} leads nowhere in it: write it as '#/$defs/NAME'."
-        ) from None
+        message = f"The schema's reference {reference[:80]!r} points to nothing in it"
+        raise GrammarError(message, step="write it as '#/$defs/NAME'") from None
     return target
 
 
@@ -133,8 +134,9 @@ _LITERAL = re.compile(r'(?:#|//)[^\n]*|"(?:\\.|[^"\\\n])*"?|/(?:\\.|[^/\\])+/?')
 _JSON = re.compile(r"%json\s*(?=\{)")
 
 
-_ENDLESS = "what expressions have in common can take time without end, so write out what is allowed"
-_REFUSED = {"&": _ENDLESS, "~": _ENDLESS, "<": "a special token is no text, and no answer holds one, so leave it out"}
+# Intersections and complements of expressions can take endless time; special tokens are not text.
+_EXPRESSION = "write out what is allowed"
+_REFUSED = {"&": _EXPRESSION, "~": _EXPRESSION, "<": "remove it; an answer holds no special tokens"}
 
 
 def check_lark(text: str) -> None:
@@ -144,19 +146,19 @@ def check_lark(text: str) -> None:
         try:
             definition, end = json.JSONDecoder().raw_decode(text, place.end())
         except (ValueError, RecursionError) as error:
-            raise GrammarError(f"The grammar's %json holds no JSON ({error}): correct it and try again.") from None
+            raise GrammarError(f"The grammar's %json is not JSON ({error})", step="correct it") from None
         check_schema(definition)
         bare = bare[: place.start()] + " " * (end - place.start()) + bare[end:]
-    for sign, reason in _REFUSED.items():
+    for sign, step in _REFUSED.items():
         if sign in bare:
             line = bare[: bare.index(sign)].count("\n") + 1
-            raise GrammarError(f"The grammar has a {sign!r} in line {line}: {reason}.")
+            raise GrammarError(f"The grammar has a {sign!r} in line {line}", step=step, line=line)
     level = deepest = total = 0
     for character in bare:
         level = max(0, level + (character in "([{") - (character in ")]}"))
         deepest = max(deepest, level)
         if level > MAX_DEPTH:
-            raise GrammarError(f"The grammar is nested more than {MAX_DEPTH} deep: flatten it.")
+            raise GrammarError(f"The grammar is nested more than {MAX_DEPTH} deep", step="flatten it")
         if character == ":":
             total, deepest = total + 1 + deepest, level
     _check_chain("grammar", "rules", total + deepest)
@@ -164,6 +166,5 @@ def check_lark(text: str) -> None:
 
 def _check_chain(what: str, parts: str, levels: int) -> None:
     if levels > MAX_CHAIN:
-        raise GrammarError(
-            f"The {what}'s {parts} could nest {levels:,} deep, and at most {MAX_CHAIN} is taken: use fewer {parts}."
-        )
+        message = f"The {what}'s {parts} could nest {levels:,} deep"
+        raise GrammarError(message, step=f"use fewer {parts}; at most {MAX_CHAIN} levels are allowed")

@@ -40,5 +40,5 @@ class Predicate(Space):
     def parse(self, text: str) -> bool:
         """Return whether the answer string is `yes`; anything but yes and no is an InputError."""
         if text not in _WORDS:
-            raise InputError(f"The answer {text[:80]!r} is neither yes nor no: write one of the two.")
+            raise InputError(f"The answer {text[:80]!r} is neither yes nor no", step="write one of the two")
         return text == "yes"

@@ -60,8 +60,7 @@ class Ranking(Space):
         """Return the letters of an answer string in its order; each must be there once, else InputError."""
         order = text.split(",")
         if sorted(order) != sorted(self.letters):
-            raise InputError(
-                f"The ranking {text[:80]!r} does not name each of {','.join(self.letters)} once: "
-                f"write all of them, best first, as in '{','.join(self.letters)}'."
-            )
+            letters = ",".join(self.letters)
+            message = f"The ranking {text[:80]!r} does not name each of {letters} once"
+            raise InputError(message, step=f"write all of them, best first, as in '{letters}'")
         return order

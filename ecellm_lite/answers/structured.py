@@ -56,7 +56,8 @@ class Structured(Space):
         closed = False  # whether the limit ended it, or led it to its end
         while True:
             if matcher.is_error():
-                raise GrammarError(f"The grammar fails on this row ({_line(matcher.get_error())}): simplify it.")
+                message = f"The grammar fails on this row ({_line(matcher.get_error())})"
+                raise GrammarError(message, step="simplify it")
             if len(tape.tokens) <= limit and (matcher.is_stopped() or matcher.is_accepting()):
                 complete = len(tape.tokens)
             if matcher.is_stopped() and complete == len(tape.tokens):
@@ -70,8 +71,9 @@ class Structured(Space):
                     closed = True
                     break
                 raise GrammarError(
-                    f"The answer was not complete after {limit} tokens: allow more with --max-tokens, "
-                    "or bound the lengths in the schema or grammar."
+                    f"The answer was not complete after {limit} tokens",
+                    step="allow more tokens, or limit the lengths in the schema or grammar",
+                    settings=("max_tokens",),
                 )
             logits = finite((yield tape.step())).copy()
             fill_next_token_bitmask(matcher, bits)
@@ -114,9 +116,10 @@ class JsonText(Structured):
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise GrammarError(f"The answer {text[:80]!r} is not JSON ({error}).") from None
+            raise GrammarError(f"The answer {text[:80]!r} is not JSON ({error})", step="simplify the schema") from None
         if depth(value, "answer") > MAX_DEPTH:
-            raise GrammarError(f"The answer is nested more than {MAX_DEPTH} deep: bound the schema.")
+            message = f"The answer is nested more than {MAX_DEPTH} deep"
+            raise GrammarError(message, step="limit the depth in the schema")
         return value
 
 
@@ -128,24 +131,19 @@ def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, tempe
     """
     from llguidance import LLMatcher
 
-    check_schema(definition)
+    plain = _plain(definition)
+    check_schema(plain)
+    defaults = {
+        "whitespace_flexible": False,
+        "item_separator": ", ",
+        "key_separator": ": ",
+        "json_allow_general_unicode_escapes": True,
+    }
     try:
-        text = json.dumps(_closed(definition))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise GrammarError(
-            f"The schema cannot be written as JSON ({error}): give an object of JSON's own types."
-        ) from None
-    check_size("schema", text)
-    compiled = LLMatcher.grammar_from_json_schema(
-        text,
-        defaults={
-            "whitespace_flexible": False,
-            "item_separator": ", ",
-            "key_separator": ": ",
-            "json_allow_general_unicode_escapes": True,
-        },
-    )
-    return JsonText(_checked("JSON schema", compiled), max_tokens, temperature, definition)
+        compiled = LLMatcher.grammar_from_json_schema(json.dumps(_closed(plain)), defaults=defaults)
+    except ValueError as error:  # a number that no float holds
+        raise GrammarError(f"The schema cannot be read ({error})", step="correct it") from None
+    return JsonText(_checked("JSON schema", compiled), max_tokens, temperature, plain)
 
 
 def grammar(text: str, *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0) -> Structured:
@@ -173,7 +171,7 @@ _LARGEST = 10**15  # an unbounded number could go on for as many digits as there
 def _closed(schema: Any, depth: int = 1) -> Any:
     """Return the schema with its objects closed and its numbers bounded, where it does not say otherwise."""
     if depth > MAX_DEPTH:
-        raise GrammarError(f"The schema is nested more than {MAX_DEPTH} deep: flatten it.")
+        raise GrammarError(f"The schema is nested more than {MAX_DEPTH} deep", step="flatten it")
     if not isinstance(schema, Mapping):
         return schema
     closed = dict(schema)
@@ -186,7 +184,8 @@ def _closed(schema: Any, depth: int = 1) -> Any:
             closed[key] = _closed(part, depth + 1)
     if isinstance(schema.get("properties"), Mapping) and "allOf" not in schema:
         closed.setdefault("additionalProperties", False)
-    if schema.get("type") in {"integer", "number"}:
+    types = schema.get("type")
+    if any(kind in ("integer", "number") for kind in (types if isinstance(types, list) else [types])):
         if not {"minimum", "exclusiveMinimum"} & set(schema):
             closed["minimum"] = -_LARGEST
         if not {"maximum", "exclusiveMaximum"} & set(schema):
@@ -194,12 +193,23 @@ def _closed(schema: Any, depth: int = 1) -> Any:
     return closed
 
 
+def _plain(definition: Mapping[str, Any]) -> Any:
+    """Return a schema in JSON's own types; raises GrammarError for NaN, infinities and half surrogate pairs."""
+    try:
+        text = json.dumps(definition, allow_nan=False, ensure_ascii=False)
+        check_size("schema", text)
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        step = "use only the types and numbers of JSON"
+        raise GrammarError(f"The schema cannot be written as JSON ({error})", step=step) from None
+
+
 def _checked(what: str, compiled: str) -> str:
     from llguidance import LLMatcher
 
     failed, messages = LLMatcher.validate_grammar_with_warnings(compiled)
     if failed:
-        raise GrammarError(f"The {what} does not compile ({_line(messages[0])}): correct it and try again.")
+        raise GrammarError(f"The {what} does not compile ({_line(messages[0])})", step="correct it")
     return compiled
 
 

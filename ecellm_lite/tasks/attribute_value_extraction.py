@@ -22,8 +22,8 @@ def _write(row: Mapping[str, Any]) -> Wire:
     sources = {f"product {name}": row[name] for name in _SOURCES if name in row}
     if not sources:
         raise InputError(
-            "The row has none of title, description, feature, price and brand: give at least one, "
-            'for example {"title": "Navy blue cotton T-shirt, size M"}.'
+            "The row has none of title, description, feature, price and brand",
+            step='give at least one, for example {"title": "Navy blue cotton T-shirt, size M"}',
         )
     attributes: tuple[str, ...] = row["attributes"]
     text = json.dumps({**sources, _TARGET: " and ".join(attributes)})
@@ -35,12 +35,12 @@ def _read(text: str, options: str | None) -> Extraction:
     sources = {str(key): value for key, value in row.items() if key != _TARGET and isinstance(value, str)}
     target = row.get(_TARGET)
     if not isinstance(target, str) or not target:
-        raise InputError(f'The input names no {_TARGET!r}: it holds them as in {{"{_TARGET}": "color and size"}}.')
+        step = f'add them, for example {{"{_TARGET}": "color and size"}}'
+        raise InputError(f"The input has no {_TARGET!r}", step=step, field="input")
     attributes = tuple(target.split(" and "))
     if len(attributes) > _MOST:
-        raise InputError(
-            f"The input asks for {len(attributes)} attributes, and at most {_MOST} are taken: split the row."
-        )
+        message = f"The input has {len(attributes)} target attributes"
+        raise InputError(message, step=f"split the row, so that it has at most {_MOST}", field="input")
     return Extraction(attributes, sources)
 
 
@@ -59,7 +59,7 @@ TASK = Task(
         Paragraphs("title", "The product's title.", "Navy blue cotton T-shirt, size M", required=False),
         Paragraphs("description", "Its description.", "A soft everyday shirt.", required=False),
         Paragraphs("feature", "Its features.", "machine washable", required=False),
-        Text("price", "Its price.", "$12.99", required=False, numbers=True),
+        Text("price", "Its price.", "$12.99", required=False),
         Paragraphs("brand", "Its brand.", "Northpoint", required=False),
         Texts("attributes", "The attributes whose values are wanted.", ["Color", "Material"], most=_MOST),
     ),

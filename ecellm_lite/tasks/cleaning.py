@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,15 +16,6 @@ def cut_words(text: str, most: int) -> str:
     if len(words) <= most:
         return text
     return " ".join(words[:most]).strip(".") + "..."
-
-
-def ascii_only(text: str) -> str:
-    """Return the text NFKD-normalized to ASCII, the rest dropped.
-
-    >>> ascii_only("Café ™")
-    'Cafe TM'
-    """
-    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
 
 
 def ordinal(number: int) -> str:

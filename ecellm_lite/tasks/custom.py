@@ -43,26 +43,26 @@ MAX_EXAMPLES = 26
 def read_task(path: Path, taken: Collection[str] = ()) -> Task:
     """Return the task that a TOML file describes; `taken` are names that it must not have.
 
-    Raises InputError with the file, the line and the key of what is wrong.
+    Raises InputError with the file and the key of what is wrong.
     """
     table = Table.read(path)
     table.only("name", "summary", "instruction", "fields", "answer")
     name = table.text("name", most=64)
     if not NAME.fullmatch(name):
-        raise table.error("name", f"is {name!r}, and takes small letters, digits and '_', a letter first")
+        raise table.error("name", f"is {name!r}", "write small letters, digits and '_', a letter first")
     if name in taken:
-        raise table.error("name", f"is {name!r}, which is a task of this package: take another")
+        raise table.error("name", f"is {name!r}, which is a built-in task", "choose another name")
     summary = table.text("summary", most=LONGEST_LINE)
     instruction = table.text("instruction", most=LONGEST_INSTRUCTION, lines=True)
     parts = table.tables("fields", least=1, most=MAX_FIELDS)
     fields = tuple(map(_field, parts))
     table.different("fields", tuple(field.name for field in fields))
     if not any(field.required for field in fields):
-        raise table.error("fields", "has no field that is required, and at least one has to be")
+        raise table.error("fields", "has no required field", "make at least one required")
     answers = answers_of(table.table("answer"), fields)
     long = [field.name for field, part in zip(fields, parts, strict=True) if part.flag("long", default=False)]
     if answers.subject in long:
-        raise table.error("answer", f"is made of {answers.subject!r}, which then cannot be long: take `long` away")
+        raise table.error("answer", f"is made of {answers.subject!r}, which must not be cut", "remove its key long")
     return Task(
         name=name,
         hub_name="",
@@ -83,9 +83,8 @@ def _field(table: Table) -> Field:
     table.only("name", "doc", "example", "required", "list", "long")
     name = table.text("name", most=64)
     if not _FIELD.fullmatch(name) or name == "id":
-        raise table.error(
-            "name", f"is {name!r}, and takes letters, digits, spaces, '_' and '-', a letter first, not 'id'"
-        )
+        step = "write letters, digits, spaces, '_' and '-', a letter first, and not 'id'"
+        raise table.error("name", f"is {name!r}", step)
     doc = table.text("doc", most=LONGEST_LINE, default=f"The {name}.")
     required = table.flag("required", default=True)
     if not table.flag("list", default=False):

@@ -34,7 +34,7 @@ from ecellm_lite.answers.score import Score
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import MAX_TOKENS, Text
 from ecellm_lite.errors import GrammarError, InputError
-from ecellm_lite.tasks.fields import Field, Texts
+from ecellm_lite.tasks.fields import Field, Texts, shown
 from ecellm_lite.tasks.fields import Text as TextField
 from ecellm_lite.tasks.table import Table, read_file
 from ecellm_lite.tasks.task import Wire
@@ -68,10 +68,10 @@ class Answers:
 
 
 def answers_of(table: Table, fields: tuple[Field, ...]) -> Answers:
-    """Return what the table [answer] says; raises InputError with the line and key of what is wrong."""
+    """Return what the table [answer] says; raises InputError with the key of what is wrong."""
     kind = table.text("type", most=20)
     if kind not in _KINDS:
-        raise table.error("type", f"is {kind!r}, and may be {', '.join(_KINDS)}")
+        raise table.error("type", f"is {kind!r}", f"write one of {', '.join(_KINDS)}")
     return _KINDS[kind](table, fields)
 
 
@@ -95,7 +95,9 @@ def _choice(table: Table, fields: tuple[Field, ...]) -> Answers:
     lettered = len(values) <= len(ascii_uppercase)
     options = _lettered(lines) if lettered else json.dumps(lines)
     if len(options) > LONGEST_OPTIONS:
-        raise table.error("choices", f"come to {len(options):,} characters, and at most {LONGEST_OPTIONS:,} are taken")
+        raise table.error(
+            "choices", f"has {len(options):,} characters in all", f"shorten them to at most {LONGEST_OPTIONS:,}"
+        )
     return _same(
         described, fields, Choice(tuple(map(Option, values, ascii_uppercase if lettered else values))), options
     )
@@ -127,7 +129,7 @@ def _ranking(table: Table, fields: tuple[Field, ...]) -> Answers:
 def _extraction(table: Table, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "attributes", "attributes_from")
     if ("attributes" in table) == ("attributes_from" in table):
-        raise table.error(None, "needs either attributes (a list) or attributes_from (a list field), and not both")
+        raise _one_of(table, "attributes", "attributes_from")
     given: tuple[str, ...] = ()
     named: str | None = None
     if "attributes" in table:
@@ -140,14 +142,15 @@ def _extraction(table: Table, fields: tuple[Field, ...]) -> Answers:
         )
     texts = [field.name for field in fields if isinstance(field, TextField)]
     if not texts:
-        raise table.error(None, "has no text field to extract from: give one in [[fields]]")
+        raise table.error("type", "is extraction, and no field is a text", "add a text field to [[fields]]")
     if any(field.name == TARGET != named for field in fields):
-        raise table.error(None, f"writes the attributes as {TARGET!r}, which is a field here: give that another name")
+        reason = f"is extraction, which writes the attributes as {TARGET!r}, and that is a field here"
+        raise table.error("type", reason, "rename the field")
 
     def write(row: Row) -> Wire:
         attributes = row[named] if named else given
-        shown = {name: value for name, value in row.items() if name != named}
-        text = json.dumps({**shown, TARGET: " and ".join(attributes)})
+        others = {name: value for name, value in row.items() if name != named}
+        text = json.dumps({**others, TARGET: " and ".join(attributes)})
         return Wire(text, None, Extraction(attributes, {name: row[name] for name in texts if name in row}))
 
     described = "For each attribute a span of one of the texts with its source, or none."
@@ -169,9 +172,9 @@ def _schema(table: Table, fields: tuple[Field, ...]) -> Answers:
         try:
             definition = json.loads(_beside(table))
         except (ValueError, RecursionError) as error:
-            raise table.error(key, f"holds no JSON ({error})") from None
+            raise table.error(key, f"is not JSON ({error})", "correct the file") from None
     if not isinstance(definition, Mapping):
-        raise table.error(key, "has to be a table, an object of JSON Schema")
+        raise table.error(key, f"is {shown(definition)}", "write an object of JSON Schema")
     return _structured(table, fields, key, "JSON by the task's schema.", partial(structured.schema, definition))
 
 
@@ -214,7 +217,8 @@ def _input(fields: Sequence[Field], row: Row) -> str:
 
 
 def _no_wire(text: str, options: str | None) -> Space:
-    raise InputError("This task's answers follow from the fields of a row, which a row in the data set's form has not.")
+    message = "This task's answers depend on the fields of a row, and a row in the data set's form has none"
+    raise InputError(message, step="give the row's fields")
 
 
 def _lettered(lines: Sequence[str]) -> str:
@@ -224,13 +228,13 @@ def _lettered(lines: Sequence[str]) -> str:
 def _list_field(table: Table, key: str, fields: Sequence[Field]) -> str:
     name = table.text(key, most=64)
     if not any(isinstance(field, Texts) and field.name == name and field.required for field in fields):
-        raise table.error(key, f"is {name!r}, and has to name a required field with `list = true`")
+        raise table.error(key, f"is {name!r}", "name a required field with `list = true`")
     return name
 
 
 def _source_key(table: Table, key: str) -> str:
     if (key in table) == ("file" in table):
-        raise table.error(None, f"needs either {key} or file, and not both")
+        raise _one_of(table, key, "file")
     return key if key in table else "file"
 
 
@@ -239,7 +243,7 @@ def _beside(table: Table) -> str:
     name = table.text("file", most=LONGEST_LABEL)
     inside = PurePosixPath(name)
     if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:
-        raise table.error("file", f"is {name!r}, and has to be a file beside the task's own, named without '..'")
+        raise table.error("file", f"is {name!r}", "name a file beside the task's own or below it, without '..'")
     return read_file(table.path.parent / inside, "a schema or grammar")
 
 
@@ -250,4 +254,9 @@ def _structured(
     try:
         return _same(described, fields, make(max_tokens=most))
     except GrammarError as error:
-        raise table.error(key, f"is refused: {str(error).rstrip('.')}") from None
+        raise table.error(key, f"is refused ({error.message})", error.step or "correct it") from None
+
+
+def _one_of(table: Table, key: str, other: str) -> InputError:
+    reason = f"is there beside {other}" if key in table else "is missing"
+    return table.error(key, reason, f"give either {key} or {other}")

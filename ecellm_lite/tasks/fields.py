@@ -1,18 +1,25 @@
 """The input fields of a task: what each may hold, checked with an error that names it and shows how it should look.
 
-A field's `read` takes what JSON gives and returns it in one form, or raises InputError. Lone surrogates, which
-JSON can carry and UTF-8 cannot, become U+FFFD here.
+A field's `read` takes what JSON gives and returns it in one form, or raises InputError. Where a text is wanted, a
+number is taken as it is written and a blank text is refused. What is null, NaN, blank or an empty list counts as not
+there. Lone surrogates, which JSON can carry and UTF-8 cannot, become U+FFFD.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, ClassVar, Protocol
 
 from ecellm_lite.errors import InputError
+from ecellm_lite.tasks.written import WrittenNumber
+
+# Unicode's categories of what shows nothing: control and format characters, and spaces.
+_INVISIBLE = frozenset(("Cc", "Cf", "Zl", "Zp", "Zs"))
 
 
 class Field(Protocol):
@@ -44,31 +51,22 @@ class Field(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text; numbers are taken as they are written where `numbers` allows it (prices)."""
+    """A text."""
 
     name: str
     doc: str
     example: str
     required: bool = True
-    numbers: bool = False
-
-    @property
-    def kind(self) -> str:
-        """The form in words."""
-        return "text or a number" if self.numbers else "text"
+    kind: ClassVar[str] = "text"
 
     def read(self, value: Any, place: str) -> str:
         """Return the text."""
-        if self.numbers and isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
-            return str(value)
-        if not isinstance(value, str):
-            raise _mismatch(self, value, place)
-        return encodable(value)
+        return _text(self, value, place)
 
 
 @dataclass(frozen=True, slots=True)
 class Paragraphs:
-    """A text, or a list of paragraphs that are joined with a comma and a space."""
+    """A text, or a list of paragraphs that are joined with a comma and a space; blank ones are left out."""
 
     name: str
     doc: str
@@ -78,16 +76,15 @@ class Paragraphs:
 
     def read(self, value: Any, place: str) -> str:
         """Return the text, or the paragraphs as one."""
-        if isinstance(value, str):
-            return encodable(value)
-        if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-            raise _mismatch(self, value, place)
-        return encodable(", ".join(value))
+        if not isinstance(value, list):
+            return _text(self, value, place)
+        parts = [(index, part) for index, part in enumerate(value) if not _is_empty(part)]
+        return _text(self, ", ".join(_text(self, part, f"{place}[{index}]") for index, part in parts), place)
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """A list of `least` to `most` texts."""
+    """A list of `least` to `most` texts; blank ones are refused where the list is required, and left out elsewhere."""
 
     name: str
     doc: str
@@ -105,9 +102,8 @@ class Texts:
         """Return the texts."""
         if not isinstance(value, list) or not self.least <= len(value) <= self.most:
             raise _mismatch(self, value, place)
-        if not all(isinstance(part, str) for part in value):
-            raise _mismatch(self, value, place)
-        return tuple(map(encodable, value))
+        parts = [(index, part) for index, part in enumerate(value) if self.required or not _is_empty(part)]
+        return tuple(_text(self, part, f"{place}[{index}]") for index, part in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +156,9 @@ class Items:
         return tuple(self._item(item, f"{place}[{index}]") for index, item in enumerate(value))
 
     def _item(self, item: Any, place: str) -> str | Mapping[str, Any]:
-        if isinstance(item, str):
-            return encodable(item)
-        if not isinstance(item, Mapping):
-            raise _mismatch(self, item, place)
-        return read_fields(_ITEM, item, f"{place}.")
+        if isinstance(item, Mapping):
+            return read_fields(_ITEM, item, f"{place}.")
+        return _text(self, item, place)
 
 
 _ITEM: tuple[Field, ...] = (
@@ -175,28 +169,75 @@ _ITEM: tuple[Field, ...] = (
 
 
 def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """Return the fields of a row that are there, each in its form; null counts as not there, other keys are left out.
+    """Return the fields of a row that are there, each in its form; other keys are left out.
 
-    Raises InputError for a required field that is missing (with the key that looks like it) or of the wrong form.
+    Raises InputError for a required field that is missing (with the key that looks like it), blank or of another form.
     """
     values: dict[str, Any] = {}
     for field in fields:
         value = row.get(field.name)
-        if value is not None:
+        if not _is_absent(value, field.required):
             values[field.name] = field.read(value, f"{place}{field.name}")
         elif field.required:
             others = {known.name for known in fields}
             near = get_close_matches(field.name, [str(key) for key in row if key not in others], n=1)
-            hint = f"{near[0]!r} was given, which looks like it" if near else f"{_keys(row)} was given"
-            raise InputError(
-                f"The field {place}{field.name} is missing ({hint}): it is {field.kind}, for example {_show(field)}."
-            )
+            hint = f"the row has {near[0]!r}, which looks like it" if near else f"the row has {_keys(row)}"
+            message = f"The field {place}{field.name} is missing; {hint}"
+            raise InputError(message, step=_step(field), field=f"{place}{field.name}")
     return values
 
 
+def _text(field: Field, value: Any, place: str) -> str:
+    """Return a value as text; raises InputError for what is not a text, and for one that is blank."""
+    text = text_of(value)
+    if text is None:
+        raise _mismatch(field, value, place)
+    if is_blank(text):
+        raise InputError(f"The field {place} is blank", step=_step(field), field=place)
+    return text
+
+
+def text_of(value: Any) -> str | None:
+    """Return a text, or a number as it is written; None for anything else, true and false among them."""
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats, which may have more digits than Python writes
+        finite = False
+    if not finite:
+        return None
+    return value.text if isinstance(value, WrittenNumber) else json.dumps(value)
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: it is empty, or spaces and invisible characters alone."""
+    return all(character.isspace() or unicodedata.category(character) in _INVISIBLE for character in text)
+
+
+def _is_absent(value: Any, required: bool) -> bool:
+    """Whether a field's value stands for none; a required field that is blank is there, and wrong."""
+    if isinstance(value, str | list) and required:
+        return False
+    return all(map(_is_empty, value)) if isinstance(value, list) else _is_empty(value)
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a value is null, blank, or NaN, which data frames have where there is none."""
+    if isinstance(value, str):
+        return is_blank(value)
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def _mismatch(field: Field, value: Any, place: str) -> InputError:
-    given = f"{shown(value)}, {len(value)} of them" if isinstance(value, list) else shown(value)
-    return InputError(f"The field {place} was given {given}: it is {field.kind}, for example {_show(field)}.")
+    given = f"{shown(value)} ({len(value)} items)" if isinstance(value, list) else shown(value)
+    return InputError(f"The field {place} is {given}", step=_step(field), field=place)
+
+
+def _step(field: Field) -> str:
+    return f"give {field.kind}, for example {json.dumps({field.name: field.example}, ensure_ascii=False)}"
 
 
 def shown(value: Any) -> str:
@@ -206,10 +247,6 @@ def shown(value: Any) -> str:
     except (TypeError, ValueError, RecursionError):
         text = repr(type(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _show(field: Field) -> str:
-    return json.dumps({field.name: field.example}, ensure_ascii=False)
 
 
 def _keys(row: Mapping[str, Any]) -> str:

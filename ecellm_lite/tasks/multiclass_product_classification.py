@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecellm_lite.answers.choice import Choice, lettered
-from ecellm_lite.tasks.cleaning import ascii_only
 from ecellm_lite.tasks.fields import Text
 from ecellm_lite.tasks.task import Task, Wire
+from ecellm_lite.tasks.transliteration import Transliteration
 from ecellm_lite.tasks.wire import read_options
 
 OPTIONS = (
@@ -23,8 +23,10 @@ OPTIONS = (
 
 
 def _write(row: Mapping[str, Any]) -> Wire:
-    text = json.dumps({"query": ascii_only(row["query"]), "product title": ascii_only(row["title"])})
-    return Wire(text, json.dumps(OPTIONS), lettered(OPTIONS, whole=True))
+    transliteration = Transliteration()
+    query, title = (transliteration.write(name, row[name]) for name in ("query", "title"))
+    text = json.dumps({"query": query, "product title": title})
+    return Wire(text, json.dumps(OPTIONS), lettered(OPTIONS, whole=True), transliteration.warnings)
 
 
 def _read(text: str, options: str | None) -> Choice:

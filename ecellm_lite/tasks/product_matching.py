@@ -18,7 +18,7 @@ _RECORD = (
     Text("title", "The record's title.", "espresso machine xs-200"),
     Text("description", "Its description.", "15 bar pump, milk frother", required=False),
     Text("manufacturer", "Its manufacturer.", "brewline", required=False),
-    Text("price", "Its price.", "89.90", required=False, numbers=True),
+    Text("price", "Its price.", "89.90", required=False),
 )
 
 

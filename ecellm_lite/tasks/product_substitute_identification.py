@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecellm_lite.answers.predicate import Predicate
-from ecellm_lite.tasks.cleaning import ascii_only
 from ecellm_lite.tasks.fields import Text
 from ecellm_lite.tasks.task import Task, Wire
+from ecellm_lite.tasks.transliteration import Transliteration
 
 
 def _write(row: Mapping[str, Any]) -> Wire:
-    text = json.dumps({"query": ascii_only(row["query"]), "product": ascii_only(row["title"])})
-    return Wire(text, None, Predicate())
+    transliteration = Transliteration()
+    query, title = (transliteration.write(name, row[name]) for name in ("query", "title"))
+    return Wire(json.dumps({"query": query, "product": title}), None, Predicate(), transliteration.warnings)
 
 
 def _read(text: str, options: str | None) -> Predicate:

@@ -10,23 +10,26 @@ from typing import Any
 from ecellm_lite.answers.choice import letters_of
 from ecellm_lite.answers.ranking import Ranking
 from ecellm_lite.errors import InputError
-from ecellm_lite.tasks.cleaning import ascii_only
 from ecellm_lite.tasks.fields import Text, Texts
 from ecellm_lite.tasks.task import Task, Wire
+from ecellm_lite.tasks.transliteration import Transliteration
 from ecellm_lite.tasks.wire import read_object
 
 
 def _write(row: Mapping[str, Any]) -> Wire:
-    letters = tuple(ascii_uppercase[: len(row["products"])])
-    lines = [f"{letter}: {ascii_only(title)}" for letter, title in zip(letters, row["products"], strict=True)]
-    text = json.dumps({"query": ascii_only(row["query"]), "product list": lines})
-    return Wire(text, None, Ranking(letters))
+    transliteration = Transliteration()
+    query = transliteration.write("query", row["query"])
+    titles = [transliteration.write(f"products[{index}]", title) for index, title in enumerate(row["products"])]
+    letters = tuple(ascii_uppercase[: len(titles)])
+    lines = [f"{letter}: {title}" for letter, title in zip(letters, titles, strict=True)]
+    return Wire(json.dumps({"query": query, "product list": lines}), None, Ranking(letters), transliteration.warnings)
 
 
 def _read(text: str, options: str | None) -> Ranking:
     lines = read_object(text).get("product list")
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
-        raise InputError('The input has no list of products: it holds them as in {"product list": ["A: title"]}.')
+        step = 'add it, for example {"product list": ["A: title"]}'
+        raise InputError("The input has no 'product list' of texts", step=step, field="input")
     return Ranking(letters_of(lines))
 
 

@@ -63,8 +63,8 @@ def get_task(name: str) -> Task:
         return load_own(own[wanted])
     near = get_close_matches(wanted, [*_NAMES, *own], n=3, cutoff=0.5)
     names = dict.fromkeys(_NAMES[match].name if match in _NAMES else match for match in near)
-    hint = f"did you mean {' or '.join(names)}?" if names else "`ecellm-lite tasks` lists them."
-    raise UsageError(f"There is no task {name[:80]!r}: {hint}")
+    step = f"use {' or '.join(names)}" if names else f"use one of {', '.join([*TASKS, *own][:20])}"
+    raise UsageError(f"There is no task {name[:80]!r}", step=step, settings=("task",))
 
 
 def task_names() -> tuple[str, ...]:
@@ -73,7 +73,7 @@ def task_names() -> tuple[str, ...]:
 
 
 def load_task(path: str | Path) -> Task:
-    """Return the task that a TOML file describes (tasks/custom.py says how), or raise InputError with line and key."""
+    """Return the task that a TOML file describes (see tasks/custom.py), or raise InputError with file and key."""
     return read_task(Path(path), taken=_NAMES.keys())
 
 
@@ -83,12 +83,14 @@ def own_files() -> dict[str, Path]:
     try:
         return {path.stem: path for path in sorted(folder.glob("[!.]*.toml"))}
     except OSError as error:
-        raise InputError(f"The folder of your own tasks, {folder}, cannot be read ({error.strerror}).") from None
+        message = f"The folder of your own tasks, {folder}, cannot be read ({error.strerror})"
+        raise InputError(message, step="make it readable", file=str(folder)) from None
 
 
 def load_own(path: Path) -> Task:
     """Return the task of a file in the user's folder, which bears the task's name; raises InputError."""
     task = load_task(path)
     if task.name != path.stem:
-        raise InputError(f"{path}: name is {task.name!r}, and the file would have to be {task.name}.toml: rename one.")
+        step = f"rename the task, or the file to {task.name}.toml"
+        raise InputError(f"{path}: name is {task.name!r}", step=step, field="name", file=str(path))
     return task

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ecellm_lite.answers.answer import AnswerWarning
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import Text
 from ecellm_lite.errors import InputError
-from ecellm_lite.tasks.fields import Field, encodable, read_fields, shown
+from ecellm_lite.tasks.fields import Field, encodable, is_blank, read_fields, shown
 from ecellm_lite.tasks.shortening import Long, Values, cuttable, least_cut
 
 
@@ -21,7 +22,8 @@ class Question:
     """One row in the wire format: the texts that go into an envelope, and the space of its answers.
 
     `values` are the fields it was written from, None where the row came in the wire format; `shortened` says what was
-    cut from them, and `advice` what to do where the prompt is too long.
+    cut from them, and `advice` what to do where the prompt is too long. `warnings` say what the model cannot see of the
+    row.
     """
 
     instruction: str
@@ -31,15 +33,20 @@ class Question:
     values: Values | None = None
     shortened: str | None = None
     advice: str = field(default="shorten the row", compare=False)
+    warnings: Sequence[AnswerWarning] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A row's input and options strings as the model sees them, and the space of its answers."""
+    """A row's input and options strings as the model sees them, and the space of its answers.
+
+    `warnings` say what the strings lack of the row.
+    """
 
     text: str
     options: str | None
     space: Space
+    warnings: Sequence[AnswerWarning] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,8 @@ class Task:
         {instruction, input, options}, whose strings are taken as they stand, its own instruction among them.
         """
         if not isinstance(row, Mapping):
-            raise InputError(f"A row is an object with the fields of {self.name}, not {shown(row)}.")
+            names = ", ".join(field.name for field in self.fields)
+            raise InputError(f"A row of {self.name} is {shown(row)}", step=f"give an object with the fields {names}")
         given = row.get("input")
         if isinstance(given, str) and "input" not in {field.name for field in self.fields}:
             return self._as_it_stands(row, given)
@@ -95,25 +103,25 @@ class Task:
         if cut:
             return replace(self._ask(cut.values, instruction), shortened=cut.said)
         fields = " and ".join(cuttable(self.long, question.values))
-        return replace(question, advice=f"shorten the row (to cut its {fields} is not enough)") if fields else question
+        advice = f"shorten the row in more than its {fields}, which cannot be cut far enough"
+        return replace(question, advice=advice) if fields else question
 
     def _ask(self, values: Values, instruction: str) -> Question:
         wire = self.write(values)
         fields = " and ".join(cuttable(self.long, values))
-        advice = f"--shorten cuts its {fields}" if fields else "it has no field that --shorten cuts"
-        return Question(instruction, wire.text, wire.options, wire.space, values, advice=f"shorten the row ({advice})")
+        advice = f"shorten the row, or let its {fields} be cut" if fields else "shorten the row"
+        return Question(instruction, wire.text, wire.options, wire.space, values, advice=advice, warnings=wire.warnings)
 
     def _as_it_stands(self, row: Mapping[str, Any], text: str) -> Question:
         instruction, options = row.get("instruction"), row.get("options")
-        if not isinstance(instruction, str) or not isinstance(options, str | None):
-            raise InputError(
-                "A row whose input is a text is in the data set's form, and needs instruction and options as texts "
-                f"too (options may be left out): {shown({'instruction': instruction, 'options': options})}."
-            )
-        text, instruction = encodable(text), encodable(instruction)
+        texts = {"instruction": instruction, "input": text} | ({"options": options} if options else {})
+        for name, value in texts.items():
+            if not isinstance(value, str) or is_blank(value):
+                message = f"The row's input is a text, as in the data set, and its {name} is {shown(value)}"
+                step = "give instruction and input as texts, and options as a text or not at all"
+                raise InputError(message, step=step, field=name)
         options = encodable(options) if options else None
-        advice = "shorten the row (--shorten cannot cut an input that is a text)"
-        return Question(instruction, text, options, self.read(text, options), advice=advice)
+        return Question(encodable(instruction), encodable(text), options, self.read(text, options))
 
     def example(self) -> dict[str, Any]:
         """Return a made-up row of this task; a user's own is made of its fields' examples."""

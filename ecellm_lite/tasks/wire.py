@@ -13,28 +13,29 @@ from ecellm_lite.errors import InputError
 # Python's parser takes some 500 times a literal's size in memory.
 LONGEST_OPTIONS = 1 << 16  # characters
 
+_STEP = 'write them as a list, for example ["A: first", "B: second"]'
+
 
 def read_object(text: str) -> Mapping[str, Any]:
     """Return the object that an input string holds as JSON, or raise InputError."""
+    message = f"The input {text[:60]!r} is not a JSON object"
+    step = "write it as the data set does for this task"
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"The input {text[:60]!r} is not the JSON object this task has in the data set ({error})."
-        ) from None
+        raise InputError(f"{message} ({error})", step=step, field="input") from None
     if not isinstance(value, Mapping):
-        raise InputError(f"The input {text[:60]!r} is not a JSON object, as this task has it in the data set.")
+        raise InputError(message, step=step, field="input")
     return value
 
 
 def read_options(options: str | None) -> list[str]:
     """Return the option lines of an options string, a JSON list or a Python one, or raise InputError."""
     if options is None:
-        raise InputError(
-            'This task needs options: give them as in the data set, for example \'["A: first", "B: second"]\'.'
-        )
+        raise InputError("This task needs options, and the row has none", step=_STEP, field="options")
     if len(options) > LONGEST_OPTIONS:
-        raise InputError(f"The options have {len(options):,} characters, and at most {LONGEST_OPTIONS:,} are read.")
+        message = f"The options have {len(options):,} characters"
+        raise InputError(message, step=f"give at most {LONGEST_OPTIONS:,}", field="options")
     try:
         lines = json.loads(options)
     except (ValueError, RecursionError):
@@ -45,5 +46,5 @@ def read_options(options: str | None) -> list[str]:
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             lines = None
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
-        raise InputError(f'The options {options[:60]!r} are not a list of texts, as \'["A: first", "B: second"]\' is.')
+        raise InputError(f"The options {options[:60]!r} are not a list of texts", step=_STEP, field="options")
     return lines

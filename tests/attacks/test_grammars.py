@@ -52,8 +52,14 @@ GRAMMARS = {
     "a string without end": "start: " + '\\"' * 120_000,
     "a regular expression without end": "start: /" + "\\/" * 120_000,
     "too long": "start: " + " | ".join(f'"{i}"' for i in range(100_000)),
-    # What is no text for native code.
+    # What is no text for native code, or no number.
     "half a pair": 'start: "\ud800"',
+    "half a pair, escaped": r'start: "\ud800"',
+    "half a pair in a regular expression": r"start: /\ud800/",
+    "half a pair in a schema in a grammar": r'start: %json {"const": "\ud800"}',
+    "1e400 in a schema in a grammar": 'start: %json {"type": "number", "maximum": 1e400}',
+    "NaN in a schema in a grammar": 'start: %json {"type": "number", "maximum": NaN}',
+    "a repetition without end": 'start: "a"{1,' + "9" * 30 + "}",
     # llama.cpp's own parser died of these.
     "gbnf: brackets": f'root ::= {"(" * 30_000}"a"{")" * 30_000}',
     "gbnf: repetition": 'root ::= (("a"{1,100000}){1,100000}){1,100000}',
@@ -91,19 +97,44 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "no reference": {"$ref": "http://127.0.0.1/schema"},
     "an anchor": {"$ref": "#here", "$defs": {"a": {"$anchor": "here"}}},
     "a reference to nowhere": {"$ref": "#/$defs/a/0/1"},
+    # What JSON text cannot hold, or no float.
+    "1e400": {"type": "number", "maximum": json.loads("1e400")},
+    "-1e400": {"type": "integer", "minimum": json.loads("-1e400")},
+    "a length of 1e400": {"type": "string", "minLength": json.loads("1e400")},
+    "a multiple of 1e400": {"type": "number", "multipleOf": json.loads("1e400")},
+    "NaN": {"type": "number", "maximum": json.loads("NaN")},
+    "NaN in a constant": {"const": {"a": [json.loads("NaN")]}},
+    "NaN in a remark": {"type": "string", "default": json.loads("NaN")},
+    "NaN for a type": {"type": json.loads("NaN")},
+    "401 digits": {"const": 10**400},
+    "5001 digits": {"const": 10**5000},
+    "a multiple of 5001 digits": {"type": "integer", "multipleOf": 10**5000},
+    "half a pair": {"const": json.loads(r'"\ud800"')},
+    "half a pair in a key": {"type": "object", "properties": {"\udc00": {"type": "string"}}},
+    "half a pair in a pattern": {"type": "string", "pattern": "\ud800"},
+    "half a pair in a remark": {"type": "string", "description": "\ud800"},
+    "half a pair in a reference": {"$ref": "#/$defs/\ud800", "$defs": {"\ud800": {"type": "string"}}},
+    "a type of types": {"type": [["integer"]]},
+    "a type that is an object": {"type": {"a": 1}},
+    "no JSON": {"const": {1, 2}},
+    # Not seen by what looks at lists.
+    "a tuple": {"allOf": tuple({"type": "string", "pattern": f"a.*b{i}.*"} for i in range(60))},
 }
+SCHEMAS["itself"] = {"type": "array", "items": SCHEMAS}
 
 
 @pytest.mark.parametrize("name", GRAMMARS)
 def test_a_hostile_grammar_is_refused(name: str) -> None:
-    with pytest.raises(GrammarError):
+    with pytest.raises(GrammarError) as caught:
         grammar(GRAMMARS[name])
+    assert caught.value.step
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_a_hostile_schema_is_refused(name: str) -> None:
-    with pytest.raises(GrammarError):
+    with pytest.raises(GrammarError) as caught:
         schema(SCHEMAS[name])
+    assert caught.value.step
 
 
 # What passes the limits, as far as it goes, compiles and gives its first mask on a small stack and in little memory.

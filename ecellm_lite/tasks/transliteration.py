@@ -1,0 +1,99 @@
+"""Queries and titles in ASCII, as the models of MPC, PSI and QPR read them.
+
+ECInstruct's authors normalized these texts with NFKD and dropped what was not ASCII then: `Café ™` is `Cafe TM` to the
+model, and stays so here. What NFKD has no ASCII for is written out first where that is how people would type it: Latin
+letters (`ß` as `ss`), fractions (`¼` as `1/4`), digits, dashes, quotes, operators, currencies and units. Other
+scripts are dropped as in training, since a romanized word is one that no model has seen; their letters are counted.
+Pictures and ornaments (`★`, `®`) are dropped and not counted.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+
+from anyascii import anyascii
+
+from ecellm_lite.answers.answer import AnswerWarning
+
+# What shops mean by these signs, where the library writes what they look like or NFKD makes other letters of them.
+_SIGNS = {"×": "x", "″": '"', "´": "'", "°": "deg", "µ": "u", "\u2126": "ohm", "\u2044": "/"}
+
+# Greek letters alone are units; in a Greek word they are letters.
+_UNITS = re.compile(r"(?<![\u0370-\u03ff\u1f00-\u1fff])[μΩ](?![\u0370-\u03ff\u1f00-\u1fff])")
+_UNIT = {"μ": "µ", "Ω": "\u2126"}
+
+# Numbers, punctuation, spaces, operators and currencies, by Unicode's categories.
+_WRITTEN_OUT = ("N", "P", "Z", "Sm", "Sc")
+
+
+class Transliteration:
+    """The texts of one row in ASCII, and how many letters and digits of theirs were dropped."""
+
+    def __init__(self) -> None:
+        self._dropped: dict[str, int] = {}
+        self._emptied: list[str] = []
+
+    def write(self, place: str, text: str) -> str:
+        """Return a text in ASCII; `place` names it in the warning, `products[2]` say.
+
+        >>> Transliteration().write("query", "Größe 1½–2 µm")
+        'Grosse 1 1/2-2 um'
+        """
+        if text.isascii():
+            return text
+        written, dropped = _ascii(text)
+        if dropped:
+            self._dropped[place] = dropped
+        if not written.strip():
+            self._emptied.append(place)
+        return written
+
+    @property
+    def warnings(self) -> Sequence[AnswerWarning]:
+        """A warning that counts what was dropped, if anything was."""
+        if not self._dropped:
+            return ()
+        total = sum(self._dropped.values())
+        message = f"{total:,} {'letter' if total == 1 else 'letters'} without an ASCII form dropped from "
+        message += _listed(list(self._dropped))
+        if self._emptied:
+            message += f"; nothing is left of {_listed(self._emptied)}"
+        return (AnswerWarning("characters_dropped", f"{message}."),)
+
+
+def _ascii(text: str) -> tuple[str, int]:
+    """Return a text in ASCII, and how many of its letters and digits were dropped."""
+    parts: list[str] = []
+    dropped = 0
+    for character in _UNITS.sub(lambda unit: _UNIT[unit[0]], text):
+        part = _written_out(character)
+        if "/" in part and parts and parts[-1][-1:].isdigit() and part[0].isdigit():
+            parts.append(" ")  # 1½ is not 11/2
+        parts.append(part)
+        dropped += not part and unicodedata.category(character)[0] in "LN"
+    return "".join(parts), dropped
+
+
+@lru_cache(maxsize=1 << 12)
+def _written_out(character: str) -> str:
+    """Return a character in ASCII, empty where it is dropped."""
+    if character in _SIGNS:
+        return _SIGNS[character]
+    decomposed = [part for part in unicodedata.normalize("NFKD", character) if unicodedata.category(part)[0] != "M"]
+    if all(part.isascii() or part in _SIGNS for part in decomposed):
+        return "".join(_SIGNS.get(part, part) for part in decomposed)
+    category = unicodedata.category(character)
+    name = unicodedata.name(character, "")
+    if not category.startswith(_WRITTEN_OUT) and not name.startswith(("LATIN ", "MODIFIER LETTER ")):
+        return ""
+    # Some operators are emoji to the library, `:left_right_arrow:` say.
+    written = anyascii(character)
+    return written if len(written) == 1 or not written.startswith(":") else ""
+
+
+def _listed(places: Sequence[str]) -> str:
+    listed = ", ".join(places[:5])
+    return f"{listed} and {len(places) - 5} more" if len(places) > 5 else listed

@@ -1,0 +1,30 @@
+"""JSON rows whose numbers keep their spelling: a model reads them as text, and a price of 19.50 stays "19.50"."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class WrittenNumber(float):
+    """A fraction of a JSON text that remembers how it is written there."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        """Read the number."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
+def read_json(data: str | bytes) -> Any:
+    """Return a JSON value with its fractions as WrittenNumber; raises what json.loads does.
+
+    >>> read_json('{"price": 19.50}')["price"].text
+    '19.50'
+    """
+    return json.loads(data, parse_float=WrittenNumber)

@@ -1,0 +1,193 @@
+"""Rows as shops have them: blank and missing texts, numbers, other scripts, signs that are not ASCII."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import unicodedata
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecellm_lite.errors import InputError
+from ecellm_lite.tasks.fields import Texts, text_of
+from ecellm_lite.tasks.registry import TASKS
+from ecellm_lite.tasks.task import Question
+from ecellm_lite.tasks.transliteration import Transliteration
+from ecellm_lite.tasks.written import read_json
+
+
+def ask(task: str, row: Any) -> Question:
+    return TASKS[task].question(row)
+
+
+BLANKS = ["", " ", "\n\t", "\u00a0", "\u200b", "\ufeff \u2060", "\0"]
+
+
+# Blank texts
+
+
+@pytest.mark.parametrize("blank", BLANKS, ids=ascii)
+@pytest.mark.parametrize(
+    ("task", "row", "field"),
+    [
+        ("sentiment_analysis", {"review": "BLANK"}, "review"),
+        ("sentiment_analysis", {"instruction": "i", "input": "BLANK", "options": '["A: x", "B: y"]'}, "input"),
+        ("product_relation_prediction", {"product_1": "a", "product_2": "BLANK"}, "product_2"),
+        ("product_matching", {"product_1": {"title": "BLANK"}, "product_2": {"title": "b"}}, "product_1.title"),
+        ("multiclass_product_classification", {"query": "BLANK", "title": "b"}, "query"),
+        ("product_substitute_identification", {"query": "a", "title": "BLANK"}, "title"),
+        ("query_product_ranking", {"query": "a", "products": ["b", "BLANK"]}, "products[1]"),
+        ("sequential_recommendation", {"history": ["BLANK"], "candidates": ["a", "b"]}, "history[0]"),
+        ("sequential_recommendation", {"history": [1], "candidates": [{"title": "BLANK"}, "b"]}, "candidates[0].title"),
+        ("answerability_prediction", {"question": "a?", "documents": ["b", "BLANK"]}, "documents[1]"),
+        ("answer_generation", {"question": "BLANK", "documents": ["b"]}, "question"),
+        ("attribute_value_extraction", {"title": "a", "attributes": ["BLANK"]}, "attributes[0]"),
+    ],
+)  # fmt: skip
+def test_a_blank_text_is_an_error_that_names_its_field(task: str, row: dict[str, Any], field: str, blank: str) -> None:
+    with pytest.raises(InputError) as caught:
+        ask(task, json.loads(json.dumps(row).replace("BLANK", json.dumps(blank)[1:-1])))
+    assert caught.value.field == field
+    assert caught.value.step
+
+
+@pytest.mark.parametrize("nothing", [*BLANKS, None, float("nan"), [], [""], [None, " "]], ids=ascii)
+@pytest.mark.parametrize(
+    ("task", "row", "place"),
+    [
+        ("product_matching", {"product_1": {"title": "a"}, "product_2": {"title": "b"}}, ("product_1", "price")),
+        ("product_matching", {"product_1": {"title": "a"}, "product_2": {"title": "b"}}, ("product_2", "description")),
+        ("product_matching", {"product_1": {"title": "a"}, "product_2": {"title": "b"}}, ("product_2", "manufacturer")),
+        ("attribute_value_extraction", {"title": "a", "attributes": ["b"]}, ("price",)),
+        ("attribute_value_extraction", {"title": "a", "attributes": ["b"]}, ("feature",)),
+    ],
+)
+def test_an_empty_optional_field_counts_as_absent(
+    task: str, row: dict[str, Any], place: tuple[str, ...], nothing: Any
+) -> None:
+    asked = json.loads(json.dumps(row))
+    at = asked[place[0]] if len(place) > 1 else asked
+    at[place[-1]] = nothing
+    assert ask(task, asked) == ask(task, row)
+
+
+def test_blank_paragraphs_are_left_out() -> None:
+    row = {"description": ["A shirt.", "", None, "For rain."], "attributes": ["Color"]}
+    assert '"product description": "A shirt., For rain."' in ask("attribute_value_extraction", row).text
+    item = {"title": "Stove", "category": ["", "Sports", " ", "Camping"], "brand": ""}
+    question = ask("sequential_recommendation", {"history": [item], "candidates": ["a", "b"]})
+    assert question.text == "['1st: Stove. Sports. Camping.']"
+    assert Texts("tags", "Tags.", ["x"], required=False).read(["", "a"], "tags") == ("a",)
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("19.5", "19.5"),
+        ("19.50", "19.50"),
+        ("20", "20"),
+        ("20.0", "20.0"),
+        ("-0", "0"),
+        ("1E3", "1E3"),
+        ("4006381333931", "4006381333931"),
+        ("123456789012345678901234567890", "123456789012345678901234567890"),
+    ],
+)
+def test_a_number_is_taken_as_it_is_written(written: str, text: str) -> None:
+    row = read_json(f'{{"query": {written}, "title": {written}}}')
+    question = ask("multiclass_product_classification", row)
+    assert question.text == f'{{"query": "{text}", "product title": "{text}"}}'
+    assert ask("multiclass_product_classification", pickle.loads(pickle.dumps(row))) == question
+
+
+def test_numbers_stand_for_texts_in_every_field() -> None:
+    assert ask("sentiment_analysis", {"review": 19.5}).text == "19.5"
+    row = {"title": 501, "description": ["a", 2], "price": 9.5, "attributes": [3]}
+    assert ask("attribute_value_extraction", row).text == (
+        '{"product title": "501", "product description": "a, 2", "product price": "9.5", "target attributes": "3"}'
+    )
+    bought = {"history": [7, {"title": 1984, "brand": 4711}], "candidates": [1, 2.5]}
+    question = ask("sequential_recommendation", bought)
+    assert (question.text, question.options) == ("['1st: 7', '2nd: 1984.  4711.']", "['A: 1', 'B: 2.5']")
+
+
+@pytest.mark.parametrize("written", ["1e400", "-1e400", "Infinity", "true", "false", "{}", "1" + "0" * 400])
+def test_what_is_no_number_that_can_be_written_is_refused(written: str) -> None:
+    with pytest.raises(InputError) as caught:
+        ask("sentiment_analysis", read_json(f'{{"review": {written}}}'))
+    assert caught.value.field == "review"
+
+
+@given(st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False))
+def test_any_finite_number_reads_back(number: float) -> None:
+    assert type(number)(text_of(number) or "") == number
+
+
+# To ASCII
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("Café ™", "Cafe TM"),
+        ('¼" drill', '1/4" drill'),
+        ("1½–2⅛ cups", "1 1/2-2 1/8 cups"),
+        ("5–6 mm", "5-6 mm"),
+        ("Größe Łódź Ærø Straße", "Grosse Lodz Aero Strasse"),
+        ("Women’s “soft” 9″ pan", "Women's \"soft\" 9\" pan"),
+        ("10 × 20 cm, ±1", "10 x 20 cm, +-1"),
+        ("180° hinge, 30 ℃", "180deg hinge, 30 degC"),
+        ("5 µm 5 μm 10 kΩ 10 k\u2126", "5 um 5 um 10 kohm 10 kohm"),
+        ("£5 €6", "GBP5 EUR6"),
+        ("x² ２Ｌ ﬁt …", "x2 2L fit ..."),
+        ("★ Bosch® ☕ ↔", " Bosch  "),
+        ("a\u200bb\u00a0c", "ab c"),
+    ],
+)  # fmt: skip
+def test_signs_and_latin_letters_are_written_out(text: str, written: str) -> None:
+    question = ask("product_substitute_identification", {"query": text, "title": "x"})
+    assert json.loads(question.text)["query"] == written
+    assert not question.warnings
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "count"),
+    [("子供 靴", " ", 3), ("Кофе café", " cafe", 4), ("한국어", "", 3), ("μπλε", "", 4), ("हिन्दी", "", 3)],
+)
+def test_letters_of_other_scripts_are_dropped_and_counted(text: str, written: str, count: int) -> None:
+    rows = {
+        "multiclass_product_classification": {"query": text, "title": "shoe"},
+        "product_substitute_identification": {"query": "shoe", "title": text},
+        "query_product_ranking": {"query": "shoe", "products": ["shoe", text]},
+    }
+    for task, row in rows.items():
+        question = ask(task, row)
+        [warning] = question.warnings
+        assert warning.code == "characters_dropped"
+        assert warning.message.startswith(f"{count} letter")
+        assert json.dumps(written)[1:-1] in question.text
+    assert "products[1]" in warning.message
+
+
+def test_a_row_of_the_data_set_is_not_written_anew() -> None:
+    text = '{"query": "子供 ½", "product": "x"}'
+    question = ask("product_substitute_identification", {"instruction": "i", "input": text})
+    assert question.text == text
+    assert not question.warnings
+
+
+@given(st.text())
+def test_what_training_could_read_is_as_training_read_it(text: str) -> None:
+    transliteration = Transliteration()
+    written = transliteration.write("query", text)
+    assert written.isascii()
+    plain = "".join(part for part in unicodedata.normalize("NFKD", text) if unicodedata.category(part)[0] != "M")
+    if plain.isascii() and "´" not in text:
+        assert written == plain
+        assert not transliteration.warnings
