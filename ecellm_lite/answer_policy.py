@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ecellm_lite.answers.answer import Answer, ModelName, RowError, Usage
+from ecellm_lite.answers.answer import Answer, AnswerWarning, ModelName, RowError, Usage
 from ecellm_lite.answers.calibration import calibrated
 from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.engine.request import Request
@@ -21,6 +21,9 @@ from ecellm_lite.tasks.task import Question, Task
 # Calibration files that callers named, of which as many are kept in memory.
 NAMED = 16
 
+# An answer whose allowed tokens had less than this of the model's probability comes with a warning.
+LEAST_COVERAGE = 0.01
+
 
 @dataclass(slots=True, eq=False)
 class Submission:
@@ -32,6 +35,7 @@ class Submission:
     request: Request | None = None
     failure: EcellmError | None = None
     shortened: str | None = None
+    warnings: Sequence[AnswerWarning] = ()
     calibration: Calibration | None = None
     min_probability: float | None = None
 
@@ -146,6 +150,7 @@ class AnswerPolicy:
             envelope=self.envelope,
             calibration=row.calibration.name if outcome and row.calibration else None,
             shortened="; ".join(filter(None, (row.shortened, outcome.shortened if outcome else None))) or None,
+            warnings=[*row.warnings, *_warnings(outcome)] or None,
             error=RowError.of(error) if error else None,
         )
 
@@ -182,6 +187,15 @@ def id_of(row: Mapping[str, Any]) -> str | int | None:
     raise InputError(
         f"The id of a row is {shown(given)}", step="give a text or a whole number, or leave it out", field="id"
     )
+
+
+def _warnings(outcome: Outcome | None) -> Iterator[AnswerWarning]:
+    if outcome and outcome.coverage is not None and outcome.coverage < LEAST_COVERAGE:
+        yield AnswerWarning(
+            "low_coverage",
+            f"Only {outcome.coverage:.2%} of the model's probability is on allowed answers: "
+            "the row may not fit its task, or the model may be unsuitable.",
+        )
 
 
 def _abstains(outcome: Outcome, row: Submission) -> bool:

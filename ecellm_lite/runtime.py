@@ -209,13 +209,21 @@ class Runtime:
         """
         prompt = self._prompt(question)
         if self._endless(prompt):
-            raise context_error(f"{len(prompt):,} characters", self._longest, question.advice)
+            raise context_error(f"{len(prompt):,} characters", self._longest, question.advice, question.settings)
         tokens = self.tokenize(prompt)
         # The row's first characters may have drawn the instruction's last ones into a token of their own.
         shared = common(self._instruction(question.instruction), tokens)
         # A row in the data set's form brings its own instruction, and nothing of a row goes to the disk.
         lasting = question.values is not None
-        return Request(tokens, shared, space or question.space, seed, lasting=lasting, advice=question.advice)
+        return Request(
+            tokens,
+            shared,
+            space or question.space,
+            seed,
+            lasting=lasting,
+            advice=question.advice,
+            settings=question.settings,
+        )
 
     def tokenize(self, prompt: str) -> list[int]:
         """Return the ids that the model sees for a prompt, its BOS included; text is never read as a special token."""
@@ -266,6 +274,7 @@ class Runtime:
             if options.get("shorten"):
                 question = task.shortened(question, lambda asked: self._needs(asked, space), self._longest)
                 submission.shortened = question.shortened
+            submission.warnings = question.warnings
             submission.request = self.request(question, space, seed=options.get("seed", 0))
             submission.type = submission.request.space.type
             if space is None:

@@ -147,9 +147,9 @@ def test_a_task_of_ones_own_is_calibrated_by_its_name_from_a_file_of_several(
     assert run_command(["calibrate", "-t", "routing", "--data", given, "--dry-run", "--json", "--quiet"]) == 0
     output = capsys.readouterr()
     assert json.loads(output.out)["tasks"][0]["fit"]["rows"] == 24
-    assert [line for line in output.err.splitlines() if "is left out" in line] == [
-        "Line 26 is left out: There is no task 'sorting': did you mean routing?"
-    ]
+    [left_out] = [line for line in output.err.splitlines() if "is left out" in line]
+    assert "Line 26" in left_out
+    assert "'sorting'" in left_out
     place.unlink()
 
 

@@ -103,7 +103,8 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
 
 def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "review is missing" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"reviews": "x"}')
-    assert "was given 7" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": 7}')
+    assert "review is true" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": true}')
+    assert "review is blank" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": " "}')
     assert "not JSON" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": ')
     assert "No such file" in refused(capsys, 3, "run", "-t", "SA", "-i", str(tmp_path / "absent.json"))
     assert "--rows" in refused(capsys, 3, "run", "-t", "SA", "-i", '[{"review": "x"}]')
@@ -133,7 +134,7 @@ def test_a_context_that_is_exceeded(capsys: pytest.CaptureFixture[str], demo_mod
     arguments = ["run", "-t", "SA", "-i", row, "--context", "256"]
     sentence = refused(capsys, 3, *arguments)
     assert "256 tokens" in sentence
-    assert "--shorten cuts its review" in sentence
+    assert "let its review be cut" in sentence
     answer = answered(capsys, *arguments, "--shorten", "--json")
     assert re.fullmatch(r"review: the first \d+ of 500 words", answer["shortened"])
     assert answer["usage"]["prompt_tokens"] < 256

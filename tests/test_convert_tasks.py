@@ -64,7 +64,7 @@ def test_a_base_says_what_it_is_for_until_an_adapter_changes_it(matcher: Path, t
 
 @pytest.mark.parametrize(
     ("names", "said"),
-    [("sentiment_analysi", "did you mean sentiment_a"), ("PM,,SA", "empty name"), ("", "empty name")],
+    [("sentiment_analysi", "use sentiment_a"), ("PM,,SA", "empty name"), ("", "empty name")],
 )
 def test_names_of_no_task(
     names: str, said: str, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

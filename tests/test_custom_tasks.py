@@ -202,7 +202,7 @@ def test_files_beside_a_task(write: Write, tmp_path: Path) -> None:
 
 
 # What stands in ROUTING, what is put in its place, and the key that the error names, with what its message holds.
-WRONG = {
+WRONG: dict[str, dict[str, tuple[str | None, str]]] = {
     'name = "support_routing"': {
         'name = "Support"': ("name", "'Support'"),
         'name = "sentiment_analysis"': ("name", "built-in"),
@@ -232,7 +232,7 @@ WRONG = {
         '{ value = "billing" },': ("answer.choices", "'billing'"),
         '{ valu = "B" },': ("answer.choices[2].valu", "unknown"),
         "{ },": ("answer.choices[2].value", "missing"),
-        "7,": ("answer.choices", "7"),
+        "7,": ("answer.choices[2]", "7"),
         "{ value = [1] },": ("answer.choices[2].value", "[1]"),
         "{ value = 1979-05-27 },": ("answer.choices[2].value", "date"),
         '{ value = "x' + "y" * 300 + '" },': ("answer.choices[2].value", "301"),
@@ -335,7 +335,7 @@ def test_hostile_files(tmp_path: Path, write: Write) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="not a regular file"):
         load_task(tmp_path / "pipe.toml")
 
 

@@ -151,7 +151,7 @@ def test_the_data_sets_own_form(form: str, tmp_path: Path) -> None:
         "query_product_ranking": [4],
     }
     assert "neither yes nor no" in said(found, "product_matching")[6]
-    assert "options as texts" in said(found, "product_matching")[7]
+    assert "its options is 7" in said(found, "product_matching")[7]
     [kept] = found.rows["sentiment_analysis"]
     question = kept.task.question(kept.row)
     assert question.instruction.endswith("(said otherwise)")

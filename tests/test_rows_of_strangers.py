@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import unicodedata
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from ecellm_lite import Answer, Runtime
+from ecellm_lite.answers.decoding import Logits
+from ecellm_lite.cli.show import render
+from ecellm_lite.engine.fake import END, FakeBackend, scattered
 from ecellm_lite.errors import InputError
-from ecellm_lite.tasks.fields import Texts, text_of
+from ecellm_lite.tables.json_lines import read_rows
+from ecellm_lite.tasks.fields import Texts, is_blank, text_of
 from ecellm_lite.tasks.registry import TASKS
 from ecellm_lite.tasks.task import Question
 from ecellm_lite.tasks.transliteration import Transliteration
@@ -106,6 +115,12 @@ def test_a_number_is_taken_as_it_is_written(written: str, text: str) -> None:
     assert ask("multiclass_product_classification", pickle.loads(pickle.dumps(row))) == question
 
 
+def test_a_file_of_rows_keeps_the_spelling() -> None:
+    [row] = read_rows(io.BytesIO(b'{"review": 19.50}\n'))
+    assert not isinstance(row, InputError)
+    assert ask("sentiment_analysis", row).text == "19.50"
+
+
 def test_numbers_stand_for_texts_in_every_field() -> None:
     assert ask("sentiment_analysis", {"review": 19.5}).text == "19.5"
     row = {"title": 501, "description": ["a", 2], "price": 9.5, "attributes": [3]}
@@ -191,3 +206,61 @@ def test_what_training_could_read_is_as_training_read_it(text: str) -> None:
     if plain.isascii() and "´" not in text:
         assert written == plain
         assert not transliteration.warnings
+
+
+# The answers' warnings
+
+
+def unwilling(tokens: Sequence[int]) -> Logits:
+    """Logits of a model that wants to end everywhere."""
+    logits = scattered(tokens)
+    logits[END] = 12
+    return logits
+
+
+def willing(tokens: Sequence[int]) -> Logits:
+    """Logits of a model that answers yes or no."""
+    logits = scattered(tokens)
+    logits[[ord("y"), ord("n")]] = 12, 11
+    return logits
+
+
+def test_an_answer_carries_its_warnings() -> None:
+    rows: list[Any] = [{"query": "子供 shoe", "title": "shoe"}, {"query": "kids' shoe", "title": "shoe"}, {}]
+    with Runtime.over(FakeBackend(willing)) as runtime:
+        dropping, fitting, failed = runtime.answers("product_substitute_identification", rows)
+    assert [warning.code for warning in dropping.warnings or ()] == ["characters_dropped"]
+    assert (dropping.error, dropping.value) == (None, True)
+    assert fitting.warnings is None
+    assert failed.warnings is None
+    assert Answer.from_dict(json.loads(json.dumps(dropping.as_dict()))) == dropping
+
+
+def test_low_coverage_is_a_warning() -> None:
+    row = {"query": "子供", "title": "shoe"}
+    with Runtime.over(FakeBackend(unwilling)) as runtime:
+        answer = runtime.answer("product_substitute_identification", row)
+        text = runtime.answer("answer_generation", {"question": "a?", "documents": ["b"]})
+    assert [warning.code for warning in answer.warnings or ()] == ["characters_dropped", "low_coverage"]
+    assert answer.coverage is not None
+    assert answer.coverage < 0.01
+    assert text.warnings is None
+
+
+def test_a_terminal_shows_the_warnings() -> None:
+    row = {"query": "子供", "title": "shoe"}
+    terminal = Console(file=io.StringIO(), width=200)
+    with Runtime.over(FakeBackend(unwilling)) as runtime:
+        answer = runtime.answer("product_substitute_identification", row)
+    terminal.print(render(answer, ask("product_substitute_identification", row)))
+    assert isinstance(terminal.file, io.StringIO)
+    lines = terminal.file.getvalue().splitlines()
+    for warning in answer.warnings or ():
+        assert sum(warning.message in line for line in lines) == 1
+
+
+@given(st.dictionaries(st.sampled_from(["title", "description", "feature", "price", "brand"]), st.text() | st.none()))
+def test_any_texts_are_a_question_or_name_a_field(texts: dict[str, Any]) -> None:
+    there = [text for text in texts.values() if text is not None and not is_blank(text)]
+    with nullcontext() if there else pytest.raises(InputError, match="title"):
+        assert ask("attribute_value_extraction", {**texts, "attributes": ["Color"]}).values

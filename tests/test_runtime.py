@@ -25,7 +25,7 @@ from tests.answer_checks import EXAMPLES
 
 
 def test_answers_come_in_order_with_errors_in_their_place() -> None:
-    rows: list[Any] = [{"id": number, "review": "x" * (number * 37 % 300)} for number in range(150)]
+    rows: list[Any] = [{"id": number, "review": "x" * (1 + number * 37 % 300)} for number in range(150)]
     rows[3] = {"id": 3}
     rows[70] = InputError("Line 71 is not JSON: write one object a line.")
     rows[100] = {"id": 100, "review": "y" * 100_000}
@@ -81,7 +81,7 @@ def test_reproducible_answers_say_nothing_of_their_neighbours() -> None:
 
 def test_little_memory_makes_rows_wait_and_loses_none() -> None:
     backend = FakeBackend(cells=1400, sequences=8, batch=64)
-    rows = [{"question": "how long?", "documents": ["d" * (number * 53 % 500)]} for number in range(40)]
+    rows = [{"question": "how long?", "documents": ["d" * (1 + number * 53 % 500)]} for number in range(40)]
     with Runtime.over(backend) as runtime:
         answers = list(runtime.answers("answer_generation", rows, space=Text(max_tokens=300)))
     assert all(answer.error is None for answer in answers)
@@ -96,7 +96,7 @@ def test_a_prompt_that_does_not_fit_says_so() -> None:
         for length in (400, 1_000_000):  # the longer one is not even tokenized
             with pytest.raises(ContextError) as error:
                 runtime.answer("sentiment_analysis", {"review": "x" * length})
-            assert error.value.settings == ("context",)
+            assert error.value.settings == ("context", "shorten")
 
 
 def test_an_answer_that_does_not_fit_says_so() -> None:

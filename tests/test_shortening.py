@@ -220,12 +220,13 @@ def test_the_longer_of_two_is_cut_first() -> None:
 def test_a_row_is_cut_only_when_asked_and_the_error_says_how() -> None:
     row = {"review": text(200)}
     with over(700) as runtime:
-        with pytest.raises(ContextError, match=r"shorten cuts its review"):
+        with pytest.raises(ContextError, match="review"):
             runtime.answer("sentiment_analysis", row)
         [failed] = runtime.answers("sentiment_analysis", [row])
         [cut] = runtime.answers("sentiment_analysis", [row], shorten=True)
-        with pytest.raises(ContextError, match=r"characters.*shorten cuts its review"):
+        with pytest.raises(ContextError, match="characters") as caught:
             runtime.answer("sentiment_analysis", {"review": text(200_000)})
+        assert caught.value.settings == ("context", "shorten")
     assert failed.error is not None
     assert failed.error.code == "context_exceeded"
     assert failed.usage is not None
@@ -251,16 +252,18 @@ def test_titles_are_not_cut(name: str) -> None:
     }
     with over(1500) as runtime:
         for shorten in (False, True):
-            with pytest.raises(ContextError, match="it has no field that --shorten cuts"):
+            with pytest.raises(ContextError) as caught:
                 runtime.answer(name, row, shorten=shorten)
+            assert caught.value.settings == ("context",)
 
 
 def test_a_row_in_the_data_sets_form_is_not_cut() -> None:
     row = {"instruction": "Rate it.", "input": text(500), "options": '["A: good", "B: bad"]'}
     with over(700) as runtime:
         for shorten in (False, True):
-            with pytest.raises(ContextError, match="--shorten cannot cut an input that is a text"):
+            with pytest.raises(ContextError) as caught:
                 runtime.answer("sentiment_analysis", row, shorten=shorten)
+            assert caught.value.settings == ("context",)
         assert runtime.answer("sentiment_analysis", {**row, "input": "good"}, shorten=True).shortened is None
 
 
@@ -268,8 +271,7 @@ def test_a_row_in_the_data_sets_form_is_not_cut() -> None:
     ("name", "row"),
     [
         ("sentiment_analysis", {"review": "x"}),
-        ("sentiment_analysis", {"review": ""}),
-        ("sentiment_analysis", {"review": " " * 5000}),
+        ("sentiment_analysis", {"review": " " * 5000 + "x"}),
         ("sequential_recommendation", {"history": ["one"], "candidates": ["a", "b" * 600]}),
         ("attribute_value_extraction", {"title": "t" * 900, "description": "one", "attributes": ["color"]}),
         ("answer_generation", {"question": "q" * 900, "documents": ["one", "two"]}),
@@ -281,8 +283,9 @@ def test_what_cannot_be_made_to_fit_is_an_error(name: str, row: Row) -> None:
 
 
 def test_an_instruction_too_long_is_not_blamed_on_the_field() -> None:
-    with over(700) as runtime, pytest.raises(ContextError, match="to cut its review is not enough"):
+    with over(700) as runtime, pytest.raises(ContextError, match="review is not enough") as caught:
         runtime.answer("sentiment_analysis", {"review": text(50)}, instruction="Rate it. " * 100, shorten=True)
+    assert caught.value.settings == ("context",)
 
 
 @pytest.mark.parametrize("piece", ["word ", "x", "漢", "🧨", "a\n", "\ud800", '"\\ ', "! "])
@@ -319,8 +322,9 @@ def test_answers_keep_to_their_room(name: str) -> None:
         assert len(runtime.last.outcome.tokens) <= answer_room(runtime.last.space, FakeVocabulary(), 4096)
 
 
-NASTY = st.lists(st.sampled_from([*'"\\ \n.w0é漢🧨\ud800', "the", "long"]), max_size=400).map("".join)
-TEXTS = st.one_of(NASTY, st.integers(0, 90).map(text), st.sampled_from(HOSTILE))
+PIECES = st.sampled_from([*'"\\ \n.w0é漢🧨\ud800', "the", "long"])
+NASTY = st.lists(PIECES, max_size=400).map("".join).filter(str.strip)
+TEXTS = st.one_of(NASTY, st.integers(1, 90).map(text), st.sampled_from(HOSTILE))
 
 
 @st.composite

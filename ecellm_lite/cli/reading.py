@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.tasks.written import read_json
 
 if TYPE_CHECKING:
     from ecellm_lite.answers.space import Space
@@ -24,7 +25,7 @@ def read_row(value: str) -> Mapping[str, Any]:
         raise InputError("--input is empty", step=f"{_EXAMPLE}, or a file")
     text = value if value.lstrip().startswith(("{", "[")) else _read_text(value, "--input")
     try:
-        row = json.loads(text)
+        row = read_json(text)
     except (ValueError, RecursionError) as error:
         step = f"{_EXAMPLE}; a file of many rows goes to --rows"
         raise InputError(f"The row is not JSON ({error})", step=step) from None

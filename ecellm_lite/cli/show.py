@@ -39,6 +39,7 @@ def render(answer: Answer, question: Question) -> RenderableType:
         parts += [_bars(answer, lines), ""]
     if answer.shortened:
         parts.append(Text(f"shortened · {plain(answer.shortened)}", style="yellow"))
+    parts += [Text(f"warning · {plain(warning.message)}", style="yellow") for warning in answer.warnings or ()]
     parts.append(_footer(answer))
     return Group(*parts)
 

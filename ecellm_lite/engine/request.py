@@ -13,6 +13,7 @@ from ecellm_lite.errors import ContextError, EcellmError
 SHORTEST_INSTRUCTION = 16
 
 SHORTEN = "shorten the row, or allow a larger context if the model has one"
+CONTEXT = ("context",)
 
 
 @dataclass(slots=True, eq=False)
@@ -20,8 +21,8 @@ class Request:
     """A prompt whose first `shared` tokens are its instruction's, and the space that its answer must come from.
 
     `lasting` says that the instruction may be kept on disk: it is a task's or the caller's own, not a row's.
-    `advice` is the next step for whoever gave a row that is too long. `ended` is called once, by the thread that runs
-    the engine, when there is an outcome or an error.
+    `advice` is the next step for whoever gave a row that is too long, and `settings` are those that it is about.
+    `ended` is called once, by the thread that runs the engine, when there is an outcome or an error.
 
     `cancelled` may be set at any time, by any thread: nobody waits for it any more. When `done`, it has an outcome
     or an error, the tokens it found in memory (`cached`), the answer tokens that the model was shown (`decoded`
@@ -35,6 +36,7 @@ class Request:
     seed: int = 0
     lasting: bool = False
     advice: str = SHORTEN
+    settings: Sequence[str] = CONTEXT
     ended: Callable[[], None] | None = None
     cancelled: bool = False
     outcome: Outcome | None = None
@@ -81,7 +83,7 @@ class Request:
         return alike and not self.done
 
 
-def context_error(length: str, longest: int, advice: str = SHORTEN) -> ContextError:
+def context_error(length: str, longest: int, advice: str = SHORTEN, settings: Sequence[str] = CONTEXT) -> ContextError:
     """Return the error of a prompt, of `length` in words, that does not fit a context of `longest` tokens."""
     message = f"The prompt has {length}, which do not fit the {longest:,} tokens of the context"
-    return ContextError(message, step=advice, settings=("context",))
+    return ContextError(message, step=advice, settings=settings)

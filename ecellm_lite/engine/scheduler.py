@@ -248,7 +248,7 @@ class Scheduler:
 
     def _too_long(self, request: Request, *, with_answer: bool = False) -> ContextError:
         length = f"{len(request.prompt):,} tokens" + (" and more with its answer" if with_answer else "")
-        return context_error(length, self._backend.longest, request.advice)
+        return context_error(length, self._backend.longest, request.advice, request.settings)
 
     def _end(self, request: Request, outcome: Outcome | None = None, error: EcellmError | None = None) -> None:
         # Last of all, for whoever waits may go on at once.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
@@ -11,6 +10,7 @@ from typing import IO, Any
 from ecellm_lite.errors import InputError
 from ecellm_lite.tables.row import Table, TableRow
 from ecellm_lite.tables.source import Source
+from ecellm_lite.tasks.written import read_json
 
 LONGEST_LINE = 16 << 20  # bytes
 _MARK = b"\xef\xbb\xbf"
@@ -80,7 +80,7 @@ def numbered_rows(file: IO[bytes]) -> Iterator[tuple[int, Mapping[str, Any] | In
 
 def _row(line: bytes, number: int) -> Mapping[str, Any] | InputError:
     try:
-        row = json.loads(line)
+        row = read_json(line)
     except (ValueError, RecursionError) as error:
         return _error(number, f"is not JSON ({error})", "write one object a line")
     if not isinstance(row, Mapping):

@@ -92,9 +92,7 @@ class Table:
 
     def error(self, key: str | None, reason: str, step: str) -> InputError:
         """Return an error about a key of this table, or about the table itself."""
-        field = self._place if key is None else self._at(key)
-        message = f"{self.path}: {field} {reason}" if field else f"{self.path} {reason}"
-        return InputError(message, step=step, field=field or None, file=str(self.path))
+        return self._error(self._place if key is None else self._at(key), reason, step)
 
     def only(self, *keys: str) -> None:
         """Raise InputError for a key that is none of these."""
@@ -146,15 +144,23 @@ class Table:
     def tables(self, key: str, *, least: int, most: int) -> list[Table]:
         """Return the list of `least` to `most` tables under a key."""
         values = self._list(key, least, most, "tables")
-        if not all(isinstance(value, Mapping) for value in values):
-            raise self.error(key, f"is {shown(values)}", "write a list of tables")
-        return [Table(self.path, f"{self._at(key)}[{index}]", value) for index, value in enumerate(values)]
+        tables: list[Table] = []
+        for index, value in enumerate(values):
+            place = f"{self._at(key)}[{index}]"
+            if not isinstance(value, Mapping):
+                raise self._error(place, f"is {shown(value)}", "write a table")
+            tables.append(Table(self.path, place, value))
+        return tables
 
     def different(self, key: str, texts: tuple[str, ...]) -> None:
         """Raise InputError if a text is there twice."""
         for index, text in enumerate(texts):
             if text in texts[:index]:
                 raise self.error(key, f"has {text[:80]!r} twice", "give each one once")
+
+    def _error(self, place: str, reason: str, step: str) -> InputError:
+        message = f"{self.path}: {place} {reason}" if place else f"{self.path} {reason}"
+        return InputError(message, step=step, field=place or None, file=str(self.path))
 
     def _list(self, key: str, least: int, most: int, what: str) -> list[Any]:
         value = self.value(key)

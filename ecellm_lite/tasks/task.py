@@ -16,14 +16,16 @@ from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.fields import Field, encodable, is_blank, read_fields, shown
 from ecellm_lite.tasks.shortening import Long, Values, cuttable, least_cut
 
+_ADVICE = "shorten the row, or allow a larger context if the model has one"
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """One row in the wire format: the texts that go into an envelope, and the space of its answers.
 
     `values` are the fields it was written from, None where the row came in the wire format; `shortened` says what was
-    cut from them, and `advice` what to do where the prompt is too long. `warnings` say what the model cannot see of the
-    row.
+    cut from them. `advice` is what to do where the prompt is too long, and `settings` are those that it is about.
+    `warnings` say what the model cannot see of the row.
     """
 
     instruction: str
@@ -32,7 +34,8 @@ class Question:
     space: Space
     values: Values | None = None
     shortened: str | None = None
-    advice: str = field(default="shorten the row", compare=False)
+    advice: str = field(default=_ADVICE, compare=False)
+    settings: Sequence[str] = field(default=("context",), compare=False)
     warnings: Sequence[AnswerWarning] = ()
 
 
@@ -103,25 +106,31 @@ class Task:
         if cut:
             return replace(self._ask(cut.values, instruction), shortened=cut.said)
         fields = " and ".join(cuttable(self.long, question.values))
-        advice = f"shorten the row in more than its {fields}, which cannot be cut far enough"
-        return replace(question, advice=advice) if fields else question
+        advice = f"{_ADVICE} (cutting its {fields} is not enough)"
+        return replace(question, advice=advice, settings=("context",)) if fields else question
 
     def _ask(self, values: Values, instruction: str) -> Question:
         wire = self.write(values)
         fields = " and ".join(cuttable(self.long, values))
-        advice = f"shorten the row, or let its {fields} be cut" if fields else "shorten the row"
-        return Question(instruction, wire.text, wire.options, wire.space, values, advice=advice, warnings=wire.warnings)
+        question = Question(instruction, wire.text, wire.options, wire.space, values, warnings=wire.warnings)
+        if not fields:
+            return question
+        advice = f"{_ADVICE}, or let its {fields} be cut"
+        return replace(question, advice=advice, settings=("context", "shorten"))
 
     def _as_it_stands(self, row: Mapping[str, Any], text: str) -> Question:
-        instruction, options = row.get("instruction"), row.get("options")
-        texts = {"instruction": instruction, "input": text} | ({"options": options} if options else {})
+        instruction: Any = row.get("instruction")
+        options: Any = row.get("options") or None
+        texts = {"instruction": instruction, "input": text}
+        if options:
+            texts["options"] = options
         for name, value in texts.items():
             if not isinstance(value, str) or is_blank(value):
                 message = f"The row's input is a text, as in the data set, and its {name} is {shown(value)}"
                 step = "give instruction and input as texts, and options as a text or not at all"
                 raise InputError(message, step=step, field=name)
-        options = encodable(options) if options else None
-        return Question(encodable(instruction), encodable(text), options, self.read(text, options))
+        text, options = encodable(text), options and encodable(options)
+        return Question(encodable(instruction), text, options, self.read(text, options))
 
     def example(self) -> dict[str, Any]:
         """Return a made-up row of this task; a user's own is made of its fields' examples."""
