@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from ecellm_lite.answers.answer import Answer, RowError
 from ecellm_lite.errors import EcellmError, ProtocolError
+from ecellm_lite.tasks.written import WrittenNumber, as_written
 
 PROTOCOL = 1
 LONGEST_LINE = 16 << 20  # bytes, the line's end included
@@ -51,7 +52,7 @@ def read_message(line: bytes) -> Message:
             f"The line has more than {LONGEST_LINE:,} bytes", step="send a shorter row, or shorten its texts"
         )
     try:
-        data = json.loads(line, parse_constant=_no_number, object_pairs_hook=_once)
+        data = json.loads(line, parse_constant=_no_number, parse_float=WrittenNumber, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"The line is not JSON ({error})", step="send one JSON object a line") from None
     if not isinstance(data, dict):
@@ -79,7 +80,7 @@ def read_message(line: bytes) -> Message:
 
 def ask_line(ask: Ask) -> bytes:
     """Return a request as a line."""
-    return line_of({"id": ask.id, "task": ask.task, "row": ask.row, "options": ask.options})
+    return line_of({"id": ask.id, "task": ask.task, "row": as_written(ask.row), "options": ask.options})
 
 
 def control_line(control: Control) -> bytes:

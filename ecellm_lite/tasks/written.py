@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,3 +30,14 @@ def read_json(data: str | bytes) -> Any:
     '19.50'
     """
     return json.loads(data, parse_float=WrittenNumber)
+
+
+def as_written(value: Any) -> Any:
+    """Return a row that can be sent as JSON and means the same there: WrittenNumbers as texts, NaN as null."""
+    if isinstance(value, Mapping):
+        return {key: as_written(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [as_written(part) for part in value]
+    if isinstance(value, WrittenNumber) and math.isfinite(value):
+        return value.text
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -14,6 +14,7 @@ from ecellm_lite.pipe.lines import read_lines
 from ecellm_lite.pipe.messages import LONGEST_LINE, Ask, Control, ask_line, control_line, read_message
 from ecellm_lite.pipe.options import request_options
 from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.tasks.written import read_json
 from tests.pipe.host import REQUEST
 
 JSON = st.recursive(
@@ -85,3 +86,14 @@ def test_of_a_line_without_end_only_the_beginning_is_kept() -> None:
     assert short == b"{}"
     with pytest.raises(ProtocolError):
         read_message(long)
+
+
+def test_a_row_means_the_same_behind_a_pipe() -> None:
+    row = read_json('{"title": 19.50, "feature": ["a", 1E3], "price": NaN, "attributes": [7]}')
+    task = get_task("attribute_value_extraction")
+    message = read_message(ask_line(Ask(1, task.name, row, {})))
+    assert isinstance(message, Ask)
+    assert task.question(message.row) == task.question(row)
+    assert '"19.50"' in task.question(row).text
+    with pytest.raises(ValueError, match="JSON"):
+        ask_line(Ask(1, task.name, read_json('{"title": 1e400}'), {}))
