@@ -54,7 +54,7 @@ def test_what_is_read_is_what_the_schema_allows(data: dict[str, Any]) -> None:
             assert options.get("space") is None
     except EcellmError:
         return
-    likelihood = data.get("options") and data["options"].get("min_probability")
+    likelihood = (data.get("options") or {}).get("min_probability")
     if likelihood is None or 0 <= likelihood <= 1:  # the answerer itself checks the range
         REQUEST.validate(data)
 
