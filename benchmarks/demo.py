@@ -30,7 +30,7 @@ from ecellm_lite.evaluate.metrics.classes import class_table
 from ecellm_lite.evaluate.metrics.kinds import measure
 from ecellm_lite.evaluate.metrics.measured import Metric, Numbers, Pair
 from ecellm_lite.evaluate.metrics.predicates import word_table
-from ecellm_lite.evaluate.results import Record, read_results
+from ecellm_lite.evaluate.results import RowResult, read_results
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Task
 
@@ -127,7 +127,7 @@ def _columns(task: Task, rows: Sequence[Labelled], answers: Texts) -> tuple[str,
     return all_rows.primary, all_rows.columns, all_rows.all[all_rows.primary]
 
 
-def _texts(records: Sequence[Record]) -> Texts:
+def _texts(records: Sequence[RowResult]) -> Texts:
     return {(record.id, record.line): record.text for record in records}
 
 

@@ -218,10 +218,12 @@ def test_what_a_task_came_to_is_kept_before_the_next_is_answered(
     measures = Measures(-1.0, 0.1, 0.1)
     fit = Fit(2.0, 0.0, 24, gain=0.2, error=0.01, log_ratio=5.0, before=measures, after=measures, least_coverage=0.1)
 
-    def calibrate_task(runtime: object, task: Task, rows: object, data: DataFile, **_: object) -> calibrating.Found:
+    def calibrate_task(
+        runtime: object, task: Task, rows: object, data: DataFile, **_: object
+    ) -> calibrating.CalibrationResult:
         if task.name != "product_matching":
             raise KeyboardInterrupt
-        return calibrating.Found(scope, data, fit, None, 0, 0)
+        return calibrating.CalibrationResult(scope, data, fit, None, 0, 0)
 
     monkeypatch.setattr(calibrating, "calibrate_task", calibrate_task)
     path = calibration_path(Store(), model, "product_matching")
@@ -259,7 +261,7 @@ def test_ten_rows_are_not_enough_and_odd_lines_are_told_of(
     output = capsys.readouterr()
     assert "fitted to 10 rows" in output.out
     assert "not kept: " in output.out
-    assert "already stays in use" in output.out
+    assert "existing calibration stays in use" in output.out
     assert "Line 4 is left out: " in output.err
     assert "Line 5 is left out: " in output.err
     assert read_calibration(path) == calibrated

@@ -16,7 +16,7 @@ from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.answers.calibration import calibrated, tempered
 from ecellm_lite.answers.decoding import Logits, Outcome
 from ecellm_lite.engine.fake import FakeBackend, scattered
-from ecellm_lite.evaluate.calibrating import Found, calibrate_task
+from ecellm_lite.evaluate.calibrating import CalibrationResult, calibrate_task
 from ecellm_lite.evaluate.cases import Case, Weighing, case_of
 from ecellm_lite.evaluate.fitting import LEAST_RATIO, _Choices, check_installed, fit
 from ecellm_lite.evaluate.labelled import Labelled, labelled
@@ -332,7 +332,7 @@ def reviews(count: int, seed: int, **more: Any) -> list[Labelled]:
     ]
 
 
-def found_in(rows: Sequence[Labelled]) -> Found:
+def found_in(rows: Sequence[Labelled]) -> CalibrationResult:
     with Runtime.over(FakeBackend(too_sure), name=MODEL) as runtime:
         return calibrate_task(runtime, SA, rows, DATA)
 

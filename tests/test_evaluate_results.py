@@ -22,7 +22,15 @@ from ecellm_lite.evaluate.evaluation import EXAMPLES, evaluate, no_rows, results
 from ecellm_lite.evaluate.labelled import Labelled, labelled
 from ecellm_lite.evaluate.paper import IN_DOMAIN, METRICS, OUT_OF_DOMAIN, paper_figures
 from ecellm_lite.evaluate.reliability import reliability, risk
-from ecellm_lite.evaluate.results import DataFile, Results, Settings, TaskResult, Uncalibrated, Unreadable, read_results
+from ecellm_lite.evaluate.results import (
+    DataFile,
+    EvaluationSettings,
+    Results,
+    TaskResult,
+    Uncalibrated,
+    Unreadable,
+    read_results,
+)
 from ecellm_lite.tasks.registry import TASKS, get_task
 from tests.labelled_rows import row
 
@@ -67,7 +75,7 @@ def whole(tasks: dict[str, TaskResult], **other: Any) -> Results:
         MODEL,
         "alpaca",
         data=[DataFile("rows.jsonl", "ab")],
-        settings=Settings(None, "test", "IND_Diverse_Instruction", deterministic=False, instruction=None),
+        settings=EvaluationSettings(None, "test", "IND_Diverse_Instruction", deterministic=False, instruction=None),
         seconds=2.0,
         unreadable=[],
         tasks=tasks,

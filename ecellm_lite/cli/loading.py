@@ -11,8 +11,19 @@ from ecellm_lite.cli.plain import plain
 
 if TYPE_CHECKING:
     from ecellm_lite.answerer import RequestOptions
+    from ecellm_lite.models.store import Store, StoredModel
     from ecellm_lite.runtime import Runtime
     from ecellm_lite.tasks.task import Task
+
+
+def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredModel]:
+    """Return the store, and the model that an option names: a path, a name, or None for the default."""
+    from ecellm_lite.demo.build import ensure_demo
+    from ecellm_lite.models.resolve import resolve
+    from ecellm_lite.models.store import Store
+
+    store = Store()
+    return store, resolve(model, store, {"demo": ensure_demo}, envelope=envelope)
 
 
 def load_runtime(model: Mapping[str, Any], *, quiet: bool) -> Runtime:

@@ -48,7 +48,8 @@ def job_progress(rows: Table | int, *, hidden: bool, name: str = "rows") -> Iter
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}"),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    # Answers that go to standard output must not be redirected to the bar's terminal.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
         job = progress.add_task(name, total=rows if isinstance(rows, int) else None, rate="", failed="")
         started = time.perf_counter()
         done = failures = 0

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ecellm_lite import ggml
+from ecellm_lite.answerer import Answerer
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.errors import InputError
 from ecellm_lite.evaluate.cases import case_of
-from ecellm_lite.evaluate.fitting import Fit, fit
+from ecellm_lite.evaluate.fitting import Fit, check_installed, fit
 from ecellm_lite.evaluate.labelled import Labelled
-from ecellm_lite.evaluate.results import DataFile
+from ecellm_lite.evaluate.labelled_files import SETTING, SPLIT, gather, labelled_files
+from ecellm_lite.evaluate.results import DataFile, Unreadable
 from ecellm_lite.models.calibrations import FORMAT, Calibration, Scope, text_hash
-from ecellm_lite.runtime import Runtime
 from ecellm_lite.tasks.task import Question, Task
 from ecellm_lite.version import __version__
 
@@ -22,9 +24,17 @@ from ecellm_lite.version import __version__
 FREE = frozenset(("text", "schema"))
 
 
+class LabelledTask(NamedTuple):
+    """A task's labelled rows, and their file."""
+
+    task: Task
+    rows: Sequence[Labelled]
+    data: DataFile
+
+
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What came of a task's rows: a fit (None where there were too few), and why it is refused, None where it is not.
+class CalibrationResult:
+    """The result for a task: a fit (None where there were too few rows), and why it is refused, None where it is not.
 
     `failed` rows had no answer, and `others` ask with another instruction than the task's; neither are in the fit.
     """
@@ -58,55 +68,75 @@ class Found:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what was found as plain data."""
+        """Return it as plain data."""
         return asdict(self)
 
 
+def read_tasks(
+    data: Path, tasks: Sequence[Task], *, split: str = SPLIT, setting: str = SETTING, limit: int | None = None
+) -> tuple[list[LabelledTask], list[Unreadable]]:
+    """Return those of the tasks that a file or folder has labelled rows of, and the lines that could not be read.
+
+    Raises InputError for files without such rows, and UsageError where scipy, which fits, is not installed.
+    """
+    check_installed()
+    files = labelled_files(data, tasks, split)
+    gathered = gather(files, tasks, split=split, setting=setting, limit=limit)
+    hashes = {file.task and file.task.name: file.hashed for file in files}
+    labelled = [
+        LabelledTask(task, rows, hashes[task.name if task.name in hashes else None])
+        for task in tasks
+        if (rows := gathered.rows.get(task.name))
+    ]
+    return labelled, [line for lines in gathered.unreadable.values() for line in lines]
+
+
 def calibrate_task(
-    runtime: Runtime,
+    answerer: Answerer,
     task: Task,
     rows: Sequence[Labelled],
     data: DataFile,
     *,
     seed: int = 0,
     progress: Callable[[Answer], None] | None = None,
-) -> Found:
-    """Answer labelled rows with a runtime that calibrates nothing, and fit a temperature to the answers.
+) -> CalibrationResult:
+    """Answer labelled rows without a calibration, and fit a temperature to the answers.
 
-    Rows with another instruction than the task's own are left out, for a calibration holds for one. Raises InputError
-    for a task that answers in free text, UsageError where scipy is not installed.
+    Rows with another instruction than the task's own are left out, because a calibration holds for one. Raises
+    InputError for a task that answers in free text, UsageError where scipy is not installed.
     """
-    asked = [(row, question) for row in rows if (question := task.question(row.row)).instruction == task.instruction]
-    if not asked:
+    pairs = [(row, question) for row in rows if (question := task.question(row.row)).instruction == task.instruction]
+    if not pairs:
         raise InputError(f"No row asks with the instruction of {task.name}: a calibration holds for that one.")
-    kind = asked[0][1].space.type
+    kind = pairs[0][1].space.type
     if kind in FREE:
         raise InputError(f"{task.name} has answers of the type {kind}, without a probability: nothing to calibrate.")
     cases = []
-    answers = runtime.answers(task, (row.row for row, _ in asked), calibration=False)
-    for (row, question), answer in zip(asked, answers, strict=True):
+    answers = answerer.answers(task, (row.row for row, _ in pairs), calibration=False)
+    for (row, question), answer in zip(pairs, answers, strict=True):
         if progress:
             progress(answer)
         if answer.error is None:
             cases.append(case_of(answer, question.space.parse(row.gold), row.labels))
-    found: Fit | None = None
+    fitted: Fit | None = None
     try:
-        found = fit(cases, biased=kind == "extraction", seed=seed)
-        refusal = found.refusal
+        fitted = fit(cases, biased=kind == "extraction", seed=seed)
+        refusal = fitted.refusal
     except InputError as error:
         refusal = str(error).rstrip(".")
-    scope = _scope(runtime, task, kind, [question for _, question in asked])
-    return Found(scope, data, found, refusal, len(asked) - len(cases), len(rows) - len(asked))
+    scope = _scope(answerer, task, kind, [question for _, question in pairs])
+    failed, others = len(pairs) - len(cases), len(rows) - len(pairs)
+    return CalibrationResult(scope, data, fitted, refusal, failed, others)
 
 
-def _scope(runtime: Runtime, task: Task, kind: str, questions: Sequence[Question]) -> Scope:
+def _scope(answerer: Answerer, task: Task, kind: str, questions: Sequence[Question]) -> Scope:
     options = {question.options for question in questions}
     fixed = options.pop() if len(options) == 1 else None
     return Scope(
         task=task.name,
         type=kind,
-        model=runtime.model.sha256,
-        envelope=runtime.envelope.name,
+        model=answerer.model.sha256,
+        envelope=answerer.envelope.name,
         instruction=text_hash(task.instruction),
         options=None if fixed is None else text_hash(fixed),
     )

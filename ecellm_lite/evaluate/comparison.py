@@ -15,7 +15,7 @@ from ecellm_lite.evaluate.metrics.classes import class_table, letter_of
 from ecellm_lite.evaluate.metrics.measured import Metric, Numbers, mean
 from ecellm_lite.evaluate.metrics.predicates import f1_of_yes, word_of, word_table
 from ecellm_lite.evaluate.metrics.triples import f1_of
-from ecellm_lite.evaluate.results import Interval, Record, Results, Score
+from ecellm_lite.evaluate.results import Interval, Results, RowResult, Score
 
 NAMED = 5  # rows that are named, of those that got better and of those that got worse
 
@@ -92,10 +92,10 @@ def compare(before: Results, after: Results) -> Comparison:
     return Comparison(before.model, after.model, tasks, warnings)
 
 
-Pairs = Sequence[tuple[Record, Record]]
+Pairs = Sequence[tuple[RowResult, RowResult]]
 
 
-def _common(before: Sequence[Record], after: Sequence[Record]) -> list[tuple[Record, Record]]:
+def _common(before: Sequence[RowResult], after: Sequence[RowResult]) -> list[tuple[RowResult, RowResult]]:
     known = {(record.id, record.line, record.gold): record for record in before}
     found = [(known.get((record.id, record.line, record.gold)), record) for record in after]
     return [(one, other) for one, other in found if one is not None]
@@ -156,5 +156,5 @@ def _share(score: Score) -> float:
     return score
 
 
-def _flipped(records: Sequence[Record]) -> Flipped:
+def _flipped(records: Sequence[RowResult]) -> Flipped:
     return Flipped(len(records), [record.line if record.id is None else record.id for record in records[:NAMED]])

@@ -19,12 +19,12 @@ from ecellm_lite.evaluate.reliability import reliability, risk
 from ecellm_lite.evaluate.results import (
     FORMAT,
     DataFile,
+    EvaluationSettings,
     Example,
     Interval,
     Metrics,
-    Record,
     Results,
-    Settings,
+    RowResult,
     TaskResult,
     Uncalibrated,
     Unreadable,
@@ -53,7 +53,7 @@ def evaluate(
     measured = measure_rows(task, rows, answers)
     paper, all_rows = measured.values()
     records = [
-        Record(
+        RowResult(
             id=answer.id,
             line=row.line,
             gold=row.gold,
@@ -131,7 +131,7 @@ def results(
     envelope: str,
     *,
     data: Sequence[DataFile],
-    settings: Settings,
+    settings: EvaluationSettings,
     seconds: float,
     unreadable: Sequence[Unreadable],
     tasks: dict[str, TaskResult],
@@ -159,7 +159,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _example(record: Record, prompt: str) -> Example:
+def _example(record: RowResult, prompt: str) -> Example:
     return Example(
         id=record.id,
         line=record.line,

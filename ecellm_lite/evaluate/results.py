@@ -88,7 +88,7 @@ class RiskPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RowResult:
     """One evaluated row: what it should have been answered, what it was, and what that adds to the metric."""
 
     id: str | int | None
@@ -148,7 +148,7 @@ class TaskResult:
     rows_per_second: float
     slowest: list[Example]
     least_certain: list[Example]
-    records: list[Record]
+    records: list[RowResult]
     calibration: str | None = None
     uncalibrated: Uncalibrated | None = None
 
@@ -180,7 +180,7 @@ class DataFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class EvaluationSettings:
     """What was asked for: at most `limit` rows a task, of a split and a setting, with another instruction.
 
     Answers below `min_probability` are abstentions; files written before it was kept are read with None.
@@ -205,7 +205,7 @@ class Results:
     calibrated: bool
     versions: Versions
     data: list[DataFile]
-    settings: Settings
+    settings: EvaluationSettings
     seconds: float
     unreadable: list[Unreadable]
     tasks: dict[str, TaskResult]

@@ -213,6 +213,24 @@ def keep_calibration(store: Store, model: StoredModel, calibration: Calibration)
     return path
 
 
+def remove_calibrations(store: Store, model: StoredModel, task: str | None = None) -> list[str]:
+    """Remove the calibration of a task, or all that a model has, and return the tasks' names.
+
+    Raises ModelError where one cannot be removed.
+    """
+    folder = calibration_folder(store, model)
+    paths = [calibration_path(store, model, task)] if task else sorted(folder.glob("*.json"))
+    with store.writing_beside(model):
+        present = [path for path in paths if path.is_file()]
+        for path in present:
+            try:
+                path.unlink()
+            except OSError as error:
+                message = f"{path} cannot be removed ({error.strerror})"
+                raise ModelError(message, step="check its rights") from None
+    return [path.stem for path in present]
+
+
 def read_calibration(path: Path) -> Calibration | None:
     """Return the calibration in a file, None if there is no file; raises ModelError with why it is not used."""
     try:

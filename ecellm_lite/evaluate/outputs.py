@@ -1,0 +1,98 @@
+"""Where an evaluation's results go: as JSON, and as a page for a browser.
+
+An older file stays until the new one is complete. While an evaluation runs, the tasks that are finished are kept in
+`FILE.part`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.evaluate.results import Results
+from ecellm_lite.jobs.output import check_output, is_replaceable, part_of
+from ecellm_lite.models.files import replacing
+
+
+@dataclass(slots=True)
+class Outputs:
+    """The paths of the results and the report, None for what is not wanted.
+
+    `kept` is the file with the results so far, None as long as there are none.
+    """
+
+    output: Path | None = None
+    report: Path | None = None
+    kept: Path | None = None
+
+    def check(self, rows: Sequence[Path]) -> None:
+        """Raise InputError or UsageError where the results could not be written, or would replace a file of rows."""
+        if self.report:
+            from ecellm_lite.evaluate.report import page
+
+            page.check()
+        for setting, path in (("output", self.output), ("report", self.report)):
+            if path is None:
+                continue
+            check_output(path, setting)
+            folder = path.resolve().parent
+            if is_replaceable(path) and not os.access(folder, os.W_OK):
+                message = f"{path} cannot be written, because no file can be made in {folder}"
+                raise InputError(message, step="give another place", settings=(setting,))
+            if any(_same(place, file) for place in (path, part_of(path)) for file in rows):
+                raise UsageError(
+                    f"The labelled rows are read from {path}, or from its unfinished file",
+                    step="write the results to another file",
+                    settings=(setting,),
+                )
+        if self.output and self.report and _same(self.output, self.report):
+            message = f"The results and the report have the same file, {self.output}"
+            raise UsageError(message, step="give two files", settings=("output", "report"))
+
+    def keep(self, results: Results) -> None:
+        """Keep the results so far, where they go to a file and not to a device or a pipe."""
+        if self.output and is_replaceable(self.output):
+            with suppress(InputError):  # the disk is full now, and may have room at the end
+                part = part_of(self.output)
+                _write(part, json.dumps(results.as_dict()), "output")
+                self.kept = part
+
+    def write(self, results: Results) -> None:
+        """Write the results and the report; raises InputError where one cannot be written."""
+        if self.output:
+            _write(self.output, json.dumps(results.as_dict()), "output")
+        if self.kept:
+            self.kept.unlink(missing_ok=True)
+            self.kept = None
+        if self.report:
+            from ecellm_lite.evaluate.report import page
+
+            _write(self.report, page.page(results), "report")
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Return whether two paths are one regular file, even if it is not there yet."""
+    if not (is_replaceable(one) and is_replaceable(other)):
+        return False
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+
+
+def _write(path: Path, text: str, setting: str) -> None:
+    """Write a file completely or not at all; a device or a pipe is written directly."""
+    try:
+        if not is_replaceable(path):
+            path.write_text(text, "utf-8")
+            return
+        path = path.resolve()  # a link stays a link
+        with replacing(path) as temporary:
+            temporary.write_text(text, "utf-8")
+            if path.exists():
+                temporary.chmod(path.stat().st_mode & 0o777)
+    except OSError as error:
+        message = f"{path} cannot be written ({error.strerror})"
+        raise InputError(message, step="make room, or give another place", settings=(setting,)) from None
