@@ -14,18 +14,26 @@ INSTALLED := $(VENV)/installed-$(shell echo $(SOURCES) | cksum | cut -d' ' -f1)
 export CFLAGS += -U__AMX_INT8__
 export CXXFLAGS += -U__AMX_INT8__
 
-.PHONY: demo test lint bench sanitize fuzz clean
+.PHONY: demo test test-all lint docs bench sanitize fuzz clean
 
 demo: $(INSTALLED)
 	$(BIN)/ecellm-lite run --task sentiment_analysis --input ecellm_lite/tasks/examples/sentiment_analysis.json
 
 test: $(INSTALLED)
+	$(BIN)/pytest -q -m "not slow and not native"
+
+test-all: $(INSTALLED)
 	$(BIN)/pytest -q
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m benchmarks.pages --check
+
+# The tables of README.md and docs/, from benchmarks/results/.
+docs: $(INSTALLED)
+	$(BIN)/python -m benchmarks.pages
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/rows.py --data $(DATA)

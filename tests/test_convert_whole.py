@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from ecellm_lite.models.gguf_header import read_header
 from tests.conversions import close, held
 from tests.llama_quantize import requantize
 from tests.small_checkpoints import factors, write_adapter
-from tests.test_readme import blocks
 
 tiny = pytest.importorskip("tests.tiny_checkpoints", reason="the small checkpoints with tokenizers are not there")
 GOLDEN = Path(__file__).parent / "golden" / "convert"
@@ -73,19 +71,3 @@ def test_phi_takes_an_adapter_by_its_old_names_as_by_todays(tmp_path: Path) -> N
             weight = checkpoint.values(f"model.layers.1.self_attn.{part}_proj.weight").astype(np.float64)
             found = np.frombuffer(tensors[f"blk.1.attn_{part}.weight"], dtype=np.float32).reshape(64, 64)
             close(found, weight + product[64 * place : 64 * place + 64])
-
-
-def test_the_readmes_way_from_a_fine_tune_to_an_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    [block] = [code for code in blocks("sh") if "--lora my-adapter --quant" in code]
-    tiny.write_checkpoint(tmp_path / "my-model", "smollm")
-    write_adapter(tmp_path / "my-adapter", factors("model.layers.0.mlp.down_proj", 64, 96))
-    monkeypatch.chdir(tmp_path)
-    for line in block.splitlines():
-        program, *arguments = shlex.split(line)
-        assert program == "ecellm-lite"
-        assert run_command(arguments) == 0, line
-    out = capsys.readouterr().out
-    assert "tokens      ok" in out
-    assert json.loads(out.splitlines()[-1])["model"]["name"] == "mine.gguf"

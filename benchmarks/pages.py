@@ -1,0 +1,328 @@
+"""Puts the results' figures into the pages: between `<!-- table: NAME -->` and `<!-- end -->` stands what is made here.
+
+python -m benchmarks.pages            # make docs
+python -m benchmarks.pages --check    # make lint: leaves with 1 if a page is stale
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ecellm_lite.tasks.registry import TASKS
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+_MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PEERS = ("ecellm-lite", "Llama", "llama-server")
+
+
+@cache
+def results(name: str) -> Mapping[str, Any]:
+    """Return a results file."""
+    data: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+    return data
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def made_by(name: str) -> str:
+    """Return on which machine, and by which command, a results file was made."""
+    facts = results(name)
+    widths = [width for width in ("AVX512", "AVX2", "NEON") if f"{width} = 1" in facts["machine"]]
+    machine = facts["machine"].split(", CPU")[0].split(", CUDA")[0]
+    vectors = f" with {widths[0].replace('AVX512', 'AVX-512')}" if widths else ""
+    return f"({machine}{vectors}; `{facts['command']}`)"
+
+
+def short(task: str) -> str:
+    """Return a task's abbreviation."""
+    return TASKS[task].abbreviation
+
+
+def quality() -> str:
+    """Return the demo's metric of each task beside the trivial answers."""
+    rows = [
+        (
+            short(task),
+            _METRICS[one["metric"]],
+            _interval(one["values"]["demo"]),
+            *_others(one, "majority", "best_constant"),
+        )
+        for task, one in results("demo")["tasks"].items()
+    ]
+    return table(("task", "metric", "demo", "majority", "best constant"), rows)
+
+
+def demo() -> str:
+    """Return the demo's metric of each task beside its base and the trivial answers."""
+    rows = [
+        (
+            short(task),
+            str(one["rows"]),
+            _METRICS[one["metric"]],
+            _interval(one["values"]["demo"]),
+            *_others(one, "base", "majority", "best_constant"),
+        )
+        for task, one in results("demo")["tasks"].items()
+    ]
+    return table(("task", "rows", "metric", "demo", "base", "majority", "best constant"), rows)
+
+
+def ece() -> str:
+    """Return the demo's calibration error on the tasks with many rows."""
+    tasks = {task: one for task, one in results("demo")["tasks"].items() if one["rows"] >= 300}
+    return table([short(task) for task in tasks], [[f"{one['ece']:.3f}" for one in tasks.values()]])
+
+
+def speed() -> str:
+    """Return rows a second of each task beside the peers, with the geometric mean."""
+    facts = results("throughput")
+    tasks = facts["tasks"].values()
+    head = ["rows/s", *map(short, facts["tasks"])]
+    rows = [[peer, *(f"{task['rows_per_second'][peer]:.1f}" for task in tasks)] for peer in _PEERS]
+    means = " and ".join(f"{mean:.2f} times {peer}" for peer, mean in facts["geometric_means"].items())
+    return f"{table(head, rows)}\n\nGeometric mean: {means} {made_by('throughput')}."
+
+
+def throughput() -> str:
+    """Return each task's rates, ratios and share of the roofline."""
+    facts = results("throughput")
+    rows = [
+        [
+            short(name),
+            *(f"{task['rows_per_second'][peer]:.1f}" for peer in _PEERS),
+            *(f"{task['ratios'][peer]:.2f}" for peer in _PEERS[1:]),
+            f"{task['of_the_roofline']:.0%}",
+        ]
+        for name, task in facts["tasks"].items()
+    ]
+    means = [f"{facts['geometric_means'][peer]:.2f}" for peer in _PEERS[1:]]
+    rows.append(["geometric mean", "", "", "", *means, ""])
+    head = ("task", *(f"{peer}, rows/s" for peer in _PEERS), "times Llama", "times llama-server", "of the roofline")
+    return f"{table(head, rows)}\n\n{made_by('throughput')}"
+
+
+def convert() -> str:
+    """Return the steps of a conversion."""
+    facts = results("convert")
+    names = {"ecellm-lite": "**one pass, `ecellm-lite convert`**"}
+    rows = [
+        (names.get(step, step), f"{one['seconds']:.0f}", _gib(one["peak_memory"]), _gb(one["written"]))
+        for step, one in facts["steps"].items()
+    ]
+    written = sum(one["written"] for step, one in facts["steps"].items() if step != "ecellm-lite")
+    rows.append(("the three together", f"{facts['chain_seconds']:.0f}", _gib(facts["chain_peak_memory"]), _gb(written)))
+    large = results("convert_large")["steps"]["ecellm-lite"]
+    return (
+        f"{table(('step', 'seconds', 'peak memory', 'written'), rows)}\n\n{facts['times_faster']:.1f} times as fast. "
+        f"The shape of eCeLLM-L (26 GB) took {large['seconds']:.0f} s and {_gib(large['peak_memory'])} "
+        f"{made_by('convert')}."
+    )
+
+
+def quantization() -> str:
+    """Return each file type's size, speed and agreement."""
+    rows = [
+        (
+            name,
+            f"{one['bytes'] / 1e6:.1f} MB",
+            f"{one['prefill_tokens_per_second']:.0f}",
+            f"{one['decode_tokens_per_second']:.0f}",
+            f"{one['agreement']:.1%}",
+            f"{one['kl']:.4f}",
+        )
+        for name, one in results("quantization")["types"].items()
+    ]
+    head = ("type", "size", "read, tokens/s", "written, tokens/s", "answers as F16", "KL, nats")
+    return f"{table(head, rows)}\n\n{made_by('quantization')}"
+
+
+def agreement() -> str:
+    """Return how often fast mode answers as deterministic mode."""
+    facts = results("agreement")
+    return (
+        f"of {facts['rows']} labelled rows of the scored tasks, {facts['agreeing']} were answered alike in both modes; "
+        f"in the others the model was torn between two answers {made_by('agreement')}."
+    )
+
+
+def grouping() -> str:
+    """Return what sorting rows gains."""
+    facts = results("grouping")
+    return (
+        f"{facts['products']} products against {facts['candidates']} candidates each, shuffled, ran "
+        f"{facts['ratio']:.1f} times as fast as in the order given {made_by('grouping')}."
+    )
+
+
+def cold_start() -> str:
+    """Return a new process's first answer, with and without what is on disk."""
+    rows = [
+        (
+            name,
+            *(f"{one[state][part]:.2f} s" for part in ("process", "row") for state in ("cold", "warm")),
+            f"{one['found_on_disk']} of {one['prompt_tokens']}",
+        )
+        for name, one in results("cold_start")["models"].items()
+    ]
+    head = (
+        "a new process, one review",
+        "first time",
+        "after that",
+        "the row alone, first time",
+        "after that",
+        "tokens from disk",
+    )
+    return f"{table(head, rows)}\n\n{made_by('cold_start')}"
+
+
+def offload() -> str:
+    """Return rates on the GPU, and how its answers compare."""
+    facts = results("offload")
+    rates = facts["rows_per_second"]
+    lines = table(["on the H100", *map(short, rates)], [["rows/s", *(f"{rate:.1f}" for rate in rates.values())]])
+    closed = [one for one in facts["tasks"].values() if "agreeing" in one]
+    rows, agreeing = (sum(one[key] for one in closed) for key in ("rows", "agreeing"))
+    farthest = max(one["largest_difference"] for one in closed)
+    same = {short(task): one["same"] for task, one in facts["tasks"].items() if "same" in one}
+    others = " and ".join(f"{count} of {facts['rows']} of {task}" for task, count in same.items())
+    return (
+        f"{lines}\n\nIt loaded in {facts['load_seconds']:.2f} s. Of {rows} rows with closed answers {agreeing} were "
+        f"answered alike, with probabilities at most {farthest:.2f} apart; of the others {others} were the same."
+    )
+
+
+def drafts() -> str:
+    """Return what trying the prompt's words gains."""
+    ratio = results("drafts")["ratio"]
+    return (
+        f"on {results('drafts')['rows']} rows of AG that was {ratio['together']:.1f} times as fast in one job, and "
+        f"{ratio['one by one']:.1f} times one row after the other {made_by('drafts')}."
+    )
+
+
+def memory() -> str:
+    """Return how a process grows."""
+    facts = results("memory")["demo_model"]
+    return (
+        f"in {facts['minutes']:.0f} minutes of rows the demo's process grew by {facts['growth_mib']:.1f} MiB, to "
+        f"{facts['resident_mib'][-1]:.0f} MiB {made_by('memory')}."
+    )
+
+
+def tables() -> str:
+    """Return rows a second of tables alone."""
+    facts = results("tables")
+    rows = []
+    for form, rates in facts["reading_rows_per_second"].items():
+        peer = f"{rates['polars']:,}" if rates["polars"] else "not tried"
+        rows.append((form, f"{rates['ecellm_lite']:,}", peer, f"{facts['writing_rows_per_second'][form]:,}"))
+    peak, mapping = facts["peak_memory_mib"], facts["mapping_rows_per_second"]
+    return (
+        f"{table(('rows/s', 'read', 'read by polars', 'written'), rows)}\n\nMapping columns to fields: "
+        f"{mapping['plain']:,} rows/s, {mapping['html']:,} where cells are HTML. Peak memory was "
+        f"{peak['2000_rows']:.0f} MiB after 2,000 rows and {peak['200000_rows']:.0f} MiB after 200,000 "
+        f"{made_by('tables')}."
+    )
+
+
+def quantize() -> str:
+    """Return how many times ggml's rate each variant has."""
+    types = results("quantize")["types"]
+    ways = [way for way in next(iter(types.values()))["times_ggml"] if way != "ggml"]
+    rows = [
+        (name, f"{one['million_weights_per_second']['ggml']:.1f}", *(f"{one['times_ggml'][way]:.1f}" for way in ways))
+        for name, one in types.items()
+    ]
+    merged = next(share for way, share in results("quantize")["merge"]["times_plain"].items() if way != "plain")
+    head = ("type", "ggml, million weights/s", *(f"times, {way}" for way in ways))
+    return (
+        f"{table(head, rows)}\n\nMerging an adapter of rank 16 costs {1 - merged:.0%} of throughput "
+        f"{made_by('quantize')}."
+    )
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    one.__name__: one
+    for one in (
+        quality,
+        demo,
+        ece,
+        speed,
+        throughput,
+        convert,
+        quantization,
+        agreement,
+        grouping,
+        cold_start,
+        offload,
+        drafts,
+        memory,
+        tables,
+        quantize,
+    )
+}
+
+_METRICS = {
+    "f1": "F1*",
+    "macro_f1": "macro-F1",
+    "hits": "HR@1",
+    "hr_at_1": "HR@1",
+    "ndcg": "NDCG",
+    "rouge_l": "ROUGE-L",
+}
+
+
+def _interval(value: Mapping[str, float]) -> str:
+    return f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+
+
+def _others(one: Mapping[str, Any], *names: str) -> list[str]:
+    return [f"{one['values'][name]['value']:.3f}" for name in names]
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.2f} GiB"
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def filled(text: str) -> str:
+    """Return a page with its tables as the results have them."""
+    return _MARKED.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}\n{match[3]}", text)
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Change nothing; leave with 1 if a page is stale.")
+def main(check: bool) -> None:
+    """Write the tables of README.md and docs/ from benchmarks/results/."""
+    stale = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        if (new := filled(text)) != text:
+            stale.append(page.relative_to(ROOT).as_posix())
+            if not check:
+                page.write_text(new, "utf-8")
+    if check and stale:
+        click.echo(f"Stale: {', '.join(stale)}; `make docs` writes them anew.", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
