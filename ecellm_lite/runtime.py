@@ -82,6 +82,7 @@ class Runtime:
         kv_type: str | None = None,
         micro_batch: int | None = None,
         flash_attention: str | None = None,
+        prompt_kernels: str = "auto",
         deterministic: bool = False,
         prefix_files: bool = True,
         grouped: bool = True,
@@ -97,6 +98,7 @@ class Runtime:
             kv_type=kv_type,
             micro_batch=micro_batch,
             flash_attention=flash_attention,
+            prompt_kernels=prompt_kernels,
             deterministic=deterministic,
         )
         self._start(loaded, deterministic=deterministic, grouped=grouped, drafts=drafts)

@@ -15,6 +15,7 @@ import pytest
 
 from ecellm_lite import ggml
 from ecellm_lite.cli.main import run_command
+from ecellm_lite.cli.options import PROMPT_KERNELS
 from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.llama import LlamaBackend, Settings
 from ecellm_lite.errors import EcellmError, UsageError
@@ -167,5 +168,6 @@ def test_a_verdict_is_asked_for_once(fresh: None, variant: str, tmp_path: Path) 
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == first
 
 
-def test_choices_are_those_of_the_library(variant: str) -> None:
+def test_every_face_offers_the_same_choices(variant: str) -> None:
     assert variant in CHOICES
+    assert PROMPT_KERNELS == CHOICES

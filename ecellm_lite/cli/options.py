@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # The options that a Runtime takes with each request.
 REQUEST_OPTIONS = ("calibration", "min_probability", "seed")
 
+# kernels.prompt.CHOICES, which to import would load llama.cpp.
+PROMPT_KERNELS = ("auto", "off", "avx2")
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -73,6 +76,13 @@ def model_options(command: Command) -> Command:
             ),
             click.option(
                 "--context", type=click.IntRange(256, 1 << 20), help="Tokens that fit in memory.  [default: up to 4096]"
+            ),
+            click.option(
+                "--prompt-kernels",
+                type=click.Choice(PROMPT_KERNELS),
+                default="auto",
+                show_default=True,
+                help="What reads prompts: the best kernels here, or `off` for llama.cpp's own products.",
             ),
             click.option(
                 "--deterministic", is_flag=True, help="The same row, the same bytes, whatever runs beside it."

@@ -140,8 +140,7 @@ class LlamaBackend:
         chosen = device_list(self.placement.devices)
         split = (ctypes.c_float * llama.llama_max_devices())(*self.placement.tensor_split)
         parameters.n_gpu_layers = self.placement.n_gpu_layers
-        # Weights that llama.cpp packs anew for its own products are out of the prompt kernels' reach.
-        parameters.use_extra_bufts = not self.prompt_kernels.variant
+        parameters.use_extra_bufts = self.repacks
         # An empty list, unlike none, keeps llama.cpp from using a GPU for anything.
         parameters.devices = ctypes.cast(chosen, ctypes.c_void_p)
         parameters.tensor_split = split
@@ -183,6 +182,11 @@ class LlamaBackend:
                 said = f"{self.placement.description}; with {planned} it did not load: {failure.rstrip('.')}"
                 self.placement = replace(self.placement, description=said)
                 return
+
+    @property
+    def repacks(self) -> bool:
+        """Whether llama.cpp packs weights anew for its own products, where the prompt kernels cannot read them."""
+        return not self.prompt_kernels.variant
 
     @property
     def circumstances(self) -> str:

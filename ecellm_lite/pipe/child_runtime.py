@@ -36,7 +36,8 @@ WINDOW = 256  # rows that are read ahead of the answer that is due next
 class ChildRuntime:
     """A model in a child process; a context manager, and safe to use from any number of threads.
 
-    `settings` are Runtime's (model, envelope, context, threads, gpu_layers, deterministic, prefix_files).
+    `settings` are Runtime's (model, envelope, context, threads, gpu_layers, prompt_kernels, deterministic,
+    prefix_files).
     `start_seconds`: a child that is not ready by then has failed. `hang_seconds`: one that makes no call of the model
     in so long a time, though it has rows, or does not answer, hangs and is killed. `memory_bytes` limits what the child
     may allocate (the model's file is mapped and does not count), `nice` lowers its priority, where the system can.

@@ -3,6 +3,7 @@
 #include "ggml_interface.h"
 #include "multiply.h"
 #include "variants.h"
+#include "weights.h"
 
 #include <atomic>
 #include <cstring>
@@ -26,9 +27,20 @@ constexpr char name[] = "ecellm", description[] = "prompt kernels of ecellm-lite
 extern ggml_backend_device device; /* below, with their functions */
 extern ggml_backend_reg registry;
 
-/* Below this many columns ggml's own path is as fast. */
-size_t least(int) {
-    return least_columns ? least_columns : 8;
+/* With fewer columns ggml's own path is as fast: to unpack a panel takes as long as three to five columns do. Measured
+ * over whole prompts of a small model on Zen 2 (benchmarks/prompts.py). */
+size_t least(int type) {
+    if (least_columns) {
+        return least_columns;
+    }
+    switch (type) {
+    case type_q8_0:
+    case type_q6_k:
+    case type_q3_k:
+        return 8;
+    default:
+        return 5;
+    }
 }
 
 bool is_ours(const ggml_tensor &op) {

@@ -47,8 +47,9 @@ bool multiply(const Variant &variant, const Product &product, int threads, Memor
         }
 #pragma omp barrier
         for (size_t piece; (piece = next_piece++) < panels * parts;) {
-            const size_t part = piece % parts;
-            variant.multiply(product, activations, piece / parts, groups * part / parts, groups * (part + 1) / parts);
+            const size_t panel = piece / parts, part = piece % parts, first = groups * part / parts;
+            const size_t next = panel + ((size_t)threads + parts - 1) / parts;
+            variant.multiply(product, activations, {panel, next, first, groups * (part + 1) / parts});
         }
     }
     return true;

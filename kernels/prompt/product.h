@@ -16,6 +16,12 @@ struct Product {
     size_t depth, rows, columns;
 };
 
+/* What one thread computes at a time: a panel's rows for the groups [first, last) of columns. `next` is the panel that
+ * it is likely to take then. */
+struct Piece {
+    size_t panel, next, first, last;
+};
+
 struct Variant {
     const char *name;
 
@@ -35,7 +41,6 @@ struct Variant {
     /* Quantize a group of columns of x into `activations`. */
     void (*quantize)(const Product &product, uint8_t *activations, size_t group);
 
-    /* Compute the rows of a panel for the groups [first, last) of columns. What it yields for a column depends neither
-     * on the other columns nor on how the work is cut. */
-    void (*multiply)(const Product &product, const uint8_t *activations, size_t panel, size_t first, size_t last);
+    /* What it yields for a column depends neither on the other columns nor on how the work is cut. */
+    void (*multiply)(const Product &product, const uint8_t *activations, const Piece &piece);
 };

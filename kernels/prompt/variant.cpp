@@ -10,7 +10,7 @@ struct Kernel {
     size_t block_weights;
     size_t (*activation_bytes)(const Product &);
     void (*quantize)(const Product &, uint8_t *, size_t);
-    void (*multiply)(const Product &, const uint8_t *, size_t, size_t, size_t);
+    void (*multiply)(const Product &, const uint8_t *, const Piece &);
 };
 
 /* One group of columns, `columns` of them in use. */
@@ -22,7 +22,7 @@ inline void multiply_group(const Product &product, const Block *panel, const X *
     write(tile, y, product.y_stride, rows, first);
 }
 
-template <class Block, class X, bool minima, void unpack(const PanelRows &, size_t, size_t, Block *)>
+template <class Weights, class Block, class X, bool minima>
 struct Of {
     static Activations<X> activations(const Product &product, const uint8_t *memory) {
         return Activations<X>(product, memory, panel_blocks<Block>);
@@ -36,15 +36,19 @@ struct Of {
         activations(product, memory).quantize(product, group);
     }
 
-    static void multiply(const Product &product, const uint8_t *memory, size_t panel, size_t first, size_t last) {
+    static void multiply(const Product &product, const uint8_t *memory, const Piece &piece) {
         alignas(64) Block blocks[panel_blocks<Block>];
         const Activations<X> x = activations(product, memory);
-        const size_t row = panel * panel_rows, rows = product.rows - row;
-        const PanelRows weights(product, row);
+        const size_t row = piece.panel * panel_rows, rows = product.rows - row;
+        const PanelRows weights(product, row), next(product, piece.next * panel_rows);
+        constexpr size_t block_bytes = sizeof(Weights) * block_depth / weights_in<Weights>;
         for (size_t start = 0; start < x.depth; start += x.slice) {
-            const size_t count = start + x.slice < x.depth ? x.slice : x.depth - start;
-            unpack(weights, start, count, blocks);
-            for (size_t group = first; group < last; group++) {
+            const size_t count = start + x.slice < x.depth ? x.slice : x.depth - start, end = start + count;
+            unpack<Weights>(weights, start, count, blocks);
+            const bool whole = end == x.depth; /* then the next panel's turn has come */
+            Ahead ahead(whole ? next : weights, whole ? 0 : end * block_bytes, count * block_bytes, piece.last - piece.first);
+            for (size_t group = piece.first; group < piece.last; group++) {
+                ahead.fetch();
                 const size_t column = group * columns_in_group;
                 float *y = (float *)((uint8_t *)product.y + column * product.y_stride) + row;
                 const X *block = x.at(start, group);
@@ -62,22 +66,22 @@ struct Of {
     }
 };
 
-template <class Block, class X, bool minima, void unpack(const PanelRows &, size_t, size_t, Block *)>
-constexpr Kernel kernel(int type, size_t block_weights) {
-    using One = Of<Block, X, minima, unpack>;
-    return {type, block_weights, One::bytes, One::quantize, One::multiply};
+template <class Weights, class Block, class X, bool minima>
+constexpr Kernel kernel(int type) {
+    using One = Of<Weights, Block, X, minima>;
+    return {type, weights_in<Weights>, One::bytes, One::quantize, One::multiply};
 }
 
 constexpr Kernel kernels[] = {
-    kernel<BytePanelBlock, ByteActivations, false, unpack<Q4_0, BytePanelBlock>>(type_q4_0, 32),
-    kernel<BytePanelBlock, ByteActivations, true, unpack<Q4_1, BytePanelBlock>>(type_q4_1, 32),
-    kernel<BytePanelBlock, ByteActivations, false, unpack<Q5_0, BytePanelBlock>>(type_q5_0, 32),
-    kernel<BytePanelBlock, ByteActivations, true, unpack<Q5_1, BytePanelBlock>>(type_q5_1, 32),
-    kernel<BytePanelBlock, ByteActivations, true, unpack_super_blocks<Q4_K, BytePanelBlock>>(type_q4_k, 256),
-    kernel<BytePanelBlock, ByteActivations, true, unpack_super_blocks<Q5_K, BytePanelBlock>>(type_q5_k, 256),
-    kernel<HalfPanelBlock, ByteActivations, false, unpack_super_blocks<Q3_K, HalfPanelBlock>>(type_q3_k, 256),
-    kernel<HalfPanelBlock, ByteActivations, false, unpack_super_blocks<Q6_K, HalfPanelBlock>>(type_q6_k, 256),
-    kernel<WordPanelBlock, WordActivations, false, unpack<Q8_0, WordPanelBlock>>(type_q8_0, 32),
+    kernel<Q4_0, BytePanelBlock, ByteActivations, false>(type_q4_0),
+    kernel<Q4_1, BytePanelBlock, ByteActivations, true>(type_q4_1),
+    kernel<Q5_0, BytePanelBlock, ByteActivations, false>(type_q5_0),
+    kernel<Q5_1, BytePanelBlock, ByteActivations, true>(type_q5_1),
+    kernel<Q4_K, BytePanelBlock, ByteActivations, true>(type_q4_k),
+    kernel<Q5_K, BytePanelBlock, ByteActivations, true>(type_q5_k),
+    kernel<Q3_K, HalfPanelBlock, ByteActivations, false>(type_q3_k),
+    kernel<Q6_K, HalfPanelBlock, ByteActivations, false>(type_q6_k),
+    kernel<Q8_0, WordPanelBlock, WordActivations, false>(type_q8_0),
 };
 
 const Kernel *find(int type) {
@@ -109,8 +113,8 @@ void quantize(const Product &product, uint8_t *activations, size_t group) {
     find(product.type)->quantize(product, activations, group);
 }
 
-void multiply(const Product &product, const uint8_t *activations, size_t panel, size_t first, size_t last) {
-    find(product.type)->multiply(product, activations, panel, first, last);
+void multiply(const Product &product, const uint8_t *activations, const Piece &piece) {
+    find(product.type)->multiply(product, activations, piece);
 }
 
 } // namespace

@@ -59,6 +59,10 @@ struct Q6_K {
     uint16_t scale;
 };
 
+/* Weights in a block. */
+template <class Block>
+constexpr size_t weights_in = sizeof(Block) < 64 ? 32 : 256;
+
 static_assert(sizeof(Q4_0) == 18 && sizeof(Q4_1) == 20 && sizeof(Q5_0) == 22 && sizeof(Q5_1) == 24, "");
 static_assert(sizeof(Q8_0) == 34 && sizeof(Q3_K) == 110 && sizeof(Q4_K) == 144 && sizeof(Q5_K) == 176, "");
 static_assert(sizeof(Q6_K) == 210, "");

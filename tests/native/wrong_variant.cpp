@@ -24,9 +24,9 @@ size_t activation_bytes(const Product &) {
 void quantize(const Product &, uint8_t *, size_t) {
 }
 
-void multiply(const Product &product, const uint8_t *, size_t panel, size_t first, size_t last) {
-    for (size_t column = first * columns_of_a_group; column < last * columns_of_a_group; column++) {
-        for (size_t row = panel * rows_of_a_panel; row < (panel + 1) * rows_of_a_panel; row++) {
+void multiply(const Product &product, const uint8_t *, const Piece &piece) {
+    for (size_t column = piece.first * columns_of_a_group; column < piece.last * columns_of_a_group; column++) {
+        for (size_t row = piece.panel * rows_of_a_panel; row < (piece.panel + 1) * rows_of_a_panel; row++) {
             if (column < product.columns && row < product.rows) {
                 ((float *)((uint8_t *)product.y + column * product.y_stride))[row] = 0;
             }

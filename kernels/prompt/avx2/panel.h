@@ -44,6 +44,26 @@ struct PanelRows {
     }
 };
 
+/* Brings the weights that are unpacked next nearer, a few lines of memory with each group of columns: sixteen rows are
+ * more streams than a processor foresees by itself. */
+class Ahead {
+    static constexpr size_t line = 64;
+    const PanelRows &rows;
+    size_t place, lines, share, done = 0;
+
+  public:
+    /* `bytes` of each row from `place` on, in `turns` turns. */
+    Ahead(const PanelRows &rows, size_t place, size_t bytes, size_t turns)
+        : rows(rows), place(place), lines((bytes + line - 1) / line * panel_rows), share((lines + turns - 1) / turns) {
+    }
+
+    void fetch() {
+        for (size_t i = 0; i < share && done < lines; i++, done++) {
+            _mm_prefetch((const char *)rows.row[done % panel_rows] + place + done / panel_rows * line, _MM_HINT_T0);
+        }
+    }
+};
+
 inline float from_half(uint16_t half) {
     return _cvtsh_ss(half);
 }

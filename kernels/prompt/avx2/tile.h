@@ -67,6 +67,11 @@ struct Tile {
         _mm256_store_ps(values[column] + 8 * half, eight);
     }
 
+    /* Keep the values in memory: GCC would keep them in registers, spill those, and store both. */
+    void settle() {
+        asm("" : "+m"(values));
+    }
+
     /* Add int32 sums times the scales. */
     void add(int column, int half, __m256i sums, __m256 weight_scale, float activation_scale) {
         const __m256 scale = _mm256_mul_ps(weight_scale, _mm256_set1_ps(activation_scale));
@@ -81,11 +86,13 @@ template <int columns, bool minima>
 void multiply_slice(const BytePanelBlock *panel, const ByteActivations *x, size_t count, Tile<columns> &tile) {
     for (size_t i = 0; i < count; i++, panel++, x++) {
         ByteSums<columns> products(panel->start);
+        tile.settle();
 #pragma GCC unroll 8
         for (int quad = 0; quad < 8; quad++) {
             products.add(panel->quads[quad], x->quads[quad]);
         }
         const __m256i ones = _mm256_set1_epi16(1);
+#pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
             const __m256 scale = _mm256_load_ps(panel->scale + 8 * half);
             const __m256 minimum = _mm256_load_ps(panel->minimum + 8 * half);
@@ -104,6 +111,7 @@ template <int columns, bool>
 void multiply_slice(const HalfPanelBlock *panel, const ByteActivations *x, size_t count, Tile<columns> &tile) {
     for (size_t i = 0; i < count; i++, panel++, x++) {
         alignas(32) int32_t first[columns][panel_rows];
+        tile.settle();
         for (int part = 0; part < 2; part++) {
             ByteSums<columns> products(panel->start[part]);
 #pragma GCC unroll 4
@@ -134,6 +142,7 @@ template <int columns, bool>
 void multiply_slice(const WordPanelBlock *panel, const WordActivations *x, size_t count, Tile<columns> &tile) {
     for (size_t i = 0; i < count; i++, panel++, x++) {
         __m256i sums[columns][2];
+        tile.settle();
 #pragma GCC unroll 6
         for (int c = 0; c < columns; c++) {
             sums[c][0] = sums[c][1] = _mm256_setzero_si256();

@@ -1,4 +1,4 @@
-/* From a type's blocks to panels. A function unpacks the blocks [first, first + count) of the depth, 32 weights each. */
+/* From a type's blocks to panels. */
 #pragma once
 
 #include "panel.h"
@@ -45,35 +45,42 @@ inline __m256i quants(const Q8_0 &x) {
     return load(x.quants);
 }
 
+/* A half-precision field of eight rows' blocks as floats. */
 template <class Weights>
-inline float minimum(const Weights &) {
-    return 0;
-}
-inline float minimum(const Q4_1 &x) {
-    return from_half(x.minimum);
-}
-inline float minimum(const Q5_1 &x) {
-    return from_half(x.minimum) + 16 * from_half(x.scale);
+inline __m256 halves(const Weights *const x[8], uint16_t Weights::*field) {
+    alignas(16) uint16_t eight[8];
+    for (int j = 0; j < 8; j++) {
+        eight[j] = x[j]->*field;
+    }
+    return _mm256_cvtph_ps(_mm_load_si128((const __m128i *)eight));
 }
 
-inline void store_minimum(BytePanelBlock &block, int row, float minimum) {
-    block.minimum[row] = minimum;
+/* Store eight rows' scales, and minima where the type has any; a quant is stored less 16 where it has five bits. */
+template <class Weights, class Block>
+inline void store_scales(const Weights *const x[8], int half, Block &block) {
+    _mm256_store_ps(block.scale + 8 * half, halves(x, &Weights::scale));
 }
-inline void store_minimum(WordPanelBlock &, int, float) {
+inline void store_scales(const Q4_1 *const x[8], int half, BytePanelBlock &block) {
+    _mm256_store_ps(block.scale + 8 * half, halves(x, &Q4_1::scale));
+    _mm256_store_ps(block.minimum + 8 * half, halves(x, &Q4_1::minimum));
+}
+inline void store_scales(const Q5_1 *const x[8], int half, BytePanelBlock &block) {
+    const __m256 scale = halves(x, &Q5_1::scale);
+    _mm256_store_ps(block.scale + 8 * half, scale);
+    _mm256_store_ps(block.minimum + 8 * half, _mm256_fmadd_ps(scale, _mm256_set1_ps(16), halves(x, &Q5_1::minimum)));
 }
 
 template <class Weights, class Block>
-void unpack(const PanelRows &rows, size_t first, size_t count, Block *blocks) {
+void unpack_blocks(const PanelRows &rows, size_t first, size_t count, Block *blocks) {
     for (size_t i = 0; i < count; i++) {
         for (int half = 0; half < 2; half++) {
+            const Weights *x[8];
             __m256i eight[8];
             for (int j = 0; j < 8; j++) {
-                const int row = 8 * half + j;
-                const Weights &x = ((const Weights *)rows.row[row])[first + i];
-                eight[j] = quants(x);
-                blocks[i].scale[row] = from_half(x.scale);
-                store_minimum(blocks[i], row, minimum(x));
+                x[j] = (const Weights *)rows.row[8 * half + j] + first + i;
+                eight[j] = quants(*x[j]);
             }
+            store_scales(x, half, blocks[i]);
             store_quants(blocks[i], half, eight);
         }
     }
@@ -148,21 +155,35 @@ inline void unpack_super_block(const Q5_K *const x[8], int half, BytePanelBlock 
     }
 }
 
-inline void store_factors(HalfPanelBlock *blocks, int row, const int8_t factors[16]) {
-    for (int i = 0; i < 16; i++) {
-        int16_t *factor = blocks[i / 2].factor[i % 2][row];
-        factor[0] = factor[1] = factors[i];
+/* Store the scales of eight rows' super-blocks, 16 factors each and one for all. */
+template <class Weights>
+inline void store_factors(const Weights *const x[8], const int8_t (*factors)[16], int half, HalfPanelBlock *blocks) {
+    const __m256 scale = halves(x, &Weights::scale);
+    __m256i pairs[2][8]; /* each factor twice, as a dword */
+    for (int j = 0; j < 8; j++) {
+        for (int part = 0; part < 2; part++) {
+            const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(factors[j] + 8 * part)));
+            pairs[part][j] = _mm256_blend_epi16(wide, _mm256_slli_epi32(wide, 16), 0xaa);
+        }
+    }
+    transpose(pairs[0]);
+    transpose(pairs[1]);
+    for (int i = 0; i < 8; i++) {
+        _mm256_store_ps(blocks[i].scale + 8 * half, scale);
+        for (int part = 0; part < 2; part++) {
+            const int place = 2 * i + part;
+            _mm256_store_si256((__m256i *)blocks[i].factor[part][8 * half], pairs[place / 8][place % 8]);
+        }
     }
 }
 
 inline void unpack_super_block(const Q6_K *const x[8], int half, HalfPanelBlock *blocks) {
     const __m256i low = _mm256_set1_epi8(15), high = _mm256_set1_epi8(48), zero = _mm256_set1_epi8(32);
+    int8_t factors[8][16];
     for (int j = 0; j < 8; j++) {
-        store_factors(blocks, 8 * half + j, x[j]->scales);
-        for (int i = 0; i < 8; i++) {
-            blocks[i].scale[8 * half + j] = from_half(x[j]->scale);
-        }
+        memcpy(factors[j], x[j]->scales, 16);
     }
+    store_factors(x, factors, half, blocks);
     for (int i = 0; i < 8; i++) {
         /* 128 weights share 64 bytes of low bits and 32 of high ones: four blocks, each with two bits of a byte. */
         const int part = i / 4, place = i % 4;
@@ -192,14 +213,11 @@ inline void three_bit_scales(const uint8_t *scales, int8_t factors[16]) {
 
 inline void unpack_super_block(const Q3_K *const x[8], int half, HalfPanelBlock *blocks) {
     const __m256i low = _mm256_set1_epi8(3), four = _mm256_set1_epi8(4);
+    int8_t factors[8][16];
     for (int j = 0; j < 8; j++) {
-        int8_t factors[16];
-        three_bit_scales(x[j]->scales, factors);
-        store_factors(blocks, 8 * half + j, factors);
-        for (int i = 0; i < 8; i++) {
-            blocks[i].scale[8 * half + j] = from_half(x[j]->scale);
-        }
+        three_bit_scales(x[j]->scales, factors[j]);
     }
+    store_factors(x, factors, half, blocks);
     for (int i = 0; i < 8; i++) {
         const __m128i shift = _mm_cvtsi32_si128(2 * (i % 4)), bit = _mm_cvtsi32_si128(i);
         __m256i rows[8];
@@ -214,7 +232,6 @@ inline void unpack_super_block(const Q3_K *const x[8], int half, HalfPanelBlock 
     }
 }
 
-/* Types of super-blocks; `first` and `count` are multiples of eight. */
 template <class Weights, class Block>
 void unpack_super_blocks(const PanelRows &rows, size_t first, size_t count, Block *blocks) {
     for (size_t i = 0; i < count; i += 8) {
@@ -225,6 +242,16 @@ void unpack_super_blocks(const PanelRows &rows, size_t first, size_t count, Bloc
             }
             unpack_super_block(x, half, blocks + i);
         }
+    }
+}
+
+/* Unpack the blocks [first, first + count) of the depth, 32 weights each; for super-blocks both are multiples of 8. */
+template <class Weights, class Block>
+inline void unpack(const PanelRows &rows, size_t first, size_t count, Block *blocks) {
+    if constexpr (weights_in<Weights> == block_depth) {
+        unpack_blocks<Weights>(rows, first, count, blocks);
+    } else {
+        unpack_super_blocks<Weights>(rows, first, count, blocks);
     }
 }
 
