@@ -18,6 +18,7 @@ from ecellm_lite.cli.main import run_command
 from ecellm_lite.cli.options import PROMPT_KERNELS
 from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.engine.offload import Load, Placement
 from ecellm_lite.errors import EcellmError, UsageError
 from ecellm_lite.kernels.prompt import CHOICES, State, choice, library, start, trial
 from ecellm_lite.models.store import StoredModel
@@ -67,6 +68,15 @@ def test_a_model_reads_its_prompt_with_them(demo_model: StoredModel, variant: st
     assert np.corrcoef(logits[0], logits[1])[0, 1] > 0.99
 
 
+def test_a_gpu_is_not_kept_from_its_products(demo_model: StoredModel, variant: str) -> None:
+    """Its products with the weights of layers that stay on the CPU are faster than ours."""
+    backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, context=256, prompt_kernels=variant))
+    assert backend.prompt_kernels == State(variant)
+    backend.placement = Placement((Load("GPU0", free=1 << 30, layers=3),), "three layers on a GPU")
+    assert backend.prompt_kernels.variant == ""
+    backend.close()
+
+
 def test_ggml_computes_the_same_through_its_graphs(variant: str) -> None:
     trial.check()
 
@@ -99,7 +109,7 @@ DOCTORED = {
     "another API version": ("ggml_interface.h", "api_version = 2", "api_version = 99", "ggml does not load them"),
     "another tensor": ("ggml_interface.h", "char padding[8]", "char padding[16]", "other tensors"),
     "wrong results": ("multiply.cpp", "", "", "differs from ggml's"),
-    "a crash": ("multiply.cpp", "const size_t parts =", "if (panels) std::abort(); const size_t parts =", "signal"),
+    "a crash": ("multiply.cpp", "const size_t parts =", "if (panels) std::abort(); const size_t parts =", "SIGABRT"),
 }
 
 
@@ -166,6 +176,17 @@ def test_a_verdict_is_asked_for_once(fresh: None, variant: str, tmp_path: Path) 
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == repr(State(variant))
     (tmp_path / "home" / "prompt_kernels.json").write_text("{", "utf-8")  # damaged: asked again
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == first
+
+
+def test_a_trial_that_came_to_no_end_is_had_again(
+    fresh: None, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
+    assert "could not be run" in start(variant).reason
+    monkeypatch.setattr(sys, "executable", shutil.which("false") or "/bin/false")
+    choice._registered.cache_clear()
+    assert "exit code 1" in start(variant).reason
+    assert not (tmp_path / "home" / "prompt_kernels.json").exists()
 
 
 def test_every_face_offers_the_same_choices(variant: str) -> None:

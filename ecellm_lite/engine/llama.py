@@ -120,7 +120,7 @@ class LlamaBackend:
         _check_binding()
         self._settings = settings
         # Before the model: what ggml has for back ends then is what the model can use.
-        self.prompt_kernels = prompt.start(settings.prompt_kernels)
+        self._kernels = prompt.start(settings.prompt_kernels)
         self._model: Any = None
         self._context: Any = None
         self.placement = _placement(path, settings)
@@ -182,6 +182,13 @@ class LlamaBackend:
                 said = f"{self.placement.description}; with {planned} it did not load: {failure.rstrip('.')}"
                 self.placement = replace(self.placement, description=said)
                 return
+
+    @property
+    def prompt_kernels(self) -> prompt.State:
+        """What reads prompts. With layers on a GPU llama.cpp gives it the products of the other layers' prompts too."""
+        if self.placement.n_gpu_layers:
+            return prompt.State("", "layers are on a GPU")
+        return self._kernels
 
     @property
     def repacks(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -16,11 +17,17 @@ from ecellm_lite.errors import EcellmError
 from ecellm_lite.home import home
 
 _SECONDS = 120  # the trial takes one; a machine that is busy some more
+# Signals of a library that does not fit; by another, such as a kill for memory, the machine ended the trial.
+_CRASHES = {-signal.SIGILL, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGSEGV}
+
 _LARGEST = 1 << 16  # bytes of the file of verdicts
 
 
 def refusal(place: Path, variant: str) -> str:
-    """Return why the kernels cannot be used, empty if they passed."""
+    """Return why the kernels cannot be used, empty if they passed.
+
+    Raises EcellmError, with the reason alone as its message, if that could not be found out.
+    """
     file = home() / "prompt_kernels.json"
     key = _key(place, variant)
     verdicts = _read(file)
@@ -32,15 +39,21 @@ def refusal(place: Path, variant: str) -> str:
 
 
 def _ask(place: Path, variant: str) -> str:
+    """Return why the kernels cannot be used, empty if they passed.
+
+    Raises EcellmError, with the reason alone as its message, for a trial that came to no end and is to be had again.
+    """
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise EcellmError("their trial needs a Python that it can be run by")
     command = [sys.executable, "-m", "ecellm_lite.kernels.prompt", str(place), variant]
     try:
         child = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)  # noqa: S603 - our own
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EcellmError(f"their trial could not be run ({error})") from None
-    if child.returncode < 0:
-        return f"their trial was ended by signal {-child.returncode}"
+    if child.returncode in _CRASHES:
+        return f"their trial was ended by {signal.Signals(-child.returncode).name}"
     if child.returncode:
-        return f"their trial ended with exit code {child.returncode}"
+        raise EcellmError(f"their trial ended with exit code {child.returncode}")
     return child.stdout.decode("utf-8", "replace").strip()
 
 
