@@ -1,4 +1,4 @@
-# One virtual environment for everything. The first call compiles llama.cpp (some 6 minutes on 2 cores), later ones are quick.
+# One virtual environment for everything. The first call compiles llama.cpp, some minutes on 2 cores; later ones are quick.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,20 @@ INSTALLED := $(VENV)/installed-$(shell echo $(SOURCES) | cksum | cut -d' ' -f1)
 export CFLAGS += -U__AMX_INT8__
 export CXXFLAGS += -U__AMX_INT8__
 
-.PHONY: demo test test-all lint docs bench sanitize fuzz clean
+# Of llama.cpp only what this project uses is compiled: no vision code, tools, examples, server, tests or common library.
+export CMAKE_ARGS += -DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF \
+  -DLLAMA_BUILD_TESTS=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/kernels/llama_cpp.cmake
+
+# What pip compiles and installs, in one line that changes; its log is shown if it fails.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+LOG := $(VENV)/install.log
+SHOW = tee $(LOG) | awk '{ now = "" } \
+  match($$0, /^ *\[[0-9]+\/[0-9]+\]/) { now = "compiling " substr($$0, RSTART, RLENGTH) } \
+  /^Collecting |^ *Building |^Installing / { now = $$0 } \
+  now != "" { gsub(/ +/, " ", now); printf "\r%-78.78s", now; fflush() } END { printf "\r%-78s\r", "" }'
+
+.PHONY: demo test test-rest test-all lint docs bench sanitize fuzz clean
 
 demo: $(INSTALLED)
 	$(BIN)/ecellm-lite run --task sentiment_analysis --input ecellm_lite/tasks/examples/sentiment_analysis.json
@@ -22,8 +35,11 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/pytest -q -m "not slow and not native"
 
-test-all: $(INSTALLED)
-	$(BIN)/pytest -q
+# The tests that take long, and those that compile native code.
+test-rest: $(INSTALLED)
+	$(BIN)/pytest -q -m "slow or native"
+
+test-all: test test-rest
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -55,7 +71,9 @@ clean:
 
 $(INSTALLED): pyproject.toml $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[demo,dev]'
+	@echo "Installing into $(VENV): llama.cpp is compiled for this processor, once."
+	@$(BIN)/python -m pip install --quiet --upgrade pip 2> /dev/null || true
+	@$(BIN)/python -m pip install --verbose --editable '.[demo,dev]' 2>&1 | $(SHOW) \
+	  || { tail -40 $(LOG); echo "The whole log is $(LOG)."; exit 1; }
 	rm -f $(VENV)/installed-*
 	touch $@
