@@ -20,8 +20,10 @@ import numpy as np
 
 from benchmarks.facts import write_results
 from ecellm_lite.cli.verify import logits_of
-from ecellm_lite.convert.conversion import Request, prepared
-from ecellm_lite.convert.verify import log_softmax, original_logits
+from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.original import original_logits
+from ecellm_lite.convert.request import ConversionRequest
+from ecellm_lite.convert.verify import log_softmax
 from ecellm_lite.engine.llama import LlamaBackend, Settings
 from tests.small_checkpoints import factors, write_adapter
 from tests.tiny_checkpoints import CONFIGS, WIDTH, write_checkpoint
@@ -41,7 +43,7 @@ def main(prompts: int, output: Path) -> None:
                 index.write_text(json.dumps({"metadata": {}, **json.loads(index.read_text())}))
             for adapters in ((), ((adapter_of(Path(name) / f"{kind}-adapter", kind), 1.0),)):
                 target = Path(name) / "out.gguf"
-                request = Request(str(base), target, "F32", adapters, envelope="alpaca")
+                request = ConversionRequest(str(base), target, "F32", adapters, envelope="alpaca")
                 with prepared(request) as conversion:
                     conversion.run(threads=2)
                 case = f"{kind}{' with an adapter' if adapters else ''}"

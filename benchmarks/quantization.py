@@ -27,7 +27,8 @@ from benchmarks.type_table import REFERENCE, picture, sentence, spelt, table
 from benchmarks.verdict import LEAST_AGREEMENT, Rated, agreement, divergence, recommended
 from ecellm_lite import Answer, Runtime
 from ecellm_lite.bench.rates import decode_rate, prefill_rate
-from ecellm_lite.convert.conversion import Request, prepared
+from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.demo.build import ENVELOPE, shipped_weights
 from ecellm_lite.engine.llama import LlamaBackend, Settings, available_cores
 from ecellm_lite.envelopes import get_envelope
@@ -102,7 +103,7 @@ def main(
     used = threads or available_cores()
     with tempfile.TemporaryDirectory() as temporary:
         folder, left_out = Path(temporary), {}
-        request = Request(base, folder / "F16.gguf", REFERENCE, tuple((one, 1.0) for one in lora), envelope)
+        request = ConversionRequest(base, folder / "F16.gguf", REFERENCE, tuple((one, 1.0) for one in lora), envelope)
         reference = converted(request, used, {})
         assert isinstance(reference, File)
         files = {REFERENCE: reference}
@@ -119,7 +120,7 @@ def main(
                 name = f"{kind} + imatrix" if importance else kind
                 target = folder / f"{name.replace(' + ', '-')}.gguf"
                 found = converted(
-                    Request(base, target, kind, request.adapters, envelope, imatrix=importance), used, files
+                    ConversionRequest(base, target, kind, request.adapters, envelope, imatrix=importance), used, files
                 )
                 if isinstance(found, File):
                     files[name] = found
@@ -158,7 +159,7 @@ def main(
     click.echo(f"\n{sentence(advice, measured)}")
 
 
-def converted(request: Request, threads: int, others: Mapping[str, File]) -> File | str:
+def converted(request: ConversionRequest, threads: int, others: Mapping[str, File]) -> File | str:
     """Convert and return the file; or write nothing, and return the name of one of the others with the same tensors."""
     with prepared(request) as conversion:
         plan = conversion.plan
@@ -173,7 +174,7 @@ def converted(request: Request, threads: int, others: Mapping[str, File]) -> Fil
             manifest,
             types,
             plan.types,
-            plan.bits_a_weight,
+            plan.bits_per_weight,
             plan.lossy_source,
             request.imatrix is not None,
         )

@@ -24,7 +24,7 @@ from benchmarks.chart import Group, draw
 from benchmarks.facts import write_results
 from ecellm_lite import ggml
 from ecellm_lite.engine.llama import available_cores
-from ecellm_lite.kernels import Adapter, Conversion, native
+from ecellm_lite.kernels import Block, Factors, native
 from ecellm_lite.models.files import replacing
 from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS
 
@@ -47,7 +47,7 @@ def main(rows: int, repeats: int, output: Path, figure: Path) -> None:
     # With an imatrix, the search for the other types is ggml's own function.
     unsearched = [(kind, None) for kind in (*SHORT_QUANTS, "F16", "BF16")]
     for kind, known in [*product(K_QUANTS, (None, importance)), *unsearched]:
-        conversion = Conversion(weights, "F32", kind, importance=known)
+        conversion = Block(weights, "F32", kind, importance=known)
         best = native.variants()[0]
         ways: dict[str, Callable[[], Any]] = {"ggml": partial(ggml.quantize_chunk, weights, CONVERTED[kind], known)}
         for variant in native.variants():
@@ -102,7 +102,7 @@ def measure(ways: dict[str, Callable[[], Any]], weights: int, repeats: int) -> d
 
 def threading(weights: np.ndarray[Any, np.dtype[np.float32]], kind: str, cores: int, repeats: int) -> float:
     """Return how many times as fast all cores are as one, by the median over the turns."""
-    run = partial(native.convert, Conversion(weights, "F32", kind), variant=native.variants()[0])
+    run = partial(native.convert, Block(weights, "F32", kind), variant=native.variants()[0])
     ratios = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -118,7 +118,7 @@ def merging(weights: np.ndarray[Any, np.dtype[np.float32]], repeats: int) -> dic
     generator = np.random.default_rng(1)
     rows, columns = weights.shape
     bits = (weights.view(np.uint32) >> 16).astype(np.uint16)
-    adapter = Adapter(
+    adapter = Factors(
         generator.normal(0, 0.02, (RANK, columns)).astype(np.float32),
         generator.normal(0, 0.02, (rows, RANK)).astype(np.float32),
     )
@@ -126,8 +126,8 @@ def merging(weights: np.ndarray[Any, np.dtype[np.float32]], repeats: int) -> dic
     ways: dict[str, Callable[[], Any]] = {
         name: partial(native.convert, conversion, variant=variant)
         for name, conversion in (
-            ("plain", Conversion(bits, "BF16", "Q4_K")),
-            (f"adapter of rank {RANK}", Conversion(bits, "BF16", "Q4_K", (adapter,))),
+            ("plain", Block(bits, "BF16", "Q4_K")),
+            (f"adapter of rank {RANK}", Block(bits, "BF16", "Q4_K", (adapter,))),
         )
     }
     return measure(ways, weights.size, repeats)

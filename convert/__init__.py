@@ -1,1 +1,1 @@
-"""Writing GGUF files: installed as `ecellm_lite.convert`."""
+"""Checkpoints and adapters become GGUF files; installed as `ecellm_lite.convert`."""

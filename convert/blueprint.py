@@ -1,10 +1,11 @@
-"""What a checkpoint becomes in a GGUF file: its metadata, and where each of the file's tensors comes from.
+"""What a checkpoint becomes in a GGUF file: its metadata, and how each of the file's tensors is made.
 
-An architecture draws it (architectures/), adapters are hung into it, and the plan says at which types and offsets.
+An architecture draws it (architectures/), adapters are attached to it, and the plan adds types and offsets.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -12,19 +13,24 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ecellm_lite.convert.mixture import Model
+from ecellm_lite.convert.mixture import ModelShape
+from ecellm_lite.kernels import Factors
 
-# A value of a GGUF file's metadata with gguf-py's name of its type (GGUFValueType): UINT32, FLOAT32, STRING, ARRAY, …
-Value: TypeAlias = "tuple[str, Any]"
+# A value of a GGUF file's metadata, after gguf-py's name of its type (GGUFValueType): UINT32, FLOAT32, STRING, ARRAY, …
+MetadataValue: TypeAlias = "tuple[str, Any]"
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """A tensor of the file: `name` there, `source` in the checkpoint, its shape with the contiguous dimension last.
+class TensorRecipe:
+    """How a tensor of the file is made.
 
-    `module`: what an adapter calls it (the source without `.weight`). `order`, (rows,): the source's row for each row
-    of the file's tensor, where the architecture permutes them. `adapter_order`, (rows,): the adapter's row for each row
-    of the source, where the source has been permuted and the adapter has not.
+    `source`: its name in the checkpoint. `shape` has the contiguous dimension last. `module`: what an adapter calls it
+    (the source without `.weight`). `order`, (rows,): for each row of the file's tensor its row in the source, if the
+    architecture permutes them. `adapter_order`, (rows,): for each row of the source its row in the adapter, if the
+    source is permuted and the adapter is not.
+
+    Adapters attach the rest. `factors` are added, and each merged row is scaled to its norm in `magnitudes` (DoRA);
+    both are indexed by the source's rows. `saved`, of the same shape, replaces the source.
     """
 
     name: str
@@ -33,19 +39,47 @@ class Recipe:
     module: str = ""
     order: NDArray[np.uint32] | None = None
     adapter_order: NDArray[np.uint32] | None = None
+    factors: tuple[Factors, ...] = ()
+    magnitudes: NDArray[np.float32] | None = None
+    saved: NDArray[np.float32] | None = None
+
+    @property
+    def key(self) -> str:
+        """The tensor's name in an adapter; a tied model's output matrix has none in its checkpoint."""
+        return (
+            f"{self.module}.weight" if self.module and self.source.endswith(".weight") else self.module or self.source
+        )
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes that stay in memory until the tensor is written."""
+        arrays = [self.magnitudes, self.saved, self.order]
+        arrays += [array for each in self.factors for array in (each.a, each.b)]
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    def digest(self) -> bytes:
+        """Return a hash of everything here that decides the tensor's bytes, apart from the source's."""
+        digest = hashlib.sha256(repr((self.name, self.source, self.shape)).encode())
+        for array in (self.order, self.magnitudes, self.saved):
+            digest.update(b"none" if array is None else hashlib.sha256(np.ascontiguousarray(array).data).digest())
+        for each in self.factors:
+            digest.update(repr((each.a.shape, each.b.shape, float(np.float32(each.scale)))).encode())
+            digest.update(np.ascontiguousarray(each.a).data)
+            digest.update(np.ascontiguousarray(each.b).data)
+        return digest.digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """A file before it is planned: architecture, metadata in the file's order, tensors in the checkpoint's.
+    """A file before it is planned: architecture, metadata in the file's order, recipes in the checkpoint's.
 
-    `tied`: the embedding is the output matrix too, and the file has no `output.weight`. `output`: the recipe for one,
-    for a tied model whose adapter changes its output matrix alone.
+    `tied`: the embedding is also the output matrix, and the file has no `output.weight`. `output`: the recipe for one,
+    for a tied model whose adapter changes only one of the two.
     """
 
     architecture: str
-    model: Model
-    metadata: Mapping[str, Value]
-    recipes: tuple[Recipe, ...]
+    model: ModelShape
+    metadata: Mapping[str, MetadataValue]
+    recipes: tuple[TensorRecipe, ...]
     tied: bool = False
-    output: Recipe | None = None
+    output: TensorRecipe | None = None

@@ -1,7 +1,7 @@
 """A byte-level BPE vocabulary for llama.cpp: from tokenizer.json, or from vocab.json and merges.txt.
 
-How a text is cut into words before its bytes are merged is a regular expression in tokenizer.json, but a name in a
-GGUF file. The name is found as llama.cpp's converter finds it: by the ids that a fixed text becomes.
+How a text is split into words before its bytes are merged is a regular expression in tokenizer.json, but a name in a
+GGUF file. The name is found as in llama.cpp's converter: by the ids of a fixed text.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ecellm_lite.convert.checkpoint import MAX_JSON_BYTES, inside, read_bytes, read_json
+from ecellm_lite.convert.reading import MAX_JSON_BYTES, damaged, inside, read_bytes, read_json
 from ecellm_lite.convert.sentencepiece_vocabulary import pairs
-from ecellm_lite.convert.token_list import NORMAL, AddedToken, TokenList, vocabulary
+from ecellm_lite.convert.token_list import NORMAL, AddedToken, TokenList, not_reproducible, vocabulary
 from ecellm_lite.errors import ModelError, UsageError
 
 MAX_PATTERN_LETTERS = 4096
 
-# What a text may go through; other steps change it as llama.cpp does not, some make it longer without bound.
+# Steps that llama.cpp knows too; others would change a text differently, and some make it longer without bound.
 _STEPS = {"ByteLevel", "Digits", "Split"}
 
 # The text and the hashes are those of get_vocab_base_pre in conversion/base.py of llama.cpp (MIT licence,
@@ -45,7 +45,7 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class BytePairs:
-    """The tokens, the merges in their order ("a b" each), and llama.cpp's name for how words are cut."""
+    """The tokens, the merges in their order ("a b" each), and llama.cpp's name for how texts are split into words."""
 
     tokens: TokenList
     merges: list[str]
@@ -53,24 +53,24 @@ class BytePairs:
 
 
 def from_tokenizer(path: Path, tokenizer: Mapping[str, Any], size: int, added: Sequence[AddedToken]) -> BytePairs:
-    """Return what a tokenizer.json of byte-level BPE holds, or raise ModelError."""
+    """Return the vocabulary in a tokenizer.json of byte-level BPE, or raise ModelError."""
     model = tokenizer["model"]
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
-            raise ModelError(f"{path} has {name} = {str(model[name])[:40]!r}, which llama.cpp does not know.")
+            raise not_reproducible(path, f"has {name} = {str(model[name])[:40]!r}")
     ids, merges = vocabulary(model.get("vocab"), path, size), pairs(model.get("merges"), path)
     for kind, step in _steps(path, tokenizer):
         if kind not in _STEPS:
-            raise ModelError(f"{path} treats texts by {kind}, which llama.cpp does not do for byte-level BPE.")
+            raise not_reproducible(path, f"treats texts by {kind[:60]}")
         if len(str(step.get("pattern"))) > MAX_PATTERN_LETTERS:
-            raise ModelError(f"{path} cuts words by a pattern of more than {MAX_PATTERN_LETTERS:,} letters.")
+            raise damaged(path, f"splits words by a pattern of more than {MAX_PATTERN_LETTERS:,} letters")
     whole = {name: tokenizer.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor")}
     whole["added_tokens"] = tokenizer.get("added_tokens") or []
     return BytePairs(_tokens(ids, size, added), _spelled(merges), _name(path, whole, ids, merges, model))
 
 
 def from_files(folder: Path, size: int, added: Sequence[AddedToken]) -> BytePairs:
-    """Return what vocab.json and merges.txt hold, as GPT-2's tokenizer reads them, or raise ModelError."""
+    """Return the vocabulary in vocab.json and merges.txt, as GPT-2's tokenizer reads them, or raise ModelError."""
     path = inside(folder, "vocab.json")
     ids = vocabulary(read_json(path), path, size)
     merges = _lines(inside(folder, "merges.txt"))
@@ -86,18 +86,18 @@ def from_files(folder: Path, size: int, added: Sequence[AddedToken]) -> BytePair
 
 
 def _steps(path: Path, tokenizer: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return how a tokenizer.json treats a text before it merges, step for step: its kind, and what is said of it."""
-    found: list[tuple[str, Mapping[str, Any]]] = []
+    """Return the steps that a text passes in a tokenizer.json before it is merged: the kind and the content of each."""
+    result: list[tuple[str, Mapping[str, Any]]] = []
     for name, inner in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
-        said = tokenizer.get(name)
-        steps = said.get(inner) if isinstance(said, dict) and said.get("type") == "Sequence" else [said]
+        value = tokenizer.get(name)
+        steps = value.get(inner) if isinstance(value, dict) and value.get("type") == "Sequence" else [value]
         for step in steps if isinstance(steps, list) else [0]:
             if step is None:
                 continue
             if not isinstance(step, dict) or not isinstance(step.get("type"), str):
-                raise ModelError(f"{path} says of its {name}: {str(said)[:60]}. Get it again.")
-            found.append((step["type"], step))
-    return found
+                raise damaged(path, f"describes its {name} as {str(value)[:60]}")
+            result.append((step["type"], step))
+    return result
 
 
 def _tokens(ids: Mapping[str, int], size: int, added: Sequence[AddedToken]) -> TokenList:
@@ -109,7 +109,7 @@ def _tokens(ids: Mapping[str, int], size: int, added: Sequence[AddedToken]) -> T
 
 
 def _spelled(merges: Sequence[tuple[str, str]]) -> list[str]:
-    # A space within a part is spelled as the byte-level alphabet spells it, for it parts the two in a GGUF file.
+    # A space inside a part is written as in the byte-level alphabet, since a space separates the two in a GGUF file.
     return [" ".join(part.replace(" ", "Ġ") for part in pair) for pair in merges]
 
 
@@ -117,11 +117,10 @@ def _lines(path: Path) -> list[tuple[str, str]]:
     try:
         lines = read_bytes(path, MAX_JSON_BYTES).decode("utf-8").split("\n")
     except ValueError:
-        raise ModelError(f"{path} is no UTF-8: get it again.") from None
+        raise damaged(path, "is not UTF-8") from None
     if lines[0].startswith("#"):
         lines = lines[1:]
-    found: list[tuple[str, str]] = pairs([line.strip() for line in lines if line.strip()], path)
-    return found
+    return pairs([line.strip() for line in lines if line.strip()], path)
 
 
 def _name(
@@ -131,8 +130,8 @@ def _name(
     merges: Sequence[tuple[str, str]],
     model: Mapping[str, Any],
 ) -> str:
-    """Return llama.cpp's name for how words are cut, or raise ModelError for a way that it has no name for."""
-    # Only what decides the ids goes to the library: a file may also ask for padding to any length.
+    """Return llama.cpp's name for how texts are split, or raise ModelError if it has none."""
+    # Only what decides the ids goes to the library, as a file may also ask for padding to any length.
     ignores = model.get("ignore_merges") is True
     parts = {"type": "BPE", "vocab": ids, "merges": [list(pair) for pair in merges], "ignore_merges": ignores}
     tokenizer = json.dumps({"version": "1.0", **whole, "model": parts})
@@ -140,20 +139,22 @@ def _name(
         from tokenizers import Tokenizer
     except ImportError:
         raise UsageError(
-            "A checkpoint with a BPE vocabulary needs the package tokenizers: pip install 'ecellm-lite[convert]'."
+            "A checkpoint with a BPE vocabulary needs the package tokenizers",
+            step="pip install 'ecellm-lite[convert]'",
         ) from None
     try:
-        found = Tokenizer.from_str(tokenizer).encode(_TEXT).ids
+        ids_of_text = Tokenizer.from_str(tokenizer).encode(_TEXT).ids
     except BaseException as error:
-        # The library's panics are no Exception.
+        # The library's panics are not derived from Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise ModelError(f"{path} is no tokenizer that can be used ({str(error)[:100]}): get it again.") from None
-    digest = hashlib.sha256(str(found).encode()).hexdigest()
+        raise damaged(path, f"is not a usable tokenizer ({str(error)[:100]})") from None
+    digest = hashlib.sha256(str(ids_of_text).encode()).hexdigest()
     if digest not in _NAMES:
-        known = ", ".join(sorted(set(_NAMES.values())))
+        supported = ", ".join(sorted(set(_NAMES.values())))
         raise ModelError(
-            f"{path} cuts words in a way that is not known here (hash {digest[:16]}…; known are {known}): "
-            "convert the model with llama.cpp's convert_hf_to_gguf.py, and give the GGUF file."
+            f"{path} splits words in a way that is not supported here (hash {digest[:16]}…, not {supported})",
+            step="convert the model with llama.cpp's convert_hf_to_gguf.py, and give the GGUF file",
+            file=str(path),
         )
     return _NAMES[digest]

@@ -1,14 +1,14 @@
-"""A GGUF file as a base: its tensors are widened again, adapters find them by their names in a checkpoint.
+"""A GGUF file as a base: its tensors are widened again, and adapters find them by their names in a checkpoint.
 
-Where its tensors are quantized they have lost something already, and lose a little more: the manifest says so.
+Quantized tensors have lost precision already and lose a little more, which the manifest records.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecellm_lite.convert.architectures.llama import rotation_order
-from ecellm_lite.convert.blueprint import Blueprint, Recipe, Value
+from ecellm_lite.convert.blueprint import Blueprint, MetadataValue, TensorRecipe
 from ecellm_lite.convert.gguf_bytes import KINDS
-from ecellm_lite.convert.mixture import Model
-from ecellm_lite.convert.reading import read_fully
-from ecellm_lite.convert.source import Input
+from ecellm_lite.convert.mixture import ModelShape
+from ecellm_lite.convert.reading import changed_meanwhile, damaged, open_for_reading, read_fully
+from ecellm_lite.convert.source import InputFile, SourceTensor
 from ecellm_lite.errors import ModelError
-from ecellm_lite.models.gguf_header import TensorInfo, read_header
+from ecellm_lite.kernels.floats import FLOATS
+from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.model_check import check_model
 
-_VALUES: dict[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-
-# What a checkpoint calls the modules of these architectures.
+# The modules of a checkpoint, by the names of the tensors in a GGUF file.
 _ENDS = {"token_embd": "model.embed_tokens", "output": "lm_head"}
 _MODULES = {
     "llama": {
@@ -44,12 +43,6 @@ _MODULES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    dtype: str
-    shape: tuple[int, ...]
-
-
 class GgufBase:
     """An open GGUF file as a source of weights; a context manager. Raises ModelError with what is wrong with it."""
 
@@ -58,18 +51,22 @@ class GgufBase:
         self._descriptor = -1
         self.header = read_header(path)
         check_model(self.header)
-        if experts := self.header.metadata.get(f"{self.header.metadata['general.architecture']}.expert_count", 0):
-            raise ModelError(f"{path} has {experts:,} experts, which are not converted here: take llama-quantize.")
-        self._tensors = {one.name: one for one in self.header.tensors}
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise self._unread(error) from None
-        status = os.fstat(self._descriptor)
-        self._input = Input(path, status.st_size, status.st_mtime_ns)
-        if status.st_size != self.header.file_size:
+        self._architecture = str(self.header.metadata["general.architecture"])
+        if experts := self.header.metadata.get(f"{self._architecture}.expert_count", 0):
+            raise ModelError(
+                f"{path} has {experts:,} experts, which cannot be converted here",
+                step="use llama-quantize",
+                file=str(path),
+            )
+        self._tensors = {
+            one.name: SourceTensor(one.name, one.type.name, tuple(reversed(one.shape)), one.offset, one.size)
+            for one in self.header.tensors
+        }
+        self._descriptor = open_for_reading(path)
+        self._input = InputFile.of(path, os.fstat(self._descriptor))
+        if self._input.size != self.header.file_size:
             self.close()
-            raise ModelError(f"{path} was changed while it was opened: start again when it is complete.")
+            raise changed_meanwhile(path)
 
     def __enter__(self) -> GgufBase:
         return self
@@ -89,98 +86,93 @@ class GgufBase:
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
 
-    def tensor(self, name: str) -> _Placed:
-        """Return a tensor's type and shape."""
-        found = self._tensor(name)
-        return _Placed(found.type.name, tuple(reversed(found.shape)))
+    def tensor(self, name: str) -> SourceTensor:
+        """Return a tensor's type, shape and place."""
+        if name not in self._tensors:
+            raise damaged(self.path, f"has no tensor {name!r}, which its architecture needs")
+        return self._tensors[name]
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """Return rows of a tensor: (count, columns) of F32, F16 or BF16's bits, else (count, bytes).
 
-        Of a vector of values, `first` and `count` are values; a quantized one comes whole, as one row.
+        In a vector of floats, `first` and `count` are values; a quantized vector is returned whole, as one row.
         """
-        tensor = self._tensor(name)
-        if len(tensor.shape) == 1 and (first, count) != (0, None):
+        tensor = self.tensor(name)
+        is_vector = len(tensor.shape) == 1
+        if is_vector and (first, count) != (0, None):
             whole = self.rows(name)
-            return whole[first : None if count is None else first + count] if tensor.type.name in _VALUES else whole
-        columns, row_bytes = tensor.shape[0], tensor.type.row_bytes(tensor.shape[0])
-        total = tensor.size // row_bytes
-        taken = total - first if count is None else count
-        buffer = np.empty((taken, row_bytes), dtype=np.uint8)
+            return whole[first : None if count is None else first + count] if tensor.type in FLOATS else whole
+        total = math.prod(tensor.shape[:-1])
+        row_bytes = tensor.size // max(1, total)
+        buffer = np.empty((total - first if count is None else count, row_bytes), dtype=np.uint8)
         read_fully(self._descriptor, self.path, memoryview(buffer.reshape(-1).data), tensor.offset + first * row_bytes)
-        if tensor.type.name not in _VALUES:
+        if tensor.type not in FLOATS:
             return buffer
-        values: NDArray[Any] = buffer.view(_VALUES[tensor.type.name])
-        return values.reshape(columns) if len(tensor.shape) == 1 else values
+        values: NDArray[Any] = buffer.view(FLOATS[tensor.type])
+        return values.reshape(-1) if is_vector else values
 
     def check_unchanged(self) -> None:
         """Raise ModelError if the file was written to since it was opened."""
-        status = os.fstat(self._descriptor)
-        if (status.st_size, status.st_mtime_ns) != (self._input.size, self._input.changed):
-            raise ModelError(f"{self.path} was changed while it was read: start again when it is complete.")
+        if InputFile.of(self.path, os.fstat(self._descriptor)) != self._input:
+            raise changed_meanwhile(self.path)
 
-    def inputs(self) -> list[Input]:
+    def inputs(self) -> list[InputFile]:
         """Return the file, as it was when it was opened."""
         return [self._input]
 
+    def configuration(self) -> list[InputFile]:
+        """Return nothing: the file describes itself."""
+        return []
+
     def blueprint(self) -> Blueprint:
         """Return the blueprint of the same model: the same metadata, the same tensors."""
-        architecture = str(self.header.metadata["general.architecture"])
-        heads, kv_heads = self._heads(architecture)
+        heads, kv_heads = self._heads()
+        rotated = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads} if self._architecture == "llama" else {}
         recipes = []
-        for tensor in self.header.tensors:
-            module = _module(architecture, tensor.name)
-            shape = tuple(reversed(tensor.shape))
-            rotated = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads} if architecture == "llama" else {}
+        for tensor in self._tensors.values():
+            module = _module(self._architecture, tensor.name)
             turned = rotated.get(".".join(module.removesuffix(".bias").split(".")[-2:]), 0)
-            # A head of an odd number of rows is none that can be rotated.
-            order = rotation_order(turned, shape[0] // turned) if turned and shape[0] % (2 * turned) == 0 else None
-            recipes.append(Recipe(tensor.name, tensor.name, shape, module, adapter_order=order))
-        tied = "output.weight" not in self._tensors
-        embedding = self._tensor("token_embd.weight")
-        output = Recipe("output.weight", embedding.name, tuple(reversed(embedding.shape)), "lm_head") if tied else None
-        layers = self._count(architecture, "block_count")
-        return Blueprint(
-            architecture, Model(layers, heads, kv_heads), self._metadata(), tuple(recipes), tied=tied, output=output
-        )
+            # A head with an odd number of rows cannot have been rotated.
+            halves = turned and tensor.shape[0] % (2 * turned) == 0
+            order = rotation_order(turned, tensor.shape[0] // turned) if halves else None
+            recipes.append(TensorRecipe(tensor.name, tensor.name, tensor.shape, module, adapter_order=order))
+        output = None
+        if tied := "output.weight" not in self._tensors:
+            embedding = self.tensor("token_embd.weight")
+            output = TensorRecipe("output.weight", embedding.name, embedding.shape, "lm_head")
+        shape = ModelShape(self._count("block_count"), heads, kv_heads)
+        return Blueprint(self._architecture, shape, self._metadata(), tuple(recipes), tied=tied, output=output)
 
-    def _metadata(self) -> dict[str, Value]:
-        found: dict[str, Value] = {}
+    def _metadata(self) -> dict[str, MetadataValue]:
+        metadata: dict[str, MetadataValue] = {}
         for key, value in self.header.metadata.items():
-            # What an imatrix has done to the base is not what is done now; an empty list says nothing.
+            # The base's imatrix is not that of the new file; an empty list carries nothing.
             if not key.startswith("quantize.imatrix.") and not (isinstance(value, tuple) and not value):
-                found[key] = (KINDS[self.header.kinds[key]], value)
-        return found
+                metadata[key] = (KINDS[self.header.kinds[key]], value)
+        return metadata
 
-    def _heads(self, architecture: str) -> tuple[int, int]:
-        heads = self._count(architecture, "attention.head_count")
-        grouped = f"{architecture}.attention.head_count_kv" in self.header.metadata
-        return heads, self._count(architecture, "attention.head_count_kv") if grouped else heads
+    def _heads(self) -> tuple[int, int]:
+        heads = self._count("attention.head_count")
+        grouped = f"{self._architecture}.attention.head_count_kv" in self.header.metadata
+        return heads, self._count("attention.head_count_kv") if grouped else heads
 
-    def _count(self, architecture: str, key: str) -> int:
-        value = self.header.metadata.get(f"{architecture}.{key}")
+    def _count(self, key: str) -> int:
+        name = f"{self._architecture}.{key}"
+        value = self.header.metadata.get(name)
         if type(value) is not int or value < 1:
-            raise ModelError(f"{self.path}: {architecture}.{key} is {str(value)[:40]}, not one number above 0.")
+            raise damaged(self.path, f"has {name} = {str(value)[:40]}, which is not a single number above 0")
         return value
-
-    def _tensor(self, name: str) -> TensorInfo:
-        if name not in self._tensors:
-            raise ModelError(f"{self.path} has no tensor {name!r}: it is no complete model of its architecture.")
-        return self._tensors[name]
-
-    def _unread(self, error: OSError) -> ModelError:
-        return ModelError(f"{self.path} cannot be read ({error.strerror}): check the disk.")
 
 
 def _module(architecture: str, name: str) -> str:
-    """Return what a checkpoint calls a tensor's module, a bias with `.bias`; empty for one that no adapter can name."""
-    found = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
-    if not found:
+    """Return a tensor's module in a checkpoint, a bias with `.bias`; empty if no adapter can name it."""
+    match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
+    if not match:
         return ""
-    layer, part, kind = found.groups()
-    known = _MODULES.get(architecture, {})
-    module = _ENDS.get(part, known.get(part, "")) if layer is None else known.get(part, "")
+    layer, part, kind = match.groups()
+    modules = _MODULES.get(architecture, {})
+    module = _ENDS.get(part, modules.get(part, "")) if layer is None else modules.get(part, "")
     if not module:
         return ""
-    whole = module if layer is None else f"model.layers.{layer}.{module}"
-    return whole if kind == "weight" else f"{whole}.bias"
+    path = module if layer is None else f"model.layers.{layer}.{module}"
+    return path if kind == "weight" else f"{path}.bias"

@@ -1,4 +1,4 @@
-"""A GGUF file's header as bytes: what stands before the tensors' data.
+"""The header of a GGUF file as bytes: everything before the tensors' data.
 
 The format, version 3, little-endian: docs/gguf.md of https://github.com/ggml-org/ggml.
 """
@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecellm_lite.convert.blueprint import Value
+from ecellm_lite.convert.blueprint import MetadataValue
+from ecellm_lite.convert.planned_tensor import PlannedTensor
 from ecellm_lite.errors import EcellmError, ModelError
 from ecellm_lite.models.gguf_header import MAX_NAME_BYTES
-from ecellm_lite.tensor_types import TensorType
 
 VERSION = 3
-ALIGNMENT = 32  # where general.alignment says nothing else
+ALIGNMENT = 32  # unless general.alignment names another
 
 # By gguf-py's names: the type's number, and how a value is packed.
 _TYPES = {
@@ -33,18 +32,7 @@ _ITEMS = {
     "b1": "BOOL", "u8": "UINT64", "i8": "INT64", "f8": "FLOAT64",
 }  # fmt: skip
 
-
 KINDS: Mapping[int, str] = {number: name for name, (number, _) in _TYPES.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """A tensor as the header declares it: shape with the contiguous dimension last, offset in the data."""
-
-    name: str
-    shape: tuple[int, ...]
-    type: TensorType
-    offset: int
 
 
 def aligned(offset: int, alignment: int = ALIGNMENT) -> int:
@@ -52,36 +40,41 @@ def aligned(offset: int, alignment: int = ALIGNMENT) -> int:
     return -(-offset // alignment) * alignment
 
 
-def header_bytes(metadata: Mapping[str, Value], tensors: Sequence[Declared], alignment: int = ALIGNMENT) -> bytes:
-    """Return everything before the tensors' data, which begins at the end of these bytes.
+def header_bytes(
+    metadata: Mapping[str, MetadataValue], tensors: Sequence[PlannedTensor], alignment: int = ALIGNMENT
+) -> bytes:
+    """Return everything before the tensors' data, which begin at the end of these bytes.
 
-    Raises EcellmError for a value that is not of the type it is given with, ModelError for a tensor's name that is no
-    UTF-8.
+    Raises EcellmError for a value that is not of its declared type, ModelError for a tensor's name that is not UTF-8.
     """
-    found = bytearray(b"GGUF" + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
+    header = bytearray(b"GGUF" + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
     for key, (kind, value) in metadata.items():
         try:
-            found += _text(key) + struct.pack("<I", _TYPES[kind][0]) + _value(kind, value)
+            header += _text(key) + struct.pack("<I", _TYPES[kind][0]) + _value(kind, value)
         except (KeyError, ValueError, TypeError, AttributeError, struct.error, OverflowError) as error:
-            raise EcellmError(f"The metadata {key} cannot be written as {kind} ({error}).") from None
+            raise EcellmError(f"The metadata {key} cannot be written as {kind} ({error})", step="report this") from None
     for tensor in tensors:
-        try:
-            name = tensor.name.encode()
-        except UnicodeEncodeError:
-            # Unlike a token, a tensor is looked for by its name, and llama.cpp's are all ASCII.
-            raise ModelError(
-                f"The tensor's name {tensor.name[:80]!r} is no UTF-8: no model has such a tensor, get the base again."
-            ) from None
-        if len(name) > MAX_NAME_BYTES:
-            raise EcellmError(f"The tensor's name {tensor.name[:80]!r} has more than {MAX_NAME_BYTES} bytes.")
-        found += _text(tensor.name) + struct.pack("<I", len(tensor.shape))
-        found += struct.pack(f"<{len(tensor.shape)}Q", *reversed(tensor.shape))
-        found += struct.pack("<IQ", tensor.type.number, tensor.offset)
-    return bytes(found) + bytes(aligned(len(found), alignment) - len(found))
+        header += _name(tensor.name) + struct.pack("<I", len(tensor.shape))
+        header += struct.pack(f"<{len(tensor.shape)}Q", *reversed(tensor.shape))
+        header += struct.pack("<IQ", tensor.type.number, tensor.offset)
+    return bytes(header) + bytes(aligned(len(header), alignment) - len(header))
+
+
+def _name(name: str) -> bytes:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        # Tokens may hold any bytes, but a tensor is looked up by its name, and llama.cpp's are all ASCII.
+        raise ModelError(
+            f"The tensor's name {name[:80]!r} is not UTF-8", step="the base is damaged, so download it again"
+        ) from None
+    if size > MAX_NAME_BYTES:
+        raise EcellmError(f"The tensor's name {name[:80]!r} has more than {MAX_NAME_BYTES} bytes", step="report this")
+    return _text(name)
 
 
 def _text(text: str | bytes) -> bytes:
-    # Bytes of a hostile tokenizer that are no UTF-8 come as surrogates.
+    # Bytes of a hostile tokenizer that are not UTF-8 come as surrogates.
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
     return struct.pack("<Q", len(data)) + data
 

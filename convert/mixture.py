@@ -1,46 +1,34 @@
-"""Which type each tensor of a file gets: what llama.cpp's llama-quantize gives it, so that people know what they get.
+"""Which type each tensor of a file gets: the one that llama.cpp's llama-quantize gives it, so that users get the usual.
 
 The rules are those of llama_tensor_get_type in src/llama-quant.cpp of llama.cpp, for models without experts. Some
-tensors get more bits than the rest; which, depends on their part in the model and on how far into it they stand.
+tensors get more bits than the rest, depending on their part in the model and their layer.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ecellm_lite.errors import UsageError
 from ecellm_lite.tensor_types import CONVERTED
 
-# The type that a file's matrices have by default, by the file's type.
+# The default type of a file's matrices, by the file's type.
 DEFAULTS = {
     "F32": "F32", "F16": "F16", "BF16": "BF16", "Q8_0": "Q8_0", "Q4_0": "Q4_0", "Q4_1": "Q4_1", "Q5_0": "Q5_0",
     "Q5_1": "Q5_1", "Q2_K": "Q2_K", "Q3_K_S": "Q3_K", "Q3_K_M": "Q3_K", "Q3_K_L": "Q3_K", "Q4_K_S": "Q4_K",
     "Q4_K_M": "Q4_K", "Q5_K_S": "Q5_K", "Q5_K_M": "Q5_K", "Q6_K": "Q6_K",
 }  # fmt: skip
 
-# What a tensor gets whose rows are no multiple of its type's block.
+# The types of tensors whose rows are no multiple of the chosen type's block.
 _FALLBACKS = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """A tensor's name in the file, and its shape with the dimension that is contiguous last."""
-
-    name: str
-    shape: tuple[int, ...]
-
-    @property
-    def layer(self) -> int:
-        """The layer it belongs to; -1 outside of them."""
-        found = re.match(r"blk\.(\d+)\.", self.name)
-        return int(found[1]) if found else -1
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """What the rules ask of a model: its layers, and its heads for each of its key and value heads."""
+class ModelShape:
+    """What the rules depend on: a model's layers, and its heads for queries and for keys and values."""
 
     layers: int
     heads: int
@@ -48,71 +36,91 @@ class Model:
 
     @property
     def shared(self) -> int:
-        """How many heads share a key and value head."""
+        """How many heads share one head of keys and values."""
         return self.heads // self.kv_heads
 
 
 def tensor_types(
-    tensors: Sequence[Matrix],
+    shapes: Mapping[str, Shape],
     file_type: str,
-    model: Model,
+    model: ModelShape,
     *,
     imatrix: bool = False,
     overrides: Sequence[tuple[str, str]] = (),
 ) -> dict[str, str]:
-    """Return the type of each tensor by its name, in the order in which they stand in the file.
+    """Return the type of each tensor by its name, in the file's order.
 
-    `overrides`: pairs of a pattern, found anywhere in a name, and a type; the first that fits decides. Raises
-    UsageError for a type or a pattern that there is not, and for a pattern that fits nothing.
+    `shapes`: the tensors' shapes by name, with the contiguous dimension last. `overrides`: pairs of a pattern, found
+    anywhere in a name, and a type; the first that matches decides. Raises UsageError for an unknown type, an invalid
+    pattern, or one that matches no matrix.
     """
     if file_type not in DEFAULTS:
-        raise UsageError(f"There is no file type {file_type!r}: take one of {', '.join(DEFAULTS)}.")
-    patterns = [(_pattern(pattern), _known(kind)) for pattern, kind in overrides]
-    matrices = [one.name for one in tensors if _is_quantized(one)]
+        raise unknown_file_type(file_type)
+    patterns = [(_compiled(pattern), _tensor_type(kind)) for pattern, kind in overrides]
+    matrices = [name for name, shape in shapes.items() if _is_quantized(name, shape)]
     for pattern, kind in patterns:
         if not any(pattern.search(name) for name in matrices):
             raise UsageError(
-                f"No matrix has a name with {pattern.pattern!r} in it, so none becomes {kind}: see --dry-run for names."
+                f"No matrix has a name that matches {pattern.pattern!r}, so none becomes {kind}",
+                step="list the file's tensors without writing it (a dry run)",
+                settings=("overrides",),
             )
-    ordered = sorted(tensors, key=lambda one: (one.layer, one.name))
-    rules = _Rules(file_type, model, imatrix, {one.name for one in ordered})
-    return {one.name: rules.type_of(one, patterns) for one in ordered}
+    rules = _Rules(file_type, model, imatrix, shapes)
+    return {name: rules.type_of(name, shapes[name], patterns) for name in sorted(shapes, key=_place)}
+
+
+def unknown_file_type(file_type: str) -> UsageError:
+    """Return the error for a file type that does not exist."""
+    return UsageError(
+        f"There is no file type {file_type!r}", step=f"choose one of {', '.join(DEFAULTS)}", settings=("file_type",)
+    )
+
+
+def summary(types: Iterable[str]) -> dict[str, int]:
+    """Return how many tensors there are of each type, the most frequent first."""
+    counts: dict[str, int] = {}
+    for kind in types:
+        counts[kind] = counts.get(kind, 0) + 1
+    return dict(sorted(counts.items(), key=lambda pair: -pair[1]))
 
 
 class _Rules:
-    def __init__(self, file_type: str, model: Model, imatrix: bool, names: set[str]) -> None:
+    """The rules for one file; tensors must be given in the file's order, as some rules count them."""
+
+    def __init__(self, file_type: str, model: ModelShape, imatrix: bool, names: Iterable[str]) -> None:
         self._file_type, self._model, self._imatrix = file_type, model, imatrix
         self._tied = "output.weight" not in names
         self._values = sum(_part(name) in {"attn_v", "attn_qkv"} for name in names)
         self._seen = {"attn_v": 0, "ffn_down": 0}
 
-    def type_of(self, tensor: Matrix, patterns: Sequence[tuple[re.Pattern[str], str]]) -> str:
-        if not _is_quantized(tensor):
+    def type_of(self, name: str, shape: Shape, patterns: Sequence[tuple[re.Pattern[str], str]]) -> str:
+        if not _is_quantized(name, shape):
             return "F32"
         default = DEFAULTS[self._file_type]
-        chosen = next((kind for pattern, kind in patterns if pattern.search(tensor.name)), None)
+        chosen = next((kind for pattern, kind in patterns if pattern.search(name)), None)
         if chosen is None:
-            chosen = default if default in {"F32", "F16", "BF16"} else self._chosen(tensor, default)
-        return _fitting(chosen, tensor.shape[-1])
+            chosen = default if default in {"F32", "F16", "BF16"} else self._quantized(_part(name), shape, default)
+        return _fitting(chosen, shape[-1])
 
-    def _chosen(self, tensor: Matrix, default: str) -> str:
-        part = _part(tensor.name)
+    def _quantized(self, part: str, shape: Shape, default: str) -> str:
         if part == "output" or (self._tied and part == "token_embd"):
-            # The one matrix that every token's answer goes through.
-            if tensor.shape[-1] % CONVERTED[default].block:
+            # Every token's logits pass through this matrix.
+            if shape[-1] % CONVERTED[default].block:
                 return "Q8_0"
             return default if default == "Q8_0" else "Q6_K"
         if part in {"attn_v", "attn_qkv"}:
-            place = self._seen["attn_v"]
-            self._seen["attn_v"] += 1
-            return self._attention_value(place, default)
+            return self._attention_value(self._count("attn_v"), default)
         if part == "ffn_down":
-            place = self._seen["ffn_down"]
-            self._seen["ffn_down"] += 1
-            return self._ffn_down(place, default)
+            return self._ffn_down(self._count("ffn_down"), default)
         if part == "attn_output":
             return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"}.get(self._file_type, default)
         return default
+
+    def _count(self, part: str) -> int:
+        """Return how many tensors of this part came before."""
+        place = self._seen[part]
+        self._seen[part] += 1
+        return place
 
     def _attention_value(self, place: int, default: str) -> str:
         chosen = default
@@ -127,7 +135,7 @@ class _Rules:
                 chosen = "Q6_K"
             case "Q4_K_S" if place < 4:
                 chosen = "Q5_K"
-        # Llama-2-70B, whose values are small for being shared by eight heads.
+        # Llama-2-70B, where eight heads share a matrix of values, which is small.
         seventy = self._model.layers == 80 and self._model.shared > 1
         return "Q5_K" if seventy and chosen in {"Q3_K", "Q4_K"} else chosen
 
@@ -149,9 +157,15 @@ class _Rules:
         return default
 
 
-def _is_quantized(tensor: Matrix) -> bool:
-    """Whether a tensor is a matrix of weights that the file's type is for: vectors, biases and norms stay float32."""
-    return len(tensor.shape) > 1 and tensor.name.endswith("weight") and "_norm.weight" not in tensor.name
+def _place(name: str) -> tuple[int, str]:
+    """Return the key that sorts tensors as in the file: by layer, those outside of layers first, then by name."""
+    match = re.match(r"blk\.(\d+)\.", name)
+    return int(match[1]) if match else -1, name
+
+
+def _is_quantized(name: str, shape: Shape) -> bool:
+    """Whether a tensor is a matrix of weights, which gets the file's type: vectors, biases and norms stay float32."""
+    return len(shape) > 1 and name.endswith("weight") and "_norm.weight" not in name
 
 
 def _more_bits(place: int, count: int) -> bool:
@@ -159,33 +173,33 @@ def _more_bits(place: int, count: int) -> bool:
 
 
 def _part(name: str) -> str:
-    """Return what a tensor is in its layer, or in the model: attn_v, ffn_down, output."""
+    """Return a tensor's part in its layer or in the model: attn_v, ffn_down, output."""
     return re.sub(r"^blk\.\d+\.", "", name).removesuffix(".weight")
 
 
 def _fitting(kind: str, columns: int) -> str:
-    for wanted in (kind, _FALLBACKS.get(kind, kind)):
-        if columns % CONVERTED[wanted].block == 0:
-            return wanted
+    for candidate in (kind, _FALLBACKS.get(kind, kind)):
+        if columns % CONVERTED[candidate].block == 0:
+            return candidate
     return "F16"
 
 
-def _known(kind: str) -> str:
+def _tensor_type(kind: str) -> str:
     if kind.upper() not in CONVERTED:
-        raise UsageError(f"There is no tensor type {kind!r}: take one of {', '.join(CONVERTED)}.")
+        raise UsageError(
+            f"There is no tensor type {kind!r}",
+            step=f"choose one of {', '.join(CONVERTED)}",
+            settings=("overrides",),
+        )
     return kind.upper()
 
 
-def _pattern(text: str) -> re.Pattern[str]:
+def _compiled(pattern: str) -> re.Pattern[str]:
     try:
-        return re.compile(text)
+        return re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"The pattern {text!r} of a tensor type is none ({error}).") from None
-
-
-def summary(types: Mapping[str, str]) -> dict[str, int]:
-    """Return how many tensors there are of each type, the most first."""
-    counts: dict[str, int] = {}
-    for kind in types.values():
-        counts[kind] = counts.get(kind, 0) + 1
-    return dict(sorted(counts.items(), key=lambda pair: -pair[1]))
+        raise UsageError(
+            f"The pattern {pattern!r} is not a valid regular expression ({error})",
+            step="correct it",
+            settings=("overrides",),
+        ) from None

@@ -1,23 +1,25 @@
-"""Adapters that name Phi-2's modules as its first, remote code did: they are given today's names.
+"""Adapters that name Phi-2's modules as its first, remote code did: they get the names of today.
 
-There, `mixer.Wqkv` stacks the rows of q, k and v: an adapter of it is three, with one A and a third of B's rows each.
-The names: modeling_phi.py of https://huggingface.co/microsoft/phi-2 before January 2024.
+There `mixer.Wqkv` stacks the rows of q, k and v, so an adapter of it becomes three, each with the same A and a third of
+B's rows. The names: modeling_phi.py of https://huggingface.co/microsoft/phi-2 before January 2024.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
-from ecellm_lite.convert.adapter import Factors, PeftAdapter, Whole
-from ecellm_lite.errors import ModelError
+from ecellm_lite.convert.adapter import PeftAdapter, WholeTensor
+from ecellm_lite.convert.reading import damaged
 
-Named = TypeVar("Named", Factors, Whole)
+Named = TypeVar("Named")
 
-_LAYER = re.compile(r"transformer\.h\.(\d+)\.(ln|mixer\.Wqkv|mixer\.out_proj|mlp\.fc1|mlp\.fc2)(\.weight|\.bias)?")
+_STACK = re.compile(r"transformer\.h\.(\d+)\.mixer\.Wqkv(\.weight|\.bias)?")
+_LAYER = re.compile(r"transformer\.h\.(\d+)\.(ln|mixer\.out_proj|mlp\.fc1|mlp\.fc2)(\.weight|\.bias)?")
 _PARTS = {
     "ln": "input_layernorm", "mixer.out_proj": "self_attn.dense", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2",
 }  # fmt: skip
@@ -29,55 +31,56 @@ _ENDS = {
 _STACKED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 
-def with_todays_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
-    """Return the adapter with today's names where it is one of Phi-2 with old ones, else the adapter itself.
+def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
+    """Return the adapter, with old names of Phi-2's modules replaced.
 
-    Raises ModelError for a stack whose rows are no three equal parts.
+    Raises ModelError if a stack's rows are not three equal parts.
     """
     if architecture != "phi2":
         return adapter
+    path = adapter.path
     return replace(
         adapter,
-        factors=_renamed(adapter.factors, adapter),
-        saved=_renamed(adapter.saved, adapter),
-        base_layers=_renamed(adapter.base_layers, adapter),
+        factors=_renamed(
+            adapter.factors, path, lambda pair: len(pair.b), lambda pair, rows: replace(pair, b=pair.b[rows])
+        ),
+        magnitudes=_renamed(adapter.magnitudes, path, len, lambda magnitudes, rows: magnitudes[rows]),
+        saved=_renamed(adapter.saved, path, lambda whole: math.prod(whole.shape[:1]), WholeTensor.part),
+        base_layers=_renamed(adapter.base_layers, path, lambda whole: math.prod(whole.shape[:1]), WholeTensor.part),
     )
 
 
-def _renamed(named: Mapping[str, Named], adapter: PeftAdapter) -> dict[str, Named]:
-    found: dict[str, Named] = {}
-    for old, value in named.items():
-        for new, each in _parts(old, value, adapter):
-            if new in found:
-                raise ModelError(
-                    f"{adapter.path} names {new!r} twice, as today and as Phi-2's first code: save it again."
+def _renamed(
+    values: Mapping[str, Named], path: Path, count: Callable[[Named], int], part: Callable[[Named, slice], Named]
+) -> dict[str, Named]:
+    """Return values by the names of today; `count` gives the rows of a value, `part` some of them."""
+    renamed: dict[str, Named] = {}
+    for old, value in values.items():
+        stack = _STACK.fullmatch(old)
+        if not stack:
+            names = {_current_name(old): value}
+        else:
+            rows = count(value)
+            if rows % 3:
+                raise damaged(path, f"has {rows:,} rows in {old!r}, which are not three equal parts")
+            names = {
+                f"model.layers.{stack[1]}.{module}{stack[2] or ''}": part(
+                    value, slice(place * rows // 3, (place + 1) * rows // 3)
                 )
-            found[new] = each
-    return found
+                for place, module in enumerate(_STACKED)
+            }
+        for new, each in names.items():
+            if new in renamed:
+                raise damaged(path, f"has {new!r} twice, under its name of today and an old one")
+            renamed[new] = each
+    return renamed
 
 
-def _parts(name: str, value: Named, adapter: PeftAdapter) -> Iterator[tuple[str, Named]]:
-    match = _LAYER.fullmatch(name)
-    if not match:
-        module, dot, kind = name.rpartition(".")
-        if kind not in {"weight", "bias"}:
-            module, dot, kind = name, "", ""
-        yield f"{_ENDS.get(module, module)}{dot}{kind}", value
-        return
-    layer, part, kind = match[1], match[2], match[3] or ""
-    if part != "mixer.Wqkv":
-        yield f"model.layers.{layer}.{_PARTS[part]}{kind}", value
-        return
-    rows = len(value.b) if isinstance(value, Factors) else math.prod(value.shape[:1])
-    if rows % 3 or (isinstance(value, Whole) and not value.shape):
-        raise ModelError(f"{adapter.path}: {name!r} has {rows:,} rows, which are not three equal parts.")
-    for place, today in enumerate(_STACKED):
-        third = slice(place * rows // 3, (place + 1) * rows // 3)
-        yield f"model.layers.{layer}.{today}{kind}", _third(value, third)
-
-
-def _third(value: Named, rows: slice) -> Named:
-    if isinstance(value, Whole):
-        return value.part(rows)
-    magnitude = None if value.magnitude is None else value.magnitude[rows]
-    return Factors(value.a, value.b[rows], value.scale, magnitude)
+def _current_name(name: str) -> str:
+    """Return the name of today of a module, or of its tensor; one that is not old stays."""
+    if match := _LAYER.fullmatch(name):
+        return f"model.layers.{match[1]}.{_PARTS[match[2]]}{match[3] or ''}"
+    module, dot, kind = name.rpartition(".")
+    if kind not in {"weight", "bias"}:
+        module, dot, kind = name, "", ""
+    return f"{_ENDS.get(module, module)}{dot}{kind}"

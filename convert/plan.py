@@ -1,4 +1,4 @@
-"""The plan of a file before a byte of it is written: each tensor's type, place and size, and what it takes.
+"""The plan of a file before any of it is written: each tensor's type, place and size, and the memory that it takes.
 
 The tensors stand in the order in which llama-quantize writes them, each at a multiple of the alignment.
 """
@@ -8,86 +8,40 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from ecellm_lite.convert.blueprint import Blueprint, Value
-from ecellm_lite.convert.gguf_bytes import ALIGNMENT, Declared, aligned, header_bytes
-from ecellm_lite.convert.merging import Part
-from ecellm_lite.convert.mixture import Matrix, summary, tensor_types
+from ecellm_lite.convert.blueprint import Blueprint, TensorRecipe
+from ecellm_lite.convert.gguf_bytes import ALIGNMENT, aligned, header_bytes
+from ecellm_lite.convert.mixture import summary, tensor_types
+from ecellm_lite.convert.planned_tensor import PlannedTensor
 from ecellm_lite.convert.source import Source
-from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.errors import EcellmError, ModelError, UsageError
 from ecellm_lite.ggml import FILE_TYPES
+from ecellm_lite.kernels.floats import FLOATS
 from ecellm_lite.models.files import in_words
 from ecellm_lite.tensor_types import CONVERTED, TensorType
 from ecellm_lite.version import __version__
 
 _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h
+_LAST_KEYS = ("general.quantization_version", "general.file_type")
 _BLOCK_WEIGHTS = 4 << 20
-# Blocks in memory at once: two read ahead, one in work, two to be written, and one being read.
+# Blocks in memory at once: two that were read, one in work, two to be written, and one being read.
 _BLOCKS = 6
 _RESERVE = 128 << 20  # bytes of memory for the program itself
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedTensor:
-    """A tensor of the file: what it is made of, its type, and its place; offset in bytes from the file's beginning."""
-
-    part: Part
-    source_type: str
-    type: TensorType
-    offset: int
-    importance: NDArray[np.float32] | None = None
-
-    @property
-    def name(self) -> str:
-        """Its name in the file."""
-        return str(self.part.recipe.name)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape, with the contiguous dimension last."""
-        shape: tuple[int, ...] = self.part.recipe.shape
-        return shape
-
-    @property
-    def columns(self) -> int:
-        """The length of a row."""
-        return self.shape[-1]
-
-    @property
-    def rows(self) -> int:
-        """How many rows there are; a vector is one."""
-        return math.prod(self.shape[:-1])
-
-    @property
-    def row_bytes(self) -> int:
-        """The bytes of a row in the file."""
-        return self.type.row_bytes(self.columns)
-
-    @property
-    def size(self) -> int:
-        """The bytes in the file, without those up to the next multiple of the alignment."""
-        return self.rows * self.row_bytes
-
-    @property
-    def read_bytes(self) -> int:
-        """The bytes of the source that are read for it."""
-        return 0 if self.part.saved is not None else self.rows * CONVERTED[self.source_type].row_bytes(self.columns)
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """A file that is to be written: `header` are its first bytes, `size` all of them.
+    """A file that is to be written: `header` are its first bytes, `size` counts all of them.
 
-    `block_weights`: how many weights are read, converted and written at a time. `memory`: the bytes that takes at most.
-    `identity`: a hash of all that decides the file's bytes but for the source's.
+    `block_weights`: how many weights are read, converted and written at a time. `memory`: the most bytes that takes.
+    `identity`: a hash of everything that decides the file's bytes, apart from the source's.
     """
 
     file_type: str
@@ -97,35 +51,58 @@ class Plan:
     block_weights: int
     memory: int
     identity: str
-    metadata: Mapping[str, Value] = field(repr=False, default_factory=dict)
+
+    @property
+    def data_offset(self) -> int:
+        """Where the tensors' data begin in the file."""
+        return len(self.header)
 
     @property
     def types(self) -> dict[str, int]:
         """How many tensors there are of each type."""
-        counts: dict[str, int] = summary({tensor.name: tensor.type.name for tensor in self.tensors})
-        return counts
+        return summary(tensor.type.name for tensor in self.tensors)
 
     @property
     def lossy_source(self) -> dict[str, int]:
         """How many tensors come from quantized ones, by type."""
-        types = {one.name: one.source_type for one in self.tensors if CONVERTED[one.source_type].block > 1}
-        counts: dict[str, int] = summary(types)
-        return counts
+        return summary(tensor.source_type for tensor in self.tensors if tensor.source_type not in FLOATS)
 
     @property
     def read_bytes(self) -> int:
-        """How many bytes of the source are read."""
+        """The bytes that are read from the source."""
         return sum(tensor.read_bytes for tensor in self.tensors)
 
     @property
-    def bits_a_weight(self) -> float:
-        """The file's bits for each weight."""
+    def bits_per_weight(self) -> float:
+        """The file's bits per weight."""
         return 8 * self.size / max(1, sum(math.prod(tensor.shape) for tensor in self.tensors))
+
+    def check_room(self, target: Path, written: int = 0) -> None:
+        """Raise ModelError if the disk or the memory is too small; `written` bytes of the file exist already."""
+        folder = next((folder for folder in target.absolute().parents if folder.is_dir()), None)
+        if folder is None:
+            raise ModelError(
+                f"{target} is in no folder", step="give another output file", settings=("target",), file=str(target)
+            )
+        free = shutil.disk_usage(folder).free
+        if self.size - written > free:
+            raise ModelError(
+                f"{target} needs {in_words(self.size - written)}, and {folder} has {in_words(free)} free",
+                step="make room, or choose a smaller type",
+                settings=("file_type",),
+                file=str(target),
+            )
+        available = psutil.virtual_memory().available
+        if self.memory > available:
+            raise ModelError(
+                f"The conversion needs up to {in_words(self.memory)} of memory, and {in_words(available)} are free",
+                step="close other programs, or limit the memory",
+                settings=("max_memory",),
+            )
 
 
 def draw_plan(
     blueprint: Blueprint,
-    parts: Sequence[Part],
     source: Source,
     file_type: str,
     *,
@@ -133,142 +110,99 @@ def draw_plan(
     importance: Mapping[str, NDArray[np.float32]] | None = None,
     max_memory: int | None = None,
 ) -> Plan:
-    """Return the plan of a blueprint's file of a type (say `Q4_K_M`).
+    """Return the plan for writing a blueprint as a file type (such as Q4_K_M).
 
     `overrides`: pairs of a pattern of tensors' names and a type. `importance`: the imatrix by tensor, (columns,) each.
-    `max_memory`: bytes that the conversion may take. Raises UsageError for types that there are not or too little
-    memory allowed, ModelError for a source that does not fit the blueprint.
+    `max_memory`: bytes that the conversion may use. Raises UsageError for types that do not exist or a limit that is
+    too low, ModelError if the source or the imatrix does not fit the blueprint.
     """
-    by_name = {part.recipe.name: part for part in parts}
+    recipes = {recipe.name: recipe for recipe in blueprint.recipes}
     types = tensor_types(
-        [Matrix(part.recipe.name, part.recipe.shape) for part in parts],
+        {name: recipe.shape for name, recipe in recipes.items()},
         file_type,
         blueprint.model,
         imatrix=importance is not None,
         overrides=overrides,
     )
-    metadata = {key: value for key, value in blueprint.metadata.items() if key not in _LAST}
-    metadata |= dict(zip(_LAST, (("UINT32", _QUANTIZATION_VERSION), ("UINT32", FILE_TYPES[file_type])), strict=True))
+    metadata = {key: value for key, value in blueprint.metadata.items() if key not in _LAST_KEYS}
+    numbers = (_QUANTIZATION_VERSION, FILE_TYPES[file_type])
+    metadata |= {key: ("UINT32", number) for key, number in zip(_LAST_KEYS, numbers, strict=True)}
     alignment = int(blueprint.metadata.get("general.alignment", ("UINT32", ALIGNMENT))[1])
-    declared, end = [], 0
+    tensors: list[PlannedTensor] = []
+    end = 0
     for name, kind in types.items():
-        shape = by_name[name].recipe.shape
-        declared.append(Declared(name, shape, CONVERTED[kind], end))
-        end = aligned(end + math.prod(shape[:-1]) * CONVERTED[kind].row_bytes(shape[-1]), alignment)
-    header = header_bytes(metadata, declared, alignment)
-    tensors = tuple(
-        PlannedTensor(
-            by_name[one.name],
-            _source_type(by_name[one.name], source),
-            one.type,
-            len(header) + one.offset,
-            _importance(one, importance),
+        recipe, tensor_type = recipes[name], CONVERTED[kind]
+        weights = _importance(recipe, tensor_type, importance or {})
+        tensors.append(PlannedTensor(recipe, _source_type(recipe, source), tensor_type, end, weights))
+        end = aligned(end + tensors[-1].size, alignment)
+    quantized = [tensor for tensor in tensors if tensor.type.block > 1]
+    if importance and all(tensor.importance is None for tensor in quantized):
+        raise _foreign_imatrix(
+            f"The imatrix names {', '.join(list(importance)[:3])} and so on, but none of the quantized tensors"
         )
-        for one in declared
-    )
-    if importance and all(one.importance is None for one in tensors if CONVERTED[one.type.name].block > 1):
+    header = header_bytes(metadata, tensors, alignment)
+    block_weights, memory = _blocks(tensors, max_memory)
+    identity = hashlib.sha256(f"{__version__}\n".encode() + header)
+    for tensor in tensors:
+        identity.update(tensor.digest())
+    size = len(header) + end
+    return Plan(file_type, header, tuple(tensors), size, block_weights, memory, identity.hexdigest())
+
+
+def _source_type(recipe: TensorRecipe, source: Source) -> str:
+    """Return the type of a recipe's rows as they are read; raises ModelError if the source does not fit the recipe."""
+    tensor = source.tensor(recipe.source)
+    if tensor.shape != recipe.shape:
         raise ModelError(
-            f"The imatrix knows {', '.join(list(importance)[:3])} and so on, and none of the tensors that are "
-            "quantized: it was collected on another model."
+            f"The tensor {recipe.source!r} has the shape {tensor.shape}, but the model's configuration implies "
+            f"{recipe.shape}",
+            step="download the base again",
+            field=recipe.source,
         )
-    block, memory = _blocks(tensors, parts, max_memory)
-    return Plan(file_type, header, tensors, len(header) + end, block, memory, _identity(header, tensors), metadata)
-
-
-_LAST = ("general.quantization_version", "general.file_type")
-
-
-def check_room(plan: Plan, target: Path, there: int = 0) -> None:
-    """Raise ModelError if the disk or the memory cannot hold what the plan takes; `there` bytes are written already."""
-    folder = next((folder for folder in target.absolute().parents if folder.is_dir()), None)
-    if folder is None:
-        raise ModelError(f"{target} is in no folder: give another --output.")
-    free = shutil.disk_usage(folder).free
-    if plan.size - there > free:
+    if tensor.type not in CONVERTED:
         raise ModelError(
-            f"{target} takes {in_words(plan.size - there)}, and {folder} has {in_words(free)} free: "
-            "make room, or take a smaller --quant."
-        )
-    available = psutil.virtual_memory().available
-    if plan.memory > available:
-        raise ModelError(
-            f"The conversion takes up to {plan.memory / 2**20:,.0f} MiB of memory, and {available / 2**20:,.0f} MiB "
-            "are free: close other programs, or give a smaller --max-memory."
-        )
-
-
-def _source_type(part: Part, source: Source) -> str:
-    """Return the type that the part's rows come in; raises ModelError where the source does not fit the blueprint."""
-    recipe, found = part.recipe, source.tensor(part.recipe.source)
-    if found.shape != recipe.shape:
-        raise ModelError(
-            f"The tensor {recipe.source!r} has the shape {found.shape}, and its model's configuration says "
-            f"{recipe.shape}: get the checkpoint again."
-        )
-    if found.dtype not in CONVERTED:
-        raise ModelError(
-            f"The tensor {recipe.source!r} is of type {found.dtype}: weights come as F32, F16 or BF16; save the model "
-            "in one of these."
+            f"The tensor {recipe.source!r} has the type {tensor.type}",
+            step=f"save the model with weights as {', '.join(FLOATS)}",
+            field=recipe.source,
         )
     if recipe.order is not None and sorted(recipe.order.tolist()) != list(range(recipe.shape[0])):
-        raise ModelError(f"The order of {recipe.name!r} is no permutation of its {recipe.shape[0]:,} rows.")
-    return "F32" if part.saved is not None else found.dtype
+        raise EcellmError(f"The order of {recipe.name!r} is not a permutation of its rows", step="report this")
+    return "F32" if recipe.saved is not None else tensor.type
 
 
-def _importance(tensor: Declared, importance: Mapping[str, NDArray[np.float32]] | None) -> NDArray[np.float32] | None:
-    found = (importance or {}).get(tensor.name)
-    if found is None or tensor.type.name in {"F32", "F16", "BF16"}:
+def _importance(
+    recipe: TensorRecipe, kind: TensorType, importance: Mapping[str, NDArray[np.float32]]
+) -> NDArray[np.float32] | None:
+    weights = importance.get(recipe.name)
+    if weights is None or kind.name in FLOATS:
         return None
-    if found.shape != (tensor.shape[-1],):
-        if tensor.name == "token_embd.weight":
-            # llama-imatrix has counted an output matrix that is tied to it in another way.
-            return None
-        raise ModelError(
-            f"The imatrix has {found.size:,} values for {tensor.name!r}, whose rows have {tensor.shape[-1]:,} "
-            "weights: it was collected on another model."
-        )
-    return found
+    if weights.shape == (recipe.shape[-1],):
+        return weights
+    if recipe.name == "token_embd.weight":
+        # llama-imatrix counts differently for an output matrix that is tied to the embedding.
+        return None
+    raise _foreign_imatrix(
+        f"The imatrix has {weights.size:,} values for {recipe.name!r}, whose rows have {recipe.shape[-1]:,} weights"
+    )
 
 
-def _blocks(tensors: Sequence[PlannedTensor], parts: Sequence[Part], most: int | None) -> tuple[int, int]:
-    """Return the weights of a block, and the bytes of memory that the conversion takes."""
-    held = sum(_held(part) for part in parts) + _RESERVE
-    # A block is a row at least.
-    row = max((tensor.columns for tensor in tensors), default=1)
-    weight = max((_bytes_a_weight(tensor) for tensor in tensors), default=8.0)
+def _foreign_imatrix(problem: str) -> ModelError:
+    return ModelError(problem, step="give an imatrix that was collected on this model", settings=("imatrix",))
+
+
+def _blocks(tensors: Sequence[PlannedTensor], most: int | None) -> tuple[int, int]:
+    """Return the weights in a block, and the bytes of memory that the conversion needs."""
+    held = sum(tensor.recipe.held_bytes for tensor in tensors) + _RESERVE
+    row = max((tensor.columns for tensor in tensors), default=1)  # the smallest block
+    weight = max((tensor.bytes_per_weight for tensor in tensors), default=8.0)
     block = max(_BLOCK_WEIGHTS, row)
     if most is not None:
         block = max(row, min(block, int((most - held) / (weight * _BLOCKS))))
     memory = held + int(block * weight * _BLOCKS)
     if most is not None and memory > most:
         raise UsageError(
-            f"The conversion takes {memory / 2**20:,.0f} MiB of memory at least: give a --max-memory of as much."
+            f"The conversion needs at least {in_words(memory)} of memory, more than the limit of {in_words(most)}",
+            step="raise the limit",
+            settings=("max_memory",),
         )
     return block, memory
-
-
-def _bytes_a_weight(tensor: PlannedTensor) -> float:
-    source = CONVERTED[tensor.source_type]
-    return source.block_bytes / source.block + tensor.type.block_bytes / tensor.type.block
-
-
-def _held(part: Part) -> int:
-    """Return the bytes of an adapter that stay in memory."""
-    arrays: list[NDArray[Any] | None] = [part.magnitudes, part.saved, part.recipe.order]
-    arrays += [values for one in part.adapters for values in (one.a, one.b)]
-    return sum(values.nbytes for values in arrays if values is not None)
-
-
-def _identity(header: bytes, tensors: Sequence[PlannedTensor]) -> str:
-    found = hashlib.sha256(f"{__version__}\n".encode())
-    found.update(header)
-    for piece in _pieces(tensors):
-        found.update(piece)
-    return found.hexdigest()
-
-
-def _pieces(tensors: Sequence[PlannedTensor]) -> Iterator[bytes]:
-    for tensor in tensors:
-        yield tensor.part.digest()
-        yield tensor.source_type.encode()
-        yield b"" if tensor.importance is None else hashlib.sha256(tensor.importance.tobytes()).digest()

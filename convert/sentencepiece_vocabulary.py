@@ -1,8 +1,8 @@
-"""A SentencePiece vocabulary for llama.cpp: from tokenizer.model, or from tokenizer.json where there is nothing else.
+"""A SentencePiece vocabulary for llama.cpp: from tokenizer.model, or from tokenizer.json if there is nothing else.
 
-llama.cpp merges the pair whose result has the highest score, SentencePiece's own rule. tokenizer.json has no scores but
-the merges in their order, from which the scores follow; llama.cpp's converter gives every token the same one, and such
-a file cuts texts into other tokens than the model was trained with.
+Like SentencePiece, llama.cpp merges the pair whose result has the highest score. tokenizer.json has no scores, but a
+list of merges, whose order implies them. (llama.cpp's converter gives every token the same score, and its file then
+tokenizes differently than in training.)
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ecellm_lite.convert.reading import damaged
 from ecellm_lite.convert.sentencepiece_model import read_sentencepiece
-from ecellm_lite.convert.token_list import BYTE, NORMAL, AddedToken, TokenList, vocabulary
+from ecellm_lite.convert.token_list import BYTE, NORMAL, AddedToken, TokenList, not_reproducible, vocabulary
 from ecellm_lite.errors import ModelError
 
 MAX_PIECE_LETTERS = 256
@@ -25,7 +26,11 @@ def from_model(path: Path, size: int, added: Iterable[AddedToken]) -> tuple[Toke
     """Return the tokens of a tokenizer.model, and whether a space is put before a text; or raise ModelError."""
     model = read_sentencepiece(path)
     if len(model.pieces) > size:
-        raise ModelError(f"{path} has {len(model.pieces):,} pieces, and the model {size:,} tokens: they do not belong.")
+        raise ModelError(
+            f"{path} has {len(model.pieces):,} pieces, but the model has {size:,} tokens",
+            step="copy the model's own tokenizer there",
+            file=str(path),
+        )
     tokens = TokenList(size)
     for token, piece in enumerate(model.pieces):
         tokens.set(token, piece.text, piece.kind, piece.score)
@@ -38,12 +43,12 @@ def from_tokenizer(
 ) -> tuple[TokenList, bool]:
     """Return the tokens of a tokenizer.json of SentencePiece's kind, and whether a space is put before a text.
 
-    Raises ModelError if it cuts texts in a way that llama.cpp does not.
+    Raises ModelError if it is damaged or llama.cpp cannot reproduce it.
     """
     model = tokenizer["model"]
     for name in ("dropout", "ignore_merges", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
-            raise ModelError(f"{path} has {name} = {str(model[name])[:40]!r}, which llama.cpp does not know.")
+            raise not_reproducible(path, f"has {name} = {str(model[name])[:40]!r}")
     ids = vocabulary(model.get("vocab"), path, size)
     placed = {token.id for token in added}
     merged = {text: token for text, token in ids.items() if token not in placed and not _BYTE.fullmatch(text)}
@@ -53,7 +58,7 @@ def from_tokenizer(
         if _BYTE.fullmatch(text):
             tokens.set(token, text, BYTE)
         else:
-            # A letter that no merge makes is never chosen by its score; they come after all others in SentencePiece.
+            # Single letters are never chosen by their scores; SentencePiece puts them after all others.
             tokens.set(token, text, NORMAL, -float(ranks.get(text, len(ranks))))
     tokens.add(added)
     return tokens, _space_first(tokenizer, path)
@@ -62,44 +67,41 @@ def from_tokenizer(
 def pairs(merges: object, path: Path) -> list[tuple[str, str]]:
     """Return the merges of a tokenizer.json, "a b" or [a, b] each, or raise ModelError."""
     if not isinstance(merges, list):
-        raise ModelError(f"{path} has no list of merges: get it again.")
-    found = []
+        raise damaged(path, "has no list of merges")
+    result = []
     for merge in merges:
         parts = merge.split(" ") if isinstance(merge, str) else merge
         if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) and part for part in parts):
-            raise ModelError(f"{path} has the merge {str(merge)[:60]!r}, which is no pair of texts: get it again.")
-        found.append((parts[0], parts[1]))
-    return found
+            raise damaged(path, f"has the merge {str(merge)[:60]!r}, which is not a pair of texts")
+        result.append((parts[0], parts[1]))
+    return result
 
 
 def _ranks(merges: object, ids: Mapping[str, int], path: Path) -> dict[str, int]:
-    """Return how soon each token is made, by the first of the merges that make it."""
+    """Return the rank of each token: how early the first merge that makes it comes."""
     ranks: dict[str, int] = {}
-    known = set()
+    merged = set()
     for left, right in pairs(merges, path):
         if left + right not in ids:
-            raise ModelError(f"{path} merges {left[:40]!r} and {right[:40]!r} to no token: get it again.")
+            raise damaged(path, f"merges {left[:40]!r} and {right[:40]!r} to an unknown token")
         ranks.setdefault(left + right, len(ranks))
-        known.add((left, right))
-    # llama.cpp merges any two neighbours that make a token together, and has no list of merges.
+        merged.add((left, right))
+    # llama.cpp has no list of merges: it merges any two neighbors that make a token together.
     for text in ids:
         if len(text) > MAX_PIECE_LETTERS:
-            raise ModelError(f"{path} has the token {text[:40]!r}… of {len(text):,} letters, which no text needs.")
+            raise damaged(path, f"has the token {text[:40]!r}… of {len(text):,} letters")
         for cut in range(1, len(text)):
             left, right = text[:cut], text[cut:]
-            if left in ids and right in ids and (left, right) not in known:
-                raise ModelError(
-                    f"{path} does not merge {left!r} and {right!r}, though both are tokens and so are they together, "
-                    "and llama.cpp would merge them: this is no vocabulary of SentencePiece."
-                )
+            if left in ids and right in ids and (left, right) not in merged:
+                raise not_reproducible(path, f"does not merge the tokens {left!r} and {right!r}, although it has both")
     return ranks
 
 
 def _space_first(tokenizer: Mapping[str, Any], path: Path) -> bool:
-    """Tell whether a space is put before a text, or raise ModelError for another treatment than SentencePiece's.
+    """Return whether a space is put before a text; raises ModelError for any treatment but SentencePiece's.
 
-    Both spellings of it put a space first: the normalizer Prepend, and the pre-tokenizer Metaspace (which leaves a
-    text alone that begins with one).
+    There are two spellings of it: the normalizer Prepend, and the pre-tokenizer Metaspace, which leaves a text alone
+    that already begins with a space.
     """
     first = False
     for step in _steps(tokenizer.get("normalizer"), "normalizers", path):
@@ -107,24 +109,20 @@ def _space_first(tokenizer: Mapping[str, Any], path: Path) -> bool:
         if kind == "Prepend" and step.get("prepend") == "▁":
             first = True
         elif kind != "Replace" or (pattern, content) not in (({"String": " "}, "▁"), ({"Regex": "\\A▁"}, "▁▁")):
-            raise _foreign(step, path)
+            raise not_reproducible(path, f"treats texts by {str(step)[:100]}")
     for step in _steps(tokenizer.get("pre_tokenizer"), "pretokenizers", path):
         scheme = step.get("prepend_scheme")
-        known = step.get("type") == "Metaspace" and step.get("replacement") == "▁" and step.get("split") is False
-        if not known or scheme not in ("always", "first", "never"):
-            raise _foreign(step, path)
+        metaspace = step.get("type") == "Metaspace" and step.get("replacement") == "▁" and step.get("split") is False
+        if not metaspace or scheme not in ("always", "first", "never"):
+            raise not_reproducible(path, f"treats texts by {str(step)[:100]}")
         first |= scheme != "never"
     return first
 
 
-def _steps(said: object, name: str, path: Path) -> list[dict[str, Any]]:
-    if said is None:
+def _steps(value: object, name: str, path: Path) -> list[dict[str, Any]]:
+    if value is None:
         return []
-    steps = said.get(name) if isinstance(said, dict) and said.get("type") == "Sequence" else [said]
+    steps = value.get(name) if isinstance(value, dict) and value.get("type") == "Sequence" else [value]
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
-        raise ModelError(f"{path} says of its {name}: {str(said)[:60]}. Get it again.")
+        raise damaged(path, f"describes its {name} as {str(value)[:60]}")
     return steps
-
-
-def _foreign(step: object, path: Path) -> ModelError:
-    return ModelError(f"{path} treats texts by {str(step)[:100]}, which llama.cpp does not do for SentencePiece.")

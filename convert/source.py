@@ -1,7 +1,8 @@
-"""What the converter asks of the weights that it reads: a checkpoint of safetensors, or another file of tensors."""
+"""What the converter reads weights from: a checkpoint of safetensors, or a GGUF file."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +11,41 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 
-class Placed(Protocol):
-    """A tensor of a source: its type, by a name of ecellm_lite.tensor_types.CONVERTED, and its shape."""
+@dataclass(frozen=True, slots=True)
+class SourceTensor:
+    """A tensor as a source holds it: the name of its type, its shape, and its bytes in the file.
+
+    The contiguous dimension comes last in `shape`. `type` is F32, F16, BF16, or any other name of the file's format.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    offset: int
+    size: int
 
     @property
-    def dtype(self) -> str:
-        """The type's name: F32, F16, BF16, or a quantized one."""
+    def row_bytes(self) -> int:
+        """The bytes of one index of the first dimension."""
+        return self.size // max(1, self.shape[0]) if self.shape else self.size
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape, with the contiguous dimension last."""
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file that a conversion reads: its size in bytes, and its time of change in nanoseconds."""
+
+    path: Path
+    size: int
+    changed: int
+
+    @classmethod
+    def of(cls, path: Path, status: os.stat_result) -> InputFile:
+        """Return the file with the size and time of its status."""
+        return cls(path, status.st_size, status.st_mtime_ns)
 
 
 class Source(Protocol):
-    """Weights by name, read where they lie, a range of rows at a time."""
+    """Weights by name, read a range of rows at a time."""
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a tensor of that name."""
@@ -31,8 +53,8 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[str]:
         """Go through the tensors' names."""
 
-    def tensor(self, name: str) -> Placed:
-        """Return what is known of a tensor; raises ModelError if there is none."""
+    def tensor(self, name: str) -> SourceTensor:
+        """Return a tensor's type and shape; raises ModelError if there is none of that name."""
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """Return rows: float32, float16, bfloat16's bits as uint16, or (rows, bytes) of a quantized type."""
@@ -40,14 +62,8 @@ class Source(Protocol):
     def check_unchanged(self) -> None:
         """Raise ModelError if a file was written to since it was opened."""
 
-    def inputs(self) -> Sequence[Input]:
-        """Return the files that are read."""
+    def inputs(self) -> Sequence[InputFile]:
+        """Return the files that hold the weights."""
 
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A file that a conversion reads: its size in bytes, and its time of change in nanoseconds."""
-
-    path: Path
-    size: int
-    changed: int
+    def configuration(self) -> Sequence[InputFile]:
+        """Return the files that describe the weights, such as config.json."""

@@ -1,11 +1,11 @@
-"""A file on its way: written under another name beside its target, with a journal of how far it is on the disk.
+"""A file in the making: written under a temporary name beside its target, with a journal of what is on the disk.
 
-The target's name is given when the file is whole and on the disk, and never before. Two writers of one target exclude
-each other by a lock on the journal, which keeps its name until all is done, the manifest included. The journal says no
-more than what the disk holds: the data is flushed first. After a kill, or a loss of power, the file goes on from there.
+The file gets its target's name only when it is complete and on the disk. A lock on the journal excludes a second writer
+of the same target, until everything is done, the manifest included. The journal never claims more than the disk holds,
+because data are flushed first: after a kill or a loss of power, the file can be resumed.
 
     .NAME.unfinished    the file, at its full length from the beginning
-    .NAME.journal       JSON lines: what the file is of, and after each flush how many of its bytes are there
+    .NAME.journal       JSON lines: what the file is made of, and after each flush how many of its bytes exist
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import sha256_of
 
-_LARGEST_JOURNAL = 64 << 20
+_MAX_JOURNAL_BYTES = 64 << 20
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -31,13 +31,17 @@ class BusyError(ModelError):
     """Another conversion is writing the same target."""
 
 
-class UnfinishedFile:
-    """The file that will be `target`; a context manager, which leaves what is needed to go on if it is not finished.
+class NotResumableError(ModelError):
+    """The unfinished file cannot be resumed; the conversion has to start again."""
 
-    `facts` say what the file is made of. With `resume`, what is there of the same facts is kept, and `done` says how
-    many bytes from the beginning are there; else, and where there is nothing, it begins at 0. `whole` is the sha256 of
-    a file that has its name already, and whose writer ended between that and `forget`. Raises ModelError if another
-    writes to it, if what is there is of other facts, or if the disk refuses.
+
+class UnfinishedFile:
+    """The file that will be `target`; a context manager that keeps what is needed to resume, unless told to forget it.
+
+    `facts` say what the file is made of. With `resume`, bytes that an earlier run with the same facts has written are
+    kept, and `done` is their number, counted from the beginning; otherwise `done` is 0. `whole` is the sha256 of a file
+    that already has its name, if the earlier run ended between `finish` and `forget`. Raises ModelError if another
+    conversion writes the target, if the earlier run had other facts, or if the disk refuses.
     """
 
     def __init__(self, target: Path, size: int, facts: Mapping[str, Any], *, resume: bool = False) -> None:
@@ -49,14 +53,16 @@ class UnfinishedFile:
         self._descriptor = self._journal = -1
         try:
             if target.is_dir():
-                raise ModelError(f"{target} is a folder: give a file's name.")
+                raise ModelError(
+                    f"{target} is a folder", step="give a file's name", settings=("target",), file=str(target)
+                )
             target.parent.mkdir(parents=True, exist_ok=True)
             self._lock()
             self._descriptor = os.open(self.unfinished, _FLAGS, 0o644)
             self._begin(json.loads(json.dumps(facts)), resume)
         except OSError as error:
             self._give_up()
-            raise self.refused(error) from None
+            raise self._refused(error) from None
         except BaseException:
             self._give_up()
             raise
@@ -72,86 +78,101 @@ class UnfinishedFile:
         rest = memoryview(data).cast("B")
         try:
             while rest:
-                written = os.pwrite(self._descriptor, rest, offset)
-                rest, offset = rest[written:], offset + written
+                count = os.pwrite(self._descriptor, rest, offset)
+                rest, offset = rest[count:], offset + count
         except OSError as error:
-            raise self.refused(error) from None
+            raise self._refused(error) from None
 
     def read(self, count: int, offset: int) -> bytes:
         """Return bytes that were written."""
         try:
-            found = os.pread(self._descriptor, count, offset)
+            data = os.pread(self._descriptor, count, offset)
         except OSError as error:
-            raise self.refused(error) from None
-        if not found:
-            raise ModelError(f"{self.unfinished} was cut short meanwhile: start again without --resume.")
-        return found
+            raise self._refused(error) from None
+        if not data:
+            raise self._not_resumable("was cut short meanwhile")
+        return data
 
     def flush(self, done: int) -> None:
-        """Bring what was written to the disk, and then note that the first `done` bytes are there."""
+        """Bring what was written to the disk, then note that the first `done` bytes exist."""
         self._note({"done": done})
         self.done = done
 
     def finish(self, sha256: str) -> None:
-        """Give the file its name; it must be whole."""
+        """Give the complete file its name, unless it has it already."""
+        if self.whole is not None:
+            return
         self._note({"whole": sha256})
         try:
             if not _is_at(self._descriptor, self.unfinished):
-                raise ModelError(f"{self.unfinished} was replaced by another file: start again without --resume.")
+                raise self._not_resumable("was replaced by another file")
             self.unfinished.replace(self.target)
             _sync_folder(self.target.parent)
         except OSError as error:
-            raise self.refused(error) from None
+            raise self._refused(error) from None
 
     def forget(self) -> None:
-        """Remove the journal and what is unfinished: there is nothing to go on from, or nobody can."""
-        # The journal goes last: with it goes the lock, and the names are another's from then on.
+        """Remove the journal and the unfinished file: there is nothing to resume, or nobody should."""
+        # The journal goes last: its lock goes with it, and then the names may be another's.
         for descriptor, path in ((self._descriptor, self.unfinished), (self._journal, self.journal)):
             with suppress(OSError):
                 if _is_at(descriptor, path):
                     path.unlink()
 
     def close(self) -> None:
-        """Close the files, and let others write; a second call does nothing."""
+        """Close the files and release the lock; a second call does nothing."""
         for descriptor in (self._journal, self._descriptor):
             if descriptor >= 0:
                 os.close(descriptor)
         self._descriptor = self._journal = -1
 
-    def refused(self, error: OSError) -> ModelError:
+    def _refused(self, error: OSError) -> ModelError:
         """Return the error for what the disk refused."""
-        step = "check the folder's rights, or give another --output"
+        message = f"{self.target} cannot be written ({error.strerror})"
         if error.errno in _NO_ROOM:
-            step = "make room, and go on with --resume"
-        return ModelError(f"{self.target} could not be written ({error.strerror}): {step}.")
+            return ModelError(message, step="make room, then resume", settings=("resume",), file=str(self.target))
+        return ModelError(
+            message,
+            step="check the folder's rights, or give another output file",
+            settings=("target",),
+            file=str(self.target),
+        )
 
-    def _note(self, line: Mapping[str, Any]) -> None:
+    def _not_resumable(self, problem: str) -> NotResumableError:
+        return NotResumableError(
+            f"{self.unfinished} {problem}", step="start again without resuming", file=str(self.unfinished)
+        )
+
+    def _note(self, entry: Mapping[str, Any]) -> None:
         try:
             os.fsync(self._descriptor)
-            os.write(self._journal, json.dumps(line).encode() + b"\n")
+            os.write(self._journal, json.dumps(entry).encode() + b"\n")
             os.fsync(self._journal)
         except OSError as error:
-            raise self.refused(error) from None
+            raise self._refused(error) from None
 
     def _lock(self) -> None:
         while True:
             journal = os.open(self.journal, _FLAGS | os.O_APPEND, 0o644)
             try:
                 fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Between opening and locking, the one before may have removed it, and a third made another.
+                # Between opening and locking, the owner before may have removed it, and a third made another.
                 if _is_at(journal, self.journal):
                     self._journal = journal
                     return
             except BlockingIOError:
                 raise BusyError(
-                    f"Another conversion is writing {self.target}: wait until it has ended, or give another --output."
+                    f"Another conversion is writing {self.target}",
+                    step="wait until it has ended, or give another output file",
+                    settings=("target",),
+                    file=str(self.target),
                 ) from None
             finally:
                 if self._journal < 0:
                     os.close(journal)
 
     def _give_up(self) -> None:
-        """Close the files, and remove a journal that says nothing."""
+        """Close the files, and remove an empty journal."""
         with suppress(OSError):
             if self._journal >= 0 and os.fstat(self._journal).st_size == 0:
                 self.journal.unlink()
@@ -159,73 +180,70 @@ class UnfinishedFile:
 
     def _begin(self, facts: Any, resume: bool) -> None:
         if resume:
-            self.done = self._found(facts)
-        if not self.done:
-            os.ftruncate(self._journal, 0)
-            os.ftruncate(self._descriptor, 0)
-            os.ftruncate(self._descriptor, self.size)
-            os.write(self._journal, json.dumps({"facts": facts}).encode() + b"\n")
-            os.fsync(self._journal)
-            _sync_folder(self.target.parent)
-        else:
-            # Ends the line that a kill may have cut.
+            self.done = self._resumable_bytes(facts)
+        if self.done:
+            # Ends a line that a kill may have cut.
             os.write(self._journal, b"\n")
+            return
+        os.ftruncate(self._journal, 0)
+        os.ftruncate(self._descriptor, 0)
+        os.ftruncate(self._descriptor, self.size)
+        os.write(self._journal, json.dumps({"facts": facts}).encode() + b"\n")
+        os.fsync(self._journal)
+        _sync_folder(self.target.parent)
 
-    def _found(self, facts: Any) -> int:
-        """Return how many bytes of a file of these facts are there."""
-        said = _journal_of(self.journal)
-        if "facts" not in said:
+    def _resumable_bytes(self, facts: Any) -> int:
+        """Return how many bytes of a file with these facts exist."""
+        journal = _read_journal(self.journal)
+        if "facts" not in journal:
             return 0
-        if said["facts"] != facts:
-            raise ModelError(
-                f"{self.unfinished} is of another conversion ({_difference(said['facts'], facts)}): "
-                "give the same options and inputs to go on, or start again without --resume."
-            )
+        if journal["facts"] != facts:
+            raise self._not_resumable(f"belongs to another conversion ({_difference(journal['facts'], facts)})")
         length = os.fstat(self._descriptor).st_size
-        whole = said.get("whole")
+        sha256 = journal.get("whole")
         with suppress(OSError):
             if (
-                isinstance(whole, str)
+                isinstance(sha256, str)
                 and length == 0
                 and self.target.stat().st_size == self.size
-                # Another file of that length may have taken its place since.
-                and sha256_of(self.target) == whole
+                # Another file of the same size may have taken its place since.
+                and sha256_of(self.target) == sha256
             ):
-                self.whole = whole
+                self.whole = sha256
                 return self.size
-        done = said.get("done", 0)
+        done = journal.get("done", 0)
         return done if length == self.size and type(done) is int and 0 <= done <= self.size else 0
 
 
 def unfinished_paths(target: Path) -> tuple[Path, Path]:
-    """Return the names of a target's unfinished file and of its journal."""
+    """Return the paths of a target's unfinished file and of its journal."""
     return target.with_name(f".{target.name}.unfinished"), target.with_name(f".{target.name}.journal")
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file is the one that has the name."""
+    """Whether the open file still has this path."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
         return False
 
 
-def _journal_of(path: Path) -> dict[str, Any]:
-    """Return what the journal's lines say, the last that is whole of each kind; nothing for what is no journal."""
+def _read_journal(path: Path) -> dict[str, Any]:
+    """Return the last complete entry of each kind; nothing for a file that is no journal."""
     try:
         with path.open("rb") as file:
-            text = file.read(_LARGEST_JOURNAL)
+            text = file.read(_MAX_JOURNAL_BYTES)
     except OSError:
         return {}
-    said: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for line in text.split(b"\n"):
         try:
-            found = json.loads(line)
+            entry = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict):
-            said |= found
-    return said
+        if isinstance(entry, dict):
+            entries |= entry
+    return entries
 
 
 def _difference(old: Any, new: Any) -> str:

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from ecellm_lite.convert.adapter import read_adapter
 from ecellm_lite.convert.blueprint import Blueprint
-from ecellm_lite.convert.checkpoint import Checkpoint, widened
-from ecellm_lite.convert.merging import Weighted, hang
-from ecellm_lite.convert.pipeline import carry_out
+from ecellm_lite.convert.checkpoint import Checkpoint
+from ecellm_lite.convert.merging import WeightedAdapter, attach_adapters
+from ecellm_lite.convert.pipeline import WrittenFile, unfinished_file, write_file
 from ecellm_lite.convert.plan import Plan, draw_plan
+from ecellm_lite.convert.source import Source
+from ecellm_lite.kernels.floats import widened
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import Header, read_header
 from tests.small_checkpoints import HEADS, KV_HEADS, blueprint, rotated, shapes
@@ -23,13 +25,24 @@ from tests.small_checkpoints import HEADS, KV_HEADS, blueprint, rotated, shapes
 QUERY = "model.layers.1.self_attn.q_proj"
 
 
-def planned(source: Checkpoint, file_type: str = "Q4_K_M", adapters: Sequence[Weighted] = (), **options: Any) -> Plan:
+def planned(
+    source: Checkpoint, file_type: str = "Q4_K_M", adapters: Sequence[WeightedAdapter] = (), **options: Any
+) -> Plan:
     drawn: Blueprint = options.pop("drawn", None) or blueprint()
-    return draw_plan(drawn, hang(drawn, source, adapters), source, file_type, **options)
+    return draw_plan(attach_adapters(drawn, source, adapters), source, file_type, **options)
+
+
+def carry_out(plan: Plan, source: Source, target: Path, *, resume: bool = False, **options: Any) -> WrittenFile:
+    """Write a plan's file under its name."""
+    with unfinished_file(plan, source, target, resume=resume) as file:
+        written = write_file(plan, source, file, **options)
+        file.finish(written.sha256)
+        file.forget()
+    return written
 
 
 def converted(folder: Path, target: Path, file_type: str = "Q4_K_M", **options: Any) -> Header:
-    weighted = [Weighted(read_adapter(path), weight) for path, weight in options.pop("adapters", ())]
+    weighted = [WeightedAdapter(read_adapter(path), weight) for path, weight in options.pop("adapters", ())]
     block = options.pop("block_weights", 1 << 14)
     with Checkpoint(folder) as source:
         plan = replace(planned(source, file_type, weighted, **options), block_weights=block)
@@ -37,7 +50,9 @@ def converted(folder: Path, target: Path, file_type: str = "Q4_K_M", **options: 
     assert written.sha256 == sha256_of(target)
     header = read_header(target)
     assert header.file_size == written.size == plan.size
-    assert [(one.name, one.offset) for one in header.tensors] == [(one.name, one.offset) for one in plan.tensors]
+    assert [(one.name, one.offset) for one in header.tensors] == [
+        (one.name, plan.data_offset + one.offset) for one in plan.tensors
+    ]
     return header
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecellm_lite.convert.blueprint import Blueprint, Recipe
-from ecellm_lite.convert.mixture import Model
+from ecellm_lite.convert.blueprint import Blueprint, TensorRecipe
+from ecellm_lite.convert.mixture import ModelShape
 
 Tensors = Mapping[str, NDArray[Any]]
 LAYERS, HEADS, KV_HEADS, WIDTH, INNER, TOKENS = 2, 4, 2, 256, 512, 320
@@ -92,15 +92,15 @@ def blueprint(*, layers: int = LAYERS, tied: bool = False, metadata: Mapping[str
     for source, (name, shape) in shapes(layers=layers, tied=tied).items():
         heads = {"attn_q.weight": HEADS, "attn_k.weight": KV_HEADS}.get(name.split(".", 2)[-1])
         order = rotated(heads, shape[0]) if heads else None
-        recipes.append(Recipe(name, source, shape, source.removesuffix(".weight"), order))
-    output = Recipe("output.weight", "model.embed_tokens.weight", (TOKENS, WIDTH), "lm_head") if tied else None
+        recipes.append(TensorRecipe(name, source, shape, source.removesuffix(".weight"), order))
+    output = TensorRecipe("output.weight", "model.embed_tokens.weight", (TOKENS, WIDTH), "lm_head") if tied else None
     keys = {
         "general.architecture": ("STRING", "llama"),
         "general.name": ("STRING", "small"),
         "llama.block_count": ("UINT32", layers),
         **(metadata or {}),
     }
-    return Blueprint("llama", Model(layers, HEADS, KV_HEADS), keys, tuple(recipes), tied=tied, output=output)
+    return Blueprint("llama", ModelShape(layers, HEADS, KV_HEADS), keys, tuple(recipes), tied=tied, output=output)
 
 
 def write_adapter(folder: Path, tensors: Tensors, **config: Any) -> Path:

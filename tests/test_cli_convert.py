@@ -156,16 +156,16 @@ def test_a_dry_run_writes_nothing(base: Path, tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ([], 2, "Say where the file goes"),
-        (["-o", "{}/x.gguf", "--name", "x"], 2, "Say where the file goes"),
+        ([], 2, "one place"),
+        (["-o", "{}/x.gguf", "--name", "x"], 2, "one place"),
         (["-o", "{}/x.gguf", "--quant", "Q9"], 2, "no file type 'Q9'"),
         (["-o", "{}/x.gguf", "--tensor-type", "x"], 2, "PATTERN=TYPE"),
         (["-o", "{}/x.gguf", "--tensor-type", "x=y"], 2, "no tensor type 'y'"),
         (["-o", "{}/x.gguf", "--max-memory", "much"], 2, "not a size"),
-        (["-o", "{}/x.gguf", "--max-memory", "1MiB"], 2, "memory at least"),
-        (["-o", "{}/x.gguf", "--lora", "{}/none"], 4, "is no folder"),
+        (["-o", "{}/x.gguf", "--max-memory", "1MiB"], 2, "--max-memory"),
+        (["-o", "{}/x.gguf", "--lora", "{}/none"], 4, "is not a folder"),
         (["-o", "{}/x.gguf", "--imatrix", "{}/none"], 4, "cannot be opened"),
-        (["-o", "{}/eCeLLM-L/model.safetensors/x.gguf"], 4, "could not be written"),
+        (["-o", "{}/eCeLLM-L/model.safetensors/x.gguf"], 4, "cannot be written"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(
@@ -182,12 +182,12 @@ def test_a_gguf_base_is_not_verified_against_and_that_is_said_first(
 ) -> None:
     base = write_tiny_model(tmp_path / "base.gguf")
     assert run_command(["convert", str(base), "-o", str(tmp_path / "x.gguf"), "--envelope", "alpaca", "--verify"]) == 2
-    assert "leave --verify out" in capsys.readouterr().err
+    assert "--verify" in capsys.readouterr().err
     assert not (tmp_path / "x.gguf").exists()
 
 
 def test_bases_that_there_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for base, said in (("no/such-model", "models pull no/such-model"), (str(tmp_path / "none"), "is no folder")):
+    for base, said in (("no/such-model", "models pull no/such-model"), (str(tmp_path / "none"), "is not a folder")):
         assert run_command(["convert", base, "-o", str(tmp_path / "x.gguf")]) == 4
         assert said in capsys.readouterr().err
 
@@ -208,10 +208,10 @@ def test_an_interrupted_command_goes_on_with_resume(
     with monkeypatch.context() as patch:
         patch.setattr(kernels, "convert", interrupted)
         assert run_command(["convert", str(base), "-o", str(target)]) == 130
-    assert "--resume goes on from it" in capsys.readouterr().err
+    assert "with --resume" in capsys.readouterr().err
     assert not target.exists()
     assert run_command(["convert", str(base), "-o", str(target), "--quant", "Q8_0", "--resume"]) == 4
-    assert "of another conversion" in capsys.readouterr().err
+    assert "another conversion" in capsys.readouterr().err
     assert run_command(["convert", str(base), "-o", str(target), "--resume"]) == 0
     assert target.read_bytes() == (tmp_path / "whole.gguf").read_bytes()
     assert read_manifest(tmp_path / "out.gguf.manifest.json").sha256 == sha256_of(target)
@@ -220,7 +220,7 @@ def test_an_interrupted_command_goes_on_with_resume(
 def test_the_envelope_is_not_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = write_checkpoint(tmp_path / "other", weights())
     assert run_command(["convert", str(other), "-o", str(tmp_path / "x.gguf")]) == 2
-    assert "give --envelope" in capsys.readouterr().err
+    assert "--envelope" in capsys.readouterr().err
 
 
 def test_a_model_that_llama_cpp_would_not_run_is_not_written(
@@ -273,10 +273,10 @@ def test_an_imatrix_weighs_the_columns(base: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda path: write_imatrix(path, {"x": [1.0]}, kind="model"), "no imatrix"),
-        (lambda path: write_imatrix(path, {}), "no imatrix"),
-        (lambda path: write_imatrix(path, {"x": [np.nan]}), "not a number"),
-        (lambda path: write_tiny_model(path), "no imatrix"),
+        (lambda path: write_imatrix(path, {"x": [1.0]}, kind="model"), "not an imatrix"),
+        (lambda path: write_imatrix(path, {}), "not an imatrix"),
+        (lambda path: write_imatrix(path, {"x": [np.nan]}), "NaN"),
+        (lambda path: write_tiny_model(path), "not an imatrix"),
         (lambda path: path.write_bytes(b"junk" * 9), "GGUF"),
     ],
 )

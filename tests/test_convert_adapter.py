@@ -25,7 +25,7 @@ def test_lora_as_it_is_saved(tmp_path: Path) -> None:
     found = adapter.factors[QUERY]
     assert found.a.tobytes() == BOTH[f"{QUERY}.lora_A.weight"].tobytes()
     assert found.b.tobytes() == BOTH[f"{QUERY}.lora_B.weight"].tobytes()
-    assert (found.scale, found.magnitude, adapter.base_model) == (2.0, None, "a/b")
+    assert (found.scale, adapter.magnitudes, adapter.base_model) == (2.0, {}, "a/b")
     assert [one.path.name for one in adapter.inputs] == ["adapter_config.json", "adapter_model.safetensors"]
     assert not adapter.saved
     assert not adapter.base_layers
@@ -50,8 +50,8 @@ def test_16_bit_factors_are_widened(tmp_path: Path) -> None:
         ({"alpha_pattern": {"^model.layers.0.self_attn.q_proj": 2}}, (2 / 4, 8 / 4)),
         ({"alpha_pattern": {"proj": 2}}, (8 / 4, 8 / 4)),
         ({"alpha_pattern": {r"k_proj|model\.layers\.0\..*proj$": 2}}, (2 / 4, 2 / 4)),
-        ({"alpha_pattern": {r"layers\.[0-3]+.mlp\.down_proj": 2}}, (8 / 4, 2 / 4)),
-        ({"alpha_pattern": {r".*\.[1-9]\.q_proj": 2}}, (8 / 4, 8 / 4)),
+        ({"alpha_pattern": {r"layers.\d+.mlp.down_proj$": 2}}, (8 / 4, 2 / 4)),
+        ({"alpha_pattern": {r".*\.1\d+\.q_proj": 2}}, (8 / 4, 8 / 4)),
         ({"alpha_pattern": {"mlp.down.proj|q_pro": 2}}, (8 / 4, 2 / 4)),
         ({"r": 16, "rank_pattern": {"q_proj": 4, DOWN: 4}, "use_rslora": True}, (8 / 2, 8 / 2)),
         ({"lora_alpha": 0.5, "rank_pattern": {}, "alpha_pattern": None}, (0.125, 0.125)),
@@ -74,9 +74,7 @@ def test_dora_has_magnitudes(tmp_path: Path) -> None:
     for number, key in enumerate(("lora_magnitude_vector", "lora_magnitude_vector.weight")):
         tensors = factors(QUERY, 8, 6) | {f"{QUERY}.{key}": np.arange(8, dtype=np.float32)}
         adapter = read_adapter(write_adapter(tmp_path / str(number), tensors, use_dora=True))
-        magnitude = adapter.factors[QUERY].magnitude
-        assert magnitude is not None
-        assert magnitude.tolist() == list(range(8))
+        assert adapter.magnitudes[QUERY].tolist() == list(range(8))
 
 
 def test_an_embedding_adds_the_transpose(tmp_path: Path) -> None:
@@ -124,11 +122,11 @@ def test_whole_tensors_and_base_layers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"peft_type": "LOHA"}, "only LORA"),
-        ({"peft_type": None}, "only LORA"),
+        ({"peft_type": "LOHA"}, "LOHA"),
+        ({"peft_type": None}, "None"),
         ({"fan_in_fan_out": True}, "fan_in_fan_out is True"),
         ({"lora_bias": True}, "lora_bias"),
-        ({"bias": "all"}, "bias is 'all'"),
+        ({"bias": "all"}, "bias"),
         ({"use_qalora": True}, "use_qalora"),
         ({"layer_replication": [[0, 4]]}, "layer_replication"),
         ({"target_parameters": ["x"]}, "target_parameters"),
@@ -137,12 +135,12 @@ def test_whole_tensors_and_base_layers(tmp_path: Path) -> None:
         ({"ensure_weight_tying": True}, "ensure_weight_tying"),
         ({"init_lora_weights": "pissa_niter_4"}, "moved a part of the base"),
         ({"init_lora_weights": "olora"}, "moved a part of the base"),
-        ({"use_dora": True}, "lacks its magnitudes"),
-        ({"r": 5}, "has the rank 4, and its configuration says 5"),
-        ({"r": None}, "says None"),
-        ({"r": True}, "says True"),
-        ({"r": 4.0}, "says 4.0"),
-        ({"lora_alpha": 0}, "alpha of .* is 0, with which"),
+        ({"use_dora": True}, "magnitudes"),
+        ({"r": 5}, "to 5, but it is 4"),
+        ({"r": None}, "to None, but it is 4"),
+        ({"r": True}, "to True, but it is 4"),
+        ({"r": 4.0}, "to 4.0, but it is 4"),
+        ({"lora_alpha": 0}, "alpha of .* to 0"),
         ({"lora_alpha": -0.0}, "alpha of"),
         ({"lora_alpha": 1e-60}, "alpha of"),
         ({"lora_alpha": 10**400}, "alpha of"),
@@ -151,12 +149,14 @@ def test_whole_tensors_and_base_layers(tmp_path: Path) -> None:
         ({"lora_alpha": "8"}, "alpha of"),
         ({"lora_alpha": float("inf")}, "alpha of"),
         ({"lora_alpha": None}, "alpha of"),
-        ({"alpha_pattern": [1]}, "names no modules"),
+        ({"alpha_pattern": [1]}, "alpha_pattern"),
         ({"alpha_pattern": {"(": 1}}, "simpler words"),
         ({"alpha_pattern": {"[z-a]": 1}}, "simpler words"),
+        ({"alpha_pattern": {r"\d+\d+": 1}}, "simpler words"),
+        ({"alpha_pattern": {r"\d+1": 1}}, "simpler words"),
         ({"alpha_pattern": {"a?b": 1}}, "simpler words"),
         ({"alpha_pattern": {r"q\Wproj": 1}}, "simpler words"),
-        ({"alpha_pattern": {str(number): 1 for number in range(1 << 20)}}, "use fewer"),
+        ({"alpha_pattern": {str(number): 1 for number in range(1 << 20)}}, "letters"),
         ({"alpha_pattern": {"(a+)+": 1}}, "simpler words"),
         ({"rank_pattern": {"a" * 300: 1}}, "simpler words"),
         ({"rank_pattern": {".*.*.*.*.*x": 1}}, "simpler words"),
@@ -170,9 +170,9 @@ def test_settings_that_cannot_be_merged_exactly_are_refused(config: dict[str, An
 @pytest.mark.parametrize(
     ("tensors", "said"),
     [
-        ({}, "empty adapter"),
-        ({f"{QUERY}.lora_A.weight": np.ones((4, 6), np.float32)}, "lacks its other factor"),
-        ({f"{QUERY}.lora_magnitude_vector": np.ones(8, np.float32)}, "lacks its other factor"),
+        ({}, "without weights"),
+        ({f"{QUERY}.lora_A.weight": np.ones((4, 6), np.float32)}, "one pair"),
+        ({f"{QUERY}.lora_magnitude_vector": np.ones(8, np.float32)}, "one pair"),
         ({f"{QUERY}.lora_C.weight": np.ones((4, 6), np.float32)}, "lora_C"),
         ({f"{QUERY}.lora_B.bias": np.ones(8, np.float32)}, r"lora_B\.bias"),
         (
@@ -189,8 +189,8 @@ def test_settings_that_cannot_be_merged_exactly_are_refused(config: dict[str, An
             },
             "shapes",
         ),
-        ({**factors(QUERY, 8, 6), f"{QUERY}.lora_magnitude_vector": np.ones(8, np.float32)}, "says no DoRA"),
-        ({**factors(QUERY, 8, 6), f"{QUERY}.lora_embedding_A": np.ones((4, 6), np.float32)}, "too many"),
+        ({**factors(QUERY, 8, 6), f"{QUERY}.lora_magnitude_vector": np.ones(8, np.float32)}, "not a DoRA"),
+        ({**factors(QUERY, 8, 6), f"{QUERY}.lora_embedding_A": np.ones((4, 6), np.float32)}, "one pair"),
         (
             {
                 f"{QUERY}.lora_magnitude_vector": np.ones(8, np.float32),
@@ -205,7 +205,7 @@ def test_settings_that_cannot_be_merged_exactly_are_refused(config: dict[str, An
             },
             "'lm_head.weight' twice",
         ),
-        ({f"{QUERY}.lora_A.weight": np.ones((0, 6), np.float32)}, "lacks"),
+        ({f"{QUERY}.lora_A.weight": np.ones((0, 6), np.float32)}, "one pair"),
     ],
 )
 def test_keys_that_mean_nothing_are_refused(tensors: Any, said: str, tmp_path: Path) -> None:
@@ -214,13 +214,13 @@ def test_keys_that_mean_nothing_are_refused(tensors: Any, said: str, tmp_path: P
 
 
 def test_other_folders(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is no folder"):
+    with pytest.raises(ModelError, match="not a folder"):
         read_adapter(tmp_path / "none")
     folder = write_adapter(tmp_path / "one", BOTH)
     weights = folder / "adapter_model.safetensors"
     data = weights.read_bytes()
     weights.unlink()
-    with pytest.raises(ModelError, match="cannot be opened"):
+    with pytest.raises(ModelError, match="cannot be read"):
         read_adapter(folder)
     (folder / "adapter_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(ModelError, match="pickle"):

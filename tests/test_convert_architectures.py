@@ -114,12 +114,12 @@ def test_constants_and_an_equal_output_matrix_are_left_out(tmp_path: Path) -> No
     [
         ("lm_head.weight", (8, WIDTH), "tie_word_embeddings"),
         ("lm_head.weight", (4, WIDTH), "tie_word_embeddings"),
-        ("model.layers.2.mlp.up_proj.weight", (1,), "no place"),
-        ("model.layers.0.self_attn.q_norm.weight", (16,), "no place"),
+        ("model.layers.2.mlp.up_proj.weight", (1,), "up_proj"),
+        ("model.layers.0.self_attn.q_norm.weight", (16,), "q_norm"),
         ("model.norm.weight", (WIDTH + 1,), r"the shape \[65\]"),
         ("model.norm.weight", None, "no tensor 'model.norm.weight'"),
         ("model.layers.1.mlp.up_proj.weight", None, "no tensor 'model.layers.1.mlp.up_proj.weight'"),
-        ("model.layers.1.self_attn.q_proj.bias", (3,), r"asks for \[64\]"),
+        ("model.layers.1.self_attn.q_proj.bias", (3,), r"implies \[64\]"),
     ],
 )
 def test_tensors_that_do_not_fit(name: str, shape: tuple[int, ...] | None, said: str, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_tensor_that_is_no_weight(tmp_path: Path) -> None:
     folder = rewritten(tmp_path)
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(data.replace(b'"F32"', b'"I32"'))
-    with pytest.raises(ModelError, match="of type I32"):
+    with pytest.raises(ModelError, match="type I32"):
         blueprint(folder)
 
 
@@ -178,20 +178,20 @@ def test_absurd_configurations(kind: str, tmp_path: Path) -> None:
         ("smollm", {"hidden_act": "gelu"}, "hidden_act"),
         ("smollm", {"rope_scaling": {"type": "llama3", "factor": 8.0}}, "rope_type"),
         ("smollm", {"rope_scaling": {"rope_type": "linear"}}, "factor"),
-        ("smollm", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ("smollm", {"partial_rotary_factor": 0.5}, "part of each head"),
         ("smollm", {"quantization_config": {"quant_method": "gptq"}}, "16-bit"),
-        ("smollm", {"num_attention_heads": 3}, "do not go into each other"),
+        ("smollm", {"num_attention_heads": 3}, "3 heads"),
         ("smollm", {"attention_bias": True}, "q_proj.bias"),
         ("smollm", {"tie_word_embeddings": False}, "lm_head.weight"),
         ("phi", {"qk_layernorm": True}, "qk_layernorm"),
         ("phi", {"tie_word_embeddings": True}, "tie_word_embeddings"),
         ("phi", {"hidden_act": "silu"}, "hidden_act"),
-        ("phi", {"partial_rotary_factor": 0.2}, "even part"),
+        ("phi", {"partial_rotary_factor": 0.2}, "rotates 0.2"),
         ("phi", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type"),
-        ("smollm", {"architectures": ["MixtralForCausalLM"]}, "cannot be converted here"),
-        ("smollm", {"architectures": ["LlamaForCausalLM", "X"]}, "must name one"),
+        ("smollm", {"architectures": ["MixtralForCausalLM"]}, "MixtralForCausalLM"),
+        ("smollm", {"architectures": ["LlamaForCausalLM", "X"]}, "architectures ="),
         ("smollm", {"architectures": None, "model_type": "qwen2"}, "cannot be converted here"),
-        ("smollm", {"architectures": None, "model_type": 7}, "must name one"),
+        ("smollm", {"architectures": None, "model_type": 7}, "architectures ="),
     ],
 )
 def test_models_that_llama_cpp_would_compute_otherwise(

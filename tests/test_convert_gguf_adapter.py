@@ -76,10 +76,10 @@ def test_both_forms_give_the_same_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "extra", "said"),
     [
-        ("other", "", "no LoRA adapter"),
-        ("lora", "blk.0.ffn_up.weight.lora_a", "do not go together"),
-        ("lora", "blk.0.ffn_up.bias", "nothing here knows"),
-        ("lora", "blk.9.ffn_up.weight", "nothing here knows"),
+        ("other", "", "not a LoRA adapter"),
+        ("lora", "blk.0.ffn_up.weight.lora_a", "lacks a factor of"),
+        ("lora", "blk.0.ffn_up.bias", "unknown tensor"),
+        ("lora", "blk.9.ffn_up.weight", "unknown tensor"),
     ],
 )
 def test_what_is_no_adapter_of_this_kind_is_refused(kind: str, extra: str, said: str, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_what_is_no_adapter_of_this_kind_is_refused(kind: str, extra: str, said:
 
 @pytest.mark.parametrize(
     ("alpha", "key", "said"),
-    [(0.0, "", "adapter.lora.alpha is 0.0"), (8.0, "adapter.alora.invocation_tokens", "an activated LoRA")],
+    [(0.0, "", "adapter.lora.alpha = 0.0"), (8.0, "adapter.alora.invocation_tokens", "an activated LoRA")],
 )
 def test_what_would_do_nothing_or_something_else_is_refused(alpha: float, key: str, said: str, tmp_path: Path) -> None:
     _, file = written(tmp_path, alpha=alpha, key=key)

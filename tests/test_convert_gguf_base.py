@@ -108,7 +108,7 @@ def test_experts_are_refused(experts: int, tmp_path: Path) -> None:
     said = {"llama.expert_count": experts, "llama.expert_used_count": experts // 2} if experts else {}
     base = write_tiny_model(tmp_path / "base.gguf", metadata=said)
     with (
-        pytest.raises(ModelError, match=r"has 4 experts, .*: take llama-quantize") if experts else nullcontext(),
+        pytest.raises(ModelError, match="has 4 experts") if experts else nullcontext(),
         GgufBase(base) as found,
     ):
         assert found.blueprint().architecture == "llama"
@@ -119,7 +119,7 @@ def test_a_base_that_changes_or_is_none(f32: Path, tmp_path: Path, capsys: pytes
     assert run_command(["convert", str(tmp_path / "junk.gguf"), "-o", str(tmp_path / "out.gguf")]) == 4
     assert "not a GGUF file" in capsys.readouterr().err
     assert run_command(["convert", str(f32), "-o", str(f32)]) == 2
-    assert "is what is read" in capsys.readouterr().err
+    assert "is one of the inputs" in capsys.readouterr().err
     copy = tmp_path / "copy.gguf"
     copy.write_bytes(f32.read_bytes())
     with GgufBase(copy) as base:

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecellm_lite.convert.gguf_bytes import Declared, aligned, header_bytes
+from ecellm_lite.convert.blueprint import TensorRecipe
+from ecellm_lite.convert.gguf_bytes import aligned, header_bytes
+from ecellm_lite.convert.planned_tensor import PlannedTensor
 from ecellm_lite.errors import EcellmError, ModelError
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.tensor_types import CONVERTED
@@ -37,6 +39,10 @@ VALUES: dict[str, tuple[str, Any]] = {
 }
 
 
+def planned(name: str, shape: tuple[int, ...], offset: int = 0) -> PlannedTensor:
+    return PlannedTensor(TensorRecipe(name, name, shape), "F32", CONVERTED["F32"], offset)
+
+
 def test_it_is_what_gguf_py_writes(tmp_path: Path) -> None:
     path = tmp_path / "theirs.gguf"
     writer = gguf.GGUFWriter(path, "llama")
@@ -50,8 +56,7 @@ def test_it_is_what_gguf_py_writes(tmp_path: Path) -> None:
     writer.write_tensors_to_file()
     writer.close()
     theirs = path.read_bytes()
-    kind = CONVERTED["F32"]
-    ours = header_bytes(VALUES, [Declared("one", (3, 5), kind, 0), Declared("two.weight", (7,), kind, 64)])
+    ours = header_bytes(VALUES, [planned("one", (3, 5)), planned("two.weight", (7,), 64)])
     assert theirs[: len(ours)] == ours
     assert len(theirs) == len(ours) + 64 + 32
 
@@ -97,12 +102,12 @@ def test_values_of_another_type_are_refused(value: tuple[str, Any]) -> None:
 
 def test_names_have_an_end() -> None:
     with pytest.raises(EcellmError, match="63 bytes"):
-        header_bytes({}, [Declared("x" * 64, (1,), CONVERTED["F32"], 0)])
+        header_bytes({}, [planned("x" * 64, (1,))])
 
 
 def test_a_name_that_is_no_utf8_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"'x\\udcff' is no UTF-8"):
-        header_bytes({}, [Declared("x\udcff", (1,), CONVERTED["F32"], 0)])
+    with pytest.raises(ModelError, match=r"'x\\udcff' is not UTF-8"):
+        header_bytes({}, [planned("x\udcff", (1,))])
 
 
 def test_aligned() -> None:

@@ -12,9 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from ecellm_lite.convert.adapter import read_adapter
-from ecellm_lite.convert.checkpoint import Checkpoint, widened
-from ecellm_lite.convert.merging import Weighted, hang
+from ecellm_lite.convert.checkpoint import Checkpoint
+from ecellm_lite.convert.merging import WeightedAdapter, attach_adapters
 from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.kernels.floats import widened
 from ecellm_lite.models.gguf_header import Header
 from tests.conversions import QUERY, close, converted, floats, held
 from tests.small_checkpoints import (
@@ -181,7 +182,7 @@ def test_whole_tensors_take_their_place(tmp_path: Path) -> None:
     assert found["output.weight"] == other["lm_head.weight"].tobytes()
     assert found["output_norm.weight"] == other["model.norm.weight"].tobytes()
     assert found["blk.1.attn_q.weight"] == other[f"{QUERY}.weight"][rotated(HEADS, WIDTH)].tobytes()
-    with pytest.raises(UsageError, match=r"cannot be weighted"):
+    with pytest.raises(UsageError, match="takes no weight"):
         converted(base, tmp_path / "out.gguf", adapters=[(adapter, 0.5)])
     with pytest.raises(UsageError, match="another adapter"):
         converted(base, tmp_path / "out.gguf", adapters=[(adapter, 1.0), (adapter, 1.0)])
@@ -197,10 +198,10 @@ def test_whole_tensors_take_their_place(tmp_path: Path) -> None:
         ({"lm_head.weight": np.ones((2, WIDTH), np.float32)}, "other shapes"),
         (
             factors(QUERY, WIDTH, WIDTH) | {f"{QUERY}.base_layer.weight": np.ones((WIDTH, WIDTH), np.float32)},
-            "another base",
+            "differs from the base's",
         ),
         (factors(QUERY, WIDTH, WIDTH) | {f"{QUERY}.weight": np.ones((WIDTH, WIDTH), np.float32)}, "whole tensor"),
-        ({name: each * np.float32(np.nan) for name, each in factors(QUERY, WIDTH, WIDTH).items()}, "not a number"),
+        ({name: each * np.float32(np.nan) for name, each in factors(QUERY, WIDTH, WIDTH).items()}, "NaN"),
     ],
 )
 def test_an_adapter_that_fits_in_part_is_refused(tensors: Any, said: str, tmp_path: Path) -> None:
@@ -214,11 +215,11 @@ def test_an_adapter_that_fits_in_part_is_refused(tensors: Any, said: str, tmp_pa
 
 def test_more_adapters_than_the_kernels_take_are_refused_before_anything_is_read(tmp_path: Path) -> None:
     drawn = blueprint()
-    one = Weighted(read_adapter(write_adapter(tmp_path / "one", factors(QUERY, WIDTH, WIDTH))), 0.01)
+    one = WeightedAdapter(read_adapter(write_adapter(tmp_path / "one", factors(QUERY, WIDTH, WIDTH))), 0.01)
     with Checkpoint(write_checkpoint(tmp_path / "base", weights())) as source:
-        assert max(len(part.adapters) for part in hang(drawn, source, [one] * 64)) == 64
-        with pytest.raises(UsageError, match=r"65 factors .* to blk\.1\.attn_q\.weight, .*: 64 is the most"):
-            hang(drawn, source, [one] * 65)
+        assert max(len(recipe.factors) for recipe in attach_adapters(drawn, source, [one] * 64).recipes) == 64
+        with pytest.raises(UsageError, match=r"65 pairs .* blk\.1\.attn_q\.weight, more than 64"):
+            attach_adapters(drawn, source, [one] * 65)
 
 
 def test_dora_goes_alone(tmp_path: Path) -> None:
@@ -230,5 +231,5 @@ def test_dora_goes_alone(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="alone"):
             converted(base, tmp_path / "out.gguf", adapters=adapters)
     for weight in (0.0, float("nan")):
-        with pytest.raises(UsageError, match="not 0"):
+        with pytest.raises(UsageError, match="weight of"):
             converted(base, tmp_path / "out.gguf", adapters=[(lora, weight)])

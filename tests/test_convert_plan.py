@@ -11,13 +11,11 @@ import pytest
 from ecellm_lite import ggml
 from ecellm_lite.convert.adapter import read_adapter
 from ecellm_lite.convert.checkpoint import Checkpoint
-from ecellm_lite.convert.merging import Weighted
+from ecellm_lite.convert.merging import WeightedAdapter
 from ecellm_lite.convert.mixture import DEFAULTS
-from ecellm_lite.convert.pipeline import carry_out
-from ecellm_lite.convert.plan import check_room
 from ecellm_lite.convert.writer import unfinished_paths
 from ecellm_lite.errors import ModelError, UsageError
-from tests.conversions import QUERY, converted, floats, held, planned
+from tests.conversions import QUERY, carry_out, converted, floats, held, planned
 from tests.small_checkpoints import WIDTH, bf16, blueprint, factors, weights, write_adapter, write_checkpoint
 
 
@@ -70,22 +68,22 @@ def test_overrides_and_what_the_plan_says(tmp_path: Path) -> None:
         plan = planned(source, overrides=[("ffn_down", "q8_0"), (r"blk\.0\..*_up", "F16")])
         assert plan.types == {"Q4_K": 11, "F32": 5, "Q8_0": 2, "Q6_K": 2, "F16": 1}
         assert plan.read_bytes == sum(values.nbytes for values in weights().values())
-        with pytest.raises(UsageError, match="memory at least"):
+        with pytest.raises(UsageError, match="memory"):
             planned(source, max_memory=1 << 20)
         small = planned(source, max_memory=plan.memory - (64 << 20))
         assert small.block_weights < plan.block_weights
         assert small.identity == planned(source).identity
         with pytest.raises(ModelError, match=r"[GM]B free"):
-            check_room(replace(plan, size=1 << 60), tmp_path / "out.gguf")
+            replace(plan, size=1 << 60).check_room(tmp_path / "out.gguf")
         with pytest.raises(ModelError, match="memory"):
-            check_room(replace(plan, memory=1 << 60), tmp_path / "out.gguf")
-        with pytest.raises(UsageError, match="what is read"):
+            replace(plan, memory=1 << 60).check_room(tmp_path / "out.gguf")
+        with pytest.raises(UsageError, match="one of the inputs"):
             carry_out(plan, source, tmp_path / "base" / "model.safetensors")
 
 
 def test_the_identity_changes_with_what_decides_the_bytes(tmp_path: Path) -> None:
     one, two = (
-        Weighted(read_adapter(write_adapter(tmp_path / str(seed), factors(QUERY, WIDTH, WIDTH, seed=seed))))
+        WeightedAdapter(read_adapter(write_adapter(tmp_path / str(seed), factors(QUERY, WIDTH, WIDTH, seed=seed))))
         for seed in (1, 2)
     )
     with Checkpoint(write_checkpoint(tmp_path / "base", weights())) as source:

@@ -150,12 +150,12 @@ def test_a_model_file_by_hand_is_read_as_the_packages(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("trainer", "normalizer", "said"),
     [
-        ({3: 1}, {}, "of type 1: llama"),
+        ({3: 1}, {}, "type 1 rather than 2"),
         ({24: True}, {}, "puts spaces behind words"),
-        ({35: False}, {}, "has no bytes for the letters"),
+        ({35: False}, {}, "no byte tokens"),
         ({}, {2: b"a map"}, "normalizes letters"),
         ({}, {4: True}, "removes spaces"),
-        ({}, {5: False}, "takes spaces as they are"),
+        ({}, {5: False}, "does not replace spaces"),
     ],
 )
 def test_settings_of_sentencepiece_that_llama_cpp_does_not_follow(

@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 
 from ecellm_lite.convert.checkpoint import Checkpoint
-from ecellm_lite.convert.pipeline import Progress, carry_out
-from ecellm_lite.convert.plan import check_room
-from ecellm_lite.convert.writer import BusyError, UnfinishedFile, unfinished_paths
+from ecellm_lite.convert.pipeline import ConversionProgress
+from ecellm_lite.convert.writer import BusyError, NotResumableError, UnfinishedFile, unfinished_paths
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.gguf_header import read_header
-from tests.conversions import converted, planned
+from tests.conversions import carry_out, converted, planned
 from tests.small_checkpoints import weights, write_checkpoint
 
 
@@ -28,7 +27,7 @@ def test_two_conversions_to_one_target(tmp_path: Path) -> None:
     target = tmp_path / "out.gguf"
     inside, go_on = threading.Event(), threading.Event()
 
-    def wait(_: Progress) -> None:
+    def wait(_: ConversionProgress) -> None:
         inside.set()
         go_on.wait(30)
 
@@ -41,7 +40,7 @@ def test_two_conversions_to_one_target(tmp_path: Path) -> None:
     try:
         assert inside.wait(30)
         for resume in (False, True):
-            with Checkpoint(base) as source, pytest.raises(ModelError, match="Another conversion is writing"):
+            with Checkpoint(base) as source, pytest.raises(BusyError):
                 carry_out(planned(source), source, target, resume=resume)
     finally:
         go_on.set()
@@ -59,11 +58,11 @@ def test_a_full_disk_is_a_sentence_and_can_be_gone_on_from(tmp_path: Path) -> No
         refused = full(plan.size // 2)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "pwrite", refused)
-            with pytest.raises(ModelError, match=r"No space left on device.*make room, and go on with --resume"):
+            with pytest.raises(ModelError, match="No space left on device"):
                 carry_out(plan, source, target)
         resource.setrlimit(resource.RLIMIT_FSIZE, (plan.size // 2, hard))
         try:
-            with pytest.raises(ModelError, match=r"File too large.*make room"):
+            with pytest.raises(ModelError, match="File too large"):
                 carry_out(plan, source, tmp_path / "limited.gguf")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -90,13 +89,13 @@ def test_a_disk_that_fills_meanwhile(small_disk: Path, tmp_path: Path) -> None:
     target = small_disk / "out.gguf"
     with Checkpoint(base) as source:
         plan = replace(planned(source), block_weights=1 << 13)
-        with pytest.raises(ModelError, match="MB free"):
-            check_room(plan, target)
-        with pytest.raises(ModelError, match=r"No space left on device.*make room, and go on with --resume"):
+        with pytest.raises(ModelError, match="free"):
+            plan.check_room(target)
+        with pytest.raises(ModelError, match="No space left on device"):
             carry_out(plan, source, target)
         assert not target.exists()
         subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-        check_room(plan, target)
+        plan.check_room(target)
         carry_out(plan, source, target, resume=True)
     assert target.read_bytes() == (tmp_path / "whole.gguf").read_bytes()
 
@@ -105,12 +104,12 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", weights())
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "folder.gguf").mkdir()
-    places = [(tmp_path / "file" / "out.gguf", "could not be written"), (tmp_path / "folder.gguf", "is a folder")]
+    places = [(tmp_path / "file" / "out.gguf", "cannot be written"), (tmp_path / "folder.gguf", "is a folder")]
     if os.geteuid():
         (tmp_path / "closed").mkdir(mode=0o500)
         places.append((tmp_path / "closed" / "out.gguf", "check the folder's rights"))
     (tmp_path / ".link.gguf.unfinished").symlink_to(tmp_path / "elsewhere")
-    places.append((tmp_path / "link.gguf", "could not be written"))
+    places.append((tmp_path / "link.gguf", "cannot be written"))
     for target, said in places:
         with Checkpoint(base) as source, pytest.raises(ModelError, match=said):
             carry_out(planned(source), source, target)
@@ -122,8 +121,7 @@ def test_a_disk_that_may_only_be_read(small_disk: Path, tmp_path: Path) -> None:
     target = small_disk / "out.gguf"
     target.write_bytes(b"what was there before")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    said = r"could not be written \(Read-only file system\): .*another --output"
-    with Checkpoint(base) as source, pytest.raises(ModelError, match=said):
+    with Checkpoint(base) as source, pytest.raises(ModelError, match="Read-only file system"):
         carry_out(planned(source), source, target)
     assert target.read_bytes() == b"what was there before"
 
@@ -136,7 +134,7 @@ def test_nobody_else_begins_before_all_is_done(tmp_path: Path) -> None:
         file.finish("0")
         # Its manifest is written now: the file has its name, and the one of the unfinished file is free.
         for resume in (False, True):
-            with pytest.raises(BusyError, match="Another conversion is writing"):
+            with pytest.raises(BusyError):
                 UnfinishedFile(target, 4, {}, resume=resume)
         file.forget()
         with UnfinishedFile(target, 4, {"other": 1}) as second:
@@ -157,7 +155,7 @@ def test_only_its_own_file_gets_the_name(tmp_path: Path) -> None:
     with UnfinishedFile(target, 4, {}) as file:
         unfinished.unlink()
         unfinished.write_bytes(b"another's")
-        with pytest.raises(ModelError, match="replaced by another file"):
+        with pytest.raises(NotResumableError):
             file.finish("0")
         file.forget()
     assert not target.exists()

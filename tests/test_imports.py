@@ -78,7 +78,7 @@ def test_a_conversion_imports_no_torch_and_no_pickle() -> None:
     libraries = {"torch", "transformers", "peft", "pickle", "safetensors"}
     rooms = [path for path in FILES if room_of(path) == "convert"]
     found = {path.name: libraries & {name.split(".")[0] for name in imported(path)} for path in rooms}
-    assert {name: names for name, names in found.items() if names} == {"verify.py": {"torch", "transformers", "peft"}}
+    assert {name: names for name, names in found.items() if names} == {"original.py": {"torch", "transformers", "peft"}}
 
 
 def test_every_room_has_a_rank() -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ecellm_lite import ggml, kernels
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
-from ecellm_lite.kernels import Adapter, Conversion, choice, native, plain
+from ecellm_lite.kernels import Block, Factors, choice, native, plain
 from ecellm_lite.kernels.finite import first_not_finite
 from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS
 from tests.weights import KINDS, weights_of
@@ -64,7 +64,7 @@ def test_every_variant_gives_the_bytes_of_ggml(
     known = None if importance is None else weights_of(importance, columns, generator)
     if known is not None and not signed:
         known = np.where(generator.random(known.shape) < 0.3, np.float32(0), np.abs(known))
-    found = native.convert(Conversion(weights, "F32", kind, importance=known), variant=variant)
+    found = native.convert(Block(weights, "F32", kind, importance=known), variant=variant)
     assert found.tobytes() == ggml.quantize_chunk(weights, CONVERTED[kind], known).tobytes()
 
 
@@ -78,7 +78,7 @@ def test_a_block_goes_through_all_steps_as_in_numpy(data: st.DataObject, seed: i
     assert found.tobytes() == plain.convert(conversion, threads=2).tobytes()
 
 
-def drawn(data: st.DataObject, generator: np.random.Generator) -> Conversion:
+def drawn(data: st.DataObject, generator: np.random.Generator) -> Block:
     source_type = data.draw(st.sampled_from(list(CONVERTED)))
     target_type = data.draw(st.sampled_from(list(CONVERTED)))
     rows, columns = data.draw(st.integers(1, 40)), 256 * data.draw(st.integers(1, 3))
@@ -92,14 +92,14 @@ def drawn(data: st.DataObject, generator: np.random.Generator) -> Conversion:
         wide[:, : source.shape[1]] = source
         source = wide[:, : source.shape[1]]
     adapters = tuple(
-        Adapter(
+        Factors(
             generator.normal(0, 1 / 16, (rank, columns)).astype(np.float32),
             generator.normal(0, 1 / 16, (rows, rank)).astype(np.float32),
             0.7,
         )
         for rank in data.draw(st.lists(st.sampled_from([1, 8, 16, 33, 256]), max_size=2))
     )
-    return Conversion(
+    return Block(
         source,
         source_type,
         target_type,
@@ -117,7 +117,7 @@ def test_the_merge_is_right(variant: str, monkeypatch: pytest.MonkeyPatch) -> No
     rows, columns = 50, 300
     weights = generator.normal(size=(rows, columns)).astype(np.float32)
     adapters = [
-        Adapter(
+        Factors(
             generator.normal(size=(rank, columns)).astype(np.float32),
             generator.normal(size=(rows, rank)).astype(np.float32),
             scale,
@@ -128,7 +128,7 @@ def test_the_merge_is_right(variant: str, monkeypatch: pytest.MonkeyPatch) -> No
     exact = weights.astype(np.float64)
     for each in adapters:
         exact += each.scale * each.b.astype(np.float64) @ each.a
-    merged = kernels.convert(Conversion(weights, "F32", "F32", tuple(adapters))).view(np.float32)
+    merged = kernels.convert(Block(weights, "F32", "F32", tuple(adapters))).view(np.float32)
     # 19 products are summed, each rounded to half a unit of the last place of the largest sum on the way.
     limit = (
         2
@@ -138,10 +138,10 @@ def test_the_merge_is_right(variant: str, monkeypatch: pytest.MonkeyPatch) -> No
     )
     assert (np.abs(merged - exact) <= limit).all()
     exact *= magnitudes[:, None] / np.linalg.norm(exact, axis=1, keepdims=True)
-    scaled = kernels.convert(Conversion(weights, "F32", "F32", tuple(adapters), magnitudes=magnitudes))
+    scaled = kernels.convert(Block(weights, "F32", "F32", tuple(adapters), magnitudes=magnitudes))
     np.testing.assert_allclose(scaled.view(np.float32), exact, rtol=1e-5, atol=1e-5)
     order = generator.permutation(rows)
-    turned = kernels.convert(Conversion(weights, "F32", "F32", tuple(adapters), order=order)).view(np.float32)
+    turned = kernels.convert(Block(weights, "F32", "F32", tuple(adapters), order=order)).view(np.float32)
     assert (turned == merged[order]).all()
 
 
@@ -177,7 +177,7 @@ def test_what_is_too_large_for_a_type_is_refused_with_its_place(
     weights = np.random.default_rng(4).normal(size=(300, 512)).astype(np.float32)
     weights[203, 300] = weights[204, 3] = sign * TOO_LARGE[kind]
     column = 300 // CONVERTED[kind].block * CONVERTED[kind].block
-    with pytest.raises(ModelError, match=rf"row 203, from column {column} .* too large for {kind}: take --quant F32"):
+    with pytest.raises(ModelError, match=rf"row 203, from column {column} .* too large for {kind}"):
         kernels.quantize(weights, kind, threads=3)
     assert (
         kernels.quantize(weights[:203], kind).tobytes() == ggml.quantize_chunk(weights[:203], CONVERTED[kind]).tobytes()
@@ -213,13 +213,13 @@ def test_bf16_and_f16_are_widened_exactly(variant: str, monkeypatch: pytest.Monk
     monkeypatch.setenv("ECELLM_KERNELS", variant)
     bits = np.arange(1 << 16, dtype=np.uint16)
     bits = bits[(bits & 0x7F80) != 0x7F80][None, :]
-    widened = kernels.convert(Conversion(bits, "BF16", "F32")).view(np.uint32)
+    widened = kernels.convert(Block(bits, "BF16", "F32")).view(np.uint32)
     assert (widened == bits.astype(np.uint32) << 16).all()
-    assert (kernels.convert(Conversion(bits, "BF16", "BF16")).view(np.uint16) == bits).all()
+    assert (kernels.convert(Block(bits, "BF16", "BF16")).view(np.uint16) == bits).all()
     halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     halves = halves[np.isfinite(halves)][None, :]
-    assert kernels.convert(Conversion(halves, "F16", "F32")).view(np.float32).tobytes() == halves.astype("f4").tobytes()
-    assert kernels.convert(Conversion(halves, "F16", "F16")).tobytes() == halves.tobytes()
+    assert kernels.convert(Block(halves, "F16", "F32")).view(np.float32).tobytes() == halves.astype("f4").tobytes()
+    assert kernels.convert(Block(halves, "F16", "F16")).tobytes() == halves.tobytes()
 
 
 @NEEDS_NATIVE
@@ -234,20 +234,20 @@ def test_a_process_that_flushes_denormals_gets_the_same_bytes(variant: str, tmp_
     tiny = weights_of("denormal", 512, np.random.default_rng(2)).reshape(2, 256)
     halves = np.arange(1, 257, dtype=np.uint16).view(np.float16)[None, :]
     code = (
-        "import ctypes, sys, numpy as np\nfrom ecellm_lite.kernels import Conversion, native\n"
+        "import ctypes, sys, numpy as np\nfrom ecellm_lite.kernels import Block, native\n"
         "tiny, halves = (np.load(path) for path in sys.argv[2:4])\nctypes.CDLL(sys.argv[1]).flush()\n"
         "for rows, kinds in ((tiny, ('F32', 'Q4_1', 'Q4_K', 'Q6_K')), (halves, ('F32',))):\n"
         "    for kind in kinds:\n"
         "        source = 'F32' if rows.dtype == np.float32 else 'F16'\n"
-        "        blocks = native.convert(Conversion(rows, source, kind), variant=sys.argv[4], threads=2)\n"
+        "        blocks = native.convert(Block(rows, source, kind), variant=sys.argv[4], threads=2)\n"
         "        print(blocks.tobytes().hex())\n"
     )
     np.save(tmp_path / "tiny.npy", tiny)
     np.save(tmp_path / "halves.npy", halves)
     given = [str(library), str(tmp_path / "tiny.npy"), str(tmp_path / "halves.npy"), variant]
     ran = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=True)
-    expected = [plain.convert(Conversion(tiny, "F32", kind)) for kind in ("F32", "Q4_1", "Q4_K", "Q6_K")]
-    expected.append(plain.convert(Conversion(halves, "F16", "F32")))
+    expected = [plain.convert(Block(tiny, "F32", kind)) for kind in ("F32", "Q4_1", "Q4_K", "Q6_K")]
+    expected.append(plain.convert(Block(halves, "F16", "F32")))
     assert ran.stdout.split() == [blocks.tobytes().hex() for blocks in expected]
 
 
@@ -256,7 +256,7 @@ def test_a_process_that_flushes_denormals_gets_the_same_bytes(variant: str, tmp_
 def test_floats_are_rounded_to_f16_and_bf16_as_ggml_does(values: list[float]) -> None:
     weights = np.array([values], dtype=np.float32)
     for kind in ("F16", "BF16"):
-        found = native.convert(Conversion(weights, "F32", kind), variant=VARIANTS[0])
+        found = native.convert(Block(weights, "F32", kind), variant=VARIANTS[0])
         assert found.tobytes() == ggml.quantize_chunk(weights, CONVERTED[kind]).tobytes()
 
 
@@ -268,7 +268,7 @@ def test_the_kernels_are_chosen_by_the_environment(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("ECELLM_KERNELS", variant)
         assert kernels.name() == variant
     monkeypatch.setenv("ECELLM_KERNELS", "abacus")
-    with pytest.raises(UsageError, match=r"'abacus': take one of .*ggml"):
+    with pytest.raises(UsageError, match="abacus"):
         kernels.name()
 
 
@@ -285,7 +285,7 @@ def test_kernels_that_answer_wrongly_are_not_used(monkeypatch: pytest.MonkeyPatc
     assert kernels.name() == kernels.variants()[1]
     monkeypatch.setenv("ECELLM_KERNELS", VARIANTS[0])
     choice._chosen.cache_clear()
-    with pytest.raises(EcellmError, match="other bytes"):
+    with pytest.raises(EcellmError, match="wrong bytes"):
         kernels.name()
 
 
@@ -307,7 +307,7 @@ def test_without_native_kernels_the_bytes_are_the_same(monkeypatch: pytest.Monke
         ({"target_type": "Q9"}, "no tensor type 'Q9'"),
         ({"source": np.zeros(256, np.float32)}, "shape"),
         ({"source": np.zeros((2, 256))}, "float32"),
-        ({"source": np.zeros((2, 300), np.float32)}, "multiples of 256"),
+        ({"source": np.zeros((2, 300), np.float32)}, "300 weights"),
         ({"source": np.zeros((2, 0), np.float32)}, "0 weights"),
         ({"source": np.zeros((2, 35), np.uint8), "source_type": "Q8_0"}, "35 bytes"),
         ({"magnitudes": np.zeros(3, np.float32)}, "magnitudes"),
@@ -316,15 +316,15 @@ def test_without_native_kernels_the_bytes_are_the_same(monkeypatch: pytest.Monke
         ({"order": np.array([0, -1])}, "order"),
         ({"order": np.array([0.0, 1.0])}, "order"),
         ({"order": np.array([0])}, "order"),
-        ({"adapters": (Adapter(np.zeros((2, 256), np.float32), np.zeros((2, 3), np.float32)),)}, "factors"),
-        ({"adapters": (Adapter(np.zeros((300, 256), np.float32), np.zeros((2, 300), np.float32)),)}, "rank"),
-        ({"adapters": (Adapter(np.zeros((1, 256), np.float32), np.zeros((2, 1), np.float32)),) * 65}, "65 adapters"),
+        ({"adapters": (Factors(np.zeros((2, 256), np.float32), np.zeros((2, 3), np.float32)),)}, "factors"),
+        ({"adapters": (Factors(np.zeros((300, 256), np.float32), np.zeros((2, 300), np.float32)),)}, "rank"),
+        ({"adapters": (Factors(np.zeros((1, 256), np.float32), np.zeros((2, 1), np.float32)),) * 65}, "65 adapters"),
     ],
 )
 def test_what_does_not_fit_is_said(arguments: dict[str, Any], said: str) -> None:
     given_ = {"source": np.zeros((2, 256), np.float32), "source_type": "F32", "target_type": "Q4_K", **arguments}
     with pytest.raises(UsageError, match=said):
-        Conversion(**given_)
+        Block(**given_)
 
 
 def test_no_rows_are_no_bytes() -> None:
@@ -342,7 +342,7 @@ def test_a_library_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_the_header_and_python_agree() -> None:
     header = (Path(__file__).parent.parent / "kernels" / "ecellm_kernels.h").read_text()
     assert f"#define ECELLM_KERNELS_VERSION {native.VERSION}\n" in header
-    assert f"#define ECELLM_MOST_RANK {kernels.conversion.MOST_RANK}\n" in header
-    assert f"#define ECELLM_MOST_ADAPTERS {kernels.conversion.MOST_ADAPTERS}\n" in header
+    assert f"#define ECELLM_MOST_RANK {kernels.block.MOST_RANK}\n" in header
+    assert f"#define ECELLM_MOST_ADAPTERS {kernels.block.MOST_ADAPTERS}\n" in header
     for name in ["F32", "F16", "BF16", *SHORT_QUANTS, *K_QUANTS]:
         assert f"    ECELLM_{name} = {CONVERTED[name].number},\n" in header

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecellm_lite.kernels import Conversion, native, plain
+from ecellm_lite.kernels import Block, native, plain
 from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS
 from tests.test_kernels import REFERENCE
 from tests.weights import KINDS, weights_of
@@ -60,7 +60,7 @@ def compare(command: list[str], variant: str) -> None:
             capture_output=True,
             check=True,
         ).stdout
-        assert found == plain.convert(Conversion(weights, "F32", kind, importance=known)).tobytes(), kind
+        assert found == plain.convert(Block(weights, "F32", kind, importance=known)).tobytes(), kind
 
 
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")

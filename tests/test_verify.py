@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ecellm_lite.cli.main import run_command
-from ecellm_lite.convert import verify
+from ecellm_lite.convert import original
 from ecellm_lite.errors import ModelError
 from tests.tiny_checkpoints import write_checkpoint
 
@@ -62,7 +62,7 @@ def test_the_original_gets_its_adapters_weights(monkeypatch: pytest.MonkeyPatch,
     peft: Any = ModuleType("peft")
     peft.PeftModel = SimpleNamespace(from_pretrained=lambda *_, **__: model)
     monkeypatch.setitem(sys.modules, "peft", peft)
-    assert verify._with_adapters(object(), [(tmp_path / "a", 0.75), (tmp_path / "b", -0.5)]) is model
+    assert original._with_adapters(object(), [(tmp_path / "a", 0.75), (tmp_path / "b", -0.5)]) is model
     assert (first, second) == ({"adapter_0": 1.5, "adapter_1": -2.0}, {"adapter_1": -4.0})
     assert active == [["adapter_0", "adapter_1"]]
 
@@ -70,5 +70,5 @@ def test_the_original_gets_its_adapters_weights(monkeypatch: pytest.MonkeyPatch,
 def test_a_damaged_vocabulary_is_a_sentence(tmp_path: Path) -> None:
     pytest.importorskip("sentencepiece")
     (tmp_path / "tokenizer.model").write_bytes(b"junk")
-    with pytest.raises(ModelError, match=r"tokenizer\.model is no tokenizer \(.*\): get it again"):
-        verify.original_tokenizer(tmp_path)
+    with pytest.raises(ModelError, match=r"tokenizer\.model is not a usable tokenizer"):
+        original.original_tokenizer(tmp_path)

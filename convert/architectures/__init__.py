@@ -14,13 +14,13 @@ from ecellm_lite.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What llama.cpp calls an architecture, and how a checkpoint of it becomes a blueprint."""
+    """llama.cpp's name of an architecture, and the function that draws a checkpoint's blueprint."""
 
     name: str
     blueprint: Callable[[Checkpoint], Blueprint]
 
 
-# By what a config.json names in `architectures`.
+# By the class that a config.json names in `architectures`.
 _BY_CLASS = {
     "LlamaForCausalLM": Architecture("llama", llama.blueprint),
     "MistralForCausalLM": Architecture("llama", llama.blueprint),
@@ -31,18 +31,20 @@ _CLASSES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "phi":
 
 
 def architecture_of(config: Mapping[str, Any]) -> Architecture:
-    """Return the architecture that a checkpoint's configuration names, or raise ModelError for one not known here."""
-    named, kind = config.get("architectures"), config.get("model_type")
-    if named is None and isinstance(kind, str):
-        named = [_CLASSES.get(kind, kind)]
-    if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], str):
+    """Return the architecture that a config.json names, or raise ModelError for one that is not supported."""
+    classes, model_type = config.get("architectures"), config.get("model_type")
+    if classes is None and isinstance(model_type, str):
+        classes = [_CLASSES.get(model_type, model_type)]
+    if not isinstance(classes, list) or len(classes) != 1 or not isinstance(classes[0], str):
         raise ModelError(
-            f"The config.json names the architecture {str(named)[:80]!r} and the model type {str(kind)[:40]!r}: "
-            f"it must name one of {', '.join(_BY_CLASS)}."
+            f"The config.json has architectures = {str(classes)[:80]} and model_type = {str(model_type)[:40]!r}",
+            step=f"give a checkpoint that names one of {', '.join(_BY_CLASS)}",
+            field="architectures",
         )
-    if named[0] not in _BY_CLASS:
+    if classes[0] not in _BY_CLASS:
         raise ModelError(
-            f"The architecture {named[0][:80]!r} cannot be converted here, only {', '.join(_BY_CLASS)}: "
-            "convert it with llama.cpp's convert_hf_to_gguf.py, and give the GGUF file."
+            f"The architecture {classes[0][:80]!r} cannot be converted here, only {', '.join(_BY_CLASS)}",
+            step="convert it with llama.cpp's convert_hf_to_gguf.py, and give the GGUF file",
+            field="architectures",
         )
-    return _BY_CLASS[named[0]]
+    return _BY_CLASS[classes[0]]

@@ -1,4 +1,4 @@
-"""A checkpoint's configuration, read as hostile input: every value is of its type and within reason, or is refused."""
+"""A checkpoint's configuration, read as hostile input: a value of the wrong type or out of range is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_COUNT = (1 << 31) - 1  # llama.cpp keeps counts as 32-bit numbers
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """The values of a config.json by name; a name that is absent or null takes the default, where there is one."""
+    """The values of a config.json by name; one that is absent or null takes its default, if it has one."""
 
     values: Mapping[str, Any]
 
@@ -22,65 +22,71 @@ class Hyperparameters:
         """Return a whole number from 1 to `most`."""
         value = self._value(name, default)
         if type(value) is not int or not 1 <= value <= most:
-            raise _wrong(name, value, f"a whole number from 1 to {most:,} is wanted")
+            raise _wrong(name, value, f"it must be a whole number from 1 to {most:,}")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
         """Return a finite number above 0."""
         value = self._value(name, default)
         if type(value) is int and abs(value) > MAX_COUNT:
-            raise _wrong(name, value, "a number within reason is wanted")
+            raise _wrong(name, value, f"it must be at most {MAX_COUNT:,}")
         if type(value) not in {int, float} or not math.isfinite(value) or value <= 0:
-            raise _wrong(name, value, "a number above 0 is wanted")
+            raise _wrong(name, value, "it must be a number above 0")
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
         """Return a truth value."""
         value = self._value(name, default)
         if type(value) is not bool:
-            raise _wrong(name, value, "true or false is wanted")
+            raise _wrong(name, value, "it must be true or false")
         return value
 
-    def one_of(self, name: str, known: tuple[str, ...], default: str) -> str:
-        """Return one of the texts that are known."""
+    def one_of(self, name: str, choices: tuple[str, ...], default: str) -> str:
+        """Return one of some texts."""
         value = self._value(name, default)
-        if not isinstance(value, str) or value not in known:
-            raise _wrong(name, value, f"llama.cpp computes it only for {' or '.join(known)}")
+        if not isinstance(value, str) or value not in choices:
+            raise _wrong(name, value, f"llama.cpp supports only {' or '.join(choices)}")
         return value
 
     def part(self, name: str) -> Hyperparameters:
-        """Return the object in the configuration of that name; an absent one is empty."""
+        """Return the object of that name in the configuration; an absent one is empty."""
         value = self.values.get(name)
         if value is not None and not isinstance(value, dict):
-            raise _wrong(name, value, "an object is wanted")
+            raise _wrong(name, value, "it must be an object")
         return Hyperparameters(value or {})
 
-    def refuse(self, name: str, why: str) -> None:
-        """Raise ModelError where the value is there, and neither null nor false."""
+    def refuse(self, name: str, reason: str) -> None:
+        """Raise ModelError if the value is present, and neither null nor false."""
         value = self.values.get(name)
         if value is not None and value is not False:
-            raise _wrong(name, value, why)
+            raise _wrong(name, value, reason)
 
     def _value(self, name: str, default: Any) -> Any:
         value = self.values.get(name)
         if value is None and default is None:
-            raise ModelError(f"The config.json has no {name!r}: get the checkpoint again.")
+            raise ModelError(f"The config.json has no {name!r}", step="download the checkpoint again", field=name)
         return default if value is None else value
 
 
 def rope_parameters(config: Hyperparameters) -> Hyperparameters:
-    """Return what the configuration says of its rotary embedding, by the names of transformers from version 5 on.
+    """Return the parameters of the rotary embedding, by their names in transformers since version 5.
 
     Before, `rope_theta` and `partial_rotary_factor` stood at the top, and the rest in `rope_scaling` with its `type`.
     """
-    said = config.part("rope_parameters").values or config.part("rope_scaling").values
-    merged = {name: config.values[name] for name in ("rope_theta", "partial_rotary_factor") if name in config.values}
-    merged.update(said)
-    if "rope_type" not in merged and "type" in merged:
-        merged["rope_type"] = merged["type"]
-    return Hyperparameters(merged)
+    parameters = {
+        name: config.values[name] for name in ("rope_theta", "partial_rotary_factor") if name in config.values
+    }
+    parameters.update(config.part("rope_parameters").values or config.part("rope_scaling").values)
+    if "rope_type" not in parameters and "type" in parameters:
+        parameters["rope_type"] = parameters["type"]
+    return Hyperparameters(parameters)
 
 
-def _wrong(name: str, value: Any, why: str) -> ModelError:
+def unsupported(problem: str, field: str) -> ModelError:
+    """Return the error for a configuration that no model of its architecture has; `problem` follows its name."""
+    return ModelError(f"The config.json {problem}", step="give another checkpoint", field=field)
+
+
+def _wrong(name: str, value: Any, reason: str) -> ModelError:
     shown = repr(value)[:60] if not isinstance(value, int) or abs(value) < 1 << 64 else "a huge number"
-    return ModelError(f"The config.json has {name} = {shown}: {why}.")
+    return unsupported(f"has {name} = {shown}, but {reason}", name)

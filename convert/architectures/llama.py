@@ -1,7 +1,7 @@
-"""Llama and what is built like it: Llama-2, Mistral, SmolLM2.
+"""Llama and models of its architecture: Llama-2, Mistral, SmolLM2.
 
 Names and keys are those of llama.cpp's converter (conversion/llama.py) and loader (src/models/llama.cpp). Mistral's
-sliding window is not among them: llama.cpp attends to the whole context, as the first Mistral's users know it.
+sliding window is not among them: for this architecture, llama.cpp attends to the whole context.
 """
 
 from __future__ import annotations
@@ -9,51 +9,52 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ecellm_lite.convert.architectures.drawing import Drawing, general
-from ecellm_lite.convert.architectures.hyperparameters import Hyperparameters, rope_parameters
-from ecellm_lite.convert.blueprint import Blueprint, Recipe, Value
+from ecellm_lite.convert.architectures.hyperparameters import Hyperparameters, rope_parameters, unsupported
+from ecellm_lite.convert.architectures.recipes import Recipes, general_metadata
+from ecellm_lite.convert.blueprint import Blueprint, MetadataValue, TensorRecipe
 from ecellm_lite.convert.checkpoint import Checkpoint
-from ecellm_lite.convert.mixture import Model
+from ecellm_lite.convert.mixture import ModelShape
 from ecellm_lite.errors import ModelError
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
-MAX_HEADS, MAX_HEAD_SIZE = 1024, 1024  # together a million rows, whose order is held in memory
+MAX_HEADS, MAX_HEAD_SIZE = 1024, 1024  # together a million rows, whose order is kept in memory
 
 _EMBEDDING, _OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 _COMPARED_ROWS = 1024
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a Llama or Mistral checkpoint, or raise ModelError with what does not fit."""
+    """Return the blueprint of a Llama or Mistral checkpoint, or raise ModelError with what is wrong with it."""
     config = Hyperparameters(checkpoint.config)
-    config.refuse("quantization_config", "quantized weights cannot be converted; give the 16-bit checkpoint")
+    config.refuse("quantization_config", "only 16-bit checkpoints can be converted")
     config.one_of("hidden_act", ("silu",), "silu")
     width, vocabulary = config.count("hidden_size"), config.count("vocab_size")
     layers = config.count("num_hidden_layers", most=MAX_LAYERS)
     heads = config.count("num_attention_heads", most=MAX_HEADS)
-    # transformers' defaults: the first Mistral had 8 heads for keys and values, Llama as many as for queries.
+    # transformers' defaults: Mistral has 8 heads for keys and values, Llama as many as for queries.
     kv_heads = config.count("num_key_value_heads", 8 if config.values.get("model_type") == "mistral" else heads)
     size = config.count("head_dim", max(width // heads, 1), most=MAX_HEAD_SIZE)
     if heads % kv_heads or size % 2 or (config.values.get("head_dim") is None and width % heads):
-        raise ModelError(
-            f"The config.json has {heads} heads, {kv_heads} of keys and values, each of {size} for a width of "
-            f"{width}: these do not go into each other, or a head cannot be rotated."
+        raise unsupported(
+            f"has {heads} heads of size {size} for a width of {width}, and {kv_heads} for keys and values, which do "
+            "not divide each other",
+            "num_attention_heads",
         )
     inner = config.count("intermediate_size")
-    drawing = Drawing(checkpoint)
-    drawing.take("token_embd.weight", _EMBEDDING, (vocabulary, width))
-    drawing.take("output_norm.weight", "model.norm.weight", (width,))
+    recipes = Recipes(checkpoint)
+    recipes.take("token_embd.weight", _EMBEDDING, (vocabulary, width))
+    recipes.take("output_norm.weight", "model.norm.weight", (width,))
     tied, ignored = config.flag("tie_word_embeddings", False), frozenset[str]()
     if not tied:
-        drawing.take("output.weight", _OUTPUT, (vocabulary, width))
+        recipes.take("output.weight", _OUTPUT, (vocabulary, width))
     elif _OUTPUT in checkpoint:
         _check_tied(checkpoint)
         ignored = frozenset({_OUTPUT})
     query, key = rotation_order(heads, size), rotation_order(kv_heads, size)
     for layer in range(layers):
         ours, theirs = f"blk.{layer}.", f"model.layers.{layer}."
-        drawing.take(f"{ours}attn_norm.weight", f"{theirs}input_layernorm.weight", (width,))
-        drawing.take(f"{ours}ffn_norm.weight", f"{theirs}post_attention_layernorm.weight", (width,))
+        recipes.take(f"{ours}attn_norm.weight", f"{theirs}input_layernorm.weight", (width,))
+        recipes.take(f"{ours}ffn_norm.weight", f"{theirs}post_attention_layernorm.weight", (width,))
         for name, source, shape, order in (
             ("attn_q", "self_attn.q_proj", (heads * size, width), query),
             ("attn_k", "self_attn.k_proj", (kv_heads * size, width), key),
@@ -63,12 +64,12 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
             ("ffn_up", "mlp.up_proj", (inner, width), None),
             ("ffn_down", "mlp.down_proj", (width, inner), None),
         ):
-            drawing.take(f"{ours}{name}.weight", f"{theirs}{source}.weight", shape, order)
+            recipes.take(f"{ours}{name}.weight", f"{theirs}{source}.weight", shape, order)
             biased = config.flag("attention_bias" if "attn" in name else "mlp_bias", False)
-            take = drawing.take if biased else drawing.take_if_there
+            take = recipes.take if biased else recipes.take_if_present
             take(f"{ours}{name}.bias", f"{theirs}{source}.bias", shape[:1], order)
-    metadata: dict[str, Value] = {
-        **general("llama", checkpoint),
+    metadata: dict[str, MetadataValue] = {
+        **general_metadata("llama", checkpoint),
         "llama.block_count": ("UINT32", layers),
         "llama.context_length": ("UINT32", config.count("max_position_embeddings")),
         "llama.embedding_length": ("UINT32", width),
@@ -82,17 +83,16 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
         "llama.vocab_size": ("UINT32", vocabulary),
         "llama.rope.dimension_count": ("UINT32", size),
     }
-    output = Recipe("output.weight", _EMBEDDING, (vocabulary, width), "lm_head") if tied else None
+    output = TensorRecipe("output.weight", _EMBEDDING, (vocabulary, width), "lm_head") if tied else None
     return Blueprint(
-        "llama", Model(layers, heads, kv_heads), metadata, drawing.recipes(ignored), tied=tied, output=output
+        "llama", ModelShape(layers, heads, kv_heads), metadata, recipes.finish(ignored), tied=tied, output=output
     )
 
 
 def rotation_order(heads: int, size: int) -> NDArray[np.uint32]:
-    """Return the checkpoint's row for each row of a query or key matrix in the file, (heads * size,).
+    """Return, for each row of a query or key matrix in the file, its row in the checkpoint: (heads * size,).
 
-    Hugging Face rotates a head's first half against its second; llama.cpp rotates neighbours, and so has the two
-    halves interleaved.
+    Hugging Face rotates a head's first half against its second; llama.cpp rotates neighbors, so it interleaves the two.
 
     >>> rotation_order(1, 6).tolist()
     [0, 3, 1, 4, 2, 5]
@@ -101,14 +101,14 @@ def rotation_order(heads: int, size: int) -> NDArray[np.uint32]:
     return np.ascontiguousarray(rows.swapaxes(1, 2)).reshape(-1)
 
 
-def _rotation(rope: Hyperparameters) -> dict[str, Value]:
+def _rotation(rope: Hyperparameters) -> dict[str, MetadataValue]:
     kind = rope.one_of("rope_type", ("default", "linear"), "default")
     if rope.number("partial_rotary_factor", 1.0) != 1.0:
-        raise ModelError("The config.json rotates a part of each head (partial_rotary_factor), which Llama does not.")
-    base: dict[str, Value] = {"llama.rope.freq_base": ("FLOAT32", rope.number("rope_theta", 10000.0))}
+        raise unsupported("rotates only a part of each head, which Llama does not", "partial_rotary_factor")
+    base: dict[str, MetadataValue] = {"llama.rope.freq_base": ("FLOAT32", rope.number("rope_theta", 10000.0))}
     if kind == "default":
         return base
-    scaling: dict[str, Value] = {
+    scaling: dict[str, MetadataValue] = {
         "llama.rope.scaling.type": ("STRING", "linear"),
         "llama.rope.scaling.factor": ("FLOAT32", rope.number("factor")),
     }
@@ -116,16 +116,17 @@ def _rotation(rope: Hyperparameters) -> dict[str, Value]:
 
 
 def _check_tied(checkpoint: Checkpoint) -> None:
-    """Raise ModelError if a model that says it is tied has an output matrix of its own."""
-    one, other = checkpoint.tensor(_EMBEDDING), checkpoint.tensor(_OUTPUT)
-    same = one.shape == other.shape and one.dtype == other.dtype
-    for first in range(0, one.shape[0] if same else 0, _COMPARED_ROWS):
-        rows = [
-            checkpoint.rows(name, first, min(_COMPARED_ROWS, one.shape[0] - first)) for name in (_EMBEDDING, _OUTPUT)
-        ]
+    """Raise ModelError if a tied model has an output matrix that differs from its embedding."""
+    embedding, output = checkpoint.tensor(_EMBEDDING), checkpoint.tensor(_OUTPUT)
+    same = embedding.shape == output.shape and embedding.type == output.type
+    for first in range(0, embedding.shape[0] if same else 0, _COMPARED_ROWS):
+        count = min(_COMPARED_ROWS, embedding.shape[0] - first)
+        rows = [checkpoint.rows(name, first, count) for name in (_EMBEDDING, _OUTPUT)]
         same = same and rows[0].tobytes() == rows[1].tobytes()
     if not same:
         raise ModelError(
-            f"{checkpoint.folder}: config.json says that {_OUTPUT} is {_EMBEDDING}, but they differ: set "
-            "tie_word_embeddings to false if the output matrix is the model's own."
+            f"{checkpoint.folder}: config.json ties {_OUTPUT} to {_EMBEDDING}, but they differ",
+            step="set tie_word_embeddings to false if the model has an output matrix of its own",
+            file=str(checkpoint.folder / "config.json"),
+            field="tie_word_embeddings",
         )

@@ -1,35 +1,35 @@
-"""Phi-2: layer norms with biases, attention and feed-forward side by side, a part of each head rotated.
+"""Phi-2: layer norms with biases, attention parallel to feed-forward, and a part of each head rotated.
 
 Names and keys are those of llama.cpp's converter (conversion/phi.py) and loader (src/models/phi2.cpp).
 """
 
 from __future__ import annotations
 
-from ecellm_lite.convert.architectures.drawing import Drawing, general
-from ecellm_lite.convert.architectures.hyperparameters import Hyperparameters, rope_parameters
+from ecellm_lite.convert.architectures.hyperparameters import Hyperparameters, rope_parameters, unsupported
 from ecellm_lite.convert.architectures.llama import MAX_LAYERS
-from ecellm_lite.convert.blueprint import Blueprint, Value
+from ecellm_lite.convert.architectures.recipes import Recipes, general_metadata
+from ecellm_lite.convert.blueprint import Blueprint, MetadataValue
 from ecellm_lite.convert.checkpoint import Checkpoint
-from ecellm_lite.convert.mixture import Model
-from ecellm_lite.errors import ModelError
+from ecellm_lite.convert.mixture import ModelShape
 
-_ROPE_THETA = 10000.0  # what llama.cpp takes where a file names none
+_ROPE_THETA = 10000.0  # llama.cpp's default
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a Phi-2 checkpoint, or raise ModelError with what does not fit."""
+    """Return the blueprint of a Phi-2 checkpoint, or raise ModelError with what is wrong with it."""
     config = Hyperparameters(checkpoint.config)
-    config.refuse("quantization_config", "quantized weights cannot be converted; give the 16-bit checkpoint")
-    config.refuse("qk_layernorm", "llama.cpp's phi2 has no norms of queries and keys")
-    config.refuse("tie_word_embeddings", "llama.cpp's phi2 has an output matrix of its own")
+    config.refuse("quantization_config", "only 16-bit checkpoints can be converted")
+    config.refuse("qk_layernorm", "llama.cpp's phi2 has no norms for queries and keys")
+    config.refuse("tie_word_embeddings", "llama.cpp's phi2 needs a separate output matrix")
     config.one_of("hidden_act", ("gelu_new", "gelu_pytorch_tanh"), "gelu_new")
     width, vocabulary = config.count("hidden_size"), config.count("vocab_size")
     layers, heads = config.count("num_hidden_layers", most=MAX_LAYERS), config.count("num_attention_heads")
     kv_heads = config.count("num_key_value_heads", heads)
     if width % heads or heads % kv_heads:
-        raise ModelError(
-            f"The config.json has {heads} heads, {kv_heads} of keys and values, for a width of {width}: these do not "
-            "go into each other."
+        raise unsupported(
+            f"has {heads} heads for a width of {width}, and {kv_heads} for keys and values, which do not divide each "
+            "other",
+            "num_attention_heads",
         )
     size, inner = width // heads, config.count("intermediate_size", 4 * width)
     rope = rope_parameters(config)
@@ -37,14 +37,16 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
     factor = rope.number("partial_rotary_factor", 0.5)
     rotated = int(factor * size)
     if factor > 1 or rotated < 2 or rotated % 2:
-        raise ModelError(f"The config.json rotates {factor:g} of a head of {size}, which is no even part of it.")
-    drawing = Drawing(checkpoint)
+        raise unsupported(
+            f"rotates {factor:g} of a head of size {size}, which is not an even number", "partial_rotary_factor"
+        )
+    recipes = Recipes(checkpoint)
 
     def both(name: str, source: str, *shape: int) -> None:
-        drawing.take(f"{name}.weight", f"{source}.weight", shape)
-        drawing.take(f"{name}.bias", f"{source}.bias", shape[:1])
+        recipes.take(f"{name}.weight", f"{source}.weight", shape)
+        recipes.take(f"{name}.bias", f"{source}.bias", shape[:1])
 
-    drawing.take("token_embd.weight", "model.embed_tokens.weight", (vocabulary, width))
+    recipes.take("token_embd.weight", "model.embed_tokens.weight", (vocabulary, width))
     both("output_norm", "model.final_layernorm", width)
     both("output", "lm_head", vocabulary, width)
     for layer in range(layers):
@@ -56,8 +58,8 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
         both(f"{ours}attn_output", f"{theirs}self_attn.dense", width, width)
         both(f"{ours}ffn_up", f"{theirs}mlp.fc1", inner, width)
         both(f"{ours}ffn_down", f"{theirs}mlp.fc2", width, inner)
-    metadata: dict[str, Value] = {
-        **general("phi2", checkpoint),
+    metadata: dict[str, MetadataValue] = {
+        **general_metadata("phi2", checkpoint),
         "phi2.context_length": ("UINT32", config.count("max_position_embeddings")),
         "phi2.embedding_length": ("UINT32", width),
         "phi2.feed_forward_length": ("UINT32", inner),
@@ -70,4 +72,4 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
     theta = rope.number("rope_theta", _ROPE_THETA)
     if theta != _ROPE_THETA:
         metadata["phi2.rope.freq_base"] = ("FLOAT32", theta)
-    return Blueprint("phi2", Model(layers, heads, kv_heads), metadata, drawing.recipes())
+    return Blueprint("phi2", ModelShape(layers, heads, kv_heads), metadata, recipes.finish())

@@ -6,8 +6,9 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -22,7 +23,7 @@ from ecellm_lite.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from ecellm_lite.convert.conversion import Conversion
-    from ecellm_lite.convert.pipeline import Progress as Done
+    from ecellm_lite.convert.pipeline import ConversionProgress
 
 
 @click.command()
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     multiple=True,
     help="An adapter to merge, PEFT's folder or a GGUF file, with DIR:0.5 at a weight.",
 )
-@click.option("--quant", default="Q4_K_M", show_default=True, help="The file's type: Q4_K_M, Q8_0, F16 and so on.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The GGUF file to write.")
+@click.option(
+    "--quant", "file_type", default="Q4_K_M", show_default=True, help="The file's type: Q4_K_M, Q8_0, F16 and so on."
+)
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="The GGUF file to write.")
 @click.option("--name", type=ModelType(), help="Put it into the store under this name instead.")
 @click.option(
     "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if its name does not say."
@@ -53,17 +56,17 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one a core]")
 @click.option("--max-memory", type=Size(), help="The most memory to take, 1GiB say.")
 @click.option("--dry-run", is_flag=True, help="Print what would be written, and stop.")
-@click.option("--resume", is_flag=True, help="Go on from where an interrupted run has ended.")
-@click.option("--hash-inputs", is_flag=True, help="Note the sha256 of every input in the manifest.")
-@click.option("--verify", "check", is_flag=True, help="Hold the file against BASE afterwards, as `verify` does.")
+@click.option("--resume", is_flag=True, help="Go on where an interrupted run ended.")
+@click.option("--hash-inputs", is_flag=True, help="Record the sha256 of every input in the manifest.")
+@click.option("--verify", "check", is_flag=True, help="Compare the file with BASE afterwards, as `verify` does.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 @debug_option
 def convert(
     base: str,
     adapters: tuple[tuple[Path, float], ...],
-    quant: str,
-    output: Path | None,
+    file_type: str,
+    target: Path | None,
     name: str | None,
     envelope: str | None,
     tasks: tuple[str, ...],
@@ -80,16 +83,17 @@ def convert(
 ) -> None:
     """Convert a checkpoint, with adapters merged into it, to a quantized GGUF file in one pass.
 
-    BASE is a folder of safetensors, a hub id that is in the cache, or a GGUF file. The file gets its name when it is
-    whole; beside it lies a manifest of what it is made of. An interrupted run is gone on with by --resume.
+    BASE is a folder of safetensors, a hub id that is in the cache, or a GGUF file. The output name never points to a
+    partial file; a manifest beside it records what it was made of. --resume continues an interrupted run.
     """
-    from ecellm_lite.convert.conversion import Request, prepared
+    from ecellm_lite.convert.conversion import prepared
+    from ecellm_lite.convert.request import ConversionRequest
 
-    target, manifest = _place(output, name)
-    request = Request(
+    path, manifest = _place(target, name)
+    request = ConversionRequest(
         base=base,
-        target=target,
-        file_type=quant.upper(),
+        target=path,
+        file_type=file_type.upper(),
         adapters=adapters,
         envelope=envelope,
         overrides=overrides,
@@ -100,7 +104,7 @@ def convert(
         tasks=tasks,
     )
     if check and Path(base).is_file():
-        raise UsageError("--verify compares with a checkpoint's folder, and BASE is a GGUF file: leave --verify out.")
+        raise UsageError("--verify compares with a checkpoint's folder, and BASE is a GGUF file", step="leave it out")
     workers = threads or os.cpu_count() or 1
     with prepared(request) as conversion:
         if dry_run:
@@ -110,15 +114,15 @@ def convert(
             with progress_bar(hidden=quiet) as advance:
                 made = conversion.run(threads=workers, resume=resume, hash_inputs=hash_inputs, progress=advance)
         except KeyboardInterrupt:
-            click.echo("ecellm-lite: What is written stays; the same command with --resume goes on from it.", err=True)
+            click.echo("ecellm-lite: What is written stays; to go on, run the same command with --resume.", err=True)
             raise
     if check:
-        _check(target, base, adapters)
+        _check(path, base, adapters)
     if as_json:
-        click.echo(json.dumps({"path": str(target), "manifest": _as_dict(made)}, indent=2))
+        click.echo(json.dumps({"path": str(path), "manifest": asdict(made)}, indent=2))
     elif not quiet:
         click.echo(
-            f"{target}: {made.size / 1e9:.2f} GB of {quant.upper()} in {made.details['seconds']:,.0f} s, "
+            f"{path}: {made.size / 1e9:.2f} GB of {file_type.upper()} in {made.details['seconds']:,.0f} s, "
             f"envelope {made.envelope}, sha256 {made.sha256}"
         )
 
@@ -126,20 +130,20 @@ def convert(
 def _check(target: Path, base: str, adapters: tuple[tuple[Path, float], ...]) -> None:
     from ecellm_lite.cli.verify import against, checkpoint_of
 
-    wrong = [finding for finding in against(target, checkpoint_of(base), adapters) if finding.passed is False]
+    wrong = [result for result in against(target, checkpoint_of(base), adapters) if result.passed is False]
     if wrong:
-        said = "; ".join(f"{finding.name}: {finding.said}" for finding in wrong)
-        raise ModelError(f"{target} is not what it should be ({said}): please report this.")
+        problems = "; ".join(f"{result.name}: {result.detail}" for result in wrong)
+        raise ModelError(f"{target} differs from its original ({problems})", step="report this")
 
 
-def _place(output: Path | None, name: str | None) -> tuple[Path, Path | None]:
-    """Return the file's path, and the manifest's where it is the store's."""
+def _place(target: Path | None, name: str | None) -> tuple[Path, Path | None]:
+    """Return the file's path, and the manifest's if the file goes into the store."""
     from ecellm_lite.models.store import Store
 
-    if (output is None) == (name is None):
-        raise UsageError("Say where the file goes: --output OUT.gguf, or --name NAME for the store.")
-    if output is not None:
-        return output, None
+    if (target is None) == (name is None):
+        raise UsageError("The file needs one place", step="give --output OUT.gguf, or --name NAME for the store")
+    if target is not None:
+        return target, None
     place = click.get_current_context().with_resource(Store().placing(str(name)))
     return place.file, place.manifest
 
@@ -150,8 +154,8 @@ def _show_plan(conversion: Conversion, threads: int, as_json: bool) -> None:
         "file_type": plan.file_type,
         "envelope": conversion.envelope,
         "size": plan.size,
-        "header_bytes": len(plan.header),
-        "bits_a_weight": round(plan.bits_a_weight, 3),
+        "header_bytes": plan.data_offset,
+        "bits_a_weight": round(plan.bits_per_weight, 3),
         "tensor_types": plan.types,
         "read_bytes": plan.read_bytes,
         "memory": plan.memory,
@@ -159,19 +163,26 @@ def _show_plan(conversion: Conversion, threads: int, as_json: bool) -> None:
     }
     if as_json:
         listed = [
-            {"name": one.name, "type": one.type.name, "shape": one.shape, "offset": one.offset, "size": one.size}
-            for one in plan.tensors
+            {
+                "name": tensor.name,
+                "type": tensor.type.name,
+                "shape": tensor.shape,
+                "offset": plan.data_offset + tensor.offset,
+                "size": tensor.size,
+            }
+            for tensor in plan.tensors
         ]
         click.echo(json.dumps({**facts, "tensors": listed}, indent=2))
     else:
-        for one in plan.tensors:
-            shape = " x ".join(map(str, one.shape))
-            merged = "  + adapter" if one.part.adapters else "  replaced" if one.part.saved is not None else ""
-            click.echo(f"{plain(one.name):32} {one.type.name:5} {shape:>15} {one.size:>13,} at {one.offset:,}{merged}")
+        for tensor in plan.tensors:
+            name, kind, shape = plain(tensor.name), tensor.type.name, " x ".join(map(str, tensor.shape))
+            change = "  + adapter" if tensor.recipe.factors else "  replaced" if tensor.recipe.saved is not None else ""
+            offset = plan.data_offset + tensor.offset
+            click.echo(f"{name:32} {kind:5} {shape:>15} {tensor.size:>13,} at {offset:,}{change}")
         kinds = ", ".join(f"{count} {kind}" for kind, count in plan.types.items())
         click.echo(
-            f"\n{conversion.request.target}: {plan.size:,} bytes ({plan.bits_a_weight:.2f} bits a weight; {kinds}), "
-            f"of them {len(plan.header):,} before the tensors; envelope {conversion.envelope}"
+            f"\n{conversion.request.target}: {plan.size:,} bytes ({plan.bits_per_weight:.2f} bits a weight; {kinds}), "
+            f"of them {plan.data_offset:,} before the tensors; envelope {conversion.envelope}"
         )
         click.echo(
             f"reads {plan.read_bytes:,} bytes, takes up to {plan.memory / 2**20:,.0f} MiB of memory and about "
@@ -180,14 +191,8 @@ def _show_plan(conversion: Conversion, threads: int, as_json: bool) -> None:
     conversion.check_room()
 
 
-def _as_dict(made: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(made)
-
-
 @contextmanager
-def progress_bar(*, hidden: bool) -> Iterator[Callable[[Done], None] | None]:
+def progress_bar(*, hidden: bool) -> Iterator[Callable[[ConversionProgress], None] | None]:
     """Give a function to call with how far it is; a bar shows the bytes read, GB/s and the time left."""
     console = Console(stderr=True)
     if hidden or not console.is_terminal:
@@ -197,7 +202,7 @@ def progress_bar(*, hidden: bool) -> Iterator[Callable[[Done], None] | None]:
     with Progress(*columns, console=console, transient=True) as bar:
         job = bar.add_task("bytes", total=None, rate="")
 
-        def advance(done: Done) -> None:
-            bar.update(job, completed=done.done, total=done.total, rate=f"{done.rate / 1e9:.2f} GB/s")
+        def advance(progress: ConversionProgress) -> None:
+            bar.update(job, completed=progress.done, total=progress.total, rate=f"{progress.rate / 1e9:.2f} GB/s")
 
         yield advance

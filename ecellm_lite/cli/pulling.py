@@ -8,8 +8,10 @@ from pathlib import Path
 
 from ecellm_lite.cli.convert import progress_bar
 from ecellm_lite.cli.verify import against
-from ecellm_lite.convert.conversion import Request, prepared
-from ecellm_lite.convert.mixture import DEFAULTS
+from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.mixture import DEFAULTS, unknown_file_type
+from ecellm_lite.convert.request import ConversionRequest
+from ecellm_lite.convert.writer import NotResumableError
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.catalogue import CATALOGUE, CatalogueModel, catalogue_entry
 from ecellm_lite.models.hub import download, drop, is_repository
@@ -37,7 +39,7 @@ def pulled(asked: Pull, *, threads: int | None = None, quiet: bool = False) -> M
     entry, repository, file_type = _understood(asked)
     # All that can be wrong is looked at before gigabytes are fetched.
     if file_type not in DEFAULTS:
-        raise UsageError(f"There is no file type {file_type!r}: take one of {', '.join(DEFAULTS)}.")
+        raise unknown_file_type(file_type)
     envelope = asked.envelope or (entry.envelope if entry else None)
     if envelope is None:
         raise UsageError(
@@ -52,7 +54,7 @@ def pulled(asked: Pull, *, threads: int | None = None, quiet: bool = False) -> M
         adapters = tuple((_adapter(path, quiet=quiet), weight) for path, weight in asked.adapters)
         # A model is in the store when its manifest is in its place: until it was checked, that is somewhere else.
         unchecked = place.manifest.with_name("unchecked.json")
-        request = Request(
+        request = ConversionRequest(
             base=str(folder),
             target=place.file,
             file_type=file_type,
@@ -67,7 +69,7 @@ def pulled(asked: Pull, *, threads: int | None = None, quiet: bool = False) -> M
         wrong = [one for one in against(place.file, folder, adapters) if one.passed is False]
         if wrong:
             place.discard()
-            said = "; ".join(f"{one.name}: {one.said}" for one in wrong)
+            said = "; ".join(f"{one.name}: {one.detail}" for one in wrong)
             raise ModelError(f"What was made of {repository} is not what it should be ({said}): please report this.")
         # What is whole and checked needs no more room to be there.
         unchecked.replace(place.manifest)
@@ -94,18 +96,13 @@ def _understood(asked: Pull) -> tuple[CatalogueModel | None, str, str]:
     return entry, repository, chosen
 
 
-def _converted(request: Request, threads: int, *, quiet: bool) -> Manifest:
+def _converted(request: ConversionRequest, threads: int, *, quiet: bool) -> Manifest:
     with prepared(request) as conversion, progress_bar(hidden=quiet) as advance:
         try:
-            made: Manifest = conversion.run(threads=threads, resume=True, progress=advance)
-        except ModelError as error:
-            if "without --resume" not in str(error):
-                # A pull always goes on, and has no such option.
-                said = str(error).replace("go on with --resume", "pull again, which goes on from there")
-                raise ModelError(said) from None
-            # What an interrupted pull left is of other options, inputs or versions.
-            made = conversion.run(threads=threads, progress=advance)
-    return made
+            return conversion.run(threads=threads, resume=True, progress=advance)
+        except NotResumableError:
+            # An interrupted pull with other options, inputs or versions left a file.
+            return conversion.run(threads=threads, progress=advance)
 
 
 def _adapter(path: Path, *, quiet: bool) -> Path:

@@ -15,7 +15,7 @@ from ecellm_lite.cli.options import debug_option
 from ecellm_lite.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from ecellm_lite.convert.verify import Finding
+    from ecellm_lite.convert.verify import CheckResult
     from ecellm_lite.engine.llama import LlamaBackend
 
 
@@ -48,13 +48,13 @@ def verify(file: Path, base: str | None, adapters: tuple[tuple[Path, float], ...
     else:
         for finding in findings:
             mark = {True: "ok", False: "WRONG", None: "not checked"}[finding.passed]
-            click.echo(f"{finding.name:10}  {mark:11}  {finding.said}")
+            click.echo(f"{finding.name:10}  {mark:11}  {finding.detail}")
     if not passed:
-        wrong = "; ".join(f"{finding.name}: {finding.said}" for finding in findings if finding.passed is False)
+        wrong = "; ".join(f"{finding.name}: {finding.detail}" for finding in findings if finding.passed is False)
         raise ModelError(f"{file} is not what it should be ({wrong}): convert it again.")
 
 
-def _hash(file: Path) -> Finding:
+def _hash(file: Path) -> CheckResult:
     from ecellm_lite.models.files import sha256_of
     from ecellm_lite.models.manifest import read_manifest
 
@@ -72,16 +72,17 @@ def _hash(file: Path) -> Finding:
 
 def checkpoint_of(base: str) -> Path:
     """Return the folder of a checkpoint, its own or the hub's cache's; raises UsageError where there is none."""
-    from ecellm_lite.convert.conversion import checkpoint_folder
+    from ecellm_lite.convert.request import checkpoint_folder
 
-    folder: Path = checkpoint_folder(base)
+    folder = checkpoint_folder(base)
     if not folder.is_dir():
         raise UsageError(f"There is no folder {base[:200]!r}: give that of a checkpoint, or a cached hub id.")
     return folder
 
 
-def against(file: Path, folder: Path, adapters: tuple[tuple[Path, float], ...]) -> list[Finding]:
+def against(file: Path, folder: Path, adapters: tuple[tuple[Path, float], ...]) -> list[CheckResult]:
     """Return what comes of holding a file against the checkpoint and the adapters that it was made of."""
+    from ecellm_lite.convert import original as source
     from ecellm_lite.convert import verify as comparison
     from ecellm_lite.engine.llama import LlamaBackend, Settings
     from ecellm_lite.envelopes import get_envelope
@@ -102,7 +103,7 @@ def against(file: Path, folder: Path, adapters: tuple[tuple[Path, float], ...]) 
         file, Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=2048, prompt_kernels="off")
     )
     try:
-        original = comparison.original_tokenizer(folder)
+        original = source.original_tokenizer(folder)
         if original is None:
             tokens = _finding(
                 "tokens", None, f"no tokenizer was found in {folder.name}, or pip install 'ecellm-lite[convert]' for it"
@@ -111,7 +112,7 @@ def against(file: Path, folder: Path, adapters: tuple[tuple[Path, float], ...]) 
             tokens = comparison.check_tokens(backend.vocabulary.tokenize, original, [*comparison.TEXTS, *prompts])
         ids = [backend.vocabulary.tokenize(prompt, begin=True)[: backend.longest] for prompt in prompts]
         try:
-            pairs = zip(logits_of(backend, ids), comparison.original_logits(folder, adapters, ids), strict=True)
+            pairs = zip(logits_of(backend, ids), source.original_logits(folder, adapters, ids), strict=True)
             logits = comparison.check_logits(pairs, _file_type(header))
         except ModelError as error:
             logits = _finding("logits", None, str(error))
@@ -143,7 +144,7 @@ def _file_type(header: Any) -> str:
     return next((name for name, known in FILE_TYPES.items() if known == number), "Q4_0")
 
 
-def _finding(name: str, passed: bool | None, said: str) -> Finding:
-    from ecellm_lite.convert.verify import Finding
+def _finding(name: str, passed: bool | None, detail: str) -> CheckResult:
+    from ecellm_lite.convert.verify import CheckResult
 
-    return Finding(name, passed, said)
+    return CheckResult(name, passed, detail)

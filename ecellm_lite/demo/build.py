@@ -11,7 +11,8 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from ecellm_lite.convert.conversion import Request, prepared
+from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.catalogue import DEMO
 from ecellm_lite.models.files import sha256_of
@@ -78,7 +79,7 @@ def _adapter() -> Path:
 
 def _made(store: Store, threads: int) -> StoredModel:
     folder = store.folder(DEMO)
-    request = Request(
+    request = ConversionRequest(
         str(shipped_weights()),
         folder / "model.gguf",
         FILE_TYPE,

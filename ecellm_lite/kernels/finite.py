@@ -1,6 +1,6 @@
-"""The 16-bit floats of converted rows: values, scales and minimums, which a finite weight can be too large for.
+"""Overflow in converted rows: 16-bit values, scales and minima that became infinite or NaN.
 
-A quantizer writes an infinity there without a word, and a model that reads it answers with what is not a number.
+A quantizer stores an infinity silently if a finite weight is too large, and a model that reads it computes NaN.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from numpy.typing import NDArray
 
 from ecellm_lite.tensor_types import TensorType
 
-# Which 16-bit words of a block they are (the structs of ggml-common.h); float32 was looked at before it was written.
+# The places of 16-bit floats among a block's 16-bit words (structs of ggml-common.h); float32 was checked before.
 _WORDS: Mapping[str, tuple[int, ...]] = {
     "F16": (0,), "BF16": (0,), "Q4_0": (0,), "Q4_1": (0, 1), "Q5_0": (0,), "Q5_1": (0, 1), "Q8_0": (0,),
     "Q2_K": (40, 41), "Q3_K": (54,), "Q4_K": (0, 1), "Q5_K": (0, 1), "Q6_K": (104,),
 }  # fmt: skip
 
-_PIECE = 1 << 18  # blocks at a time: what is in work stays in the processor's cache
+_PIECE = 1 << 18  # blocks at a time, which fit the processor's cache
 
 
 def first_not_finite(rows: NDArray[np.uint8], kind: TensorType) -> tuple[int, int] | None:
-    """Return the row and the first column of the first block with such a float that is infinite or not a number.
+    """Return the row and first column of the first block that holds an infinity or NaN; None if no block does.
 
     `rows`: (rows, bytes of a row), contiguous.
     """
     words = rows.reshape(-1).view(np.uint16).reshape(-1, kind.block_bytes // 2)
     infinity = 0x7F80 if kind.name == "BF16" else 0x7C00
-    found = []
+    blocks = []
     for word in _WORDS.get(kind.name, ()) if len(words) else ():
         for first in range(0, len(words), _PIECE):
             bits = np.ascontiguousarray(words[first : first + _PIECE, word])
-            # What is not finite is largest as a whole number: with a sign where it is above 0, without where below.
+            # As integers, such floats are the largest: the positive ones signed, the negative ones unsigned.
             if bits.view(np.int16).max() >= infinity or bits.max() >= infinity | 0x8000:
-                found.append(first + int(np.argmax(bits & infinity == infinity)))
+                blocks.append(first + int(np.argmax(bits & infinity == infinity)))
                 break
-    if not found:
+    if not blocks:
         return None
-    row, block = divmod(min(found), len(words) // len(rows))
+    row, block = divmod(min(blocks), len(words) // len(rows))
     return row, block * kind.block

@@ -1,6 +1,6 @@
 """The kernels without native code of our own: numpy and ggml's quantizer, with the same bytes.
 
-The sums are taken in the order that kernels/merge.h has, one rounding an operation.
+Sums are taken in the order of kernels/merge.h, with one rounding per operation.
 """
 
 from __future__ import annotations
@@ -11,60 +11,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecellm_lite import ggml
-from ecellm_lite.kernels.conversion import Conversion, not_finite
+from ecellm_lite.kernels.block import Block, not_finite
+from ecellm_lite.kernels.floats import FLOATS, widened
 
-# Rows of one piece of work have about so many weights: what is in work besides the block stays small.
-_PIECE = 1 << 20
+_PIECE = 1 << 20  # about so many weights are in work at a time, so that little memory is needed beside the block
 
 
-def convert(conversion: Conversion, *, threads: int = 1) -> NDArray[np.uint8]:
+def convert(block: Block, *, threads: int = 1) -> NDArray[np.uint8]:
     """Return the block's rows in the target's type; see ecellm_lite.kernels.convert."""
-    rows, columns = conversion.rows, conversion.columns
+    rows, columns = block.rows, block.columns
     step = max(1, _PIECE // columns)
-    target = np.empty((rows, conversion.target.row_bytes(columns)), dtype=np.uint8)
+    target = np.empty((rows, block.target.row_bytes(columns)), dtype=np.uint8)
 
     def piece(first: int) -> None:
         places = np.arange(first, min(rows, first + step))
-        with np.errstate(all="ignore"):  # what comes of it is looked for below
-            weights = _merged(conversion, places if conversion.order is None else conversion.order[places])
+        with np.errstate(all="ignore"):  # results are checked below
+            weights = _merged(block, places if block.order is None else block.order[places])
         finite = np.isfinite(weights)
         if not finite.all():
             row, column = np.unravel_index(int(np.argmin(finite)), finite.shape)
             raise not_finite(first + int(row), int(column))
-        target[places] = ggml.quantize_chunk(weights, conversion.target, conversion.importance)
+        target[places] = ggml.quantize_chunk(weights, block.target, block.importance)
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        # The first error in the rows' order is the one that is raised.
+        # map raises the first error in the order of the rows.
         for _ in pool.map(piece, range(0, rows, step)):
             pass
     return target
 
 
-def _merged(conversion: Conversion, places: NDArray[np.integer]) -> NDArray[np.float32]:
-    weights = widened(conversion.source[places], conversion)
-    if conversion.adapters:
+def _merged(block: Block, places: NDArray[np.integer]) -> NDArray[np.float32]:
+    weights = _weights(block, places)
+    if block.adapters:
         delta = np.zeros_like(weights)
-        for adapter in conversion.adapters:
+        for adapter in block.adapters:
             factors = np.float32(adapter.scale) * adapter.b[places]
             for rank in range(len(adapter.a)):
                 delta += factors[:, rank, None] * adapter.a[rank]
         weights = weights + delta
-    if conversion.magnitudes is not None:
-        weights = weights * (conversion.magnitudes[places] / _norms(weights))[:, None]
+    if block.magnitudes is not None:
+        weights = weights * (block.magnitudes[places] / _norms(weights))[:, None]
     return weights
 
 
-def widened(rows: NDArray[np.generic], conversion: Conversion) -> NDArray[np.float32]:
+def _weights(block: Block, places: NDArray[np.integer]) -> NDArray[np.float32]:
     """Return rows of the source as float32, exactly."""
-    if conversion.source_type == "BF16":
-        return (rows.astype(np.uint32) << 16).view(np.float32)
-    if conversion.source_type in ("F32", "F16"):
-        return rows.astype(np.float32)
-    return ggml.dequantize(rows.view(np.uint8), conversion.kind, conversion.columns)
+    rows = block.source[places]
+    if block.source_type in FLOATS:
+        return widened(rows, block.source_type)
+    return ggml.dequantize(rows, block.source_kind, block.columns)
 
 
 def _norms(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the rows' norms: eight sums over every eighth column, in doubles, then their sum from left to right."""
+    """Return the rows' norms, summed in doubles: eight sums over every eighth column, then their sum."""
     rows, columns = weights.shape
     padded = np.zeros((rows, -(-columns // 8) * 8))
     padded[:, :columns] = weights

@@ -7,7 +7,6 @@ import math
 import os
 import random
 import re
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,10 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ecellm_lite.convert import adapter
+from ecellm_lite.convert import module_patterns
 from ecellm_lite.convert.adapter import read_adapter
 from ecellm_lite.convert.gguf_adapter import read_gguf_adapter
 from ecellm_lite.convert.imatrix import read_imatrix
+from ecellm_lite.convert.module_patterns import ModulePatterns
 from ecellm_lite.errors import EcellmError, ModelError
 from ecellm_lite.models.gguf_header import read_header
 from tests.small_checkpoints import factors, write_adapter
@@ -72,7 +72,7 @@ def test_factors_that_the_memory_cannot_hold_are_not_read(tmp_path: Path, monkey
         monkeypatch.setattr("psutil.virtual_memory", lambda memory=memory: memory)
         read(path)
         memory.available -= 1
-        with pytest.raises(ModelError, match=r"takes .* of memory, and .* are free"):
+        with pytest.raises(ModelError, match="of memory"):
             read(path)
 
 
@@ -90,28 +90,51 @@ def test_a_file_that_goes_away_is_a_sentence(tmp_path: Path, monkeypatch: pytest
 )
 def test_patterns_that_take_forever_are_refused(pattern: str, tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "a", factors(MODULE + "a" * 60, 8, 8), rank_pattern={pattern: 4})
-    started = time.monotonic()
     with pytest.raises(ModelError, match="pattern"):
         read_adapter(folder)
-    assert time.monotonic() - started < 20
 
 
-def test_patterns_that_are_taken_are_quick(tmp_path: Path) -> None:
-    name = "1" * 400 + "x"
-    folder = write_adapter(tmp_path / "a", factors(name, 8, 8), rank_pattern={r"\d+" * 80 + ".*" + "y": 5})
-    started = time.monotonic()
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("1" * 400 + "x", r"\d+." * 40 + ".*" + "y"),
+        ("1." * 200, r"\d+." * 50 + ".*" + r"\d+.y"),
+        ("." * 450, "." * 120 + ".*" + "." * 120 + "y"),
+    ],
+)
+def test_patterns_that_are_accepted_do_not_backtrack(name: str, pattern: str, tmp_path: Path) -> None:
+    """With backtracking, none of these would end."""
+    folder = write_adapter(tmp_path / "a", factors(name, 8, 8), rank_pattern={pattern: 5})
     assert read_adapter(folder).factors.keys() == {name}
-    assert time.monotonic() - started < 20
 
 
-def test_many_slow_patterns_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "MAX_STEPS", 1_000_000)
-    patterns = {"." * 200 + f"{number}": 4 for number in range(10_000)}
-    folder = write_adapter(tmp_path / "a", factors("." * 450, 8, 8) | factors(MODULE, 8, 8), rank_pattern=patterns)
-    started = time.monotonic()
-    with pytest.raises(ModelError, match="steps: use fewer keys"):
+def test_more_patterns_than_can_be_matched_soon_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = factors("." * 450, 8, 8) | factors(MODULE, 8, 8)
+    patterns = {"." * 50 + f"{number}": 4 for number in range(1000)}
+    folder = write_adapter(tmp_path / "a", tensors, rank_pattern=patterns)
+    assert len(read_adapter(folder).factors) == 2
+    monkeypatch.setattr(module_patterns, "MAX_WORK", 10_000_000)
+    with pytest.raises(ModelError, match="rank_pattern"):
         read_adapter(folder)
-    assert time.monotonic() - started < 20
+    monkeypatch.setattr(module_patterns, "MAX_LETTERS", 50_000)
+    with pytest.raises(ModelError, match="letters"):
+        read_adapter(folder)
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    key=st.lists(st.sampled_from(["a", "b", "1", "_", ".", r"\.", r"\d+", ".*", "|", "^", "$"]), max_size=8).map(
+        "".join
+    ),
+    name=st.text(alphabet="ab.12_", max_size=10),
+)
+def test_a_pattern_matches_as_in_peft(key: str, name: str) -> None:
+    try:
+        matched = ModulePatterns({key: True}, "rank_pattern").value(name, False)
+    except ValueError:
+        return
+    if r"\d+." not in key.replace(r"\d+.*", ""):  # behind digits, a dot matches no digit here
+        assert matched == bool(re.match(rf".*(^|\.)({key})$", name))
 
 
 def test_no_rank_and_no_finite_alpha_are_refused(tmp_path: Path) -> None:
@@ -119,9 +142,9 @@ def test_no_rank_and_no_finite_alpha_are_refused(tmp_path: Path) -> None:
         f"{MODULE}.lora_A.weight": np.ones((0, 8), np.float32),
         f"{MODULE}.lora_B.weight": np.ones((8, 0), np.float32),
     }
-    with pytest.raises(ModelError, match="above 0"):
+    with pytest.raises(ModelError, match="rank of"):
         read_adapter(write_adapter(tmp_path / "rank", empty, r=0))
-    with pytest.raises(ModelError, match="nothing can be merged"):
+    with pytest.raises(ModelError, match="alpha of"):
         read_adapter(write_adapter(tmp_path / "alpha", factors(MODULE, 8, 8), lora_alpha=-(10**400)))
 
 
@@ -157,7 +180,7 @@ def imatrix(path: Path, sums: NDArray[np.float32], counts: NDArray[np.float32]) 
 def test_sums_of_squares_that_are_none(bad: float, count: float, tmp_path: Path) -> None:
     sums = np.array([4, 0, bad], dtype=np.float32)
     counts = np.array([count], dtype=np.float32)
-    with pytest.raises(ModelError, match="a value of x is below 0, infinite or not a number"):
+    with pytest.raises(ModelError, match="a value of x"):
         read_imatrix(imatrix(tmp_path / "bad.gguf", sums, counts))
     found = read_imatrix(imatrix(tmp_path / "good.gguf", sums[:2], counts)).importance
     assert found["x"].tolist() == ([2, 0] if count else [1, 1])
@@ -166,13 +189,13 @@ def test_sums_of_squares_that_are_none(bad: float, count: float, tmp_path: Path)
 def test_counts_of_any_size_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = imatrix(tmp_path / "i.gguf", np.ones(4, dtype=np.float32), np.ones(100_000, dtype=np.float32))
     read: list[int] = []
-    original = os.pread
+    original = os.preadv
 
-    def noted(file: int, size: int, place: int) -> bytes:
-        read.append(size)
-        return original(file, size, place)
+    def noted(file: int, buffers: list[memoryview], place: int) -> int:
+        read.extend(map(len, buffers))
+        return original(file, buffers, place)
 
-    monkeypatch.setattr(os, "pread", noted)
+    monkeypatch.setattr(os, "preadv", noted)
     with pytest.raises(ModelError, match="100,000 matrices"):
         read_imatrix(path)
     assert read == [16]

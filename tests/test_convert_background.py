@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from ecellm_lite.convert.relay import Ahead, Behind
+from ecellm_lite.convert.background import ReadAhead, WriteBehind
 
 
 class Broken(Exception):  # noqa: N818 - it says what it is
@@ -38,7 +38,7 @@ def test_items_come_in_their_order_and_no_further_ahead_than_asked() -> None:
             taken.append(number)
             yield number
 
-    with Ahead(watched(), 2) as ahead:
+    with ReadAhead(watched(), 2) as ahead:
         for place, number in enumerate(ahead):
             assert number == place
             assert len(taken) <= place + 4
@@ -46,21 +46,21 @@ def test_items_come_in_their_order_and_no_further_ahead_than_asked() -> None:
 
 def test_what_the_reader_raises_comes_behind_what_it_has_read() -> None:
     seen: list[int] = []
-    with Ahead(numbers(9, broken_at=4), 2) as ahead, pytest.raises(Broken):
+    with ReadAhead(numbers(9, broken_at=4), 2) as ahead, pytest.raises(Broken):
         seen.extend(ahead)
     assert seen == [0, 1, 2, 3]
 
 
 def test_the_reader_ends_when_nobody_wants_more() -> None:
-    with Ahead(numbers(1000), 2) as ahead:
+    with ReadAhead(numbers(1000), 2) as ahead:
         assert next(iter(ahead)) == 0
 
 
 def test_work_is_done_in_its_order() -> None:
     done: list[int] = []
-    with Behind(done.append, 2) as behind:
+    with WriteBehind(done.append, 2) as behind:
         for number in range(50):
-            behind.give(number)
+            behind.put(number)
     assert done == list(range(50))
 
 
@@ -71,9 +71,9 @@ def test_what_was_given_is_worked_off_after_an_error() -> None:
         time.sleep(0.01)
         done.append(number)
 
-    with suppress(Broken), Behind(work, 2) as behind:
+    with suppress(Broken), WriteBehind(work, 2) as behind:
         for number in range(3):
-            behind.give(number)
+            behind.put(number)
         raise Broken
     assert done == [0, 1, 2]
 
@@ -88,9 +88,9 @@ def test_what_the_work_raises_is_raised(broken_at: int) -> None:
         done.append(number)
 
     def give_all() -> None:
-        with Behind(work, 1) as behind:
+        with WriteBehind(work, 1) as behind:
             for number in range(10):
-                behind.give(number)
+                behind.put(number)
 
     with pytest.raises(Broken):
         give_all()

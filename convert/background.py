@@ -1,6 +1,6 @@
-"""Work that goes on beside the work at hand: reading ahead of it, and writing behind it, each by one thread.
+"""Work in a background thread: reading ahead of the main thread, and writing behind it.
 
-What a side thread raises is raised again where its results are taken, or its next work is given.
+An error in the background thread is raised in the main one, where it takes the next item or passes the next one on.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_PATIENCE = 0.1  # seconds after which a thread that waits looks whether it is still wanted
+_POLL = 0.1  # seconds between two looks at whether a waiting thread is still wanted
 
 
-class Ahead(Generic[T]):
-    """Goes through an iterable in a thread, up to `depth` items ahead; a context manager that is itself iterable."""
+class ReadAhead(Generic[T]):
+    """Runs an iterable in a thread, up to `depth` items ahead; a context manager that is itself iterable."""
 
     def __init__(self, items: Iterable[T], depth: int) -> None:
         self._items = items
@@ -24,7 +24,7 @@ class Ahead(Generic[T]):
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="read ahead", daemon=True)
 
-    def __enter__(self) -> Ahead[T]:
+    def __enter__(self) -> ReadAhead[T]:
         self._thread.start()
         return self
 
@@ -33,13 +33,10 @@ class Ahead(Generic[T]):
         self._thread.join()
 
     def __iter__(self) -> Iterator[T]:
-        while True:
-            found = self._ready.get()
-            if found is None:
-                return
-            if isinstance(found, BaseException):
-                raise found
-            yield found[0]
+        while (entry := self._ready.get()) is not None:
+            if isinstance(entry, BaseException):
+                raise entry
+            yield entry[0]
 
     def _run(self) -> None:
         try:
@@ -47,54 +44,54 @@ class Ahead(Generic[T]):
                 if not self._put((item,)):
                     return
             self._put(None)
-        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits for the items
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that takes the items
             self._put(error)
 
-    def _put(self, item: tuple[T] | BaseException | None) -> bool:
+    def _put(self, entry: tuple[T] | BaseException | None) -> bool:
         while not self._stopped.is_set():
             try:
-                self._ready.put(item, timeout=_PATIENCE)
+                self._ready.put(entry, timeout=_POLL)
             except queue.Full:
                 continue
             return True
         return False
 
 
-class Behind(Generic[T]):
-    """Calls a function with each item given, in a thread, up to `depth` items behind; a context manager.
+class WriteBehind(Generic[T]):
+    """Calls a function with each item in a thread, up to `depth` items behind; a context manager.
 
-    Left in peace or by an error, it first works off what was given, unless the work itself failed.
+    At the end of the block, also after an error in it, it first works off its items, unless the work itself failed.
     """
 
     def __init__(self, work: Callable[[T], None], depth: int) -> None:
         self._work = work
-        self._given: queue.Queue[tuple[T] | None] = queue.Queue(depth)
+        self._queue: queue.Queue[tuple[T] | None] = queue.Queue(depth)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="write behind", daemon=True)
 
-    def __enter__(self) -> Behind[T]:
+    def __enter__(self) -> WriteBehind[T]:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._given.put(None)
+        self._queue.put(None)
         self._thread.join()
         if kind is None:
             self._check()
 
-    def give(self, item: T) -> None:
-        """Give an item, waiting while `depth` are not worked off; raises what the work has raised."""
+    def put(self, item: T) -> None:
+        """Pass an item on, waiting while `depth` of them are open; raises the error of an earlier one."""
         self._check()
-        self._given.put((item,))
+        self._queue.put((item,))
 
     def _check(self) -> None:
         if self._error is not None:
             raise self._error
 
     def _run(self) -> None:
-        while (item := self._given.get()) is not None:
+        while (entry := self._queue.get()) is not None:
             if self._error is None:
                 try:
-                    self._work(item[0])
-                except BaseException as error:  # noqa: BLE001 - it is raised in the thread that gives the items
+                    self._work(entry[0])
+                except BaseException as error:  # noqa: BLE001 - raised in the thread that passes the items on
                     self._error = error

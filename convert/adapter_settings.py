@@ -1,0 +1,158 @@
+"""An adapter_config.json: which adapters can be merged, and the scale of each module's factors.
+
+Settings that change the computation in a way that no merge here reproduces are refused: an adapter merged in part would
+be a model that nobody trained. The settings: PEFT's LoraConfig (https://github.com/huggingface/peft).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecellm_lite.convert.module_patterns import ModulePatterns
+from ecellm_lite.convert.reading import damaged, read_json
+from ecellm_lite.errors import ModelError
+
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+# Settings that cannot be merged, with their harmless values.
+_REFUSED: Mapping[str, tuple[Any, ...]] = {
+    "fan_in_fan_out": (False, None),
+    "lora_bias": (False, None),
+    "use_qalora": (False, None),
+    "use_bdlora": (False, None),
+    "layer_replication": (None,),
+    "target_parameters": (None, [], ()),
+    "trainable_token_indices": (None, [], {}),
+    "alora_invocation_tokens": (None, []),
+    "ensure_weight_tying": (False, None),
+    "bias": ("none", None),
+}
+
+# Initializations that move a part of the base into the adapter, so that it fits only a base changed in the same way.
+_MOVING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+# Settings that choose modules in another way than by the names in target_modules.
+_CHOOSING = ("layers_to_transform", "layers_pattern", "exclude_modules")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSettings:
+    """What an adapter's configuration says of its modules.
+
+    `targets`: the ends of the names of the modules that have factors, in every layer; empty if they are chosen in
+    another way. `dora`: each module has magnitudes.
+    """
+
+    path: Path
+    base_model: str
+    targets: tuple[str, ...]
+    dora: bool
+    _rslora: bool
+    _ranks: ModulePatterns
+    _alphas: ModulePatterns
+    _rank: Any
+    _alpha: Any
+
+    def check_work(self, modules: Iterable[str]) -> None:
+        """Raise ModelError if looking up the values of so many modules could take long."""
+        try:
+            for patterns in (self._ranks, self._alphas):
+                patterns.check_work(modules)
+        except ValueError as error:
+            raise self._refused(str(error), step="use fewer keys, or merge the adapter with peft") from None
+
+    def scale(self, module: str, rank: int) -> float:
+        """Return what a module's product b @ a is multiplied by; `rank` is that of its factors.
+
+        Raises ModelError if the configuration names another rank, or a scale that cannot be used.
+        """
+        configured = self._ranks.value(module, self._rank)
+        if type(configured) is not int or configured != rank or rank < 1:
+            raise damaged(self.path, f"sets the rank of {module!r} to {repr(configured)[:40]}, but it is {rank}")
+        alpha = self._alphas.value(module, self._alpha)
+        scale = _quotient(alpha, math.sqrt(rank) if self._rslora else rank)
+        if not is_scale(scale):
+            raise damaged(self.path, f"sets the alpha of {module!r} to {repr(alpha)[:40]}, which gives no usable scale")
+        return scale
+
+    def _refused(self, problem: str, step: str) -> ModelError:
+        return ModelError(f"{self.path}: {problem}", step=step, file=str(self.path))
+
+
+def read_settings(path: Path) -> AdapterSettings:
+    """Return the settings in an adapter_config.json, or raise ModelError if its adapter cannot be merged exactly."""
+    config = read_json(path)
+    _check(config, path)
+    patterns = []
+    for name in ("rank_pattern", "alpha_pattern"):
+        values = config.get(name) or {}
+        if not isinstance(values, dict):
+            raise damaged(path, f"has {name} = {str(values)[:80]}, which is not an object")
+        try:
+            patterns.append(ModulePatterns(values, name))
+        except ValueError as error:
+            raise ModelError(
+                f"{path}: {error}", step="name the modules in simpler words", file=str(path), field=name
+            ) from None
+    targets = config.get("target_modules")
+    if not isinstance(targets, list) or any(config.get(name) not in (None, [], "") for name in _CHOOSING):
+        targets = []
+    return AdapterSettings(
+        path,
+        base_model=str(config.get("base_model_name_or_path") or ""),
+        targets=tuple(name for name in targets if isinstance(name, str) and name),
+        dora=bool(config.get("use_dora")),
+        _rslora=bool(config.get("use_rslora")),
+        _ranks=patterns[0],
+        _alphas=patterns[1],
+        _rank=config.get("r"),
+        _alpha=config.get("lora_alpha"),
+    )
+
+
+def is_scale(scale: float) -> bool:
+    """Whether float32, in which factors are added, can represent the scale, and it is not 0."""
+    return _SMALLEST <= abs(scale) <= _LARGEST
+
+
+def _check(config: Mapping[str, Any], path: Path) -> None:
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        raise ModelError(
+            f"{path} describes an adapter of the type {str(kind)[:40]!r}",
+            step="give a LoRA adapter, rsLoRA and DoRA included",
+            file=str(path),
+            field="peft_type",
+        )
+    for name, harmless in _REFUSED.items():
+        if config.get(name) not in harmless:
+            raise ModelError(
+                f"{path}: {name} is {str(config[name])[:80]}, which cannot be merged here",
+                step="merge the adapter with peft",
+                file=str(path),
+                field=name,
+            )
+    initialization = config.get("init_lora_weights", True)
+    if isinstance(initialization, str) and initialization.lower().startswith(_MOVING):
+        raise ModelError(
+            f"{path}: init_lora_weights is {initialization[:40]!r}, which moved a part of the base into the adapter",
+            step="save it as plain LoRA, with peft's path_initial_model_for_weight_conversion",
+            file=str(path),
+            field="init_lora_weights",
+        )
+
+
+def _quotient(alpha: object, divisor: float) -> float:
+    """Return alpha / divisor, or 0 if alpha is not a number that a float can hold."""
+    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool):
+        return 0.0
+    try:
+        return float(alpha) / divisor
+    except OverflowError:
+        return 0.0

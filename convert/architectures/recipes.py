@@ -1,0 +1,74 @@
+"""The recipes of a checkpoint's tensors: each is taken by name, and must have the shape that its architecture gives it.
+
+Tensors that are left over at the end are refused, so that no weight is ever dropped silently.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.convert.blueprint import MetadataValue, TensorRecipe
+from ecellm_lite.convert.checkpoint import Checkpoint
+from ecellm_lite.convert.reading import damaged
+from ecellm_lite.convert.safetensors_file import check_weights
+from ecellm_lite.errors import ModelError
+
+# Constants that old versions of transformers saved with the weights; they follow from the configuration.
+_CONSTANTS = re.compile(r".*\.(rotary_emb\.inv_freq|self_attn\.(bias|masked_bias))")
+
+
+class Recipes:
+    """The recipes for a checkpoint, one `take` after the other."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._recipes: dict[str, TensorRecipe] = {}  # by source
+
+    def take(self, name: str, source: str, shape: tuple[int, ...], order: NDArray[np.uint32] | None = None) -> None:
+        """Make the file's tensor `name` from the checkpoint's `source`; see TensorRecipe for `shape` and `order`.
+
+        Raises ModelError if the source is missing, or has another shape or no weights.
+        """
+        tensor = self._checkpoint.tensor(source)
+        if tensor.shape != shape:
+            raise damaged(
+                self._checkpoint.folder,
+                f"has {source!r} in the shape {list(tensor.shape)}, but its config.json implies {list(shape)}",
+            )
+        check_weights(tensor, self._checkpoint.folder)
+        self._recipes[source] = TensorRecipe(name, source, shape, source.removesuffix(".weight"), order)
+
+    def take_if_present(
+        self, name: str, source: str, shape: tuple[int, ...], order: NDArray[np.uint32] | None = None
+    ) -> None:
+        """Do as `take` for a tensor that not every checkpoint has."""
+        if source in self._checkpoint:
+            self.take(name, source, shape, order)
+
+    def finish(self, ignored: frozenset[str] = frozenset()) -> tuple[TensorRecipe, ...]:
+        """Return the recipes in the checkpoint's order, or raise ModelError with a tensor that has none."""
+        for source in self._checkpoint:
+            if source not in self._recipes and source not in ignored and not _CONSTANTS.fullmatch(source):
+                raise ModelError(
+                    f"{self._checkpoint.folder} has the tensor {source[:120]!r}, which its architecture does not know",
+                    step="give a checkpoint without such parts",
+                    file=str(self._checkpoint.folder),
+                    field=source[:120],
+                )
+        return tuple(self._recipes[source] for source in self._checkpoint if source in self._recipes)
+
+
+def general_metadata(architecture: str, checkpoint: Checkpoint) -> dict[str, MetadataValue]:
+    """Return the metadata that every model has: its architecture, and the name of its folder or repository."""
+    folder = checkpoint.folder.resolve()
+    name = folder.name
+    if folder.parent.name == "snapshots":  # the hub's cache: models--ORGANIZATION--NAME/snapshots/REVISION
+        name = folder.parent.parent.name.rpartition("--")[2]
+    return {
+        "general.architecture": ("STRING", architecture),
+        "general.type": ("STRING", "model"),
+        "general.name": ("STRING", name.encode("utf-8", "replace").decode()),
+    }

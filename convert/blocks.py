@@ -1,0 +1,98 @@
+"""Blocks of rows: read from the source for a planned tensor, and converted to the file's bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite import kernels
+from ecellm_lite.convert.plan import Plan
+from ecellm_lite.convert.planned_tensor import PlannedTensor
+from ecellm_lite.convert.source import Source
+from ecellm_lite.errors import ModelError
+from ecellm_lite.kernels import Block
+from ecellm_lite.kernels.block import not_finite
+from ecellm_lite.kernels.finite import first_not_finite
+from ecellm_lite.kernels.floats import FLOATS
+
+
+class NotFiniteError(ModelError):
+    """A block holds a weight that is infinite, NaN, or too large for its type."""
+
+
+def read_blocks(plan: Plan, source: Source, done: int) -> Iterator[tuple[PlannedTensor, int, Block]]:
+    """Yield the blocks that lie beyond the first `done` bytes of the file, in its order, after tensor and first row."""
+    for tensor in plan.tensors:
+        step = max(1, plan.block_weights // tensor.columns)
+        # Skip whole rows; `done` may be any byte, as an interrupted run may have used other blocks.
+        written = done - plan.data_offset - tensor.offset
+        for first in range(min(max(written, 0) // tensor.row_bytes, tensor.rows), tensor.rows, step):
+            yield tensor, first, read_block(tensor, source, first, min(step, tensor.rows - first))
+
+
+def read_block(tensor: PlannedTensor, source: Source, first: int, count: int) -> Block:
+    """Return `count` rows of a tensor, beginning with the file's row `first`, and what they are to become."""
+    recipe = tensor.recipe
+    places: slice | NDArray[np.integer[Any]] = slice(first, first + count)  # of the rows in the source
+    order = None
+    if recipe.order is None:
+        rows = _rows(tensor, source, first, count)
+    elif len(recipe.shape) == 1:
+        rows = _rows(tensor, source, 0, 1)[:, recipe.order]
+    else:
+        wanted = recipe.order[first : first + count].astype(np.int64)
+        places = np.sort(wanted)
+        order = np.searchsorted(places, wanted)
+        # Neighboring rows are read at once: a permutation within heads leaves few runs of them.
+        cuts = np.flatnonzero(np.diff(places) != 1) + 1
+        runs = [_rows(tensor, source, int(run[0]), len(run)) for run in np.split(places, cuts)]
+        rows = runs[0] if len(runs) == 1 else np.concatenate(runs)
+    return Block(
+        rows,
+        tensor.source_type,
+        tensor.type.name,
+        tuple(replace(each, b=each.b[places]) for each in recipe.factors),
+        magnitudes=None if recipe.magnitudes is None else recipe.magnitudes[places],
+        order=order,
+        importance=tensor.importance,
+    )
+
+
+def converted(tensor: PlannedTensor, first: int, block: Block, threads: int) -> NDArray[np.uint8]:
+    """Return a block's bytes in the file, (rows, bytes of a row), or raise NotFiniteError with the place."""
+    try:
+        # Like llama-quantize, copy what already has the right type.
+        if block.source_type == block.target_type and block.source_type not in FLOATS and not block.adapters:
+            return _copied(block)
+        return kernels.convert(block, threads=threads)
+    except ModelError as error:
+        raise NotFiniteError(
+            f"{tensor.name}, rows from {first:,}: {error.message}",
+            step=error.step,
+            settings=error.settings,
+            field=tensor.name,
+        ) from None
+
+
+def _copied(block: Block) -> NDArray[np.uint8]:
+    rows = block.source if block.order is None else block.source[block.order]
+    rows = np.ascontiguousarray(rows)
+    if place := first_not_finite(rows, block.target):
+        raise not_finite(*place)
+    return rows
+
+
+def _rows(tensor: PlannedTensor, source: Source, first: int, count: int) -> NDArray[Any]:
+    """Return rows as they are read, (count, columns or bytes); a vector is one row."""
+    recipe = tensor.recipe
+    if recipe.saved is not None:
+        rows: NDArray[Any] = recipe.saved.reshape(tensor.rows, -1)[first : first + count]
+    elif len(recipe.shape) == 1:
+        rows = source.rows(recipe.source)
+    else:
+        rows = source.rows(recipe.source, first, count)
+    return rows.reshape(count, -1)

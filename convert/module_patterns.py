@@ -1,0 +1,116 @@
+r"""The keys of PEFT's rank_pattern and alpha_pattern, which name modules by patterns and give each its own value.
+
+PEFT matches a key, a regular expression, with the end of a module's name, from its beginning or from behind a dot. The
+keys come from strangers, so only what PEFT's users write is accepted: letters, digits, dots, `\d+`, one `.*`,
+alternatives with `|`, and the anchors `^` and `$`. Such a pattern has one way to match, without backtracking, so the
+time of a match is bounded by the product of the pattern's and the name's lengths.
+
+>>> patterns = ModulePatterns({r"layers\.\d+\.q_proj": 8, "v_proj|down_proj": 4}, "rank_pattern")
+>>> [patterns.value(name, 16) for name in ("model.layers.3.q_proj", "v_proj", "other_v_proj")]
+[8, 4, 16]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MAX_KEY_LENGTH = 256
+MAX_LETTERS = 1 << 18  # of all keys together: the names of 5,000 modules
+MAX_WORK = 1 << 32  # letters of all keys times letters of all modules' names: 20 seconds at worst
+
+_PIECE = re.compile(r"(?P<digits>\\d\+)|(?P<all>\.\*)|(?P<any>\.)|\\?(?P<literal>[.-])|(?P<word>\w)")
+
+
+class ModulePatterns:
+    """Values of modules by patterns of their names; of several patterns that match, the first decides.
+
+    Raises ValueError, with what is wrong, for keys that are not accepted.
+    """
+
+    def __init__(self, values: Mapping[str, Any], name: str) -> None:
+        self._name = name
+        self._letters = sum(map(len, values))
+        if self._letters > MAX_LETTERS:
+            raise ValueError(f"{name} has keys of {self._letters:,} letters, more than {MAX_LETTERS:,}")
+        self._patterns = [(_alternatives(key, name), value) for key, value in values.items()]
+
+    def check_work(self, modules: Iterable[str]) -> None:
+        """Raise ValueError if matching every key with every one of these names could take long."""
+        if self._letters * sum(map(len, modules)) > MAX_WORK:
+            raise ValueError(f"{self._name} has too many keys for the number of the adapter's modules")
+
+    def value(self, module: str, default: Any) -> Any:
+        """Return the value of a module."""
+        for alternatives, value in self._patterns:
+            if any(alternative.matches(module) for alternative in alternatives):
+                return value
+        return default
+
+
+@dataclass(frozen=True, slots=True)
+class _Alternative:
+    """A pattern in two parts, before and behind its `.*`; the second is None if it has none."""
+
+    head: re.Pattern[str]
+    tail: re.Pattern[str] | None
+
+    def matches(self, module: str) -> bool:
+        """Whether the pattern matches the end of a module's name."""
+        if self.tail is None:
+            return self.head.fullmatch(module) is not None
+        # The head's first match is also the one that ends first: no later one leaves the tail more room.
+        head = self.head.match(module)
+        return head is not None and self.tail.search(module, head.end()) is not None
+
+
+def _alternatives(key: str, name: str) -> list[_Alternative]:
+    try:
+        if len(key) > MAX_KEY_LENGTH:
+            raise ValueError
+        return [_alternative(text) for text in key.split("|")]
+    except ValueError:
+        raise ValueError(
+            f"{name} has the key {key[:80]!r}, which is not made of words, dots, \\d+, | and one .* alone"
+        ) from None
+
+
+def _alternative(text: str) -> _Alternative:
+    # PEFT's own prefix, but lazy: the first match begins as early as possible.
+    start = "" if text.startswith("^") else r"(?:.*?\.)??"
+    pieces = _pieces(text.removeprefix("^").removesuffix("$"))
+    if ".*" not in pieces:
+        return _Alternative(re.compile(start + "".join(pieces), re.DOTALL), None)
+    place = pieces.index(".*")
+    head, tail = pieces[:place], pieces[place + 1 :]
+    if ".*" in tail:
+        raise ValueError
+    # Beside `.*`, one digit is as good as many, and leaves nothing to backtrack.
+    if head[-1:] == [r"\d+"]:
+        head[-1] = r"\d"
+    if tail[:1] == [r"\d+"]:
+        tail[0] = r"\d"
+    return _Alternative(re.compile(start + "".join(head), re.DOTALL), re.compile("".join(tail) + r"\Z", re.DOTALL))
+
+
+def _pieces(text: str) -> list[str]:
+    r"""Return the pieces of a pattern as regular expressions.
+
+    What follows `\d+` must not match a digit, or there would be several ways to match: a digit is refused there, and
+    a dot matches any character but a digit.
+    """
+    pieces: list[str] = []
+    place = 0
+    while place < len(text):
+        piece = _PIECE.match(text, place)
+        follows_digits = pieces[-1:] == [r"\d+"]
+        if piece is None or (follows_digits and (piece["digits"] or (piece["word"] or "").isdecimal())):
+            raise ValueError
+        if piece["any"]:
+            pieces.append(r"\D" if follows_digits else ".")
+        else:
+            pieces.append(piece["digits"] or piece["all"] or re.escape(piece["literal"] or piece["word"]))
+        place = piece.end()
+    return pieces

@@ -1,0 +1,123 @@
+"""The original of a converted file: its tokens and logits, from the packages that the model was trained with.
+
+Tokens come from tokenizers or sentencepiece, logits from transformers and, for adapters, peft: as far as installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from ecellm_lite.convert.reading import damaged, inside, read_json
+from ecellm_lite.errors import ModelError
+from ecellm_lite.models.files import in_words
+
+Tokenize = Callable[[str], list[int]]
+
+
+def original_tokenizer(folder: Path) -> Tokenize | None:
+    """Return the tokenizer of a checkpoint's folder, None if its package is not installed."""
+    if (folder / "tokenizer.json").is_file() and find_spec("tokenizers"):
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the package raises plain Exception, and its panics not even that
+            raise damaged(folder / "tokenizer.json", f"is not a usable tokenizer ({error})") from None
+        return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file() and find_spec("tokenizers"):
+        return _from_lists(folder)
+    if (folder / "tokenizer.model").is_file() and find_spec("sentencepiece"):
+        from sentencepiece import SentencePieceProcessor
+
+        try:
+            processor = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+        except (OSError, RuntimeError) as error:
+            raise damaged(folder / "tokenizer.model", f"is not a usable tokenizer ({error})") from None
+        return lambda text: list(processor.encode(text))
+    return None
+
+
+def original_logits(
+    folder: Path, adapters: Sequence[tuple[Path, float]], prompts: Sequence[Sequence[int]]
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the original's logits for each prompt's tokens, (tokens, ids) in float32, with its adapters unmerged.
+
+    Raises ModelError if torch, transformers or, for adapters, peft is not installed, or the memory is too small.
+    """
+    missing = [name for name in ("torch", "transformers", *(["peft"] if adapters else [])) if not find_spec(name)]
+    if missing:
+        raise ModelError(f"The original needs {', '.join(missing)} to run", step=f"pip install {' '.join(missing)}")
+    needed = 2 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))  # 16 bits become 32
+    if needed > psutil.virtual_memory().available:
+        raise ModelError(
+            f"The original needs {in_words(needed)} of memory, more than is free", step="verify it on a larger machine"
+        )
+    other = next((path for path, _ in adapters if not (path / "adapter_model.safetensors").is_file()), None)
+    if other:
+        raise ModelError(
+            f"peft cannot load {other}", step="give a folder with adapter_model.safetensors", file=str(other)
+        )
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, torch_dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
+        if adapters:
+            model = _with_adapters(model, adapters)
+        model.eval()
+    except Exception as error:  # noqa: BLE001 - transformers and peft raise anything if they cannot load a model
+        raise ModelError(
+            f"The original cannot be loaded ({' '.join(str(error).split())[:200]})", step="check its folder"
+        ) from None
+    with torch.inference_mode():
+        for prompt in prompts:
+            yield model(torch.tensor([list(prompt)])).logits[0].float().numpy()
+
+
+def _from_lists(folder: Path) -> Tokenize:
+    """Return the tokenizer of GPT-2's files: a vocabulary, its merges, and added tokens."""
+    from tokenizers import AddedToken
+    from tokenizers.implementations import ByteLevelBPETokenizer
+
+    try:
+        tokenizer = ByteLevelBPETokenizer(
+            str(folder / "vocab.json"), str(folder / "merges.txt"), add_prefix_space=False, trim_offsets=False
+        )
+        if (folder / "added_tokens.json").is_file():
+            added = read_json(inside(folder, "added_tokens.json"))
+            texts = sorted(added, key=lambda text: int(added[text]))
+            tokenizer.add_tokens([AddedToken(text, normalized=False) for text in texts])
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - as above
+        raise damaged(folder / "vocab.json", f"is not a usable vocabulary ({error})") from None
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _with_adapters(model: object, adapters: Sequence[tuple[Path, float]]) -> object:
+    """Return a peft model with all adapters active, each with its weight."""
+    from peft import PeftModel
+
+    names = [f"adapter_{place}" for place in range(len(adapters))]
+    adapted = PeftModel.from_pretrained(model, adapters[0][0], adapter_name=names[0])
+    for name, (path, _) in zip(names[1:], adapters[1:], strict=True):
+        adapted.load_adapter(path, adapter_name=name)
+    if len(adapters) > 1 or adapters[0][1] != 1:
+        for name, (_, weight) in zip(names, adapters, strict=True):
+            for module in adapted.modules():
+                # An attention module also has a scaling, which is a number.
+                scaling = getattr(module, "scaling", None)
+                if isinstance(scaling, dict) and name in scaling:
+                    scaling[name] *= weight
+        adapted.base_model.set_adapter(names)
+    return adapted

@@ -1,0 +1,76 @@
+"""A tensor of the file that is to be written: how it is made, its type, and its place."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.convert.blueprint import TensorRecipe
+from ecellm_lite.tensor_types import CONVERTED, TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTensor:
+    """A recipe with the type and place of its tensor.
+
+    `source_type`: the type of the rows that are read. `offset`: bytes from the beginning of the file's data, as the
+    header declares it. `importance`: the imatrix, (columns,), for a type that uses one.
+    """
+
+    recipe: TensorRecipe
+    source_type: str
+    type: TensorType
+    offset: int
+    importance: NDArray[np.float32] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name in the file."""
+        return self.recipe.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape, with the contiguous dimension last."""
+        return self.recipe.shape
+
+    @property
+    def columns(self) -> int:
+        """The length of a row."""
+        return self.shape[-1]
+
+    @property
+    def rows(self) -> int:
+        """The number of rows; a vector is one."""
+        return math.prod(self.shape[:-1])
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of a row in the file."""
+        return self.type.row_bytes(self.columns)
+
+    @property
+    def size(self) -> int:
+        """The bytes in the file, without padding."""
+        return self.rows * self.row_bytes
+
+    @property
+    def read_bytes(self) -> int:
+        """The bytes that are read from the source."""
+        return 0 if self.recipe.saved is not None else self.rows * CONVERTED[self.source_type].row_bytes(self.columns)
+
+    @property
+    def bytes_per_weight(self) -> float:
+        """The bytes of memory that a weight takes in a block, as it is read and as it is written."""
+        source = CONVERTED[self.source_type]
+        return source.block_bytes / source.block + self.type.block_bytes / self.type.block
+
+    def digest(self) -> bytes:
+        """Return a hash of what decides the tensor's bytes, besides its type and place and the source's bytes."""
+        digest = hashlib.sha256(self.recipe.digest() + self.source_type.encode())
+        if self.importance is not None:
+            digest.update(hashlib.sha256(self.importance.tobytes()).digest())
+        return digest.digest()

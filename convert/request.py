@@ -1,0 +1,119 @@
+"""A request for a conversion: its inputs and its target, the envelope, and what the manifest says."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecellm_lite.convert.blueprint import MetadataValue
+from ecellm_lite.convert.writer import unfinished_paths
+from ecellm_lite.envelopes import ENVELOPES, get_envelope
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.catalogue import catalogue_entry
+from ecellm_lite.models.hub import cached, is_repository
+from ecellm_lite.models.resolve import TASKS_KEY
+from ecellm_lite.tasks.registry import TASKS, get_task
+
+ENVELOPE_KEY = "ecellm.envelope"
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionRequest:
+    """What to convert, and into what.
+
+    `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file. `adapters`: PEFT folders or
+    GGUF files, with their weights. `envelope`: its name, unless the base names it. `overrides`: pairs of a pattern of
+    tensors' names and a type. `max_memory`: bytes. `name`: the model's name. `manifest`: the manifest's path, by
+    default beside the file. `source`, `licence` and `details` override or extend the manifest, in which `base_name`
+    stands for the base. `tasks`: names of the tasks that the model is for; by default those of a GGUF base, or the ten
+    for a published model, and none after merging an adapter.
+    """
+
+    base: str
+    target: Path
+    file_type: str = "Q4_K_M"
+    adapters: tuple[tuple[Path, float], ...] = ()
+    envelope: str | None = None
+    overrides: tuple[tuple[str, str], ...] = ()
+    imatrix: Path | None = None
+    max_memory: int | None = None
+    name: str = ""
+    manifest: Path | None = None
+    source: str = ""
+    licence: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    base_name: str = ""
+    tasks: tuple[str, ...] = ()
+
+    @property
+    def manifest_path(self) -> Path:
+        """The manifest's path: beside the file, unless it is given."""
+        return self.manifest or self.target.with_name(f"{self.target.name}.manifest.json")
+
+    def name_of_base(self) -> str:
+        """Return the base's name, for the manifest and for looking it up among the published models."""
+        folder = Path(self.base)
+        return folder.resolve().name if folder.exists() else self.base
+
+    def check_paths(self) -> None:
+        """Raise an error for a path that the system cannot look up."""
+        if not self.target.name:
+            raise UsageError(
+                f"{self.target} is not a file's name", step="give one such as model.gguf", settings=("target",)
+            )
+        paths = [Path(self.base), *(path for path, _ in self.adapters), *([self.imatrix] if self.imatrix else [])]
+        for path in (*paths, self.target, *unfinished_paths(self.target), self.manifest_path):
+            try:
+                path.stat()
+            except ValueError:
+                raise UsageError(
+                    f"{str(path)[:80]!r} is not a valid path, as it holds a zero byte", step="give another"
+                ) from None
+            except OSError as error:
+                if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
+                    raise ModelError(
+                        f"{path} cannot be reached ({error.strerror})",
+                        step="give a shorter path, or check the rights of its folders",
+                        file=str(path),
+                    ) from None
+
+    def choose_envelope(self, metadata: Mapping[str, MetadataValue]) -> str:
+        """Return the envelope's name, which is never guessed: with a wrong one, eCeLLM's answers are worthless.
+
+        `metadata`: the base's. Raises UsageError if nothing names an envelope.
+        """
+        if self.envelope:
+            return get_envelope(self.envelope).name
+        if ENVELOPE_KEY in metadata:
+            return get_envelope(str(metadata[ENVELOPE_KEY][1])).name
+        title = str(metadata.get("general.name", ("STRING", ""))[1])
+        for name in (self.base, self.name_of_base(), title, self.name, self.target.name):
+            if entry := catalogue_entry(name):
+                return entry.envelope
+        raise UsageError(
+            f"Nothing in {self.name_of_base()} names the envelope that its weights were trained with",
+            step=f"give the envelope, {' or '.join(ENVELOPES)}",
+            settings=("envelope",),
+        )
+
+    def choose_tasks(self, metadata: Mapping[str, MetadataValue]) -> MetadataValue | None:
+        """Return the names of the tasks that the model is for, as the file's metadata; None if they are unknown.
+
+        `metadata`: the base's.
+        """
+        if self.tasks:
+            return "ARRAY", list(dict.fromkeys(get_task(name).name for name in self.tasks))
+        if self.adapters:
+            return None
+        title = str(metadata.get("general.name", ("STRING", ""))[1])
+        published = any(map(catalogue_entry, (self.base, self.name_of_base(), title)))
+        return metadata.get(TASKS_KEY) or (("ARRAY", list(TASKS)) if published else None)
+
+
+def checkpoint_folder(base: str) -> Path:
+    """Return a checkpoint's folder: the path itself, or the hub cache's of a repository; nothing is downloaded."""
+    folder = Path(base)
+    return folder if folder.exists() or not is_repository(base) else cached(base)

@@ -1,0 +1,64 @@
+"""The bytes of an unfinished file in their order: hashed, written, and flushed now and then."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.convert.writer import UnfinishedFile
+
+_FLUSH_BYTES = 64 << 20  # between two lines of the journal
+_FLUSH_SECONDS = 5.0
+_HASHED_BYTES = 4 << 20  # at a time
+
+
+class FileStream:
+    """Appends to an unfinished file of `size` bytes, beginning where an earlier run stopped."""
+
+    def __init__(self, file: UnfinishedFile, size: int) -> None:
+        self._file = file
+        self._size = size
+        self._digest = hashlib.sha256()
+        self._end = 0
+        self._flushed = time.monotonic()
+        while self._end < file.done:
+            data = file.read(min(_HASHED_BYTES, file.done - self._end), self._end)
+            self._digest.update(data)
+            self._end += len(data)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of everything so far, in hex."""
+        return self._digest.hexdigest()
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        self._file.write(data, self._end)
+        self._digest.update(data)
+        self._end += len(data)
+
+    def put(self, block: tuple[int, NDArray[np.uint8]]) -> None:
+        """Append a block at its offset in the file, after zeros that pad to it."""
+        offset, rows = block
+        data = memoryview(rows.reshape(-1).data)
+        # A resumed run begins with a row that was written in part.
+        data, offset = (data[self._end - offset :], self._end) if offset < self._end else (data, offset)
+        self.append(bytes(offset - self._end))
+        self.append(data)
+        seconds = time.monotonic() - self._flushed
+        if self._end - self._file.done >= _FLUSH_BYTES or seconds >= _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring everything so far to the disk, and note that in the journal."""
+        if self._end > self._file.done:
+            self._file.flush(self._end)
+        self._flushed = time.monotonic()
+
+    def end(self) -> None:
+        """Append the zeros behind the last tensor, and flush."""
+        self.append(bytes(self._size - self._end))
+        self.flush()

@@ -1,0 +1,19 @@
+"""Weights that are plain floats, and how numpy holds them; bfloat16 comes as its bits, for want of a type in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# By the type's name, as safetensors and GGUF files have it.
+FLOATS: Mapping[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+
+
+def widened(values: NDArray[Any], kind: str) -> NDArray[np.float32]:
+    """Return values of a type in FLOATS as float32, exactly."""
+    if kind == "BF16":
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32)
