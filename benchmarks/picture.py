@@ -27,7 +27,8 @@ def main(output: Path) -> None:
     with Path(os.devnull).open("w") as nowhere, Runtime("demo") as runtime:
         console = Console(record=True, width=106, file=nowhere, force_terminal=True, color_system="truecolor")
         console.print(f"[dim]$[/dim] {COMMAND}\n")
-        show_answer(runtime.answer(task, task.example(), calibration=False), task.question(task.example()), console)
+        answer = runtime.answer(task, task.example(), calibration=False)
+        show_answer(answer, task.question(task.example()).space, console)
     drawn = console.export_svg(title="ecellm-lite")
     # rich names fonts on a server: the picture must look the same with no network.
     output.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), "utf-8")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ecellm_lite.answers.answer import Answer, AnswerWarning, ModelName, RowError, Usage
-from ecellm_lite.answers.calibration import calibrated
 from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.engine.request import Request
 from ecellm_lite.errors import ClosedError, EcellmError, InputError, UsageError
@@ -125,8 +124,8 @@ class AnswerPolicy:
         """Return the answer of a row that is done."""
         request, error = row.request, row.error
         outcome = request.outcome if request else None
-        if outcome and row.calibration:
-            outcome = calibrated(outcome, row.type, row.calibration.temperature, row.calibration.bias)
+        if request and outcome and row.calibration:
+            outcome = request.space.calibrated(outcome, row.calibration.temperature, row.calibration.bias)
         abstained = outcome is not None and _abstains(outcome, row)
         usage = seconds = None
         if request and not row.failure:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ecellm_lite.answer_policy import AnswerPolicy, Submission, checked_probability, id_of
 from ecellm_lite.answerer import RequestOptions, Row
 from ecellm_lite.answers.answer import Answer, ModelName
-from ecellm_lite.answers.room import answer_room
+from ecellm_lite.answers.decoding import Scene
 from ecellm_lite.answers.space import Space
 from ecellm_lite.engine.driver import Driver
 from ecellm_lite.engine.interface import Backend
@@ -309,4 +309,4 @@ class Runtime:
         if tokens >= self._longest:
             return tokens + 1  # too long already: the room of an extraction takes time to find
         with self._driver.model_in_use() as backend:
-            return tokens + answer_room(space or question.space, backend.vocabulary, self._longest)
+            return tokens + (space or question.space).longest(Scene(backend.vocabulary, self._longest))

@@ -16,10 +16,15 @@ from hypothesis import strategies as st
 
 from ecellm_lite import EcellmError, ModelError, Runtime, UsageError, load_task
 from ecellm_lite.answers.answer import ModelName
-from ecellm_lite.answers.calibration import calibrated, tempered, tempered_among, tempered_odds
-from ecellm_lite.answers.choice import Choice, Option
+from ecellm_lite.answers.calibration import tempered, tempered_among, tempered_odds
+from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.decoding import Outcome
+from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.probabilities import confidence
+from ecellm_lite.answers.ranking import Ranking
+from ecellm_lite.answers.score import Score
+from ecellm_lite.answers.text import Text
 from ecellm_lite.cli.show import render
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.jobs.tally import Tally
@@ -117,19 +122,20 @@ def test_odds_by_hand() -> None:
 
 
 def test_a_choice_by_hand() -> None:
+    space = Choice((Option("A", "A: bad"), Option("B", "B: good"), Option("C", "C: so so")))
     before = Outcome("B", "B: good", [1], 0.64, {"A": 0.04, "B": 0.64, "C": 0.32}, confidence((0.04, 0.64, 0.32)), 0.5)
-    after = calibrated(before, "choice", 2.0)
+    after = space.calibrated(before, 2.0)
     roots = np.sqrt([0.04, 0.64, 0.32])
     assert after.probabilities == pytest.approx(dict(zip("ABC", roots / roots.sum(), strict=True)))
     assert after.probability == pytest.approx(0.8 / roots.sum())
     assert after.confidence == pytest.approx((0.8 / roots.sum() - 1 / 3) / (2 / 3))
     assert (after.value, after.text, after.coverage) == ("B", "B: good", 0.5)
-    assert calibrated(before, "choice", 1.0) is before
+    assert space.calibrated(before, 1.0) is before
 
 
 def test_a_score_moves_with_its_probabilities() -> None:
     before = Outcome(1.8, "good", [1], 0.8, {"bad": 0.2, "good": 0.8}, 0.6, 1.0)
-    after = calibrated(before, "score", 2.0)
+    after = Score(("bad", "good")).calibrated(before, 2.0)
     assert after.probabilities == pytest.approx({"bad": 1 / 3, "good": 2 / 3})
     assert after.value == pytest.approx(1 + 2 / 3)
     assert after.probability == pytest.approx(2 / 3)
@@ -137,21 +143,22 @@ def test_a_score_moves_with_its_probabilities() -> None:
 
 def test_a_ranking_has_its_first_place_and_its_whole() -> None:
     before = Outcome(["B", "A", "C"], "B,A,C", [1], 0.5, {"A": 0.2, "B": 0.8, "C": 0.0}, 0.7, 1.0)
-    after = calibrated(before, "ranking", 2.0)
+    after = Ranking(("A", "B", "C")).calibrated(before, 2.0)
     # 0.5 against five other orders of 0.1 each: their square roots.
     assert after.probability == pytest.approx(0.5**0.5 / (0.5**0.5 + 5 * 0.1**0.5))
     assert after.probabilities == pytest.approx({"A": 1 / 3, "B": 2 / 3, "C": 0.0}, abs=1e-7)
     single = Outcome(["A"], "A", [1], 1.0, {"A": 1.0}, 1.0, 1.0)
-    assert calibrated(single, "ranking", 7.0) is single
+    assert Ranking(("A",)).calibrated(single, 7.0) is single
 
 
 def test_an_extraction_has_its_entries_and_their_product() -> None:
     entries: list[dict[str, Any]] = [{"attribute": "color", "value": "blue", "source": "title", "probability": 0.9},
                {"attribute": "size", "value": None, "source": None, "probability": 0.8}]  # fmt: skip
-    after = calibrated(Outcome(entries, "[…]", [1], 0.72, coverage=0.3), "extraction", 2.0)
+    space = Extraction(("color", "size"), {"title": "blue"})
+    after = space.calibrated(Outcome(entries, "[…]", [1], 0.72, coverage=0.3), 2.0)
     assert [entry["probability"] for entry in after.value] == pytest.approx([0.75, 2 / 3])
     assert after.probability == pytest.approx(0.5)
-    biased = calibrated(Outcome(entries, "[…]", [1], 0.72, coverage=0.3), "extraction", 1.0, -np.log(9))
+    biased = space.calibrated(Outcome(entries, "[…]", [1], 0.72, coverage=0.3), 1.0, -np.log(9))
     assert [entry["probability"] for entry in biased.value] == pytest.approx([0.5, 4 / 13])
     assert [{**entry, "probability": 0} for entry in after.value] == [{**entry, "probability": 0} for entry in entries]
     assert (after.probabilities, after.coverage) == (None, 0.3)
@@ -159,7 +166,7 @@ def test_an_extraction_has_its_entries_and_their_product() -> None:
 
 def test_free_text_stays() -> None:
     before = Outcome("yes", "yes", [1])
-    assert calibrated(before, "text", 3.0) is before
+    assert Text().calibrated(before, 3.0) is before
 
 
 # What is kept.
@@ -227,7 +234,7 @@ def test_every_closed_task_is_calibrated_and_says_so(name: str, store: Store, mo
     assert before.probability is not None
     assert before.text is not None
     outcome = Outcome(before.value, before.text, (), before.probability, before.probabilities, before.confidence)
-    expected = calibrated(outcome, before.type, 3.0)
+    expected = TASKS[name].question(EXAMPLES[name]).space.calibrated(outcome, 3.0)
     assert (after.probability, after.probabilities, after.confidence, after.value, after.text) == (
         expected.probability, expected.probabilities, expected.confidence, expected.value, before.text,
     )  # fmt: skip
@@ -475,7 +482,7 @@ def test_below_the_wanted_probability_there_is_no_value(name: str) -> None:
     shown = io.StringIO()
     from rich.console import Console
 
-    Console(file=shown, width=120).print(render(answer, task.question(EXAMPLES[name])))
+    Console(file=shown, width=120).print(render(answer, task.question(EXAMPLES[name]).space))
     assert "no answer: too unsure" in shown.getvalue()
 
 
@@ -488,7 +495,7 @@ def test_a_terminal_obeys_nothing_of_a_row_or_a_name() -> None:
     with Runtime.over(FakeBackend(), name=ModelName("a\x1b[2Jb", "")) as runtime:
         for name, given in (("attribute_value_extraction", row), ("product_matching", pair)):
             shown = io.StringIO()
-            Console(file=shown, width=120).print(render(runtime.answer(name, given), TASKS[name].question(given)))
+            Console(file=shown, width=120).print(render(runtime.answer(name, given), TASKS[name].question(given).space))
             assert "\x1b" not in shown.getvalue()
             assert "a\ufffd[2Jb" in shown.getvalue()
 

@@ -13,12 +13,19 @@ import pytest
 
 from ecellm_lite import InputError, Runtime, UsageError
 from ecellm_lite.answers.answer import Answer, ModelName
-from ecellm_lite.answers.calibration import calibrated, tempered
+from ecellm_lite.answers.calibration import tempered
+from ecellm_lite.answers.claims import Claim
 from ecellm_lite.answers.decoding import Logits, Outcome
+from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.answers.ranking import Ranking
+from ecellm_lite.answers.score import Score
+from ecellm_lite.answers.space import Space
+from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend, scattered
 from ecellm_lite.evaluate.calibrating import CalibrationResult, calibrate_task
-from ecellm_lite.evaluate.cases import Case, Weighing, case_of
-from ecellm_lite.evaluate.fitting import LEAST_RATIO, _Choices, check_installed, fit
+from ecellm_lite.evaluate.cases import Case, case_of
+from ecellm_lite.evaluate.fitting import LEAST_RATIO, _Claims, check_installed, fit
 from ecellm_lite.evaluate.labelled import Labelled, labelled
 from ecellm_lite.evaluate.reliability import reliability
 from ecellm_lite.evaluate.results import DataFile
@@ -41,14 +48,14 @@ def drawn(count: int, temperature: float, seed: int, *, options: int = 5) -> lis
         said = tempered(np.exp(generator.normal(size=options) * 2 * temperature), 1.0)
         said = np.sort(said)[::-1]
         right = int(generator.choice(options, p=tempered(said, temperature)))
-        cases.append(Case((Weighing(tuple(said.tolist()), right),), 1.0))
+        cases.append(Case((Claim(tuple(said.tolist()), right),), 1.0))
     return cases
 
 
 def ece(cases: Sequence[Case], temperature: float) -> float:
-    first = [choice for case in cases for choice in case.choices]
-    shares = [float(tempered(choice.shares, temperature)[0]) for choice in first]
-    found = reliability(shares, [choice.right == 0 for choice in first])
+    first = [claim for case in cases for claim in case.claims]
+    shares = [float(tempered(claim.shares, temperature)[0]) for claim in first]
+    found = reliability(shares, [claim.correct for claim in first])
     assert found is not None
     return found.ece
 
@@ -76,7 +83,7 @@ def test_ten_rows_are_too_few_to_tell() -> None:
 
 def test_ten_right_answers_do_not_make_a_model_certain() -> None:
     """All held-out rows become likelier, with hardly any spread: still one such file in ten is chance."""
-    found = fit([Case((Weighing((0.8, 0.2), 0),), 1.0)] * 10)
+    found = fit([Case((Claim((0.8, 0.2), 0),), 1.0)] * 10)
     assert found.temperature == pytest.approx(LOWEST, rel=0.01)
     assert found.gain == pytest.approx(-math.log(0.8), abs=1e-3)
     assert found.error == pytest.approx(0, abs=1e-9)
@@ -101,7 +108,7 @@ def test_what_is_the_same_for_every_seed_is_the_temperature() -> None:
 
 def test_the_measures_by_hand() -> None:
     """Half the rows are right at 0.9: the best temperature makes that 0.5, as far as the bounds let it."""
-    cases = [Case((Weighing((0.9, 0.1), place % 2),), place / 100) for place in range(100)]
+    cases = [Case((Claim((0.9, 0.1), place % 2),), place / 100) for place in range(100)]
     found = fit(cases)
     assert found.before.log_likelihood == pytest.approx((math.log(0.9) + math.log(0.1)) / 2)
     assert found.before.ece == pytest.approx(0.4)
@@ -113,7 +120,7 @@ def test_the_measures_by_hand() -> None:
 
 
 def test_impossible_answers_that_came_true_are_not_infinitely_bad() -> None:
-    cases = [Case((Weighing((1.0, 0.0), int(place % 4 == 0)),), 1.0) for place in range(200)]
+    cases = [Case((Claim((1.0, 0.0), int(place % 4 == 0)),), 1.0) for place in range(200)]
     found = fit(cases)
     assert math.isfinite(found.before.log_likelihood)
     assert found.refusal is None
@@ -122,8 +129,8 @@ def test_impossible_answers_that_came_true_are_not_infinitely_bad() -> None:
 
 def test_rows_weigh_as_rows_and_not_as_choices() -> None:
     """A hundred entries of one row are one voice, whatever they say."""
-    loud = Case(tuple(Weighing((0.99, 0.01), 1) for _ in range(100)), 1.0)
-    quiet = [Case((Weighing((0.7, 0.3), int(place % 10 < 3)),), 1.0) for place in range(40)]
+    loud = Case(tuple(Claim((0.99, 0.01), 1) for _ in range(100)), 1.0)
+    quiet = [Case((Claim((0.7, 0.3), int(place % 10 < 3)),), 1.0) for place in range(40)]
     found = fit([loud, *quiet])
     assert found.refusal is not None
     assert found.error > 0.5
@@ -136,7 +143,7 @@ def entries(count: int, seed: int) -> list[Case]:
     for _ in range(count):
         said = generator.uniform(0.5, 0.99, 3)
         right = generator.random(3) < 1 / (1 + np.exp(2.0 - np.log(said / (1 - said)) / 2))
-        cases.append(Case(tuple(Weighing((p, 1 - p), int(not hit)) for p, hit in zip(said, right, strict=True)), 1.0))
+        cases.append(Case(tuple(Claim((p, 1 - p), int(not hit)) for p, hit in zip(said, right, strict=True)), 1.0))
     return cases
 
 
@@ -175,48 +182,54 @@ def test_without_scipy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 # From answers to cases.
 
 
+def space_of(name: str) -> Space:
+    return TASKS[name].question(EXAMPLES[name]).space
+
+
 def answer_of(name: str) -> Answer:
     with Runtime.over(FakeBackend()) as runtime:
         return runtime.answer(name, EXAMPLES[name])
 
 
 def test_a_choice_and_its_right_answer() -> None:
-    answer = answer_of("sentiment_analysis")
+    space, answer = space_of("sentiment_analysis"), answer_of("sentiment_analysis")
     assert answer.probabilities is not None
-    for letter, share in answer.probabilities.items():
-        [choice] = case_of(answer, letter).choices
-        assert choice.shares[0] == answer.probability
-        assert choice.shares[choice.right] == share
-        assert (choice.right == 0) == (letter == answer.value)
-        assert sum(choice.shares) == pytest.approx(1)
-    with pytest.raises(InputError, match="'F' is none of A, B"):
-        case_of(answer, "F")
+    for text, share in zip(space.alternatives, answer.probabilities.values(), strict=True):
+        [claim] = case_of(space, answer, text).claims
+        assert claim.probability == answer.probability
+        assert claim.shares[claim.right] == share
+        assert claim.correct == (text == answer.text)
+        assert sum(claim.shares) == pytest.approx(1)
+    with pytest.raises(InputError):
+        case_of(space, answer, "F")
 
 
 def test_a_predicate_a_score_and_a_ranking() -> None:
     answer = answer_of("product_matching")
-    for gold in (True, False):
-        [choice] = case_of(answer, gold).choices
-        assert (choice.right == 0) == (answer.value is gold)
+    for gold in ("yes", "no"):
+        [claim] = case_of(Predicate(), answer, gold).claims
+        assert claim.correct == (answer.text == gold)
     scored = Answer(
         "r", "own", "score", 1.8, "B", 0.8, {"bad": 0.2, "good": 0.8}, 0.6, 0.9, False, None, None, MODEL, ""
     )
-    assert case_of(scored, 1) == Case((Weighing((0.8, 0.2), 1),), 0.9)
+    space = Score(("bad", "good"), ("A", "B"))
+    assert case_of(space, scored, "A") == Case((Claim((0.8, 0.2), 1),), 0.9)
+    assert case_of(space, scored, "B").correct
 
 
 def test_a_ranking_is_one_choice_among_all_orders() -> None:
-    ranked = answer_of("query_product_ranking")
+    space, ranked = space_of("query_product_ranking"), answer_of("query_product_ranking")
     order, probability = ranked.value, ranked.probability
     assert probability is not None
     others = math.factorial(len(order)) - 1
-    assert case_of(ranked, order).choices == (Weighing((probability, 1 - probability), 0, others),)
+    assert case_of(space, ranked, ",".join(order)).claims == (Claim((probability, 1 - probability), 0, others),)
     # The right one first is not enough: the probability is of the whole.
     swapped = [order[0], *order[:0:-1]]
     for gold in (swapped, order[::-1]):
-        assert case_of(ranked, gold).choices == (Weighing((probability, 1 - probability), 1, others),)
-    assert not case_of(ranked, swapped).so
+        assert case_of(space, ranked, ",".join(gold)).claims == (Claim((probability, 1 - probability), 1, others),)
+    assert not case_of(space, ranked, ",".join(swapped)).correct
     single = Answer("r", "own", "ranking", ["A"], "A", 1.0, {"A": 1.0}, 1.0, 1.0, False, None, None, MODEL, "")
-    assert case_of(single, ["A"]).choices == (Weighing((1.0,), 0),)
+    assert case_of(Ranking(("A",)), single, "A").claims == (Claim((1.0,), 0),)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +242,7 @@ def test_labels_say_which_orders_none_is_better_than(labels: str, right: bool) -
         "r", "query_product_ranking", "ranking", ["A", "C", "B"], "A,C,B", 0.6,
         {"A": 0.7, "B": 0.1, "C": 0.2}, 0.5, 0.9, False, None, None, MODEL, "alpaca",
     )  # fmt: skip
-    assert case_of(answer, ["A", "B", "C"], tuple(labels)).so is right
+    assert case_of(Ranking(("A", "B", "C")), answer, "A,B,C", tuple(labels)).correct is right
 
 
 def test_a_ranking_is_fitted_as_it_is_calibrated() -> None:
@@ -237,6 +250,7 @@ def test_a_ranking_is_fitted_as_it_is_calibrated() -> None:
     generator = np.random.default_rng(3)
     for letters in (1, 2, 3, 26):
         keys = [chr(ord("A") + place) for place in range(letters)]
+        space = Ranking(tuple(keys))
         outcomes = [
             Outcome(keys, ",".join(keys), (), float(p), dict.fromkeys(keys, 1 / letters))
             for p in generator.uniform(0.3, 0.99, 40)
@@ -247,13 +261,13 @@ def test_a_ranking_is_fitted_as_it_is_calibrated() -> None:
         ]  # fmt: skip
         right = generator.random(40) < 0.5
         cases = [
-            case_of(answer, keys if hit or letters == 1 else keys[::-1])
+            case_of(space, answer, ",".join(keys if hit or letters == 1 else keys[::-1]))
             for answer, hit in zip(answers, right, strict=True)
         ]
-        choices = _Choices.of(cases)
+        claims = _Claims.of(cases)
         settings = np.tile([2.5, 0.0], (40, 1))
-        said = np.exp(choices._tempered(settings)[:, 0])
-        expected = [1.0 if letters == 1 else calibrated(outcome, "ranking", 2.5).probability for outcome in outcomes]
+        said = np.exp(claims._tempered(settings)[:, 0])
+        expected = [1.0 if letters == 1 else space.calibrated(outcome, 2.5).probability for outcome in outcomes]
         assert said == pytest.approx(expected)
 
 
@@ -261,9 +275,9 @@ def test_orders_that_are_too_sure_are_mended() -> None:
     """Six orders of logits that are three times too large."""
     cases = []
     for case in drawn(400, 3.0, seed=7, options=6):
-        [choice] = case.choices
-        first = choice.shares[0]
-        cases.append(Case((Weighing((first, 1 - first), int(choice.right > 0), 5),), 1.0))
+        [claim] = case.claims
+        first = claim.probability
+        cases.append(Case((Claim((first, 1 - first), int(not claim.correct), 5),), 1.0))
     found = fit(cases)
     assert found.refusal is None
     assert found.temperature > 2
@@ -272,7 +286,7 @@ def test_orders_that_are_too_sure_are_mended() -> None:
 
 def test_a_claim_by_hand() -> None:
     """Half of the orders given 0.8 are right: 0.8 among three is 8 to 1 and 1, and so a half is T = log 8 / log 2."""
-    cases = [Case((Weighing((0.8, 0.2), place % 2, 2),), 1.0) for place in range(200)]
+    cases = [Case((Claim((0.8, 0.2), place % 2, 2),), 1.0) for place in range(200)]
     found = fit(cases)
     assert found.temperature == pytest.approx(math.log(8) / math.log(2), rel=1e-3)
     assert found.after.ece == pytest.approx(0, abs=0.1)
@@ -299,17 +313,20 @@ def test_an_extraction_by_its_entries() -> None:
         ],
         "[…]", 0.15, None, None, 0.4, False, None, None, MODEL, "alpaca",
     )  # fmt: skip
-    case = case_of(answer, gold)
-    assert [choice.right for choice in case.choices] == [0, 1, 0, 0, 1]
-    assert [choice.shares for choice in case.choices] == [
+    space = Extraction(("color", "size", "brand"), {})
+    case = case_of(space, answer, json.dumps(gold))
+    assert [claim.right for claim in case.claims] == [0, 1, 0, 0, 1]
+    assert [claim.shares for claim in case.claims] == [
         pytest.approx((share, 1 - share)) for share in (0.9, 0.8, 0.7, 0.6, 0.5)
     ]
     assert case.coverage == 0.4
 
 
 def test_free_text_has_no_case() -> None:
-    with pytest.raises(InputError, match="no probability"):
-        case_of(answer_of("answer_generation"), "yes")
+    with pytest.raises(InputError):
+        case_of(space_of("answer_generation"), answer_of("answer_generation"), "yes")
+    with pytest.raises(InputError):
+        Text().claims(answer_of("product_matching"), "yes")
 
 
 # The whole way, over an engine whose letters are three times too sure.

@@ -163,7 +163,7 @@ def test_a_terminal_is_told_what_was_shortened() -> None:
     terminal = Console(file=io.StringIO(), width=120)
     with Runtime.over(FakeBackend(cells=1000)) as runtime:
         answer = runtime.answer("sentiment_analysis", row, shorten=True)
-    show_answer(answer, TASKS["sentiment_analysis"].question(row), terminal)
+    show_answer(answer, TASKS["sentiment_analysis"].question(row).space, terminal)
     assert isinstance(terminal.file, io.StringIO)
     assert f"shortened · {answer.shortened}\n" in re.sub(" +\n", "\n", terminal.file.getvalue())
 
@@ -313,7 +313,7 @@ def test_a_row_cannot_move_the_cursor() -> None:
     with Runtime.over(FakeBackend()) as runtime:
         for name, row in rows.items():
             console = Console(record=True, width=200, file=io.StringIO(), color_system=None)
-            show_answer(runtime.answer(name, row), TASKS[name].question(row), console)
+            show_answer(runtime.answer(name, row), TASKS[name].question(row).space, console)
             shown = console.export_text()
             assert not set("\x1b\x07\x9b\u202e") & set(shown)
             assert "[red]not markup[/red]" in shown or name == "attribute_value_extraction"

@@ -447,7 +447,7 @@ def test_answers_are_shown(answer: str, write: Write) -> None:
     console = Console(record=True, width=120, file=StringIO(), color_system=None)
     with Runtime.over(FakeBackend(cells=1 << 15)) as runtime:
         given = runtime.answer(task, ROW)
-    console.print(render(given, task.question(ROW)))
+    console.print(render(given, task.question(ROW).space))
     shown = console.export_text()
     first = shown.splitlines()[0]
     if given.type == "choice":

@@ -11,7 +11,6 @@ import pytest
 
 from ecellm_lite import ContextError, ModelError, Runtime, ggml, schema
 from ecellm_lite.answers.decoding import Scene
-from ecellm_lite.answers.room import answer_room
 from ecellm_lite.answers.text import Text
 from ecellm_lite.binding import llama
 from ecellm_lite.engine.interface import Chunk
@@ -192,7 +191,8 @@ def test_long_rows_are_shortened_on_a_real_model(demo_model: StoredModel) -> Non
             assert answer.error is None
             assert answer.usage is not None
             # Room for the answer is left, and little more: one word of this text is at most three tokens.
-            room = answer_room(given or TASKS[name].question(row).space, runtime._backend.vocabulary, 512)
+            space = given or TASKS[name].question(row).space
+            room = space.longest(Scene(runtime._backend.vocabulary, 512))
             assert 512 - room - 3 <= answer.usage.prompt_tokens <= 512 - room
             assert answer.shortened is not None
             field, _, words = answer.shortened.partition(": the first ")

@@ -56,8 +56,8 @@ DAMAGED: list[tuple[Any, str]] = [
     ({"input": {"review": "x"}}, "no output"),
     ({"input": {"review": "x"}, "output": 4}, "the output 4"),
     ({"input": {"reviews": "x"}, "output": "C: neutral"}, "review is missing"),
-    ({"input": {"review": "x"}, "output": "splendid"}, "none of the options"),
-    ({"input": {"review": "x"}, "output": "C"}, "none of the options"),
+    ({"input": {"review": "x"}, "output": "splendid"}, "none of the possible ones"),
+    ({"input": {"review": "x"}, "output": "C"}, "none of the possible ones"),
     ({"task": "sentimental", "input": {"review": "x"}, "output": "C: neutral"}, "no task 'sentimental'"),
     ({"task": 7, "input": {"review": "x"}, "output": "C: neutral"}, "none of the ten"),
     ({"task": "product_matching", "input": {"review": "x"}, "output": "yes"}, "in the file of sentiment_analysis"),
@@ -150,7 +150,7 @@ def test_the_data_sets_own_form(form: str, tmp_path: Path) -> None:
         "sequential_recommendation": [9],
         "query_product_ranking": [4],
     }
-    assert "neither yes nor no" in said(found, "product_matching")[6]
+    assert "none of the possible ones" in said(found, "product_matching")[6]
     assert "its options is 7" in said(found, "product_matching")[7]
     [kept] = found.rows["sentiment_analysis"]
     question = kept.task.question(kept.row)
@@ -299,19 +299,12 @@ def rows_of(task: str, count: int = 4) -> list[Labelled]:
 
 
 @pytest.mark.parametrize(
-    ("task", "name", "text"),
-    [
-        ("AVE", "None for each attribute", None),
-        ("QPR", "the order given", "A,B,C"),
-        ("PM", "always 'yes'", "yes"),
-        ("SR", "always 'B'", "B"),
-        ("AG", "always 'It is loud.'", "It is loud."),
-    ],
+    ("task", "text"),
+    [("AVE", None), ("QPR", "A,B,C"), ("PM", "yes"), ("SR", "B"), ("AG", "It is loud.")],
 )
-def test_constants(task: str, name: str, text: str | None) -> None:
+def test_constants(task: str, text: str | None) -> None:
     rows = rows_of(task, 5)
     constant = majority(rows)
-    assert constant.name == name
     if text:
         assert {pair.text for pair in constant.pairs(rows)} == {text}
     else:
@@ -325,6 +318,12 @@ def test_constants(task: str, name: str, text: str | None) -> None:
 
 def test_the_best_constant_for_f1_is_yes_however_rare_it_is() -> None:
     rows = [row for row in rows_of("PSI", 9) if row.gold == "no" or row.line == 1]
-    assert majority(rows).name == "always 'no'"
-    assert best_constant(rows).name == "always 'yes'"
-    assert [constant.name for constant in constants(rows)] == ["always 'no'", "always 'yes'"]
+    space = rows[0].space
+    assert majority(rows).text(space) == "no"
+    assert best_constant(rows).text(space) == "yes"
+    assert [constant.text(space) for constant in constants(rows)] == ["no", "yes"]
+
+
+def test_free_text_has_the_commonest_and_the_empty_constant() -> None:
+    rows = rows_of("AG", 5)
+    assert [constant.text(rows[0].space) for constant in constants(rows)] == ["It is loud.", ""]

@@ -237,7 +237,7 @@ def test_a_pass_has_at_most_so_many_rows_of_every_task_or_of_one(
         ("{", "Line 2 of .* on one line"),
         ('{"input": "Works.", "output": "C: neutral"}', "Line 2 of .* on one line"),
         ('{"input": {"review": "Works."}}', "Line 2 of .* on one line"),
-        ('{"input": {"review": "Works."}, "output": "fine"}', "Line 2 of .*'fine' is none of the options"),
+        ('{"input": {"review": "Works."}, "output": "fine"}', "Line 2 of .*'fine' is none of the possible ones"),
         ('{"input": {"text": "Works."}, "output": "C: neutral"}', "Line 2 of .*review"),
         ('{"task": "product_matching", "input": {}, "output": "yes"}', "Line 2 of .*the folder of that task"),
     ],

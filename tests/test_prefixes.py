@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecellm_lite import ModelError, Runtime
-from ecellm_lite.answers.choice import Choice, Option
+from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.decoding import Logits
+from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import Text

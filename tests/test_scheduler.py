@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecellm_lite.answers.choice import Choice, Option
+from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene
+from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend, scattered
 from ecellm_lite.engine.interface import Chunk

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecellm_lite import ContextError, Runtime, schema
+from ecellm_lite.answers.decoding import Scene
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.answers.predicate import Predicate
-from ecellm_lite.answers.room import answer_room
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend, FakeVocabulary
@@ -45,8 +45,8 @@ class Recording(Runtime):
     def needs(self, name: str, row: Row) -> int:
         """The tokens of a row's prompt, and the room for its answer."""
         space = TASKS[name].question(row).space
-        return len(super().tokenize(self.prompt(name, row))) + answer_room(
-            space, FakeVocabulary(), self._backend.longest
+        return len(super().tokenize(self.prompt(name, row))) + space.longest(
+            Scene(FakeVocabulary(), self._backend.longest)
         )
 
 
@@ -319,7 +319,7 @@ def test_answers_keep_to_their_room(name: str) -> None:
     with over(4096) as runtime:
         runtime.answer(name, EXAMPLES[name])
         assert runtime.last.outcome is not None
-        assert len(runtime.last.outcome.tokens) <= answer_room(runtime.last.space, FakeVocabulary(), 4096)
+        assert len(runtime.last.outcome.tokens) <= runtime.last.space.longest(Scene(FakeVocabulary(), 4096))
 
 
 PIECES = st.sampled_from([*'"\\ \n.w0é漢🧨\ud800', "the", "long"])

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from ecellm_lite.answers.choice import Choice, Option
+from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.ranking import Ranking
 from ecellm_lite.answers.text import Text

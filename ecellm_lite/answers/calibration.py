@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,38 +53,16 @@ def tempered_among(probability: float, count: int, temperature: float) -> float:
     return tempered_odds(probability, temperature, -(1.0 - 1.0 / temperature) * math.log(count - 1))
 
 
-def calibrated(outcome: Outcome, kind: str | None, temperature: float, bias: float = 0.0) -> Outcome:
-    """Return the outcome of an answer of type `kind` at a temperature; free text has no probability and stays.
+def tempered_outcome(outcome: Outcome, temperature: float) -> Outcome:
+    """Return an outcome of a few answers with their softmax at a temperature, and the confidence that follows from it.
 
-    Predicate, choice and score: the softmax at that temperature, and what follows from it (the confidence, a score's
-    weighted position). Ranking: the first place's softmax, and the whole order among all orders. Extraction, which
-    alone has a bias: each entry through its log-odds, and their product.
+    The answer stays, and so does the whole outcome at temperature 1 or without a second answer to be weighed against.
     """
-    if (temperature == 1.0 and bias == 0.0) or outcome.probability is None:
-        return outcome
-    if kind == "extraction":
-        return _extraction(outcome, temperature, bias)
     before = outcome.probabilities
-    if not before or len(before) == 1:
-        return outcome  # one possible answer is certain, whatever the model makes of it
-    shares = tempered(tuple(before.values()), temperature)
-    after = dict(zip(before, shares.tolist(), strict=True))
-    value: Any = outcome.value
+    if temperature == 1.0 or not before or len(before) == 1:
+        return outcome
+    after = dict(zip(before, tempered(tuple(before.values()), temperature).tolist(), strict=True))
     # The likeliest before: rounding may have made another one equal to it.
     probability = after[max(before, key=before.__getitem__)]
-    if kind == "score":
-        value = sum(place * share for place, share in enumerate(after.values(), start=1))
-    elif kind == "ranking":
-        probability = tempered_among(outcome.probability, math.factorial(len(before)), temperature)
     sureness = confidence(tuple(after.values()))
-    return replace(outcome, value=value, probability=probability, probabilities=after, confidence=sureness)
-
-
-def _extraction(outcome: Outcome, temperature: float, bias: float) -> Outcome:
-    entries = [
-        {**entry, "probability": tempered_odds(entry["probability"], temperature, bias)} for entry in outcome.value
-    ]
-    product = 1.0
-    for entry in entries:
-        product *= entry["probability"]
-    return replace(outcome, value=entries, probability=product)
+    return replace(outcome, probability=probability, probabilities=after, confidence=sureness)

@@ -6,59 +6,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ecellm_lite.answers.candidates import Candidates, weigh
-from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
-from ecellm_lite.answers.probabilities import confidence
-from ecellm_lite.answers.space import Space
-from ecellm_lite.answers.tape import Tape
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.options import OneOf, Option
 from ecellm_lite.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """What a program reads (`key`, say `B`) and what the model writes for it (`text`, say `B: positive`)."""
-
-    key: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Choice(Space):
-    """One of at least one options with distinct keys and texts."""
+class Choice(OneOf):
+    """One of at least one options with distinct keys and texts; the value is its key."""
 
     options: tuple[Option, ...]
     type: ClassVar[str] = "choice"
-    generates: ClassVar[bool] = False
 
-    def decode(self, scene: Scene) -> Decoding:
-        """Weigh every option; letters part at the first token, and then nothing is decoded."""
-        rows = [scene.continuation(option.text) for option in self.options]
-        weighed = yield from weigh(Candidates(rows, scene.vocabulary.end), Tape(), drafts=scene.drafts)
-        shares = weighed.shares.tolist()
-        best = int(weighed.shares.argmax())
-        return Outcome(
-            value=self.options[best].key,
-            text=self.options[best].text,
-            tokens=rows[best],
-            probability=shares[best],
-            probabilities={option.key: share for option, share in zip(self.options, shares, strict=True)},
-            confidence=confidence(shares),
-            coverage=weighed.coverage,
-        )
+    @property
+    def offered(self) -> tuple[Option, ...]:
+        """The options."""
+        return self.options
 
-    def parse(self, text: str) -> str:
-        """Return the key of the option whose text the answer string is, or raise InputError."""
-        for option in self.options:
-            if option.text == text:
-                return option.key
-        offered = ", ".join(repr(option.text) for option in self.options)
-        raise InputError(f"The answer {text[:80]!r} is none of the options", step=f"write one of {offered}")
+    def value(self, key: str) -> str:
+        """Return the key itself."""
+        return key
+
+    def headline(self, answer: Answer) -> str:
+        """Return what the model wrote, or the key where that is a letter which stands for it."""
+        text, key = answer.text or "", str(answer.value)
+        return text if text.startswith(key) else key
 
 
 def lettered(texts: Sequence[str], *, whole: bool) -> Choice:
     """Return the choice among lines such as `A: first`; the model writes the `whole` line or its letter alone."""
     pairs = zip(letters_of(texts), texts, strict=True)
-    return Choice(tuple(Option(letter, text if whole else letter) for letter, text in pairs))
+    return Choice(tuple(Option(letter, text if whole else letter, text) for letter, text in pairs))
 
 
 def letters_of(lines: Sequence[str]) -> tuple[str, ...]:

@@ -9,12 +9,17 @@ project's choice.)
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.calibration import tempered_odds
 from ecellm_lite.answers.candidates import Candidates, Walked, walk
+from ecellm_lite.answers.claims import Claim
 from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene, Step
+from ecellm_lite.answers.details import Detail
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.spans import SourceText, Span
 from ecellm_lite.answers.tape import Tape
@@ -33,7 +38,8 @@ class Extraction(Space):
     attributes: tuple[str, ...]
     sources: Mapping[str, str]
     type: ClassVar[str] = "extraction"
-    generates: ClassVar[bool] = True
+    scored: ClassVar[bool] = True
+    biased: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
         """Walk to one span for each attribute in turn; the JSON between the values is forced.
@@ -72,6 +78,62 @@ class Extraction(Space):
             coverage = min(coverage, walked.coverage)
         text = f"[{', '.join(objects)}]"
         return Outcome(entries, text, tape.tokens, probability=probability, coverage=coverage)
+
+    def longest(self, scene: Scene) -> int:
+        """Return the tokens of an answer in which every value is the longest that the texts offer, in JSON."""
+        spans = [SourceText(source, text).longest for source, text in self.sources.items()]
+        return len(scene.continuation(self._written(max([NONE, *spans], key=lambda span: len(span.json)))))
+
+    def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
+        """Return each entry at a temperature and a bias, against all else together, and their product."""
+        if temperature == 1.0 and bias == 0.0:
+            return outcome
+        entries = [
+            {**entry, "probability": tempered_odds(entry["probability"], temperature, bias)} for entry in outcome.value
+        ]
+        return replace(outcome, value=entries, probability=math.prod(entry["probability"] for entry in entries))
+
+    def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
+        """Return a claim for each entry: its attribute has this value, from this source, or none.
+
+        It is correct if an entry of the gold answer has the same, and none is correct too where that has no entry of
+        the attribute. The gold answer may have further values of it: that there are none is not claimed.
+        """
+        wanted: dict[str, set[tuple[str | None, str | None]]] = {}
+        for entry in self.parse(gold):
+            wanted.setdefault(str(entry["attribute"]).lower(), set()).add((entry["value"], entry["source"]))
+        claims = []
+        for entry in answer.value:
+            correct = (entry["value"], entry["source"]) in wanted.get(entry["attribute"].lower(), {(None, None)})
+            claims.append(Claim((entry["probability"], 1.0 - entry["probability"]), 0 if correct else 1))
+        return tuple(claims)
+
+    def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
+        """Return the answer that finds nothing."""
+        return (self._written(NONE),)
+
+    def headline(self, answer: Answer) -> str:
+        """Return how many of the attributes were found."""
+        present = sum(entry["value"] is not None for entry in answer.value)
+        return f"{present} of {len(answer.value)} attributes found"
+
+    def details(self, answer: Answer) -> tuple[Detail, ...]:
+        """Return each attribute with its value, source and probability; nothing of an abstention."""
+        return tuple(
+            Detail(
+                entry["attribute"],
+                "none" if entry["value"] is None else entry["value"],
+                entry["source"] or "",
+                entry["probability"],
+                chosen=entry["value"] is not None,
+            )
+            for entry in answer.value or ()
+        )
+
+    def _written(self, span: Span) -> str:
+        """Return the answer string in which every attribute has the same value."""
+        objects = [f'{{"attribute": {json.dumps(name.lower())}, "value":{span.json}' for name in self.attributes]
+        return f"[{', '.join(objects)}]"
 
     def parse(self, text: str) -> list[dict[str, str | None]]:
         """Return the entries of an answer string, value and source None where it says "None" or null.

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any, ClassVar
 
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.calibration import tempered_among, tempered_outcome
 from ecellm_lite.answers.candidates import Candidates, weigh
+from ecellm_lite.answers.claims import Claim
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
+from ecellm_lite.answers.details import Detail, bars
 from ecellm_lite.answers.probabilities import confidence
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.errors import InputError
 
+# What a product that is exact, a substitute, a complement or irrelevant gains in NDCG, by the data set's labels.
+GAINS: Mapping[str, float] = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
+
 
 @dataclass(frozen=True, slots=True)
 class Ranking(Space):
-    """Every order of the given letters, of which there is at least one; they are distinct."""
+    """Every order of the given letters, of which there is at least one; they are distinct.
+
+    `lines` are what the letters stand for, in their order, to be shown to a person: `A: Umbrella`.
+    """
 
     letters: tuple[str, ...]
+    lines: tuple[str, ...] = field(default=(), compare=False)
     type: ClassVar[str] = "ranking"
     generates: ClassVar[bool] = False
+    scored: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
         """Choose place after place among the letters that are left; the last one needs no choice.
@@ -64,3 +79,64 @@ class Ranking(Space):
             message = f"The ranking {text[:80]!r} does not name each of {letters} once"
             raise InputError(message, step=f"write all of them, best first, as in '{letters}'")
         return order
+
+    def longest(self, scene: Scene) -> int:
+        """Return the tokens of all letters: every order has as many."""
+        return len(scene.continuation(",".join(self.letters)))
+
+    def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
+        """Return the first place's softmax at a temperature, and the whole order's probability among all orders."""
+        after = tempered_outcome(outcome, temperature)
+        if after is outcome or outcome.probability is None:
+            return outcome
+        return replace(after, probability=tempered_among(outcome.probability, self._orders, temperature))
+
+    def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
+        """Return one claim: no order is better than this one.
+
+        With labels no product stands before a more relevant one; without, the order is that of the data. All other
+        orders share the rest evenly.
+        """
+        wanted, order, probability = self.parse(gold), answer.value, answer.probability or 0.0
+        if self._orders == 1:
+            return (Claim((1.0,), 0),)
+        if labels is None:
+            correct = list(order) == wanted
+        else:
+            gains = dict(zip(sorted(order), (GAINS[label] for label in labels), strict=True))
+            correct = all(gains[before] >= gains[after] for before, after in pairwise(order))
+        return (Claim((probability, 1.0 - probability), 0 if correct else 1, self._orders - 1),)
+
+    def read_labels(self, labels: Any) -> tuple[str, ...] | None:
+        """Return the relevance (E, S, C or I) of each product in the order of the letters, None where there is none."""
+        if labels is None:
+            return None
+        if (
+            not isinstance(labels, list)
+            or len(labels) != len(self.letters)
+            or not all(isinstance(label, str) and label in GAINS for label in labels)
+        ):
+            raise InputError(
+                f"The row's labels are {repr(labels)[:80]}",
+                step=f"give a list with one of {', '.join(GAINS)} for each product",
+                field="labels",
+            )
+        return tuple(labels)
+
+    def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
+        """Return the order in which the products were given."""
+        return (",".join(self.letters),)
+
+    def details(self, answer: Answer) -> tuple[Detail, ...]:
+        """Return what stands in each place; of an abstention the probabilities of the first one."""
+        lines = dict(zip(self.letters, self.lines, strict=False))
+        if answer.abstained:
+            return bars(answer, lines)
+        return tuple(
+            Detail(f"{place}.", lines.get(letter, letter), chosen=place == 1)
+            for place, letter in enumerate(answer.value, start=1)
+        )
+
+    @property
+    def _orders(self) -> int:
+        return math.factorial(len(self.letters))

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ecellm_lite.answers.choice import Choice, Option
-from ecellm_lite.answers.decoding import Decoding, Scene
-from ecellm_lite.answers.space import Space
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.calibration import tempered_outcome
+from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
+from ecellm_lite.answers.options import OneOf, Option
 
 
 @dataclass(frozen=True, slots=True)
-class Score(Space):
+class Score(OneOf):
     """Levels from the lowest to the highest; the value is the probability-weighted position, 1 for the lowest.
 
     A model that is torn between 4 and 5 of 5 answers 4.5, where a choice would have to drop one. `texts` is what the
@@ -22,18 +23,29 @@ class Score(Space):
     levels: tuple[str, ...]
     texts: tuple[str, ...] = ()
     type: ClassVar[str] = "score"
-    generates: ClassVar[bool] = False
+
+    @property
+    def offered(self) -> tuple[Option, ...]:
+        """The levels."""
+        return tuple(map(Option, self.levels, self.texts or self.levels))
+
+    def value(self, key: str) -> int:
+        """Return the position of a level, from 1."""
+        return self.levels.index(key) + 1
 
     def decode(self, scene: Scene) -> Decoding:
-        """Weigh every level, as a choice does, and average their positions."""
-        outcome = yield from self._choice().decode(scene)
-        shares: Mapping[str, float] = outcome.probabilities or {}
-        position = sum(place * shares[level] for place, level in enumerate(self.levels, start=1))
-        return replace(outcome, value=position)
+        """Weigh every level, and average their positions."""
+        return _averaged((yield from OneOf.decode(self, scene)))
 
-    def parse(self, text: str) -> int:
-        """Return the position of the level that the answer string is, from 1, or raise InputError."""
-        return self.levels.index(self._choice().parse(text)) + 1
+    def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
+        """Return the levels' softmax at a temperature, and the position that follows from it."""
+        return _averaged(tempered_outcome(outcome, temperature))
 
-    def _choice(self) -> Choice:
-        return Choice(tuple(map(Option, self.levels, self.texts or self.levels)))
+    def headline(self, answer: Answer) -> str:
+        """Return the position among how many."""
+        return f"{answer.value:.2f} of {len(self.levels)}"
+
+
+def _averaged(outcome: Outcome) -> Outcome:
+    shares: Mapping[str, float] = outcome.probabilities or {}
+    return replace(outcome, value=sum(place * share for place, share in enumerate(shares.values(), start=1)))

@@ -47,3 +47,10 @@ class SourceText:
             yield Span(self.text[start:end], self.source)
             if self.text[end - 1] == "s" and end - start > 1:
                 yield Span(self.text[start : end - 1], self.source)
+
+    @property
+    def longest(self) -> Span:
+        """The span whose JSON is the longest; an empty one where there are no words."""
+        last = len(self.starts) - 1
+        spans = (self.text[start : self.ends[min(word + LONGEST - 1, last)]] for word, start in enumerate(self.starts))
+        return Span(max(spans, key=lambda span: len(json.dumps(span)), default=""), self.source)

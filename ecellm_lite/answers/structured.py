@@ -34,7 +34,6 @@ class Structured(Space):
     temperature: float = 0.0
     source: Any = field(default=None, compare=False)
     type: ClassVar[str] = "text"
-    generates: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
         """Take the likeliest allowed token each time, and what the grammar forces without asking.
@@ -92,6 +91,14 @@ class Structured(Space):
         shortened = f"answer: closed at {limit:,} tokens" if closed else None
         return Outcome(value=self.parse(text), text=text, tokens=tokens, shortened=shortened)
 
+    def longest(self, scene: Scene) -> int:
+        """Return the limit, or what an open answer may keep of the context."""
+        return min(self.max_tokens, Space.longest(self, scene))
+
+    def as_options(self) -> dict[str, Any]:
+        """Return what the grammar was compiled from, with the limits."""
+        return {"grammar": self.source, "max_tokens": self.max_tokens, "temperature": self.temperature}
+
     def closing(self, vocabulary: Vocabulary) -> Closing | None:
         """Return what brings a text to its end in time, None where nothing is known of its form."""
         return None
@@ -106,6 +113,10 @@ class JsonText(Structured):
     """Every JSON text that a schema allows; the value is what it holds."""
 
     type: ClassVar[str] = "schema"
+
+    def as_options(self) -> dict[str, Any]:
+        """Return what the grammar was compiled from, with the limits."""
+        return {"schema": self.source, "max_tokens": self.max_tokens, "temperature": self.temperature}
 
     def closing(self, vocabulary: Vocabulary) -> Closing:
         """Return what closes JSON in time."""

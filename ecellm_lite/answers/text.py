@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,7 +29,18 @@ class Text(Space):
     max_tokens: int = MAX_TOKENS
     temperature: float = 0.0
     type: ClassVar[str] = "text"
-    generates: ClassVar[bool] = True
+
+    def longest(self, scene: Scene) -> int:
+        """Return the limit, or what an open answer may keep of the context."""
+        return min(self.max_tokens, Space.longest(self, scene))
+
+    def as_options(self) -> dict[str, Any]:
+        """Return the limits of the text."""
+        return {"max_tokens": self.max_tokens, "temperature": self.temperature}
+
+    def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
+        """Return the commonest text, and the empty one: hardly any other occurs twice."""
+        return (golds[0], "")
 
     def decode(self, scene: Scene) -> Decoding:
         """Write token after token, checking drafts along the way; the text is less the white space around it."""

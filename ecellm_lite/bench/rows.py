@@ -47,7 +47,6 @@ class FixedLengthText(Space):
 
     tokens: int
     type: ClassVar[str] = "text"
-    generates: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
         """Take the likeliest token again and again."""

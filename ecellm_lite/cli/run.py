@@ -143,7 +143,7 @@ def _answer(
     else:
         from ecellm_lite.cli.show import show_answer
 
-        show_answer(answer, question)
+        show_answer(answer, options.get("space") or question.space)
 
 
 def _preview(

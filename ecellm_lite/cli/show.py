@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from ecellm_lite.answers.answer import Answer
-from ecellm_lite.answers.choice import Choice
-from ecellm_lite.answers.ranking import Ranking
-from ecellm_lite.answers.score import Score
+from ecellm_lite.answers.details import Detail
+from ecellm_lite.answers.space import Space
 from ecellm_lite.cli.plain import plain
-from ecellm_lite.tasks.task import Question
-from ecellm_lite.tasks.wire import read_object, read_options
 
-_WIDTH = 30  # of a bar for probability 1
+_LABEL = 48  # characters of an option's line
+_WIDTH, _NARROW = 30, 10  # of a bar for probability 1, alone or beside texts
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def show_answer(answer: Answer, question: Question, console: Console | None = None) -> None:
-    """Print an answer to the terminal."""
-    (console or Console()).print(render(answer, question))
+def show_answer(answer: Answer, space: Space, console: Console | None = None) -> None:
+    """Print an answer of a space to the terminal."""
+    (console or Console()).print(render(answer, space))
 
 
-def render(answer: Answer, question: Question) -> RenderableType:
-    """Return an answer as something rich can print; the question says what its letters stand for."""
-    lines = _lines(question)
-    parts: list[RenderableType] = [Text.from_markup(f"[bold]{escape(_headline(answer))}[/bold]{_share(answer)}"), ""]
-    if answer.type == "extraction" and not answer.abstained:
-        parts += [_entries(answer), ""]
-    elif answer.type == "ranking" and not answer.abstained:
-        parts += [_places(answer, lines), ""]
-    elif answer.probabilities:
-        parts += [_bars(answer, lines), ""]
+def render(answer: Answer, space: Space) -> RenderableType:
+    """Return an answer as something rich can print."""
+    headline = "no answer: too unsure" if answer.abstained else plain(space.headline(answer))
+    share = "" if answer.probability is None else f"  {answer.probability:.1%}"
+    parts: list[RenderableType] = [Text.assemble((headline, "bold"), share), ""]
+    if details := space.details(answer):
+        parts += [_table(details), ""]
     if answer.shortened:
         parts.append(Text(f"shortened · {plain(answer.shortened)}", style="yellow"))
     parts += [Text(f"warning · {plain(warning.message)}", style="yellow") for warning in answer.warnings or ()]
@@ -44,77 +37,25 @@ def render(answer: Answer, question: Question) -> RenderableType:
     return Group(*parts)
 
 
-def _headline(answer: Answer) -> str:
-    if answer.abstained:
-        return "no answer: too unsure"
-    if answer.type == "extraction":
-        found = sum(entry["value"] is not None for entry in answer.value)
-        return f"{found} of {len(answer.value)} attributes found"
-    if answer.type == "score":
-        levels = list(answer.probabilities or {})
-        return f"{answer.value:.2f} of {len(levels)}"
-    if answer.type == "choice" and not (answer.text or "").startswith(answer.value):
-        return plain(answer.value)  # of a user's own task, where the model writes a letter for it
-    return plain(answer.text or "(empty)")
-
-
-def _share(answer: Answer) -> str:
-    return "" if answer.probability is None else f"  {answer.probability:.1%}"
-
-
-def _lines(question: Question) -> dict[str, str]:
-    """Return the option lines by the keys of the answer: `A: very positive` by `A`."""
-    space = question.space
-    if isinstance(space, Ranking):
-        lists = [value for value in read_object(question.text).values() if isinstance(value, list)]
-        found = [lines for lines in map(_by_letter, lists) if tuple(lines) == space.letters]
-        return found[0] if found else {}
-    if not isinstance(space, Choice | Score) or not question.options:
-        return {}
-    lines = _by_letter(read_options(question.options))
-    if isinstance(space, Choice):
-        # A user's own values stand for themselves, whatever letters the model has for them.
-        letters = {option.key for option in space.options if option.text.partition(":")[0] == option.key}
-        return {key: line for key, line in lines.items() if key in letters}
-    return lines
-
-
-def _by_letter(lines: Sequence[Any]) -> dict[str, str]:
-    return {str(line).partition(":")[0]: plain(str(line)) for line in lines}
-
-
-def _bars(answer: Answer, lines: Mapping[str, str]) -> Table:
-    table = Table.grid(padding=(0, 1))
-    table.add_column(max_width=48)
-    for key, share in (answer.probabilities or {}).items():
-        best = share == answer.probability and not answer.abstained
-        style = "bold green" if best else "dim"
-        label = Text(f"  {lines.get(key, plain(key))}", style=style, overflow="ellipsis", no_wrap=True)
-        table.add_row(label, Text(bar(share), style="green" if best else ""), f"{share:6.1%}")
-    return table
-
-
-def _places(answer: Answer, lines: Mapping[str, str]) -> Table:
-    table = Table.grid(padding=(0, 1))
-    for place, letter in enumerate(answer.value, start=1):
-        table.add_row(f"  {place}.", Text(lines.get(letter, letter), style="bold green" if place == 1 else ""))
-    return table
-
-
-def _entries(answer: Answer) -> Table:
-    table = Table.grid(padding=(0, 2))
-    for entry in answer.value:
-        value = (
-            Text(plain(entry["value"]), style="bold green") if entry["value"] is not None else Text("none", style="dim")
-        )
-        source = Text(plain(entry["source"] or ""), style="dim")
-        table.add_row(
-            Text(f"  {plain(entry['attribute'])}"),
-            value,
-            source,
-            bar(entry["probability"], 10),
-            f"{entry['probability']:6.1%}",
-        )
+def _table(details: Sequence[Detail]) -> Table:
+    """Return the lines as a table with the columns that some of them need."""
+    texts = any(detail.text for detail in details)
+    notes = any(detail.note for detail in details)
+    shares = any(detail.share is not None for detail in details)
+    table = Table.grid(padding=(0, 2 if notes else 1))
+    table.add_column(max_width=None if texts else _LABEL)
+    for detail in details:
+        style = "bold green" if detail.chosen else "" if detail.share is None else "dim"
+        label = Text(f"  {plain(detail.label)}", "" if texts else style, overflow="ellipsis", no_wrap=not texts)
+        row = [label]
+        if texts:
+            row.append(Text(plain(detail.text), style))
+        if notes:
+            row.append(Text(plain(detail.note), "dim"))
+        if shares and detail.share is not None:
+            row.append(Text(bar(detail.share, _NARROW if texts else _WIDTH), "green" if detail.chosen else ""))
+            row.append(Text(f"{detail.share:6.1%}"))
+        table.add_row(*row)
     return table
 
 

@@ -20,9 +20,6 @@ from ecellm_lite.models.calibrations import FORMAT, Calibration, Scope, text_has
 from ecellm_lite.tasks.task import Question, Task
 from ecellm_lite.version import __version__
 
-# Answers without a probability.
-FREE = frozenset(("text", "schema"))
-
 
 class LabelledTask(NamedTuple):
     """A task's labelled rows, and their file."""
@@ -108,33 +105,35 @@ def calibrate_task(
     pairs = [(row, question) for row in rows if (question := task.question(row.row)).instruction == task.instruction]
     if not pairs:
         raise InputError(f"No row asks with the instruction of {task.name}: a calibration holds for that one.")
-    kind = pairs[0][1].space.type
-    if kind in FREE:
-        raise InputError(f"{task.name} has answers of the type {kind}, without a probability: nothing to calibrate.")
+    space = pairs[0][1].space
+    if not space.scored:
+        raise InputError(
+            f"{task.name} has answers of the type {space.type}, without a probability: nothing to calibrate."
+        )
     cases = []
     answers = answerer.answers(task, (row.row for row, _ in pairs), calibration=False)
     for (row, question), answer in zip(pairs, answers, strict=True):
         if progress:
             progress(answer)
         if answer.error is None:
-            cases.append(case_of(answer, question.space.parse(row.gold), row.labels))
+            cases.append(case_of(question.space, answer, row.gold, row.labels))
     fitted: Fit | None = None
     try:
-        fitted = fit(cases, biased=kind == "extraction", seed=seed)
+        fitted = fit(cases, biased=space.biased, seed=seed)
         refusal = fitted.refusal
     except InputError as error:
         refusal = str(error).rstrip(".")
-    scope = _scope(answerer, task, kind, [question for _, question in pairs])
+    scope = _scope(answerer, task, space.type, [question for _, question in pairs])
     failed, others = len(pairs) - len(cases), len(rows) - len(pairs)
     return CalibrationResult(scope, data, fitted, refusal, failed, others)
 
 
-def _scope(answerer: Answerer, task: Task, kind: str, questions: Sequence[Question]) -> Scope:
+def _scope(answerer: Answerer, task: Task, type_: str, questions: Sequence[Question]) -> Scope:
     options = {question.options for question in questions}
     fixed = options.pop() if len(options) == 1 else None
     return Scope(
         task=task.name,
-        type=kind,
+        type=type_,
         model=answerer.model.sha256,
         envelope=answerer.envelope.name,
         instruction=text_hash(task.instruction),

@@ -67,7 +67,7 @@ def evaluate(
         for row, answer, score in zip(rows, answers, measured.scores, strict=True)
     ]
     cases = {place: case for place, pair in enumerate(zip(rows, answers, strict=True)) if (case := _case(*pair))}
-    choices = [choice for case in cases.values() for choice in case.choices]
+    claims = [claim for case in cases.values() for claim in case.claims]
     probabilities = [records[place].probability or 0.0 for place in cases]
 
     def examples(places: Sequence[int]) -> list[Example]:
@@ -86,8 +86,8 @@ def evaluate(
         interval=interval(measured.columns, measured.all[measured.primary]),
         notes=[*measured.notes, *_of_settings(rows, all_rows)],
         confusion=measured.confusion,
-        reliability=reliability([choice.probability for choice in choices], [choice.so for choice in choices]),
-        risk=risk(probabilities, [case.so for case in cases.values()], len(records)),
+        reliability=reliability([claim.probability for claim in claims], [claim.correct for claim in claims]),
+        risk=risk(probabilities, [case.correct for case in cases.values()], len(records)),
         rows_per_second=len(rows) / seconds if seconds else 0.0,
         slowest=examples(nlargest(EXAMPLES, timed, key=lambda place: records[place].seconds or 0.0)),
         least_certain=examples(nsmallest(EXAMPLES, cases, key=lambda place: records[place].probability or 0.0)),
@@ -191,7 +191,7 @@ def _case(row: Labelled, answer: Answer) -> Case | None:
     """Return what a row's answer claims; None without a probability, or without an answer that it could be of."""
     if answer.value is None or answer.probability is None:
         return None
-    return case_of(answer, row.value, row.labels)
+    return case_of(row.space, answer, row.gold, row.labels)
 
 
 def _uncalibrated(

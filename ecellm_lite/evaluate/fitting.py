@@ -79,24 +79,24 @@ def check_installed() -> None:
 
 
 def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
-    """Fit a temperature to cases, with a bias where each choice is between an entry and all else.
+    """Fit a temperature to cases, with a bias where each claim is between an entry and all else.
 
     Raises InputError for fewer than 10 cases, UsageError where scipy is not installed.
     """
     if len(cases) < LEAST_ROWS:
         raise InputError(f"A temperature takes at least {LEAST_ROWS} rows, and here are {len(cases)}: label more.")
     check_installed()
-    choices = _Choices.of(cases)
+    claims = _Claims.of(cases)
     halves = np.arange(len(cases)) % 2
     np.random.default_rng(seed).shuffle(halves)
     unchanged = np.tile([1.0, 0.0], (len(cases), 1))
-    before = choices.log_likelihoods(unchanged)
+    before = claims.log_likelihoods(unchanged)
     # For each row what was fitted to the half that it is not in.
-    settings = np.stack([choices.among(halves != half).fitted(biased) for half in (0, 1)])[halves]
-    after = choices.log_likelihoods(settings)
+    settings = np.stack([claims.among(halves != half).fitted(biased) for half in (0, 1)])[halves]
+    after = claims.log_likelihoods(settings)
     gains = after - before
     ratios = [float(gains[halves == half].sum()) for half in (0, 1)]
-    temperature, bias = choices.fitted(biased).tolist()
+    temperature, bias = claims.fitted(biased).tolist()
     return Fit(
         temperature=temperature,
         bias=bias,
@@ -104,17 +104,17 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
         gain=float(gains.mean()),
         error=float(gains.std(ddof=1)) / math.sqrt(len(cases)),
         log_ratio=float(np.logaddexp(ratios[0], ratios[1])) - math.log(2),
-        before=choices.measures(before, unchanged),
-        after=choices.measures(after, settings),
+        before=claims.measures(before, unchanged),
+        after=claims.measures(after, settings),
         least_coverage=float(np.quantile([case.coverage for case in cases], STRANGE)),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Choices:
-    """All choices of some rows: log shares (choices, most shares), places of the right ones, and their rows.
+class _Claims:
+    """All claims of some rows: log shares (claims, most shares), places of the right ones, and their rows.
 
-    `alike` (choices, most shares) are the logarithms of how many answers each share is of.
+    `alike` (claims, most shares) are the logarithms of how many answers each share is of.
     """
 
     logs: Floats
@@ -124,22 +124,22 @@ class _Choices:
     count: int  # of rows
 
     @classmethod
-    def of(cls, cases: Sequence[Case]) -> _Choices:
-        choices = [(row, choice) for row, case in enumerate(cases) for choice in case.choices]
-        width = max((len(choice.shares) for _, choice in choices), default=1)
-        logs = np.full((len(choices), width), -np.inf)
+    def of(cls, cases: Sequence[Case]) -> _Claims:
+        claims = [(row, claim) for row, case in enumerate(cases) for claim in case.claims]
+        width = max((len(claim.shares) for _, claim in claims), default=1)
+        logs = np.full((len(claims), width), -np.inf)
         alike = np.zeros_like(logs)
-        for place, (_, choice) in enumerate(choices):
-            last = len(choice.shares) - 1
-            logs[place, : last + 1] = log_shares(choice.shares)
-            alike[place, last] = math.log(choice.alike)
-        right = np.array([choice.right for _, choice in choices], dtype=np.intp)
-        return cls(logs, alike, right, np.array([row for row, _ in choices], dtype=np.intp), len(cases))
+        for place, (_, claim) in enumerate(claims):
+            last = len(claim.shares) - 1
+            logs[place, : last + 1] = log_shares(claim.shares)
+            alike[place, last] = math.log(claim.alike)
+        right = np.array([claim.right for _, claim in claims], dtype=np.intp)
+        return cls(logs, alike, right, np.array([row for row, _ in claims], dtype=np.intp), len(cases))
 
-    def among(self, rows: NDArray[np.bool_]) -> _Choices:
-        """Return the choices of some of the rows."""
+    def among(self, rows: NDArray[np.bool_]) -> _Claims:
+        """Return the claims of some of the rows."""
         chosen = rows[self.rows]
-        return _Choices(self.logs[chosen], self.alike[chosen], self.right[chosen], self.rows[chosen], self.count)
+        return _Claims(self.logs[chosen], self.alike[chosen], self.right[chosen], self.rows[chosen], self.count)
 
     def fitted(self, biased: bool) -> Floats:
         """Return the temperature and bias (2,) under which the right answers are the likeliest; no bias is 0."""
@@ -168,11 +168,11 @@ class _Choices:
         """Return the mean log-likelihood a row, and how reliable the probabilities of the chosen answers are."""
         chosen = np.exp(self._tempered(settings)[:, 0])
         reliable = reliability(chosen.tolist(), (self.right == 0).tolist())
-        assert reliable is not None  # every answer has at least one choice
+        assert reliable is not None  # every answer has at least one claim
         return Measures(float(log_likelihoods.mean()), reliable.ece, reliable.brier)
 
     def _tempered(self, settings: Floats) -> Floats:
-        """Return the log shares (choices, most shares) under the temperatures and biases of their rows."""
+        """Return the log shares (claims, most shares) under the temperatures and biases of their rows."""
         # Each of n that share s is s/n before, and all of them are n times what that becomes.
         logs = (self.logs - self.alike) / settings[self.rows, :1] + self.alike
         logs[:, 0] += settings[self.rows, 1]

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecellm_lite.answer_policy import id_of
-from ecellm_lite.answers.ranking import Ranking
+from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError, UsageError
-from ecellm_lite.evaluate.metrics.ranking import GAINS
 from ecellm_lite.tasks.fields import encodable, shown
 from ecellm_lite.tasks.registry import TASKS, get_task
-from ecellm_lite.tasks.task import Question, Task
+from ecellm_lite.tasks.task import Task
 
 # As the authors' own scripts spell two of the tasks.
 _SPELT = {
@@ -40,9 +39,9 @@ class Labelled:
         return id_of(self.row)
 
     @property
-    def value(self) -> Any:
-        """Its answer as a value of its space."""
-        return self.task.question(self.row).space.parse(self.gold)
+    def space(self) -> Space:
+        """The space of its answers."""
+        return self.task.question(self.row).space
 
 
 def task_of(row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
@@ -76,20 +75,4 @@ def labelled(task: Task, line: int, row: Mapping[str, Any]) -> Labelled:
     question = task.question(row)
     gold = encodable(gold)
     question.space.parse(gold)
-    return Labelled(task, line, row, gold, _labels(row, question))
-
-
-def _labels(row: Mapping[str, Any], question: Question) -> tuple[str, ...] | None:
-    labels = row.get("labels")
-    space = question.space
-    if labels is None or not isinstance(space, Ranking):
-        return None
-    if (
-        not isinstance(labels, list)
-        or len(labels) != len(space.letters)
-        or not all(isinstance(label, str) and label in GAINS for label in labels)
-    ):
-        raise InputError(
-            f"The row's labels are {shown(labels)}: a ranking has one of {', '.join(GAINS)} for each product."
-        )
-    return tuple(labels)
+    return Labelled(task, line, row, gold, question.space.read_labels(row.get("labels")))

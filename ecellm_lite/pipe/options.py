@@ -9,8 +9,6 @@ from typing import Any, cast
 from ecellm_lite.answerer import RequestOptions
 from ecellm_lite.answers import structured
 from ecellm_lite.answers.space import Space
-from ecellm_lite.answers.structured import Structured
-from ecellm_lite.answers.text import Text
 from ecellm_lite.errors import ProtocolError, UsageError
 from ecellm_lite.tasks.task import Task
 
@@ -57,17 +55,14 @@ def wire_options(options: RequestOptions) -> dict[str, Any]:
     """Return options as they go over the wire; raises UsageError for a space of the caller's own making."""
     wire: dict[str, Any] = dict(options)
     space = wire.pop("space", None)
-    if isinstance(space, Text):
-        wire |= {"max_tokens": space.max_tokens, "temperature": space.temperature}
-    elif isinstance(space, Structured):
-        key = "schema" if space.type == "schema" else "grammar"
-        wire |= {key: space.source, "max_tokens": space.max_tokens, "temperature": space.temperature}
-    elif space is not None:
-        raise UsageError(
-            f"A {type(space).__name__} cannot be sent to another process",
-            step="use a JSON schema, a grammar or a text's limits",
-            settings=("space",),
-        )
+    if space is not None:
+        if (limits := space.as_options()) is None:
+            raise UsageError(
+                f"A {type(space).__name__} cannot be sent to another process",
+                step="use a JSON schema, a grammar or a text's limits",
+                settings=("space",),
+            )
+        wire |= limits
     if "calibration" in wire and wire["calibration"] not in (False, "auto"):
         wire["calibration"] = str(wire["calibration"])
     return wire

@@ -26,8 +26,9 @@ from string import ascii_uppercase
 from typing import Any
 
 from ecellm_lite.answers import structured
-from ecellm_lite.answers.choice import Choice, Option
+from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.ranking import Ranking
 from ecellm_lite.answers.score import Score
@@ -99,7 +100,7 @@ def _choice(table: Table, fields: tuple[Field, ...]) -> Answers:
             "choices", f"has {len(options):,} characters in all", f"shorten them to at most {LONGEST_OPTIONS:,}"
         )
     return _same(
-        described, fields, Choice(tuple(map(Option, values, ascii_uppercase if lettered else values))), options
+        described, fields, Choice(tuple(map(Option, values, ascii_uppercase if lettered else values, lines))), options
     )
 
 
@@ -121,7 +122,7 @@ def _ranking(table: Table, fields: tuple[Field, ...]) -> Answers:
     def write(row: Row) -> Wire:
         letters = tuple(ascii_uppercase[: len(row[over])])
         lines = [f"{letter}: {item}" for letter, item in zip(letters, row[over], strict=True)]
-        return Wire(json.dumps({**row, over: lines}), None, Ranking(letters))
+        return Wire(json.dumps({**row, over: lines}), None, Ranking(letters, tuple(lines)))
 
     return Answers(f"All letters of {over}, best first, A for the first item.", fields, write, _no_wire, subject=over)
 

@@ -22,7 +22,8 @@ def _write(row: Mapping[str, Any]) -> Wire:
     titles = [transliteration.write(f"products[{index}]", title) for index, title in enumerate(row["products"])]
     letters = tuple(ascii_uppercase[: len(titles)])
     lines = [f"{letter}: {title}" for letter, title in zip(letters, titles, strict=True)]
-    return Wire(json.dumps({"query": query, "product list": lines}), None, Ranking(letters), transliteration.warnings)
+    text = json.dumps({"query": query, "product list": lines})
+    return Wire(text, None, Ranking(letters, tuple(lines)), transliteration.warnings)
 
 
 def _read(text: str, options: str | None) -> Ranking:
@@ -30,7 +31,7 @@ def _read(text: str, options: str | None) -> Ranking:
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
         step = 'add it, for example {"product list": ["A: title"]}'
         raise InputError("The input has no 'product list' of texts", step=step, field="input")
-    return Ranking(letters_of(lines))
+    return Ranking(letters_of(lines), tuple(lines))
 
 
 TASK = Task(

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.decoding import Scene, Vocabulary
-from ecellm_lite.answers.predicate import Predicate
-from ecellm_lite.answers.space import Space
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons
@@ -139,14 +136,7 @@ class _School:
         if len(tokens) + len(written) > LONGEST:
             self.too_long[task.name] += 1
             return
-        texts = _texts(question.space)
+        texts = question.space.alternatives
         choices = [scene.continuation(text)[0] for text in texts]
         gold = texts.index(answer) if texts else -1
         self.lessons.lessons.append(Lesson(task.name, [*tokens, *written], len(written), choices, gold, turn))
-
-
-def _texts(space: Space) -> Sequence[str]:
-    """Return the possible answers of a space that the first token settles, else none."""
-    if isinstance(space, Predicate):
-        return ["yes", "no"]
-    return [option.text for option in space.options] if isinstance(space, Choice) else []

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ecellm_lite.answers.ranking import GAINS
 from ecellm_lite.evaluate.metrics.measured import Measured, Numbers, Pair, mean
 
-# By label; and by gold rank, best first, where a row has no labels (further ranks gain 0).
-GAINS: Mapping[str, float] = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
+# By gold rank, best first, where a row has no labels (further ranks gain 0).
 _BY_RANK = (1.0, 0.1, 0.01)
 
 

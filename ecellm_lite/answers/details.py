@@ -1,0 +1,31 @@
+"""What a person sees of an answer below its headline, as plain data that a terminal or a page can draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ecellm_lite.answers.answer import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One line: a label, and where there are such a text, a note on it, and a probability to draw as a bar.
+
+    `chosen` lines stand out. The texts may come from a row: a face makes them harmless.
+    """
+
+    label: str
+    text: str = ""
+    note: str = ""
+    share: float | None = None
+    chosen: bool = False
+
+
+def bars(answer: Answer, labels: Mapping[str, str] | None = None) -> tuple[Detail, ...]:
+    """Return a line for each of an answer's probabilities, under the label that belongs to its key, if any."""
+    probabilities, labels = answer.probabilities or {}, labels or {}
+    return tuple(
+        Detail(labels.get(key, key), share=share, chosen=share == answer.probability and not answer.abstained)
+        for key, share in probabilities.items()
+    )

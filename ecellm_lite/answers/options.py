@@ -1,0 +1,96 @@
+"""One of a few options: what choices, predicates and scores have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.candidates import Candidates, weigh
+from ecellm_lite.answers.claims import Claim
+from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
+from ecellm_lite.answers.details import Detail, bars
+from ecellm_lite.answers.probabilities import confidence
+from ecellm_lite.answers.space import Space
+from ecellm_lite.answers.tape import Tape
+from ecellm_lite.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What a program reads (`key`, say `B`) and what the model writes for it (`text`, say `B: positive`).
+
+    `line` is what a person is shown, where that is not the key.
+    """
+
+    key: str
+    text: str
+    line: str = field(default="", compare=False)
+
+
+class OneOf(Space):
+    """A space of a few options, each of which gets its probability."""
+
+    __slots__ = ()
+
+    generates: ClassVar[bool] = False
+    scored: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def offered(self) -> tuple[Option, ...]:
+        """The options, at least one, with distinct keys and texts."""
+
+    @abstractmethod
+    def value(self, key: str) -> Any:
+        """Return what a program gets for the option of that key."""
+
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """The options' texts."""
+        return tuple(option.text for option in self.offered)
+
+    def decode(self, scene: Scene) -> Decoding:
+        """Weigh every option; where the first tokens differ, as those of letters do, nothing is decoded."""
+        options = self.offered
+        rows = [scene.continuation(option.text) for option in options]
+        weighed = yield from weigh(Candidates(rows, scene.vocabulary.end), Tape(), drafts=scene.drafts)
+        shares = weighed.shares.tolist()
+        best = int(weighed.shares.argmax())
+        return Outcome(
+            value=self.value(options[best].key),
+            text=options[best].text,
+            tokens=rows[best],
+            probability=shares[best],
+            probabilities={option.key: share for option, share in zip(options, shares, strict=True)},
+            confidence=confidence(shares),
+            coverage=weighed.coverage,
+        )
+
+    def parse(self, text: str) -> Any:
+        """Return the value of the option whose text the answer string is, or raise InputError."""
+        return self.value(self._option(text).key)
+
+    def longest(self, scene: Scene) -> int:
+        """Return the tokens of the longest option."""
+        return max(len(scene.continuation(text)) for text in self.alternatives)
+
+    def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
+        """Return one claim: the likeliest option is the right one."""
+        shares: Mapping[str, float] = answer.probabilities or {}
+        chosen = max(shares, key=shares.__getitem__)
+        order = [chosen, *(key for key in shares if key != chosen)]
+        return (Claim(tuple(shares[key] for key in order), order.index(self._option(gold).key)),)
+
+    def details(self, answer: Answer) -> tuple[Detail, ...]:
+        """Return the probability of each option."""
+        return bars(answer, {option.key: option.line for option in self.offered if option.line})
+
+    def _option(self, text: str) -> Option:
+        for option in self.offered:
+            if option.text == text:
+                return option
+        offered = ", ".join(map(repr, self.alternatives))
+        raise InputError(f"The answer {text[:80]!r} is none of the possible ones", step=f"write one of {offered}")
