@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from ecellm_lite import Answer, InputError, ModelError, Runtime, UsageError, schema
-from ecellm_lite.answers.choice import Choice, Option
+from ecellm_lite.answers.choice import Choice
+from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.errors import ClosedError, CrashError
