@@ -252,7 +252,7 @@ def test_a_terminal_shows_the_warnings() -> None:
     terminal = Console(file=io.StringIO(), width=200)
     with Runtime.over(FakeBackend(unwilling)) as runtime:
         answer = runtime.answer("product_substitute_identification", row)
-    terminal.print(render(answer, ask("product_substitute_identification", row)))
+    terminal.print(render(answer, ask("product_substitute_identification", row).space))
     assert isinstance(terminal.file, io.StringIO)
     lines = terminal.file.getvalue().splitlines()
     for warning in answer.warnings or ():
