@@ -6,22 +6,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from ecellm_lite.errors import (
-    ContextError,
-    EcellmError,
-    GrammarError,
-    InputError,
-    JobError,
-    ModelError,
-    UsageError,
-)
 from ecellm_lite.version import __version__
 
+TYPE_CHECKING = False  # a type checker takes it as true; importing it from typing would double the time of this import
 if TYPE_CHECKING:
+    from typing import Any
+
     from ecellm_lite.answers.answer import Answer
     from ecellm_lite.answers.structured import grammar, schema
+    from ecellm_lite.errors import (
+        ContextError,
+        EcellmError,
+        GrammarError,
+        InputError,
+        JobError,
+        ModelError,
+        UsageError,
+    )
     from ecellm_lite.runtime import Runtime
     from ecellm_lite.tasks.registry import TASKS, load_task
 
@@ -42,11 +43,18 @@ __all__ = [
     "schema",
 ]
 
-# Looked up when they are first used: importing the package loads no numpy and no llama.cpp.
+# Looked up when they are first used: importing the package loads no numpy, no llama.cpp, and hardly anything else.
 _HOMES = {
     "Answer": "ecellm_lite.answers.answer",
+    "ContextError": "ecellm_lite.errors",
+    "EcellmError": "ecellm_lite.errors",
+    "GrammarError": "ecellm_lite.errors",
+    "InputError": "ecellm_lite.errors",
+    "JobError": "ecellm_lite.errors",
+    "ModelError": "ecellm_lite.errors",
     "Runtime": "ecellm_lite.runtime",
     "TASKS": "ecellm_lite.tasks.registry",
+    "UsageError": "ecellm_lite.errors",
     "grammar": "ecellm_lite.answers.structured",
     "load_task": "ecellm_lite.tasks.registry",
     "schema": "ecellm_lite.answers.structured",

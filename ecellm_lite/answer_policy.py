@@ -71,11 +71,13 @@ class AnswerPolicy:
         if calibration == "auto":
             return self.calibrations
         path = str(calibration)
-        if path not in self._named:
+        named = self._named.get(path)
+        if named is None:
+            named = Calibrations(self.model.sha256, self.envelope, named=Path(path))
             if len(self._named) >= NAMED:
                 self._named.clear()
-            self._named[path] = Calibrations(self.model.sha256, self.envelope, named=Path(path))
-        return self._named[path]
+            self._named[path] = named
+        return named
 
     def calibration(self, calibrations: Calibrations | None, task: Task, question: Question) -> Calibration | None:
         """Return the calibration that holds for a question, or None."""
@@ -157,9 +159,10 @@ class AnswerPolicy:
         """Give the answer of a row that is done to whoever waits for it, unless nobody does any more."""
         if not future.set_running_or_notify_cancel():
             return
+        if isinstance(row.error, ClosedError):
+            future.set_exception(row.error)
+            return
         try:
-            if isinstance(row.error, ClosedError):
-                raise row.error
             answer = self.answer(row)
         except Exception as error:  # noqa: BLE001 - it is raised where the answer is wanted
             future.set_exception(error)

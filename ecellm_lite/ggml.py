@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -57,15 +58,33 @@ _errors: deque[str] = deque(maxlen=3)
 _interrupted = False
 
 
-@llama.llama_log_callback  # type: ignore[untyped-decorator]
-def _note(level: int, text: bytes, _data: Any) -> None:
-    global _interrupted
+def _note_error(level: int, text: bytes, _data: Any) -> None:
     try:
         if level == _ERROR:
             _errors.append(_text(text).strip())
     except KeyboardInterrupt:
-        # ctypes would print and forget it; whoever called llama.cpp asks for it afterwards.
-        _interrupted = True
+        _keep_interrupt()
+
+
+_note = llama.llama_log_callback(_note_error)
+
+
+def _keep_interrupt() -> None:
+    """Remember an interruption for whoever called llama.cpp: ctypes would print and forget it."""
+    global _interrupted
+    _interrupted = True
+
+
+def is_logging(frame: FrameType | None) -> bool:
+    """Whether llama.cpp logs in a frame, as a signal's handler is given it; the interruption is kept then.
+
+    A handler runs before the callback's first line, so that what it raised there would be lost.
+    """
+    while frame and frame.f_code is not _note_error.__code__:
+        frame = frame.f_back
+    if frame:
+        _keep_interrupt()
+    return frame is not None
 
 
 def check_interrupt() -> None:

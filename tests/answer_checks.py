@@ -19,7 +19,8 @@ from ecellm_lite.tasks.registry import TASKS
 EXAMPLES = {name: task.example() for name, task in TASKS.items()}
 
 
-KINDS = ("scattered", "nan", "some nan", "infinite", "minus infinite", "equal", "huge", "end")
+KINDS = ("scattered", "equal", "huge", "end")
+NOT_FINITE = ("nan", "some nan", "infinite", "minus infinite")
 
 
 HOSTILE = [

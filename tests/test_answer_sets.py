@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ecellm_lite import (
     InputError,
+    ModelError,
     Runtime,
 )
 from ecellm_lite.answers.decoding import Logits
@@ -21,7 +22,7 @@ from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import END, FakeBackend, FakeVocabulary
 from ecellm_lite.tasks.fields import is_blank
 from ecellm_lite.tasks.registry import TASKS
-from tests.answer_checks import EXAMPLES, HOSTILE, KINDS, check, hard
+from tests.answer_checks import EXAMPLES, HOSTILE, KINDS, NOT_FINITE, check, hard
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -149,3 +150,23 @@ def test_drawn_text_follows_the_seed() -> None:
         with Runtime.over(FakeBackend()) as runtime:
             texts_of.append(runtime.answer("answer_generation", row, space=Text(20, temperature=1.0), seed=seed).text)
     assert texts_of[0] == texts_of[1] != texts_of[2]
+
+
+@pytest.mark.parametrize("kind", NOT_FINITE)
+@pytest.mark.parametrize("name", TASKS)
+def test_logits_that_are_not_finite_are_an_error(name: str, kind: str) -> None:
+    with Runtime.over(FakeBackend(hard(kind), cells=1 << 14)) as runtime, pytest.raises(ModelError, match="not finite"):
+        runtime.answer(name, EXAMPLES[name])
+
+
+def test_they_are_an_error_of_their_row_alone() -> None:
+    def logits(tokens: Sequence[int]) -> Logits:
+        return hard("nan" if b"loud" in bytes(token for token in tokens if token < 256) else "scattered")(tokens)
+
+    rows = [{"review": review} for review in ("It is fine.", "It is loud.", "It is good.")]
+    with Runtime.over(FakeBackend(logits)) as runtime:
+        answers = list(runtime.answers("sentiment_analysis", rows))
+    assert [answer.error is None for answer in answers] == [True, False, True]
+    assert answers[1].error
+    assert answers[1].error.code == ModelError.code
+    assert answers[1].probabilities is answers[1].value is None

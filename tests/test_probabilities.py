@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ecellm_lite.answers.probabilities import confidence, restrict
+from ecellm_lite.errors import ModelError
 
-any_logits = arrays(np.float32, 32, elements=st.floats(width=32))
+finite_logits = arrays(np.float32, 32, elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
 some_tokens = st.lists(st.integers(0, 31), min_size=1, max_size=8, unique=True)
 
 
-@given(any_logits, some_tokens)
-def test_any_logits_give_probabilities(logits: np.ndarray, allowed: list[int]) -> None:
+@given(finite_logits, some_tokens)
+def test_any_finite_logits_give_probabilities(logits: np.ndarray, allowed: list[int]) -> None:
     restricted = restrict(logits, allowed)
     assert abs(restricted.shares.sum() - 1) < 1e-9
     assert (restricted.shares >= 0).all()
@@ -31,22 +32,18 @@ def test_it_is_a_softmax() -> None:
     assert restricted.coverage == pytest.approx((1 + math.exp(2)) / (1 + math.e + math.exp(2)))
 
 
-def test_no_logit_at_all_is_no_preference() -> None:
-    assert restrict(np.full(8, np.nan, dtype=np.float32), [1, 2]).shares.tolist() == [0.5, 0.5]
-    assert restrict(np.full(8, -np.inf, dtype=np.float32), [1, 2]).shares.tolist() == [0.5, 0.5]
-
-
-def test_infinities_are_taken_as_they_are_meant() -> None:
-    logits = np.zeros(8, dtype=np.float32)
-    logits[3], logits[4] = np.inf, -np.inf
-    assert restrict(logits, [3, 5]).shares.tolist() == [1.0, 0.0]
-    assert restrict(logits, [4, 5]).shares.tolist() == [0.0, 1.0]
+@given(finite_logits, some_tokens, st.integers(0, 31), st.sampled_from([math.nan, math.inf, -math.inf]))
+def test_one_that_is_not_finite_is_an_error(logits: np.ndarray, allowed: list[int], place: int, value: float) -> None:
+    """Wherever it is: the whole distribution is what coverage is a share of."""
+    logits[place] = value
+    with pytest.raises(ModelError, match="not finite"):
+        restrict(logits, allowed)
 
 
 def test_the_input_is_left_alone() -> None:
-    logits = np.array([np.nan, 1.0], dtype=np.float32)
+    logits = np.array([3e38, 1.0], dtype=np.float32)
     restrict(logits, [0])
-    assert np.isnan(logits[0])
+    assert logits[0] == np.float32(3e38)
 
 
 @pytest.mark.parametrize(

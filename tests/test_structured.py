@@ -27,7 +27,7 @@ from ecellm_lite.engine.fake import FakeBackend, FakeVocabulary
 from tests.answer_checks import EXAMPLES, hard
 
 
-@pytest.mark.parametrize("kind", ["scattered", "nan", "equal", "infinite"])
+@pytest.mark.parametrize("kind", ["scattered", "equal", "huge"])
 def test_a_schema_holds(kind: str) -> None:
     definition = {
         "type": "object",
@@ -164,7 +164,7 @@ def matcher_of(space: Structured) -> Any:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
-@pytest.mark.parametrize("kind", ["scattered", "nan", "equal", "huge", "end"])
+@pytest.mark.parametrize("kind", ["scattered", "equal", "huge", "end"])
 @pytest.mark.parametrize("name", CLOSABLE)
 def test_json_is_closed_before_its_limit(name: str, kind: str, temperature: float) -> None:
     """From the shortest limit on that a way to the end is known for, an answer comes, and it is of its schema."""

@@ -210,7 +210,7 @@ def tried(trials: list[Trial]) -> set[tuple[str, int | str]]:
 def test_what_clearly_wins_is_kept_and_the_next_is_tried_on_top_of_it() -> None:
     machine = Scripted({("threads", 2): 1.5, ("micro_batch", 512): 1.2, ("flash_attention", "off"): 0.7})
     told: list[Trial] = []
-    settings, trials = tune(Settings(threads=4), machine, say=told.append)
+    settings, trials = tune(Settings(threads=4), machine, show=told.append)
     assert settings == {"threads": 2, "micro_batch": 512}
     assert told == trials
     [kept] = [trial for trial in trials if trial.setting == "micro_batch" and trial.kept]
@@ -219,32 +219,32 @@ def test_what_clearly_wins_is_kept_and_the_next_is_tried_on_top_of_it() -> None:
 
 
 def test_a_gain_below_the_margin_or_within_the_noise_is_not_kept() -> None:
-    assert tune(Settings(threads=1), Scripted({("micro_batch", 512): 1 + MARGIN / 2}), say=lambda _: None)[0] == {}
+    assert tune(Settings(threads=1), Scripted({("micro_batch", 512): 1 + MARGIN / 2}), show=lambda _: None)[0] == {}
     noisy = Scripted({("micro_batch", 512): 1.1}, noise=0.1)
-    assert tune(Settings(threads=1), noisy, say=lambda _: None)[0] == {}
+    assert tune(Settings(threads=1), noisy, show=lambda _: None)[0] == {}
 
 
 def test_what_loses_at_once_costs_two_readings() -> None:
     machine = Scripted({("micro_batch", 512): 0.5})
-    _, trials = tune(Settings(threads=1), machine, say=lambda _: None)
+    _, trials = tune(Settings(threads=1), machine, show=lambda _: None)
     assert all(len(trial.readings) == len(trial.against) == 1 for trial in trials)
     assert machine.calls == 2 * len(trials)
 
 
 def test_only_what_is_not_given_and_keeps_accuracy_is_tried() -> None:
     flat = Scripted({})
-    _, trials = tune(Settings(threads=8, context=512), flat, fixed={"threads"}, say=lambda _: None)
+    _, trials = tune(Settings(threads=8, context=512), flat, fixed={"threads"}, show=lambda _: None)
     assert tried(trials) == {
         ("micro_batch", 128), ("micro_batch", 512), ("flash_attention", "on"), ("flash_attention", "off"),
         ("kv_type", "f32"),
     }  # fmt: skip
-    _, trials = tune(Settings(threads=8), flat, lossy=True, say=lambda _: None)
+    _, trials = tune(Settings(threads=8), flat, lossy=True, show=lambda _: None)
     assert {("kv_type", "q8_0"), ("threads", 7), ("threads", 6), ("threads", 4), ("micro_batch", 1024)} <= tried(trials)
 
 
 def test_settings_that_rule_each_other_out_are_passed_over() -> None:
     machine = Scripted({("flash_attention", "off"): 2.0})
-    settings, trials = tune(Settings(threads=1), machine, lossy=True, say=lambda _: None)
+    settings, trials = tune(Settings(threads=1), machine, lossy=True, show=lambda _: None)
     assert settings == {"flash_attention": "off"}
     assert ("kv_type", "q8_0") not in tried(trials)
 
@@ -255,6 +255,6 @@ def test_settings_that_the_machine_cannot_take_have_lost() -> None:
             raise EcellmError("No room.")
         return 1.0
 
-    settings, trials = tune(Settings(threads=1), machine, say=lambda _: None)
+    settings, trials = tune(Settings(threads=1), machine, show=lambda _: None)
     assert settings == {}
     assert trials[-1].error == "No room."

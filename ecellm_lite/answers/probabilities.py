@@ -1,4 +1,4 @@
-"""From logits to probabilities among the allowed answers, whatever a model's last layer gave."""
+"""From logits to probabilities among the allowed answers; logits that are not finite are an error."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecellm_lite.answers.decoding import Logits, Probabilities
+from ecellm_lite.errors import ModelError
 
 _HUGE = np.float32(1e30)
 
@@ -24,9 +25,9 @@ class Restricted:
 def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Restricted:
     """Return the softmax over `allowed` token ids, and the probability that they had together before.
 
-    Logits that are not numbers count as impossible; where nothing is possible every allowed token is as likely.
+    Raises ModelError as `sound` does.
     """
-    whole = finite(logits)
+    whole = sound(logits)
     peak = whole.max()
     total = float(np.exp(whole - peak).sum(dtype=np.float64))
     some = whole[np.asarray(allowed)].astype(np.float64)
@@ -36,12 +37,22 @@ def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Rest
     return Restricted(shares, min(coverage, 1.0))
 
 
-def finite(logits: Logits) -> Logits:
-    """Return the logits with NaN, infinities and the hugest values brought to where they can be subtracted."""
+def sound(logits: Logits) -> Logits:
+    """Return the logits, the hugest of them brought to where they can be subtracted.
+
+    Raises ModelError where one is NaN or infinite: no model's are whose weights are whole, and an answer by such logits
+    would be made up.
+    """
     # False for NaN too; a sound model's logits always pass.
     if logits.min() > -_HUGE and logits.max() < _HUGE:
         return logits
-    return np.nan_to_num(logits, nan=-_HUGE).clip(-_HUGE, _HUGE)
+    if not np.isfinite(logits).all():
+        raise ModelError(
+            "The model's logits are not finite",
+            step="check the model's file, which may be damaged, or run it without a GPU",
+            settings=("gpu_layers",),
+        )
+    return logits.clip(-_HUGE, _HUGE)
 
 
 def confidence(shares: Probabilities | Sequence[float]) -> float:

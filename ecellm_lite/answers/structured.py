@@ -13,7 +13,7 @@ from ecellm_lite.answers.closing import Closing
 from ecellm_lite.answers.decoding import Decoding, Outcome, Scene, Vocabulary
 from ecellm_lite.answers.gbnf import is_gbnf, lark_of
 from ecellm_lite.answers.limits import MAX_DEPTH, check_lark, check_schema, check_size, depth
-from ecellm_lite.answers.probabilities import finite
+from ecellm_lite.answers.probabilities import sound
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.answers.text import pick
@@ -74,7 +74,7 @@ class Structured(Space):
                     step="allow more tokens, or limit the lengths in the schema or grammar",
                     settings=("max_tokens",),
                 )
-            logits = finite((yield tape.step())).copy()
+            logits = sound((yield tape.step())).copy()
             fill_next_token_bitmask(matcher, bits)
             allowed = np.unpackbits(bits[0].view(np.uint8), bitorder="little")[: vocabulary.size].astype(bool)
             logits[~allowed] = -np.inf

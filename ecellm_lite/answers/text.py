@@ -11,7 +11,7 @@ import numpy as np
 
 from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene
 from ecellm_lite.answers.drafts import Lookup
-from ecellm_lite.answers.probabilities import finite
+from ecellm_lite.answers.probabilities import sound
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
 
@@ -56,7 +56,7 @@ class Text(Space):
             rows = np.atleast_2d((yield tape.step(drafts)))
             tried, right = len(rows) - 1, 0
             for place, row in enumerate(rows):
-                logits = finite(row).copy()
+                logits = sound(row).copy()
                 logits[forbidden] = -np.inf
                 token = pick(logits, self.temperature, generator)
                 ended = token in vocabulary.ends

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 from ecellm_lite.answers.space import Space
 from ecellm_lite.bench.rates import row_rate, rows_for
 from ecellm_lite.bench.rows import FixedLengthText
-from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.engine.llama import LlamaBackend, Settings, available_cores
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import EcellmError, UsageError
-from ecellm_lite.models.tuning import CHOICES
+from ecellm_lite.models.store import Store, StoredModel
+from ecellm_lite.models.tuning import CHOICES, Tuning, keep_tuning, this_machine
 from ecellm_lite.runtime import Runtime
 from ecellm_lite.tasks.registry import TASKS
 
@@ -48,10 +49,39 @@ class Trial:
     error: str | None = None
 
 
+def tune_model(
+    store: Store,
+    model: StoredModel,
+    envelope: Envelope,
+    *,
+    fixed: Mapping[str, Any],
+    lossy: bool = False,
+    rows: int | None = None,
+    show: Callable[[Trial], None],
+) -> Tuning:
+    """Try the settings that are not `fixed`, and keep for the model and this machine what wins; see tune.
+
+    `rows` of each task are answered for a reading, or as many as take a moment.
+    """
+    cores = available_cores()
+    start = Settings(**{"threads": cores, **fixed})
+    measure = measuring(model.path, envelope, start, rows=rows)
+    settings, trials = tune(start, measure, fixed=fixed, lossy=lossy, show=show)
+    machine = this_machine(cores)
+    tuning = Tuning(model.manifest.sha256, machine, start.gpu_layers, settings, [asdict(trial) for trial in trials])
+    keep_tuning(store, model, tuning)
+    return tuning
+
+
 def tune(
-    start: Settings, measure: Measure, *, fixed: Collection[str] = (), lossy: bool = False, say: Callable[[Trial], None]
+    start: Settings,
+    measure: Measure,
+    *,
+    fixed: Collection[str] = (),
+    lossy: bool = False,
+    show: Callable[[Trial], None],
 ) -> tuple[dict[str, Any], list[Trial]]:
-    """Return the settings that beat those of `start`, and what was tried; `say` is told each trial.
+    """Return the settings that beat those of `start`, and the trials; `show` is called with each.
 
     `start` names its threads; settings in `fixed` are not tried; `lossy` also tries memory types that lose accuracy.
     """
@@ -66,7 +96,7 @@ def tune(
             continue
         trial = _compare(best, tried, setting, value, measure)
         trials.append(trial)
-        say(trial)
+        show(trial)
         if trial.kept:
             best, changed[setting] = tried, value
     return changed, trials

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,14 @@ import click
 
 from ecellm_lite.cli.options import model_options
 from ecellm_lite.cli.progress import waiting
-from ecellm_lite.envelopes import Envelope, get_envelope
+from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import UsageError
 
 if TYPE_CHECKING:
     from ecellm_lite.bench.rates import Rates
     from ecellm_lite.bench.tuner import Trial
     from ecellm_lite.engine.llama import Settings
-    from ecellm_lite.models.store import Store, StoredModel
-    from ecellm_lite.models.tuning import Tuning
+    from ecellm_lite.models.store import StoredModel
 
 
 @click.command()
@@ -39,87 +37,56 @@ def bench(
     deterministic: bool,
     seed: int,
     quiet: bool,
-    **given: Any,
+    **settings: Any,
 ) -> None:
     """Measure this machine with this model: tokens read and written a second, rows of the ten tasks, memory.
 
     The rows are the shipped examples with their words shuffled. With --tune, settings are tried in turn with the
     defaults, and what clearly wins is what later runs take where they are not told otherwise.
     """
-    from ecellm_lite.demo.build import ensure_demo
-    from ecellm_lite.models.resolve import resolve
-    from ecellm_lite.models.store import Store
+    from ecellm_lite.cli.loading import find_model
 
     if lossy and not tune:
         raise UsageError("--lossy says what --tune may try: give both.")
     if tune and deterministic:
         raise UsageError("Deterministic runs take nothing from a tuning: give --tune or --deterministic, not both.")
-    store = Store()
-    found = resolve(model, store, {"demo": ensure_demo}, envelope=envelope)
-    spoken = get_envelope(envelope or found.manifest.envelope)
+    store, stored = find_model(model, envelope)
+    prompts = get_envelope(envelope or stored.manifest.envelope)
     if tune:
-        tuning = _tune(store, found, spoken, given, lossy, rows, quiet)
-        settled = ", ".join(f"{name} {value}" for name, value in tuning.settings.items())
-        kept = f"Kept for {found.manifest.name} on this machine: {settled or 'the defaults'}."
-        click.echo(json.dumps(asdict(tuning), indent=2) if as_json else kept)
+        from ecellm_lite.bench.tuner import tune_model
+
+        if not quiet:
+            click.echo("Trying settings, each in turn with the best so far: this takes some minutes.", err=True)
+        fixed = {name: value for name, value in settings.items() if value is not None}
+        show = _hidden if quiet else _show_trial
+        tuning = tune_model(store, stored, prompts, fixed=fixed, lossy=lossy, rows=rows, show=show)
+        changed = ", ".join(f"{name} {value}" for name, value in tuning.settings.items()) or "the defaults"
+        sentence = f"Kept for {stored.manifest.name} on this machine: {changed}."
+        click.echo(json.dumps(asdict(tuning), indent=2) if as_json else sentence)
         return
-    settings, rates = _measure(store, found, spoken, {**given, "deterministic": deterministic}, rows, quiet)
-    if as_json:
-        named = {"name": found.manifest.name, "sha256": found.manifest.sha256}
-        click.echo(json.dumps({"model": named, "settings": asdict(settings), **rates.as_dict()}, indent=2))
-    else:
-        _show(found, settings, rates)
-
-
-def _measure(
-    store: Store, model: StoredModel, envelope: Envelope, given: Mapping[str, Any], rows: int | None, quiet: bool
-) -> tuple[Settings, Rates]:
-    """Measure the model as a run with these options would have it."""
     from ecellm_lite.bench.rates import measure
     from ecellm_lite.engine.tuned import tuned_settings
 
-    settings = tuned_settings(store, model, **given)
+    chosen = tuned_settings(store, stored, **settings, deterministic=deterministic)
     with waiting("measuring", hidden=quiet) as say:
-        return settings, measure(model.path, envelope, settings, rows=rows, say=say)
+        rates = measure(stored.path, prompts, chosen, rows=rows, say=say)
+    if as_json:
+        named = {"name": stored.manifest.name, "sha256": stored.manifest.sha256}
+        click.echo(json.dumps({"model": named, "settings": asdict(chosen), **rates.as_dict()}, indent=2))
+    else:
+        _show(stored, chosen, rates)
 
 
-def _tune(
-    store: Store,
-    model: StoredModel,
-    envelope: Envelope,
-    given: Mapping[str, Any],
-    lossy: bool,
-    rows: int | None,
-    quiet: bool,
-) -> Tuning:
-    """Try the settings that are not given, and keep what wins."""
-    from ecellm_lite.bench.tuner import measuring, tune
-    from ecellm_lite.engine.llama import Settings, available_cores
-    from ecellm_lite.models.tuning import Tuning, keep_tuning, this_machine
-
-    asked = {name: value for name, value in given.items() if value is not None}
-    start = Settings(**{"threads": available_cores(), **asked})
-
-    def tell(trial: Trial) -> None:
-        if not quiet:
-            click.echo(_line(trial), err=True)
-
-    if not quiet:
-        click.echo("Trying settings, each in turn with the best so far: this takes some minutes.", err=True)
-    measure = measuring(model.path, envelope, start, rows=rows)
-    settings, trials = tune(start, measure, fixed=asked, lossy=lossy, say=tell)
-    machine = this_machine(available_cores())
-    tuning = Tuning(model.manifest.sha256, machine, start.gpu_layers, settings, [asdict(trial) for trial in trials])
-    keep_tuning(store, model, tuning)
-    return tuning
+def _hidden(_: Trial) -> None: ...
 
 
-def _line(trial: Trial) -> str:
-    what = f"{trial.setting} {trial.value}"
+def _show_trial(trial: Trial) -> None:
+    name = f"{trial.setting} {trial.value}"
     if trial.error:
-        return f"{what:20} {trial.error}"
+        click.echo(f"{name:20} {trial.error}", err=True)
+        return
     rates = f"{median(trial.readings):.2f} rows/s against {median(trial.against):.2f}"
-    return f"{what:20} {rates}, {'kept' if trial.kept else 'not clearly faster'}"
+    click.echo(f"{name:20} {rates}, {'kept' if trial.kept else 'not clearly faster'}", err=True)
 
 
 def _show(model: StoredModel, settings: Settings, rates: Rates) -> None:

@@ -124,7 +124,7 @@ def _forget_output() -> None:
 
 def _fail(sentence: str, code: int, *, debug: bool = False) -> int:
     """Say what went wrong, and return the exit code; with `debug` the error that is being handled is shown whole."""
-    if debug:
+    if debug and sys.stderr:
         traceback.print_exc()
     click.echo(f"ecellm-lite: {plain(sentence)}", err=True)
     return code

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,10 +12,6 @@ from ecellm_lite.cli.options import debug_option
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.cli.types import ModelType
 from ecellm_lite.envelopes import ENVELOPES
-from ecellm_lite.errors import ModelError
-
-if TYPE_CHECKING:
-    from ecellm_lite.models.store import StoredModel
 
 
 @click.group()
@@ -30,29 +24,24 @@ def models() -> None:
 @debug_option
 def list_(as_json: bool) -> None:
     """List the models in the store, and the published ones."""
-    from ecellm_lite.models.catalogue import CATALOGUE
+    from ecellm_lite.models.description import describe_store
     from ecellm_lite.models.store import Store
 
-    store = Store()
-    found, damaged = [], {}
-    for name in store.names():
-        try:
-            found.append(store.get(name).manifest)
-        except ModelError as error:
-            damaged[name] = str(error)
+    listed = describe_store(Store())
     if as_json:
-        listed = {"store": [asdict(one) for one in found], "damaged": damaged}
-        click.echo(json.dumps({**listed, "catalogue": [asdict(entry) for entry in CATALOGUE.values()]}, indent=2))
+        click.echo(json.dumps(listed, indent=2))
         return
-    for one in found:
-        click.echo(plain(f"{one.name:24}  {one.size / 2**20:9,.0f} MiB  {one.envelope:8}  {one.source}"))
-    for name, problem in damaged.items():
+    for model in listed["store"]:
+        size = f"{model['size'] / 2**20:9,.0f} MiB"
+        click.echo(plain(f"{model['name']:24}  {size}  {model['envelope']:8}  {model['source']}"))
+    for name, problem in listed["damaged"].items():
         click.echo(plain(f"{name:24}  {problem}"))
-    if not found and not damaged:
+    if not listed["store"] and not listed["damaged"]:
         click.echo("The store is empty; the demo is made when it is first used.")
     click.echo("\nPublished:")
-    for entry in CATALOGUE.values():
-        click.echo(f"{entry.name:24}  {entry.parameters:>9}      {entry.envelope:8}  {entry.hub_id} ({entry.licence})")
+    for entry in listed["catalogue"]:
+        origin = f"{entry['hub_id']} ({entry['licence']})"
+        click.echo(f"{entry['name']:24}  {entry['parameters']:>9}      {entry['envelope']:8}  {origin}")
 
 
 @models.command()
@@ -126,27 +115,10 @@ def pull(
 @debug_option
 def show(name: str, verify: bool, as_json: bool) -> None:
     """Show what is known of a model."""
-    from ecellm_lite.models.gguf_header import read_header
-    from ecellm_lite.models.resolve import tasks_of
+    from ecellm_lite.models.description import describe_model
     from ecellm_lite.models.store import Store
 
-    store = Store()
-    model = store.get(name)
-    header = read_header(model.path)
-    if verify and (digest := store.identify(model.path, again=True).sha256) != model.manifest.sha256:
-        raise ModelError(
-            f"The model {name!r} is damaged: its sha256 is {digest} and its manifest says {model.manifest.sha256}; "
-            f"remove it with `ecellm-lite models remove {name}` and add it again."
-        )
-    facts = {
-        **asdict(model.manifest),
-        "path": str(model.path),
-        "architecture": header.metadata.get("general.architecture"),
-        "tasks": list(tasks_of(header)),
-        "tensors": len(header.tensors),
-        "verified": verify or None,
-        "calibrations": _calibrations(model),
-    }
+    facts = describe_model(Store(), name, verify=verify)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
@@ -155,24 +127,6 @@ def show(name: str, verify: bool, as_json: bool) -> None:
         for line in lines:
             if line not in ("", {}, None):
                 click.echo(f"{key:14} {json.dumps(line) if isinstance(line, dict) else plain(str(line))}")
-
-
-def _calibrations(model: StoredModel) -> list[str]:
-    """Return the names of a model's calibrations, and why one of them is not used."""
-    from ecellm_lite.models.calibrations import calibration_folder, read_calibration
-    from ecellm_lite.models.store import Store
-
-    said = []
-    for path in sorted(calibration_folder(Store(), model).glob("[!.]*.json")):
-        try:
-            kept = read_calibration(path)
-        except ModelError as error:
-            said.append(str(error))
-            continue
-        if kept:
-            reason = kept.scope.differs_in_model(model.manifest.sha256, model.manifest.envelope)
-            said.append(f"{kept.name} is not used: {reason}" if reason else kept.name)
-    return said
 
 
 @models.command()

@@ -61,6 +61,8 @@ def read_space(
 
 
 def _read_text(path: str, option: str) -> str:
+    if path == "-" and not sys.stdin:
+        raise InputError("Standard input is closed", step="give a file")
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
         return data.decode("utf-8-sig")

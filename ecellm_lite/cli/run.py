@@ -79,6 +79,7 @@ def run(
     ecellm-lite run --task sentiment_analysis --rows reviews.csv --map review=Body --output answers.csv
     """  # noqa: D301 - click wants the character itself, so that the lines stay lines
     from ecellm_lite.cli.reading import read_row, read_space
+    from ecellm_lite.jobs.output import standard_output
 
     if (value is None) == (rows is None):
         raise UsageError("Give either --input (one row) or --rows (a file of rows).")
@@ -87,6 +88,8 @@ def run(
     job = job_options(model)
     if preview is not None and rows is None:
         raise UsageError("--preview shows rows of a table: give --rows.")
+    if value is not None:
+        standard_output()  # raises where it is closed, before a model is loaded
     if show_prompt:
         if value is None:
             raise UsageError("--show-prompt shows one prompt: give --input.")
@@ -108,10 +111,12 @@ def run(
 
 
 def _show_prompt(task: Task, row: Mapping[str, Any], instruction: str | None, model: Mapping[str, Any]) -> None:
+    from ecellm_lite.jobs.output import standard_output
+
     envelope = get_envelope(model["envelope"] or _envelope_of(model["model"]))
     question = task.question(row, instruction=instruction)
     prompt = envelope.prompt(question.instruction, question.text, question.options)
-    sys.stdout.buffer.write(prompt.encode("utf-8", "replace"))
+    standard_output().write(prompt.encode("utf-8", "replace"))
 
 
 def _envelope_of(model: str | None) -> str:

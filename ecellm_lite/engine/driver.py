@@ -12,7 +12,7 @@ from ecellm_lite.engine.interface import Backend
 from ecellm_lite.engine.request import Request
 from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.engine.waiting import GROUP
-from ecellm_lite.errors import ClosedError
+from ecellm_lite.errors import ClosedError, EcellmError
 
 # Seconds that an idle engine waits for a caller's next row before it starts with those that are there, and at most in
 # all: rows that start together share more, and a caller may send no more until it has its answers.
@@ -50,7 +50,7 @@ class Driver:
                 self._scheduler.submit(request)
                 self._wake.notify()
                 return
-        request.end(error=_closed())
+        request.end(error=closed())
 
     def no_more(self) -> None:
         """Say that no request follows at once."""
@@ -72,12 +72,9 @@ class Driver:
     def check_open(self) -> None:
         """Raise ClosedError if nothing can be asked any more."""
         if os.getpid() != self._process:
-            raise ClosedError(
-                "The model was loaded before this process was forked, and cannot be used in it",
-                step="load it after the fork, in each process",
-            )
+            raise forked()
         if self._closing:
-            raise _closed()
+            raise closed()
 
     def close(self) -> None:
         """End the thread and free the model; requests that have no answer end with ClosedError."""
@@ -90,13 +87,16 @@ class Driver:
             self._thread.join()
 
     def _run(self) -> None:
+        end: EcellmError = closed()
         try:
             while self._wait():
                 self._scheduler.step()
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+            end = EcellmError(f"The engine cannot go on: {type(error).__name__}: {error}.")
         finally:
             with self._wake:
                 self._closing = True
-            self._scheduler.fail(_closed())
+            self._scheduler.fail(end)
             with self._model:
                 self._backend.close()
 
@@ -116,5 +116,14 @@ class Driver:
             return False
 
 
-def _closed() -> ClosedError:
+def closed() -> ClosedError:
+    """Return the error of a request to an answerer that is closed."""
     return ClosedError("The model was closed before the answer was there", step="keep it open until all answers are in")
+
+
+def forked() -> ClosedError:
+    """Return the error of a request in a process that was forked from the one that loaded the model."""
+    return ClosedError(
+        "The model was loaded before this process was forked, and cannot be used in it",
+        step="load it after the fork, in each process",
+    )

@@ -22,7 +22,8 @@ class Request:
 
     `lasting` says that the instruction may be kept on disk: it is a task's or the caller's own, not a row's.
     `advice` is the next step for whoever gave a row that is too long, and `settings` are those that it is about.
-    `ended` is called once, by the thread that runs the engine, when there is an outcome or an error.
+    `ended` is called once, by the thread that runs the engine, when there is an outcome or an error, or when it was
+    dropped because it was `cancelled`.
 
     `cancelled` may be set at any time, by any thread: nobody waits for it any more. When `done`, it has an outcome
     or an error, the tokens it found in memory (`cached`), the answer tokens that the model was shown (`decoded`
@@ -65,7 +66,7 @@ class Request:
         return not self.cancelled or any(not twin.cancelled for twin in self.twins)
 
     def end(self, outcome: Outcome | None = None, error: EcellmError | None = None) -> None:
-        """Note the outcome or the error, and call `ended`."""
+        """Note the outcome or the error (neither: it was dropped), and call `ended`."""
         self.outcome, self.error = outcome, error
         ended, self.ended = self.ended, None
         if ended:

@@ -92,8 +92,8 @@ class Scheduler:
         return len(self._waiting)
 
     def fail(self, error: EcellmError) -> None:
-        """End every request that runs or waits with an error; what the memory holds is forgotten."""
-        self._restart()
+        """End every request that runs or waits with an error; nothing can be run any more."""
+        self._put_back()
         while request := self._waiting.first():
             self._waiting.pop()
             self._end(request, error=error)
@@ -273,6 +273,13 @@ class Scheduler:
             self._end(request, error=error)
 
     def _restart(self) -> None:
+        """Let the rows that run wait for their turn again, and forget what the memory holds."""
+        self._put_back()
+        self._free = list(self._sequences)
+        self._prefixes.forget()
+        self._backend.clear()
+
+    def _put_back(self) -> None:
         first = self._waiting.first()  # it may be among those that run, if that is where we were interrupted
         running = [slot.request for slot in self._active]
         self._waiting.put_back([request for request in running if not request.done and request is not first])
@@ -280,9 +287,6 @@ class Scheduler:
             if request.done:
                 self._twins.end(request)
         self._active.clear()
-        self._free = list(self._sequences)
-        self._prefixes.forget()
-        self._backend.clear()
 
 
 def _fault(error: Exception) -> EcellmError:

@@ -38,12 +38,15 @@ class Twins:
             twin.end_like(request)
 
     def drop(self, request: Request) -> bool:
-        """Return whether nobody waits for a request; then nothing can become its twin any more."""
+        """Drop a request that nobody waits for, with its twins, and return whether that is so."""
         with self._lock:
             if request.wanted:
                 return False
             self._forget(request)
-            return True
+            twins, request.twins = request.twins, []
+        for dropped in (request, *twins):
+            dropped.end()
+        return True
 
     def _forget(self, request: Request) -> None:
         key = _key(request)

@@ -6,7 +6,6 @@ answered already, whatever stopped it; the rows themselves may have been edited 
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from ecellm_lite.answers.answer import Answer
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.jobs.facts import job_facts
 from ecellm_lite.jobs.journal import Journal, row_key
-from ecellm_lite.jobs.output import check_output, is_read_from, is_replaceable, output_file, part_of
+from ecellm_lite.jobs.output import check_output, is_read_from, is_replaceable, output_file, part_of, standard_output
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.read_ahead import read_ahead
 from ecellm_lite.tables.columns import ColumnMap, MapOptions
@@ -137,7 +136,7 @@ class Job:
             yield mapped, replace(answer, warnings=warnings or None)
 
     def _writer(self, stack: ExitStack) -> ResultWriter:
-        file = stack.enter_context(output_file(self.output)) if self.output else _standard_output()
+        file = stack.enter_context(output_file(self.output)) if self.output else standard_output()
         form = form_of(self.output.name) if self.output else "jsonl"
         names = () if form == "jsonl" else self.table.all_columns()
         answers = AnswerColumns(names, attributes=self.columns.attributes, scores=_scores(self.task))
@@ -157,10 +156,13 @@ def open_job(rows: Path | str, output: Path | None, task: Task, options: JobOpti
     if output:
         form_of(output.name)  # raises for a table's ending that is not written
         check_output(output)
+    else:
+        standard_output()  # raises where it is closed
     with open_table(rows, options.table) as table:
-        if output and is_read_from(output, table.source):
+        if is_read_from(output, table.source):
+            name = f"{output}, or from its unfinished file" if output else "the file that standard output goes to"
             raise UsageError(
-                f"The rows are read from {output}, or from its unfinished file",
+                f"The rows are read from {name}",
                 step="write the answers to another file",
                 settings=("output",),
             )
@@ -192,12 +194,6 @@ class _Flushed:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._file, name)
-
-
-def _standard_output() -> IO[bytes]:
-    if not sys.stdout:
-        raise InputError("Standard output is closed", step="give a file for the answers", settings=("output",))
-    return sys.stdout.buffer
 
 
 def _scores(task: Task) -> bool:

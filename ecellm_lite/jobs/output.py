@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -70,15 +71,27 @@ def check_output(path: Path, setting: str = "output") -> None:
             )
 
 
-def is_read_from(path: Path, file: HasDescriptor) -> bool:
-    """Return whether writing to a path would replace the file that is being read, standard input included."""
+def is_read_from(path: Path | None, file: HasDescriptor) -> bool:
+    """Return whether writing to a path (None: to standard output) would change the file that is being read.
+
+    Standard input is such a file too, where it was opened from one.
+    """
     try:
         source = os.fstat(file.fileno())
-        return stat.S_ISREG(source.st_mode) and any(
-            os.path.samestat(source, place.stat()) for place in (path, part_of(path)) if place.exists()
-        )
+        if path is None:
+            written = [os.fstat(sys.stdout.fileno())]
+        else:
+            written = [place.stat() for place in (path, part_of(path)) if place.exists()]
     except (OSError, ValueError):  # not a file of the system's, as a test's BytesIO
         return False
+    return stat.S_ISREG(source.st_mode) and any(os.path.samestat(source, status) for status in written)
+
+
+def standard_output() -> IO[bytes]:
+    """Return standard output for a job's answers, or raise InputError where it is closed."""
+    if not sys.stdout:
+        raise InputError("Standard output is closed", step="give a file for the answers", settings=("output",))
+    return sys.stdout.buffer
 
 
 @contextmanager

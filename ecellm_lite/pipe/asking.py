@@ -1,16 +1,19 @@
-"""A request on its way through a child process, and what is to be done with it when the child dies."""
+"""Requests on their way through a child process, and what becomes of them when the child dies."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from ecellm_lite.answers.answer import Answer
-from ecellm_lite.errors import EcellmError, InputError
-from ecellm_lite.pipe.messages import Ask, ask_line
+from ecellm_lite.errors import CrashError, EcellmError, InputError, ProtocolError
+from ecellm_lite.pipe.messages import Ask, ask_line, read_message
+
+# Requests that a child has at once: enough for full calls of the model, and few to ask again when it dies.
+MOST_SENT = 1024
 
 # Requests that took a child down whose hashes are remembered.
 REMEMBERED = 1024
@@ -24,19 +27,27 @@ class Asking:
     line: bytes
     failed: Callable[[EcellmError], Answer]
     future: Future[Answer]
-    sent: bool = False
     deaths: int = 0
 
     @classmethod
     def of(cls, ask: Ask, failed: Callable[[EcellmError], Answer]) -> Asking:
-        """Return a request that is to be sent; raises InputError for a row that is no JSON.
+        """Return a request that is to be sent; raises InputError for a row that no line of the protocol can hold.
 
         `failed` makes the answer of a row that has none, with its error.
         """
         try:
-            return cls(ask, ask_line(ask), failed, Future())
+            line = ask_line(ask)
+            read_message(line)
+        except ProtocolError as error:
+            raise InputError(error.message.replace("The line", "The row", 1), step=error.step) from None
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(f"The row is not JSON ({error})", step="give texts, numbers, lists and objects") from None
+        return cls(ask, line, failed, Future())
+
+    @property
+    def number(self) -> int:
+        """The number that its answer carries back."""
+        return int(self.ask.id)
 
     @property
     def suspect(self) -> bool:
@@ -48,21 +59,83 @@ class Asking:
         """A hash of what is asked, whatever its number."""
         return hashlib.sha256(ask_line(replace(self.ask, id=0))).digest()
 
+    def settle(self, answer: Answer | None = None, error: EcellmError | None = None) -> None:
+        """Give its answer or its error to whoever waits; to be called once, also when it was cancelled."""
+        if self.future.set_running_or_notify_cancel():
+            if answer:
+                self.future.set_result(answer)
+            else:
+                self.future.set_exception(error or CrashError("The engine's process gave no answer."))
 
-class Refused:
-    """The hashes of requests that took a child down while they were asked alone; the oldest are forgotten."""
+
+class Requests:
+    """The requests that a child has, those that wait, and the hashes of those that are refused.
+
+    Of those that may be to blame for a child's death (suspects) one is sent at a time, with no other.
+    """
 
     def __init__(self) -> None:
-        self._keys: OrderedDict[bytes, None] = OrderedDict()
+        self._waiting: OrderedDict[int, Asking] = OrderedDict()
+        self._suspects: OrderedDict[int, Asking] = OrderedDict()
+        self._sent: dict[int, Asking] = {}
+        self._refused: OrderedDict[bytes, None] = OrderedDict()
 
-    def add(self, key: bytes) -> None:
-        """Remember a request."""
-        self._keys[key] = None
-        while len(self._keys) > REMEMBERED:
-            self._keys.popitem(last=False)
+    def __bool__(self) -> bool:
+        return bool(self._waiting or self._suspects or self._sent)
 
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._keys
+    def add(self, asking: Asking) -> None:
+        """Let a request wait."""
+        self._waiting[asking.number] = asking
 
-    def __len__(self) -> int:
-        return len(self._keys)
+    def to_send(self) -> Iterator[Asking]:
+        """Yield the requests that may be sent now, which are the child's from then on."""
+        queue = self._suspects or self._waiting
+        most = 1 if self._suspects else MOST_SENT
+        while queue and len(self._sent) < most:
+            number, asking = queue.popitem(last=False)
+            self._sent[number] = asking
+            yield asking
+
+    def is_sent(self, number: int) -> bool:
+        """Return whether the child has a request."""
+        return number in self._sent
+
+    def take(self, number: int) -> Asking | None:
+        """Take out a request with this number; None if there is none any more."""
+        for place in (self._sent, self._suspects, self._waiting):
+            if number in place:
+                return place.pop(number)
+        return None
+
+    def take_all(self) -> list[Asking]:
+        """Take out every request."""
+        every = [*self._sent.values(), *self._suspects.values(), *self._waiting.values()]
+        for place in (self._sent, self._suspects, self._waiting):
+            place.clear()
+        return every
+
+    def child_died(self) -> tuple[list[Asking], list[Asking]]:
+        """Let what the child had wait again, in front; return what is not: the cancelled, and those that kill alone."""
+        lost, cancelled = [], []
+        for number, asking in reversed(self._sent.items()):
+            if asking.future.cancelled():
+                cancelled.append(asking)
+            elif asking.suspect:  # it was alone
+                self._refuse(asking.key)
+                lost.append(asking)
+            else:
+                asking.deaths += 1
+                place = self._suspects if asking.suspect else self._waiting
+                place[number] = asking
+                place.move_to_end(number, last=False)
+        self._sent.clear()
+        return cancelled, lost
+
+    def refuses(self, asking: Asking) -> bool:
+        """Return whether a request like this one took down a child that had nothing else."""
+        return bool(self._refused) and asking.key in self._refused
+
+    def _refuse(self, key: bytes) -> None:
+        self._refused[key] = None
+        while len(self._refused) > REMEMBERED:
+            self._refused.popitem(last=False)

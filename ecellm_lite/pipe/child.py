@@ -14,11 +14,14 @@ from ecellm_lite.pipe.lines import Output, read_lines
 
 Message = Mapping[str, Any]
 
+PATIENCE = 5.0  # seconds for the end of a write to a process that is gone
+
 
 class Child:
     """A process started from a command; `received` is called with each message, `ended` once when it is gone.
 
-    Both are called by a thread of the child's own. What it writes to standard error goes to ours.
+    Both are called by a thread of the child's own. A child whose message `received` cannot read is killed. What it
+    writes to standard error goes to ours.
     """
 
     def __init__(
@@ -60,7 +63,9 @@ class Child:
         self._process.kill()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it has ended, and `ended` was called; False if that takes longer."""
+        """Wait until it has ended, and `ended` was called; False if that takes longer, or its own thread asks."""
+        if threading.current_thread() is self._thread:
+            return False
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
@@ -74,14 +79,14 @@ class Child:
             for line in read_lines(lambda size: os.read(self._source, size)):
                 message = json.loads(line)
                 self._received(self, message)
-        except (OSError, ValueError):  # what it says is no message: it cannot be trusted any more
-            pass
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            pass  # what it says is no message: it cannot be trusted any more
         finally:
             self._process.kill()
             self._process.wait()
-            self._output.close(0)
             assert self._process.stdin
             assert self._process.stdout
-            self._process.stdin.close()
+            if self._output.close(PATIENCE):  # else a descriptor of the same number may be written to
+                self._process.stdin.close()
             self._process.stdout.close()
             self._ended(self)

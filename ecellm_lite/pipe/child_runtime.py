@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -59,6 +60,8 @@ class ChildRuntime:
         command = command or child_command(model, memory_bytes=memory_bytes, nice=nice, **settings)
         self._numbers = count(1)
         self._supervisor = Supervisor(list(command), start_seconds=start_seconds, hang_seconds=hang_seconds)
+        # A runtime that is forgotten must not leave a process.
+        self._close = weakref.finalize(self, self._supervisor.close)
         try:
             facts = self._supervisor.ready()
         except BaseException:
@@ -80,6 +83,7 @@ class ChildRuntime:
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Return the answer to come; see Answerer. A row that takes children down has a CrashError."""
+        self._supervisor.check_open()
         checked_task = task if isinstance(task, Task) else get_task(task)
         name = str(checked_task.source) if checked_task.source else checked_task.name
         number = next(self._numbers)
@@ -115,7 +119,7 @@ class ChildRuntime:
 
     def close(self) -> None:
         """End the child; answers that are still waited for fail with ClosedError. A second call does nothing."""
-        self._supervisor.close()
+        self._close()
 
     def __enter__(self) -> Self:
         return self

@@ -87,6 +87,11 @@ class Output:
                     self._write(line())
                 except OSError:
                     self.broken.set()
+                except BaseException:
+                    self.broken.set()  # else whoever waits for room would wait for ever
+                    with self._room:
+                        self._room.notify_all()
+                    raise
             with self._room:
                 self._messages -= 1
                 self._bytes -= size

@@ -6,7 +6,7 @@ docs/pipe.md describes it for whoever writes a client, and protocol.schema.json 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -89,8 +89,11 @@ def control_line(control: Control) -> bytes:
 
 
 def answer_line(id_: Id, answer: Answer) -> bytes:
-    """Return the answer to a request as a line."""
-    return line_of({"type": "answer", "id": id_, "answer": answer.as_dict()})
+    """Return the answer to a request as a line; an error where it has a number that JSON has not."""
+    try:
+        return line_of({"type": "answer", "id": id_, "answer": answer.as_dict()})
+    except (ValueError, RecursionError) as error:
+        return error_line(id_, EcellmError(f"The answer cannot be written as JSON ({error})."))
 
 
 def error_line(id_: Id | None, error: EcellmError) -> bytes:
@@ -139,6 +142,3 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(data) < len(pairs):
         raise ValueError("an object has a key twice")
     return data
-
-
-Send = Callable[[bytes], None]

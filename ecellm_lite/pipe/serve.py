@@ -7,6 +7,7 @@ import signal
 import stat
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -76,18 +77,21 @@ def serve_socket(load: Load, path: Path) -> None:
 
 def _run(session: Session, read: Callable[[int], bytes], output: Output) -> None:
     """Run a session in a thread: reading cannot be interrupted, and nothing is to be read for a host that is gone."""
-    ended = threading.Event()
+    ended: Future[None] = Future()
 
     def converse() -> None:
         try:
             session.run(read_lines(read))
             output.close()
-        finally:
-            ended.set()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the process ends
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
 
     threading.Thread(target=converse, name="ecellm-lite session", daemon=True).start()
-    while not ended.wait(0.5):
-        if output.broken.is_set():
+    while not output.broken.is_set():
+        if wait([ended], 0.5).done:
+            ended.result()
             return
 
 

@@ -75,8 +75,11 @@ class Session:
             else:
                 self._say(self._control(message), len(line))
         except EcellmError as error:
-            known = error.id if isinstance(error, ProtocolError) and error.id is not None else id_
-            self._output.put(partial(error_line, known, error), len(line))
+            if isinstance(error, ProtocolError) and error.id is not None:
+                id_ = error.id
+            self._output.put(partial(error_line, id_, error), len(line))
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one request must not take the others along
+            self._output.put(partial(error_line, id_, _fault(error)), len(line))
         return None
 
     def _ask(self, ask: Ask, size: int) -> None:
@@ -94,7 +97,7 @@ class Session:
         if future.cancelled():
             outcome, line = "cancelled", partial(line_of, {"type": "cancelled", "id": id_})
         elif error := future.exception():
-            failure = error if isinstance(error, EcellmError) else EcellmError(f"A fault of ours: {error!r}.")
+            failure = error if isinstance(error, EcellmError) else _fault(error)
             outcome, line = "failed", partial(error_line, id_, failure)
         else:
             answer = future.result()
@@ -150,3 +153,7 @@ class Session:
             abandoned = list(self._in_flight.values())
         for future in abandoned:
             future.cancel()
+
+
+def _fault(error: BaseException) -> EcellmError:
+    return EcellmError(f"A fault of ours: {type(error).__name__}: {error}.")

@@ -15,6 +15,10 @@ def take_standard_streams() -> tuple[Callable[[int], bytes], Callable[[bytes], N
     From then on whatever prints to standard output, native code too, prints to standard error, and standard input is
     empty; child processes inherit neither. Raises InputError if one of the two is closed.
     """
+    # A stream that was closed when Python began may have been given to another file since.
+    for stream, name in ((sys.stdin, "input"), (sys.stdout, "output")):
+        if stream is None:
+            raise _closed(name)
     source, target = _moved(0, "input"), _moved(1, "output")
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
@@ -37,9 +41,13 @@ def _moved(descriptor: int, name: str) -> int:
     try:
         copy = os.dup(descriptor)  # not inherited by child processes
     except OSError:
-        raise InputError(f"Standard {name} is closed", step="start the command with a pipe there") from None
+        raise _closed(name) from None
     if sys.platform == "win32":
         import msvcrt
 
         msvcrt.setmode(copy, os.O_BINARY)
     return copy
+
+
+def _closed(name: str) -> InputError:
+    return InputError(f"Standard {name} is closed", step="start the command with a pipe there")

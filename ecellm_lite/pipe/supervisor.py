@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
+from copy import copy
 from functools import partial
-from typing import Any
 
 from ecellm_lite.answers.answer import Answer, RowError
-from ecellm_lite.errors import ClosedError, CrashError, EcellmError
-from ecellm_lite.pipe.asking import Asking, Refused
+from ecellm_lite.engine.driver import closed, forked
+from ecellm_lite.errors import CrashError, EcellmError
+from ecellm_lite.pipe.asking import Asking, Requests
 from ecellm_lite.pipe.child import Child, Message
 from ecellm_lite.pipe.messages import PROTOCOL, Control, control_line
 
 HEARTBEAT = 2.0  # seconds between two questions whether the child still works
-STARTS = 3  # children that may die one after the other before they are ready
+STARTS = 6  # children that may die one after the other before they are ready
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before a child is started again, doubled each time
 FAREWELL = 5.0  # seconds that a child has to end by itself
 
@@ -33,8 +34,7 @@ class Supervisor:
         self._start_seconds = start_seconds
         self._hang_seconds = hang_seconds
         self._changed = threading.Condition()
-        self._asked: dict[int, Asking] = {}
-        self._refused = Refused()
+        self._requests = Requests()
         self._child: Child | None = None
         self._ready: Message | None = None
         self._failure: EcellmError | None = None
@@ -43,6 +43,8 @@ class Supervisor:
         self._closing = False
         self._calls: int | None = None  # that the child had made when it last said so
         self._alive = 0.0  # when it last showed that it works
+        self._pinged = False  # whether it was asked, and has not replied yet
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._supervise, name="ecellm-lite supervisor", daemon=True)
         self._thread.start()
 
@@ -63,38 +65,48 @@ class Supervisor:
             self._changed.wait_for(lambda: self._ready or self._failure or self._closing)
             if self._ready:
                 return self._ready
-            raise self._failure or _closed()
+            raise self._failure or closed()
 
     def ask(self, asking: Asking) -> None:
         """Take a request in; raises ClosedError, or what the child's start ended with."""
-        number = int(asking.ask.id)
+        self.check_open()
         with self._changed:
-            if self._failure:
-                raise self._failure
-            if self._closing:
-                raise _closed()
-            if len(self._refused) and asking.key in self._refused:
-                asking.future.set_result(asking.failed(_crashed()))
-                return
-            if not self._asked:
-                self._alive = time.monotonic()
-            self._asked[number] = asking
-            self._send_what_waits()
-            self._changed.notify_all()
-        asking.future.add_done_callback(lambda future: self._cancel(number) if future.cancelled() else None)
+            self.check_open()
+            refused = self._requests.refuses(asking)
+            if not refused:
+                if not self._requests:
+                    self._alive = time.monotonic()
+                    self._changed.notify_all()
+                self._requests.add(asking)
+                self._send_what_waits()
+        if refused:
+            asking.settle(asking.failed(_crashed()))
+        else:
+            asking.future.add_done_callback(lambda future: self._cancel(asking) if future.cancelled() else None)
+
+    def check_open(self) -> None:
+        """Raise why nothing can be asked, if that is so."""
+        if os.getpid() != self._process:
+            raise forked()
+        if self._failure:
+            raise copy(self._failure)  # an error that is raised again and again would keep every caller's frames
+        if self._closing:
+            raise closed()
 
     def close(self) -> None:
         """End the child; requests that have no answer fail with ClosedError. A second call does nothing."""
+        if os.getpid() != self._process:
+            return
         with self._changed:
             self._closing = True
-            child = self._child
-            abandoned, self._asked = list(self._asked.values()), {}
+            child, idle = self._child, bool(self._ready) and not self._requests
+            abandoned = self._requests.take_all()
             self._changed.notify_all()
         for asking in abandoned:
-            _settle(asking.future, error=_closed())
+            asking.settle(error=closed())
         if child:
             child.send(control_line(Control(0, "close")))
-            if abandoned or not child.wait(FAREWELL):
+            if not idle or not child.wait(FAREWELL):
                 child.kill()
                 child.wait(FAREWELL)
         if threading.current_thread() is not self._thread:
@@ -115,136 +127,125 @@ class Supervisor:
                     continue
                 if self._ready:
                     pause = 0.0
-                idle = bool(self._ready) and not self._asked
+                idle = bool(self._ready) and not self._requests
                 if self._changed.wait_for(partial(self._has_news, idle), None if idle else HEARTBEAT):
                     continue
                 if self._child:
                     self._look_after(self._child)
 
     def _has_news(self, idle: bool) -> bool:
-        return self._closing or self._failure is not None or self._child is None or (idle and bool(self._asked))
+        return self._closing or self._failure is not None or self._child is None or (idle and bool(self._requests))
 
     def _start(self) -> None:
         self._ready = None
         self._starts += 1
-        self._calls, self._alive = None, time.monotonic()
+        self._calls, self._alive, self._pinged = None, time.monotonic(), False
         try:
             self._child = Child(self._command, self._received, self._ended)
         except OSError as error:
-            self._fail(CrashError(f"The engine's process cannot be started ({error.strerror})."))
+            failure = CrashError(f"The engine's process cannot be started ({error.strerror}).")
+            abandoned = self._fail(failure)
+            threading.Thread(target=_settle_all, args=(abandoned, failure), daemon=True).start()  # not under our lock
 
     def _look_after(self, child: Child) -> None:
         silence = time.monotonic() - self._alive
         if silence > (self._hang_seconds if self._ready else self._start_seconds):
             child.kill()
-        elif self._ready and self._asked:
+        elif self._ready and self._requests and not self._pinged:
+            self._pinged = True
             child.send(control_line(Control(0, "ping")))
 
     def _received(self, child: Child, message: Message) -> None:
-        kind, number = message.get("type"), message.get("id")
+        """Do what a message says; raises what a wrong one leads to (ValueError, LookupError, TypeError)."""
+        kind, number = message["type"], message["id"] if message["type"] != "ready" else None
+        answer = Answer.from_dict(message["answer"]) if kind == "answer" else None
+        error = RowError(**message["error"]).exception() if kind == "error" else None
         asking: Asking | None = None
+        abandoned: list[Asking] = []
         with self._changed:
             if child is not self._child:
                 return
             if kind == "pong":
+                self._pinged = False
                 if message["calls"] != self._calls or not message["busy"]:
                     self._alive = time.monotonic()
                 self._calls = message["calls"]
             elif kind == "ready":
-                self._welcome(message)
-            elif kind == "error" and number is None:
-                self._fail(_error(message["error"]))  # it cannot start
+                if message.get("protocol") == PROTOCOL:
+                    self._welcome(message)
+                else:
+                    error = CrashError(
+                        f"The engine's process speaks protocol {message.get('protocol')!r}, not {PROTOCOL}."
+                    )
+                    abandoned = self._fail(error)
+                    child.kill()
+            elif error and number is None:
+                if self._ready:
+                    raise ValueError("a line of ours was not understood")
+                abandoned = self._fail(error)  # it cannot start
             elif isinstance(number, int) and number:
                 self._alive = time.monotonic()
-                asking = self._asked.pop(number, None)
+                asking = self._requests.take(number)
                 self._send_what_waits()
-        if asking and kind == "answer":
-            _settle(asking.future, Answer.from_dict(message["answer"]))
-        elif asking and kind == "error":
-            _settle(asking.future, error=_error(message["error"]))
+        if asking:
+            asking.settle(answer, error)
+        _settle_all(abandoned, error)
 
     def _welcome(self, message: Message) -> None:
-        if message.get("protocol") != PROTOCOL:
-            self._fail(CrashError(f"The engine's process speaks protocol {message.get('protocol')!r}, not {PROTOCOL}."))
-            return
         self._ready, self._failed_starts, self._alive = message, 0, time.monotonic()
         self._send_what_waits()
         self._changed.notify_all()
 
     def _ended(self, child: Child) -> None:
-        lost: list[Asking] = []
+        failure: EcellmError | None = None
+        abandoned: list[Asking] = []
         with self._changed:
             if child is not self._child:
                 return
             was_ready, self._child, self._ready = self._ready, None, None
-            if not was_ready:
+            cancelled, lost = self._requests.child_died()
+            if not was_ready and not self._failure and not self._closing:
                 self._failed_starts += 1
                 if self._failed_starts >= STARTS or self._starts == 1:
-                    self._fail(
-                        CrashError(
-                            f"The engine's process died while it loaded the model (exit code {child.exit_code})",
-                            step="check the model's file, and whether there is memory enough",
-                        )
+                    failure = CrashError(
+                        f"The engine's process died while it loaded the model (exit code {child.exit_code})",
+                        step="check the model's file, and whether there is memory enough",
                     )
-            for number, asking in list(self._asked.items()):
-                if asking.future.cancelled():
-                    del self._asked[number]
-                elif asking.sent:
-                    if asking.suspect:  # it was alone
-                        self._refused.add(asking.key)
-                        lost.append(self._asked.pop(number))
-                    asking.sent = False
-                    asking.deaths += 1
+                    abandoned = self._fail(failure)
             self._changed.notify_all()
+        for asking in cancelled:
+            asking.settle()
         for asking in lost:
-            _settle(asking.future, asking.failed(_crashed()))
+            asking.settle(asking.failed(_crashed()))
+        _settle_all(abandoned, failure)
 
     def _send_what_waits(self) -> None:
-        """Send the requests that may go now: suspects one at a time, and the others when there are none."""
-        child = self._child
-        if not child or not self._ready:
-            return
-        suspects = [asking for asking in self._asked.values() if asking.suspect]
-        if suspects:
-            waiting = [] if any(asking.sent for asking in self._asked.values()) else suspects[:1]
-        else:
-            waiting = [asking for asking in self._asked.values() if not asking.sent]
-        for asking in waiting:
-            asking.sent = True
-            child.send(asking.line)
+        if self._child and self._ready:
+            for asking in self._requests.to_send():
+                self._child.send(asking.line)
 
-    def _cancel(self, number: int) -> None:
+    def _cancel(self, asking: Asking) -> None:
+        """Drop a request that nobody waits for any more; one that the child has, when the child says so."""
         with self._changed:
-            asking = self._asked.get(number)
-            if asking and asking.sent and self._child:
-                self._child.send(control_line(Control(number, "cancel")))
-            elif asking:
-                del self._asked[number]
-                self._send_what_waits()
+            if self._requests.is_sent(asking.number):
+                if self._child:
+                    self._child.send(control_line(Control(asking.number, "cancel")))
+                return
+            dropped = self._requests.take(asking.number)
+            self._send_what_waits()
+        if dropped:
+            dropped.settle()
 
-    def _fail(self, error: EcellmError) -> None:
-        """Give up: every request, now and later, fails with this error."""
+    def _fail(self, error: EcellmError) -> list[Asking]:
+        """Give up, and return the requests that must now fail, as all later ones will."""
         self._failure = error
-        abandoned, self._asked = list(self._asked.values()), {}
         self._changed.notify_all()
-        for asking in abandoned:
-            threading.Thread(target=_settle, args=(asking.future,), kwargs={"error": error}, daemon=True).start()
+        return self._requests.take_all()
 
 
-def _settle(future: Future[Answer], answer: Answer | None = None, error: EcellmError | None = None) -> None:
-    if future.set_running_or_notify_cancel():
-        if answer:
-            future.set_result(answer)
-        else:
-            future.set_exception(error or CrashError("The engine's process gave no answer."))
-
-
-def _error(fields: Any) -> EcellmError:
-    return RowError(**fields).exception()
-
-
-def _closed() -> ClosedError:
-    return ClosedError("The model was closed before the answer was there", step="keep it open until all answers are in")
+def _settle_all(abandoned: Sequence[Asking], error: EcellmError | None) -> None:
+    for asking in abandoned:
+        asking.settle(error=copy(error))
 
 
 def _crashed() -> CrashError:

@@ -1,0 +1,62 @@
+"""What is in the store, as plain data: for the command line, and for whoever else shows it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ecellm_lite.errors import ModelError
+from ecellm_lite.models.calibrations import calibration_folder, read_calibration
+from ecellm_lite.models.catalogue import CATALOGUE
+from ecellm_lite.models.gguf_header import read_header
+from ecellm_lite.models.resolve import tasks_of
+from ecellm_lite.models.store import Store, StoredModel
+
+
+def describe_store(store: Store) -> dict[str, Any]:
+    """Return the manifests of the models that are there, errors of damaged ones by name, and the published models."""
+    manifests, damaged = [], {}
+    for name in store.names():
+        try:
+            manifests.append(asdict(store.get(name).manifest))
+        except ModelError as error:
+            damaged[name] = str(error)
+    return {"store": manifests, "damaged": damaged, "catalogue": [asdict(entry) for entry in CATALOGUE.values()]}
+
+
+def describe_model(store: Store, name: str, *, verify: bool = False) -> dict[str, Any]:
+    """Return a model's manifest with what its file says; with `verify` its file is hashed again.
+
+    Raises ModelError for a model that is not there or is damaged.
+    """
+    model = store.get(name)
+    header = read_header(model.path)
+    if verify and (digest := store.identify(model.path, again=True).sha256) != model.manifest.sha256:
+        raise ModelError(
+            f"The model {name!r} is damaged: its sha256 is {digest} and its manifest says {model.manifest.sha256}",
+            step=f"remove it with `ecellm-lite models remove {name}` and add it again",
+        )
+    return {
+        **asdict(model.manifest),
+        "path": str(model.path),
+        "architecture": header.metadata.get("general.architecture"),
+        "tasks": list(tasks_of(header)),
+        "tensors": len(header.tensors),
+        "verified": verify or None,
+        "calibrations": _calibrations(store, model),
+    }
+
+
+def _calibrations(store: Store, model: StoredModel) -> list[str]:
+    """Return the names of a model's calibrations, with the reason behind those that are not used."""
+    names = []
+    for path in sorted(calibration_folder(store, model).glob("[!.]*.json")):
+        try:
+            calibration = read_calibration(path)
+        except ModelError as error:
+            names.append(str(error))
+            continue
+        if calibration:
+            reason = calibration.scope.differs_in_model(model.manifest.sha256, model.manifest.envelope)
+            names.append(f"{calibration.name} is not used: {reason}" if reason else calibration.name)
+    return names
