@@ -75,6 +75,6 @@ def how_to_get(name: str) -> str:
     if entry := catalogue_entry(name):
         return (
             f"`ecellm-lite models pull {name}` fetches {entry.hub_id} and converts it, "
-            f"or `ecellm-lite models add FILE.gguf --name {name}` takes a file you have."
+            f"or `ecellm-lite models add` takes a file you have under that name"
         )
-    return "`ecellm-lite models add` adds one."
+    return "`ecellm-lite models add` adds one"

@@ -134,7 +134,9 @@ def _explained(repository: str, error: Exception) -> ModelError:
             f"The hub has no repository {repository}, or not for you: check the name, or `hf auth login`."
         )
     if isinstance(error, RevisionNotFoundError):
-        return ModelError(f"{repository} has no such revision: leave --revision out for the newest.")
+        return ModelError(
+            f"{repository} has no such revision", step="leave it out for the newest", settings=("revision",)
+        )
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return ModelError(
             f"The disk is full: make room, or set HF_HOME to a larger one, and pull {repository} again; "

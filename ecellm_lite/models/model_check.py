@@ -34,7 +34,7 @@ def check_model(header: Header) -> None:
     if (kind := keys.text("general.type", "model")) != "model":
         raise keys.unfit(f"general.type is {shown(kind)}, not 'model'")
     if keys.integer("split.count", 0, 1 << 16, 0) > 1:
-        raise keys.unfit("it is one part of several: join them with llama-gguf-split --merge")
+        raise keys.unfit("it is one part of several: join them with llama-gguf-split")
     if header.alignment % _MAPPED_ALIGNMENT:
         raise keys.unfit(f"general.alignment is {header.alignment}, not a multiple of {_MAPPED_ALIGNMENT}")
     architecture = keys.text("general.architecture")

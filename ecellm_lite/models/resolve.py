@@ -37,7 +37,7 @@ def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | N
     elif _is_path(name):
         return _from_path(Path(name), store, envelope)
     else:
-        raise ModelError(_unknown(name, store))
+        raise _unknown(name, store)
     header = read_header(model.path)
     check_model(header)
     return replace(model, tasks=tasks_of(header))
@@ -54,13 +54,17 @@ def resolve_envelope(name: str | None, store: Store, demo_envelope: str) -> str:
         return envelope_of(read_header(Path(name)), [Path(name).name])
     if entry := catalogue_entry(name):
         return entry.envelope
-    raise ModelError(_unknown(name, store))
+    raise _unknown(name, store)
 
 
 def _only(store: Store) -> str | None:
     names = [name for name in store.names() if name != DEMO]
     if len(names) > 1:
-        raise UsageError(f"The store has the models {', '.join(names)}: say which with --model, or in ECELLM_MODEL.")
+        raise UsageError(
+            f"The store has the models {', '.join(names)}",
+            step="say which, here or in ECELLM_MODEL",
+            settings=("model",),
+        )
     return names[0] if names else None
 
 
@@ -91,8 +95,9 @@ def envelope_of(header: Header, names: Sequence[str]) -> str:
         if entry:
             return entry.envelope
     raise UsageError(
-        f"Nothing in {' or '.join(names)} says which envelope its weights were trained with: "
-        "give --envelope alpaca or --envelope mistral."
+        f"Nothing in {' or '.join(names)} says which envelope its weights were trained with",
+        step="say alpaca or mistral",
+        settings=("envelope",),
     )
 
 
@@ -103,8 +108,12 @@ def tasks_of(header: Header) -> tuple[str, ...]:
     return tuple(name.encode("utf-8", "replace").decode() for name in said) if isinstance(said, tuple) else ()
 
 
-def _unknown(name: str, store: Store) -> str:
+def _unknown(name: str, store: Store) -> ModelError:
     if catalogue_entry(name):
-        return f"{name} is not in the store: {how_to_get(name)}"
-    there = ", ".join([*store.names(), DEMO]) if DEMO not in store.names() else ", ".join(store.names())
-    return f"There is no model {name!r}: give the path of a GGUF file or one of {there}."
+        return ModelError(f"{name} is not in the store", step=how_to_get(name))
+    names = [*store.names(), *([] if DEMO in store.names() else [DEMO])]
+    return ModelError(
+        f"There is no model {name!r}",
+        step=f"give the path of a GGUF file or one of {', '.join(names)}",
+        settings=("model",),
+    )

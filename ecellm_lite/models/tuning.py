@@ -1,4 +1,4 @@
-"""What `ecellm-lite bench --tune` found to be fastest on a machine: a JSON file beside the model.
+"""What a tuning (bench/tuner.py) found to be fastest on a machine: a JSON file beside the model.
 
 It holds for the model, the machine and the versions that it was measured with, and says nothing anywhere else. The
 file of a model in the store lies in the model's folder, that of another GGUF file in the store under its sha256.
@@ -100,8 +100,7 @@ def read_tuning(path: Path) -> Tuning | None:
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else error
         raise ModelError(
-            f"The tuning {path} is damaged ({reason}) and is not used: "
-            "run `ecellm-lite bench --tune` again, or remove it."
+            f"The tuning {path} is damaged ({reason}) and is not used", step="tune again, or remove it", file=str(path)
         ) from None
 
 

@@ -1,0 +1,69 @@
+"""The demo's calibrations come with it: they are copied beside the model, and never over a user's own.
+
+`calibrations/TASK.json` were fitted to rows that the adapter did not learn (adapter/README.md says which). A file in
+the model's calibration folder records what was copied: a calibration that the user fitted stays, one that the user
+removed stays away, and an untouched copy is replaced by a later version's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from ecellm_lite.errors import ModelError
+from ecellm_lite.models.calibrations import calibration_folder, read_calibration
+from ecellm_lite.models.files import replacing
+from ecellm_lite.models.store import Store, StoredModel
+
+SHIPPED = Path(__file__).parent / "calibrations"
+MODEL_SHA256 = "2edbc9b63b31fe4eb0a4480ec3dcb725fdc2b5c3d2296f29bdde0976735ffa17"  # of the file they were fitted to
+RECORD = "shipped.sha256"  # in the form of sha256sum
+
+
+def install_calibrations(store: Store, model: StoredModel) -> None:
+    """Copy the shipped calibrations into the demo's calibration folder, unless it is another file than they are for.
+
+    A store that cannot be written stays as it is: the demo then answers uncalibrated.
+    """
+    if model.manifest.sha256 != MODEL_SHA256:
+        return
+    shipped = {path.name: path.read_bytes() for path in sorted(SHIPPED.glob("*.json"))}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in shipped.items()}
+    folder = calibration_folder(store, model)
+    recorded = _recorded(folder / RECORD)
+    if recorded == digests:
+        return
+    with suppress(OSError):
+        for name in sorted({*digests, *recorded}):
+            path = folder / name
+            if not _replaceable(path, recorded.get(name)):
+                continue
+            if name in shipped:
+                with replacing(path) as temporary:
+                    temporary.write_bytes(shipped[name])
+            else:
+                path.unlink(missing_ok=True)
+        with replacing(folder / RECORD) as temporary:
+            temporary.write_text("".join(f"{digest}  {name}\n" for name, digest in digests.items()), "utf-8")
+
+
+def _replaceable(path: Path, recorded: str | None) -> bool:
+    """Return whether a file is as it was copied, not there and never copied, or fitted to an older demo."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    if digest == recorded:
+        return True
+    with suppress(ModelError):
+        calibration = read_calibration(path)
+        return calibration is not None and calibration.scope.model != MODEL_SHA256
+    return False
+
+
+def _recorded(path: Path) -> Mapping[str, str]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    pairs = (line.split("  ", 1) for line in lines)
+    return {pair[1]: pair[0] for pair in pairs if len(pair) == 2 and Path(pair[1]).name == pair[1]}
