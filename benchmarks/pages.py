@@ -256,6 +256,28 @@ def quantize() -> str:
     )
 
 
+def prompts() -> str:
+    """Return how fast prompts are read beside llama.cpp's own ways and a fork, and how exactly."""
+    models = results("prompts")["models"]
+    ways = next(iter(models.values()))["sizes"]["256"]["tokens_per_second"]
+    rows = []
+    for name, one in models.items():
+        at = one["sizes"]["256"]
+        lost = one["divergence"] or {}
+        exact = [f"{lost[way]:.1e}" if way in lost else "" for way in ("prompt kernels", "llama.cpp")]
+        rows.append((name, *(f"{at['tokens_per_second'][way]:,.0f}" for way in ways), f"{at['times']:.2f}", *exact))
+    head = ("", *(f"{way}, tokens/s" for way in ways), "times llama.cpp's better", "KL to F32", "llama.cpp's KL")
+    times = {
+        int(size): min(one["sizes"][size]["times"] for one in models.values() if size in one["sizes"])
+        for size in {size for one in models.values() for size in one["sizes"]}
+    }
+    least = ", ".join(f"{times[size]:.2f} at {size}" for size in sorted(times) if size != 256)
+    return (
+        f"{table(head, rows)}\n\nThe least of these models, times llama.cpp's better rate, by the prompt's tokens: "
+        f"{least} {made_by('prompts')}."
+    )
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     one.__name__: one
     for one in (
@@ -271,6 +293,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
         cold_start,
         offload,
         drafts,
+        prompts,
         memory,
         tables,
         quantize,

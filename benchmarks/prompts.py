@@ -1,0 +1,210 @@
+"""Claim: prompts are read faster by the prompt kernels than by llama.cpp, at every size, and as exactly.
+
+    python -m benchmarks.prompts
+
+Prompts of 1 to 512 tokens are read whole by `llama_decode`, in turns by the prompt kernels, by llama.cpp with the
+weights as they are in the file, and by llama.cpp with the weights that it packs anew for its own products; with
+`--ik-python` by ik_llama.cpp too. The models: SmolLM2-135M (the demo) in several file types, and models of random
+weights as wide as ones of 1B and 7B, a few layers of them. Rates are medians; with one thread, of its processor time,
+which other programs on the machine hardly change. For the demo's types, the Kullback-Leibler divergence of the next
+token's probabilities from those of the same weights in F32.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.chart import Group, draw
+from benchmarks.facts import write_results
+from benchmarks.peers.ik_llama import IkLlama
+from ecellm_lite.demo.build import ensure_demo
+from ecellm_lite.engine.interface import Chunk
+from ecellm_lite.engine.llama import LlamaBackend, Settings, available_cores
+from ecellm_lite.models.files import replacing
+from ecellm_lite.models.store import Store
+from tests.llama_quantize import requantize
+from tests.tiny_models import write_tiny_model
+
+TYPES = ("Q8_0", "Q4_0", "Q4_K_M", "Q5_K_M", "Q6_K")
+SIZES = (1, 4, 8, 16, 32, 64, 128, 256, 512)
+
+# Width, feed-forward width, heads, heads of the KV memory, and as many layers as fit in half a gigabyte.
+SHAPES = {"1B": (2048, 5632, 32, 8, 8), "7B": (4096, 11008, 32, 32, 3)}
+
+
+class Plain(LlamaBackend):
+    """llama.cpp with the weights as they are in the file."""
+
+    repacks = False
+
+
+@click.command()
+@click.option("--sizes", default=",".join(map(str, SIZES)), show_default=True, help="Tokens of the prompts.")
+@click.option("--types", default=",".join(TYPES), show_default=True)
+@click.option("--shapes", default="135M,1B,7B", show_default=True)
+@click.option("--turns", type=click.IntRange(1), default=9, show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=available_cores(), show_default="one a core")
+@click.option("--models", "folder", type=click.Path(path_type=Path), help="Where the models are made, and kept.")
+@click.option("--ik-python", type=click.Path(exists=True, path_type=Path), help="A Python with ik-llama-cpp-python.")
+@click.option("--make", is_flag=True, help="Make the models, and measure nothing.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/prompts.json"))
+@click.option("--figure", type=click.Path(path_type=Path), default=Path("benchmarks/figures/prompts.svg"))
+def main(
+    sizes: str,
+    types: str,
+    shapes: str,
+    turns: int,
+    threads: int,
+    folder: Path | None,
+    ik_python: Path | None,
+    make: bool,
+    output: Path,
+    figure: Path,
+) -> None:
+    """Measure each model and write the rates; results of other models in the output file stay."""
+    counts = [int(size) for size in sizes.split(",")]
+    settings = Settings(context=1024, threads=threads, gpu_layers=0, micro_batch=max(256, *counts))
+    kept: dict[str, Any] = json.loads(output.read_text("utf-8"))["models"] if output.exists() else {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for shape, kind in product(shapes.split(","), types.split(",")):
+            path = model(shape, kind, folder or Path(temporary))
+            if make:
+                continue
+            divergence = divergences(path, settings) if shape == "135M" else None
+            rates, variant = measure(path, settings, counts, turns, ik_python)
+            kept[f"{shape} {kind}"] = {
+                "variant": variant, "threads": threads, "turns": turns, "divergence": divergence, "sizes": rates,
+            }  # fmt: skip
+            write_results(output, "prompts", {"models": kept})
+            times = {size: one["times"] for size, one in rates.items()}
+            click.echo(f"{shape} {kind}: {times}", err=True)
+    if not make:
+        with replacing(figure) as new:
+            new.write_text(picture(kept), "utf-8")
+
+
+def model(shape: str, kind: str, folder: Path) -> Path:
+    """Return a model of a shape in a file type, made where it is not there yet."""
+    path = folder / f"{shape}-{kind}.gguf"
+    if not path.exists():
+        requantize(source(shape, folder), path, kind)
+        if shape == "135M":
+            requantize(path, folder / f"{shape}-{kind}-f32.gguf", "F32")
+    return path
+
+
+def source(shape: str, folder: Path) -> Path:
+    """Return a model of a shape in a type that the others can be made of."""
+    if shape == "135M":
+        return ensure_demo(Store(), threads=available_cores()).path
+    embedding, feed_forward, heads, heads_kv, layers = SHAPES[shape]
+    path = folder / f"{shape}.gguf"
+    if path.exists():
+        return path
+    return write_tiny_model(
+        path,
+        layers=layers,
+        embedding=embedding,
+        heads=heads,
+        heads_kv=heads_kv,
+        feed_forward=feed_forward,
+        context=1024,
+        quantization=gguf.GGMLQuantizationType.F16,
+    )
+
+
+def backends(path: Path, settings: Settings) -> dict[str, LlamaBackend]:
+    """Return the ways to read a prompt, each with the model loaded."""
+    theirs = replace(settings, prompt_kernels="off")
+    return {
+        "prompt kernels": LlamaBackend(path, settings),
+        "llama.cpp": Plain(path, theirs),
+        "llama.cpp, repacked": LlamaBackend(path, theirs),
+    }
+
+
+def measure(
+    path: Path, settings: Settings, sizes: Sequence[int], turns: int, ik_python: Path | None
+) -> tuple[dict[str, Any], str]:
+    """Return each size's tokens a second by way, and how many times as fast as llama.cpp's faster way ours is."""
+    ways = backends(path, settings)
+    fork = IkLlama(ik_python, path, settings.threads or 1, settings.micro_batch) if ik_python else None
+    names = [*ways, "ik_llama.cpp"] if fork else list(ways)
+    clock = time.process_time if settings.threads == 1 else time.perf_counter
+    generator = np.random.default_rng(0)
+    results: dict[str, Any] = {}
+    try:
+        for size in sizes:
+            tokens = generator.integers(3, ways["llama.cpp"].vocabulary.size, size).tolist()
+            seconds: dict[str, list[float]] = {way: [] for way in names}
+            for turn in range(turns + 1):  # the first warms up
+                for way in names if turn % 2 else reversed(names):
+                    if fork and way not in ways:
+                        seconds[way].append(fork.seconds(tokens))
+                        continue
+                    ways[way].clear()
+                    started = clock()
+                    ways[way].decode([Chunk(sequence=0, position=0, tokens=tokens, ask=1)])
+                    seconds[way].append(clock() - started)
+            rates = {way: round(size / median(taken[1:]), 1) for way, taken in seconds.items()}
+            best = max(rates["llama.cpp"], rates["llama.cpp, repacked"])
+            results[str(size)] = {"tokens_per_second": rates, "times": round(rates["prompt kernels"] / best, 2)}
+        return results, ways["prompt kernels"].prompt_kernels.variant
+    finally:
+        for backend in ways.values():
+            backend.close()
+        if fork:
+            fork.close()
+
+
+def divergences(path: Path, settings: Settings) -> dict[str, float]:
+    """Return each way's mean KL(F32 ‖ way) in nats over the places of a prompt of 256 tokens."""
+    chunk = Chunk(sequence=0, position=0, tokens=np.random.default_rng(1).integers(3, 9000, 256).tolist(), ask=200)
+    exact = LlamaBackend(path.with_name(f"{path.stem}-f32.gguf"), replace(settings, prompt_kernels="off"))
+    ways = backends(path, settings)
+    try:
+        reference = log_softmax(np.asarray(exact.decode([chunk])[0]))
+        found = {}
+        for way, backend in ways.items():
+            logits = log_softmax(np.asarray(backend.decode([chunk])[0]))
+            found[way] = float((np.exp(reference) * (reference - logits)).sum(axis=1).mean())
+        return found
+    finally:
+        for backend in (exact, *ways.values()):
+            backend.close()
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return log-probabilities, (places, vocabulary)."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result
+
+
+def picture(models: Mapping[str, Any]) -> str:
+    """Return the figure: tokens a second at 256 tokens, as multiples of llama.cpp with the weights as they are."""
+    measured = [one["sizes"]["256"]["tokens_per_second"] for one in models.values()]
+    legend = [way for way in measured[0] if all(way in rates for rates in measured)]
+    groups = []
+    for name, one in models.items():
+        rates = one["sizes"]["256"]["tokens_per_second"]
+        bars = [(rates[way] / rates["llama.cpp"], f"{rates[way]:,.0f} tokens/s") for way in legend]
+        groups.append(Group(name, bars))
+    return draw("Reading a prompt of 256 tokens", "As multiples of llama.cpp's rate.", legend, groups, 110)
+
+
+if __name__ == "__main__":
+    main()
