@@ -1,4 +1,4 @@
-"""Claim: prompts are read faster by the prompt kernels than by llama.cpp, at every size, and as exactly.
+"""Claim: from 8 tokens on, prompts are read faster by the prompt kernels than by llama.cpp, and more exactly.
 
     python -m benchmarks.prompts
 
