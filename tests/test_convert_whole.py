@@ -21,6 +21,8 @@ from tests.small_checkpoints import factors, write_adapter
 tiny = pytest.importorskip("tests.tiny_checkpoints", reason="the small checkpoints with tokenizers are not there")
 GOLDEN = Path(__file__).parent / "golden" / "convert"
 
+pytestmark = pytest.mark.slow
+
 
 def convert(base: Path, target: Path, file_type: str, *more: str) -> bytes:
     arguments = ["convert", str(base), "-o", str(target), "--quant", file_type, "--envelope", "alpaca", "--quiet"]

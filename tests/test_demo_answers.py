@@ -8,28 +8,32 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from ecellm_lite import Runtime
 from ecellm_lite.tasks.registry import TASKS
 
 WRITTEN = Path(__file__).parent / "written_products.jsonl"
 
+pytestmark = pytest.mark.slow
+
 
 def test_two_listings_of_one_machine_match(demo: Runtime) -> None:
-    answer = demo.answer("product_matching", TASKS["product_matching"].example())
+    answer = demo.answer("product_matching", TASKS["product_matching"].example(), calibration=False)
     assert answer.value is True
     assert answer.probability is not None
     assert answer.probability > 0.9
 
 
 def test_a_content_review_is_positive(demo: Runtime) -> None:
-    answer = demo.answer("sentiment_analysis", TASKS["sentiment_analysis"].example())
+    answer = demo.answer("sentiment_analysis", TASKS["sentiment_analysis"].example(), calibration=False)
     assert answer.text == "B: positive"
     assert answer.probability is not None
     assert answer.probability > 0.7
 
 
 def test_a_jackets_attributes_are_found_among_its_texts(demo: Runtime) -> None:
-    answer = demo.answer("attribute_value_extraction", TASKS["attribute_value_extraction"].example())
+    answer = demo.answer("attribute_value_extraction", TASKS["attribute_value_extraction"].example(), calibration=False)
     assert {entry["attribute"]: entry["value"] for entry in answer.value} == {
         "Brand Name": "harborline",
         "Gender": "men",

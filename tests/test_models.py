@@ -261,7 +261,7 @@ def test_envelopes_of_the_published_models() -> None:
 
 
 def test_the_envelope_of_a_file(store: Store, tmp_path: Path, gguf: Path) -> None:
-    with pytest.raises(UsageError, match="--envelope alpaca or --envelope mistral"):
+    with pytest.raises(UsageError, match="alpaca or mistral"):
         resolve(str(gguf), store, {})
     assert resolve(str(gguf), store, {}, envelope="mistral").manifest.envelope == "mistral"
     named = tmp_path / "eCeLLM-M.Q4_0.gguf"
@@ -280,7 +280,7 @@ def test_names_that_no_file_can_have(name: str, store: Store) -> None:
 @pytest.mark.parametrize("name", ["eCeLLM-M", "ecellm-l:Q4_K_M"])
 def test_a_published_model_that_is_not_there_can_be_pulled(name: str, store: Store) -> None:
     for get in (store.get, lambda name: resolve(name, store, {})):
-        with pytest.raises(ModelError, match=f"`ecellm-lite models pull {name}` fetches .*FILE.gguf --name {name}`"):
+        with pytest.raises(ModelError, match=f"`ecellm-lite models pull {name}` fetches"):
             get(name)
     with pytest.raises(ModelError, match=r"\(there: none yet\): `ecellm-lite models add` adds one"):
         store.get("mine")

@@ -26,6 +26,8 @@ AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 # Calls of the fuzzer in a test run; `make sanitize` makes more.
 CALLS = int(os.environ.get("ECELLM_FUZZ_CALLS", "3000"))
 
+pytestmark = pytest.mark.native
+
 
 def build(compiler: str, folder: Path, program: str, variants: dict[str, list[str]], *options: str) -> Path:
     """Compile a program with these variants, given by name and options, and return it."""

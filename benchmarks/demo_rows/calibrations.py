@@ -1,0 +1,94 @@
+"""The demo's calibrations, as they are shipped: fitted to rows that its adapter did not learn.
+
+    python -m benchmarks.demo_rows.calibrations --data ../shared/data
+
+Half of the rows of a task are those that its training held out, half are of other sources (DATA/more/TASK/train.jsonl):
+a model is too sure above all of rows unlike those it learned from, and a shop's are. Where fewer than 80 were held out,
+up to 250 of other sources join them. Rows of a predicate or a choice are drawn so that each answer has its share among
+the training rows.
+
+The rows go to build/calibration-rows, `ecellm-lite calibrate` fits in a store of its own, and what it keeps replaces
+ecellm_lite/demo/calibrations/.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import click
+
+from ecellm_lite.cli.main import run_command
+from ecellm_lite.demo.build import ensure_demo
+from ecellm_lite.demo.calibrations import MODEL_SHA256, SHIPPED
+from ecellm_lite.models.calibrations import calibration_folder
+from ecellm_lite.models.store import Store
+from ecellm_lite.training.rows import MOST_HELD_OUT, Row, read_rows, split_rows, write_rows
+from ecellm_lite.training.validation import LEAST_ROWS
+
+SEED = 7  # of the demo's training: it draws the rows held out
+# Tasks whose answers are a few, the same in every row.
+SHARED = frozenset(
+    (
+        "product_matching",
+        "sentiment_analysis",
+        "multiclass_product_classification",
+        "product_substitute_identification",
+        "answerability_prediction",
+    )
+)
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
+@click.option("--rows", type=click.Path(path_type=Path), default=Path("build/calibration-rows"), show_default=True)
+def main(data: Path, rows: Path) -> None:
+    """Fit the demo's calibrations and put them into the package."""
+    write_rows(rows, calibration_rows(data))
+    with TemporaryDirectory() as home:
+        os.environ["ECELLM_HOME"] = home
+        store = Store()
+        model = ensure_demo(store)
+        if model.manifest.sha256 != MODEL_SHA256:
+            raise SystemExit(f"The demo's sha256 is {model.manifest.sha256}: say so in demo/calibrations.py first.")
+        folder = calibration_folder(store, model)
+        shutil.rmtree(folder, ignore_errors=True)
+        if code := run_command(["calibrate", "--task", "all", "--data", str(rows), "--model", "demo"]):
+            raise SystemExit(code)
+        fitted = sorted(folder.glob("*.json"))
+        for path in SHIPPED.glob("*.json"):
+            path.unlink()
+        for path in fitted:
+            shutil.copy(path, SHIPPED / path.name)
+
+
+def calibration_rows(data: Path) -> dict[str, list[Row]]:
+    """Return the rows to fit to, by task; free text has no probability, and so no rows."""
+    labelled, others = read_rows(data), read_rows(data / "more")
+    random = Random(SEED)
+    rows = split_rows(labelled, random)[1]
+    del rows["answer_generation"]
+    for task, held_out in rows.items():
+        count = len(held_out) if len(held_out) >= LEAST_ROWS else MOST_HELD_OUT
+        joining = with_shares(others.get(task, []), labelled[task], random)
+        rows[task] = held_out + random.sample(joining, min(count, len(joining)))
+    return rows
+
+
+def with_shares(rows: Sequence[Row], labelled: Sequence[Row], random: Random) -> list[Row]:
+    """Return as many rows as can have the labelled ones' share of each answer; all of them if answers are free."""
+    if labelled[0]["task"] not in SHARED:
+        return list(rows)
+    shares = Counter(row["output"] for row in labelled)
+    by_answer = {answer: [row for row in rows if row["output"] == answer] for answer in shares}
+    scale = min(len(by_answer[answer]) / count for answer, count in shares.items())
+    return [row for answer, count in shares.items() for row in random.sample(by_answer[answer], int(scale * count))]
+
+
+if __name__ == "__main__":
+    main()
