@@ -17,9 +17,9 @@ import click
 
 from benchmarks.facts import write_results
 from ecellm_lite import Runtime
-from ecellm_lite.cli.pulling import Pull, pulled
 from ecellm_lite.models.catalogue import CATALOGUE
 from ecellm_lite.models.store import Store
+from ecellm_lite.provision.pull import pull
 from ecellm_lite.tasks.registry import TASKS
 
 
@@ -36,7 +36,7 @@ def main(data: Path, models: tuple[str, ...], quant: str, rows: int, output: Pat
         name = f"{model}:{quant}"
         started = time.perf_counter()
         if not Store().has(name):
-            pulled(Pull(model, quant, drop=True))  # checks its tokens, and its logits where torch is installed
+            pull(model, file_type=quant, drop=True)  # checks its tokens, and its logits where torch is installed
         ready = time.perf_counter() - started
         results[model] = {"quant": quant, "seconds_to_have_it": round(ready, 1), "tasks": {}}
         with Runtime(name) as runtime:

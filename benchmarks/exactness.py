@@ -19,12 +19,12 @@ import click
 import numpy as np
 
 from benchmarks.facts import write_results
-from ecellm_lite.cli.verify import logits_of
 from ecellm_lite.convert.conversion import prepared
 from ecellm_lite.convert.original import original_logits
 from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.convert.verify import log_softmax
 from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.provision.verification import logits_of
 from tests.small_checkpoints import factors, write_adapter
 from tests.tiny_checkpoints import CONFIGS, WIDTH, write_checkpoint
 

@@ -19,7 +19,7 @@ RANKS = [
     {"answers"},
     {"kernels", "models", "tasks"},
     {"convert", "engine", "tables"},
-    {"demo"},
+    {"demo", "provision"},
     {"answerer", "answer_policy", "loading"},
     {"read_ahead"},
     {"runtime"},

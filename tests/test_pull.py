@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from ecellm_lite.cli import pulling
+from ecellm_lite.cli import progress as progress_module
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.convert import conversion
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.resolve import tasks_of
 from ecellm_lite.models.store import Store
+from ecellm_lite.provision import pull as pull_module
 from ecellm_lite.tasks.registry import TASKS
 from tests.hub import Hub
 from tests.small_checkpoints import factors, write_adapter
@@ -170,7 +171,7 @@ def test_a_store_that_fills_while_it_converts(
     base = write_checkpoint(tmp_path / "base", "smollm")
     resize(small_disk, "32m")
     monkeypatch.setenv("ECELLM_HOME", str(small_disk))
-    monkeypatch.setattr(pulling, "download", lambda *_, **__: base)
+    monkeypatch.setattr(pull_module, "download", lambda *_, **__: base)
     arguments = ["models", "pull", "shop/little", "--envelope", "alpaca", "--quant", "F16", "--threads", "1", "--quiet"]
     with monkeypatch.context() as patch:
         if when == "before":
@@ -193,7 +194,8 @@ def test_a_store_that_fills_while_it_converts(
     assert run_command(["run", "-t", "sentiment_analysis", "--input", '{"review": "x"}', "--model", "little:F16"]) == 4
     (small_disk / "ballast").unlink()
     read: list[int] = []
-    monkeypatch.setattr(pulling, "progress_bar", lambda **_: nullcontext(lambda done: read.append(done.done)))
+    bar = nullcontext(lambda progress: read.append(progress.done))
+    monkeypatch.setattr(progress_module, "conversion_progress", lambda **_: bar)
     assert run_command(arguments) == 0
     if when == "meanwhile":
         assert read[0] > 0, "it went on from where it was"
@@ -209,7 +211,7 @@ def test_a_store_that_fills_while_it_converts(
     [
         (["a/b", "--quant", "Q4_KM", "--envelope", "alpaca"], "no file type 'Q4_KM'"),
         (["a/b"], "which envelope"),
-        (["eCeLLM-M:Q8_0", "--quant", "Q4_0"], "two types"),
+        (["eCeLLM-M:Q8_0", "--quant", "Q4_0"], "two file types"),
         (["eCeLLM-M", "--lora", "not-there"], "no adapter"),
     ],
 )

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ecellm_lite.cli.forms import Size, TaskNames, TensorTypeOverride, WeightedFolder
 from ecellm_lite.cli.options import debug_option
-from ecellm_lite.cli.plain import plain
 from ecellm_lite.cli.types import ModelType
 from ecellm_lite.envelopes import ENVELOPES
 from ecellm_lite.errors import ModelError, UsageError
-
-if TYPE_CHECKING:
-    from ecellm_lite.convert.conversion import Conversion
-    from ecellm_lite.convert.pipeline import ConversionProgress
 
 
 @click.command()
@@ -86,10 +76,12 @@ def convert(
     BASE is a folder of safetensors, a hub id that is in the cache, or a GGUF file. The output name never points to a
     partial file; a manifest beside it records what it was made of. --resume continues an interrupted run.
     """
+    from ecellm_lite.cli.plan import show_plan
+    from ecellm_lite.cli.progress import conversion_progress
     from ecellm_lite.convert.conversion import prepared
     from ecellm_lite.convert.request import ConversionRequest
 
-    path, manifest = _place(target, name)
+    path, manifest_path = _place(target, name)
     request = ConversionRequest(
         base=base,
         target=path,
@@ -100,7 +92,7 @@ def convert(
         imatrix=imatrix,
         max_memory=max_memory,
         name=name or "",
-        manifest=manifest,
+        manifest=manifest_path,
         tasks=tasks,
     )
     if check and Path(base).is_file():
@@ -108,32 +100,26 @@ def convert(
     workers = threads or os.cpu_count() or 1
     with prepared(request) as conversion:
         if dry_run:
-            _show_plan(conversion, workers, as_json)
+            show_plan(conversion, workers, as_json=as_json)
             return
         try:
-            with progress_bar(hidden=quiet) as advance:
-                made = conversion.run(threads=workers, resume=resume, hash_inputs=hash_inputs, progress=advance)
+            with conversion_progress(hidden=quiet) as progress:
+                manifest = conversion.run(threads=workers, resume=resume, hash_inputs=hash_inputs, progress=progress)
         except KeyboardInterrupt:
             click.echo("ecellm-lite: What is written stays; to go on, run the same command with --resume.", err=True)
             raise
     if check:
-        _check(path, base, adapters)
+        from ecellm_lite.provision.verification import check_against, checkpoint_of, failures
+
+        if problems := failures(check_against(path, checkpoint_of(base), adapters)):
+            raise ModelError(f"{path} differs from its original ({problems})", step="report this")
     if as_json:
-        click.echo(json.dumps({"path": str(path), "manifest": asdict(made)}, indent=2))
+        click.echo(json.dumps({"path": str(path), "manifest": asdict(manifest)}, indent=2))
     elif not quiet:
         click.echo(
-            f"{path}: {made.size / 1e9:.2f} GB of {file_type.upper()} in {made.details['seconds']:,.0f} s, "
-            f"envelope {made.envelope}, sha256 {made.sha256}"
+            f"{path}: {manifest.size / 1e9:.2f} GB of {file_type.upper()} in {manifest.details['seconds']:,.0f} s, "
+            f"envelope {manifest.envelope}, sha256 {manifest.sha256}"
         )
-
-
-def _check(target: Path, base: str, adapters: tuple[tuple[Path, float], ...]) -> None:
-    from ecellm_lite.cli.verify import against, checkpoint_of
-
-    wrong = [result for result in against(target, checkpoint_of(base), adapters) if result.passed is False]
-    if wrong:
-        problems = "; ".join(f"{result.name}: {result.detail}" for result in wrong)
-        raise ModelError(f"{target} differs from its original ({problems})", step="report this")
 
 
 def _place(target: Path | None, name: str | None) -> tuple[Path, Path | None]:
@@ -146,63 +132,3 @@ def _place(target: Path | None, name: str | None) -> tuple[Path, Path | None]:
         return target, None
     place = click.get_current_context().with_resource(Store().placing(str(name)))
     return place.file, place.manifest
-
-
-def _show_plan(conversion: Conversion, threads: int, as_json: bool) -> None:
-    plan, seconds = conversion.plan, conversion.seconds(threads)
-    facts = {
-        "file_type": plan.file_type,
-        "envelope": conversion.envelope,
-        "size": plan.size,
-        "header_bytes": plan.data_offset,
-        "bits_a_weight": round(plan.bits_per_weight, 3),
-        "tensor_types": plan.types,
-        "read_bytes": plan.read_bytes,
-        "memory": plan.memory,
-        "seconds": round(seconds, 1),
-    }
-    if as_json:
-        listed = [
-            {
-                "name": tensor.name,
-                "type": tensor.type.name,
-                "shape": tensor.shape,
-                "offset": plan.data_offset + tensor.offset,
-                "size": tensor.size,
-            }
-            for tensor in plan.tensors
-        ]
-        click.echo(json.dumps({**facts, "tensors": listed}, indent=2))
-    else:
-        for tensor in plan.tensors:
-            name, kind, shape = plain(tensor.name), tensor.type.name, " x ".join(map(str, tensor.shape))
-            change = "  + adapter" if tensor.recipe.factors else "  replaced" if tensor.recipe.saved is not None else ""
-            offset = plan.data_offset + tensor.offset
-            click.echo(f"{name:32} {kind:5} {shape:>15} {tensor.size:>13,} at {offset:,}{change}")
-        kinds = ", ".join(f"{count} {kind}" for kind, count in plan.types.items())
-        click.echo(
-            f"\n{conversion.request.target}: {plan.size:,} bytes ({plan.bits_per_weight:.2f} bits a weight; {kinds}), "
-            f"of them {plan.data_offset:,} before the tensors; envelope {conversion.envelope}"
-        )
-        click.echo(
-            f"reads {plan.read_bytes:,} bytes, takes up to {plan.memory / 2**20:,.0f} MiB of memory and about "
-            f"{seconds:,.0f} s on {threads} threads"
-        )
-    conversion.check_room()
-
-
-@contextmanager
-def progress_bar(*, hidden: bool) -> Iterator[Callable[[ConversionProgress], None] | None]:
-    """Give a function to call with how far it is; a bar shows the bytes read, GB/s and the time left."""
-    console = Console(stderr=True)
-    if hidden or not console.is_terminal:
-        yield None
-        return
-    columns = (BarColumn(), DownloadColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        job = bar.add_task("bytes", total=None, rate="")
-
-        def advance(progress: ConversionProgress) -> None:
-            bar.update(job, completed=progress.done, total=progress.total, rate=f"{progress.rate / 1e9:.2f} GB/s")
-
-        yield advance

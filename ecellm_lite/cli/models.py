@@ -67,7 +67,7 @@ def add(file: Path, name: str, envelope: str | None, move: bool) -> None:
 
 @models.command()
 @click.argument("model")
-@click.option("--quant", help="The file's type: Q4_K_M, Q8_0, F16 and so on.  [default: Q4_K_M]")
+@click.option("--quant", "file_type", help="The file's type: Q4_K_M, Q8_0, F16 and so on.  [default: Q4_K_M]")
 @click.option(
     "--lora",
     "adapters",
@@ -86,7 +86,7 @@ def add(file: Path, name: str, envelope: str | None, move: bool) -> None:
 @debug_option
 def pull(
     model: str,
-    quant: str | None,
+    file_type: str | None,
     adapters: tuple[tuple[Path, float], ...],
     name: str | None,
     envelope: str | None,
@@ -101,11 +101,25 @@ def pull(
     (OWNER/NAME). After a download or a conversion that broke off, the same command goes on: files that have arrived
     are not fetched again.
     """
-    from ecellm_lite.cli.pulling import Pull, pulled
+    from ecellm_lite.cli.progress import conversion_progress
+    from ecellm_lite.provision.pull import pull as pull_model
 
-    made = pulled(Pull(model, quant, adapters, name, envelope, revision, drop), threads=threads, quiet=quiet)
+    with conversion_progress(hidden=quiet) as progress:
+        manifest = pull_model(
+            model,
+            file_type=file_type,
+            adapters=adapters,
+            name=name,
+            envelope=envelope,
+            revision=revision,
+            drop=drop,
+            threads=threads,
+            quiet=quiet,
+            progress=progress,
+        )
     if not quiet:
-        click.echo(f"{made.name}: {made.size / 1e9:.2f} GB, envelope {made.envelope}, sha256 {made.sha256}")
+        size = f"{manifest.size / 1e9:.2f} GB"
+        click.echo(f"{manifest.name}: {size}, envelope {manifest.envelope}, sha256 {manifest.sha256}")
 
 
 @models.command()

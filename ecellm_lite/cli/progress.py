@@ -8,11 +8,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from ecellm_lite.answers.answer import Answer
 
 if TYPE_CHECKING:
+    from ecellm_lite.convert.pipeline import ConversionProgress
     from ecellm_lite.tables.row import Table
 
 # Rows that a job has read when it has answered its first: before that, what was read says nothing of what is left.
@@ -66,3 +74,29 @@ def job_progress(rows: Table | int, *, hidden: bool, name: str = "rows") -> Iter
             progress.update(job, completed=done, total=total, rate=rate, failed=failed)
 
         yield advance
+
+
+@contextmanager
+def conversion_progress(*, hidden: bool) -> Iterator[Callable[[ConversionProgress], None] | None]:
+    """Give a function to call with a conversion's progress; a bar shows the bytes read, GB/s and the time left.
+
+    The bar appears with the first call: before it, a download may show bars of its own.
+    """
+    console = Console(stderr=True)
+    if hidden or not console.is_terminal:
+        yield None
+        return
+    columns = (BarColumn(), DownloadColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, transient=True)
+    job = bar.add_task("bytes", total=None, rate="")
+
+    def advance(progress: ConversionProgress) -> None:
+        bar.start()
+        bar.update(job, completed=progress.done, total=progress.total, rate=f"{progress.rate / 1e9:.2f} GB/s")
+        if progress.done >= progress.total:
+            bar.stop()
+
+    try:
+        yield advance
+    finally:
+        bar.stop()

@@ -1,0 +1,1 @@
+"""A model made ready to use: downloaded, converted, checked and stored. Here the converter meets the engine."""

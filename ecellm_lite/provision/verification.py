@@ -1,0 +1,125 @@
+"""A model's file checked: its hash and header, and against its original, its tokens and logits.
+
+The converter's comparisons know no engine and no task; this module gives them both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.convert.original import original_logits, original_tokenizer
+from ecellm_lite.convert.request import checkpoint_folder
+from ecellm_lite.convert.verify import TEXTS, CheckResult, check_logits, check_tokens
+from ecellm_lite.engine.interface import Chunk
+from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.envelopes import Envelope, get_envelope
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.ggml import FILE_TYPES
+from ecellm_lite.models.files import sha256_of
+from ecellm_lite.models.gguf_header import Header, read_header
+from ecellm_lite.models.manifest import read_manifest
+from ecellm_lite.models.model_check import check_model
+from ecellm_lite.models.resolve import envelope_of
+from ecellm_lite.tasks.registry import TASKS
+
+Adapters = Sequence[tuple[Path, float]]
+
+# The file must be compared, and nothing that speeds llama.cpp up at the cost of exactness.
+_EXACT = Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=2048, prompt_kernels="off")
+
+
+def verify(file: Path, base: str | None = None, adapters: Adapters = ()) -> list[CheckResult]:
+    """Check a file's hash and header, and with a base its tokens and logits; see check_against.
+
+    Raises ModelError for a file that is not a whole model, UsageError for a base that is not there.
+    """
+    header = read_header(file)
+    check_model(header)
+    results = [_check_hash(file), CheckResult("header", True, f"{len(header.tensors)} tensors, all in place")]
+    return results if base is None else results + check_against(file, checkpoint_of(base), adapters)
+
+
+def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[CheckResult]:
+    """Compare a file with the checkpoint and the adapters that it was made of: its tokens and its logits.
+
+    A comparison for which a package is not installed has not passed and has not failed.
+    """
+    header = read_header(file)
+    prompts = _prompts(_envelope_of(header, file.name))
+    backend = LlamaBackend(file, _EXACT)
+    try:
+        tokenize = original_tokenizer(folder)
+        if tokenize is None:
+            detail = f"no tokenizer was found in {folder.name}, or its package is missing: pip install"
+            tokens = CheckResult("tokens", None, f"{detail} 'ecellm-lite[convert]'")
+        else:
+            tokens = check_tokens(backend.vocabulary.tokenize, tokenize, [*TEXTS, *prompts])
+        ids = [backend.vocabulary.tokenize(prompt, begin=True)[: backend.longest] for prompt in prompts]
+        try:
+            pairs = zip(logits_of(backend, ids), original_logits(folder, adapters, ids), strict=True)
+            logits = check_logits(pairs, _file_type(header))
+        except ModelError as error:
+            logits = CheckResult("logits", None, str(error))
+    finally:
+        backend.close()
+    return [tokens, logits]
+
+
+def failures(results: Sequence[CheckResult]) -> str:
+    """Return the checks that failed, with their details; an empty text where none did."""
+    return "; ".join(f"{result.name}: {result.detail}" for result in results if result.passed is False)
+
+
+def checkpoint_of(base: str) -> Path:
+    """Return the folder of a checkpoint, its own or the hub cache's; raises UsageError where there is none."""
+    folder = checkpoint_folder(base)
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {base[:200]!r}", step="give a checkpoint's folder, or a cached hub id")
+    return folder
+
+
+def logits_of(backend: LlamaBackend, prompts: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
+    """Yield a model's logits for each prompt's tokens, (tokens, ids)."""
+    for prompt in prompts:
+        backend.clear()
+        parts = []
+        for start in range(0, len(prompt), backend.batch):
+            tokens = prompt[start : start + backend.batch]
+            [logits] = backend.decode([Chunk(0, start, tokens, len(tokens))])
+            parts.append(np.atleast_2d(logits).copy())
+        yield np.concatenate(parts)
+
+
+def _check_hash(file: Path) -> CheckResult:
+    places = [path for path in (Path(f"{file}.manifest.json"), file.with_name("manifest.json")) if path.is_file()]
+    if not places:
+        return CheckResult("hash", None, f"there is no manifest beside {file.name}")
+    manifest = read_manifest(places[0])
+    if manifest.file != file.name:
+        return CheckResult("hash", None, f"{places[0].name} is of {manifest.file}")
+    digest = sha256_of(file)
+    if digest == manifest.sha256:
+        return CheckResult("hash", True, f"sha256 {digest}")
+    return CheckResult("hash", False, f"sha256 {digest}, and the manifest says {manifest.sha256}")
+
+
+def _envelope_of(header: Header, name: str) -> Envelope:
+    """Return the envelope of the prompts to compare; any serves where the file does not say."""
+    try:
+        return get_envelope(envelope_of(header, [name]))
+    except UsageError:
+        return get_envelope("alpaca")
+
+
+def _prompts(envelope: Envelope) -> list[str]:
+    questions = [task.question(task.example()) for task in TASKS.values()]
+    return [envelope.prompt(question.instruction, question.text, question.options) for question in questions]
+
+
+def _file_type(header: Header) -> str:
+    number = header.metadata.get("general.file_type")
+    return next((name for name, value in FILE_TYPES.items() if value == number), "Q4_0")

@@ -1,0 +1,41 @@
+"""Bars on standard error: they leave standard output alone, and appear when there is progress."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+from rich.console import Console
+
+from ecellm_lite.cli import progress
+from ecellm_lite.convert.pipeline import ConversionProgress
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What a bar writes to a terminal."""
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(force_terminal=True, file=screen, width=120))
+    return screen
+
+
+@pytest.mark.usefixtures("terminal")
+def test_answers_on_standard_output_are_not_drawn_into_the_bar() -> None:
+    before = sys.stdout
+    with progress.job_progress(3, hidden=False):
+        assert sys.stdout is before
+
+
+def test_a_conversion_shows_nothing_before_its_first_block(terminal: io.StringIO) -> None:
+    with progress.conversion_progress(hidden=False) as advance:
+        assert advance is not None
+        assert terminal.getvalue() == ""
+        advance(ConversionProgress(1 << 20, 2 << 20, 1e9, 1.0))
+        advance(ConversionProgress(2 << 20, 2 << 20, 1e9, 0.0))
+    assert "1.00 GB/s" in terminal.getvalue()
+
+
+def test_a_hidden_bar_takes_no_calls() -> None:
+    with progress.conversion_progress(hidden=True) as advance:
+        assert advance is None
