@@ -60,11 +60,11 @@ bench: $(INSTALLED)
 
 # Another seed each day; the tests fuzz a little with the same one always.
 sanitize: $(INSTALLED)
-	ECELLM_FUZZ_CALLS=200000 ECELLM_FUZZ_SEED=$$(date +%Y%m%d) $(BIN)/pytest -q -s tests/test_native_builds.py -k sanitizers
+	ECELLM_FUZZ_CALLS=200000 ECELLM_FUZZ_SEED=$$(date +%Y%m%d) $(BIN)/pytest -q -s tests/kernels/test_native_builds.py -k sanitizers
 
 # The hostile inputs of tests/attacks, with many more examples and another seed each time.
 fuzz: $(INSTALLED)
-	ECELLM_FUZZ_CALLS=20000 $(BIN)/pytest -q tests/attacks tests/test_convert_token_ids.py tests/test_convert_interruptions.py --hypothesis-seed=random
+	ECELLM_FUZZ_CALLS=20000 $(BIN)/pytest -q tests/attacks tests/convert/test_token_ids.py tests/convert/test_interruptions.py --hypothesis-seed=random
 
 clean:
 	rm -rf $(VENV) build dist

@@ -29,7 +29,7 @@ from benchmarks.chart import Group, draw
 from benchmarks.facts import write_results
 from ecellm_lite.engine.llama import available_cores
 from ecellm_lite.models.files import replacing
-from tests.tiny_tokenizers import write_mistral_model
+from tests.support.tiny_tokenizers import write_mistral_model
 
 RANK = 16
 LOOK = 0.02  # seconds between two looks at a process's memory
@@ -67,7 +67,7 @@ PeftModel.from_pretrained(model, sys.argv[2]).merge_and_unload().save_pretrained
 QUANTIZE = """
 import sys
 from pathlib import Path
-from tests.llama_quantize import requantize
+from tests.support.llama_quantize import requantize
 requantize(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], threads=int(sys.argv[4]))
 """
 

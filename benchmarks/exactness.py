@@ -25,8 +25,8 @@ from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.convert.verify import log_softmax
 from ecellm_lite.engine.llama import LlamaBackend, Settings
 from ecellm_lite.provision.verification import logits_of
-from tests.small_checkpoints import factors, write_adapter
-from tests.tiny_checkpoints import CONFIGS, WIDTH, write_checkpoint
+from tests.support.small_checkpoints import factors, write_adapter
+from tests.support.tiny_checkpoints import CONFIGS, WIDTH, write_checkpoint
 
 
 @click.command()

@@ -2,9 +2,9 @@
 
     python -m benchmarks.identity
 
-Weights of every kind (tests/weights.py) are quantized by each variant and by ggml's own quantizer, to each quantized
-type, and the blocks are compared byte for byte. Half of them have an imatrix where the type is a K-quant: with one, the
-others are ggml's own work (or, Q8_0, do not look at it).
+Weights of every kind (tests/support/weights.py) are quantized by each variant and by ggml's own quantizer, to each
+quantized type, and the blocks are compared byte for byte. Half of them have an imatrix where the type is a K-quant:
+with one, the others are ggml's own work (or, Q8_0, do not look at it).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ecellm_lite import ggml
 from ecellm_lite.engine.llama import available_cores
 from ecellm_lite.kernels import Block, native
 from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS
-from tests.weights import KINDS, weights_of
+from tests.support.weights import KINDS, weights_of
 
 ROWS, COLUMNS = 34, 4096  # of one piece: two rows of each kind
 

@@ -35,8 +35,8 @@ from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.llama import LlamaBackend, Settings, available_cores
 from ecellm_lite.models.files import replacing
 from ecellm_lite.models.store import Store
-from tests.llama_quantize import requantize
-from tests.tiny_models import write_tiny_model
+from tests.support.llama_quantize import requantize
+from tests.support.tiny_models import write_tiny_model
 
 TYPES = ("Q8_0", "Q4_0", "Q4_K_M", "Q5_K_M", "Q6_K")
 SIZES = (1, 4, 8, 16, 32, 64, 128, 256, 512)

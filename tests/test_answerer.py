@@ -17,7 +17,7 @@ from ecellm_lite.answerer import Answerer
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend, scattered
 from ecellm_lite.errors import ClosedError
-from tests.answer_checks import EXAMPLES
+from tests.support.answer_checks import EXAMPLES
 
 PATIENCE = 60  # seconds after which a test that hangs fails
 

@@ -17,9 +17,9 @@ import pytest
 from benchmarks import pages as pages_module
 from ecellm_lite.cli.main import COMMANDS, cli, run_command
 from ecellm_lite.models.store import StoredModel
-from tests.labelled_rows import row, write_lines
-from tests.small_checkpoints import write_adapter
-from tests.tiny_checkpoints import write_checkpoint
+from tests.support.labelled_rows import row, write_lines
+from tests.support.small_checkpoints import write_adapter
+from tests.support.tiny_checkpoints import write_checkpoint
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*pages_module.PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))]

@@ -21,7 +21,7 @@ from ecellm_lite.answers.decoding import Logits
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend, scattered
 from ecellm_lite.errors import ClosedError
-from tests.answer_checks import EXAMPLES
+from tests.support.answer_checks import EXAMPLES
 
 
 def test_answers_come_in_order_with_errors_in_their_place() -> None:

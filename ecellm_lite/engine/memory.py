@@ -96,7 +96,8 @@ def compute_bytes(
     It is the largest of what attention, feed-forward and (with `output`) logits need at once, in f32, and the mask
     over the cells. `pipelined`: a whole model on several devices, for which llama.cpp keeps inputs four times. The
     terms were fitted to the buffers that llama.cpp reports for models of eCeLLM's three shapes and the demo's
-    (tests/test_offload.py has them): from 8% below to a third above. A back end's own scratch memory is not in it.
+    (tests/engine/test_offload.py has them): from 8% below to a third above. A back end's own scratch memory is not
+    in it.
     """
     embedding = _integers(header, "embedding_length")[0]
     heads = max(_by_layer(header, "attention.head_count"))

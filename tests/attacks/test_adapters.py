@@ -25,8 +25,8 @@ from ecellm_lite.convert.imatrix import read_imatrix
 from ecellm_lite.convert.module_patterns import ModulePatterns
 from ecellm_lite.errors import EcellmError, ModelError
 from ecellm_lite.models.gguf_header import read_header
-from tests.small_checkpoints import factors, write_adapter
-from tests.test_convert_gguf_adapter import written
+from tests.convert.test_gguf_adapter import written
+from tests.support.small_checkpoints import factors, write_adapter
 
 MODULE = "model.layers.0.self_attn.q_proj"
 KEYS = [

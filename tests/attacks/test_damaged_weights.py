@@ -13,7 +13,7 @@ from ecellm_lite import Answer, ModelError, Runtime
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.store import Store
-from tests.tiny_models import write_tiny_model
+from tests.support.tiny_models import write_tiny_model
 
 ROW = {"review": "Works, but it is loud."}
 

@@ -44,7 +44,7 @@ from tests.attacks.gguf_files import (
     u32,
     u64,
 )
-from tests.tiny_models import WORDS, write_tiny_model
+from tests.support.tiny_models import WORDS, write_tiny_model
 
 NEXT_STEP = re.compile(r"[:;] (get|give|copy|convert|check|download|update)[^;:]*\.$")
 

@@ -17,7 +17,7 @@ from ecellm_lite.engine.prefix_files import _HEAD, MAGIC, PrefixFiles
 from ecellm_lite.engine.request import Request
 from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.models.store import Store, StoredModel
-from tests.test_scheduler import PREFIX, finish, prompts
+from tests.engine.test_scheduler import PREFIX, finish, prompts
 
 TOKENS = list(range(40))
 STATE = bytes(range(256)) * 20

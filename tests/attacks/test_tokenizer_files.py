@@ -17,8 +17,8 @@ from ecellm_lite.convert.architectures import architecture_of
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.vocabulary import vocabulary_metadata
 from ecellm_lite.errors import ModelError
-from tests.tiny_checkpoints import write_checkpoint
-from tests.tiny_tokenizers import mistral_settings, mistral_tokenizer
+from tests.support.tiny_checkpoints import write_checkpoint
+from tests.support.tiny_tokenizers import mistral_settings, mistral_tokenizer
 
 TRIES = int(os.environ.get("ECELLM_FUZZ_CALLS", "600")) // 2
 SEED = int(os.environ.get("ECELLM_FUZZ_SEED", "1"))

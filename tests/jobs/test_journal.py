@@ -19,7 +19,7 @@ from ecellm_lite import InputError, Runtime, UsageError
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.jobs.journal import UNCOMMITTED, Journal, row_key
-from tests.answer_checks import EXAMPLES
+from tests.support.answer_checks import EXAMPLES
 
 FACTS = {"model": "a" * 64, "task": "sentiment_analysis"}
 
@@ -89,7 +89,7 @@ from pathlib import Path
 from ecellm_lite import Runtime
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.jobs.journal import Journal
-from tests.answer_checks import EXAMPLES
+from tests.support.answer_checks import EXAMPLES
 with Runtime.over(FakeBackend()) as runtime:
     answer = runtime.answer("sentiment_analysis", EXAMPLES["sentiment_analysis"])
 with Journal(Path(sys.argv[1]), {"model": "a"}) as journal:

@@ -22,8 +22,8 @@ from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.errors import ClosedError, CrashError
 from ecellm_lite.pipe import supervisor
 from ecellm_lite.pipe.child_runtime import ChildRuntime
-from tests.answer_checks import EXAMPLES
 from tests.pipe.host import FAKE_PIPE, PATIENCE, ROOT
+from tests.support.answer_checks import EXAMPLES
 
 pytestmark = pytest.mark.usefixtures("in_root")
 

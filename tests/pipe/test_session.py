@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ecellm_lite.pipe.messages import LONGEST_LINE
-from tests.answer_checks import EXAMPLES
 from tests.pipe.host import FAKE_PIPE, PATIENCE, converse, start
+from tests.support.answer_checks import EXAMPLES
 
 REVIEW = {"id": 1, "task": "sentiment_analysis", "row": {"review": "It works."}}
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import gguf
 
-from tests.tiny_checkpoints import CONFIGS, write_checkpoint
+from tests.support.tiny_checkpoints import CONFIGS, write_checkpoint
 
 
 def main(source: str, python: str) -> None:

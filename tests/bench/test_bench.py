@@ -1,0 +1,279 @@
+"""The command `bench`, its made-up rows, and the script that measures beside the peers."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.peers.grammar import gbnf
+from benchmarks.peers.llama_server import LlamaServer
+from benchmarks.peers.peer import Asked
+from benchmarks.throughput import CLASS, OURS, main
+from ecellm_lite.answers.choice import lettered
+from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.answers.ranking import Ranking
+from ecellm_lite.answers.space import Space
+from ecellm_lite.answers.text import Text
+from ecellm_lite.bench import rates, tuner
+from ecellm_lite.bench.rows import FixedLengthText, made_up_rows
+from ecellm_lite.binding import llama
+from ecellm_lite.cli.main import run_command
+from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.engine.llama import Settings
+from ecellm_lite.engine.vocabulary import LlamaVocabulary
+from ecellm_lite.errors import EcellmError
+from ecellm_lite.models.store import Store, StoredModel
+from ecellm_lite.models.tuning import read_tuning
+from ecellm_lite.runtime import Runtime
+from ecellm_lite.tasks.registry import TASKS
+from tests.cli.test_run import refused
+from tests.support.tiny_models import write_tiny_model
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "SECONDS", 0.01)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", context=8192)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_made_up_rows_differ_and_can_be_asked(name: str) -> None:
+    rows = made_up_rows(TASKS[name], 12)
+    assert rows == made_up_rows(TASKS[name], 12)
+    questions = [TASKS[name].question(row) for row in rows]
+    assert len({question.text for question in questions}) == 12
+    example = TASKS[name].question(TASKS[name].example()).text
+    assert all(sorted(question.text) == sorted(example) for question in questions)
+
+
+def test_written_text_has_its_length_wherever_the_model_would_end() -> None:
+    with Runtime.over(FakeBackend()) as runtime:
+        answers = [
+            runtime.answer("answer_generation", row, space=FixedLengthText(7))
+            for row in made_up_rows(TASKS["answer_generation"], 3)
+        ]
+    # The model is not shown the last one.
+    assert [answer.usage.decoded_tokens for answer in answers if answer.usage] == [6, 6, 6]
+
+
+@pytest.mark.parametrize(("cells", "batch"), [(4096, 512), (300, 64), (64, 512)])
+def test_bare_rates_keep_to_the_memory(cells: int, batch: int) -> None:
+    backend = FakeBackend(cells=cells, batch=batch)
+    assert rates.prefill_rate(backend) > 0
+    assert rates.decode_rate(backend, 1) > 0
+    assert rates.decode_rate(backend, 8) > 0
+
+
+def test_a_row_that_fails_is_not_counted_as_fast() -> None:
+    backend = FakeBackend(cells=4096)
+    backend.longest = 64
+    with Runtime.over(backend) as runtime, pytest.raises(EcellmError, match="context"):
+        rates.row_rate(runtime, TASKS["product_matching"], 2)
+
+
+def test_bench_says_what_the_demo_does_here(demo_model: StoredModel, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model", str(demo_model.path), "--envelope", "alpaca", "--rows", "1", "--threads", "1", "--json"]
+    assert run_command(["bench", *options]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["model"]["sha256"] == demo_model.manifest.sha256
+    assert list(told["rows_per_second"]) == list(TASKS)
+    assert list(told["decode_tokens_per_second"]) == ["1", "8"]
+    for number in (*told["rows_per_second"].values(), *told["decode_tokens_per_second"].values()):
+        assert number > 0
+    assert told["prefill_tokens_per_second"] > 0
+    assert told["settings"]["micro_batch"] == Settings().micro_batch
+    assert told["memory_bytes"] is None or told["memory_bytes"] > demo_model.manifest.size
+
+
+def test_bench_shows_a_table(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["bench", "--model", str(tiny), "--envelope", "alpaca", "--rows", "1", "--threads", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"tiny.gguf, threads 1, micro-batch {Settings().micro_batch}, ")
+    assert all(name in shown for name in TASKS)
+    assert "geometric mean" in shown
+
+
+def test_tune_keeps_its_winner_and_the_next_run_takes_it(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ECELLM_HOME", str(tmp_path))
+    monkeypatch.setattr(tuner, "ROUNDS", 1)
+    monkeypatch.setattr(tuner, "CHOICES", {"micro_batch": (128,), "kv_type": ("f32",)})
+    options = ["bench", "--model", str(tiny), "--envelope", "alpaca", "--rows", "1"]
+    assert run_command([*options, "--tune", "--threads", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    [path] = (Store().root / "tuning").iterdir()
+    kept = read_tuning(path)
+    assert kept is not None
+    assert kept.settings == told["settings"]
+    assert [trial["setting"] for trial in told["trials"]] == ["micro_batch", "kv_type"]
+    assert run_command([*options, "--json"]) == 0
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert {name: settings[name] for name in told["settings"]} == told["settings"]
+
+
+def test_options_that_do_not_go_together_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    refused(capsys, 2, "bench", "--lossy")
+    refused(capsys, 2, "bench", "--tune", "--deterministic")
+
+
+class Grammar:
+    """llama.cpp's own reading of a GBNF grammar."""
+
+    def __init__(self, vocabulary: LlamaVocabulary) -> None:
+        self.vocabulary = vocabulary
+
+    def takes(self, grammar: str, text: str) -> bool:
+        """Whether the grammar takes the text's tokens, and the end behind them."""
+        sampler = llama.llama_sampler_init_grammar(self.vocabulary._pointer, grammar.encode(), b"root")
+        assert sampler, grammar
+        try:
+            for token in [*self.vocabulary.tokenize(text), self.vocabulary.end]:
+                data = llama.llama_token_data(token, 0.0, 0.0)
+                offered = llama.llama_token_data_array(ctypes.pointer(data), 1, -1, False)
+                llama.llama_sampler_apply(sampler, ctypes.byref(offered))
+                if data.logit < 0:
+                    return False
+                # What a grammar does not take ends the process here: it was asked before.
+                llama.llama_sampler_accept(sampler, token)
+            return True
+        finally:
+            llama.llama_sampler_free(sampler)
+
+
+@pytest.fixture(scope="module")
+def grammar(demo_model: StoredModel) -> Iterator[Grammar]:
+    parameters = llama.llama_model_default_params()
+    parameters.vocab_only = True
+    model = llama.llama_model_load_from_file(os.fsencode(demo_model.path), parameters)
+    yield Grammar(LlamaVocabulary(model))
+    llama.llama_model_free(model)
+
+
+@pytest.mark.parametrize(
+    ("space", "taken", "not_taken"),
+    [
+        (Predicate(), ["yes", "no"], ["maybe", "yes, no", ""]),
+        (lettered(["A: x", "B: y"], whole=False), ["A", "B"], ["C", "A: x"]),
+        (lettered(['A: "x" \\ é', "B: y"], whole=True), ['A: "x" \\ é', "B: y"], ["A", "A: x"]),
+        (Ranking(("A", "B", "C")), ["A,B,C", "C,A,B"], ["A,B", "A,B,C,A", "A,B,D", "A, B, C"]),
+        (Ranking(("A",)), ["A"], ["A,A"]),
+        (
+            Extraction(("Color",), {"product title": "x"}),
+            ['[{"attribute": "color", "value": "a \\"b\\" \\u00e9", "source": "product title"}]'],
+            ["[]", '[{"attribute": "color"}]', '[{"value": "a", "attribute": "color", "source": "x"}]'],
+        ),
+    ],
+)
+def test_grammars_take_answers_and_nothing_else(
+    space: Space, taken: list[str], not_taken: list[str], grammar: Grammar
+) -> None:
+    written = gbnf(space)
+    assert written is not None
+    assert [grammar.takes(written, text) for text in taken] == [True] * len(taken)
+    assert [grammar.takes(written, text) for text in not_taken] == [False] * len(not_taken)
+
+
+def test_free_text_has_no_grammar() -> None:
+    assert gbnf(Text()) is None
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "answer_generation"])
+def test_grammars_take_the_gold_answers(name: str, data: Path, grammar: Grammar) -> None:
+    for line in (data / name / "test.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        written = gbnf(TASKS[name].question(row).space)
+        assert written is not None
+        assert grammar.takes(written, row["output"]), row["id"]
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Files of made-up rows where labelled ones would be."""
+    for task in TASKS.values():
+        (tmp_path / "data" / task.name).mkdir(parents=True)
+        rows = "".join(json.dumps(row) + "\n" for row in made_up_rows(task, 12))
+        (tmp_path / "data" / task.name / "test.jsonl").write_text(rows, "utf-8")
+    return tmp_path / "data"
+
+
+def measured(tiny: Path, labelled: Path, *more: str) -> tuple[dict[str, Any], str]:
+    output, figure = labelled / "throughput.json", labelled / "throughput.svg"
+    options = [
+        "--data", str(labelled), "--model", str(tiny), "--envelope", "alpaca", "--rows", "2", "--repeats", "1",
+        "--threads", "1", "--output", str(output), "--figure", str(figure), *more,
+    ]  # fmt: skip
+    result = CliRunner().invoke(main, options, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(output.read_text("utf-8")), figure.read_text("utf-8")
+
+
+def test_throughput_measures_without_a_server(tiny: Path, labelled: Path) -> None:
+    results, figure = measured(tiny, labelled)
+    assert list(results["tasks"]) == list(TASKS)
+    assert results["server"] == "left out"
+    assert set(results["geometric_means"]) == {CLASS}
+    for task in results["tasks"].values():
+        assert task["rows"] == 2
+        assert set(task["rows_per_second"]) == {OURS, CLASS}
+        assert task["failures"] == {OURS: 0, CLASS: 0}
+        parts = {part: share for part, share in task["time"].items() if part not in {"calls", "tokens"}}
+        assert sum(parts.values()) == pytest.approx(1, abs=0.001)
+        # What the runtime says it computed is what its backend was given.
+        assert task["tokens_computed"] == task["time"]["tokens"]
+    assert figure.count('<rect class="p0"') == len(TASKS) + 1
+
+
+def test_a_row_that_a_peer_cannot_answer_is_counted(tiny: Path, labelled: Path) -> None:
+    path = labelled / "sentiment_analysis" / "test.jsonl"
+    lines = path.read_text("utf-8").splitlines()
+    path.write_text("\n".join([json.dumps({"review": "far too long " * 2000}), *lines[1:]]) + "\n", "utf-8")
+    results, _ = measured(tiny, labelled, "--task", "SA")
+    assert results["tasks"]["sentiment_analysis"]["failures"] == {OURS: 1, CLASS: 1}
+
+
+def test_a_server_that_does_not_start_is_told_of(tiny: Path, labelled: Path, tmp_path: Path) -> None:
+    program = tmp_path / "llama-server"
+    program.write_text("#!/bin/sh\necho no such model\nexit 3\n", "utf-8")
+    program.chmod(0o755)
+    result = CliRunner().invoke(
+        main, ["--data", str(labelled), "--model", str(tiny), "--envelope", "alpaca", "--llama-server", str(program)]
+    )
+    assert result.exit_code == 1
+    assert "no such model" in result.output
+
+
+def test_a_server_that_answers_nothing_fails_on_every_row(tmp_path: Path) -> None:
+    """A stand-in that is healthy, and refuses every completion."""
+    program = tmp_path / "llama-server"
+    program.write_text(
+        "#!/usr/bin/env python3\n"
+        "import sys\n"
+        "from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer\n"
+        "class Handler(BaseHTTPRequestHandler):\n"
+        "    def do_GET(self): self.send_response(200); self.end_headers()\n"
+        "    def do_POST(self): self.send_response(400); self.end_headers(); self.wfile.write(b'{}')\n"
+        "port = int(sys.argv[sys.argv.index('--port') + 1])\n"
+        "ThreadingHTTPServer(('127.0.0.1', port), Handler).serve_forever()\n",
+        "utf-8",
+    )
+    program.chmod(0o755)
+    server = LlamaServer(program, tmp_path / "model.gguf", 1)
+    try:
+        done = server.run("sentiment_analysis", [Asked({}, "Hello", None)] * 20)
+    finally:
+        server.close()
+    assert (done.failures, done.answer_tokens) == (20, 0)

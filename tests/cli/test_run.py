@@ -1,0 +1,353 @@
+"""The command line: the contract of its output, its exit codes, and one sentence for each mistake."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecellm_lite.cli.main import COMMANDS, run_command
+from ecellm_lite.models.store import Store, StoredModel
+from ecellm_lite.tasks.registry import TASKS
+from tests.support.tiny_models import write_tiny_model
+
+EXAMPLES = Path(__file__).parent.parent.parent / "ecellm_lite" / "tasks" / "examples"
+REVIEW = '{"review": "It works, but it is loud."}'
+
+# The contract of an answer: keys in this order.
+KEYS = [
+    "id", "task", "type", "value", "text", "probability", "probabilities", "confidence", "coverage", "abstained",
+    "usage", "seconds", "model", "envelope", "calibration", "shortened", "warnings", "error",
+]  # fmt: skip
+
+
+def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
+    """Run a command that must fail with this code, one sentence on stderr and no output; returns it."""
+    assert run_command(list(arguments)) == code
+    output = capsys.readouterr()
+    assert output.out == ""
+    lines = output.err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("ecellm-lite: ")
+    assert lines[0].endswith((".", "?"))
+    assert "Traceback" not in output.err
+    return lines[0]
+
+
+def answered(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    assert run_command(list(arguments)) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_examples_answer_in_the_contract(
+    name: str, capsys: pytest.CaptureFixture[str], demo_model: StoredModel
+) -> None:
+    answer = answered(capsys, "run", "--task", name, "--input", str(EXAMPLES / f"{name}.json"), "--json")
+    assert list(answer) == KEYS
+    assert answer["task"] == name
+    assert answer["id"] == f"{TASKS[name].abbreviation}-1"
+    assert answer["model"] == {"name": "demo", "sha256": demo_model.manifest.sha256}
+    assert answer["error"] is None
+    assert answer["abstained"] is False
+    assert list(answer["usage"]) == ["prompt_tokens", "cached_tokens", "decoded_tokens", "forced_tokens"]
+
+
+def test_show_prompt_prints_the_prompt_and_nothing_else(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    arguments = ["run", "-t", "SA", "--input", str(EXAMPLES / "sentiment_analysis.json"), "--show-prompt"]
+    assert run_command([*arguments, "--envelope", "mistral"]) == 0
+    golden = Path(__file__).parent.parent / "golden" / "prompts" / "sentiment_analysis.mistral.txt"
+    assert capfdbinary.readouterr().out == golden.read_bytes()
+
+
+def test_show_prompt_with_an_envelope_loads_no_model() -> None:
+    code = (
+        "import sys; from ecellm_lite.cli.main import run_command; "
+        f"assert run_command(['run', '-t', 'SA', '-i', '{REVIEW}', '--show-prompt', '--envelope', 'alpaca']) == 0; "
+        "assert 'llama_cpp' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from ecellm_lite.cli.main import run_command; run_command(['--help']); "
+        "heavy = {'numpy', 'llama_cpp', 'rich', 'llguidance', 'gguf', 'huggingface_hub'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command([command, "--help"]) == 0
+    assert "Usage: ecellm-lite" in capsys.readouterr().out
+
+
+def test_wrong_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "sentiment_analysis" in refused(capsys, 2, "run", "--task", "sentiment", "--input", REVIEW)
+    assert "--input" in refused(capsys, 2, "run", "--task", "SA")
+    assert "--task" in refused(capsys, 2, "run", "--input", REVIEW)
+    assert "--envelope" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--envelope", "chatml")
+    assert "free text" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--max-tokens", "5")
+    assert "--rows" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--output", str(tmp_path / "x"))
+    assert "No such command" in refused(capsys, 2, "nonsense")
+    assert "gpu-layers" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--gpu-layers", "-3")
+
+
+def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "review is missing" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"reviews": "x"}')
+    assert "review is true" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": true}')
+    assert "review is blank" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": " "}')
+    assert "not JSON" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": ')
+    assert "No such file" in refused(capsys, 3, "run", "-t", "SA", "-i", str(tmp_path / "absent.json"))
+    assert "--rows" in refused(capsys, 3, "run", "-t", "SA", "-i", '[{"review": "x"}]')
+    assert "is empty" in refused(capsys, 3, "run", "-t", "SA", "-i", "")
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf[\n {"review": "x"}\n]')
+    assert "JSON Lines" in refused(capsys, 3, "run", "-t", "SA", "--rows", str(tmp_path / "a.json"))
+    (tmp_path / "a.csv").write_bytes(b"id,text\n1,good\n")
+    assert "--map" in refused(capsys, 2, "run", "-t", "SA", "--rows", str(tmp_path / "a.csv"))
+    (tmp_path / "list.json").write_text("[1]")
+    assert "not an object" in refused(capsys, 3, "run", "-t", "SA", "-i", str(tmp_path / "list.json"))
+    (tmp_path / "bytes.json").write_bytes(b'{"review": "\xff"}')
+    assert "UTF-8" in refused(capsys, 3, "run", "-t", "SA", "-i", str(tmp_path / "bytes.json"))
+    assert "cannot be read" in refused(capsys, 3, "run", "-t", "SA", "--rows", str(tmp_path / "absent.jsonl"))
+
+
+def test_a_grammar_that_does_not_parse(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "bad.lark").write_text("start: ((")
+    (tmp_path / "bad.json").write_text('{"type": "nonsense"}')
+    example = str(EXAMPLES / "answer_generation.json")
+    for option, file in (("--grammar", "bad.lark"), ("--schema", "bad.json")):
+        sentence = refused(capsys, 3, "run", "-t", "AG", "-i", example, option, str(tmp_path / file))
+        assert "does not compile" in sentence
+
+
+def test_a_context_that_is_exceeded(capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
+    row = json.dumps({"review": "long " * 500})
+    arguments = ["run", "-t", "SA", "-i", row, "--context", "256"]
+    sentence = refused(capsys, 3, *arguments)
+    assert "256 tokens" in sentence
+    assert "let its review be cut" in sentence
+    answer = answered(capsys, *arguments, "--shorten", "--json")
+    assert re.fullmatch(r"review: the first \d+ of 500 words", answer["shortened"])
+    assert answer["usage"]["prompt_tokens"] < 256
+    assert "leave one of them out" in refused(capsys, 2, *arguments, "--shorten", "--show-prompt")
+
+
+def test_a_job_counts_what_it_shortened(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"review": "long " * size}) + "\n" for size in (1, 500, 2)))
+    assert run_command(["run", "-t", "SA", "--rows", str(rows), "--context", "256", "--shorten"]) == 0
+    output = capsys.readouterr()
+    assert [json.loads(line)["shortened"] is None for line in output.out.splitlines()] == [True, False, True]
+    assert "0 failed, 1 shortened." in output.err
+
+
+def test_a_terminal_is_told_what_was_shortened() -> None:
+    from rich.console import Console
+
+    from ecellm_lite import Runtime
+    from ecellm_lite.cli.show import show_answer
+    from ecellm_lite.engine.fake import FakeBackend
+
+    row = {"review": "long " * 500}
+    terminal = Console(file=io.StringIO(), width=120)
+    with Runtime.over(FakeBackend(cells=1000)) as runtime:
+        answer = runtime.answer("sentiment_analysis", row, shorten=True)
+    show_answer(answer, TASKS["sentiment_analysis"].question(row).space, terminal)
+    assert isinstance(terminal.file, io.StringIO)
+    assert f"shortened · {answer.shortened}\n" in re.sub(" +\n", "\n", terminal.file.getvalue())
+
+
+def test_models_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for model, part in (
+        (str(tmp_path / "absent.gguf"), "absent.gguf"),
+        ("eCeLLM-M:Q4_K_M", "NingLab/eCeLLM-M"),
+        ("nonsense", "There is no model"),
+    ):
+        assert part in refused(capsys, 4, "run", "-t", "SA", "-i", REVIEW, "--model", model)
+
+
+def test_models_that_are_damaged(capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel) -> None:
+    whole = demo_model.path.read_bytes()
+    (tmp_path / "short.gguf").write_bytes(whole[:-1000])
+    (tmp_path / "other.gguf").write_bytes(b"PK\x03\x04" + whole[4:2000])
+    (tmp_path / "hostile.gguf").write_bytes(whole[:8] + b"\xff" * 16 + whole[24:4000])
+    (tmp_path / "empty.gguf").write_bytes(b"")
+    for name in ("short.gguf", "other.gguf", "hostile.gguf", "empty.gguf"):
+        path = str(tmp_path / name)
+        assert name in refused(capsys, 4, "run", "-t", "SA", "-i", REVIEW, "--model", path, "--envelope", "alpaca")
+
+
+def test_a_job_has_a_line_for_each_row(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(
+        b'{"id": 1, "review": "good"}\n{"id": 2, "review": \n\n{"id": 3}\n[]\n'
+        b'{"id": "\xff"}\n{"id": 4, "review": "bad"}'
+    )
+    output = tmp_path / "answers.jsonl"
+    arguments = ["run", "-t", "SA", "--rows", str(rows), "--output", str(output)]
+    assert run_command(arguments) == 5
+    error = capsys.readouterr().err
+    assert "4 of 6 rows failed" in error
+    answers = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [answer["id"] for answer in answers] == [1, None, 3, None, None, 4]
+    assert "Line 2 is not JSON" in answers[1]["error"]["message"]
+    assert [answer["error"] is None for answer in answers] == [True, False, False, False, False, True]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_job_without_failures(capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"id": "a", "review": "good"}\n{"id": "b", "input": {"review": "bad"}}\n')
+    assert run_command(["run", "-t", "SA", "--rows", str(rows), "--quiet"]) == 0
+    output = capsys.readouterr()
+    assert [json.loads(line)["id"] for line in output.out.splitlines()] == ["a", "b"]
+    assert output.err == ""
+
+
+def test_a_job_that_cannot_write(capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"review": "good"}\n')
+    sentence = refused(capsys, 3, "run", "-t", "SA", "--rows", str(rows), "-o", str(tmp_path / "no" / "x.jsonl"))
+    assert "cannot be written" in sentence
+    assert "folder" in refused(capsys, 3, "run", "-t", "SA", "--rows", str(rows), "-o", str(tmp_path))
+    assert "are read from" in refused(capsys, 2, "run", "-t", "SA", "--rows", str(rows), "-o", str(rows))
+
+
+def test_a_job_shows_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    from ecellm_lite import Runtime
+    from ecellm_lite.cli import progress
+    from ecellm_lite.engine.fake import FakeBackend
+
+    terminal = Console(force_terminal=True, file=io.StringIO(), width=120)
+    monkeypatch.setattr(progress, "Console", lambda **_: terminal)
+    with Runtime.over(FakeBackend()) as runtime, progress.job_progress(3, hidden=False) as advance:
+        for answer in runtime.answers("sentiment_analysis", [{"review": "x"}, {}, {"review": "y"}]):
+            advance(answer)
+    assert isinstance(terminal.file, io.StringIO)
+    shown = terminal.file.getvalue()
+    assert "3/3" in shown
+    assert "rows/s" in shown
+    assert "1 failed" in shown
+
+
+def test_tasks_are_described(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["tasks"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in TASKS)
+    described = answered(capsys, "tasks", "--json")
+    assert [one["name"] for one in described] == list(TASKS)
+    one = answered(capsys, "tasks", "PM", "--json")
+    assert one["example"] == TASKS["product_matching"].example()
+    assert run_command(["tasks", "query_product_ranking"]) == 0
+    text = capsys.readouterr().out
+    assert "products" in text
+    assert "best first" in text
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    report = answered(capsys, "doctor", "--json")
+    assert report["ok"] is True
+    states = {check["name"]: check["state"] for check in report["checks"]}
+    assert states["llama.cpp"] == "ok"
+    assert {"machine", "GPU", "kernels", "store"} <= set(states)
+    assert run_command(["doctor"]) == 0
+
+
+def test_shell_completion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_ECELLM_LITE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "ecellm-lite run --task product_m")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    with pytest.raises(SystemExit):
+        run_command([])
+    assert "plain,product_matching" in capsys.readouterr().out
+
+
+def test_a_fault_of_ours_is_one_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ecellm_lite.tasks.registry.get_task", lambda name: 1 / 0)
+    assert "--debug" in refused(capsys, 1, "tasks", "SA")
+    assert run_command(["tasks", "SA", "--debug"]) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_debug_adds_a_traceback_and_changes_no_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["run", "-t", "SA", "-i", "{}", "--debug"]) == 3
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert "ecellm-lite: The field review is missing" in error
+
+
+@pytest.mark.parametrize("arguments", [[], ["models"]])
+def test_no_command_shows_the_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(arguments) == 2
+    assert capsys.readouterr().err.startswith("Usage: ecellm-lite")
+
+
+def test_a_row_cannot_move_the_cursor() -> None:
+    from rich.console import Console
+
+    from ecellm_lite import Runtime
+    from ecellm_lite.cli.show import show_answer
+    from ecellm_lite.engine.fake import FakeBackend
+
+    hostile = "\x1b]0;owned\x07\x1b[2J\u202eone\x9b1m [red]not markup[/red]"
+    rows: dict[str, dict[str, Any]] = {
+        "sequential_recommendation": {"history": ["a"], "candidates": [hostile, hostile]},
+        "query_product_ranking": {"query": "q", "products": [hostile, hostile]},
+        "attribute_value_extraction": {"title": hostile, "attributes": [hostile]},
+    }
+    with Runtime.over(FakeBackend()) as runtime:
+        for name, row in rows.items():
+            console = Console(record=True, width=200, file=io.StringIO(), color_system=None)
+            show_answer(runtime.answer(name, row), TASKS[name].question(row).space, console)
+            shown = console.export_text()
+            assert not set("\x1b\x07\x9b\u202e") & set(shown)
+            assert "[red]not markup[/red]" in shown or name == "attribute_value_extraction"
+
+
+def test_models_can_be_listed_when_one_is_damaged(capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
+    folder = Store().folder("broken")
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{")
+    try:
+        listed = answered(capsys, "models", "list", "--json")
+        assert "is damaged" in listed["damaged"]["broken"]
+        assert [one["name"] for one in listed["store"]] == ["demo"]
+        assert run_command(["models", "list"]) == 0
+        assert "NingLab/eCeLLM-M" in capsys.readouterr().out
+    finally:
+        assert run_command(["models", "remove", "broken"]) == 0
+
+
+def test_models_are_added_shown_verified_and_removed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel
+) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf")
+    assert "--envelope" in refused(capsys, 2, "models", "add", str(path), "--name", "tiny")
+    assert "own" in refused(capsys, 2, "models", "add", str(path), "--name", "demo", "--envelope", "alpaca")
+    assert run_command(["models", "add", str(path), "--name", "eCeLLM-M:F32"]) == 0
+    assert "envelope mistral" in capsys.readouterr().out
+    facts = answered(capsys, "models", "show", "eCeLLM-M:F32", "--json", "--verify")
+    assert (facts["envelope"], facts["architecture"], facts["verified"]) == ("mistral", "llama", True)
+    stored = Path(facts["path"])
+    data = bytearray(stored.read_bytes())
+    data[-1] ^= 1
+    stored.write_bytes(data)
+    assert "is damaged" in refused(capsys, 4, "models", "show", "eCeLLM-M:F32", "--verify")
+    assert run_command(["models", "remove", "eCeLLM-M:F32"]) == 0
+    capsys.readouterr()
+    assert "no model" in refused(capsys, 4, "models", "show", "eCeLLM-M:F32")

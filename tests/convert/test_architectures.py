@@ -1,0 +1,215 @@
+"""A checkpoint becomes the tensors and the metadata that llama.cpp's own converter makes of it, byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ecellm_lite.convert.architectures import architecture_of
+from ecellm_lite.convert.blueprint import Blueprint
+from ecellm_lite.convert.checkpoint import Checkpoint
+from ecellm_lite.convert.vocabulary import vocabulary_metadata
+from ecellm_lite.errors import ModelError
+from tests.golden.convert.make import digest
+from tests.support.tiny_checkpoints import CONFIGS, WIDTH, shapes, write_checkpoint, write_safetensors
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "convert"
+
+# What the converter's files have otherwise than ours.
+MEANT = {
+    "general.file_type": "the writer's",
+    "general.quantization_version": "the writer's",
+    "general.name": "llama.cpp's converter guesses a title from the folder's name; ours is the name itself",
+    "general.size_label": "guessed too",
+}
+# Only of the checkpoint with tokenizer.json alone: llama.cpp's converter gives all tokens the score -1000.
+WRONG_THERE = {"tokenizer.ggml.scores"}
+
+SMALL = {"vocab_size": 8}
+
+_ITEMS = {str: "STRING", float: "FLOAT32", int: "INT32"}
+
+
+def blueprint(folder: Path) -> Blueprint:
+    with Checkpoint(folder) as checkpoint:
+        found: Blueprint = architecture_of(checkpoint.config).blueprint(checkpoint)
+        return found
+
+
+def described(kind: str, value: Any) -> list[Any]:
+    if kind == "ARRAY":
+        return ["ARRAY", [_ITEMS[type(value[0])], len(value), digest(value)]]
+    return [kind, float(np.float32(value)) if kind == "FLOAT32" else value]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_tensors_are_those_of_llama_cpp(kind: str, tmp_path: Path) -> None:
+    golden = json.loads((GOLDEN / f"{kind}.json").read_text("utf-8"))["tensors"]
+    found = {}
+    with Checkpoint(write_checkpoint(tmp_path, kind, tokenizer=False)) as checkpoint:
+        for recipe in architecture_of(checkpoint.config).blueprint(checkpoint).recipes:
+            values = checkpoint.values(recipe.source)
+            rows = values if recipe.order is None else np.ascontiguousarray(values[recipe.order])
+            found[recipe.name] = [list(recipe.shape), hashlib.sha256(rows.tobytes()).hexdigest()]
+    assert dict(sorted(found.items())) == golden
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_metadata_is_that_of_llama_cpp(kind: str, tmp_path: Path) -> None:
+    golden = json.loads((GOLDEN / f"{kind}.json").read_text("utf-8"))["metadata"]
+    folder = write_checkpoint(tmp_path / kind, kind)
+    with Checkpoint(folder) as checkpoint:
+        drawn = architecture_of(checkpoint.config).blueprint(checkpoint)
+        metadata = {**drawn.metadata, **vocabulary_metadata(folder, checkpoint.config)}
+    found = {key: described(*value) for key, value in metadata.items()}
+    other = {key for key in found.keys() | golden.keys() if found.get(key) != golden.get(key)}
+    assert other == (set(MEANT) | WRONG_THERE if kind == "llama" else set(MEANT))
+    assert found["general.name"] == ["STRING", kind]
+
+
+def test_a_tied_model_has_a_recipe_for_an_output_matrix_of_its_own(tmp_path: Path) -> None:
+    drawn = blueprint(write_checkpoint(tmp_path, "smollm", tokenizer=False, **SMALL))
+    assert drawn.tied
+    assert drawn.output is not None
+    assert (drawn.output.name, drawn.output.module) == ("output.weight", "lm_head")
+    assert drawn.output.source == "model.embed_tokens.weight"
+    assert "output.weight" not in {recipe.name for recipe in drawn.recipes}
+    assert (drawn.model.layers, drawn.model.heads, drawn.model.kv_heads) == (2, 4, 2)
+
+
+def test_modules_are_what_adapters_call_them(tmp_path: Path) -> None:
+    drawn = blueprint(write_checkpoint(tmp_path, "mistral", tokenizer=False, **SMALL))
+    modules = {recipe.name: recipe.module for recipe in drawn.recipes}
+    assert modules["blk.1.attn_q.weight"] == "model.layers.1.self_attn.q_proj"
+    assert modules["output.weight"] == "lm_head"
+    assert not drawn.tied
+    assert drawn.output is None
+
+
+def rewritten(folder: Path, **tensors: np.ndarray[Any, Any] | None) -> Path:
+    """Write the checkpoint `smollm` with weights of zero, 8 tokens, and some tensors changed or (None) left out."""
+    write_checkpoint(folder, "smollm", tokenizer=False, **SMALL)
+    all_of = shapes({**CONFIGS["smollm"], **SMALL})
+    weights: dict[str, Any] = {name: np.zeros(shape, np.float32) for name, shape in all_of.items()}
+    weights = {name: values for name, values in (weights | tensors).items() if values is not None}
+    write_safetensors(folder / "model.safetensors", weights, "F32")
+    return folder
+
+
+def test_constants_and_an_equal_output_matrix_are_left_out(tmp_path: Path) -> None:
+    extra = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.zeros(8, np.float32)}
+    extra["lm_head.weight"] = np.zeros((8, WIDTH), np.float32)
+    drawn = blueprint(rewritten(tmp_path, **extra))
+    assert len(drawn.recipes) == 20
+    assert drawn.tied
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        ("lm_head.weight", (8, WIDTH), "tie_word_embeddings"),
+        ("lm_head.weight", (4, WIDTH), "tie_word_embeddings"),
+        ("model.layers.2.mlp.up_proj.weight", (1,), "up_proj"),
+        ("model.layers.0.self_attn.q_norm.weight", (16,), "q_norm"),
+        ("model.norm.weight", (WIDTH + 1,), r"the shape \[65\]"),
+        ("model.norm.weight", None, "no tensor 'model.norm.weight'"),
+        ("model.layers.1.mlp.up_proj.weight", None, "no tensor 'model.layers.1.mlp.up_proj.weight'"),
+        ("model.layers.1.self_attn.q_proj.bias", (3,), r"implies \[64\]"),
+    ],
+)
+def test_tensors_that_do_not_fit(name: str, shape: tuple[int, ...] | None, said: str, tmp_path: Path) -> None:
+    changed = None if shape is None else np.ones(shape, np.float32)
+    with pytest.raises(ModelError, match=said):
+        blueprint(rewritten(tmp_path, **{name: changed}))
+
+
+def test_a_tensor_that_is_no_weight(tmp_path: Path) -> None:
+    folder = rewritten(tmp_path)
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data.replace(b'"F32"', b'"I32"'))
+    with pytest.raises(ModelError, match="type I32"):
+        blueprint(folder)
+
+
+ABSURD = [-1, 0, 10**9, 10**30, 1.5, True, "64", [], {}, float("nan"), float("inf"), [64]]
+_READ = {
+    "smollm": [
+        "hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads",
+        "vocab_size", "max_position_embeddings", "head_dim", "rms_norm_eps", "rope_theta", "hidden_act",
+        "tie_word_embeddings", "attention_bias", "rope_scaling", "rope_parameters", "architectures",
+    ],
+    "phi": [
+        "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "num_hidden_layers",
+        "vocab_size", "layer_norm_eps", "partial_rotary_factor", "hidden_act", "rope_theta", "rope_scaling",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", _READ)
+def test_absurd_configurations(kind: str, tmp_path: Path) -> None:
+    """Each value is taken for what it is, or refused with a sentence."""
+    with Checkpoint(write_checkpoint(tmp_path, kind, tokenizer=False, **SMALL)) as checkpoint:
+        config = checkpoint.config
+        for name in _READ[kind]:
+            for value in ABSURD:
+                checkpoint.config = config | {name: value}
+                harmless = name in {"rms_norm_eps", "layer_norm_eps", "rope_theta", "max_position_embeddings"}
+                harmless |= name in {"rope_scaling", "rope_parameters"} and value == {}
+                harmless |= name in {"tie_word_embeddings", "attention_bias"} and value is True
+                try:
+                    architecture_of(checkpoint.config).blueprint(checkpoint)
+                except ModelError:
+                    continue
+                assert harmless, (name, value)
+            if name in {"hidden_size", "vocab_size", "num_hidden_layers", "max_position_embeddings"}:
+                checkpoint.config = {key: said for key, said in config.items() if key != name}
+                with pytest.raises(ModelError, match=name):
+                    architecture_of(checkpoint.config).blueprint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "said"),
+    [
+        ("smollm", {"hidden_act": "gelu"}, "hidden_act"),
+        ("smollm", {"rope_scaling": {"type": "llama3", "factor": 8.0}}, "rope_type"),
+        ("smollm", {"rope_scaling": {"rope_type": "linear"}}, "factor"),
+        ("smollm", {"partial_rotary_factor": 0.5}, "part of each head"),
+        ("smollm", {"quantization_config": {"quant_method": "gptq"}}, "16-bit"),
+        ("smollm", {"num_attention_heads": 3}, "3 heads"),
+        ("smollm", {"attention_bias": True}, "q_proj.bias"),
+        ("smollm", {"tie_word_embeddings": False}, "lm_head.weight"),
+        ("phi", {"qk_layernorm": True}, "qk_layernorm"),
+        ("phi", {"tie_word_embeddings": True}, "tie_word_embeddings"),
+        ("phi", {"hidden_act": "silu"}, "hidden_act"),
+        ("phi", {"partial_rotary_factor": 0.2}, "rotates 0.2"),
+        ("phi", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type"),
+        ("smollm", {"architectures": ["MixtralForCausalLM"]}, "MixtralForCausalLM"),
+        ("smollm", {"architectures": ["LlamaForCausalLM", "X"]}, "architectures ="),
+        ("smollm", {"architectures": None, "model_type": "qwen2"}, "cannot be converted here"),
+        ("smollm", {"architectures": None, "model_type": 7}, "architectures ="),
+    ],
+)
+def test_models_that_llama_cpp_would_compute_otherwise(
+    kind: str, changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=said):
+        blueprint(write_checkpoint(tmp_path, kind, tokenizer=False, **SMALL, **changes))
+
+
+def test_what_transformers_writes_from_version_5_on(tmp_path: Path) -> None:
+    said = {"rope_type": "linear", "rope_theta": 5000.0, "factor": 4.0}
+    changes = {"rope_theta": None, "rope_parameters": said, "architectures": None}
+    metadata = blueprint(write_checkpoint(tmp_path, "smollm", tokenizer=False, **SMALL, **changes)).metadata
+    assert metadata["llama.rope.freq_base"] == ("FLOAT32", 5000.0)
+    assert metadata["llama.rope.scaling.type"] == ("STRING", "linear")
+    assert metadata["llama.rope.scaling.factor"] == ("FLOAT32", 4.0)
+
+
+def test_a_snapshot_of_the_hub_is_named_by_its_repository(tmp_path: Path) -> None:
+    folder = tmp_path / "models--NingLab--eCeLLM-M" / "snapshots" / ("0" * 40)
+    assert blueprint(rewritten(folder)).metadata["general.name"] == ("STRING", "eCeLLM-M")

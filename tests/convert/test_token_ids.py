@@ -1,0 +1,170 @@
+"""A vocabulary in a GGUF file cuts texts in llama.cpp as the model's own tokenizer does, id for id."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+
+from ecellm_lite.binding import llama
+from ecellm_lite.cli.main import run_command
+from ecellm_lite.convert.sentencepiece_model import read_sentencepiece
+from ecellm_lite.convert.vocabulary import vocabulary_metadata
+from ecellm_lite.engine.vocabulary import LlamaVocabulary
+from ecellm_lite.errors import ModelError
+from tests.support.fuzz import times
+from tests.support.multiscript import strings
+from tests.support.tiny_checkpoints import write_checkpoint
+from tests.support.tiny_tokenizers import (
+    TRAINED,
+    mistral_model,
+    pieces_of,
+    sentencepiece_file,
+    tokenizer_of,
+    write_mistral_model,
+    write_mistral_tokenizer,
+    write_phi_files,
+    write_smollm_tokenizer,
+    write_trained_model,
+)
+
+STRINGS = times(400, 10_000)
+
+
+# Where llama.cpp's own cases for Llama-2's vocabulary are, beside the vocabulary.
+LLAMA_2 = "ECELLM_LLAMA_2_VOCABULARY"
+
+
+@contextmanager
+def loaded(folder: Path, size: int) -> Iterator[LlamaVocabulary]:
+    """Give llama.cpp's view of a folder's vocabulary, written to a GGUF file that has nothing else."""
+    path = folder / "vocabulary.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    for key, (kind, value) in vocabulary_metadata(folder, {"vocab_size": size}).items():
+        writer.add_key_value(key, value, gguf.GGUFValueType[kind])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with opened(path) as vocabulary:
+        yield vocabulary
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[LlamaVocabulary]:
+    settings = llama.llama_model_default_params()
+    settings.vocab_only = True
+    model = llama.llama_model_load_from_file(str(path).encode(), settings)
+    assert model
+    try:
+        yield LlamaVocabulary(model)
+    finally:
+        llama.llama_model_free(model)
+
+
+def own_tokenizer(folder: Path) -> Callable[[str], list[int]]:
+    from sentencepiece import SentencePieceProcessor
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    if (folder / "tokenizer.model").exists():
+        pieces = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+        return lambda text: pieces.encode(text)
+    if (folder / "tokenizer.json").exists():
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    else:
+        tokenizer = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        for text in json.loads((folder / "added_tokens.json").read_text("utf-8")):
+            tokenizer.add_tokens([AddedToken(text, normalized=True)])
+    return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize(
+    ("write", "size"),
+    [
+        (write_mistral_model, 32000),
+        (write_mistral_tokenizer, 32000),
+        (write_trained_model, TRAINED),
+        (partial(write_trained_model, space_first=False), TRAINED),
+        (write_smollm_tokenizer, 49152),
+        (write_phi_files, 51200),
+    ],
+)
+def test_token_ids_are_the_tokenizers_own(write: Callable[[Path], None], size: int, tmp_path: Path) -> None:
+    write(tmp_path)
+    own = own_tokenizer(tmp_path)
+    with loaded(tmp_path, size) as vocabulary:
+        other = [text for text in strings(STRINGS, 1) if vocabulary.tokenize(text) != own(text)]
+    assert other == []
+
+
+@pytest.mark.parametrize("form", ["tokenizer.model", "tokenizer.json"])
+def test_token_ids_of_llama_2(form: str, tmp_path: Path) -> None:
+    """No package ships its tokenizer.model; llama.cpp's sources have what it holds, and ids that are known."""
+    if LLAMA_2 not in os.environ:
+        pytest.skip(f"{LLAMA_2} is not set to ggml-vocab-llama-spm.gguf of llama.cpp's sources (models/)")
+    source = Path(os.environ[LLAMA_2])
+    pieces = pieces_of(source)
+    base = write_checkpoint(tmp_path / "base", "llama", tokenizer=False)
+    (tmp_path / "tokenizer.model").write_bytes(sentencepiece_file(pieces))
+    if form == "tokenizer.model":
+        shutil.copy(tmp_path / "tokenizer.model", base)
+    else:
+        (base / "tokenizer.json").write_text(json.dumps(tokenizer_of(pieces)), "utf-8")
+    arguments = ["convert", str(base), "--quant", "Q8_0", "-o", str(tmp_path / "out.gguf"), "--envelope", "alpaca"]
+    assert run_command([*arguments, "--quiet"]) == 0
+    known = cases(source, ".inp").split("\n__ggml_vocab_test__\n")[:-1]
+    wanted = [[int(token) for token in line.split()] for line in cases(source, ".out").splitlines()]
+    pieces_own, own = own_tokenizer(tmp_path), own_tokenizer(base)
+    with opened(tmp_path / "out.gguf") as vocabulary:
+        assert [vocabulary.tokenize(text) for text in known] == wanted
+        for text in (*known, *strings(STRINGS, 2)):
+            found = vocabulary.tokenize(text)
+            assert found == own(text), text
+            assert found == pieces_own(text), text
+
+
+def cases(source: Path, ending: str) -> str:
+    return source.with_name(source.name + ending).read_bytes().decode("utf-8")
+
+
+def test_a_model_file_by_hand_is_read_as_the_packages(tmp_path: Path) -> None:
+    whole = read_sentencepiece(mistral_model())
+    (tmp_path / "tokenizer.model").write_bytes(sentencepiece_file(whole.pieces))
+    assert read_sentencepiece(tmp_path / "tokenizer.model") == whole
+    own = own_tokenizer(tmp_path)
+    from sentencepiece import SentencePieceProcessor
+
+    theirs = SentencePieceProcessor(model_file=str(mistral_model()))
+    assert all(own(text) == theirs.encode(text) for text in strings(20, 3))
+
+
+@pytest.mark.parametrize(
+    ("trainer", "normalizer", "said"),
+    [
+        ({3: 1}, {}, "type 1 rather than 2"),
+        ({24: True}, {}, "puts spaces behind words"),
+        ({35: False}, {}, "no byte tokens"),
+        ({}, {2: b"a map"}, "normalizes letters"),
+        ({}, {4: True}, "removes spaces"),
+        ({}, {5: False}, "does not replace spaces"),
+    ],
+)
+def test_settings_of_sentencepiece_that_llama_cpp_does_not_follow(
+    trainer: dict[int, Any], normalizer: dict[int, Any], said: str, tmp_path: Path
+) -> None:
+    pieces = read_sentencepiece(mistral_model()).pieces[:300]
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(sentencepiece_file(pieces))
+    assert read_sentencepiece(path).pieces == pieces
+    path.write_bytes(sentencepiece_file(pieces, trainer, normalizer))
+    with pytest.raises(ModelError, match=said):
+        read_sentencepiece(path)

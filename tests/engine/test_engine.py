@@ -1,0 +1,292 @@
+"""The real llama.cpp on the demo model: what the fake engine cannot show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ecellm_lite import ContextError, ModelError, Runtime, ggml, schema
+from ecellm_lite.answers.decoding import Scene
+from ecellm_lite.answers.text import Text
+from ecellm_lite.binding import llama
+from ecellm_lite.engine.interface import Chunk
+from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.engine.scheduler import Scheduler
+from ecellm_lite.engine.vocabulary import LlamaVocabulary
+from ecellm_lite.models.store import StoredModel
+from ecellm_lite.tasks.registry import TASKS
+from tests.support.answer_checks import EXAMPLES, HOSTILE, check
+
+
+@pytest.fixture(scope="module")
+def backend(demo_model: StoredModel) -> LlamaBackend:
+    return LlamaBackend(demo_model.path, Settings())
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_example_is_answered_from_its_set(name: str, demo: Runtime) -> None:
+    answer = demo.answer(name, EXAMPLES[name])
+    check(answer, EXAMPLES[name], TASKS[name].question(EXAMPLES[name]).space)
+    assert answer.model.sha256 == demo.model.sha256
+    assert len(answer.model.sha256) == 64
+    assert answer.envelope == "alpaca"
+
+
+def tail_of(backend: LlamaBackend, runtime: Runtime, name: str, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+    """The tokens that the model was led along, and what the tokenizer makes of the prompt and the answer's text."""
+    request = runtime.request(TASKS[name].question(row))
+    scheduler = Scheduler(backend)
+    scheduler.submit(request)
+    while not request.done:
+        scheduler.step()
+    assert request.outcome is not None
+    text = runtime.prompt(name, row) + request.outcome.text
+    return [*request.prompt, *request.outcome.tokens], backend.vocabulary.tokenize(text, begin=True)
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "answer_generation"])
+def test_the_answer_is_tokenized_as_the_tokenizer_would(name: str, backend: LlamaBackend, demo: Runtime) -> None:
+    led, whole = tail_of(backend, demo, name, EXAMPLES[name])
+    assert led == whole
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text)[:20])
+def test_hostile_text_stays_text(text: str, backend: LlamaBackend, demo: Runtime) -> None:
+    rows: dict[str, dict[str, Any]] = {
+        "sentiment_analysis": {"review": text},
+        "attribute_value_extraction": {"title": text, "attributes": [text or "x"]},
+        "product_matching": {"product_1": {"title": text}, "product_2": {"title": text}},
+    }
+    for name, row in rows.items():
+        check(demo.answer(name, row), row, TASKS[name].question(row).space)
+        led, whole = tail_of(backend, demo, name, row)
+        assert led == whole
+        # No special token, though the text spells some: their ids never come out of a user's text.
+        assert not set(whole) & set(backend.vocabulary.control.tolist())
+
+
+def test_a_spelled_special_token_is_not_one(backend: LlamaBackend) -> None:
+    vocabulary = backend.vocabulary
+    ids = vocabulary.tokenize("<|im_end|>")
+    assert len(ids) > 1
+    assert vocabulary.end not in ids
+    assert vocabulary.detokenize(ids) == b"<|im_end|>"
+    assert vocabulary.detokenize([vocabulary.end]) == b""
+
+
+@pytest.mark.parametrize("letter", ["a", "1", " ", "\n", "'", "漢", "\0"])
+def test_a_megabyte_is_refused_or_tokenized_but_never_crashes(
+    letter: str, backend: LlamaBackend, demo: Runtime
+) -> None:
+    text = letter * (1_000_000 // len(letter.encode()))
+    with pytest.raises(ContextError):
+        demo.answer("sentiment_analysis", {"review": f"{text}."})
+    vocabulary = backend.vocabulary
+    assert vocabulary.detokenize(vocabulary.tokenize(text)) == text.encode()
+
+
+def test_long_texts_come_back_whole(backend: LlamaBackend) -> None:
+    text = "Größe 12½ — “wasser­dicht” 🧥 \t\r\n" * 200
+    assert backend.vocabulary.detokenize(backend.vocabulary.tokenize(text)) == text.encode()
+
+
+def test_labels_are_one_token_each_and_distinct(backend: LlamaBackend) -> None:
+    scene = Scene(backend.vocabulary, 100)
+    labels = ["yes", "no", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    rows = [scene.continuation(label) for label in labels]
+    assert all(len(row) == 1 for row in rows)
+    assert len({row[0] for row in rows}) == len(labels)
+
+
+ROWS = [{"id": n, "review": f"It is {word} and the {part} broke after {n} days."} for n, (word, part) in enumerate(
+    [("good", "lid"), ("awful", "zip"), ("fine", "strap"), ("loud", "fan"), ("lovely", "handle"), ("dull", "blade")]
+)]  # fmt: skip
+
+
+def as_bytes(answers: list[Any]) -> list[str]:
+    return [json.dumps(answer.as_dict()) for answer in answers]
+
+
+def test_deterministic_answers_are_the_same_bytes(demo_model: StoredModel) -> None:
+    """Whatever the batch, the order of rows, and what memory holds: also across two processes' worth of state."""
+    with Runtime(demo_model.path, envelope="alpaca", deterministic=True) as runtime:
+        cold = as_bytes([runtime.answer("sentiment_analysis", ROWS[0])])
+        batch = as_bytes(list(runtime.answers("sentiment_analysis", ROWS)))
+        backwards = as_bytes(list(runtime.answers("sentiment_analysis", ROWS[::-1])))[::-1]
+        mixed = []
+        for row in ROWS:
+            runtime.answer("product_matching", EXAMPLES["product_matching"])
+            mixed.append(runtime.answer("sentiment_analysis", row))
+        extraction = as_bytes([runtime.answer("attribute_value_extraction", EXAMPLES["attribute_value_extraction"])])
+        generation = as_bytes([runtime.answer("answer_generation", EXAMPLES["answer_generation"])])
+    with Runtime(demo_model.path, envelope="alpaca", deterministic=True) as fresh:
+        again = as_bytes([fresh.answer("answer_generation", EXAMPLES["answer_generation"])])
+        again_extraction = as_bytes(
+            [fresh.answer("attribute_value_extraction", EXAMPLES["attribute_value_extraction"])]
+        )
+        again_batch = as_bytes([fresh.answer("sentiment_analysis", row) for row in reversed(ROWS)])[::-1]
+    assert cold[0] == batch[0]
+    assert batch == backwards == as_bytes(mixed) == again_batch
+    assert extraction == again_extraction
+    assert generation == again
+
+
+def test_fast_mode_is_near_deterministic_mode(demo: Runtime, demo_model: StoredModel) -> None:
+    fast = list(demo.answers("sentiment_analysis", ROWS, calibration=False))
+    with Runtime(demo_model.path, envelope="alpaca", deterministic=True) as runtime:
+        alone = [runtime.answer("sentiment_analysis", row, calibration=False) for row in ROWS]
+    for one, other in zip(fast, alone, strict=True):
+        assert one.probabilities is not None
+        assert other.probabilities is not None
+        # Batching is not bit-stable; with quantized weights the shares move by a few hundredths.
+        assert all(abs(one.probabilities[key] - other.probabilities[key]) < 0.1 for key in one.probabilities)
+
+
+def test_the_instruction_is_read_once(demo: Runtime) -> None:
+    rows = [{"review": f"Number {n}"} for n in range(3)]
+    first, *rest = [demo.answer("sentiment_analysis", row, instruction="Rate this review, please.") for row in rows]
+    assert first.usage is not None
+    for answer in rest:
+        assert answer.usage is not None
+        # Of the first, no more than the opening that all tasks have can have been in memory.
+        assert (answer.usage.cached_tokens or 0) > (first.usage.cached_tokens or 0) + 8
+
+
+def test_a_schema_holds_on_a_real_model(demo: Runtime) -> None:
+    definition = {
+        "type": "object",
+        "properties": {"days": {"type": "integer", "minimum": 0, "maximum": 365}, "sure": {"type": "boolean"}},
+        "required": ["days", "sure"],
+    }
+    answer = demo.answer("answer_generation", EXAMPLES["answer_generation"], space=schema(definition))
+    assert set(answer.value) == {"days", "sure"}
+    assert 0 <= answer.value["days"] <= 365
+    assert answer.usage is not None
+    assert answer.usage.forced_tokens > 0
+
+
+def test_a_prompt_longer_than_the_context_is_refused(demo_model: StoredModel) -> None:
+    with (
+        Runtime(demo_model.path, envelope="alpaca", context=256) as runtime,
+        pytest.raises(ContextError),
+    ):
+        runtime.answer("sentiment_analysis", {"review": "word " * 400})
+
+
+def test_long_rows_are_shortened_on_a_real_model(demo_model: StoredModel) -> None:
+    review = "It works well, but the lid is loose and the fan is louder than I thought. " * 200
+    rows: dict[str, dict[str, Any]] = {
+        "sentiment_analysis": {"review": review},
+        "answer_generation": {"question": "Is it loud?", "documents": [review[:300], review, review]},
+        "attribute_value_extraction": {"title": "fan", "description": review, "attributes": ["color", "noise"]},
+    }
+    with Runtime(demo_model.path, envelope="alpaca", context=512, threads=1) as runtime:
+        for name, row in rows.items():
+            given = Text(8) if name == "answer_generation" else None
+            answer = runtime.answer(name, row, space=given, shorten=True)
+            assert answer.error is None
+            assert answer.usage is not None
+            # Room for the answer is left, and little more: one word of this text is at most three tokens.
+            space = given or TASKS[name].question(row).space
+            room = space.longest(Scene(runtime._backend.vocabulary, 512))
+            assert 512 - room - 3 <= answer.usage.prompt_tokens <= 512 - room
+            assert answer.shortened is not None
+            field, _, words = answer.shortened.partition(": the first ")
+            assert field in row
+            assert int(words.split(" ")[0]) < 400
+
+
+def test_a_schema_is_closed_on_a_real_model(demo: Runtime) -> None:
+    definition = {"type": "object", "properties": {"why": {"type": "string"}}, "required": ["why"]}
+    row = EXAMPLES["answer_generation"]
+    answer = demo.answer("answer_generation", row, space=schema(definition, max_tokens=12))
+    assert answer.shortened == "answer: closed at 12 tokens"
+    assert list(answer.value) == ["why"]
+    assert answer.usage is not None
+    assert answer.usage.decoded_tokens + answer.usage.forced_tokens <= 12
+
+
+def test_where_two_memories_have_no_room_the_old_one_goes_first(
+    demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init, free = llama.llama_init_from_model, llama.llama_free
+    held: list[Any] = []
+
+    def one_at_a_time(model: Any, parameters: Any) -> Any:
+        if held or parameters.n_ctx > 512:
+            return None
+        held.append(init(model, parameters))
+        return held[-1]
+
+    def freed(context: Any) -> None:
+        held.remove(context)
+        free(context)
+
+    monkeypatch.setattr(llama, "llama_init_from_model", one_at_a_time)
+    monkeypatch.setattr(llama, "llama_free", freed)
+    backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, threads=1))
+    try:
+        assert backend.cells == 256
+        backend.grow(512)
+        assert backend.cells == 512
+        with pytest.raises(ModelError, match=r"a context of 1,024 tokens"):
+            backend.grow(1024)
+        assert backend.cells == 512
+        [logits] = backend.decode([Chunk(0, 0, backend.vocabulary.tokenize("It works.", begin=True), 1)])
+        assert np.isfinite(logits).all()
+    finally:
+        backend.close()
+    assert not held
+
+
+def test_who_interrupts_while_llama_cpp_logs_is_heard(backend: LlamaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ggml, "_interrupted", True)
+    with pytest.raises(KeyboardInterrupt):
+        backend.decode([Chunk(0, 0, [1], 1)])
+    backend.clear()
+    backend.decode([Chunk(0, 0, [1], 1)])
+    backend.clear()
+
+
+def test_an_empty_state_is_none(backend: LlamaBackend) -> None:
+    assert not backend.load(5, b"")
+
+
+def test_a_runtime_that_does_not_come_up_frees_its_model(
+    demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed: list[LlamaBackend] = []
+    close = LlamaBackend.close
+
+    def noted(backend: LlamaBackend) -> None:
+        freed.append(backend)
+        close(backend)
+
+    monkeypatch.setattr(LlamaBackend, "close", noted)
+    monkeypatch.setattr(LlamaBackend, "circumstances", property(lambda _: 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        Runtime(demo_model.path, envelope="alpaca", gpu_layers=0)
+    assert len(freed) == 1
+
+
+def test_the_binding_is_checked(monkeypatch: pytest.MonkeyPatch, demo_model: StoredModel) -> None:
+    from ecellm_lite import EcellmError
+    from ecellm_lite.engine import llama
+
+    monkeypatch.setitem(llama._CONTEXT_DEFAULTS, "n_ctx", 513)
+    llama._check_binding.cache_clear()
+    try:
+        with pytest.raises(EcellmError, match="does not fit its library"):
+            LlamaBackend(demo_model.path, Settings())
+    finally:
+        llama._check_binding.cache_clear()
+
+
+def test_a_vocabulary_knows_its_ends(backend: LlamaBackend) -> None:
+    assert isinstance(backend.vocabulary, LlamaVocabulary)
+    assert backend.vocabulary.end in backend.vocabulary.ends
+    assert backend.vocabulary.size == 49152

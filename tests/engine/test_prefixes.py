@@ -1,0 +1,347 @@
+"""The tree of prefixes, the order of rows that share, rows that ask the same, and a memory that grows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecellm_lite import ModelError, Runtime
+from ecellm_lite.answers.choice import Choice
+from ecellm_lite.answers.decoding import Logits
+from ecellm_lite.answers.options import Option
+from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.answers.space import Space
+from ecellm_lite.answers.text import Text
+from ecellm_lite.engine.fake import END, FakeBackend, scattered
+from ecellm_lite.engine.interface import Chunk
+from ecellm_lite.engine.prefixes import Match, Prefixes, common
+from ecellm_lite.engine.request import Request
+from ecellm_lite.engine.scheduler import Scheduler
+from ecellm_lite.engine.waiting import GROUP, Waiting
+from tests.engine.test_scheduler import Counting, finish
+
+INSTRUCTION = list(b"an instruction that every row shares, and some more of it. ")
+
+
+def product_rows(products: int, candidates: int) -> list[list[int]]:
+    """One product against many, the products taking turns: neighbours in the file share their instruction alone."""
+    texts = [b"product %d is a thing with a long description, %d pages of it, " % (n, n * 7) for n in range(products)]
+    return [
+        [*INSTRUCTION, *texts[number % products], *b"candidate %d" % (number // products)]
+        for number in range(products * candidates)
+    ]
+
+
+def fill(prefixes: Prefixes, backend: FakeBackend) -> None:
+    while nodes := list(prefixes.unfilled()):
+        backend.decode([prefixes.chunk(nodes[0], backend.batch)])
+
+
+@given(one=st.lists(st.integers(0, 3), max_size=80), other=st.lists(st.integers(0, 3), max_size=80))
+def test_common_counts_what_two_begin_with(one: list[int], other: list[int]) -> None:
+    length = common(one, other)
+    assert one[:length] == other[:length]
+    assert length == min(len(one), len(other)) or one[length] != other[length]
+
+
+def test_a_node_shares_the_cells_of_the_one_it_stands_on() -> None:
+    backend = FakeBackend()
+    prefixes = Prefixes(backend, range(8))
+    first = prefixes.add(list(b"abcdef"), Match())
+    second = prefixes.add(list(b"abcdefghi"), first)
+    fill(prefixes, backend)
+    assert backend.used == prefixes.cells == 9
+    assert prefixes.find(list(b"abcdefghij")) == second
+    # Within a node: a row takes of it what it has in common.
+    assert prefixes.find(list(b"abcdxy")) == Match(first.prefix, 4)
+    # All of a prompt may be there, but its last token is computed anew: its logits are what is wanted.
+    assert prefixes.find(list(b"abcdef")) == Match(first.prefix, 5)
+    assert prefixes.find(list(b"xyz")) == Match()
+
+
+def test_what_others_stand_on_is_not_evicted() -> None:
+    backend = FakeBackend()
+    prefixes = Prefixes(backend, range(3))
+    root = prefixes.add(list(b"abc"), Match())
+    prefixes.add(list(b"abcdef"), root)
+    other = prefixes.add(list(b"xyz"), Match())
+    fill(prefixes, backend)
+    prefixes.hold(other)
+    assert prefixes.evict()
+    assert prefixes.find(list(b"abcdefg")) == Match(root.prefix, 3), "the leaf went first, though the root is older"
+    assert prefixes.evict()
+    assert not prefixes.evict(), "a node that a row holds stays"
+    assert backend.used == prefixes.cells == 3
+
+
+def test_what_nobody_shares_of_a_node_is_given_up() -> None:
+    """Two instructions begin alike; when memory is short, the older keeps no more than the newer stands on."""
+    backend = FakeBackend()
+    prefixes = Prefixes(backend, range(4))
+    old = prefixes.add(list(b"Below is an old instruction"), Match(), instruction=True)
+    fill(prefixes, backend)
+    shared = prefixes.find(list(b"Below is a new instruction"))
+    new = prefixes.add(list(b"Below is a new instruction"), shared, instruction=True)
+    fill(prefixes, backend)
+    prefixes.hold(new)
+    assert prefixes.evict()
+    assert old.prefix is not None
+    assert bytes(old.prefix.tokens) == b"Below is a"
+    assert backend.used == prefixes.cells == len(b"Below is a new instruction")
+    assert not prefixes.evict()
+    assert list(prefixes.unsaved()) == [new.prefix], "half an instruction is not saved"
+
+
+def test_what_a_node_has_from_its_origin_is_its_origins_to_share() -> None:
+    backend = FakeBackend()
+    prefixes = Prefixes(backend, range(8))
+    short = prefixes.add(list(b"a" * 50), Match())
+    long = prefixes.add([*b"a" * 50, *b"b" * 50], short)
+    fill(prefixes, backend)
+    prefixes.hold(short)  # used last, so that the longer one is looked at first
+    found = prefixes.find([*b"a" * 40, *b"c" * 9])
+    assert found == Match(short.prefix, 40)
+    prefixes.let_go(short)
+    prefixes.hold(found)
+    while prefixes.evict():
+        assert backend.used == prefixes.cells
+    assert long.prefix is not None
+    assert backend.used == 40
+
+
+def test_a_row_may_take_all_of_the_memory_whatever_is_in_it() -> None:
+    backend = FakeBackend(cells=256)
+    scheduler = Scheduler(backend)
+    for opening in (b"Below is an old instruction", b"Below is a new instruction"):
+        row = Request([*opening, *b"x" * (200 - len(opening))], len(opening), Text(56))
+        finish(scheduler, [row])
+        assert row.outcome, row.error
+
+
+def test_a_tree_without_room_says_what_is_there() -> None:
+    backend = FakeBackend()
+    prefixes = Prefixes(backend, range(1))
+    held = prefixes.add(list(b"abc"), Match())
+    prefixes.hold(held)
+    assert prefixes.add(list(b"abcdef"), held) == held
+
+
+def test_rows_that_share_are_computed_together_and_answered_in_place() -> None:
+    """20 rows each of 5 products, mixed: each product's text is computed once, and no answer moves."""
+    prompts = product_rows(5, 20)
+    runs: dict[bool, list[Request]] = {}
+    computed: dict[bool, int] = {}
+    for grouped in (True, False):
+        backend = FakeBackend(sequences=64)
+        runs[grouped] = [Request(prompt, len(INSTRUCTION), Text(3)) for prompt in prompts]
+        finish(Scheduler(backend, grouped=grouped), runs[grouped])
+        computed[grouped] = backend.decoded
+    assert [request.outcome for request in runs[True]] == [request.outcome for request in runs[False]]
+    own = sum(len(prompt) - len(INSTRUCTION) for prompt in prompts)
+    assert computed[False] >= own
+    text = len(prompts[0]) - len(INSTRUCTION) - len(b"candidate 0")
+    assert computed[True] <= computed[False] - 5 * 19 * (text - 2)
+
+
+def test_what_all_rows_of_a_task_begin_with_is_shared_beyond_the_instruction() -> None:
+    prompts = [[*INSTRUCTION, *b'{"title": "', *b"%d" % (n * 7919)] for n in range(60)]
+    backend = FakeBackend()
+    finish(Scheduler(backend), [Request(prompt, len(INSTRUCTION), Text(1)) for prompt in prompts])
+    alone = sum(len(prompt) - len(INSTRUCTION) for prompt in prompts)
+    assert backend.decoded < alone - 59 * 4
+
+
+def test_no_row_is_overtaken_by_a_later_group() -> None:
+    waiting = Waiting()
+    requests = [Request([n % 7, n], 0, Text(1)) for n in range(3 * GROUP)]
+    for request in requests:
+        waiting.put(request)
+    left = []
+    while (first := waiting.first()) is not None:
+        assert waiting.pop() is first
+        left.append(requests.index(first))
+    for start in range(0, 3 * GROUP, GROUP):
+        assert sorted(left[start : start + GROUP]) == list(range(start, start + GROUP))
+    assert left != sorted(left)
+
+
+def test_rows_that_ask_the_same_are_computed_once() -> None:
+    backend = Counting()
+    prompt = [*INSTRUCTION, *b"is it blue?"]
+    same = [Request(list(prompt), len(INSTRUCTION), Predicate()) for _ in range(5)]
+    others = [
+        Request(list(prompt), len(INSTRUCTION), Text(4)),
+        Request(list(prompt), len(INSTRUCTION), Text(4), seed=1),
+    ]
+    finish(Scheduler(backend), [*same, *others])
+    assert backend.forks == 3, "another space or another seed is another question"
+    assert len({id(request.outcome) for request in same}) == 1
+    assert [request.cached for request in same[1:]] == [len(prompt)] * 4
+
+
+def test_a_twin_outlives_the_one_that_was_given_up() -> None:
+    backend = FakeBackend()
+    scheduler = Scheduler(backend)
+    first, second, third = (Request([*INSTRUCTION, *b"is it?"], 0, Text(4)) for _ in range(3))
+    scheduler.submit(first)
+    scheduler.submit(second)
+    first.cancelled = True
+    while not second.done:
+        scheduler.step()
+    assert second.outcome
+    # One that nobody wants is forgotten, so the next that asks the same is computed.
+    fourth = Request([*INSTRUCTION, *b"is it not?"], 0, Text(4))
+    fourth.cancelled = True
+    scheduler.submit(fourth)
+    scheduler.step()
+    fifth = Request([*INSTRUCTION, *b"is it not?"], 0, Text(4))
+    finish(scheduler, [third, fifth])
+    assert fifth.outcome
+    assert not fourth.done
+
+
+def test_duplicates_in_a_job_have_a_line_each() -> None:
+    with Runtime.over(FakeBackend()) as runtime:
+        rows = [{"id": n, "review": "the same" if n % 2 else f"another {n}"} for n in range(40)]
+        answers = list(runtime.answers("sentiment_analysis", rows))
+    assert [answer.id for answer in answers] == list(range(40))
+    assert (
+        len({answer.probability for answer in answers if answer.id and isinstance(answer.id, int) and answer.id % 2})
+        == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("space", "one", "many"),
+    [
+        (Choice((Option("A", "A"), Option("B", "B"))), 1024, 2048),  # two batches of rows, and no more
+        (Text(2), 2048, 4096),  # half as much again for what is written, and more rows
+    ],
+)
+def test_memory_grows_with_what_waits(space: Space, one: int, many: int) -> None:
+    backend = FakeBackend(cells=256, most=4096)
+    scheduler = Scheduler(backend)
+    finish(scheduler, [Request(list(b"short" * 20), 0, space)])
+    assert backend.cells == 256
+    finish(scheduler, [Request(list(b"x" * 900), 0, space)])
+    assert backend.cells == one
+    finish(scheduler, [Request([n % 250, *b"y" * 300], 0, space) for n in range(30)])
+    assert backend.cells == many
+
+
+def test_memory_grows_for_a_long_answer() -> None:
+    def endless(tokens: Sequence[int]) -> Logits:
+        logits = scattered(tokens)
+        logits[END] = -9
+        return logits
+
+    backend = FakeBackend(endless, cells=256, most=4096)
+    request = Request(list(b"x" * 100), 0, Text(700))
+    finish(Scheduler(backend), [request])
+    roomy = Request(list(b"x" * 100), 0, Text(700))
+    finish(Scheduler(FakeBackend(endless)), [roomy])
+    assert request.outcome == roomy.outcome
+    assert 256 < backend.cells <= 2048
+
+
+def test_memory_grows_though_rows_keep_coming() -> None:
+    backend = FakeBackend(cells=256, most=4096)
+    scheduler = Scheduler(backend)
+    requests = []
+    for number in range(60):
+        requests.append(Request([number, *b"z" * 150], 0, Text(2)))
+        scheduler.submit(requests[-1])
+        requests.append(Request([number, *b"y" * 150], 0, Text(2)))
+        scheduler.submit(requests[-1])
+        scheduler.step()
+    assert backend.cells > 256
+    while not all(request.done for request in requests):
+        scheduler.step()
+    assert all(request.outcome for request in requests)
+
+
+def test_where_memory_cannot_grow_for_all_it_serves_them_in_turn() -> None:
+    class Small(FakeBackend):
+        def grow(self, cells: int) -> None:
+            if cells > 512:
+                raise ModelError("llama.cpp cannot make a context.")
+            super().grow(cells)
+
+    requests = [Request([n, *b"x" * 300], 0, Text(2)) for n in range(12)]
+    finish(Scheduler(Small(cells=256, most=4096)), requests)
+    assert all(request.outcome for request in requests)
+
+
+def test_deterministic_memory_does_not_depend_on_what_ran_before() -> None:
+    backend = FakeBackend(cells=256, most=2048)
+    Scheduler(backend, deterministic=True)
+    assert backend.cells == 2048
+
+
+class Copying(FakeBackend):
+    """Writes the prompt again from the beginning, as an answer that quotes a document does."""
+
+    def __init__(self, length: int) -> None:
+        self.calls = 0
+        super().__init__(lambda tokens: self._next(tokens, length))
+
+    def _next(self, tokens: Sequence[int], length: int) -> Logits:
+        logits = scattered(tokens) * 0
+        logits[tokens[max(0, len(tokens) - length)]] = 1.0
+        return logits
+
+    def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
+        self.calls += 1
+        return super().decode(chunks)
+
+
+@pytest.mark.parametrize("rows", [1, 12])
+def test_drafts_save_calls_and_change_no_answer(rows: int) -> None:
+    document = b"The strap is long enough for a tall person, and the zip has held for two years of travel."
+    prompt = list(document)
+    copying = Copying(len(prompt))
+    requests = [Request([*prompt], 0, Text(60), seed=n) for n in range(rows)]
+    finish(Scheduler(copying), requests)
+    assert requests[0].outcome is not None
+    assert bytes(requests[0].outcome.tokens) == (document + document)[:60]
+    if rows == 1:
+        assert copying.calls < 30
+        assert requests[0].decoded + requests[0].wasted >= 59
+    else:
+        assert copying.calls > 50, "a full call tries no drafts"
+        assert sum(request.wasted for request in requests) == 0
+
+
+@given(
+    texts=st.lists(st.text("ab", min_size=1, max_size=30), min_size=1, max_size=6),
+    tokens=st.integers(1, 50),
+    batch=st.integers(1, 40),
+    temperature=st.sampled_from([0.0, 1.0]),
+)
+def test_any_drafts_give_the_same_text(texts: list[str], tokens: int, batch: int, temperature: float) -> None:
+    """The fake's logits depend on the tokens alone, so what drafts change is nothing but the calls."""
+
+    def logits(sequence: Sequence[int]) -> Logits:
+        given = scattered(sequence[-2:])
+        given[ord("a")] += 4
+        given[ord("b")] += 4
+        return given
+
+    def run(**settings: int) -> list[object]:
+        requests = [Request([*text.encode()], 0, Text(tokens, temperature), seed=3) for text in dict.fromkeys(texts)]
+        finish(Scheduler(FakeBackend(logits, **settings)), requests)
+        return [request.outcome for request in requests]
+
+    assert run(batch=batch) == run(batch=1)
+
+
+def test_without_drafts_nothing_is_guessed() -> None:
+    prompt = list(b"The strap is long enough, and the zip has held.")
+    copying = Copying(len(prompt))
+    request = Request([*prompt], 0, Text(40))
+    finish(Scheduler(copying, drafts=False), [request])
+    assert request.wasted == 0
+    assert copying.calls >= 40

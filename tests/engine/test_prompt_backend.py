@@ -1,0 +1,194 @@
+"""The prompt kernels inside llama.cpp: used where they may be, and not at all where something does not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecellm_lite import ggml
+from ecellm_lite.cli.main import run_command
+from ecellm_lite.cli.options import PROMPT_KERNELS
+from ecellm_lite.engine.interface import Chunk
+from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.engine.offload import Load, Placement
+from ecellm_lite.errors import EcellmError, UsageError
+from ecellm_lite.kernels.prompt import CHOICES, State, choice, library, start, trial
+from ecellm_lite.models.store import StoredModel
+
+KERNELS = Path(__file__).parent.parent.parent / "kernels" / "prompt"
+NATIVE = Path(__file__).parent.parent / "native"
+
+
+def state() -> State:
+    try:
+        return start(library.variants(library.library(library.path()))[0])
+    except (EcellmError, IndexError):
+        return State("", "")
+
+
+@pytest.fixture(scope="module")
+def variant() -> str:
+    if not (name := state().variant):
+        pytest.skip("the prompt kernels are not installed, or not for this machine")
+    return name
+
+
+def products() -> int:
+    return int(library.library(library.path()).ecellm_prompt_products())
+
+
+def test_a_model_reads_its_prompt_with_them(demo_model: StoredModel, variant: str) -> None:
+    """With and without them in one process, in turns: neither is disturbed by the other."""
+    tokens = list(range(1000, 1040))
+    settings = Settings(gpu_layers=0, context=256, threads=2, prompt_kernels=variant)
+    ours = LlamaBackend(demo_model.path, settings)
+    theirs = LlamaBackend(demo_model.path, replace(settings, prompt_kernels="off"))
+    try:
+        logits = []
+        for backend, used in ((ours, True), (theirs, False), (ours, True)):
+            backend.clear()
+            before = products()
+            logits.append(backend.decode([Chunk(sequence=0, position=0, tokens=tokens, ask=1)])[0].copy())
+            assert (products() - before > 200) == used  # seven products in each of 30 layers
+            before = products()
+            backend.decode([Chunk(sequence=0, position=len(tokens), tokens=[1234], ask=1)])
+            assert products() == before  # one token is llama.cpp's own
+    finally:
+        ours.close()
+        theirs.close()
+    assert np.array_equal(logits[0], logits[2])
+    assert np.corrcoef(logits[0], logits[1])[0, 1] > 0.99
+
+
+def test_a_gpu_is_not_kept_from_its_products(demo_model: StoredModel, variant: str) -> None:
+    """Its products with the weights of layers that stay on the CPU are faster than ours."""
+    backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, context=256, prompt_kernels=variant))
+    assert backend.prompt_kernels == State(variant)
+    backend.placement = Placement((Load("GPU0", free=1 << 30, layers=3),), "three layers on a GPU")
+    assert backend.prompt_kernels.variant == ""
+    backend.close()
+
+
+def test_ggml_computes_the_same_through_its_graphs(variant: str) -> None:
+    trial.check()
+
+
+def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert start("off") == State("", "they are switched off")
+    with pytest.raises(UsageError):
+        start("fast")
+    monkeypatch.setenv("ECELLM_PROMPT_KERNELS", "off")
+    assert start("auto") == start("off")
+    monkeypatch.setenv("ECELLM_PROMPT_KERNELS", "fast")
+    with pytest.raises(UsageError):
+        start("auto")
+    assert run_command(["doctor"]) == 1
+
+
+def test_a_processor_that_was_not_measured_keeps_ggmls_own(monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
+    monkeypatch.delenv("ECELLM_PROMPT_KERNELS", raising=False)
+    monkeypatch.setattr(ggml, "system_info", lambda: "CPU : AVX2 = 1 | AVX512 = 1 | AVX512_VNNI = 1")
+    assert start("auto").variant == ""
+    assert "AVX512" in start("auto").reason
+    assert start(variant).variant == variant
+
+
+# What is changed in the source, and what is then said; the last three are found by the trial, in a child process.
+DOCTORED = {
+    "another version": ("ecellm_prompt.h", "PROMPT_VERSION 1", "PROMPT_VERSION 99", "version 99"),
+    "a missing symbol": ("backend.cpp", "int ecellm_prompt_start(", "int ecellm_prompt_begin(", "does not load"),
+    "no processor": ("variants.cpp", "(*each)->runs()", "false", "this processor does not run"),
+    "another API version": ("ggml_interface.h", "api_version = 2", "api_version = 99", "ggml does not load them"),
+    "another tensor": ("ggml_interface.h", "char padding[8]", "char padding[16]", "other tensors"),
+    "wrong results": ("multiply.cpp", "", "", "differs from ggml's"),
+    "a crash": ("multiply.cpp", "const size_t parts =", "if (panels) std::abort(); const size_t parts =", "SIGABRT"),
+}
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that has not asked for kernels yet, and a store without verdicts."""
+    monkeypatch.setenv("ECELLM_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ECELLM_PROMPT_KERNELS", raising=False)
+    monkeypatch.setattr(ggml, "system_info", lambda: "CPU : AVX2 = 1")
+    choice._registered.cache_clear()
+    yield
+    choice._registered.cache_clear()
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")
+@pytest.mark.parametrize("fault", DOCTORED)
+def test_a_library_that_does_not_fit_is_not_used(
+    fault: str,
+    fresh: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file, old, new, reason = DOCTORED[fault]
+    source = tmp_path / "source"
+    shutil.copytree(KERNELS, source)
+    text = (source / file).read_text("utf-8")
+    assert old in text
+    (source / file).write_text(text.replace(old, new) if old else text, "utf-8")
+    place = tmp_path / "libdoctored.so"
+    sources = [str(source / name) for name in ("backend.cpp", "multiply.cpp", "variants.cpp")]
+    options = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fopenmp", "-DECELLM_HAS_AVX", f"-I{source}"]
+    command = ["g++", *options, *sources, str(NATIVE / "wrong_variant.cpp"), "-o", str(place)]
+    subprocess.run(command, check=True)
+    monkeypatch.setattr(library, "path", lambda: place)
+
+    found = start("auto")
+    assert found.variant == ""
+    assert reason in found.reason
+    capsys.readouterr()
+    assert run_command(["doctor", "--json"]) == 0
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert checks["prompt kernels"]["state"] == "note"
+    assert reason in checks["prompt kernels"]["finding"]
+
+
+def test_no_library_is_no_error(fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "path", lambda: tmp_path / "none.so")
+    assert start("auto").variant == ""
+    assert run_command(["doctor"]) == 0
+
+
+def test_a_verdict_is_asked_for_once(fresh: None, variant: str, tmp_path: Path) -> None:
+    """In processes of their own: this one has the kernels already."""
+    program = (
+        "import sys; from ecellm_lite.kernels.prompt import choice, verdict, start\n"
+        "ask = verdict._ask\n"
+        "verdict._ask = lambda *a: (sys.stdout.write('asked '), ask(*a))[1]\n"
+        f"sys.stdout.write(repr(start({variant!r})))"
+    )
+    command = [sys.executable, "-c", program]
+    first = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert first == f"asked {State(variant)!r}"
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == repr(State(variant))
+    (tmp_path / "home" / "prompt_kernels.json").write_text("{", "utf-8")  # damaged: asked again
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == first
+
+
+def test_a_trial_that_came_to_no_end_is_had_again(
+    fresh: None, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
+    assert "could not be run" in start(variant).reason
+    monkeypatch.setattr(sys, "executable", shutil.which("false") or "/bin/false")
+    choice._registered.cache_clear()
+    assert "exit code 1" in start(variant).reason
+    assert not (tmp_path / "home" / "prompt_kernels.json").exists()
+
+
+def test_every_face_offers_the_same_choices(variant: str) -> None:
+    assert variant in CHOICES
+    assert PROMPT_KERNELS == CHOICES

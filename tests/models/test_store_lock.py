@@ -1,0 +1,126 @@
+"""Two who write the same name in the store at once: the second is refused, and nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from ecellm_lite.errors import BusyError, ModelError, UsageError
+from ecellm_lite.models import store as store_room
+from ecellm_lite.models.files import copied, sha256_of
+from ecellm_lite.models.store import Store
+from ecellm_lite.models.tuning import Tuning, keep_tuning, read_tuning, this_machine, tuning_path
+from tests.support.tiny_models import write_tiny_model
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def gguf(tmp_path: Path) -> Path:
+    return write_tiny_model(tmp_path / "tiny.gguf")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    return write_tiny_model(tmp_path / "other.gguf", seed=1)
+
+
+def test_the_second_of_two_is_refused(store: Store, gguf: Path, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = Event(), Event()
+
+    def slow(source: Path, target: Path) -> str:
+        begun.set()
+        go_on.wait(timeout=30)
+        return copied(source, target)
+
+    monkeypatch.setattr(store_room, "copied", slow)
+    first = Thread(target=store.add, args=(gguf, "shop", "alpaca"))
+    first.start()
+    begun.wait(timeout=30)
+    monkeypatch.setattr(store_room, "copied", copied)
+    with pytest.raises(BusyError, match="Another process is writing the model 'shop'") as refusal:
+        store.add(other, "shop", "alpaca")
+    assert refusal.value.exit_code == 4
+    store.add(other, "another", "alpaca")  # another name is free
+    monkeypatch.setattr(store_room, "_PATIENCE", 0.0)
+    with pytest.raises(BusyError):
+        store.remove("shop")
+    go_on.set()
+    first.join()
+    assert store.load("shop").manifest.sha256 == sha256_of(gguf)
+    with pytest.raises(UsageError, match="already"):
+        store.add(other, "shop", "alpaca")
+
+
+def test_many_processes_and_one_name(store: Store, tmp_path: Path) -> None:
+    """One is in the store, and it is whole; the others were refused."""
+    program = """
+import sys
+from pathlib import Path
+from ecellm_lite.cli.main import run_command
+sys.exit(run_command(["models", "add", sys.argv[1], "--name", "shop", "--envelope", "alpaca"]))
+"""
+    files = [write_tiny_model(tmp_path / f"{seed}.gguf", seed=seed) for seed in range(5)]
+    environment = {"ECELLM_HOME": str(store.root), "PATH": ""}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(path)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for path in files
+    ]
+    codes = []
+    for process in processes:
+        process.communicate(timeout=120)
+        codes.append(process.returncode)
+    assert sorted(codes)[0] == 0
+    assert set(sorted(codes)[1:]) <= {2, 4}, "the name is taken, or about to be"
+    assert store.load("shop").manifest.sha256 == sha256_of(files[codes.index(0)])
+
+
+def test_a_process_that_is_killed_leaves_no_lock(store: Store, gguf: Path) -> None:
+    program = """
+import sys, time
+from pathlib import Path
+from ecellm_lite.models.store import Store
+with Store(Path(sys.argv[1])).placing("shop"):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+    holding = subprocess.Popen([sys.executable, "-c", program, str(store.root)], stdout=subprocess.PIPE, text=True)
+    assert holding.stdout
+    assert holding.stdout.readline() == "locked\n"
+    with pytest.raises(BusyError):
+        store.add(gguf, "shop", "alpaca")
+    holding.send_signal(signal.SIGKILL)
+    holding.communicate(timeout=30)
+    assert store.add(gguf, "shop", "alpaca").path.is_file()
+
+
+@pytest.mark.parametrize("change", [lambda store, other: None, lambda store, other: store.add(other, "shop", "alpaca")])
+def test_what_was_measured_of_a_model_that_is_gone_is_not_kept(
+    change: Callable[[Store, Path], None], store: Store, gguf: Path, other: Path
+) -> None:
+    model = store.add(gguf, "shop", "alpaca")
+    tuning = Tuning(model.manifest.sha256, this_machine(1), "auto", {"threads": 1})
+    keep_tuning(store, model, tuning)
+    assert read_tuning(tuning_path(store, model)) == tuning
+    store.remove("shop")
+    change(store, other)
+    with pytest.raises(ModelError, match="was removed or replaced meanwhile"):
+        keep_tuning(store, model, tuning)
+    assert not tuning_path(store, model).exists()
+
+
+def test_a_store_where_nothing_can_be_written(tmp_path: Path, gguf: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(ModelError, match="cannot be written"):
+        Store(tmp_path / "file").add(gguf, "shop", "alpaca")

@@ -1,0 +1,228 @@
+"""`models pull` and `verify`: from a repository to a model in the store that answers."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from ecellm_lite.cli import progress as progress_module
+from ecellm_lite.cli.main import run_command
+from ecellm_lite.convert import conversion
+from ecellm_lite.models.files import sha256_of
+from ecellm_lite.models.gguf_header import read_header
+from ecellm_lite.models.resolve import tasks_of
+from ecellm_lite.models.store import Store
+from ecellm_lite.provision import pull as pull_module
+from ecellm_lite.tasks.registry import TASKS
+from tests.support.hub import Hub
+from tests.support.small_checkpoints import factors, write_adapter
+from tests.support.tiny_checkpoints import WIDTH, write_checkpoint
+
+
+def run(home: Path, endpoint: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own: the hub's library reads its settings when it is imported."""
+    environment = {
+        **os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home / "hub"), "HF_HUB_DISABLE_XET": "1",
+        "ECELLM_HOME": str(home / "store"), "HF_HUB_DOWNLOAD_TIMEOUT": "5", "HF_HUB_ETAG_TIMEOUT": "5",
+        **settings,
+    }  # fmt: skip
+    code = "from ecellm_lite.cli.main import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_repository_becomes_a_model_in_the_store(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", "mistral")
+    with Hub("shop/little", files(base)) as served:
+        arguments = ("models", "pull", "shop/little", "--quant", "Q8_0", "--envelope", "alpaca")
+        ran = run(tmp_path, served.endpoint, *arguments, "--drop")
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.startswith("little:Q8_0: ")
+        assert not list((tmp_path / "hub").rglob("*.safetensors")), "the download is dropped"
+        again = run(tmp_path, served.endpoint, *arguments)
+        assert again.returncode == 2
+        assert "There is a model 'little:Q8_0' already" in again.stderr
+    [model] = Store(tmp_path / "store")
+    assert model.manifest.envelope == "alpaca"
+    assert model.manifest.source.startswith("shop/little 0123456789ab as Q8_0")
+    assert {tensor.type.name for tensor in read_header(model.path).tensors} == {"F32", "Q8_0"}
+    assert sorted(path.name for path in model.path.parent.iterdir()) == ["manifest.json", "model.gguf"]
+
+
+def test_what_an_interrupted_pull_left_does_not_stop_the_next(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", "smollm")
+    place = tmp_path / "store" / "models" / "little--Q8_0"
+    place.mkdir(parents=True)
+    with Hub("shop/little", files(base)) as served:
+        arguments = ("models", "pull", "shop/little:Q8_0", "--envelope", "alpaca")
+        (place / ".model.gguf.unfinished").write_bytes(bytes(5000))
+        (place / ".model.gguf.journal").write_text('{"facts": {"plan": "another", "inputs": []}}\n')
+        ran = run(tmp_path, served.endpoint, *arguments)
+        assert ran.returncode == 0, ran.stderr
+    assert Store(tmp_path / "store").names() == ["little:Q8_0"]
+
+
+def test_a_repositorys_adapter_is_merged(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", "smollm")
+    weights = factors("model.layers.0.mlp.down_proj", WIDTH, 96)
+    adapter = write_adapter(tmp_path / "adapter", weights)
+    with Hub("shop/little", files(base)) as served:
+        arguments = ("models", "pull", "shop/little", "--quant", "F16", "--envelope", "alpaca", "--name", "mine")
+        ran = run(tmp_path, served.endpoint, *arguments, "--lora", f"{adapter}:0.5")
+        assert ran.returncode == 0, ran.stderr
+        assert list((tmp_path / "hub").rglob("*.safetensors")), "the download is kept"
+    [model] = Store(tmp_path / "store")
+    assert model.manifest.name == "mine"
+    assert model.manifest.details["adapters"][0]["weight"] == 0.5
+
+
+def test_a_published_model_is_for_the_ten_tasks(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", "mistral")
+    with Hub("NingLab/eCeLLM-M", files(base)) as served:
+        ran = run(tmp_path, served.endpoint, "models", "pull", "eCeLLM-M:Q8_0")
+        assert ran.returncode == 0, ran.stderr
+    [model] = Store(tmp_path / "store")
+    assert model.manifest.licence == "CC-BY-4.0"
+    assert tasks_of(read_header(model.path)) == tuple(TASKS)
+    shown = run(tmp_path, "", "models", "show", "eCeLLM-M:Q8_0").stdout
+    assert f"tasks          {', '.join(TASKS)}\n" in shown
+
+
+def filled(disk: Path, left: int) -> Path:
+    """Take all of a disk's room but `left` bytes, as another program may."""
+    ballast = disk / "ballast"
+    with ballast.open("wb") as file:
+        file.write(bytes(max(0, shutil.disk_usage(disk).free - left)))
+    return ballast
+
+
+def resize(disk: Path, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+
+
+def test_a_disk_that_is_too_small_for_the_download(small_disk: Path, tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", "smollm")
+    with Hub("shop/little", files(base)) as served:
+        arguments = ("models", "pull", "shop/little", "--envelope", "alpaca", "--quiet")
+        ran = run(tmp_path, served.endpoint, *arguments, HF_HOME=str(small_disk))
+        assert ran.returncode == 4
+        [sentence] = ran.stderr.splitlines()
+        assert re.fullmatch(
+            r"ecellm-lite: shop/little is \d+\.\d MB to download, and .* 0\.5 MB free: make room, .*", sentence
+        )
+        assert served.sent == [], "nothing is fetched that has no room"
+
+
+def test_a_disk_that_fills_while_it_downloads(small_disk: Path, tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", "mistral")
+    first, second = sorted(path.name for path in base.glob("*.safetensors"))
+    resize(small_disk, "64m")
+
+    def fill(name: str) -> None:
+        if name == second:
+            until = time.monotonic() + 30
+            while not list(small_disk.rglob(first)) and time.monotonic() < until:
+                time.sleep(0.02)
+            filled(small_disk, 2 << 20)
+
+    with Hub("shop/little", files(base)) as served:
+        arguments = ("models", "pull", "shop/little", "--envelope", "alpaca", "--quiet")
+        served.meanwhile = fill
+        ran = run(tmp_path, served.endpoint, *arguments, HF_HOME=str(small_disk))
+        assert ran.returncode == 4
+        [sentence] = ran.stderr.splitlines()
+        said = (
+            r"ecellm-lite: shop/little is (\d\.\d) MB to download, and .* 2\.\d MB free: make room, .* pull again; .*"
+        )
+        missing = re.fullmatch(said, sentence)
+        assert missing, sentence
+        assert float(missing[1]) == pytest.approx((base / second).stat().st_size / 1e6, abs=0.1)
+        assert not Store(tmp_path / "store").names()
+        served.meanwhile = lambda _: None
+        (small_disk / "ballast").unlink()
+        served.sent.clear()
+        ran = run(tmp_path, served.endpoint, *arguments, HF_HOME=str(small_disk))
+        assert ran.returncode == 0, ran.stderr
+        assert second in dict(served.sent)
+        assert first not in dict(served.sent), "what has arrived is not fetched again"
+    [model] = Store(tmp_path / "store")
+    assert model.manifest.sha256 == sha256_of(model.path)
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile", "at the manifest"])
+def test_a_store_that_fills_while_it_converts(
+    when: str, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the hub does is another test's affair: the repository is there."""
+    base = write_checkpoint(tmp_path / "base", "smollm")
+    resize(small_disk, "32m")
+    monkeypatch.setenv("ECELLM_HOME", str(small_disk))
+    monkeypatch.setattr(pull_module, "download", lambda *_, **__: base)
+    arguments = ["models", "pull", "shop/little", "--envelope", "alpaca", "--quant", "F16", "--threads", "1", "--quiet"]
+    with monkeypatch.context() as patch:
+        if when == "before":
+            filled(small_disk, 2 << 20)
+        else:
+            after, left = {"meanwhile": ("check_room", 2 << 20), "at the manifest": ("record", 0)}[when]
+            place = conversion.Conversion if when == "meanwhile" else conversion
+            known = getattr(place, after)
+            patch.setattr(place, after, lambda *given, **named: (known(*given, **named), filled(small_disk, left))[0])
+        assert run_command(arguments) == 4
+    said = capsys.readouterr().err
+    wanted = {
+        "before": r"2\.1 MB free: make room",
+        "meanwhile": r"model\.gguf.* \(No space left on device\)",
+        "at the manifest": r"unchecked\.json.* \(No space left on device\)",
+    }[when]
+    [sentence] = said.splitlines()
+    assert re.search(wanted, sentence)
+    assert Store().names() == []
+    assert run_command(["run", "-t", "sentiment_analysis", "--input", '{"review": "x"}', "--model", "little:F16"]) == 4
+    (small_disk / "ballast").unlink()
+    read: list[int] = []
+    bar = nullcontext(lambda progress: read.append(progress.done))
+    monkeypatch.setattr(progress_module, "conversion_progress", lambda **_: bar)
+    assert run_command(arguments) == 0
+    if when == "meanwhile":
+        assert read[0] > 0, "it went on from where it was"
+    elif when == "at the manifest":
+        assert read == [], "nothing was converted again"
+    [model] = Store()
+    assert model.manifest.sha256 == sha256_of(model.path)
+    assert sorted(path.name for path in model.path.parent.iterdir()) == ["manifest.json", "model.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a/b", "--quant", "Q4_KM", "--envelope", "alpaca"], "no file type 'Q4_KM'"),
+        (["a/b"], "which envelope"),
+        (["eCeLLM-M:Q8_0", "--quant", "Q4_0"], "two file types"),
+        (["eCeLLM-M", "--lora", "not-there"], "no adapter"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_fetched(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["models", "pull", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["eCeLLM-X", "a b/c", "../x"])
+def test_what_is_no_model_is_refused_before_anything_is_fetched(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["models", "pull", name]) == 2
+    assert "OWNER/NAME" in capsys.readouterr().err

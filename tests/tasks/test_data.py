@@ -1,0 +1,52 @@
+"""The labelled rows, where they are: every row can be asked, every gold answer parsed, and a few answered for real."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecellm_lite import Runtime
+from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.spans import SourceText
+from ecellm_lite.tasks.registry import TASKS
+from tests.support.answer_checks import check
+
+pytestmark = pytest.mark.data
+
+
+def rows_of(data: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (data / name / "test.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_row_can_be_asked_and_its_gold_answer_parsed(name: str, data: Path) -> None:
+    for row in rows_of(data, name):
+        question = TASKS[name].question(row)
+        value = question.space.parse(row["output"])
+        assert value not in (None, "")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_few_rows_are_answered_from_their_sets(name: str, data: Path, demo: Runtime) -> None:
+    rows = rows_of(data, name)[:3]
+    for row, answer in zip(rows, demo.answers(name, rows), strict=True):
+        assert answer.id == row["id"]
+        check(answer, row, TASKS[name].question(row).space)
+
+
+def test_most_gold_values_are_spans(data: Path) -> None:
+    """The figure in answers/spans.py: what people marked is nearly always a span that can be offered."""
+    marked = offered = 0
+    for line in (data / "attribute_value_extraction" / "train.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        space = TASKS["attribute_value_extraction"].question(row).space
+        assert isinstance(space, Extraction)
+        texts = [SourceText(source, text) for source, text in space.sources.items()]
+        spans = {span.value for text in texts for word in range(len(text.starts)) for span in text.spans(word)}
+        golds = [entry["value"] for entry in json.loads(row["output"]) if entry["value"] != "None"]
+        marked += len(golds)
+        offered += sum(gold in spans for gold in golds)
+    assert offered / marked > 0.97

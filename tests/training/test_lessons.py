@@ -1,0 +1,327 @@
+"""Lessons are what `run` would send, with the right answer behind; nothing that is held out is learned."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.demo_rows.__main__ import main as demo_lessons
+from benchmarks.demo_rows.layout import REPEATS, demo_layout
+from ecellm_lite import Runtime
+from ecellm_lite.answers.decoding import Vocabulary
+from ecellm_lite.cli.main import run_command
+from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.envelopes import ALPACA
+from ecellm_lite.errors import InputError
+from ecellm_lite.evaluate.labelled_files import gather, labelled_files
+from ecellm_lite.models.store import StoredModel
+from ecellm_lite.tasks.registry import TASKS
+from ecellm_lite.training.curriculum import LONGEST, Layout, make_curriculum
+from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons, batches, read_lessons
+from ecellm_lite.training.paraphrases import HELD_OUT, PARAPHRASES
+from ecellm_lite.training.rows import Row, read_rows, split_rows, write_rows
+from tests.support.labelled_rows import write_lines
+from tests.support.lesson_rows import training_row, training_rows
+
+COUNT, PASSES, MADE = 20, 3, 4
+CHOSEN = {name for name in TASKS if name.startswith(("product_", "sent", "seq", "multi", "answerability"))}
+ITEM = re.compile(r"item\d{3}")
+
+
+@pytest.fixture(scope="module")
+def vocabulary(demo_model: StoredModel) -> Iterator[Vocabulary]:
+    backend = LlamaBackend(demo_model.path, Settings(context=256, gpu_layers=0))
+    yield backend.vocabulary
+    backend.close()
+
+
+@pytest.fixture(scope="module")
+def held_out() -> dict[str, list[Row]]:
+    return split_rows(training_rows(COUNT), Random(3))[1]
+
+
+@pytest.fixture(scope="module")
+def lessons(vocabulary: Vocabulary) -> Lessons:
+    random = Random(3)
+    learned, held_out = split_rows(training_rows(COUNT), random)
+    layout = demo_layout()
+    layout = Layout(layout.repeats, made={task: (maker, MADE) for task, (maker, _) in layout.made.items()})
+    curriculum = make_curriculum(learned, held_out, vocabulary, ALPACA, passes=PASSES, random=random, layout=layout)
+    assert not curriculum.too_long
+    return curriculum.lessons
+
+
+def prompt(lesson: Lesson, vocabulary: Vocabulary) -> str:
+    return vocabulary.detokenize(lesson.tokens[: -lesson.answer]).decode()
+
+
+def answer(lesson: Lesson, vocabulary: Vocabulary) -> str:
+    return vocabulary.detokenize(lesson.tokens[-lesson.answer : -1]).decode()
+
+
+def test_a_held_out_row_is_what_run_would_send_and_its_answer(
+    lessons: Lessons, held_out: dict[str, list[Row]], demo: Runtime, vocabulary: Vocabulary
+) -> None:
+    rows = [row for own in held_out.values() for row in own]
+    told = lessons.of(VALIDATION)
+    assert len(told) == len(rows) == len(TASKS) * COUNT // 10
+    for lesson, row in zip(told, rows, strict=True):
+        question = TASKS[row["task"]].question(row)
+        assert lesson.task == row["task"]
+        assert list(lesson.tokens[: -lesson.answer]) == list(demo.request(question).prompt)
+        assert answer(lesson, vocabulary) == row["output"]
+
+
+def test_every_lesson_ends_with_an_answer_of_its_task_and_the_end(lessons: Lessons, vocabulary: Vocabulary) -> None:
+    assert lessons.end == vocabulary.end
+    for lesson in lessons.lessons:
+        assert lesson.tokens[-1] == vocabulary.end
+        assert vocabulary.end not in lesson.tokens[:-1]
+        text = prompt(lesson, vocabulary)
+        assert text.endswith("\n\n### Response:\n")
+        joint = vocabulary.tokenize(text + answer(lesson, vocabulary), begin=True)
+        assert list(lesson.tokens[:-1]) == joint
+
+
+def test_the_right_answer_is_among_the_choices(lessons: Lessons) -> None:
+    for lesson in lessons.lessons:
+        assert (lesson.gold >= 0) == bool(lesson.choices) == (lesson.task in CHOSEN)
+        if lesson.choices:
+            assert len(set(lesson.choices)) == len(lesson.choices)
+            assert lesson.choices[lesson.gold] == lesson.tokens[-lesson.answer]
+
+
+def test_nothing_that_is_held_out_is_learned(
+    lessons: Lessons, held_out: dict[str, list[Row]], vocabulary: Vocabulary
+) -> None:
+    kept = {word for own in held_out.values() for row in own for word in ITEM.findall(json.dumps(row))}
+    assert kept == {word for lesson in lessons.of(VALIDATION) for word in ITEM.findall(prompt(lesson, vocabulary))}
+    for turn in range(PASSES):
+        told = {word for lesson in lessons.of(turn) for word in ITEM.findall(prompt(lesson, vocabulary))}
+        assert len(told) == len(TASKS) * COUNT * 9 // 10
+        assert not told & kept
+
+
+def test_each_pass_tells_every_row_and_those_that_are_made(lessons: Lessons) -> None:
+    assert lessons.passes == PASSES
+    for turn in range(PASSES):
+        for task in TASKS:
+            made = MADE if task in demo_layout().made else 0
+            count = sum(lesson.task == task for lesson in lessons.of(turn))
+            assert count == COUNT * 9 // 10 * REPEATS.get(task, 1) + made
+    orders = [[lesson.task for lesson in lessons.of(turn)] for turn in range(PASSES)]
+    assert orders[0] != orders[1]
+
+
+def test_instructions_are_said_in_every_known_way_but_those_held_out(lessons: Lessons, vocabulary: Vocabulary) -> None:
+    said: dict[str, set[str]] = {task: set() for task in TASKS}
+    for lesson in lessons.lessons:
+        text = prompt(lesson, vocabulary).partition("### Instruction:\n")[2].partition("\n\n### Input:")[0]
+        said[lesson.task].add(text)
+    for name, task in TASKS.items():
+        assert said[name] == {task.instruction, *PARAPHRASES[name]}
+        assert HELD_OUT.get(name) not in said[name]
+
+
+def test_held_out_wordings_are_of_tasks_and_new() -> None:
+    assert set(PARAPHRASES) == set(TASKS)
+    assert set(HELD_OUT) <= set(TASKS)
+    known = [text for own in PARAPHRASES.values() for text in own] + [task.instruction for task in TASKS.values()]
+    assert len(set(known)) == len(known)
+    assert not {*HELD_OUT.values()} & {*known}
+
+
+def test_lessons_are_read_as_they_were_written(lessons: Lessons, tmp_path: Path) -> None:
+    lessons.write(tmp_path / "lessons.npz")
+    found = read_lessons(tmp_path / "lessons.npz")
+    assert found.end == lessons.end
+    assert [comparable(one) for one in found.lessons] == [comparable(one) for one in lessons.lessons]
+
+
+def comparable(lesson: Lesson) -> tuple[Any, ...]:
+    return lesson.task, [*lesson.tokens], lesson.answer, [*lesson.choices], lesson.gold, lesson.turn
+
+
+def test_a_large_vocabulary_is_kept_whole(tmp_path: Path) -> None:
+    written = Lessons(131071, [Lesson("product_matching", [70000, 5, 131071], 2)])
+    written.write(tmp_path / "lessons.npz")
+    assert read_lessons(tmp_path / "lessons.npz").lessons[0].tokens == [70000, 5, 131071]
+
+
+def test_another_file_is_no_lessons(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("no array")
+    with pytest.raises(InputError, match="holds no lessons"):
+        read_lessons(tmp_path / "other")
+
+
+@pytest.mark.parametrize("kept", [0, 100, 4000])
+def test_a_file_that_was_cut_is_refused(kept: int, lessons: Lessons, tmp_path: Path) -> None:
+    path = tmp_path / "lessons.npz"
+    lessons.write(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(InputError, match="holds no lessons"):
+        read_lessons(path)
+
+
+def test_an_array_alone_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "lessons.npy", np.arange(3))
+    with pytest.raises(InputError, match="holds no lessons"):
+        read_lessons(tmp_path / "lessons.npy")
+
+
+def test_a_row_that_is_too_long_is_left_out_and_counted(vocabulary: Vocabulary) -> None:
+    row = training_row("sentiment_analysis", 1)
+    row["input"] = {"review": "loud " * LONGEST}
+    rows = {"sentiment_analysis": [row, training_row("sentiment_analysis", 2)]}
+    curriculum = make_curriculum(rows, {}, vocabulary, ALPACA, passes=2, random=Random(0))
+    assert curriculum.too_long == {"sentiment_analysis": 2}
+    assert [len(curriculum.lessons.of(turn)) for turn in (VALIDATION, 0, 1)] == [0, 1, 1]
+
+
+def test_a_folder_of_ones_own_becomes_lessons_and_rows_to_calibrate_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = training_rows(COUNT, ["product_matching", "sentiment_analysis"])
+    for task, own in rows.items():
+        unnamed = [{"input": row["input"], "output": row["output"]} for row in own]
+        write_lines(tmp_path / "data" / task / "train.jsonl", unnamed)
+    call = ["train", "lessons", "--data", str(tmp_path / "data"), "--passes", "2"]
+    output = ["--held-out", str(tmp_path / "held-out"), "-o", str(tmp_path / "lessons.npz")]
+    assert run_command([*call, *output]) == 0
+    assert "2 passes of 36 lessons, 4 rows held out" in capsys.readouterr().err
+    assert len(read_lessons(tmp_path / "lessons.npz").lessons) == 4 + 2 * 36
+    tasks = list(TASKS.values())
+    gathered = gather(labelled_files(tmp_path / "held-out", tasks, "test"), tasks, split="test")
+    assert {task: len(own) for task, own in gathered.rows.items() if own} == dict.fromkeys(rows, 2)
+    assert not gathered.unreadable
+
+
+def test_a_pass_has_at_most_so_many_rows_of_every_task_or_of_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = ["product_matching", "sentiment_analysis", "query_product_ranking"]
+    for task, own in training_rows(COUNT, tasks).items():
+        write_lines(tmp_path / "data" / task / "train.jsonl", own)
+    lessons = tmp_path / "lessons.npz"
+    options = ["--data", str(tmp_path / "data"), "--passes", "2", "-o", str(lessons)]
+    most = ["--most", "product_matching=7", "--most", "5"]
+    assert run_command(["train", "lessons", *options, *most]) == 0
+    for turn in range(2):
+        counts = Counter(lesson.task for lesson in read_lessons(lessons).of(turn))
+        assert counts == {"product_matching": 7, "sentiment_analysis": 5, "query_product_ranking": 5}
+    result = CliRunner().invoke(demo_lessons, [*options, *most])  # with as many made rows besides
+    assert result.exit_code == 0, result.output
+    counts = Counter(lesson.task for lesson in read_lessons(lessons).of(0))
+    assert counts == {"product_matching": 7, "sentiment_analysis": 5, "query_product_ranking": 5 + 5}
+    capsys.readouterr()
+    for wrong, reason in [("pm=0", "x>=1"), ("many", "not a valid integer"), ("none=3", "none")]:
+        assert run_command(["train", "lessons", *options, "--most", wrong]) == 2
+        assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "Line 2 of .* on one line"),
+        ('{"input": "Works.", "output": "C: neutral"}', "Line 2 of .* on one line"),
+        ('{"input": {"review": "Works."}}', "Line 2 of .* on one line"),
+        ('{"input": {"review": "Works."}, "output": "fine"}', "Line 2 of .*'fine' is none of the possible ones"),
+        ('{"input": {"text": "Works."}, "output": "C: neutral"}', "Line 2 of .*review"),
+        ('{"task": "product_matching", "input": {}, "output": "yes"}', "Line 2 of .*the folder of that task"),
+    ],
+)
+def test_a_row_that_cannot_be_learned_is_named(
+    line: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = json.dumps(training_row("sentiment_analysis", 1))
+    write_lines(tmp_path / "sentiment_analysis" / "train.jsonl", [good, line])
+    with pytest.raises(InputError, match=reason) as raised:
+        read_rows(tmp_path)
+    assert raised.value.line == 2
+    output = str(tmp_path / "lessons.npz")
+    assert run_command(["train", "lessons", "--data", str(tmp_path), "-o", output]) == 3
+    assert capsys.readouterr().err.startswith("ecellm-lite: Line 2 of ")
+    assert not (tmp_path / "lessons.npz").exists()
+
+
+def test_a_folder_without_rows_says_what_it_should_hold(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"TASK/train\.jsonl"):
+        read_rows(tmp_path)
+
+
+def test_without_torch_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lessons.npz").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "ecellm_lite.training.learning", raising=False)
+    assert run_command(["train", "learn", str(tmp_path / "lessons.npz"), "-o", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "torch" in error
+    assert "pip install 'ecellm-lite[train]'" in error
+
+
+def test_line_separators_in_a_review_end_no_line(tmp_path: Path) -> None:
+    row = training_row("sentiment_analysis", 1)
+    row["input"] = {"review": "Good\u2028and loud\x85."}
+    path = tmp_path / "sentiment_analysis" / "train.jsonl"
+    path.parent.mkdir()
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\n", "utf-8")
+    assert read_rows(tmp_path)["sentiment_analysis"] == [row]
+
+
+@given(counts=st.dictionaries(st.sampled_from(list(TASKS)), st.integers(0, 60), max_size=3), seed=st.integers(0, 9))
+def test_every_row_is_learned_or_held_out(counts: dict[str, int], seed: int) -> None:
+    rows = {
+        task: [{"id": number, "input": {"review": str(number)}} for number in range(count)]
+        for task, count in counts.items()
+    }
+    learned, held_out = split_rows(rows, Random(seed))
+    assert (learned, held_out) == split_rows(rows, Random(seed))
+    for task, count in counts.items():
+        assert len(held_out[task]) == count // 10
+        assert sorted(row["id"] for row in (*learned[task], *held_out[task])) == list(range(count))
+
+
+def test_no_more_than_enough_is_held_out() -> None:
+    learned, held_out = split_rows(
+        {"product_matching": [{"id": number, "input": {"review": str(number)}} for number in range(5000)]}, Random(0)
+    )
+    assert (len(learned["product_matching"]), len(held_out["product_matching"])) == (4750, 250)
+
+
+def test_rows_are_written_as_they_came(tmp_path: Path) -> None:
+    rows = {"sentiment_analysis": [training_row("sentiment_analysis", 1) | {"id": None, "note": "é\u2028"}]}
+    write_rows(tmp_path, {**rows, "product_matching": []})
+    written = (tmp_path / "sentiment_analysis" / "test.jsonl").read_text("utf-8").split("\n")
+    assert [json.loads(line) for line in written if line] == rows["sentiment_analysis"]
+    assert not (tmp_path / "product_matching").exists()
+
+
+@given(lengths=st.lists(st.integers(1, 90), min_size=1, max_size=200), rows=st.integers(1, 9), seed=st.integers(0, 9))
+def test_batches_take_every_lesson_once(lengths: list[int], rows: int, seed: int) -> None:
+    lessons = [Lesson("product_matching", [number] * length, 1) for number, length in enumerate(lengths)]
+    found = list(batches(lessons, rows, Random(seed)))
+    assert all(1 <= len(batch) <= rows for batch in found)
+    assert sorted(lesson.tokens[0] for batch in found for lesson in batch) == list(range(len(lengths)))
+    assert found == list(batches(lessons, rows, Random(seed)))
+
+
+def test_what_is_held_out_is_not_learned_under_another_id() -> None:
+    rows = {"sentiment_analysis": [{"id": number, "input": {"review": str(number % 50)}} for number in range(100)]}
+    learned, held_out = split_rows(rows, Random(3))
+    asked = {row["input"]["review"] for row in held_out["sentiment_analysis"]}
+    assert len(held_out["sentiment_analysis"]) == 10
+    assert asked.isdisjoint(row["input"]["review"] for row in learned["sentiment_analysis"])

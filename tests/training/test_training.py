@@ -1,0 +1,263 @@
+"""Learning in torch, on a tiny model: the same model as llama.cpp's, repeatable, and worth its adapter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ecellm_lite.cli.main import run_command
+from ecellm_lite.engine.interface import Chunk
+from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons
+from tests.convert.test_gguf_base_adapter import converted
+from tests.support.tiny_checkpoints import write_checkpoint
+from tests.support.tiny_models import write_tiny_model
+
+torch = pytest.importorskip("torch", reason="learning needs torch (extra 'train')")
+peft = pytest.importorskip("peft", reason="learning needs peft (extra 'train')")
+transformers = pytest.importorskip("transformers", reason="learning needs transformers (extra 'train')")
+
+from ecellm_lite.training import learning as module  # noqa: E402 - where torch is
+from ecellm_lite.training.base import load_base  # noqa: E402
+from ecellm_lite.training.learning import MATRICES, Learning, Recipe, parts  # noqa: E402
+
+# What peft still calls by its old name.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+torch.set_num_threads(1)  # a tiny model has no work for more
+
+RECIPE = Recipe(rank=4, alpha=8, rate=2e-2, rows=8, seed=5, tokens=100)
+ROWS, LATER_ROWS, STEPS = 80, 48, 16  # of the first pass, of the second; steps of both
+
+
+@pytest.fixture(autouse=True)
+def _every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EVERY", 1)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", layers=2)
+
+
+@pytest.fixture(scope="module")
+def lessons() -> Lessons:
+    """The answer follows the row's first token: A behind 65, B behind 66, and then the end."""
+    random = Random(0)
+    found = []
+    for turn, count in ((VALIDATION, 16), (0, ROWS), (1, LATER_ROWS)):
+        for _ in range(count):
+            gold = random.randrange(2)
+            row = [65 + gold, *(random.randrange(97, 123) for _ in range(random.randint(3, 12)))]
+            found.append(Lesson("product_matching", [*row, 10, 48 + gold, 256], 2, (48, 49), gold, turn))
+    return Lessons(256, found)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: Path, lessons: Lessons, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole training's folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "EVERY", 1)
+        Learning(load_base(tiny), lessons, RECIPE, folder).run(report=quiet)
+    return folder
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
+
+
+def curves(folder: Path) -> Any:
+    return json.loads((folder / "curves.json").read_text())
+
+
+def llama_logits(path: Path, tokens: list[int]) -> NDArray[np.float32]:
+    backend = LlamaBackend(path, Settings(context=256, kv_type="f32", gpu_layers=0, flash_attention="off"))
+    [found] = backend.decode([Chunk(0, 0, tokens, len(tokens))])
+    backend.close()
+    return found
+
+
+def torch_logits(model: Any, tokens: list[int]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        found: NDArray[np.float32] = model.eval()(torch.tensor([tokens])).logits[0].float().numpy()
+    return found
+
+
+def test_the_base_is_llama_cpps_model(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "smollm", "smollm")
+    path = converted(folder, tmp_path / "smollm.gguf")
+    tokens = [1, 17, 423, 9000, 48000, 17, 5, 260, 33]
+    ours = torch_logits(load_base(path), tokens)
+    np.testing.assert_allclose(ours, llama_logits(path, tokens), atol=1e-4)
+    original = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    np.testing.assert_allclose(ours, torch_logits(original, tokens), atol=1e-5)
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    untied = write_tiny_model(tmp_path / "untied.gguf", tied=False)
+    with pytest.raises(ModelError, match="tied embeddings"):
+        load_base(untied)
+    more = write_tiny_model(tmp_path / "more.gguf", tensors={"blk.0.attn_q.bias": np.ones(32, dtype=np.float32)})
+    with pytest.raises(ModelError, match=r"blk\.0\.attn_q\.bias, which is in no Llama model"):
+        load_base(more)
+    less = write_tiny_model(tmp_path / "less.gguf", tensors={"blk.0.attn_q.weight": None})
+    with pytest.raises(ModelError, match="has not the tensors"):
+        load_base(less)
+    unnamed = write_tiny_model(tmp_path / "unnamed.gguf", tensors={"token_embd.weight": None})
+    with pytest.raises(ModelError, match=r"has no token_embd\.weight: take"):
+        load_base(unnamed)
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nothing\.gguf"):
+        load_base(tmp_path / "nothing.gguf")
+    for name, data in (("empty.gguf", b""), ("text.gguf", b"Not a model, but some words.")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ModelError, match=name):
+            load_base(tmp_path / name)
+
+
+def test_the_same_seed_gives_the_same_curve(tiny: Path, lessons: Lessons, trained: Path, tmp_path: Path) -> None:
+    Learning(load_base(tiny), lessons, RECIPE, tmp_path).run(report=quiet)
+    assert curves(tmp_path) == curves(trained)
+    assert len(curves(trained)["losses"]) == STEPS
+    assert weights(tmp_path) == weights(trained)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_going_on_from_a_checkpoint_changes_nothing(
+    dropout: float, tiny: Path, lessons: Lessons, tmp_path: Path
+) -> None:
+    recipe = Recipe(rank=4, alpha=8, rate=2e-2, rows=8, seed=5, dropout=dropout)
+    Learning(load_base(tiny), lessons, recipe, tmp_path / "whole").run(report=quiet)
+    Learning(load_base(tiny), lessons, recipe, tmp_path / "parts").run(until=7, report=quiet)
+    assert len(curves(tmp_path / "parts")["losses"]) == 7
+    later = Learning(load_base(tiny), lessons, recipe, tmp_path / "parts")
+    later.resume()
+    later.run(report=quiet)
+    assert curves(tmp_path / "parts") == curves(tmp_path / "whole")
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def test_it_learns(trained: Path) -> None:
+    losses = [point["loss"] for point in curves(trained)["losses"]]
+    assert sum(losses[-4:]) < 0.5 * sum(losses[:4])
+    first, last = (one["tasks"]["product_matching"] for one in curves(trained)["validations"])
+    assert last["loss"] < first["loss"] < losses[0]
+    assert last["accuracy"] >= 0.9  # a coin has 0.5
+
+
+def test_how_many_rows_go_through_at_a_time_changes_nothing(tiny: Path, lessons: Lessons, tmp_path: Path) -> None:
+    for tokens in (20, 10_000):
+        recipe = Recipe(rank=4, alpha=8, rate=1e-3, rows=8, tokens=tokens)
+        Learning(load_base(tiny), lessons, recipe, tmp_path / str(tokens)).run(until=4, report=quiet)
+    one, other = ([point["loss"] for point in curves(tmp_path / name)["losses"]] for name in ("20", "10000"))
+    assert one == pytest.approx(other, abs=2e-5)
+
+
+def test_the_adapter_is_small_and_merges_into_what_was_trained(tiny: Path, trained: Path, tmp_path: Path) -> None:
+    tensors = peft.load_peft_weights(str(trained / "adapter"), device="cpu")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
+    assert len(tensors) == 2 * len(MATRICES) * 2  # A and B of each matrix of two layers, and no embedding
+    model = peft.PeftModel.from_pretrained(load_base(tiny), trained / "adapter")
+    path = converted(tiny, tmp_path / "merged.gguf", "F32", trained / "adapter")
+    for first in (65, 66):
+        tokens = [first, 104, 101, 108, 108, 111, 10]
+        ours = torch_logits(model, tokens)
+        np.testing.assert_allclose(llama_logits(path, tokens), ours, atol=2e-4)
+        assert np.abs(ours - torch_logits(load_base(tiny), tokens)).max() > 1
+
+
+def test_a_later_sitting_starts_where_the_adapter_is(
+    tiny: Path, lessons: Lessons, trained: Path, tmp_path: Path
+) -> None:
+    recipe = Recipe(rank=4, alpha=8, rate=1e-9, rows=8, seed=6)
+    later = Learning(load_base(tiny), lessons, recipe, tmp_path, first_pass=1)
+    assert later.steps == LATER_ROWS // 8
+    later.start_from(trained / "adapter")
+    later.run(report=quiet)
+    assert (curves(tmp_path)["first_pass"], curves(tmp_path)["passes"]) == (2, 1)
+    # At such a rate nothing is learned: the figures are those that the adapter came with.
+    [found] = curves(tmp_path)["validations"]
+    best = max(curves(trained)["validations"], key=lambda one: one["score"])
+    assert found["score"] == pytest.approx(best["score"], abs=2e-3)
+    assert curves(tmp_path)["losses"][0]["loss"] < 0.5 * curves(trained)["losses"][0]["loss"]
+
+
+def test_an_adapter_of_another_shape_is_no_start(tiny: Path, lessons: Lessons, trained: Path, tmp_path: Path) -> None:
+    learning = Learning(load_base(tiny), lessons, Recipe(rank=2, alpha=8), tmp_path)
+    with pytest.raises(ModelError, match="rank 4 and alpha 8") as raised:
+        learning.start_from(trained / "adapter")
+    assert raised.value.settings == ("rank", "alpha")
+    with pytest.raises(ModelError, match="holds no adapter"):
+        learning.start_from(tmp_path)
+
+
+@pytest.mark.parametrize("changed", [{"rate": 1e-3}, {"seed": 6}, {"rows": 4}])
+def test_a_checkpoint_of_another_training_is_not_gone_on_from(
+    changed: dict[str, Any], tiny: Path, lessons: Lessons, trained: Path
+) -> None:
+    settings = {"rank": 4, "alpha": 8, "rate": 2e-2, "rows": 8, "seed": 5, "tokens": 100} | changed
+    with pytest.raises(UsageError, match="another training"):
+        Learning(load_base(tiny), lessons, Recipe(**settings), trained).resume()
+
+
+def test_a_checkpoint_of_other_lessons_is_not_gone_on_from(tiny: Path, lessons: Lessons, trained: Path) -> None:
+    [changed, *others] = lessons.lessons[-LATER_ROWS:]
+    other = Lesson(changed.task, [66, *changed.tokens[1:]], changed.answer, changed.choices, changed.gold, changed.turn)
+    with pytest.raises(UsageError, match="another training"):
+        Learning(
+            load_base(tiny), Lessons(256, [*lessons.lessons[:-LATER_ROWS], other, *others]), RECIPE, trained
+        ).resume()
+
+
+def test_no_more_passes_are_learned_than_there_are(tiny: Path, lessons: Lessons, tmp_path: Path) -> None:
+    for first, passes, asked in ((0, 3, 3), (1, 2, 3), (2, None, 3)):
+        with pytest.raises(UsageError, match=f"The lessons have 2 passes, and no pass {asked}"):
+            Learning(load_base(tiny), lessons, RECIPE, tmp_path, first_pass=first, passes=passes)
+
+
+def test_without_held_out_rows_the_last_adapter_is_kept(tiny: Path, lessons: Lessons, tmp_path: Path) -> None:
+    few = Lessons(256, lessons.of(0)[:16])
+    Learning(load_base(tiny), few, RECIPE, tmp_path).run(report=quiet)
+    assert len(weights(tmp_path)) > 1000
+    assert curves(tmp_path)["validations"] == []
+
+
+def test_the_command_learns_in_two_sittings(
+    tiny: Path, lessons: Lessons, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lessons.write(tmp_path / "lessons.npz")
+    call = ["train", "learn", str(tmp_path / "lessons.npz"), "--model", str(tiny)]
+    call += ["--rank", "4", "--alpha", "8", "--rows", "8"]
+    assert run_command([*call, "--passes", "1", "-o", str(tmp_path / "first")]) == 0
+    capsys.readouterr()
+    later = ["--from", str(tmp_path / "first" / "adapter"), "--first-pass", "2", "--seed", "8"]
+    assert run_command([*call, *later, "-o", str(tmp_path / "second")]) == 0
+    assert "6 steps" in capsys.readouterr().err
+    assert curves(tmp_path / "second")["recipe"]["seed"] == 8
+    assert weights(tmp_path / "first") != weights(tmp_path / "second")
+    assert run_command([*call, "-o", str(tmp_path / "second")]) == 2
+    assert run_command([*call, "--rate", "1", "--resume", "-o", str(tmp_path / "second")]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), tokens=st.integers(1, 300))
+def test_parts_hold_every_row_and_no_more_than_the_memory(lengths: list[int], tokens: int) -> None:
+    batch = [Lesson("product_matching", [0] * length, 1) for length in lengths]
+    found = parts(batch, tokens)
+    assert [lesson for part in found for lesson in part] == batch
+    assert all(len(part) == 1 or len(part) * max(len(lesson.tokens) for lesson in part) <= tokens for part in found)
