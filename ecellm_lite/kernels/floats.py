@@ -1,4 +1,4 @@
-"""Weights that are plain floats, and how numpy holds them; bfloat16 comes as its bits, for want of a type in numpy."""
+"""Weights that are plain floats, and their numpy types; numpy has none for bfloat16, which is held as its bits."""
 
 from __future__ import annotations
 
