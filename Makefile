@@ -32,12 +32,15 @@ SHOW = tee $(LOG) | awk '{ now = "" } \
 demo: $(INSTALLED)
 	$(BIN)/ecellm-lite run --task sentiment_analysis --input ecellm_lite/tasks/examples/sentiment_analysis.json
 
+# A process for each core, and one thread in each: llama.cpp's threads would wait for each other spinning.
+PYTEST := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 $(BIN)/pytest -q -n auto --dist worksteal
+
 test: $(INSTALLED)
-	$(BIN)/pytest -q -m "not slow and not native"
+	$(PYTEST) -m "not slow and not native"
 
 # The tests that take long, and those that compile native code.
 test-rest: $(INSTALLED)
-	$(BIN)/pytest -q -m "slow or native"
+	$(PYTEST) -m "slow or native"
 
 test-all: test test-rest
 

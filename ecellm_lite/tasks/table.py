@@ -26,7 +26,7 @@ MAX_PARTS = 64  # of a dotted key
 # tomllib takes time in the square of a key's parts, and more than a minute for what a file can hold. What looks like a
 # long key within a text is refused too, which no text of a task needs.
 _PART = r"""(?:[A-Za-z0-9_-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*')"""
-_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*\.[ \t]*{_PART}){{{MAX_PARTS}}}")
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_\\\"'-]){_PART}(?:[ \t]*\.[ \t]*{_PART}){{{MAX_PARTS}}}")
 
 _BARE = re.compile("[A-Za-z0-9_-]+")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")

@@ -185,6 +185,7 @@ print(json.dumps(answer.as_dict()))
 """
 
 
+@pytest.mark.slow
 def test_processes_at_once_and_damage_between_them(demo_model: StoredModel) -> None:
     """On the real engine: four processes write and read the same file; damaged states never reach llama.cpp."""
 

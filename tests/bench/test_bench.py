@@ -83,6 +83,7 @@ def test_a_row_that_fails_is_not_counted_as_fast() -> None:
         rates.row_rate(runtime, TASKS["product_matching"], 2)
 
 
+@pytest.mark.slow
 def test_bench_says_what_the_demo_does_here(demo_model: StoredModel, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model", str(demo_model.path), "--envelope", "alpaca", "--rows", "1", "--threads", "1", "--json"]
     assert run_command(["bench", *options]) == 0

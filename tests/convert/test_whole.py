@@ -18,9 +18,7 @@ from tests.support.conversions import close, held
 from tests.support.llama_quantize import requantize
 from tests.support.small_checkpoints import factors, write_adapter
 
-tiny = pytest.importorskip(
-    "tests.support.tiny_checkpoints", reason="the small checkpoints are not there"
-)
+tiny = pytest.importorskip("tests.support.tiny_checkpoints", reason="the small checkpoints are not there")
 GOLDEN = Path(__file__).parent.parent / "golden" / "convert"
 
 pytestmark = pytest.mark.slow
