@@ -93,7 +93,7 @@ class Settings:
         for name, value, least, most in (
             ("context", self.context, 64, 1 << 20),
             ("threads", self.threads, 1, 1024),
-            ("micro_batch", self.micro_batch, 32, 4096),
+            ("micro_batch", self.micro_batch, 64, 4096),
         ):
             if value is not None and not least <= value <= most:
                 raise UsageError(f"{name} is {value}", step=f"take {least} to {most:,}", settings=(name,))

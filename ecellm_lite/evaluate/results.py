@@ -6,15 +6,13 @@ else is refused with one sentence.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ecellm_lite.answers.answer import ModelName, RowError
+from ecellm_lite.documents import read_document
 from ecellm_lite.errors import InputError
-from ecellm_lite.strict import decode
 
 FORMAT = 1
 LARGEST_FILE = 1 << 30  # bytes; 92,000 records take some 60 MB
@@ -224,26 +222,16 @@ class Results:
 def read_results(path: Path) -> Results:
     """Return the results in a file, or raise InputError."""
     try:
-        with path.open("rb") as file:
-            text = file.read(LARGEST_FILE + 1)  # a pipe or a device has no size, and may have no end
-        if len(text) > LARGEST_FILE:
-            raise InputError(f"{path} has more than {LARGEST_FILE:,} bytes", step=_STEP)
-        data = json.loads(text, parse_constant=_refuse)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})", step=_STEP) from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error})", step=_STEP) from None
-    if not isinstance(data, Mapping) or "format" not in data:
-        raise InputError(f"{path} is not a file of results", step=_STEP)
-    if data["format"] != FORMAT:
-        raise InputError(f"{path} has the format {str(data['format'])[:20]!r}, and this version reads {FORMAT}.")
-    try:
-        found = decode(Results, data)
-        for name, task in found.tasks.items():
+        results = read_document(Results, path, largest=LARGEST_FILE, formats=(FORMAT,))
+        for name, task in results.tasks.items():
             _check(name, task)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})", step=_STEP, file=str(path)) from None
     except ValueError as error:
-        raise InputError(f"{path} is damaged ({error})", step="evaluate again, and do not edit the file") from None
-    return found
+        raise InputError(
+            f"{path} is no file of results, or it is damaged ({error})", step=_STEP, file=str(path)
+        ) from None
+    return results
 
 
 def _check(name: str, task: TaskResult) -> None:
@@ -258,7 +246,3 @@ def _check(name: str, task: TaskResult) -> None:
     for hits, answered, gold in triples:
         if not 0 <= hits <= min(answered, gold) <= max(answered, gold) < 1 << 31:
             raise ValueError(f"{name} has a record that counts {hits} of {answered} and {gold}"[:120])
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")

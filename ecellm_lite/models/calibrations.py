@@ -12,12 +12,12 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from ecellm_lite.documents import read_document
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.files import replacing
 from ecellm_lite.models.store import Store, StoredModel
-from ecellm_lite.strict import decode
 
 # A ranking of format 1 was fitted to the first place alone, and is refused; all else of it holds as before.
 FORMAT = 2
@@ -234,14 +234,11 @@ def remove_calibrations(store: Store, model: StoredModel, task: str | None = Non
 def read_calibration(path: Path) -> Calibration | None:
     """Return the calibration in a file, None if there is no file; raises ModelError with why it is not used."""
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-        if len(data) > LARGEST:
-            raise ValueError(f"it has more than {LARGEST:,} bytes")
-        calibration = _checked(json.loads(data, parse_constant=_no_number))
+        calibration = read_document(Calibration, path, largest=LARGEST, formats=(1, FORMAT))
+        _check(calibration)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"The calibration {path} is damaged ({error}) and is not used: "
             "run `ecellm-lite calibrate` again, or remove it."
@@ -254,15 +251,8 @@ def read_calibration(path: Path) -> Calibration | None:
     return calibration
 
 
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number")
-
-
-def _checked(given: Any) -> Calibration:
-    """Return the calibration that a file's JSON is, exactly in its form; raises ValueError."""
-    if not isinstance(given, dict) or given.get("format") not in (1, FORMAT):
-        raise ValueError(f"it is of neither format 1 nor {FORMAT}")
-    calibration = decode(Calibration, given)
+def _check(calibration: Calibration) -> None:
+    """Raise ValueError for a value that no calibration has."""
     scope = calibration.scope
     for key, value, pattern in (
         ("task", scope.task, _TASK),
@@ -281,4 +271,3 @@ def _checked(given: Any) -> Calibration:
         raise ValueError(f"least_coverage is {calibration.least_coverage!r}")
     if not all(1 <= rows <= MOST_ROWS for rows in (calibration.rows, calibration.held_out)):
         raise ValueError(f"rows is {calibration.rows!r}, and held_out {calibration.held_out!r}")
-    return calibration

@@ -8,15 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ecellm_lite.documents import read_document
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.files import replacing
 
 FORMAT = 1
-_KINDS = {
-    "name": str, "file": str, "size": int, "sha256": str, "envelope": str, "source": str, "licence": str,
-    "details": dict,
-}  # fmt: skip
 LARGEST = 1 << 20  # bytes: a manifest is a page, and a larger file is not one
 
 
@@ -44,25 +41,15 @@ class Manifest:
 def read_manifest(path: Path) -> Manifest:
     """Return the manifest in a file; raises ModelError with what is wrong in it, or why it cannot be read."""
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-    except OSError as error:
-        raise ModelError(f"The manifest {path} cannot be read ({error.strerror}): check its rights.") from None
-    try:
-        if len(data) > LARGEST:
-            raise ValueError(f"it has more than {LARGEST:,} bytes")
-        manifest = Manifest(**json.loads(data))
-        for name, kind in _KINDS.items():
-            if type(value := getattr(manifest, name)) is not kind:
-                raise ValueError(f"{name} is {str(value)[:80]!r}")
+        manifest = read_document(Manifest, path, largest=LARGEST, formats=(FORMAT,))
         if not re.fullmatch("[0-9a-f]{64}", manifest.sha256):
             raise ValueError(f"sha256 is {manifest.sha256[:80]!r}")
         json.dumps(asdict(manifest), ensure_ascii=False).encode("utf-8")  # half a surrogate pair cannot be printed
-        if manifest.format != FORMAT:
-            raise ValueError(f"format is {manifest.format!r}, and this version reads {FORMAT}")
         if Path(manifest.file).name != manifest.file or manifest.file in {"", ".", ".."}:
             raise ValueError(f"file is {manifest.file!r}, which is not a name in the same folder")
         get_envelope(manifest.envelope)
-    except (ValueError, TypeError, RecursionError, UsageError) as error:
+    except OSError as error:
+        raise ModelError(f"The manifest {path} cannot be read ({error.strerror}): check its rights.") from None
+    except (ValueError, UsageError) as error:
         raise ModelError(f"The manifest {path} is damaged ({error}): remove the model and add it again.") from None
     return manifest

@@ -7,12 +7,13 @@ file of a model in the store lies in the model's folder, that of another GGUF fi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ecellm_lite import ggml
+from ecellm_lite.documents import read_document
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import replacing
 from ecellm_lite.models.store import Store, StoredModel
@@ -57,8 +58,8 @@ class Tuning:
     model: str
     machine: Machine
     gpu_layers: str | int
-    settings: Mapping[str, int | str]
-    trials: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    settings: dict[str, int | str]
+    trials: tuple[dict[str, Any], ...] = ()
     format: int = FORMAT
 
     def holds(self, model: str, machine: Machine) -> bool:
@@ -90,33 +91,22 @@ def keep_tuning(store: Store, model: StoredModel, tuning: Tuning) -> None:
 def read_tuning(path: Path) -> Tuning | None:
     """Return the tuning in a file, None if there is no file; raises ModelError with what is wrong in it."""
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-        if len(data) > LARGEST:
-            raise ValueError(f"it has more than {LARGEST:,} bytes")
-        return _checked(json.loads(data))
+        tuning = read_document(Tuning, path, largest=LARGEST, formats=(FORMAT,))
+        _check(tuning.settings)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else error
+    except (OSError, ValueError) as error:
         raise ModelError(
-            f"The tuning {path} is damaged ({reason}) and is not used", step="tune again, or remove it", file=str(path)
+            f"The tuning {path} is damaged ({error}) and is not used", step="tune again, or remove it", file=str(path)
         ) from None
+    return tuning
 
 
-def _checked(given: Any) -> Tuning:
-    """Return the tuning that a file's JSON is; raises ValueError, TypeError or KeyError."""
-    if not isinstance(given, dict) or given["format"] != FORMAT:
-        raise ValueError(f"it is not of the format {FORMAT}")
-    found, settings = given["machine"], given["settings"]
-    machine = Machine(found["cores"], tuple(found["devices"]), found["llama_cpp_python"], found["ecellm_lite"])
-    if not isinstance(settings, dict):
-        raise ValueError(f"settings is {settings!r}")
+def _check(settings: Mapping[str, int | str]) -> None:
+    """Raise ValueError for a setting or a value that is never tuned."""
     for name, value in settings.items():
-        known = isinstance(value, int | str) and not isinstance(value, bool)
-        allowed = range(1, MOST_THREADS + 1) if name == "threads" else CHOICES.get(name, ())
-        if not known or value not in allowed:
+        choices = range(1, MOST_THREADS + 1) if name == "threads" else CHOICES.get(name, ())
+        if value not in choices:
             raise ValueError(f"{name} is {value!r}")
     if settings.get("kv_type") == "q8_0" and settings.get("flash_attention") == "off":
         raise ValueError("kv_type q8_0 needs flash attention")
-    return Tuning(given["model"], machine, given["gpu_layers"], settings, tuple(given.get("trials", ())))

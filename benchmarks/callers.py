@@ -1,0 +1,124 @@
+"""Claim: 64 callers who each wait for their own answer cost at most 5% of the rate that one job over the rows has.
+
+    python -m benchmarks.callers
+
+The shortest labelled rows of four tasks are answered by `Runtime.answers`, a task after the other, and by 64 threads
+that take the next row from one shuffled list, `submit` it and wait; in turns. While its thread has nothing to do, the
+Runtime's processor time is measured too.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import random
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+
+from benchmarks.facts import write_results
+from ecellm_lite import Runtime
+
+TASKS = ("product_relation_prediction", "product_matching", "sentiment_analysis", "sequential_recommendation")
+CALLERS = 64
+Row = tuple[str, dict[str, Any]]  # its task and itself
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
+@click.option(
+    "--rows", type=click.IntRange(CALLERS), default=2000, show_default=True, help="Rows of all tasks together."
+)
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--idle", type=click.FloatRange(0), default=10.0, show_default=True, help="Seconds to watch it idle.")
+@click.option("--model", default="demo", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/callers.json"))
+def main(data: Path, rows: int, repeats: int, idle: float, model: str, output: Path) -> None:
+    """Answer the rows in both ways and write the rates."""
+    mixed = mixed_rows(data, rows)
+    rates: dict[str, list[float]] = {"answers": [], "callers": []}
+    with Runtime(model) as runtime:
+        for task in TASKS:
+            runtime.answer(task, next(row for name, row in mixed if name == task))
+        for _ in range(repeats):
+            texts = {}
+            for way, answer in (("answers", answer_tasks), ("callers", answer_callers)):
+                started = time.perf_counter()
+                texts[way] = answer(runtime, mixed)
+                rates[way].append(round(len(mixed) / (time.perf_counter() - started), 2))
+                click.echo(f"{way}: {rates[way][-1]} rows/s", err=True)
+            differing = sum(texts["answers"][index] != texts["callers"][index] for index in range(len(mixed)))
+        cpu = time.process_time()
+        time.sleep(idle)
+        cpu = time.process_time() - cpu
+    ratio = median(rates["callers"]) / median(rates["answers"])
+    facts = {
+        "rows": len(mixed),
+        "callers": CALLERS,
+        "rows_per_second": {way: median(each) for way, each in rates.items()},
+        "each_repeat": rates,
+        "ratio": round(ratio, 3),
+        "answers_that_differ": differing,  # near ties: rows are batched with other rows
+        "idle": {"seconds": idle, "cpu_seconds": round(cpu, 4)},
+    }
+    write_results(output, "callers", facts)
+    if ratio < 0.95:
+        raise SystemExit(f"The callers have {ratio:.3f} of the rate.")
+
+
+def mixed_rows(data: Path, count: int) -> list[Row]:
+    """Return the shortest rows of the tasks, as many of each, shuffled (always alike)."""
+    mixed = []
+    for task in TASKS:
+        lines = [line for split in ("test", "train") for line in _lines(data / task / f"{split}.jsonl")]
+        rows = [json.loads(line)["input"] for line in sorted(lines, key=len)[: count // len(TASKS)]]
+        mixed += [(task, {"input": row}) for row in rows]
+    random.Random(0).shuffle(mixed)
+    return mixed
+
+
+def answer_tasks(runtime: Runtime, rows: Sequence[Row]) -> list[str | None]:
+    """Answer each task's rows as one job, and return the answers' texts in the rows' order."""
+    texts: list[str | None] = [None] * len(rows)
+    for task in TASKS:
+        places = [place for place, (name, _) in enumerate(rows) if name == task]
+        answers = runtime.answers(task, (rows[place][1] for place in places))
+        for place, answer in zip(places, answers, strict=True):
+            texts[place] = answer.text
+    return texts
+
+
+def answer_callers(runtime: Runtime, rows: Sequence[Row]) -> list[str | None]:
+    """Answer the rows by threads that each wait for one at a time, and return the answers' texts in the rows' order."""
+    texts: list[str | None] = [None] * len(rows)
+    places: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for place in range(len(rows)):
+        places.put(place)
+
+    def call() -> None:
+        while True:
+            try:
+                place = places.get_nowait()
+            except queue.Empty:
+                return
+            texts[place] = runtime.submit(*rows[place]).result().text
+
+    callers = [threading.Thread(target=call) for _ in range(CALLERS)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    return texts
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text("utf-8").splitlines()
+
+
+if __name__ == "__main__":
+    main()
