@@ -31,9 +31,7 @@ Row = tuple[str, dict[str, Any]]  # its task and itself
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option(
-    "--rows", type=click.IntRange(CALLERS), default=2000, show_default=True, help="Rows of all tasks together."
-)
+@click.option("--rows", type=click.IntRange(CALLERS), default=2000, show_default=True, help="Of all tasks together.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--idle", type=click.FloatRange(0), default=10.0, show_default=True, help="Seconds to watch it idle.")
 @click.option("--model", default="demo", show_default=True)
