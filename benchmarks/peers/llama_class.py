@@ -13,6 +13,8 @@ from pathlib import Path
 from llama_cpp import Llama, LlamaGrammar
 
 from benchmarks.peers.peer import Asked, Pass
+from benchmarks.peers.plain_decode import STOCK
+from ecellm_lite.kernels.prompt import use
 
 MAX_TOKENS = 100
 CONTEXT = 4096
@@ -34,6 +36,7 @@ class LlamaClass:
 
     def run(self, task: str, asked: Sequence[Asked]) -> Pass:
         """Answer the rows one by one."""
+        use(STOCK)
         failures = written = 0
         started = time.perf_counter()
         for one in asked:
