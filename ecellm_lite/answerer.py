@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.answers.space import Space
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import InputError
-from ecellm_lite.models.calibrations import Chosen
+from ecellm_lite.models.calibrations import Calibration, Chosen
 from ecellm_lite.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -77,3 +77,11 @@ class Answerer(Protocol):
 
     def close(self) -> None:
         """Let go of the engine; what still waits fails with ClosedError. A second call does nothing."""
+
+
+@runtime_checkable
+class KeepsCalibrations(Protocol):
+    """An answerer that can say by which calibration it answers a task."""
+
+    def kept_calibration(self, task: str | Task, *, calibration: Chosen = "auto") -> Calibration | None:
+        """Return the calibration that is kept for a task, chosen as for a request; it may not hold for every row."""

@@ -79,10 +79,37 @@ class Extraction(Space):
         text = f"[{', '.join(objects)}]"
         return Outcome(entries, text, tape.tokens, probability=probability, coverage=coverage)
 
+    def written(self, text: str) -> str:
+        """Return the answer string for a JSON object of attributes and values; one that is missing is None.
+
+        A value gets the first source that it stands in. The answer string itself is taken too.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError):
+            values = None
+        if not isinstance(values, dict):
+            return Space.written(self, text)
+        lowered = {str(name).lower(): value for name, value in values.items()}
+        if unknown := lowered.keys() - set(self._names):
+            attributes = ", ".join(self.attributes)
+            raise InputError(f"{min(unknown)!r} is not asked for", step=f"give values of {attributes}")
+        return self._written({name: self._span(name, lowered.get(name)) for name in self._names})
+
+    def value_of(self, text: str) -> list[dict[str, Any]]:
+        """Return an entry for each attribute, with the first value that the answer string has of it."""
+        entries = {entry["attribute"]: entry for entry in reversed(self.parse(text))}
+        found = [entries.get(name.lower(), {}) for name in self.attributes]
+        return [
+            {"attribute": name, "value": entry.get("value"), "source": entry.get("source"), "probability": None}
+            for name, entry in zip(self.attributes, found, strict=True)
+        ]
+
     def longest(self, scene: Scene) -> int:
         """Return the tokens of an answer in which every value is the longest that the texts offer, in JSON."""
         spans = [SourceText(source, text).longest for source, text in self.sources.items()]
-        return len(scene.continuation(self._written(max([NONE, *spans], key=lambda span: len(span.json)))))
+        longest = max([NONE, *spans], key=lambda span: len(span.json))
+        return len(scene.continuation(self._written(dict.fromkeys(self._names, longest))))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
         """Return each entry at a temperature and a bias, against all else together, and their product."""
@@ -110,7 +137,7 @@ class Extraction(Space):
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
         """Return the answer that finds nothing."""
-        return (self._written(NONE),)
+        return (self._written(dict.fromkeys(self._names, NONE)),)
 
     def headline(self, answer: Answer) -> str:
         """Return how many of the attributes were found."""
@@ -130,9 +157,23 @@ class Extraction(Space):
             for entry in answer.value or ()
         )
 
-    def _written(self, span: Span) -> str:
-        """Return the answer string in which every attribute has the same value."""
-        objects = [f'{{"attribute": {json.dumps(name.lower())}, "value":{span.json}' for name in self.attributes]
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(name.lower() for name in self.attributes)
+
+    def _span(self, name: str, value: Any) -> Span:
+        """Return a person's value of an attribute, with the first source that it stands in."""
+        if value is None or str(value).strip().lower() in ("", "none"):
+            return NONE
+        wanted = str(value).strip().lower()
+        for source, text in self.sources.items():
+            if wanted in text.lower():
+                return Span(wanted, source)
+        raise InputError(f"The value {wanted[:80]!r} of {name} stands in none of the row's texts", step="copy it there")
+
+    def _written(self, spans: Mapping[str, Span]) -> str:
+        """Return the answer string of values, by the attributes' names in small letters."""
+        objects = [f'{{"attribute": {json.dumps(name)}, "value":{spans[name].json}' for name in self._names]
         return f"[{', '.join(objects)}]"
 
     def parse(self, text: str) -> list[dict[str, str | None]]:

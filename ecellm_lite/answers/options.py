@@ -73,6 +73,16 @@ class OneOf(Space):
         """Return the value of the option whose text the answer string is, or raise InputError."""
         return self.value(self._option(text).key)
 
+    def written(self, text: str) -> str:
+        """Return the text of the option that a person names by its text, key or words, in any case."""
+        wanted = text.strip().casefold()
+        for option in self.offered:
+            lines = {option.key, option.text, option.line}
+            words = {line.removeprefix(f"{option.key}:").strip() for line in lines}
+            if wanted in {name.casefold() for name in lines | words if name}:
+                return option.text
+        return self._option(text).text
+
     def longest(self, scene: Scene) -> int:
         """Return the tokens of the longest option."""
         return max(len(scene.continuation(text)) for text in self.alternatives)

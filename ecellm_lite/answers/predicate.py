@@ -26,6 +26,10 @@ class Predicate(OneOf):
         """Return whether it is yes."""
         return key == "yes"
 
+    def written(self, text: str) -> str:
+        """Return yes or no, which a spreadsheet may have made true or false."""
+        return OneOf.written(self, {"true": "yes", "false": "no"}.get(text.strip().casefold(), text))
+
     def longest(self, scene: Scene) -> int:
         """Return 1: no model's vocabulary cuts either word."""
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -78,6 +79,12 @@ class Ranking(Space):
             letters = ",".join(self.letters)
             message = f"The ranking {text[:80]!r} does not name each of {letters} once"
             raise InputError(message, step=f"write all of them, best first, as in '{letters}'")
+        return order
+
+    def written(self, text: str) -> str:
+        """Return the letters with commas alone between them, however a person parted them."""
+        order = ",".join(part.upper() for part in re.split(r"[\s,;>]+", text.strip()) if part)
+        self.parse(order)
         return order
 
     def longest(self, scene: Scene) -> int:

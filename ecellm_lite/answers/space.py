@@ -44,6 +44,15 @@ class Space(ABC):
     def parse(self, text: str) -> Any:
         """Return the value that an ECInstruct answer string stands for, or raise InputError."""
 
+    def written(self, text: str) -> str:
+        """Return the answer string that a person's own writing of an answer stands for, or raise InputError."""
+        self.parse(text)
+        return text
+
+    def value_of(self, text: str) -> Any:
+        """Return the value of an answer that a person wrote, as answers have it; raises InputError as `parse` does."""
+        return self.parse(text)
+
     @property
     def alternatives(self) -> tuple[str, ...]:
         """The answer strings that the model chooses from; empty where they are not a few."""

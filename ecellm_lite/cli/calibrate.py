@@ -16,6 +16,7 @@ from ecellm_lite.errors import InputError, UsageError
 if TYPE_CHECKING:
     from ecellm_lite.evaluate.calibrating import CalibrationResult
     from ecellm_lite.evaluate.results import Unreadable
+    from ecellm_lite.models.automatic import Automatic
     from ecellm_lite.models.store import StoredModel
     from ecellm_lite.tasks.task import Task
 
@@ -30,6 +31,12 @@ SHOWN = 10  # lines that could not be read
 @click.option("--limit", type=click.IntRange(1), help="At most so many rows a task, spread over the file.")
 @click.option("--split", default="test", show_default=True, help="Of a folder, or of rows that name theirs.")
 @click.option("--setting", default="IND_Diverse_Instruction", show_default=True, help="Of rows that name theirs.")
+@click.option(
+    "--target-precision",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    metavar="P",
+    help="Also choose from which probability on so many answers are right (run --review-below auto).",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be kept, and keep nothing.")
 @click.option("--remove", is_flag=True, help="Take the calibration away.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -40,6 +47,7 @@ def calibrate(
     limit: int | None,
     split: str,
     setting: str,
+    target_precision: float | None,
     dry_run: bool,
     remove: bool,
     as_json: bool,
@@ -78,7 +86,9 @@ def calibrate(
         for task, rows, file in labelled:
             try:
                 with job_progress(len(rows), hidden=quiet, name=task.name) as progress:
-                    result = calibrate_task(runtime, task, rows, file, seed=seed, progress=progress)
+                    result = calibrate_task(
+                        runtime, task, rows, file, seed=seed, target_precision=target_precision, progress=progress
+                    )
             except InputError as error:
                 if len(tasks) == 1:
                     raise
@@ -90,7 +100,7 @@ def calibrate(
             results.append(result.as_dict() | {"kept": kept})
             if not as_json:
                 click.echo("\n".join(_lines(result, kept)))
-                if result.refusal and calibration_path(store, stored, task.name).is_file():
+                if result.refusal and not kept and calibration_path(store, stored, task.name).is_file():
                     click.echo("  The existing calibration stays in use.")
     if not results:
         raise InputError(
@@ -133,7 +143,23 @@ def _lines(result: CalibrationResult, kept: str | None) -> list[str]:
     if fit.temperature > 0.99 * HIGHEST:
         lines.append("  The probabilities mean little: at so high a temperature all answers are alike.")
     if result.refusal:
-        lines.append(f"  not kept: {result.refusal}.")
-    else:
+        lines.append(f"  {'temperature ' if result.automatic else ''}not kept: {result.refusal}.")
+    if result.automatic:
+        lines += _thresholds(result.automatic)
+    if result.calibration:
         lines.append(f"  kept in {kept}" if kept else "  would be kept.")
     return lines
+
+
+def _thresholds(automatic: Automatic) -> list[str]:
+    lines = []
+    for key, threshold in automatic.thresholds.items():
+        answers = f"answers {key}" if key else "answers"
+        if threshold is None:
+            lines.append(
+                f"  {answers} always need review: no probability makes {automatic.precision:.0%} of them right"
+            )
+        else:
+            lines.append(f"  {answers} are automatic from probability {threshold:.3g}")
+    reached = "" if automatic.reached is None else f", {automatic.reached:.1%} of them right"
+    return [*lines, f"  on rows held out {automatic.share:.1%} are automatic{reached}"]

@@ -86,3 +86,21 @@ class Size(click.ParamType):  # type: ignore[type-arg]
         if not match:
             self.fail(f"{value!r} is not a size such as 1GiB", param, ctx)
         return int(float(match[1]) * _UNITS[match[2]])
+
+
+class ReviewBelow(click.ParamType):  # type: ignore[type-arg]
+    """A probability, or `auto`."""
+
+    name = "P|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        """Return the word or the number."""
+        if value == "auto":
+            return "auto"
+        try:
+            probability = float(value)
+        except ValueError:
+            probability = -1.0
+        if not 0 <= probability <= 1:
+            self.fail(f"{value!r} is neither a probability, from 0 to 1, nor auto", param, ctx)
+        return probability

@@ -14,12 +14,10 @@ from ecellm_lite.cli.options import certainty_options, model_options, split_opti
 from ecellm_lite.cli.table_options import job_options, table_options
 from ecellm_lite.cli.types import TaskType
 from ecellm_lite.envelopes import get_envelope
-from ecellm_lite.errors import JobError, UsageError
+from ecellm_lite.errors import UsageError
 
 if TYPE_CHECKING:
     from ecellm_lite.answerer import RequestOptions
-    from ecellm_lite.jobs.job import JobOptions
-    from ecellm_lite.jobs.tally import Tally
     from ecellm_lite.tasks.task import Task
 
 
@@ -70,6 +68,8 @@ def run(
     as_json: bool,
     quiet: bool,
     preview: int | None,
+    corrections: Path | None,
+    labelled: Path | None,
     **model: Any,
 ) -> None:
     """Answer one row (--input), or every row of a table (--rows).
@@ -88,6 +88,10 @@ def run(
     job = job_options(model)
     if preview is not None and rows is None:
         raise UsageError("--preview shows rows of a table: give --rows.")
+    if corrections is not None and (rows is None or output is None):
+        raise UsageError("--corrections are written into a job's output: give --rows and --output as the job had them.")
+    if labelled is not None and corrections is None:
+        raise UsageError("--labelled is where corrected rows go: give --corrections.")
     if value is not None:
         standard_output()  # raises where it is closed, before a model is loaded
     if show_prompt:
@@ -102,12 +106,17 @@ def run(
     if value is not None:
         _answer(task, read_row(value), options, model, as_json=as_json, quiet=quiet)
     else:
+        from ecellm_lite.cli.table_job import TableJob
+
         assert rows is not None
-        output = None if str(output) == "-" else output
+        table = TableJob(task, rows, None if str(output) == "-" else output, job, quiet)
         if preview is not None:
-            _preview(task, rows, job, preview, instruction, model)
+            envelope = get_envelope(model["envelope"] or _envelope_of(model["model"]))
+            table.preview(envelope, preview, instruction)
+        elif corrections is not None:
+            table.correct(corrections, labelled, space)
         else:
-            _run_job(task, rows, output, job, options, model, quiet=quiet)
+            table.run(options, model)
 
 
 def _show_prompt(task: Task, row: Mapping[str, Any], instruction: str | None, model: Mapping[str, Any]) -> None:
@@ -149,64 +158,3 @@ def _answer(
         from ecellm_lite.cli.show import show_answer
 
         show_answer(answer, options.get("space") or question.space)
-
-
-def _preview(
-    task: Task, rows: Path, job: JobOptions, count: int, instruction: str | None, model: Mapping[str, Any]
-) -> None:
-    from ecellm_lite.cli.plain import plain
-    from ecellm_lite.jobs.job import open_job
-    from ecellm_lite.jobs.preview import preview
-
-    envelope = get_envelope(model["envelope"] or _envelope_of(model["model"]))
-    with open_job(rows, None, task, job) as opened:
-        click.echo(plain(f"{opened.table.description}; {opened.columns.description}."), err=True)
-        for text in preview(opened, envelope, count, instruction):
-            click.echo(plain(text))
-
-
-def _run_job(
-    task: Task,
-    rows: Path,
-    output: Path | None,
-    job: JobOptions,
-    options: RequestOptions,
-    model: Mapping[str, Any],
-    *,
-    quiet: bool,
-) -> None:
-    from ecellm_lite.cli.loading import load_runtime, warn
-    from ecellm_lite.cli.plain import plain
-    from ecellm_lite.cli.progress import job_progress
-    from ecellm_lite.jobs.job import open_job
-
-    with open_job(rows, output, task, job) as opened:
-        if not quiet and opened.table.columns is not None:
-            click.echo(plain(f"{opened.table.description}; {opened.columns.description}."), err=True)
-        with load_runtime(model, quiet=quiet) as runtime:
-            if not quiet:
-                warn(runtime, task, options)
-            with job_progress(opened.table, hidden=quiet) as progress:
-                tally = opened.run(runtime, progress=progress, **options)
-    if not quiet:
-        _tell(tally)
-    if tally.failed:
-        place = output or "standard output"
-        raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed: their rows in {place} carry the error.")
-
-
-def _tell(tally: Tally) -> None:
-    rate = tally.rows / tally.seconds if tally.seconds else 0.0
-    counts = {
-        "failed": tally.failed,
-        "shortened": tally.shortened,
-        "abstained": tally.abstained,
-        "answered before": tally.reused,
-        "not asked": tally.skipped,
-        "with an id that came before": tally.repeated_ids,
-    }
-    counted = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "failed")
-    rows = "1 row" if tally.rows == 1 else f"{tally.rows:,} rows"
-    click.echo(f"{rows} in {tally.seconds:.1f} s ({rate:.1f} rows/s), {counted}.", err=True)
-    for note in tally.notes:
-        click.echo(f"{note}.", err=True)

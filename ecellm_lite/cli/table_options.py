@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ecellm_lite.cli.forms import ReviewBelow
 from ecellm_lite.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +39,21 @@ def table_options(command: Command) -> Command:
             click.option("--resume", is_flag=True, help="Go on with an unfinished job (as without this option)."),
             click.option("--restart", is_flag=True, help="Answer every row anew."),
             click.option("--retry-failed", is_flag=True, help="Answer the rows that failed again."),
+            click.option(
+                "--review-below",
+                type=ReviewBelow(),
+                help="Write rows to review to a second table: below a probability, or auto (calibrate's thresholds).",
+            ),
+            click.option(
+                "--corrections",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help="A corrected review table: write its answers into the output.",
+            ),
+            click.option(
+                "--labelled",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help="Where the corrected rows go, for eval, calibrate and train.",
+            ),
             click.option("--preview", type=click.IntRange(1), metavar="N", help="Show N rows and prompts, and stop."),
         ]
     ):
@@ -60,6 +77,7 @@ def job_options(options: dict[str, Any]) -> JobOptions:
         write=WriteOptions(**{name: options.pop(name) for name in _WRITE}),
         restart=options.pop("restart"),
         retry_failed=options.pop("retry_failed"),
+        review_below=options.pop("review_below"),
     )
 
 

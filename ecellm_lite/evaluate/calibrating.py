@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 from ecellm_lite import ggml
 from ecellm_lite.answerer import Answerer
 from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError
-from ecellm_lite.evaluate.cases import case_of
+from ecellm_lite.evaluate.cases import Case, case_of
 from ecellm_lite.evaluate.fitting import Fit, check_installed, fit
 from ecellm_lite.evaluate.labelled import Labelled
 from ecellm_lite.evaluate.labelled_files import SETTING, SPLIT, gather, labelled_files
 from ecellm_lite.evaluate.results import DataFile, Unreadable
+from ecellm_lite.evaluate.thresholds import automatic, judged
+from ecellm_lite.models.automatic import Automatic
 from ecellm_lite.models.calibrations import FORMAT, Calibration, Scope, text_hash
 from ecellm_lite.tasks.task import Question, Task
 from ecellm_lite.version import __version__
@@ -34,6 +37,8 @@ class CalibrationResult:
     """The result for a task: a fit (None where there were too few rows), and why it is refused, None where it is not.
 
     `failed` rows had no answer, and `others` ask with another instruction than the task's; neither are in the fit.
+    `automatic` are the thresholds for the precision that was asked for; with them a calibration is kept also where the
+    temperature is refused, at temperature 1.
     """
 
     scope: Scope
@@ -42,26 +47,29 @@ class CalibrationResult:
     refusal: str | None
     failed: int
     others: int
+    automatic: Automatic | None = None
 
     @property
     def calibration(self) -> Calibration | None:
-        """The calibration to keep, None where the fit is refused."""
+        """The calibration to keep, None where the fit is refused and there are no thresholds."""
         fit = self.fit
-        if fit is None or self.refusal:
+        if fit is None or (self.refusal and self.automatic is None):
             return None
+        refused = self.refusal is not None
         return Calibration(
             scope=self.scope,
-            temperature=fit.temperature,
-            bias=fit.bias,
+            temperature=1.0 if refused else fit.temperature,
+            bias=0.0 if refused else fit.bias,
             least_coverage=fit.least_coverage,
             rows=fit.rows,
             held_out=fit.rows,
             before=fit.before,
-            after=fit.after,
+            after=fit.before if refused else fit.after,
             data=self.data.name,
             data_sha256=self.data.sha256,
             versions={"ecellm_lite": __version__, "llama_cpp_python": ggml.version()},
             format=FORMAT,
+            automatic=self.automatic,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,12 +103,14 @@ def calibrate_task(
     data: DataFile,
     *,
     seed: int = 0,
+    target_precision: float | None = None,
     progress: Callable[[Answer], None] | None = None,
 ) -> CalibrationResult:
     """Answer labelled rows without a calibration, and fit a temperature to the answers.
 
-    Rows with another instruction than the task's own are left out, because a calibration holds for one. Raises
-    InputError for a task that answers in free text, UsageError where scipy is not installed.
+    With a `target_precision` also the thresholds from which so many of the answers are right. Rows with another
+    instruction than the task's own are left out, because a calibration holds for one. Raises InputError for a task
+    that answers in free text, UsageError where scipy is not installed.
     """
     pairs = [(row, question) for row in rows if (question := task.question(row.row)).instruction == task.instruction]
     if not pairs:
@@ -110,13 +120,15 @@ def calibrate_task(
         raise InputError(
             f"{task.name} has answers of the type {space.type}, without a probability: nothing to calibrate."
         )
-    cases = []
+    cases: list[Case] = []
+    scored: list[tuple[Space, Answer]] = []
     answers = answerer.answers(task, (row.row for row, _ in pairs), calibration=False)
     for (row, question), answer in zip(pairs, answers, strict=True):
         if progress:
             progress(answer)
         if answer.error is None:
             cases.append(case_of(question.space, answer, row.gold, row.labels))
+            scored.append((question.space, answer))
     fitted: Fit | None = None
     try:
         fitted = fit(cases, biased=space.biased, seed=seed)
@@ -125,7 +137,16 @@ def calibrate_task(
         refusal = str(error).rstrip(".")
     scope = _scope(answerer, task, space.type, [question for _, question in pairs])
     failed, others = len(pairs) - len(cases), len(rows) - len(pairs)
-    return CalibrationResult(scope, data, fitted, refusal, failed, others)
+    thresholds: Automatic | None = None
+    if fitted and target_precision is not None:
+        calibration = (1.0, 0.0) if refusal else (fitted.temperature, fitted.bias)
+        whole = [
+            judged(space, answer, case, calibration, fitted.least_coverage)
+            for (space, answer), case in zip(scored, cases, strict=True)
+        ]
+        same = len({question.space.alternatives for _, question in pairs}) == 1 and bool(space.alternatives)
+        thresholds = automatic(whole, target_precision, by_answer=same, seed=seed)
+    return CalibrationResult(scope, data, fitted, refusal, failed, others, thresholds)
 
 
 def _scope(answerer: Answerer, task: Task, type_: str, questions: Sequence[Question]) -> Scope:

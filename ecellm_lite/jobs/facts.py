@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from ecellm_lite.answerer import Answerer, RequestOptions
+from ecellm_lite.answerer import Answerer, KeepsCalibrations, RequestOptions
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.tasks.description import describe
 from ecellm_lite.tasks.task import Task
@@ -14,21 +14,34 @@ from ecellm_lite.tasks.task import Task
 
 def job_facts(answerer: Answerer, task: Task, options: RequestOptions) -> dict[str, str]:
     """Return, by their names, the model, its envelope, the task and its wording, and the options of each request."""
-    calibration = options.get("calibration", "auto")
-    if calibration not in (False, "auto"):
-        calibration = f"{calibration} {sha256_of(Path(str(calibration)))}"
-    description = {name: value for name, value in describe(task).items() if name != "file"}
     return {
         "model": f"{answerer.model.name} {answerer.model.sha256}",
         "envelope": answerer.envelope.name,
-        "task": f"{task.name} {_hash(json.dumps(description, default=str))}",
+        "task": task_fact(task),
         "instruction": str(options.get("instruction") or task.instruction),
         "form of the answer": _hash(repr(options.get("space"))) if options.get("space") else "the task's own",
         "shorten": str(bool(options.get("shorten"))),
         "least probability": str(options.get("min_probability")),
-        "calibration": str(calibration),
+        "calibration": _calibration(answerer, task, options),
         "seed": str(options.get("seed", 0)),
     }
+
+
+def task_fact(task: Task) -> str:
+    """Return a task's name, and the hash of all that it says."""
+    description = {name: value for name, value in describe(task).items() if name != "file"}
+    return f"{task.name} {_hash(json.dumps(description, default=str))}"
+
+
+def _calibration(answerer: Answerer, task: Task, options: RequestOptions) -> str:
+    """Return what the probabilities are calibrated by: one that was fitted or taken away between two runs differs."""
+    chosen = options.get("calibration", "auto")
+    if isinstance(answerer, KeepsCalibrations):
+        calibration = answerer.kept_calibration(task, calibration=chosen)
+        return calibration.name if calibration else "none"
+    if chosen not in (False, "auto"):
+        return f"{chosen} {sha256_of(Path(str(chosen)))}"
+    return str(chosen)
 
 
 def _hash(text: str) -> str:

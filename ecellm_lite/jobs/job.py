@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from ecellm_lite.answerer import Answerer, RequestOptions
 from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError, UsageError
-from ecellm_lite.jobs.facts import job_facts
+from ecellm_lite.jobs.corrections import Corrections, failed, missing_answer, read_corrections, write_labelled
+from ecellm_lite.jobs.facts import job_facts, task_fact
 from ecellm_lite.jobs.journal import Journal, row_key
 from ecellm_lite.jobs.output import check_output, is_read_from, is_replaceable, output_file, part_of, standard_output
+from ecellm_lite.jobs.review import COLUMNS as REVIEW_COLUMNS
+from ecellm_lite.jobs.review import ReviewRule, review_cells, review_of, review_rule
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.read_ahead import read_ahead
 from ecellm_lite.tables.columns import ColumnMap, MapOptions
@@ -46,7 +50,8 @@ Progress = Callable[[Answer], None]
 class JobOptions:
     """How a job's table is read, mapped and written, and what becomes of answers that it has already.
 
-    `restart` answers every row anew; `retry_failed` those whose answer was an error.
+    `restart` answers every row anew; `retry_failed` those whose answer was an error. `review_below` is the probability
+    below which answers are also written to a table for a person's review, or `auto`: by a calibration's thresholds.
     """
 
     table: TableOptions = field(default_factory=TableOptions)
@@ -54,6 +59,15 @@ class JobOptions:
     write: WriteOptions = field(default_factory=WriteOptions)
     restart: bool = False
     retry_failed: bool = False
+    review_below: float | str | None = None
+
+
+class JobRow(NamedTuple):
+    """A row with its key, None where it has none, and its answer, None for a row that is not asked."""
+
+    mapped: MappedRow
+    key: bytes | None
+    answer: Answer | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +91,9 @@ class Job:
         """Answer every row and return the tally; `progress` is called with each answer.
 
         A row that fails is written with its error, and does not end the job. Raises InputError where the answers cannot
-        be written, and UsageError where an unfinished job on the same output was asked otherwise.
+        be written, and UsageError where an unfinished job on the same output was asked otherwise, or where answers that
+        need review are wanted by thresholds that there are not.
         """
-        started = time.perf_counter()
         tally = Tally()
         with ExitStack() as stack:
             path = self.journal_path
@@ -87,59 +101,125 @@ class Job:
             if path:
                 facts = job_facts(answerer, self.task, options)
                 journal = stack.enter_context(Journal(path, facts, restart=self.options.restart))
-            writer = self._writer(stack)
-            for mapped, answer in self._answers(answerer, journal, options, tally):
+            below = self.options.review_below
+            rule = None if below is None else review_rule(below, answerer, self.task, options)
+            rows = self._answers(answerer, journal, options, tally)
+            kept = journal.corrections() if journal else {}
+            self._write(rows, Corrections(self.task, kept, space=options.get("space")), rule, tally, progress)
+        return tally
+
+    def correct(self, file: Path, *, labelled: Path | None = None, space: Space | None = None) -> Tally:
+        """Write the output again with the corrections of a review table, and return the tally; no model is asked.
+
+        `labelled` is where the corrected rows are written as labelled ones, all that were ever corrected in this table.
+        Raises InputError for a correction that is no answer, and UsageError where the job has not ended.
+        """
+        tally = Tally()
+        path = self.journal_path
+        if path is None or not path.is_file():
+            raise UsageError(
+                f"There is no job at {self.output} to correct", step="answer the table first", settings=("output",)
+            )
+        with Journal(path, None) as journal:
+            if journal.facts.get("task") != task_fact(self.task):
+                raise UsageError(
+                    f"The job at {self.output} was of another task", step="name that one", settings=("task",)
+                )
+            corrections = Corrections(self.task, journal.corrections(), read_corrections(file), space, str(file))
+            self._write(self._kept(journal, tally), corrections, None, tally, None)
+            journal.correct(corrections.used)
+        if labelled:
+            write_labelled(labelled, corrections.labelled)
+        if corrections.unused:
+            tally.notes.append(f"{corrections.unused:,} corrections are of no row of this table")
+        return tally
+
+    def _write(
+        self,
+        rows: Iterator[JobRow],
+        corrections: Corrections,
+        rule: ReviewRule | None,
+        tally: Tally,
+        progress: Progress | None,
+    ) -> None:
+        """Write the output and the review table, each row with a person's answer where there is one."""
+        started = time.perf_counter()
+        with ExitStack() as stack:
+            file = stack.enter_context(output_file(self.output)) if self.output else standard_output()
+            writer = self._writer(file)
+            review: ResultWriter | None = None
+            if rule and self.output:
+                review = self._writer(stack.enter_context(output_file(review_of(self.output))), REVIEW_COLUMNS)
+            for mapped, key, answer in rows:
+                person = False
+                if answer and key and mapped.row is not None:
+                    model, answer = answer, corrections.apply(mapped.row, key, answer)
+                    person = answer is not model
                 writer.write(mapped.source, answer)
                 if answer is None:
                     tally.skipped += 1
                     continue
                 tally.count(answer)
+                tally.corrected += person
+                if rule and review and not person and (reason := rule.reason(answer)):
+                    tally.to_review += 1
+                    review.write(mapped.source, answer, review_cells(reason, key))
                 if progress:
                     progress(answer)
-            writer.close()
+            for each in filter(None, (writer, review)):
+                each.close()
             tally.notes += [*self.table.notes, *writer.notes]
         tally.seconds = time.perf_counter() - started
-        return tally
 
     def _answers(
         self, answerer: Answerer, journal: Journal | None, options: RequestOptions, tally: Tally
-    ) -> Iterator[tuple[MappedRow, Answer | None]]:
-        """Yield each row with its answer, None for a row that is not asked."""
-        asked: deque[tuple[MappedRow, bytes | None]] = deque()
+    ) -> Iterator[JobRow]:
+        """Yield each row with its key and its answer, None for a row that is not asked."""
+        asked: deque[tuple[MappedRow, bytes | None, bool]] = deque()
 
         def submit(mapped: MappedRow) -> Future[Answer | None]:
             key = row_key(mapped.row) if journal and mapped.row is not None else None
             kept = journal.get(key) if journal and key else None
+            new = False
             if mapped.skipped:
                 future = _done(None)
             elif kept and mapped.row is not None and not (self.options.retry_failed and kept.error):
-                key = None  # nothing new to keep
                 tally.reused += 1
                 future = _done(replace(kept, id=mapped.row.get("id")))
             else:
-                row = mapped.error or mapped.row
-                assert row is not None
-                future = cast("Future[Answer | None]", answerer.submit(self.task, row, **options))
-            asked.append((mapped, key))
+                new = True
+                future = cast("Future[Answer | None]", answerer.submit(self.task, mapped.request, **options))
+            asked.append((mapped, key, new))
             return future
 
         for answer in read_ahead(self.columns.rows(self.table), submit, most=WINDOW):
-            mapped, key = asked.popleft()
+            mapped, key, new = asked.popleft()
             if answer is None:
-                yield mapped, None
+                yield JobRow(mapped, key, None)
                 continue
-            if journal and key and not (answer.error and answer.error.code in _PASSING):
+            if journal and key and new and not (answer.error and answer.error.code in _PASSING):
                 journal.put(key, answer)
             if journal and answer.id is not None and not journal.note(answer.id):
                 tally.repeated_ids += 1
-            warnings = [*mapped.warnings, *(answer.warnings or ())]
-            yield mapped, replace(answer, warnings=warnings or None)
+            yield JobRow(mapped, key, _warned(mapped, answer))
 
-    def _writer(self, stack: ExitStack) -> ResultWriter:
-        file = stack.enter_context(output_file(self.output)) if self.output else standard_output()
+    def _kept(self, journal: Journal, tally: Tally) -> Iterator[JobRow]:
+        """Yield each row with the answer that the journal has; raises UsageError for one that it has not."""
+        for mapped in self.columns.rows(self.table):
+            if mapped.row is None:
+                yield JobRow(mapped, None, failed(self.task, mapped.error, journal.facts) if mapped.error else None)
+                continue
+            key = row_key(mapped.row)
+            answer = journal.get(key)
+            if answer is None:
+                raise missing_answer(mapped.source.number)
+            tally.reused += 1
+            yield JobRow(mapped, key, _warned(mapped, replace(answer, id=mapped.row.get("id"))))
+
+    def _writer(self, file: IO[bytes], more: Sequence[str] = ()) -> ResultWriter:
         form = form_of(self.output.name) if self.output else "jsonl"
         names = () if form == "jsonl" else self.table.all_columns()
-        answers = AnswerColumns(names, attributes=self.columns.attributes, scores=_scores(self.task))
+        answers = AnswerColumns(names, attributes=self.columns.attributes, scores=_scores(self.task), more=more)
         return ResultWriter(
             cast("IO[bytes]", _Flushed(file)), form, names, answers, self.options.write, self.table.schema
         )
@@ -153,6 +233,8 @@ def open_job(rows: Path | str, output: Path | None, task: Task, options: JobOpti
     that do not fit the task, or where the output would replace the table.
     """
     options = options or JobOptions()
+    if options.review_below is not None and (output is None or not is_replaceable(output)):
+        raise UsageError("Answers to review are written beside an output file", step="name one", settings=("output",))
     if output:
         form_of(output.name)  # raises for a table's ending that is not written
         check_output(output)
@@ -198,6 +280,11 @@ class _Flushed:
 
 def _scores(task: Task) -> bool:
     return task.question(task.example()).space.type == "score"
+
+
+def _warned(mapped: MappedRow, answer: Answer) -> Answer:
+    warnings = [*mapped.warnings, *(answer.warnings or ())]
+    return replace(answer, warnings=warnings or None)
 
 
 def _done(answer: Answer | None) -> Future[Answer | None]:

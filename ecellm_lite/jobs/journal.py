@@ -1,7 +1,8 @@
 """The answers that a job has so far, in an SQLite file beside its output: whatever stops the job, they are not lost.
 
 A row is known by the hash of what is asked, never by its number, so that a table that was edited or sorted meanwhile
-takes every answer that still holds. The rows themselves are not kept.
+takes every answer that still holds. The rows themselves are not kept. A person's corrections are kept apart from the
+answers, and outlast a restart of the same task.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _BUSY = "locked"
 
 
 class Journal:
-    """The answers of one job; `facts` say what is asked of every row: model, task, options.
+    """The answers of one job; `facts` say what is asked of every row: model, task, options; None takes those kept.
 
     Two processes cannot have it open at once. Any thread may call at any time.
 
@@ -37,8 +38,9 @@ class Journal:
     is emptied), InputError if it is damaged or cannot be written.
     """
 
-    def __init__(self, path: Path, facts: Mapping[str, str], *, restart: bool = False) -> None:
+    def __init__(self, path: Path, facts: Mapping[str, str] | None, *, restart: bool = False) -> None:
         self.path = path
+        self.facts: Mapping[str, str] = {}
         self._lock = threading.Lock()
         self._waiting = 0
         self._committed = time.monotonic()
@@ -67,6 +69,19 @@ class Journal:
             self._waiting += 1
             if self._waiting >= UNCOMMITTED or time.monotonic() - self._committed > UNCOMMITTED_SECONDS:
                 self._commit()
+
+    def corrections(self) -> dict[bytes, str]:
+        """Return the answer strings that people gave, by their rows' keys."""
+        with self._lock, _explained(self.path):
+            return dict(self._database.execute("SELECT key, text FROM corrections"))
+
+    def correct(self, corrections: Mapping[bytes, str]) -> None:
+        """Keep people's answer strings, all or none of them."""
+        with self._lock, _explained(self.path):
+            self._commit()
+            self._database.execute("BEGIN")
+            self._database.executemany("INSERT OR REPLACE INTO corrections VALUES (?, ?)", corrections.items())
+            self._database.execute("COMMIT")
 
     def note(self, id_: str | int) -> bool:
         """Note a row's id; False if another row had it."""
@@ -97,7 +112,7 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, facts: Mapping[str, str], restart: bool) -> None:
+    def _open(self, facts: Mapping[str, str] | None, restart: bool) -> None:
         # Exclusive from the first write on; a second process finds it locked.
         self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._database.execute("PRAGMA journal_mode = WAL")
@@ -105,8 +120,9 @@ class Journal:
         self._database.execute("BEGIN EXCLUSIVE")
         self._database.execute("CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
         self._database.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID")
-        wanted = {"format": FORMAT, **facts}
+        self._database.execute("CREATE TABLE IF NOT EXISTS corrections (key BLOB PRIMARY KEY, text TEXT) WITHOUT ROWID")
         kept = dict(self._database.execute("SELECT name, value FROM facts"))
+        wanted = self.facts = {"format": FORMAT, **(kept if facts is None else facts)}
         if kept and kept != wanted and not restart:
             self._database.execute("ROLLBACK")
             raise UsageError(
@@ -117,6 +133,8 @@ class Journal:
         if restart:
             self._database.execute("DELETE FROM facts")
             self._database.execute("DELETE FROM answers")
+            if kept.get("task") != wanted.get("task"):
+                self._database.execute("DELETE FROM corrections")
         self._database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", wanted.items())
         self._database.execute("COMMIT")
         self._database.execute("CREATE TEMP TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")

@@ -12,7 +12,8 @@ class Tally:
     """How many rows a job wrote, and what became of them.
 
     `reused` rows had their answer in the journal, `skipped` ones were not asked, `repeated_ids` had the id of a row
-    before them. `notes` say what of the table was left out or could not be written as it is.
+    before them. `to_review` rows are in the review table, and `corrected` ones have a person's answer. `notes` say what
+    of the table was left out or could not be written as it is.
     """
 
     rows: int = 0
@@ -22,6 +23,8 @@ class Tally:
     skipped: int = 0
     reused: int = 0
     repeated_ids: int = 0
+    to_review: int = 0
+    corrected: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 

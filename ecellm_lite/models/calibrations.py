@@ -16,6 +16,7 @@ from typing import Literal
 
 from ecellm_lite.documents import read_document
 from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.automatic import Automatic
 from ecellm_lite.models.files import replacing
 from ecellm_lite.models.store import Store, StoredModel
 
@@ -95,7 +96,7 @@ class Calibration:
 
     It was fitted on all `rows`; `before` and `after` are of the rows held out, each half by the temperature of the
     other. A row whose coverage is below `least_coverage` looks unlike 99 in 100 of the rows. `data` and `data_sha256`
-    name the rows' file.
+    name the rows' file. `automatic` says which answers need no person's look, where that was asked for.
     """
 
     scope: Scope
@@ -110,11 +111,13 @@ class Calibration:
     data_sha256: str
     versions: dict[str, str]
     format: int
+    automatic: Automatic | None = None
 
     @property
     def name(self) -> str:
         """What an answer calls it: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`, at the end its own hash."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        facts = {name: value for name, value in asdict(self).items() if value is not None or name != "automatic"}
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         bias = f" b={self.bias:.3g}" if self.bias else ""
         return f"{self.scope.task} T={self.temperature:.3g}{bias} ({self.rows} rows, {digest[:8]})"
 
@@ -156,6 +159,10 @@ class Calibrations:
         """Return the calibration that holds for a scope, or None."""
         known = self._of(scope.task)
         return known if known and known.scope.differs(scope) is None else None
+
+    def kept(self, task: str) -> Calibration | None:
+        """Return the calibration that is kept for a task, be it one that does not hold for what is asked; or None."""
+        return self._of(task)
 
     def has(self, task: str) -> bool:
         """Return whether there is a calibration for a task, be it one that cannot be used."""
@@ -269,5 +276,7 @@ def _check(calibration: Calibration) -> None:
         raise ValueError(f"bias is {calibration.bias!r}")
     if not 0 <= calibration.least_coverage <= 1:
         raise ValueError(f"least_coverage is {calibration.least_coverage!r}")
+    if calibration.automatic:
+        calibration.automatic.check()
     if not all(1 <= rows <= MOST_ROWS for rows in (calibration.rows, calibration.held_out)):
         raise ValueError(f"rows is {calibration.rows!r}, and held_out {calibration.held_out!r}")

@@ -33,6 +33,9 @@ _BESIDE = {
 }
 
 
+_NOTHING: Mapping[str, str | None] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class OwnColumn:
     """A column that a job adds: its name and what it holds."""
@@ -45,19 +48,26 @@ class AnswerColumns:
     """The columns that a job adds to a table, named so that none of the table's own is hidden.
 
     `attributes` are an extraction's, where they are the same for all rows; `scores` says that the answers are numbers.
+    `more` are further columns of texts.
     """
 
-    def __init__(self, columns: Sequence[str], *, attributes: Sequence[str] = (), scores: bool = False) -> None:
+    def __init__(
+        self,
+        columns: Sequence[str],
+        *,
+        attributes: Sequence[str] = (),
+        scores: bool = False,
+        more: Sequence[str] = (),
+    ) -> None:
         kinds = dict.fromkeys(attributes, Kind.TEXT) or {"answer": Kind.NUMBER if scores else Kind.TEXT}
-        own = [*kinds, *_BESIDE]
-        names = distinct([*columns, *own])[len(columns) :]
-        self.columns = tuple(
-            OwnColumn(name, kind) for name, kind in zip(names, [*kinds.values(), *_BESIDE.values()], strict=True)
-        )
+        own = [*kinds.items(), *_BESIDE.items(), *((name, Kind.TEXT) for name in more)]
+        names = distinct([*columns, *(name for name, _ in own)])[len(columns) :]
+        self.columns = tuple(OwnColumn(name, kind) for name, (_, kind) in zip(names, own, strict=True))
+        self._more = tuple(more)
         self._attributes = tuple(kinds) if attributes else ()
         self._scores = scores
 
-    def values(self, answer: Answer | None) -> tuple[Any, ...]:
+    def values(self, answer: Answer | None, more: Mapping[str, str | None] = _NOTHING) -> tuple[Any, ...]:
         """Return an answer's values, one for each column; all are None for a row that was not asked."""
         if answer is None:
             return (None,) * len(self.columns)
@@ -70,6 +80,7 @@ class AnswerColumns:
             answer.abstained,
             "; ".join(filter(None, (shortened, warnings))) or None,
             answer.error and answer.error.message,
+            *(more.get(name) for name in self._more),
         )
 
     def _answer(self, answer: Answer) -> tuple[Any, ...]:

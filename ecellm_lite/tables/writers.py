@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.errors import UsageError
+from ecellm_lite.tables.cells import exact_text
 from ecellm_lite.tables.results import AnswerColumns
 from ecellm_lite.tables.row import TableRow
 
@@ -88,13 +89,17 @@ class ResultWriter:
         """What could not be written as it is; complete after `close`."""
         return self._rows.notes if self._rows else ()
 
-    def write(self, row: TableRow, answer: Answer | None) -> None:
-        """Write a row and its answer; None stands for a row that was not asked."""
+    def write(self, row: TableRow, answer: Answer | None, more: Mapping[str, str | None] | None = None) -> None:
+        """Write a row and its answer; None stands for a row that was not asked.
+
+        `more` are the values of further columns. A line of JSON then has the row's own cells too.
+        """
         if self._rows:
             cells: Mapping[str, Any] = row.cells
-            self._rows.write([cells.get(column) for column in self._columns], self._answers.values(answer))
+            values = self._answers.values(answer, more or {})
+            self._rows.write([cells.get(column) for column in self._columns], values)
         elif self._lines:
-            self._lines.write(_line(row, answer))
+            self._lines.write(_line(row, answer, more))
 
     def close(self) -> None:
         """Finish the table; the file stays open."""
@@ -129,6 +134,8 @@ def _row_writer(
     )
 
 
-def _line(row: TableRow, answer: Answer | None) -> bytes:
+def _line(row: TableRow, answer: Answer | None, more: Mapping[str, str | None] | None) -> bytes:
     data = {"row": row.number, "skipped": True} if answer is None else answer.as_dict()
-    return json.dumps(data).encode("ascii") + b"\n"
+    if more is not None:
+        data = {**more, "row": row.cells, **data}
+    return json.dumps(data, default=exact_text).encode("ascii") + b"\n"

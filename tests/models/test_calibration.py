@@ -383,6 +383,16 @@ def test_a_task_of_ones_own_is_calibrated_as_it_was(store: Store, model: StoredM
 # Files that are not as they were written.
 
 GOOD = asdict(calibration_of("sentiment_analysis"))
+AUTOMATIC = {"precision": 0.95, "thresholds": {"A": 0.9, "B": None}, "rows": 100, "share": 0.5, "reached": 0.96}
+
+
+def test_thresholds_are_kept_with_a_calibration(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps({**GOOD, "automatic": AUTOMATIC}))
+    kept = read_calibration(path)
+    assert kept is not None
+    assert asdict(kept)["automatic"] == AUTOMATIC
+    assert kept.name != replace(kept, automatic=None).name
 
 
 def without(key: str) -> dict[str, Any]:
@@ -393,8 +403,10 @@ def without(key: str) -> dict[str, Any]:
     "text",
     [
         "", "{", "[]", "null", "\0", "[" * 100_000, "{}", '{"format": 1}', "1" * 5000,
-        *(json.dumps(without(key)) for key in GOOD),
-        *(json.dumps({**GOOD, key: None}) for key in GOOD),
+        *(json.dumps(without(key)) for key in GOOD if key != "automatic"),
+        *(json.dumps({**GOOD, key: None}) for key in GOOD if key != "automatic"),
+        *(json.dumps({**GOOD, "automatic": {**AUTOMATIC, **wrong}})
+          for wrong in ({"thresholds": {"A": 1.1}}, {"thresholds": {"A": "0.5"}}, {"share": -0.1}, {"more": 1})),
         *(json.dumps({**GOOD, "scope": {**GOOD["scope"], key: "x/../Y"}})
           for key in ("task", "model", "instruction", "options")),
         *(json.dumps({**GOOD, "scope": {**GOOD["scope"], key: 7}}) for key in GOOD["scope"]),

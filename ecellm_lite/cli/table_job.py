@@ -1,0 +1,92 @@
+"""What `run --rows` does with a table: preview it, answer it, or write a person's corrections into its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ecellm_lite.cli.loading import load_runtime, warn
+from ecellm_lite.cli.plain import plain
+from ecellm_lite.cli.progress import job_progress
+from ecellm_lite.errors import JobError
+from ecellm_lite.jobs.job import Job, JobOptions, open_job
+from ecellm_lite.jobs.preview import preview
+from ecellm_lite.jobs.tally import Tally
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from ecellm_lite.answerer import RequestOptions
+    from ecellm_lite.answers.space import Space
+    from ecellm_lite.envelopes import Envelope
+    from ecellm_lite.tasks.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class TableJob:
+    """A table to answer, by the options of a command line."""
+
+    task: Task
+    rows: Path
+    output: Path | None
+    options: JobOptions
+    quiet: bool
+
+    def preview(self, envelope: Envelope, count: int, instruction: str | None) -> None:
+        """Show the first rows as the task takes them, and their prompts."""
+        with open_job(self.rows, None, self.task, self.options) as job:
+            _describe(job)
+            for text in preview(job, envelope, count, instruction):
+                click.echo(plain(text))
+
+    def run(self, options: RequestOptions, model: Mapping[str, Any]) -> None:
+        """Answer every row; raises JobError where some failed."""
+        with self._open() as job:
+            if not self.quiet and job.table.columns is not None:
+                _describe(job)
+            with load_runtime(model, quiet=self.quiet) as runtime:
+                if not self.quiet:
+                    warn(runtime, self.task, options)
+                with job_progress(job.table, hidden=self.quiet) as progress:
+                    tally = job.run(runtime, progress=progress, **options)
+        self._tell(tally)
+        if tally.failed:
+            place = self.output or "standard output"
+            raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed: their rows in {place} carry the error.")
+
+    def correct(self, corrections: Path, labelled: Path | None, space: Space | None) -> None:
+        """Write a person's answers into the output."""
+        with self._open() as job:
+            tally = job.correct(corrections, labelled=labelled, space=space)
+        self._tell(tally)
+
+    def _open(self) -> AbstractContextManager[Job]:
+        return open_job(self.rows, self.output, self.task, self.options)
+
+    def _tell(self, tally: Tally) -> None:
+        if self.quiet:
+            return
+        rate = tally.rows / tally.seconds if tally.seconds else 0.0
+        counts = {
+            "failed": tally.failed,
+            "shortened": tally.shortened,
+            "abstained": tally.abstained,
+            "to review": tally.to_review,
+            "corrected": tally.corrected,
+            "answered before": tally.reused,
+            "not asked": tally.skipped,
+            "with an id that came before": tally.repeated_ids,
+        }
+        counted = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "failed")
+        rows = "1 row" if tally.rows == 1 else f"{tally.rows:,} rows"
+        click.echo(f"{rows} in {tally.seconds:.1f} s ({rate:.1f} rows/s), {counted}.", err=True)
+        for note in tally.notes:
+            click.echo(f"{note}.", err=True)
+
+
+def _describe(job: Job) -> None:
+    click.echo(plain(f"{job.table.description}; {job.columns.description}."), err=True)

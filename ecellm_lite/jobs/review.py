@@ -1,0 +1,94 @@
+"""Which answers a person should look at, and the table that they are written to beside a job's output.
+
+The review table has the columns of the output, and three more: why the row is there, an empty one for the right
+answer, and a key by which the corrected table finds its rows again, wherever they then stand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecellm_lite.answerer import Answerer, KeepsCalibrations, RequestOptions
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.errors import UsageError
+from ecellm_lite.models.calibrations import Calibration
+from ecellm_lite.tasks.task import Task
+
+AUTO = "auto"
+
+REASON, CORRECTION, KEY = "review_reason", "correction", "review_key"
+COLUMNS = (REASON, CORRECTION, KEY)
+
+KEY_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewRule:
+    """What an answer must reach to need no review: a probability, or the thresholds of a calibration."""
+
+    below: float | None = None
+    calibration: Calibration | None = None
+
+    def reason(self, answer: Answer) -> str | None:
+        """Return why a person should look at an answer, None where nobody need."""
+        if answer.error:
+            return "error"
+        if answer.abstained:
+            return "abstained"
+        if answer.probability is None:
+            return "no probability"
+        if self.below is not None:
+            return f"probability below {self.below:g}" if answer.probability < self.below else None
+        return self._reason_by_calibration(answer, answer.probability)
+
+    def _reason_by_calibration(self, answer: Answer, probability: float) -> str | None:
+        calibration = self.calibration
+        if calibration is None or calibration.automatic is None or answer.calibration != calibration.name:
+            return "no threshold holds for this row"
+        threshold = calibration.automatic.threshold(answer)
+        if threshold is None:
+            return "this answer always needs review"
+        if probability < threshold:
+            return f"probability below {threshold:.3g}"
+        if answer.coverage is None or answer.coverage < calibration.least_coverage:
+            return "the row looks unlike those of the calibration"
+        return None
+
+
+def review_rule(below: float | str, answerer: Answerer, task: Task, options: RequestOptions) -> ReviewRule:
+    """Return the rule for a probability, or for `auto`: the thresholds of the calibration that is used.
+
+    Raises UsageError where there are none.
+    """
+    if below != AUTO:
+        return ReviewRule(below=float(below))
+    calibration: Calibration | None = None
+    if isinstance(answerer, KeepsCalibrations):
+        calibration = answerer.kept_calibration(task, calibration=options.get("calibration", "auto"))
+    if calibration is None or calibration.automatic is None:
+        raise UsageError(
+            f"There are no thresholds for {task.name} with this model",
+            step="calibrate it for a target precision, or give a probability",
+            settings=("review_below",),
+        )
+    return ReviewRule(calibration=calibration)
+
+
+def review_of(output: Path) -> Path:
+    """Return where the rows of a job's output that need review are written: `answers.review.csv`.
+
+    >>> review_of(Path("out/answers.csv")).name
+    'answers.review.csv'
+    """
+    return output.with_name(f"{output.stem}.review{output.suffix}")
+
+
+def review_cells(reason: str, key: bytes | None) -> dict[str, str | None]:
+    """Return the cells of a review table that are not those of the output."""
+    return {REASON: reason, CORRECTION: None, KEY: shown_key(key)}
+
+
+def shown_key(key: bytes | None) -> str | None:
+    """Return a row's key as the review table has it; a spreadsheet would take one of digits alone for a number."""
+    return f"r{key[:KEY_BYTES].hex()}" if key else None

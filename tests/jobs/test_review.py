@@ -1,0 +1,239 @@
+"""Review: which answers a person gets to see, and what becomes of what the person writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecellm_lite import TASKS, Answer, InputError, Runtime, UsageError
+from ecellm_lite.answers.answer import ModelName, RowError
+from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.answers.ranking import Ranking
+from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.evaluate.labelled_files import gather, labelled_files
+from ecellm_lite.jobs.job import JobOptions, open_job
+from ecellm_lite.jobs.review import CORRECTION, KEY, REASON, ReviewRule, review_of
+from ecellm_lite.jobs.tally import Tally
+from ecellm_lite.models.automatic import EVERY, Automatic
+from ecellm_lite.models.calibrations import Calibration, Measures, Scope, text_hash
+from ecellm_lite.tables.opening import open_table
+from ecellm_lite.training.rows import read_rows
+
+TASK = TASKS["sentiment_analysis"]
+MODEL = ModelName("shop", "5" * 64)
+OPTIONS = TASK.question({"review": "x"}).options
+
+
+def calibration(thresholds: dict[str, float | None], least_coverage: float = 0.0) -> Calibration:
+    """Return a calibration of the fake model that changes nothing, with thresholds."""
+    scope = Scope(
+        TASK.name, "choice", MODEL.sha256, "alpaca", text_hash(TASK.instruction), OPTIONS and text_hash(OPTIONS)
+    )
+    measures = Measures(-1.0, 0.1, 0.1)
+    automatic = Automatic(0.95, thresholds, 100, 0.5, 0.96)
+    return Calibration(
+        scope, 1.0, 0.0, least_coverage, 100, 100, measures, measures, "rows", "a" * 64, {}, 2, automatic
+    )
+
+
+def runtime() -> Runtime:
+    return Runtime.over(FakeBackend(), name=MODEL, deterministic=True)
+
+
+def write_table(path: Path, count: int) -> Path:
+    """Write rows, the last of which has no review."""
+    reviews = [f"review number {number}" for number in range(count - 1)] + [""]
+    if path.suffix == ".jsonl":
+        lines = ({"id": number, "review": review} for number, review in enumerate(reviews))
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    else:
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([("id", "review"), *enumerate(reviews)])
+    return path
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    with open_table(path) as table:
+        return [dict(row.cells) for row in table.rows()]
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def run(rows: Path, output: Path, answerer: Runtime, **options: Any) -> Tally:
+    with open_job(rows, output, TASK, JobOptions(**options)) as job, answerer:
+        return job.run(answerer)
+
+
+def correct(rows: Path, output: Path, file: Path, labelled: Path | None = None) -> Tally:
+    with open_job(rows, output, TASK) as job:
+        return job.correct(file, labelled=labelled)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_corrected_review_table_goes_back_in(form: str, tmp_path: Path) -> None:
+    rows, output = write_table(tmp_path / f"rows.{form}", 12), tmp_path / f"answers.{form}"
+    tally = run(rows, output, runtime(), review_below=1.0)
+    review = review_of(output)
+    assert (tally.rows, tally.failed, tally.to_review) == (12, 1, 12)
+    lines = read(review)
+    assert len(lines) == 12
+    assert all(line[REASON] for line in lines)
+    # The person sorts the table, drops a line, and writes answers in words of their own.
+    before = read(output)
+    lines = lines[::-1][:-1]
+    for line, text in zip(lines[2:], ("b", "very NEGATIVE", "C: neutral"), strict=False):
+        line[CORRECTION] = text
+    numbers = [10 - place for place in range(1, 4)]
+    write(review, lines)
+    labelled = tmp_path / "labels" / TASK.name / "train.jsonl"
+    tally = correct(rows, output, review, labelled)
+    assert (tally.rows, tally.corrected, tally.notes) == (12, 3, [])
+    after = read(output)
+    column = "answer" if form == "csv" else "text"
+    wanted = dict(zip(numbers, ("B: positive", "E: very negative", "C: neutral"), strict=True))
+    for number, (old, new) in enumerate(zip(before, after, strict=True)):
+        assert new[column] == wanted.get(number, old[column])
+        assert ("probability" in new and new["probability"] in (None, "")) or number not in wanted
+        if number not in wanted:
+            assert new == old
+    # What is labelled can be evaluated, calibrated and trained with.
+    [file] = labelled_files(labelled, [TASK])
+    gathered = gather([file], [TASK])
+    assert not gathered.unreadable
+    golds = {row.row["input"]["review"]: row.gold for row in gathered.rows[TASK.name]}
+    assert golds == {f"review number {number}": text for number, text in wanted.items()}
+    assert len(read_rows(tmp_path / "labels")[TASK.name]) == 3
+    # The corrections outlast another run of the job, asking nothing, and the person is not shown those rows again.
+    with open_job(rows, output, TASK, JobOptions(review_below=1.0)) as job, runtime() as answerer:
+        again = job.run(answerer)
+    reused = 12 if form == "jsonl" else 11  # a row without a single field is not asked at all
+    assert (again.reused, again.corrected, again.to_review) == (reused, 3, 9)
+    assert read(output) == after
+
+
+def test_a_restart_keeps_what_people_wrote_but_not_for_another_task(tmp_path: Path) -> None:
+    rows, output = write_table(tmp_path / "rows.jsonl", 4), tmp_path / "answers.jsonl"
+    run(rows, output, runtime(), review_below=1.0)
+    lines = read(review_of(output))
+    lines[0][CORRECTION] = "A"
+    write(review_of(output), lines)
+    correct(rows, output, review_of(output))
+    assert run(rows, output, runtime(), restart=True).corrected == 1
+    other = replace(TASK, instruction="Rate it.")
+    with open_job(rows, output, other, JobOptions(restart=True)) as job, runtime() as answerer:
+        assert job.run(answerer).corrected == 0
+
+
+def _of_another_job(lines: list[dict[str, Any]]) -> None:
+    for line in lines:
+        del line[KEY]
+
+
+def _no_answer(lines: list[dict[str, Any]]) -> None:
+    lines[1][CORRECTION] = "splendid"
+
+
+def _two_ways(lines: list[dict[str, Any]]) -> None:
+    lines[1][CORRECTION] = "A"
+    lines.append({**lines[1], CORRECTION: "B"})
+
+
+@pytest.mark.parametrize("spoil", [_of_another_job, _no_answer, _two_ways])
+def test_a_table_that_cannot_be_taken_changes_nothing(spoil: Any, tmp_path: Path) -> None:
+    rows, output = write_table(tmp_path / "rows.csv", 4), tmp_path / "answers.csv"
+    run(rows, output, runtime(), review_below=1.0)
+    before = output.read_bytes()
+    lines = read(review_of(output))
+    lines[0][CORRECTION] = "A"
+    spoil(lines)
+    write(review_of(output), lines)
+    with pytest.raises(InputError):
+        correct(rows, output, review_of(output))
+    assert output.read_bytes() == before
+
+
+def test_a_job_that_has_not_ended_is_not_corrected(tmp_path: Path) -> None:
+    rows, output = write_table(tmp_path / "rows.csv", 4), tmp_path / "answers.csv"
+    review = tmp_path / "review.csv"
+    write(review, [{KEY: "r00", CORRECTION: "A"}])
+    with pytest.raises(UsageError):
+        correct(rows, output, review)
+    run(rows, output, runtime())
+    write_table(rows, 5)
+    with pytest.raises(UsageError) as error:
+        correct(rows, output, review)
+    assert error.value.settings == ("rows", "map")
+
+
+def test_corrections_of_no_row_are_counted(tmp_path: Path) -> None:
+    rows, output = write_table(tmp_path / "rows.csv", 4), tmp_path / "answers.csv"
+    run(rows, output, runtime())
+    write(tmp_path / "review.csv", [{KEY: "r00", CORRECTION: "A"}])
+    tally = correct(rows, output, tmp_path / "review.csv")
+    assert (tally.corrected, len(tally.notes)) == (0, 1)
+
+
+def answer(**changes: Any) -> Answer:
+    plain = Answer(
+        None, TASK.name, "choice", "A", "A: very positive", 0.8, {"A": 0.8, "B": 0.2}, 0.6, 0.9, False, None, None,
+        MODEL, "alpaca", calibration({"A": 0.7}).name,
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def test_what_a_rule_lets_through() -> None:
+    assert ReviewRule(below=0.8).reason(answer()) is None
+    assert ReviewRule(below=0.81).reason(answer())
+    assert ReviewRule(below=0.0).reason(answer(error=RowError("input", "No.")))
+    assert ReviewRule(below=0.0).reason(answer(abstained=True))
+    assert ReviewRule(below=0.0).reason(answer(probability=None))
+    rule = ReviewRule(calibration=calibration({"A": 0.7, "B": None}))
+    assert rule.reason(answer(calibration=rule.calibration and rule.calibration.name)) is None
+    assert rule.reason(answer(calibration=None))  # of a row with another instruction, say
+    named = answer(calibration=rule.calibration and rule.calibration.name, probabilities={"A": 0.2, "B": 0.8})
+    assert rule.reason(named)
+    strange = ReviewRule(calibration=calibration({EVERY: 0.1}, least_coverage=0.95))
+    assert strange.reason(answer(calibration=strange.calibration and strange.calibration.name))
+
+
+def test_people_write_answers_in_their_own_way() -> None:
+    assert [Predicate().written(text) for text in ("Yes", " no ", "TRUE", "false")] == ["yes", "no", "yes", "no"]
+    ranking = Ranking(("A", "B", "C"))
+    assert [ranking.written(text) for text in ("b, a, c", "B>A>C", "B,A,C")] == ["B,A,C"] * 3
+    with pytest.raises(InputError):
+        ranking.written("B, A")
+    space = Extraction(("Color", "Size"), {"product title": "Mug, Red", "product description": "A red mug."})
+    text = space.written('{"color": "Red"}')
+    assert json.loads(text) == [
+        {"attribute": "color", "value": "red", "source": "product title"},
+        {"attribute": "size", "value": "None", "source": "None"},
+    ]
+    assert space.written(text) == text
+    assert space.value_of(text) == [
+        {"attribute": "Color", "value": "red", "source": "product title", "probability": None},
+        {"attribute": "Size", "value": None, "source": None, "probability": None},
+    ]
+    for wrong in ('{"color": "blue"}', '{"weight": "1 kg"}', "red"):
+        with pytest.raises(InputError):
+            space.written(wrong)
+
+
+def test_a_review_needs_an_output_file() -> None:
+    with pytest.raises(UsageError) as error, open_job("-", None, TASK, JobOptions(review_below=0.5)):
+        pass
+    assert error.value.settings == ("output",)
