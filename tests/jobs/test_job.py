@@ -84,25 +84,64 @@ def test_a_table_comes_out_with_its_answers(tmp_path: Path) -> None:
     assert table[0]["warnings"]
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
-def test_a_killed_job_goes_on_to_the_same_bytes(form: str, tmp_path: Path) -> None:
-    rows = write_table(tmp_path / f"rows.{form}", reviews(400))
+@pytest.mark.parametrize(
+    ("form", "kills"),
+    [
+        *((form, 4) for form in ("jsonl", "csv", "parquet")),
+        *(pytest.param(form, 10, marks=pytest.mark.slow) for form in ("jsonl", "csv", "parquet")),
+    ],
+)
+def test_a_killed_job_goes_on_to_the_same_bytes(form: str, kills: int, tmp_path: Path) -> None:
+    count = 100 * kills
+    rows = write_table(tmp_path / f"rows.{form}", reviews(count))
     whole = tmp_path / f"whole.{form}"
     run(rows, whole)
-    chance = random.Random(form)
+    chance = random.Random(f"{form} {kills}")
     output = tmp_path / f"answers.{form}"
-    for _ in range(4):
+    for _ in range(kills):
         command = [sys.executable, "-m", "tests.jobs.slow_job", str(rows), str(output)]
         with subprocess.Popen(command, stderr=subprocess.PIPE) as job:
             assert job.stderr
             job.stderr.readline()  # it has begun
             time.sleep(chance.uniform(0.0, 0.6))
             os.kill(job.pid, signal.SIGKILL)
+        part = tmp_path / "answers.jsonl.part"
+        if part.exists():  # the beginning of the whole, its last line perhaps in part
+            assert whole.read_bytes().startswith(part.read_bytes())
     assert not output.exists()
     tally, asked = run(rows, output)
-    assert (tally.rows, tally.failed) == (400, 0)
-    assert tally.reused == 400 - asked > 0
+    assert (tally.rows, tally.failed) == (count, 0)
+    assert tally.reused == count - asked > 0
     assert output.read_bytes() == whole.read_bytes()
+
+
+def test_each_malformed_row_is_an_error_in_its_place(tmp_path: Path) -> None:
+    """And none of them costs another row."""
+    broken = {
+        2: b'2,"' + b"x" * (10 << 20) + b'"',
+        4: b"4,nul \x00 byte",
+        6: b"6,caf\xe9 that is not UTF-8",
+        8: b'8,"a quote that is not closed',
+        10: b"10,two cells,too many,of them",
+        12: b"12,a lone\rreturn",
+    }
+    rows = tmp_path / "rows.csv"
+    good = {number: f'{number},"naïve review {number}"'.encode() for number in range(1, 15)}
+    rows.write_bytes(b"id,review\n" + b"".join(line + b"\n" for line in (good | broken).values()))
+    output = tmp_path / "answers.csv"
+    tally, _ = run(rows, output)
+    assert (tally.rows, tally.failed) == (14, len(broken))
+    with output.open(newline="", encoding="utf-8") as file:
+        csv.field_size_limit(16 << 20)
+        table = list(csv.DictReader(file))
+    assert len(table) == 14
+    for number, row in enumerate(table, 1):
+        if number in broken:
+            assert f"line {number + 1}" in row["error"].lower()
+            assert not row["answer"]
+        else:
+            assert (row["id"], row["review"], row["error"]) == (str(number), f"naïve review {number}", "")
+            assert row["answer"]
 
 
 def test_an_edited_and_sorted_table_takes_what_still_holds(tmp_path: Path) -> None:
