@@ -68,6 +68,7 @@ def run(
     as_json: bool,
     quiet: bool,
     preview: int | None,
+    estimate: bool,
     corrections: Path | None,
     labelled: Path | None,
     **model: Any,
@@ -88,6 +89,8 @@ def run(
     job = job_options(model)
     if preview is not None and rows is None:
         raise UsageError("--preview shows rows of a table: give --rows.")
+    if estimate and rows is None:
+        raise UsageError("--estimate is of a table's rows: give --rows.")
     if corrections is not None and (rows is None or output is None):
         raise UsageError("--corrections are written into a job's output: give --rows and --output as the job had them.")
     if labelled is not None and corrections is None:
@@ -113,6 +116,8 @@ def run(
         if preview is not None:
             envelope = get_envelope(model["envelope"] or _envelope_of(model["model"]))
             table.preview(envelope, preview, instruction)
+        elif estimate:
+            table.estimate(options, model)
         elif corrections is not None:
             table.correct(corrections, labelled, space)
         else:

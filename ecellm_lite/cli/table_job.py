@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from ecellm_lite.cli.loading import load_runtime, warn
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.cli.progress import job_progress
 from ecellm_lite.errors import JobError
+from ecellm_lite.evaluate.report.shown import span
+from ecellm_lite.jobs.estimate import Estimate, estimate
 from ecellm_lite.jobs.job import Job, JobOptions, open_job
 from ecellm_lite.jobs.preview import preview
 from ecellm_lite.jobs.tally import Tally
@@ -58,6 +60,15 @@ class TableJob:
             place = self.output or "standard output"
             raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed: their rows in {place} carry the error.")
 
+    def estimate(self, options: RequestOptions, model: Mapping[str, Any]) -> None:
+        """Answer some rows, and say how long all of them take."""
+        unwritten = replace(self.options, review_below=None)
+        with (
+            open_job(self.rows, None, self.task, unwritten) as job,
+            load_runtime(model, quiet=self.quiet) as runtime,
+        ):
+            click.echo(_estimated(estimate(job, runtime, **options)))
+
     def correct(self, corrections: Path, labelled: Path | None, space: Space | None) -> None:
         """Write a person's answers into the output."""
         with self._open() as job:
@@ -86,6 +97,18 @@ class TableJob:
         click.echo(f"{rows} in {tally.seconds:.1f} s ({rate:.1f} rows/s), {counted}.", err=True)
         for note in tally.notes:
             click.echo(f"{note}.", err=True)
+
+
+def _estimated(result: Estimate) -> str:
+    """Return an estimate in a few sentences."""
+    about = "" if result.counted else "about " if result.whole else "the first "
+    rows = f"{about}{result.rows:,} rows, {result.duplicates:,} of which say what another says and are answered once"
+    failed = f", {result.failed} of them with an error" if result.failed else ""
+    return (
+        f"{rows[0].upper()}{rows[1:]}.\n"
+        f"{span(result.seconds)} in all ({span(result.least)} to {span(result.most)}), "
+        f"by {result.answered} rows that were answered{failed}."
+    )
 
 
 def _describe(job: Job) -> None:

@@ -54,6 +54,7 @@ def table_options(command: Command) -> Command:
                 type=click.Path(path_type=Path, dir_okay=False),
                 help="Where the corrected rows go, for eval, calibrate and train.",
             ),
+            click.option("--estimate", is_flag=True, help="Answer some 50 rows, say how long all take, and stop."),
             click.option("--preview", type=click.IntRange(1), metavar="N", help="Show N rows and prompts, and stop."),
         ]
     ):
