@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ecellm_lite.convert.adapter import PeftAdapter, WholeTensor
 from ecellm_lite.convert.blueprint import Blueprint, TensorRecipe
-from ecellm_lite.convert.source import Source
+from ecellm_lite.convert.source import TensorSource
 from ecellm_lite.errors import ModelError
 from ecellm_lite.kernels.floats import FLOATS, widened
 
@@ -20,7 +20,7 @@ _COMPARED = 1 << 22  # weights at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class AdapterFit:
     """By the names of the file's tensors: the modules of an adapter's factors, and the keys of its whole tensors.
 
     A whole tensor that equals the base's is left out.
@@ -34,7 +34,7 @@ class Fit:
         return not names.isdisjoint(self.factors) or not names.isdisjoint(self.saved)
 
 
-def fit(blueprint: Blueprint, source: Source, adapter: PeftAdapter) -> Fit:
+def fit(blueprint: Blueprint, source: TensorSource, adapter: PeftAdapter) -> AdapterFit:
     """Return which tensors of the file an adapter changes; raises ModelError if it belongs to another base."""
     recipes = [*blueprint.recipes, *([blueprint.output] if blueprint.output and blueprint.tied else [])]
     modules = {recipe.module: recipe for recipe in recipes if recipe.module}
@@ -57,7 +57,7 @@ def fit(blueprint: Blueprint, source: Source, adapter: PeftAdapter) -> Fit:
             step="save the adapter again with one of them",
             file=str(adapter.path),
         )
-    return Fit({modules[name].name: name for name in adapter.factors}, saved)
+    return AdapterFit({modules[name].name: name for name in adapter.factors}, saved)
 
 
 def _check_targets(blueprint: Blueprint, adapter: PeftAdapter, matrices: Set[str]) -> None:
@@ -108,13 +108,13 @@ def _in_layer(module: str) -> tuple[str, str] | None:
     return (match[1], match[2]) if match else None
 
 
-def _can_be(source: Source, recipe: TensorRecipe, whole: WholeTensor) -> bool:
+def _can_be(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
     """Whether a tensor can be the source's; a quantized source no longer has its original values."""
     tensor = source.tensor(recipe.source)
     return whole.shape == tensor.shape if tensor.type not in FLOATS else _equals(source, recipe, whole)
 
 
-def _equals(source: Source, recipe: TensorRecipe, whole: WholeTensor) -> bool:
+def _equals(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
     """Whether the source holds these values."""
     tensor = source.tensor(recipe.source)
     if whole.shape != tensor.shape or tensor.type not in FLOATS:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ecellm_lite import kernels
 from ecellm_lite.convert.plan import Plan
 from ecellm_lite.convert.planned_tensor import PlannedTensor
-from ecellm_lite.convert.source import Source
+from ecellm_lite.convert.source import TensorSource
 from ecellm_lite.errors import ModelError
 from ecellm_lite.kernels import Block
 from ecellm_lite.kernels.block import not_finite
@@ -24,7 +24,7 @@ class NotFiniteError(ModelError):
     """A block holds a weight that is infinite, NaN, or too large for its type."""
 
 
-def read_blocks(plan: Plan, source: Source, done: int) -> Iterator[tuple[PlannedTensor, int, Block]]:
+def read_blocks(plan: Plan, source: TensorSource, done: int) -> Iterator[tuple[PlannedTensor, int, Block]]:
     """Yield the blocks that lie beyond the first `done` bytes of the file, in its order, after tensor and first row."""
     for tensor in plan.tensors:
         step = max(1, plan.block_weights // tensor.columns)
@@ -34,7 +34,7 @@ def read_blocks(plan: Plan, source: Source, done: int) -> Iterator[tuple[Planned
             yield tensor, first, read_block(tensor, source, first, min(step, tensor.rows - first))
 
 
-def read_block(tensor: PlannedTensor, source: Source, first: int, count: int) -> Block:
+def read_block(tensor: PlannedTensor, source: TensorSource, first: int, count: int) -> Block:
     """Return `count` rows of a tensor, beginning with the file's row `first`, and what they are to become."""
     recipe = tensor.recipe
     places: slice | NDArray[np.integer[Any]] = slice(first, first + count)  # of the rows in the source
@@ -86,7 +86,7 @@ def _copied(block: Block) -> NDArray[np.uint8]:
     return rows
 
 
-def _rows(tensor: PlannedTensor, source: Source, first: int, count: int) -> NDArray[Any]:
+def _rows(tensor: PlannedTensor, source: TensorSource, first: int, count: int) -> NDArray[Any]:
     """Return rows as they are read, (count, columns or bytes); a vector is one row."""
     recipe = tensor.recipe
     if recipe.saved is not None:

@@ -32,7 +32,7 @@ from ecellm_lite.convert.pipeline import (
 from ecellm_lite.convert.plan import Plan, draw_plan
 from ecellm_lite.convert.record import record
 from ecellm_lite.convert.request import ENVELOPE_KEY, ConversionRequest, checkpoint_folder
-from ecellm_lite.convert.source import Source
+from ecellm_lite.convert.source import TensorSource
 from ecellm_lite.convert.writer import unfinished_paths
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.catalogue import catalogue_entry
@@ -49,7 +49,7 @@ class Conversion:
     request: ConversionRequest
     plan: Plan
     envelope: str
-    source: Source
+    source: TensorSource
     adapters: tuple[WeightedAdapter, ...]
     imatrix: Imatrix | None
 
@@ -132,7 +132,7 @@ def prepared(request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint]
     adapters = tuple(WeightedAdapter(_read_adapter(path), weight) for path, weight in request.adapters)
     imatrix = read_imatrix(request.imatrix) if request.imatrix else None
     with ExitStack() as files:
-        source: Source
+        source: TensorSource
         if Path(request.base).is_file():
             source = base = files.enter_context(GgufBase(Path(request.base)))
             blueprint = base.blueprint()

@@ -17,7 +17,7 @@ from ecellm_lite.convert.adapter_fit import fit
 from ecellm_lite.convert.adapter_settings import is_scale
 from ecellm_lite.convert.blueprint import Blueprint, TensorRecipe
 from ecellm_lite.convert.reading import damaged
-from ecellm_lite.convert.source import Source
+from ecellm_lite.convert.source import TensorSource
 from ecellm_lite.errors import UsageError
 from ecellm_lite.kernels import Factors
 from ecellm_lite.kernels.block import MOST_ADAPTERS, MOST_RANK
@@ -31,7 +31,7 @@ class WeightedAdapter:
     weight: float = 1.0
 
 
-def attach_adapters(blueprint: Blueprint, source: Source, adapters: Sequence[WeightedAdapter] = ()) -> Blueprint:
+def attach_adapters(blueprint: Blueprint, source: TensorSource, adapters: Sequence[WeightedAdapter] = ()) -> Blueprint:
     """Return the blueprint with adapters attached to its recipes.
 
     Raises ModelError for an adapter of another base, UsageError for adapters or weights that cannot be combined.

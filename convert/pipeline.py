@@ -16,7 +16,7 @@ from ecellm_lite.convert.background import ReadAhead, WriteBehind
 from ecellm_lite.convert.blocks import NotFiniteError, converted, read_block, read_blocks
 from ecellm_lite.convert.plan import Plan
 from ecellm_lite.convert.planned_tensor import PlannedTensor
-from ecellm_lite.convert.source import Source
+from ecellm_lite.convert.source import TensorSource
 from ecellm_lite.convert.stream import FileStream
 from ecellm_lite.convert.writer import UnfinishedFile
 from ecellm_lite.errors import ModelError, UsageError
@@ -45,7 +45,7 @@ class WrittenFile:
 
 
 def unfinished_file(
-    plan: Plan, source: Source, target: Path, *, resume: bool = False, other_inputs: Sequence[Path] = ()
+    plan: Plan, source: TensorSource, target: Path, *, resume: bool = False, other_inputs: Sequence[Path] = ()
 ) -> UnfinishedFile:
     """Return the file that will be `target`, with the bytes of an earlier run of the same plan if `resume`.
 
@@ -63,7 +63,7 @@ def unfinished_file(
 
 def write_file(
     plan: Plan,
-    source: Source,
+    source: TensorSource,
     file: UnfinishedFile,
     *,
     threads: int = 1,
@@ -93,7 +93,7 @@ def write_file(
     return WrittenFile(stream.sha256, plan.size, resumed)
 
 
-def estimated_seconds(plan: Plan, source: Source, threads: int) -> float:
+def estimated_seconds(plan: Plan, source: TensorSource, threads: int) -> float:
     """Return about how long the plan takes to carry out, by converting one block of each of its types."""
     largest: dict[str, PlannedTensor] = {}
     for tensor in sorted(plan.tensors, key=lambda one: one.size):
@@ -110,7 +110,7 @@ def estimated_seconds(plan: Plan, source: Source, threads: int) -> float:
 
 def _write_blocks(
     plan: Plan,
-    source: Source,
+    source: TensorSource,
     stream: FileStream,
     resumed: int,
     threads: int,

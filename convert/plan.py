@@ -20,7 +20,7 @@ from ecellm_lite.convert.blueprint import Blueprint, TensorRecipe
 from ecellm_lite.convert.gguf_bytes import ALIGNMENT, aligned, header_bytes
 from ecellm_lite.convert.mixture import summary, tensor_types
 from ecellm_lite.convert.planned_tensor import PlannedTensor
-from ecellm_lite.convert.source import Source
+from ecellm_lite.convert.source import TensorSource
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
 from ecellm_lite.ggml import FILE_TYPES
 from ecellm_lite.kernels.floats import FLOATS
@@ -103,7 +103,7 @@ class Plan:
 
 def draw_plan(
     blueprint: Blueprint,
-    source: Source,
+    source: TensorSource,
     file_type: str,
     *,
     overrides: Sequence[tuple[str, str]] = (),
@@ -149,7 +149,7 @@ def draw_plan(
     return Plan(file_type, header, tuple(tensors), size, block_weights, memory, identity.hexdigest())
 
 
-def _source_type(recipe: TensorRecipe, source: Source) -> str:
+def _source_type(recipe: TensorRecipe, source: TensorSource) -> str:
     """Return the type of a recipe's rows as they are read; raises ModelError if the source does not fit the recipe."""
     tensor = source.tensor(recipe.source)
     if tensor.shape != recipe.shape:

@@ -44,7 +44,7 @@ class InputFile:
         return cls(path, status.st_size, status.st_mtime_ns)
 
 
-class Source(Protocol):
+class TensorSource(Protocol):
     """Weights by name, read a range of rows at a time."""
 
     def __contains__(self, name: object) -> bool:

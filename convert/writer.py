@@ -19,16 +19,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ecellm_lite.errors import ModelError
+from ecellm_lite.errors import BusyError, ModelError
 from ecellm_lite.models.files import sha256_of
 
 _MAX_JOURNAL_BYTES = 64 << 20
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-class BusyError(ModelError):
-    """Another conversion is writing the same target."""
 
 
 class NotResumableError(ModelError):

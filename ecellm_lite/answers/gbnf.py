@@ -42,13 +42,13 @@ def lark_of(text: str) -> str:
 
     check_size("grammar", text, MAX_CHARACTERS)
     try:
-        lark: str = gbnf_to_lark(_Reader(text).rewritten())
+        lark: str = gbnf_to_lark(_GrammarReader(text).rewritten())
     except GbnfToLarkError as error:
         raise GrammarError(f"The GBNF grammar cannot be read ({error})", step="correct it") from None
     return lark
 
 
-class _Reader:
+class _GrammarReader:
     """One pass over a grammar: the same grammar with plain names and no escapes but the simplest."""
 
     def __init__(self, text: str) -> None:

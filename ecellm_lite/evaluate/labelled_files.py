@@ -111,7 +111,7 @@ def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> lis
 
 
 @dataclass(slots=True)
-class Rows:
+class LabelledRows:
     """The rows to evaluate by their task's name, and the lines that could not be read (None: of no task known)."""
 
     rows: dict[str, list[Labelled]]
@@ -125,7 +125,7 @@ def gather(
     split: str = SPLIT,
     setting: str = SETTING,
     limit: int | None = None,
-) -> Rows:
+) -> LabelledRows:
     """Read files and keep at most `limit` rows a task, spread evenly over them; always the same ones.
 
     Raises InputError where there is not one row of these tasks, readable or not.
@@ -150,7 +150,7 @@ def gather(
             settings=("tasks", "split", "setting"),
         )
     ordered = [task.name for task in tasks]
-    return Rows({name: spreads[name].chosen() for name in ordered if name in spreads}, unreadable)
+    return LabelledRows({name: spreads[name].chosen() for name in ordered if name in spreads}, unreadable)
 
 
 class Spread:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ecellm_lite.answerer import RequestOptions
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.evaluate.evaluation import evaluate, no_rows, results
-from ecellm_lite.evaluate.labelled_files import SETTING, SPLIT, Rows, gather, labelled_files
+from ecellm_lite.evaluate.labelled_files import SETTING, SPLIT, LabelledRows, gather, labelled_files
 from ecellm_lite.evaluate.metrics.kinds import check_measurable
 from ecellm_lite.evaluate.outputs import Outputs
 from ecellm_lite.evaluate.results import DataFile, EvaluationSettings, Results, TaskResult
@@ -33,7 +33,7 @@ class Evaluation:
     """Labelled rows that are ready to be answered, with the files and the selection that they come from."""
 
     tasks: Sequence[Task]
-    rows: Rows
+    rows: LabelledRows
     data: list[DataFile]
     split: str
     setting: str

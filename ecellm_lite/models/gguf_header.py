@@ -90,7 +90,7 @@ def read_header(path: Path) -> Header:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ModelError(f"The model {path} is not a regular file: give the path of a GGUF file.")
-        return _parse(_Reader(path, descriptor, status.st_size))
+        return _parse(_HeaderReader(path, descriptor, status.st_size))
     except OSError as error:
         raise ModelError(
             f"The model {path} cannot be read ({error.strerror}): check the disk or copy it again."
@@ -99,7 +99,7 @@ def read_header(path: Path) -> Header:
         os.close(descriptor)
 
 
-class _Reader:
+class _HeaderReader:
     """Reads a file's beginning in order; nothing is read or allocated before the file's size allows it."""
 
     def __init__(self, path: Path, descriptor: int, size: int) -> None:
@@ -185,7 +185,7 @@ def shown(text: str | bytes) -> str:
     return repr(text[:60])
 
 
-def _parse(reader: _Reader) -> Header:
+def _parse(reader: _HeaderReader) -> Header:
     magic = reader.take(min(4, reader.size))
     if magic != b"GGUF":
         raise ModelError(f"The model {reader.path} is not a GGUF file: it begins with {magic!r}; give a GGUF file.")
@@ -227,7 +227,7 @@ def _parse(reader: _Reader) -> Header:
     )
 
 
-def _value(reader: _Reader, key: str, kind: int) -> Value:
+def _value(reader: _HeaderReader, key: str, kind: int) -> Value:
     if kind == _STRING:
         return reader.strings(1)[0]
     if kind != _ARRAY:
@@ -249,7 +249,7 @@ def _value(reader: _Reader, key: str, kind: int) -> Value:
     return array.astype(np.bool_)
 
 
-def _scalar(reader: _Reader, key: str, kind: int) -> int | float | bool:
+def _scalar(reader: _HeaderReader, key: str, kind: int) -> int | float | bool:
     if kind not in _SCALARS:
         raise reader.damaged(f"{shown(key)} is of the unknown type {kind}")
     value: int | float = reader.number(_SCALARS[kind])
@@ -260,7 +260,7 @@ def _scalar(reader: _Reader, key: str, kind: int) -> int | float | bool:
     return bool(value)
 
 
-def _tensor(reader: _Reader) -> TensorInfo:
+def _tensor(reader: _HeaderReader) -> TensorInfo:
     """Return a tensor as declared: its offset is still counted from the beginning of the data."""
     name = reader.name(MAX_NAME_BYTES, "a tensor's name")
     dimensions: int = reader.number("<I")
@@ -285,7 +285,9 @@ def _tensor(reader: _Reader) -> TensorInfo:
     return TensorInfo(name, shape, type_, offset, values // type_.block * type_.block_bytes)
 
 
-def _placed(reader: _Reader, declared: list[TensorInfo], data_offset: int, alignment: int) -> tuple[TensorInfo, ...]:
+def _placed(
+    reader: _HeaderReader, declared: list[TensorInfo], data_offset: int, alignment: int
+) -> tuple[TensorInfo, ...]:
     """Return the tensors with offsets in the file; as ggml asks, each begins at the aligned end of the one before."""
     names: set[str] = set()
     placed = []

@@ -56,7 +56,7 @@ class StoredModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ModelPaths:
     """Where a new model's file and its manifest go; when the manifest is there, the model is."""
 
     file: Path
@@ -183,7 +183,7 @@ class Store:
         return model.path.parent.parent == self.root / "models"
 
     @contextmanager
-    def placing(self, name: str) -> Iterator[Place]:
+    def placing(self, name: str) -> Iterator[ModelPaths]:
         """Give the place of a new model, where nobody else writes inside of the block.
 
         Raises UsageError if the name is taken, and BusyError if another process is about to take it.
@@ -198,7 +198,7 @@ class Store:
                     settings=("name",),
                 )
             folder = self.folder(name)
-            yield Place(folder / _MODEL, folder / _MANIFEST)
+            yield ModelPaths(folder / _MODEL, folder / _MANIFEST)
             if self.has(name):
                 self.note(name)
 

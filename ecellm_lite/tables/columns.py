@@ -19,7 +19,7 @@ from ecellm_lite.tables.cells import cell_text, is_empty
 from ecellm_lite.tables.html_text import html_text, is_html
 from ecellm_lite.tables.mapped_row import MappedRow
 from ecellm_lite.tables.row import Table, TableRow
-from ecellm_lite.tasks.fields import Field, Items, Paragraphs, Record, Texts
+from ecellm_lite.tasks.fields import Field, ItemsField, ParagraphsField, RecordField, TextsField
 from ecellm_lite.tasks.task import Task
 
 Html = Literal["auto", "text", "keep"]
@@ -216,12 +216,12 @@ class ColumnMap:
 
     def _formed(self, name: str, values: Sequence[Any]) -> Any:
         each = self._fields.get(name)
-        if isinstance(each, Texts | Items):
+        if isinstance(each, TextsField | ItemsField):
             listed = _listed(values[0]) if len(values) == 1 else None
             return listed if listed is not None else [part for value in values for part in _parts(value)]
         if len(values) == 1:
             return values[0]
-        if isinstance(each, Paragraphs):
+        if isinstance(each, ParagraphsField):
             return [str(part) for value in values for part in _parts(value)]
         return " ".join(str(part) for value in values for part in _parts(value))
 
@@ -230,7 +230,7 @@ def _leaves(task: Task) -> dict[str, Field]:
     """Return a task's fields by their names in a mapping: a record's own fields, and the others."""
     leaves: dict[str, Field] = {}
     for each in task.fields:
-        if isinstance(each, Record):
+        if isinstance(each, RecordField):
             leaves.update({f"{each.name}.{inner.name}": inner for inner in each.fields})
         else:
             leaves[each.name] = each

@@ -12,7 +12,7 @@ from ecellm_lite.errors import InputError
 from ecellm_lite.tables.dialect_finder import Reading, find_dialect
 from ecellm_lite.tables.dialects import Dialect
 from ecellm_lite.tables.encoding import Encoding, find_encoding
-from ecellm_lite.tables.header import Header, SampleRow, find_header
+from ecellm_lite.tables.header import SampleRow, TableHeader, find_header
 from ecellm_lite.tables.lines import line_end, read_lines
 from ecellm_lite.tables.records import Record, Records
 from ecellm_lite.tables.row import Table, TableOptions, TableRow
@@ -118,6 +118,6 @@ def _encoding(source: Source, options: TableOptions) -> Encoding:
     return find_encoding(head, whole=source.whole, encoding=options.encoding, name=source.name)
 
 
-def _header(reading: Reading, options: TableOptions) -> Header:
+def _header(reading: Reading, options: TableOptions) -> TableHeader:
     rows = [SampleRow(record.line, record.last_line, record.cells) for record in reading.records]
     return find_header(rows, reading.width, options.header_row)

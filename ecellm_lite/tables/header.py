@@ -29,7 +29,7 @@ class SampleRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class TableHeader:
     """The names of the columns, and the place of the last row before the table's own (0 where there is none).
 
     `findings` are parts of a sentence on what is peculiar.
@@ -40,7 +40,7 @@ class Header:
     findings: tuple[str, ...]
 
 
-def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = None) -> Header:
+def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = None) -> TableHeader:
     """Return the header of a table of which these are the first rows, most of them with `width` cells.
 
     `header_row` is taken in place of what is found: a place, or 0 for a table without a header. Raises UsageError for a
@@ -61,7 +61,7 @@ def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = 
             )
     if index is None:
         columns = tuple(f"column {place}" for place in range(1, width + 1))
-        return Header(columns, rows[first - 1].last if first else 0, ("no header",))
+        return TableHeader(columns, rows[first - 1].last if first else 0, ("no header",))
     names = [text_of(cell) for cell in rows[index].cells]
     place = rows[index].place
     findings = [f"header in line {place}"] if index or place > 1 else []
@@ -70,7 +70,7 @@ def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = 
     repeated = [name for name, count in Counter(filter(None, names)).items() if count > 1]
     if repeated:
         findings.append(f"columns with one name are numbered ({', '.join(repeated[:3])})")
-    return Header(columns, rows[index].last, (*findings, *finding))
+    return TableHeader(columns, rows[index].last, (*findings, *finding))
 
 
 def text_of(cell: Any) -> str:

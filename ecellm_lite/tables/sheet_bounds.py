@@ -30,7 +30,7 @@ _SHEET = re.compile(r"xl/worksheets/[^/]+\.xml", re.IGNORECASE)
 
 def check_bounds(file: IO[bytes], name: str) -> None:
     """Raise InputError for a file that is no ZIP file, or whose sheets are too large."""
-    unpacked = _Unpacked(name)
+    unpacked = _UnpackedParts(name)
     try:
         with zipfile.ZipFile(file) as archive:
             for info in archive.infolist():
@@ -44,7 +44,7 @@ def check_bounds(file: IO[bytes], name: str) -> None:
         raise InputError(f"{name} is damaged ({error})", step="save it again as XLSX or as CSV", file=name) from None
 
 
-class _Unpacked:
+class _UnpackedParts:
     """The bytes of a file's parts, block by block, as long as they are not too many together."""
 
     def __init__(self, name: str) -> None:

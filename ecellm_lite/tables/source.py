@@ -55,7 +55,7 @@ class Source:
             stream = gzip.GzipFile(fileobj=packed)
         elif self.packing == "zstd":
             stream = _zstd().ZstdFile(packed)
-        rest = io.BufferedReader(_Unpacked(stream, self._counter, name)) if self.packing else stream
+        rest = io.BufferedReader(_UnpackedFile(stream, self._counter, name)) if self.packing else stream
         self.head, self.whole, damage = _head(rest)
         self.stream: io.BufferedReader = io.BufferedReader(_Joined(self.head, rest, damage), HEAD)
 
@@ -151,7 +151,7 @@ class _Counter(io.RawIOBase):
         return len(block)
 
 
-class _Unpacked(io.RawIOBase):
+class _UnpackedFile(io.RawIOBase):
     """Unpacked bytes; damage and bombs are an InputError."""
 
     def __init__(self, file: IO[bytes], packed: _Counter, name: str) -> None:

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecellm_lite.answers.predicate import Predicate
-from ecellm_lite.tasks.fields import Text, Texts
+from ecellm_lite.tasks.fields import TextField, TextsField
 from ecellm_lite.tasks.shortening import Words
 from ecellm_lite.tasks.task import Task, Wire
 
 FIELDS = (
-    Text("question", "The question.", "Does it fit a 15 inch laptop?"),
-    Texts("documents", "Snippets of reviews or descriptions.", ["My 15 inch laptop slides in with room to spare."]),
+    TextField("question", "The question.", "Does it fit a 15 inch laptop?"),
+    TextsField(
+        "documents", "Snippets of reviews or descriptions.", ["My 15 inch laptop slides in with room to spare."]
+    ),
 )
 LONG = (Words(("documents",)),)
 

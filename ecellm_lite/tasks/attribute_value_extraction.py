@@ -8,7 +8,7 @@ from typing import Any
 
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.errors import InputError
-from ecellm_lite.tasks.fields import Paragraphs, Text, Texts
+from ecellm_lite.tasks.fields import ParagraphsField, TextField, TextsField
 from ecellm_lite.tasks.shortening import Words
 from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.wire import read_object
@@ -56,12 +56,12 @@ TASK = Task(
         "corresponding source (e.g., title or feature) denoting where the value is extracted."
     ),
     fields=(
-        Paragraphs("title", "The product's title.", "Navy blue cotton T-shirt, size M", required=False),
-        Paragraphs("description", "Its description.", "A soft everyday shirt.", required=False),
-        Paragraphs("feature", "Its features.", "machine washable", required=False),
-        Text("price", "Its price.", "$12.99", required=False),
-        Paragraphs("brand", "Its brand.", "Northpoint", required=False),
-        Texts("attributes", "The attributes whose values are wanted.", ["Color", "Material"], most=_MOST),
+        ParagraphsField("title", "The product's title.", "Navy blue cotton T-shirt, size M", required=False),
+        ParagraphsField("description", "Its description.", "A soft everyday shirt.", required=False),
+        ParagraphsField("feature", "Its features.", "machine washable", required=False),
+        TextField("price", "Its price.", "$12.99", required=False),
+        ParagraphsField("brand", "Its brand.", "Northpoint", required=False),
+        TextsField("attributes", "The attributes whose values are wanted.", ["Color", "Material"], most=_MOST),
     ),
     write=_write,
     read=_read,

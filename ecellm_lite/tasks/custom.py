@@ -25,9 +25,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ecellm_lite.tasks.custom_answers import answers_of
-from ecellm_lite.tasks.fields import Field, Text, Texts
+from ecellm_lite.tasks.fields import Field, TextField, TextsField
 from ecellm_lite.tasks.shortening import Words
-from ecellm_lite.tasks.table import Table
+from ecellm_lite.tasks.table import TaskTable
 from ecellm_lite.tasks.task import Task
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -45,7 +45,7 @@ def read_task(path: Path, taken: Collection[str] = ()) -> Task:
 
     Raises InputError with the file and the key of what is wrong.
     """
-    table = Table.read(path)
+    table = TaskTable.read(path)
     table.only("name", "summary", "instruction", "fields", "answer")
     name = table.text("name", most=64)
     if not NAME.fullmatch(name):
@@ -79,7 +79,7 @@ def read_task(path: Path, taken: Collection[str] = ()) -> Task:
     )
 
 
-def _field(table: Table) -> Field:
+def _field(table: TaskTable) -> Field:
     table.only("name", "doc", "example", "required", "list", "long")
     name = table.text("name", most=64)
     if not _FIELD.fullmatch(name) or name == "id":
@@ -88,8 +88,8 @@ def _field(table: Table) -> Field:
     doc = table.text("doc", most=LONGEST_LINE, default=f"The {name}.")
     required = table.flag("required", default=True)
     if not table.flag("list", default=False):
-        return Text(name, doc, table.text("example", most=LONGEST_EXAMPLE, lines=True, default="..."), required)
+        return TextField(name, doc, table.text("example", most=LONGEST_EXAMPLE, lines=True, default="..."), required)
     examples: tuple[str, ...] = ("...",)
     if "example" in table:
         examples = table.texts("example", least=1, most=MAX_EXAMPLES, longest=LONGEST_EXAMPLE)
-    return Texts(name, doc, list(examples), required)
+    return TextsField(name, doc, list(examples), required)

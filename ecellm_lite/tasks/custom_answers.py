@@ -35,9 +35,8 @@ from ecellm_lite.answers.score import Score
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import MAX_TOKENS, Text
 from ecellm_lite.errors import GrammarError, InputError
-from ecellm_lite.tasks.fields import Field, Texts, shown
-from ecellm_lite.tasks.fields import Text as TextField
-from ecellm_lite.tasks.table import Table, read_file
+from ecellm_lite.tasks.fields import Field, TextField, TextsField, shown
+from ecellm_lite.tasks.table import TaskTable, read_file
 from ecellm_lite.tasks.task import Wire
 from ecellm_lite.tasks.wire import LONGEST_OPTIONS
 
@@ -68,7 +67,7 @@ class Answers:
     subject: str | None = None
 
 
-def answers_of(table: Table, fields: tuple[Field, ...]) -> Answers:
+def answers_of(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     """Return what the table [answer] says; raises InputError with the key of what is wrong."""
     kind = table.text("type", most=20)
     if kind not in _KINDS:
@@ -76,12 +75,12 @@ def answers_of(table: Table, fields: tuple[Field, ...]) -> Answers:
     return _KINDS[kind](table, fields)
 
 
-def _predicate(table: Table, fields: tuple[Field, ...]) -> Answers:
+def _predicate(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type")
     return _same("yes or no.", fields, Predicate())
 
 
-def _choice(table: Table, fields: tuple[Field, ...]) -> Answers:
+def _choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "choices")
     parts = table.tables("choices", least=2, most=MAX_CHOICES)
     values: list[str] = []
@@ -104,19 +103,19 @@ def _choice(table: Table, fields: tuple[Field, ...]) -> Answers:
     )
 
 
-def _score(table: Table, fields: tuple[Field, ...]) -> Answers:
+def _score(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "levels")
     levels = table.texts("levels", least=2, most=MAX_LEVELS, longest=LONGEST_LABEL)
     described = f"A place between 1 ({levels[0]}) and {len(levels)} ({levels[-1]})."
     return _same(described, fields, Score(levels, tuple(ascii_uppercase[: len(levels)])), _lettered(levels))
 
 
-def _ranking(table: Table, fields: tuple[Field, ...]) -> Answers:
+def _ranking(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "over")
     over = _list_field(table, "over", fields)
     most = len(ascii_uppercase)
     fields = tuple(
-        replace(field, most=most) if isinstance(field, Texts) and field.name == over else field for field in fields
+        replace(field, most=most) if isinstance(field, TextsField) and field.name == over else field for field in fields
     )
 
     def write(row: Row) -> Wire:
@@ -127,7 +126,7 @@ def _ranking(table: Table, fields: tuple[Field, ...]) -> Answers:
     return Answers(f"All letters of {over}, best first, A for the first item.", fields, write, _no_wire, subject=over)
 
 
-def _extraction(table: Table, fields: tuple[Field, ...]) -> Answers:
+def _extraction(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "attributes", "attributes_from")
     if ("attributes" in table) == ("attributes_from" in table):
         raise _one_of(table, "attributes", "attributes_from")
@@ -138,7 +137,7 @@ def _extraction(table: Table, fields: tuple[Field, ...]) -> Answers:
     else:
         named = _list_field(table, "attributes_from", fields)
         fields = tuple(
-            replace(field, most=MAX_ATTRIBUTES) if isinstance(field, Texts) and field.name == named else field
+            replace(field, most=MAX_ATTRIBUTES) if isinstance(field, TextsField) and field.name == named else field
             for field in fields
         )
     texts = [field.name for field in fields if isinstance(field, TextField)]
@@ -158,14 +157,14 @@ def _extraction(table: Table, fields: tuple[Field, ...]) -> Answers:
     return Answers(described, fields, write, _no_wire, subject=named)
 
 
-def _text(table: Table, fields: tuple[Field, ...]) -> Answers:
+def _text(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "max_tokens")
     space = Text(table.number("max_tokens", least=1, most=LONGEST_ANSWER, default=MAX_TOKENS))
     described = f"Free text of at most {space.max_tokens:,} tokens."
     return replace(_same(described, fields, space), free_text=space)
 
 
-def _schema(table: Table, fields: tuple[Field, ...]) -> Answers:
+def _schema(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "schema", "file", "max_tokens")
     key = _source_key(table, "schema")
     definition: Any = table.value(key)
@@ -179,14 +178,14 @@ def _schema(table: Table, fields: tuple[Field, ...]) -> Answers:
     return _structured(table, fields, key, "JSON by the task's schema.", partial(structured.schema, definition))
 
 
-def _grammar(table: Table, fields: tuple[Field, ...]) -> Answers:
+def _grammar(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "grammar", "file", "max_tokens")
     key = _source_key(table, "grammar")
     text = _beside(table) if key == "file" else table.text(key, most=1 << 16, lines=True)
     return _structured(table, fields, key, "Text by the task's grammar.", partial(structured.grammar, text))
 
 
-_KINDS: dict[str, Callable[[Table, tuple[Field, ...]], Answers]] = {
+_KINDS: dict[str, Callable[[TaskTable, tuple[Field, ...]], Answers]] = {
     "predicate": _predicate,
     "choice": _choice,
     "score": _score,
@@ -226,20 +225,20 @@ def _lettered(lines: Sequence[str]) -> str:
     return json.dumps([f"{letter}: {line}" for letter, line in zip(ascii_uppercase, lines, strict=False)])
 
 
-def _list_field(table: Table, key: str, fields: Sequence[Field]) -> str:
+def _list_field(table: TaskTable, key: str, fields: Sequence[Field]) -> str:
     name = table.text(key, most=64)
-    if not any(isinstance(field, Texts) and field.name == name and field.required for field in fields):
+    if not any(isinstance(field, TextsField) and field.name == name and field.required for field in fields):
         raise table.error(key, f"is {name!r}", "name a required field with `list = true`")
     return name
 
 
-def _source_key(table: Table, key: str) -> str:
+def _source_key(table: TaskTable, key: str) -> str:
     if (key in table) == ("file" in table):
         raise _one_of(table, key, "file")
     return key if key in table else "file"
 
 
-def _beside(table: Table) -> str:
+def _beside(table: TaskTable) -> str:
     """Return the text of the file that stands beside the task's own, or below it."""
     name = table.text("file", most=LONGEST_LABEL)
     inside = PurePosixPath(name)
@@ -249,7 +248,7 @@ def _beside(table: Table) -> str:
 
 
 def _structured(
-    table: Table, fields: tuple[Field, ...], key: str, described: str, make: Callable[..., structured.Structured]
+    table: TaskTable, fields: tuple[Field, ...], key: str, described: str, make: Callable[..., structured.Structured]
 ) -> Answers:
     most = table.number("max_tokens", least=1, most=LONGEST_ANSWER, default=structured.MAX_TOKENS)
     try:
@@ -258,6 +257,6 @@ def _structured(
         raise table.error(key, f"is refused ({error.message})", error.step or "correct it") from None
 
 
-def _one_of(table: Table, key: str, other: str) -> InputError:
+def _one_of(table: TaskTable, key: str, other: str) -> InputError:
     reason = f"is there beside {other}" if key in table else "is missing"
     return table.error(key, reason, f"give either {key} or {other}")

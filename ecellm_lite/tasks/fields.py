@@ -50,7 +50,7 @@ class Field(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextField:
     """A text."""
 
     name: str
@@ -65,7 +65,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Paragraphs:
+class ParagraphsField:
     """A text, or a list of paragraphs that are joined with a comma and a space; blank ones are left out."""
 
     name: str
@@ -83,7 +83,7 @@ class Paragraphs:
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
+class TextsField:
     """A list of `least` to `most` texts; blank ones are refused where the list is required, and left out elsewhere."""
 
     name: str
@@ -107,12 +107,12 @@ class Texts:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RecordField:
     """An object with fields of its own."""
 
     name: str
     doc: str
-    fields: tuple[Text, ...]
+    fields: tuple[TextField, ...]
     required: bool = True
 
     @property
@@ -134,7 +134,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Items:
+class ItemsField:
     """A list of `least` to `most` items, each a text or an object {title, category: [text, …], brand}."""
 
     name: str
@@ -162,9 +162,9 @@ class Items:
 
 
 _ITEM: tuple[Field, ...] = (
-    Text("title", "The item's title.", "Wireless Mouse"),
-    Texts("category", "Its category, the broadest level first.", ["Electronics", "Mice"], required=False, least=0),
-    Text("brand", "Its brand.", "Northpoint", required=False),
+    TextField("title", "The item's title.", "Wireless Mouse"),
+    TextsField("category", "Its category, the broadest level first.", ["Electronics", "Mice"], required=False, least=0),
+    TextField("brand", "Its brand.", "Northpoint", required=False),
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecellm_lite.answers.choice import Choice, lettered
-from ecellm_lite.tasks.fields import Text
+from ecellm_lite.tasks.fields import TextField
 from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.transliteration import Transliteration
 from ecellm_lite.tasks.wire import read_options
@@ -41,8 +41,8 @@ TASK = Task(
     answers="A (exact), B (substitute), C (complement) or D (irrelevant).",
     instruction="What is the relevance between the query and the product title below? Answer from one of the options.",
     fields=(
-        Text("query", "What the user searched for.", "wireless mouse"),
-        Text("title", "The product's title.", "Northpoint M310 wireless mouse, black"),
+        TextField("query", "What the user searched for.", "wireless mouse"),
+        TextField("title", "The product's title.", "Northpoint M310 wireless mouse, black"),
     ),
     write=_write,
     read=_read,

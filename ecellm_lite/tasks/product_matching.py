@@ -8,17 +8,17 @@ from typing import Any
 
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.tasks.cleaning import cut_words
-from ecellm_lite.tasks.fields import Record, Text
+from ecellm_lite.tasks.fields import RecordField, TextField
 from ecellm_lite.tasks.shortening import Words
 from ecellm_lite.tasks.task import Task, Wire
 
 DESCRIPTION_WORDS = 50
 
 _RECORD = (
-    Text("title", "The record's title.", "espresso machine xs-200"),
-    Text("description", "Its description.", "15 bar pump, milk frother", required=False),
-    Text("manufacturer", "Its manufacturer.", "brewline", required=False),
-    Text("price", "Its price.", "89.90", required=False),
+    TextField("title", "The record's title.", "espresso machine xs-200"),
+    TextField("description", "Its description.", "15 bar pump, milk frother", required=False),
+    TextField("manufacturer", "Its manufacturer.", "brewline", required=False),
+    TextField("price", "Its price.", "89.90", required=False),
 )
 
 
@@ -53,8 +53,8 @@ TASK = Task(
         "Only output yes or no."
     ),
     fields=(
-        Record("product_1", "The first record.", _RECORD),
-        Record("product_2", "The second record.", _RECORD),
+        RecordField("product_1", "The first record.", _RECORD),
+        RecordField("product_2", "The second record.", _RECORD),
     ),
     write=_write,
     read=_read,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecellm_lite.answers.choice import Choice, lettered
-from ecellm_lite.tasks.fields import Text
+from ecellm_lite.tasks.fields import TextField
 from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.wire import read_options
 
@@ -39,8 +39,8 @@ TASK = Task(
         "purchased or viewed together. Answer only from the options."
     ),
     fields=(
-        Text("product_1", "The first product's title.", "USB-C charging cable, 2 m"),
-        Text("product_2", "The second product's title.", "30 W wall charger"),
+        TextField("product_1", "The first product's title.", "USB-C charging cable, 2 m"),
+        TextField("product_2", "The second product's title.", "30 W wall charger"),
     ),
     write=_write,
     read=_read,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecellm_lite.answers.predicate import Predicate
-from ecellm_lite.tasks.fields import Text
+from ecellm_lite.tasks.fields import TextField
 from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.transliteration import Transliteration
 
@@ -33,8 +33,8 @@ TASK = Task(
         "some aspects of the query but the product can be used as a functional substitute. Only output yes or no."
     ),
     fields=(
-        Text("query", "What the user searched for.", "stainless steel water bottle 1 l"),
-        Text("title", "The product's title.", "Glass water bottle with sleeve, 750 ml"),
+        TextField("query", "What the user searched for.", "stainless steel water bottle 1 l"),
+        TextField("title", "The product's title.", "Glass water bottle with sleeve, 750 ml"),
     ),
     write=_write,
     read=_read,

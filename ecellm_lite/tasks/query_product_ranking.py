@@ -10,7 +10,7 @@ from typing import Any
 from ecellm_lite.answers.choice import letters_of
 from ecellm_lite.answers.ranking import Ranking
 from ecellm_lite.errors import InputError
-from ecellm_lite.tasks.fields import Text, Texts
+from ecellm_lite.tasks.fields import TextField, TextsField
 from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.transliteration import Transliteration
 from ecellm_lite.tasks.wire import read_object
@@ -46,8 +46,8 @@ TASK = Task(
         "the top of the list."
     ),
     fields=(
-        Text("query", "What the user searched for.", "rain jacket women"),
-        Texts("products", "The products' titles.", ["Umbrella", "Women's waterproof jacket"], most=26),
+        TextField("query", "What the user searched for.", "rain jacket women"),
+        TextsField("products", "The products' titles.", ["Umbrella", "Women's waterproof jacket"], most=26),
     ),
     write=_write,
     read=_read,

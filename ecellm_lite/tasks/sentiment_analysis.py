@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecellm_lite.answers.choice import Choice, lettered
-from ecellm_lite.tasks.fields import Text
+from ecellm_lite.tasks.fields import TextField
 from ecellm_lite.tasks.shortening import Words
 from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.wire import read_options
@@ -34,7 +34,7 @@ TASK = Task(
         "Given the user's review, identify the user's sentiment from the listed options. "
         "Answer using one of the options."
     ),
-    fields=(Text("review", "The review's text.", "Easy to set up and quiet, but the lid feels flimsy."),),
+    fields=(TextField("review", "The review's text.", "Easy to set up and quiet, but the lid feels flimsy."),),
     write=_write,
     read=_read,
     long=(Words(("review",)),),

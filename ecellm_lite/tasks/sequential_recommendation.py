@@ -8,7 +8,7 @@ from typing import Any
 
 from ecellm_lite.answers.choice import Choice, lettered
 from ecellm_lite.tasks.cleaning import cut_words, item_text, ordinal
-from ecellm_lite.tasks.fields import Items
+from ecellm_lite.tasks.fields import ItemsField
 from ecellm_lite.tasks.shortening import Latest
 from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.wire import read_options
@@ -41,8 +41,10 @@ TASK = Task(
         "item that the user is most likely to purchase next. Answer from one of the options."
     ),
     fields=(
-        Items("history", "What the user bought, oldest first; the last 50 count.", ["Tent, 2 person", "Camping stove"]),
-        Items("candidates", "What could be next.", ["Sleeping bag", "Desk lamp"], least=2, most=26),
+        ItemsField(
+            "history", "What the user bought, oldest first; the last 50 count.", ["Tent, 2 person", "Camping stove"]
+        ),
+        ItemsField("candidates", "What could be next.", ["Sleeping bag", "Desk lamp"], least=2, most=26),
     ),
     write=_write,
     read=_read,

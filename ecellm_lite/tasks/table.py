@@ -59,7 +59,7 @@ def _at_once(name: str, flags: int) -> int:
     return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-class Table:
+class TaskTable:
     """One table of a file; what is taken out of it is checked, and what is left in it is a mistake.
 
     `place` is the way to it, `answer.choices[1]` say, and empty for the file's top table.
@@ -71,7 +71,7 @@ class Table:
         self._values = values
 
     @classmethod
-    def read(cls, path: Path) -> Table:
+    def read(cls, path: Path) -> TaskTable:
         """Return the top table of a TOML file, or raise InputError."""
         text = read_file(path, "a task's TOML file")
         if key := _LONG_KEY.search(text):
@@ -134,22 +134,22 @@ class Table:
             raise self.error(key, f"is {shown(value)}", f"write a whole number from {least} to {most:,}")
         return value
 
-    def table(self, key: str) -> Table:
+    def table(self, key: str) -> TaskTable:
         """Return the table under a key."""
         value = self.value(key)
         if not isinstance(value, Mapping):
             raise self.error(key, f"is {shown(value)}", "write a table")
-        return Table(self.path, self._at(key), value)
+        return TaskTable(self.path, self._at(key), value)
 
-    def tables(self, key: str, *, least: int, most: int) -> list[Table]:
+    def tables(self, key: str, *, least: int, most: int) -> list[TaskTable]:
         """Return the list of `least` to `most` tables under a key."""
         values = self._list(key, least, most, "tables")
-        tables: list[Table] = []
+        tables: list[TaskTable] = []
         for index, value in enumerate(values):
             place = f"{self._at(key)}[{index}]"
             if not isinstance(value, Mapping):
                 raise self._error(place, f"is {shown(value)}", "write a table")
-            tables.append(Table(self.path, place, value))
+            tables.append(TaskTable(self.path, place, value))
         return tables
 
     def different(self, key: str, texts: tuple[str, ...]) -> None:

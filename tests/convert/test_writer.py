@@ -15,8 +15,8 @@ import pytest
 
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.pipeline import ConversionProgress
-from ecellm_lite.convert.writer import BusyError, NotResumableError, UnfinishedFile, unfinished_paths
-from ecellm_lite.errors import ModelError
+from ecellm_lite.convert.writer import NotResumableError, UnfinishedFile, unfinished_paths
+from ecellm_lite.errors import BusyError, ModelError
 from ecellm_lite.models.gguf_header import read_header
 from tests.support.conversions import carry_out, converted, planned
 from tests.support.small_checkpoints import weights, write_checkpoint

@@ -17,7 +17,7 @@ from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate import labelled_files as labelled_files_module
 from ecellm_lite.evaluate.baselines import best_constant, constants, majority
 from ecellm_lite.evaluate.labelled import Labelled, labelled
-from ecellm_lite.evaluate.labelled_files import Rows, Spread, gather, labelled_files
+from ecellm_lite.evaluate.labelled_files import LabelledRows, Spread, gather, labelled_files
 from ecellm_lite.evaluate.metrics.kinds import measure
 from ecellm_lite.tasks.registry import TASKS, get_task
 from tests.support.labelled_rows import dataset_row, row, write_lines
@@ -26,11 +26,11 @@ ALL = list(TASKS.values())
 SA = [get_task("SA")]
 
 
-def read(path: Path, tasks: Any = ALL, **asked: Any) -> Rows:
+def read(path: Path, tasks: Any = ALL, **asked: Any) -> LabelledRows:
     return gather(labelled_files(path, tasks, asked.get("split", "test")), tasks, **asked)
 
 
-def said(rows: Rows, task: str | None) -> dict[int, str]:
+def said(rows: LabelledRows, task: str | None) -> dict[int, str]:
     return {line.line: line.message for line in rows.unreadable[task]}
 
 

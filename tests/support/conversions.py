@@ -16,7 +16,7 @@ from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.merging import WeightedAdapter, attach_adapters
 from ecellm_lite.convert.pipeline import WrittenFile, unfinished_file, write_file
 from ecellm_lite.convert.plan import Plan, draw_plan
-from ecellm_lite.convert.source import Source
+from ecellm_lite.convert.source import TensorSource
 from ecellm_lite.kernels.floats import widened
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import Header, read_header
@@ -32,7 +32,7 @@ def planned(
     return draw_plan(attach_adapters(drawn, source, adapters), source, file_type, **options)
 
 
-def carry_out(plan: Plan, source: Source, target: Path, *, resume: bool = False, **options: Any) -> WrittenFile:
+def carry_out(plan: Plan, source: TensorSource, target: Path, *, resume: bool = False, **options: Any) -> WrittenFile:
     """Write a plan's file under its name."""
     with unfinished_file(plan, source, target, resume=resume) as file:
         written = write_file(plan, source, file, **options)

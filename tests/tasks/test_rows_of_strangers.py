@@ -21,7 +21,7 @@ from ecellm_lite.cli.show import render
 from ecellm_lite.engine.fake import END, FakeBackend, scattered
 from ecellm_lite.errors import InputError
 from ecellm_lite.tables.json_lines import read_rows
-from ecellm_lite.tasks.fields import Texts, is_blank, text_of
+from ecellm_lite.tasks.fields import TextsField, is_blank, text_of
 from ecellm_lite.tasks.registry import TASKS
 from ecellm_lite.tasks.task import Question
 from ecellm_lite.tasks.transliteration import Transliteration
@@ -89,7 +89,7 @@ def test_blank_paragraphs_are_left_out() -> None:
     item = {"title": "Stove", "category": ["", "Sports", " ", "Camping"], "brand": ""}
     question = ask("sequential_recommendation", {"history": [item], "candidates": ["a", "b"]})
     assert question.text == "['1st: Stove. Sports. Camping.']"
-    assert Texts("tags", "Tags.", ["x"], required=False).read(["", "a"], "tags") == ("a",)
+    assert TextsField("tags", "Tags.", ["x"], required=False).read(["", "a"], "tags") == ("a",)
 
 
 # Numbers

@@ -41,12 +41,12 @@ def measure_classes(pairs: Sequence[Pair], primary: str) -> Measured:
     )
 
 
-def class_table(gold: Sequence[str], texts: Sequence[str | None], labels: Sequence[str]) -> Table:
+def class_table(gold: Sequence[str], texts: Sequence[str | None], labels: Sequence[str]) -> ConfusionTable:
     """Return the confusion table of answer strings over these letters, which are all that occur in them."""
-    return Table([letter_of(text) or "" for text in gold], [letter_of(text) for text in texts], labels)
+    return ConfusionTable([letter_of(text) or "" for text in gold], [letter_of(text) for text in texts], labels)
 
 
-class Table:
+class ConfusionTable:
     """A confusion table as one-hot rows: each gold label with each answer, and with none, which comes last."""
 
     def __init__(self, gold: Sequence[str], answers: Sequence[str | None], labels: Sequence[str]) -> None:

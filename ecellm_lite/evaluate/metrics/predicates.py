@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ecellm_lite.evaluate.metrics.classes import Table
+from ecellm_lite.evaluate.metrics.classes import ConfusionTable
 from ecellm_lite.evaluate.metrics.measured import Measured, Metric, Numbers, Pair, harmonic, ratio
 
 _LABELS = ("yes", "no")
@@ -36,17 +36,17 @@ def measure_predicates(pairs: Sequence[Pair]) -> Measured:
     )
 
 
-def word_table(gold: Sequence[str], texts: Sequence[str | None]) -> Table:
+def word_table(gold: Sequence[str], texts: Sequence[str | None]) -> ConfusionTable:
     """Return the confusion table of yes and no."""
-    return Table([word_of(text) or "" for text in gold], [word_of(text) for text in texts], _LABELS)
+    return ConfusionTable([word_of(text) or "" for text in gold], [word_of(text) for text in texts], _LABELS)
 
 
-def f1_of_yes(table: Table) -> Metric:
+def f1_of_yes(table: ConfusionTable) -> Metric:
     """Return the F1 of yes of a table's sums, with every row in the denominator."""
     return _metrics(table, paper=False)["f1"]
 
 
-def _metrics(table: Table, *, paper: bool) -> dict[str, Metric]:
+def _metrics(table: ConfusionTable, *, paper: bool) -> dict[str, Metric]:
     def counts(sums: Numbers) -> Numbers:
         return table.answered(sums) if paper else table.counts(sums)
 

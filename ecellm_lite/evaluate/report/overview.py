@@ -12,7 +12,7 @@ FAMILY = "eCeLLM-"  # the paper's own models, which the others are there to be h
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class OverviewRow:
     """A task's line: what this evaluation found, and the paper's figure of each of the table's models."""
 
     abbreviation: str
@@ -39,7 +39,7 @@ class Overview:
 
     models: list[str]
     domain: str
-    lines: list[Line]
+    lines: list[OverviewRow]
 
 
 def draw(results: Results) -> Overview:
@@ -56,10 +56,10 @@ def draw(results: Results) -> Overview:
     return Overview(models, domain, lines)
 
 
-def _line(task: TaskResult, figures: list[float | None]) -> Line:
+def _line(task: TaskResult, figures: list[float | None]) -> OverviewRow:
     every = task.metrics.all.get(task.primary)
     known = every is not None and task.rows > 0
-    return Line(
+    return OverviewRow(
         abbreviation=task.abbreviation,
         metric=label(task.primary),
         every=every if known else None,

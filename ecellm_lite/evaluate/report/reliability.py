@@ -14,7 +14,7 @@ CLOSE = 0.02  # a mean gap under two points of a hundred is called none
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class BinShape:
     """One bin of probabilities in pixels: its bar, its point, the line that it should be on, and its bar of counts."""
 
     left: float
@@ -32,7 +32,7 @@ class Diagram:
     """A reliability diagram ready to be drawn, and what it says in words."""
 
     plot: Plot
-    groups: list[Group]
+    groups: list[BinShape]
     described: str
     reading: str
 
@@ -45,7 +45,7 @@ def draw(found: Reliability) -> Diagram | None:
         return None
     most = max(group.count for group in bins)
     groups = [
-        Group(
+        BinShape(
             left=plot.x(group.low),
             width=round(plot.x(group.high) - plot.x(group.low), 1),
             x=plot.x(group.probability),

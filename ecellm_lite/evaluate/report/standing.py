@@ -12,7 +12,7 @@ WIDTH, LEFT, RIGHT, TOP, STEP = 860, 70, 838, 36, 28  # pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StandingRow:
     """A task's line in pixels: this evaluation's point and interval, the paper's own models, and the others there."""
 
     label: str
@@ -27,7 +27,7 @@ class Place:
 class Standing:
     """The picture ready to be drawn, and what it says in words."""
 
-    lines: list[Place]
+    lines: list[StandingRow]
     ticks: list[Tick]
     beside: bool
     described: str
@@ -57,7 +57,7 @@ def draw(overview: Overview) -> Standing | None:
         named = zip(overview.models, line.figures, strict=True)
         beside = [(model.startswith(FAMILY), _x(figure)) for model, figure in named if figure is not None]
         places.append(
-            Place(
+            StandingRow(
                 label=line.abbreviation,
                 y=TOP + STEP * index + STEP // 2,
                 ours=None if line.every is None else _x(line.every),
