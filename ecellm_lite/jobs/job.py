@@ -95,14 +95,14 @@ class Job:
         need review are wanted by thresholds that there are not.
         """
         tally = Tally()
+        below = self.options.review_below
+        rule = None if below is None else review_rule(below, answerer, self.task, options)
         with ExitStack() as stack:
             path = self.journal_path
             journal: Journal | None = None
             if path:
                 facts = job_facts(answerer, self.task, options)
                 journal = stack.enter_context(Journal(path, facts, restart=self.options.restart))
-            below = self.options.review_below
-            rule = None if below is None else review_rule(below, answerer, self.task, options)
             rows = self._answers(answerer, journal, options, tally)
             kept = journal.corrections() if journal else {}
             self._write(rows, Corrections(self.task, kept, space=options.get("space")), rule, tally, progress)
