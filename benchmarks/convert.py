@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from benchmarks.chart import Group, draw
 from benchmarks.facts import write_results
-from ecellm_lite.engine.llama import available_cores
+from ecellm_lite.engine.settings import available_cores
 from ecellm_lite.models.files import replacing
 from tests.support.tiny_tokenizers import write_mistral_model
 

@@ -23,7 +23,8 @@ from ecellm_lite.convert.conversion import prepared
 from ecellm_lite.convert.original import original_logits
 from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.convert.verify import log_softmax
-from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.engine.llama import LlamaBackend
+from ecellm_lite.engine.settings import Settings
 from ecellm_lite.provision.verification import logits_of
 from tests.support.small_checkpoints import factors, write_adapter
 from tests.support.tiny_checkpoints import CONFIGS, WIDTH, write_checkpoint

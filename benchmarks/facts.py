@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ecellm_lite import __version__, ggml
-from ecellm_lite.engine.llama import available_cores
+from ecellm_lite.engine.settings import available_cores
 from ecellm_lite.models.files import replacing
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.facts import write_results
 from ecellm_lite import ggml
-from ecellm_lite.engine.llama import available_cores
+from ecellm_lite.engine.settings import available_cores
 from ecellm_lite.kernels import Block, native
 from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS
 from tests.support.weights import KINDS, weights_of

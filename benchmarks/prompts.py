@@ -32,7 +32,8 @@ from benchmarks.facts import write_results
 from benchmarks.peers.ik_llama import IkLlama
 from ecellm_lite.demo.build import ensure_demo
 from ecellm_lite.engine.interface import Chunk
-from ecellm_lite.engine.llama import LlamaBackend, Settings, available_cores
+from ecellm_lite.engine.llama import LlamaBackend
+from ecellm_lite.engine.settings import Settings, available_cores
 from ecellm_lite.models.files import replacing
 from ecellm_lite.models.store import Store
 from tests.support.llama_quantize import requantize

@@ -30,7 +30,8 @@ from ecellm_lite.bench.rates import decode_rate, prefill_rate
 from ecellm_lite.convert.conversion import prepared
 from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.demo.build import ENVELOPE, shipped_weights
-from ecellm_lite.engine.llama import LlamaBackend, Settings, available_cores
+from ecellm_lite.engine.llama import LlamaBackend
+from ecellm_lite.engine.settings import Settings, available_cores
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.evaluate.bootstrap import interval
 from ecellm_lite.evaluate.evaluation import measure_rows

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.chart import Group, draw
 from benchmarks.facts import write_results
 from ecellm_lite import ggml
-from ecellm_lite.engine.llama import available_cores
+from ecellm_lite.engine.settings import available_cores
 from ecellm_lite.kernels import Block, Factors, native
 from ecellm_lite.models.files import replacing
 from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS

@@ -22,8 +22,8 @@ import click
 from ecellm_lite import Answer, Runtime, __version__, ggml
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.answers.space import Space
-from ecellm_lite.engine.llama import available_cores
 from ecellm_lite.engine.request import Request
+from ecellm_lite.engine.settings import available_cores
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.models.files import replacing
 from ecellm_lite.tasks.registry import TASKS

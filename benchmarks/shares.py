@@ -18,8 +18,9 @@ from ecellm_lite import Runtime
 from ecellm_lite.answers.decoding import Decoding, Logits, Outcome, Scene, Vocabulary
 from ecellm_lite.answers.space import Space
 from ecellm_lite.engine.interface import Backend, Chunk
-from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.request import Request
+from ecellm_lite.engine.settings import Settings
 from ecellm_lite.tasks.task import Question
 
 PYTHON, TOKENIZE, SPACES = "other Python", "tokenize", "answer spaces"

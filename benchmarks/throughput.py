@@ -31,7 +31,7 @@ from benchmarks.peers.peer import Asked, Pass, Peer, Rows
 from benchmarks.peers.plain_decode import PlainDecode
 from benchmarks.shares import shares
 from ecellm_lite.demo.build import ensure_demo
-from ecellm_lite.engine.llama import available_cores
+from ecellm_lite.engine.settings import available_cores
 from ecellm_lite.envelopes import Envelope, get_envelope
 from ecellm_lite.models.files import replacing
 from ecellm_lite.models.resolve import resolve

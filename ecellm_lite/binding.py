@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from contextlib import suppress
+from functools import cache
 
 if sys.platform == "linux":
     with suppress(OSError):  # a system that has another C++ runtime, or none
@@ -19,4 +20,40 @@ if sys.platform == "linux":
 import llama_cpp.llama_cpp as llama
 from llama_cpp import __version__ as version
 
-__all__ = ["llama", "version"]
+from ecellm_lite.errors import EcellmError
+
+__all__ = ["check_structures", "llama", "version"]
+
+# ctypes notices nothing when a struct of the library has other fields than the binding: these defaults, spread over
+# both structs, would come out as something else.
+_MODEL_DEFAULTS = {"n_gpu_layers": -1, "split_mode": 1, "main_gpu": 0, "vocab_only": False, "use_extra_bufts": True}
+_CONTEXT_DEFAULTS = {
+    "n_ctx": 512,
+    "n_batch": 2048,
+    "n_ubatch": 512,
+    "n_seq_max": 1,
+    "rope_scaling_type": -1,
+    "flash_attn_type": -1,
+    "yarn_ext_factor": -1.0,
+    "type_k": 1,
+    "type_v": 1,
+    "offload_kqv": True,
+    "op_offload": True,
+    "swa_full": True,
+    "kv_unified": False,
+}
+
+
+@cache
+def check_structures() -> None:
+    """Raise EcellmError if the structures of the binding are not those of the library."""
+    for defaults, expected in (
+        (llama.llama_model_default_params(), _MODEL_DEFAULTS),
+        (llama.llama_context_default_params(), _CONTEXT_DEFAULTS),
+    ):
+        for name, value in expected.items():
+            if getattr(defaults, name) != value:
+                raise EcellmError(
+                    f"llama-cpp-python does not fit its library ({name} is {getattr(defaults, name)!r}): "
+                    "install llama-cpp-python>=0.3.36,<0.4 again."
+                )

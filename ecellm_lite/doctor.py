@@ -138,7 +138,7 @@ def _models(store: Store) -> list[Check]:
 
 def _tunings(store: Store) -> list[Check]:
     """Check of each tuning in the store whether it is used here."""
-    from ecellm_lite.engine.llama import available_cores
+    from ecellm_lite.engine.settings import available_cores
     from ecellm_lite.models.tuning import read_tuning, this_machine
 
     machine = this_machine(available_cores())

@@ -32,7 +32,7 @@ class LoadedModel:
 
 
 def load_model(model: str | Path | None, *, envelope: str | None, prefix_files: bool, **settings: Any) -> LoadedModel:
-    """Return the model that a name means, loaded with settings of engine.llama.Settings (None: not given).
+    """Return the model that a name means, loaded with settings of engine.settings.Settings (None: not given).
 
     Raises ModelError if there is no such model or its file is damaged, UsageError for settings that do not fit.
     """

@@ -61,7 +61,7 @@ class Runtime:
     which they share most; their answers come in the rows' own order. `drafts`: words of the prompt are tried as the
     next ones of a free text, while few rows run.
 
-    The other settings are those of engine.llama.Settings; where `threads`, `kv_type`, `micro_batch` or
+    The other settings are those of engine.settings.Settings; where `threads`, `kv_type`, `micro_batch` or
     `flash_attention` is not given, and the runtime is not deterministic, it is what was tuned for this model and
     machine.
 

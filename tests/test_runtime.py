@@ -272,7 +272,7 @@ def test_a_space_that_fails_at_once_fails_its_row() -> None:
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings_: dict[str, Any]) -> None:
-    from ecellm_lite.engine.llama import Settings
+    from ecellm_lite.engine.settings import Settings
 
     with pytest.raises(UsageError):
         Settings(**settings_)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.peers.peer import Asked, Pass
 from ecellm_lite import Runtime
-from ecellm_lite.engine.llama import Settings
+from ecellm_lite.engine.settings import Settings
 
 
 class Ours:

@@ -16,7 +16,8 @@ from typing import Any
 from ecellm_lite.answers.space import Space
 from ecellm_lite.bench.rows import made_up_rows
 from ecellm_lite.engine.interface import Backend, Chunk
-from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.engine.llama import LlamaBackend
+from ecellm_lite.engine.settings import Settings
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.runtime import Runtime

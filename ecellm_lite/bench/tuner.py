@@ -11,7 +11,8 @@ from typing import Any
 from ecellm_lite.answers.space import Space
 from ecellm_lite.bench.rates import row_rate, rows_for
 from ecellm_lite.bench.rows import FixedLengthText
-from ecellm_lite.engine.llama import LlamaBackend, Settings, available_cores
+from ecellm_lite.engine.llama import LlamaBackend
+from ecellm_lite.engine.settings import Settings, available_cores
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import EcellmError, UsageError
 from ecellm_lite.models.store import Store, StoredModel
@@ -68,7 +69,7 @@ def tune_model(
     measure = measuring(model.path, envelope, start, rows=rows)
     settings, trials = tune(start, measure, fixed=fixed, lossy=lossy, show=show)
     machine = this_machine(cores)
-    tuning = Tuning(model.manifest.sha256, machine, start.gpu_layers, settings, [asdict(trial) for trial in trials])
+    tuning = Tuning(model.manifest.sha256, machine, start.gpu_layers, settings, tuple(map(asdict, trials)))
     keep_tuning(store, model, tuning)
     return tuning
 

@@ -17,7 +17,7 @@ from ecellm_lite.errors import UsageError
 if TYPE_CHECKING:
     from ecellm_lite.bench.rates import Rates
     from ecellm_lite.bench.tuner import Trial
-    from ecellm_lite.engine.llama import Settings
+    from ecellm_lite.engine.settings import Settings
     from ecellm_lite.models.store import StoredModel
 
 

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from ecellm_lite.doctor_offload.comparison import TASK, Run
-from ecellm_lite.engine.llama import Settings
+from ecellm_lite.engine.settings import Settings
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.runtime import Runtime
 from ecellm_lite.tasks.registry import get_task

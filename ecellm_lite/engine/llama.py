@@ -6,8 +6,7 @@ import ctypes
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,20 @@ import numpy as np
 import psutil
 
 from ecellm_lite.answers.decoding import Logits, Vocabulary
-from ecellm_lite.binding import llama
+from ecellm_lite.binding import check_structures, llama
+from ecellm_lite.engine.batch import Batch
 from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.memory import affordable_cells
 from ecellm_lite.engine.offload import Placement, on_cpu, place
+from ecellm_lite.engine.settings import DEFAULT_CONTEXT, Settings, available_cores
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
 from ecellm_lite.ggml import check_interrupt, device_list, devices, gpus, reason, start_library, system_info, version
 from ecellm_lite.kernels import prompt
 from ecellm_lite.models.gguf_header import read_header
 
-DEFAULT_CONTEXT = 4096
-KV_TYPES = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0, "f32": llama.GGML_TYPE_F32}
-FLASH_ATTENTION = {
+_KV_TYPES = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0, "f32": llama.GGML_TYPE_F32}
+_FLASH_ATTENTION = {
     "auto": llama.LLAMA_FLASH_ATTN_TYPE_AUTO,
     "on": llama.LLAMA_FLASH_ATTN_TYPE_ENABLED,
     "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
@@ -36,77 +36,6 @@ FLASH_ATTENTION = {
 # Of what `auto` starts with; it grows with the rows that wait, up to DEFAULT_CONTEXT.
 _SMALLEST_CONTEXT = 256
 _SEQUENCES = 64
-
-# ctypes notices nothing when a struct of the library has other fields than the binding: these defaults, spread over
-# both structs, would come out as something else.
-_MODEL_DEFAULTS = {"n_gpu_layers": -1, "split_mode": 1, "main_gpu": 0, "vocab_only": False, "use_extra_bufts": True}
-_CONTEXT_DEFAULTS = {
-    "n_ctx": 512,
-    "n_batch": 2048,
-    "n_ubatch": 512,
-    "n_seq_max": 1,
-    "rope_scaling_type": -1,
-    "flash_attn_type": -1,
-    "yarn_ext_factor": -1.0,
-    "type_k": 1,
-    "type_v": 1,
-    "offload_kqv": True,
-    "op_offload": True,
-    "swa_full": True,
-    "kv_unified": False,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a model is loaded.
-
-    `context`: cells of the KV memory, in tokens, over all sequences (None: what the rows at hand need, at most 4096,
-    what the model was trained for, and what the free memory allows). `threads`: None for one a core. `gpu_layers`:
-    `auto` (what fits), `all` or a number; with 0 no GPU is touched. `micro_batch`: the most tokens of one call, which
-    is one micro-batch: attention looks at the memory of all rows in a call, so that a larger one was slower on a CPU.
-    `flash_attention`: `auto`, `on` or `off`; `deterministic` turns it off. `prompt_kernels`: `auto`, `off` or a
-    variant, see ecellm_lite.kernels.prompt.
-    """
-
-    context: int | None = None
-    threads: int | None = None
-    gpu_layers: str | int = "auto"
-    kv_type: str = "f16"
-    micro_batch: int = 256
-    flash_attention: str = "auto"
-    deterministic: bool = False
-    prompt_kernels: str = "auto"
-
-    def __post_init__(self) -> None:
-        """Raise UsageError for settings that do not fit."""
-        if self.kv_type not in KV_TYPES:
-            raise UsageError(f"kv_type is {self.kv_type!r}", step=f"take one of {', '.join(KV_TYPES)}")
-        if self.flash_attention not in FLASH_ATTENTION:
-            names = ", ".join(FLASH_ATTENTION)
-            raise UsageError(f"flash_attention is {self.flash_attention!r}", step=f"take one of {names}")
-        if self.kv_type == "q8_0" and (self.deterministic or self.flash_attention == "off"):
-            raise UsageError(
-                "kv_type q8_0 needs flash attention, which is off here (deterministic mode turns it off)",
-                step="take f16 or f32",
-            )
-        for name, value, least, most in (
-            ("context", self.context, 64, 1 << 20),
-            ("threads", self.threads, 1, 1024),
-            ("micro_batch", self.micro_batch, 64, 4096),
-        ):
-            if value is not None and not least <= value <= most:
-                raise UsageError(f"{name} is {value}", step=f"take {least} to {most:,}", settings=(name,))
-        layers = self.gpu_layers
-        counted = isinstance(layers, int) and not isinstance(layers, bool) and layers >= 0
-        if not counted and layers not in ("auto", "all"):
-            step = "give auto, all or a number of layers from 0"
-            raise UsageError(f"gpu_layers is {layers!r}", step=step, settings=("gpu_layers",))
-
-    @property
-    def flash(self) -> str:
-        """Flash attention as llama.cpp is asked for it: a key of FLASH_ATTENTION."""
-        return "off" if self.deterministic else self.flash_attention
 
 
 class LlamaBackend:
@@ -117,7 +46,7 @@ class LlamaBackend:
 
     def __init__(self, path: Path, settings: Settings) -> None:
         start_library()
-        _check_binding()
+        check_structures()
         self._settings = settings
         # Before the model: what ggml has for back ends then is what the model can use.
         self._kernels = prompt.start(settings.prompt_kernels)
@@ -132,7 +61,7 @@ class LlamaBackend:
                 raise
             # The plan was too bold: another program took memory since, or a back end needs more than others do.
             self._open_with_less(path, settings, planned, error.message)
-        self._fill = _Batch(self.batch)
+        self._fill = Batch(self.batch)
 
     def _open(self, path: Path, settings: Settings) -> None:
         """Load the model where `placement` says, and make its context."""
@@ -315,54 +244,11 @@ class LlamaBackend:
         parameters.n_batch = parameters.n_ubatch = self.batch
         parameters.n_seq_max = self.sequences
         parameters.n_threads = parameters.n_threads_batch = settings.threads or available_cores()
-        parameters.type_k = parameters.type_v = KV_TYPES[settings.kv_type]
+        parameters.type_k = parameters.type_v = _KV_TYPES[settings.kv_type]
         # Without it llama_memory_seq_cp copies buffers, and aborts the process on a part of a sequence.
         parameters.kv_unified = True
-        parameters.flash_attn_type = FLASH_ATTENTION[settings.flash]
+        parameters.flash_attn_type = _FLASH_ATTENTION[settings.flash]
         return parameters
-
-
-class _Batch:
-    """A reusable llama_batch over numpy memory: filling it costs a few microseconds."""
-
-    def __init__(self, most: int) -> None:
-        self._tokens = np.zeros(most, dtype=np.int32)
-        self._positions = np.zeros(most, dtype=np.int32)
-        self._counts = np.ones(most, dtype=np.int32)
-        self._sequences = np.zeros(most, dtype=np.int32)
-        self._wanted = np.zeros(most, dtype=np.int8)
-        addresses = self._sequences.ctypes.data + 4 * np.arange(most, dtype=np.uintp)
-        self._addresses = np.ascontiguousarray(addresses, dtype=np.uintp)
-        self._batch = llama.llama_batch(
-            0,
-            self._tokens.ctypes.data_as(ctypes.POINTER(llama.llama_token)),
-            None,
-            self._positions.ctypes.data_as(ctypes.POINTER(llama.llama_pos)),
-            self._counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            self._addresses.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(llama.llama_seq_id))),
-            self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
-        )
-
-    def filled(self, chunks: Sequence[Chunk]) -> Any:
-        """Return the batch with these chunks in it."""
-        start = 0
-        for chunk in chunks:
-            end = start + len(chunk.tokens)
-            self._tokens[start:end] = chunk.tokens
-            self._positions[start:end] = np.arange(chunk.position, chunk.position + len(chunk.tokens))
-            self._sequences[start:end] = chunk.sequence
-            self._wanted[start : end - chunk.ask] = 0
-            self._wanted[end - chunk.ask : end] = 1
-            start = end
-        self._batch.n_tokens = start
-        return self._batch
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cells(settings: Settings, trained: int) -> int:
@@ -386,18 +272,3 @@ def _placement(path: Path, settings: Settings) -> Placement:
         # What is asked for as `auto` comes out on with every GPU back end of today.
         flash_attention=settings.flash != "off",
     )
-
-
-@cache
-def _check_binding() -> None:
-    """Raise EcellmError if the structures of the binding are not those of the library."""
-    for defaults, expected in (
-        (llama.llama_model_default_params(), _MODEL_DEFAULTS),
-        (llama.llama_context_default_params(), _CONTEXT_DEFAULTS),
-    ):
-        for name, value in expected.items():
-            if getattr(defaults, name) != value:
-                raise EcellmError(
-                    f"llama-cpp-python does not fit its library ({name} is {getattr(defaults, name)!r}): "
-                    "install llama-cpp-python>=0.3.36,<0.4 again."
-                )

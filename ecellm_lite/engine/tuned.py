@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ecellm_lite.engine.llama import Settings, available_cores
+from ecellm_lite.engine.settings import Settings, available_cores
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.models.tuning import Tuning, read_tuning, this_machine, tuning_path

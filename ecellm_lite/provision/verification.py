@@ -15,7 +15,8 @@ from ecellm_lite.convert.original import original_logits, original_tokenizer
 from ecellm_lite.convert.request import checkpoint_folder
 from ecellm_lite.convert.verify import TEXTS, CheckResult, check_logits, check_tokens
 from ecellm_lite.engine.interface import Chunk
-from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.engine.llama import LlamaBackend
+from ecellm_lite.engine.settings import Settings
 from ecellm_lite.envelopes import Envelope, get_envelope
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.ggml import FILE_TYPES

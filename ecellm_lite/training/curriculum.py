@@ -63,7 +63,8 @@ def read_curriculum(
     A tenth of each task's rows, at most 250, is held out. Raises InputError for a row that cannot be learned, and
     ModelError if the file is no model.
     """
-    from ecellm_lite.engine.llama import LlamaBackend, Settings
+    from ecellm_lite.engine.llama import LlamaBackend
+    from ecellm_lite.engine.settings import Settings
 
     random = Random(seed)  # noqa: S311 - nothing secret is drawn
     learned, held_out = split_rows(read_rows(data), random)

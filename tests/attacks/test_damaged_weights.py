@@ -128,9 +128,10 @@ def test_a_file_that_is_changed_between_its_hash_and_its_loading(
     good: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ecellm_lite.engine import llama
+    from ecellm_lite.engine.settings import Settings
 
     class Changing(llama.LlamaBackend):
-        def __init__(self, path: Path, settings: llama.Settings) -> None:
+        def __init__(self, path: Path, settings: Settings) -> None:
             damage(path)
             super().__init__(path, settings)
 

@@ -27,7 +27,7 @@ from ecellm_lite.bench.rows import FixedLengthText, made_up_rows
 from ecellm_lite.binding import llama
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.engine.fake import FakeBackend
-from ecellm_lite.engine.llama import Settings
+from ecellm_lite.engine.settings import Settings
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.models.store import Store, StoredModel

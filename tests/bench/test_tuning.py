@@ -12,7 +12,7 @@ import pytest
 
 from ecellm_lite import Runtime, doctor
 from ecellm_lite.bench.tuner import MARGIN, ROUNDS, Trial, tune
-from ecellm_lite.engine.llama import Settings, available_cores
+from ecellm_lite.engine.settings import Settings, available_cores
 from ecellm_lite.engine.tuned import tuned_settings
 from ecellm_lite.errors import EcellmError, ModelError
 from ecellm_lite.models.manifest import Manifest

@@ -14,8 +14,9 @@ from ecellm_lite.answers.decoding import Scene
 from ecellm_lite.answers.text import Text
 from ecellm_lite.binding import llama
 from ecellm_lite.engine.interface import Chunk
-from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.scheduler import Scheduler
+from ecellm_lite.engine.settings import Settings
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.models.store import StoredModel
 from ecellm_lite.tasks.registry import TASKS
@@ -274,16 +275,15 @@ def test_a_runtime_that_does_not_come_up_frees_its_model(
 
 
 def test_the_binding_is_checked(monkeypatch: pytest.MonkeyPatch, demo_model: StoredModel) -> None:
-    from ecellm_lite import EcellmError
-    from ecellm_lite.engine import llama
+    from ecellm_lite import EcellmError, binding
 
-    monkeypatch.setitem(llama._CONTEXT_DEFAULTS, "n_ctx", 513)
-    llama._check_binding.cache_clear()
+    monkeypatch.setitem(binding._CONTEXT_DEFAULTS, "n_ctx", 513)
+    binding.check_structures.cache_clear()
     try:
         with pytest.raises(EcellmError, match="does not fit its library"):
             LlamaBackend(demo_model.path, Settings())
     finally:
-        llama._check_binding.cache_clear()
+        binding.check_structures.cache_clear()
 
 
 def test_a_vocabulary_knows_its_ends(backend: LlamaBackend) -> None:

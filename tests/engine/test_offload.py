@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from ecellm_lite import ModelError, Runtime, UsageError, ggml
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.engine import llama, memory
-from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.memory import cells_that_fit, kv_bytes_per_cell, weight_bytes
 from ecellm_lite.engine.offload import MARGIN, Placement, on_cpu, place
+from ecellm_lite.engine.settings import Settings
 from ecellm_lite.ggml import Device
 from ecellm_lite.models.gguf_header import Header, TensorInfo, read_header
 from ecellm_lite.models.store import StoredModel

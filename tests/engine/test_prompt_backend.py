@@ -17,8 +17,9 @@ from ecellm_lite import ggml
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.cli.options import PROMPT_KERNELS
 from ecellm_lite.engine.interface import Chunk
-from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.offload import Load, Placement
+from ecellm_lite.engine.settings import Settings
 from ecellm_lite.errors import EcellmError, UsageError
 from ecellm_lite.kernels.prompt import CHOICES, State, choice, library, start, trial
 from ecellm_lite.models.store import StoredModel

@@ -22,7 +22,8 @@ from benchmarks.demo_rows.layout import REPEATS, demo_layout
 from ecellm_lite import Runtime
 from ecellm_lite.answers.decoding import Vocabulary
 from ecellm_lite.cli.main import run_command
-from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.engine.llama import LlamaBackend
+from ecellm_lite.engine.settings import Settings
 from ecellm_lite.envelopes import ALPACA
 from ecellm_lite.errors import InputError
 from ecellm_lite.evaluate.labelled_files import gather, labelled_files

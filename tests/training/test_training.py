@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.engine.interface import Chunk
-from ecellm_lite.engine.llama import LlamaBackend, Settings
+from ecellm_lite.engine.llama import LlamaBackend
+from ecellm_lite.engine.settings import Settings
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.training.lessons import VALIDATION, Lesson, Lessons
 from tests.convert.test_gguf_base_adapter import converted

@@ -1,0 +1,71 @@
+"""How a model is loaded: the settings of llama.cpp that a user may choose, with their limits."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ecellm_lite.errors import UsageError
+
+DEFAULT_CONTEXT = 4096
+KV_TYPES = ("f16", "q8_0", "f32")
+FLASH_ATTENTION = ("auto", "on", "off")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a model is loaded.
+
+    `context`: cells of the KV memory, in tokens, over all sequences (None: what the rows at hand need, at most 4096,
+    what the model was trained for, and what the free memory allows). `threads`: None for one a core. `gpu_layers`:
+    `auto` (what fits), `all` or a number; with 0 no GPU is touched. `micro_batch`: the most tokens of one call, which
+    is one micro-batch: attention looks at the memory of all rows in a call, so that a larger one was slower on a CPU.
+    `flash_attention`: `auto`, `on` or `off`; `deterministic` turns it off. `prompt_kernels`: `auto`, `off` or a
+    variant, see ecellm_lite.kernels.prompt.
+    """
+
+    context: int | None = None
+    threads: int | None = None
+    gpu_layers: str | int = "auto"
+    kv_type: str = "f16"
+    micro_batch: int = 256
+    flash_attention: str = "auto"
+    deterministic: bool = False
+    prompt_kernels: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for settings that do not fit."""
+        if self.kv_type not in KV_TYPES:
+            raise UsageError(f"kv_type is {self.kv_type!r}", step=f"take one of {', '.join(KV_TYPES)}")
+        if self.flash_attention not in FLASH_ATTENTION:
+            names = ", ".join(FLASH_ATTENTION)
+            raise UsageError(f"flash_attention is {self.flash_attention!r}", step=f"take one of {names}")
+        if self.kv_type == "q8_0" and (self.deterministic or self.flash_attention == "off"):
+            raise UsageError(
+                "kv_type q8_0 needs flash attention, which is off here (deterministic mode turns it off)",
+                step="take f16 or f32",
+            )
+        for name, value, least, most in (
+            ("context", self.context, 64, 1 << 20),
+            ("threads", self.threads, 1, 1024),
+            ("micro_batch", self.micro_batch, 64, 4096),
+        ):
+            if value is not None and not least <= value <= most:
+                raise UsageError(f"{name} is {value}", step=f"take {least} to {most:,}", settings=(name,))
+        layers = self.gpu_layers
+        counted = isinstance(layers, int) and not isinstance(layers, bool) and layers >= 0
+        if not counted and layers not in ("auto", "all"):
+            step = "give auto, all or a number of layers from 0"
+            raise UsageError(f"gpu_layers is {layers!r}", step=step, settings=("gpu_layers",))
+
+    @property
+    def flash(self) -> str:
+        """Flash attention as llama.cpp is asked for it: one of FLASH_ATTENTION."""
+        return "off" if self.deterministic else self.flash_attention
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
