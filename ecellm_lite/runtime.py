@@ -30,7 +30,7 @@ from ecellm_lite.engine.waiting import GROUP
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import EcellmError, InputError
 from ecellm_lite.loading import LoadedModel, load_model
-from ecellm_lite.models.calibrations import Calibrations, Chosen
+from ecellm_lite.models.calibrations import Calibration, Calibrations, Chosen
 from ecellm_lite.read_ahead import read_ahead
 from ecellm_lite.tasks.registry import task_names
 from ecellm_lite.tasks.task import Question, Task
@@ -199,6 +199,12 @@ class Runtime:
         if row is None:
             return self._policy.refusal(calibrations, checked_task, instruction)
         return self._policy.refusal_of_row(calibrations, checked_task, row, instruction)
+
+    def kept_calibration(self, task: str | Task, *, calibration: Chosen = "auto") -> Calibration | None:
+        """Return the calibration that is kept for a task; it may not hold for every row. See KeepsCalibrations."""
+        calibrations = self._policy.chosen(calibration)
+        checked_task = self._policy.checked_task(task)
+        return calibrations.kept(checked_task.name) if calibrations else None
 
     def prompt(self, task: str | Task, row: Row, *, instruction: str | None = None) -> str:
         """Return the exact prompt that a row becomes."""

@@ -18,11 +18,11 @@ from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.ranking import Ranking
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.evaluate.labelled_files import gather, labelled_files
-from ecellm_lite.jobs.job import JobOptions, open_job
+from ecellm_lite.jobs.job import JobOptions, journal_of, open_job
 from ecellm_lite.jobs.review import CORRECTION, KEY, REASON, ReviewRule, review_of
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.models.automatic import EVERY, Automatic
-from ecellm_lite.models.calibrations import Calibration, Measures, Scope, text_hash
+from ecellm_lite.models.calibrations import Calibration, Calibrations, Measures, Scope, text_hash
 from ecellm_lite.tables.opening import open_table
 from ecellm_lite.training.rows import read_rows
 
@@ -43,8 +43,12 @@ def calibration(thresholds: dict[str, float | None], least_coverage: float = 0.0
     )
 
 
-def runtime() -> Runtime:
-    return Runtime.over(FakeBackend(), name=MODEL, deterministic=True)
+def runtime(kept: Calibration | None = None, folder: Path | None = None) -> Runtime:
+    calibrations = None
+    if kept and folder:
+        kept.write(folder / f"{TASK.name}.json")
+        calibrations = Calibrations(MODEL.sha256, "alpaca", folder)
+    return Runtime.over(FakeBackend(), name=MODEL, deterministic=True, calibrations=calibrations)
 
 
 def write_table(path: Path, count: int) -> Path:
@@ -186,6 +190,34 @@ def test_corrections_of_no_row_are_counted(tmp_path: Path) -> None:
     write(tmp_path / "review.csv", [{KEY: "r00", CORRECTION: "A"}])
     tally = correct(rows, output, tmp_path / "review.csv")
     assert (tally.corrected, len(tally.notes)) == (0, 1)
+
+
+def test_the_thresholds_of_the_calibration_choose(tmp_path: Path) -> None:
+    rows, output = write_table(tmp_path / "rows.csv", 12), tmp_path / "answers.csv"
+    certain: dict[str, float | None] = dict.fromkeys("ABCDE", 0.0)
+    (tmp_path / "model").mkdir()
+    assert run(rows, output, runtime(calibration(certain), tmp_path / "model"), review_below="auto").to_review == 1
+    assert [line["error"] != "" for line in read(review_of(output))] == [True]
+    nothing: dict[str, float | None] = dict.fromkeys("ABCDE")
+    with pytest.raises(UsageError) as error:  # another calibration: the probabilities may be others
+        run(rows, output, runtime(calibration(nothing), tmp_path / "model"), review_below="auto")
+    assert error.value.settings == ("restart",)
+    unsure = runtime(calibration(nothing), tmp_path / "model")
+    assert run(rows, output, unsure, review_below="auto", restart=True).to_review == 12
+    with pytest.raises(UsageError) as error:
+        run(rows, tmp_path / "other.csv", runtime(), review_below="auto")
+    assert error.value.settings == ("review_below",)
+    assert not journal_of(tmp_path / "other.csv").exists()  # the job has not begun
+
+
+def test_a_calibration_fitted_between_two_runs_is_noticed(tmp_path: Path) -> None:
+    rows, output = write_table(tmp_path / "rows.csv", 4), tmp_path / "answers.csv"
+    (tmp_path / "model").mkdir()
+    run(rows, output, runtime())
+    with pytest.raises(UsageError) as error:
+        run(rows, output, runtime(calibration({EVERY: 0.5}), tmp_path / "model"))
+    assert error.value.settings == ("restart",)
+    assert run(rows, output, runtime()).reused == 3
 
 
 def answer(**changes: Any) -> Answer:
