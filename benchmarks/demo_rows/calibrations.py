@@ -3,9 +3,10 @@
     python -m benchmarks.demo_rows.calibrations --data ../shared/data
 
 Half of the rows of a task are those that its training held out, half are of other sources (DATA/more/TASK/train.jsonl):
-a model is too sure above all of rows unlike those it learned from, and a shop's are. Where fewer than 80 were held out,
-up to 250 of other sources join them. Rows of a predicate or a choice are drawn so that each answer has its share among
-the training rows.
+a model is too sure above all of rows unlike those it learned from, and a shop's are. For an extraction, where those of
+other sources are nearly all wrong and half would make it doubt its own, they are a fifth. Where fewer than 80 were held
+out, up to 250 of other sources join them. Rows of a predicate or a choice are drawn so that each answer has its share
+among the training rows.
 
 The rows go to build/calibration-rows, `ecellm-lite calibrate` fits in a store of its own, and what it keeps replaces
 ecellm_lite/demo/calibrations/.
@@ -46,8 +47,9 @@ SHARED = frozenset(
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
+@click.option("--task", default="all", show_default=True, help="The task whose calibration is made anew.")
 @click.option("--rows", type=click.Path(path_type=Path), default=Path("build/calibration-rows"), show_default=True)
-def main(data: Path, rows: Path) -> None:
+def main(data: Path, task: str, rows: Path) -> None:
     """Fit the demo's calibrations and put them into the package."""
     write_rows(rows, calibration_rows(data))
     with TemporaryDirectory() as home:
@@ -58,12 +60,12 @@ def main(data: Path, rows: Path) -> None:
             raise SystemExit(f"The demo's sha256 is {model.manifest.sha256}: say so in demo/calibrations.py first.")
         folder = calibration_folder(store, model)
         shutil.rmtree(folder, ignore_errors=True)
-        if code := run_command(["calibrate", "--task", "all", "--data", str(rows), "--model", "demo"]):
+        if code := run_command(["calibrate", "--task", task, "--data", str(rows), "--model", "demo"]):
             raise SystemExit(code)
-        fitted = sorted(folder.glob("*.json"))
         for path in SHIPPED.glob("*.json"):
-            path.unlink()
-        for path in fitted:
+            if task in ("all", path.stem):
+                path.unlink()
+        for path in folder.glob("*.json"):
             shutil.copy(path, SHIPPED / path.name)
 
 
@@ -75,6 +77,8 @@ def calibration_rows(data: Path) -> dict[str, list[Row]]:
     del rows["answer_generation"]
     for task, held_out in rows.items():
         count = len(held_out) if len(held_out) >= LEAST_ROWS else MOST_HELD_OUT
+        if task == "attribute_value_extraction":
+            count //= 4
         joining = with_shares(others.get(task, []), labelled[task], random)
         rows[task] = held_out + random.sample(joining, min(count, len(joining)))
     return rows
