@@ -34,7 +34,7 @@ class Journal:
 
     Two processes cannot have it open at once. Any thread may call at any time.
 
-    Raises UsageError if another process has it, or if it was written with other facts and `restart` is False (else it
+    Raises UsageError if another process has it, or if it has answers to other facts and `restart` is False (else it
     is emptied), InputError if it is damaged or cannot be written.
     """
 
@@ -123,14 +123,15 @@ class Journal:
         self._database.execute("CREATE TABLE IF NOT EXISTS corrections (key BLOB PRIMARY KEY, text TEXT) WITHOUT ROWID")
         kept = dict(self._database.execute("SELECT name, value FROM facts"))
         wanted = self.facts = {"format": FORMAT, **(kept if facts is None else facts)}
-        if kept and kept != wanted and not restart:
+        [answered] = self._database.execute("SELECT EXISTS (SELECT 1 FROM answers)").fetchone()
+        if answered and kept != wanted and not restart:
             self._database.execute("ROLLBACK")
             raise UsageError(
                 f"The unfinished job in {self.path} was asked otherwise ({_difference(kept, wanted)})",
                 step="ask it in the same way, or start again",
                 settings=("restart",),
             )
-        if restart:
+        if restart or kept != wanted:
             self._database.execute("DELETE FROM facts")
             self._database.execute("DELETE FROM answers")
             if kept.get("task") != wanted.get("task"):

@@ -55,6 +55,14 @@ def test_what_is_asked_otherwise_says_so(tmp_path: Path, answers: list[Answer]) 
         assert journal.count() == 0
 
 
+def test_a_job_that_answered_nothing_may_be_asked_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    for model in ("a" * 64, "b" * 64):
+        with Journal(path, {**FACTS, "model": model}) as journal:
+            assert journal.count() == 0
+            assert journal.facts["model"] == model
+
+
 def test_two_cannot_write_at_once(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal", FACTS), pytest.raises(UsageError) as error:
         Journal(tmp_path / "journal", FACTS)
