@@ -65,12 +65,12 @@ def _check_targets(blueprint: Blueprint, adapter: PeftAdapter, matrices: Set[str
     if not adapter.targets:
         return
     targets = set(adapter.targets)
-    wanted = {name for name in matrices if not targets.isdisjoint(_ends(name))}
+    targeted = {name for name in matrices if not targets.isdisjoint(_ends(name))}
     # A target with a layer's number may be trained in that layer only. Phi-2's old targets match no current name.
     if not any(part.isdigit() for target in adapter.targets for part in target.split(".")):
         for layers, inner in set(filter(None, map(_in_layer, adapter.factors))):
-            wanted |= {f"{layers}{number}.{inner}" for number in range(blueprint.model.layers)} & matrices
-    missing = sorted(name for name in wanted - adapter.factors.keys() if f"{name}.weight" not in adapter.saved)
+            targeted |= {f"{layers}{number}.{inner}" for number in range(blueprint.model.layers)} & matrices
+    missing = sorted(name for name in targeted - adapter.factors.keys() if f"{name}.weight" not in adapter.saved)
     if missing:
         raise _foreign(
             adapter,

@@ -29,8 +29,8 @@ def read_blocks(plan: Plan, source: TensorSource, done: int) -> Iterator[tuple[P
     for tensor in plan.tensors:
         step = max(1, plan.block_weights // tensor.columns)
         # Skip whole rows; `done` may be any byte, as an interrupted run may have used other blocks.
-        written = done - plan.data_offset - tensor.offset
-        for first in range(min(max(written, 0) // tensor.row_bytes, tensor.rows), tensor.rows, step):
+        bytes_written = done - plan.data_offset - tensor.offset
+        for first in range(min(max(bytes_written, 0) // tensor.row_bytes, tensor.rows), tensor.rows, step):
             yield tensor, first, read_block(tensor, source, first, min(step, tensor.rows - first))
 
 
@@ -44,9 +44,9 @@ def read_block(tensor: PlannedTensor, source: TensorSource, first: int, count: i
     elif len(recipe.shape) == 1:
         rows = _rows(tensor, source, 0, 1)[:, recipe.order]
     else:
-        wanted = recipe.order[first : first + count].astype(np.int64)
-        places = np.sort(wanted)
-        order = np.searchsorted(places, wanted)
+        row_numbers = recipe.order[first : first + count].astype(np.int64)
+        places = np.sort(row_numbers)
+        order = np.searchsorted(places, row_numbers)
         # Neighboring rows are read at once: a permutation within heads leaves few runs of them.
         cuts = np.flatnonzero(np.diff(places) != 1) + 1
         runs = [_rows(tensor, source, int(run[0]), len(run)) for run in np.split(places, cuts)]

@@ -56,8 +56,8 @@ class Conversion:
     def check_room(self) -> None:
         """Raise ModelError if the disk or the memory is too small, not counting what an earlier run has written."""
         unfinished, _ = unfinished_paths(self.request.target)
-        written = unfinished.stat().st_blocks * 512 if unfinished.is_file() else 0
-        self.plan.check_room(self.request.target, written)
+        unfinished_bytes = unfinished.stat().st_blocks * 512 if unfinished.is_file() else 0
+        self.plan.check_room(self.request.target, unfinished_bytes)
 
     def seconds(self, threads: int) -> float:
         """Return about how long it will take, by converting one block of each type."""
@@ -79,11 +79,11 @@ class Conversion:
         started = time.perf_counter()
         target, path = self.request.target, self.request.manifest_path
         with unfinished_file(self.plan, self.source, target, resume=resume, other_inputs=self._other_inputs()) as file:
-            written = write_file(self.plan, self.source, file, threads=threads, progress=progress, check=_check_header)
-            manifest = self._manifest(written, hash_inputs, time.perf_counter() - started)
+            output = write_file(self.plan, self.source, file, threads=threads, progress=progress, check=_check_header)
+            manifest = self._manifest(output, hash_inputs, time.perf_counter() - started)
             with _reported(path, "removed", "check its folder's rights, then resume"):
                 path.unlink(missing_ok=True)  # that of an older file of this name
-            file.finish(written.sha256)
+            file.finish(output.sha256)
             with _reported(path, "written", "the model's file is complete, so only resume"):
                 manifest.write(path)
             file.forget()
@@ -95,7 +95,7 @@ class Conversion:
         paths = [file.path for file in files]
         return [*paths, self.imatrix.path] if self.imatrix else paths
 
-    def _manifest(self, written: WrittenFile, hash_inputs: bool, seconds: float) -> Manifest:
+    def _manifest(self, output: WrittenFile, hash_inputs: bool, seconds: float) -> Manifest:
         request = self.request
         base = request.base_name or request.name_of_base()
         entry = catalogue_entry(base)
@@ -104,7 +104,7 @@ class Conversion:
             options["imatrix"] = {"name": self.imatrix.path.name, "sha256": self.imatrix.sha256}
         manifest = record(
             self.plan,
-            written,
+            output,
             request.target,
             name=request.name or request.target.stem,
             envelope=self.envelope,

@@ -77,7 +77,7 @@ class Plan:
         """The file's bits per weight."""
         return 8 * self.size / max(1, sum(math.prod(tensor.shape) for tensor in self.tensors))
 
-    def check_room(self, target: Path, written: int = 0) -> None:
+    def check_room(self, target: Path, bytes_written: int = 0) -> None:
         """Raise ModelError if the disk or the memory is too small; `written` bytes of the file exist already."""
         folder = next((folder for folder in target.absolute().parents if folder.is_dir()), None)
         if folder is None:
@@ -85,9 +85,9 @@ class Plan:
                 f"{target} is in no folder", step="give another output file", settings=("target",), file=str(target)
             )
         free = shutil.disk_usage(folder).free
-        if self.size - written > free:
+        if self.size - bytes_written > free:
             raise ModelError(
-                f"{target} needs {in_words(self.size - written)}, and {folder} has {in_words(free)} free",
+                f"{target} needs {in_words(self.size - bytes_written)}, and {folder} has {in_words(free)} free",
                 step="make room, or choose a smaller type",
                 settings=("file_type",),
                 file=str(target),
@@ -192,13 +192,13 @@ def _foreign_imatrix(problem: str) -> ModelError:
 
 def _blocks(tensors: Sequence[PlannedTensor], most: int | None) -> tuple[int, int]:
     """Return the weights in a block, and the bytes of memory that the conversion needs."""
-    held = sum(tensor.recipe.held_bytes for tensor in tensors) + _RESERVE
+    fixed_bytes = sum(tensor.recipe.held_bytes for tensor in tensors) + _RESERVE
     row = max((tensor.columns for tensor in tensors), default=1)  # the smallest block
     weight = max((tensor.bytes_per_weight for tensor in tensors), default=8.0)
     block = max(_BLOCK_WEIGHTS, row)
     if most is not None:
-        block = max(row, min(block, int((most - held) / (weight * _BLOCKS))))
-    memory = held + int(block * weight * _BLOCKS)
+        block = max(row, min(block, int((most - fixed_bytes) / (weight * _BLOCKS))))
+    memory = fixed_bytes + int(block * weight * _BLOCKS)
     if most is not None and memory > most:
         raise UsageError(
             f"The conversion needs at least {in_words(memory)} of memory, more than the limit of {in_words(most)}",

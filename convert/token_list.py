@@ -111,14 +111,14 @@ def vocabulary(value: object, path: Path, size: int) -> dict[str, int]:
     if not isinstance(value, dict) or not value:
         raise damaged(path, "has no vocabulary")
     ids: dict[str, int] = {}
-    taken: set[int] = set()
+    used: set[int] = set()
     for text, number in value.items():
         token = token_id(number, path)
-        if token >= size or token in taken:
-            reason = "which another token has too" if token in taken else f"but the model has {size:,} tokens"
+        if token >= size or token in used:
+            reason = "which another token has too" if token in used else f"but the model has {size:,} tokens"
             raise damaged(path, f"has the token {text[:40]!r} with the id {token}, {reason}")
         ids[token_text(text, path)] = token
-        taken.add(token)
+        used.add(token)
     return ids
 
 

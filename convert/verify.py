@@ -59,13 +59,13 @@ class CheckResult:
 def check_tokens(tokenize: Tokenize, original: Tokenize, texts: Sequence[str]) -> CheckResult:
     """Return whether the file's tokens are the original's, id for id."""
     for text in texts:
-        tokens, wanted = tokenize(text), original(text)
-        if tokens != wanted:
-            pairs = enumerate(zip(tokens, wanted, strict=False))
-            place = next((i for i, (one, other) in pairs if one != other), min(len(tokens), len(wanted)))
+        tokens, expected = tokenize(text), original(text)
+        if tokens != expected:
+            pairs = enumerate(zip(tokens, expected, strict=False))
+            place = next((i for i, (one, other) in pairs if one != other), min(len(tokens), len(expected)))
             detail = (
                 f"{text[:60]!r} becomes {tokens[place : place + 4]} from token {place} on, "
-                f"and {wanted[place : place + 4]} with the original's tokenizer"
+                f"and {expected[place : place + 4]} with the original's tokenizer"
             )
             return CheckResult("tokens", False, detail)
     return CheckResult("tokens", True, f"the same ids for {len(texts)} texts")

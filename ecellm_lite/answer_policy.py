@@ -181,13 +181,13 @@ def checked_probability(least: float | None) -> float | None:
 
 def id_of(row: Mapping[str, Any]) -> str | int | None:
     """Return a row's id, None where it has none; raises InputError for what is no id."""
-    given = row.get("id") if isinstance(row, Mapping) else None
-    if isinstance(given, str):
-        return encodable(given)
-    if given is None or (isinstance(given, int) and not isinstance(given, bool) and abs(given) < 1 << 63):
-        return given
+    id_ = row.get("id") if isinstance(row, Mapping) else None
+    if isinstance(id_, str):
+        return encodable(id_)
+    if id_ is None or (isinstance(id_, int) and not isinstance(id_, bool) and abs(id_) < 1 << 63):
+        return id_
     raise InputError(
-        f"The id of a row is {shown(given)}", step="give a text or a whole number, or leave it out", field="id"
+        f"The id of a row is {shown(id_)}", step="give a text or a whole number, or leave it out", field="id"
     )
 
 

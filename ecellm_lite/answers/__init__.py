@@ -1,1 +1,1 @@
-"""What may be answered: the spaces of answers, and the one mechanism that decides in them."""
+"""The answer spaces: which answers are allowed, and how one is decoded within them."""

@@ -11,10 +11,10 @@ from ecellm_lite.errors import EcellmError, error_of
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens: of the prompt, of those the ones found in memory, of the answer those chosen and those forced.
+    """Token counts: of the prompt, of its cached part, and of the answer's tokens, chosen and forced.
 
-    A token that settles the answer and need not be seen by the model is not counted. `cached_tokens` is None in
-    deterministic mode, where an answer says nothing that depends on what ran before it.
+    A token that settles the answer and that the model need not see is not counted. `cached_tokens` is None in
+    deterministic mode, where an answer must not depend on what ran before it.
     """
 
     prompt_tokens: int
@@ -33,7 +33,7 @@ class ModelName:
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Why a row has no answer: a code that programs can rely on, a whole sentence, and where known its field and step.
+    """Why a row has no answer: a stable code, a sentence, and where possible the field and the next step.
 
     `step` is the part of the sentence that says what to do next.
     """
@@ -56,7 +56,7 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class AnswerWarning:
-    """What is odd about an answer that was given all the same: a code that programs can rely on, and a sentence."""
+    """Something odd about an answer that was still given: a stable code, and a sentence."""
 
     code: str
     message: str
@@ -74,8 +74,8 @@ class Answer:
     uniform, `coverage` how much of the model's probability fell on the allowed tokens at all. `seconds` runs from
     the row's turn to its answer, and is None in deterministic mode. `calibration` names what the probabilities were
     calibrated by: task, temperature, rows and hash, `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`. `shortened` says
-    what was cut from the row or from the answer, and is None where nothing was; `warnings` what else is odd about the
-    row or its answer, None where nothing is.
+    what was cut from the row or the answer, and is None if nothing was; `warnings` lists anything else that is odd
+    about the row or its answer, and is None if nothing is.
     """
 
     id: str | int | None

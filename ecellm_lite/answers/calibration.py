@@ -1,10 +1,10 @@
-"""A temperature makes an answer's probabilities mean what they say: of the answers given 0.8, eight in ten are right.
+"""Temperature scaling, so that of the answers given a probability of 0.8, eight in ten are right.
 
 Calibration after Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017): softmax(logits / T), which is
 p^(1/T) / Σ p^(1/T). Above 1 it makes a model less sure, below 1 more; which answer is the likeliest never changes.
 
-A span of a text has no few rivals to be weighed against, and may be wrong more often than not: the entries of an
-extraction have a bias besides, sigmoid(logit(p) / T + b), as Platt's "Probabilistic outputs for SVMs" (1999) has it.
+The entries of an extraction also have a bias, sigmoid(logit(p) / T + b), as in Platt's "Probabilistic outputs for
+SVMs" (1999): a span has too many rivals for a softmax, and may be wrong more often than right.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from ecellm_lite.answers.decoding import Outcome, Probabilities
 from ecellm_lite.answers.probabilities import confidence
 
-# A share that was rounded to 0, or its rival to 1, was at most this; a logarithm needs a number above 0.
+# A share that was rounded to 0 was at most this; a logarithm needs a number above 0.
 LEAST_SHARE = 2.0**-53
 
-_MOST = 700.0  # exp of more is no number
+_MOST = 700.0  # exp overflows above this
 
 
 def log_shares(shares: Sequence[float] | Probabilities) -> NDArray[np.float64]:
-    """Return the logarithms of shares, finite at 0 too."""
+    """Return the logarithms of shares, with 0 raised to a tiny number so that they are finite."""
     logs: NDArray[np.float64] = np.log(np.maximum(shares, LEAST_SHARE))
     return logs
 
@@ -40,7 +40,7 @@ def tempered(shares: Sequence[float] | Probabilities, temperature: float) -> Pro
 
 
 def tempered_odds(probability: float, temperature: float, bias: float = 0.0) -> float:
-    """Return sigmoid(logit(p) / T + b): a probability against all else together."""
+    """Return sigmoid(logit(p) / T + b): a calibrated probability against everything else together."""
     for_it, against = log_shares((probability, 1.0 - probability)) / temperature
     return 1.0 / (1.0 + math.exp(min(against - for_it - bias, _MOST)))
 
@@ -54,15 +54,15 @@ def tempered_among(probability: float, count: int, temperature: float) -> float:
 
 
 def tempered_outcome(outcome: Outcome, temperature: float) -> Outcome:
-    """Return an outcome of a few answers with their softmax at a temperature, and the confidence that follows from it.
+    """Return an outcome of a few answers with its softmax at a temperature, and the confidence recomputed.
 
-    The answer stays, and so does the whole outcome at temperature 1 or without a second answer to be weighed against.
+    The answer never changes. At temperature 1, or with a single possible answer, nothing else changes either.
     """
     before = outcome.probabilities
     if temperature == 1.0 or not before or len(before) == 1:
         return outcome
     after = dict(zip(before, tempered(tuple(before.values()), temperature).tolist(), strict=True))
-    # The likeliest before: rounding may have made another one equal to it.
+    # Keep the previous answer: rounding may have made another one equally likely.
     probability = after[max(before, key=before.__getitem__)]
     sureness = confidence(tuple(after.values()))
     return replace(outcome, probability=probability, probabilities=after, confidence=sureness)

@@ -1,8 +1,8 @@
-"""The one mechanism behind every closed answer: a sorted matrix of candidate token rows.
+"""Decodes every closed answer by walking a sorted matrix of candidate token rows.
 
-Each possible answer is tokenized as it stands behind the prompt, and the rows are sorted. A state is a range of
-rows and a depth; the tokens that may come next are the distinct values of one column. One value alone is *forced*
-and needs no model; a choice is a softmax over the values. A row that is the beginning of another ends with the
+Each possible answer is tokenized as it stands after the prompt, and the rows are sorted. A state is a range of
+rows and a depth; the tokens that may come next are the distinct values of one column. A single value is *forced*
+and needs no model; several values are a choice, a softmax over them. A row that is a prefix of another ends with the
 end-of-sequence token as its own branch.
 """
 
@@ -24,7 +24,7 @@ _PAD = -1
 
 @dataclass(frozen=True, slots=True)
 class Branches:
-    """The tokens that may come next, ascending, and where each one's rows begin (one more entry: where all end)."""
+    """The tokens that may come next, ascending, and where the rows of each begin (one extra entry: where all end)."""
 
     tokens: NDArray[np.int32]
     starts: NDArray[np.intp]
@@ -33,7 +33,7 @@ class Branches:
 class Candidates:
     """Candidate answers as a sorted int32 matrix (rows, width), padded with -1; `order` maps rows to the given order.
 
-    `rows` must be distinct; `end` is the token that closes an answer, and stands behind each row.
+    `rows` must be distinct; `end` is the token that closes an answer, and is appended to each row.
     """
 
     def __init__(self, rows: Sequence[Sequence[int]], end: int) -> None:
@@ -45,15 +45,15 @@ class Candidates:
             self.matrix[place, : len(closed[index])] = closed[index]
 
     def branches(self, low: int, high: int, depth: int) -> Branches:
-        """Return what may stand at `depth` in the rows [low, high), which agree up to there."""
+        """Return the tokens that may stand at `depth` in the rows [low, high), which agree up to there."""
         column = self.matrix[low:high, depth]
         starts = np.concatenate(([0], np.flatnonzero(column[1:] != column[:-1]) + 1))
         return Branches(column[starts], np.append(starts, high - low) + low)
 
     def way(self, low: int, high: int, depth: int, most: int) -> list[int]:
-        """Return at most `most` tokens from `depth` on, through the largest branches to the last place where rows part.
+        """Return at most `most` tokens from `depth` on, along the largest branches to the last place where rows differ.
 
-        Empty where the branches at `depth` part no further.
+        Empty if the rows never differ beyond `depth`.
         """
         tokens: list[int] = []
         ends = 0
@@ -78,7 +78,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """The candidate that a walk ended at (its index as given), the product of its choices' shares, and the coverage."""
+    """The candidate that a walk reached (its original index), the product of its choices' shares, and the coverage."""
 
     index: int
     probability: float
@@ -89,8 +89,8 @@ def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Ste
     """Go down to one candidate, taking the likeliest branch at each choice, and leave its tokens on the tape.
 
     The tape already holds the first `depth` tokens, which all candidates have in common.
-    Tokens that are settled when the last choice is made stay on the tape, to be seen by the model only if more of
-    the answer follows. `coverage` is the least over the choices, and 1 where there was none.
+    Tokens that are settled when the last choice is made stay on the tape; the model sees them only if more of
+    the answer follows. `coverage` is the lowest of all choices, and 1 if there was no choice.
     """
     low, high = 0, len(candidates.order)
     probability = coverage = 1.0
@@ -113,19 +113,19 @@ def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Ste
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """The share of every candidate, in the order given (they sum to 1), and the coverage at the first choice."""
+    """The share of each candidate, in the original order (they sum to 1), and the coverage at the first choice."""
 
     shares: Probabilities
     coverage: float
 
 
 def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[Step, Logits, Weighed]:
-    """Return the exact probability of each candidate, looking at every place where two of them part.
+    """Return the exact probability of each candidate, evaluating every place where two of them differ.
 
-    The candidates are whole answers, from the prompt's end on. Where the first token tells all of them apart, as
-    letters and yes/no do, the prompt's own last logits are enough and nothing is decoded. Elsewhere there are at most
-    as many places as candidates, and a step shows the model up to `drafts` tokens of the way from one to the next, so
-    that candidates which begin each other take a few calls and not one each.
+    The candidates are whole answers, starting at the prompt's end. If the first token distinguishes all of them,
+    as with letters and yes/no, the prompt's own last logits are enough and nothing is decoded. Otherwise there are at
+    most as many places as candidates, and a step shows the model up to `drafts` tokens of the path between two of them,
+    so that candidates that are prefixes of each other take a few calls rather than one each.
     """
     shares = np.zeros(len(candidates.order))
     coverage: float | None = None
@@ -140,13 +140,13 @@ def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[S
         tape.move(candidates.matrix[low, :depth].tolist())
         way = candidates.way(low, high, depth, drafts)
         rows = np.atleast_2d((yield tape.step(way)))
-        # The last row of logits has no token behind it: the way goes no further, or was not tried further.
+        # The last row of logits has no token after it: the path ends here, or was tried no further.
         for logits, token in zip_longest(rows, way[: len(rows) - 1]):
             next_ = candidates.branches(low, high, depth)
             restricted = restrict(logits, next_.tokens)
             coverage = restricted.coverage if coverage is None else coverage
             depth += 1
-            # Pushed in reverse, so that branches come off in order and each shares most with the one before.
+            # Pushed in reverse, so that branches are popped in order and each shares most with the previous one.
             for branch in reversed(range(len(next_.tokens))):
                 part = share * float(restricted.shares[branch])
                 node = (int(next_.starts[branch]), int(next_.starts[branch + 1]), depth, part)

@@ -28,7 +28,7 @@ class Choice(OneOf):
         return key
 
     def headline(self, answer: Answer) -> str:
-        """Return what the model wrote, or the key where that is a letter which stands for it."""
+        """Return the text that the model wrote, or the key if that is a letter which stands for the text."""
         text, key = answer.text or "", str(answer.value)
         return text if text.startswith(key) else key
 

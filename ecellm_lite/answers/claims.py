@@ -1,4 +1,4 @@
-"""What an answer's probability claims, beside what people answered."""
+"""What an answer's probability claims, compared with the labelled answer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One choice of an answer: the shares of what could be chosen, the chosen one first; at least one share.
+    """One choice of an answer: the shares of the options, the chosen one first; at least one share.
 
-    `right` is the place of the right one in them. The last share is that of `alike` answers together, which are taken
-    to share it evenly.
+    `right` is the index of the correct option. The last share is the sum of `alike` answers, which are assumed to
+    share it evenly.
     """
 
     shares: tuple[float, ...]
@@ -19,10 +19,10 @@ class Claim:
 
     @property
     def probability(self) -> float:
-        """What is claimed: the share of the chosen one."""
+        """The claimed probability: the share of the chosen option."""
         return self.shares[0]
 
     @property
     def correct(self) -> bool:
-        """Whether the chosen one is the right one."""
+        """Whether the chosen option is the correct one."""
         return self.right == 0

@@ -1,8 +1,8 @@
-"""How a JSON text comes to its end before its tokens do: no choice is made behind which it could not be closed in time.
+"""Closes a JSON text before its token limit: no token is chosen after which it could not be closed in time.
 
-The way to the end is walked without logits: in a string its quote closes first, elsewhere what closes an object or a
-list, and a value that is still to come is the shortest of its kind. It is a walk and not a search, so a way that exists
-may be missed (behind a string that must hold certain words, say); what it finds is always allowed by the schema.
+The path to the end is found without logits: a string is closed by its quote, an object or a list by its bracket,
+and a missing value becomes the shortest of its kind. The search is greedy, so an existing path may be missed (after a
+string that must hold certain words, for example); any path that it finds is allowed by the schema.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 
 from ecellm_lite.answers.decoding import Logits, Vocabulary
 
-# What to try first, sign by sign: digits and signs of dates stand there for strings with a pattern or a format.
+# What to try first, sign by sign; digits and date signs are for strings with a pattern or a format.
 _IN_STRING = '"0123456789-:.aA TZ'
 _BETWEEN = '}],"0123456789[{'
 
-# So many of the likeliest tokens are looked at before the signs above.
+# How many of the likeliest tokens are tried before the signs above.
 _TRIES = 8
 
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 
 
 class Closing:
-    """Ways to the end of JSON texts in one vocabulary."""
+    """Finds ways to close JSON texts in one vocabulary."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -34,10 +34,10 @@ class Closing:
         self._between = self._tokens(_BETWEEN)
 
     def in_time(self, matcher: Any, tokens: Sequence[int], limit: int, logits: Logits, token: int) -> int:
-        """Return `token` if the text can still be closed behind it, else the likeliest that is found where it can.
+        """Return `token` if the text can still be closed after it, else the likeliest token for which it can.
 
         The matcher has read `tokens`, and the closed text may have `limit` of them; the logits of tokens that are not
-        allowed are -inf. Where no way to the end is known, `token` itself comes back.
+        allowed are -inf. If no way to close the text is found, `token` itself is returned.
         """
         text, left = self._vocabulary.detokenize(tokens), limit - len(tokens)
         if self._closes(matcher, text, token, left) or not (way := self._way(matcher, text, left)):
@@ -50,7 +50,7 @@ class Closing:
         return way[0]
 
     def _closes(self, matcher: Any, text: bytes, token: int, left: int) -> bool:
-        """Whether the text can be closed with `left` tokens of which the first is this one."""
+        """Whether the text can be closed with `left` tokens, the first of which is this one."""
         if token in self._vocabulary.ends:
             return True
         matcher = matcher.deep_copy()
@@ -58,7 +58,7 @@ class Closing:
         return self._way(matcher, text + self._vocabulary.detokenize([token]), left - 1) is not None
 
     def _way(self, matcher: Any, text: bytes, most: int) -> list[int] | None:
-        """Return at most `most` tokens that complete `text`, which the matcher has read; None where none are found."""
+        """Return at most `most` tokens that complete `text`, which the matcher has read; None if none are found."""
         matcher = matcher.deep_copy()
         way: list[int] = []
         while not matcher.is_accepting():

@@ -1,8 +1,8 @@
-"""How an answer is decoded: a conversation between an answer space, which knows no engine, and whoever runs the model.
+"""How an answer is decoded: the protocol between an answer space, which knows no engine, and the engine.
 
-A space's `decode` is a generator. It yields a `Step` (the tokens to put behind the prompt) and is sent the logits
-that the model gives after them; when nothing is left to decide it returns an `Outcome`. The engine's scheduler
-runs many of these at once, and neither side knows more of the other than this.
+A space's `decode` is a generator. It yields a `Step` (the tokens to append to the prompt) and is sent the logits
+that the model gives after them; when nothing is left to decide, it returns an `Outcome`. The engine's scheduler runs
+many of these at once. Neither side knows more of the other than this.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Probabilities = NDArray[np.float64]
 
 
 class Vocabulary(Protocol):
-    """What a space needs of a model's tokenizer."""
+    """What a space needs from a model's tokenizer."""
 
     size: int
     end: int  # the end-of-sequence token: what stands behind a finished answer
@@ -30,7 +30,7 @@ class Vocabulary(Protocol):
     control: NDArray[np.int32]  # tokens that are no text, and that no answer may hold
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Return the ids of `text`, in which nothing is read as a special token; `begin` puts a BOS first where due."""
+        """Return the ids of `text`, none of it read as special tokens; `begin` adds a BOS if the model expects one."""
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
         """Return the bytes that the tokens stand for; a control token stands for none."""
@@ -41,12 +41,12 @@ class Vocabulary(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Keep the first `keep` answer tokens, put `tokens` behind them and give the logits after the last one.
+    """Keep the first `keep` answer tokens, append `tokens`, and return the logits after the last one.
 
-    `forced` of the tokens were settled without asking the model; the last `drafted` are guesses, which the model may
-    find wrong. It looks at as many of them as it has time for, and the logits after the token before them and after
-    each are given, (tried + 1, vocabulary.size), or as ever where none was tried; the next step keeps what was right.
-    The other tokens were chosen from the model's logits.
+    `forced` of the tokens were settled without the model; the last `drafted` are guesses that the model may reject.
+    The engine checks as many drafts as it has room for, and returns the logits after the token before them and after
+    each checked one, (tried + 1, vocabulary.size), or (vocabulary.size,) if it checked none; the next step keeps the
+    right ones. The other tokens were chosen from the model's logits.
     """
 
     keep: int
@@ -57,12 +57,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a space made of the model's logits: the answer's value, its ECInstruct string and how sure it is.
+    """What a space decided from the model's logits: the answer's value, its ECInstruct string and its probabilities.
 
-    `probabilities` maps each possible answer's key to its share (they sum to 1), and is None where the answer
-    is not one of a few; `coverage` is the share of the whole vocabulary's probability that fell on the
-    allowed tokens, at the first choice (for an extraction the least over its choices); `tokens` are the answer's own,
-    for a closed answer the end of tokenize(prompt + text); `shortened` says, where a limit ended the answer, which one.
+    `probabilities` maps each possible answer's key to its share (they sum to 1), and is None if the answer is not
+    one of a few. `coverage` is the share of the whole vocabulary's probability that fell on the allowed tokens at the
+    first choice (for an extraction the lowest over its choices). `tokens` are the answer's own, for a closed answer the
+    end of tokenize(prompt + text). `shortened` says which limit ended the answer, if one did.
     """
 
     value: Any
@@ -80,7 +80,7 @@ Decoding = Generator[Step, Logits, Outcome]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where an answer is decoded: behind a prompt, in a vocabulary, with `room` tokens left in the context.
+    """Where an answer is decoded: after a prompt, in a vocabulary, with `room` tokens left in the context.
 
     At most `drafts` tokens may be guessed in one step.
     """
@@ -92,11 +92,11 @@ class Scene:
     drafts: int = 0
 
     def continuation(self, text: str, *, after: str = RESPONSE) -> list[int]:
-        """Return the tokens of `text` as they are when it stands behind `after`.
+        """Return the tokens of `text` as they are when it follows `after`.
 
-        Text alone has other ids than text in its place: SentencePiece puts a space before it. `after` must end
-        where the tokenizer starts a new piece whatever follows, as the prompt's last newline does; raises
-        ModelError for a vocabulary in which it does not.
+        Text alone has other ids than text in its place: SentencePiece puts a space before it. `after` must end where
+        the tokenizer starts a new piece whatever follows, as the prompt's last newline does. Raises ModelError for a
+        vocabulary in which it does not.
         """
         anchor = self.vocabulary.tokenize(after)
         joint = self.vocabulary.tokenize(after + text)

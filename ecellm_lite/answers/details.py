@@ -1,4 +1,4 @@
-"""What a person sees of an answer below its headline, as plain data that a terminal or a page can draw."""
+"""What a person sees of an answer below its headline, as plain data for a terminal or a page to draw."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ecellm_lite.answers.answer import Answer
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One line: a label, and where there are such a text, a note on it, and a probability to draw as a bar.
+    """One line: a label, optionally a text and a note on it, and a probability to draw as a bar.
 
-    `chosen` lines stand out. The texts may come from a row: a face makes them harmless.
+    `chosen` lines are highlighted. The texts may come from a row, so whoever shows them must escape them.
     """
 
     label: str
@@ -23,7 +23,7 @@ class Detail:
 
 
 def bars(answer: Answer, labels: Mapping[str, str] | None = None) -> tuple[Detail, ...]:
-    """Return a line for each of an answer's probabilities, under the label that belongs to its key, if any."""
+    """Return a line for each of an answer's probabilities, with the label of its key, if it has one."""
     probabilities, labels = answer.probabilities or {}, labels or {}
     return tuple(
         Detail(labels.get(key, key), share=share, chosen=share == answer.probability and not answer.abstained)

@@ -64,12 +64,12 @@ class Extraction(Space):
             tape.force(scene.continuation(f' {name}, "value":', after='{"attribute":'))
             close = "]" if place == len(self.attributes) else ', {"attribute":'
             span, walked = yield from grid.choose(close, tape)
-            found = span != NONE
+            has_value = span != NONE
             entries.append(
                 {
                     "attribute": attribute,
-                    "value": span.value if found else None,
-                    "source": span.source if found else None,
+                    "value": span.value if has_value else None,
+                    "source": span.source if has_value else None,
                     "probability": walked.probability,
                 }
             )
@@ -94,7 +94,7 @@ class Extraction(Space):
         if unknown := lowered.keys() - set(self._names):
             attributes = ", ".join(self.attributes)
             raise InputError(f"{min(unknown)!r} is not asked for", step=f"give values of {attributes}")
-        return self._written({name: self._span(name, lowered.get(name)) for name in self._names})
+        return self._answer_text({name: self._span(name, lowered.get(name)) for name in self._names})
 
     def value_of(self, text: str) -> list[dict[str, Any]]:
         """Return an entry for each attribute, with the first value that the answer string has of it."""
@@ -109,7 +109,7 @@ class Extraction(Space):
         """Return the tokens of an answer in which every value is the longest that the texts offer, in JSON."""
         spans = [SourceText(source, text).longest for source, text in self.sources.items()]
         longest = max([NONE, *spans], key=lambda span: len(span.json))
-        return len(scene.continuation(self._written(dict.fromkeys(self._names, longest))))
+        return len(scene.continuation(self._answer_text(dict.fromkeys(self._names, longest))))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
         """Return each entry at a temperature and a bias, against all else together, and their product."""
@@ -126,18 +126,18 @@ class Extraction(Space):
         It is correct if an entry of the gold answer has the same, and none is correct too where that has no entry of
         the attribute. The gold answer may have further values of it: that there are none is not claimed.
         """
-        wanted: dict[str, set[tuple[str | None, str | None]]] = {}
+        gold_values: dict[str, set[tuple[str | None, str | None]]] = {}
         for entry in self.parse(gold):
-            wanted.setdefault(str(entry["attribute"]).lower(), set()).add((entry["value"], entry["source"]))
+            gold_values.setdefault(str(entry["attribute"]).lower(), set()).add((entry["value"], entry["source"]))
         claims = []
         for entry in answer.value:
-            correct = (entry["value"], entry["source"]) in wanted.get(entry["attribute"].lower(), {(None, None)})
+            correct = (entry["value"], entry["source"]) in gold_values.get(entry["attribute"].lower(), {(None, None)})
             claims.append(Claim((entry["probability"], 1.0 - entry["probability"]), 0 if correct else 1))
         return tuple(claims)
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
         """Return the answer that finds nothing."""
-        return (self._written(dict.fromkeys(self._names, NONE)),)
+        return (self._answer_text(dict.fromkeys(self._names, NONE)),)
 
     def headline(self, answer: Answer) -> str:
         """Return how many of the attributes were found."""
@@ -171,7 +171,7 @@ class Extraction(Space):
                 return Span(wanted, source)
         raise InputError(f"The value {wanted[:80]!r} of {name} stands in none of the row's texts", step="copy it there")
 
-    def _written(self, spans: Mapping[str, Span]) -> str:
+    def _answer_text(self, spans: Mapping[str, Span]) -> str:
         """Return the answer string of values, by the attributes' names in small letters."""
         objects = [f'{{"attribute": {json.dumps(name)}, "value":{spans[name].json}' for name in self._names]
         return f"[{', '.join(objects)}]"

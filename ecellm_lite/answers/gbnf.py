@@ -121,12 +121,12 @@ class _GrammarReader:
         characters: list[str] = []
         place = 0
         while place < len(text):
-            found = _CHARACTER.match(text, place)
-            number = int(found[1] or found[2] or found[3] or "0", 16) if found else 0
-            if not found or number > 0x10FFFF or 0xD800 <= number < 0xE000:
+            match = _CHARACTER.match(text, place)
+            number = int(match[1] or match[2] or match[3] or "0", 16) if match else 0
+            if not match or number > 0x10FFFF or 0xD800 <= number < 0xE000:
                 self._refuse(f"{text[place : place + 10]!r} is not a character")
-            characters.append(found[5] or (_NAMED.get(found[4], found[4]) if found[4] else chr(number)))
-            place = found.end()
+            characters.append(match[5] or (_NAMED.get(match[4], match[4]) if match[4] else chr(number)))
+            place = match.end()
         return characters
 
     def _literal(self, characters: list[str]) -> str:
@@ -140,13 +140,13 @@ class _GrammarReader:
         """Return the inside of a class: signs that mean more to a regular expression than to GBNF are escaped."""
         place, parts = 0, []
         while place < len(text):
-            found = _CHARACTER.match(text, place)
-            if not found:
+            match = _CHARACTER.match(text, place)
+            if not match:
                 self._refuse(f"{text[place : place + 10]!r} is not a character")
-            [character] = self._characters(found[0])
-            is_range = found[0] == "-" and 0 < place < len(text) - 1
+            [character] = self._characters(match[0])
+            is_range = match[0] == "-" and 0 < place < len(text) - 1
             parts.append("-" if is_range else _class_escaped(character))
-            place = found.end()
+            place = match.end()
         return "".join(parts)
 
     def _refuse(self, reason: str) -> NoReturn:

@@ -1,9 +1,9 @@
-"""What is too large, too deep or too costly for a grammar engine, refused before native code sees it.
+"""Limits on the size, depth and cost of grammars, checked before native code sees them.
 
-llguidance reports most mistakes itself. What it does not survive is refused here: long chains of rules or references
-overflow its stack, and joined patterns, joined multiples and operators that intersect regular expressions take endless
-time and memory. The limits were found by experiment, with llguidance 1.9 on a stack of 1 MiB, the smallest that a
-thread is commonly given.
+llguidance reports most mistakes itself. What would crash or stall it is refused here: long chains of rules or
+references overflow its stack, and joined patterns, joined multiples and operators that intersect regular expressions
+take unbounded time and memory. The limits were found by experiment, with llguidance 1.9 on a stack of 1 MiB, the
+smallest that a thread usually has.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ecellm_lite.errors import GrammarError
 
 MAX_CHARACTERS = 1 << 18
 MAX_DEPTH = 64  # brackets in a grammar, schemas in a schema
-MAX_CHAIN = 256  # levels that rules or references can add up to, were each to hold the next at its deepest place
+MAX_CHAIN = 256  # the deepest nesting that rules or references can reach together
 MAX_JOINED = 12  # patterns and formats in a schema that joins schemas: 16 take seconds, 60 all memory
-MAX_KEYS = 32  # regular expressions for the names of properties, each held against each
-MAX_MULTIPLE = 100_000  # the product of all `multipleOf`, which is how many remainders are told apart
+MAX_KEYS = 32  # regular expressions for the names of properties, each compared with every other
+MAX_MULTIPLE = 100_000  # the product of all `multipleOf`, the number of remainders to distinguish
 
-# Keys that say something of a schema and do not change what it allows.
+# Keys that describe a schema and do not change what it allows.
 _REMARKS = frozenset(("title", "description", "default", "examples", "deprecated", "$comment", "$schema"))
 
 
@@ -93,7 +93,7 @@ def depth(value: Any, what: str = "schema") -> int:
 
 
 def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield every object in a JSON value: schemas, and what only looks like one, which does no harm."""
+    """Yield every object in a JSON value: the schemas, and harmless objects that only look like one."""
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -105,7 +105,7 @@ def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _target(definition: Any, reference: str) -> Any:
-    """Return what a reference points to (RFC 6901, as a fragment); other kinds of reference are refused."""
+    """Return the target of a reference (an RFC 6901 fragment); other kinds of reference are refused."""
     target = definition
     try:
         if not reference.startswith("#") or (reference != "#" and not reference.startswith("#/")):
@@ -120,7 +120,7 @@ def _target(definition: Any, reference: str) -> Any:
 
 
 def _coefficient(multiple: float) -> Decimal:
-    """Return the number as a whole one: 0.25 is told from its neighbours like 25."""
+    """Return the number as an integer: 0.25 becomes 25."""
     number = abs(Decimal(repr(multiple)))
     if not number.is_finite() or not number:
         return Decimal(1)  # refused by llguidance itself

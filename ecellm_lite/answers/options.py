@@ -20,9 +20,9 @@ from ecellm_lite.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What a program reads (`key`, say `B`) and what the model writes for it (`text`, say `B: positive`).
+    """An option's `key`, which a program reads (such as `B`), and its `text`, which the model writes (`B: positive`).
 
-    `line` is what a person is shown, where that is not the key.
+    `line` is shown to a person, if it is not the key.
     """
 
     key: str
@@ -53,7 +53,7 @@ class OneOf(Space):
         return tuple(option.text for option in self.offered)
 
     def decode(self, scene: Scene) -> Decoding:
-        """Weigh every option; where the first tokens differ, as those of letters do, nothing is decoded."""
+        """Score every option; if the first tokens differ, as with letters, nothing is decoded."""
         options = self.offered
         rows = [scene.continuation(option.text) for option in options]
         weighed = yield from weigh(Candidates(rows, scene.vocabulary.end), Tape(), drafts=scene.drafts)
@@ -70,7 +70,7 @@ class OneOf(Space):
         )
 
     def parse(self, text: str) -> Any:
-        """Return the value of the option whose text the answer string is, or raise InputError."""
+        """Return the value of the option with this answer string, or raise InputError."""
         return self.value(self._option(text).key)
 
     def written(self, text: str) -> str:

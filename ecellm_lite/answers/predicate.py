@@ -27,7 +27,7 @@ class Predicate(OneOf):
         return key == "yes"
 
     def written(self, text: str) -> str:
-        """Return yes or no, which a spreadsheet may have made true or false."""
+        """Return yes or no; a spreadsheet may have turned them into true and false."""
         return OneOf.written(self, {"true": "yes", "false": "no"}.get(text.strip().casefold(), text))
 
     def longest(self, scene: Scene) -> int:

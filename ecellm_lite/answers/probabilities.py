@@ -1,4 +1,4 @@
-"""From logits to probabilities among the allowed answers; logits that are not finite are an error."""
+"""Turns logits into probabilities among the allowed answers; logits that are not finite are an error."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _HUGE = np.float32(1e30)
 
 @dataclass(frozen=True, slots=True)
 class Restricted:
-    """A softmax over the allowed tokens: `shares` (n,) sum to 1, `coverage` is what they had of the whole before."""
+    """A softmax over the allowed tokens: `shares` (n,) sum to 1; `coverage` is their share of the whole vocabulary."""
 
     shares: Probabilities
     coverage: float
 
 
 def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Restricted:
-    """Return the softmax over `allowed` token ids, and the probability that they had together before.
+    """Return the softmax over `allowed` token ids, and the probability that they have together in the vocabulary.
 
     Raises ModelError as `sound` does.
     """
@@ -38,10 +38,10 @@ def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Rest
 
 
 def sound(logits: Logits) -> Logits:
-    """Return the logits, the hugest of them brought to where they can be subtracted.
+    """Return the logits, with the hugest of them limited so that they can be subtracted.
 
-    Raises ModelError where one is NaN or infinite: no model's are whose weights are whole, and an answer by such logits
-    would be made up.
+    Raises ModelError if one is NaN or infinite: undamaged weights never give such logits, and an answer chosen by
+    them would be arbitrary.
     """
     # False for NaN too; a sound model's logits always pass.
     if logits.min() > -_HUGE and logits.max() < _HUGE:
@@ -56,7 +56,7 @@ def sound(logits: Logits) -> Logits:
 
 
 def confidence(shares: Probabilities | Sequence[float]) -> float:
-    """Return how far the largest share stands above uniform: (max p - 1/k) / (1 - 1/k), and 1 for a single answer."""
+    """Return how far the largest share is above uniform: (max p - 1/k) / (1 - 1/k), and 1 for a single answer."""
     count = len(shares)
     if count == 1:
         return 1.0

@@ -104,11 +104,11 @@ class Ranking(Space):
         With labels no product stands before a more relevant one; without, the order is that of the data. All other
         orders share the rest evenly.
         """
-        wanted, order, probability = self.parse(gold), answer.value, answer.probability or 0.0
+        gold_order, order, probability = self.parse(gold), answer.value, answer.probability or 0.0
         if self._orders == 1:
             return (Claim((1.0,), 0),)
         if labels is None:
-            correct = list(order) == wanted
+            correct = list(order) == gold_order
         else:
             gains = dict(zip(sorted(order), (GAINS[label] for label in labels), strict=True))
             correct = all(gains[before] >= gains[after] for before, after in pairwise(order))

@@ -16,8 +16,8 @@ from ecellm_lite.answers.options import OneOf, Option
 class Score(OneOf):
     """Levels from the lowest to the highest; the value is the probability-weighted position, 1 for the lowest.
 
-    A model that is torn between 4 and 5 of 5 answers 4.5, where a choice would have to drop one. `texts` is what the
-    model writes for each level, where that is not the level itself.
+    A model that is torn between 4 and 5 of 5 answers 4.5, where a choice would have to pick one. `texts` is what the
+    model writes for each level, if that is not the level itself.
     """
 
     levels: tuple[str, ...]
@@ -34,15 +34,15 @@ class Score(OneOf):
         return self.levels.index(key) + 1
 
     def decode(self, scene: Scene) -> Decoding:
-        """Weigh every level, and average their positions."""
+        """Score every level, and average their positions."""
         return _averaged((yield from OneOf.decode(self, scene)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the levels' softmax at a temperature, and the position that follows from it."""
+        """Return the levels' softmax at a temperature, and the position that results."""
         return _averaged(tempered_outcome(outcome, temperature))
 
     def headline(self, answer: Answer) -> str:
-        """Return the position among how many."""
+        """Return the position and the number of levels."""
         return f"{answer.value:.2f} of {len(self.levels)}"
 
 

@@ -1,4 +1,4 @@
-"""What may be answered: the base of every answer space."""
+"""The base class of every answer space."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
 from ecellm_lite.answers.details import Detail, bars
 from ecellm_lite.errors import InputError
 
-# The most of the context that is kept for an open answer, a quarter: its limit is no promise of its length.
+# An open answer may keep at most a quarter of the context free: its limit says little about its length.
 SHARE = 4
 
 
 class Space(ABC):
-    """The set of answers that one row may get, and all that depends on their kind.
+    """The set of answers that one row may get, and everything that depends on their kind.
 
     A space of your own defines `type`, `decode` and `parse`, and inherits the rest, which suits an open answer. An
     outcome with probabilities is calibrated and shown as one of a few answers.
@@ -73,8 +73,8 @@ class Space(ABC):
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
         """Return what the probability of an answer claims, beside the answer string that it should have been.
 
-        At least one claim: the answer is correct where all are. `labels` are those of `read_labels`. Raises InputError
-        for a gold answer outside the space, and where answers have no probability.
+        There is at least one claim, and the answer is correct if all of them are. `labels` come from `read_labels`.
+        Raises InputError for a gold answer outside the space, and if answers have no probability.
         """
         raise InputError(
             f"Answers of the type {self.type} have no probability", step="evaluate answers of another type"
@@ -85,7 +85,7 @@ class Space(ABC):
         return None
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the answer strings of someone who reads no row, each the same for all rows as far as they allow.
+        """Return constant answers to compare with: the same for every row, as far as the space allows.
 
         `golds` are the distinct answer strings of a data set, at least one, the commonest first.
         """

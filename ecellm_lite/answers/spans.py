@@ -19,14 +19,14 @@ _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A value (lower-case, as it stands in its source) and the source it stands in, say `product title`."""
+    """A value (in lower case, as it occurs in its source) and its source, such as `product title`."""
 
     value: str
     source: str
 
     @property
     def json(self) -> str:
-        """The end of ECInstruct's JSON object, from the value on: the text is cut before it is escaped."""
+        """The rest of ECInstruct's JSON object, from the value on: the text is cut before it is escaped."""
         return f' {json.dumps(self.value)}, "source": {json.dumps(self.source)}}}'
 
 
@@ -41,7 +41,7 @@ class SourceText:
         self.ends = [word.end() for word in words]
 
     def spans(self, word: int, *, most: int = LONGEST) -> Iterator[Span]:
-        """Return the spans that begin with the word of that index, of 1 to `most` words."""
+        """Return the spans of 1 to `most` words that begin with the word at that index."""
         start = self.starts[word]
         for end in self.ends[word : word + most]:
             yield Span(self.text[start:end], self.source)
@@ -50,7 +50,7 @@ class SourceText:
 
     @property
     def longest(self) -> Span:
-        """The span whose JSON is the longest; an empty one where there are no words."""
+        """The span with the longest JSON; an empty one if there are no words."""
         last = len(self.starts) - 1
         spans = (self.text[start : self.ends[min(word + LONGEST - 1, last)]] for word, start in enumerate(self.starts))
         return Span(max(spans, key=lambda span: len(json.dumps(span)), default=""), self.source)

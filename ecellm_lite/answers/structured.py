@@ -1,4 +1,4 @@
-"""Answers in a form of the user's own: a JSON schema or a grammar, held by llguidance's token masks."""
+"""Answers in the user's own form: a JSON schema or a grammar, enforced by llguidance's token masks."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from ecellm_lite.errors import GrammarError
 
 MAX_TOKENS = 512
 
-# So many tokens before the limit each choice is looked at first: can the text still be closed in time behind it?
+# This many tokens before the limit, each choice is checked first: can the text still be closed after it?
 LAST = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Structured(Space):
-    """Every text that an llguidance grammar allows; made by `schema` or `grammar`, of a `source` that they took."""
+    """Every text that an llguidance grammar allows; made by `schema` or `grammar` from a `source`."""
 
     compiled: str
     max_tokens: int = MAX_TOKENS
@@ -36,10 +36,10 @@ class Structured(Space):
     type: ClassVar[str] = "text"
 
     def decode(self, scene: Scene) -> Decoding:
-        """Take the likeliest allowed token each time, and what the grammar forces without asking.
+        """Choose the likeliest allowed token each time; tokens that the grammar forces need no model.
 
-        JSON is closed in time before the limit (or the context's end), where its schema permits; a grammar's text goes
-        back to the last place where it was complete. Raises GrammarError where there is no such place.
+        JSON is closed before the limit (or the context's end) if its schema permits; a grammar's text is cut back to
+        the last place where it was complete. Raises GrammarError if there is no such place.
         """
         from llguidance import LLMatcher
         from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
@@ -100,7 +100,7 @@ class Structured(Space):
         return {"grammar": self.source, "max_tokens": self.max_tokens, "temperature": self.temperature}
 
     def closing(self, vocabulary: Vocabulary) -> Closing | None:
-        """Return what brings a text to its end in time, None where nothing is known of its form."""
+        """Return what closes a text in time, or None if nothing is known of its form."""
         return None
 
     def parse(self, text: str) -> Any:
@@ -110,7 +110,7 @@ class Structured(Space):
 
 @dataclass(frozen=True, slots=True)
 class JsonText(Structured):
-    """Every JSON text that a schema allows; the value is what it holds."""
+    """Every JSON text that a schema allows; the value is the parsed JSON."""
 
     type: ClassVar[str] = "schema"
 
@@ -160,7 +160,7 @@ def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, tempe
 def grammar(text: str, *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0) -> Structured:
     """Return the space of the texts that a grammar allows, in llguidance's Lark form or in llama.cpp's GBNF.
 
-    GBNF is told by its `::=`. Raises GrammarError for a grammar that is too large, too deep, or not understood.
+    A `::=` marks GBNF. Raises GrammarError for a grammar that is too large, too deep, or not understood.
     """
     from llguidance import LLMatcher
 

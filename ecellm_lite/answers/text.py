@@ -1,4 +1,4 @@
-"""Free text: what the model writes until it ends, or until a limit of tokens."""
+"""Free text: what the model writes until it stops, or until a limit of tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_TOKENS = 100
 
 @dataclass(frozen=True, slots=True)
 class Text(Space):
-    """Any text of at most `max_tokens` tokens; control tokens cannot come out of it, only end it.
+    """Any text of at most `max_tokens` tokens; control tokens end it and never occur in it.
 
     At temperature 0 each token is the likeliest; above it tokens are drawn by the scene's seed.
     """
@@ -39,11 +39,11 @@ class Text(Space):
         return {"max_tokens": self.max_tokens, "temperature": self.temperature}
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the commonest text, and the empty one: hardly any other occurs twice."""
+        """Return the commonest text, and the empty one: other texts hardly repeat."""
         return (golds[0], "")
 
     def decode(self, scene: Scene) -> Decoding:
-        """Write token after token, checking drafts along the way; the text is less the white space around it."""
+        """Write token by token, checking drafts along the way; surrounding white space is stripped."""
         vocabulary = scene.vocabulary
         generator = np.random.default_rng(scene.seed)
         forbidden = np.setdiff1d(vocabulary.control, list(vocabulary.ends))
@@ -70,9 +70,9 @@ class Text(Space):
                 right += 1
             if tried:
                 lookup.learn(tried, right)
-        # A limit may fall within a character: its bytes are left out.
+        # A limit may fall within a character: its incomplete bytes are dropped.
         text = codecs.getincrementaldecoder("utf-8")("replace").decode(vocabulary.detokenize(tape.tokens)).strip()
-        # Its own limit is what was asked for; that the context ended it is worth a word.
+        # The user set the token limit, but not the context's end: only the latter is reported.
         short = not ended and scene.room < self.max_tokens
         shortened = f"answer: cut at {limit:,} tokens, where the context ends" if short else None
         return Outcome(value=text, text=text, tokens=tape.tokens, shortened=shortened)

@@ -96,11 +96,11 @@ def calibrate(
                 continue
             # Kept at once: the next task takes long, and may be interrupted.
             calibration = None if dry_run else result.calibration
-            kept = str(keep_calibration(store, stored, calibration)) if calibration else None
-            results.append(result.as_dict() | {"kept": kept})
+            path = str(keep_calibration(store, stored, calibration)) if calibration else None
+            results.append(result.as_dict() | {"kept": path})
             if not as_json:
-                click.echo("\n".join(_lines(result, kept)))
-                if result.refusal and not kept and calibration_path(store, stored, task.name).is_file():
+                click.echo("\n".join(_lines(result, path)))
+                if result.refusal and not path and calibration_path(store, stored, task.name).is_file():
                     click.echo("  The existing calibration stays in use.")
     if not results:
         raise InputError(
@@ -126,7 +126,7 @@ def _show_removed(model: StoredModel, task: str | None, removed: Sequence[str]) 
         click.echo(f"The calibration of {name} is removed.")
 
 
-def _lines(result: CalibrationResult, kept: str | None) -> list[str]:
+def _lines(result: CalibrationResult, path: str | None) -> list[str]:
     from ecellm_lite.models.calibrations import HIGHEST
 
     fit = result.fit
@@ -147,7 +147,7 @@ def _lines(result: CalibrationResult, kept: str | None) -> list[str]:
     if result.automatic:
         lines += _thresholds(result.automatic)
     if result.calibration:
-        lines.append(f"  kept in {kept}" if kept else "  would be kept.")
+        lines.append(f"  kept in {path}" if path else "  would be kept.")
     return lines
 
 

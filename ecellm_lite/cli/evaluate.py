@@ -81,8 +81,8 @@ def evaluate(
                 runtime, progress=progress, keep=outputs.keep, warn=partial(_warn, quiet=quiet), **options
             )
     except BaseException:
-        if outputs.kept:
-            click.echo(f"ecellm-lite: The finished tasks are in {outputs.kept}.", err=True)
+        if outputs.partial:
+            click.echo(f"ecellm-lite: The finished tasks are in {outputs.partial}.", err=True)
         raise
     try:
         outputs.write(results)

@@ -26,23 +26,23 @@ _NAMES = {
 }
 
 
-def show_results(found: Results, console: Console | None = None) -> None:
+def show_results(results: Results, console: Console | None = None) -> None:
     """Print the primary metric of each task with its interval, beside the paper's models."""
     console = console or Console()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     heads = ("task", "rows", "metric", "all\nrows", "95%\ninterval", "paper's\nway")
     for name in (*heads, *(model.replace("eCeLLM-", "eCeLLM\n").replace(" Turbo", "\nTurbo") for model in _BESIDE)):
         table.add_column(name, justify="left" if name in {"task", "metric"} else "right", no_wrap=True)
-    for task in found.tasks.values():
-        table.add_row(*_row(task, found.settings.setting))
+    for task in results.tasks.values():
+        table.add_row(*_row(task, results.settings.setting))
     console.print(table)
-    calibrated = ", calibrated" if found.calibrated else ""
-    facts = f"{found.model.name} · envelope {found.envelope}{calibrated} · {found.seconds:.1f} s"
+    calibrated = ", calibrated" if results.calibrated else ""
+    facts = f"{results.model.name} · envelope {results.envelope}{calibrated} · {results.seconds:.1f} s"
     console.print(Text(f"\n{plain(facts)}", style="dim"))
-    for task in found.tasks.values():
+    for task in results.tasks.values():
         for note in (*_missing(task), *task.notes, *_unreadable(task.unreadable)):
             console.print(Text(f"{task.abbreviation}: {plain(note)}", style="dim"))
-    for note in _unreadable(found.unreadable):
+    for note in _unreadable(results.unreadable):
         console.print(Text(f"of no known task: {plain(note)}", style="dim"))
 
 
@@ -61,9 +61,9 @@ def _row(task: TaskResult, setting: str | None) -> Iterable[str | Text]:
 def _missing(task: TaskResult) -> Iterable[str]:
     """Say which rows have no answer."""
     parts = (("failed", task.failed), ("abstained", task.abstained), ("unreadable", len(task.unreadable)))
-    said = ", ".join(f"{count:,} {what}" for what, count in parts if count)
-    if said:
-        yield f"{said}."
+    text = ", ".join(f"{count:,} {what}" for what, count in parts if count)
+    if text:
+        yield f"{text}."
 
 
 def _unreadable(lines: Sequence[Unreadable]) -> Iterable[str]:
@@ -74,13 +74,13 @@ def _unreadable(lines: Sequence[Unreadable]) -> Iterable[str]:
         yield f"and {len(lines) - _NAMED:,} lines more: --json and --output name them all."
 
 
-def show_comparison(found: Comparison, console: Console | None = None) -> None:
+def show_comparison(comparison: Comparison, console: Console | None = None) -> None:
     """Print what changed in each task, and the rows that it comes from."""
     console = console or Console()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in ("task", "rows", "metric", "before", "after", "difference", "95% interval", "better", "worse"):
         table.add_column(name, justify="left" if name in {"task", "metric", "better", "worse"} else "right")
-    for task in found.tasks.values():
+    for task in comparison.tasks.values():
         sure = task.interval.low > 0 or task.interval.high < 0
         colour = "green" if task.difference > 0 else "red"
         table.add_row(
@@ -95,8 +95,8 @@ def show_comparison(found: Comparison, console: Console | None = None) -> None:
             _named(task.worse),
         )
     console.print(table)
-    console.print(Text(f"\nfrom {_model(found.before)} to {_model(found.after)}", style="dim"))
-    for warning in found.warnings:
+    console.print(Text(f"\nfrom {_model(comparison.before)} to {_model(comparison.after)}", style="dim"))
+    for warning in comparison.warnings:
         console.print(Text(plain(warning), style="yellow"))
 
 

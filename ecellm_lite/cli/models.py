@@ -59,10 +59,10 @@ def add(file: Path, name: str, envelope: str | None, move: bool) -> None:
     from ecellm_lite.models.resolve import envelope_of
     from ecellm_lite.models.store import Store
 
-    wanted = envelope or envelope_of(read_header(file), [name, file.name])
+    envelope_name = envelope or envelope_of(read_header(file), [name, file.name])
     with waiting(f"adding {file.name}", hidden=False):
-        model = Store().add(file, name, wanted, move=move)
-    click.echo(f"{name}: {model.path}, envelope {wanted}, sha256 {model.manifest.sha256}")
+        model = Store().add(file, name, envelope_name, move=move)
+    click.echo(f"{name}: {model.path}, envelope {envelope_name}, sha256 {model.manifest.sha256}")
 
 
 @models.command()

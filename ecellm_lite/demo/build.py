@@ -57,7 +57,7 @@ def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
     if model is None:
         with store.writing(DEMO, patience=PATIENCE):
             # Another process may have made it meanwhile.
-            model = _current(store) or _made(store, threads)
+            model = _current(store) or _built(store, threads)
     install_calibrations(store, model)
     return model
 
@@ -80,7 +80,7 @@ def _adapter() -> Path:
     return ADAPTER
 
 
-def _made(store: Store, threads: int) -> StoredModel:
+def _built(store: Store, threads: int) -> StoredModel:
     folder = store.folder(DEMO)
     request = ConversionRequest(
         str(shipped_weights()),

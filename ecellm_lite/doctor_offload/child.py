@@ -87,14 +87,14 @@ def _watched(command: Sequence[str], seconds: float, output: IO[bytes], errors: 
     return Ended(output.read(_OUTPUT).decode("utf-8", "replace"), _last_lines(errors), trouble)
 
 
-def _ended(process: subprocess.Popen[bytes], seconds: float, written: Sequence[IO[bytes]]) -> str:
+def _ended(process: subprocess.Popen[bytes], seconds: float, files: Sequence[IO[bytes]]) -> str:
     """Wait for a process that writes to these files, or kill it; returns what went wrong."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         try:
             return _trouble(process.wait(min(left, _LOOK)))
         except subprocess.TimeoutExpired:
-            if any(os.fstat(file.fileno()).st_size > _MOST for file in written):
+            if any(os.fstat(file.fileno()).st_size > _MOST for file in files):
                 did = f"wrote more than {_MOST >> 20} MiB"
                 break
     else:

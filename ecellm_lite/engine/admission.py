@@ -64,7 +64,7 @@ class Admission:
             return True
         if self._crowded(request, own):
             # Growing the memory would admit more rows only if it is smaller than what waits could use.
-            self._draining = request.space.generates and self._backend.cells < self._wanted(request)
+            self._draining = request.space.generates and self._backend.cells < self._useful_cells(request)
             return False
         if own + RESERVE > self.room:
             # The memory grows only when it is empty; rows that keep coming would never leave it so.
@@ -80,7 +80,7 @@ class Admission:
     def grow(self, request: Request) -> None:
         """Make the empty memory large enough for what waits, if it can be: in powers of two, so seldom."""
         try:
-            self.reserve(self._wanted(request))
+            self.reserve(self._useful_cells(request))
         except ModelError:  # what waits can wait longer
             self._largest = self._backend.cells
             self.reserve(len(request.prompt) + RESERVE)
@@ -95,7 +95,7 @@ class Admission:
             finally:
                 self._prefixes.forget()
 
-    def _wanted(self, request: Request) -> int:
+    def _useful_cells(self, request: Request) -> int:
         """Return the memory that what waits could use at once, in tokens."""
         least = len(request.prompt) + RESERVE
         if not self._grouped:

@@ -66,11 +66,11 @@ class Placement:
         return tuple(float(load.layers) for load in self.loads if load.layers)
 
 
-def on_cpu(asked: str | int) -> Placement:
+def on_cpu(gpu_layers: str | int) -> Placement:
     """Return the placement where llama.cpp has no GPU; raises UsageError if layers on one are asked for."""
-    if asked not in ("auto", 0):
+    if gpu_layers not in ("auto", 0):
         raise UsageError(
-            f"gpu_layers is {asked}, but llama.cpp has no GPU device here",
+            f"gpu_layers is {gpu_layers}, but llama.cpp has no GPU device here",
             step='install a GPU build of llama-cpp-python (README, "On a GPU"), or run on the CPU with auto',
             settings=("gpu_layers",),
         )
@@ -80,7 +80,7 @@ def on_cpu(asked: str | int) -> Placement:
 def place(
     header: Header,
     gpus: Sequence[Device],
-    asked: str | int,
+    gpu_layers: str | int,
     *,
     cells: int,
     kv_type: str,
@@ -95,15 +95,15 @@ def place(
     """
     plan = _Plan(header, gpus, cells, kv_type, micro_batch, flash_attention)
     fitting = next((count for count in range(plan.places, 0, -1) if plan.divided(count, MARGIN)), 0)
-    if asked == "auto":
+    if gpu_layers == "auto":
         reason = "" if fitting else f": not one fits with {_shown(MARGIN)} to spare"
         return plan.placement(plan.divided(fitting, MARGIN), reason)
-    wanted = plan.places if asked == "all" else min(int(asked), plan.places)
+    wanted = plan.places if gpu_layers == "all" else min(int(gpu_layers), plan.places)
     counts = plan.divided(wanted, 0)
     if wanted and not counts:
         free = " and ".join(f"{gpu.name} has {_shown(gpu.free)} free" for gpu in gpus)
         raise UsageError(
-            f"gpu_layers is {asked}, but {wanted} of the {plan.places} layers of {header.path.name} take "
+            f"gpu_layers is {gpu_layers}, but {wanted} of the {plan.places} layers of {header.path.name} take "
             f"{_shown(plan.needed(wanted))} with a context of {cells:,} tokens, and {free}",
             step=f"give auto, which puts {fitting} of them there, or take a smaller file or context",
             settings=("gpu_layers", "context"),

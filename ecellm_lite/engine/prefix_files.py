@@ -128,12 +128,12 @@ class PrefixFiles:
                 status = path.lstat()
                 if stat.S_ISREG(status.st_mode):
                     states.append((status.st_mtime_ns, status.st_size, path))
-        total = sum(taken for _, taken, _ in states)
-        for _, taken, path in sorted(states):
+        total = sum(state_size for _, state_size, _ in states)
+        for _, state_size, path in sorted(states):
             if total + size <= self._most_bytes:
                 break
             path.unlink(missing_ok=True)
-            total -= taken
+            total -= state_size
         return total + size <= self._most_bytes
 
 

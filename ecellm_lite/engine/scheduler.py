@@ -52,9 +52,9 @@ class Scheduler:
         self.deterministic = deterministic
         self._grouped = grouped and not deterministic
         self._drafts = min(DRAFTING, backend.batch) - 1 if drafts else 0  # the most in one step
-        kept = 1 if deterministic else max(1, min(PREFIX_SEQUENCES, backend.sequences // 4))
-        self._prefixes = Prefixes(backend, range(kept))
-        self._sequences = list(range(kept, kept + 1 if deterministic else backend.sequences))
+        prefix_sequences = 1 if deterministic else max(1, min(PREFIX_SEQUENCES, backend.sequences // 4))
+        self._prefixes = Prefixes(backend, range(prefix_sequences))
+        self._sequences = list(range(prefix_sequences, prefix_sequences + 1 if deterministic else backend.sequences))
         self._free = list(self._sequences)
         self._waiting = Waiting(grouped=self._grouped)
         self._twins = Twins()

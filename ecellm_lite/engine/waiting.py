@@ -68,9 +68,9 @@ class Waiting:
             yield shared, rows
 
     def _refill(self) -> None:
-        taken: list[Request] = []
-        while self._arrived and len(taken) < (GROUP if self._grouped else 1):
-            taken.append(self._arrived.popleft())
+        group: list[Request] = []
+        while self._arrived and len(group) < (GROUP if self._grouped else 1):
+            group.append(self._arrived.popleft())
         if self._grouped:
-            taken.sort(key=lambda request: tuple(request.prompt))
-        self._group.extend(taken)
+            group.sort(key=lambda request: tuple(request.prompt))
+        self._group.extend(group)

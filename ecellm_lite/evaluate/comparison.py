@@ -96,9 +96,9 @@ Pairs = Sequence[tuple[RowResult, RowResult]]
 
 
 def _common(before: Sequence[RowResult], after: Sequence[RowResult]) -> list[tuple[RowResult, RowResult]]:
-    known = {(record.id, record.line, record.gold): record for record in before}
-    found = [(known.get((record.id, record.line, record.gold)), record) for record in after]
-    return [(one, other) for one, other in found if one is not None]
+    records = {(record.id, record.line, record.gold): record for record in before}
+    pairs = [(records.get((record.id, record.line, record.gold)), record) for record in after]
+    return [(one, other) for one, other in pairs if one is not None]
 
 
 def _compared(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> TaskComparison:

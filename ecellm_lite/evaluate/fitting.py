@@ -151,11 +151,11 @@ class _Claims:
         # One valley: the likelihood is concave in 1/T and the bias.
         if not biased:
             bounds = (math.log(LOWEST), math.log(HIGHEST))
-            found = minimize_scalar(lambda log: loss(math.exp(log), 0.0), bounds=bounds, method="bounded")
-            return np.array([math.exp(float(found.x)), 0.0])
+            minimum = minimize_scalar(lambda log: loss(math.exp(log), 0.0), bounds=bounds, method="bounded")
+            return np.array([math.exp(float(minimum.x)), 0.0])
         limits = [(1 / HIGHEST, 1 / LOWEST), (-LARGEST_BIAS, LARGEST_BIAS)]
-        found = minimize(lambda at: loss(1 / float(at[0]), float(at[1])), (1.0, 0.0), bounds=limits)
-        return np.array([1 / float(found.x[0]), float(found.x[1])])
+        minimum = minimize(lambda at: loss(1 / float(at[0]), float(at[1])), (1.0, 0.0), bounds=limits)
+        return np.array([1 / float(minimum.x[0]), float(minimum.x[1])])
 
     def log_likelihoods(self, settings: Floats) -> Floats:
         """Return the log-likelihood of each row (count,) under its temperature and bias (count, 2)."""

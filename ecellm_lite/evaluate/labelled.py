@@ -61,16 +61,18 @@ def task_of(row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
                 return task
     except UsageError as error:
         raise InputError(str(error)) from None
-    known = f"neither {' nor '.join(own)} nor one" if own else "none"
-    raise InputError(f"The row's task is {shown(name)}, which is {known} of the ten: `ecellm-lite tasks` lists them.")
+    mismatch = f"neither {' nor '.join(own)} nor one" if own else "none"
+    raise InputError(
+        f"The row's task is {shown(name)}, which is {mismatch} of the ten: `ecellm-lite tasks` lists them."
+    )
 
 
 def labelled(task: Task, line: int, row: Mapping[str, Any]) -> Labelled:
     """Return a row with its answer; raises InputError for a missing or wrong field, or an answer that cannot be."""
     gold = row.get("output")
     if not isinstance(gold, str):
-        given = "no output" if gold is None else f"the output {shown(gold)}"
-        raise InputError(f"The row has {given}: a labelled row has its answer there, as a text.")
+        output = "no output" if gold is None else f"the output {shown(gold)}"
+        raise InputError(f"The row has {output}: a labelled row has its answer there, as a text.")
     id_of(row)
     question = task.question(row)
     gold = encodable(gold)

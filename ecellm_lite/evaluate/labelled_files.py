@@ -61,7 +61,7 @@ class LabelledFile:
                     if task and task.name not in {one.name for one in tasks}:
                         continue
                     _check_places(row)
-                    yield labelled(_known(task), line, row)
+                    yield labelled(_checked_task(task), line, row)
                 except InputError as error:
                     yield task, Unreadable(line, str(error))
 
@@ -75,8 +75,8 @@ class LabelledFile:
         """Return whether a row is of another split or setting, where it says so in words."""
         if isinstance(row.get("setting"), str):
             self.settings.add(row["setting"])
-        wanted = {"split": split, "setting": setting}
-        return any(isinstance(row.get(key), str) and row[key] != value for key, value in wanted.items())
+        selection = {"split": split, "setting": setting}
+        return any(isinstance(row.get(key), str) and row[key] != value for key, value in selection.items())
 
     @property
     def hashed(self) -> DataFile:
@@ -97,17 +97,17 @@ def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> lis
         if other:
             raise InputError(f"{path} is a pipe or a device, and rows are read twice (for their hash): take a file.")
         return [LabelledFile(path, path.name)]
-    found = [
+    files = [
         LabelledFile(file, f"{path.resolve().name}/{task.name}/{file.name}", task)
         for task in tasks
         if (file := path / task.name / f"{split}.jsonl").is_file()
     ]
-    if not found:
+    if not files:
         raise InputError(
             f"The folder {path} has no rows: they stand in {tasks[0].name}/{split}.jsonl"
             f"{', and so for each task' if len(tasks) > 1 else ''}."
         )
-    return found
+    return files
 
 
 @dataclass(slots=True)
@@ -134,18 +134,18 @@ def gather(
     unreadable: dict[str | None, list[Unreadable]] = {}
     settings: set[str] = set()
     for file in files:
-        for found in file.rows(tasks, split, setting):
-            if isinstance(found, Labelled):
-                spreads.setdefault(found.task.name, Spread(limit)).add(found)
+        for entry in file.rows(tasks, split, setting):
+            if isinstance(entry, Labelled):
+                spreads.setdefault(entry.task.name, Spread(limit)).add(entry)
             else:
-                task, line = found
+                task, line = entry
                 unreadable.setdefault(task.name if task else None, []).append(line)
         settings |= file.settings
     if not spreads and not unreadable:
-        known = f" (its settings are {', '.join(sorted(settings)[:12])})" if settings else ""
-        wanted = tasks[0].name if len(tasks) == 1 else "the ten tasks"
+        choices = f" (its settings are {', '.join(sorted(settings)[:12])})" if settings else ""
+        task_names = tasks[0].name if len(tasks) == 1 else "the ten tasks"
         raise InputError(
-            f"There is no row of {wanted} with the split {split!r} and the setting {setting!r}{known}",
+            f"There is no row of {task_names} with the split {split!r} and the setting {setting!r}{choices}",
             step="name the task, split and setting of the rows",
             settings=("tasks", "split", "setting"),
         )
@@ -158,28 +158,28 @@ class Spread:
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
-        self._kept: list[Labelled] = []
+        self._rows: list[Labelled] = []
         self._seen = 0
         self._stride = 1
 
     def add(self, row: Labelled) -> None:
         """Take the stream's next row."""
         if self._seen % self._stride == 0:
-            self._kept.append(row)
-            if self._limit and len(self._kept) > 2 * self._limit:
-                self._kept = self._kept[::2]
+            self._rows.append(row)
+            if self._limit and len(self._rows) > 2 * self._limit:
+                self._rows = self._rows[::2]
                 self._stride *= 2
         self._seen += 1
 
     def chosen(self) -> list[Labelled]:
         """Return the rows, in their order."""
-        kept = self._kept
-        if not self._limit or len(kept) <= self._limit:
-            return kept
-        return [kept[place * len(kept) // self._limit] for place in range(self._limit)]
+        rows = self._rows
+        if not self._limit or len(rows) <= self._limit:
+            return rows
+        return [rows[place * len(rows) // self._limit] for place in range(self._limit)]
 
 
-def _known(task: Task | None) -> Task:
+def _checked_task(task: Task | None) -> Task:
     if task is None:
         raise InputError("The row names no task", step="give it one, or name one task for all", settings=("tasks",))
     return task

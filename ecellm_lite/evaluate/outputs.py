@@ -23,12 +23,12 @@ from ecellm_lite.models.files import replacing
 class Outputs:
     """The paths of the results and the report, None for what is not wanted.
 
-    `kept` is the file with the results so far, None as long as there are none.
+    `partial` is the file with the results so far, None as long as there are none.
     """
 
     output: Path | None = None
     report: Path | None = None
-    kept: Path | None = None
+    partial: Path | None = None
 
     def check(self, rows: Sequence[Path]) -> None:
         """Raise InputError or UsageError where the results could not be written, or would replace a file of rows."""
@@ -60,15 +60,15 @@ class Outputs:
             with suppress(InputError):  # the disk is full now, and may have room at the end
                 part = part_of(self.output)
                 _write(part, json.dumps(results.as_dict()), "output")
-                self.kept = part
+                self.partial = part
 
     def write(self, results: Results) -> None:
         """Write the results and the report; raises InputError where one cannot be written."""
         if self.output:
             _write(self.output, json.dumps(results.as_dict()), "output")
-        if self.kept:
-            self.kept.unlink(missing_ok=True)
-            self.kept = None
+        if self.partial:
+            self.partial.unlink(missing_ok=True)
+            self.partial = None
         if self.report:
             from ecellm_lite.evaluate.report import page
 

@@ -24,21 +24,21 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliab
     """
     if not probabilities:
         return None
-    given: NDArray[np.float64] = np.asarray(probabilities, dtype=np.float64)
+    claimed: NDArray[np.float64] = np.asarray(probabilities, dtype=np.float64)
     hits = np.asarray(right, dtype=np.float64)
-    places = np.minimum((given * BINS).astype(int), BINS - 1)
+    places = np.minimum((claimed * BINS).astype(int), BINS - 1)
     counts = np.bincount(places, minlength=BINS)
     whole = np.maximum(counts, 1)
-    means = np.bincount(places, given, BINS) / whole
+    means = np.bincount(places, claimed, BINS) / whole
     shares = np.bincount(places, hits, BINS) / whole
     return Reliability(
         bins=[
             ReliabilityBin(place / BINS, (place + 1) / BINS, int(count), float(mean), float(share))
             for place, (count, mean, share) in enumerate(zip(counts, means, shares, strict=True))
         ],
-        ece=float((counts * np.abs(shares - means)).sum() / len(given)),
-        brier=float(np.mean((given - hits) ** 2)),
-        count=len(given),
+        ece=float((counts * np.abs(shares - means)).sum() / len(claimed)),
+        brier=float(np.mean((claimed - hits) ** 2)),
+        count=len(claimed),
     )
 
 

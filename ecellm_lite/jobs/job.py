@@ -175,25 +175,25 @@ class Job:
         self, answerer: Answerer, journal: Journal | None, options: RequestOptions, tally: Tally
     ) -> Iterator[JobRow]:
         """Yield each row with its key and its answer, None for a row that is not asked."""
-        asked: deque[tuple[MappedRow, bytes | None, bool]] = deque()
+        pending: deque[tuple[MappedRow, bytes | None, bool]] = deque()
 
         def submit(mapped: MappedRow) -> Future[Answer | None]:
             key = row_key(mapped.row) if journal and mapped.row is not None else None
-            kept = journal.get(key) if journal and key else None
+            journalled = journal.get(key) if journal and key else None
             new = False
             if mapped.skipped:
                 future = _done(None)
-            elif kept and mapped.row is not None and not (self.options.retry_failed and kept.error):
+            elif journalled and mapped.row is not None and not (self.options.retry_failed and journalled.error):
                 tally.reused += 1
-                future = _done(replace(kept, id=mapped.row.get("id")))
+                future = _done(replace(journalled, id=mapped.row.get("id")))
             else:
                 new = True
                 future = cast("Future[Answer | None]", answerer.submit(self.task, mapped.request, **options))
-            asked.append((mapped, key, new))
+            pending.append((mapped, key, new))
             return future
 
         for answer in read_ahead(self.columns.rows(self.table), submit, most=WINDOW):
-            mapped, key, new = asked.popleft()
+            mapped, key, new = pending.popleft()
             if answer is None:
                 yield JobRow(mapped, key, None)
                 continue

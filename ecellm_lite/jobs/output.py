@@ -79,12 +79,12 @@ def is_read_from(path: Path | None, file: HasDescriptor) -> bool:
     try:
         source = os.fstat(file.fileno())
         if path is None:
-            written = [os.fstat(sys.stdout.fileno())]
+            outputs = [os.fstat(sys.stdout.fileno())]
         else:
-            written = [place.stat() for place in (path, part_of(path)) if place.exists()]
+            outputs = [place.stat() for place in (path, part_of(path)) if place.exists()]
     except (OSError, ValueError):  # not a file of the system's, as a test's BytesIO
         return False
-    return stat.S_ISREG(source.st_mode) and any(os.path.samestat(source, status) for status in written)
+    return stat.S_ISREG(source.st_mode) and any(os.path.samestat(source, status) for status in outputs)
 
 
 def standard_output() -> IO[bytes]:

@@ -101,11 +101,11 @@ class Block:
     def _check_source(self) -> None:
         if self.source.ndim != 2:
             raise UsageError(f"The rows have the shape {self.source.shape}", step="give a matrix")
-        wanted = FLOATS.get(self.source_type, np.uint8)
-        if self.source.dtype != wanted:
+        dtype = FLOATS.get(self.source_type, np.uint8)
+        if self.source.dtype != dtype:
             raise UsageError(
                 f"Rows of {self.source_type} cannot have the numpy type {self.source.dtype}",
-                step=f"give {wanted.__name__}",
+                step=f"give {dtype.__name__}",
             )
         if self.source_type not in FLOATS and self.source.shape[1] % self.source_kind.block_bytes:
             raise UsageError(

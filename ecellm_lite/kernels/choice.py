@@ -64,15 +64,15 @@ def question() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 @cache
-def _chosen(wanted: str) -> str:
+def _chosen(name: str) -> str:
     choices = variants()
-    if wanted and wanted not in choices:
+    if name and name not in choices:
         raise UsageError(
-            f"ECELLM_KERNELS is {wanted!r}", step=f"set it to one of {', '.join(choices)}, or leave it unset"
+            f"ECELLM_KERNELS is {name!r}", step=f"set it to one of {', '.join(choices)}, or leave it unset"
         )
-    if wanted and wanted != "ggml" and not is_exact(wanted):
+    if name and name != "ggml" and not is_exact(name):
         raise EcellmError(
-            f"The {wanted} kernels give wrong bytes on this machine",
+            f"The {name} kernels give wrong bytes on this machine",
             step="report this, and leave ECELLM_KERNELS unset",
         )
-    return wanted or next(variant for variant in choices if variant == "ggml" or is_exact(variant))
+    return name or next(variant for variant in choices if variant == "ggml" or is_exact(variant))

@@ -50,7 +50,7 @@ class Scope:
     instruction: str
     options: str | None
 
-    def differs(self, other: Scope, asked: str = "the task") -> str | None:
+    def differs(self, other: Scope, subject: str = "the task") -> str | None:
         """Return in words what another scope has that this one was not fitted with, None where this one holds.
 
         `asked` is what the other scope is of, in words.
@@ -60,9 +60,9 @@ class Scope:
         if self.task != other.task:
             return f"it is for the task {self.task}, and this is {other.task}"
         if self.instruction != other.instruction:
-            return f"{asked} has another instruction than it was fitted with"
+            return f"{subject} has another instruction than it was fitted with"
         if self.options is not None and self.options != other.options:
-            return f"{asked} has other options than it was fitted with"
+            return f"{subject} has other options than it was fitted with"
         if self.type != other.type:
             return f"it is for answers of the type {self.type}, and these are {other.type}"
         return None
@@ -140,7 +140,7 @@ class Calibrations:
         self._model = model
         self._envelope = envelope
         self._folder = folder
-        self._found: dict[str, Calibration | None] = {}
+        self._by_task: dict[str, Calibration | None] = {}
         self._unusable: dict[str, str] = {}
         self.named: Calibration | None = None
         if named is not None:
@@ -157,8 +157,8 @@ class Calibrations:
 
     def find(self, scope: Scope) -> Calibration | None:
         """Return the calibration that holds for a scope, or None."""
-        known = self._of(scope.task)
-        return known if known and known.scope.differs(scope) is None else None
+        calibration = self._of(scope.task)
+        return calibration if calibration and calibration.scope.differs(scope) is None else None
 
     def kept(self, task: str) -> Calibration | None:
         """Return the calibration that is kept for a task, be it one that does not hold for what is asked; or None."""
@@ -173,20 +173,23 @@ class Calibrations:
 
         None where it is used or there is none.
         """
-        known = self._of(scope.task)
+        calibration = self._of(scope.task)
         if unusable := self._unusable.get(scope.task):
             return unusable
-        if known is None or (reason := known.scope.differs(scope, "the row" if of_row else "the task")) is None:
+        if (
+            calibration is None
+            or (reason := calibration.scope.differs(scope, "the row" if of_row else "the task")) is None
+        ):
             return None
         advice = "" if of_row else "; calibrate again, or remove it"
-        return f"The calibration of {known.scope.task} is not used: {reason}{advice}."
+        return f"The calibration of {calibration.scope.task} is not used: {reason}{advice}."
 
     def _of(self, task: str) -> Calibration | None:
         if self.named:
             return self.named
-        if task not in self._found:
-            self._found[task] = self._read(task)
-        return self._found[task]
+        if task not in self._by_task:
+            self._by_task[task] = self._read(task)
+        return self._by_task[task]
 
     def _read(self, task: str) -> Calibration | None:
         if self._folder is None or not _TASK.fullmatch(task):

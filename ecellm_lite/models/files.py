@@ -42,10 +42,10 @@ def temporaries(path: Path) -> list[Path]:
 def copied(source: Path, target: Path) -> str:
     """Copy a file, which is there whole or not at all, and return the sha256 in hex of what was written."""
     digest = hashlib.sha256()
-    with replacing(target) as temporary, source.open("rb") as read, temporary.open("wb") as written:
+    with replacing(target) as temporary, source.open("rb") as read, temporary.open("wb") as copy:
         while block := read.read(_BLOCK):
             digest.update(block)
-            written.write(block)
+            copy.write(block)
     return digest.hexdigest()
 
 

@@ -67,21 +67,21 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
         return cached(repository, revision)
     cache, size = Path(HF_HUB_CACHE), 0
     try:
-        known = HfApi().model_info(repository, revision=revision, files_metadata=True)
-        sizes = {one.rfilename: one.size or 0 for one in known.siblings or []}
-        wanted = [name for name in sizes if any(fnmatch(name, pattern) for pattern in FILES)]
-        size = sum(sizes[name] for name in wanted)
+        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+        sizes = {one.rfilename: one.size or 0 for one in info.siblings or []}
+        names = [name for name in sizes if any(fnmatch(name, pattern) for pattern in FILES)]
+        size = sum(sizes[name] for name in names)
         _check_room(repository, size, cache)
         # Not by its hash: the library would not note which one the name means, and find nothing without a network.
-        found = Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILES)))
-        if found.name != known.sha:
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILES)))
+        if folder.name != info.sha:
             raise ModelError(f"{repository} was changed on the hub meanwhile: pull again, which fetches what is new.")
-        for name in wanted:
-            held = (found / name).stat().st_size
-            if held != sizes[name]:
+        for name in names:
+            size_on_disk = (folder / name).stat().st_size
+            if size_on_disk != sizes[name]:
                 raise ModelError(
-                    f"{name} of {repository} has {held:,} bytes and the hub says {sizes[name]:,}: "
-                    f"delete {(found / name).resolve()} and pull again."
+                    f"{name} of {repository} has {size_on_disk:,} bytes and the hub says {sizes[name]:,}: "
+                    f"delete {(folder / name).resolve()} and pull again."
                 )
     except ModelError:
         raise
@@ -89,7 +89,7 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
             _check_room(repository, size, cache)
         raise _explained(repository, error) from None
-    return found
+    return folder
 
 
 def drop(folder: Path) -> None:
@@ -142,8 +142,8 @@ def _explained(repository: str, error: Exception) -> ModelError:
             f"The disk is full: make room, or set HF_HOME to a larger one, and pull {repository} again; "
             "files that have arrived are kept."
         )
-    said = " ".join(str(error).split())[:200] or type(error).__name__
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
     return ModelError(
-        f"{repository} could not be fetched ({said}): check the connection and pull again; "
+        f"{repository} could not be fetched ({reason}): check the connection and pull again; "
         "files that have arrived are kept."
     )

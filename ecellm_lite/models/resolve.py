@@ -76,9 +76,9 @@ def _is_path(name: str) -> bool:
 def _from_path(path: Path, store: Store, envelope: str | None) -> StoredModel:
     header = read_header(path)
     check_model(header)
-    wanted = envelope or envelope_of(header, [path.name])
+    envelope_name = envelope or envelope_of(header, [path.name])
     identity = store.identify(path)
-    manifest = Manifest(path.name, path.name, identity.size, identity.sha256, wanted, str(path))
+    manifest = Manifest(path.name, path.name, identity.size, identity.sha256, envelope_name, str(path))
     return StoredModel(path, manifest, tasks_of(header), identity)
 
 
@@ -87,9 +87,9 @@ def envelope_of(header: Header, names: Sequence[str]) -> str:
 
     None is guessed: behind the wrong envelope eCeLLM's weights score at zero.
     """
-    written = header.metadata.get("ecellm.envelope")
-    if isinstance(written, str):
-        return get_envelope(written).name
+    envelope_name = header.metadata.get("ecellm.envelope")
+    if isinstance(envelope_name, str):
+        return get_envelope(envelope_name).name
     for name in (*names, header.metadata.get("general.name")):
         entry = catalogue_entry(name) if isinstance(name, str) else None
         if entry:
@@ -103,9 +103,9 @@ def envelope_of(header: Header, names: Sequence[str]) -> str:
 
 def tasks_of(header: Header) -> tuple[str, ...]:
     """Return the names of the tasks that a file says it is for; none where it does not say."""
-    said = header.metadata.get(TASKS_KEY)
+    names = header.metadata.get(TASKS_KEY)
     # Bytes that are no UTF-8 have come as surrogates, which cannot be printed.
-    return tuple(name.encode("utf-8", "replace").decode() for name in said) if isinstance(said, tuple) else ()
+    return tuple(name.encode("utf-8", "replace").decode() for name in names) if isinstance(names, tuple) else ()
 
 
 def _unknown(name: str, store: Store) -> ModelError:

@@ -63,9 +63,9 @@ def read_message(line: bytes) -> Message:
         _only(data, {"id", "type"}, id_)
         return Control(id_, kind)
     if kind != "answer":
-        known = ", ".join(["answer", *sorted(CONTROLS)])
+        types = ", ".join(["answer", *sorted(CONTROLS)])
         raise ProtocolError(
-            f"There is no request of type {str(kind)[:80]!r}", step=f"send one of {known}", field="type", id=id_
+            f"There is no request of type {str(kind)[:80]!r}", step=f"send one of {types}", field="type", id=id_
         )
     _only(data, _ASK_KEYS, id_)
     task, options = data.get("task"), data.get("options")

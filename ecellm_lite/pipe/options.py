@@ -33,8 +33,8 @@ def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
 
     Raises ProtocolError for what is no option, GrammarError for a schema or grammar that does not compile.
     """
-    given = {name: value for name, value in wire.items() if value is not None}
-    for name, value in given.items():
+    values = {name: value for name, value in wire.items() if value is not None}
+    for name, value in values.items():
         kinds = _KINDS.get(name)
         if kinds is None:
             raise ProtocolError(
@@ -42,12 +42,12 @@ def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
             )
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise _wrong(name, value)
-    if given.get("calibration") is True:
+    if values.get("calibration") is True:
         raise _wrong("calibration", True)
-    if not 0 <= given.get("seed", 0) < 1 << 32:
-        raise _wrong("seed", given["seed"])
-    space = _space(task, given)
-    options = {name: value for name, value in given.items() if name not in _SPACE}
+    if not 0 <= values.get("seed", 0) < 1 << 32:
+        raise _wrong("seed", values["seed"])
+    space = _space(task, values)
+    options = {name: value for name, value in values.items() if name not in _SPACE}
     return cast("RequestOptions", {**options, "space": space})
 
 

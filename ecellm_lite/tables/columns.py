@@ -170,11 +170,11 @@ class ColumnMap:
 
     def _check(self) -> None:
         assert self._columns is not None
-        given = {*self.columns, *self._options.constants}
-        if "input" in given and "input" not in self._fields:
+        columns = {*self.columns, *self._options.constants}
+        if "input" in columns and "input" not in self._fields:
             return
         for name, each in self._fields.items():
-            if name not in given and each.required and (_whole(name, self._task) or _begun(name, given)):
+            if name not in columns and each.required and (_whole(name, self._task) or _begun(name, columns)):
                 raise self._missing(name, each)
         if not self.columns.keys() - {_ID}:
             raise self._missing(next(iter(self._fields)), next(iter(self._fields.values())))
@@ -243,9 +243,9 @@ def _whole(name: str, task: Task) -> bool:
     return all(each.required for each in task.fields if each.name == record)
 
 
-def _begun(name: str, given: set[str]) -> bool:
+def _begun(name: str, columns: set[str]) -> bool:
     record, dot, _ = name.partition(".")
-    return bool(dot) and any(other.startswith(f"{record}.") for other in given)
+    return bool(dot) and any(other.startswith(f"{record}.") for other in columns)
 
 
 def _put(row: dict[str, Any], name: str, value: Any) -> None:
@@ -282,8 +282,8 @@ def _plain(name: str) -> str:
 def _near(name: str, columns: Sequence[str]) -> str:
     """Return columns for a sentence: those with names like this one first."""
     plain = {_plain(column): column for column in columns}
-    wanted = _plain(name.rpartition(".")[2])
-    near = [plain[each] for each in get_close_matches(wanted, list(plain), n=5, cutoff=_LEAST_ALIKE)]
+    plain_name = _plain(name.rpartition(".")[2])
+    near = [plain[each] for each in get_close_matches(plain_name, list(plain), n=5, cutoff=_LEAST_ALIKE)]
     shown = [*near, *(column for column in columns if column not in near)]
     return ", ".join(repr(column[:60]) for column in shown[:8]) + (", …" if len(shown) > 8 else "")
 

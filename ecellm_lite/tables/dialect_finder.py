@@ -110,14 +110,14 @@ def _quoted_cells(text: str, delimiter: str, quote: str) -> int:
     return sum(1 for _ in re.finditer(cell, text, re.MULTILINE))
 
 
-def _character(given: str | None, setting: str, names: dict[str, str]) -> str | None:
-    if given is None:
+def _character(value: str | None, setting: str, names: dict[str, str]) -> str | None:
+    if value is None:
         return None
-    character = names.get(given.lower(), given)
+    character = names.get(value.lower(), value)
     if len(character) > 1 or (character == "" and setting == "delimiter") or character in {"\n", "\r", "\0"}:
         words = next(name for name in names if name.isalpha())
         raise UsageError(
-            f"The {setting} {given!r} is no single character and not {words}",
+            f"The {setting} {value!r} is no single character and not {words}",
             step="give one character",
             settings=(setting,),
         )

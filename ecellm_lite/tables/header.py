@@ -161,22 +161,22 @@ def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[li
     if len(names) < width:
         finding = f"the header names {len(names)} of {width} columns"
         return names + [""] * (width - len(names)), (finding,)
-    kept = names[:width]
-    last = kept[-1].removesuffix(kept[0]).removesuffix('"')  # two quoted names meet in a doubled quote
-    if names[width:] == [*kept[1:-1], last]:
-        return [*kept[:-1], last], ("the header stands twice in one line",)
-    return kept, (f"the header has {len(names)} names for {width} columns, of which the first are taken",)
+    columns = names[:width]
+    last = columns[-1].removesuffix(columns[0]).removesuffix('"')  # two quoted names meet in a doubled quote
+    if names[width:] == [*columns[1:-1], last]:
+        return [*columns[:-1], last], ("the header stands twice in one line",)
+    return columns, (f"the header has {len(names)} names for {width} columns, of which the first are taken",)
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:
     """Return names that are all different: a repeated one gets a number, a missing one its place."""
-    taken = set(names)
+    existing = set(names)
     seen: set[str] = set()
     columns: list[str] = []
     for place, name in enumerate(names, 1):
         base = name or f"column {place}"
         column, number = base, 2
-        while column in seen or (column != name and column in taken):
+        while column in seen or (column != name and column in existing):
             column, number = f"{base} ({number})", number + 1
         seen.add(column)
         columns.append(column)

@@ -85,8 +85,8 @@ class AnswerColumns:
 
     def _answer(self, answer: Answer) -> tuple[Any, ...]:
         if self._attributes:
-            found = _extracted(answer.value)
-            return tuple(found.get(attribute) for attribute in self._attributes)
+            values = _extracted(answer.value)
+            return tuple(values.get(attribute) for attribute in self._attributes)
         if answer.value is None:
             return (None,)
         if self._scores:

@@ -118,9 +118,9 @@ def _sheet(workbook: Any, sheet: str | None, name: str) -> tuple[Any, str]:
         return workbook.get_sheet_by_name(sheet), f"sheet {sheet!r}"
     visible = [each.name for each in workbook.sheets_metadata if "Visible" in repr(each.visible).split(".")] or names
     for candidate in visible:
-        found = workbook.get_sheet_by_name(candidate)
-        if found.height > 0:
-            return found, f"sheet {candidate!r}" + (f" of {len(names)}" if len(names) > 1 else "")
+        frame = workbook.get_sheet_by_name(candidate)
+        if frame.height > 0:
+            return frame, f"sheet {candidate!r}" + (f" of {len(names)}" if len(names) > 1 else "")
     raise InputError(f"{name} has no sheet with rows", step="give a table with a header and rows")
 
 

@@ -28,15 +28,15 @@ def is_total(row: TableRow) -> bool:
 
 def without_totals(rows: Iterable[TableRow], notes: list[str]) -> Iterator[TableRow]:
     """Yield the rows but for those of totals at the end, of which a note tells."""
-    held: list[TableRow] = []
+    totals: list[TableRow] = []
     for row in rows:
-        if len(held) < _MOST and is_total(row):
-            held.append(row)
+        if len(totals) < _MOST and is_total(row):
+            totals.append(row)
             continue
-        yield from held
-        held.clear()
+        yield from totals
+        totals.clear()
         yield row
-    if held:
-        shown: Any = next(iter(held[0].cells.values()))
-        rows_ = "1 row of totals was" if len(held) == 1 else f"{len(held)} rows of totals were"
+    if totals:
+        shown: Any = next(iter(totals[0].cells.values()))
+        rows_ = "1 row of totals was" if len(totals) == 1 else f"{len(totals)} rows of totals were"
         notes.append(f"{rows_} left out at the end ({str(shown)[:40]!r})")

@@ -40,7 +40,7 @@ MAX_FIELDS = 32
 MAX_EXAMPLES = 26
 
 
-def read_task(path: Path, taken: Collection[str] = ()) -> Task:
+def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
     """Return the task that a TOML file describes; `taken` are names that it must not have.
 
     Raises InputError with the file and the key of what is wrong.
@@ -50,7 +50,7 @@ def read_task(path: Path, taken: Collection[str] = ()) -> Task:
     name = table.text("name", most=64)
     if not NAME.fullmatch(name):
         raise table.error("name", f"is {name!r}", "write small letters, digits and '_', a letter first")
-    if name in taken:
+    if name in reserved:
         raise table.error("name", f"is {name!r}, which is a built-in task", "choose another name")
     summary = table.text("summary", most=LONGEST_LINE)
     instruction = table.text("instruction", most=LONGEST_INSTRUCTION, lines=True)

@@ -130,10 +130,10 @@ def _extraction(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "attributes", "attributes_from")
     if ("attributes" in table) == ("attributes_from" in table):
         raise _one_of(table, "attributes", "attributes_from")
-    given: tuple[str, ...] = ()
+    attribute_names: tuple[str, ...] = ()
     named: str | None = None
     if "attributes" in table:
-        given = table.texts("attributes", least=1, most=MAX_ATTRIBUTES, longest=LONGEST_LABEL)
+        attribute_names = table.texts("attributes", least=1, most=MAX_ATTRIBUTES, longest=LONGEST_LABEL)
     else:
         named = _list_field(table, "attributes_from", fields)
         fields = tuple(
@@ -148,7 +148,7 @@ def _extraction(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
         raise table.error("type", reason, "rename the field")
 
     def write(row: Row) -> Wire:
-        attributes = row[named] if named else given
+        attributes = row[named] if named else attribute_names
         others = {name: value for name, value in row.items() if name != named}
         text = json.dumps({**others, TARGET: " and ".join(attributes)})
         return Wire(text, None, Extraction(attributes, {name: row[name] for name in texts if name in row}))

@@ -179,7 +179,7 @@ def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = ""
         if not _is_absent(value, field.required):
             values[field.name] = field.read(value, f"{place}{field.name}")
         elif field.required:
-            others = {known.name for known in fields}
+            others = {each.name for each in fields}
             near = get_close_matches(field.name, [str(key) for key in row if key not in others], n=1)
             hint = f"the row has {near[0]!r}, which looks like it" if near else f"the row has {_keys(row)}"
             message = f"The field {place}{field.name} is missing; {hint}"
@@ -232,8 +232,8 @@ def _is_empty(value: Any) -> bool:
 
 
 def _mismatch(field: Field, value: Any, place: str) -> InputError:
-    given = f"{shown(value)} ({len(value)} items)" if isinstance(value, list) else shown(value)
-    return InputError(f"The field {place} is {given}", step=_step(field), field=place)
+    description = f"{shown(value)} ({len(value)} items)" if isinstance(value, list) else shown(value)
+    return InputError(f"The field {place} is {description}", step=_step(field), field=place)
 
 
 def _step(field: Field) -> str:

@@ -53,15 +53,15 @@ def get_task(name: str) -> Task:
 
     Raises UsageError that says which names are near, InputError for an own task whose file is wrong.
     """
-    wanted = name.strip().lower().replace("-", "_")
-    if wanted in _NAMES:
-        return _NAMES[wanted]
+    key = name.strip().lower().replace("-", "_")
+    if key in _NAMES:
+        return _NAMES[key]
     if name.endswith(".toml"):
         return load_task(Path(name))
     own = own_files()
-    if wanted in own:
-        return load_own(own[wanted])
-    near = get_close_matches(wanted, [*_NAMES, *own], n=3, cutoff=0.5)
+    if key in own:
+        return load_own(own[key])
+    near = get_close_matches(key, [*_NAMES, *own], n=3, cutoff=0.5)
     names = dict.fromkeys(_NAMES[match].name if match in _NAMES else match for match in near)
     step = f"use {' or '.join(names)}" if names else f"use one of {', '.join([*TASKS, *own][:20])}"
     raise UsageError(f"There is no task {name[:80]!r}", step=step, settings=("task",))
@@ -74,7 +74,7 @@ def task_names() -> tuple[str, ...]:
 
 def load_task(path: str | Path) -> Task:
     """Return the task that a TOML file describes (see tasks/custom.py), or raise InputError with file and key."""
-    return read_task(Path(path), taken=_NAMES.keys())
+    return read_task(Path(path), reserved=_NAMES.keys())
 
 
 def own_files() -> dict[str, Path]:

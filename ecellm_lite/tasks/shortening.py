@@ -41,10 +41,10 @@ class Long(Protocol):
     def size(self, values: Values) -> int:
         """Return how many parts there are; no more than `least` where nothing can be cut."""
 
-    def cut(self, values: Values, kept: int) -> Values:
+    def cut(self, values: Values, size: int) -> Values:
         """Return the row with so many parts left, from `least` to `size`."""
 
-    def said(self, values: Values, kept: int) -> str:
+    def note(self, values: Values, size: int) -> str:
         """Return what that cut does to the row, in one phrase."""
 
 
@@ -69,17 +69,17 @@ class Words:
         counts = self._counts(values)
         return max(counts.values(), default=0) * len(counts)
 
-    def cut(self, values: Values, kept: int) -> Values:
+    def cut(self, values: Values, size: int) -> Values:
         """Return the row with `kept` words shared out evenly; a field with fewer than its share stays as it is."""
-        for field, (count, share) in self._shares(values, kept).items():
+        for field, (count, share) in self._shares(values, size).items():
             if share < count:
                 values = _with(values, field, _first_words(_get(values, field), share))
         return values
 
-    def said(self, values: Values, kept: int) -> str:
+    def note(self, values: Values, size: int) -> str:
         """Return, say, `review: the first 310 of 1,204 words`."""
         phrases: list[str] = []
-        for field, (count, share) in self._shares(values, kept).items():
+        for field, (count, share) in self._shares(values, size).items():
             if share < count:
                 phrase = f"{field}: the first {share:,} of {count:,} words"
                 whole = _get(values, field)
@@ -92,10 +92,10 @@ class Words:
         counts = {field: _count(_get(values, field)) for field in self.fields}
         return {field: count for field, count in counts.items() if count}
 
-    def _shares(self, values: Values, kept: int) -> dict[str, tuple[int, int]]:
+    def _shares(self, values: Values, size: int) -> dict[str, tuple[int, int]]:
         """Return for each field its words and how many of them may stay; the first fields have one more where due."""
         counts = self._counts(values)
-        shares = {field: (kept + len(counts) - 1 - place) // len(counts) for place, field in enumerate(counts)}
+        shares = {field: (size + len(counts) - 1 - place) // len(counts) for place, field in enumerate(counts)}
         return {field: (count, shares[field]) for field, count in counts.items()}
 
 
@@ -122,13 +122,13 @@ class Latest:
         """Return how many items there are."""
         return len(_get(values, self.field) or ())
 
-    def cut(self, values: Values, kept: int) -> Values:
+    def cut(self, values: Values, size: int) -> Values:
         """Return the row with the last `kept` items."""
-        return _with(values, self.field, _get(values, self.field)[-kept:])
+        return _with(values, self.field, _get(values, self.field)[-size:])
 
-    def said(self, values: Values, kept: int) -> str:
+    def note(self, values: Values, size: int) -> str:
         """Return, say, `history: the last 12 of 50 items`."""
-        return f"{self.field}: the last {kept:,} of {self.size(values):,} items"
+        return f"{self.field}: the last {size:,} of {self.size(values):,} items"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class Cut:
     """A row's fields after a cut, and what was cut."""
 
     values: Values
-    said: str
+    note: str
 
 
 def least_cut(
@@ -147,7 +147,7 @@ def least_cut(
     `needs` tells how many tokens a row needs, and `whole` how many this one does, which is more than `most`. The
     fields of `long` are cut in their order, the next only where the one before is down to its least.
     """
-    said: list[str] = []
+    notes: list[str] = []
     for one in long:
         least, size = one.least(values), one.size(values)
         if size <= least:
@@ -155,9 +155,9 @@ def least_cut(
         of = partial(one.cut, values)
         bottom = needs(of(least))
         if bottom <= most:
-            kept = _largest(of, needs, (least, bottom), (size, whole), most)
-            return Cut(of(kept), "; ".join([*said, one.said(values, kept)]))
-        said.append(one.said(values, least))
+            size_kept = _largest(of, needs, (least, bottom), (size, whole), most)
+            return Cut(of(size_kept), "; ".join([*notes, one.note(values, size_kept)]))
+        notes.append(one.note(values, least))
         values, whole = of(least), bottom
     return None
 
@@ -203,21 +203,21 @@ def _first_words(value: str | Sequence[str], count: int) -> str | tuple[str, ...
     if isinstance(value, str):
         *_, last = islice(_WORD.finditer(value), count)
         return value[: last.end()]
-    kept: list[str] = []
+    texts_kept: list[str] = []
     for text in value:
         words = list(islice(_WORD.finditer(text), count))
         count -= len(words)
         if not count:
-            return (*kept, text[: words[-1].end()])
-        kept.append(text)
-    return tuple(kept)
+            return (*texts_kept, text[: words[-1].end()])
+        texts_kept.append(text)
+    return tuple(texts_kept)
 
 
 def _get(values: Values, field: str) -> Any:
-    found: Any = values
+    value: Any = values
     for name in field.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _with(values: Values, field: str, value: Any) -> Values:

@@ -84,10 +84,10 @@ class Task:
         if not isinstance(row, Mapping):
             names = ", ".join(field.name for field in self.fields)
             raise InputError(f"A row of {self.name} is {shown(row)}", step=f"give an object with the fields {names}")
-        given = row.get("input")
-        if isinstance(given, str) and "input" not in {field.name for field in self.fields}:
-            return self._as_it_stands(row, given)
-        values = read_fields(self.fields, given if isinstance(given, Mapping) else row)
+        text = row.get("input")
+        if isinstance(text, str) and "input" not in {field.name for field in self.fields}:
+            return self._as_it_stands(row, text)
+        values = read_fields(self.fields, text if isinstance(text, Mapping) else row)
         return self._ask(values, encodable(instruction or self.instruction))
 
     def shortened(self, question: Question, needs: Callable[[Question], int], most: int) -> Question:
@@ -104,7 +104,7 @@ class Task:
             self.long, question.values, lambda values: needs(self._ask(values, instruction)), most, whole=whole
         )
         if cut:
-            return replace(self._ask(cut.values, instruction), shortened=cut.said)
+            return replace(self._ask(cut.values, instruction), shortened=cut.note)
         fields = " and ".join(cuttable(self.long, question.values))
         advice = f"{_ADVICE} (cutting its {fields} is not enough)"
         return replace(question, advice=advice, settings=("context",)) if fields else question

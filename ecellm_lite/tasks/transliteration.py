@@ -44,12 +44,12 @@ class Transliteration:
         """
         if text.isascii():
             return text
-        written, dropped = _ascii(text)
+        ascii_text, dropped = _ascii(text)
         if dropped:
             self._dropped[place] = dropped
-        if not written.strip():
+        if not ascii_text.strip():
             self._emptied.append(place)
-        return written
+        return ascii_text
 
     @property
     def warnings(self) -> Sequence[AnswerWarning]:
@@ -90,8 +90,8 @@ def _written_out(character: str) -> str:
     if not category.startswith(_WRITTEN_OUT) and not name.startswith(("LATIN ", "MODIFIER LETTER ")):
         return ""
     # Some operators are emoji to the library, `:left_right_arrow:` say.
-    written = anyascii(character)
-    return written if len(written) == 1 or not written.startswith(":") else ""
+    text = anyascii(character)
+    return text if len(text) == 1 or not text.startswith(":") else ""
 
 
 def _listed(places: Sequence[str]) -> str:

@@ -34,10 +34,10 @@ def _attributes(fields: Fields, answer: str, random: Random) -> Varied:
 
     The answer follows the order asked, and names the field that each value moved to.
     """
-    asked = random.sample(fields["attributes"], len(fields["attributes"]))
-    place = {attribute.lower(): number for number, attribute in enumerate(asked)}
+    attributes = random.sample(fields["attributes"], len(fields["attributes"]))
+    place = {attribute.lower(): number for number, attribute in enumerate(attributes)}
     entries = sorted(json.loads(answer), key=lambda entry: place.get(entry["attribute"], len(place)))
-    fields = {**fields, "attributes": asked}
+    fields = {**fields, "attributes": attributes}
     if only_titled(fields) and random.random() < 0.5:
         fields, entries = _spread(fields, entries, random)
     return fields, json.dumps(entries)
@@ -51,15 +51,15 @@ def _spread(fields: Fields, entries: Sequence[dict[str, str]], random: Random) -
     cut = random.randint(LEAST_WORDS, len(words) - LEAST_WORDS)
     begin, end = " ".join(words[:cut]), " ".join(words[cut:])
     field = random.choice(["description", "feature"])
-    told = []
+    spread = []
     for entry in entries:
         source = entry["source"]
         if source == "product title" and not holds(begin, entry["value"]):
             if not holds(end, entry["value"]):
                 return fields, list(entries)  # the cut goes through a value
             source = f"product {field}"
-        told.append({**entry, "source": source})
-    return {**fields, "title": begin, field: [end], **perhaps_a_price(random)}, told
+        spread.append({**entry, "source": source})
+    return {**fields, "title": begin, field: [end], **perhaps_a_price(random)}, spread
 
 
 def only_titled(fields: Fields) -> bool:

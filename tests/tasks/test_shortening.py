@@ -72,7 +72,7 @@ class Case:
     context: int
     row: Callable[[int], Row]
     part: Callable[[Row, int], Row]
-    said: Callable[[int, int], str]
+    note: Callable[[int, int], str]
     least: int = 1
 
 
@@ -155,7 +155,7 @@ def test_the_least_is_cut(case: Case, size: int) -> None:
             assert answer.shortened is None
             assert prompt == runtime.tokenize(runtime.prompt(case.task, row))
             return
-        kept = next(kept for kept in range(case.least, 2 * 4 * size) if answer.shortened == case.said(kept, size))
+        kept = next(kept for kept in range(case.least, 2 * 4 * size) if answer.shortened == case.note(kept, size))
         part = case.part(row, kept)
         assert prompt == runtime.tokenize(runtime.prompt(case.task, part))
         assert runtime.needs(case.task, part) <= case.context
@@ -372,7 +372,7 @@ def test_the_boundary_is_found_whatever_parts_weigh(weights: list[int], data: st
         assert cut is not None
         kept = len(cut.values["items"])
         assert sum(weights[-kept:]) <= most < sum(weights[-kept - 1 :])
-        assert cut.said == f"items: the last {kept} of {len(weights)} items"
+        assert cut.note == f"items: the last {kept} of {len(weights)} items"
 
 
 def test_words_end_where_they_end() -> None:

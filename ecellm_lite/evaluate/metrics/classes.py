@@ -21,8 +21,8 @@ _LETTER = re.compile(r"\s*([A-Z])(?!\w)")
 
 def letter_of(text: str | None) -> str | None:
     """Return the letter that an answer string begins with, or None."""
-    found = _LETTER.match(text or "")
-    return found[1] if found else None
+    match = _LETTER.match(text or "")
+    return match[1] if match else None
 
 
 def measure_classes(pairs: Sequence[Pair], primary: str) -> Measured:
@@ -86,9 +86,11 @@ class ConfusionTable:
     def macro_f1(self, counts: Numbers) -> Numbers:
         """Return the mean F1 of the labels that occur in a table, (…, labels, labels or one more)."""
         gold = counts.sum(axis=-1)
-        given = counts.sum(axis=-2)[..., : len(self.labels)]
+        answered = counts.sum(axis=-2)[..., : len(self.labels)]
         hits: Numbers = np.diagonal(counts, axis1=-2, axis2=-1)
-        return ratio(ratio(2 * hits, gold + given).sum(axis=-1), (gold + given > 0).sum(axis=-1).astype(np.float64))
+        return ratio(
+            ratio(2 * hits, gold + answered).sum(axis=-1), (gold + answered > 0).sum(axis=-1).astype(np.float64)
+        )
 
     @property
     def confusion(self) -> Confusion:

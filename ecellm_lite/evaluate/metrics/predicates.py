@@ -54,9 +54,9 @@ def _metrics(table: ConfusionTable, *, paper: bool) -> dict[str, Metric]:
         """Return the share of a cell in its row (axis -1: of a gold label) or column (axis -2: of an answer)."""
 
         def metric(sums: Numbers) -> Numbers:
-            found = counts(sums)
-            whole = found.sum(axis=axis)
-            return ratio(found[..., row, column], whole[..., row if axis == -1 else column])
+            confusion = counts(sums)
+            whole = confusion.sum(axis=axis)
+            return ratio(confusion[..., row, column], whole[..., row if axis == -1 else column])
 
         return metric
 

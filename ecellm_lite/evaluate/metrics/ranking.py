@@ -23,12 +23,12 @@ _BY_RANK = (1.0, 0.1, 0.01)
 def measure_rankings(pairs: Sequence[Pair]) -> Measured:
     """Measure rankings; columns are NDCG, rows, and NDCG with the paper's ideal."""
     gains = [_gains(pair) for pair in pairs]
-    orders = [_order(pair.text, known) for pair, known in zip(pairs, gains, strict=True)]
+    orders = [_order(pair.text, letter_gains) for pair, letter_gains in zip(pairs, gains, strict=True)]
     scores, paper = [], []
-    for known, order in zip(gains, orders, strict=True):
-        given = [known[letter] for letter in order]
-        scores.append(_share(given, list(known.values())))
-        paper.append(_share(given, given))
+    for letter_gains, order in zip(gains, orders, strict=True):
+        order_gains = [letter_gains[letter] for letter in order]
+        scores.append(_share(order_gains, list(letter_gains.values())))
+        paper.append(_share(order_gains, order_gains))
     return Measured(
         columns=np.array([scores, np.ones(len(pairs)), paper], dtype=np.float64).T,
         primary="ndcg",
@@ -51,15 +51,15 @@ def _gains(pair: Pair) -> dict[str, float]:
     return {letter: _BY_RANK[place] if place < len(_BY_RANK) else 0.0 for place, letter in enumerate(letters)}
 
 
-def _order(text: str | None, known: Mapping[str, float]) -> list[str]:
+def _order(text: str | None, letter_gains: Mapping[str, float]) -> list[str]:
     """Return the letters of an answer that stand for products, each once."""
     letters = [part.strip() for part in (text or "").split(",")]
-    return list(dict.fromkeys(letter for letter in letters if letter in known))
+    return list(dict.fromkeys(letter for letter in letters if letter in letter_gains))
 
 
-def _share(given: Sequence[float], ideal: Sequence[float]) -> float:
+def _share(order_gains: Sequence[float], ideal: Sequence[float]) -> float:
     best = _dcg(sorted(ideal, reverse=True))
-    return _dcg(given) / best if best else 0.0
+    return _dcg(order_gains) / best if best else 0.0
 
 
 def _dcg(gains: Sequence[float]) -> float:
@@ -74,7 +74,7 @@ def _notes(pairs: Sequence[Pair], gains: Sequence[Mapping[str, float]]) -> tuple
             f"{unlabelled:,} of {len(pairs):,} rows have no labels E, S, C, I: their gains are 1, 0.1, 0.01 and 0 by "
             "gold rank, so that NDCG is not the paper's."
         )
-    irrelevant = sum(not any(known.values()) for known in gains)
+    irrelevant = sum(not any(letter_gains.values()) for letter_gains in gains)
     if irrelevant:
         notes.append(f"{irrelevant:,} rows have no product of any relevance and count 0, however they are answered.")
     return tuple(notes)

@@ -83,11 +83,11 @@ def _bert_weights() -> Path | None:
         return None
     from huggingface_hub import try_to_load_from_cache
 
-    found = [try_to_load_from_cache(_BERT, name) for name in ("config.json", "vocab.json", "merges.txt")]
+    paths = [try_to_load_from_cache(_BERT, name) for name in ("config.json", "vocab.json", "merges.txt")]
     weights = [try_to_load_from_cache(_BERT, name) for name in ("model.safetensors", "pytorch_model.bin")]
-    if not all(isinstance(path, str) for path in found) or not any(isinstance(path, str) for path in weights):
+    if not all(isinstance(path, str) for path in paths) or not any(isinstance(path, str) for path in weights):
         return None
-    return Path(str(found[0])).parent
+    return Path(str(paths[0])).parent
 
 
 def _bert_scores(pairs: Sequence[Pair], weights: Path) -> list[float]:

@@ -66,11 +66,11 @@ def measure_triples(pairs: Sequence[Pair]) -> Measured:
     answers = [triples_of(pair.text) for pair in pairs]
     columns: Numbers = np.zeros((len(pairs), 5))
     scores = []
-    for row, (wanted, found) in enumerate(zip(gold, answers, strict=True)):
-        given = found or frozenset()
-        score = [len(wanted & given), len(given), len(wanted)]
-        near = (sum(any(one.contains(other) for other in wanted) for one in given - wanted),
-                sum(any(one.contains(other) for other in given) for one in wanted - given))  # fmt: skip
+    for row, (gold_triples, answer) in enumerate(zip(gold, answers, strict=True)):
+        triples = answer or frozenset()
+        score = [len(gold_triples & triples), len(triples), len(gold_triples)]
+        near = (sum(any(one.contains(other) for other in gold_triples) for one in triples - gold_triples),
+                sum(any(one.contains(other) for other in triples) for one in gold_triples - triples))  # fmt: skip
         columns[row] = [*score, score[0] + near[0], score[0] + near[1]]
         scores.append(score)
     metrics = {**_metrics("", 0, 0), **_metrics("contained_", 3, 4)}
@@ -80,7 +80,7 @@ def measure_triples(pairs: Sequence[Pair]) -> Measured:
         paper=metrics,
         all=metrics,
         scores=scores,
-        answered=[found is not None for found in answers],
+        answered=[answer is not None for answer in answers],
     )
 
 

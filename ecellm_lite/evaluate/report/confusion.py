@@ -37,13 +37,13 @@ class Matrix:
     rows: list[Row]
 
 
-def draw(found: Confusion) -> Matrix | None:
+def draw(confusion: Confusion) -> Matrix | None:
     """Return the matrix with each cell shaded by its share of its row, or None where it counts nothing."""
-    if not any(map(any, found.counts)):
+    if not any(map(any, confusion.counts)):
         return None
-    labels = [cut(label, 60) for label in found.labels]
+    labels = [cut(label, 60) for label in confusion.labels]
     rows = []
-    for place, (label, counts) in enumerate(zip(labels, found.counts, strict=True)):
+    for place, (label, counts) in enumerate(zip(labels, confusion.counts, strict=True)):
         total = sum(counts)
         shares = [number / total if total else 0.0 for number in counts]
         cells = [

@@ -46,8 +46,8 @@ def draw(results: Results) -> Overview:
     """Return the table of all tasks, without the models that have a figure for none of them."""
     setting = results.settings.setting
     beside = [paper_figures(task.abbreviation, task.primary, setting) for task in results.tasks.values()]
-    found = dict.fromkeys(model for figures in beside for model in figures)
-    models = sorted(found, key=lambda model: not model.startswith(FAMILY))
+    names = dict.fromkeys(model for figures in beside for model in figures)
+    models = sorted(names, key=lambda model: not model.startswith(FAMILY))
     lines = [
         _line(task, [figures.get(model) for model in models])
         for task, figures in zip(results.tasks.values(), beside, strict=True)
@@ -58,17 +58,17 @@ def draw(results: Results) -> Overview:
 
 def _line(task: TaskResult, figures: list[float | None]) -> OverviewRow:
     every = task.metrics.all.get(task.primary)
-    known = every is not None and task.rows > 0
+    has_score = every is not None and task.rows > 0
     return OverviewRow(
         abbreviation=task.abbreviation,
         metric=label(task.primary),
-        every=every if known else None,
-        low=task.interval.low if known else None,
-        high=task.interval.high if known else None,
-        paper=task.metrics.paper.get(task.primary) if known else None,
+        every=every if has_score else None,
+        low=task.interval.low if has_score else None,
+        high=task.interval.high if has_score else None,
+        paper=task.metrics.paper.get(task.primary) if has_score else None,
         rows=task.rows,
         without=task.failed + task.abstained + len(task.unreadable),
         ece=task.reliability.ece if task.reliability else None,
-        rate=task.rows_per_second if known else None,
+        rate=task.rows_per_second if has_score else None,
         figures=figures,
     )

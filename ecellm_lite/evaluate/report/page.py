@@ -100,7 +100,7 @@ def _policy(style: str) -> str:
 
 def _section(index: int, name: str, task: TaskResult) -> Section:
     names = dict.fromkeys([task.primary, *task.metrics.all, *task.metrics.paper])
-    known = [metric for metric in names if metric in task.metrics.all or metric in task.metrics.paper]
+    metrics = [metric for metric in names if metric in task.metrics.all or metric in task.metrics.paper]
     return Section(
         anchor=f"task-{index}",
         title=title(name),
@@ -114,7 +114,7 @@ def _section(index: int, name: str, task: TaskResult) -> Section:
                 task.metrics.paper.get(metric),
                 metric == task.primary,
             )
-            for metric in known
+            for metric in metrics
             if task.rows
         ],
         confusion=confusion.draw(task.confusion) if task.confusion else None,
@@ -125,15 +125,15 @@ def _section(index: int, name: str, task: TaskResult) -> Section:
 
 def _short(results: Results) -> str:
     tasks, rows = len(results.tasks), sum(task.rows for task in results.tasks.values())
-    said = f"{tasks} {'task' if tasks == 1 else 'tasks'}, {count(rows)} labelled {'row' if rows == 1 else 'rows'}"
+    summary = f"{tasks} {'task' if tasks == 1 else 'tasks'}, {count(rows)} labelled {'row' if rows == 1 else 'rows'}"
     lost = results.failures
     without = f"{count(lost)} failed or could not be read" if lost else "none failed"
-    return f"{said}, {without}; {span(results.seconds)}."
+    return f"{summary}, {without}; {span(results.seconds)}."
 
 
 def _settings(results: Results) -> list[tuple[str, str]]:
     settings = results.settings
-    given = {
+    values = {
         "Rows a task": None if settings.limit is None else f"at most {count(settings.limit)}",
         "Split": settings.split,
         "Setting": settings.setting,
@@ -141,4 +141,4 @@ def _settings(results: Results) -> list[tuple[str, str]]:
         "Instruction": settings.instruction or "each task's own",
         "Least probability": None if settings.min_probability is None else f"{settings.min_probability:g}",
     }
-    return [(name, value) for name, value in given.items() if value is not None]
+    return [(name, value) for name, value in values.items() if value is not None]

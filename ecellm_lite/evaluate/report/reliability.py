@@ -37,10 +37,10 @@ class Diagram:
     reading: str
 
 
-def draw(found: Reliability) -> Diagram | None:
+def draw(reliability: Reliability) -> Diagram | None:
     """Return the diagram of a task's bins, or None where no answer has a probability."""
     plot = Plot(below=ROOM)
-    bins = [group for group in found.bins if group.count]
+    bins = [group for group in reliability.bins if group.count]
     if not bins:
         return None
     most = max(group.count for group in bins)
@@ -58,24 +58,24 @@ def draw(found: Reliability) -> Diagram | None:
         for group in bins
     ]
     total = sum(group.count for group in bins)
-    said = sum(group.count * group.probability for group in bins) / total
+    claimed = sum(group.count * group.probability for group in bins) / total
     right = sum(group.count * group.accuracy for group in bins) / total
     described = "; ".join(
         f"{group.count:,} answers with about {share(group.probability)}, {share(group.accuracy)} of them right"
         for group in bins
     )
-    return Diagram(plot, groups, f"{described}.", _reading(total, said, right, found.ece))
+    return Diagram(plot, groups, f"{described}.", _reading(total, claimed, right, reliability.ece))
 
 
-def _reading(total: int, said: float, right: float, ece: float) -> str:
+def _reading(total: int, claimed: float, right: float, ece: float) -> str:
     answers = f"Over {total:,} answers" if total > 1 else "For its one answer"
-    if abs(said - right) < CLOSE:
+    if abs(claimed - right) < CLOSE:
         verdict = "on the whole it was about as often right as it said"
-    elif said > right:
+    elif claimed > right:
         verdict = "it was surer of itself than it should have been"
     else:
         verdict = "it was right more often than it said"
     return (
-        f"{answers} the model gave {share(said)} on average and {share(right)} were right: {verdict}. "
+        f"{answers} the model gave {share(claimed)} on average and {share(right)} were right: {verdict}. "
         f"The groups are off by {score(ece)} on average (the expected calibration error, ECE)."
     )

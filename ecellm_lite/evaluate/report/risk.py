@@ -26,10 +26,10 @@ class Curve:
     listed: list[RiskPoint]
 
 
-def draw(found: Sequence[RiskPoint], rows: int) -> Curve | None:
+def draw(risk_points: Sequence[RiskPoint], rows: int) -> Curve | None:
     """Return the curve through a task's thresholds, or None where no point has enough answers of its `rows`."""
     points = sorted(
-        (point for point in found if point.answered * rows >= FEWEST - 0.5), key=lambda point: point.answered
+        (point for point in risk_points if point.answered * rows >= FEWEST - 0.5), key=lambda point: point.answered
     )
     if not points:
         return None
@@ -57,10 +57,10 @@ def thinned(points: Sequence[RiskPoint], most: int) -> list[RiskPoint]:
 def _reading(points: Sequence[RiskPoint]) -> str:
     widest = points[-1]
     half = min(points, key=lambda point: abs(point.answered - 0.5))
-    said = f"With {share(widest.answered)} of the rows answered, {share(widest.accuracy)} of the answers are right."
+    sentence = f"With {share(widest.answered)} of the rows answered, {share(widest.accuracy)} of the answers are right."
     if half is widest:
-        return said
+        return sentence
     return (
-        f"{said} With a minimum probability of {threshold(half.min_probability)} the model answers "
+        f"{sentence} With a minimum probability of {threshold(half.min_probability)} the model answers "
         f"{share(half.answered)} of the rows, and {share(half.accuracy)} of those answers are right."
     )

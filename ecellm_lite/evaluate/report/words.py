@@ -46,14 +46,14 @@ METRICS: Mapping[str, tuple[str, str]] = {
 
 def label(metric: str) -> str:
     """Return a metric's name as a person writes it."""
-    known = METRICS.get(metric)
-    return known[0] if known else cut(metric.replace("_", " "), 40)
+    entry = METRICS.get(metric)
+    return entry[0] if entry else cut(metric.replace("_", " "), 40)
 
 
 def meaning(metric: str) -> str:
     """Return what a metric says in plain words, nothing for one that is not known here."""
-    known = METRICS.get(metric)
-    return known[1] if known else ""
+    entry = METRICS.get(metric)
+    return entry[1] if entry else ""
 
 
 def title(task: str) -> str:
@@ -64,5 +64,5 @@ def title(task: str) -> str:
 
 def summary(task: str) -> str:
     """Return what is asked in a task and what may be answered, nothing for one that is not among the ten."""
-    known = TASKS.get(task)
-    return f"{known.summary} Answers: {known.answers}" if known else ""
+    entry = TASKS.get(task)
+    return f"{entry.summary} Answers: {entry.answers}" if entry else ""

@@ -24,26 +24,26 @@ class State:
     reason: str = ""
 
 
-def start(wanted: str = "auto") -> State:
+def start(choice: str = "auto") -> State:
     """Return the state for what is wanted, a name of CHOICES; `auto` is ECELLM_PROMPT_KERNELS where that is set.
 
     The first call that is not `off` makes the kernels known to ggml, which must be before a model is loaded. Raises
     UsageError for a name that is not in CHOICES. Where the kernels cannot be used, that is a state, not an error.
     """
-    if wanted == "auto":
-        wanted = os.environ.get("ECELLM_PROMPT_KERNELS") or "auto"
-        if wanted not in CHOICES:
+    if choice == "auto":
+        choice = os.environ.get("ECELLM_PROMPT_KERNELS") or "auto"
+        if choice not in CHOICES:
             raise UsageError(
-                f"ECELLM_PROMPT_KERNELS is {wanted!r}", step=f"take one of {', '.join(CHOICES)}, or leave it unset"
+                f"ECELLM_PROMPT_KERNELS is {choice!r}", step=f"take one of {', '.join(CHOICES)}, or leave it unset"
             )
-    if wanted not in CHOICES:
+    if choice not in CHOICES:
         raise UsageError(
-            f"prompt_kernels is {wanted!r}", step=f"take one of {', '.join(CHOICES)}", settings=("prompt_kernels",)
+            f"prompt_kernels is {choice!r}", step=f"take one of {', '.join(CHOICES)}", settings=("prompt_kernels",)
         )
-    if wanted == "off":
+    if choice == "off":
         return State("", "they are switched off")
     try:
-        return _registered(_variant(wanted))
+        return _registered(_variant(choice))
     except EcellmError as error:
         return State("", error.message)
 
@@ -54,13 +54,13 @@ def use(state: State) -> None:
         library.library(library.path()).ecellm_prompt_use(int(bool(state.variant)))
 
 
-def _variant(wanted: str) -> str:
+def _variant(choice: str) -> str:
     """Return the variant to use; raises EcellmError, with the reason alone as its message, if there is none."""
     variants = library.variants(library.library(library.path()))
-    if wanted != "auto":
-        if wanted not in variants:
-            raise EcellmError(f"this processor does not run {wanted}")
-        return wanted
+    if choice != "auto":
+        if choice not in variants:
+            raise EcellmError(f"this processor does not run {choice}")
+        return choice
     if not variants:
         raise EcellmError("this processor does not run them")
     flags = ggml.system_info()

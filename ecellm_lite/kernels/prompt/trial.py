@@ -51,8 +51,8 @@ def product(
     columns, depth = x.shape
     room = blocks.nbytes + 4 * columns * (depth + len(blocks)) + (1 << 20)
     context = symbol("ggml_init", pointer, _Parameters)(_Parameters(room, None, False))
-    found = symbol("ggml_backend_dev_by_name", pointer, ctypes.c_char_p)(device.encode())
-    backend = symbol("ggml_backend_dev_init", pointer, pointer, ctypes.c_char_p)(found, None) if found else None
+    handle = symbol("ggml_backend_dev_by_name", pointer, ctypes.c_char_p)(device.encode())
+    backend = symbol("ggml_backend_dev_init", pointer, pointer, ctypes.c_char_p)(handle, None) if handle else None
     if not context or not backend:
         raise EcellmError(f"ggml has no device {device}")
     try:
@@ -64,7 +64,7 @@ def product(
         y = symbol("ggml_mul_mat", pointer, pointer, pointer, pointer)(context, w, activations)
         graph = symbol("ggml_new_graph", pointer, pointer)(context)
         symbol("ggml_build_forward_expand", None, pointer, pointer)(graph, y)
-        _set_threads(found, backend, threads)
+        _set_threads(handle, backend, threads)
         if symbol("ggml_backend_graph_compute", ctypes.c_int, pointer, pointer)(backend, graph):
             raise EcellmError(f"ggml's device {device} failed to compute a product")
         result = np.empty((columns, len(blocks)), dtype=np.float32)
