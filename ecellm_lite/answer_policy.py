@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -10,8 +11,9 @@ from typing import Any
 
 from ecellm_lite.answers.answer import Answer, AnswerWarning, ModelName, RowError, Usage
 from ecellm_lite.answers.decoding import Outcome
+from ecellm_lite.deadlines import LONGEST
 from ecellm_lite.engine.request import Request
-from ecellm_lite.errors import ClosedError, EcellmError, InputError, UsageError
+from ecellm_lite.errors import ClosedError, DeadlineError, EcellmError, InputError, UsageError
 from ecellm_lite.models.calibrations import Calibration, Calibrations, Chosen, Scope
 from ecellm_lite.tasks.fields import encodable, shown
 from ecellm_lite.tasks.registry import get_task
@@ -37,11 +39,16 @@ class Submission:
     warnings: Sequence[AnswerWarning] = ()
     calibration: Calibration | None = None
     min_probability: float | None = None
+    _unsettled: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def error(self) -> EcellmError | None:
         """The error that it ended with."""
         return self.failure or (self.request.error if self.request else None)
+
+    def claim(self) -> bool:
+        """Return True to the first caller alone: the one that may settle it."""
+        return self._unsettled.acquire(blocking=False)
 
     def cancel(self) -> None:
         """Say that nobody waits for it any more."""
@@ -125,7 +132,7 @@ class AnswerPolicy:
     def answer(self, row: Submission) -> Answer:
         """Return the answer of a row that is done."""
         request, error = row.request, row.error
-        outcome = request.outcome if request else None
+        outcome = request.outcome if request and not row.failure else None
         if request and outcome and row.calibration:
             outcome = request.space.calibrated(outcome, row.calibration.temperature, row.calibration.bias)
         abstained = outcome is not None and _abstains(outcome, row)
@@ -157,6 +164,17 @@ class AnswerPolicy:
 
     def settle(self, row: Submission, future: Future[Answer]) -> None:
         """Give the answer of a row that is done to whoever waits for it, unless nobody does any more."""
+        if row.claim():
+            self._settle(row, future)
+
+    def expire(self, row: Submission, future: Future[Answer], deadline_ms: float) -> None:
+        """Give a row whose time is over its error, and drop it, unless it is settled already."""
+        if row.claim():
+            row.failure = missed(deadline_ms)
+            row.cancel()
+            self._settle(row, future)
+
+    def _settle(self, row: Submission, future: Future[Answer]) -> None:
         if not future.set_running_or_notify_cancel():
             return
         if isinstance(row.error, ClosedError):
@@ -176,6 +194,32 @@ def checked_probability(least: float | None) -> float | None:
         return least
     raise UsageError(
         f"min_probability is {least!r}", step="give a probability, from 0 to 1", settings=("min_probability",)
+    )
+
+
+def checked_deadline(milliseconds: float | None) -> float | None:
+    """Return the time that a request has; raises UsageError for what is no such time."""
+    number = isinstance(milliseconds, (int, float)) and not isinstance(milliseconds, bool)
+    if milliseconds is None or (number and 0 < milliseconds <= LONGEST):
+        return milliseconds
+    raise UsageError(
+        f"deadline_ms is {milliseconds!r}",
+        step=f"give milliseconds, above 0 and at most {LONGEST:,}",
+        settings=("deadline_ms",),
+    )
+
+
+def checked_priority(priority: str) -> bool:
+    """Return whether a request is urgent; raises UsageError for a priority that there is not."""
+    if priority in ("normal", "urgent"):
+        return priority == "urgent"
+    raise UsageError(f"priority is {priority!r}", step="give normal or urgent", settings=("priority",))
+
+
+def missed(deadline_ms: float) -> DeadlineError:
+    """Return the error of a request that has no answer in the time that it had."""
+    return DeadlineError(
+        f"The row had no answer within {deadline_ms:g} ms", step="ask again later, or allow it more time"
     )
 
 

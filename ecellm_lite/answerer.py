@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, runtime_checkable
 
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.answers.space import Space
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Row = Mapping[str, Any]
+Priority = Literal["normal", "urgent"]
 
 
 class RequestOptions(TypedDict, total=False):
@@ -31,6 +32,9 @@ class RequestOptions(TypedDict, total=False):
     cut. `min_probability`: an answer less probable is an abstention; so is, with a calibration, one whose row looks
     unlike those that the calibration was fitted on. `calibration`: "auto" takes what was kept for the model where it
     holds, False nothing, a path that file. `seed` is what drawn text follows (a Text space with a temperature).
+    `deadline_ms`: a row that has no answer so many milliseconds after it was submitted has a DeadlineError, and the
+    engine drops it before its next call of the model. `priority`: an `urgent` row is admitted before all waiting rows
+    that are not; among equals the first comes first. Urgent rows that never end starve the others.
     """
 
     instruction: str | None
@@ -39,6 +43,8 @@ class RequestOptions(TypedDict, total=False):
     min_probability: float | None
     calibration: Chosen
     seed: int
+    deadline_ms: float | None
+    priority: Priority
 
 
 class Answerer(Protocol):

@@ -99,6 +99,12 @@ class ClosedError(EcellmError):
     code = "closed"
 
 
+class DeadlineError(EcellmError):
+    """A request was not answered within the time that it had (exit code 1)."""
+
+    code = "deadline"
+
+
 class ProtocolError(EcellmError):
     """A request over a pipe or HTTP is not one: no JSON, an unknown type, no id; `id` is the request's where known."""
 

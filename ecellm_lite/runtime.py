@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -15,11 +16,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecellm_lite.answer_policy import AnswerPolicy, Submission, checked_probability, id_of
+from ecellm_lite.answer_policy import (
+    AnswerPolicy,
+    Submission,
+    checked_deadline,
+    checked_priority,
+    checked_probability,
+    id_of,
+)
 from ecellm_lite.answerer import RequestOptions, Row
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.answers.decoding import Scene
 from ecellm_lite.answers.space import Space
+from ecellm_lite.deadlines import Deadlines
 from ecellm_lite.engine.driver import Driver
 from ecellm_lite.engine.interface import Backend
 from ecellm_lite.engine.prefix_files import PrefixFiles
@@ -130,6 +139,7 @@ class Runtime:
         self.deterministic = deterministic
         self._policy = AnswerPolicy(loaded.model, loaded.envelope, deterministic, loaded.calibrations)
         self._instructions: dict[str, list[int]] = {}  # the tokens of a prompt's beginning, by its instruction
+        self._deadlines = Deadlines()
         self._backend = backend = loaded.backend
         try:
             scheduler = Scheduler(
@@ -256,6 +266,7 @@ class Runtime:
         self, task: str | Task, row: Row | InputError, options: RequestOptions, *, more: bool = False
     ) -> tuple[Submission, Future[Answer]]:
         self._driver.check_open()
+        started, deadline_ms = time.monotonic(), checked_deadline(options.get("deadline_ms"))
         submission = self._prepared(task, row, options)
         future: Future[Answer] = Future()
         request = submission.request
@@ -263,6 +274,10 @@ class Runtime:
             future.set_result(self._policy.answer(submission))
             return submission, future
         request.ended = partial(self._policy.settle, submission, future)
+        if deadline_ms is not None:
+            expire = partial(self._policy.expire, submission, future, deadline_ms)
+            withdraw = self._deadlines.add(started + deadline_ms / 1000, expire)
+            future.add_done_callback(lambda _: withdraw())
         self._driver.submit(request, more=more)
         future.add_done_callback(lambda _: submission.cancel())
         return submission, future
@@ -271,6 +286,7 @@ class Runtime:
         """Return a row with its request, or with the error that it has already."""
         instruction, space = options.get("instruction"), options.get("space")
         least = checked_probability(options.get("min_probability"))
+        urgent = checked_priority(options.get("priority", "normal"))
         calibrations = self._policy.chosen(options.get("calibration", "auto"))
         task = self._policy.checked_task(task, calibrations, instruction)
         submission = Submission(None, task, min_probability=least)
@@ -284,6 +300,7 @@ class Runtime:
                 submission.shortened = question.shortened
             submission.warnings = question.warnings
             submission.request = self.request(question, space, seed=options.get("seed", 0))
+            submission.request.urgent = urgent
             submission.type = submission.request.space.type
             if space is None:
                 submission.calibration = self._policy.calibration(calibrations, task, question)

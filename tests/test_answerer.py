@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from ecellm_lite import Answer, InputError, Runtime, UsageError
 from ecellm_lite.answerer import Answerer
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend, scattered
-from ecellm_lite.errors import ClosedError
+from ecellm_lite.errors import ClosedError, DeadlineError
 from tests.support.answer_checks import EXAMPLES
 
 PATIENCE = 60  # seconds after which a test that hangs fails
@@ -219,3 +220,62 @@ def test_a_forked_process_is_told_that_it_has_no_model() -> None:
             os._exit(1)
         assert os.waitpid(child, 0)[1] == 0
         assert runtime.answer("sentiment_analysis", {"review": "good"}).error is None
+
+
+def _note(order: list[int], place: int, _: Future[Answer]) -> None:
+    order.append(place)
+
+
+def test_a_row_without_an_answer_at_its_deadline_has_an_error_while_the_model_computes() -> None:
+    backend = Gated()
+    with Runtime.over(backend) as runtime:
+        late = runtime.submit("sentiment_analysis", {"id": 1, "review": "late"}, deadline_ms=20)
+        answer = late.result(PATIENCE)  # the gate is still closed: the engine is in the middle of a call
+        with pytest.raises(DeadlineError):
+            runtime.answer("sentiment_analysis", {"review": "later"}, deadline_ms=1)
+        backend.gate.set()
+        assert answer.error
+        assert (answer.id, answer.error.code, answer.value, answer.usage) == (1, "deadline", None, None)
+        early = runtime.answer("sentiment_analysis", {"review": "early"}, deadline_ms=1000 * PATIENCE)
+        assert early.error is None
+        wrong: Any
+        for wrong in (0, -1, True, float("nan"), "soon"):
+            with pytest.raises(UsageError):
+                runtime.submit("sentiment_analysis", {"review": "good"}, deadline_ms=wrong)
+        with pytest.raises(UsageError):
+            runtime.submit("sentiment_analysis", {"review": "good"}, priority=wrong)
+
+
+def test_a_row_past_its_deadline_costs_no_more_calls_and_its_twin_is_answered() -> None:
+    backend = Gated()
+    row = EXAMPLES["answer_generation"]
+    with Runtime.over(backend) as runtime:
+        long = runtime.submit("answer_generation", row, space=Text(500), deadline_ms=20)
+        assert long.result(PATIENCE).error
+        twin_row = {"review": "asked twice"}
+        first = runtime.submit("sentiment_analysis", twin_row, deadline_ms=20)
+        twin = runtime.submit("sentiment_analysis", twin_row)
+        assert first.result(PATIENCE).error
+        backend.gate.set()
+        assert twin.result(PATIENCE).error is None
+        assert backend.calls < 20
+
+
+def test_urgent_rows_are_answered_before_those_that_wait_in_the_order_in_which_they_came() -> None:
+    backend = Gated()
+    order: list[int] = []
+    with Runtime.over(backend) as runtime:
+        futures = [runtime.submit("sentiment_analysis", {"review": f"night {n}"}) for n in range(500)]
+        futures += [
+            runtime.submit("sentiment_analysis", {"review": f"urgent {n}"}, priority="urgent") for n in range(20)
+        ]
+        futures.append(runtime.submit("sentiment_analysis", {"review": "night 499"}, priority="urgent"))
+        for place, future in enumerate(futures):
+            future.add_done_callback(partial(_note, order, place))
+        backend.gate.set()
+        for future in futures:
+            future.result(PATIENCE)
+    urgent = [place for place in order if place >= 500]
+    assert urgent == sorted(urgent)
+    assert order.index(urgent[0]) < 20
+    assert order.index(urgent[-1]) < 60

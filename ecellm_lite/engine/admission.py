@@ -62,7 +62,7 @@ class Admission:
         """Whether a row with `own` tokens behind what it shares may join."""
         if not self._active:
             return True
-        if self._crowded(request, own):
+        if not request.urgent and self._crowded(request, own):
             # Growing the memory would admit more rows only if it is smaller than what waits could use.
             self._draining = request.space.generates and self._backend.cells < self._useful_cells(request)
             return False

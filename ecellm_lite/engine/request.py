@@ -23,7 +23,7 @@ class Request:
     `lasting` says that the instruction may be kept on disk: it is a task's or the caller's own, not a row's.
     `advice` is the next step for whoever gave a row that is too long, and `settings` are those that it is about.
     `ended` is called once, by the thread that runs the engine, when there is an outcome or an error, or when it was
-    dropped because it was `cancelled`.
+    dropped because it was `cancelled`. One that is `urgent` is admitted before all that wait and are not.
 
     `cancelled` may be set at any time, by any thread: nobody waits for it any more. When `done`, it has an outcome
     or an error, the tokens it found in memory (`cached`), the answer tokens that the model was shown (`decoded`
@@ -36,6 +36,7 @@ class Request:
     space: Space
     seed: int = 0
     lasting: bool = False
+    urgent: bool = False
     advice: str = SHORTEN
     settings: Sequence[str] = CONTEXT
     ended: Callable[[], None] | None = None
@@ -81,7 +82,7 @@ class Request:
     def asks_the_same(self, other: Request) -> bool:
         """Whether the other request must get this one's answer, and can: this one has none yet."""
         alike = self.seed == other.seed and self.space == other.space and list(self.prompt) == list(other.prompt)
-        return alike and not self.done
+        return alike and not self.done and self.urgent >= other.urgent
 
 
 def context_error(length: str, longest: int, advice: str = SHORTEN, settings: Sequence[str] = CONTEXT) -> ContextError:

@@ -94,6 +94,7 @@ class Scheduler:
     def fail(self, error: EcellmError) -> None:
         """End every request that runs or waits with an error; nothing can be run any more."""
         self._put_back()
+        self._waiting.advance_urgent()
         while request := self._waiting.first():
             self._waiting.pop()
             self._end(request, error=error)
@@ -130,6 +131,7 @@ class Scheduler:
         self._sharing.save()
 
     def _admit(self) -> None:
+        self._waiting.advance_urgent()
         while self._free and (request := self._waiting.first()):
             if self._twins.drop(request):
                 self._admission.row_ended()
@@ -280,9 +282,9 @@ class Scheduler:
         self._backend.clear()
 
     def _put_back(self) -> None:
-        first = self._waiting.first()  # it may be among those that run, if that is where we were interrupted
         running = [slot.request for slot in self._active]
-        self._waiting.put_back([request for request in running if not request.done and request is not first])
+        # Interrupted between the two, a request runs and waits at once.
+        self._waiting.put_back([request for request in running if not request.done and request not in self._waiting])
         for request in running:
             if request.done:
                 self._twins.end(request)

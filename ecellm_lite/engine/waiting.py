@@ -16,17 +16,19 @@ GROUP = 128
 class Waiting:
     """Requests come in by arrival and leave grouped: at most GROUP of them are sorted by their prompts at a time.
 
-    No request is overtaken by one that came after its group. With `grouped` False they leave as they came.
+    Urgent requests leave first, in the order in which they came. Of the others none is overtaken by one that came
+    after its group; with `grouped` False they leave as they came.
     """
 
     def __init__(self, *, grouped: bool = True) -> None:
         self._grouped = grouped
         self._arrived: deque[Request] = deque()
+        self._urgent: deque[Request] = deque()
         self._group: deque[Request] = deque()
 
     def put(self, request: Request) -> None:
         """Take a request in; any thread may."""
-        self._arrived.append(request)
+        (self._urgent if request.urgent else self._arrived).append(request)
 
     def put_back(self, requests: Sequence[Request]) -> None:
         """Take in again, in front of all others, what had left."""
@@ -34,7 +36,20 @@ class Waiting:
 
     def __len__(self) -> int:
         """Return how many requests wait."""
-        return len(self._group) + len(self._arrived)
+        return len(self._group) + len(self._urgent) + len(self._arrived)
+
+    def __contains__(self, request: Request) -> bool:
+        """Return whether a request is in the group that leaves now."""
+        return request in self._group
+
+    def advance_urgent(self) -> None:
+        """Let the urgent requests that came meanwhile leave before all that are not; not between `first` and `pop`."""
+        if not self._urgent:
+            return
+        place = max((place for place, request in enumerate(self._group, start=1) if request.urgent), default=0)
+        while self._urgent:
+            self._group.insert(place, self._urgent.popleft())
+            place += 1
 
     def first(self) -> Request | None:
         """Return the request whose turn it is, or None."""

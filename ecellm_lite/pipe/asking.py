@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -50,6 +51,11 @@ class Asking:
         return int(self.ask.id)
 
     @property
+    def urgent(self) -> bool:
+        """Whether it goes before all that wait and are not."""
+        return self.ask.options.get("priority") == "urgent"
+
+    @property
     def suspect(self) -> bool:
         """Whether it is to be asked alone, since two children died while they had it."""
         return self.deaths >= 2
@@ -71,30 +77,32 @@ class Asking:
 class Requests:
     """The requests that a child has, those that wait, and the hashes of those that are refused.
 
+    Urgent ones are sent at once, however many the child has; its engine puts them in front of the others.
     Of those that may be to blame for a child's death (suspects) one is sent at a time, with no other.
     """
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[int, Asking] = OrderedDict()
+        self._urgent: OrderedDict[int, Asking] = OrderedDict()
         self._suspects: OrderedDict[int, Asking] = OrderedDict()
         self._sent: dict[int, Asking] = {}
         self._refused: OrderedDict[bytes, None] = OrderedDict()
 
     def __bool__(self) -> bool:
-        return bool(self._waiting or self._suspects or self._sent)
+        return any(self._places())
 
     def add(self, asking: Asking) -> None:
         """Let a request wait."""
-        self._waiting[asking.number] = asking
+        self._place(asking)[asking.number] = asking
 
     def to_send(self) -> Iterator[Asking]:
         """Yield the requests that may be sent now, which are the child's from then on."""
-        queue = self._suspects or self._waiting
-        most = 1 if self._suspects else MOST_SENT
-        while queue and len(self._sent) < most:
-            number, asking = queue.popitem(last=False)
-            self._sent[number] = asking
-            yield asking
+        queues = ((self._suspects, 1),) if self._suspects else ((self._urgent, sys.maxsize), (self._waiting, MOST_SENT))
+        for queue, most in queues:
+            while queue and len(self._sent) < most:
+                number, asking = queue.popitem(last=False)
+                self._sent[number] = asking
+                yield asking
 
     def is_sent(self, number: int) -> bool:
         """Return whether the child has a request."""
@@ -102,15 +110,15 @@ class Requests:
 
     def take(self, number: int) -> Asking | None:
         """Take out a request with this number; None if there is none any more."""
-        for place in (self._sent, self._suspects, self._waiting):
+        for place in self._places():
             if number in place:
                 return place.pop(number)
         return None
 
     def take_all(self) -> list[Asking]:
         """Take out every request."""
-        every = [*self._sent.values(), *self._suspects.values(), *self._waiting.values()]
-        for place in (self._sent, self._suspects, self._waiting):
+        every = [asking for place in self._places() for asking in place.values()]
+        for place in self._places():
             place.clear()
         return every
 
@@ -125,7 +133,7 @@ class Requests:
                 lost.append(asking)
             else:
                 asking.deaths += 1
-                place = self._suspects if asking.suspect else self._waiting
+                place = self._place(asking)
                 place[number] = asking
                 place.move_to_end(number, last=False)
         self._sent.clear()
@@ -134,6 +142,14 @@ class Requests:
     def refuses(self, asking: Asking) -> bool:
         """Return whether a request like this one took down a child that had nothing else."""
         return bool(self._refused) and asking.key in self._refused
+
+    def _place(self, asking: Asking) -> OrderedDict[int, Asking]:
+        if asking.suspect:
+            return self._suspects
+        return self._urgent if asking.urgent else self._waiting
+
+    def _places(self) -> tuple[dict[int, Asking], ...]:
+        return self._sent, self._suspects, self._urgent, self._waiting
 
     def _refuse(self, key: bytes) -> None:
         self._refused[key] = None

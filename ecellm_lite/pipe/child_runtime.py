@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -16,8 +17,10 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecellm_lite.answer_policy import checked_deadline, checked_priority, missed
 from ecellm_lite.answerer import RequestOptions, Row
 from ecellm_lite.answers.answer import Answer, ModelName, RowError
+from ecellm_lite.deadlines import Deadlines
 from ecellm_lite.envelopes import Envelope, get_envelope
 from ecellm_lite.errors import EcellmError, InputError
 from ecellm_lite.pipe.asking import Asking
@@ -59,6 +62,7 @@ class ChildRuntime:
     ) -> None:
         command = command or child_command(model, memory_bytes=memory_bytes, nice=nice, **settings)
         self._numbers = count(1)
+        self._deadlines = Deadlines()
         self._supervisor = Supervisor(list(command), start_seconds=start_seconds, hang_seconds=hang_seconds)
         # A runtime that is forgotten must not leave a process.
         self._close = weakref.finalize(self, self._supervisor.close)
@@ -84,6 +88,8 @@ class ChildRuntime:
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Return the answer to come; see Answerer. A row that takes children down has a CrashError."""
         self._supervisor.check_open()
+        started, deadline_ms = time.monotonic(), checked_deadline(options.get("deadline_ms"))
+        checked_priority(options.get("priority", "normal"))
         checked_task = task if isinstance(task, Task) else get_task(task)
         name = str(checked_task.source) if checked_task.source else checked_task.name
         number = next(self._numbers)
@@ -97,6 +103,10 @@ class ChildRuntime:
             future.set_result(self._failed(checked_task, row, error))
             return future
         self._supervisor.ask(asking)
+        if deadline_ms is not None:  # the child may be dead, and count from later on
+            expire = partial(self._supervisor.expire, asking, failed(missed(deadline_ms)))
+            withdraw = self._deadlines.add(started + deadline_ms / 1000, expire)
+            asking.future.add_done_callback(lambda _: withdraw())
         return asking.future
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:

@@ -18,6 +18,8 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "min_probability": (int, float),
     "calibration": (str, bool),
     "seed": (int,),
+    "deadline_ms": (int, float),
+    "priority": (str,),
     "schema": (dict,),
     "grammar": (str,),
     "max_tokens": (int,),

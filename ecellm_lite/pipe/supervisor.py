@@ -236,6 +236,16 @@ class Supervisor:
         if dropped:
             dropped.settle()
 
+    def expire(self, asking: Asking, answer: Answer) -> None:
+        """Give a request whose time is over its answer, and drop it, unless it has one already."""
+        with self._changed:
+            if self._child and self._requests.is_sent(asking.number):
+                self._child.send(control_line(Control(asking.number, "cancel")))
+            if not self._requests.take(asking.number):
+                return
+            self._send_what_waits()
+        asking.settle(answer)
+
     def _fail(self, error: EcellmError) -> list[Asking]:
         """Give up, and return the requests that must now fail, as all later ones will."""
         self._failure = error

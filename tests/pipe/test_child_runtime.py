@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,9 +19,11 @@ from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend
-from ecellm_lite.errors import ClosedError, CrashError
+from ecellm_lite.errors import ClosedError, CrashError, DeadlineError
 from ecellm_lite.pipe import supervisor
+from ecellm_lite.pipe.asking import MOST_SENT, Asking, Requests
 from ecellm_lite.pipe.child_runtime import ChildRuntime
+from ecellm_lite.pipe.messages import Ask
 from tests.pipe.host import FAKE_PIPE, PATIENCE, ROOT
 from tests.support.answer_checks import EXAMPLES
 
@@ -166,3 +168,31 @@ def test_a_host_that_is_killed_leaves_no_child() -> None:
             return
         time.sleep(0.05)
     pytest.fail("the child outlived its host")
+
+
+def test_a_deadline_holds_while_the_child_hangs_or_is_dead() -> None:
+    with ChildRuntime(command=FAKE_PIPE) as child:
+        hanging = child.submit("sentiment_analysis", {"id": 1, "review": "hang"}, deadline_ms=200)
+        answer = hanging.result(PATIENCE)
+        assert answer.error
+        assert (answer.id, answer.error.code) == (1, "deadline")
+        assert child.pid
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(DeadlineError):
+            child.answer("sentiment_analysis", {"review": "good"}, deadline_ms=1)
+        assert child.answer("sentiment_analysis", {"review": "good"}, deadline_ms=1000 * PATIENCE).error is None
+
+
+def test_an_urgent_row_is_not_kept_behind_what_the_child_has_not_been_sent() -> None:
+    def asking(number: int, options: dict[str, Any]) -> Asking:
+        return Asking(Ask(number, "SA", {}, options), b"", cast("Any", None), Future())
+
+    requests = Requests()
+    for number in range(1, 3001):
+        requests.add(asking(number, {}))
+    assert len(list(requests.to_send())) == MOST_SENT
+    requests.add(asking(3001, {"priority": "urgent"}))
+    assert [sent.number for sent in requests.to_send()] == [3001]
+    requests.child_died()
+    assert next(requests.to_send()).number == 3001
+    assert len(requests.take_all()) == 3001
