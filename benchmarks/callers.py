@@ -2,7 +2,7 @@
 
     python -m benchmarks.callers
 
-The shortest labelled rows of four tasks are answered by `Runtime.answers`, a task after the other, and by 64 threads
+The shortest labelled rows of three tasks are answered by `Runtime.answers`, a task after the other, and by 64 threads
 that take the next row from one shuffled list, `submit` it and wait; in turns. While its thread has nothing to do, the
 Runtime's processor time is measured too.
 """
@@ -24,7 +24,7 @@ import click
 from benchmarks.facts import write_results
 from ecellm_lite import Runtime
 
-TASKS = ("product_relation_prediction", "product_matching", "sentiment_analysis", "sequential_recommendation")
+TASKS = ("product_relation_prediction", "product_matching", "sentiment_analysis")
 CALLERS = 64
 Row = tuple[str, dict[str, Any]]  # its task and itself
 
