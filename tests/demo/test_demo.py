@@ -61,7 +61,7 @@ def test_the_demo_waits_for_another_process_that_makes_it(tmp_path: Path, monkey
             (store.folder("demo") / "model.gguf").write_bytes(b"GGUF")
             made.write(store.folder("demo") / "manifest.json")
 
-    monkeypatch.setattr(build, "_made", None)
+    monkeypatch.setattr(build, "_built", None)
     thread = Thread(target=other)
     thread.start()
     begun.wait()
