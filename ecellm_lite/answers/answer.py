@@ -102,6 +102,27 @@ class Answer:
         return asdict(self)
 
     @classmethod
+    def failed(cls, task: str, error: EcellmError, *, model: ModelName, envelope: str, row: Any = None) -> Answer:
+        """Return the answer of a row that no model was asked about; a row that could be read has its id in it."""
+        return cls(
+            id=row.get("id") if isinstance(row, Mapping) else None,
+            task=task,
+            type=None,
+            value=None,
+            text=None,
+            probability=None,
+            probabilities=None,
+            confidence=None,
+            coverage=None,
+            abstained=False,
+            usage=None,
+            seconds=None,
+            model=model,
+            envelope=envelope,
+            error=RowError.of(error),
+        )
+
+    @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Answer:
         """Return the answer that `as_dict` made this plain data of, also after it was JSON."""
         parts = {name: data[name] and kind(**data[name]) for name, kind in _PARTS.items()}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ecellm_lite.answers.answer import Answer, AnswerWarning, ModelName, RowError
+from ecellm_lite.answers.answer import Answer, AnswerWarning, ModelName
 from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.jobs.review import CORRECTION, KEY, shown_key
@@ -128,23 +128,7 @@ def corrected(answer: Answer, space: Space, text: str) -> Answer:
 def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
     """Return the answer of a row that could not be read; `facts` are those of the job that it was in."""
     name, _, sha256 = facts.get("model", "").rpartition(" ")
-    return Answer(
-        id=None,
-        task=task.name,
-        type=None,
-        value=None,
-        text=None,
-        probability=None,
-        probabilities=None,
-        confidence=None,
-        coverage=None,
-        abstained=False,
-        usage=None,
-        seconds=None,
-        model=ModelName(name, sha256),
-        envelope=facts.get("envelope", ""),
-        error=RowError.of(error),
-    )
+    return Answer.failed(task.name, error, model=ModelName(name, sha256), envelope=facts.get("envelope", ""))
 
 
 def labelled_row(task: Task, row: Mapping[str, Any], text: str) -> dict[str, Any]:

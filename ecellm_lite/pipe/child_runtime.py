@@ -10,7 +10,7 @@ import json
 import sys
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import count
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecellm_lite.answer_policy import checked_deadline, checked_priority, missed
 from ecellm_lite.answerer import RequestOptions, Row
-from ecellm_lite.answers.answer import Answer, ModelName, RowError
+from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.deadlines import Deadlines
 from ecellm_lite.envelopes import Envelope, get_envelope
 from ecellm_lite.errors import EcellmError, InputError
@@ -138,23 +138,7 @@ class ChildRuntime:
         self.close()
 
     def _failed(self, task: Task, row: Row | InputError, error: EcellmError) -> Answer:
-        return Answer(
-            id=row.get("id") if isinstance(row, Mapping) else None,
-            task=task.name,
-            type=None,
-            value=None,
-            text=None,
-            probability=None,
-            probabilities=None,
-            confidence=None,
-            coverage=None,
-            abstained=False,
-            usage=None,
-            seconds=None,
-            model=self.model,
-            envelope=self.envelope.name,
-            error=RowError.of(error),
-        )
+        return Answer.failed(task.name, error, model=self.model, envelope=self.envelope.name, row=row)
 
 
 def child_command(model: str | Path | None = None, **settings: Any) -> list[str]:
