@@ -35,13 +35,14 @@ def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
 
     Raises ProtocolError for what is no option, GrammarError for a schema or grammar that does not compile.
     """
-    values = {name: value for name, value in wire.items() if value is not None}
-    for name, value in values.items():
-        kinds = _KINDS.get(name)
-        if kinds is None:
+    for name in wire:
+        if name not in _KINDS:
             raise ProtocolError(
                 f"There is no option {name[:80]!r}", step=f"send {', '.join(_KINDS)}", field=f"options.{name[:80]}"
             )
+    values = {name: value for name, value in wire.items() if value is not None}
+    for name, value in values.items():
+        kinds = _KINDS[name]
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise _wrong(name, value)
     if values.get("calibration") is True:

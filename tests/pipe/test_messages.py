@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ecellm_lite.errors import EcellmError, ProtocolError
@@ -46,6 +46,7 @@ def test_any_bytes_are_a_message_or_an_error(line: bytes) -> None:
 
 
 @given(LIKELY)
+@example({"task": "sentiment_analysis", "options": {"nonsense": None}, "id": 0, "row": None})
 def test_what_is_read_is_what_the_schema_allows(data: dict[str, Any]) -> None:
     try:
         message = read_message(json.dumps(data).encode())
