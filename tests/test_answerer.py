@@ -16,25 +16,10 @@ import pytest
 from ecellm_lite import Answer, InputError, Runtime, UsageError
 from ecellm_lite.answerer import Answerer
 from ecellm_lite.answers.text import Text
-from ecellm_lite.engine.fake import FakeBackend, scattered
+from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.errors import ClosedError, DeadlineError
 from tests.support.answer_checks import EXAMPLES
-
-PATIENCE = 60  # seconds after which a test that hangs fails
-
-
-class Gated(FakeBackend):
-    """Computes only while its gate is open, and counts its calls."""
-
-    def __init__(self) -> None:
-        super().__init__(scattered)
-        self.gate = threading.Event()
-        self.calls = 0
-
-    def decode(self, chunks: Any) -> Any:
-        assert self.gate.wait(PATIENCE)
-        self.calls += 1
-        return super().decode(chunks)
+from tests.support.gated import PATIENCE, Gated
 
 
 def test_a_runtime_is_an_answerer() -> None:
