@@ -1,1 +1,1 @@
-"""How llama.cpp is driven: many sequences at once over shared prefixes. The engine knows no task and no prompt."""
+"""Drives llama.cpp: many sequences at once over shared prefixes. The engine knows neither tasks nor prompt formats."""

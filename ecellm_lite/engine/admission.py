@@ -1,4 +1,4 @@
-"""Which waiting rows may join those that run, and how much memory is made for them."""
+"""Decides which waiting rows may join the running ones, and how large the KV memory becomes for them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ecellm_lite.engine.slot import Slot
 from ecellm_lite.engine.waiting import Waiting
 from ecellm_lite.errors import ModelError
 
-# Rows are admitted while their prompts come to so many batches: attention looks at every cell in use, other rows'
-# too, so a call that is already full gets slower with each row that stands by. Generated answers need a call for
-# nearly each token, which only many rows can fill: there, with RESERVE for each, to two thirds of the memory.
+# Rows are admitted until their prompts add up to this many batches. Attention looks at every cell in use, other rows'
+# too, so each further row slows a call that is already full. Generated answers need a call for nearly every token, and
+# only many rows can fill those calls: for them, with RESERVE for each, up to two thirds of the memory is used.
 CROWD, GENERATING_CROWD = 2, 10
 
-# Room that a row is admitted with besides its prompt; a row that needs more waits for others to end.
+# Tokens of memory that a row must find free besides its prompt. A row that needs more waits until others end.
 RESERVE = 64
 
 
 class Admission:
-    """Decides whether the row whose turn it is may join those that run.
+    """Decides whether the next row may join the running rows.
 
-    `active` are the rows that run, which the scheduler keeps. Rows are kept out while `retrying`, when those of a call
-    that failed run one at a time, and while draining, until no row runs and the memory can grow. With `grouped`
+    `active` are the running rows; the scheduler updates the list. No row is admitted while draining, that is until no
+    row runs and the memory can grow. While `retrying`, after a failed call, rows run one at a time. With `grouped`
     False the memory grows for one row at a time.
     """
 
@@ -36,9 +36,9 @@ class Admission:
         self._prefixes = prefixes
         self._active = active
         self._grouped = grouped
-        self._largest = backend.most  # the memory that may be asked for because many rows wait
+        self._largest = backend.most  # the most that the memory grows to because many rows wait
         self._draining = False
-        self._retries = 0  # rows that are still to run one at a time
+        self._retries = 0  # rows that still have to run one at a time
 
     @property
     def retrying(self) -> bool:
@@ -46,28 +46,28 @@ class Admission:
         return self._retries > 0
 
     def retry(self, rows: int) -> None:
-        """Let the next rows run one at a time."""
+        """Run the next `rows` rows one at a time."""
         self._retries = rows
 
     def row_ended(self) -> None:
-        """Note that a row ended, or was dropped."""
+        """Count a row that ended or was dropped."""
         self._retries = max(0, self._retries - 1)
 
     @property
     def closed(self) -> bool:
-        """Whether no row may join now, whichever it is."""
+        """Whether no row at all may join now."""
         return bool(self._active) and (self.retrying or self._draining or self._runnable() >= self._backend.batch)
 
     def allows(self, request: Request, own: int) -> bool:
-        """Whether a row with `own` tokens behind what it shares may join."""
+        """Whether a row may join that adds `own` tokens to its shared prefix."""
         if not self._active:
             return True
         if not request.urgent and self._crowded(request, own):
-            # Growing the memory would admit more rows only if it is smaller than what waits could use.
+            # Growing the memory would admit more rows only if it is smaller than the waiting rows could use.
             self._draining = request.space.generates and self._backend.cells < self._useful_cells(request)
             return False
         if own + RESERVE > self.room:
-            # The memory grows only when it is empty; rows that keep coming would never leave it so.
+            # The memory can only grow when it is empty, and it never would be if rows kept joining.
             self._draining = self._backend.cells < self._backend.most
             return False
         return True
@@ -78,16 +78,16 @@ class Admission:
         return self._backend.cells - self._prefixes.cells - sum(slot.own for slot in self._active)
 
     def grow(self, request: Request) -> None:
-        """Make the empty memory large enough for what waits, if it can be: in powers of two, so seldom."""
+        """Grow the empty memory for the waiting rows if possible, by powers of two so that this is rare."""
         try:
             self.reserve(self._useful_cells(request))
-        except ModelError:  # what waits can wait longer
+        except ModelError:  # the other rows can wait longer
             self._largest = self._backend.cells
             self.reserve(len(request.prompt) + RESERVE)
         self._draining = False
 
     def reserve(self, tokens: int) -> None:
-        """Make the memory hold so many tokens, or as many as it can; what it held is forgotten."""
+        """Grow the memory to at least `tokens`, or as far as it can; growing empties it."""
         backend = self._backend
         if backend.cells < min(tokens, backend.most):
             try:
@@ -96,7 +96,7 @@ class Admission:
                 self._prefixes.forget()
 
     def _useful_cells(self, request: Request) -> int:
-        """Return the memory that what waits could use at once, in tokens."""
+        """Return how much memory the waiting rows could use at once, in tokens."""
         least = len(request.prompt) + RESERVE
         if not self._grouped:
             return least
@@ -112,7 +112,7 @@ class Admission:
         return nodes + sum(len(slot.pending) for slot in self._active if slot.match.ready)
 
     def _crowded(self, request: Request, own: int) -> bool:
-        """Whether the rows that run are enough without this one, of which so many tokens are its own."""
+        """Whether enough rows run without this one, which would add `own` tokens."""
         standing = own + sum(slot.own + len(slot.pending) for slot in self._active)
         if standing <= CROWD * self._backend.batch:
             return False

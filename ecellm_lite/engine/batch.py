@@ -1,4 +1,4 @@
-"""The tokens of one call to llama.cpp, laid out as its llama_batch wants them."""
+"""The tokens of one call to llama.cpp, in the layout of llama_batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Batch:
         self._positions = np.zeros(most, dtype=np.int32)
         self._counts = np.ones(most, dtype=np.int32)
         self._sequences = np.zeros(most, dtype=np.int32)
-        self._wanted = np.zeros(most, dtype=np.int8)
+        self._logits = np.zeros(most, dtype=np.int8)
         addresses = self._sequences.ctypes.data + 4 * np.arange(most, dtype=np.uintp)
         self._addresses = np.ascontiguousarray(addresses, dtype=np.uintp)
         self._batch = llama.llama_batch(
@@ -30,19 +30,19 @@ class Batch:
             self._positions.ctypes.data_as(ctypes.POINTER(llama.llama_pos)),
             self._counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
             self._addresses.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(llama.llama_seq_id))),
-            self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+            self._logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
         )
 
     def filled(self, chunks: Sequence[Chunk]) -> Any:
-        """Return the batch with these chunks in it."""
+        """Return the batch filled with these chunks."""
         start = 0
         for chunk in chunks:
             end = start + len(chunk.tokens)
             self._tokens[start:end] = chunk.tokens
             self._positions[start:end] = np.arange(chunk.position, chunk.position + len(chunk.tokens))
             self._sequences[start:end] = chunk.sequence
-            self._wanted[start : end - chunk.ask] = 0
-            self._wanted[end - chunk.ask : end] = 1
+            self._logits[start : end - chunk.ask] = 0
+            self._logits[end - chunk.ask : end] = 1
             start = end
         self._batch.n_tokens = start
         return self._batch

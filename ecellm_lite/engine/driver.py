@@ -1,4 +1,4 @@
-"""The thread that runs the scheduler: it works while there are requests, and sleeps while there are none."""
+"""The thread that runs the scheduler: it works while there are requests and sleeps otherwise."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.engine.waiting import GROUP
 from ecellm_lite.errors import ClosedError, EcellmError
 
-# Seconds that an idle engine waits for a caller's next row before it starts with those that are there, and at most in
-# all: rows that start together share more, and a caller may send no more until it has its answers.
+# An idle engine waits up to PAUSE seconds for the caller's next row before it starts, and LONGEST_PAUSE at most in all:
+# rows that start together share more. It must not wait longer: a caller may send no more until it has its answers.
 PAUSE, LONGEST_PAUSE = 0.01, 0.1
 
 
 class Driver:
     """Runs a scheduler and its backend in a thread of its own, which also frees the backend.
 
-    Any thread may call at any time. A process that was forked from the one that made it has no such thread: there
-    every call but `close` raises ClosedError.
+    Any thread may call at any time. A forked process does not have this thread: every call there but `close` raises
+    ClosedError.
     """
 
     def __init__(self, scheduler: Scheduler, backend: Backend) -> None:
         self._scheduler = scheduler
         self._backend = backend
         self._wake = threading.Condition()
-        self._model = threading.Lock()  # held while another thread uses the model, which must not be freed meanwhile
+        self._model = threading.Lock()  # held while another thread uses the model, so that it is not freed
         self._closing = False
         self._more = False  # whether the caller of the last request is about to send another
-        self._first = self._latest = 0.0  # when a request came to the idle engine, and when the last one came
+        self._first = self._latest = 0.0  # when the first request since idle arrived, and the last one
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="ecellm-lite engine", daemon=True)
         self._thread.start()
 
     def submit(self, request: Request, *, more: bool = False) -> None:
-        """Queue a request; `more` says that another follows at once. One that comes too late ends with ClosedError."""
+        """Queue a request; `more` means that another follows at once. After `close` it ends with ClosedError."""
         self.check_open()
         with self._wake:
             if not self._closing:
@@ -60,30 +60,30 @@ class Driver:
 
     @contextmanager
     def model_in_use(self) -> Iterator[Backend]:
-        """Hold the backend so that it is not freed meanwhile; raises ClosedError if it is."""
+        """Lend the backend, which is not freed meanwhile; raises ClosedError if it already was."""
         with self._model:
             self.check_open()
             yield self._backend
 
     def progress(self) -> tuple[bool, int]:
-        """Return whether the engine has something to do, and how many calls of the model it has made."""
+        """Return whether the engine has work, and how many calls of the model it has made."""
         return bool(self._scheduler.running or self._scheduler.waiting), self._scheduler.calls
 
     def check_open(self) -> None:
-        """Raise ClosedError if nothing can be asked any more."""
+        """Raise ClosedError if no more requests are accepted."""
         if os.getpid() != self._process:
             raise forked()
         if self._closing:
             raise closed()
 
     def close(self) -> None:
-        """End the thread and free the model; requests that have no answer end with ClosedError."""
+        """End the thread and free the model; unanswered requests end with ClosedError."""
         if os.getpid() != self._process:
             return
         with self._wake:
             self._closing = True
             self._wake.notify()
-        if threading.current_thread() is not self._thread:  # the last reference to us may go anywhere
+        if threading.current_thread() is not self._thread:  # the last reference may be dropped in any thread
             self._thread.join()
 
     def _run(self) -> None:
@@ -91,7 +91,7 @@ class Driver:
         try:
             while self._wait():
                 self._scheduler.step()
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+        except Exception as error:  # noqa: BLE001 - the waiting callers get it
             end = EcellmError(f"The engine cannot go on: {type(error).__name__}: {error}.")
         finally:
             with self._wake:
@@ -101,7 +101,7 @@ class Driver:
                 self._backend.close()
 
     def _wait(self) -> bool:
-        """Sleep until there is something to do; False when the thread is to end."""
+        """Sleep until there is work; False when the thread is to end."""
         with self._wake:
             while not self._closing:
                 if self._scheduler.running:
@@ -117,12 +117,12 @@ class Driver:
 
 
 def closed() -> ClosedError:
-    """Return the error of a request to an answerer that is closed."""
-    return ClosedError("The model was closed before the answer was there", step="keep it open until all answers are in")
+    """Return the error of a request to a closed answerer."""
+    return ClosedError("The model was closed before the answer was ready", step="keep it open until all answers are in")
 
 
 def forked() -> ClosedError:
-    """Return the error of a request in a process that was forked from the one that loaded the model."""
+    """Return the error of a request in a process forked from the one that loaded the model."""
     return ClosedError(
         "The model was loaded before this process was forked, and cannot be used in it",
         step="load it after the fork, in each process",

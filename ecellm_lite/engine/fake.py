@@ -1,8 +1,8 @@
-"""A deterministic engine without weights, whose logits a test sets: everything above the engine is tested on it.
+"""A deterministic engine without weights, for testing everything above the engine; a test sets its logits.
 
-Its tokens are bytes and a few short strings, so that every text has tokens and every token can be read. It keeps the
-promises of the real one, and fails where llama.cpp would compute nonsense: a gap in a sequence, a fork of what is not
-there, a full memory.
+Its tokens are bytes and a few short strings, so every text can be tokenized and every token read. It keeps the
+contract of the real one, and raises where llama.cpp would compute nonsense: a gap in a sequence, a fork of missing
+tokens, a full memory.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from ecellm_lite.errors import EcellmError
 
 END, BEGIN = 256, 257
 
-# Strings that are one token, as in a real vocabulary: here, too, a space begins a new one.
+# Strings that are one token. As in a real vocabulary, a space belongs to the word after it.
 _STRINGS = (b' "', b' {"', b'",', b'":', b'"}', b"the", b" co")
 _PIECES = (*(bytes([byte]) for byte in range(256)), b"<end>", b"<begin>", *_STRINGS)
 _IDS = {piece: token for token, piece in enumerate(_PIECES) if token not in (END, BEGIN)}
 _NEXT = re.compile(b"|".join([*map(re.escape, sorted(_STRINGS, key=len, reverse=True)), b"."]), re.DOTALL)
 
-# From the tokens of a sequence to the logits after them, (vocabulary.size,) float32.
+# Maps the tokens of a sequence to the logits after them, (vocabulary.size,) float32.
 LogitsOf = Callable[[Sequence[int]], Logits]
 
 
 class FakeVocabulary:
-    """One token a byte, some strings, an end-of-sequence token and a BOS."""
+    """One token for each byte and for a few strings, and an EOS and a BOS token."""
 
     size = len(_PIECES)
     end = END
@@ -39,11 +39,11 @@ class FakeVocabulary:
     control = np.array([END, BEGIN], dtype=np.int32)
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Return the tokens of the text's UTF-8 bytes, the longest first, with a BOS in front where asked."""
+        """Return the tokens of the text's UTF-8 bytes, longest match first, after a BOS if `begin`."""
         return [BEGIN] * begin + _ids(text.encode("utf-8", "replace"))
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
-        """Return the bytes again."""
+        """Return the bytes of the tokens."""
         return b"".join(_PIECES[token] for token in tokens if token not in (END, BEGIN))
 
     def grammar_tokenizer(self) -> Any:
@@ -68,13 +68,13 @@ def _ids(data: bytes) -> list[int]:
 
 
 def scattered(tokens: Sequence[int]) -> Logits:
-    """Return normal pseudo-random logits that depend on nothing but the tokens."""
+    """Return normally distributed pseudo-random logits that depend only on the tokens."""
     seed = zlib.crc32(np.asarray(tokens, dtype=np.int32).tobytes())
     return np.random.default_rng(seed).normal(size=FakeVocabulary.size).astype(np.float32)
 
 
 class FakeBackend:
-    """A memory of tokens, and logits from a function of them; `decoded` counts the tokens that were computed."""
+    """A memory of tokens with logits from a function of them; `decoded` counts the tokens computed."""
 
     def __init__(
         self,
@@ -93,19 +93,19 @@ class FakeBackend:
         self.decoded = 0
         self._closed = False
         self._logits = logits
-        # A cell is a one-token list, which forks share as sequences share cells of a unified memory.
+        # A cell is a one-token list. Forks share these lists as sequences share the cells of a unified memory.
         self._memory: list[list[list[int]]] = [[] for _ in range(sequences)]
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Put the chunks into memory and return the logits that the function gives; see Backend."""
+        """Append the chunks to the memory and return the function's logits; see Backend."""
         if self._closed:
             raise EcellmError("The fake engine was used after it was closed.")
         if sum(len(chunk.tokens) for chunk in chunks) > self.batch:
-            raise EcellmError("The fake engine was given more tokens than a batch takes.")
+            raise EcellmError("The fake engine got more tokens than fit a batch.")
         for chunk in chunks:
             sequence = self._memory[chunk.sequence]
             if len(sequence) != chunk.position or not chunk.tokens:
-                raise EcellmError(f"The fake engine was given a gap: {chunk} behind {len(sequence)} tokens.")
+                raise EcellmError(f"The fake engine got a gap: {chunk} after {len(sequence)} tokens.")
             sequence.extend([token] for token in chunk.tokens)
             self.decoded += len(chunk.tokens)
         if self.used > self.cells:

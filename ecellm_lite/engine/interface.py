@@ -1,4 +1,4 @@
-"""The seam under the scheduler: what it needs of whatever computes logits, llama.cpp or the fake."""
+"""The seam under the scheduler: what it needs from whatever computes logits, llama.cpp or the fake."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecellm_lite.answers.decoding import Logits, Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens to put behind the first `position` tokens of a sequence; the logits after the last `ask` are wanted."""
+    """Tokens to append after the first `position` tokens of a sequence; logits are returned after the last `ask`."""
 
     sequence: int
     position: int
@@ -22,9 +22,9 @@ class Chunk:
 class Backend(Protocol):
     """A model with a memory of token sequences.
 
-    `cells` tokens fit the memory over all sequences (a forked prefix counts once), and `most` after it has grown;
-    `longest` tokens fit one sequence of a grown memory. Sequences are numbered from 0 to `sequences` - 1; one call of
-    `decode` takes at most `batch` tokens.
+    The memory holds `cells` tokens over all sequences (a forked prefix counts once), and up to `most` once grown; one
+    sequence of a grown memory holds up to `longest` tokens. Sequences are numbered from 0 to `sequences` - 1. One call
+    of `decode` takes at most `batch` tokens.
     """
 
     vocabulary: Vocabulary
@@ -35,14 +35,14 @@ class Backend(Protocol):
     batch: int
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Put the chunks into memory and return the logits of those that ask for any, in order.
+        """Append the chunks to the memory and return the logits of those that ask for any, in order.
 
-        They are (vocabulary.size,) where one row of them was asked for, else (ask, vocabulary.size), and may be views
-        that the next call overwrites. Raises EcellmError if the model cannot compute.
+        Each is (vocabulary.size,) if its chunk asks for one row, else (ask, vocabulary.size), and may be a view that
+        the next call overwrites. Raises EcellmError if the model cannot compute.
         """
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Let the empty sequence `target` share the first `length` tokens of `source`; costs nothing."""
+        """Let the empty sequence `target` share the first `length` tokens of `source`, without copying."""
 
     def truncate(self, sequence: int, length: int) -> None:
         """Forget all but the first `length` tokens of a sequence."""
@@ -51,13 +51,13 @@ class Backend(Protocol):
         """Forget every sequence."""
 
     def grow(self, cells: int) -> None:
-        """Make the memory hold `cells` tokens, at most `most`, or raise ModelError; every sequence is forgotten."""
+        """Grow the memory to `cells` tokens, at most `most`, and empty it; raises ModelError if it cannot grow."""
 
     def save(self, sequence: int) -> bytes:
-        """Return what the memory holds of a sequence, for `load` to put back; empty where that cannot be had."""
+        """Return the state of a sequence, for `load` to restore; empty if the backend cannot save it."""
 
     def load(self, sequence: int, state: bytes) -> bool:
-        """Put a saved state into an empty sequence; False, and the sequence is empty, where it does not fit."""
+        """Restore a saved state into an empty sequence; if it does not fit, the sequence stays empty: False."""
 
     def close(self) -> None:
-        """Free the model; nothing may be called afterwards but close itself."""
+        """Free the model; afterwards only `close` may be called."""

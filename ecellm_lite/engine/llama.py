@@ -1,4 +1,4 @@
-"""llama.cpp as a backend: the only file that drives the llama_cpp API (its low-level functions, not its `Llama`)."""
+"""llama.cpp as a backend; the only file that drives the llama_cpp API (its low-level functions, not its `Llama`)."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _FLASH_ATTENTION = {
     "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
 
-# Of what `auto` starts with; it grows with the rows that wait, up to DEFAULT_CONTEXT.
+# What `auto` starts with; the context grows with the waiting rows, up to DEFAULT_CONTEXT.
 _SMALLEST_CONTEXT = 256
 _SEQUENCES = 64
 
 
 class LlamaBackend:
-    """A GGUF model in llama.cpp, with one unified KV memory whose sequences share their prefixes' cells.
+    """A GGUF model in llama.cpp with one unified KV memory, in which sequences share the cells of their prefixes.
 
     `placement` says which layers are on which GPU.
     """
@@ -48,7 +48,7 @@ class LlamaBackend:
         start_library()
         check_structures()
         self._settings = settings
-        # Before the model: what ggml has for back ends then is what the model can use.
+        # Before the model is loaded: it can use only the back ends that ggml has by then.
         self._kernels = prompt.start(settings.prompt_kernels)
         self._model: Any = None
         self._context: Any = None
@@ -59,21 +59,21 @@ class LlamaBackend:
             planned = self.placement.n_gpu_layers
             if settings.gpu_layers != "auto" or not planned:
                 raise
-            # The plan was too bold: another program took memory since, or a back end needs more than others do.
+            # The plan was too optimistic: another program took memory since, or this back end needs more than others.
             self._open_with_less(path, settings, planned, error.message)
         self._fill = Batch(self.batch)
 
     def _open(self, path: Path, settings: Settings) -> None:
-        """Load the model where `placement` says, and make its context."""
+        """Load the model as `placement` says, and make its context."""
         parameters = llama.llama_model_default_params()
-        chosen = device_list(self.placement.devices)
+        device_array = device_list(self.placement.devices)
         split = (ctypes.c_float * llama.llama_max_devices())(*self.placement.tensor_split)
         parameters.n_gpu_layers = self.placement.n_gpu_layers
         parameters.use_extra_bufts = self.repacks
-        # An empty list, unlike none, keeps llama.cpp from using a GPU for anything.
-        parameters.devices = ctypes.cast(chosen, ctypes.c_void_p)
+        # An empty list, unlike NULL, keeps llama.cpp from using any GPU.
+        parameters.devices = ctypes.cast(device_array, ctypes.c_void_p)
         parameters.tensor_split = split
-        self._placing = chosen, split  # the model keeps a pointer to the list
+        self._placing = device_array, split  # the model keeps a pointer to the list
         self._model = llama.llama_model_load_from_file(os.fsencode(path), parameters)
         check_interrupt()
         if not self._model:
@@ -83,13 +83,13 @@ class LlamaBackend:
             raise ModelError(message, step=f"put fewer layers on the GPU, or {step}", settings=("gpu_layers",))
         try:
             self.vocabulary: Vocabulary = LlamaVocabulary(self._model)
-            trained: int = llama.llama_model_n_ctx_train(self._model)
-            self.most = _cells(settings, trained)
-            # Not where the same row must get the same answer: that must not depend on what else fills the memory.
+            training_context: int = llama.llama_model_n_ctx_train(self._model)
+            self.most = _cells(settings, training_context)
+            # Not in deterministic mode, where a row's answer must not depend on what else fills the memory.
             if not (settings.context or settings.deterministic or self.placement.n_gpu_layers):
                 available = psutil.virtual_memory().available
                 self.most = min(self.most, affordable_cells(read_header(path), settings.kv_type, available))
-            self.longest = min(self.most, trained)
+            self.longest = min(self.most, training_context)
             self.batch = settings.micro_batch
             self.sequences = _SEQUENCES
             self.cells = 0
@@ -99,7 +99,7 @@ class LlamaBackend:
             raise
 
     def _open_with_less(self, path: Path, settings: Settings, planned: int, failure: str) -> None:
-        """Load with half the planned layers on the GPUs, else with none; the placement says so."""
+        """Load with half the planned layers on the GPUs, else with none, and note it in the placement."""
         for layers in dict.fromkeys((planned // 2, 0)):
             try:
                 self.placement = _placement(path, replace(settings, gpu_layers=layers))
@@ -108,27 +108,27 @@ class LlamaBackend:
                 if not layers:
                     raise
             else:
-                said = f"{self.placement.description}; with {planned} it did not load: {failure.rstrip('.')}"
-                self.placement = replace(self.placement, description=said)
+                description = f"{self.placement.description}; with {planned} it did not load: {failure.rstrip('.')}"
+                self.placement = replace(self.placement, description=description)
                 return
 
     @property
     def prompt_kernels(self) -> prompt.State:
-        """What reads prompts. With layers on a GPU llama.cpp gives it the products of the other layers' prompts too."""
+        """What computes prompts. With layers on a GPU, llama.cpp sends it the products of the CPU's layers too."""
         if self.placement.n_gpu_layers:
             return prompt.State("", "layers are on a GPU")
         return self._kernels
 
     @property
     def repacks(self) -> bool:
-        """Whether llama.cpp packs weights anew for its own products, where the prompt kernels cannot read them."""
+        """Whether llama.cpp repacks weights for its own products; the prompt kernels cannot read repacked weights."""
         return not self.prompt_kernels.variant
 
     @property
     def circumstances(self) -> str:
-        """What a saved state depends on besides the model: it fits where all of this is the same.
+        """What a saved state depends on besides the model: it can be loaded only where all of this is the same.
 
-        Whether `auto` takes flash attention follows from the library, the model and the devices.
+        Flash attention on `auto` is not listed: it follows from the library, the model and the devices.
         """
         settings = self._settings
         facts = {
@@ -148,7 +148,7 @@ class LlamaBackend:
         return json.dumps(facts)
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Put the chunks into memory and return the logits of those that ask for any; see Backend."""
+        """Append the chunks to the memory and return the logits of those that ask for any; see Backend."""
         prompt.use(self.prompt_kernels)
         status = llama.llama_decode(self._context, self._fill.filled(chunks))
         check_interrupt()
@@ -170,11 +170,11 @@ class LlamaBackend:
         return np.ctypeslib.as_array(pointer, (self.vocabulary.size,))
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Share a prefix; with a unified memory only the cells' owners are noted."""
+        """Share a prefix; with a unified memory only the cells' owners change."""
         llama.llama_memory_seq_cp(self._memory, source, target, 0, length)
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Forget the end of a sequence."""
+        """Forget all but the first `length` tokens of a sequence."""
         llama.llama_memory_seq_rm(self._memory, sequence, length, -1)
 
     def clear(self) -> None:
@@ -183,13 +183,13 @@ class LlamaBackend:
             llama.llama_memory_clear(self._memory, False)
 
     def grow(self, cells: int) -> None:
-        """Make a context of `cells` tokens in the place of the one there is; if that fails, another of its size."""
+        """Replace the context by one of `cells` tokens; if that fails, by an empty one of the old size."""
         before = self.cells
         if self._make_context(cells):
             return
         failure = reason()
         if self._context:
-            # There may be no room for both, and what the memory holds is not needed any more.
+            # There may not be room for both, and the memory's contents are no longer needed.
             self._free_context()
             if self._make_context(cells):
                 return
@@ -198,7 +198,7 @@ class LlamaBackend:
         raise ModelError(message, step="give a smaller context", settings=("context",))
 
     def _make_context(self, cells: int) -> bool:
-        """Make a context, which takes the place of the one there is; False where llama.cpp cannot."""
+        """Replace the context by a new one; False if llama.cpp cannot make it."""
         prompt.use(self.prompt_kernels)
         context = llama.llama_init_from_model(self._model, self._parameters(cells))
         check_interrupt()
@@ -215,14 +215,14 @@ class LlamaBackend:
             llama.llama_free(context)
 
     def save(self, sequence: int) -> bytes:
-        """Return llama.cpp's state of a sequence, empty where it has none to give."""
+        """Return llama.cpp's state of a sequence, or nothing if it has none."""
         size = llama.llama_state_seq_get_size_ext(self._context, sequence, 0)
         buffer = (ctypes.c_uint8 * size)()
-        written = llama.llama_state_seq_get_data_ext(self._context, buffer, size, sequence, 0)
-        return ctypes.string_at(buffer, written)
+        length = llama.llama_state_seq_get_data_ext(self._context, buffer, size, sequence, 0)
+        return ctypes.string_at(buffer, length)
 
     def load(self, sequence: int, state: bytes) -> bool:
-        """Put a state of `save` back; llama.cpp trusts it, so it must be one of this model, and undamaged."""
+        """Restore a state from `save`; llama.cpp trusts it, so it must be undamaged and of this model."""
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
         read = llama.llama_state_seq_set_data_ext(self._context, buffer, len(state), sequence, 0)
         if state and read == len(state):
@@ -245,30 +245,30 @@ class LlamaBackend:
         parameters.n_seq_max = self.sequences
         parameters.n_threads = parameters.n_threads_batch = settings.threads or available_cores()
         parameters.type_k = parameters.type_v = _KV_TYPES[settings.kv_type]
-        # Without it llama_memory_seq_cp copies buffers, and aborts the process on a part of a sequence.
+        # Without it llama_memory_seq_cp copies buffers, and aborts the process on part of a sequence.
         parameters.kv_unified = True
         parameters.flash_attn_type = _FLASH_ATTENTION[settings.flash]
         return parameters
 
 
-def _cells(settings: Settings, trained: int) -> int:
-    return settings.context or min(DEFAULT_CONTEXT, trained)
+def _cells(settings: Settings, training_context: int) -> int:
+    return settings.context or min(DEFAULT_CONTEXT, training_context)
 
 
 def _placement(path: Path, settings: Settings) -> Placement:
-    """Return what goes to which GPU; without one the file's header is not even read."""
-    found = gpus(devices())
-    if not found:
+    """Return which layers go to which GPU; without a GPU the file's header is not even read."""
+    usable = gpus(devices())
+    if not usable:
         return on_cpu(settings.gpu_layers)
     header = read_header(path)
-    trained = header.metadata.get(f"{header.metadata.get('general.architecture')}.context_length")
+    training_context = header.metadata.get(f"{header.metadata.get('general.architecture')}.context_length")
     return place(
         header,
-        found,
+        usable,
         settings.gpu_layers,
-        cells=_cells(settings, trained if isinstance(trained, int) else DEFAULT_CONTEXT),
+        cells=_cells(settings, training_context if isinstance(training_context, int) else DEFAULT_CONTEXT),
         kv_type=settings.kv_type,
         micro_batch=settings.micro_batch,
-        # What is asked for as `auto` comes out on with every GPU back end of today.
+        # Every GPU back end today turns flash attention on for `auto`.
         flash_attention=settings.flash != "off",
     )

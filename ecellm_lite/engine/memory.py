@@ -1,7 +1,7 @@
-"""How much memory a model takes, from its GGUF header alone: weights, KV memory, and what computing needs.
+"""How much memory a model takes, from its GGUF header alone: weights, KV memory, and compute buffers.
 
-Sizes are bytes. A model of L layers has L + 1 places, the last of which is the output, as llama.cpp counts them.
-Headers come from read_header and are taken for hostile: a key that is missing or no number is a ModelError.
+Sizes are bytes. As llama.cpp counts, a model of L layers has L + 1 places, the last of which is the output.
+Headers are treated as hostile: a key that is missing or not a number is a ModelError.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def weight_bytes(header: Header) -> int:
 
 
 def weights_by_place(header: Header) -> list[int]:
-    """Return the size of each layer's tensors, and of the output's as the last.
+    """Return the size of each layer's tensors, and last of the output's.
 
-    Without the token embedding, which llama.cpp keeps with the CPU; one that is tied is copied for the output.
+    The token embedding, which llama.cpp keeps on the CPU, is left out; a tied one is copied for the output and counts.
     """
     sizes = [0] * (_layers(header) + 1)
     tied = all(tensor.name != "output.weight" for tensor in header.tensors)
@@ -50,7 +50,7 @@ def largest_weight(header: Header) -> int:
 
 
 def kv_bytes_by_layer(header: Header, kv_type: str) -> list[int]:
-    """Return what a token takes in each layer's KV memory; `kv_type` is f16, q8_0 or f32."""
+    """Return the bytes that a token takes in each layer's KV memory; `kv_type` is f16, q8_0 or f32."""
     type_ = _TYPES[kv_type]
     keys, values = _head_lengths(header)
     return [
@@ -60,25 +60,25 @@ def kv_bytes_by_layer(header: Header, kv_type: str) -> list[int]:
 
 
 def kv_bytes_per_cell(header: Header, kv_type: str) -> int:
-    """Return what a token takes in the KV memory of all layers; `kv_type` is f16, q8_0 or f32."""
+    """Return the bytes that a token takes in the KV memory of all layers; `kv_type` is f16, q8_0 or f32."""
     return sum(kv_bytes_by_layer(header, kv_type))
 
 
 def cells_that_fit(header: Header, kv_type: str, room: int) -> int:
-    """Return the largest context, in tokens, whose KV memory fits `room` bytes: a multiple of 256, 0 if none does."""
+    """Return the largest context whose KV memory fits `room` bytes, in tokens: a multiple of 256, or 0."""
     return max(room, 0) // max(kv_bytes_per_cell(header, kv_type), 1) // CELLS * CELLS
 
 
 def affordable_cells(header: Header, kv_type: str, available: int) -> int:
     """Return the largest context, at least CELLS, that a machine with `available` bytes of memory should hold.
 
-    The weights are mapped and take their room as they are read; of what they leave, KV memory may have half.
+    The weights are mapped and fill memory as they are read. KV memory may take half of what they leave.
     """
     return max(CELLS, cells_that_fit(header, kv_type, (available - weight_bytes(header)) // 2))
 
 
 def padded(cells: int) -> int:
-    """Return the context that llama.cpp makes where `cells` are asked for."""
+    """Return the context that llama.cpp makes when asked for `cells`."""
     return -(-cells // CELLS) * CELLS
 
 
@@ -91,13 +91,13 @@ def compute_bytes(
     output: bool = True,
     pipelined: bool = False,
 ) -> int:
-    """Return about how much llama.cpp reserves on a device to compute a micro-batch of `tokens`.
+    """Estimate what llama.cpp reserves on a device to compute a micro-batch of `tokens`.
 
-    It is the largest of what attention, feed-forward and (with `output`) logits need at once, in f32, and the mask
-    over the cells. `pipelined`: a whole model on several devices, for which llama.cpp keeps inputs four times. The
-    terms were fitted to the buffers that llama.cpp reports for models of eCeLLM's three shapes and the demo's
-    (tests/engine/test_offload.py has them): from 8% below to a third above. A back end's own scratch memory is not
-    in it.
+    It is the largest of what attention, feed-forward and (with `output`) logits need at once, in f32, plus the mask
+    over the cells. `pipelined`: a whole model on several devices, for which llama.cpp keeps its inputs four times. The
+    terms were fitted to the buffers that llama.cpp reports for models of eCeLLM's three shapes and the demo's (see
+    tests/engine/test_offload.py): results are from 8% below to a third above. A back end's own scratch memory is not
+    included.
     """
     embedding = _integers(header, "embedding_length")[0]
     heads = max(_by_layer(header, "attention.head_count"))
@@ -117,7 +117,7 @@ def _vocabulary(header: Header) -> int:
 
 
 def _feed_forward(header: Header, embedding: int) -> int:
-    """Return the width of a layer's inner values, of all experts that see a token together."""
+    """Return the width of a layer's inner values, over all experts that see a token together."""
     width = max(_integers(header, "feed_forward_length", 4 * embedding))
     expert = max(_integers(header, "expert_feed_forward_length", width))
     return max(width, expert * max(_integers(header, "expert_used_count", 0)))
@@ -132,14 +132,14 @@ def _key_value_heads(header: Header) -> Sequence[int]:
 
 
 def _head_lengths(header: Header) -> tuple[int, int]:
-    """Return how many values a head's key and its value have."""
+    """Return how many values a head's key has, and its value."""
     default = _integers(header, "embedding_length")[0] // max(_by_layer(header, "attention.head_count")[0], 1)
     keys = _integers(header, "attention.key_length", default)[0]
     return keys, _integers(header, "attention.value_length", default)[0]
 
 
 def _by_layer(header: Header, key: str, default: Sequence[int] | None = None) -> Sequence[int]:
-    """Return a number for each layer, of a key that holds one for all of them or an array."""
+    """Return a number for each layer, from a key that holds one for all layers or an array."""
     layers = _layers(header)
     if default is not None and _name(header, key) not in header.metadata:
         return default
@@ -153,11 +153,11 @@ def _by_layer(header: Header, key: str, default: Sequence[int] | None = None) ->
 
 
 def _integers(header: Header, key: str, default: int | None = None) -> list[int]:
-    """Return the whole numbers of an architecture's key: one, or an array of them."""
+    """Return the whole numbers of an architecture's key, which holds one or an array."""
     numbers = np.atleast_1d(np.asarray(header.metadata.get(_name(header, key), default)))
     if numbers.dtype.kind not in "iu" or not numbers.size or numbers.min() < 0:
         raise ModelError(
-            f"The model {header.path} cannot be run: {_name(header, key)} is missing or no whole number; "
+            f"The model {header.path} cannot be run: {_name(header, key)} is missing or not a whole number; "
             "convert it again or use another model."
         )
     return [int(number) for number in numbers]

@@ -1,8 +1,8 @@
-"""Which of a model's layers go to which GPU, planned from its GGUF header before llama.cpp allocates anything.
+"""Plans from a model's GGUF header which of its layers go to which GPU, before llama.cpp allocates anything.
 
-The plan mirrors llama.cpp (`load_tensors` of src/llama-model.cpp, split mode "layer"): a model of L layers has L + 1
-places, the last of which is the output; n_gpu_layers = N sends the last N of them to the devices, in order, and a
-layer's KV memory lies where the layer does. Nothing here imports llama_cpp; sizes are bytes.
+The plan mirrors llama.cpp (`load_tensors` of src/llama-model.cpp, split mode "layer"). A model of L layers has L + 1
+places, the last of which is the output. n_gpu_layers = N sends the last N of them to the devices, in order, and a
+layer's KV memory goes with it. Nothing here imports llama_cpp; sizes are bytes.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ecellm_lite.models.gguf_header import Header
 if TYPE_CHECKING:
     from ecellm_lite.ggml import Device
 
-# What `auto` leaves free on each device, as llama.cpp's own fitting does (fit_params_target of common/common.h): for
-# a back end's scratch memory, for what compute_bytes does not foresee, and for whoever else uses that device.
+# `auto` leaves this free on each device, as llama.cpp's own fitting does (fit_params_target of common/common.h): for
+# a back end's scratch memory, for what compute_bytes misses, and for other programs on the device.
 MARGIN = 1 << 30
 
-# Several devices are filled to the same share of their room, in steps of 1 to so many.
+# Several devices are filled to the same share of their room, a multiple of 1 / _SHARES.
 _SHARES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a GPU with `free` bytes is given: `layers` (the output counts as one), and what they take."""
+    """What a GPU with `free` bytes takes: `layers` (the output counts as one), and their sizes."""
 
     device: str
     free: int
@@ -39,35 +39,35 @@ class Load:
 
     @property
     def size(self) -> int:
-        """All that the device is given."""
+        """All the bytes that the device takes."""
         return self.weights + self.kv + self.compute
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What goes where: a load for each GPU that there is, in llama.cpp's order, and the same said in words."""
+    """What goes where: a load for each GPU, in llama.cpp's order, and a description in words."""
 
     loads: tuple[Load, ...]
     description: str
 
     @property
     def n_gpu_layers(self) -> int:
-        """llama.cpp's parameter of that name."""
+        """The value of llama.cpp's parameter n_gpu_layers."""
         return sum(load.layers for load in self.loads)
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """The names of the devices that take layers: llama.cpp is given no other."""
+        """The names of the devices that take layers; llama.cpp is given no others."""
         return tuple(load.device for load in self.loads if load.layers)
 
     @property
     def tensor_split(self) -> tuple[float, ...]:
-        """llama.cpp's parameter of that name, for `devices`: by numbers of layers its rule divides exactly so."""
+        """The value of llama.cpp's parameter tensor_split, for `devices`: counts of layers, which it splits exactly."""
         return tuple(float(load.layers) for load in self.loads if load.layers)
 
 
 def on_cpu(gpu_layers: str | int) -> Placement:
-    """Return the placement where llama.cpp has no GPU; raises UsageError if layers on one are asked for."""
+    """Return the placement for a llama.cpp without a GPU; raises UsageError if `gpu_layers` needs one."""
     if gpu_layers not in ("auto", 0):
         raise UsageError(
             f"gpu_layers is {gpu_layers}, but llama.cpp has no GPU device here",
@@ -89,30 +89,30 @@ def place(
 ) -> Placement:
     """Return which layers go to which of the devices that llama.cpp would use.
 
-    `asked`: `auto` for as many as fit beside MARGIN, `all`, or a number (more than there are is all). They go to the
-    device with the most room if it takes them all, else to all devices. Raises UsageError for layers that are asked
-    for and do not fit the free memory.
+    `gpu_layers`: `auto` for as many as fit beside MARGIN, `all`, or a number (more than there are means all). They go
+    to the device with the most room if it can take them all, else to all devices. Raises UsageError if layers are
+    requested that do not fit the free memory.
     """
     plan = _Plan(header, gpus, cells, kv_type, micro_batch, flash_attention)
     fitting = next((count for count in range(plan.places, 0, -1) if plan.divided(count, MARGIN)), 0)
     if gpu_layers == "auto":
-        reason = "" if fitting else f": not one fits with {_shown(MARGIN)} to spare"
+        reason = "" if fitting else f": none fits with {_shown(MARGIN)} to spare"
         return plan.placement(plan.divided(fitting, MARGIN), reason)
-    wanted = plan.places if gpu_layers == "all" else min(int(gpu_layers), plan.places)
-    counts = plan.divided(wanted, 0)
-    if wanted and not counts:
+    layers = plan.places if gpu_layers == "all" else min(int(gpu_layers), plan.places)
+    counts = plan.divided(layers, 0)
+    if layers and not counts:
         free = " and ".join(f"{gpu.name} has {_shown(gpu.free)} free" for gpu in gpus)
         raise UsageError(
-            f"gpu_layers is {gpu_layers}, but {wanted} of the {plan.places} layers of {header.path.name} take "
-            f"{_shown(plan.needed(wanted))} with a context of {cells:,} tokens, and {free}",
-            step=f"give auto, which puts {fitting} of them there, or take a smaller file or context",
+            f"gpu_layers is {gpu_layers}, but {layers} of the {plan.places} layers of {header.path.name} take "
+            f"{_shown(plan.needed(layers))} with a context of {cells:,} tokens, and {free}",
+            step=f"give auto, which puts {fitting} of them there, or use a smaller file or context",
             settings=("gpu_layers", "context"),
         )
     return plan.placement(counts)
 
 
 class _Plan:
-    """The sizes by which a model's places are divided among devices."""
+    """The sizes that decide how a model's places are divided among devices."""
 
     def __init__(
         self, header: Header, gpus: Sequence[Device], cells: int, kv_type: str, micro_batch: int, flash_attention: bool
@@ -121,7 +121,7 @@ class _Plan:
         self.weights = weights_by_place(header)
         self.kv = [size * padded(cells) for size in (*kv_bytes_by_layer(header, kv_type), 0)]
         self.places = len(self.weights)
-        # Large batches of the CPU's layers are computed on a device all the same: it takes their weights one by one.
+        # The CPU layers' large batches are still computed on a device, which copies their weights one by one.
         self._borrowed = largest_weight(header) + max(self.kv)
         self._compute = {
             (output, pipelined): compute_bytes(
@@ -137,7 +137,7 @@ class _Plan:
         }
 
     def divided(self, count: int, margin: int) -> tuple[int, ...] | None:
-        """Return how many of the last `count` places each device takes, in order; None if they do not fit, or are 0."""
+        """Return how many of the last `count` places each device takes, in order; None if they do not fit or are 0."""
         rooms = [max(gpu.free - margin, 0) for gpu in self.gpus]
         best = rooms.index(max(rooms))
         if counts := self._filled(count, [room * (index == best) for index, room in enumerate(rooms)], False):
@@ -149,7 +149,7 @@ class _Plan:
         return next(counts for share in shares if (counts := self._filled(count, share, pipelined)))
 
     def placement(self, counts: tuple[int, ...] | None, reason: str = "") -> Placement:
-        """Return the placement by these counts, with a reason behind its description."""
+        """Return the placement for these counts; `reason` is added to its description."""
         counts = counts or (0,) * len(self.gpus)
         count = sum(counts)
         pipelined = count == self.places and sum(map(bool, counts)) > 1
@@ -164,7 +164,7 @@ class _Plan:
         return Placement(tuple(loads), _described(loads, self.places) + reason)
 
     def needed(self, count: int) -> int:
-        """Return what the last `count` places take on one device."""
+        """Return the bytes that the last `count` places take on one device."""
         start = self.places - count
         return sum(self.weights[start:]) + sum(self.kv[start:]) + self._computing(count, True, False)
 
@@ -172,7 +172,7 @@ class _Plan:
         return self._compute[output, pipelined] + (self._borrowed if count < self.places else 0)
 
     def _filled(self, count: int, rooms: Sequence[int], pipelined: bool) -> tuple[int, ...] | None:
-        """Return the counts that fill one device after the other: if these do not fit, no others in this order do."""
+        """Return the counts that fill one device after another; if these do not fit, no others in this order do."""
         place = self.places - count
         counts = []
         for room in rooms:
@@ -196,7 +196,7 @@ def _described(loads: Sequence[Load], places: int) -> str:
     if len(used) > 1:
         where = "on GPUs, " + ", ".join(f"{load.layers} on {name}" for load, name in zip(used, each, strict=True))
     kv = sum(load.kv for load in used)
-    return f"{sum(load.layers for load in used)} of {places} layers {where}, {_shown(kv)} of it KV memory"
+    return f"{sum(load.layers for load in used)} of {places} layers {where}, including {_shown(kv)} of KV memory"
 
 
 def _shown(size: int) -> str:

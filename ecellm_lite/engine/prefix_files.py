@@ -1,13 +1,13 @@
-"""Instructions' states on disk, so that a new process need not read them again: a private folder of bounded size.
+"""States of instructions on disk, so that a new process need not read them again: a private folder of bounded size.
 
-Only instructions come here, never a row: nothing that a customer wrote is kept. llama.cpp aborts the process on some
-damaged states and takes others for good, so it sees none whose length and hash are not right, nor any that another
-user could have written. A file that is refused is removed, and its state made anew.
+Only instructions are stored, never a row: nothing that a customer wrote is kept. llama.cpp aborts the process on some
+damaged states and accepts others as valid, so it only gets states whose length and hash are right and that no other
+user could have written. A refused file is removed and its state computed again.
 
-A model is named by the sha256 of its bytes, and has a folder of its own, which goes with it: what damaged weights made
-of an instruction never reaches the weights that were put right.
+Each model has a folder of its own, named by the sha256 of its bytes and removed with it. States computed by damaged
+weights therefore never reach the repaired ones.
 
-A file, little-endian: 8 bytes of magic, the key (32 bytes), the sha256 of the state (32), its length (8), the state.
+File format, little-endian: 8 bytes of magic, the key (32 bytes), the state's sha256 (32), its length (8), the state.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from ecellm_lite.models.files import replacing
 MAGIC = b"ECLPFX01"
 _HEAD = struct.Struct("<8s32s32sQ")
 
-# A link could lead anywhere, and opening a pipe would wait for a writer.
+# A link could lead anywhere, and opening a pipe would block until there is a writer.
 _FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"))
 
 MOST_BYTES = 1 << 30  # the instructions of all ten tasks take 20 MB for the demo, 0.7 GB for eCeLLM-L
 
 
 class PrefixFiles:
-    """The states of one model under one set of circumstances: all that `circumstances` says goes into a file's key.
+    """The states of one model under the same `circumstances`, which go into each file's key.
 
     `model` is the sha256 of the bytes that were loaded. A state is written only while `unchanged` says that the file
-    still holds them, as llama.cpp maps it and would see other bytes. All models' files in `root` together take at most
-    `most_bytes`. Nothing here raises for what the disk does: a state that cannot be read or written is computed, as
-    without files.
+    still holds them: llama.cpp maps the file and would see other bytes. The files of all models in `root` together take
+    at most `most_bytes`. Disk errors are never raised: a state that cannot be read or written is computed, as without
+    files.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class PrefixFiles:
         self._most_bytes = most_bytes
 
     def read(self, tokens: Sequence[int]) -> bytes | None:
-        """Return the state that was written for exactly these tokens, or None; a file that is no such is removed."""
+        """Return the state that was written for exactly these tokens, or None; an invalid file is removed."""
         key = self._key(tokens)
         path = self._path(key)
         try:
@@ -70,13 +70,13 @@ class PrefixFiles:
                 return None
             with os.fdopen(os.open(path, os.O_RDONLY | _FLAGS), "rb") as file:
                 state = self._checked(file, key)
-        except OSError:  # it is not there, or cannot be read just now
+        except OSError:  # missing, or unreadable at the moment
             return None
         if state is None:
             self.remove(tokens)
         else:
             with suppress(OSError):
-                os.utime(path)  # the folder forgets what was not used for longest
+                os.utime(path)  # the least recently used files are removed first
         return state
 
     def _checked(self, file: BinaryIO, key: bytes) -> bytes | None:
@@ -86,17 +86,17 @@ class PrefixFiles:
         head = file.read(_HEAD.size)
         if len(head) < _HEAD.size:
             return None
-        magic, written_for, digest, length = _HEAD.unpack(head)
-        if (magic, written_for, length) != (MAGIC, key, status.st_size - _HEAD.size):
+        magic, file_key, digest, length = _HEAD.unpack(head)
+        if (magic, file_key, length) != (MAGIC, key, status.st_size - _HEAD.size):
             return None
         state = file.read(length)
         return state if hashlib.sha256(state).digest() == digest else None
 
     def write(self, tokens: Sequence[int], state: bytes) -> None:
-        """Keep a state: the file is there whole or not at all, whatever other processes do at the same time."""
+        """Store a state; the file is never partial, even when several processes write."""
         key = self._key(tokens)
         with suppress(OSError):
-            for folder in (self._root, self._folder):  # a folder's parents would not be made private
+            for folder in (self._root, self._folder):  # parents=True alone would not make the parent private
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self._is_private() and self._unchanged() and self._make_room(_HEAD.size + len(state)):
                 with replacing(self._path(key), private=True) as temporary:
@@ -106,7 +106,7 @@ class PrefixFiles:
                         file.write(state)
 
     def remove(self, tokens: Sequence[int]) -> None:
-        """Forget the state for these tokens."""
+        """Remove the state for these tokens."""
         with suppress(OSError):
             self._path(self._key(tokens)).unlink()
 
@@ -121,10 +121,10 @@ class PrefixFiles:
         return all(_is_private(os.lstat(folder)) for folder in (self._root, self._folder))
 
     def _make_room(self, size: int) -> bool:
-        """Remove the states that were not used for longest until `size` bytes fit; False if they never will."""
+        """Remove the least recently used states until `size` bytes fit; False if they never will."""
         states = []
         for path in self._root.rglob("*"):
-            with suppress(FileNotFoundError):  # another process makes room too
+            with suppress(FileNotFoundError):  # another process removed it
                 status = path.lstat()
                 if stat.S_ISREG(status.st_mode):
                     states.append((status.st_mtime_ns, status.st_size, path))
@@ -138,7 +138,7 @@ class PrefixFiles:
 
 
 def _is_private(status: os.stat_result) -> bool:
-    """Whether only this user could have written it, where the system knows users at all."""
+    """Whether only this user could have written the file; always true on systems without user ids."""
     if not hasattr(os, "getuid"):
         return True
     return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -1,8 +1,8 @@
-"""Prefixes that stay in the model's memory: a tree over token ids, in which a row finds the most that is there already.
+"""Prefixes that stay in the KV memory: a tree over token ids, in which each row finds its longest resident prefix.
 
-Each node holds a sequence of the memory with all tokens from the root to its end, and shares the cells of the nodes
-above it. The instruction that a job's rows begin with is a node, and so is what some of them share beyond it: one
-product's text before many candidates, one query before many products.
+Each node holds a sequence with all tokens from the root to its end, and shares the cells of the nodes above it. The
+instruction of a job's rows is a node, and so is what some rows share beyond it: one product's text before many
+candidates, one query before many products.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from ecellm_lite.engine.interface import Backend, Chunk
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The node that begins most like a prompt (None: no node does), and how many tokens they share."""
+    """The node that shares the most tokens with the start of a prompt (None: no node does), and how many."""
 
     prefix: Prefix | None = None
     length: int = 0
 
     @property
     def ready(self) -> bool:
-        """Whether those tokens are in memory, so that a sequence can be forked from them."""
+        """Whether the shared tokens are in memory, so that a sequence can be forked from them."""
         return self.prefix is None or self.prefix.filled >= self.length
 
 
@@ -30,8 +30,8 @@ class Match:
 class Prefix:
     """A node: its tokens from the root on, the first `filled` of them in memory, forked from `origin` when it began.
 
-    `uses` says for each row or node that was, or will be, forked from it and still stands, how many tokens it shares.
-    An `instruction` is to be `saved` to a file.
+    `uses` has an entry for each live row or node that was forked from it, or will be: how many tokens they share. The
+    state of an `instruction` goes to a file; `saved` says that it did.
     """
 
     tokens: Sequence[int]
@@ -50,12 +50,12 @@ class Prefix:
 
     @property
     def own(self) -> int:
-        """The tokens that it takes room for, in memory or soon."""
+        """How many tokens of memory it takes for itself, now or soon."""
         return len(self.tokens) - self.origin.length
 
 
 class Prefixes:
-    """The resident nodes; the one that was not used for longest goes first, and room is never a reason to fail."""
+    """The resident nodes; the least recently used goes first, and running out of room is never an error."""
 
     def __init__(self, backend: Backend, sequences: Sequence[int]) -> None:
         self._backend = backend
@@ -69,32 +69,32 @@ class Prefixes:
         return sum(node.own for node in self._nodes)
 
     def find(self, prompt: Sequence[int]) -> Match:
-        """Return what a node has of the prompt's beginning; the last token is never part of it: its logits are due."""
+        """Return the longest match with a prompt, without its last token: the logits after that one are needed."""
         best = Match()
         for node in self._nodes:
             if len(node.tokens) > best.length:
                 shared = min(common(node.tokens, prompt), len(prompt) - 1)
-                # What a node has from its origin is the origin's to share, or the node could not be cut to what is.
+                # Tokens shared with a node's origin are matched there: no node can be cut shorter than its origin.
                 if shared > max(best.length, node.origin.length):
                     best = Match(node, shared)
         return best
 
     def hold(self, match: Match) -> None:
-        """Keep a node, which was used just now, until it is let go as often as it was held."""
+        """Mark a node as used, and keep it until `let_go` was called as often as `hold`."""
         if node := match.prefix:
             node.uses.append(match.length)
             self._nodes.remove(node)
             self._nodes.append(node)
 
     def let_go(self, match: Match) -> None:
-        """Say that one of those who held a node is done with it."""
+        """Undo one `hold`."""
         if match.prefix:
             match.prefix.uses.remove(match.length)
 
     def add(self, tokens: Sequence[int], origin: Match, *, instruction: bool = False) -> Match:
-        """Return a new node for `tokens`, or `origin`, what is there of them, if no sequence is left for a node.
+        """Return a match with a new node for `tokens`, or `origin` if there is no free sequence for a node.
 
-        The node holds its origin as long as it stands; the caller has it filled, `chunk` by `chunk`.
+        The node holds its origin while it exists. The caller fills it, `chunk` by `chunk`.
         """
         self.hold(origin)
         if not self._free and not self._drop():
@@ -105,7 +105,7 @@ class Prefixes:
         return Match(node, len(node.tokens))
 
     def unfilled(self) -> Iterator[Prefix]:
-        """Yield the nodes whose next tokens can be put into memory now, the oldest first."""
+        """Yield the nodes whose next tokens can be put into memory now, oldest first."""
         for node in self._nodes:
             if not node.begun and node.origin.ready:
                 if node.origin.prefix:
@@ -115,19 +115,19 @@ class Prefixes:
                 yield node
 
     def chunk(self, node: Prefix, most: int) -> Chunk:
-        """Return a node's next tokens, at most `most`; they count as filled, for the next call is to take them."""
+        """Return a node's next tokens, at most `most`. They count as filled: the next call must include them."""
         start, node.filled = node.filled, min(node.filled + most, len(node.tokens))
         return Chunk(node.sequence, start, node.tokens[start : node.filled], ask=0)
 
     def unsaved(self) -> Iterator[Prefix]:
-        """Yield the instructions that are in memory and were not yielded before."""
+        """Yield the instructions in memory that were not yielded before."""
         for node in self._nodes:
             if node.instruction and node.ready and not node.saved:
                 node.saved = True
                 yield node
 
     def load(self, node: Prefix, state: bytes) -> bool:
-        """Fill a node that has not begun from a saved state, or return False."""
+        """Fill an empty node from a saved state; False if the state cannot be loaded."""
         if not self._backend.load(node.sequence, state):
             return False
         self.let_go(node.origin)
@@ -135,9 +135,9 @@ class Prefixes:
         return True
 
     def evict(self) -> bool:
-        """Give up the node that was not used for longest; False if nothing can be given up.
+        """Free the memory of the least recently used node; False if nothing can be freed.
 
-        A node that others stand on is cut to what they share.
+        A node in use is cut to the tokens that its users share.
         """
         if self._drop():
             return True
@@ -159,16 +159,16 @@ class Prefixes:
         return False
 
     def forget(self) -> None:
-        """Take note that the memory was cleared."""
+        """Drop all nodes after the memory was cleared."""
         self._nodes.clear()
         self._free = list(self._sequences)
 
 
 def common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens two sequences begin with alike."""
+    """Return the length of the common prefix of two token sequences."""
     most = min(len(one), len(other))
     place, step = 0, 32
-    # Most prompts of a job agree for an instruction's length: whole slices first, then token by token.
+    # Most prompts of a job share a whole instruction: compare slices first, then token by token.
     while place + step <= most and tuple(one[place : place + step]) == tuple(other[place : place + step]):
         place += step
     while place < most and one[place] == other[place]:

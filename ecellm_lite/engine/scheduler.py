@@ -1,8 +1,8 @@
-"""Runs many answers at once: rows fork the prefix they share, and each call of the model takes what all of them need.
+"""Runs many answers at once: rows fork the prefix they share, and each call of the model serves all of them.
 
-In fast mode every call is filled with the tokens of as many rows as there is room for. Batching is not bit-stable in
-llama.cpp, so deterministic mode runs one row at a time over an otherwise empty memory, and reads every prompt in the
-same two calls, [prefix] and [row], whether the prefix was in memory or not.
+In fast mode each call is filled with the tokens of as many rows as fit. Batching is not bit-stable in llama.cpp, so
+deterministic mode runs one row at a time over an otherwise empty memory, and always reads a prompt in the same two
+calls, [prefix] and [row], whether or not the prefix was in memory.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from ecellm_lite.errors import ContextError, EcellmError, UsageError
 
 PREFIX_SEQUENCES = 16
 
-# Drafts are tried while a call has no more tokens than this: then it waits for the weights to come from memory, and
-# some tokens more cost little. In a fuller call each costs what any token does, and those that are wrong cost more
-# than the right ones save.
+# Drafts are tried only in calls of at most this many tokens: such a call waits for the weights to come from memory, so
+# a few more tokens cost little. In a fuller call each token has its full cost, and wrong drafts cost more than right
+# ones save.
 DRAFTING = 8
 
 
 class Scheduler:
-    """Takes requests and, step by step, brings them to their end.
+    """Takes requests and runs them to their end, step by step.
 
-    The backend's memory is its own from the start on. `submit` may be called by any thread at any time, `step` by one
-    at a time. `files` keeps instructions' states from one process to the next. With `grouped` False rows are taken
-    as they come, and share their instruction alone; with `drafts` False free text is written token by token.
+    It owns the backend's memory from the start. Any thread may call `submit` at any time; `step` must not be called by
+    two threads at once. `files` keeps instructions' states between processes. With `grouped` False rows run in order of
+    arrival and share only their instruction; with `drafts` False free text is generated token by token.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Scheduler:
             files=files,
         )
         if deterministic and backend.cells < backend.most:
-            backend.grow(backend.most)  # where the memory's size came from what ran before, the answer might too
+            backend.grow(backend.most)  # the answer must not depend on a size that earlier rows left
         backend.clear()
 
     def submit(self, request: Request) -> None:
-        """Queue a request; one whose prompt leaves no room for an answer ends at once with a ContextError."""
+        """Queue a request; a prompt that leaves no room for an answer ends it at once with a ContextError."""
         if len(request.prompt) >= self._backend.longest:
             request.end(error=self._too_long(request))
         elif not self._twins.join(request):
@@ -83,16 +83,16 @@ class Scheduler:
 
     @property
     def running(self) -> int:
-        """How many rows run."""
+        """How many rows are running."""
         return len(self._active)
 
     @property
     def waiting(self) -> int:
-        """How many rows wait for their turn."""
+        """How many rows are waiting."""
         return len(self._waiting)
 
     def fail(self, error: EcellmError) -> None:
-        """End every request that runs or waits with an error; nothing can be run any more."""
+        """End every running and waiting request with an error; nothing can run any more."""
         self._put_back()
         self._waiting.advance_urgent()
         while request := self._waiting.first():
@@ -100,7 +100,7 @@ class Scheduler:
             self._end(request, error=error)
 
     def step(self) -> None:
-        """Call the model once for as many rows as fit, and take the answers on by what it gives."""
+        """Call the model once for as many rows as fit, and advance their answers by its logits."""
         admitting = True
         try:
             for slot in [slot for slot in self._active if self._twins.drop(slot.request)]:
@@ -110,10 +110,10 @@ class Scheduler:
             admitting = False
             if self._active:
                 self._call(self._chunks() or self._make_room())
-        except Exception as error:  # noqa: BLE001 - a fault of ours in one row must not take the others along
+        except Exception as error:  # noqa: BLE001 - one row's fault must not end the others
             self._retry(_fault(error), len(self._active) + admitting)
         except BaseException:
-            # Interrupted: what the memory holds is unknown, so the running rows start again.
+            # Interrupted: the memory's contents are unknown, so the running rows start again.
             self._restart()
             raise
 
@@ -123,7 +123,7 @@ class Scheduler:
         logits = iter(self._backend.decode(chunks))
         self.calls += 1
         slots = {slot.sequence: slot for slot in self._active}
-        # A chunk of a node's has no slot; where one asks for logits, its slot goes on.
+        # A chunk of a prefix node has no slot. A slot advances when its chunk has asked for logits.
         for chunk, slot in [(chunk, slots[chunk.sequence]) for chunk in chunks if chunk.sequence in slots]:
             slot.length += len(chunk.tokens)
             if chunk.ask:
@@ -170,7 +170,7 @@ class Scheduler:
         self._advance(slot, None)
 
     def _begin(self, slot: Slot) -> bool:
-        """Fork a slot from its prefix once that is in memory; False as long as it is not."""
+        """Fork a slot from its prefix once that is in memory; False until then."""
         if not slot.begun and slot.match.ready:
             slot.begun = True
             if slot.match.prefix:
@@ -178,11 +178,11 @@ class Scheduler:
         return slot.begun
 
     def _chunks(self) -> list[Chunk]:
-        # A row begins when its prefix is in memory, which a call that is still to come cannot have put there.
+        # A row begins only when its prefix is in memory: chunks of this same call do not count yet.
         begun = [slot for slot in self._active if self._begin(slot)]
         budget, room = self._backend.batch, self._admission.room
         chunks: list[Chunk] = []
-        for node in list(self._prefixes.unfilled()):  # whose room is theirs already
+        for node in list(self._prefixes.unfilled()):  # their room is reserved already
             if budget:
                 chunks.append(self._prefixes.chunk(node, budget))
                 budget -= len(chunks[-1].tokens)
@@ -201,7 +201,7 @@ class Scheduler:
         return chunks
 
     def _make_room(self) -> list[Chunk]:
-        """Return the next chunks when memory is full: prefixes go, then the youngest rows wait for their turn again."""
+        """Return the next chunks when memory is full: first prefixes are evicted, then the youngest rows wait again."""
         while not (chunks := self._chunks()):
             if self._prefixes.evict():
                 continue
@@ -218,10 +218,10 @@ class Scheduler:
         return chunks
 
     def _advance(self, slot: Slot, logits: Logits | None) -> None:
-        """Let the answer's space decide by the logits (None: at its start), and note what it wants to see next."""
+        """Pass the logits to the answer's space (None: at its start), and queue the tokens it wants to see next."""
         request = slot.request
         base = len(request.prompt)
-        settled = slot.length - base - slot.drafted  # of the answer's tokens in memory, those that were no guess
+        settled = slot.length - base - slot.drafted  # the answer's tokens in memory, without drafts
         outcome: Outcome | None = None
         failure: EcellmError | None = None
         try:
@@ -229,7 +229,7 @@ class Scheduler:
         except StopIteration as stop:
             outcome = stop.value
             slot.count_drafts(len(stop.value.tokens) - settled)
-        except Exception as error:  # noqa: BLE001 - a fault of ours in one row must not take the others along
+        except Exception as error:  # noqa: BLE001 - one row's fault must not end the others
             failure = _fault(error)
         else:
             slot.count_drafts(step.keep - settled)
@@ -253,7 +253,7 @@ class Scheduler:
         return context_error(length, self._backend.longest, request.advice, request.settings)
 
     def _end(self, request: Request, outcome: Outcome | None = None, error: EcellmError | None = None) -> None:
-        # Last of all, for whoever waits may go on at once.
+        # Last, because the waiting caller may continue at once.
         request.end(outcome, error)
         self._twins.end(request)
 
@@ -265,7 +265,7 @@ class Scheduler:
         self._prefixes.let_go(slot.match)
 
     def _retry(self, error: EcellmError, rows: int) -> None:
-        """Run the rows of a call that failed again, each alone: the one that makes it fail ends with the error."""
+        """Run the rows of a failed call again, one at a time; the one that fails alone ends with the error."""
         self._restart()
         if rows > 1:
             self._admission.retry(rows)
@@ -275,7 +275,7 @@ class Scheduler:
             self._end(request, error=error)
 
     def _restart(self) -> None:
-        """Let the rows that run wait for their turn again, and forget what the memory holds."""
+        """Put the running rows back in the queue and clear the memory."""
         self._put_back()
         self._free = list(self._sequences)
         self._prefixes.forget()
@@ -283,7 +283,7 @@ class Scheduler:
 
     def _put_back(self) -> None:
         running = [slot.request for slot in self._active]
-        # Interrupted between the two, a request runs and waits at once.
+        # If we were interrupted in between, a request is both running and waiting.
         self._waiting.put_back([request for request in running if not request.done and request not in self._waiting])
         for request in running:
             if request.done:
@@ -292,9 +292,9 @@ class Scheduler:
 
 
 def _fault(error: Exception) -> EcellmError:
-    """Return an error as one of ours: what is none already is a fault in this program."""
+    """Return an error as an EcellmError; any other exception is a bug of ours."""
     if isinstance(error, EcellmError):
         return error
-    fault = EcellmError(f"A fault of ours ended this row: {type(error).__name__}: {error}.")
+    fault = EcellmError(f"An internal error ended this row: {type(error).__name__}: {error}.")
     fault.__cause__ = error
     return fault

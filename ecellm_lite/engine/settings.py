@@ -1,4 +1,4 @@
-"""How a model is loaded: the settings of llama.cpp that a user may choose, with their limits."""
+"""The settings of llama.cpp that a user may choose when a model is loaded, with their limits."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FLASH_ATTENTION = ("auto", "on", "off")
 class Settings:
     """How a model is loaded.
 
-    `context`: cells of the KV memory, in tokens, over all sequences (None: what the rows at hand need, at most 4096,
-    what the model was trained for, and what the free memory allows). `threads`: None for one a core. `gpu_layers`:
-    `auto` (what fits), `all` or a number; with 0 no GPU is touched. `micro_batch`: the most tokens of one call, which
-    is one micro-batch: attention looks at the memory of all rows in a call, so that a larger one was slower on a CPU.
-    `flash_attention`: `auto`, `on` or `off`; `deterministic` turns it off. `prompt_kernels`: `auto`, `off` or a
-    variant, see ecellm_lite.kernels.prompt.
+    `context`: size of the KV memory in tokens, over all sequences (None: what the rows need, at most 4096, the model's
+    training context, and what free memory allows). `threads`: None for one per core. `gpu_layers`: `auto` (what fits),
+    `all` or a number; with 0 no GPU is used. `micro_batch`: the most tokens of one call, which is one micro-batch:
+    attention looks at the memory of all rows in a call, so a larger one was slower on a CPU. `flash_attention`: `auto`,
+    `on` or `off`; `deterministic` turns it off. `prompt_kernels`: `auto`, `off` or a variant, see
+    ecellm_lite.kernels.prompt.
     """
 
     context: int | None = None
@@ -34,7 +34,7 @@ class Settings:
     prompt_kernels: str = "auto"
 
     def __post_init__(self) -> None:
-        """Raise UsageError for settings that do not fit."""
+        """Raise UsageError for invalid settings."""
         if self.kv_type not in KV_TYPES:
             raise UsageError(f"kv_type is {self.kv_type!r}", step=f"take one of {', '.join(KV_TYPES)}")
         if self.flash_attention not in FLASH_ATTENTION:
@@ -60,7 +60,7 @@ class Settings:
 
     @property
     def flash(self) -> str:
-        """Flash attention as llama.cpp is asked for it: one of FLASH_ATTENTION."""
+        """The flash attention setting passed to llama.cpp: one of FLASH_ATTENTION."""
         return "off" if self.deterministic else self.flash_attention
 
 

@@ -1,4 +1,4 @@
-"""What a row shares with others: the prefix of its prompt that is in memory, or will be read once for several rows."""
+"""Finds what a row shares with others: the prefix of its prompt that is in memory, or will be read once for several."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ecellm_lite.engine.prefixes import Match, Prefixes
 from ecellm_lite.engine.request import Request
 from ecellm_lite.engine.waiting import Waiting
 
-# What rows share beyond their instruction is not worth a sequence of its own if that saves fewer tokens.
+# A shared prefix beyond the instruction is not worth a sequence of its own if it saves fewer tokens than this.
 LEAST_SAVING = 32
 
 
 class Sharing:
-    """Finds the prefix that a row forks from, and adds to the tree what the rows behind it will share.
+    """Finds the prefix that a row forks from, and adds to the tree what the rows after it will share.
 
-    Instructions are loaded from `files`, where there are any. `grouped`: rows share more than their instruction.
+    Instructions are loaded from `files` if given. `grouped`: rows may share more than their instruction.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class Sharing:
         self._files = files
 
     def find(self, request: Request) -> Match:
-        """Return the longest prefix of the prompt that is in memory, or is about to be."""
+        """Return the longest prefix of the prompt that is in memory, or soon will be."""
         match = self._prefixes.find(request.prompt)
         if not self._deterministic:
             return match
-        # Only the same tokens read in the same call are the same to the bit.
+        # Results are bit-identical only if the same tokens are read in the same call.
         if match.prefix and len(match.prefix.tokens) == match.length == request.instruction:
             return match
         self._backend.clear()
@@ -51,15 +51,15 @@ class Sharing:
         return Match()
 
     def extended(self, request: Request, match: Match) -> Match:
-        """Return the match with nodes behind it for what others will share: the instruction, and what neighbours do."""
+        """Return the match extended by new nodes for what other rows share: the instruction, and neighbours' text."""
         prompt = request.prompt
         instruction = request.instruction
         if instruction > match.length:
             match = self._prefixes.add(prompt[:instruction], match, instruction=request.lasting)
-            if self._loaded(request, match):
+            if self._load(request, match):
                 request.cached = instruction
         while self._grouped and not self._admission.retrying:
-            # Of the beginnings that it shares with the rows behind it, the one that saves the most tokens.
+            # Of the prefixes shared with the next rows, take the one that saves the most tokens.
             saved, length = max(
                 (
                     ((tokens - match.length) * (rows - 1), tokens)
@@ -75,20 +75,20 @@ class Sharing:
         return match
 
     def save(self) -> None:
-        """Keep the instructions that were read since the last call in files."""
+        """Write the instructions that were read since the last call to files."""
         if self._files:
             for node in self._prefixes.unsaved():
                 if state := self._backend.save(node.sequence):
                     self._files.write(node.tokens, state)
 
-    def _loaded(self, request: Request, match: Match) -> bool:
-        """Whether the instruction's node, which is new, could be filled from a file."""
+    def _load(self, request: Request, match: Match) -> bool:
+        """Fill the instruction's new node from a file; False if that is not possible."""
         node = match.prefix
         if not self._files or not node or not node.instruction or node.begun:
             return False
-        # What is loaded shares no cells with other nodes.
+        # A loaded state shares no cells with other nodes.
         if node.origin.length + len(request.prompt) - match.length + RESERVE > self._admission.room:
             return False
-        # One that does not load is written anew when the node has been filled.
+        # A state that does not load is written again once the node has been computed.
         state = self._files.read(node.tokens)
         return state is not None and self._prefixes.load(node, state)

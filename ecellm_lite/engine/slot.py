@@ -1,4 +1,4 @@
-"""A request that runs: where it is in the model's memory, and what the model is to see next."""
+"""A running request: its place in the KV memory, and the tokens that the model sees next."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ecellm_lite.engine.request import Request
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """A request in the model's memory: `length` tokens of it are there, `pending` ones are to follow.
+    """A running request: `length` of its tokens are in memory, and the `pending` ones follow.
 
-    The last `drafted` of the pending ones are guesses of the answer's space, which wants the logits after each.
+    The last `drafted` of the pending tokens are the answer space's guesses; it needs the logits after each of them.
     """
 
     request: Request
@@ -29,11 +29,11 @@ class Slot:
 
     @property
     def own(self) -> int:
-        """The memory it takes besides its prefix, in tokens."""
+        """How many tokens of memory it takes besides its prefix."""
         return self.length - self.match.length
 
     def count_drafts(self, right: int) -> None:
-        """Note how many of the tokens drafted last were right; the others were computed for nothing."""
+        """Count how many of the last drafted tokens were right; the others were wasted."""
         right = max(0, min(self.drafted, right))
         self.request.decoded += right
         self.request.wasted += self.drafted - right

@@ -1,4 +1,4 @@
-"""The settings that a model is loaded with: what the caller gave, then what was measured here, then the defaults."""
+"""The settings that a model is loaded with: the caller's first, then this machine's tuning, then the defaults."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from ecellm_lite.errors import ModelError
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.models.tuning import Tuning, read_tuning, this_machine, tuning_path
 
-# Measured together: a memory in 8 bits cannot be without flash attention, so one is not taken without the other.
+# These were measured together, and an 8-bit KV memory needs flash attention: use both from the tuning or neither.
 _TOGETHER = {"flash_attention", "kv_type"}
 
 
-def tuned_settings(store: Store, model: StoredModel, **given: Any) -> Settings:
-    """Return the Settings of what is given (None: not given), with this machine's tuning of the model as defaults.
+def tuned_settings(store: Store, model: StoredModel, **options: Any) -> Settings:
+    """Return the caller's settings (None: not set), with this machine's tuning of the model for those left out.
 
-    Deterministic settings take nothing from a tuning: what a row is answered must not change because somebody
-    measured. A damaged tuning is left alone; `doctor` tells of it. Raises UsageError for settings that do not fit.
+    Deterministic settings ignore a tuning: answers must not change because somebody ran a measurement. A damaged tuning
+    is ignored too, and `doctor` reports it. Raises UsageError for invalid settings.
     """
-    chosen = {name: value for name, value in given.items() if value is not None}
-    tuning = None if chosen.get("deterministic") else find_tuning(store, model)
-    if tuning and tuning.gpu_layers == chosen.get("gpu_layers", "auto"):
-        left_out = _TOGETHER if _TOGETHER & chosen.keys() else set()
-        chosen = {**{name: value for name, value in tuning.settings.items() if name not in left_out}, **chosen}
-    return Settings(**chosen)
+    settings = {name: value for name, value in options.items() if value is not None}
+    tuning = None if settings.get("deterministic") else find_tuning(store, model)
+    if tuning and tuning.gpu_layers == settings.get("gpu_layers", "auto"):
+        left_out = _TOGETHER if _TOGETHER & settings.keys() else set()
+        settings = {**{name: value for name, value in tuning.settings.items() if name not in left_out}, **settings}
+    return Settings(**settings)
 
 
 def find_tuning(store: Store, model: StoredModel) -> Tuning | None:

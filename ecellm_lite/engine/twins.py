@@ -1,4 +1,4 @@
-"""Requests that ask exactly the same are computed once: the first one runs, and the others get what it got."""
+"""Computes identical requests once: the first one runs, and the others get its answer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ecellm_lite.engine.request import Request
 
 
 class Twins:
-    """The requests that have no answer yet, by their prompts; any thread may call at any time.
+    """The unanswered requests, by their prompts; any thread may call at any time.
 
-    One lock is held while a request becomes another's twin, ends, or is dropped, so that none falls between; nobody is
-    told of an answer under it.
+    One lock is held while a request becomes another's twin, ends, or is dropped, so none is lost. Callers are never
+    notified under the lock.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Twins:
         self._unanswered: dict[int, Request] = {}  # by the hash of the prompt
 
     def join(self, request: Request) -> bool:
-        """Make a request the twin of one that asks the same, which answers both; False if there is none."""
+        """Make a request the twin of an identical one, which answers both; False if there is none."""
         key = _key(request)
         with self._lock:
             first = self._unanswered.get(key)
@@ -30,7 +30,7 @@ class Twins:
             return False
 
     def end(self, request: Request) -> None:
-        """Give what became of a request, which is done, to its twins."""
+        """Pass the result of a request that is done to its twins."""
         with self._lock:
             self._forget(request)
             twins, request.twins = request.twins, []
@@ -38,9 +38,9 @@ class Twins:
             twin.end_like(request)
 
     def drop(self, request: Request) -> bool:
-        """Drop a request that nobody waits for, with its twins, and return whether that is so."""
+        """Drop a request and its twins if nobody waits for any of them, and return whether that was so."""
         with self._lock:
-            if request.wanted:
+            if request.awaited:
                 return False
             self._forget(request)
             twins, request.twins = request.twins, []

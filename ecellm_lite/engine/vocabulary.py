@@ -1,4 +1,4 @@
-"""A llama.cpp model's tokenizer: text in, ids out, nothing in a user's text ever read as a special token."""
+"""A llama.cpp model's tokenizer: text to ids and back; user text is never read as a special token."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecellm_lite.errors import ModelError
 
 
 class LlamaVocabulary:
-    """The vocabulary of a loaded model; valid as long as the model is (it keeps a raw pointer)."""
+    """The vocabulary of a loaded model; valid only as long as the model (it keeps a raw pointer)."""
 
     def __init__(self, model: Any) -> None:
         self._pointer = llama.llama_model_get_vocab(model)
@@ -32,11 +32,11 @@ class LlamaVocabulary:
         self._grammar_tokenizer: Any = None
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Return the ids of `text`; `begin` puts the BOS token first where the model was trained with one."""
+        """Return the ids of `text`; `begin` puts the BOS token first if the model was trained with one."""
         data = text.encode("utf-8", "replace")
-        room = len(data) + 1  # a token for each byte and SentencePiece's space are the most there can be
+        room = len(data) + 1  # at most a token for each byte and SentencePiece's space
         tokens = (llama.llama_token * room)()
-        # Its own way of adding special tokens would put an EOS behind the prompt where a file asks for one.
+        # llama.cpp's own adding of special tokens would put an EOS after the prompt if the file asks for one.
         count = llama.llama_tokenize(self._pointer, data, len(data), tokens, room, False, False)
         if count < 0:
             raise ModelError(f"The model's tokenizer failed on {text[:40]!r} ({count}): convert the model again.")
@@ -44,7 +44,7 @@ class LlamaVocabulary:
         return [*self._begin, *ids] if begin else ids
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
-        """Return the bytes that the tokens stand for; control tokens stand for none."""
+        """Return the bytes of the tokens; control tokens have none."""
         return b"".join(self._piece(token) for token in tokens)
 
     def grammar_tokenizer(self) -> Any:

@@ -1,4 +1,4 @@
-"""Requests that wait for their turn, in an order in which neighbours share as much of their prompts as they can."""
+"""The queue of waiting requests, ordered so that neighbours share as much of their prompts as possible."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from itertools import islice
 from ecellm_lite.engine.prefixes import common
 from ecellm_lite.engine.request import Request
 
-# Rows that are put in order together. A job reads twice as many ahead, so that calls stay full while one group ends.
+# Rows that are sorted together. A job reads twice as many ahead, so that calls stay full while one group ends.
 GROUP = 128
 
 
 class Waiting:
-    """Requests come in by arrival and leave grouped: at most GROUP of them are sorted by their prompts at a time.
+    """Requests arrive one by one and leave in groups: up to GROUP of them are sorted by their prompts.
 
-    Urgent requests leave first, in the order in which they came. Of the others none is overtaken by one that came
-    after its group; with `grouped` False they leave as they came.
+    Urgent requests leave first, in order of arrival. No other request is overtaken by one of a later group. With
+    `grouped` False requests leave in order of arrival.
     """
 
     def __init__(self, *, grouped: bool = True) -> None:
@@ -27,23 +27,23 @@ class Waiting:
         self._group: deque[Request] = deque()
 
     def put(self, request: Request) -> None:
-        """Take a request in; any thread may."""
+        """Add a request; any thread may call this."""
         (self._urgent if request.urgent else self._arrived).append(request)
 
     def put_back(self, requests: Sequence[Request]) -> None:
-        """Take in again, in front of all others, what had left."""
+        """Put requests that had left back in front of all others."""
         self._group.extendleft(reversed(requests))
 
     def __len__(self) -> int:
-        """Return how many requests wait."""
+        """Return how many requests are waiting."""
         return len(self._group) + len(self._urgent) + len(self._arrived)
 
     def __contains__(self, request: Request) -> bool:
-        """Return whether a request is in the group that leaves now."""
+        """Return whether a request is in the current group."""
         return request in self._group
 
     def advance_urgent(self) -> None:
-        """Let the urgent requests that came meanwhile leave before all that are not; not between `first` and `pop`."""
+        """Move the new urgent requests before all others; must not be called between `first` and `pop`."""
         if not self._urgent:
             return
         place = max((place for place, request in enumerate(self._group, start=1) if request.urgent), default=0)
@@ -52,17 +52,17 @@ class Waiting:
             place += 1
 
     def first(self) -> Request | None:
-        """Return the request whose turn it is, or None."""
+        """Return the next request, or None."""
         if not self._group:
             self._refill()
         return self._group[0] if self._group else None
 
     def pop(self) -> Request:
-        """Take out the request that `first` gave."""
+        """Remove and return the request that `first` returned."""
         return self._group.popleft()
 
     def tokens(self, most: int) -> int:
-        """Return how many tokens the waiting prompts have that are to leave next, counted until there are `most`."""
+        """Return how many tokens the next waiting prompts have, counted up to `most`."""
         total = 0
         for request in [*self._group, *self._arrived]:
             total += len(request.prompt)
@@ -71,9 +71,9 @@ class Waiting:
         return total
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield (tokens, rows): the next so many rows of the group, this first one too, begin with so many tokens.
+        """Yield (tokens, rows): the next `rows` rows of the group, including the first, share their first `tokens`.
 
-        From the nearest neighbour on, while more than `least` tokens are shared; tokens fall and rows rise.
+        Starts at the nearest neighbour and ends when `least` tokens or fewer are shared; tokens fall as rows rise.
         """
         shared = len(prompt)
         for rows, other in enumerate(islice(self._group, 1, None), start=2):

@@ -66,7 +66,7 @@ class _Keys:
     def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
         value = self.metadata.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise self.unfit(f"{key} is missing or no whole number")
+            raise self.unfit(f"{key} is missing or not a whole number")
         if not low <= value <= high:
             raise self.unfit(f"{key} is {value}, not from {low} to {high}")
         return value

@@ -217,14 +217,14 @@ def test_what_fits_one_device(name: str, layers: tuple[int, ...]) -> None:
 
 def test_a_placement_is_said_in_a_sentence() -> None:
     assert plan(HEADERS["M"], gpus_of(8)).description == (
-        "33 of 33 layers on GPU0 (4.4 GiB of 8.0 GiB), 512 MiB of it KV memory"
+        "33 of 33 layers on GPU0 (4.4 GiB of 8.0 GiB), including 512 MiB of KV memory"
     )
     assert plan(HEADERS["M"], gpus_of(3, 5)).description == (
         "33 of 33 layers on GPUs, 10 on GPU0 (1.5 GiB of 3.0 GiB), 23 on GPU1 (3.2 GiB of 5.0 GiB), "
-        "512 MiB of it KV memory"
+        "including 512 MiB of KV memory"
     )
     assert plan(HEADERS["M"], gpus_of(1.1)).description == (
-        "0 of 33 layers on GPU0 (1.1 GiB free): not one fits with 1.0 GiB to spare"
+        "0 of 33 layers on GPU0 (1.1 GiB free): none fits with 1.0 GiB to spare"
     )
 
 
