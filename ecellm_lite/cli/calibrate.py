@@ -63,7 +63,7 @@ def calibrate(
 
     \b
     ecellm-lite calibrate --task sentiment_analysis --data reviews.jsonl
-    """  # noqa: D301 - click wants the character itself, so that the lines stay lines
+    """  # noqa: D301 - click keeps these line breaks only with the character itself
     from ecellm_lite.cli.loading import find_model, load_runtime
     from ecellm_lite.models.calibrations import calibration_path, keep_calibration, remove_calibrations
 

@@ -57,7 +57,7 @@ def evaluate(
     ecellm-lite eval --task all --data ROWS/ --report report.html
     ecellm-lite eval --task AVE --data dataset.json --setting OOD_Diverse_Instruction --limit 500
     ecellm-lite eval --compare before.json after.json
-    """  # noqa: D301 - click wants the character itself, so that the lines stay lines
+    """  # noqa: D301 - click keeps these line breaks only with the character itself
     if compare:
         if data or tasks or output or report:
             raise UsageError("--compare reads two files of results and runs nothing: leave the other options out.")

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 @click.option("--socket", type=click.Path(path_type=Path), help="Serve several programs on this Unix socket.")
 @click.option("--isolated", is_flag=True, help="Run the engine in a child process, started again if it dies.")
 @click.option("--memory-bytes", type=click.IntRange(1 << 24), help="The most memory to allocate, besides the model.")
-@click.option("--nice", type=click.IntRange(0, 19), help="Let other programs go first, the more the higher.")
-@click.option("--prefix-files/--no-prefix-files", default=True, help="Keep what was read of an instruction on disk.")
+@click.option("--nice", type=click.IntRange(0, 19), help="Lower the priority: the higher, the more.")
+@click.option("--prefix-files/--no-prefix-files", default=True, help="Keep processed instructions on disk.")
 @model_options
 def pipe(socket: Path | None, isolated: bool, memory_bytes: int | None, nice: int | None, **model: Any) -> None:
     """Answer a host program: a JSON request a line comes in, and a JSON answer a line goes out.
 
     \b
     echo '{"id": 1, "task": "sentiment_analysis", "row": {"review": "It works."}}' | ecellm-lite pipe
-    """  # noqa: D301 - click wants the character itself, so that the lines stay lines
+    """  # noqa: D301 - click keeps these line breaks only with the character itself
     from ecellm_lite.cli.options import split_options
     from ecellm_lite.pipe.serve import load_runtime, serve_socket, serve_standard_streams
 

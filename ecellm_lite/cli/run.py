@@ -39,17 +39,17 @@ if TYPE_CHECKING:
     "--max-tokens", type=click.IntRange(1, 1 << 16), help="The longest text answer.  [default: 100; 512 with a schema]"
 )
 @click.option(
-    "--temperature", type=click.FloatRange(0, 10), default=0.0, show_default=True, help="Above 0, text is drawn."
+    "--temperature", type=click.FloatRange(0, 10), default=0.0, show_default=True, help="Above 0, text is sampled."
 )
 @click.option(
     "--prefix-files/--no-prefix-files",
     default=True,
     show_default=True,
-    help="Keep what was read of an instruction, so that the next process need not.",
+    help="Keep processed instructions on disk for the next process.",
 )
 @click.option("--shorten", is_flag=True, help="Cut a row that is too long; the answer says what was cut.")
 @click.option("--show-prompt", is_flag=True, help="Print the exact prompt and stop.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, also on a terminal.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, also on a terminal.")
 @table_options
 @certainty_options
 @model_options
@@ -78,7 +78,7 @@ def run(
     \b
     ecellm-lite run --task sentiment_analysis --input '{"review": "Works, but it is loud."}'
     ecellm-lite run --task sentiment_analysis --rows reviews.csv --map review=Body --output answers.csv
-    """  # noqa: D301 - click wants the character itself, so that the lines stay lines
+    """  # noqa: D301 - click keeps these line breaks only with the character itself
     from ecellm_lite.cli.reading import read_row, read_space
     from ecellm_lite.jobs.output import standard_output
 
@@ -90,18 +90,18 @@ def run(
     if preview is not None and rows is None:
         raise UsageError("--preview shows rows of a table: give --rows.")
     if estimate and rows is None:
-        raise UsageError("--estimate is of a table's rows: give --rows.")
+        raise UsageError("--estimate needs a table's rows: give --rows.")
     if corrections is not None and (rows is None or output is None):
-        raise UsageError("--corrections are written into a job's output: give --rows and --output as the job had them.")
+        raise UsageError("--corrections go into a job's output: give the job's own --rows and --output.")
     if labelled is not None and corrections is None:
         raise UsageError("--labelled is where corrected rows go: give --corrections.")
     if value is not None:
-        standard_output()  # raises where it is closed, before a model is loaded
+        standard_output()  # raises if it is closed, before a model is loaded
     if show_prompt:
         if value is None:
             raise UsageError("--show-prompt shows one prompt: give --input.")
         if shorten:
-            raise UsageError("--show-prompt loads no model, whose tokens --shorten counts: leave one of them out.")
+            raise UsageError("--show-prompt loads no model, and --shorten needs its tokens: leave one of them out.")
         _show_prompt(task, read_row(value), instruction, model)
         return
     space = read_space(task, schema, grammar, max_tokens, temperature)

@@ -1,4 +1,4 @@
-"""What `run --rows` does with a table: preview it, answer it, or write a person's corrections into its answers."""
+"""What `run --rows` does with a table: preview it, estimate its time, answer it, or correct its answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TableJob:
-    """A table to answer, by the options of a command line."""
+    """A table to answer, with the options of a command line."""
 
     task: Task
     rows: Path
@@ -39,14 +39,14 @@ class TableJob:
     quiet: bool
 
     def preview(self, envelope: Envelope, count: int, instruction: str | None) -> None:
-        """Show the first rows as the task takes them, and their prompts."""
+        """Show the first rows as the task reads them, and their prompts."""
         with open_job(self.rows, None, self.task, self.options) as job:
             _describe(job)
             for text in preview(job, envelope, count, instruction):
                 click.echo(plain(text))
 
     def run(self, options: RequestOptions, model: Mapping[str, Any]) -> None:
-        """Answer every row; raises JobError where some failed."""
+        """Answer every row; raises JobError if some failed."""
         with self._open() as job:
             if not self.quiet and job.table.columns is not None:
                 _describe(job)
@@ -55,13 +55,13 @@ class TableJob:
                     warn(runtime, self.task, options)
                 with job_progress(job.table, hidden=self.quiet) as progress:
                     tally = job.run(runtime, progress=progress, **options)
-        self._tell(tally)
+        self._report(tally)
         if tally.failed:
             place = self.output or "standard output"
-            raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed: their rows in {place} carry the error.")
+            raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed; {place} has their errors.")
 
     def estimate(self, options: RequestOptions, model: Mapping[str, Any]) -> None:
-        """Answer some rows, and say how long all of them take."""
+        """Answer some rows, and print how long all of them will take."""
         unwritten = replace(self.options, review_below=None)
         with (
             open_job(self.rows, None, self.task, unwritten) as job,
@@ -73,12 +73,12 @@ class TableJob:
         """Write a person's answers into the output."""
         with self._open() as job:
             tally = job.correct(corrections, labelled=labelled, space=space)
-        self._tell(tally)
+        self._report(tally)
 
     def _open(self) -> AbstractContextManager[Job]:
         return open_job(self.rows, self.output, self.task, self.options)
 
-    def _tell(self, tally: Tally) -> None:
+    def _report(self, tally: Tally) -> None:
         if self.quiet:
             return
         rate = tally.rows / tally.seconds if tally.seconds else 0.0
@@ -90,7 +90,7 @@ class TableJob:
             "corrected": tally.corrected,
             "answered before": tally.reused,
             "not asked": tally.skipped,
-            "with an id that came before": tally.repeated_ids,
+            "with a repeated id": tally.repeated_ids,
         }
         counted = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "failed")
         rows = "1 row" if tally.rows == 1 else f"{tally.rows:,} rows"
@@ -102,12 +102,12 @@ class TableJob:
 def _estimated(result: Estimate) -> str:
     """Return an estimate in a few sentences."""
     about = "" if result.counted else "about " if result.whole else "the first "
-    rows = f"{about}{result.rows:,} rows, {result.duplicates:,} of which say what another says and are answered once"
-    failed = f", {result.failed} of them with an error" if result.failed else ""
+    rows = f"{about}{result.rows:,} rows, of which {result.duplicates:,} are duplicates and not answered again"
+    failed = f", {result.failed} with an error" if result.failed else ""
     return (
         f"{rows[0].upper()}{rows[1:]}.\n"
         f"{span(result.seconds)} in all ({span(result.least)} to {span(result.most)}), "
-        f"by {result.answered} rows that were answered{failed}."
+        f"estimated from {result.answered} answered rows{failed}."
     )
 
 

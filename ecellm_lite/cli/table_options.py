@@ -24,19 +24,19 @@ def table_options(command: Command) -> Command:
     for option in reversed(
         [
             click.option("--map", multiple=True, metavar="FIELD=COLUMN", help="Read a field from a column."),
-            click.option("--set", "constants", multiple=True, metavar="FIELD=VALUE", help="A field for all rows."),
+            click.option("--set", "constants", multiple=True, metavar="FIELD=VALUE", help="Set a field for all rows."),
             click.option("--fill-down", multiple=True, metavar="COLUMN", help="Empty cells take the value above."),
             click.option("--only-where", metavar="COLUMN", help="Leave out rows in which this column is empty."),
             click.option("--html", type=click.Choice(["auto", "text", "keep"]), default="auto", help="HTML in cells."),
-            click.option("--encoding", help="The table's encoding, cp1252 say, in place of the one found."),
+            click.option("--encoding", help="The table's encoding, such as cp1252."),
             click.option("--delimiter", help="Its delimiter: a character, or tab."),
             click.option("--quote", help="Its quoting character, or none."),
-            click.option("--header-row", type=click.IntRange(0), help="The line with its columns' names; 0: none."),
+            click.option("--header-row", type=click.IntRange(0), help="The line with the column names; 0: none."),
             click.option("--sheet", help="The sheet of a spreadsheet: its name or number."),
             click.option("--total-rows", is_flag=True, help="Keep rows of totals at the end."),
             click.option("--bom", is_flag=True, help="Write CSV with the mark that tells Excel it is UTF-8."),
             click.option("--safe-cells", is_flag=True, help="Keep all cells of a CSV from running as formulas."),
-            click.option("--resume", is_flag=True, help="Go on with an unfinished job (as without this option)."),
+            click.option("--resume", is_flag=True, help="Resume an unfinished job (the default)."),
             click.option("--restart", is_flag=True, help="Answer every row anew."),
             click.option("--retry-failed", is_flag=True, help="Answer the rows that failed again."),
             click.option(
@@ -54,7 +54,7 @@ def table_options(command: Command) -> Command:
                 type=click.Path(path_type=Path, dir_okay=False),
                 help="Where the corrected rows go, for eval, calibrate and train.",
             ),
-            click.option("--estimate", is_flag=True, help="Answer some 50 rows, say how long all take, and stop."),
+            click.option("--estimate", is_flag=True, help="Answer about 50 rows, estimate the total time, and stop."),
             click.option("--preview", type=click.IntRange(1), metavar="N", help="Show N rows and prompts, and stop."),
         ]
     ):
@@ -70,7 +70,7 @@ def job_options(options: dict[str, Any]) -> JobOptions:
     from ecellm_lite.tables.writers import WriteOptions
 
     if options.pop("resume") and options["restart"]:
-        raise UsageError("--resume goes on with a job and --restart begins it anew: give one of them.")
+        raise UsageError("--resume continues a job and --restart starts it anew: give one of them.")
     constants = dict(_pair(text) for text in options.pop("constants"))
     return JobOptions(
         table=TableOptions(**{name: options.pop(name) for name in _TABLE}),
@@ -85,5 +85,5 @@ def job_options(options: dict[str, Any]) -> JobOptions:
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals):
-        raise UsageError(f"--set {text!r} is no FIELD=VALUE: name the field, and give its value behind an equals sign.")
+        raise UsageError(f"--set {text!r} is not FIELD=VALUE: give a field, an equals sign and its value.")
     return name, value

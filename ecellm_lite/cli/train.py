@@ -45,7 +45,7 @@ def train() -> None:
     ecellm-lite train learn lessons.npz -o trained
 
     The result is trained/adapter, a PEFT folder that `ecellm-lite convert --lora` takes.
-    """  # noqa: D301 - click wants the character itself, so that the lines stay lines
+    """  # noqa: D301 - click keeps these line breaks only with the character itself
 
 
 model_option = click.option(

@@ -1,1 +1,1 @@
-"""Files in, files out: a job answers every row of a file."""
+"""A job answers every row of a file, and writes the answers to another."""

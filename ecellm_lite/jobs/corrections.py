@@ -1,6 +1,6 @@
-"""A person's answers, from a review table that was corrected, in place of the model's.
+"""A person's answers from a corrected review table, which replace the model's.
 
-They are kept in the job's journal: the same job, run again, writes them too. Nothing is asked of a model here.
+They are stored in the job's journal, so that running the same job again writes them too. No model is called here.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ecellm_lite.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What a person wrote into a review table, and the line that it stands in."""
+class Correction:
+    """A person's entry in a review table, and its line."""
 
     text: str
     line: int
@@ -32,56 +32,56 @@ class Written:
 
 @dataclass(slots=True)
 class Corrections:
-    """The answers that take the place of a model's, by their rows' keys; `space` is the request's own, if it has one.
+    """Answers that replace the model's, by row key; `space` is the request's own answer space, if it has one.
 
-    `kept` are answer strings from the journal, `written` what a review table brings. `used` are the answer strings of
-    the rows that were corrected, and `labelled` those rows with their answers.
+    `stored` are answer strings from the journal, `entries` those of a review table. `applied` are the answer strings of
+    the corrected rows, and `labelled` those rows with their answers.
     """
 
     task: Task
-    kept: Mapping[bytes, str]
-    written: Mapping[str, Written] = field(default_factory=dict)
+    stored: Mapping[bytes, str]
+    entries: Mapping[str, Correction] = field(default_factory=dict)
     space: Space | None = None
     name: str = "the review table"
-    used: dict[bytes, str] = field(default_factory=dict)
+    applied: dict[bytes, str] = field(default_factory=dict)
     labelled: list[Mapping[str, Any]] = field(default_factory=list)
 
     def apply(self, row: Mapping[str, Any], key: bytes, answer: Answer) -> Answer:
-        """Return an answer as a person corrected it, or as it is; raises InputError for what is no answer."""
-        written = self.written.get(shown_key(key) or "")
-        if written is None and key not in self.kept:
+        """Return an answer, corrected if a person corrected it; raises InputError for an invalid correction."""
+        entry = self.entries.get(shown_key(key) or "")
+        if entry is None and key not in self.stored:
             return answer
         space = self.space or self.task.question(row).space
-        text = self._text(space, written) if written else self.kept[key]
-        self.used[key] = text
+        text = self._text(space, entry) if entry else self.stored[key]
+        self.applied[key] = text
         self.labelled.append(labelled_row(self.task, row, text))
         return corrected(answer, space, text)
 
     @property
     def unused(self) -> int:
-        """How many lines of the review table belong to no row."""
-        keys = {shown_key(key) for key in self.used}
-        return sum(key not in keys for key in self.written)
+        """How many lines of the review table match no row."""
+        keys = {shown_key(key) for key in self.applied}
+        return sum(key not in keys for key in self.entries)
 
-    def _text(self, space: Space, written: Written) -> str:
+    def _text(self, space: Space, entry: Correction) -> str:
         try:
-            return space.written(written.text)
+            return space.written(entry.text)
         except InputError as error:
-            message = f"The correction in line {written.line} of {self.name} is no answer: {error.message}"
-            raise InputError(message, step=error.step, line=written.line) from None
+            message = f"The correction in line {entry.line} of {self.name} is not an answer: {error.message}"
+            raise InputError(message, step=error.step, line=entry.line) from None
 
 
-def read_corrections(path: Path) -> dict[str, Written]:
-    """Return what a person wrote into a review table, by the rows' keys; lines without a correction are left out.
+def read_corrections(path: Path) -> dict[str, Correction]:
+    """Return the corrections in a review table, by row key; lines without one are left out.
 
-    Raises InputError for a file that is no review table, or has two corrections of the same row that differ.
+    Raises InputError for a file that is not a review table, or that corrects the same row in two ways.
     """
-    corrections: dict[str, Written] = {}
+    corrections: dict[str, Correction] = {}
     with open_table(path) as table:
         if table.columns is not None and not {CORRECTION, KEY} <= set(table.columns):
             raise InputError(
                 f"{path} has no columns {CORRECTION} and {KEY}",
-                step="give a review table of this job, with its columns as they were written",
+                step="give a review table of this job, with all its columns",
                 file=str(path),
             )
         for row in table.rows():
@@ -93,16 +93,16 @@ def read_corrections(path: Path) -> dict[str, Written]:
             if not isinstance(key, str) or not key.strip():
                 raise InputError(
                     f"Line {row.line} of {path} has a correction and no {KEY}",
-                    step="take the review table as it was written: a row that could not be read cannot be corrected",
+                    step="keep the keys of the review table; a row without one could not be read or corrected",
                     line=row.line,
                 )
-            written = _written(row)
-            before = corrections.setdefault(key.strip(), written)
-            if before.text != written.text:
+            entry = _correction(row)
+            first = corrections.setdefault(key.strip(), entry)
+            if first.text != entry.text:
                 raise InputError(
-                    f"Lines {before.line} and {written.line} of {path} correct the same row in two ways",
+                    f"Lines {first.line} and {entry.line} of {path} correct the same row in two ways",
                     step="give both the same answer",
-                    line=written.line,
+                    line=entry.line,
                 )
     return corrections
 
@@ -126,13 +126,13 @@ def corrected(answer: Answer, space: Space, text: str) -> Answer:
 
 
 def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
-    """Return the answer of a row that could not be read; `facts` are those of the job that it was in."""
+    """Return the answer of a row that could not be read; `facts` are those of its job."""
     name, _, sha256 = facts.get("model", "").rpartition(" ")
     return Answer.failed(task.name, error, model=ModelName(name, sha256), envelope=facts.get("envelope", ""))
 
 
 def labelled_row(task: Task, row: Mapping[str, Any], text: str) -> dict[str, Any]:
-    """Return a row with its right answer, as `eval`, `calibrate` and `train` take it."""
+    """Return a row with its correct answer, in the form that `eval`, `calibrate` and `train` read."""
     named = {"id": row["id"]} if row.get("id") is not None else {}
     if "input" in row and "input" not in {each.name for each in task.fields}:  # in the data set's own form
         return {"task": task.name, **row, "output": text}
@@ -141,7 +141,7 @@ def labelled_row(task: Task, row: Mapping[str, Any], text: str) -> dict[str, Any
 
 
 def write_labelled(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write labelled rows as JSON Lines, in a folder that is made if need be; raises InputError if it cannot be."""
+    """Write labelled rows as JSON Lines, creating the folder if needed; raises InputError if that fails."""
     try:
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, default=str) + "\n" for row in rows)
@@ -152,16 +152,16 @@ def write_labelled(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def missing_answer(number: int) -> UsageError:
-    """Return the error for a row that was not answered yet."""
+    """Return the error for a row that has no answer yet."""
     return UsageError(
-        f"Row {number} has no answer yet, and a correction asks nothing of a model",
-        step="let the job end first, with the same table and mapping",
+        f"Row {number} has no answer yet, and corrections are applied without a model",
+        step="finish the job first, with the same table and mapping",
         settings=("rows", "map"),
     )
 
 
-def _written(row: TableRow) -> Written:
+def _correction(row: TableRow) -> Correction:
     cell = row.cells[CORRECTION]
     if isinstance(cell, list) and all(isinstance(part, str) for part in cell):  # a ranking, in JSON Lines
         cell = ",".join(cell)
-    return Written(cell_text(cell).strip(), row.line)
+    return Correction(cell_text(cell).strip(), row.line)

@@ -1,7 +1,7 @@
-"""How long a job will take, by some of its rows: they are answered, and the rest is counted by its length.
+"""Estimate how long a job will take: answer a sample of its rows, and scale up by length.
 
-A prompt's time goes with its tokens, and so, within one table, with the characters of its row. Rows that say the same
-are answered once.
+A prompt's time grows with its tokens, and so, within one table, with the characters of its row. Duplicate rows are
+answered once.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from ecellm_lite.jobs.journal import row_key
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-READ = 100_000  # rows that are read at most, to count and to draw from
+READ = 100_000  # rows read at most, to count and to sample
 
-# Rows that are answered: some that warm the engine up, and groups whose times are told apart.
+# Rows to answer: a few to warm up the engine, then groups that are timed separately.
 WARM, GROUPS, GROUP = 2, 4, 12
 
-_T = 3.182  # of Student's distribution with GROUPS - 1 degrees of freedom, for a range that holds in 95 of 100 cases
+_T = 3.182  # Student's t for a 95% range with GROUPS - 1 degrees of freedom
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A job's rows, how many of them say what a row before them says, and the seconds that they take, with a range.
+    """A job's number of rows, how many are duplicates, and the seconds that they take, with a range.
 
-    `counted`: the rows were counted to the last; otherwise they are reckoned from the share of the file that was read.
-    Where that is not known either they are not the `whole`, but those that were read. `answered` rows were tried, of
-    which `failed` have an error.
+    `counted`: every row was counted; otherwise the numbers are extrapolated from the share of the file that was read.
+    If that share is unknown, `whole` is False and the numbers cover only the rows that were read. `answered` rows were
+    tried, of which `failed` have an error.
     """
 
     rows: int
@@ -53,7 +53,7 @@ class Estimate:
 
 @dataclass(slots=True)
 class _Sample:
-    """Some distinct rows, each as likely as any other, and what was read in all."""
+    """A uniform sample of the distinct rows, and totals of all rows read."""
 
     random: Random
     rows: list[Row]
@@ -71,16 +71,16 @@ class _Sample:
 
 
 def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) -> Estimate:
-    """Read a job's table, or its beginning, answer some 50 of its rows, and return what the whole takes.
+    """Read a job's table or its beginning, answer about 50 of its rows, and estimate the whole.
 
-    Raises InputError where no row can be asked.
+    Raises InputError if no row can be answered.
     """
     sample, ended, share = _read(job)
     if not sample.rows:
-        raise InputError(f"{job.table.name} has no row that can be answered", step="look at its first rows")
+        raise InputError(f"{job.table.name} has no row that can be answered", step="check its first rows")
     sample.random.shuffle(sample.rows)
     rows, answered, failed = sample.rows, 0, 0
-    rates: list[float] = []  # seconds a character
+    rates: list[float] = []  # seconds per character
     for group in _groups(rows):
         started = time.perf_counter()
         answers = list(answerer.answers(job.task, group, **options))
@@ -88,7 +88,7 @@ def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) ->
         answered += len(answers)
         failed += sum(answer.error is not None for answer in answers)
         rates.append(seconds / sum(map(_size, group)))
-    rates = rates[1:] or rates  # the first warmed up
+    rates = rates[1:] or rates  # the first group warmed up
     rate = statistics.fmean(rates)
     error = _T * statistics.stdev(rates) / math.sqrt(len(rates)) if len(rates) > 1 else rate
     factor = 1.0 if ended else 1 / share if share else 1.0
@@ -107,16 +107,16 @@ def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) ->
 
 
 def _read(job: Job) -> tuple[_Sample, bool, float | None]:
-    """Return a sample of the table's rows, whether they were read to the last, and else the share that was read."""
-    sample = _Sample(Random(0), [])  # noqa: S311 - it draws rows, and no secrets
-    seen: set[bytes] = set()
+    """Return a sample of the rows, whether the whole table was read, and if not, the share that was read."""
+    sample = _Sample(Random(0), [])  # noqa: S311 - it draws rows, not secrets
+    keys: set[bytes] = set()
     for mapped in job.columns.rows(job.table):
         if mapped.row is None:
             continue
         sample.read += 1
         key = row_key(mapped.row)
-        if key not in seen:
-            seen.add(key)
+        if key not in keys:
+            keys.add(key)
             sample.add(mapped.row, _size(mapped.row))
         if sample.read >= READ:
             return sample, False, job.table.share
@@ -124,7 +124,7 @@ def _read(job: Job) -> tuple[_Sample, bool, float | None]:
 
 
 def _groups(rows: Sequence[Row]) -> list[Sequence[Row]]:
-    """Return the rows that warm up, then groups of the others, which have equal sizes as far as they go."""
+    """Return the warm-up rows, then the others in groups of equal size (the last may be smaller)."""
     warm = rows[:WARM]
     others = rows[WARM:]
     size = GROUP if len(others) >= GROUPS * GROUP else max(1, math.ceil(len(others) / GROUPS))
@@ -132,5 +132,5 @@ def _groups(rows: Sequence[Row]) -> list[Sequence[Row]]:
 
 
 def _size(row: Row) -> int:
-    """Return a row's characters, its id left out."""
+    """Return the number of characters in a row, without its id."""
     return len(json.dumps({name: value for name, value in row.items() if name != "id"}, default=str))

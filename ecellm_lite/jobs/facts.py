@@ -1,4 +1,4 @@
-"""What a job asks of every row: answers that were kept are used again only where all of it is the same."""
+"""The facts that decide a job's answers: stored answers are reused only if all of them are the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecellm_lite.tasks.task import Task
 
 
 def job_facts(answerer: Answerer, task: Task, options: RequestOptions) -> dict[str, str]:
-    """Return, by their names, the model, its envelope, the task and its wording, and the options of each request."""
+    """Return the model, its envelope, the task and its wording, and the request's options, by name."""
     return {
         "model": f"{answerer.model.name} {answerer.model.sha256}",
         "envelope": answerer.envelope.name,
@@ -28,13 +28,13 @@ def job_facts(answerer: Answerer, task: Task, options: RequestOptions) -> dict[s
 
 
 def task_fact(task: Task) -> str:
-    """Return a task's name, and the hash of all that it says."""
+    """Return a task's name and a hash of its whole description."""
     description = {name: value for name, value in describe(task).items() if name != "file"}
     return f"{task.name} {_hash(json.dumps(description, default=str))}"
 
 
 def _calibration(answerer: Answerer, task: Task, options: RequestOptions) -> str:
-    """Return what the probabilities are calibrated by: one that was fitted or taken away between two runs differs."""
+    """Return the calibration in use, so that fitting or removing one between two runs is noticed."""
     chosen = options.get("calibration", "auto")
     if isinstance(answerer, KeepsCalibrations):
         calibration = answerer.kept_calibration(task, calibration=chosen)

@@ -1,7 +1,7 @@
-"""A job: every row of a table is answered, and written with its answer, in order.
+"""A job answers every row of a table, and writes each row with its answer, in order.
 
-A job with an output file keeps its answers in a journal beside it. Started again, it takes from there what it has
-answered already, whatever stopped it; the rows themselves may have been edited or sorted meanwhile.
+A job with an output file keeps its answers in a journal beside it. Started again, it reuses them, whatever stopped it,
+even if rows were edited or sorted meanwhile.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from ecellm_lite.tasks.task import Task
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-WINDOW = 256  # rows that are read ahead of the answer that is written next
+WINDOW = 256  # rows read ahead of the next answer to write
 
-# Errors of the engine, not of the row: it is asked again when the job goes on.
+# Errors of the engine, not of the row: the row is tried again when the job resumes.
 _PASSING = frozenset(("internal", "closed", "crashed"))
 
 Progress = Callable[[Answer], None]
@@ -48,10 +48,10 @@ Progress = Callable[[Answer], None]
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """How a job's table is read, mapped and written, and what becomes of answers that it has already.
+    """How a job's table is read, mapped and written, and which stored answers are reused.
 
     `restart` answers every row anew; `retry_failed` those whose answer was an error. `review_below` is the probability
-    below which answers are also written to a table for a person's review, or `auto`: by a calibration's thresholds.
+    below which answers are also written to a review table, or `auto` to use a calibration's thresholds.
     """
 
     table: TableOptions = field(default_factory=TableOptions)
@@ -63,7 +63,7 @@ class JobOptions:
 
 
 class JobRow(NamedTuple):
-    """A row with its key, None where it has none, and its answer, None for a row that is not asked."""
+    """A row, its key if it has one, and its answer (None for a skipped row)."""
 
     mapped: MappedRow
     key: bytes | None
@@ -72,7 +72,7 @@ class JobRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A table that is open to be read, its mapping to a task, and where it goes (None: to standard output)."""
+    """An open table, its mapping to a task, and the output file (None: standard output)."""
 
     task: Task
     table: Table
@@ -82,7 +82,7 @@ class Job:
 
     @property
     def journal_path(self) -> Path | None:
-        """Where the answers are kept; None where there is no output file to go on with."""
+        """Where the answers are stored; None if the output is not a file, so that the job cannot be resumed."""
         if self.output is None or not is_replaceable(self.output):
             return None
         return journal_of(self.output)
@@ -90,9 +90,9 @@ class Job:
     def run(self, answerer: Answerer, *, progress: Progress | None = None, **options: Unpack[RequestOptions]) -> Tally:
         """Answer every row and return the tally; `progress` is called with each answer.
 
-        A row that fails is written with its error, and does not end the job. Raises InputError where the answers cannot
-        be written, and UsageError where an unfinished job on the same output was asked otherwise, or where answers that
-        need review are wanted by thresholds that there are not.
+        A row that fails is written with its error, and does not end the job. Raises InputError if the answers cannot
+        be written, and UsageError if an unfinished job on the same output had other settings, or if `review_below` is
+        `auto` and there are no thresholds.
         """
         tally = Tally()
         below = self.options.review_below
@@ -104,15 +104,15 @@ class Job:
                 facts = job_facts(answerer, self.task, options)
                 journal = stack.enter_context(Journal(path, facts, restart=self.options.restart))
             rows = self._answers(answerer, journal, options, tally)
-            kept = journal.corrections() if journal else {}
-            self._write(rows, Corrections(self.task, kept, space=options.get("space")), rule, tally, progress)
+            stored = journal.corrections() if journal else {}
+            self._write(rows, Corrections(self.task, stored, space=options.get("space")), rule, tally, progress)
         return tally
 
     def correct(self, file: Path, *, labelled: Path | None = None, space: Space | None = None) -> Tally:
-        """Write the output again with the corrections of a review table, and return the tally; no model is asked.
+        """Rewrite the output with the corrections of a review table, and return the tally; no model is called.
 
-        `labelled` is where the corrected rows are written as labelled ones, all that were ever corrected in this table.
-        Raises InputError for a correction that is no answer, and UsageError where the job has not ended.
+        All rows of this table that were ever corrected are written to `labelled`, as labelled rows. Raises InputError
+        for an invalid correction, and UsageError if the job has not finished.
         """
         tally = Tally()
         path = self.journal_path
@@ -123,15 +123,15 @@ class Job:
         with Journal(path, None) as journal:
             if journal.facts.get("task") != task_fact(self.task):
                 raise UsageError(
-                    f"The job at {self.output} was of another task", step="name that one", settings=("task",)
+                    f"The job at {self.output} was for another task", step="name that task", settings=("task",)
                 )
             corrections = Corrections(self.task, journal.corrections(), read_corrections(file), space, str(file))
-            self._write(self._kept(journal, tally), corrections, None, tally, None)
-            journal.correct(corrections.used)
+            self._write(self._journalled(journal, tally), corrections, None, tally, None)
+            journal.correct(corrections.applied)
         if labelled:
             write_labelled(labelled, corrections.labelled)
         if corrections.unused:
-            tally.notes.append(f"{corrections.unused:,} corrections are of no row of this table")
+            tally.notes.append(f"{corrections.unused:,} corrections match no row of this table")
         return tally
 
     def _write(
@@ -142,7 +142,7 @@ class Job:
         tally: Tally,
         progress: Progress | None,
     ) -> None:
-        """Write the output and the review table, each row with a person's answer where there is one."""
+        """Write the output and the review table, with a person's answer where there is one."""
         started = time.perf_counter()
         with ExitStack() as stack:
             file = stack.enter_context(output_file(self.output)) if self.output else standard_output()
@@ -174,7 +174,7 @@ class Job:
     def _answers(
         self, answerer: Answerer, journal: Journal | None, options: RequestOptions, tally: Tally
     ) -> Iterator[JobRow]:
-        """Yield each row with its key and its answer, None for a row that is not asked."""
+        """Yield each row with its key and its answer (None for a skipped row)."""
         pending: deque[tuple[MappedRow, bytes | None, bool]] = deque()
 
         def submit(mapped: MappedRow) -> Future[Answer | None]:
@@ -203,8 +203,8 @@ class Job:
                 tally.repeated_ids += 1
             yield JobRow(mapped, key, _warned(mapped, answer))
 
-    def _kept(self, journal: Journal, tally: Tally) -> Iterator[JobRow]:
-        """Yield each row with the answer that the journal has; raises UsageError for one that it has not."""
+    def _journalled(self, journal: Journal, tally: Tally) -> Iterator[JobRow]:
+        """Yield each row with its answer from the journal; raises UsageError if one is missing."""
         for mapped in self.columns.rows(self.table):
             if mapped.row is None:
                 yield JobRow(mapped, None, failed(self.task, mapped.error, journal.facts) if mapped.error else None)
@@ -227,19 +227,19 @@ class Job:
 
 @contextmanager
 def open_job(rows: Path | str, output: Path | None, task: Task, options: JobOptions | None = None) -> Iterator[Job]:
-    """Open a job's table (`-`: standard input) and check its mapping and its output, before a model is loaded for it.
+    """Open a job's table (`-`: standard input) and check its mapping and its output, before any model is loaded.
 
     Raises InputError for a table that cannot be read or an output that cannot be written, and UsageError for columns
-    that do not fit the task, or where the output would replace the table.
+    that do not fit the task, or an output that would overwrite the table.
     """
     options = options or JobOptions()
     if options.review_below is not None and (output is None or not is_replaceable(output)):
-        raise UsageError("Answers to review are written beside an output file", step="name one", settings=("output",))
+        raise UsageError("A review table needs an output file beside it", step="name one", settings=("output",))
     if output:
-        form_of(output.name)  # raises for a table's ending that is not written
+        form_of(output.name)  # raises for a form that cannot be written
         check_output(output)
     else:
-        standard_output()  # raises where it is closed
+        standard_output()  # raises if it is closed
     with open_table(rows, options.table) as table:
         if is_read_from(output, table.source):
             name = f"{output}, or from its unfinished file" if output else "the file that standard output goes to"
@@ -252,12 +252,12 @@ def open_job(rows: Path | str, output: Path | None, task: Task, options: JobOpti
 
 
 def journal_of(output: Path) -> Path:
-    """Return where the answers of a job with this output are kept."""
+    """Return the path of the journal for this output."""
     return part_of(output).with_suffix(".journal")
 
 
 class _Flushed:
-    """A file in which every row is on disk before the next is answered, as far as its form allows."""
+    """A file that is flushed after every write."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -266,11 +266,11 @@ class _Flushed:
         try:
             count = self._file.write(data)
             self._file.flush()
-        except BrokenPipeError:  # whoever reads our output has left, which is no error
+        except BrokenPipeError:  # the reader of our output is gone, which is not an error
             raise
         except OSError as error:
             message = f"The answers cannot be written ({error.strerror})"
-            step = "make room, or send them elsewhere; the same command then goes on"
+            step = "free some space, or write elsewhere; the same command then resumes the job"
             raise InputError(message, step=step, settings=("output",)) from None
         return count
 

@@ -1,8 +1,8 @@
-"""The answers that a job has so far, in an SQLite file beside its output: whatever stops the job, they are not lost.
+"""A job's answers so far, in an SQLite file beside its output, where they survive whatever stops the job.
 
-A row is known by the hash of what is asked, never by its number, so that a table that was edited or sorted meanwhile
-takes every answer that still holds. The rows themselves are not kept. A person's corrections are kept apart from the
-answers, and outlast a restart of the same task.
+A row is identified by a hash of its fields, never by its number, so that answers still match after a table is edited
+or sorted. The rows themselves are not stored. A person's corrections are stored apart from the answers, and survive a
+restart of the same task.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from ecellm_lite.errors import InputError, UsageError
 
 FORMAT = "1"
 
-# Answers that a kill may take, and seconds of them: committing each would cost more than answering a short one.
+# Answers, and seconds of answers, that a kill may lose: committing each costs more than a short answer takes.
 UNCOMMITTED, UNCOMMITTED_SECONDS = 256, 0.5
 
 _BUSY = "locked"
 
 
 class Journal:
-    """The answers of one job; `facts` say what is asked of every row: model, task, options; None takes those kept.
+    """The answers of one job. `facts` are its model, task and options; None accepts those in the file.
 
-    Two processes cannot have it open at once. Any thread may call at any time.
+    Only one process can have it open. Any thread may call at any time.
 
-    Raises UsageError if another process has it, or if it has answers to other facts and `restart` is False (else it
-    is emptied), InputError if it is damaged or cannot be written.
+    Raises UsageError if another process has it open, or if its answers have other facts and `restart` is False (with
+    `restart` they are deleted), and InputError if it is damaged or cannot be written.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, str] | None, *, restart: bool = False) -> None:
@@ -54,13 +54,13 @@ class Journal:
             raise
 
     def get(self, key: bytes) -> Answer | None:
-        """Return the answer that was kept under a key, without the row's id."""
+        """Return the answer stored under a key, without the row's id."""
         with self._lock, _explained(self.path):
             row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
         return _answer(row[0], self.path) if row else None
 
     def put(self, key: bytes, answer: Answer) -> None:
-        """Keep an answer under a key."""
+        """Store an answer under a key."""
         text = json.dumps(replace(answer, id=None).as_dict())
         with self._lock, _explained(self.path):
             if not self._waiting:
@@ -71,12 +71,12 @@ class Journal:
                 self._commit()
 
     def corrections(self) -> dict[bytes, str]:
-        """Return the answer strings that people gave, by their rows' keys."""
+        """Return the answer strings of people's corrections, by row key."""
         with self._lock, _explained(self.path):
             return dict(self._database.execute("SELECT key, text FROM corrections"))
 
     def correct(self, corrections: Mapping[bytes, str]) -> None:
-        """Keep people's answer strings, all or none of them."""
+        """Store the answer strings of people's corrections, all or none."""
         with self._lock, _explained(self.path):
             self._commit()
             self._database.execute("BEGIN")
@@ -84,7 +84,7 @@ class Journal:
             self._database.execute("COMMIT")
 
     def note(self, id_: str | int) -> bool:
-        """Note a row's id; False if another row had it."""
+        """Record a row's id; return False if another row has it."""
         with self._lock, _explained(self.path):
             try:
                 self._database.execute("INSERT INTO temp.ids VALUES (?)", (json.dumps(id_),))
@@ -99,7 +99,7 @@ class Journal:
         return int(count)
 
     def close(self) -> None:
-        """Keep what was put; a second call does nothing."""
+        """Commit and close; a second call does nothing."""
         with self._lock, _explained(self.path):
             try:
                 self._commit()
@@ -113,7 +113,7 @@ class Journal:
         self.close()
 
     def _open(self, facts: Mapping[str, str] | None, restart: bool) -> None:
-        # Exclusive from the first write on; a second process finds it locked.
+        # Exclusive from the first write on, so that a second process finds it locked.
         self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")
@@ -121,22 +121,22 @@ class Journal:
         self._database.execute("CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
         self._database.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID")
         self._database.execute("CREATE TABLE IF NOT EXISTS corrections (key BLOB PRIMARY KEY, text TEXT) WITHOUT ROWID")
-        kept = dict(self._database.execute("SELECT name, value FROM facts"))
-        wanted = self.facts = {"format": FORMAT, **(kept if facts is None else facts)}
+        stored = dict(self._database.execute("SELECT name, value FROM facts"))
+        current = self.facts = {"format": FORMAT, **(stored if facts is None else facts)}
         [answered] = self._database.execute("SELECT EXISTS (SELECT 1 FROM answers)").fetchone()
-        if answered and kept != wanted and not restart:
+        if answered and stored != current and not restart:
             self._database.execute("ROLLBACK")
             raise UsageError(
-                f"The unfinished job in {self.path} was asked otherwise ({_difference(kept, wanted)})",
-                step="ask it in the same way, or start again",
+                f"The unfinished job in {self.path} had other settings ({_difference(stored, current)})",
+                step="use the same settings, or start again",
                 settings=("restart",),
             )
-        if restart or kept != wanted:
+        if restart or stored != current:
             self._database.execute("DELETE FROM facts")
             self._database.execute("DELETE FROM answers")
-            if kept.get("task") != wanted.get("task"):
+            if stored.get("task") != current.get("task"):
                 self._database.execute("DELETE FROM corrections")
-        self._database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", wanted.items())
+        self._database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", current.items())
         self._database.execute("COMMIT")
         self._database.execute("CREATE TEMP TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")
 
@@ -148,7 +148,7 @@ class Journal:
 
 
 def row_key(row: Mapping[str, Any]) -> bytes:
-    """Return the hash that a row is known by: of its fields, in whatever order, without its id."""
+    """Return the hash that identifies a row: of its fields in any order, without its id."""
     fields = {name: value for name, value in row.items() if name != "id"}
     text = json.dumps(fields, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
@@ -161,10 +161,9 @@ def _answer(text: str, path: Path) -> Answer:
         raise _damaged(path, error) from None
 
 
-def _difference(kept: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    names = [name for name in (*wanted, *kept) if kept.get(name) != wanted.get(name)]
-    name = names[0]
-    return f"{name}: {_short(kept.get(name))}, and now {_short(wanted.get(name))}"
+def _difference(stored: Mapping[str, str], current: Mapping[str, str]) -> str:
+    name = next(name for name in (*current, *stored) if stored.get(name) != current.get(name))
+    return f"{name}: {_short(stored.get(name))}, and now {_short(current.get(name))}"
 
 
 def _short(value: str | None) -> str:
@@ -178,11 +177,11 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if _BUSY in str(error):
             raise UsageError(
-                f"Another job writes to {path}", step="let it end, or write to another file", settings=("output",)
+                f"Another job is writing to {path}", step="let it end, or write to another file", settings=("output",)
             ) from None
         raise InputError(
             f"The journal {path} cannot be written ({error})",
-            step="make room or check its rights; the same command then goes on",
+            step="free some space or check its permissions; the same command then resumes the job",
         ) from None
     except sqlite3.DatabaseError as error:
         raise _damaged(path, error) from None
@@ -190,5 +189,5 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(
-        f"The journal {path} is damaged ({error})", step="delete it, and the job starts again", settings=("restart",)
+        f"The journal {path} is damaged ({error})", step="delete it to start the job again", settings=("restart",)
     )

@@ -1,6 +1,6 @@
-"""A job's output file: complete under its own name, or not there.
+"""A job's output file, which appears under its own name only when it is complete.
 
-Until the job has ended, the file has the suffix `.part`; what was written before an interruption stays in that.
+Until then it has the suffix `.part`; after an interruption, that file remains.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ecellm_lite.errors import InputError
 
 
 class HasDescriptor(Protocol):
-    """What is open as a file of the system's."""
+    """An object with a file descriptor."""
 
     def fileno(self) -> int:
-        """Return its number."""
+        """Return the descriptor."""
 
 
 @contextmanager
 def output_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a job's output: `path.part`, which is renamed to `path` when the block ends well.
+    """Open a job's output as `path.part`, and rename it to `path` when the block ends without an error.
 
-    A device or a pipe is written directly. Raises InputError where it cannot be written.
+    A device or a pipe is written directly. Raises InputError if it cannot be written.
     """
     check_output(path)
     if not is_replaceable(path):
@@ -39,18 +39,18 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
         yield file
         with _writable(path):
             file.flush()
-            os.fsync(file.fileno())  # the name must not be there before the answers are, whenever the power goes
+            os.fsync(file.fileno())  # else a power cut could leave the name without the answers
     with _writable(path):
         part_of(path).replace(path)
 
 
 def part_of(path: Path) -> Path:
-    """Return where an output is written until it is complete."""
+    """Return the path of an output that is not complete yet."""
     return path.with_name(path.name + ".part")
 
 
 def is_replaceable(path: Path) -> bool:
-    """Return whether a file is, or would be, written there; a device or a pipe must not be replaced by one."""
+    """Return whether the path is a regular file or does not exist; a device or a pipe must not be replaced."""
     return path.is_file() or not path.exists()
 
 
@@ -74,7 +74,7 @@ def check_output(path: Path, setting: str = "output") -> None:
 def is_read_from(path: Path | None, file: HasDescriptor) -> bool:
     """Return whether writing to a path (None: to standard output) would change the file that is being read.
 
-    Standard input is such a file too, where it was opened from one.
+    Standard input may be such a file too, if it was redirected from one.
     """
     try:
         source = os.fstat(file.fileno())
@@ -82,13 +82,13 @@ def is_read_from(path: Path | None, file: HasDescriptor) -> bool:
             outputs = [os.fstat(sys.stdout.fileno())]
         else:
             outputs = [place.stat() for place in (path, part_of(path)) if place.exists()]
-    except (OSError, ValueError):  # not a file of the system's, as a test's BytesIO
+    except (OSError, ValueError):  # no file descriptor, as for a BytesIO
         return False
     return stat.S_ISREG(source.st_mode) and any(os.path.samestat(source, status) for status in outputs)
 
 
 def standard_output() -> IO[bytes]:
-    """Return standard output for a job's answers, or raise InputError where it is closed."""
+    """Return standard output for a job's answers; raises InputError if it is closed."""
     if not sys.stdout:
         raise InputError("Standard output is closed", step="give a file for the answers", settings=("output",))
     return sys.stdout.buffer
@@ -103,7 +103,7 @@ def _opened(place: Path, path: Path) -> Iterator[IO[bytes]]:
         with _writable(path):
             file.flush()
     finally:
-        with suppress(OSError):  # an error of writing was raised already
+        with suppress(OSError):  # a write error was raised already
             file.close()
 
 
@@ -113,5 +113,7 @@ def _writable(path: Path, setting: str = "output") -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"{path} cannot be written ({error.strerror})", step="make room, or give another file", settings=(setting,)
+            f"{path} cannot be written ({error.strerror})",
+            step="free some space, or give another file",
+            settings=(setting,),
         ) from None

@@ -1,4 +1,4 @@
-"""The first rows of a job as its task takes them, and the prompts that they become."""
+"""The first rows of a job as its task reads them, and their prompts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecellm_lite.jobs.job import Job
 
 
 def preview(job: Job, envelope: Envelope, count: int, instruction: str | None = None) -> Iterator[str]:
-    """Yield a text for each of the first `count` rows that are asked, or are wrong: the row, and its prompt."""
+    """Yield, for each of the first `count` rows that are not skipped, the row and its prompt, or its error."""
     for mapped in job.columns.rows(job.table):
         if mapped.skipped:
             continue

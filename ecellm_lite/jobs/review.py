@@ -1,7 +1,7 @@
-"""Which answers a person should look at, and the table that they are written to beside a job's output.
+"""Which answers a person should review, and the review table that they are written to beside a job's output.
 
-The review table has the columns of the output, and three more: why the row is there, an empty one for the right
-answer, and a key by which the corrected table finds its rows again, wherever they then stand.
+The review table has the columns of the output and three more: the reason for the review, an empty one for the correct
+answer, and a key that identifies the row in the corrected table, whatever its order.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ KEY_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class ReviewRule:
-    """What an answer must reach to need no review: a probability, or the thresholds of a calibration."""
+    """When an answer needs review: below a probability, or below the thresholds of a calibration."""
 
     below: float | None = None
     calibration: Calibration | None = None
 
     def reason(self, answer: Answer) -> str | None:
-        """Return why a person should look at an answer, None where nobody need."""
+        """Return why a person should review an answer, or None if nobody needs to."""
         if answer.error:
             return "error"
         if answer.abstained:
@@ -57,9 +57,9 @@ class ReviewRule:
 
 
 def review_rule(below: float | str, answerer: Answerer, task: Task, options: RequestOptions) -> ReviewRule:
-    """Return the rule for a probability, or for `auto`: the thresholds of the calibration that is used.
+    """Return the rule for a probability, or for `auto`, which takes the thresholds of the calibration in use.
 
-    Raises UsageError where there are none.
+    Raises UsageError if there are none.
     """
     if below != AUTO:
         return ReviewRule(below=float(below))
@@ -76,7 +76,7 @@ def review_rule(below: float | str, answerer: Answerer, task: Task, options: Req
 
 
 def review_of(output: Path) -> Path:
-    """Return where the rows of a job's output that need review are written: `answers.review.csv`.
+    """Return the path of the review table for a job's output.
 
     >>> review_of(Path("out/answers.csv")).name
     'answers.review.csv'
@@ -85,10 +85,10 @@ def review_of(output: Path) -> Path:
 
 
 def review_cells(reason: str, key: bytes | None) -> dict[str, str | None]:
-    """Return the cells of a review table that are not those of the output."""
+    """Return the cells that a review table adds to those of the output."""
     return {REASON: reason, CORRECTION: None, KEY: shown_key(key)}
 
 
 def shown_key(key: bytes | None) -> str | None:
-    """Return a row's key as the review table has it; a spreadsheet would take one of digits alone for a number."""
+    """Return a row's key as the review table shows it; its letter keeps spreadsheets from reading it as a number."""
     return f"r{key[:KEY_BYTES].hex()}" if key else None

@@ -1,4 +1,4 @@
-"""What a job came to, in numbers."""
+"""A job's result in numbers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ecellm_lite.answers.answer import Answer
 
 @dataclass(slots=True)
 class Tally:
-    """How many rows a job wrote, and what became of them.
+    """How many rows a job wrote, and how many of which kind.
 
-    `reused` rows had their answer in the journal, `skipped` ones were not asked, `repeated_ids` had the id of a row
-    before them. `to_review` rows are in the review table, and `corrected` ones have a person's answer. `notes` say what
-    of the table was left out or could not be written as it is.
+    `reused` rows had their answer in the journal, `skipped` ones were not answered, `repeated_ids` had the id of an
+    earlier row. `to_review` rows are in the review table, and `corrected` ones have a person's answer. `notes` say what
+    was left out of the table or could not be written unchanged.
     """
 
     rows: int = 0
