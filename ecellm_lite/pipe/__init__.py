@@ -1,1 +1,1 @@
-"""JSON lines for a host process: `ecellm-lite pipe` serves an Answerer by them, and ChildRuntime asks one by them."""
+"""JSON lines between processes: `ecellm-lite pipe` serves an Answerer with them, and ChildRuntime is a client."""

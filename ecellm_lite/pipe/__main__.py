@@ -1,4 +1,4 @@
-"""A child process that serves its parent by the protocol: `python -m ecellm_lite.pipe SETTINGS`, a JSON object."""
+"""A child process that serves its parent: `python -m ecellm_lite.pipe SETTINGS`, where SETTINGS is a JSON object."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main() -> int:
     settings = json.loads(sys.argv[1])
     try:
         serve_standard_streams(partial(load_runtime, **settings))
-    except EcellmError as error:  # the parent was told
+    except EcellmError as error:  # the parent has received it
         return error.exit_code
     return 0
 

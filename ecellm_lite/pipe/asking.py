@@ -1,4 +1,4 @@
-"""Requests on their way through a child process, and what becomes of them when the child dies."""
+"""Requests to a child process, and what happens to them when the child dies."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ecellm_lite.answers.answer import Answer
 from ecellm_lite.errors import CrashError, EcellmError, InputError, ProtocolError
 from ecellm_lite.pipe.messages import Ask, ask_line, read_message
 
-# Requests that a child has at once: enough for full calls of the model, and few to ask again when it dies.
+# Requests that a child has at once: enough for full model calls, and few enough to repeat when it dies.
 MOST_SENT = 1024
 
-# Requests that took a child down whose hashes are remembered.
+# Requests that killed a child, whose hashes are remembered.
 REMEMBERED = 1024
 
 
 @dataclass(slots=True, eq=False)
 class Asking:
-    """A request, the answer to come, and how often a child died while it had it."""
+    """A request, its future answer, and how many children died while they had it."""
 
     ask: Ask
     line: bytes
@@ -32,9 +32,9 @@ class Asking:
 
     @classmethod
     def of(cls, ask: Ask, failed: Callable[[EcellmError], Answer]) -> Asking:
-        """Return a request that is to be sent; raises InputError for a row that no line of the protocol can hold.
+        """Return a request to send; raises InputError for a row that does not fit into a line of the protocol.
 
-        `failed` makes the answer of a row that has none, with its error.
+        `failed` makes the answer of a row that failed, from its error.
         """
         try:
             line = ask_line(ask)
@@ -47,26 +47,26 @@ class Asking:
 
     @property
     def number(self) -> int:
-        """The number that its answer carries back."""
+        """The id, which its answer repeats."""
         return int(self.ask.id)
 
     @property
     def urgent(self) -> bool:
-        """Whether it goes before all that wait and are not."""
+        """Whether it goes before the requests that are not urgent."""
         return self.ask.options.get("priority") == "urgent"
 
     @property
     def suspect(self) -> bool:
-        """Whether it is to be asked alone, since two children died while they had it."""
+        """Whether it must be sent alone, because two children died while they had it."""
         return self.deaths >= 2
 
     @property
     def key(self) -> bytes:
-        """A hash of what is asked, whatever its number."""
+        """A hash of the request without its number."""
         return hashlib.sha256(ask_line(replace(self.ask, id=0))).digest()
 
     def settle(self, answer: Answer | None = None, error: EcellmError | None = None) -> None:
-        """Give its answer or its error to whoever waits; to be called once, also when it was cancelled."""
+        """Set the answer or the error of the future; must be called once, even if it was cancelled."""
         if self.future.set_running_or_notify_cancel():
             if answer:
                 self.future.set_result(answer)
@@ -78,7 +78,7 @@ class Requests:
     """The requests that a child has, those that wait, and the hashes of those that are refused.
 
     Urgent ones are sent at once, however many the child has; its engine puts them in front of the others.
-    Of those that may be to blame for a child's death (suspects) one is sent at a time, with no other.
+    Suspects, which may have caused a child's death, are sent one at a time, with no other request.
     """
 
     def __init__(self) -> None:
@@ -92,11 +92,11 @@ class Requests:
         return any(self._places())
 
     def add(self, asking: Asking) -> None:
-        """Let a request wait."""
+        """Queue a request."""
         self._place(asking)[asking.number] = asking
 
     def to_send(self) -> Iterator[Asking]:
-        """Yield the requests that may be sent now, which are the child's from then on."""
+        """Yield the requests to send now, and mark each as sent."""
         queues = ((self._suspects, 1),) if self._suspects else ((self._urgent, sys.maxsize), (self._waiting, MOST_SENT))
         for queue, most in queues:
             while queue and len(self._sent) < most:
@@ -109,21 +109,21 @@ class Requests:
         return number in self._sent
 
     def take(self, number: int) -> Asking | None:
-        """Take out a request with this number; None if there is none any more."""
+        """Remove and return the request with this number; None if there is none."""
         for place in self._places():
             if number in place:
                 return place.pop(number)
         return None
 
     def take_all(self) -> list[Asking]:
-        """Take out every request."""
-        every = [asking for place in self._places() for asking in place.values()]
+        """Remove and return every request."""
+        requests = [asking for place in self._places() for asking in place.values()]
         for place in self._places():
             place.clear()
-        return every
+        return requests
 
     def child_died(self) -> tuple[list[Asking], list[Asking]]:
-        """Let what the child had wait again, in front; return what is not: the cancelled, and those that kill alone."""
+        """Put the child's requests back in front; return the two kinds that are dropped: cancelled, and sent alone."""
         lost, cancelled = [], []
         for number, asking in reversed(self._sent.items()):
             if asking.future.cancelled():
@@ -140,7 +140,7 @@ class Requests:
         return cancelled, lost
 
     def refuses(self, asking: Asking) -> bool:
-        """Return whether a request like this one took down a child that had nothing else."""
+        """Return whether an identical request killed a child that had no other."""
         return bool(self._refused) and asking.key in self._refused
 
     def _place(self, asking: Asking) -> OrderedDict[int, Asking]:

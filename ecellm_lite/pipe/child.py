@@ -1,4 +1,4 @@
-"""A child process that speaks the protocol: lines go in, messages come out, and its end is noticed."""
+"""A child process that speaks the protocol: lines go in, messages come out, and its exit is noticed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ecellm_lite.pipe.lines import Output, read_lines
 
 Message = Mapping[str, Any]
 
-PATIENCE = 5.0  # seconds for the end of a write to a process that is gone
+PATIENCE = 5.0  # seconds to wait for a write to a dead process to end
 
 
 class Child:
-    """A process started from a command; `received` is called with each message, `ended` once when it is gone.
+    """A process started from a command; `received` is called with each message, `ended` once after it has exited.
 
-    Both are called by a thread of the child's own. A child whose message `received` cannot read is killed. What it
-    writes to standard error goes to ours.
+    A thread of this object calls both. A child that sends a message `received` cannot read is killed. The child shares
+    our standard error.
     """
 
     def __init__(
@@ -45,16 +45,16 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process id."""
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """What it left with, below 0 for the signal that ended it; None while it runs."""
+        """The exit code, negative for a signal; None while it runs."""
         return self._process.poll()
 
     def send(self, line: bytes) -> None:
-        """Send a line; it is lost if the child has ended, as `ended` says."""
+        """Send a line; it is lost if the child has exited."""
         self._output.take_room(0)
         self._output.put(lambda: line, 0)
 
@@ -63,7 +63,7 @@ class Child:
         self._process.kill()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it has ended, and `ended` was called; False if that takes longer, or its own thread asks."""
+        """Wait until it has exited and `ended` was called; False after a timeout, or in the thread that calls it."""
         if threading.current_thread() is self._thread:
             return False
         self._thread.join(seconds)
@@ -80,13 +80,13 @@ class Child:
                 message = json.loads(line)
                 self._received(self, message)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            pass  # what it says is no message: it cannot be trusted any more
+            pass  # not a message of the protocol: the child cannot be trusted any more
         finally:
             self._process.kill()
             self._process.wait()
             assert self._process.stdin
             assert self._process.stdout
-            if self._output.close(PATIENCE):  # else a descriptor of the same number may be written to
+            if self._output.close(PATIENCE):  # else the write could reach another file with the same descriptor
                 self._process.stdin.close()
             self._process.stdout.close()
             self._ended(self)

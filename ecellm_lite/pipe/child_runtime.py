@@ -1,7 +1,7 @@
-"""An Answerer whose engine is a child process, which may die without taking this one along.
+"""An Answerer whose engine runs in a child process, so that a crash of the engine leaves this process alive.
 
-A child that dies or hangs is started again, and what it had is asked again. A request that two children died with is
-asked alone; if a third dies too, it is refused from then on.
+A child that dies or hangs is started again, and its requests are sent again. A request that two children died with is
+sent alone; if a third dies too, it is refused from then on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ecellm_lite.tasks.task import Task
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-WINDOW = 256  # rows that are read ahead of the answer that is due next
+WINDOW = 256  # rows read ahead of the next answer
 
 
 class ChildRuntime:
@@ -42,11 +42,11 @@ class ChildRuntime:
 
     `settings` are Runtime's (model, envelope, context, threads, gpu_layers, prompt_kernels, deterministic,
     prefix_files).
-    `start_seconds`: a child that is not ready by then has failed. `hang_seconds`: one that makes no call of the model
-    in so long a time, though it has rows, or does not answer, hangs and is killed. `memory_bytes` limits what the child
-    may allocate (the model's file is mapped and does not count), `nice` lowers its priority, where the system can.
+    `start_seconds`: how long a child may take until it is ready. `hang_seconds`: a child that has rows and makes no
+    call of the model for this long, or does not answer, is killed. `memory_bytes` limits what the child may allocate
+    (the model's file is mapped and does not count), `nice` lowers its priority, where the system can.
 
-    Raises what loading the model raises, and CrashError if the child dies of it.
+    Raises what loading the model raises, and CrashError if the child dies while loading.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ChildRuntime:
         self._numbers = count(1)
         self._deadlines = Deadlines()
         self._supervisor = Supervisor(list(command), start_seconds=start_seconds, hang_seconds=hang_seconds)
-        # A runtime that is forgotten must not leave a process.
+        # A runtime that is never closed must not leave a process behind.
         self._close = weakref.finalize(self, self._supervisor.close)
         try:
             facts = self._supervisor.ready()
@@ -77,16 +77,16 @@ class ChildRuntime:
 
     @property
     def restarts(self) -> int:
-        """How often a child was started again."""
+        """How often the child was restarted."""
         return self._supervisor.restarts
 
     @property
     def pid(self) -> int | None:
-        """The child's process number, None while there is none."""
+        """The child's process id, None while there is none."""
         return self._supervisor.pid
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return the answer to come; see Answerer. A row that takes children down has a CrashError."""
+        """Return the future answer; see Answerer. A row that crashes its children gets a CrashError."""
         self._supervisor.check_open()
         started, deadline_ms = time.monotonic(), checked_deadline(options.get("deadline_ms"))
         checked_priority(options.get("priority", "normal"))
@@ -103,7 +103,7 @@ class ChildRuntime:
             future.set_result(self._failed(checked_task, row, error))
             return future
         self._supervisor.ask(asking)
-        if deadline_ms is not None:  # the child may be dead, and count from later on
+        if deadline_ms is not None:  # counted here too: the child may be dead, or start counting later
             expire = partial(self._supervisor.expire, asking, failed(missed(deadline_ms)))
             withdraw = self._deadlines.add(started + deadline_ms / 1000, expire)
             asking.future.add_done_callback(lambda _: withdraw())
@@ -128,7 +128,7 @@ class ChildRuntime:
         yield from read_ahead(rows, lambda row: self.submit(checked_task, row, **options), most=WINDOW)
 
     def close(self) -> None:
-        """End the child; answers that are still waited for fail with ClosedError. A second call does nothing."""
+        """End the child; pending answers fail with ClosedError. A second call does nothing."""
         self._close()
 
     def __enter__(self) -> Self:
@@ -142,6 +142,6 @@ class ChildRuntime:
 
 
 def child_command(model: str | Path | None = None, **settings: Any) -> list[str]:
-    """Return the command of a child with Runtime's settings, and with limits of pipe/limits.py."""
+    """Return the command of a child with Runtime's settings and the limits of pipe/limits.py."""
     settings = {"model": None if model is None else str(model), **settings}
     return [sys.executable, "-m", "ecellm_lite.pipe", json.dumps(settings)]

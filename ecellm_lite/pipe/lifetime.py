@@ -1,4 +1,4 @@
-"""A process that serves another ends with it, however that ends."""
+"""Ends a child process when its parent has ended, for whatever reason."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 import threading
 import time
 
-_LOOK = 1.0  # seconds between two looks, where the system has no better way
+_LOOK = 1.0  # seconds between checks, where the system has no better way
 
 
 def end_with_parent() -> None:
     """End this process at once when its parent has ended.
 
-    Linux's PR_SET_PDEATHSIG is not used: it watches the parent's thread that started us, and such threads come and go.
+    Linux's PR_SET_PDEATHSIG is not used: it watches the thread that started us, which may end before its process.
     """
     threading.Thread(target=_watch, args=(os.getppid(),), name="ecellm-lite parent", daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""What a process may take of the machine."""
+"""Limits on the memory and the priority of this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ecellm_lite.errors import UsageError
 
 
 def limit_memory(memory_bytes: int) -> None:
-    """Let this process allocate at most so many bytes; a mapped model file does not count."""
+    """Limit how many bytes this process may allocate; a mapped model file does not count."""
     if sys.platform == "win32":
         raise UsageError("Memory cannot be limited on this system", settings=("memory_bytes",))
     import resource
@@ -21,7 +21,7 @@ def limit_memory(memory_bytes: int) -> None:
 
 
 def lower_priority(nice: int) -> None:
-    """Let other processes go first, by a nice level from 0 to 19."""
+    """Lower the priority of this process by a nice level from 0 to 19."""
     import psutil
 
     process = psutil.Process(os.getpid())

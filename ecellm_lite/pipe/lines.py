@@ -1,4 +1,4 @@
-"""Lines in and out of a pipe or socket, in bounded memory, whatever the other side does."""
+"""Reads and writes lines on a pipe or socket, in bounded memory whatever the other side does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 from ecellm_lite.pipe.messages import LONGEST_LINE
 
-# What one side may owe the other: requests that were read and whose answers are not written yet.
+# The most requests, and bytes of them, that were read and whose answers are not written yet.
 MOST_MESSAGES = 1 << 14
 MOST_BYTES = 64 << 20
 
@@ -18,9 +18,9 @@ Line = Callable[[], bytes]
 
 
 def read_lines(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Yield the lines that `read` gives piece by piece until it gives none, less their ends and blank ones.
+    """Yield the lines that `read` returns in pieces, until it returns none; without line ends and blank lines.
 
-    Of a line longer than LONGEST_LINE only so much is kept as shows that it is too long.
+    A line longer than LONGEST_LINE is cut to one byte more, which shows that it is too long.
     """
     line = bytearray()
     while piece := read(_PIECE):
@@ -40,10 +40,10 @@ def _extend(line: bytearray, part: bytes) -> None:
 
 
 class Output:
-    """Writes lines in a thread of its own, so that a reader that is slow stops nobody but its own requests.
+    """Writes lines in its own thread, so that a slow reader delays only its own requests.
 
-    `write` takes all bytes or raises OSError; then `broken` is set, and what comes after is dropped. Lines are given as
-    functions, which that thread calls. Whoever puts a request's line takes room for it first.
+    `write` writes all bytes or raises OSError; then `broken` is set, and later lines are dropped. Lines are functions,
+    which that thread calls. Take room for a request before its line is put.
     """
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
@@ -56,7 +56,7 @@ class Output:
         self._thread.start()
 
     def take_room(self, size: int) -> bool:
-        """Wait until another request of so many bytes may be taken in; False when nobody reads any more."""
+        """Wait until there is room for another request of `size` bytes; False if the reader is gone."""
         with self._room:
             self._room.wait_for(
                 lambda: (
@@ -70,11 +70,11 @@ class Output:
         return not self.broken.is_set()
 
     def put(self, line: Line, size: int) -> None:
-        """Queue a line, and give back the room of its request, of so many bytes, when it is written."""
+        """Queue a line; when it is written, the room of its request of `size` bytes is given back."""
         self._queue.put((line, size))
 
     def close(self, seconds: float | None = None) -> bool:
-        """Write what is queued and end; False if that took longer than so many seconds."""
+        """Write what is queued and end; False if that takes longer than `seconds`."""
         self._queue.put(None)
         self._thread.join(seconds)
         return not self._thread.is_alive()
@@ -88,7 +88,7 @@ class Output:
                 except OSError:
                     self.broken.set()
                 except BaseException:
-                    self.broken.set()  # else whoever waits for room would wait for ever
+                    self.broken.set()  # else `take_room` would wait for ever
                     with self._room:
                         self._room.notify_all()
                     raise

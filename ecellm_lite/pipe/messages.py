@@ -1,6 +1,6 @@
-"""The protocol: what a host may send, a JSON object a line, and what it gets back.
+"""The protocol: what a host may send, one JSON object per line, and what it gets back.
 
-docs/pipe.md describes it for whoever writes a client, and protocol.schema.json holds both sides to it.
+docs/pipe.md describes it for authors of clients, and protocol.schema.json defines the messages of both sides.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ecellm_lite.tasks.written import WrittenNumber, as_written
 PROTOCOL = 1
 LONGEST_LINE = 16 << 20  # bytes, the line's end included
 
-# A request's own number or name; answers carry it back.
+# A request's number or name, which its answer repeats.
 Id = str | int
 
 
@@ -33,7 +33,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What is not a row: `kind` is cancel, ping, tasks, stats or close."""
+    """A request without a row: `kind` is cancel, ping, tasks, stats or close."""
 
     id: Id
     kind: str
@@ -46,7 +46,7 @@ _ASK_KEYS = {"id", "type", "task", "row", "options"}
 
 
 def read_message(line: bytes) -> Message:
-    """Return what a line says; raises ProtocolError, which has the request's id where the line gave one."""
+    """Return the message in a line; raises ProtocolError, with the request's id if the line has one."""
     if len(line) > LONGEST_LINE:
         raise ProtocolError(
             f"The line has more than {LONGEST_LINE:,} bytes", step="send a shorter row, or shorten its texts"
@@ -89,7 +89,7 @@ def control_line(control: Control) -> bytes:
 
 
 def answer_line(id_: Id, answer: Answer) -> bytes:
-    """Return the answer to a request as a line; an error where it has a number that JSON has not."""
+    """Return the answer to a request as a line, or an error if JSON cannot hold it."""
     try:
         return line_of({"type": "answer", "id": id_, "answer": answer.as_dict()})
     except (ValueError, RecursionError) as error:
@@ -97,7 +97,7 @@ def answer_line(id_: Id, answer: Answer) -> bytes:
 
 
 def error_line(id_: Id | None, error: EcellmError) -> bytes:
-    """Return the error of a request that is not one, or could not be answered at all, as a line."""
+    """Return the error of a request that is invalid or could not be answered at all, as a line."""
     row_error = RowError.of(error)
     fields = {"code": row_error.code, "message": row_error.message, "field": row_error.field, "step": row_error.step}
     return line_of({"type": "error", "id": id_, "error": fields})
@@ -134,7 +134,7 @@ def _kind(value: Any) -> str:
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

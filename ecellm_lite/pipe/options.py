@@ -1,4 +1,4 @@
-"""A request's options as they go over the wire, and what they are for an Answerer."""
+"""Converts a request's options between the wire and an Answerer."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ HOTTEST = 10.0
 
 
 def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
-    """Return the options of a request for a task; null is as left out.
+    """Return the options of a request for a task; null counts as left out.
 
-    Raises ProtocolError for what is no option, GrammarError for a schema or grammar that does not compile.
+    Raises ProtocolError for an invalid option, GrammarError for a schema or grammar that does not compile.
     """
     for name in wire:
         if name not in _KINDS:
@@ -55,7 +55,7 @@ def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
 
 
 def wire_options(options: RequestOptions) -> dict[str, Any]:
-    """Return options as they go over the wire; raises UsageError for a space of the caller's own making."""
+    """Return options as they are sent; raises UsageError for a custom answer space, which cannot be sent."""
     wire: dict[str, Any] = dict(options)
     space = wire.pop("space", None)
     if space is not None:
@@ -87,7 +87,7 @@ def _space(task: Task, options: Mapping[str, Any]) -> Space | None:
         return structured.grammar(options["grammar"], **limits)
     if task.free_text is None:
         raise ProtocolError(
-            f"max_tokens and temperature are for free text, and {task.name} has answers of another form",
+            f"max_tokens and temperature are for free text, which {task.name} does not answer with",
             step="leave them out",
             field="options",
         )

@@ -1,4 +1,4 @@
-"""Serving an Answerer to whoever started this process, or to those who connect to a socket."""
+"""Serves an Answerer to the process that started this one, or to those that connect to a socket."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ecellm_lite.pipe.sockets import SocketServer
 from ecellm_lite.pipe.stdio import take_standard_streams
 from ecellm_lite.runtime import Runtime
 
-# Makes the Answerer, and says how to ask what its engine does, where that is known.
+# Makes the Answerer, and the function that reports its engine's progress, if there is one.
 Load = Callable[[], tuple[Answerer, Progress | None]]
 
 
 def load_runtime(
     *, memory_bytes: int | None = None, nice: int | None = None, **settings: Any
 ) -> tuple[Answerer, Progress | None]:
-    """Return a Runtime with these settings in this process, limited first as pipe/limits.py can."""
+    """Limit this process (see pipe/limits.py), and return a Runtime with these settings."""
     if memory_bytes is not None:
         limit_memory(memory_bytes)
     if nice is not None:
@@ -41,7 +41,7 @@ def load_runtime(
 def serve_standard_streams(load: Load) -> None:
     """Answer the host on standard input and output until it sends no more.
 
-    A model that does not load is said on standard output too, before the error is raised.
+    If the model does not load, the error is sent on standard output and raised.
     """
     if _is_pipe(0):
         end_with_parent()
@@ -76,14 +76,14 @@ def serve_socket(load: Load, path: Path) -> None:
 
 
 def _run(session: Session, read: Callable[[int], bytes], output: Output) -> None:
-    """Run a session in a thread: reading cannot be interrupted, and nothing is to be read for a host that is gone."""
+    """Run a session in a thread, because reading cannot be interrupted when the host is gone."""
     ended: Future[None] = Future()
 
     def converse() -> None:
         try:
             session.run(read_lines(read))
             output.close()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the process ends
+        except BaseException as error:  # noqa: BLE001 - it is raised again below
             ended.set_exception(error)
         else:
             ended.set_result(None)

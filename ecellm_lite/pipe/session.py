@@ -1,4 +1,4 @@
-"""One host's conversation with an Answerer: its requests are read in order, and answered as they finish."""
+"""One host's session with an Answerer: requests are read in order, and answered as they finish."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from ecellm_lite.tasks.description import describe
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.version import __version__
 
-# What the engine does: whether it works, and how many calls of the model it has made.
+# Whether the engine is busy, and how many calls of the model it has made.
 Progress = Callable[[], tuple[bool, int]]
 
 
 class Session:
-    """Answers one host. Every request gets one line with its id: an answer, an error, or that it was cancelled."""
+    """Answers one host. Every request gets one line with its id: an answer, an error or a cancellation."""
 
     def __init__(self, answerer: Answerer, output: Output, progress: Progress | None = None) -> None:
         self._answerer = answerer
@@ -46,24 +46,24 @@ class Session:
         self._counts = {"answered": 0, "failed": 0, "cancelled": 0}
 
     def run(self, lines: Iterable[bytes]) -> None:
-        """Say that we are ready, take requests until there are no more, and answer those that are open.
+        """Send `ready`, take requests until there are no more, and finish those in flight.
 
-        Where nobody reads the answers any more, what is open is cancelled.
+        If the host no longer reads the answers, requests in flight are cancelled.
         """
         self._output.take_room(0)
-        self._say(self._ready(), 0)
+        self._send(self._ready(), 0)
         for line in lines:
             if not self._output.take_room(len(line)):
                 break
             closing = self._take(line)
             if closing is not None:
                 self._drain()
-                self._say({"type": "closed", "id": closing}, len(line))
+                self._send({"type": "closed", "id": closing}, len(line))
                 return
         self._drain()
 
     def _take(self, line: bytes) -> Id | None:
-        """Do what a line asks for; the id of a request to close is returned."""
+        """Handle a line; return its id if it is a request to close."""
         id_: Id | None = None
         try:
             message = read_message(line)
@@ -73,19 +73,19 @@ class Session:
             elif message.kind == "close":
                 return message.id
             else:
-                self._say(self._control(message), len(line))
+                self._send(self._control(message), len(line))
         except EcellmError as error:
             if isinstance(error, ProtocolError) and error.id is not None:
                 id_ = error.id
             self._output.put(partial(error_line, id_, error), len(line))
-        except Exception as error:  # noqa: BLE001 - a fault of ours in one request must not take the others along
+        except Exception as error:  # noqa: BLE001 - our fault in one request must not end the others
             self._output.put(partial(error_line, id_, _fault(error)), len(line))
         return None
 
     def _ask(self, ask: Ask, size: int) -> None:
         with self._changed:
             if ask.id in self._in_flight:
-                message = f"The id {str(ask.id)[:80]!r} is that of a request without an answer"
+                message = f"The id {str(ask.id)[:80]!r} belongs to a request that has no answer yet"
                 raise ProtocolError(message, step="give each request an id of its own", field="id")
         task = get_task(ask.task)
         future = self._answerer.submit(task, ask.row, **request_options(task, ask.options))
@@ -109,14 +109,14 @@ class Session:
             self._changed.notify_all()
 
     def _control(self, control: Control) -> dict[str, Any] | None:
-        """Return the reply to a control request; None where the reply is that of the request it is about."""
+        """Return the reply to a control request; None for cancel, to which the cancelled request replies."""
         busy, calls = self._progress() if self._progress else (bool(self._in_flight), None)
         if control.kind == "cancel":
             with self._changed:
                 future = self._in_flight.get(control.id)
             if future is None:
                 raise ProtocolError(
-                    f"No request with the id {str(control.id)[:80]!r} waits for an answer",
+                    f"No request with the id {str(control.id)[:80]!r} is waiting for an answer",
                     step="it has its answer already, or was never sent",
                     field="id",
                 )
@@ -143,7 +143,7 @@ class Session:
             "limits": {"line_bytes": LONGEST_LINE, "requests": MOST_MESSAGES, "request_bytes": MOST_BYTES},
         }
 
-    def _say(self, message: dict[str, Any] | None, size: int) -> None:
+    def _send(self, message: dict[str, Any] | None, size: int) -> None:
         self._output.put(partial(line_of, message) if message else bytes, size)
 
     def _drain(self) -> None:

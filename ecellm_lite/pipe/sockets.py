@@ -19,7 +19,7 @@ MOST_HOSTS = 64
 
 
 class SocketServer:
-    """Serves an Answerer to every host that connects; only this user may (0600)."""
+    """Serves an Answerer to every host that connects; only this user can (0600)."""
 
     def __init__(self, path: Path, answerer: Answerer, progress: Progress | None = None) -> None:
         self._answerer = answerer
@@ -29,7 +29,7 @@ class SocketServer:
         self._socket = _bound(path)
 
     def run(self) -> None:
-        """Take hosts in until `close` is called."""
+        """Accept hosts until `close` is called."""
         while True:
             self._places.acquire()
             try:
@@ -39,7 +39,7 @@ class SocketServer:
             threading.Thread(target=self._serve, args=(host,), name="ecellm-lite host", daemon=True).start()
 
     def close(self) -> None:
-        """Take no more hosts in, and remove the socket."""
+        """Accept no more hosts, and remove the socket."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -78,7 +78,7 @@ def _bound(path: Path) -> socket.socket:
     except OSError as error:
         server.close()
         reason = error.strerror or error
-        raise InputError(f"The socket {path} cannot be made ({reason})", step="take another path") from None
+        raise InputError(f"The socket {path} cannot be created ({reason})", step="take another path") from None
     except BaseException:
         server.close()
         raise
@@ -86,13 +86,13 @@ def _bound(path: Path) -> socket.socket:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket that nobody listens to; raises InputError if somebody does, or if it is no socket."""
+    """Remove a socket that no process listens on; raises InputError if one does, or if it is not a socket."""
     try:
         kind = path.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(kind):
-        raise InputError(f"{path} is a file, and no socket", step="take another path")
+        raise InputError(f"{path} is a file, not a socket", step="take another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(os.fspath(path))

@@ -1,4 +1,4 @@
-"""Standard input and output for the protocol alone: nothing else reads the one or writes to the other."""
+"""Reserves standard input and output for the protocol: nothing else can read from or write to them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ecellm_lite.errors import InputError
 
 
 def take_standard_streams() -> tuple[Callable[[int], bytes], Callable[[bytes], None]]:
-    """Return functions that read and write what standard input and output were.
+    """Return functions that read from the original standard input and write to the original standard output.
 
-    From then on whatever prints to standard output, native code too, prints to standard error, and standard input is
-    empty; child processes inherit neither. Raises InputError if one of the two is closed.
+    From then on, whatever prints to standard output, native code too, prints to standard error, and standard input is
+    empty; child processes inherit neither original. Raises InputError if one of the two is closed.
     """
-    # A stream that was closed when Python began may have been given to another file since.
+    # If a stream was closed when Python started, its descriptor may belong to another file by now.
     for stream, name in ((sys.stdin, "input"), (sys.stdout, "output")):
         if stream is None:
             raise _closed(name)

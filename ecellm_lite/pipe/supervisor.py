@@ -1,4 +1,4 @@
-"""Keeps a child process running: starts it, sees that it works, and asks again what it had when it died."""
+"""Keeps a child process running: starts it, checks that it works, and sends its requests again when it died."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ecellm_lite.pipe.asking import Asking, Requests
 from ecellm_lite.pipe.child import Child, Message
 from ecellm_lite.pipe.messages import PROTOCOL, Control, control_line
 
-HEARTBEAT = 2.0  # seconds between two questions whether the child still works
-STARTS = 6  # children that may die one after the other before they are ready
+HEARTBEAT = 2.0  # seconds between two pings of the child
+STARTS = 6  # children that may die in a row before one is ready
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before a child is started again, doubled each time
-FAREWELL = 5.0  # seconds that a child has to end by itself
+FAREWELL = 5.0  # seconds that a child has to exit by itself
 
 
 class Supervisor:
-    """A child process, and the requests that it has or waits for; any thread may call at any time.
+    """A child process, its requests and those that wait; any thread may call at any time.
 
-    A child that dies, or hangs, is started again. A request that two children died with is asked alone; if a third dies
-    too, it is refused from then on. When children die before they are ready, everything fails, now and later.
+    A child that dies or hangs is started again. A request that two children died with is sent alone; if a third dies
+    too, it is refused from then on. If children keep dying before they are ready, all requests fail, now and later.
     """
 
     def __init__(self, command: Sequence[str], *, start_seconds: float, hang_seconds: float) -> None:
@@ -41,26 +41,26 @@ class Supervisor:
         self._failed_starts = 0
         self._starts = 0
         self._closing = False
-        self._calls: int | None = None  # that the child had made when it last said so
-        self._alive = 0.0  # when it last showed that it works
-        self._pinged = False  # whether it was asked, and has not replied yet
+        self._calls: int | None = None  # of the model, as the child last reported
+        self._alive = 0.0  # when it last showed progress
+        self._pinged = False  # whether a ping has no reply yet
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._supervise, name="ecellm-lite supervisor", daemon=True)
         self._thread.start()
 
     @property
     def restarts(self) -> int:
-        """How often a child was started again."""
+        """How often the child was restarted."""
         return self._starts - 1
 
     @property
     def pid(self) -> int | None:
-        """The child's process number, None while there is none."""
+        """The child's process id, None while there is none."""
         child = self._child
         return child.pid if child else None
 
     def ready(self) -> Message:
-        """Wait for the first child, and return what it says of itself; raises what its start ended with."""
+        """Wait for the first child, and return its `ready` message; raises the error that its start ended with."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._failure or self._closing)
             if self._ready:
@@ -68,7 +68,7 @@ class Supervisor:
             raise self._failure or closed()
 
     def ask(self, asking: Asking) -> None:
-        """Take a request in; raises ClosedError, or what the child's start ended with."""
+        """Queue a request; raises ClosedError, or the error that the child's start ended with."""
         self.check_open()
         with self._changed:
             self.check_open()
@@ -85,7 +85,7 @@ class Supervisor:
             asking.future.add_done_callback(lambda future: self._cancel(asking) if future.cancelled() else None)
 
     def check_open(self) -> None:
-        """Raise why nothing can be asked, if that is so."""
+        """Raise an error if no request can be taken."""
         if os.getpid() != self._process:
             raise forked()
         if self._failure:
@@ -94,7 +94,7 @@ class Supervisor:
             raise closed()
 
     def close(self) -> None:
-        """End the child; requests that have no answer fail with ClosedError. A second call does nothing."""
+        """End the child; requests without an answer fail with ClosedError. A second call does nothing."""
         if os.getpid() != self._process:
             return
         with self._changed:
@@ -113,7 +113,7 @@ class Supervisor:
             self._thread.join(FAREWELL)
 
     def _supervise(self) -> None:
-        """Keep a child running, and see that it works."""
+        """Keep a child running, and check that it works."""
         pause = 0.0
         while True:
             with self._changed:
@@ -156,7 +156,7 @@ class Supervisor:
             child.send(control_line(Control(0, "ping")))
 
     def _received(self, child: Child, message: Message) -> None:
-        """Do what a message says; raises what a wrong one leads to (ValueError, LookupError, TypeError)."""
+        """Handle a message; a malformed one raises ValueError, LookupError or TypeError."""
         kind, number = message["type"], message["id"] if message["type"] != "ready" else None
         answer = Answer.from_dict(message["answer"]) if kind == "answer" else None
         error = RowError(**message["error"]).exception() if kind == "error" else None
@@ -181,7 +181,7 @@ class Supervisor:
                     child.kill()
             elif error and number is None:
                 if self._ready:
-                    raise ValueError("a line of ours was not understood")
+                    raise ValueError("the child did not understand a line of ours")
                 abandoned = self._fail(error)  # it cannot start
             elif isinstance(number, int) and number:
                 self._alive = time.monotonic()
@@ -209,7 +209,7 @@ class Supervisor:
                 if self._failed_starts >= STARTS or self._starts == 1:
                     failure = CrashError(
                         f"The engine's process died while it loaded the model (exit code {child.exit_code})",
-                        step="check the model's file, and whether there is memory enough",
+                        step="check the model's file, and that there is enough memory",
                     )
                     abandoned = self._fail(failure)
             self._changed.notify_all()
@@ -225,7 +225,7 @@ class Supervisor:
                 self._child.send(asking.line)
 
     def _cancel(self, asking: Asking) -> None:
-        """Drop a request that nobody waits for any more; one that the child has, when the child says so."""
+        """Drop a cancelled request; one that the child has is dropped when the child replies."""
         with self._changed:
             if self._requests.is_sent(asking.number):
                 if self._child:
@@ -237,7 +237,7 @@ class Supervisor:
             dropped.settle()
 
     def expire(self, asking: Asking, answer: Answer) -> None:
-        """Give a request whose time is over its answer, and drop it, unless it has one already."""
+        """Settle a request whose deadline has passed with this answer, and drop it, unless it has one already."""
         with self._changed:
             if self._child and self._requests.is_sent(asking.number):
                 self._child.send(control_line(Control(asking.number, "cancel")))
