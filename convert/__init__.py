@@ -1,1 +1,1 @@
-"""Checkpoints and adapters become GGUF files; installed as `ecellm_lite.convert`."""
+"""Converts checkpoints and adapters to GGUF files; installed as `ecellm_lite.convert`."""

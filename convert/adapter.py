@@ -1,7 +1,7 @@
-"""A PEFT adapter: the factors that it adds to matrices of its base, and the tensors that it replaces.
+"""A PEFT adapter (LoRA, rsLoRA or DoRA): the factors that it adds to its base's matrices, and the tensors it replaces.
 
-LoRA, rsLoRA and DoRA. An adapter that cannot be merged exactly is refused with the reason. The format: PEFT's
-get_peft_model_state_dict (https://github.com/huggingface/peft).
+An adapter that cannot be merged exactly is refused with the reason. The format: PEFT's get_peft_model_state_dict
+(https://github.com/huggingface/peft).
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _BASE_LAYER = (".base_layer.weight", ".base_layer.bias")
 
 @dataclass(frozen=True, slots=True)
 class WholeTensor:
-    """A whole tensor of an adapter, or some of its rows, left in the file, as it can be as large as the embedding.
+    """A whole tensor of an adapter, or some of its rows, read when needed: it can be as large as the embedding.
 
-    `file` is closed, and opened again for each reading.
+    `file` is closed, and reopened for each read.
     """
 
     file: SafetensorsFile
@@ -55,7 +55,7 @@ class WholeTensor:
         return replace(self, first=self.first + first, shape=(max(0, end - first), *self.shape[1:]))
 
     def blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield its rows as float32, at most `size` values at a time, each block after the number of its first row."""
+        """Yield blocks of at most `size` values, each as its first row's number and its rows in float32."""
         with self.file.reopened() as file:
             if not self.shape:
                 yield 0, widened(file.rows(self.name), self.type)
@@ -75,8 +75,8 @@ class WholeTensor:
 class PeftAdapter:
     """An adapter: factors by module, in memory; whole tensors by name; and base tensors that were saved with it.
 
-    Names are those of the base's modules and tensors in its checkpoint. `magnitudes` of DoRA, (rows,) by module: the
-    norm of each row after merging. `targets`: see AdapterSettings.
+    Modules and tensors have their names in the base's checkpoint. `magnitudes`, (rows,) by module: the norm of each row
+    after merging (DoRA). `targets`: see AdapterSettings.
     """
 
     path: Path
@@ -89,12 +89,12 @@ class PeftAdapter:
     targets: tuple[str, ...] = ()
 
     def without_tensors(self) -> PeftAdapter:
-        """Return what a manifest says of the adapter, without its tensors."""
+        """Return the adapter without its tensors; what is left goes into the manifest."""
         return replace(self, factors={}, magnitudes={}, saved={}, base_layers={})
 
 
 def read_adapter(folder: Path) -> PeftAdapter:
-    """Return the adapter in a PEFT folder, or raise ModelError with what is wrong or cannot be merged."""
+    """Return the adapter in a PEFT folder; raises ModelError if it is damaged or cannot be merged."""
     if not folder.is_dir():
         raise ModelError(
             f"{folder} is not a folder",
@@ -130,7 +130,7 @@ def read_adapter(folder: Path) -> PeftAdapter:
 
 
 def check_memory(path: Path, shapes: Iterable[Sequence[int]]) -> None:
-    """Raise ModelError if an adapter's factors, of these shapes and kept as float32, need more memory than is free."""
+    """Raise ModelError if factors of these shapes need more memory as float32 than is free."""
     needed, free = 4 * sum(map(math.prod, shapes)), psutil.virtual_memory().available
     if needed > free:
         raise ModelError(
@@ -143,7 +143,7 @@ def check_memory(path: Path, shapes: Iterable[Sequence[int]]) -> None:
 def _read_tensors(
     file: SafetensorsFile,
 ) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, WholeTensor], dict[str, WholeTensor]]:
-    """Return the parts of each module's factors, the whole tensors, and the base's tensors that were saved along."""
+    """Return the parts of each module's factors, the whole tensors, and the base's tensors saved with them."""
     check_memory(file.path, [one.shape for key, one in file.tensors.items() if key.endswith(tuple(_FACTORS))])
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}
     saved: dict[str, WholeTensor] = {}
@@ -164,7 +164,7 @@ def _read_tensors(
         check_weights(tensor, file.path)
         whole = WholeTensor(file, key, tensor.type, 0, tensor.shape)
         if name.endswith(_BASE_LAYER):
-            # With an embedding or an output matrix among the targets, PEFT saves the base's values of it as well.
+            # If an embedding or an output matrix is a target, PEFT also saves its values in the base.
             base_layers["".join(name.rsplit(".base_layer", 1))] = whole
             continue
         name = name.replace(".modules_to_save.", ".")

@@ -1,7 +1,7 @@
-"""Whether an adapter belongs to a base: each of its keys must have its tensor there, in the right shape.
+"""Whether an adapter belongs to a base: the base must have each tensor that it names, in the same shape.
 
-An adapter that fits in part is refused with the keys that do not: merged in part, it would be a model that nobody
-trained.
+An adapter that fits only in part is refused, and the error lists the keys that do not fit: merged in part, it would be
+a model that nobody trained.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ _COMPARED = 1 << 22  # weights at a time
 
 @dataclass(frozen=True, slots=True)
 class AdapterFit:
-    """By the names of the file's tensors: the modules of an adapter's factors, and the keys of its whole tensors.
+    """Which of the file's tensors an adapter changes, by their names in the file.
 
-    A whole tensor that equals the base's is left out.
+    `factors`: the module whose factors are added. `saved`: the key of the whole tensor that replaces it, unless the two
+    are equal.
     """
 
     factors: Mapping[str, str]
     saved: Mapping[str, str]
 
     def changes(self, names: Set[str]) -> bool:
-        """Whether one of these tensors is changed."""
+        """Whether the adapter changes one of these tensors."""
         return not names.isdisjoint(self.factors) or not names.isdisjoint(self.saved)
 
 
@@ -66,7 +67,7 @@ def _check_targets(blueprint: Blueprint, adapter: PeftAdapter, matrices: Set[str
         return
     targets = set(adapter.targets)
     targeted = {name for name in matrices if not targets.isdisjoint(_ends(name))}
-    # A target with a layer's number may be trained in that layer only. Phi-2's old targets match no current name.
+    # A target that names a layer's number may be trained in that layer only. Phi-2's old targets match no current name.
     if not any(part.isdigit() for target in adapter.targets for part in target.split(".")):
         for layers, inner in set(filter(None, map(_in_layer, adapter.factors))):
             targeted |= {f"{layers}{number}.{inner}" for number in range(blueprint.model.layers)} & matrices
@@ -97,19 +98,19 @@ def _check_shapes(
 
 
 def _ends(module: str) -> list[str]:
-    """Return a module's name, and the part behind each of its dots."""
+    """Return a module's name, and the part after each of its dots."""
     parts = module.split(".")
     return [".".join(parts[first:]) for first in range(len(parts))]
 
 
 def _in_layer(module: str) -> tuple[str, str] | None:
-    """Return the parts of a module's name before and behind its layer's number."""
+    """Return the parts of a module's name before and after its layer number; None if it is in no layer."""
     match = re.fullmatch(r"(model\.layers\.)\d+\.(.+)", module)
     return (match[1], match[2]) if match else None
 
 
 def _can_be(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
-    """Whether a tensor can be the source's; a quantized source no longer has its original values."""
+    """Whether a tensor can be the source's; if the source is quantized, only the shapes can be compared."""
     tensor = source.tensor(recipe.source)
     return whole.shape == tensor.shape if tensor.type not in FLOATS else _equals(source, recipe, whole)
 

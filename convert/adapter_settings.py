@@ -1,7 +1,7 @@
-"""An adapter_config.json: which adapters can be merged, and the scale of each module's factors.
+"""An adapter_config.json: whether the adapter can be merged, and the scale of each module's factors.
 
-Settings that change the computation in a way that no merge here reproduces are refused: an adapter merged in part would
-be a model that nobody trained. The settings: PEFT's LoraConfig (https://github.com/huggingface/peft).
+Settings that this merge cannot reproduce are refused: an adapter merged in part would be a model that nobody trained.
+The settings: PEFT's LoraConfig (https://github.com/huggingface/peft).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ecellm_lite.errors import ModelError
 
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
-# Settings that cannot be merged, with their harmless values.
+# Settings that cannot be merged, with the values that are harmless.
 _REFUSED: Mapping[str, tuple[Any, ...]] = {
     "fan_in_fan_out": (False, None),
     "lora_bias": (False, None),
@@ -34,19 +34,19 @@ _REFUSED: Mapping[str, tuple[Any, ...]] = {
     "bias": ("none", None),
 }
 
-# Initializations that move a part of the base into the adapter, so that it fits only a base changed in the same way.
+# Initializations that move a part of the base into the adapter, which then fits only a base changed in the same way.
 _MOVING = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
-# Settings that choose modules in another way than by the names in target_modules.
+# Settings that choose modules other than by the names in target_modules.
 _CHOOSING = ("layers_to_transform", "layers_pattern", "exclude_modules")
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterSettings:
-    """What an adapter's configuration says of its modules.
+    """What an adapter's configuration says about its modules.
 
-    `targets`: the ends of the names of the modules that have factors, in every layer; empty if they are chosen in
-    another way. `dora`: each module has magnitudes.
+    `targets`: the ends of the names of the modules with factors, in every layer; empty if modules are chosen in another
+    way. `dora`: each module has magnitudes.
     """
 
     path: Path
@@ -60,7 +60,7 @@ class AdapterSettings:
     _alpha: Any
 
     def check_work(self, modules: Iterable[str]) -> None:
-        """Raise ModelError if looking up the values of so many modules could take long."""
+        """Raise ModelError if looking up the values of these modules could take too long."""
         try:
             for patterns in (self._ranks, self._alphas):
                 patterns.check_work(modules)
@@ -68,9 +68,9 @@ class AdapterSettings:
             raise self._refused(str(error), step="use fewer keys, or merge the adapter with peft") from None
 
     def scale(self, module: str, rank: int) -> float:
-        """Return what a module's product b @ a is multiplied by; `rank` is that of its factors.
+        """Return the scale of a module's product b @ a; `rank` is the rank of its factors.
 
-        Raises ModelError if the configuration names another rank, or a scale that cannot be used.
+        Raises ModelError if the configuration gives another rank, or an unusable scale.
         """
         configured = self._ranks.value(module, self._rank)
         if type(configured) is not int or configured != rank or rank < 1:
@@ -86,7 +86,7 @@ class AdapterSettings:
 
 
 def read_settings(path: Path) -> AdapterSettings:
-    """Return the settings in an adapter_config.json, or raise ModelError if its adapter cannot be merged exactly."""
+    """Return the settings in an adapter_config.json; raises ModelError if the adapter cannot be merged exactly."""
     config = read_json(path)
     _check(config, path)
     patterns = []
@@ -117,7 +117,7 @@ def read_settings(path: Path) -> AdapterSettings:
 
 
 def is_scale(scale: float) -> bool:
-    """Whether float32, in which factors are added, can represent the scale, and it is not 0."""
+    """Whether the scale is not 0 and can be represented in float32, in which factors are added."""
     return _SMALLEST <= abs(scale) <= _LARGEST
 
 
@@ -149,7 +149,7 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
 
 
 def _quotient(alpha: object, divisor: float) -> float:
-    """Return alpha / divisor, or 0 if alpha is not a number that a float can hold."""
+    """Return alpha / divisor, or 0 if alpha is not a number or too large for a float."""
     if not isinstance(alpha, (int, float)) or isinstance(alpha, bool):
         return 0.0
     try:

@@ -1,6 +1,6 @@
 """Work in a background thread: reading ahead of the main thread, and writing behind it.
 
-An error in the background thread is raised in the main one, where it takes the next item or passes the next one on.
+An error in the background thread is raised in the main thread when that takes or passes on its next item.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_POLL = 0.1  # seconds between two looks at whether a waiting thread is still wanted
+_POLL = 0.1  # seconds between a waiting thread's checks whether it should end
 
 
 class ReadAhead(Generic[T]):
-    """Runs an iterable in a thread, up to `depth` items ahead; a context manager that is itself iterable."""
+    """Iterates over items in a thread, up to `depth` items ahead; an iterable and a context manager."""
 
     def __init__(self, items: Iterable[T], depth: int) -> None:
         self._items = items
@@ -60,7 +60,7 @@ class ReadAhead(Generic[T]):
 class WriteBehind(Generic[T]):
     """Calls a function with each item in a thread, up to `depth` items behind; a context manager.
 
-    At the end of the block, also after an error in it, it first works off its items, unless the work itself failed.
+    Leaving the block, with or without an error, waits for the remaining items, unless the function itself failed.
     """
 
     def __init__(self, work: Callable[[T], None], depth: int) -> None:
@@ -80,7 +80,7 @@ class WriteBehind(Generic[T]):
             self._check()
 
     def put(self, item: T) -> None:
-        """Pass an item on, waiting while `depth` of them are open; raises the error of an earlier one."""
+        """Pass an item on, waiting while `depth` of them are pending; raises the error of an earlier item."""
         self._check()
         self._queue.put((item,))
 

@@ -25,19 +25,19 @@ class NotFiniteError(ModelError):
 
 
 def read_blocks(plan: Plan, source: TensorSource, done: int) -> Iterator[tuple[PlannedTensor, int, Block]]:
-    """Yield the blocks that lie beyond the first `done` bytes of the file, in its order, after tensor and first row."""
+    """Yield (tensor, first row, block) in the file's order, for all that comes after the file's first `done` bytes."""
     for tensor in plan.tensors:
         step = max(1, plan.block_weights // tensor.columns)
-        # Skip whole rows; `done` may be any byte, as an interrupted run may have used other blocks.
+        # Skip whole rows; `done` can be any byte, because an interrupted run may have used another block size.
         bytes_written = done - plan.data_offset - tensor.offset
         for first in range(min(max(bytes_written, 0) // tensor.row_bytes, tensor.rows), tensor.rows, step):
             yield tensor, first, read_block(tensor, source, first, min(step, tensor.rows - first))
 
 
 def read_block(tensor: PlannedTensor, source: TensorSource, first: int, count: int) -> Block:
-    """Return `count` rows of a tensor, beginning with the file's row `first`, and what they are to become."""
+    """Return `count` rows of a tensor, from the file's row `first` on, with all that is needed to convert them."""
     recipe = tensor.recipe
-    places: slice | NDArray[np.integer[Any]] = slice(first, first + count)  # of the rows in the source
+    places: slice | NDArray[np.integer[Any]] = slice(first, first + count)  # the rows' places in the source
     order = None
     if recipe.order is None:
         rows = _rows(tensor, source, first, count)
@@ -47,7 +47,7 @@ def read_block(tensor: PlannedTensor, source: TensorSource, first: int, count: i
         row_numbers = recipe.order[first : first + count].astype(np.int64)
         places = np.sort(row_numbers)
         order = np.searchsorted(places, row_numbers)
-        # Neighboring rows are read at once: a permutation within heads leaves few runs of them.
+        # Neighboring rows are read in one call: a permutation within heads has few runs of them.
         cuts = np.flatnonzero(np.diff(places) != 1) + 1
         runs = [_rows(tensor, source, int(run[0]), len(run)) for run in np.split(places, cuts)]
         rows = runs[0] if len(runs) == 1 else np.concatenate(runs)
@@ -63,7 +63,7 @@ def read_block(tensor: PlannedTensor, source: TensorSource, first: int, count: i
 
 
 def converted(tensor: PlannedTensor, first: int, block: Block, threads: int) -> NDArray[np.uint8]:
-    """Return a block's bytes in the file, (rows, bytes of a row), or raise NotFiniteError with the place."""
+    """Return a block's bytes in the file, (rows, bytes of a row); raises NotFiniteError with the place."""
     try:
         # Like llama-quantize, copy what already has the right type.
         if block.source_type == block.target_type and block.source_type not in FLOATS and not block.adapters:
@@ -87,7 +87,7 @@ def _copied(block: Block) -> NDArray[np.uint8]:
 
 
 def _rows(tensor: PlannedTensor, source: TensorSource, first: int, count: int) -> NDArray[Any]:
-    """Return rows as they are read, (count, columns or bytes); a vector is one row."""
+    """Return rows in the source's type, (count, columns or bytes); a vector is one row."""
     recipe = tensor.recipe
     if recipe.saved is not None:
         rows: NDArray[Any] = recipe.saved.reshape(tensor.rows, -1)[first : first + count]

@@ -1,4 +1,4 @@
-"""What a checkpoint becomes in a GGUF file: its metadata, and how each of the file's tensors is made.
+"""The blueprint of a GGUF file: its metadata, and how each of its tensors is made from a checkpoint.
 
 An architecture draws it (architectures/), adapters are attached to it, and the plan adds types and offsets.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ecellm_lite.convert.mixture import ModelShape
 from ecellm_lite.kernels import Factors
 
-# A value of a GGUF file's metadata, after gguf-py's name of its type (GGUFValueType): UINT32, FLOAT32, STRING, ARRAY, …
+# A GGUF metadata value as (type, value); gguf-py's names of types (GGUFValueType): UINT32, FLOAT32, STRING, ARRAY, …
 MetadataValue: TypeAlias = "tuple[str, Any]"
 
 
@@ -24,13 +24,13 @@ MetadataValue: TypeAlias = "tuple[str, Any]"
 class TensorRecipe:
     """How a tensor of the file is made.
 
-    `source`: its name in the checkpoint. `shape` has the contiguous dimension last. `module`: what an adapter calls it
-    (the source without `.weight`). `order`, (rows,): for each row of the file's tensor its row in the source, if the
-    architecture permutes them. `adapter_order`, (rows,): for each row of the source its row in the adapter, if the
-    source is permuted and the adapter is not.
+    `source`: its name in the checkpoint. `shape` has the contiguous dimension last. `module`: its name in an adapter
+    (the source without `.weight`). `order`, (rows,): the source's row for each row of the file's tensor, if the
+    architecture permutes them. `adapter_order`, (rows,): the adapter's row for each row of the source, if the source is
+    permuted and the adapter is not.
 
-    Adapters attach the rest. `factors` are added, and each merged row is scaled to its norm in `magnitudes` (DoRA);
-    both are indexed by the source's rows. `saved`, of the same shape, replaces the source.
+    Adapters set the rest. `factors` are added, and each merged row is scaled to its norm in `magnitudes` (DoRA); both
+    are indexed by the source's rows. `saved`, of the same shape, replaces the source.
     """
 
     name: str
@@ -45,20 +45,20 @@ class TensorRecipe:
 
     @property
     def key(self) -> str:
-        """The tensor's name in an adapter; a tied model's output matrix has none in its checkpoint."""
+        """The tensor's name in an adapter, also for a tied model's output matrix, which has none in its checkpoint."""
         return (
             f"{self.module}.weight" if self.module and self.source.endswith(".weight") else self.module or self.source
         )
 
     @property
-    def held_bytes(self) -> int:
+    def memory_bytes(self) -> int:
         """The bytes that stay in memory until the tensor is written."""
         arrays = [self.magnitudes, self.saved, self.order]
         arrays += [array for each in self.factors for array in (each.a, each.b)]
         return sum(array.nbytes for array in arrays if array is not None)
 
     def digest(self) -> bytes:
-        """Return a hash of everything here that decides the tensor's bytes, apart from the source's."""
+        """Return a hash of everything in this recipe that decides the tensor's bytes."""
         digest = hashlib.sha256(repr((self.name, self.source, self.shape)).encode())
         for array in (self.order, self.magnitudes, self.saved):
             digest.update(b"none" if array is None else hashlib.sha256(np.ascontiguousarray(array).data).digest())
@@ -73,8 +73,8 @@ class TensorRecipe:
 class Blueprint:
     """A file before it is planned: architecture, metadata in the file's order, recipes in the checkpoint's.
 
-    `tied`: the embedding is also the output matrix, and the file has no `output.weight`. `output`: the recipe for one,
-    for a tied model whose adapter changes only one of the two.
+    `tied`: the embedding is also the output matrix, and the file has no `output.weight`. `output`: the recipe for an
+    output matrix, used if an adapter of a tied model changes only one of the two.
     """
 
     architecture: str

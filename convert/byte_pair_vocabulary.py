@@ -1,7 +1,7 @@
 """A byte-level BPE vocabulary for llama.cpp: from tokenizer.json, or from vocab.json and merges.txt.
 
-How a text is split into words before its bytes are merged is a regular expression in tokenizer.json, but a name in a
-GGUF file. The name is found as in llama.cpp's converter: by the ids of a fixed text.
+Before its bytes are merged, a text is split into words. tokenizer.json has a regular expression for it, a GGUF file has
+the name of a rule. The name is looked up as in llama.cpp's converter: by the ids of a fixed text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ecellm_lite.errors import ModelError, UsageError
 
 MAX_PATTERN_LETTERS = 4096
 
-# Steps that llama.cpp knows too; others would change a text differently, and some make it longer without bound.
+# Steps that llama.cpp reproduces. Others are refused; some of them can lengthen a text without bound.
 _STEPS = {"ByteLevel", "Digits", "Split"}
 
 # The text and the hashes are those of get_vocab_base_pre in conversion/base.py of llama.cpp (MIT licence,
@@ -45,7 +45,7 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class BytePairs:
-    """The tokens, the merges in their order ("a b" each), and llama.cpp's name for how texts are split into words."""
+    """The tokens, the merges in order ("a b" each), and `pre`, llama.cpp's name for how texts are split into words."""
 
     tokens: TokenList
     merges: list[str]
@@ -53,7 +53,7 @@ class BytePairs:
 
 
 def from_tokenizer(path: Path, tokenizer: Mapping[str, Any], size: int, added: Sequence[AddedToken]) -> BytePairs:
-    """Return the vocabulary in a tokenizer.json of byte-level BPE, or raise ModelError."""
+    """Return the vocabulary in a tokenizer.json of byte-level BPE; raises ModelError if llama.cpp cannot use it."""
     model = tokenizer["model"]
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
@@ -61,16 +61,16 @@ def from_tokenizer(path: Path, tokenizer: Mapping[str, Any], size: int, added: S
     ids, merges = vocabulary(model.get("vocab"), path, size), pairs(model.get("merges"), path)
     for kind, step in _steps(path, tokenizer):
         if kind not in _STEPS:
-            raise not_reproducible(path, f"treats texts by {kind[:60]}")
+            raise not_reproducible(path, f"changes or splits texts with {kind[:60]}")
         if len(str(step.get("pattern"))) > MAX_PATTERN_LETTERS:
-            raise damaged(path, f"splits words by a pattern of more than {MAX_PATTERN_LETTERS:,} letters")
+            raise damaged(path, f"splits words by a pattern of more than {MAX_PATTERN_LETTERS:,} characters")
     whole = {name: tokenizer.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor")}
     whole["added_tokens"] = tokenizer.get("added_tokens") or []
     return BytePairs(_tokens(ids, size, added), _spelled(merges), _name(path, whole, ids, merges, model))
 
 
 def from_files(folder: Path, size: int, added: Sequence[AddedToken]) -> BytePairs:
-    """Return the vocabulary in vocab.json and merges.txt, as GPT-2's tokenizer reads them, or raise ModelError."""
+    """Return the vocabulary in vocab.json and merges.txt, as GPT-2's tokenizer reads them; raises ModelError."""
     path = inside(folder, "vocab.json")
     ids = vocabulary(read_json(path), path, size)
     merges = _lines(inside(folder, "merges.txt"))
@@ -86,7 +86,7 @@ def from_files(folder: Path, size: int, added: Sequence[AddedToken]) -> BytePair
 
 
 def _steps(path: Path, tokenizer: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the steps that a text passes in a tokenizer.json before it is merged: the kind and the content of each."""
+    """Return the type and content of each step that a tokenizer.json applies to a text before merging."""
     result: list[tuple[str, Mapping[str, Any]]] = []
     for name, inner in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
         value = tokenizer.get(name)
@@ -109,7 +109,7 @@ def _tokens(ids: Mapping[str, int], size: int, added: Sequence[AddedToken]) -> T
 
 
 def _spelled(merges: Sequence[tuple[str, str]]) -> list[str]:
-    # A space inside a part is written as in the byte-level alphabet, since a space separates the two in a GGUF file.
+    # In a GGUF file a space separates the two parts, so a space inside a part is written as in the byte-level alphabet.
     return [" ".join(part.replace(" ", "Ġ") for part in pair) for pair in merges]
 
 
@@ -130,8 +130,8 @@ def _name(
     merges: Sequence[tuple[str, str]],
     model: Mapping[str, Any],
 ) -> str:
-    """Return llama.cpp's name for how texts are split, or raise ModelError if it has none."""
-    # Only what decides the ids goes to the library, as a file may also ask for padding to any length.
+    """Return llama.cpp's name for how texts are split; raises ModelError if it has none."""
+    # The library gets only what decides the ids: a file can also ask for padding to any length.
     ignores = model.get("ignore_merges") is True
     parts = {"type": "BPE", "vocab": ids, "merges": [list(pair) for pair in merges], "ignore_merges": ignores}
     tokenizer = json.dumps({"version": "1.0", **whole, "model": parts})

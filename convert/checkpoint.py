@@ -1,7 +1,7 @@
 """A Hugging Face checkpoint: a folder of safetensors, whole or in shards, with its config.json.
 
-Nothing in the folder is run and no template is rendered. No link may lead out of the folder, except those of the
-Hugging Face cache, whose snapshots link to blobs.
+Nothing in the folder is run and no template is rendered. A link that leads out of the folder is refused, except from a
+snapshot of the Hugging Face cache to its blobs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _CONFIGURATION = (
 class Checkpoint:
     """An open checkpoint: its `config`, and its tensors by name; a context manager.
 
-    Raises ModelError if the folder holds no checkpoint, or its parts do not fit each other.
+    Raises ModelError if the folder holds no checkpoint, or its files contradict each other.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,7 +81,7 @@ class Checkpoint:
         return name in self._tensor_files
 
     def tensor(self, name: str) -> SourceTensor:
-        """Return a tensor's type, shape and place."""
+        """Return a tensor's type, shape and place in its file."""
         return self._file(name).tensors[name]
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
@@ -89,7 +89,7 @@ class Checkpoint:
         return self._file(name).rows(name, first, count)
 
     def values(self, name: str) -> NDArray[np.float32]:
-        """Return a whole small tensor as float32."""
+        """Return a whole tensor as float32; for small ones."""
         return widened(self.rows(name), self.tensor(name).type)
 
     def check_unchanged(self) -> None:
@@ -98,11 +98,11 @@ class Checkpoint:
             file.check_unchanged()
 
     def inputs(self) -> list[InputFile]:
-        """Return the files that hold the weights, as they were when they were opened."""
+        """Return the files with the weights, as they were when opened."""
         return [file.input for file in self.files]
 
     def configuration(self) -> list[InputFile]:
-        """Return the files that describe the weights, such as config.json, as they were at the opening."""
+        """Return the files that describe the weights, such as config.json, as they were when opened."""
         return list(self._configuration)
 
     def _file(self, name: str) -> SafetensorsFile:
@@ -111,7 +111,7 @@ class Checkpoint:
         return self._tensor_files[name]
 
     def _index(self) -> Mapping[str, str]:
-        """Return the shard of each tensor, as the index has it."""
+        """Return the shard of each tensor according to the index."""
         if not (self.folder / _INDEX).exists():
             raise self._no_weights()
         path = inside(self.folder, _INDEX)
@@ -142,7 +142,7 @@ class Checkpoint:
         )
 
     def _by_tensor(self, index: Mapping[str, str] | None) -> dict[str, SafetensorsFile]:
-        """Return the file of each tensor; raises ModelError if the index says otherwise."""
+        """Return the file of each tensor; raises ModelError if the index disagrees."""
         files: dict[str, SafetensorsFile] = {}
         for file in self.files:
             for name in file.tensors:

@@ -1,4 +1,4 @@
-"""From a checkpoint and its adapters to a file with its manifest: the one call for a whole conversion.
+"""A whole conversion in one call: from a checkpoint and its adapters to a GGUF file and its manifest.
 
 with prepared(ConversionRequest(base="eCeLLM-M", target=Path("out.gguf"))) as conversion:
     conversion.plan                  what will be written
@@ -54,13 +54,13 @@ class Conversion:
     imatrix: Imatrix | None
 
     def check_room(self) -> None:
-        """Raise ModelError if the disk or the memory is too small, not counting what an earlier run has written."""
+        """Raise ModelError if disk or memory is too small; what an earlier run has written needs no further space."""
         unfinished, _ = unfinished_paths(self.request.target)
         unfinished_bytes = unfinished.stat().st_blocks * 512 if unfinished.is_file() else 0
         self.plan.check_room(self.request.target, unfinished_bytes)
 
     def seconds(self, threads: int) -> float:
-        """Return about how long it will take, by converting one block of each type."""
+        """Return roughly how many seconds it will take, by converting one block of each type."""
         return estimated_seconds(self.plan, self.source, threads)
 
     def run(
@@ -73,7 +73,7 @@ class Conversion:
     ) -> Manifest:
         """Write the file and then its manifest; see pipeline.write_file and writer.UnfinishedFile for the errors.
 
-        Everything that can still fail happens before the file gets its name, except writing the manifest.
+        After the file has its final name, only writing the manifest can fail.
         """
         self.check_room()
         started = time.perf_counter()
@@ -82,15 +82,15 @@ class Conversion:
             output = write_file(self.plan, self.source, file, threads=threads, progress=progress, check=_check_header)
             manifest = self._manifest(output, hash_inputs, time.perf_counter() - started)
             with _reported(path, "removed", "check its folder's rights, then resume"):
-                path.unlink(missing_ok=True)  # that of an older file of this name
+                path.unlink(missing_ok=True)  # the manifest of an older file of this name
             file.finish(output.sha256)
-            with _reported(path, "written", "the model's file is complete, so only resume"):
+            with _reported(path, "written", "the model's file is complete; resume to write the manifest"):
                 manifest.write(path)
             file.forget()
         return manifest
 
     def _other_inputs(self) -> list[Path]:
-        """Return the files that are read besides the weights."""
+        """Return the files that are read in addition to the weights."""
         files = [file for one in self.adapters for file in one.adapter.inputs] + list(self.source.configuration())
         paths = [file.path for file in files]
         return [*paths, self.imatrix.path] if self.imatrix else paths
@@ -126,7 +126,7 @@ def prepared(request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint]
     """Open the inputs and draw the plan; the inputs stay open inside the block.
 
     `draw` makes the blueprint, by default from the checkpoint's architecture and vocabulary. Raises ModelError if the
-    inputs are damaged or do not fit each other, UsageError for a request that cannot be fulfilled.
+    inputs are damaged or do not fit together, UsageError for a request that cannot be fulfilled.
     """
     request.check_paths()
     adapters = tuple(WeightedAdapter(_read_adapter(path), weight) for path, weight in request.adapters)
@@ -150,13 +150,13 @@ def prepared(request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint]
             importance=imatrix.importance if imatrix else None,
             max_memory=request.max_memory,
         )
-        # The plan holds what it needs of the adapters; the rest, such as the base's own tensors, may leave the memory.
+        # The plan has what it needs from the adapters; dropping the rest, such as the base's tensors, frees memory.
         adapters = tuple(replace(one, adapter=one.adapter.without_tensors()) for one in adapters)
         yield Conversion(request, plan, envelope, source, adapters, imatrix)
 
 
 def drawn(checkpoint: Checkpoint) -> Blueprint:
-    """Return a checkpoint's blueprint by its architecture, with its vocabulary in the metadata."""
+    """Return the blueprint that a checkpoint's architecture draws, with the vocabulary in its metadata."""
     from ecellm_lite.convert.architectures import architecture_of
     from ecellm_lite.convert.vocabulary import vocabulary_metadata
 
@@ -170,7 +170,7 @@ def _read_adapter(path: Path) -> PeftAdapter:
 
 
 def _renamed(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
-    """Return an adapter with the names that a current checkpoint has."""
+    """Return an adapter with the names of a current checkpoint."""
     if adapter.path.is_file():
         return with_checkpoint_names(adapter, blueprint)
     return with_current_names(adapter, blueprint.architecture)
@@ -179,7 +179,7 @@ def _renamed(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
 def _with_request(
     metadata: Mapping[str, MetadataValue], envelope: str, request: ConversionRequest
 ) -> dict[str, MetadataValue]:
-    """Return the metadata with the envelope, and with the tasks of the model if they are known."""
+    """Return the metadata with the envelope and, if known, the model's tasks."""
     tasks = request.choose_tasks(metadata)
     keys = {**metadata, ENVELOPE_KEY: ("STRING", envelope)}
     keys.pop(TASKS_KEY, None)
@@ -192,7 +192,7 @@ def _check_header(unfinished: Path) -> None:
 
 @contextmanager
 def _reported(path: Path, action: str, step: str) -> Iterator[None]:
-    """Turn what the disk refuses into a ModelError."""
+    """Turn an OSError into a ModelError."""
     try:
         yield
     except OSError as error:

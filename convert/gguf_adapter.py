@@ -1,7 +1,7 @@
-"""A LoRA adapter in llama.cpp's GGUF form, as its convert_lora_to_gguf.py writes it.
+"""A LoRA adapter in llama.cpp's GGUF format, as its convert_lora_to_gguf.py writes it.
 
-Its tensors are named after the file's tensors that they change, and B's rows are permuted like theirs. It is brought
-into the names and order of a checkpoint's adapter, so that everything after sees one kind. Its scale is alpha / rank.
+Its tensors are named after the GGUF tensors that they change, and B's rows are permuted like theirs. Names and order
+are translated to those of a PEFT adapter, so the rest of the code sees only one kind. Its scale is alpha / rank.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ecellm_lite.tensor_types import CONVERTED
 
 
 def read_gguf_adapter(path: Path) -> PeftAdapter:
-    """Return the adapter in a GGUF file, with the file's names of its tensors; raises ModelError."""
+    """Return the adapter in a GGUF file, still with GGUF names; raises ModelError if it cannot be merged."""
     header = read_header(path)
     metadata = header.metadata
     kind = metadata.get("general.type")
@@ -38,7 +38,8 @@ def read_gguf_adapter(path: Path) -> PeftAdapter:
         )
     if activated := sorted(key for key in metadata if key.startswith("adapter.alora.")):
         raise ModelError(
-            f"{path} has {activated[0][:80]}: an activated LoRA works only after a certain word, and cannot be merged",
+            f"{path} has {activated[0][:80]}: an activated LoRA works only after its invocation tokens, and cannot be "
+            "merged",
             step="use it unmerged, in llama.cpp",
             file=str(path),
         )
@@ -61,10 +62,10 @@ def read_gguf_adapter(path: Path) -> PeftAdapter:
     factors = {}
     for name, part in parts.items():
         if part.keys() != {"lora_a", "lora_b"} or part["lora_a"].shape[0] != part["lora_b"].shape[1]:
-            raise damaged(path, f"lacks a factor of {name!r}, or its factors do not fit each other")
+            raise damaged(path, f"lacks a factor of {name!r}, or its two factors do not fit together")
         if name.startswith("token_embd."):
             raise ModelError(
-                f"{path} changes the embedding, whose factors this form keeps differently",
+                f"{path} changes the embedding, whose factors GGUF stores in another layout",
                 step="give the adapter as a PEFT folder",
                 file=str(path),
             )
@@ -76,9 +77,9 @@ def read_gguf_adapter(path: Path) -> PeftAdapter:
 
 
 def with_checkpoint_names(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
-    """Return a GGUF adapter with a checkpoint's names of modules and its order of rows.
+    """Return a GGUF adapter with a checkpoint's names of modules and order of rows.
 
-    Raises ModelError with the tensors that the blueprint lacks, or whose rows differ.
+    Raises ModelError if the blueprint lacks one of its tensors, or the number of rows differs.
     """
     recipes = {
         recipe.name: recipe for recipe in (*blueprint.recipes, *([blueprint.output] if blueprint.output else []))

@@ -1,6 +1,6 @@
-"""A GGUF file as a base: its tensors are widened again, and adapters find them by their names in a checkpoint.
+"""A GGUF file as a base: its tensors are converted again, and adapters find them by their names in a checkpoint.
 
-Quantized tensors have lost precision already and lose a little more, which the manifest records.
+Quantized tensors have already lost precision and lose a little more; the manifest records it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ecellm_lite.kernels.floats import FLOATS
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.model_check import check_model
 
-# The modules of a checkpoint, by the names of the tensors in a GGUF file.
+# A checkpoint's modules by the names of the tensors in a GGUF file.
 _ENDS = {"token_embd": "model.embed_tokens", "output": "lm_head"}
 _MODULES = {
     "llama": {
@@ -44,7 +44,7 @@ _MODULES = {
 
 
 class GgufBase:
-    """An open GGUF file as a source of weights; a context manager. Raises ModelError with what is wrong with it."""
+    """An open GGUF file as a source of weights; a context manager. Raises ModelError if the file is damaged."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -87,7 +87,7 @@ class GgufBase:
         return iter(self._tensors)
 
     def tensor(self, name: str) -> SourceTensor:
-        """Return a tensor's type, shape and place."""
+        """Return a tensor's type, shape and place in the file."""
         if name not in self._tensors:
             raise damaged(self.path, f"has no tensor {name!r}, which its architecture needs")
         return self._tensors[name]
@@ -95,7 +95,7 @@ class GgufBase:
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """Return rows of a tensor: (count, columns) of F32, F16 or BF16's bits, else (count, bytes).
 
-        In a vector of floats, `first` and `count` are values; a quantized vector is returned whole, as one row.
+        For a vector of floats, `first` and `count` count values; a quantized vector is returned whole, as one row.
         """
         tensor = self.tensor(name)
         is_vector = len(tensor.shape) == 1
@@ -117,7 +117,7 @@ class GgufBase:
             raise changed_meanwhile(self.path)
 
     def inputs(self) -> list[InputFile]:
-        """Return the file, as it was when it was opened."""
+        """Return the file, as it was when opened."""
         return [self._input]
 
     def configuration(self) -> list[InputFile]:
@@ -125,16 +125,16 @@ class GgufBase:
         return []
 
     def blueprint(self) -> Blueprint:
-        """Return the blueprint of the same model: the same metadata, the same tensors."""
+        """Return the blueprint of the same model, with the same metadata and tensors."""
         heads, kv_heads = self._heads()
         rotated = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads} if self._architecture == "llama" else {}
         recipes = []
         for tensor in self._tensors.values():
             module = _module(self._architecture, tensor.name)
-            turned = rotated.get(".".join(module.removesuffix(".bias").split(".")[-2:]), 0)
+            rotated_heads = rotated.get(".".join(module.removesuffix(".bias").split(".")[-2:]), 0)
             # A head with an odd number of rows cannot have been rotated.
-            halves = turned and tensor.shape[0] % (2 * turned) == 0
-            order = rotation_order(turned, tensor.shape[0] // turned) if halves else None
+            halves = rotated_heads and tensor.shape[0] % (2 * rotated_heads) == 0
+            order = rotation_order(rotated_heads, tensor.shape[0] // rotated_heads) if halves else None
             recipes.append(TensorRecipe(tensor.name, tensor.name, tensor.shape, module, adapter_order=order))
         output = None
         if tied := "output.weight" not in self._tensors:
@@ -146,7 +146,7 @@ class GgufBase:
     def _metadata(self) -> dict[str, MetadataValue]:
         metadata: dict[str, MetadataValue] = {}
         for key, value in self.header.metadata.items():
-            # The base's imatrix is not that of the new file; an empty list carries nothing.
+            # The new file does not use the base's imatrix; an empty list says nothing.
             if not key.startswith("quantize.imatrix.") and not (isinstance(value, tuple) and not value):
                 metadata[key] = (KINDS[self.header.kinds[key]], value)
         return metadata
@@ -165,7 +165,7 @@ class GgufBase:
 
 
 def _module(architecture: str, name: str) -> str:
-    """Return a tensor's module in a checkpoint, a bias with `.bias`; empty if no adapter can name it."""
+    """Return a tensor's module in a checkpoint, with `.bias` for a bias; empty if no adapter can name it."""
     match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
     if not match:
         return ""

@@ -20,7 +20,7 @@ from ecellm_lite.models.gguf_header import MAX_NAME_BYTES
 VERSION = 3
 ALIGNMENT = 32  # unless general.alignment names another
 
-# By gguf-py's names: the type's number, and how a value is packed.
+# By gguf-py's names: the type's number, and its struct format.
 _TYPES = {
     "UINT8": (0, "<B"), "INT8": (1, "<b"), "UINT16": (2, "<H"), "INT16": (3, "<h"), "UINT32": (4, "<I"),
     "INT32": (5, "<i"), "FLOAT32": (6, "<f"), "BOOL": (7, "<?"), "STRING": (8, ""), "ARRAY": (9, ""),
@@ -36,14 +36,14 @@ KINDS: Mapping[int, str] = {number: name for name, (number, _) in _TYPES.items()
 
 
 def aligned(offset: int, alignment: int = ALIGNMENT) -> int:
-    """Return the first multiple of the alignment that is not below the offset."""
+    """Return the offset rounded up to a multiple of the alignment."""
     return -(-offset // alignment) * alignment
 
 
 def header_bytes(
     metadata: Mapping[str, MetadataValue], tensors: Sequence[PlannedTensor], alignment: int = ALIGNMENT
 ) -> bytes:
-    """Return everything before the tensors' data, which begin at the end of these bytes.
+    """Return everything before the tensors' data, which follow immediately.
 
     Raises EcellmError for a value that is not of its declared type, ModelError for a tensor's name that is not UTF-8.
     """
@@ -64,7 +64,7 @@ def _name(name: str) -> bytes:
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
-        # Tokens may hold any bytes, but a tensor is looked up by its name, and llama.cpp's are all ASCII.
+        # Tokens may contain any bytes, but tensors are looked up by name, and llama.cpp's names are all ASCII.
         raise ModelError(
             f"The tensor's name {name[:80]!r} is not UTF-8", step="the base is damaged, so download it again"
         ) from None
@@ -74,7 +74,7 @@ def _name(name: str) -> bytes:
 
 
 def _text(text: str | bytes) -> bytes:
-    # Bytes of a hostile tokenizer that are not UTF-8 come as surrogates.
+    # In a hostile tokenizer, bytes that are not UTF-8 arrive as surrogates.
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
     return struct.pack("<Q", len(data)) + data
 
@@ -88,7 +88,7 @@ def _value(kind: str, value: Any) -> bytes:
 
 
 def _array(values: Any) -> bytes:
-    """Return an array's element type, length and items; Python's own numbers are INT32 and FLOAT32, as in gguf-py."""
+    """Return an array's element type, length and items as bytes; Python's int is INT32, float is FLOAT32 (gguf-py)."""
     if isinstance(values, np.ndarray):
         return _numbers(values)
     items = list(values)

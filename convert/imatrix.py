@@ -1,7 +1,7 @@
-"""An importance matrix in llama.cpp's GGUF form: how much each column of a matrix is used, so where errors matter.
+"""An importance matrix in llama.cpp's GGUF format: how much each column of a matrix is used, so where errors matter.
 
-It has two tensors per matrix: NAME.in_sum2, the sums of squares of each column's inputs, and NAME.counts, the number of
-inputs. The form: tools/imatrix of https://github.com/ggml-org/llama.cpp; the older .dat files are not read.
+It has two tensors per matrix: NAME.in_sum2, the sum of squares of each column's inputs, and NAME.counts, the number of
+inputs. The format: tools/imatrix of https://github.com/ggml-org/llama.cpp; the older .dat files are not read.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import TensorInfo, read_header
 
-MAX_BYTES = 1 << 30  # of all sums together
+MAX_BYTES = 1 << 30  # all sums together
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 
 
 @dataclass(frozen=True, slots=True)
 class Imatrix:
-    """The importance of each column, by the matrix's name in the model's file: (columns,) float32."""
+    """The importance of each column, (columns,) in float32, by the matrix's name in the model's file."""
 
     path: Path
     sha256: str
@@ -34,18 +34,18 @@ class Imatrix:
 
 
 def read_imatrix(path: Path) -> Imatrix:
-    """Return the imatrix in a GGUF file, or raise ModelError with what is wrong with it."""
+    """Return the imatrix in a GGUF file; raises ModelError if it is damaged."""
     header = read_header(path)
     tensors = {tensor.name: tensor for tensor in header.tensors}
     names = sorted(name.removesuffix(_SUMS) for name in tensors if name.endswith(_SUMS))
     if header.metadata.get("general.type") != "imatrix" or not names:
         raise ModelError(
-            f"{path} is not an imatrix in GGUF form",
-            step="make one with llama-imatrix, in the output format gguf",
+            f"{path} is not an imatrix in GGUF format",
+            step="make one with llama-imatrix, with the output format gguf",
             file=str(path),
         )
     if sum(tensors[f"{name}{_SUMS}"].size for name in names) > MAX_BYTES:
-        raise _damaged(path, f"has more than {MAX_BYTES:,} bytes of sums, far beyond those of any model here")
+        raise _damaged(path, f"has more than {MAX_BYTES:,} bytes of sums, far more than any supported model")
     importance = {}
     try:
         with path.open("rb") as file:
@@ -61,7 +61,7 @@ def _importance(descriptor: int, path: Path, name: str, tensors: Mapping[str, Te
     counted = tensors.get(f"{name}{_COUNTS}")
     if counted is None:
         raise _damaged(path, f"has no {name}{_COUNTS}")
-    # Checked before reading: in a hostile file it can be as large as the file.
+    # Checked before reading, because in a hostile file it can be as large as the file.
     if (matrices := math.prod(counted.shape)) != 1:
         raise ModelError(
             f"{path} has {matrices:,} matrices for {name}: experts cannot be converted here",
@@ -70,7 +70,7 @@ def _importance(descriptor: int, path: Path, name: str, tensors: Mapping[str, Te
             field=name,
         )
     counts = _values(descriptor, path, counted)
-    # Without inputs all columns count alike, as in llama-quantize, which rounds counts the same way.
+    # Without inputs all columns count the same, as in llama-quantize, which also rounds counts this way.
     count = np.float32(math.floor(counts[0] + 0.5)) if math.isfinite(counts[0]) else np.float32(np.nan)
     importance = np.ones_like(sums) if count <= 0 else sums / count
     if not np.isfinite(importance).all() or (sums < 0).any():

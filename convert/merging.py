@@ -1,7 +1,7 @@
-"""Adapters attached to a blueprint: what is added to each tensor of the file, and what replaces a tensor.
+"""Attaches adapters to a blueprint: what is added to each tensor of the file, and what replaces a tensor.
 
-If an adapter changes only the embedding or only the output matrix of a tied model, the file gets both: so it computes
-the same as peft's unmerged model, in which the other one stays as it was.
+If an adapter changes only the embedding or only the output matrix of a tied model, the file gets both. The other one
+stays as it was, as in peft's unmerged model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ecellm_lite.kernels.block import MOST_ADAPTERS, MOST_RANK
 
 @dataclass(frozen=True, slots=True)
 class WeightedAdapter:
-    """An adapter, and the weight that its additions are multiplied by."""
+    """An adapter, and the weight that multiplies what it adds."""
 
     adapter: PeftAdapter
     weight: float = 1.0
@@ -76,7 +76,7 @@ def _with_factors(recipe: TensorRecipe, module: str, weighted: WeightedAdapter) 
     b, order = factors.b, recipe.adapter_order
     if order is not None:
         b, magnitudes = b[order], None if magnitudes is None else magnitudes[order]
-    # A rank beyond the kernels' limit is the same sum in several parts.
+    # Factors of a rank above the kernels' limit are split into several pairs with the same sum.
     parts = tuple(
         Factors(factors.a[first : first + MOST_RANK], b[:, first : first + MOST_RANK], scale)
         for first in range(0, len(factors.a), MOST_RANK)

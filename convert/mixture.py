@@ -1,4 +1,4 @@
-"""Which type each tensor of a file gets: the one that llama.cpp's llama-quantize gives it, so that users get the usual.
+"""The type of each tensor in a file: the same that llama.cpp's llama-quantize would choose.
 
 The rules are those of llama_tensor_get_type in src/llama-quant.cpp of llama.cpp, for models without experts. Some
 tensors get more bits than the rest, depending on their part in the model and their layer.
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from ecellm_lite.errors import UsageError
 from ecellm_lite.tensor_types import CONVERTED
 
-# The default type of a file's matrices, by the file's type.
+# The default type of a file's matrices, by file type.
 DEFAULTS = {
     "F32": "F32", "F16": "F16", "BF16": "BF16", "Q8_0": "Q8_0", "Q4_0": "Q4_0", "Q4_1": "Q4_1", "Q5_0": "Q5_0",
     "Q5_1": "Q5_1", "Q2_K": "Q2_K", "Q3_K_S": "Q3_K", "Q3_K_M": "Q3_K", "Q3_K_L": "Q3_K", "Q4_K_S": "Q4_K",
     "Q4_K_M": "Q4_K", "Q5_K_S": "Q5_K", "Q5_K_M": "Q5_K", "Q6_K": "Q6_K",
 }  # fmt: skip
 
-# The types of tensors whose rows are no multiple of the chosen type's block.
+# The type used instead if a tensor's rows are not a multiple of the chosen type's block.
 _FALLBACKS = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 Shape = tuple[int, ...]
@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What the rules depend on: a model's layers, and its heads for queries and for keys and values."""
+    """What the rules depend on: the number of layers, query heads, and key and value heads."""
 
     layers: int
     heads: int
@@ -36,7 +36,7 @@ class ModelShape:
 
     @property
     def shared(self) -> int:
-        """How many heads share one head of keys and values."""
+        """How many query heads share one key and value head."""
         return self.heads // self.kv_heads
 
 
@@ -48,9 +48,9 @@ def tensor_types(
     imatrix: bool = False,
     overrides: Sequence[tuple[str, str]] = (),
 ) -> dict[str, str]:
-    """Return the type of each tensor by its name, in the file's order.
+    """Return the type of each tensor by name, in the file's order.
 
-    `shapes`: the tensors' shapes by name, with the contiguous dimension last. `overrides`: pairs of a pattern, found
+    `shapes`: the tensors' shapes by name, with the contiguous dimension last. `overrides`: pairs of a pattern, searched
     anywhere in a name, and a type; the first that matches decides. Raises UsageError for an unknown type, an invalid
     pattern, or one that matches no matrix.
     """
@@ -85,13 +85,13 @@ def summary(types: Iterable[str]) -> dict[str, int]:
 
 
 class _Rules:
-    """The rules for one file; tensors must be given in the file's order, as some rules count them."""
+    """The rules for one file. Tensors must be passed in the file's order, because some rules count them."""
 
     def __init__(self, file_type: str, model: ModelShape, imatrix: bool, names: Iterable[str]) -> None:
         self._file_type, self._model, self._imatrix = file_type, model, imatrix
         self._tied = "output.weight" not in names
         self._values = sum(_part(name) in {"attn_v", "attn_qkv"} for name in names)
-        self._seen = {"attn_v": 0, "ffn_down": 0}
+        self._counts = {"attn_v": 0, "ffn_down": 0}
 
     def type_of(self, name: str, shape: Shape, patterns: Sequence[tuple[re.Pattern[str], str]]) -> str:
         if not _is_quantized(name, shape):
@@ -118,8 +118,8 @@ class _Rules:
 
     def _count(self, part: str) -> int:
         """Return how many tensors of this part came before."""
-        place = self._seen[part]
-        self._seen[part] += 1
+        place = self._counts[part]
+        self._counts[part] += 1
         return place
 
     def _attention_value(self, place: int, default: str) -> str:
@@ -135,7 +135,7 @@ class _Rules:
                 chosen = "Q6_K"
             case "Q4_K_S" if place < 4:
                 chosen = "Q5_K"
-        # Llama-2-70B, where eight heads share a matrix of values, which is small.
+        # Llama-2-70B: eight heads share a value matrix, so it is small.
         seventy = self._model.layers == 80 and self._model.shared > 1
         return "Q5_K" if seventy and chosen in {"Q3_K", "Q4_K"} else chosen
 
@@ -158,13 +158,13 @@ class _Rules:
 
 
 def _place(name: str) -> tuple[int, str]:
-    """Return the key that sorts tensors as in the file: by layer, those outside of layers first, then by name."""
+    """Return the key that sorts tensors in the file's order: by layer, those outside layers first, then by name."""
     match = re.match(r"blk\.(\d+)\.", name)
     return int(match[1]) if match else -1, name
 
 
 def _is_quantized(name: str, shape: Shape) -> bool:
-    """Whether a tensor is a matrix of weights, which gets the file's type: vectors, biases and norms stay float32."""
+    """Whether a tensor is a weight matrix, which gets the file's type; vectors, biases and norms stay float32."""
     return len(shape) > 1 and name.endswith("weight") and "_norm.weight" not in name
 
 

@@ -1,9 +1,9 @@
-r"""The keys of PEFT's rank_pattern and alpha_pattern, which name modules by patterns and give each its own value.
+r"""The keys of PEFT's rank_pattern and alpha_pattern: patterns of module names, each with its own value.
 
-PEFT matches a key, a regular expression, with the end of a module's name, from its beginning or from behind a dot. The
-keys come from strangers, so only what PEFT's users write is accepted: letters, digits, dots, `\d+`, one `.*`,
-alternatives with `|`, and the anchors `^` and `$`. Such a pattern has one way to match, without backtracking, so the
-time of a match is bounded by the product of the pattern's and the name's lengths.
+PEFT matches a key, a regular expression, with a module's whole name or with the part after one of its dots. The keys
+are untrusted, so only what PEFT's users write is accepted: letters, digits, dots, `\d+`, one `.*`, alternatives with
+`|`, and the anchors `^` and `$`. Such a pattern matches without backtracking, so the time of a match is bounded by the
+product of the pattern's and the name's lengths.
 
 >>> patterns = ModulePatterns({r"layers\.\d+\.q_proj": 8, "v_proj|down_proj": 4}, "rank_pattern")
 >>> [patterns.value(name, 16) for name in ("model.layers.3.q_proj", "v_proj", "other_v_proj")]
@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_KEY_LENGTH = 256
-MAX_LETTERS = 1 << 18  # of all keys together: the names of 5,000 modules
-MAX_WORK = 1 << 32  # letters of all keys times letters of all modules' names: 20 seconds at worst
+MAX_LETTERS = 1 << 18  # in all keys together; enough for the names of 5,000 modules
+MAX_WORK = 1 << 32  # letters of all keys times letters of all modules' names; 20 seconds at worst
 
 _PIECE = re.compile(r"(?P<digits>\\d\+)|(?P<all>\.\*)|(?P<any>\.)|\\?(?P<literal>[.-])|(?P<word>\w)")
 
 
 class ModulePatterns:
-    """Values of modules by patterns of their names; of several patterns that match, the first decides.
+    """Values of modules by patterns of their names; if several patterns match, the first decides.
 
-    Raises ValueError, with what is wrong, for keys that are not accepted.
+    Raises ValueError for keys that are not accepted.
     """
 
     def __init__(self, values: Mapping[str, Any], name: str) -> None:
@@ -38,7 +38,7 @@ class ModulePatterns:
         self._patterns = [(_alternatives(key, name), value) for key, value in values.items()]
 
     def check_work(self, modules: Iterable[str]) -> None:
-        """Raise ValueError if matching every key with every one of these names could take long."""
+        """Raise ValueError if matching every key with every module's name could take too long."""
         if self._letters * sum(map(len, modules)) > MAX_WORK:
             raise ValueError(f"{self._name} has too many keys for the number of the adapter's modules")
 
@@ -52,7 +52,7 @@ class ModulePatterns:
 
 @dataclass(frozen=True, slots=True)
 class _Alternative:
-    """A pattern in two parts, before and behind its `.*`; the second is None if it has none."""
+    """A pattern in two parts, before and after its `.*`; the second is None if there is no `.*`."""
 
     head: re.Pattern[str]
     tail: re.Pattern[str] | None
@@ -61,7 +61,7 @@ class _Alternative:
         """Whether the pattern matches the end of a module's name."""
         if self.tail is None:
             return self.head.fullmatch(module) is not None
-        # The head's first match is also the one that ends first: no later one leaves the tail more room.
+        # The head's first match also ends first, so it leaves the tail the most room.
         head = self.head.match(module)
         return head is not None and self.tail.search(module, head.end()) is not None
 
@@ -73,12 +73,12 @@ def _alternatives(key: str, name: str) -> list[_Alternative]:
         return [_alternative(text) for text in key.split("|")]
     except ValueError:
         raise ValueError(
-            f"{name} has the key {key[:80]!r}, which is not made of words, dots, \\d+, | and one .* alone"
+            f"{name} has the key {key[:80]!r}, which does not consist only of words, dots, \\d+, | and one .*"
         ) from None
 
 
 def _alternative(text: str) -> _Alternative:
-    # PEFT's own prefix, but lazy: the first match begins as early as possible.
+    # PEFT's own prefix, but lazy, so that the first match begins as early as possible.
     start = "" if text.startswith("^") else r"(?:.*?\.)??"
     pieces = _pieces(text.removeprefix("^").removesuffix("$"))
     if ".*" not in pieces:
@@ -87,7 +87,7 @@ def _alternative(text: str) -> _Alternative:
     head, tail = pieces[:place], pieces[place + 1 :]
     if ".*" in tail:
         raise ValueError
-    # Beside `.*`, one digit is as good as many, and leaves nothing to backtrack.
+    # Next to `.*`, one digit matches the same names as many, and cannot backtrack.
     if head[-1:] == [r"\d+"]:
         head[-1] = r"\d"
     if tail[:1] == [r"\d+"]:
@@ -98,8 +98,8 @@ def _alternative(text: str) -> _Alternative:
 def _pieces(text: str) -> list[str]:
     r"""Return the pieces of a pattern as regular expressions.
 
-    What follows `\d+` must not match a digit, or there would be several ways to match: a digit is refused there, and
-    a dot matches any character but a digit.
+    After `\d+` nothing may match a digit, or there would be several ways to match: a digit is refused there, and a dot
+    matches any character but a digit.
     """
     pieces: list[str] = []
     place = 0

@@ -1,6 +1,6 @@
-"""Adapters that name Phi-2's modules as its first, remote code did: they get the names of today.
+"""Translates the module names of Phi-2's original remote code, which some adapters use, to the current names.
 
-There `mixer.Wqkv` stacks the rows of q, k and v, so an adapter of it becomes three, each with the same A and a third of
+There `mixer.Wqkv` stacks the rows of q, k and v, so its factors become three pairs, each with the same A and a third of
 B's rows. The names: modeling_phi.py of https://huggingface.co/microsoft/phi-2 before January 2024.
 """
 
@@ -32,9 +32,9 @@ _STACKED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 
 def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
-    """Return the adapter, with old names of Phi-2's modules replaced.
+    """Return the adapter with old names of Phi-2's modules replaced.
 
-    Raises ModelError if a stack's rows are not three equal parts.
+    Raises ModelError if a stack's rows cannot be split into three equal parts.
     """
     if architecture != "phi2":
         return adapter
@@ -53,7 +53,7 @@ def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
 def _renamed(
     values: Mapping[str, Named], path: Path, count: Callable[[Named], int], part: Callable[[Named, slice], Named]
 ) -> dict[str, Named]:
-    """Return values by the names of today; `count` gives the rows of a value, `part` some of them."""
+    """Return values by current names; `count` returns a value's number of rows, `part` some of its rows."""
     renamed: dict[str, Named] = {}
     for old, value in values.items():
         stack = _STACK.fullmatch(old)
@@ -62,7 +62,7 @@ def _renamed(
         else:
             rows = count(value)
             if rows % 3:
-                raise damaged(path, f"has {rows:,} rows in {old!r}, which are not three equal parts")
+                raise damaged(path, f"has {rows:,} rows in {old!r}, which cannot be split into three equal parts")
             names = {
                 f"model.layers.{stack[1]}.{module}{stack[2] or ''}": part(
                     value, slice(place * rows // 3, (place + 1) * rows // 3)
@@ -71,13 +71,13 @@ def _renamed(
             }
         for new, each in names.items():
             if new in renamed:
-                raise damaged(path, f"has {new!r} twice, under its name of today and an old one")
+                raise damaged(path, f"has {new!r} twice, under its current name and an old one")
             renamed[new] = each
     return renamed
 
 
 def _current_name(name: str) -> str:
-    """Return the name of today of a module, or of its tensor; one that is not old stays."""
+    """Return the current name of a module or of its tensor; a name that is not old is returned as it is."""
     if match := _LAYER.fullmatch(name):
         return f"model.layers.{match[1]}.{_PARTS[match[2]]}{match[3] or ''}"
     module, dot, kind = name.rpartition(".")

@@ -1,6 +1,6 @@
 """The original of a converted file: its tokens and logits, from the packages that the model was trained with.
 
-Tokens come from tokenizers or sentencepiece, logits from transformers and, for adapters, peft: as far as installed.
+Tokens come from tokenizers or sentencepiece, logits from transformers and, for adapters, peft. All are optional.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Tokenize = Callable[[str], list[int]]
 
 
 def original_tokenizer(folder: Path) -> Tokenize | None:
-    """Return the tokenizer of a checkpoint's folder, None if its package is not installed."""
+    """Return the tokenizer of a checkpoint's folder; None if it has none or its package is not installed."""
     if (folder / "tokenizer.json").is_file() and find_spec("tokenizers"):
         from tokenizers import Tokenizer
 
@@ -29,7 +29,7 @@ def original_tokenizer(folder: Path) -> Tokenize | None:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - the package raises plain Exception, and its panics not even that
+        except BaseException as error:  # noqa: BLE001 - the package's panics are not derived from Exception
             raise damaged(folder / "tokenizer.json", f"is not a usable tokenizer ({error})") from None
         return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file() and find_spec("tokenizers"):
@@ -48,14 +48,14 @@ def original_tokenizer(folder: Path) -> Tokenize | None:
 def original_logits(
     folder: Path, adapters: Sequence[tuple[Path, float]], prompts: Sequence[Sequence[int]]
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the original's logits for each prompt's tokens, (tokens, ids) in float32, with its adapters unmerged.
+    """Yield the original's logits for each prompt, (tokens, ids) in float32, with its adapters unmerged.
 
-    Raises ModelError if torch, transformers or, for adapters, peft is not installed, or the memory is too small.
+    Raises ModelError if torch, transformers or, for adapters, peft is not installed, or memory is too small.
     """
     missing = [name for name in ("torch", "transformers", *(["peft"] if adapters else [])) if not find_spec(name)]
     if missing:
         raise ModelError(f"The original needs {', '.join(missing)} to run", step=f"pip install {' '.join(missing)}")
-    needed = 2 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))  # 16 bits become 32
+    needed = 2 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))  # from 16 to 32 bits
     if needed > psutil.virtual_memory().available:
         raise ModelError(
             f"The original needs {in_words(needed)} of memory, more than is free", step="verify it on a larger machine"
@@ -75,7 +75,7 @@ def original_logits(
         if adapters:
             model = _with_adapters(model, adapters)
         model.eval()
-    except Exception as error:  # noqa: BLE001 - transformers and peft raise anything if they cannot load a model
+    except Exception as error:  # noqa: BLE001 - transformers and peft raise all kinds of errors here
         raise ModelError(
             f"The original cannot be loaded ({' '.join(str(error).split())[:200]})", step="check its folder"
         ) from None
@@ -115,7 +115,7 @@ def _with_adapters(model: object, adapters: Sequence[tuple[Path, float]]) -> obj
     if len(adapters) > 1 or adapters[0][1] != 1:
         for name, (_, weight) in zip(names, adapters, strict=True):
             for module in adapted.modules():
-                # An attention module also has a scaling, which is a number.
+                # An attention module has a `scaling` too, but as a number.
                 scaling = getattr(module, "scaling", None)
                 if isinstance(scaling, dict) and name in scaling:
                     scaling[name] *= weight

@@ -1,4 +1,4 @@
-"""A plan carried out: blocks of rows are read ahead, converted on all threads, and written behind, in the file's order.
+"""Carries out a plan: one thread reads blocks of rows ahead, all threads convert them, one writes them in order.
 
 Memory is bounded by a few blocks and the adapters. The bytes do not depend on interruptions, on the number of threads,
 or on the size of a block.
@@ -27,7 +27,7 @@ _AHEAD = _BEHIND = 2  # blocks
 
 @dataclass(frozen=True, slots=True)
 class ConversionProgress:
-    """How far a conversion is: bytes of the source, of them read per second, and the seconds that are left."""
+    """A conversion's progress: bytes of the source read so far and in all, bytes per second, and seconds left."""
 
     done: int
     total: int
@@ -47,10 +47,10 @@ class WrittenFile:
 def unfinished_file(
     plan: Plan, source: TensorSource, target: Path, *, resume: bool = False, other_inputs: Sequence[Path] = ()
 ) -> UnfinishedFile:
-    """Return the file that will be `target`, with the bytes of an earlier run of the same plan if `resume`.
+    """Return the file that will become `target`, with the bytes of an earlier run of the same plan if `resume`.
 
-    `other_inputs`: files that are read besides the source's. Raises UsageError if the target is one of the inputs,
-    ModelError if another conversion writes it, or if the earlier run was of another plan or source.
+    `other_inputs`: files that are read in addition to the source's. Raises UsageError if the target is one of the
+    inputs, ModelError if another conversion is writing it, or if the earlier run had another plan or source.
     """
     inputs = source.inputs()
     if any(_are_same(target, path) for path in (*(one.path for one in inputs), *other_inputs)):
@@ -70,11 +70,11 @@ def write_file(
     progress: Callable[[ConversionProgress], None] | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> WrittenFile:
-    """Write everything that is still missing from an unfinished file; its name comes later (`UnfinishedFile.finish`).
+    """Write everything still missing from an unfinished file; `UnfinishedFile.finish` then gives it its name.
 
-    `check` is called with the file when only its header is written, and raises if it should not be completed. Raises
-    ModelError if an input changes meanwhile, a weight is not finite, or the disk refuses. After an interruption, the
-    file can be resumed.
+    `check` is called with the file's path once the header is written, and raises to stop the conversion. Raises
+    ModelError if an input changes meanwhile, a weight is not finite, or a write fails. After an interruption, the file
+    can be resumed.
     """
     resumed = file.done
     if file.whole is not None:
@@ -94,7 +94,7 @@ def write_file(
 
 
 def estimated_seconds(plan: Plan, source: TensorSource, threads: int) -> float:
-    """Return about how long the plan takes to carry out, by converting one block of each of its types."""
+    """Return roughly how many seconds the plan will take, by converting one block of each of its types."""
     largest: dict[str, PlannedTensor] = {}
     for tensor in sorted(plan.tensors, key=lambda one: one.size):
         largest[tensor.type.name] = tensor
@@ -134,7 +134,7 @@ def _write_blocks(
 
 @contextmanager
 def _discarding(file: UnfinishedFile, kind: type[ModelError]) -> Iterator[None]:
-    """Remove the unfinished file if the block raises such an error: nobody should resume it."""
+    """Remove the unfinished file if the block raises an error of this kind, because it must not be resumed."""
     try:
         yield
     except kind:
@@ -143,7 +143,7 @@ def _discarding(file: UnfinishedFile, kind: type[ModelError]) -> Iterator[None]:
 
 
 def _are_same(path: Path, other: Path) -> bool:
-    """Whether two paths lead to the same file; not if one of them leads to none."""
+    """Whether two paths lead to the same file; false if one of them does not exist."""
     try:
         return path.samefile(other)
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""The plan of a file before any of it is written: each tensor's type, place and size, and the memory that it takes.
+"""The plan of a file before it is written: each tensor's type, place and size, and the memory needed.
 
-The tensors stand in the order in which llama-quantize writes them, each at a multiple of the alignment.
+The tensors are in the order in which llama-quantize writes them, each at a multiple of the alignment.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from ecellm_lite.version import __version__
 _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h
 _LAST_KEYS = ("general.quantization_version", "general.file_type")
 _BLOCK_WEIGHTS = 4 << 20
-# Blocks in memory at once: two that were read, one in work, two to be written, and one being read.
+# Blocks in memory at once: one being read, two read, one being converted, and two waiting to be written.
 _BLOCKS = 6
 _RESERVE = 128 << 20  # bytes of memory for the program itself
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A file that is to be written: `header` are its first bytes, `size` counts all of them.
+    """A file to be written: `header` is its first bytes, `size` its length in bytes.
 
-    `block_weights`: how many weights are read, converted and written at a time. `memory`: the most bytes that takes.
-    `identity`: a hash of everything that decides the file's bytes, apart from the source's.
+    `block_weights`: how many weights are read, converted and written at a time. `memory`: the most bytes of memory that
+    this needs. `identity`: a hash of everything that decides the file's bytes, except the source's bytes.
     """
 
     file_type: str
@@ -54,7 +54,7 @@ class Plan:
 
     @property
     def data_offset(self) -> int:
-        """Where the tensors' data begin in the file."""
+        """Where the tensors' data begin in the file, in bytes."""
         return len(self.header)
 
     @property
@@ -64,7 +64,7 @@ class Plan:
 
     @property
     def lossy_source(self) -> dict[str, int]:
-        """How many tensors come from quantized ones, by type."""
+        """How many tensors are converted from quantized ones, by the source's type."""
         return summary(tensor.source_type for tensor in self.tensors if tensor.source_type not in FLOATS)
 
     @property
@@ -78,7 +78,7 @@ class Plan:
         return 8 * self.size / max(1, sum(math.prod(tensor.shape) for tensor in self.tensors))
 
     def check_room(self, target: Path, bytes_written: int = 0) -> None:
-        """Raise ModelError if the disk or the memory is too small; `written` bytes of the file exist already."""
+        """Raise ModelError if disk or memory is too small; `bytes_written` of the file exist already."""
         folder = next((folder for folder in target.absolute().parents if folder.is_dir()), None)
         if folder is None:
             raise ModelError(
@@ -112,9 +112,9 @@ def draw_plan(
 ) -> Plan:
     """Return the plan for writing a blueprint as a file type (such as Q4_K_M).
 
-    `overrides`: pairs of a pattern of tensors' names and a type. `importance`: the imatrix by tensor, (columns,) each.
-    `max_memory`: bytes that the conversion may use. Raises UsageError for types that do not exist or a limit that is
-    too low, ModelError if the source or the imatrix does not fit the blueprint.
+    `overrides`: pairs of a pattern of tensor names and a type. `importance`: the imatrix by tensor, (columns,) each.
+    `max_memory`: bytes that the conversion may use. Raises UsageError for an unknown type or a limit that is too low,
+    ModelError if the source or the imatrix does not fit the blueprint.
     """
     recipes = {recipe.name: recipe for recipe in blueprint.recipes}
     types = tensor_types(
@@ -150,7 +150,7 @@ def draw_plan(
 
 
 def _source_type(recipe: TensorRecipe, source: TensorSource) -> str:
-    """Return the type of a recipe's rows as they are read; raises ModelError if the source does not fit the recipe."""
+    """Return the type in which a recipe's rows are read; raises ModelError if the source does not fit the recipe."""
     tensor = source.tensor(recipe.source)
     if tensor.shape != recipe.shape:
         raise ModelError(
@@ -179,7 +179,7 @@ def _importance(
     if weights.shape == (recipe.shape[-1],):
         return weights
     if recipe.name == "token_embd.weight":
-        # llama-imatrix counts differently for an output matrix that is tied to the embedding.
+        # llama-imatrix counts differently if the output matrix is tied to the embedding.
         return None
     raise _foreign_imatrix(
         f"The imatrix has {weights.size:,} values for {recipe.name!r}, whose rows have {recipe.shape[-1]:,} weights"
@@ -191,8 +191,8 @@ def _foreign_imatrix(problem: str) -> ModelError:
 
 
 def _blocks(tensors: Sequence[PlannedTensor], most: int | None) -> tuple[int, int]:
-    """Return the weights in a block, and the bytes of memory that the conversion needs."""
-    fixed_bytes = sum(tensor.recipe.held_bytes for tensor in tensors) + _RESERVE
+    """Return the number of weights in a block, and the bytes of memory that the conversion needs."""
+    fixed_bytes = sum(tensor.recipe.memory_bytes for tensor in tensors) + _RESERVE
     row = max((tensor.columns for tensor in tensors), default=1)  # the smallest block
     weight = max((tensor.bytes_per_weight for tensor in tensors), default=8.0)
     block = max(_BLOCK_WEIGHTS, row)

@@ -1,4 +1,4 @@
-"""A tensor of the file that is to be written: how it is made, its type, and its place."""
+"""A tensor of the file to be written: how it is made, its type, and its place."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ecellm_lite.tensor_types import CONVERTED, TensorType
 class PlannedTensor:
     """A recipe with the type and place of its tensor.
 
-    `source_type`: the type of the rows that are read. `offset`: bytes from the beginning of the file's data, as the
-    header declares it. `importance`: the imatrix, (columns,), for a type that uses one.
+    `source_type`: the type of the rows that are read. `offset`: bytes from the beginning of the file's data, as in the
+    header. `importance`: the imatrix, (columns,), for a type that uses one.
     """
 
     recipe: TensorRecipe
@@ -64,12 +64,12 @@ class PlannedTensor:
 
     @property
     def bytes_per_weight(self) -> float:
-        """The bytes of memory that a weight takes in a block, as it is read and as it is written."""
+        """The bytes of memory that a weight takes in a block, counting what is read and what is written."""
         source = CONVERTED[self.source_type]
         return source.block_bytes / source.block + self.type.block_bytes / self.type.block
 
     def digest(self) -> bytes:
-        """Return a hash of what decides the tensor's bytes, besides its type and place and the source's bytes."""
+        """Return a hash of what decides the tensor's bytes, except its type, its place and the source's bytes."""
         digest = hashlib.sha256(self.recipe.digest() + self.source_type.encode())
         if self.importance is not None:
             digest.update(hashlib.sha256(self.importance.tobytes()).digest())

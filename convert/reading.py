@@ -1,4 +1,4 @@
-"""Files from outside, read as hostile input: small ones whole and up to a limit, large ones a range at a time."""
+"""Reads untrusted files: small ones whole, up to a limit; large ones a range at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_JSON_BYTES = 64 << 20
 
 
 def damaged(path: Path, problem: str) -> ModelError:
-    """Return the error for a file whose content is wrong; `problem` continues a sentence that begins with its path."""
+    """Return the error for a file with wrong content; `problem` continues a sentence that begins with its path."""
     return ModelError(f"{path} {problem}", step="download it again", file=str(path))
 
 
@@ -30,7 +30,7 @@ def changed_meanwhile(path: Path) -> ModelError:
 
 
 def open_for_reading(path: Path) -> int:
-    """Return a descriptor of a file, or raise ModelError."""
+    """Return a descriptor of an open file; raises ModelError if it cannot be opened."""
     # Without O_NONBLOCK, opening a FIFO would wait for a writer.
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
@@ -55,7 +55,7 @@ def read_fully(descriptor: int, path: Path, buffer: memoryview, offset: int) -> 
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Return the content of a small file, or raise ModelError, also if it has more than `limit` bytes."""
+    """Return the content of a small file; raises ModelError if it cannot be read or has more than `limit` bytes."""
     try:
         with open(open_for_reading(path), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -69,7 +69,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
-    """Return the object in a JSON file, or raise ModelError."""
+    """Return the object in a JSON file; raises ModelError if there is none."""
     try:
         content = json.loads(read_bytes(path, limit).decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -80,7 +80,7 @@ def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Return the path of a file in a folder, or raise ModelError if the name or a link leads out of the folder.
+    """Return the path of a file in a folder; raises ModelError if the name or a link leads out of the folder.
 
     Links of the Hugging Face cache, from a snapshot to its blobs, are followed.
     """
@@ -97,10 +97,10 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def _is_cached(home: Path, target: Path) -> bool:
-    """Whether a file is a blob of the Hugging Face cache, and `home` a snapshot that may link to it.
+    """Whether a file is a blob of the Hugging Face cache that the snapshot `home` may link to.
 
-    That is CACHE/models--X/blobs/ETAG. Since huggingface_hub 2, that can itself be a link to CACHE/blobs/HA/HASH, which
-    all repositories share: HASH has 64 hexadecimal digits, which begin with HA.
+    A blob is CACHE/models--X/blobs/ETAG. Since huggingface_hub 2, it can itself be a link to CACHE/blobs/HA/HASH, which
+    all repositories share: HASH has 64 hexadecimal digits and begins with HA.
     """
     repository = home.parent.parent
     if home.parent.name != "snapshots":

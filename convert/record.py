@@ -39,8 +39,8 @@ def record(
 ) -> Manifest:
     """Return the manifest of a written file; `hash_inputs` adds the sha256 of each input.
 
-    `inputs` hold the weights, `configuration` are files such as config.json and the vocabulary. Paths are left out, as
-    the manifest may travel with the file. Raises ModelError if an input has changed since it was read.
+    `inputs`: the files with the weights. `configuration`: files such as config.json and the vocabulary. Paths are left
+    out, because the manifest may be shared with the file. Raises ModelError if an input has changed since it was read.
     """
     additions = "".join(f" + {one.weight:g} * {one.adapter.path.resolve().name}" for one in adapters)
     details = {
@@ -69,21 +69,21 @@ def record(
         },
     }
     if plan.lossy_source:
-        # A quantized base had lost precision already, so the file is further from the trained model.
+        # A quantized base had already lost precision, so the file is further from the trained model.
         details["lossy_base"] = plan.lossy_source
     source = f"{base}{additions} as {plan.file_type}"
     return Manifest(name, target.name, written.size, written.sha256, envelope, source, licence, details)
 
 
 def _entry(file: InputFile, hashed: bool) -> dict[str, Any]:
-    """Return what the manifest says of an input."""
+    """Return the manifest's entry for an input."""
     try:
         changed = datetime.fromtimestamp(file.changed / 1e9, timezone.utc).isoformat(timespec="seconds")
     except (ValueError, OverflowError, OSError):
-        # A file system can store times beyond the calendar.
+        # A file system can store times that datetime cannot.
         changed = f"{file.changed / 1e9:.0f} s since 1970"
     entry: dict[str, Any] = {"name": file.path.name, "size": file.size, "changed": changed}
-    # The hub's cache names a blob by its etag; the blob can itself be a link, to one that repositories share.
+    # The hub's cache names a blob by its etag; the blob can itself be a link to one that repositories share.
     blob = file.path.readlink() if file.path.is_symlink() else file.path
     if blob.parent.name == "blobs":
         entry["etag"] = blob.name

@@ -1,4 +1,4 @@
-"""A request for a conversion: its inputs and its target, the envelope, and what the manifest says."""
+"""A request for a conversion: inputs, target, envelope, and what the manifest says."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class ConversionRequest:
 
     `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file. `adapters`: PEFT folders or
     GGUF files, with their weights. `envelope`: its name, unless the base names it. `overrides`: pairs of a pattern of
-    tensors' names and a type. `max_memory`: bytes. `name`: the model's name. `manifest`: the manifest's path, by
-    default beside the file. `source`, `licence` and `details` override or extend the manifest, in which `base_name`
-    stands for the base. `tasks`: names of the tasks that the model is for; by default those of a GGUF base, or the ten
-    for a published model, and none after merging an adapter.
+    tensor names and a type. `max_memory`: bytes. `name`: the model's name. `manifest`: the manifest's path, by default
+    next to the file. `base_name`: the base's name in the manifest. `source`, `licence` and `details` override or extend
+    the manifest. `tasks`: names of the tasks that the model is for; by default those of a GGUF base, or the ten for a
+    published model, and none after merging an adapter.
     """
 
     base: str
@@ -50,7 +50,7 @@ class ConversionRequest:
 
     @property
     def manifest_path(self) -> Path:
-        """The manifest's path: beside the file, unless it is given."""
+        """The manifest's path, by default next to the file."""
         return self.manifest or self.target.with_name(f"{self.target.name}.manifest.json")
 
     def name_of_base(self) -> str:
@@ -70,7 +70,7 @@ class ConversionRequest:
                 path.stat()
             except ValueError:
                 raise UsageError(
-                    f"{str(path)[:80]!r} is not a valid path, as it holds a zero byte", step="give another"
+                    f"{str(path)[:80]!r} is not a valid path, because it contains a zero byte", step="give another"
                 ) from None
             except OSError as error:
                 if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
@@ -81,7 +81,7 @@ class ConversionRequest:
                     ) from None
 
     def choose_envelope(self, metadata: Mapping[str, MetadataValue]) -> str:
-        """Return the envelope's name, which is never guessed: with a wrong one, eCeLLM's answers are worthless.
+        """Return the envelope's name; it is never guessed, because eCeLLM's answers with a wrong one are worthless.
 
         `metadata`: the base's. Raises UsageError if nothing names an envelope.
         """
@@ -100,7 +100,7 @@ class ConversionRequest:
         )
 
     def choose_tasks(self, metadata: Mapping[str, MetadataValue]) -> MetadataValue | None:
-        """Return the names of the tasks that the model is for, as the file's metadata; None if they are unknown.
+        """Return the names of the model's tasks as a metadata value; None if they are unknown.
 
         `metadata`: the base's.
         """
@@ -114,6 +114,6 @@ class ConversionRequest:
 
 
 def checkpoint_folder(base: str) -> Path:
-    """Return a checkpoint's folder: the path itself, or the hub cache's of a repository; nothing is downloaded."""
+    """Return a checkpoint's folder: the path itself, or a repository's in the hub cache; nothing is downloaded."""
     folder = Path(base)
     return folder if folder.exists() or not is_repository(base) else cached(base)

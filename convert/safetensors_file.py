@@ -1,8 +1,8 @@
-"""A safetensors file, read as hostile input: its header must agree with the file, and tensors are read in place.
+"""A safetensors file, read as untrusted input: its header must agree with the file, and tensors are read by rows.
 
-The file is opened once, must be a regular file, and is read with pread: a mapped file that another program truncates
-would kill the process, and mapped pages count as its memory. Everything that the format forbids (holes, overlaps,
-duplicate names) is refused. The format: https://github.com/huggingface/safetensors.
+The file is opened once, must be a regular file, and is read with pread. It is not mapped: if another program truncated
+it, that would kill the process, and mapped pages count as its memory. Everything that the format forbids (holes,
+overlaps, duplicate names) is refused. The format: https://github.com/huggingface/safetensors.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from ecellm_lite.kernels.floats import FLOATS
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 MAX_DIMENSIONS = 8
 MAX_NAME_LENGTH = 512
-MAX_VALUES = 1 << 40  # in a tensor, not counting empty dimensions: numpy cannot make an array of every empty shape
+MAX_VALUES = 1 << 40  # in a tensor, not counting empty dimensions: numpy cannot make arrays of all empty shapes
 
-# Bytes of a value, by the format's names.
+# Bytes per value, by the format's name for the type.
 _SIZES = {
     "F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
     "F8_E5M2": 1, "F8_E4M3": 1, "F8_E8M0": 1, "I8": 1, "U8": 1, "BOOL": 1,
@@ -38,7 +38,7 @@ _SIZES = {
 class SafetensorsFile:
     """An open safetensors file: `tensors` by name, in the order of their bytes; a context manager.
 
-    Raises ModelError with what is wrong with the file.
+    Raises ModelError if the file is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,7 +67,7 @@ class SafetensorsFile:
             os.close(descriptor)
 
     def reopened(self) -> SafetensorsFile:
-        """Return the same file, open again, without parsing its header; raises ModelError if it was changed."""
+        """Return the same file opened again, without parsing its header; raises ModelError if it has changed."""
         file = copy.copy(self)
         file._descriptor = open_for_reading(self.path)
         try:
@@ -80,7 +80,7 @@ class SafetensorsFile:
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """Return rows of a tensor of weights, (count, …): float32, float16, or bfloat16's bits as uint16.
 
-        Raises ModelError if the tensor has another type, or the file has become shorter.
+        Raises ModelError if the tensor has another type, or the file has become shorter since it was opened.
         """
         tensor = self.tensors[name]
         check_weights(tensor, self.path)
@@ -129,7 +129,7 @@ class SafetensorsFile:
         return metadata, {tensor.name: tensor for tensor in tensors}
 
     def _tensor(self, name: str, entry: object, start: int) -> SourceTensor:
-        """Return a tensor from its entry in the header; the data begin at byte `start`."""
+        """Return a tensor from its entry in the header; the file's data begin at byte `start`."""
         if not name or len(name) > MAX_NAME_LENGTH:
             raise self._damaged(f"a tensor's name has {len(name):,} letters")
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:

@@ -1,4 +1,4 @@
-"""A SentencePiece model file, read as hostile input without the library: its pieces, and how it treats texts.
+"""A SentencePiece model file, read as untrusted input without the library: its pieces, and how it changes texts.
 
 The format is protobuf's, https://protobuf.dev/programming-guides/encoding/, with the fields of
 src/sentencepiece_model.proto of https://github.com/google/sentencepiece.
@@ -23,7 +23,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A token: its text, its score (higher ones are merged first), and its kind (a number of token_list)."""
+    """A token: its text, its score (higher ones are merged first), and its kind (see token_list)."""
 
     text: str
     score: float
@@ -39,7 +39,7 @@ class SentencePieceModel:
 
 
 def read_sentencepiece(path: Path) -> SentencePieceModel:
-    """Return the content of a tokenizer.model; raises ModelError if damaged or impossible to reproduce in llama.cpp."""
+    """Return the content of a tokenizer.model; raises ModelError if it is damaged or llama.cpp cannot reproduce it."""
     data = read_bytes(path, MAX_MODEL_BYTES)
     pieces: list[Piece] = []
     # The defaults of the format.
@@ -70,9 +70,9 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
         f"is a SentencePiece model of the type {model_type} rather than {_BPE} (BPE)": model_type != _BPE,
         "normalizes letters": normalizes,
         "removes spaces": trims,
-        "puts spaces behind words": spaces_behind,
+        "puts spaces after words": spaces_behind,
         "does not replace spaces": not escapes,
-        "has no byte tokens for unknown letters": not falls_back,
+        "has no byte tokens for unknown characters": not falls_back,
     }
     if difference := next((text for text, applies in differences.items() if applies), None):
         raise not_reproducible(path, difference)
@@ -96,7 +96,7 @@ def _piece(data: bytes, path: Path) -> Piece:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
-    """Yield a message's fields by number: messages as bytes, 32-bit values as floats (this format has no others)."""
+    """Yield a message's fields by number: messages as bytes, 32-bit values as floats (the only kind here)."""
     position, end = 0, len(data)
     while position < end:
         tag, position = _varint(data, position)
@@ -122,7 +122,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Return the number at a position, and the position behind it."""
+    """Return the number at a position, and the position after it."""
     value = 0
     for place in range(10):
         if position + place >= len(data):

@@ -1,7 +1,7 @@
-"""A SentencePiece vocabulary for llama.cpp: from tokenizer.model, or from tokenizer.json if there is nothing else.
+"""A SentencePiece vocabulary for llama.cpp: from tokenizer.model, otherwise from tokenizer.json.
 
 Like SentencePiece, llama.cpp merges the pair whose result has the highest score. tokenizer.json has no scores, but a
-list of merges, whose order implies them. (llama.cpp's converter gives every token the same score, and its file then
+list of merges, whose order implies them. (llama.cpp's converter gives every token the same score, so its file
 tokenizes differently than in training.)
 """
 
@@ -23,7 +23,7 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 def from_model(path: Path, size: int, added: Iterable[AddedToken]) -> tuple[TokenList, bool]:
-    """Return the tokens of a tokenizer.model, and whether a space is put before a text; or raise ModelError."""
+    """Return the tokens of a tokenizer.model, and whether a space is put before a text; raises ModelError."""
     model = read_sentencepiece(path)
     if len(model.pieces) > size:
         raise ModelError(
@@ -58,14 +58,14 @@ def from_tokenizer(
         if _BYTE.fullmatch(text):
             tokens.set(token, text, BYTE)
         else:
-            # Single letters are never chosen by their scores; SentencePiece puts them after all others.
+            # The scores of single letters decide nothing; SentencePiece puts them after all others.
             tokens.set(token, text, NORMAL, -float(ranks.get(text, len(ranks))))
     tokens.add(added)
     return tokens, _space_first(tokenizer, path)
 
 
 def pairs(merges: object, path: Path) -> list[tuple[str, str]]:
-    """Return the merges of a tokenizer.json, "a b" or [a, b] each, or raise ModelError."""
+    """Return the merges of a tokenizer.json, each "a b" or [a, b]; raises ModelError if they are damaged."""
     if not isinstance(merges, list):
         raise damaged(path, "has no list of merges")
     result = []
@@ -78,7 +78,7 @@ def pairs(merges: object, path: Path) -> list[tuple[str, str]]:
 
 
 def _ranks(merges: object, ids: Mapping[str, int], path: Path) -> dict[str, int]:
-    """Return the rank of each token: how early the first merge that makes it comes."""
+    """Return the rank of each token: the position of the first merge that makes it."""
     ranks: dict[str, int] = {}
     merged = set()
     for left, right in pairs(merges, path):
@@ -86,7 +86,7 @@ def _ranks(merges: object, ids: Mapping[str, int], path: Path) -> dict[str, int]
             raise damaged(path, f"merges {left[:40]!r} and {right[:40]!r} to an unknown token")
         ranks.setdefault(left + right, len(ranks))
         merged.add((left, right))
-    # llama.cpp has no list of merges: it merges any two neighbors that make a token together.
+    # llama.cpp has no list of merges: it merges any two neighbors that together are a token.
     for text in ids:
         if len(text) > MAX_PIECE_LETTERS:
             raise damaged(path, f"has the token {text[:40]!r}… of {len(text):,} letters")
@@ -98,10 +98,10 @@ def _ranks(merges: object, ids: Mapping[str, int], path: Path) -> dict[str, int]
 
 
 def _space_first(tokenizer: Mapping[str, Any], path: Path) -> bool:
-    """Return whether a space is put before a text; raises ModelError for any treatment but SentencePiece's.
+    """Return whether a space is put before a text; raises ModelError for steps that SentencePiece does not have.
 
-    There are two spellings of it: the normalizer Prepend, and the pre-tokenizer Metaspace, which leaves a text alone
-    that already begins with a space.
+    It is written in one of two ways: as the normalizer Prepend, or as the pre-tokenizer Metaspace, which adds no space
+    to a text that already begins with one.
     """
     first = False
     for step in _steps(tokenizer.get("normalizer"), "normalizers", path):
@@ -109,12 +109,12 @@ def _space_first(tokenizer: Mapping[str, Any], path: Path) -> bool:
         if kind == "Prepend" and step.get("prepend") == "▁":
             first = True
         elif kind != "Replace" or (pattern, content) not in (({"String": " "}, "▁"), ({"Regex": "\\A▁"}, "▁▁")):
-            raise not_reproducible(path, f"treats texts by {str(step)[:100]}")
+            raise not_reproducible(path, f"changes or splits texts with {str(step)[:100]}")
     for step in _steps(tokenizer.get("pre_tokenizer"), "pretokenizers", path):
         scheme = step.get("prepend_scheme")
         metaspace = step.get("type") == "Metaspace" and step.get("replacement") == "▁" and step.get("split") is False
         if not metaspace or scheme not in ("always", "first", "never"):
-            raise not_reproducible(path, f"treats texts by {str(step)[:100]}")
+            raise not_reproducible(path, f"changes or splits texts with {str(step)[:100]}")
         first |= scheme != "never"
     return first
 

@@ -1,4 +1,4 @@
-"""What the converter reads weights from: a checkpoint of safetensors, or a GGUF file."""
+"""Where the converter reads weights from: a checkpoint of safetensors, or a GGUF file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class SourceTensor:
-    """A tensor as a source holds it: the name of its type, its shape, and its bytes in the file.
+    """A tensor in a source: the name of its type, its shape, and where its bytes are in the file.
 
-    The contiguous dimension comes last in `shape`. `type` is F32, F16, BF16, or any other name of the file's format.
+    The contiguous dimension comes last in `shape`. `type` is F32, F16, BF16, or another name of the file's format.
     """
 
     name: str
@@ -32,7 +32,7 @@ class SourceTensor:
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file that a conversion reads: its size in bytes, and its time of change in nanoseconds."""
+    """A file that a conversion reads: its size in bytes, and its modification time in nanoseconds."""
 
     path: Path
     size: int
@@ -40,7 +40,7 @@ class InputFile:
 
     @classmethod
     def of(cls, path: Path, status: os.stat_result) -> InputFile:
-        """Return the file with the size and time of its status."""
+        """Return the file with the size and time in its status."""
         return cls(path, status.st_size, status.st_mtime_ns)
 
 
@@ -51,10 +51,10 @@ class TensorSource(Protocol):
         """Whether there is a tensor of that name."""
 
     def __iter__(self) -> Iterator[str]:
-        """Go through the tensors' names."""
+        """Iterate over the tensors' names."""
 
     def tensor(self, name: str) -> SourceTensor:
-        """Return a tensor's type and shape; raises ModelError if there is none of that name."""
+        """Return a tensor's type and shape; raises ModelError if there is no such tensor."""
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """Return rows: float32, float16, bfloat16's bits as uint16, or (rows, bytes) of a quantized type."""

@@ -1,7 +1,7 @@
 """A tokenizer's special tokens: which ones begin and end a text, and which are added to a prompt automatically.
 
-The rules are those of gguf-py's SpecialVocab (gguf/vocab.py of llama.cpp). A chat template is kept as text; nothing
-here renders one.
+The rules are those of gguf-py's SpecialVocab (gguf/vocab.py of llama.cpp). A chat template is copied as text and never
+rendered.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ecellm_lite.convert.token_list import AddedToken
 
 MAX_TEMPLATE_BYTES = 1 << 20
 
-# The keys of a GGUF file, by the names in a tokenizer_config.json.
+# The keys of a GGUF file by the names in a tokenizer_config.json.
 _KEYS = {
     "bos": "tokenizer.ggml.bos_token_id",
     "eos": "tokenizer.ggml.eos_token_id",
@@ -35,10 +35,10 @@ def special_tokens(
     added: Sequence[AddedToken],
     size: int,
 ) -> dict[str, MetadataValue]:
-    """Return the keys for special tokens, for whether they are added to a prompt, and for the chat template.
+    """Return the keys for the special tokens, whether they are added to a prompt, and the chat template.
 
-    `config`: the content of config.json, whose ids count if the tokenizer names none. `tokenizer`: the content of
-    tokenizer.json, if there is one. `size`: the number of the model's tokens; larger ids are left out.
+    `config`: the content of config.json, whose ids are used if the tokenizer names none. `tokenizer`: the content of
+    tokenizer.json, if there is one. `size`: the model's number of tokens; ids beyond it are left out.
     """
     settings = settings_of(folder)
     ids = {token.text: token.id for token in added}
@@ -49,7 +49,7 @@ def special_tokens(
         if named is not None and named >= size:
             named = None
         if tokenizer is None and name not in {"bos", "eos"}:
-            named = None  # as in llama.cpp's converter, which looks these names up only in tokenizer.json
+            named = None  # as in llama.cpp's converter, which looks up these names only in tokenizer.json
         token = named if named is not None and (tokenizer or configured is None) else configured
         if token is not None:
             metadata[key] = ("UINT32", token)
@@ -65,7 +65,7 @@ def special_tokens(
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """Return the content of tokenizer_config.json; nothing if there is none."""
+    """Return the content of tokenizer_config.json; empty if there is none."""
     return read_json(inside(folder, "tokenizer_config.json")) if (folder / "tokenizer_config.json").exists() else {}
 
 
@@ -75,13 +75,13 @@ def _text(entry: object) -> str | None:
 
 
 def _configured(value: object, size: int) -> int | None:
-    # Chat models may name several ends of a text; the first is that of the sequence.
+    # Chat models may name several tokens that end a text; the first one ends a sequence.
     first = value[0] if isinstance(value, list) and value else value
     return first if type(first) is int and 0 <= first < size else None
 
 
 def _added_automatically(tokenizer: Mapping[str, Any] | None, texts: Mapping[str, str | None]) -> dict[str, bool]:
-    """Return whether the post-processor of a tokenizer.json adds BOS and EOS, as far as it determines that."""
+    """Return whether the post-processor of a tokenizer.json adds BOS and EOS, as far as it says."""
     flags: dict[str, bool] = {}
     processor = (tokenizer or {}).get("post_processor")
     if not isinstance(processor, dict):

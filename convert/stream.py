@@ -1,4 +1,4 @@
-"""The bytes of an unfinished file in their order: hashed, written, and flushed now and then."""
+"""Writes an unfinished file's bytes in order: each is hashed and written, and the file is flushed at intervals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ecellm_lite.convert.writer import UnfinishedFile
 
-_FLUSH_BYTES = 64 << 20  # between two lines of the journal
+_FLUSH_BYTES = 64 << 20  # between two journal lines
 _FLUSH_SECONDS = 5.0
 _HASHED_BYTES = 4 << 20  # at a time
 
@@ -31,7 +31,7 @@ class FileStream:
 
     @property
     def sha256(self) -> str:
-        """The hash of everything so far, in hex."""
+        """The hash of all bytes so far, in hex."""
         return self._digest.hexdigest()
 
     def append(self, data: bytes | memoryview) -> None:
@@ -44,7 +44,7 @@ class FileStream:
         """Append a block at its offset in the file, after zeros that pad to it."""
         offset, rows = block
         data = memoryview(rows.reshape(-1).data)
-        # A resumed run begins with a row that was written in part.
+        # A resumed run begins with the row that was only partly written.
         data, offset = (data[self._end - offset :], self._end) if offset < self._end else (data, offset)
         self.append(bytes(offset - self._end))
         self.append(data)
@@ -53,12 +53,12 @@ class FileStream:
             self.flush()
 
     def flush(self) -> None:
-        """Bring everything so far to the disk, and note that in the journal."""
+        """Flush everything so far to the disk, and note that in the journal."""
         if self._end > self._file.done:
             self._file.flush(self._end)
         self._flushed = time.monotonic()
 
     def end(self) -> None:
-        """Append the zeros behind the last tensor, and flush."""
+        """Append the zeros after the last tensor, and flush."""
         self.append(bytes(self._size - self._end))
         self.flush()

@@ -1,4 +1,4 @@
-"""A vocabulary as a GGUF file holds it: each id's text, kind and score; and the tokens that were added to it later."""
+"""A vocabulary in a GGUF file: each id's text, kind and score, including tokens that were added later."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ecellm_lite.errors import ModelError
 MAX_TOKENS = 1 << 22
 MAX_TOKEN_LETTERS = 1 << 12
 
-# Kinds of tokens: gguf-py's TokenType, which are SentencePiece's own numbers.
+# Kinds of tokens: gguf-py's TokenType, with the same numbers as SentencePiece.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
-# The scores of tokens that no merge makes, as llama.cpp's converter writes them.
+# The scores of tokens that no merge produces, as in llama.cpp's converter.
 ADDED_SCORE, PADDING_SCORE = -1000.0, -10000.0
 
 
 @dataclass(frozen=True, slots=True)
 class AddedToken:
-    """A token that a tokenizer looks for before it splits a text; a special one is a mark rather than text."""
+    """A token that a tokenizer looks for before it splits a text; a special one marks something and is not text."""
 
     id: int
     text: str
@@ -32,7 +32,7 @@ class AddedToken:
 
 @dataclass(slots=True)
 class TokenList:
-    """The tokens of a model with `size` ids; an id that is never set is padding, which no text becomes."""
+    """The tokens of a model with `size` ids; an id that is never set is padding, which no text is tokenized to."""
 
     size: int
     texts: list[str] = field(init=False)
@@ -45,11 +45,11 @@ class TokenList:
         self.scores = [PADDING_SCORE] * self.size
 
     def set(self, token: int, text: str, kind: int, score: float = 0.0) -> None:
-        """Put a token at its id."""
+        """Set the token of an id."""
         self.texts[token], self.kinds[token], self.scores[token] = text, kind, score
 
     def add(self, tokens: Iterable[AddedToken]) -> None:
-        """Put added tokens at their ids; one past the end has no row in the model, and is left out."""
+        """Set added tokens; an id past the end has no row in the model and is left out."""
         for token in tokens:
             if token.id >= self.size:
                 continue
@@ -59,7 +59,7 @@ class TokenList:
                 self.set(token.id, token.text.replace("▁", " "), USER_DEFINED, ADDED_SCORE)
 
     def metadata(self, model: str, pre: str, scores: bool) -> dict[str, MetadataValue]:
-        """Return the tokenizer.ggml keys, or raise ModelError if two tokens have the same text."""
+        """Return the tokenizer.ggml keys; raises ModelError if two tokens have the same text."""
         ids: dict[str, int] = {}
         for token, text in enumerate(self.texts):
             if ids.setdefault(text, token) != token:
@@ -79,7 +79,7 @@ class TokenList:
 
 
 def not_reproducible(path: Path, problem: str) -> ModelError:
-    """Return the error for a tokenizer that llama.cpp cannot reproduce, so that texts would become other tokens.
+    """Return the error for a tokenizer that llama.cpp cannot reproduce: it would tokenize texts differently.
 
     `problem` continues a sentence that begins with the file's path.
     """
@@ -91,14 +91,14 @@ def not_reproducible(path: Path, problem: str) -> ModelError:
 
 
 def token_id(value: object, path: Path) -> int:
-    """Return an id from a file, or raise ModelError."""
+    """Return an id read from a file; raises ModelError if it is not one."""
     if type(value) is not int or not 0 <= value < MAX_TOKENS:
         raise damaged(path, f"has the token id {str(value)[:40]!r}")
     return value
 
 
 def token_text(value: object, path: Path) -> str:
-    """Return a token's text from a file, or raise ModelError if GGUF cannot hold it."""
+    """Return a token's text read from a file; raises ModelError if GGUF cannot hold it."""
     if not isinstance(value, str) or not value or len(value) > MAX_TOKEN_LETTERS:
         raise damaged(path, f"has the token {str(value)[:40]!r}, which is not a text, or is empty or too long")
     if any("\ud800" <= letter <= "\udfff" for letter in value):
@@ -125,7 +125,7 @@ def vocabulary(value: object, path: Path, size: int) -> dict[str, int]:
 def added_tokens(folder: Path, tokenizer: Mapping[str, Any] | None) -> list[AddedToken]:
     """Return a checkpoint's added tokens in the order of their ids.
 
-    They are in added_tokens.json, tokenizer_config.json and `tokenizer`, the content of tokenizer.json; if several
+    They come from added_tokens.json, tokenizer_config.json and `tokenizer`, the content of tokenizer.json. If several
     describe the same id, the last one counts.
     """
     tokens: dict[int, AddedToken] = {}
@@ -153,7 +153,7 @@ def added_tokens(folder: Path, tokenizer: Mapping[str, Any] | None) -> list[Adde
 
 
 def _looks_special(text: str) -> bool:
-    """Whether an added token is a mark although its tokenizer does not say so; llama.cpp's converter has the rule."""
+    """Whether an added token is special although its tokenizer does not say so: the rule of llama.cpp's converter."""
     if text in {"<pad>", "<mask>"}:
         return True
     return (text.startswith("<|") and text.endswith("|>")) or (text.startswith("<\uff5c") and text.endswith("\uff5c>"))

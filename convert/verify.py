@@ -1,6 +1,6 @@
-"""A converted file compared with its original: the tokens of texts, and the logits of prompts.
+"""Compares a converted file with its original: the tokens of texts, and the logits of prompts.
 
-The comparison runs neither of them: it is given functions and arrays (see `original` for the original's).
+It runs neither model; the caller passes functions and arrays (see `original` for the original's).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ecellm_lite.convert.original import Tokenize
 
-# Scripts, white space, signs, numbers, emoji and code, as in shops' texts and where tokenizers go wrong.
+# Scripts, white space, symbols, numbers, emoji and code: as in shops' texts, and where tokenizers go wrong.
 TEXTS = (
     "A plain English sentence, with a comma; a semicolon: and a full stop.",
     "  leading, trailing and   inner   spaces  ",
@@ -37,8 +37,8 @@ TEXTS = (
     "",
 )
 
-# By the file's type: the largest mean KL divergence from the original, in nats, and the least share of positions whose
-# likeliest token is the original's. A file beyond them is worse than its type allows.
+# By file type: the largest allowed mean KL divergence from the original, in nats, and the smallest allowed share of
+# positions with the same likeliest token. A file outside these limits is worse than its type explains.
 LIMITS = {
     "F32": (1e-5, 0.99), "F16": (2e-3, 0.98), "BF16": (5e-3, 0.97), "Q8_0": (0.01, 0.96), "Q6_K": (0.03, 0.93),
     "Q5_K_M": (0.06, 0.90), "Q5_K_S": (0.07, 0.90), "Q5_1": (0.08, 0.89), "Q5_0": (0.08, 0.89),
@@ -57,7 +57,7 @@ class CheckResult:
 
 
 def check_tokens(tokenize: Tokenize, original: Tokenize, texts: Sequence[str]) -> CheckResult:
-    """Return whether the file's tokens are the original's, id for id."""
+    """Return whether the file tokenizes to exactly the original's ids."""
     for text in texts:
         tokens, expected = tokenize(text), original(text)
         if tokens != expected:
@@ -74,7 +74,7 @@ def check_tokens(tokenize: Tokenize, original: Tokenize, texts: Sequence[str]) -
 def check_logits(pairs: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]], file_type: str) -> CheckResult:
     """Return whether the file predicts like the original; `pairs` are its logits and the original's, (tokens, ids).
 
-    The mean KL divergence and the share of equal likeliest tokens, over all positions, are compared with LIMITS.
+    The mean KL divergence and the share of positions with the same likeliest token are compared with LIMITS.
     """
     divergences: list[NDArray[np.float64]] = []
     same: list[NDArray[np.bool_]] = []

@@ -1,6 +1,6 @@
-"""A checkpoint's vocabulary as the metadata of a GGUF file, so that llama.cpp tokenizes as the model was trained.
+"""A checkpoint's vocabulary as GGUF metadata, so that llama.cpp tokenizes as in training.
 
-This is where the file that holds it is chosen; what llama.cpp cannot reproduce exactly is refused.
+This module chooses the file that the vocabulary is read from. What llama.cpp cannot reproduce exactly is refused.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ecellm_lite.convert.special_tokens import settings_of, special_tokens
 from ecellm_lite.convert.token_list import MAX_TOKENS, AddedToken, TokenList, added_tokens, not_reproducible
 from ecellm_lite.errors import ModelError
 
-# The end of a text in GPT-2's vocabulary and its descendants.
+# The token that ends a text in GPT-2's vocabulary and its descendants.
 _END_OF_TEXT = "<|endoftext|>"
 
 
 def vocabulary_metadata(folder: Path, config: Mapping[str, Any]) -> dict[str, MetadataValue]:
     """Return the tokenizer keys of a GGUF file for the checkpoint in a folder; `config` is its config.json.
 
-    A tokenizer.model is preferred to a tokenizer.json, and that to vocab.json with merges.txt. Raises ModelError if
-    none exists, if they are damaged, or if llama.cpp would tokenize differently; UsageError if the package that a BPE
-    vocabulary needs is not installed.
+    It reads the first that exists of tokenizer.model, tokenizer.json, and vocab.json with merges.txt. Raises ModelError
+    if none exists, if they are damaged, or if llama.cpp would tokenize differently; UsageError if the package that a
+    BPE vocabulary needs is not installed.
     """
     metadata: dict[str, MetadataValue]
     size = Hyperparameters(config).count("vocab_size", most=MAX_TOKENS)
@@ -54,7 +54,7 @@ def vocabulary_metadata(folder: Path, config: Mapping[str, Any]) -> dict[str, Me
     else:
         raise ModelError(
             f"{folder} has no tokenizer.model, tokenizer.json or vocab.json",
-            step="copy the vocabulary there, from the model that it was made of",
+            step="copy the vocabulary there from the model that this one was trained from",
             file=str(folder),
         )
     metadata.update(special_tokens(folder, config, tokenizer, added, size))
@@ -63,7 +63,7 @@ def vocabulary_metadata(folder: Path, config: Mapping[str, Any]) -> dict[str, Me
 
 def _sentencepiece(tokens: TokenList, space_first: bool) -> dict[str, MetadataValue]:
     metadata = tokens.metadata("llama", "default", scores=True)
-    # By default llama.cpp puts a space first.
+    # llama.cpp's default is to put a space first.
     if not space_first:
         metadata["tokenizer.ggml.add_space_prefix"] = ("BOOL", False)
     return metadata

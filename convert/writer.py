@@ -1,11 +1,11 @@
-"""A file in the making: written under a temporary name beside its target, with a journal of what is on the disk.
+"""An unfinished file: written under a temporary name next to its target, with a journal of what is on the disk.
 
-The file gets its target's name only when it is complete and on the disk. A lock on the journal excludes a second writer
-of the same target, until everything is done, the manifest included. The journal never claims more than the disk holds,
-because data are flushed first: after a kill or a loss of power, the file can be resumed.
+The file gets its target's name only when it is complete and on the disk. A lock on the journal keeps out a second
+writer of the same target until everything is done, including the manifest. Data are flushed before the journal counts
+them, so the file can be resumed after a kill or a power failure.
 
-    .NAME.unfinished    the file, at its full length from the beginning
-    .NAME.journal       JSON lines: what the file is made of, and after each flush how many of its bytes exist
+    .NAME.unfinished    the file, at its full length from the start
+    .NAME.journal       JSON lines: what the file is made of, and after each flush how many of its bytes are written
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class NotResumableError(ModelError):
 
 
 class UnfinishedFile:
-    """The file that will be `target`; a context manager that keeps what is needed to resume, unless told to forget it.
+    """The file that will become `target`; a context manager that keeps what resuming needs until `forget` is called.
 
-    `facts` say what the file is made of. With `resume`, bytes that an earlier run with the same facts has written are
-    kept, and `done` is their number, counted from the beginning; otherwise `done` is 0. `whole` is the sha256 of a file
-    that already has its name, if the earlier run ended between `finish` and `forget`. Raises ModelError if another
-    conversion writes the target, if the earlier run had other facts, or if the disk refuses.
+    `facts` say what the file is made of. With `resume`, the bytes that an earlier run with the same facts wrote are
+    kept, and `done` is how many; otherwise `done` is 0. `whole` is the sha256 of a file that already has its name, if
+    the earlier run ended between `finish` and `forget`. Raises ModelError if another conversion is writing the target,
+    if the earlier run had other facts, or if a write fails.
     """
 
     def __init__(self, target: Path, size: int, facts: Mapping[str, Any], *, resume: bool = False) -> None:
@@ -70,7 +70,7 @@ class UnfinishedFile:
         self.close()
 
     def write(self, data: memoryview | bytes, offset: int) -> None:
-        """Write bytes at their place, or raise ModelError."""
+        """Write bytes at an offset; raises ModelError if that fails."""
         rest = memoryview(data).cast("B")
         try:
             while rest:
@@ -80,7 +80,7 @@ class UnfinishedFile:
             raise self._refused(error) from None
 
     def read(self, count: int, offset: int) -> bytes:
-        """Return bytes that were written."""
+        """Return up to `count` bytes from an offset."""
         try:
             data = os.pread(self._descriptor, count, offset)
         except OSError as error:
@@ -90,12 +90,12 @@ class UnfinishedFile:
         return data
 
     def flush(self, done: int) -> None:
-        """Bring what was written to the disk, then note that the first `done` bytes exist."""
+        """Flush what was written to the disk, then note in the journal that the first `done` bytes are there."""
         self._note({"done": done})
         self.done = done
 
     def finish(self, sha256: str) -> None:
-        """Give the complete file its name, unless it has it already."""
+        """Give the complete file its final name, unless it already has it."""
         if self.whole is not None:
             return
         self._note({"whole": sha256})
@@ -108,8 +108,8 @@ class UnfinishedFile:
             raise self._refused(error) from None
 
     def forget(self) -> None:
-        """Remove the journal and the unfinished file: there is nothing to resume, or nobody should."""
-        # The journal goes last: its lock goes with it, and then the names may be another's.
+        """Remove the journal and the unfinished file, because nothing is left to resume or it must not be resumed."""
+        # The journal goes last: without its lock, another conversion may use these names.
         for descriptor, path in ((self._descriptor, self.unfinished), (self._journal, self.journal)):
             with suppress(OSError):
                 if _is_at(descriptor, path):
@@ -123,7 +123,7 @@ class UnfinishedFile:
         self._descriptor = self._journal = -1
 
     def _refused(self, error: OSError) -> ModelError:
-        """Return the error for what the disk refused."""
+        """Return the error for a failed read or write."""
         message = f"{self.target} cannot be written ({error.strerror})"
         if error.errno in _NO_ROOM:
             return ModelError(message, step="make room, then resume", settings=("resume",), file=str(self.target))
@@ -152,7 +152,7 @@ class UnfinishedFile:
             journal = os.open(self.journal, _FLAGS | os.O_APPEND, 0o644)
             try:
                 fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Between opening and locking, the owner before may have removed it, and a third made another.
+                # Between opening and locking, its previous owner may have removed it, and someone else made a new one.
                 if _is_at(journal, self.journal):
                     self._journal = journal
                     return
@@ -178,7 +178,7 @@ class UnfinishedFile:
         if resume:
             self.done = self._resumable_bytes(facts)
         if self.done:
-            # Ends a line that a kill may have cut.
+            # Ends a line that a kill may have cut off.
             os.write(self._journal, b"\n")
             return
         os.ftruncate(self._journal, 0)
@@ -189,7 +189,7 @@ class UnfinishedFile:
         _sync_folder(self.target.parent)
 
     def _resumable_bytes(self, facts: Any) -> int:
-        """Return how many bytes of a file with these facts exist."""
+        """Return how many bytes of a file with these facts are already written."""
         journal = _read_journal(self.journal)
         if "facts" not in journal:
             return 0
@@ -202,7 +202,7 @@ class UnfinishedFile:
                 isinstance(sha256, str)
                 and length == 0
                 and self.target.stat().st_size == self.size
-                # Another file of the same size may have taken its place since.
+                # Another file of the same size may have replaced it.
                 and sha256_of(self.target) == sha256
             ):
                 self.whole = sha256
@@ -225,7 +225,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _read_journal(path: Path) -> dict[str, Any]:
-    """Return the last complete entry of each kind; nothing for a file that is no journal."""
+    """Return the last complete entry of each kind; empty if the file is not a journal."""
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_JOURNAL_BYTES)
@@ -249,7 +249,7 @@ def _difference(old: Any, new: Any) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk."""
+    """Flush a folder's names to the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

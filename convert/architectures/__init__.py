@@ -1,4 +1,4 @@
-"""The architectures that can be converted, one file each; a new one is a file, and a line here."""
+"""The architectures that can be converted, one file each. To add one, add a file and a line here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ecellm_lite.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """llama.cpp's name of an architecture, and the function that draws a checkpoint's blueprint."""
+    """llama.cpp's name for an architecture, and the function that draws a checkpoint's blueprint."""
 
     name: str
     blueprint: Callable[[Checkpoint], Blueprint]

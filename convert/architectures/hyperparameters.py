@@ -1,4 +1,4 @@
-"""A checkpoint's configuration, read as hostile input: a value of the wrong type or out of range is refused."""
+"""A checkpoint's configuration, read as untrusted input: a value of the wrong type or out of range is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_COUNT = (1 << 31) - 1  # llama.cpp keeps counts as 32-bit numbers
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """The values of a config.json by name; one that is absent or null takes its default, if it has one."""
+    """The values of a config.json by name; an absent or null value takes its default, if there is one."""
 
     values: Mapping[str, Any]
 
@@ -42,21 +42,21 @@ class Hyperparameters:
         return value
 
     def one_of(self, name: str, choices: tuple[str, ...], default: str) -> str:
-        """Return one of some texts."""
+        """Return a text, one of `choices`."""
         value = self._value(name, default)
         if not isinstance(value, str) or value not in choices:
             raise _wrong(name, value, f"llama.cpp supports only {' or '.join(choices)}")
         return value
 
     def part(self, name: str) -> Hyperparameters:
-        """Return the object of that name in the configuration; an absent one is empty."""
+        """Return the object of that name in the configuration, or an empty one if it is absent."""
         value = self.values.get(name)
         if value is not None and not isinstance(value, dict):
             raise _wrong(name, value, "it must be an object")
         return Hyperparameters(value or {})
 
     def refuse(self, name: str, reason: str) -> None:
-        """Raise ModelError if the value is present, and neither null nor false."""
+        """Raise ModelError if the value is present and is neither null nor false."""
         value = self.values.get(name)
         if value is not None and value is not False:
             raise _wrong(name, value, reason)
@@ -71,7 +71,8 @@ class Hyperparameters:
 def rope_parameters(config: Hyperparameters) -> Hyperparameters:
     """Return the parameters of the rotary embedding, by their names in transformers since version 5.
 
-    Before, `rope_theta` and `partial_rotary_factor` stood at the top, and the rest in `rope_scaling` with its `type`.
+    Before version 5, `rope_theta` and `partial_rotary_factor` were at the top level, and the rest in `rope_scaling`,
+    which had a `type`.
     """
     parameters = {
         name: config.values[name] for name in ("rope_theta", "partial_rotary_factor") if name in config.values
@@ -83,7 +84,7 @@ def rope_parameters(config: Hyperparameters) -> Hyperparameters:
 
 
 def unsupported(problem: str, field: str) -> ModelError:
-    """Return the error for a configuration that no model of its architecture has; `problem` follows its name."""
+    """Return the error for a configuration that is not supported; `problem` continues "The config.json"."""
     return ModelError(f"The config.json {problem}", step="give another checkpoint", field=field)
 
 

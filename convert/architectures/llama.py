@@ -1,7 +1,7 @@
 """Llama and models of its architecture: Llama-2, Mistral, SmolLM2.
 
 Names and keys are those of llama.cpp's converter (conversion/llama.py) and loader (src/models/llama.cpp). Mistral's
-sliding window is not among them: for this architecture, llama.cpp attends to the whole context.
+sliding window has no key: for this architecture, llama.cpp attends to the whole context.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from ecellm_lite.convert.mixture import ModelShape
 from ecellm_lite.errors import ModelError
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
-MAX_HEADS, MAX_HEAD_SIZE = 1024, 1024  # together a million rows, whose order is kept in memory
+MAX_HEADS, MAX_HEAD_SIZE = 1024, 1024  # at most a million rows, whose order is kept in memory
 
 _EMBEDDING, _OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 _COMPARED_ROWS = 1024
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a Llama or Mistral checkpoint, or raise ModelError with what is wrong with it."""
+    """Return the blueprint of a Llama or Mistral checkpoint; raises ModelError if the checkpoint is wrong."""
     config = Hyperparameters(checkpoint.config)
     config.refuse("quantization_config", "only 16-bit checkpoints can be converted")
     config.one_of("hidden_act", ("silu",), "silu")
     width, vocabulary = config.count("hidden_size"), config.count("vocab_size")
     layers = config.count("num_hidden_layers", most=MAX_LAYERS)
     heads = config.count("num_attention_heads", most=MAX_HEADS)
-    # transformers' defaults: Mistral has 8 heads for keys and values, Llama as many as for queries.
+    # transformers' defaults: Mistral has 8 key and value heads, Llama as many as query heads.
     kv_heads = config.count("num_key_value_heads", 8 if config.values.get("model_type") == "mistral" else heads)
     size = config.count("head_dim", max(width // heads, 1), most=MAX_HEAD_SIZE)
     if heads % kv_heads or size % 2 or (config.values.get("head_dim") is None and width % heads):

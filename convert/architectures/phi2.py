@@ -1,4 +1,4 @@
-"""Phi-2: layer norms with biases, attention parallel to feed-forward, and a part of each head rotated.
+"""Phi-2: layer norms with biases, attention parallel to feed-forward, and only a part of each head rotated.
 
 Names and keys are those of llama.cpp's converter (conversion/phi.py) and loader (src/models/phi2.cpp).
 """
@@ -16,7 +16,7 @@ _ROPE_THETA = 10000.0  # llama.cpp's default
 
 
 def blueprint(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint of a Phi-2 checkpoint, or raise ModelError with what is wrong with it."""
+    """Return the blueprint of a Phi-2 checkpoint; raises ModelError if the checkpoint is wrong."""
     config = Hyperparameters(checkpoint.config)
     config.refuse("quantization_config", "only 16-bit checkpoints can be converted")
     config.refuse("qk_layernorm", "llama.cpp's phi2 has no norms for queries and keys")

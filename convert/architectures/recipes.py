@@ -1,6 +1,6 @@
-"""The recipes of a checkpoint's tensors: each is taken by name, and must have the shape that its architecture gives it.
+"""The recipes of a checkpoint's tensors: each is taken by name and must have the shape that its architecture implies.
 
-Tensors that are left over at the end are refused, so that no weight is ever dropped silently.
+Tensors that nothing has taken at the end are refused, so no weight is ever dropped silently.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CONSTANTS = re.compile(r".*\.(rotary_emb\.inv_freq|self_attn\.(bias|masked_bias
 
 
 class Recipes:
-    """The recipes for a checkpoint, one `take` after the other."""
+    """Collects the recipes for a checkpoint, one `take` at a time."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
@@ -30,7 +30,7 @@ class Recipes:
     def take(self, name: str, source: str, shape: tuple[int, ...], order: NDArray[np.uint32] | None = None) -> None:
         """Make the file's tensor `name` from the checkpoint's `source`; see TensorRecipe for `shape` and `order`.
 
-        Raises ModelError if the source is missing, or has another shape or no weights.
+        Raises ModelError if the source is missing, has another shape, or does not hold weights.
         """
         tensor = self._checkpoint.tensor(source)
         if tensor.shape != shape:
@@ -44,12 +44,12 @@ class Recipes:
     def take_if_present(
         self, name: str, source: str, shape: tuple[int, ...], order: NDArray[np.uint32] | None = None
     ) -> None:
-        """Do as `take` for a tensor that not every checkpoint has."""
+        """Do the same as `take` if the checkpoint has the tensor; otherwise nothing."""
         if source in self._checkpoint:
             self.take(name, source, shape, order)
 
     def finish(self, ignored: frozenset[str] = frozenset()) -> tuple[TensorRecipe, ...]:
-        """Return the recipes in the checkpoint's order, or raise ModelError with a tensor that has none."""
+        """Return the recipes in the checkpoint's order; raises ModelError if a tensor has none."""
         for source in self._checkpoint:
             if source not in self._recipes and source not in ignored and not _CONSTANTS.fullmatch(source):
                 raise ModelError(
@@ -62,7 +62,7 @@ class Recipes:
 
 
 def general_metadata(architecture: str, checkpoint: Checkpoint) -> dict[str, MetadataValue]:
-    """Return the metadata that every model has: its architecture, and the name of its folder or repository."""
+    """Return the metadata of every model: its architecture, and its folder's or repository's name."""
     folder = checkpoint.folder.resolve()
     name = folder.name
     if folder.parent.name == "snapshots":  # the hub's cache: models--ORGANIZATION--NAME/snapshots/REVISION

@@ -151,7 +151,7 @@ def test_a_model_file_by_hand_is_read_as_the_packages(tmp_path: Path) -> None:
     ("trainer", "normalizer", "said"),
     [
         ({3: 1}, {}, "type 1 rather than 2"),
-        ({24: True}, {}, "puts spaces behind words"),
+        ({24: True}, {}, "puts spaces after words"),
         ({35: False}, {}, "no byte tokens"),
         ({}, {2: b"a map"}, "normalizes letters"),
         ({}, {4: True}, "removes spaces"),

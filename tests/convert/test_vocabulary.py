@@ -126,8 +126,11 @@ def split(pattern: str) -> dict[str, Any]:
         (lambda: byte_level(merges=[["▁", "q1"]]), "not a usable tokenizer"),
         (lambda: byte_level() | {"post_processor": [1]}, "not a usable tokenizer"),
         (lambda: byte_level() | {"pre_tokenizer": split("(((")}, "not a usable tokenizer"),
-        (lambda: byte_level() | {"pre_tokenizer": split("a" * 5000)}, "4,096 letters"),
-        (lambda: byte_level() | {"normalizer": {"type": "Replace", "content": "a" * 1000}}, "treats texts by Replace"),
+        (lambda: byte_level() | {"pre_tokenizer": split("a" * 5000)}, "4,096 characters"),
+        (
+            lambda: byte_level() | {"normalizer": {"type": "Replace", "content": "a" * 1000}},
+            "changes or splits texts with Replace",
+        ),
         (lambda: byte_level() | {"normalizer": 7}, "normalizer as 7"),
         (lambda: byte_level(end_of_word_suffix="</w>"), "end_of_word_suffix"),
         (lambda: changed_tokenizer(model=7), "other than BPE"),
