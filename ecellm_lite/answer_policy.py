@@ -14,7 +14,7 @@ from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.deadlines import LONGEST
 from ecellm_lite.engine.request import Request
 from ecellm_lite.errors import ClosedError, DeadlineError, EcellmError, InputError, UsageError
-from ecellm_lite.models.calibrations import Calibration, Calibrations, Chosen, Scope
+from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations, Scope
 from ecellm_lite.tasks.fields import encodable, shown
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Question, Task
@@ -71,7 +71,7 @@ class AnswerPolicy:
     calibrations: Calibrations | None = None
     _named: dict[str, Calibrations] = field(default_factory=dict)
 
-    def chosen(self, calibration: Chosen) -> Calibrations | None:
+    def chosen_calibrations(self, calibration: CalibrationChoice) -> Calibrations | None:
         """Return the calibrations that a caller chose; raises ModelError for a file that is not for this model."""
         if calibration is False:
             return None

@@ -14,7 +14,7 @@ from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.answers.space import Space
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import InputError
-from ecellm_lite.models.calibrations import Calibration, Chosen
+from ecellm_lite.models.calibrations import Calibration, CalibrationChoice
 from ecellm_lite.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class RequestOptions(TypedDict, total=False):
     space: Space | None
     shorten: bool
     min_probability: float | None
-    calibration: Chosen
+    calibration: CalibrationChoice
     seed: int
     deadline_ms: float | None
     priority: Priority
@@ -89,5 +89,5 @@ class Answerer(Protocol):
 class KeepsCalibrations(Protocol):
     """An answerer that can say by which calibration it answers a task."""
 
-    def kept_calibration(self, task: str | Task, *, calibration: Chosen = "auto") -> Calibration | None:
+    def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
         """Return the calibration that is kept for a task, chosen as for a request; it may not hold for every row."""

@@ -39,7 +39,7 @@ from ecellm_lite.engine.waiting import GROUP
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import EcellmError, InputError
 from ecellm_lite.loading import LoadedModel, load_model
-from ecellm_lite.models.calibrations import Calibration, Calibrations, Chosen
+from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations
 from ecellm_lite.read_ahead import read_ahead
 from ecellm_lite.tasks.registry import task_names
 from ecellm_lite.tasks.task import Question, Task
@@ -181,7 +181,7 @@ class Runtime:
         Up to 256 rows are read ahead by a thread of their own and run together, those that share most at a time; rows
         that ask exactly the same are answered once.
         """
-        calibrations = self._policy.chosen(options.get("calibration", "auto"))
+        calibrations = self._policy.chosen_calibrations(options.get("calibration", "auto"))
         checked_task = self._policy.checked_task(task, calibrations, options.get("instruction"))
 
         def submit(row: Row | InputError) -> Future[Answer]:
@@ -195,7 +195,7 @@ class Runtime:
         row: Row | None = None,
         *,
         instruction: str | None = None,
-        calibration: Chosen = "auto",
+        calibration: CalibrationChoice = "auto",
     ) -> str | None:
         """Return why the stored calibration of a task is not used, a sentence; None where it is or there is none.
 
@@ -204,17 +204,17 @@ class Runtime:
 
         Raises UsageError where it was named, as answering would, and InputError for a wrong row where there is one.
         """
-        calibrations = self._policy.chosen(calibration)
+        calibrations = self._policy.chosen_calibrations(calibration)
         checked_task = self._policy.checked_task(task, calibrations, instruction)
         if row is None:
             return self._policy.refusal(calibrations, checked_task, instruction)
         return self._policy.refusal_of_row(calibrations, checked_task, row, instruction)
 
-    def kept_calibration(self, task: str | Task, *, calibration: Chosen = "auto") -> Calibration | None:
+    def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
         """Return the calibration that is kept for a task; it may not hold for every row. See KeepsCalibrations."""
-        calibrations = self._policy.chosen(calibration)
+        calibrations = self._policy.chosen_calibrations(calibration)
         checked_task = self._policy.checked_task(task)
-        return calibrations.kept(checked_task.name) if calibrations else None
+        return calibrations.get(checked_task.name) if calibrations else None
 
     def prompt(self, task: str | Task, row: Row, *, instruction: str | None = None) -> str:
         """Return the exact prompt that a row becomes."""
@@ -287,7 +287,7 @@ class Runtime:
         instruction, space = options.get("instruction"), options.get("space")
         least = checked_probability(options.get("min_probability"))
         urgent = checked_priority(options.get("priority", "normal"))
-        calibrations = self._policy.chosen(options.get("calibration", "auto"))
+        calibrations = self._policy.chosen_calibrations(options.get("calibration", "auto"))
         task = self._policy.checked_task(task, calibrations, instruction)
         submission = Submission(None, task, min_probability=least)
         try:

@@ -145,9 +145,10 @@ def _by_layer(header: Header, key: str, default: Sequence[int] | None = None) ->
         return default
     numbers = _integers(header, key)
     if len(numbers) not in (1, layers):
+        problem = f"{_name(header, key)} has {len(numbers)} numbers for {layers} layers"
         raise ModelError(
-            f"The model {header.path} cannot be run: {_name(header, key)} holds {len(numbers)} numbers for "
-            f"{layers} layers; convert it again or use another model."
+            f"The model {header.path} cannot be run: {problem}",
+            step="convert it again or use another model",
         )
     return numbers if len(numbers) == layers else numbers * layers
 
@@ -157,8 +158,8 @@ def _integers(header: Header, key: str, default: int | None = None) -> list[int]
     numbers = np.atleast_1d(np.asarray(header.metadata.get(_name(header, key), default)))
     if numbers.dtype.kind not in "iu" or not numbers.size or numbers.min() < 0:
         raise ModelError(
-            f"The model {header.path} cannot be run: {_name(header, key)} is missing or not a whole number; "
-            "convert it again or use another model."
+            f"The model {header.path} cannot be run: {_name(header, key)} is missing or not a whole number",
+            step="convert it again or use another model",
         )
     return [int(number) for number in numbers]
 

@@ -1,4 +1,4 @@
-"""From which probability on an answer is right often enough that nobody need look at it."""
+"""The probability from which on answers are precise enough to need no review."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from ecellm_lite.answers.answer import Answer
 
 EVERY = ""
-"""The key of a threshold for all answers, where rows have answers of their own, as a ranking's have."""
+"""The key of a threshold that holds for all answers of a task whose rows have options of their own, as rankings do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Automatic:
-    """The least probability of each answer, by its key, from which `precision` of the answers are right.
+    """For each answer, by its key, the least probability from which on a share `precision` of the answers is right.
 
-    An answer that no threshold makes so precise has None. Of `rows` held out, whose thresholds were chosen on the
-    others, a `share` was automatic, and `reached` of those were right; None where none was automatic.
+    An answer that reaches this precision at no threshold has None. The thresholds were chosen on some rows and tested
+    on `rows` others: a `share` of those was automatic, and `reached` of the automatic ones were right (None if there
+    were none).
     """
 
     precision: float
@@ -25,21 +26,21 @@ class Automatic:
     reached: float | None
 
     def threshold(self, answer: Answer) -> float | None:
-        """Return the threshold of an answer, None where none is precise enough."""
+        """Return the threshold for an answer, or None if it always needs review."""
         if EVERY in self.thresholds:
             return self.thresholds[EVERY]
         return self.thresholds.get(likeliest(answer))
 
     def check(self) -> None:
-        """Raise ValueError for a number that is no probability."""
+        """Raise ValueError for a number that is not a probability."""
         numbers = [self.precision, self.share, self.reached, *self.thresholds.values()]
         if not all(number is None or 0 <= number <= 1 for number in numbers):
-            raise ValueError("automatic has a number that is no probability")
+            raise ValueError("automatic has a number that is not a probability")
         if self.rows < 0:
-            raise ValueError("automatic has less than no rows")
+            raise ValueError("automatic has a negative number of rows")
 
 
 def likeliest(answer: Answer) -> str:
-    """Return the key of an answer's likeliest option, which an abstention has too; empty where it has none."""
+    """Return the key of an answer's most likely option, even if it abstained; empty if it has no probabilities."""
     shares = answer.probabilities or {}
     return max(shares, key=shares.__getitem__, default=EVERY)

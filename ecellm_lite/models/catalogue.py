@@ -1,4 +1,4 @@
-"""The models that this project is for, and what each needs to be asked in the way it was trained.
+"""The published models, and what each needs for prompts in the form that it was trained on.
 
 Facts from the model cards of NingLab/eCeLLM-S, -M and -L (CC-BY-4.0; Peng et al., arXiv 2402.08831).
 """
@@ -51,14 +51,14 @@ CATALOGUE = {
     )
 }
 
-# The model that comes with the package: see ecellm_lite/demo.
+# The demo model, which comes with the package: see ecellm_lite/demo.
 DEMO = "demo"
 
 
 def catalogue_entry(name: str) -> CatalogueModel | None:
-    """Return the published model that a name is of.
+    """Return the published model that a name belongs to, or None.
 
-    Such as `eCeLLM-M`, `ecellm-m:Q4_K_M`, `eCeLLM-M.Q4_K_M.gguf`, or the hub's `NingLab/eCeLLM-M`.
+    Names such as `eCeLLM-M`, `ecellm-m:Q4_K_M`, `eCeLLM-M.Q4_K_M.gguf`, or the hub's `NingLab/eCeLLM-M`.
     """
     lowered = name.lower()
     for entry in CATALOGUE.values():
@@ -71,10 +71,10 @@ def catalogue_entry(name: str) -> CatalogueModel | None:
 
 
 def how_to_get(name: str) -> str:
-    """Return the end of a sentence on a model that is not in the store: how it gets there."""
+    """Return the next step for a model that is not in the store."""
     if entry := catalogue_entry(name):
         return (
             f"`ecellm-lite models pull {name}` fetches {entry.hub_id} and converts it, "
-            f"or `ecellm-lite models add` takes a file you have under that name"
+            f"or `ecellm-lite models add` adds a file that you have under that name"
         )
     return "`ecellm-lite models add` adds one"

@@ -1,4 +1,4 @@
-"""What is in the store, as plain data: for the command line, and for whoever else shows it."""
+"""Describes the store and its models as plain data, for the command line and other front ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ecellm_lite.models.store import Store, StoredModel
 
 
 def describe_store(store: Store) -> dict[str, Any]:
-    """Return the manifests of the models that are there, errors of damaged ones by name, and the published models."""
+    """Return the manifests of the stored models, the errors of damaged ones by name, and the published models."""
     manifests, damaged = [], {}
     for name in store.names():
         try:
@@ -25,9 +25,9 @@ def describe_store(store: Store) -> dict[str, Any]:
 
 
 def describe_model(store: Store, name: str, *, verify: bool = False) -> dict[str, Any]:
-    """Return a model's manifest with what its file says; with `verify` its file is hashed again.
+    """Return a model's manifest and what its file says; with `verify` the file is hashed again.
 
-    Raises ModelError for a model that is not there or is damaged.
+    Raises ModelError if the model does not exist or is damaged.
     """
     model = store.get(name)
     header = read_header(model.path)
@@ -48,7 +48,7 @@ def describe_model(store: Store, name: str, *, verify: bool = False) -> dict[str
 
 
 def _calibrations(store: Store, model: StoredModel) -> list[str]:
-    """Return the names of a model's calibrations, with the reason behind those that are not used."""
+    """Return the names of a model's calibrations; a calibration that is not used is followed by the reason."""
     names = []
     for path in sorted(calibration_folder(store, model).glob("[!.]*.json")):
         try:

@@ -1,13 +1,13 @@
-"""Which bytes a file holds: its sha256, computed once and remembered for as long as the file is seen not to change.
+"""The sha256 of files, computed once and remembered until the file changes.
 
-What was remembered is taken where the file's size, both of its times, its inode and a sample of its bytes (64 blocks of
-4 KiB, spread evenly) are what they were. So a write through the file system is seen, also one whose program set the
-file's time of modification back: the time of its last change of any kind cannot be set.
+A remembered hash is used only if the file's size, both of its times, its inode and a sample of its bytes (64 blocks of
+4 KiB, spread evenly) are unchanged. This notices any write through the file system, even by a program that resets the
+modification time: the time of the last change of any kind (ctime) cannot be set.
 
-What can slip, until the file is hashed as a whole again (`again`): bytes that rot on the disk or are written past the
-file system, where the sample does not meet them; a write within the file system's own grain of time after the hash
-(some milliseconds, two seconds on FAT); and on Windows, which keeps no time of any change, a write whose program set
-the time of modification back. A file that is copied, or restored from a backup, is hashed again.
+These changes are missed until the file is hashed again in full (`again`): bytes outside the sample that rot on the disk
+or are written past the file system; a write within the file system's time resolution after the hash (some milliseconds,
+two seconds on FAT); and on Windows, which has no ctime, a write by a program that resets the modification time. A file
+that was copied or restored from a backup is always hashed again.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import replacing
 
 FORMAT = 1
-MOST = 256  # files that are remembered
-LARGEST = 1 << 20  # bytes of the file that remembers them
+MOST = 256  # files remembered
+LARGEST = 1 << 20  # bytes, of the file with the remembered hashes
 
 _BLOCK = 1 << 20
 _SAMPLES, _SAMPLE = 64, 1 << 12
-_GRAIN = 20_000_000  # ns: times on Linux advance every 4 to 10 ms
+_GRAIN = 20_000_000  # ns; file times on Linux advance every 4 to 10 ms
 
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """A file's sha256 in hex, and the state of the file when it had it: bytes, times in ns, inode, sample's sha256."""
+    """A file's sha256 in hex, and its state at that time: bytes, times in ns, inode, and sha256 of the sample."""
 
     sha256: str
     size: int
@@ -46,7 +46,7 @@ class FileIdentity:
     sample: str
 
     def holds(self, path: Path) -> bool:
-        """Whether the file system says that the file at `path` is still this one; no byte of it is read."""
+        """Whether the file at `path` is still this one, according to the file system; no byte of it is read."""
         with suppress(OSError):
             return _state(path.stat()) == (self.size, self.modified, self.changed, self.inode)
         return False
@@ -54,27 +54,27 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
-    """The file that remembers: identities by absolute path, the last used at the end."""
+    """The file of remembered hashes: identities by absolute path, most recently stored last."""
 
     files: dict[str, FileIdentity]
     format: int
 
 
 class FileIdentities:
-    """The identities of files by their paths, kept in a file of their own; one that cannot be used is done without."""
+    """The identities of files by their paths, stored in a JSON file; if that is unusable, files are hashed again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def remembered(self, path: Path) -> str | None:
-        """Return the sha256 that was last remembered of a path, whatever is there now."""
+        """Return the last sha256 that was stored for a path, whatever the file holds now."""
         identity = self._read().get(_key(path))
         return identity.sha256 if identity else None
 
     def identify(self, path: Path, *, again: bool = False) -> FileIdentity:
-        """Return a file's identity: hashed as a whole if it is not remembered, or `again`.
+        """Return a file's identity; the file is hashed in full if it is not remembered, or with `again`.
 
-        Raises OSError, and ModelError for a file that changes meanwhile.
+        Raises OSError, and ModelError for a file that changes while it is read.
         """
         identity = self._read().get(_key(path))
         with path.open("rb") as file:
@@ -90,7 +90,7 @@ class FileIdentities:
         return identity
 
     def note(self, path: Path, sha256: str) -> FileIdentity:
-        """Remember the sha256 of a file that was just written, and hashed on the way."""
+        """Store the sha256 of a file that was just written and hashed on the way."""
         _wait_for_next_tick(_state(path.stat()))
         with path.open("rb") as file:
             state = _state(os.fstat(file.fileno()))
@@ -137,7 +137,7 @@ def _sha256(file: BinaryIO) -> str:
 
 
 def _wait_for_next_tick(state: tuple[int, int, int, int]) -> None:
-    """Wait until a later write to the file would get a later time than it has."""
+    """Wait until any later write to the file would get a later time than the file has now."""
     _, modified, changed, _ = state
     age = time.time_ns() - max(modified, changed)
     if 0 <= age < _GRAIN:

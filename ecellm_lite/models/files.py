@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and their hashes."""
+"""Writing files so that they are never partial, and hashing them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from glob import escape
 from pathlib import Path
 
 _BLOCK = 1 << 20
-_TOKEN = 4  # bytes that tell temporary files of one name apart
+_TOKEN = 4  # random bytes in the name of a temporary file
 
 
 @contextmanager
 def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
-    """Give a temporary path in the same folder; when the block ends well its file becomes `path`, else it is removed.
+    """Yield a temporary path in the same folder; its file replaces `path` if the block succeeds, else it is removed.
 
-    The data is on the disk before the name is: a reader, or a machine that loses power, sees the old file or the new.
-    Whoever the process's umask leaves the right to may read the file; one that is `private` its owner alone.
+    The data is on the disk before it gets its name: a reader sees the old file or the new one, even after a power
+    failure. The file is created with the process's umask, or readable by its owner alone if `private`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN)}")
-    # The system itself takes the umask's rights away: it cannot be asked for without being changed for all threads.
+    # The system applies the umask itself; it cannot be read without changing it for all threads.
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
     try:
         yield temporary
@@ -35,12 +35,12 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def temporaries(path: Path) -> list[Path]:
-    """Return what `replacing` left where its process was killed; of one that still runs, its file in the making."""
+    """Return the temporary files of `replacing` for this path, left by a killed process or still being written."""
     return list(path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 2 * _TOKEN}"))
 
 
 def copied(source: Path, target: Path) -> str:
-    """Copy a file, which is there whole or not at all, and return the sha256 in hex of what was written."""
+    """Copy a file, never in part, and return the sha256 in hex of what was written."""
     digest = hashlib.sha256()
     with replacing(target) as temporary, source.open("rb") as read, temporary.open("wb") as copy:
         while block := read.read(_BLOCK):
@@ -50,7 +50,7 @@ def copied(source: Path, target: Path) -> str:
 
 
 def in_words(size: int) -> str:
-    """Return a number of bytes for a sentence: 4.4 GB, or 6.3 MB where it is below one GB."""
+    """Return a number of bytes in words: 4.4 GB, or 6.3 MB below one GB."""
     return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"
 
 

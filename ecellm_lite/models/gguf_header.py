@@ -1,8 +1,8 @@
 """A GGUF file's header, read as hostile input before llama.cpp sees the file.
 
-`read_header` holds every count, length and offset against the file's size before it is believed, and gives what the
-file says; `model_check` refuses what would crash or mislead llama.cpp. The file is opened once, must be a regular
-file, and is read from its beginning up to a cap; it is never mapped, and no tensor's data is read.
+`read_header` checks every count, length and offset against the file's size before using it, and returns what the file
+says; `model_check` refuses what would crash or mislead llama.cpp. The file is opened once, must be a regular file, and
+is read from its beginning up to a cap. It is never mapped, and no tensor data is read.
 The format: docs/gguf.md of https://github.com/ggml-org/ggml.
 """
 
@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from ecellm_lite.errors import ModelError
 from ecellm_lite.tensor_types import TENSOR_TYPES, TensorType
 
-MAX_HEADER_BYTES = 64 << 20  # the largest vocabularies of today take about 20 MiB
+MAX_HEADER_BYTES = 64 << 20  # the largest vocabularies today take about 20 MiB
 MAX_KEYS = 4096
 MAX_KEY_BYTES = 65_535  # the format's own limit
 MAX_STRING_BYTES = 16 << 20
 MAX_ARRAY_ITEMS = 1 << 22
 MAX_TENSORS = 65_536
-MAX_NAME_BYTES = 63  # GGML_MAX_NAME with its closing zero is 64
+MAX_NAME_BYTES = 63  # GGML_MAX_NAME, with the final zero, is 64
 MAX_DIMENSIONS = 4
 MAX_ALIGNMENT = 65_536
 
@@ -47,7 +47,7 @@ Value: TypeAlias = "int | float | bool | str | tuple[str, ...] | NDArray[Any]"
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where a tensor lies: shape with the dimension that is contiguous first, offset and size in bytes of the file."""
+    """A tensor's place in the file: shape, contiguous dimension first; offset and size in bytes."""
 
     name: str
     shape: tuple[int, ...]
@@ -58,10 +58,10 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Header:
-    """What a file's header says; arrays are NumPy arrays, or tuples of strings, bytes that are no UTF-8 as surrogates.
+    """The contents of a file's header; arrays are NumPy arrays, or tuples of strings with invalid UTF-8 as surrogates.
 
-    `tensors` stand in the file's order; their data begins at `data_offset`, bytes from the file's beginning. `kinds`:
-    the format's number of each value's type.
+    `tensors` are in the file's order; their data begins at byte `data_offset` of the file. `kinds`: the format's number
+    for the type of each metadata value.
     """
 
     path: Path
@@ -75,9 +75,9 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Return the header of the GGUF file at `path`, or raise ModelError with what is wrong with it.
+    """Return the header of the GGUF file at `path`; raises ModelError if it is invalid.
 
-    Version 2 or 3, little-endian. A file without tensors (a vocabulary alone) passes; model_check asks for more.
+    Reads versions 2 and 3, little-endian. A file without tensors (only a vocabulary) passes; model_check refuses it.
     """
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
@@ -85,22 +85,22 @@ def read_header(path: Path) -> Header:
         descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ModelError(f"The model {path} cannot be opened ({reason}): check the path and its permissions.") from None
+        message = f"The model {path} cannot be opened ({reason})"
+        raise ModelError(message, step="check the path and its permissions") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ModelError(f"The model {path} is not a regular file: give the path of a GGUF file.")
+            raise ModelError(f"The model {path} is not a regular file", step="give the path of a GGUF file")
         return _parse(_HeaderReader(path, descriptor, status.st_size))
     except OSError as error:
-        raise ModelError(
-            f"The model {path} cannot be read ({error.strerror}): check the disk or copy it again."
-        ) from None
+        message = f"The model {path} cannot be read ({error.strerror})"
+        raise ModelError(message, step="check the disk or copy it again") from None
     finally:
         os.close(descriptor)
 
 
 class _HeaderReader:
-    """Reads a file's beginning in order; nothing is read or allocated before the file's size allows it."""
+    """Reads a file's beginning in order; nothing is read or allocated unless the file is large enough for it."""
 
     def __init__(self, path: Path, descriptor: int, size: int) -> None:
         self.path = path
@@ -110,12 +110,11 @@ class _HeaderReader:
         self._buffer = bytearray()
 
     def damaged(self, problem: str) -> ModelError:
-        return ModelError(
-            f"The model {self.path} is damaged or forged: {problem}; get it again from a source you trust."
-        )
+        message = f"The model {self.path} is damaged or forged: {problem}"
+        return ModelError(message, step="get it again from a source you trust")
 
     def short(self, problem: str) -> ModelError:
-        return ModelError(f"The model {self.path} is cut short: {problem}; copy or download it again.")
+        return ModelError(f"The model {self.path} is cut short: {problem}", step="copy or download it again")
 
     def take(self, count: int) -> bytes:
         """Return the next `count` bytes."""
@@ -124,34 +123,34 @@ class _HeaderReader:
         return bytes(self._buffer[start : self.position])
 
     def number(self, code: str) -> Any:
-        """Return the next number, of a struct format."""
+        """Return the next number, in a struct format."""
         (value,) = struct.unpack(code, self.take(struct.calcsize(code)))
         return value
 
     def count(self, limit: int, least: int, what: str) -> int:
-        """Return a count of things of at least `least` bytes each, held against the limit and the file's size."""
+        """Return a count of items of at least `least` bytes each, checked against the limit and the file's size."""
         count: int = self.number("<Q")
         if count > limit:
-            raise self.damaged(f"it declares {count} {what}, and {limit} is the limit")
+            raise self.damaged(f"it declares {count} {what}, and the limit is {limit}")
         if count * least > self.size - self.position:
             raise self.short(
-                f"it declares {count} {what}, at least {count * least} bytes, and {self.size - self.position} are left"
+                f"it declares {count} {what}, {count * least} bytes or more, but {self.size - self.position} remain"
             )
         return count
 
     def name(self, limit: int, what: str) -> str:
-        """Return a key or a tensor's name."""
+        """Return a metadata key or a tensor's name."""
         raw = self.take(self.count(limit, 1, f"bytes for {what}"))
         try:
             name = raw.decode()
         except UnicodeDecodeError:
             raise self.damaged(f"{what}, {shown(raw)}, is not UTF-8") from None
-        if not name or "\0" in name:  # llama.cpp would see it end at the zero
+        if not name or "\0" in name:  # llama.cpp would end the name at the zero
             raise self.damaged(f"{what}, {shown(name)}, is empty or holds a zero byte")
         return name
 
     def strings(self, count: int) -> tuple[str, ...]:
-        """Return the next strings; a loop with nothing in it that can wait, for vocabularies are long."""
+        """Return the next strings, in a tight loop because vocabularies are long."""
         buffer, position, length_of = self._buffer, self.position, struct.Struct("<Q").unpack_from
         texts = []
         for _ in repeat(None, count):
@@ -160,7 +159,7 @@ class _HeaderReader:
                 self._fill(start)
             (length,) = length_of(buffer, position)
             if length > MAX_STRING_BYTES:
-                raise self.damaged(f"a string of it takes {length} bytes, and {MAX_STRING_BYTES} is the limit")
+                raise self.damaged(f"it has a string of {length} bytes, and the limit is {MAX_STRING_BYTES}")
             position = start + length
             if position > len(buffer):
                 self._fill(position)
@@ -170,7 +169,7 @@ class _HeaderReader:
 
     def _fill(self, end: int) -> None:
         if end > self.size:
-            raise self.short(f"its header needs at least {end} bytes, and the file has {self.size}")
+            raise self.short(f"its header needs at least {end} bytes, but the file has only {self.size}")
         if end > MAX_HEADER_BYTES:
             raise self.damaged(f"its header takes more than {MAX_HEADER_BYTES} bytes")
         while len(self._buffer) < end:
@@ -181,21 +180,24 @@ class _HeaderReader:
 
 
 def shown(text: str | bytes) -> str:
-    """Return a text of the file for a message: short, and with no control character that a terminal would obey."""
+    """Return text from a file for a message: short, and without control characters that a terminal would obey."""
     return repr(text[:60])
 
 
 def _parse(reader: _HeaderReader) -> Header:
     magic = reader.take(min(4, reader.size))
     if magic != b"GGUF":
-        raise ModelError(f"The model {reader.path} is not a GGUF file: it begins with {magic!r}; give a GGUF file.")
+        raise ModelError(
+            f"The model {reader.path} is not a GGUF file: it begins with {magic!r}", step="give a GGUF file"
+        )
     version: int = reader.number("<I")
     if version & 0xFFFF == 0:
-        raise ModelError(f"The model {reader.path} is big-endian: convert it again for this machine.")
+        raise ModelError(f"The model {reader.path} is big-endian", step="convert it again for this machine")
     if version == 1:
-        raise ModelError(f"The model {reader.path} is of GGUF version 1, which llama.cpp gave up: convert it again.")
+        message = f"The model {reader.path} has GGUF version 1, which llama.cpp no longer reads"
+        raise ModelError(message, step="convert it again")
     if version not in (2, 3):
-        raise ModelError(f"The model {reader.path} is of GGUF version {version}: get it in version 3.")
+        raise ModelError(f"The model {reader.path} has GGUF version {version}", step="get it in version 3")
     tensor_count = reader.count(MAX_TENSORS, _LEAST_TENSOR_BYTES, "tensors")
     key_count = reader.count(MAX_KEYS, _LEAST_KEY_BYTES, "metadata keys")
     metadata: dict[str, Value] = {}
@@ -261,7 +263,7 @@ def _scalar(reader: _HeaderReader, key: str, kind: int) -> int | float | bool:
 
 
 def _tensor(reader: _HeaderReader) -> TensorInfo:
-    """Return a tensor as declared: its offset is still counted from the beginning of the data."""
+    """Return a tensor as declared, its offset counted from the beginning of the data."""
     name = reader.name(MAX_NAME_BYTES, "a tensor's name")
     dimensions: int = reader.number("<I")
     if not 1 <= dimensions <= MAX_DIMENSIONS:
@@ -274,8 +276,8 @@ def _tensor(reader: _HeaderReader) -> TensorInfo:
         raise reader.damaged(f"the tensor {shown(name)} has the impossible shape {shape}")
     if number not in TENSOR_TYPES:
         raise ModelError(
-            f"The model {reader.path} has the tensor {shown(name)} of the unknown type {number}: "
-            "update ecellm-lite or convert the model to another type."
+            f"The model {reader.path} has the tensor {shown(name)} of the unknown type {number}",
+            step="update ecellm-lite or convert the model to another type",
         )
     type_ = TENSOR_TYPES[number]
     if shape[0] % type_.block:
@@ -288,7 +290,7 @@ def _tensor(reader: _HeaderReader) -> TensorInfo:
 def _placed(
     reader: _HeaderReader, declared: list[TensorInfo], data_offset: int, alignment: int
 ) -> tuple[TensorInfo, ...]:
-    """Return the tensors with offsets in the file; as ggml asks, each begins at the aligned end of the one before."""
+    """Return the tensors with offsets in the file; as in ggml, each begins at the aligned end of the one before."""
     names: set[str] = set()
     placed = []
     expected = 0
@@ -305,5 +307,5 @@ def _placed(
         expected += -(-tensor.size // alignment) * alignment
     end = placed[-1].offset + placed[-1].size if placed else 0
     if end > reader.size:
-        raise reader.short(f"its tensors end at byte {end}, and the file has {reader.size}")
+        raise reader.short(f"its tensors end at byte {end}, but the file has only {reader.size}")
     return tuple(placed)

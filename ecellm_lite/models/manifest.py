@@ -1,4 +1,4 @@
-"""What is known of a model's file: its hash, its envelope, and where it came from. A JSON file beside it."""
+"""A manifest: the hash, envelope and origin of a model's file, as a JSON file beside it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.files import replacing
 
 FORMAT = 1
-LARGEST = 1 << 20  # bytes: a manifest is a page, and a larger file is not one
+LARGEST = 1 << 20  # bytes; a manifest is about a page
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`file` is the model's file beside the manifest, `size` in bytes, `source` says in words what it is made of."""
+    """`file` names the model's file beside the manifest, `size` is in bytes, `source` tells its origin in words."""
 
     name: str
     file: str
@@ -32,24 +32,27 @@ class Manifest:
     format: int = FORMAT
 
     def write(self, path: Path) -> None:
-        """Write the manifest; it is there whole or not at all. What is no text in the name of a file becomes `?`."""
+        """Write the manifest, never in part. Characters of a file name that are not valid text become `?`."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
         with replacing(path) as temporary:
             temporary.write_bytes(text.encode("utf-8", "replace"))
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return the manifest in a file; raises ModelError with what is wrong in it, or why it cannot be read."""
+    """Return the manifest in a file; raises ModelError if it is invalid or cannot be read."""
     try:
         manifest = read_document(Manifest, path, largest=LARGEST, formats=(FORMAT,))
         if not re.fullmatch("[0-9a-f]{64}", manifest.sha256):
             raise ValueError(f"sha256 is {manifest.sha256[:80]!r}")
-        json.dumps(asdict(manifest), ensure_ascii=False).encode("utf-8")  # half a surrogate pair cannot be printed
+        json.dumps(asdict(manifest), ensure_ascii=False).encode("utf-8")  # a lone surrogate cannot be printed
         if Path(manifest.file).name != manifest.file or manifest.file in {"", ".", ".."}:
             raise ValueError(f"file is {manifest.file!r}, which is not a name in the same folder")
         get_envelope(manifest.envelope)
     except OSError as error:
-        raise ModelError(f"The manifest {path} cannot be read ({error.strerror}): check its rights.") from None
+        raise ModelError(
+            f"The manifest {path} cannot be read ({error.strerror})", step="check its permissions"
+        ) from None
     except (ValueError, UsageError) as error:
-        raise ModelError(f"The manifest {path} is damaged ({error}): remove the model and add it again.") from None
+        message = f"The manifest {path} is damaged ({error})"
+        raise ModelError(message, step="remove the model and add it again") from None
     return manifest

@@ -1,7 +1,8 @@
-"""What llama.cpp can be trusted with: a GGUF header's architecture, hyperparameters, vocabulary and tensor types.
+"""Checks that llama.cpp can run a model safely: its architecture, hyperparameters, vocabulary and tensor types.
 
-Refused is what makes llama.cpp abort the process, read other files, or silently take other values than the file's.
-The architectures are those on which what passes here was tried with forged values without a crash; many others abort.
+It refuses whatever makes llama.cpp abort the process, read other files, or silently use other values than the file's.
+On each architecture listed, files with forged values that pass these checks were tried without a crash; many other
+architectures abort.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ _MAX_EXPERTS = 1024
 _MAPPED_ALIGNMENT = 32
 _DEFAULT_TOKENS = {"llama": {"bos": 1, "eos": 2}, "gpt2": {"bos": 11, "eos": 11}}  # by tokenizer.ggml.model
 _SCALINGS = ("none", "linear", "yarn", "longrope")
-_NO_WEIGHTS = frozenset(("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"))  # types that it has no arithmetic for
+_NO_WEIGHTS = frozenset(("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"))  # types without arithmetic in llama.cpp
 
 
 def check_model(header: Header) -> None:
-    """Raise ModelError unless the header is that of a language model that llama.cpp loads and runs without a crash.
+    """Raise ModelError unless llama.cpp can load and run this language model without a crash.
 
-    What llama.cpp refuses in an orderly way by itself (missing tensors, wrong shapes) is left to it.
+    Faults that llama.cpp itself refuses without a crash (missing tensors, wrong shapes) are not checked here.
     """
     keys = _Keys(header)
     if (kind := keys.text("general.type", "model")) != "model":
@@ -46,21 +47,20 @@ def check_model(header: Header) -> None:
 
 
 class _Keys:
-    """A header's metadata, each value held against its type and range."""
+    """A header's metadata; each access checks type and range."""
 
     def __init__(self, header: Header) -> None:
         self.header = header
         self.metadata = header.metadata
 
     def unfit(self, problem: str) -> ModelError:
-        return ModelError(
-            f"The model {self.header.path} cannot be run: {problem}; convert it again or use another model."
-        )
+        message = f"The model {self.header.path} cannot be run: {problem}"
+        return ModelError(message, step="convert it again or use another model")
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self.metadata.get(key, default)
         if not isinstance(value, str):
-            raise self.unfit(f"{key} is missing or no text")
+            raise self.unfit(f"{key} is missing or not text")
         return value
 
     def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
@@ -72,7 +72,7 @@ class _Keys:
         return value
 
     def layers(self, key: str, layers: int, low: int, high: int, default: list[int] | None = None) -> list[int]:
-        """Return a number for each layer; the file gives one for all of them, or an array."""
+        """Return a number for each layer; the file has one for all of them, or an array."""
         value = self.metadata.get(key, default)
         if value is default and default is not None:
             return default
@@ -86,13 +86,13 @@ class _Keys:
 
 
 def _check_hyperparameters(keys: _Keys, prefix: str, partly_rotated: bool) -> int:
-    """Return the embedding's length."""
+    """Check the hyperparameters and return the embedding's length."""
     for key, value in keys.metadata.items():
         if key.startswith(prefix) and not isinstance(value, (str, tuple)):
             numbers = np.asarray(value)
             within = np.isfinite(numbers) if numbers.dtype.kind == "f" else numbers < 1 << 31
             if not within.all():
-                raise keys.unfit(f"{shown(key)} is or holds {numbers[~within].flat[0]}, which is out of all bounds")
+                raise keys.unfit(f"{shown(key)} is or holds {numbers[~within].flat[0]}, which is out of bounds")
     layers = keys.integer(prefix + "block_count", 1, _MAX_LAYERS)
     keys.integer(prefix + "context_length", 1, 2**31 - 1)
     keys.integer(prefix + "nextn_predict_layers", 0, layers, 0)
@@ -108,11 +108,11 @@ def _check_hyperparameters(keys: _Keys, prefix: str, partly_rotated: bool) -> in
     for key in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
         epsilon = keys.metadata.get(prefix + key, 0.0)
         if not isinstance(epsilon, float) or epsilon < 0:
-            raise keys.unfit(f"{prefix}{key} is {shown(str(epsilon))}, not a number from 0 on")
+            raise keys.unfit(f"{prefix}{key} is {shown(str(epsilon))}, not a number of at least 0")
     if (scaling := keys.text(prefix + "rope.scaling.type", "none")) not in _SCALINGS:
         raise keys.unfit(f"{prefix}rope.scaling.type is {shown(scaling)}, not one of {', '.join(_SCALINGS)}")
     if keys.metadata.get(prefix + "attention.causal", True) is not True:
-        raise keys.unfit(f"{prefix}attention.causal is not true: it is no model that writes text")
+        raise keys.unfit(f"{prefix}attention.causal is not true: the model does not generate text")
     return embedding
 
 
@@ -120,7 +120,7 @@ def _check_heads(keys: _Keys, prefix: str, default: int, partly_rotated: bool) -
     """Check the length of an attention head, and how much of it is rotated by position (RoPE, in pairs of values)."""
     length = keys.integer(prefix + "attention.key_length", 2, 1 << 16, default)
     if keys.integer(prefix + "attention.value_length", 2, 1 << 16, default) != length:
-        raise keys.unfit(f"its attention keys have {length} values, and its attention values another number")
+        raise keys.unfit(f"its attention keys have {length} values, but its attention values have another number")
     rotated = keys.integer(prefix + "rope.dimension_count", 2, length, length)
     if rotated % 2 or (rotated != length and not partly_rotated):
         raise keys.unfit(f"{rotated} of the {length} values in an attention head are rotated by position")
@@ -137,7 +137,7 @@ def _check_experts(keys: _Keys, prefix: str, layers: int) -> None:
 
 
 def _check_vocabulary(keys: _Keys) -> int:
-    """Return the number of tokens."""
+    """Check the vocabulary and return the number of tokens."""
     prefix = "tokenizer.ggml."
     model = keys.text(prefix + "model")
     if model not in _DEFAULT_TOKENS:
@@ -147,24 +147,24 @@ def _check_vocabulary(keys: _Keys) -> int:
     tokens = keys.metadata.get(prefix + "tokens")
     if not isinstance(tokens, tuple) or not tokens:
         raise keys.unfit(f"{prefix}tokens is missing or holds no tokens")
-    seen: set[str] = set()
+    texts: set[str] = set()
     for index, token in enumerate(tokens):
         text = token.partition("\0")[0] or f"[EMPTY_{index}]"  # as llama.cpp reads it
-        if text in seen:
+        if text in texts:
             raise keys.unfit(f"its vocabulary has the token {shown(text)} twice")
-        seen.add(text)
+        texts.add(text)
     if model == "llama":
         for byte in range(256):
-            if f"<0x{byte:02X}>" not in seen and bytes((byte,)).decode(errors="surrogateescape") not in seen:
+            if f"<0x{byte:02X}>" not in texts and bytes((byte,)).decode(errors="surrogateescape") not in texts:
                 raise keys.unfit(f"its vocabulary has no token for the byte {byte:#04x}")
     for key in ("scores", "token_type"):
         array = keys.metadata.get(prefix + key)
         if array is not None and not (isinstance(array, np.ndarray) and array.size == len(tokens)):
-            raise keys.unfit(f"{prefix}{key} is no array of {len(tokens)} numbers, one for each token")
+            raise keys.unfit(f"{prefix}{key} is not an array of {len(tokens)} numbers, one for each token")
     for key, default in _DEFAULT_TOKENS[model].items():
         keys.integer(f"{prefix}{key}_token_id", 0, len(tokens) - 1, default)
     for key in keys.metadata:
-        # Llama-2's own configuration gives -1 for padding; llama.cpp leaves such an identifier out.
+        # Llama-2's own configuration has -1 for padding; llama.cpp ignores that key.
         if key.startswith(prefix) and key.endswith("_token_id") and key != prefix + "padding_token_id":
             keys.integer(key, 0, len(tokens) - 1)
     return len(tokens)

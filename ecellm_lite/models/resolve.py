@@ -1,4 +1,4 @@
-"""From what a user calls a model to its file: a path, a name in the store, a catalogue name, or `demo`."""
+"""Finds the model that a name means: a path, a name in the store, a catalogue name, or `demo`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.model_check import check_model
 from ecellm_lite.models.store import Store, StoredModel
 
-# The key of a file's metadata that names the tasks it is for, an array of strings.
+# The metadata key with the names of the tasks that a file is made for, an array of strings.
 TASKS_KEY = "ecellm.tasks"
 
-# Models that the package can make itself when they are first asked for.
+# Models that the package makes itself on first use.
 Makers = Mapping[str, Callable[[Store], StoredModel]]
 
 
 def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | None = None) -> StoredModel:
     """Return the model that `name` means; its header is checked before llama.cpp reads the file.
 
-    Its manifest's sha256 is that of the bytes that the file holds. Without a name: ECELLM_MODEL, else the only model in
-    the store, else the demo. Raises ModelError if there is no such model or its file is damaged, UsageError if the
-    store has several and none is named, or if nothing says which envelope a file wants.
+    The manifest's sha256 is that of the file's bytes. Without a name: ECELLM_MODEL, else the only model in the store,
+    else the demo. Raises ModelError if there is no such model or its file is damaged, and UsageError if the store has
+    several and none is named, or if the file's envelope is unknown.
     """
     name = name or os.environ.get("ECELLM_MODEL") or _only(store) or DEMO
     if name in makers:
@@ -44,7 +44,7 @@ def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | N
 
 
 def resolve_envelope(name: str | None, store: Store, demo_envelope: str) -> str:
-    """Return the envelope of the model that `name` means, without making, hashing or loading it."""
+    """Return the envelope of the model that `name` means, without making, hashing or loading the model."""
     name = name or os.environ.get("ECELLM_MODEL") or _only(store) or DEMO
     if store.has(name):
         return store.get(name).manifest.envelope
@@ -62,7 +62,7 @@ def _only(store: Store) -> str | None:
     if len(names) > 1:
         raise UsageError(
             f"The store has the models {', '.join(names)}",
-            step="say which, here or in ECELLM_MODEL",
+            step="name one of them, here or in ECELLM_MODEL",
             settings=("model",),
         )
     return names[0] if names else None
@@ -83,9 +83,9 @@ def _from_path(path: Path, store: Store, envelope: str | None) -> StoredModel:
 
 
 def envelope_of(header: Header, names: Sequence[str]) -> str:
-    """Return the envelope that a file's metadata or one of its names calls for, or raise UsageError.
+    """Return the envelope that a file's metadata or one of its names tells; raises UsageError if none does.
 
-    None is guessed: behind the wrong envelope eCeLLM's weights score at zero.
+    It is never guessed: with the wrong envelope eCeLLM's weights score at zero.
     """
     envelope_name = header.metadata.get("ecellm.envelope")
     if isinstance(envelope_name, str):
@@ -95,16 +95,16 @@ def envelope_of(header: Header, names: Sequence[str]) -> str:
         if entry:
             return entry.envelope
     raise UsageError(
-        f"Nothing in {' or '.join(names)} says which envelope its weights were trained with",
-        step="say alpaca or mistral",
+        f"{' or '.join(names)} does not say which envelope its weights were trained with",
+        step="give alpaca or mistral",
         settings=("envelope",),
     )
 
 
 def tasks_of(header: Header) -> tuple[str, ...]:
-    """Return the names of the tasks that a file says it is for; none where it does not say."""
+    """Return the names of the tasks that a file says it is made for; none if it does not say."""
     names = header.metadata.get(TASKS_KEY)
-    # Bytes that are no UTF-8 have come as surrogates, which cannot be printed.
+    # Invalid UTF-8 was read as surrogates, which cannot be printed.
     return tuple(name.encode("utf-8", "replace").decode() for name in names) if isinstance(names, tuple) else ()
 
 

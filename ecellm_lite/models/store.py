@@ -1,7 +1,7 @@
-"""The local store: one folder a model, with its GGUF file and its manifest.
+"""The local store: a folder for each model, with its GGUF file and its manifest.
 
-A model is loaded from it only if its file is, byte for byte, what its manifest says. What was read of instructions by a
-model's bytes (`states`) goes with those bytes.
+A model is loaded only if its file has exactly the bytes that its manifest names. The saved states of instructions
+(`states`) belong to those bytes and are removed with them.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from ecellm_lite.models.manifest import Manifest, read_manifest
 from ecellm_lite.models.model_check import check_model
 from ecellm_lite.models.store_lock import only_writer
 
-# No "--", which stands for the colon in a folder's name.
+# Without "--", which stands for the colon in a folder's name.
 _NAME = re.compile(r"(?!.*--)[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!-)(:[A-Za-z0-9_]{1,16})?")
 _MODEL = "model.gguf"
 _MANIFEST = "manifest.json"
 _DAMAGED = "remove the model and add it again"
-_PATIENCE = 5.0  # seconds to wait for a process that writes something small
+_PATIENCE = 5.0  # seconds to wait for another process to write a small file
 
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A model whose file is there, with what its manifest says.
+    """A stored model: its file and its manifest.
 
-    `tasks`: those that its file names, once its header is read. `identity`: the state that the file was in when it was
-    found to have the manifest's sha256, once that was looked at.
+    `tasks`: those that the file names, once its header is read. `identity`: the file's state when it was found to have
+    the manifest's sha256, once that was checked.
     """
 
     path: Path
@@ -46,29 +46,29 @@ class StoredModel:
 
     @property
     def unchanged(self) -> bool:
-        """Whether the file is still the one that was looked at."""
+        """Whether the file is unchanged since it was checked."""
         return self.identity is None or self.identity.holds(self.path)
 
     def check_unchanged(self) -> None:
-        """Raise ModelError if the file was changed since it was looked at."""
+        """Raise ModelError if the file was changed since it was checked."""
         if not self.unchanged:
-            raise ModelError(f"{self.path} was changed while it was loaded", step="load it when it has been written")
+            raise ModelError(f"{self.path} was changed while it was loaded", step="load it again once it is written")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPaths:
-    """Where a new model's file and its manifest go; when the manifest is there, the model is."""
+    """Where a new model's file and manifest go; the model exists once its manifest does."""
 
     file: Path
     manifest: Path
 
     def discard(self) -> None:
-        """Remove what was placed."""
+        """Remove the new model's folder."""
         shutil.rmtree(self.file.parent)
 
 
 class Store:
-    """The models of one user, under `root` (by default the user's home of this package)."""
+    """The models of one user, under `root` (by default the package's home folder)."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or home()
@@ -76,19 +76,19 @@ class Store:
         self._identities = FileIdentities(self.root / "hashes.json")
 
     def folder(self, name: str) -> Path:
-        """Return the folder of a model's name; raises UsageError for a name that could mean another place."""
+        """Return the folder for a model's name; raises UsageError for an invalid name, which could lead elsewhere."""
         if not _NAME.fullmatch(name):
             raise UsageError(
                 f"{name[:80]!r} cannot be a model's name",
-                step="take letters, digits, '.', '_' and '-', and, if you like, a file type behind a colon, as in "
+                step="use letters, digits, '.', '_' and '-', and optionally a file type after a colon, as in "
                 "eCeLLM-M:Q4_K_M",
                 settings=("name",),
             )
-        # A colon is no part of a file name on Windows.
+        # Windows allows no colon in a file name.
         return self.root / "models" / name.replace(":", "--")
 
     def names(self) -> list[str]:
-        """Return the names of the models that are there, sorted."""
+        """Return the sorted names of the stored models."""
         models = self.root / "models"
         if not models.is_dir():
             return []
@@ -98,15 +98,15 @@ class Store:
         return (self.get(name) for name in self.names())
 
     def has(self, name: str) -> bool:
-        """Whether there is a model of that name."""
+        """Whether the store has a model of that name."""
         return _NAME.fullmatch(name) is not None and (self.folder(name) / _MANIFEST).is_file()
 
     def get(self, name: str) -> StoredModel:
-        """Return the model of that name; raises ModelError if it is not there, or not as its manifest says."""
+        """Return the model of that name; raises ModelError if it does not exist or has the wrong size."""
         folder = self.folder(name)
         if not (folder / _MANIFEST).is_file():
-            there = ", ".join(self.names()) or "none yet"
-            raise ModelError(f"There is no model {name!r} in the store (there: {there})", step=how_to_get(name))
+            names = ", ".join(self.names()) or "none yet"
+            raise ModelError(f"There is no model {name!r} in the store (it holds {names})", step=how_to_get(name))
         manifest = read_manifest(folder / _MANIFEST)
         path = folder / manifest.file
         size = path.stat().st_size if path.is_file() else 0
@@ -118,9 +118,9 @@ class Store:
         return StoredModel(path, manifest)
 
     def load(self, name: str) -> StoredModel:
-        """Return the model of that name once its file was found to be what its manifest says, byte for byte.
+        """Return the model of that name after checking that its file has exactly the bytes that the manifest names.
 
-        Raises ModelError if it is not, or not there.
+        Raises ModelError if it has others, or does not exist.
         """
         model = self.get(name)
         identity = self.identify(model.path)
@@ -133,29 +133,31 @@ class Store:
         return replace(model, identity=identity)
 
     def identify(self, path: Path, *, again: bool = False) -> FileIdentity:
-        """Return which bytes a model's file holds; `again`: hash it as a whole, whatever is remembered of it.
+        """Return which bytes a model's file holds; with `again` it is hashed in full even if its hash is remembered.
 
-        Raises ModelError where it cannot be read.
+        Raises ModelError if it cannot be read.
         """
         try:
             before = self._identities.remembered(path)
             identity = self._identities.identify(path, again=again)
         except OSError as error:
-            raise ModelError(f"The model {path} cannot be read ({error.strerror})", step="check its rights") from None
+            raise ModelError(
+                f"The model {path} cannot be read ({error.strerror})", step="check its permissions"
+            ) from None
         if before != identity.sha256:
             self._forget_states(before)
         return identity
 
     def _forget_states(self, sha256: str | None) -> None:
-        """Remove what was read of instructions by a model's bytes, which are not there any more."""
+        """Remove the saved states of a model's bytes that no longer exist."""
         if sha256:
             shutil.rmtree(self.states / sha256, ignore_errors=True)
 
     @contextmanager
     def writing(self, name: str, *, patience: float = 0.0) -> Iterator[None]:
-        """Let nobody else write the model of a name, or remove it, inside of the block.
+        """Let no other process write or remove the model of this name inside the block.
 
-        Raises BusyError if somebody does, after `patience` seconds.
+        Raises BusyError if another one still does after `patience` seconds.
         """
         folder = self.folder(name)
         with only_writer(self.root / "locks" / f"{folder.name}.lock", f"the model {name!r}", patience):
@@ -163,9 +165,9 @@ class Store:
 
     @contextmanager
     def writing_beside(self, model: StoredModel) -> Iterator[None]:
-        """Let something be written into a model's folder, as long as the model is there.
+        """Allow writing into a model's folder inside the block, while the model stays there.
 
-        Raises ModelError if it was removed or replaced meanwhile. A file elsewhere has no folder of its own.
+        Raises ModelError if the model was removed or replaced. A file outside the store has no folder of its own.
         """
         if not self.owns(model):
             yield
@@ -179,22 +181,22 @@ class Store:
             yield
 
     def owns(self, model: StoredModel) -> bool:
-        """Whether a model's file lies in the store, where it has a folder of its own."""
+        """Whether a model's file is in the store, in a folder of its own."""
         return model.path.parent.parent == self.root / "models"
 
     @contextmanager
     def placing(self, name: str) -> Iterator[ModelPaths]:
-        """Give the place of a new model, where nobody else writes inside of the block.
+        """Yield the paths for a new model, which no other process writes inside the block.
 
-        Raises UsageError if the name is taken, and BusyError if another process is about to take it.
+        Raises UsageError if the name is taken, and BusyError if another process is using it.
         """
         if name == DEMO:
-            raise UsageError(f"The name {DEMO!r} is the demo model's own", step="take another name", settings=("name",))
+            raise UsageError(f"{DEMO!r} is reserved for the demo model", step="use another name", settings=("name",))
         with self.writing(name):
             if self.has(name):
                 raise UsageError(
                     f"There is a model {name!r} already",
-                    step="take another name, or remove that model first",
+                    step="use another name, or remove that model first",
                     settings=("name",),
                 )
             folder = self.folder(name)
@@ -203,7 +205,7 @@ class Store:
                 self.note(name)
 
     def note(self, name: str) -> None:
-        """Remember the sha256 of a model that was just written, so that it need not be hashed again."""
+        """Store the sha256 of a model that was just written, so that it need not be hashed again."""
         model = self.get(name)
         before = self._identities.remembered(model.path)
         with suppress(OSError):
@@ -216,7 +218,7 @@ class Store:
     ) -> StoredModel:
         """Copy (or move) a GGUF file into the store under a name; raises UsageError if the name is taken.
 
-        Of a link that is moved the file behind it is copied, and the link alone is removed.
+        Moving a symbolic link copies the file it points to and removes only the link.
         """
         with self.placing(name) as place:
             check_model(read_header(source))
@@ -225,19 +227,19 @@ class Store:
                 size = place.file.stat().st_size
                 origin = origin or f"{source.name}, added by hand"
                 manifest = Manifest(name, _MODEL, size, sha256, envelope, origin, licence)
-                # The manifest is written last: a model without one is not there.
+                # The manifest is written last: without one the model does not exist.
                 manifest.write(place.manifest)
                 if move:
                     source.unlink(missing_ok=True)
             except OSError as error:
                 raise ModelError(
                     f"{source} could not be put into {place.file.parent} ({error})",
-                    step="make room or check its rights",
+                    step="free some space or check its permissions",
                 ) from None
         return StoredModel(place.file, manifest)
 
     def remove(self, name: str) -> None:
-        """Delete a model with all that lies beside it; of a folder that is a link the link alone.
+        """Delete a model and everything beside it; if its folder is a symbolic link, only the link.
 
         Raises ModelError if there is no such model, and BusyError while another process writes it.
         """
@@ -245,29 +247,31 @@ class Store:
         if not folder.is_dir():
             self.get(name)
         with self.writing(name, patience=_PATIENCE):
-            left = {self._identities.remembered(folder / _MODEL)}
-            with suppress(ModelError):  # a manifest that is damaged names no bytes
-                left.add(read_manifest(folder / _MANIFEST).sha256)
+            digests = {self._identities.remembered(folder / _MODEL)}
+            with suppress(ModelError):  # a damaged manifest names no bytes
+                digests.add(read_manifest(folder / _MANIFEST).sha256)
             try:
                 if folder.is_symlink():
                     folder.unlink()
                 else:
-                    (folder / _MANIFEST).unlink(missing_ok=True)  # a model that is half removed is not there
+                    (folder / _MANIFEST).unlink(missing_ok=True)  # so a half-removed model no longer exists
                     shutil.rmtree(folder)
             except OSError as error:
-                raise ModelError(f"{folder} could not be deleted ({error.strerror})", step="check its rights") from None
-            for sha256 in left:
+                raise ModelError(
+                    f"{folder} could not be deleted ({error.strerror})", step="check its permissions"
+                ) from None
+            for sha256 in digests:
                 self._forget_states(sha256)
 
 
 def _brought(source: Path, target: Path, *, move: bool) -> str:
-    """Bring a file into the store and return its sha256: copied, or, where it is to move, by a second name.
+    """Bring a file into the store and return its sha256: copied, or hard-linked if it is to be moved.
 
-    The caller removes the first name when all is done. A link is copied, and so is a file on another disk.
+    The caller removes the original at the end. A symbolic link is copied, and so is a file on another disk.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left in (target, *temporaries(target)):  # by a process that was killed
-        left.unlink(missing_ok=True)
+    for leftover in (target, *temporaries(target)):  # of a process that was killed
+        leftover.unlink(missing_ok=True)
     if move and not source.is_symlink():
         sha256 = sha256_of(source)
         with suppress(OSError):

@@ -1,7 +1,7 @@
-"""One writer at a time for each name in the store, whatever processes there are.
+"""Lets only one process at a time write each name in the store.
 
-The lock is the system's, on a file beside the models: it goes with its process, however that ends, and reading a model
-needs none.
+It is a lock of the operating system on a file beside the models. It ends with its process, however that ends, and
+reading a model needs no lock.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ecellm_lite.errors import BusyError, ModelError
 
 @contextmanager
 def only_writer(path: Path, what: str, patience: float = 0.0) -> Iterator[None]:
-    """Hold the lock in the file at `path`, and wait for it at most `patience` seconds.
+    """Hold the lock in the file at `path`, after waiting for it at most `patience` seconds.
 
-    Raises BusyError if another process, or thread, holds it, and ModelError if the file cannot be made; `what` is what
-    the lock is for, in words.
+    Raises BusyError if another process or thread holds it, and ModelError if the file cannot be created; `what` says in
+    words what is locked.
     """
     from filelock import FileLock, Timeout
 
@@ -27,9 +27,9 @@ def only_writer(path: Path, what: str, patience: float = 0.0) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=patience)
     except Timeout:
-        raise BusyError(f"Another process is writing {what}", step="wait until it has ended") from None
+        raise BusyError(f"Another process is writing {what}", step="try again when it has finished") from None
     except OSError as error:
-        raise ModelError(f"{path} cannot be written ({error.strerror})", step="check its rights") from None
+        raise ModelError(f"{path} cannot be written ({error.strerror})", step="check its permissions") from None
     try:
         yield
     finally:

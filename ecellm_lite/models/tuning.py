@@ -1,7 +1,7 @@
-"""What a tuning (bench/tuner.py) found to be fastest on a machine: a JSON file beside the model.
+"""The tuning of a model on a machine: the fastest settings that bench/tuner.py found, as a JSON file beside the model.
 
-It holds for the model, the machine and the versions that it was measured with, and says nothing anywhere else. The
-file of a model in the store lies in the model's folder, that of another GGUF file in the store under its sha256.
+It is used only with the model, machine and versions that it was measured with. A stored model has its tuning in its
+folder; that of any other GGUF file is in the store under its sha256.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.version import __version__
 
 FORMAT = 1
-LARGEST = 1 << 18  # bytes: a tuning is a page, and a larger file is not one
+LARGEST = 1 << 18  # bytes; a tuning is about a page
 MOST_THREADS = 1024
 
-# What may be tuned besides the threads, and to what. q8_0 keeps the memory in 8 bits, which changes answers.
+# What is tuned besides the threads, and its values. q8_0 keeps the KV memory in 8 bits, which changes answers.
 CHOICES: Mapping[str, tuple[int | str, ...]] = {
     "micro_batch": (128, 256, 512, 1024),
     "flash_attention": ("on", "off"),
@@ -33,7 +33,7 @@ CHOICES: Mapping[str, tuple[int | str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a measured rate depends on besides the model: cores this process may use, devices, and versions."""
+    """What a measured rate depends on besides the model: the cores this process may use, the devices, and versions."""
 
     cores: int
     devices: tuple[str, ...]
@@ -42,17 +42,17 @@ class Machine:
 
 
 def this_machine(cores: int) -> Machine:
-    """Return this machine, on which `cores` may be used; ggml names the CPU's model among its devices."""
+    """Return this machine with the number of cores that may be used; ggml names the CPU among its devices."""
     devices = tuple(f"{device.name}: {device.description}" for device in ggml.devices())
     return Machine(cores, devices, ggml.version(), __version__)
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """The settings that were faster than the defaults, none where the defaults are best.
+    """The settings that were faster than the defaults; empty if the defaults are best.
 
-    `model` is the sha256 of the file, `gpu_layers` what was asked for while it was measured, and `trials` say what
-    was tried, in rows a second.
+    `model` is the sha256 of the file, `gpu_layers` the setting while it was measured, and `trials` are the settings
+    tried, with their rows per second.
     """
 
     model: str
@@ -63,33 +63,34 @@ class Tuning:
     format: int = FORMAT
 
     def holds(self, model: str, machine: Machine) -> bool:
-        """Whether it was measured with that model (its sha256) on that machine."""
+        """Whether it was measured with this model (its sha256) on this machine."""
         return self.model == model and self.machine == machine
 
     def write(self, path: Path) -> None:
-        """Write the tuning; it is there whole or not at all. Raises ModelError if the store cannot be written."""
+        """Write the tuning, never in part. Raises ModelError if the store cannot be written."""
         try:
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
-            raise ModelError(f"{path} cannot be written ({error.strerror}): make room or check its rights.") from None
+            message = f"{path} cannot be written ({error.strerror})"
+            raise ModelError(message, step="free some space or check its permissions") from None
 
 
 def tuning_path(store: Store, model: StoredModel) -> Path:
-    """Return where the tuning of a model is kept."""
+    """Return the path of a model's tuning."""
     if store.owns(model):
         return model.path.parent / "tuning.json"
     return store.root / "tuning" / f"{model.manifest.sha256}.json"
 
 
 def keep_tuning(store: Store, model: StoredModel, tuning: Tuning) -> None:
-    """Keep a tuning of a model; raises ModelError if the model is not there any more."""
+    """Store a tuning of a model; raises ModelError if the model no longer exists."""
     with store.writing_beside(model):
         tuning.write(tuning_path(store, model))
 
 
 def read_tuning(path: Path) -> Tuning | None:
-    """Return the tuning in a file, None if there is no file; raises ModelError with what is wrong in it."""
+    """Return the tuning in a file, or None if there is no file; raises ModelError if it is damaged."""
     try:
         tuning = read_document(Tuning, path, largest=LARGEST, formats=(FORMAT,))
         _check(tuning.settings)
@@ -103,7 +104,7 @@ def read_tuning(path: Path) -> Tuning | None:
 
 
 def _check(settings: Mapping[str, int | str]) -> None:
-    """Raise ValueError for a setting or a value that is never tuned."""
+    """Raise ValueError for a setting or value that is never tuned."""
     for name, value in settings.items():
         choices = range(1, MOST_THREADS + 1) if name == "threads" else CHOICES.get(name, ())
         if value not in choices:

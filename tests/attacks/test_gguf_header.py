@@ -353,7 +353,7 @@ def test_forged_tensors(tmp_path: Path, tensors: list[bytes], sentence: str) -> 
 def test_a_sum_of_sizes_past_the_end(tmp_path: Path) -> None:
     # Each of them alone would fit.
     tensors = [tensor(b"t%d" % index, (24,), offset=96 * index) for index in range(3)]
-    refused(written(tmp_path, gguf_file((), tensors, bytes(200))), "tensors end at byte .*, and the file has")
+    refused(written(tmp_path, gguf_file((), tensors, bytes(200))), "tensors end at byte .*, but the file has")
 
 
 def test_a_file_cut_short_at_every_byte(tmp_path: Path) -> None:
@@ -448,8 +448,8 @@ nan, infinity = float("nan"), float("inf")
     [
         # Files that are no language model, or not all of one.
         ({"general.type": "adapter"}, "general.type is 'adapter'"),
-        ({"general.type": 1}, "general.type is missing or no text"),
-        ({"general.type": [1, 2]}, "general.type is missing or no text"),
+        ({"general.type": 1}, "general.type is missing or not text"),
+        ({"general.type": [1, 2]}, "general.type is missing or not text"),
         ({"split.count": (2, T.UINT16)}, "one part of several"),
         ({"general.architecture": "clip"}, "architecture is 'clip'"),
         ({"general.architecture": "../llama"}, "architecture is"),
@@ -472,7 +472,7 @@ nan, infinity = float("nan"), float("inf")
         ({"llama.expert_count": 8, "llama.expert_used_count": 2, "llama.expert_group_count": 8}, "group_count is 8"),
         ({"llama.expert_count": 8, "llama.expert_used_count": 2, "llama.expert_group_count": 2}, "group_used_count"),
         ({"llama.rope.scaling.type": "other"}, "scaling.type is 'other'"),
-        ({"llama.rope.scaling.type": ["yarn", "yarn"]}, "scaling.type is missing or no text"),
+        ({"llama.rope.scaling.type": ["yarn", "yarn"]}, "scaling.type is missing or not text"),
         # The graph or its operations assert these.
         ({"llama.attention.head_count": 0}, "head_count is 0"),
         ({"llama.attention.head_count": 3}, "not a multiple of 3"),
@@ -526,9 +526,9 @@ def test_forged_vocabularies(tmp_path: Path, tokenizer: str) -> None:
         ({"model": "bert"}, "tokenizer is 'bert'"),
         ({"model": "rwkv"}, "tokenizer is 'rwkv'"),
         ({"model": None}, "tokenizer.ggml.model is missing"),
-        ({"model": ["llama", "gpt2"]}, "tokenizer.ggml.model is missing or no text"),
+        ({"model": ["llama", "gpt2"]}, "tokenizer.ggml.model is missing or not text"),
         ({"pre": "whitespace"}, "at white space"),
-        ({"pre": ["whitespace", "x"]}, "pre is missing or no text"),
+        ({"pre": ["whitespace", "x"]}, "pre is missing or not text"),
         ({"tokens": None}, "tokens is missing"),
         ({"tokens": [1, 2, 3]}, "tokens is missing"),
         ({"tokens": "abc"}, "tokens is missing"),
@@ -536,18 +536,18 @@ def test_forged_vocabularies(tmp_path: Path, tokenizer: str) -> None:
         ({"tokens": [*words[:last], words[40]]}, "twice"),
         ({"tokens": [*words[:last], words[40] + "\0x"]}, "twice"),
         ({"tokens": [*words[: last - 1], "", f"[EMPTY_{last - 1}]"]}, "twice"),
-        ({"token_type": [1, 1]}, "token_type is no array"),
-        ({"token_type": 1}, "token_type is no array"),
-        ({"scores": [0.5, 0.5]}, "scores is no array"),
-        ({"scores": "x"}, "scores is no array"),
-        ({"tokens": words[:100]}, "no token for the byte" if tokenizer == "llama" else "token_type is no array"),
+        ({"token_type": [1, 1]}, "token_type is not an array"),
+        ({"token_type": 1}, "token_type is not an array"),
+        ({"scores": [0.5, 0.5]}, "scores is not an array"),
+        ({"scores": "x"}, "scores is not an array"),
+        ({"tokens": words[:100]}, "no token for the byte" if tokenizer == "llama" else "token_type is not an array"),
     ]
     for name in ("bos", "eos", "eot", "unknown", "seperator", "fim_pre", "mask"):
         attacks += [
             ({f"{name}_token_id": value}, f"{name}_token_id is {value}")
             for value in (last + 1, 2**31 - 1, 2**31, 2**32 - 1)
         ]
-        attacks += [({f"{name}_token_id": (-1, T.INT32)}, "is -1"), ({f"{name}_token_id": "1"}, "no whole number")]
+        attacks += [({f"{name}_token_id": (-1, T.INT32)}, "is -1"), ({f"{name}_token_id": "1"}, "not a whole number")]
     for metadata, sentence in attacks:
         forgery = {f"tokenizer.ggml.{name}": value for name, value in metadata.items()}
         unfit(forged(tmp_path, tokenizer=tokenizer, metadata=forgery), sentence)

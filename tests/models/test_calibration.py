@@ -260,8 +260,8 @@ def test_deterministic_answers_stay_so(store: Store, model: StoredModel) -> None
         ({"envelope": "mistral"}, "it is for the envelope mistral, and this one is alpaca"),
         ({"instruction": text_hash("Rate it.")}, "another instruction than it was fitted with"),
         ({"options": text_hash("[]")}, "other options than it was fitted with"),
-        ({"type": "score"}, "it is for answers of the type score, and these are choice"),
-        ({"task": "product_matching"}, "it is for the task product_matching, and this is sentiment_analysis"),
+        ({"type": "score"}, "it is for answers of type score, not choice"),
+        ({"task": "product_matching"}, "it is for the task product_matching, not sentiment_analysis"),
     ],
 )
 def test_it_is_refused_for_anything_else(
@@ -299,9 +299,9 @@ def test_a_named_one_is_for_its_task_alone(store: Store, model: StoredModel) -> 
     named = Calibrations(MODEL.sha256, "alpaca", named=calibration_path(store, model, "sentiment_analysis"))
     with Runtime.over(FakeBackend(), name=MODEL, calibrations=named) as runtime:
         assert runtime.answer("SA", REVIEW).calibration
-        with pytest.raises(UsageError, match="this is product_matching"):
+        with pytest.raises(UsageError, match="not product_matching"):
             runtime.answer("product_matching", EXAMPLES["product_matching"])
-        with pytest.raises(UsageError, match="this is product_matching"):
+        with pytest.raises(UsageError, match="not product_matching"):
             list(runtime.answers("product_matching", [EXAMPLES["product_matching"]]))
 
 

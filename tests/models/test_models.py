@@ -229,7 +229,7 @@ def test_a_store_can_be_read_by_whom_the_umask_lets(umask: int, mode: int, store
 
 
 def test_a_manifest_that_cannot_be_read_is_not_damaged(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"cannot be read \(Is a directory\): check its rights"):
+    with pytest.raises(ModelError, match=r"cannot be read \(Is a directory\): check its permissions"):
         read_manifest(tmp_path)
 
 
@@ -282,7 +282,7 @@ def test_a_published_model_that_is_not_there_can_be_pulled(name: str, store: Sto
     for get in (store.get, lambda name: resolve(name, store, {})):
         with pytest.raises(ModelError, match=f"`ecellm-lite models pull {name}` fetches"):
             get(name)
-    with pytest.raises(ModelError, match=r"\(there: none yet\): `ecellm-lite models add` adds one"):
+    with pytest.raises(ModelError, match=r"\(it holds none yet\): `ecellm-lite models add` adds one"):
         store.get("mine")
 
 
