@@ -1,11 +1,11 @@
 """Tables in and out: CSV and TSV, XLSX and ODS, Parquet and Arrow, JSON Lines, and product feeds.
 
-A table is read as a stream: its rows come one by one, each with its place in the file, and what cannot be read is a row
-with an error, never an end. What a file is, its encoding, delimiter, quotes, header and totals, is found in its first
-bytes, said in one sentence (`Table.description`), and overruled by an argument (`TableOptions`).
+A table is read as a stream: its rows come one by one, each with its place in the file, and a row that cannot be read
+carries an error and does not end the table. A file's form, encoding, delimiter, quotes, header and totals are detected
+from its first bytes, described in one sentence (`Table.description`), and can be overridden (`TableOptions`).
 
-A `ColumnMap` makes a task's rows of a table's, and knows what is missing before the first one is read; a `ResultWriter`
-writes the table again with the answers behind its own columns.
+A `ColumnMap` turns a table's rows into a task's, and finds missing columns before the first row is read; a
+`ResultWriter` writes the table again, with the answers after its own columns.
 
 >>> from ecellm_lite.tables.columns import ColumnMap, MapOptions
 >>> from ecellm_lite.tables.opening import open_table
@@ -21,6 +21,6 @@ writes the table again with the answers behind its own columns.
 ...             writer.write(row.source, next((row.warned(answer) for answer in answers), None))
 ...         writer.close()
 
-The room knows tasks and answers, and nothing of what answers them. Its libraries are the extra `tables`; each is
-imported where a file needs it, and CSV in UTF-8, TSV and JSON Lines need none.
+The room knows tasks and answers, but not the engine. Its libraries are the extra `tables`; each is imported when a file
+needs it, and CSV in UTF-8, TSV and JSON Lines need none.
 """

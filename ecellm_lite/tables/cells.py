@@ -1,4 +1,4 @@
-"""The values of cells, and their texts."""
+"""The values of cells as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def cell_text(cell: Any) -> str:
-    """Return a cell as a text: numbers as a spreadsheet shows them, dates as ISO 8601 has them.
+    """Return a cell as a text: numbers as a spreadsheet shows them, dates in ISO 8601.
 
     >>> cell_text(12.0), cell_text(0.1 + 0.2), cell_text(True)
     ('12', '0.3', 'true')
@@ -35,10 +35,10 @@ def cell_text(cell: Any) -> str:
 
 
 def exact_text(cell: Any) -> str:
-    """Return a cell as a text that says it whole: a number with all its digits."""
+    """Return a cell as a text without loss: a number has all its digits."""
     return repr(cell) if isinstance(cell, float) else cell_text(cell)
 
 
 def is_empty(cell: Any) -> bool:
-    """Return whether a cell has nothing in it: it is null, not a number, or space."""
+    """Return whether a cell is empty: null, NaN or white space."""
     return cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and cell != cell)

@@ -1,7 +1,7 @@
-"""Which column a task's field is read from, and what a row becomes by that.
+"""Maps a table's columns to a task's fields.
 
-A column that is named like a field is read for it; others are mapped, `product_1.title=Title`. What a task needs and no
-column gives is known before the first row is read, and so before a model is loaded.
+A column with the name of a field is read for it; others are mapped explicitly, as in `product_1.title=Title`. A missing
+field is reported before the first row is read, and so before a model is loaded.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _LEAST_ALIKE = 0.5
 class MapOptions:
     """How columns become fields.
 
-    `map` has pairs of a field and its column, written `FIELD=COLUMN`: a field may stand there several times, and its
-    texts are joined by a space, or make a list where the field is one. `constants` are values of fields for all rows.
-    Rows in which `only_where` is empty are not asked. `fill_down` are columns whose empty cells take the value above.
-    `html` says which cells are read as HTML: those that clearly are, all, or none.
+    `map` has pairs of a field and its column, written `FIELD=COLUMN`. If a field has several columns, their texts are
+    joined with a space, or form a list if the field is a list. `constants` are values of fields for all rows. Rows in
+    which `only_where` is empty are skipped. `fill_down` are columns whose empty cells take the value above. `html` says
+    which cells are read as HTML: those that clearly are, all, or none.
     """
 
     map: Sequence[str] = ()
@@ -50,9 +50,9 @@ class ColumnMap:
     """The fields of a task, each with the columns that it is read from."""
 
     def __init__(self, task: Task, columns: Sequence[str] | None, options: MapOptions | None = None) -> None:
-        """Map the columns; raises UsageError where one is not there, or a field of the task has none.
+        """Map the columns; raises UsageError if one does not exist, or if a required field has none.
 
-        `columns` is None for a table whose rows each say their own.
+        `columns` is None for a table in which each row has its own.
         """
         self._task = task
         self._options = options or MapOptions()
@@ -66,32 +66,32 @@ class ColumnMap:
             name: self._formed(name, [value]) if isinstance(value, str) else value
             for name, value in self._options.constants.items()
         }
-        self._as_it_stands = self._columns is None and not self.columns
+        self._unmapped = self._columns is None and not self.columns
         self._own = [each.name for each in task.fields if each.name not in self.columns] + [_ID]
-        if not self._as_it_stands and self._columns is not None:
+        if not self._unmapped and self._columns is not None:
             self._name_by_name()
             self._check()
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """The attributes of an extraction, where they are the same for all rows."""
+        """The attributes of an extraction, if they are the same for all rows."""
         value = self._constants.get("attributes", ())
         return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
 
     @property
     def description(self) -> str:
         """The mapping in a sentence."""
-        if self._as_it_stands:
-            return "rows are read as they stand"
+        if self._unmapped:
+            return "rows are read unchanged"
         pairs = [f"{name} from {' and '.join(map(repr, columns))}" for name, columns in self.columns.items()]
         return ", ".join(pairs)
 
     def rows(self, table: Table) -> Iterator[MappedRow]:
-        """Yield a table's rows as the task takes them."""
+        """Yield a table's rows as the task reads them."""
         return map(self.row, table.rows())
 
     def row(self, source: TableRow) -> MappedRow:
-        """Return one row; rows come in the order of the table, for a cell may be filled from the one above it."""
+        """Return one row; call this in the table's order, because a cell may be filled from the one above it."""
         if source.error is not None:
             return MappedRow(source, None, source.error)
         cells = self._filled(source.cells) if self._fill_down else source.cells
@@ -99,15 +99,15 @@ class ColumnMap:
             return MappedRow(source, None)
         row: dict[str, Any] = {}
         changed: list[str] = []
-        if self._as_it_stands:
+        if self._unmapped:
             row.update(cells)
-        elif self._columns is None:  # each row says which columns it has
+        elif self._columns is None:  # each row has its own columns
             row.update((name, cells[name]) for name in self._own if name in cells)
         for name, columns in self.columns.items():
             values = [self._value(cells.get(column), changed, column) for column in columns]
             if values := [value for value in values if value is not None]:
                 _put(row, name, self._formed(name, values))
-        if not self._as_it_stands and not row.keys() - {_ID}:
+        if not self._unmapped and not row.keys() - {_ID}:
             names = ", ".join(repr(column) for columns in self.columns.values() for column in columns)
             error = InputError(
                 f"Row {source.number} has nothing in {names}",
@@ -126,7 +126,7 @@ class ColumnMap:
         for pair in self._options.map:
             name, equals, column = pair.partition("=")
             if not equals or not column:
-                raise UsageError(f"{pair!r} is no mapping", step="write FIELD=COLUMN", settings=("map",))
+                raise UsageError(f"{pair!r} is not a mapping", step="write FIELD=COLUMN", settings=("map",))
             name = self._field(name.strip())
             mapped[name] = (*mapped.get(name, ()), self._column(column, "map"))
         for name in self._options.constants:
@@ -155,7 +155,7 @@ class ColumnMap:
         )
 
     def _name_by_name(self) -> None:
-        """Read each field that has no column yet from the one column that is named like it."""
+        """Map each field that has no column yet to the one column with the same name."""
         assert self._columns is not None
         names = [*self._fields, _ID]
         if {"instruction", "input"} <= set(self._columns) and "input" not in self._fields:
@@ -182,7 +182,7 @@ class ColumnMap:
     def _missing(self, name: str, each: Field) -> UsageError:
         assert self._columns is not None
         return UsageError(
-            f"{self._task.name} needs {name} ({each.doc.rstrip('.')}), and no column is named like it",
+            f"{self._task.name} needs {name} ({each.doc.rstrip('.')}), and no column has that name",
             step=f"map one to it, {name}=COLUMN, where COLUMN is one of {_near(name, self._columns)}",
             settings=("map",),
             field=name,
@@ -198,7 +198,7 @@ class ColumnMap:
         return cells
 
     def _value(self, cell: Any, changed: list[str], column: str) -> Any:
-        """Return a cell as a task takes it: a text, a list or an object; None if it is empty."""
+        """Return a cell as a task reads it: a text, a list or an object; None if it is empty."""
         if is_empty(cell):
             return None
         if isinstance(cell, list | tuple):
@@ -227,7 +227,7 @@ class ColumnMap:
 
 
 def _leaves(task: Task) -> dict[str, Field]:
-    """Return a task's fields by their names in a mapping: a record's own fields, and the others."""
+    """Return a task's fields by their names in a mapping; a record's are named `record.field`."""
     leaves: dict[str, Field] = {}
     for each in task.fields:
         if isinstance(each, RecordField):
@@ -238,7 +238,7 @@ def _leaves(task: Task) -> dict[str, Field]:
 
 
 def _whole(name: str, task: Task) -> bool:
-    """Return whether the task cannot do without a field: neither it nor the record that it is in is optional."""
+    """Return whether a field is required in every row: its record, if it is in one, is required too."""
     record = name.partition(".")[0]
     return all(each.required for each in task.fields if each.name == record)
 
@@ -258,7 +258,7 @@ def _put(row: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _listed(value: Any) -> list[Any] | None:
-    """Return a list, or the one that a text holds as JSON."""
+    """Return a list, or the list in a JSON text; None for anything else."""
     if isinstance(value, list):
         return value
     if isinstance(value, str) and value.lstrip().startswith("["):
@@ -275,12 +275,12 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _plain(name: str) -> str:
-    """Return a name as it is compared: without case, space and signs, and without Google's prefix."""
+    """Return a name for comparison: without case, space, punctuation and Google's prefix."""
     return re.sub(r"[\W_]+", "", name.casefold().strip().removeprefix("g:"))
 
 
 def _near(name: str, columns: Sequence[str]) -> str:
-    """Return columns for a sentence: those with names like this one first."""
+    """Return columns as a list in words, the most similar names first."""
     plain = {_plain(column): column for column in columns}
     plain_name = _plain(name.rpartition(".")[2])
     near = [plain[each] for each in get_close_matches(plain_name, list(plain), n=5, cutoff=_LEAST_ALIKE)]

@@ -35,7 +35,7 @@ class CsvFile(Table):
     total_rows: bool
 
     def rows(self) -> Iterator[TableRow]:
-        """Yield the rows; one with too many or too few cells is an error, as is one that cannot be read."""
+        """Yield the rows; one that cannot be read, or has too many or too few cells, carries an error."""
         rows = self._all_rows()
         return rows if self.total_rows else without_totals(rows, self.notes)
 
@@ -72,13 +72,13 @@ class CsvFile(Table):
         count = len(record.cells)
         return InputError(
             f"Line {record.line} has {count} {'cell' if count == 1 else 'cells'} for {len(columns)} columns",
-            step="quote cells that have delimiters or quotes in them, and add those that are missing",
+            step="quote cells that contain delimiters or quotes, and add missing cells",
             line=record.line,
         )
 
 
 def open_csv(source: Source, options: TableOptions) -> CsvFile:
-    """Return a file of delimited text with what was found of its form; raises InputError if it has no rows."""
+    """Detect the form of a file of delimited text, and return it; raises InputError if it has no rows."""
     encoding = _encoding(source, options)
     whole = source.whole and len(source.head) <= _SAMPLE_BYTES
     sample = source.head if whole else source.head[: max(_SAMPLE_BYTES, encoding.skip)]
@@ -113,7 +113,7 @@ def open_csv(source: Source, options: TableOptions) -> CsvFile:
 def _encoding(source: Source, options: TableOptions) -> Encoding:
     head = source.head
     if not source.whole and options.encoding is None and head.isascii() and b"\0" not in head:
-        # What tells one encoding from another stands behind the head.
+        # The head is ASCII, so what distinguishes encodings comes after it.
         return find_encoding(source.beyond_ascii(), whole=False, name=source.name)
     return find_encoding(head, whole=source.whole, encoding=options.encoding, name=source.name)
 

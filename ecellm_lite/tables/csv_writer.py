@@ -1,7 +1,7 @@
-"""CSV that a spreadsheet opens rightly, with no cell of ours that runs there as a formula.
+"""CSV that spreadsheets open correctly, in which no cell of ours runs as a formula.
 
-Cells of ours may hold words of the input, and so of whoever wrote a review or a product's name. As OWASP's page on CSV
-injection advises, one that begins with a sign that spreadsheets take for a formula's has a single quote put before it.
+Cells of ours may contain words of the input, and so of the author of a review or a product's name. As OWASP's page on
+CSV injection advises, a cell that begins with a formula's character gets a single quote in front.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class CsvWriter:
         self._writer.writerow([self._input(column) for column in columns])
 
     def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
-        """Write a row: the input's cells as they are, and ours so that none is a formula."""
+        """Write a row: the input's cells unchanged (unless `safe_cells`), and ours so that none is a formula."""
         self._writer.writerow([*map(self._input, cells), *map(_own, own)])
 
     def close(self) -> None:
-        """Write what is still to be written."""
+        """Write what is buffered."""
         self._text.flush()
         self._text.detach()
 
@@ -57,7 +57,7 @@ class CsvWriter:
 
 
 def guarded(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula.
+    """Return a text that no spreadsheet reads as a formula.
 
     >>> guarded("=1+1"), guarded("yes")
     ("'=1+1", 'yes')

@@ -1,6 +1,6 @@
-"""Finds how delimited text is written, by reading its first lines in each of the usual ways.
+"""Detects the dialect of delimited text, by reading its first lines in each of the usual dialects.
 
-The right way gives records of one width. What stands before the header has fewer cells, so the width counts from the
+The right one gives records of equal width. Lines before the header have fewer cells, so the width is checked from the
 first record that has it.
 """
 
@@ -19,15 +19,15 @@ from ecellm_lite.tables.lines import Line
 from ecellm_lite.tables.records import Record, Records
 
 _RECORDS = 300
-_LEAST = 0.3  # of a score; below it the text is taken for a single column
+_LEAST = 0.3  # score below which the text is read as a single column
 
-# Commas are the most frequent in texts and numbers, and so count least.
+# Commas are the most frequent in texts and numbers, and so are the weakest evidence.
 _TRUST = {"\t": 1.0, ";": 0.98, "|": 0.97, ",": 0.96}
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A sample read in one way: its records, how many cells most of them have, and how well they agree, 0 to 1."""
+    """A sample read in one dialect: its records, their usual number of cells, and the share that has it, 0 to 1."""
 
     dialect: Dialect
     records: Sequence[Record]
@@ -36,7 +36,7 @@ class Reading:
 
     @property
     def score(self) -> float:
-        """How likely this is the right way; the width counts up to four cells."""
+        """How likely this dialect is; a width beyond four cells adds nothing."""
         trust = _TRUST.get(self.dialect.delimiter or "", 1.0)
         return trust * self.share**2 * min(2.0, log2(self.width))
 
@@ -49,10 +49,10 @@ class Reading:
 def find_dialect(
     lines: Sequence[Line], *, whole: bool, delimiter: str | None = None, quote: str | None = None
 ) -> Reading:
-    """Return the dialect that fits the first lines of a file best, with the records that it makes of them.
+    """Return the dialect that fits the first lines of a file best, with the records that it gives.
 
-    `whole` says that the lines are all of the file. `delimiter` and `quote` are taken in place of what is found.
-    Raises UsageError for one that cannot be.
+    `whole`: the lines are the whole file. `delimiter` and `quote` override the detection. Raises UsageError for an
+    invalid one.
     """
     single = _character(delimiter, "delimiter", {"tab": "\t", "\\t": "\t"})
     mark = _character(quote, "quote", {"none": ""})
@@ -66,7 +66,7 @@ def find_dialect(
 
 
 def _reading(lines: Sequence[Line], text: str, delimiter: str | None, quote: str | None, whole: bool) -> Reading:
-    """Return the best reading with a delimiter: with quotes, or without where those make less sense."""
+    """Return the best reading with a delimiter: with quotes, or without if that fits better."""
     if quote == "":
         return _read(lines, Dialect(delimiter, Quoting.NONE), whole)
     dialect = Dialect(delimiter, Quoting.QUOTED, quote or '"')
@@ -85,25 +85,25 @@ def _reading(lines: Sequence[Line], text: str, delimiter: str | None, quote: str
 def _read(lines: Sequence[Line], dialect: Dialect, whole: bool) -> Reading:
     records = list(islice(Records(iter(lines), dialect), _RECORDS + 1))
     if len(records) > _RECORDS or (len(records) > 1 and not whole):
-        records = records[:-1]  # it may be cut
+        records = records[:-1]  # the last one may be cut
     good = [len(record.cells) for record in records if record.fault is None]
     widths = Counter(width for width in good if width > 1)
     if dialect.delimiter is None or not widths:
         return Reading(dialect, records, 1, 1.0 if dialect.delimiter is None else 0.0)
-    least = min(2, max(widths.values()))  # one record alone makes no width
+    least = min(2, max(widths.values()))  # a single record is no evidence of a width
     share, width = max((_share(records, width), width) for width, count in widths.items() if count >= least)
     return Reading(dialect, records, width, share)
 
 
 def _share(records: Sequence[Record], width: int) -> float:
-    """Return how many of the records have this width, from the first one on that does; those before count a quarter."""
+    """Return the share of records with this width, from the first that has it; each one before counts a quarter."""
     fits = [len(record.cells) == width and record.fault is None for record in records]
     first = fits.index(True)
     return sum(fits) / (len(fits) - first + 0.25 * first)
 
 
 def _quoted_cells(text: str, delimiter: str, quote: str) -> int:
-    """Return how many cells are in quotes from begin to end, on one line."""
+    """Return how many cells are fully quoted, on one line."""
     mark, edge = re.escape(quote), re.escape(delimiter)
     inside = f"[^{mark}\n]*"
     cell = f"(?:^|{edge}){mark}{inside}(?:{mark}{mark}{inside})*{mark}(?={edge}|[\r\n]|\\Z)"
@@ -117,7 +117,7 @@ def _character(value: str | None, setting: str, names: dict[str, str]) -> str | 
     if len(character) > 1 or (character == "" and setting == "delimiter") or character in {"\n", "\r", "\0"}:
         words = next(name for name in names if name.isalpha())
         raise UsageError(
-            f"The {setting} {value!r} is no single character and not {words}",
+            f"The {setting} {value!r} is neither a single character nor {words}",
             step="give one character",
             settings=(setting,),
         )

@@ -1,4 +1,4 @@
-"""How delimited text is written: its delimiter and its quotes."""
+"""The dialect of delimited text: its delimiter and its quotes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from enum import Enum
 
 SINGLE_COLUMN = "\x1f"
-"""Stands for the delimiter of a table with one column: no text has a unit separator in it."""
+"""Used as the delimiter of a table with one column: no text contains a unit separator."""
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 class Quoting(Enum):
-    """Whether a quote at a cell's begin quotes it: yes, no, or not to be told from what was seen.
+    """Whether a quote at the start of a cell quotes it: yes, no, or undecided by the sample.
 
-    Where it cannot be told, a line that makes no sense with quotes is read without them.
+    If undecided, a line that is not valid with quotes is read without them.
     """
 
     QUOTED = "quoted"
@@ -24,7 +24,7 @@ class Quoting(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A delimiter (None for a single column), the quote, and how it is meant."""
+    """A delimiter (None for a single column), and the quote and its use."""
 
     delimiter: str | None
     quoting: Quoting = Quoting.UNSURE

@@ -1,8 +1,8 @@
-"""The encoding of a text file, found in its first bytes.
+"""Detects the encoding of a text file from its first bytes.
 
-A byte-order mark settles it, also behind white space, where some plugins print theirs. Without one, what is valid UTF-8
-is UTF-8; the rest is for charset-normalizer, on the lines that are not ASCII, with a preference for what shops' systems
-write where several encodings fit as well.
+A byte-order mark decides, even after white space, where some plugins print theirs. Without one, valid UTF-8 is UTF-8;
+otherwise charset-normalizer decides from the lines that are not ASCII. If several encodings fit equally well, the ones
+that shops' systems write are preferred.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.tables.extras import library
 
 INVALID = "\udcff"
-"""Stands where bytes are not valid: no text has it, for no valid bytes decode to it."""
+"""Replaces invalid bytes; no valid bytes decode to it, so no text contains it."""
 
 INVALID_BYTES = "ecellm-invalid"
-"""The name of the error handler that puts INVALID in their place."""
+"""The name of the error handler that replaces invalid bytes with INVALID."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -30,7 +30,7 @@ _MARKS = (
 _SPACE = b" \t\r\n"
 _SAMPLE = 1 << 16  # bytes that charset-normalizer sees
 
-# In the order of preference where they fit equally well.
+# In order of preference among those that fit equally well.
 _CANDIDATES = (
     "cp1252", "cp932", "cp1250", "cp1251", "gb18030", "euc_jp", "cp949", "big5", "cp1254", "cp1253", "cp1255",
     "cp1256", "iso8859_2", "iso8859_15", "mac_roman", "koi8_r", "cp850", "cp437",
@@ -44,7 +44,7 @@ _LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A codec's name, and how many bytes (a byte-order mark and what stands before it) to skip."""
+    """A codec's name, and how many bytes to skip (a byte-order mark and any white space before it)."""
 
     codec: str
     skip: int = 0
@@ -58,10 +58,10 @@ class Encoding:
 
 
 def find_encoding(head: bytes, *, whole: bool, encoding: str | None = None, name: str = "the file") -> Encoding:
-    """Return the encoding of a file that begins with these bytes; `whole` says that they are all of it.
+    """Return the encoding of a file that begins with these bytes (`whole`: they are the whole file).
 
-    `encoding` is taken in place of what is found. Raises UsageError for one that Python does not know, and InputError
-    for bytes that are no text.
+    `encoding` overrides the detection. Raises UsageError for one that Python does not know, and InputError for bytes
+    that are not text.
     """
     marked = _marked(head)
     if encoding is not None:
@@ -74,7 +74,9 @@ def find_encoding(head: bytes, *, whole: bool, encoding: str | None = None, name
     if begin.count(b"\0") > len(begin) // 50:
         if wide := _wide(begin):
             return Encoding(wide)
-        raise InputError(f"{name} is no text and no table", step="give a CSV, XLSX, ODS, Parquet or JSON Lines file")
+        raise InputError(
+            f"{name} is neither a text nor a table", step="give a CSV, XLSX, ODS, Parquet or JSON Lines file"
+        )
     sample = head if whole else head[: head.rfind(b"\n") + 1] or head[:-4]
     if sample.isascii() or _is_utf8(sample):
         return Encoding("utf-8")
@@ -94,21 +96,21 @@ def _marked(head: bytes) -> Encoding | None:
 def _codec(encoding: str) -> str:
     try:
         info = codecs.lookup(encoding)
-        "".encode(info.name)  # base64 and its like are no text encodings
+        "".encode(info.name)  # base64 and similar codecs are not text encodings
     except (LookupError, ValueError):
         raise UsageError(
             f"There is no encoding {encoding!r}",
             step="take utf-8, cp1252, cp932, mac_roman or another that Python knows",
             settings=("encoding",),
         ) from None
-    # Windows' own tables have the characters that files in these encodings hold in truth.
+    # Files in these encodings really contain characters of the supersets.
     return {"iso8859-1": "cp1252", "shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "gbk": "gb18030"}.get(
         info.name, info.name
     )
 
 
 def _wide(head: bytes) -> str | None:
-    """Return UTF-16's name for bytes of which every second is mostly zero."""
+    """Return the UTF-16 codec for bytes of which every second one is mostly zero."""
     pairs = len(head) // 2
     if head[1::2].count(0) > 0.4 * pairs and head[0::2].count(0) < 0.1 * pairs:
         return "utf-16-le"
@@ -118,7 +120,7 @@ def _wide(head: bytes) -> str | None:
 
 
 def _is_utf8(sample: bytes) -> bool:
-    """Return whether a sample is UTF-8, but for stray bytes in one line, or in one of a hundred."""
+    """Return whether a sample is UTF-8; stray bytes in one line, or in 1% of the lines, are tolerated."""
     try:
         sample.decode("utf-8")
     except UnicodeDecodeError:
@@ -137,7 +139,7 @@ def _decodes(line: bytes) -> bool:
 
 
 def _is_japanese(sample: bytes) -> bool:
-    """Return whether a sample has kana as cp932 writes them: no other encoding has those bytes in such numbers."""
+    """Return whether a sample has many kana in cp932; in no other encoding are those bytes so frequent."""
     text = sample[:_SAMPLE].decode("cp932", "replace")
     kana = sum(1 for character in text if "\u3041" <= character <= "\u30fc")
     return kana > 1 and kana > 0.2 * sum(1 for character in text if character > "\x7f")

@@ -9,7 +9,7 @@ from ecellm_lite.errors import UsageError
 
 
 def library(module: str, purpose: str) -> Any:
-    """Return an optional module, or raise UsageError with the command that installs it; `purpose` is a noun."""
+    """Return an optional module; raises UsageError with the command that installs it. `purpose` is a noun."""
     try:
         return import_module(module)
     except ImportError:

@@ -1,7 +1,6 @@
-"""RSS and Atom feeds, such as Google Merchant Center takes: an item is a row, its elements are the columns.
+"""RSS and Atom feeds, such as those for Google Merchant Center: each item is a row, and its elements are the columns.
 
-An element in another one has both names, `g:shipping.g:price`; one that stands there several times has numbers,
-`g:additional_image_link (2)`.
+A nested element has both names, `g:shipping.g:price`; repeated elements are numbered, `g:additional_image_link (2)`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _GOOGLE = "http://base.google.com/ns/1.0"
 
 @dataclass(slots=True, kw_only=True)
 class Feed(Table):
-    """A feed; a row has the columns that its item has elements for."""
+    """A feed; a row has a column for each element of its item."""
 
     items: Iterator[TableRow]
     first: list[TableRow]
@@ -38,7 +37,7 @@ class Feed(Table):
         yield from self.items
 
     def all_columns(self) -> tuple[str, ...]:
-        """Return the columns of all items; the feed is read once for them."""
+        """Return the columns of all items; this reads the feed once."""
         file = self.source.seekable()
         columns: dict[str, None] = {}
         for row in _items(file, self.name):
@@ -50,7 +49,7 @@ class Feed(Table):
 
 
 def open_feed(source: Source) -> Feed:
-    """Return a feed; raises InputError if there is no item in it."""
+    """Return a feed; raises InputError if it has no items."""
     items = _items(source.stream, source.name)
     first = list(islice(items, _SAMPLE))
     if not first:
@@ -89,13 +88,13 @@ def _items(file: IO[bytes], name: str) -> Iterator[TableRow]:
             while item.getprevious() is not None:
                 del item.getparent()[0]
     except (etree.XMLSyntaxError, InputError) as error:
-        reason = error if isinstance(error, InputError) else f"{name} is damaged behind item {number} ({error})"
+        reason = error if isinstance(error, InputError) else f"{name} is damaged after item {number} ({error})"
         damage = reason if isinstance(reason, InputError) else InputError(reason, step="fetch it again", line=line)
         yield TableRow(number + 1, line, {}, damage)
 
 
 class _Pieces(io.RawIOBase):
-    """A file that lxml may not close."""
+    """A wrapper that keeps lxml from closing the file."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -141,7 +140,7 @@ def _elements(element: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, 
 
 
 def _name(element: Any) -> str:
-    """Return an element's name as it stands in the feed, Google's with `g:`."""
+    """Return an element's name with its prefix; Google's is always `g:`."""
     namespace, _, local = cast(str, element.tag).rpartition("}")
     if namespace == f"{{{_GOOGLE}":
         return f"g:{local}"

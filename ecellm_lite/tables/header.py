@@ -1,7 +1,7 @@
-"""The row that names a table's columns: which one it is, what stands before it, and the names themselves.
+"""Finds the row that names a table's columns, and the names.
 
-Exports put reports' titles before the header, Amazon's files have three rows of headers, taxonomies have none, and one
-system writes its header twice with the line end between them missing.
+Exports put report titles before the header, Amazon's files have three rows of headers, taxonomies have none, and one
+system writes its header twice without a line end between.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z][\w.:#\[\]-]*")
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """One of a table's first rows: where it begins and ends in the file (line or row number), and its cells."""
+    """One of a table's first rows: its first and last line or row number in the file, and its cells."""
 
     place: int
     last: int
@@ -30,9 +30,9 @@ class SampleRow:
 
 @dataclass(frozen=True, slots=True)
 class TableHeader:
-    """The names of the columns, and the place of the last row before the table's own (0 where there is none).
+    """The names of the columns, and the place of the last row before the data (0 if there is none).
 
-    `findings` are parts of a sentence on what is peculiar.
+    `findings` are phrases about what is unusual.
     """
 
     columns: tuple[str, ...]
@@ -41,10 +41,10 @@ class TableHeader:
 
 
 def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = None) -> TableHeader:
-    """Return the header of a table of which these are the first rows, most of them with `width` cells.
+    """Return the header of a table that begins with these rows, most of which have `width` cells.
 
-    `header_row` is taken in place of what is found: a place, or 0 for a table without a header. Raises UsageError for a
-    place where there is no row.
+    `header_row` overrides the detection: a place, or 0 for a table without a header. Raises UsageError if no row begins
+    there.
     """
     index: int | None
     if header_row is None:
@@ -69,18 +69,18 @@ def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = 
     columns = distinct(names)
     repeated = [name for name, count in Counter(filter(None, names)).items() if count > 1]
     if repeated:
-        findings.append(f"columns with one name are numbered ({', '.join(repeated[:3])})")
+        findings.append(f"columns with the same name are numbered ({', '.join(repeated[:3])})")
     return TableHeader(columns, rows[index].last, (*findings, *finding))
 
 
 def text_of(cell: Any) -> str:
-    """Return a cell of a header as a text; one of nothing but space is empty."""
+    """Return a header's cell as a text; white space alone is empty."""
     text = "" if cell is None else str(cell)
     return text if text.strip() else ""
 
 
 def _likely(rows: Sequence[SampleRow], width: int) -> tuple[int, int | None]:
-    """Return the first row of the table, and the header's; None where it has none."""
+    """Return the indices of the table's first row and of its header (None if it has none)."""
     first = next((index for index, row in enumerate(rows) if _spans(row, width) and not _is_comment(row)), 0)
     index = _below(rows, first, width)
     data = rows[index + 1 : index + 1 + _ROWS]
@@ -92,13 +92,13 @@ def _is_comment(row: SampleRow) -> bool:
 
 
 def _spans(row: SampleRow, width: int) -> bool:
-    """Return whether a row reaches as far as the table's rows do, and is not half empty."""
+    """Return whether a row is nearly as wide as the table, and at least half filled."""
     filled = [index for index, cell in enumerate(row.cells) if text_of(cell)]
     return bool(filled) and filled[-1] + 1 >= 0.75 * width and len(filled) >= 0.5 * min(width, len(row.cells))
 
 
 def _below(rows: Sequence[SampleRow], first: int, width: int) -> int:
-    """Return the row of identifiers below a header in words, where the table has both; else the header's."""
+    """Return the index of a row of identifiers below a header in words, if there is one, else of the header."""
     data = rows[first + 4 : first + 4 + _ROWS]
     for index in range(min(first + 3, len(rows) - 1), first, -1):
         others = [row for row in data if _identifiers(row, width)]
@@ -118,9 +118,9 @@ def _identifiers(row: SampleRow, width: int) -> bool:
 
 
 def _is_data(row: SampleRow, data: Sequence[SampleRow]) -> bool:
-    """Return whether what stands in the header's place looks like the rows below it."""
+    """Return whether the presumed header looks like the rows below it."""
     if not data or any(list(other.cells) == list(row.cells) for other in data if len(row.cells) > 1):
-        return False  # a header that stands there again comes of files that were put together
+        return False  # a header is repeated where files were concatenated
     words_over_numbers, like_data = 0, 0
     for index, cell in enumerate(row.cells):
         column = [text for other in data if index < len(other.cells) and (text := text_of(other.cells[index]))]
@@ -145,7 +145,7 @@ def _is_number(cell: Any) -> bool:
 
 
 def _is_coded(text: str) -> bool:
-    """Return whether a text begins as a code or an address does, and no column's name."""
+    """Return whether a text begins with a digit or a web address, as no column's name does."""
     return re.match(r"\d|https?://", text) is not None
 
 
@@ -154,7 +154,7 @@ def _mostly(column: Sequence[str], test: Callable[[str], bool]) -> bool:
 
 
 def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[list[str], tuple[str, ...]]:
-    """Return as many names as the rows have cells, where nearly all of them have another number than the header."""
+    """Return as many names as the rows have cells, if nearly all rows differ from the header in that."""
     agree = sum(1 for row in data if len(row.cells) == width)
     if len(names) == width or len(data) < 3 or agree < 0.9 * len(data):
         return names, ()
@@ -165,19 +165,17 @@ def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[li
     last = columns[-1].removesuffix(columns[0]).removesuffix('"')  # two quoted names meet in a doubled quote
     if names[width:] == [*columns[1:-1], last]:
         return [*columns[:-1], last], ("the header stands twice in one line",)
-    return columns, (f"the header has {len(names)} names for {width} columns, of which the first are taken",)
+    return columns, (f"the header has {len(names)} names for {width} columns, of which the first are used",)
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names that are all different: a repeated one gets a number, a missing one its place."""
+    """Return distinct names: a repeated one gets a number, an empty one its place."""
     existing = set(names)
-    seen: set[str] = set()
-    columns: list[str] = []
+    columns: dict[str, None] = {}
     for place, name in enumerate(names, 1):
         base = name or f"column {place}"
         column, number = base, 2
-        while column in seen or (column != name and column in existing):
+        while column in columns or (column != name and column in existing):
             column, number = f"{base} ({number})", number + 1
-        seen.add(column)
-        columns.append(column)
+        columns[column] = None
     return tuple(columns)

@@ -1,7 +1,7 @@
-"""HTML in a cell becomes the text that a browser would show.
+"""Converts HTML in a cell into the text that a browser would show.
 
-Tags, entities, scripts, styles and what word processors hide in XML are gone; blocks, table rows and line breaks begin
-a new line. The parser is lxml's, which is fed as a stream: no depth and no damage stops it.
+Tags, scripts, styles and hidden XML of word processors are removed, entities are decoded; blocks, table rows and line
+breaks begin a new line. lxml's parser is fed as a stream, so that deep or damaged HTML does not stop it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LINES = re.compile(r" ?\n[ \n]*")
 
 
 def is_html(text: str) -> bool:
-    """Return whether a text clearly is HTML: it has a tag that HTML knows, or an entity.
+    """Return whether a text is clearly HTML: it has a known HTML tag or an entity.
 
     >>> is_html("<p>Mug</p>"), is_html("Tom &amp; Co"), is_html("a < b > c & d")
     (True, True, False)
@@ -52,21 +52,21 @@ def html_text(html: str) -> str:
     """
     etree = library("lxml.etree", "HTML in a cell")
     parser = etree.HTMLParser(target=_Text(), no_network=True, recover=True, remove_comments=True, remove_pis=True)
-    # Behind a tag of its own the parser keeps white space, and text that no tag opens is no title.
+    # With this tag the parser keeps leading white space, and reads no leading text as a title.
     parser.feed("<body>" + html.replace("\\r\\n", "\n").replace("\\n", "\n"))
     text: str = parser.close()
     return text
 
 
 class _Text:
-    """Takes what the parser finds and gives the text at its end."""
+    """A target for lxml's parser that collects the visible text."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
         self._hidden: list[str] = []
 
     def start(self, tag: str, attributes: Any) -> None:
-        """Note where hidden content begins, and where a line does."""
+        """Record the start of hidden content or of a line."""
         if self._hidden:
             if tag == self._hidden[-1]:
                 self._hidden.append(tag)
@@ -78,7 +78,7 @@ class _Text:
             self._parts.append(" ")
 
     def end(self, tag: str) -> None:
-        """Note where hidden content ends, and where a line does."""
+        """Record the end of hidden content or of a line."""
         if self._hidden:
             if tag == self._hidden[-1]:
                 self._hidden.pop()
@@ -86,10 +86,10 @@ class _Text:
             self._parts.append("\n")
 
     def data(self, text: str) -> None:
-        """Keep a text that is shown; its own line ends are space."""
+        """Add a visible text; its own line ends are space."""
         if not self._hidden:
             self._parts.append(text.replace("\n", " "))
 
     def close(self) -> str:
-        """Return the text with its space tidied."""
+        """Return the text with runs of white space collapsed."""
         return _LINES.sub("\n", _SPACE.sub(" ", "".join(self._parts))).strip()

@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line; a line that cannot be read is an error in its place, not an end."""
+"""JSON Lines: one object per line; a line that cannot be read becomes an error and does not end the file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _MARK = b"\xef\xbb\xbf"
 
 @dataclass(slots=True, kw_only=True)
 class JsonLines(Table):
-    """A file of JSON objects, each of which has its own columns."""
+    """A file of JSON objects, each with its own columns."""
 
     def rows(self) -> Iterator[TableRow]:
-        """Yield the rows, blank lines left out."""
+        """Yield the rows; blank lines are skipped."""
         number, line = 0, 0
         try:
             for line, row in numbered_rows(self.source.stream):
@@ -31,7 +31,7 @@ class JsonLines(Table):
             yield TableRow(number + 1, line + 1, {}, error)
 
     def all_columns(self) -> tuple[str, ...]:
-        """Return the keys of all rows, in the order in which they first stand; the file is read once for them."""
+        """Return the keys of all rows, in order of first appearance; this reads the file once."""
         file = self.source.seekable()
         columns: dict[str, None] = {}
         for row in read_rows(file):
@@ -48,7 +48,7 @@ def open_json_lines(source: Source) -> JsonLines:
 
 
 def check_form(file: BufferedReader, name: str) -> None:
-    """Raise InputError if what is to come is no JSON Lines file at all: a table or a JSON array, say."""
+    """Raise InputError if the file is not JSON Lines at all, but for example a table or a JSON array."""
     begin = file.peek(1 << 12).removeprefix(_MARK).lstrip()[:40]
     if begin and not begin.startswith(b"{"):
         first = begin.splitlines()[0].decode("utf-8", "replace")
@@ -59,12 +59,12 @@ def check_form(file: BufferedReader, name: str) -> None:
 
 
 def read_rows(file: IO[bytes]) -> Iterator[Mapping[str, Any] | InputError]:
-    """Yield the rows of a JSON Lines file, blank lines left out; a broken line yields an InputError with its number."""
+    """Yield the rows of a JSON Lines file without blank lines; a broken line yields an InputError with its number."""
     return (row for _, row in numbered_rows(file))
 
 
 def numbered_rows(file: IO[bytes]) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    """Yield what read_rows does, each row with the number of its line, from 1."""
+    """Yield the same as read_rows, each with its line number from 1."""
     number = 0
     while line := file.readline(LONGEST_LINE + 1):
         number += 1

@@ -1,4 +1,4 @@
-"""A row of a table as its task takes it."""
+"""A row of a table as its task reads it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from ecellm_lite.tables.row import TableRow
 
 @dataclass(frozen=True, slots=True)
 class MappedRow:
-    """A row of a table as its task takes it.
+    """A row of a table as its task reads it.
 
-    `row` is None for a row with an `error`, and for one that is not asked (`skipped`). `warnings` say what was changed
-    on the way.
+    `row` is None for a row with an `error`, and for one that is `skipped`. `warnings` say what the mapping changed.
     """
 
     source: TableRow
@@ -26,18 +25,18 @@ class MappedRow:
 
     @property
     def skipped(self) -> bool:
-        """Whether the row is one that the task is not asked of."""
+        """Whether the row is left out and gets no answer."""
         return self.row is None and self.error is None
 
     @property
     def request(self) -> Mapping[str, Any] | InputError:
-        """The row to answer, or the error in its place, as an Answerer takes them; not for a skipped row."""
+        """The row or its error, as an Answerer accepts them; not for a skipped row."""
         request = self.error or self.row
         assert request is not None
         return request
 
     def warned(self, answer: Answer) -> Answer:
-        """Return the row's answer with what was changed on the way."""
+        """Return the row's answer with the mapping's warnings added."""
         if not self.warnings:
             return answer
         return replace(answer, warnings=(*(answer.warnings or ()), *self.warnings))

@@ -1,4 +1,4 @@
-"""Opens a table of any form: what it is shows in its first bytes, never in its name."""
+"""Opens a table of any form, which is detected from the first bytes, never from the name."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ecellm_lite.tables.source import Source, open_source
 _OTHERS = {
     b"%PDF": "a PDF file",
     b"\xd0\xcf\x11\xe0": "a spreadsheet of the old form (XLS), or one with a password",
-    b"BZh": "packed with bzip2",
-    b"\xfd7zXZ": "packed with xz",
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ": "compressed with xz",
     b"7z\xbc\xaf": "a 7-Zip archive",
     b"\x89PNG": "a picture",
     b"\xff\xd8\xff": "a picture",
@@ -23,10 +23,10 @@ _FORMS = "CSV, XLSX, ODS, Parquet, Arrow or JSON Lines"
 
 
 def open_table(path: Path | str, options: TableOptions | None = None) -> Table:
-    """Open a table: CSV, TSV, XLSX, ODS, Parquet, Arrow, JSON Lines or a feed, also packed with gzip or zstd.
+    """Open a table: CSV, TSV, XLSX, ODS, Parquet, Arrow, JSON Lines or a feed, or one of them in gzip or zstd.
 
-    `-` is standard input. Raises InputError for a file that is no table, and UsageError for an option that does not fit
-    or a library that is not installed. Close it, or use it in a `with` statement.
+    `-` is standard input. Raises InputError for a file that is not a table, and UsageError for an option that does not
+    apply or a library that is not installed. Close it, or use it in a `with` statement.
     """
     source = open_source(path)
     try:
@@ -87,11 +87,11 @@ def _text(source: Source, options: TableOptions) -> Table:
 
 
 def _only(options: TableOptions, *settings: str, source: Source) -> None:
-    """Raise UsageError for a setting that a file of this form has no use for."""
+    """Raise UsageError for a setting that does not apply to this form."""
     for setting in ("encoding", "delimiter", "quote", "header_row", "sheet"):
         if setting not in settings and getattr(options, setting) is not None:
             raise UsageError(
-                f"{source.name} is of a form that has no {setting.replace('_', ' ')}",
+                f"A file like {source.name} has no {setting.replace('_', ' ')}",
                 step="leave it out",
                 settings=(setting,),
             )

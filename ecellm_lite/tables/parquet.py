@@ -20,7 +20,7 @@ _BATCH = 1000  # rows
 
 @dataclass(slots=True, kw_only=True)
 class ColumnFile(Table):
-    """A file of columns; a cell is what Python has for its type, None where it is null."""
+    """A file of typed columns; a cell is a Python value of its type, None if it is null."""
 
     types: Any  # its Arrow schema, with distinct names
     batches: Iterator[Any]
@@ -28,7 +28,7 @@ class ColumnFile(Table):
     place: int = 0
 
     def rows(self) -> Iterator[TableRow]:
-        """Yield the rows; one with a text that is not UTF-8 is an error."""
+        """Yield the rows; one with a text that is not UTF-8 carries an error."""
         arrow = library("pyarrow", "A Parquet or Arrow file")
         try:
             for large in self.batches:
@@ -43,7 +43,7 @@ class ColumnFile(Table):
 
     @property
     def share(self) -> float | None:
-        """The share of the rows that is read."""
+        """The share of the rows that has been read."""
         return self.place / self.height if self.height else None
 
     @property
@@ -61,7 +61,7 @@ class ColumnFile(Table):
 
 
 def open_parquet(source: Source) -> ColumnFile:
-    """Return a Parquet file; raises InputError if it is none."""
+    """Return a Parquet file; raises InputError if it is not one."""
     arrow = library("pyarrow", "A Parquet file")
     parquet = library("pyarrow.parquet", "A Parquet file")
     try:
@@ -69,13 +69,11 @@ def open_parquet(source: Source) -> ColumnFile:
         batches = file.iter_batches(batch_size=_BATCH)
         return _column_file(source, "Parquet", file.schema_arrow, batches, file.metadata.num_rows)
     except (arrow.ArrowException, OSError) as error:
-        raise InputError(
-            f"{source.name} is no Parquet file that can be read ({_brief(error)})", step="fetch it again"
-        ) from None
+        raise _unreadable(source, "Parquet", error) from None
 
 
 def open_arrow(source: Source) -> ColumnFile:
-    """Return an Arrow file, of the form with an index (Feather) or of the stream's; raises InputError if it is none."""
+    """Return an Arrow file, in the file format (Feather) or the stream format; raises InputError if it is not one."""
     arrow = library("pyarrow", "An Arrow file")
     try:
         if source.head.startswith(b"ARROW1"):
@@ -85,9 +83,7 @@ def open_arrow(source: Source) -> ColumnFile:
         stream = arrow.ipc.open_stream(source.stream)
         return _column_file(source, "Arrow stream", stream.schema, iter(stream), None)
     except (arrow.ArrowException, OSError) as error:
-        raise InputError(
-            f"{source.name} is no Arrow file that can be read ({_brief(error)})", step="fetch it again"
-        ) from None
+        raise _unreadable(source, "Arrow", error) from None
 
 
 def _column_file(source: Source, form: str, schema: Any, batches: Iterator[Any], height: int | None) -> ColumnFile:
@@ -108,7 +104,7 @@ def _column_file(source: Source, form: str, schema: Any, batches: Iterator[Any],
 
 
 def _values(column: Any) -> Sequence[Any]:
-    """Return a column's values; where the types of Python are too small for one (nanoseconds, year 10000), its text."""
+    """Return a column's values; one beyond the range of Python's types (nanoseconds, year 10000) as a text."""
     try:
         values: list[Any] = column.to_pylist()
     except (ValueError, OverflowError):
@@ -140,8 +136,8 @@ def _error(row: dict[str, Any], place: int) -> InputError | None:
 
 
 def _unreadable(source: Source, form: str, error: Exception) -> InputError:
-    reason = f"{source.name} is no {form} file that can be read ({_brief(error)})"
-    return InputError(reason, step="fetch it again", file=source.name)
+    message = f"{source.name} is not a readable {form} file ({_brief(error)})"
+    return InputError(message, step="fetch it again", file=source.name)
 
 
 def _brief(error: Exception) -> str:

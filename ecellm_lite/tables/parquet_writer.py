@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS = 10_000  # of a row group
-_CHARACTERS = 16 << 20  # or fewer, where rows are long
+_CHARACTERS = 16 << 20  # of a row group of long rows, which then has fewer rows
 
 
 class ParquetWriter:
-    """Writes rows; the input's columns have its own types, or are texts where it has none."""
+    """Writes rows; the input's columns keep their types, or are texts if it has none."""
 
     def __init__(
         self, file: IO[bytes], columns: Sequence[str], own: Sequence[OwnColumn], types: pa.Schema | None
@@ -34,7 +34,7 @@ class ParquetWriter:
         self._size = 0
 
     def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
-        """Write a row, or keep it for its row group."""
+        """Add a row to its row group, and write the group if it is full."""
         row = (*cells, *own)
         self._buffer.append(row)
         self._size += sum(len(cell) for cell in row if isinstance(cell, str))
@@ -42,7 +42,7 @@ class ParquetWriter:
             self._flush()
 
     def close(self) -> None:
-        """Write what is kept, and the file's end."""
+        """Write the last row group and the file's end."""
         self._flush()
         self._writer.close()
 
@@ -60,7 +60,7 @@ class ParquetWriter:
         try:
             return self._arrow.array(values, kind)
         except (self._arrow.ArrowException, TypeError, ValueError, OverflowError):
-            # Python's types are too small for some values, which were read as texts.
+            # Some values are beyond the range of Python's types, and were read as texts.
             return self._arrow.array([_text(value) for value in values], self._arrow.string()).cast(kind)
 
 

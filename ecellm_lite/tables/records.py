@@ -1,8 +1,8 @@
-"""The records of delimited text: a record is a line, or several where a quoted cell has line ends in it.
+"""The records of delimited text: a record is a line, or several lines if a quoted cell contains line ends.
 
-The csv module reads what is well formed. What is not is mended here, so that a broken record costs no other one: a
-quote that is never closed would swallow the rows behind it up to the next quote, so where a record comes to a bad end
-and the line after its first looks like a whole record, its first line alone is the broken one.
+The csv module reads well-formed records. Malformed ones are repaired here, so that a broken record costs no other one:
+a quote that is never closed would swallow the rows up to the next quote. So if a record is malformed, and the line
+after its first looks like a whole record, only its first line is the broken one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LONE_RETURN = "has a lone carriage return outside quotes"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with a record, as the end of a sentence, and the index of the cell it is in, where it is in one."""
+    """What is wrong with a record, as the end of a sentence, what to do, and the index of the cell, if it is in one."""
 
     reason: str
     step: str
@@ -36,7 +36,7 @@ class Fault:
 
 
 class Record(NamedTuple):
-    """A record's cells, the first and last of its lines, and what is wrong with it."""
+    """A record's cells, its first and last line, and what is wrong with it."""
 
     line: int
     last_line: int
@@ -45,9 +45,9 @@ class Record(NamedTuple):
 
 
 class Records:
-    """The records of lines; `width` is how many cells one should have, None where that is not known yet.
+    """The records of lines; `width` is how many cells each should have, None if that is not known yet.
 
-    Blank lines are no records. A record of another width than `width` is given as it is.
+    Blank lines are skipped. A record of another width is returned unchanged.
     """
 
     def __init__(self, lines: Iterator[Line], dialect: Dialect, width: int | None = None) -> None:
@@ -55,9 +55,9 @@ class Records:
         self._dialect = dialect
         self._delimiter = dialect.delimiter or SINGLE_COLUMN
         self.width = width
-        self._taken: list[Line] = []  # of the record that is being read
+        self._record_lines: list[Line] = []  # of the record that is being read
         self._size = 0
-        self._pending: deque[Line] = deque()  # lines that were taken for part of a record, and are not
+        self._pending: deque[Line] = deque()  # lines that were read for a record and do not belong to it
 
     def __iter__(self) -> Iterator[Record]:
         if self._dialect.quoting is Quoting.NONE:
@@ -75,7 +75,7 @@ class Records:
     def _quoted(self) -> Iterator[Record]:
         reader = csv.reader(_Feed(self), delimiter=self._delimiter, quotechar=self._dialect.quote, strict=True)
         while True:
-            self._taken.clear()
+            self._record_lines.clear()
             self._size = 0
             try:
                 cells = next(reader)
@@ -86,11 +86,11 @@ class Records:
                 continue
             if not cells or (len(cells) == 1 and self.width != 1 and not cells[0].strip()):
                 continue
-            several = len(self._taken) > 1
+            several = len(self._record_lines) > 1
             if self.width is not None and len(cells) != self.width and (several or self._unsure):
                 yield self._mended()
             else:
-                yield self._checked(self._taken, cells, None)
+                yield self._checked(self._record_lines, cells, None)
 
     @property
     def _unsure(self) -> bool:
@@ -100,18 +100,18 @@ class Records:
         """Return the next line of the record that is being read; the csv module asks for it."""
         line = self._pending.popleft() if self._pending else next(self._lines)
         self._size += len(line.text)
-        if self._taken and self._size > RECORD_CHARACTERS:
+        if self._record_lines and self._size > RECORD_CHARACTERS:
             self._pending.appendleft(line)
             raise _RecordTooLong
-        self._taken.append(line)
+        self._record_lines.append(line)
         return line.text
 
     def _mended(self) -> Record:
-        """Return the record that came to a bad end, and give back the lines that are not part of it."""
-        lines = list(self._taken)
+        """Return the malformed record, and give back the lines that are not part of it."""
+        lines = list(self._record_lines)
         split = self._split("".join(line.text for line in lines))
         if split.reason is None and (self.width is None or len(split.cells) == self.width):
-            return self._checked(lines, split.cells, None)  # a cell beyond the csv module's limit, say
+            return self._checked(lines, split.cells, None)  # such as a cell beyond the csv module's limit
         if self._unsure:
             text = _ended(lines[0].text)
             cells = text.split(self._delimiter)
@@ -126,7 +126,7 @@ class Records:
         return self._checked(lines, split.cells, split.reason)
 
     def _rest(self) -> list[Line]:
-        """Return the last of the lines that look like the rest of a broken record, or nothing."""
+        """Skip the lines that look like the rest of a broken record, and return the last one's place, if any."""
         last: list[Line] = []
         while line := self._pending.popleft() if self._pending else next(self._lines, None):
             if self._begins(line.text):
@@ -139,7 +139,7 @@ class Records:
         self._pending.extendleft(reversed(lines))
 
     def _begins(self, text: str) -> bool:
-        """Return whether a line looks like a record, or like the begin of one that goes on behind it."""
+        """Return whether a line looks like a record, or like the start of one that continues on the next line."""
         split = self._split(text)
         width = self.width or len(split.cells)
         if split.reason == UNCLOSED:
@@ -169,7 +169,7 @@ class _RecordTooLong(Exception):  # noqa: N818 - it is caught in this file
 
 
 class _Feed:
-    """The lines as the csv module reads them. A generator would not outlive an exception."""
+    """The iterator that the csv module reads. A generator would end with the first exception."""
 
     def __init__(self, records: Records) -> None:
         self._feed = records.feed
@@ -187,7 +187,7 @@ class _Split(NamedTuple):
 
 
 def _split(text: str, delimiter: str, quote: str) -> _Split:
-    """Return the cells of one record without its line end, or those before a fault, and what the fault is."""
+    """Return the cells of one record (without its line end), or those before a fault with the fault's reason."""
     cells: list[str] = []
     start, end = 0, len(text)
     while True:
@@ -230,7 +230,7 @@ def _unreadable(cells: list[str]) -> Fault:
             return Fault("has a NUL character", "delete it", index)
         if INVALID in cell:
             return Fault("has bytes that are not valid in the file's encoding", "correct them, or name another", index)
-    return Fault("has characters that are no text", "delete them")
+    return Fault("has characters that are not text", "delete them")
 
 
 def _too_large(cells: list[str]) -> Fault | None:

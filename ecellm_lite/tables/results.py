@@ -1,7 +1,7 @@
-"""What a job writes of an answer beside a row's own columns: the columns, and their values.
+"""The columns that a job adds to a row for its answer, and their values.
 
 `answer` is the answer's text (`yes`, `B: positive`), a score's number, a ranking's order (`B, A, C`). An extraction has
-a column for each attribute where the attributes are those of every row, and an object in `answer` otherwise.
+a column for each attribute if all rows have the same attributes, and otherwise an object in `answer`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ecellm_lite.tables.header import distinct
 
 
 class Kind(Enum):
-    """What a column of ours holds."""
+    """The type of a column that a job adds."""
 
     TEXT = "text"
     NUMBER = "number"
@@ -38,16 +38,16 @@ _NOTHING: Mapping[str, str | None] = {}
 
 @dataclass(frozen=True, slots=True)
 class OwnColumn:
-    """A column that a job adds: its name and what it holds."""
+    """A column that a job adds: its name and its type."""
 
     name: str
     kind: Kind
 
 
 class AnswerColumns:
-    """The columns that a job adds to a table, named so that none of the table's own is hidden.
+    """The columns that a job adds to a table, with names that differ from the table's own.
 
-    `attributes` are an extraction's, where they are the same for all rows; `scores` says that the answers are numbers.
+    `attributes` are an extraction's, if they are the same for all rows; `scores` says that the answers are numbers.
     `more` are further columns of texts.
     """
 
@@ -68,7 +68,7 @@ class AnswerColumns:
         self._scores = scores
 
     def values(self, answer: Answer | None, more: Mapping[str, str | None] = _NOTHING) -> tuple[Any, ...]:
-        """Return an answer's values, one for each column; all are None for a row that was not asked."""
+        """Return an answer's values, one for each column; all are None for a skipped row."""
         if answer is None:
             return (None,) * len(self.columns)
         warnings = "; ".join(warning.message for warning in answer.warnings or ()) or None

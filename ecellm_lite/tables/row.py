@@ -1,4 +1,4 @@
-"""A row of a table, and a table as every reader gives it."""
+"""A row of a table, and the table that every reader returns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CELL_CHARACTERS = 1 << 20
-"""A cell with more characters is an error: the largest that shops' systems export are near 33,000."""
+"""A cell with more characters is an error: the largest that shops' systems export have about 33,000."""
 
 
 def fault_of(text: str) -> str | None:
@@ -29,10 +29,10 @@ def fault_of(text: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One row of a table: its number from 1 and its cells by column, as they stand in the file.
+    """One row of a table: its number from 1 and its cells by column, unchanged.
 
     `line` is where the row begins: the line of a text file, the row of a spreadsheet, else the row's number. A row that
-    cannot be used has an `error` that says why, and those of its cells that could be read.
+    cannot be used has an `error` that says why, and the cells that could be read.
     """
 
     number: int
@@ -43,12 +43,12 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """What to take a table for, in place of what is found in it; None and "" leave the finding to the reader.
+    """How to read a table, where the detection should not decide; None leaves it to the detection.
 
     `encoding` is a name that Python knows (`cp1252`). `delimiter` is one character, or `tab`; `quote` is one character,
-    or `none`. `header_row` is the line of a text file, or the row of a spreadsheet, that has the columns' names, and 0
-    where none has. `sheet` is the name or number of a spreadsheet's sheet. `total_rows` keeps the rows of totals at a
-    table's end, which are left out otherwise.
+    or `none`. `header_row` is the line of a text file, or the row of a spreadsheet, that has the columns' names, or 0
+    if none has. `sheet` is the name or number of a spreadsheet's sheet. `total_rows` keeps the rows of totals at the
+    end of a table, which are left out otherwise.
     """
 
     encoding: str | None = None
@@ -63,8 +63,8 @@ class TableOptions:
 class Table(ABC):
     """A table that is read once, row by row, in bounded memory.
 
-    `columns` are the names of its columns; None where each row says its own (JSON Lines). `description` is one sentence
-    on what was found in the file, and `notes`, complete once the rows are read, say what was left out.
+    `columns` are the names of its columns; None if each row has its own (JSON Lines). `description` is one sentence on
+    what was detected, and `notes`, complete once the rows are read, say what was left out.
     """
 
     source: Source
@@ -74,10 +74,10 @@ class Table(ABC):
 
     @abstractmethod
     def rows(self) -> Iterator[TableRow]:
-        """Yield the rows; a row that cannot be read carries its error and costs no other."""
+        """Yield the rows; a row that cannot be read carries its error and does not affect the others."""
 
     def all_columns(self) -> tuple[str, ...]:
-        """Return the names of all columns, before the rows are read: a file without a header is read once for them."""
+        """Return the names of all columns, before the rows are read; this reads a file without a header once."""
         assert self.columns is not None
         return self.columns
 
@@ -88,7 +88,7 @@ class Table(ABC):
 
     @property
     def share(self) -> float | None:
-        """The share of the file that is read, from 0 to 1; None where its size is not known."""
+        """The share of the file that has been read, from 0 to 1; None if its size is unknown."""
         return self.source.share
 
     @property

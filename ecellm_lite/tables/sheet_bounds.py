@@ -1,6 +1,6 @@
-"""Refuses spreadsheets that would not fit the memory, by a look at the packed XML that keeps none of it.
+"""Refuses spreadsheets that would not fit into memory, by scanning their XML as a stream.
 
-A ZIP file may unpack to a thousand times its size, and two cells in far corners make a rectangle of 17 billion.
+A ZIP file may unpack to a thousand times its size, and two cells in opposite corners make a rectangle of 17 billion.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ecellm_lite.errors import InputError
 
 UNPACKED_BYTES = 2 << 30
 CELLS = 48_000_000
-"""Of the rectangle around a sheet's cells; each takes 32 bytes."""
+"""The most cells in the rectangle around a sheet's cells; each takes 32 bytes."""
 
 _BLOCK = 1 << 20
-_OVERLAP = 64  # bytes of one block that are looked at again with the next
+_OVERLAP = 64  # bytes of a block that are scanned again with the next
 _COLUMN = re.compile(rb"""\sr\s*=\s*["']\$?([A-Za-z]{1,7})\$?\d""")
 _ROW = re.compile(rb"""\sr\s*=\s*["']\$?[A-Za-z]{0,7}\$?(\d{1,9})["']""")
 _ROW_TAG = re.compile(rb"<(?:\w+:)?row[\s>/]")
@@ -29,7 +29,7 @@ _SHEET = re.compile(r"xl/worksheets/[^/]+\.xml", re.IGNORECASE)
 
 
 def check_bounds(file: IO[bytes], name: str) -> None:
-    """Raise InputError for a file that is no ZIP file, or whose sheets are too large."""
+    """Raise InputError for a file that is not a ZIP file, or whose sheets are too large."""
     unpacked = _UnpackedParts(name)
     try:
         with zipfile.ZipFile(file) as archive:
@@ -45,7 +45,7 @@ def check_bounds(file: IO[bytes], name: str) -> None:
 
 
 class _UnpackedParts:
-    """The bytes of a file's parts, block by block, as long as they are not too many together."""
+    """The bytes of a file's parts, block by block, with a limit on their total."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -61,7 +61,7 @@ class _UnpackedParts:
 
 
 def _cells(filename: str, blocks: Iterator[bytes]) -> int:
-    """Return the cells of the rectangle that a part's sheets span, 0 for a part that is no sheet; reads it all."""
+    """Return the cells of the rectangle that a part's sheets span, 0 for a part that is not a sheet; reads it all."""
     if _SHEET.fullmatch(filename):
         return _xlsx_cells(blocks)
     if filename == "content.xml":
@@ -80,7 +80,7 @@ def _xlsx_cells(blocks: Iterator[bytes]) -> int:
         width = max([width, *map(_column, set(columns))])
         height = max([height, *map(int, _ROW.findall(text))])
         rows += len(_ROW_TAG.findall(block))
-        if len(_CELL_TAG.findall(text)) > len(columns):  # a cell without a place stands beside the one before it
+        if len(_CELL_TAG.findall(text)) > len(columns):  # a cell without a reference follows the one before it
             beside = max([beside, *(len(_CELL_TAG.findall(row)) for row in _ROW_TAG.split(text))])
     return (width + beside) * max(height, rows)
 
@@ -93,7 +93,7 @@ def _column(letters: bytes) -> int:
 
 
 class _OdsCells:
-    """Counts the cells that an ODS sheet's repetitions make; empty ones at its end take no room."""
+    """Counts an ODS sheet's cells with their repetitions; empty ones at the end do not count."""
 
     def __init__(self) -> None:
         self.largest = 0
@@ -101,7 +101,7 @@ class _OdsCells:
         self._rows = self._at = self._filled = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Count a row or a cell as often as it is repeated."""
+        """Count a row or a cell with its repetitions."""
         if tag == "table:table":
             self._width = self._height = self._rows = 0
         elif tag == "table:table-row":
@@ -113,7 +113,7 @@ class _OdsCells:
                 self._filled = self._at
 
     def end(self, tag: str) -> None:
-        """Take the row into the rectangle if something stands in it."""
+        """Extend the rectangle by the row, unless it is empty."""
         if tag == "table:table-row" and self._filled:
             self._width, self._height = max(self._width, self._filled), self._rows
             self.largest = max(self.largest, self._width * self._height)
@@ -127,7 +127,7 @@ def _ods_cells(blocks: Iterator[bytes]) -> int:
     for block in blocks:
         try:
             parser.Parse(block)
-        except ValueError as error:  # a repetition that is no number
+        except ValueError as error:  # a repetition that is not a number
             raise expat.ExpatError(str(error)) from None
         if counter.largest > CELLS:
             break

@@ -1,7 +1,7 @@
-"""The bytes of a table: a file's or standard input's, unpacked if they are gzip or zstd.
+"""The bytes of a table, from a file or standard input, decompressed if they are gzip or zstd.
 
-Nothing is read twice and nothing is kept, but for the first bytes, which tell what the file is. A file that unpacks to
-absurdly much more than it holds is refused while it is read.
+They are read once and not kept, except for the first ones, from which the form is detected. A file that decompresses to
+far more than any table does is refused while it is read.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 HEAD = 1 << 20
-"""Bytes that tell what a file is: its form, encoding, delimiter and header."""
+"""Bytes from which a file's form, encoding, delimiter and header are detected."""
 
-_BEGIN = 8  # bytes that tell how a file is packed
-_AHEAD = 64 << 20  # bytes behind the head that are looked at for some that are not ASCII
+_BEGIN = 8  # bytes that tell how a file is compressed
+_AHEAD = 64 << 20  # bytes after the head that are searched for some that are not ASCII
 
 UNPACKED_ALWAYS = 256 << 20
 UNPACKED_RATIO = 500
-"""gzip reaches 1,032 at most; a catalogue of nearly equal rows some 100."""
+"""gzip reaches at most 1,032; a catalogue of nearly equal rows about 100."""
 
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _DAMAGED = (EOFError, OSError, zlib.error, ValueError)
 
 
 class Source:
-    """An open table: `head` are its first bytes (all there are, if it is `whole`), and `stream` the bytes, unpacked.
+    """An open table: `head` has its first bytes (all of them, if it is `whole`), `stream` all bytes, decompressed.
 
-    A pipe that brings JSON Lines is not waited for: its head is what has come.
+    For a pipe with JSON Lines the head is what has arrived, so that its first rows are read at once.
     """
 
     def __init__(self, raw: IO[bytes], name: str, size: int | None) -> None:
@@ -61,11 +61,11 @@ class Source:
 
     @property
     def share(self) -> float | None:
-        """The share of the bytes on disk that were read, from 0 to 1; None for a pipe."""
+        """The share of the bytes on disk that has been read, from 0 to 1; None for a pipe."""
         return min(1.0, self._counter.count / self._size) if self._size else None
 
     def seekable(self) -> IO[bytes]:
-        """Return the bytes as a file that can be read from anywhere: the file itself, or a temporary copy on disk."""
+        """Return the bytes as a seekable file: the file itself, or a temporary copy on disk."""
         if not self.packing and self._size is not None:
             self._raw.seek(0)
             return self._raw
@@ -77,9 +77,9 @@ class Source:
         return copy
 
     def beyond_ascii(self) -> bytes:
-        """Return some of the first bytes behind the head that are not ASCII, from a line's begin on.
+        """Return a block after the head that is not ASCII, from the start of a line.
 
-        Nothing where there are none for a while, or where the file cannot be read ahead of the stream.
+        Empty if there is none in the next 64 MiB, or if the file cannot be read ahead of the stream.
         """
         if self.packing or self._size is None:
             return b""
@@ -96,12 +96,12 @@ class Source:
         return b""
 
     def restart(self, file: IO[bytes]) -> None:
-        """Let `stream` begin again, from what `seekable` returned."""
+        """Start `stream` again, from the file that `seekable` returned."""
         file.seek(0)
         self.stream = io.BufferedReader(_Joined(b"", file, None), HEAD)
 
     def fileno(self) -> int:
-        """Return the number of the open file."""
+        """Return the file descriptor."""
         return self._raw.fileno()
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class Source:
 
 
 def open_source(path: Path | str) -> Source:
-    """Open a file, or standard input for `-`; raises InputError where it cannot be read."""
+    """Open a file, or standard input for `-`; raises InputError if it cannot be read."""
     if str(path) == "-":
         if not sys.stdin:
             raise InputError("Standard input is closed", step="give the table as a file")
@@ -133,10 +133,10 @@ def open_source(path: Path | str) -> Source:
 
 
 class _Counter(io.RawIOBase):
-    """A file that counts the bytes that were read of it."""
+    """A file that counts the bytes read from it."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        # Of a pipe, what has come; read() would wait until the buffer is full.
+        # read() on a pipe would wait until the buffer is full.
         self._read = getattr(file, "read1", file.read)
         self.count = 0
 
@@ -152,7 +152,7 @@ class _Counter(io.RawIOBase):
 
 
 class _UnpackedFile(io.RawIOBase):
-    """Unpacked bytes; damage and bombs are an InputError."""
+    """Decompressed bytes; a damaged file and a decompression bomb raise InputError."""
 
     def __init__(self, file: IO[bytes], packed: _Counter, name: str) -> None:
         self._file = file
@@ -166,10 +166,10 @@ class _UnpackedFile(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer)
         try:
-            block = self._file.read1(len(view))  # type: ignore[attr-defined]  # read() would drop what stands before damage
+            block = self._file.read1(len(view))  # type: ignore[attr-defined]  # read() would drop the bytes before the damage
         except _DAMAGED as error:
             raise _damaged(self._name, error) from None
-        except Exception as error:  # zstd's own error has no base class that a build without it knows
+        except Exception as error:  # zstd's error class exists only where zstd does
             if type(error).__name__ != "ZstdError":
                 raise
             raise _damaged(self._name, error) from None
@@ -185,7 +185,7 @@ class _UnpackedFile(io.RawIOBase):
 
 
 class _Joined(io.RawIOBase):
-    """The first bytes of a file, then the rest of it, or the damage that followed them."""
+    """The first bytes of a file, then the rest of it, or the error that followed them."""
 
     def __init__(self, head: bytes, rest: IO[bytes] | io.RawIOBase, damage: InputError | None) -> None:
         self._head = memoryview(head)
@@ -206,7 +206,7 @@ class _Joined(io.RawIOBase):
 
 
 def _begin(file: io.RawIOBase) -> bytes:
-    """Return the bytes that tell how a file is packed; a pipe may bring them one by one."""
+    """Return the bytes that tell how a file is compressed; a pipe may deliver them one by one."""
     begin = b""
     while len(begin) < _BEGIN and (block := file.read(_BEGIN - len(begin))):
         begin += block
@@ -214,7 +214,7 @@ def _begin(file: io.RawIOBase) -> bytes:
 
 
 def _head(file: Any) -> tuple[bytes, bool, InputError | None]:
-    """Return the first bytes, whether they are all there are, and the damage behind them."""
+    """Return the first bytes, whether they are the whole file, and the error that followed them."""
     blocks: list[bytes] = []
     size = 0
     try:
@@ -235,8 +235,8 @@ def _head(file: Any) -> tuple[bytes, bool, InputError | None]:
 
 def _zstd() -> Any:
     if sys.version_info >= (3, 14):
-        return library("compression.zstd", "A file packed with zstd")
-    return library("backports.zstd", "A file packed with zstd")
+        return library("compression.zstd", "A zstd file")
+    return library("backports.zstd", "A zstd file")
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:

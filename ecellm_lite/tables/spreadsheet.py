@@ -1,7 +1,7 @@
 """A sheet of an XLSX or ODS file.
 
-The library reads a sheet whole, as one rectangle of cells, and would end the process for one that does not fit the
-memory: `sheet_bounds` looks at the file first, and refuses what unpacks or expands to too much.
+The library reads a whole sheet as one rectangle of cells, and would end the process for one that does not fit into
+memory, so `sheet_bounds` first refuses files that are too large.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SAMPLE_ROWS = 300
 
 @dataclass(slots=True, kw_only=True)
 class Spreadsheet(Table):
-    """One sheet; a cell is a text, a number, a truth value, a date or a time, and None where it is empty."""
+    """One sheet; a cell is a text, a number, a truth value, a date or a time, or None if it is empty."""
 
     sheet: Any
     last_place: int  # of the header
@@ -40,7 +40,7 @@ class Spreadsheet(Table):
 
     @property
     def share(self) -> float | None:
-        """The share of the sheet that is read."""
+        """The share of the sheet that has been read."""
         return self.place / self.height if self.height else None
 
     def _all_rows(self) -> Iterator[TableRow]:
@@ -67,7 +67,7 @@ class Spreadsheet(Table):
 
 
 def open_spreadsheet(source: Source, options: TableOptions) -> Spreadsheet:
-    """Return a sheet: the one that `options` names, else the first that is not empty or hidden."""
+    """Return the sheet that `options` names, or the first that is neither empty nor hidden."""
     calamine = library("python_calamine", "A spreadsheet")
     file = source.seekable()
     check_bounds(file, source.name)
@@ -80,7 +80,7 @@ def open_spreadsheet(source: Source, options: TableOptions) -> Spreadsheet:
         raise InputError(f"{source.name} is locked by a password", step="save it without one") from None
     except calamine.CalamineError as error:
         raise InputError(
-            f"{source.name} is no spreadsheet that can be read ({error})", step="save it again as XLSX or as CSV"
+            f"{source.name} is not a readable spreadsheet ({error})", step="save it again as XLSX or as CSV"
         ) from None
     values = [[_value(cell) for cell in row] for row in sample]
     rows = [

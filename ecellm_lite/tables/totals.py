@@ -1,4 +1,4 @@
-"""Rows of totals at a table's end, which reports add and no task should answer."""
+"""Rows of totals at the end of a table, which reports add and no task should answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIGURE = re.compile(r"[\s\d.,:%+\u2013\u2014<>$\u20ac£¥-]*|[A-Z]{3}\s?[\d.,]+
 
 
 def is_total(row: TableRow) -> bool:
-    """Return whether a row begins with "Total" and has nothing but figures behind it."""
+    """Return whether a row begins with "Total" and otherwise has only figures."""
     cells = (text for cell in row.cells.values() if (text := "" if cell is None else str(cell)).strip())
     first = next(cells, None)
     if first is None or _TOTAL.fullmatch(first) is None:
@@ -27,7 +27,7 @@ def is_total(row: TableRow) -> bool:
 
 
 def without_totals(rows: Iterable[TableRow], notes: list[str]) -> Iterator[TableRow]:
-    """Yield the rows but for those of totals at the end, of which a note tells."""
+    """Yield the rows without those of totals at the end, which are mentioned in a note."""
     totals: list[TableRow] = []
     for row in rows:
         if len(totals) < _MOST and is_total(row):

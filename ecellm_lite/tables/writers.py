@@ -1,7 +1,7 @@
-"""Writes a job's results as a table: the input's own columns first and as they were, then those of the answers.
+"""Writes a job's results as a table: the input's own columns unchanged, then those of the answers.
 
-The form is told by the name's ending: CSV, XLSX and Parquet, else JSON Lines, which have the whole answers and nothing
-of the input. All of them are written row by row in bounded memory, to an open file that is the caller's to close.
+The ending of the name decides the form: CSV, XLSX or Parquet, else JSON Lines, which has the whole answers and nothing
+of the input. All are written row by row in bounded memory, to an open file that the caller closes.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _NEAR = {".xls": ".xlsx", ".ods": ".xlsx", ".arrow": ".parquet", ".feather": ".p
 class WriteOptions:
     """How a table is written.
 
-    `bom` puts a byte-order mark before CSV, which tells Excel that it is UTF-8. `safe_cells` keeps also the input's own
-    cells in CSV from running as formulas, and so changes them; ours are kept from it always. `delimiter` is for CSV.
+    `bom` puts a byte-order mark before CSV, which tells Excel that it is UTF-8. `safe_cells` keeps the input's own
+    cells in CSV from running as formulas, which changes them; cells of ours never do. `delimiter` is for CSV.
     """
 
     bom: bool = False
@@ -39,7 +39,7 @@ class WriteOptions:
 
 
 class RowWriter(Protocol):
-    """Writes rows of one form; `notes`, complete at the end, say what could not be written as it is."""
+    """Writes rows in one form; `notes`, complete at the end, say what could not be written unchanged."""
 
     notes: list[str]
 
@@ -47,13 +47,13 @@ class RowWriter(Protocol):
         """Write a row: the input's cells, and ours."""
 
     def close(self) -> None:
-        """Write what a file of this form ends with; the file itself stays open."""
+        """Write the end of the table; the file itself stays open."""
 
 
 def form_of(name: str) -> str:
-    """Return the form that a file's name asks for: csv, tsv, xlsx, parquet, or jsonl for any other.
+    """Return the form for a file's name: csv, tsv, xlsx, parquet, or jsonl for any other.
 
-    Raises UsageError for a table's ending that is not written.
+    Raises UsageError for the ending of a table that cannot be written.
     """
     suffix = PurePath(name).suffix.lower()
     if suffix in _NEAR:
@@ -64,7 +64,7 @@ def form_of(name: str) -> str:
 
 
 class ResultWriter:
-    """Writes rows with their answers; `columns` are the input's, and `schema` their Arrow types where it has some."""
+    """Writes rows with their answers; `columns` are the input's, and `schema` has their Arrow types, if known."""
 
     def __init__(
         self,
@@ -86,13 +86,13 @@ class ResultWriter:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What could not be written as it is; complete after `close`."""
+        """What could not be written unchanged; complete after `close`."""
         return self._rows.notes if self._rows else ()
 
     def write(self, row: TableRow, answer: Answer | None, more: Mapping[str, str | None] | None = None) -> None:
-        """Write a row and its answer; None stands for a row that was not asked.
+        """Write a row and its answer; None stands for a skipped row.
 
-        `more` are the values of further columns. A line of JSON then has the row's own cells too.
+        `more` are the values of further columns; a line of JSON then has the row's own cells too.
         """
         if self._rows:
             cells: Mapping[str, Any] = row.cells

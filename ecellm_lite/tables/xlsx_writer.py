@@ -1,4 +1,4 @@
-"""XLSX, row by row: texts stay texts, and none is a formula."""
+"""XLSX, written row by row; texts are always written as texts, never as formulas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIRST_YEAR = 1900
 
 
 class XlsxWriter:
-    """Writes rows to a sheet, and to another one where a sheet is full."""
+    """Writes rows to a sheet, and to a further one when a sheet is full."""
 
     def __init__(self, file: IO[bytes], columns: Sequence[str], own: Sequence[OwnColumn]) -> None:
         xlsxwriter = library("xlsxwriter", "Writing XLSX")
