@@ -21,7 +21,7 @@ LONG = (Words(("documents",)),)
 
 
 def input_text(row: Mapping[str, Any]) -> str:
-    """Return a question and its documents as the model sees them, here and in answer_generation."""
+    """Return a question and its documents in the wire format, which answer_generation uses too."""
     return json.dumps({"question": row["question"], "document": list(row["documents"])})
 
 

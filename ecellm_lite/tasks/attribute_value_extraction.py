@@ -14,7 +14,7 @@ from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.wire import read_object
 
 _TARGET = "target attributes"
-_MOST = 100  # attributes a row
+_MOST = 100  # attributes per row
 _SOURCES = ("title", "description", "feature", "price", "brand")
 
 

@@ -1,4 +1,4 @@
-"""Cuts and cleaning of product texts, as ECInstruct's authors made the training data (ninglab/eCeLLM)."""
+"""Shortens and cleans product texts as ECInstruct's authors did for the training data (ninglab/eCeLLM)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def cut_words(text: str, most: int) -> str:
-    """Return the text, or its first `most` space-separated words with "..." behind them.
+    """Return the text, or its first `most` space-separated words followed by "...".
 
     >>> cut_words("one two. three", 2)
     'one two...'
@@ -29,7 +29,7 @@ def ordinal(number: int) -> str:
 
 
 def item_text(item: str | Mapping[str, Any]) -> str:
-    """Return a purchased item as the model sees it: a text as it stands, an object as `title. two categories. brand.`
+    """Return a purchased item as the model sees it: a text unchanged, an object as `title. two categories. brand.`
 
     >>> item_text({"title": 'A "Z" game', "category": ["Games", "PC", "Action"], "brand": "Acme."})
     'A Z game. Games. PC. Acme.'
@@ -37,7 +37,7 @@ def item_text(item: str | Mapping[str, Any]) -> str:
     if isinstance(item, str):
         return item
     category = " ".join(_sentence(level) for level in item.get("category", ())[:2] if level)
-    # The three are joined as they are: a brand without a category stands behind two spaces.
+    # The three are joined even if empty: a brand without a category follows two spaces.
     return " ".join((_sentence(item["title"]), category, _sentence(item.get("brand", "")))).strip(" ")
 
 

@@ -1,4 +1,4 @@
-"""A user's own task: a TOML file with an instruction, the fields of a row, and what may be answered.
+"""A user's own task: a TOML file with an instruction, the fields of a row, and the possible answers.
 
     name = "support_routing"
     summary = "Send a support mail to the right desk."
@@ -14,8 +14,8 @@
     choices = [{ value = "billing", description = "invoices and refunds" }, { value = "delivery" }]
 
 A field has a name, and may have: doc, example, `required = false`, `list = true` (a list of texts), `long = true` (it
-may be shortened). What stands under [answer] is in custom_answers. The model sees a single text field as it stands,
-and otherwise JSON of the fields, in the envelope of the ten tasks.
+may be shortened). custom_answers describes the table [answer]. The model sees a single text field unchanged, and
+otherwise JSON of the fields, in the envelope of the ten tasks.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ MAX_EXAMPLES = 26
 
 
 def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
-    """Return the task that a TOML file describes; `taken` are names that it must not have.
+    """Return the task that a TOML file describes; it must not have a `reserved` name.
 
-    Raises InputError with the file and the key of what is wrong.
+    Raises InputError with the file and the wrong key.
     """
     table = TaskTable.read(path)
     table.only("name", "summary", "instruction", "fields", "answer")
     name = table.text("name", most=64)
     if not NAME.fullmatch(name):
-        raise table.error("name", f"is {name!r}", "write small letters, digits and '_', a letter first")
+        raise table.error("name", f"is {name!r}", "write lower-case letters, digits and '_', a letter first")
     if name in reserved:
         raise table.error("name", f"is {name!r}, which is a built-in task", "choose another name")
     summary = table.text("summary", most=LONGEST_LINE)
@@ -68,7 +68,7 @@ def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
         hub_name="",
         abbreviation="",
         summary=summary,
-        answers=answers.described,
+        answers=answers.description,
         instruction=instruction,
         fields=answers.fields,
         write=answers.write,

@@ -1,4 +1,4 @@
-"""What a user's own task may answer: the table [answer] of its file.
+"""The possible answers of a user's own task: the table [answer] of its file.
 
 | type | its keys | the answer's value |
 |---|---|---|
@@ -11,8 +11,8 @@
 | schema | schema: a table, or file: a JSON file beside the task's; max_tokens (optional) | a JSON value |
 | grammar | grammar: GBNF or Lark, or file; max_tokens (optional) | a text |
 
-Choices of up to 26, and levels, are listed as ECInstruct lists options, and the model answers with a letter; more are
-listed as they are, and it answers with the value.
+Up to 26 choices, and levels, are listed with letters as ECInstruct's options are, and the model answers with a letter;
+more are listed without, and it answers with the value.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MAX_ATTRIBUTES = 100
 LONGEST_LABEL = 200  # characters
 LONGEST_ANSWER = 1 << 16  # tokens
 
-# What the model is told of the wanted attributes, as in ECInstruct.
+# The key of the attributes in the input, as in ECInstruct.
 TARGET = "target attributes"
 
 Row = Mapping[str, Any]
@@ -54,12 +54,12 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """A task's answers: said in a sentence, the fields with what the answers ask of them, and the task's functions.
+    """A task's answers: a description, the fields with the limits that the answers need, and the task's functions.
 
-    `subject` is the list field that the answers are made of, which is never shortened.
+    `subject` is the list field that the answers refer to, which is never shortened.
     """
 
-    described: str
+    description: str
     fields: tuple[Field, ...]
     write: Callable[[Row], Wire]
     read: Callable[[str, str | None], Space]
@@ -68,7 +68,7 @@ class Answers:
 
 
 def answers_of(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
-    """Return what the table [answer] says; raises InputError with the key of what is wrong."""
+    """Return the answers that the table [answer] defines; raises InputError with the wrong key."""
     kind = table.text("type", most=20)
     if kind not in _KINDS:
         raise table.error("type", f"is {kind!r}", f"write one of {', '.join(_KINDS)}")
@@ -88,10 +88,10 @@ def _choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     for part in parts:
         part.only("value", "description")
         values.append(part.text("value", most=LONGEST_LABEL))
-        description = part.text("description", most=LONGEST_LABEL, default="")
-        lines.append(f"{values[-1]}: {description}" if description else values[-1])
+        detail = part.text("description", most=LONGEST_LABEL, default="")
+        lines.append(f"{values[-1]}: {detail}" if detail else values[-1])
     table.different("choices", tuple(values))
-    described = f"One of {', '.join(values[:26])}{', …' if len(values) > 26 else ''}."
+    description = f"One of {', '.join(values[:26])}{', …' if len(values) > 26 else ''}."
     lettered = len(values) <= len(ascii_uppercase)
     options = _lettered(lines) if lettered else json.dumps(lines)
     if len(options) > LONGEST_OPTIONS:
@@ -99,15 +99,15 @@ def _choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
             "choices", f"has {len(options):,} characters in all", f"shorten them to at most {LONGEST_OPTIONS:,}"
         )
     return _same(
-        described, fields, Choice(tuple(map(Option, values, ascii_uppercase if lettered else values, lines))), options
+        description, fields, Choice(tuple(map(Option, values, ascii_uppercase if lettered else values, lines))), options
     )
 
 
 def _score(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "levels")
     levels = table.texts("levels", least=2, most=MAX_LEVELS, longest=LONGEST_LABEL)
-    described = f"A place between 1 ({levels[0]}) and {len(levels)} ({levels[-1]})."
-    return _same(described, fields, Score(levels, tuple(ascii_uppercase[: len(levels)])), _lettered(levels))
+    description = f"A place between 1 ({levels[0]}) and {len(levels)} ({levels[-1]})."
+    return _same(description, fields, Score(levels, tuple(ascii_uppercase[: len(levels)])), _lettered(levels))
 
 
 def _ranking(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
@@ -131,37 +131,37 @@ def _extraction(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     if ("attributes" in table) == ("attributes_from" in table):
         raise _one_of(table, "attributes", "attributes_from")
     attribute_names: tuple[str, ...] = ()
-    named: str | None = None
+    names_field: str | None = None
     if "attributes" in table:
         attribute_names = table.texts("attributes", least=1, most=MAX_ATTRIBUTES, longest=LONGEST_LABEL)
     else:
-        named = _list_field(table, "attributes_from", fields)
+        names_field = _list_field(table, "attributes_from", fields)
         fields = tuple(
-            replace(field, most=MAX_ATTRIBUTES) if isinstance(field, TextsField) and field.name == named else field
-            for field in fields
+            replace(each, most=MAX_ATTRIBUTES) if isinstance(each, TextsField) and each.name == names_field else each
+            for each in fields
         )
     texts = [field.name for field in fields if isinstance(field, TextField)]
     if not texts:
         raise table.error("type", "is extraction, and no field is a text", "add a text field to [[fields]]")
-    if any(field.name == TARGET != named for field in fields):
+    if any(field.name == TARGET != names_field for field in fields):
         reason = f"is extraction, which writes the attributes as {TARGET!r}, and that is a field here"
         raise table.error("type", reason, "rename the field")
 
     def write(row: Row) -> Wire:
-        attributes = row[named] if named else attribute_names
-        others = {name: value for name, value in row.items() if name != named}
+        attributes = row[names_field] if names_field else attribute_names
+        others = {name: value for name, value in row.items() if name != names_field}
         text = json.dumps({**others, TARGET: " and ".join(attributes)})
         return Wire(text, None, Extraction(attributes, {name: row[name] for name in texts if name in row}))
 
-    described = "For each attribute a span of one of the texts with its source, or none."
-    return Answers(described, fields, write, _no_wire, subject=named)
+    description = "For each attribute a span of one of the texts with its source, or none."
+    return Answers(description, fields, write, _no_wire, subject=names_field)
 
 
 def _text(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "max_tokens")
     space = Text(table.number("max_tokens", least=1, most=LONGEST_ANSWER, default=MAX_TOKENS))
-    described = f"Free text of at most {space.max_tokens:,} tokens."
-    return replace(_same(described, fields, space), free_text=space)
+    description = f"Free text of at most {space.max_tokens:,} tokens."
+    return replace(_same(description, fields, space), free_text=space)
 
 
 def _schema(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
@@ -197,16 +197,16 @@ _KINDS: dict[str, Callable[[TaskTable, tuple[Field, ...]], Answers]] = {
 }
 
 
-def _same(described: str, fields: tuple[Field, ...], space: Space, options: str | None = None) -> Answers:
+def _same(description: str, fields: tuple[Field, ...], space: Space, options: str | None = None) -> Answers:
     """Return answers whose space and options are the same for every row."""
 
     def write(row: Row) -> Wire:
         return Wire(_input(fields, row), options, space)
 
-    def read(text: str, given: str | None) -> Space:
+    def read(text: str, options: str | None) -> Space:
         return space
 
-    return Answers(described, fields, write, read)
+    return Answers(description, fields, write, read)
 
 
 def _input(fields: Sequence[Field], row: Row) -> str:
@@ -217,7 +217,7 @@ def _input(fields: Sequence[Field], row: Row) -> str:
 
 
 def _no_wire(text: str, options: str | None) -> Space:
-    message = "This task's answers depend on the fields of a row, and a row in the data set's form has none"
+    message = "This task's answers depend on a row's fields, which a row in the data set's form does not have"
     raise InputError(message, step="give the row's fields")
 
 
@@ -239,7 +239,7 @@ def _source_key(table: TaskTable, key: str) -> str:
 
 
 def _beside(table: TaskTable) -> str:
-    """Return the text of the file that stands beside the task's own, or below it."""
+    """Return the text of a file in the folder of the task's own, or below it."""
     name = table.text("file", most=LONGEST_LABEL)
     inside = PurePosixPath(name)
     if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:
@@ -248,15 +248,15 @@ def _beside(table: TaskTable) -> str:
 
 
 def _structured(
-    table: TaskTable, fields: tuple[Field, ...], key: str, described: str, make: Callable[..., structured.Structured]
+    table: TaskTable, fields: tuple[Field, ...], key: str, description: str, make: Callable[..., structured.Structured]
 ) -> Answers:
     most = table.number("max_tokens", least=1, most=LONGEST_ANSWER, default=structured.MAX_TOKENS)
     try:
-        return _same(described, fields, make(max_tokens=most))
+        return _same(description, fields, make(max_tokens=most))
     except GrammarError as error:
         raise table.error(key, f"is refused ({error.message})", error.step or "correct it") from None
 
 
 def _one_of(table: TaskTable, key: str, other: str) -> InputError:
-    reason = f"is there beside {other}" if key in table else "is missing"
+    reason = f"is given as well as {other}" if key in table else "is missing"
     return table.error(key, reason, f"give either {key} or {other}")

@@ -1,4 +1,4 @@
-"""A task as plain data: what a program shows of it, or makes a form of."""
+"""A task as plain data, for a program that shows it or makes a form of it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The input fields of a task: what each may hold, checked with an error that names it and shows how it should look.
+"""The input fields of a task: each checks its value, and its error names the field and shows a valid value.
 
-A field's `read` takes what JSON gives and returns it in one form, or raises InputError. Where a text is wanted, a
-number is taken as it is written and a blank text is refused. What is null, NaN, blank or an empty list counts as not
-there. Lone surrogates, which JSON can carry and UTF-8 cannot, become U+FFFD.
+A field's `read` takes a JSON value and returns it in one form, or raises InputError. In place of a text, a number is
+accepted with its spelling, and a blank text is refused. A field that is null, NaN, blank or an empty list counts as
+missing. Lone surrogates, which JSON can carry and UTF-8 cannot, become U+FFFD.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol
 from ecellm_lite.errors import InputError
 from ecellm_lite.tasks.written import WrittenNumber
 
-# Unicode's categories of what shows nothing: control and format characters, and spaces.
+# Unicode's categories of invisible characters: control and format characters, and spaces.
 _INVISIBLE = frozenset(("Cc", "Cf", "Zl", "Zp", "Zs"))
 
 
@@ -31,11 +31,11 @@ class Field(Protocol):
 
     @property
     def doc(self) -> str:
-        """One sentence on what it is."""
+        """One sentence that describes it."""
 
     @property
     def example(self) -> Any:
-        """A value as it should look."""
+        """A valid value."""
 
     @property
     def required(self) -> bool:
@@ -46,7 +46,7 @@ class Field(Protocol):
         """The form in words, for errors and help."""
 
     def read(self, value: Any, place: str) -> Any:
-        """Return the value in the field's form; `place` names it in errors, `product_1.title` say."""
+        """Return the value in the field's form; `place` names it in errors, as in `product_1.title`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class TextField:
 
 @dataclass(frozen=True, slots=True)
 class ParagraphsField:
-    """A text, or a list of paragraphs that are joined with a comma and a space; blank ones are left out."""
+    """A text, or a list of paragraphs, which are joined with a comma and a space; blank ones are left out."""
 
     name: str
     doc: str
@@ -75,7 +75,7 @@ class ParagraphsField:
     kind: ClassVar[str] = "text, or a list of texts"
 
     def read(self, value: Any, place: str) -> str:
-        """Return the text, or the paragraphs as one."""
+        """Return the text, or the paragraphs as one text."""
         if not isinstance(value, list):
             return _text(self, value, place)
         parts = [(index, part) for index, part in enumerate(value) if not _is_empty(part)]
@@ -84,7 +84,7 @@ class ParagraphsField:
 
 @dataclass(frozen=True, slots=True)
 class TextsField:
-    """A list of `least` to `most` texts; blank ones are refused where the list is required, and left out elsewhere."""
+    """A list of `least` to `most` texts; blank ones are refused if the list is required, and otherwise left out."""
 
     name: str
     doc: str
@@ -127,7 +127,7 @@ class RecordField:
         return {field.name: field.example for field in self.fields}
 
     def read(self, value: Any, place: str) -> Mapping[str, str]:
-        """Return the object's fields that are there."""
+        """Return the object's fields that have a value."""
         if not isinstance(value, Mapping):
             raise _mismatch(self, value, place)
         return read_fields(self.fields, value, f"{place}.")
@@ -169,9 +169,9 @@ _ITEM: tuple[Field, ...] = (
 
 
 def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """Return the fields of a row that are there, each in its form; other keys are left out.
+    """Return the fields of a row that have a value, each in its form; other keys are left out.
 
-    Raises InputError for a required field that is missing (with the key that looks like it), blank or of another form.
+    Raises InputError for a required field that is missing (naming a similar key), blank or of another form.
     """
     values: dict[str, Any] = {}
     for field in fields:
@@ -181,14 +181,14 @@ def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = ""
         elif field.required:
             others = {each.name for each in fields}
             near = get_close_matches(field.name, [str(key) for key in row if key not in others], n=1)
-            hint = f"the row has {near[0]!r}, which looks like it" if near else f"the row has {_keys(row)}"
+            hint = f"the row has {near[0]!r}, which is similar" if near else f"the row has {_keys(row)}"
             message = f"The field {place}{field.name} is missing; {hint}"
             raise InputError(message, step=_step(field), field=f"{place}{field.name}")
     return values
 
 
 def _text(field: Field, value: Any, place: str) -> str:
-    """Return a value as text; raises InputError for what is not a text, and for one that is blank."""
+    """Return a value as text; raises InputError if it is not a text or is blank."""
     text = text_of(value)
     if text is None:
         raise _mismatch(field, value, place)
@@ -198,14 +198,14 @@ def _text(field: Field, value: Any, place: str) -> str:
 
 
 def text_of(value: Any) -> str | None:
-    """Return a text, or a number as it is written; None for anything else, true and false among them."""
+    """Return a text, or a number with its spelling; None for anything else, including true and false."""
     if isinstance(value, str):
         return encodable(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         finite = math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats, which may have more digits than Python writes
+    except OverflowError:  # an integer beyond the range of floats, which may have more digits than Python prints
         finite = False
     if not finite:
         return None
@@ -213,19 +213,19 @@ def text_of(value: Any) -> str | None:
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text shows nothing: it is empty, or spaces and invisible characters alone."""
+    """Return whether a text is empty, or has only spaces and invisible characters."""
     return all(character.isspace() or unicodedata.category(character) in _INVISIBLE for character in text)
 
 
 def _is_absent(value: Any, required: bool) -> bool:
-    """Whether a field's value stands for none; a required field that is blank is there, and wrong."""
+    """Return whether a field counts as missing; a required field that is blank does not, and is refused later."""
     if isinstance(value, str | list) and required:
         return False
     return all(map(_is_empty, value)) if isinstance(value, list) else _is_empty(value)
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether a value is null, blank, or NaN, which data frames have where there is none."""
+    """Return whether a value is null, blank, or NaN, which marks a missing value in data frames."""
     if isinstance(value, str):
         return is_blank(value)
     return value is None or (isinstance(value, float) and math.isnan(value))
@@ -241,7 +241,7 @@ def _step(field: Field) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as JSON, or as Python where JSON cannot write it, cut to what fits a sentence."""
+    """Return a value as JSON (or its Python type, if it has no JSON), cut to fit into a sentence."""
     try:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError):

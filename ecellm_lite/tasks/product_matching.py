@@ -23,7 +23,7 @@ _RECORD = (
 
 
 def _record(product: Mapping[str, str]) -> dict[str, str | float]:
-    # The training data came out of pandas: a missing description is the number NaN, the others are the text "nan".
+    # The training data was written by pandas: a missing description is the number NaN, other fields the text "nan".
     description = product.get("description")
     return {
         "title": product["title"],

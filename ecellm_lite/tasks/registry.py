@@ -40,7 +40,7 @@ TASKS: dict[str, Task] = {
 }
 
 
-# Every name, hub name and abbreviation of the ten, in small letters.
+# Every name, hub name and abbreviation of the ten, in lower case.
 _NAMES: dict[str, Task] = {
     alias.lower().replace("-", "_"): task
     for task in TASKS.values()
@@ -49,9 +49,9 @@ _NAMES: dict[str, Task] = {
 
 
 def get_task(name: str) -> Task:
-    """Return the task of that name, hub name or abbreviation in any case, or a user's own by its name or its file.
+    """Return a task by its name, hub name or abbreviation, in any case, or a user's own by its name or its file.
 
-    Raises UsageError that says which names are near, InputError for an own task whose file is wrong.
+    Raises UsageError with similar names for an unknown task, and InputError for an own task whose file is wrong.
     """
     key = name.strip().lower().replace("-", "_")
     if key in _NAMES:
@@ -68,17 +68,17 @@ def get_task(name: str) -> Task:
 
 
 def task_names() -> tuple[str, ...]:
-    """Return the names of the tasks that can be asked: the ten, and the user's own."""
+    """Return the names of all tasks: the ten, and the user's own."""
     return (*TASKS, *(name for name in own_files() if name not in TASKS))
 
 
 def load_task(path: str | Path) -> Task:
-    """Return the task that a TOML file describes (see tasks/custom.py), or raise InputError with file and key."""
+    """Return the task that a TOML file describes (see tasks/custom.py); raises InputError with file and key."""
     return read_task(Path(path), reserved=_NAMES.keys())
 
 
 def own_files() -> dict[str, Path]:
-    """Return the files in the user's folder of tasks by the names they stand for, sorted; they are not read."""
+    """Return the files in the user's folder of tasks by task name, sorted, without reading them."""
     folder = home() / "tasks"
     try:
         return {path.stem: path for path in sorted(folder.glob("[!.]*.toml"))}
@@ -88,7 +88,7 @@ def own_files() -> dict[str, Path]:
 
 
 def load_own(path: Path) -> Task:
-    """Return the task of a file in the user's folder, which bears the task's name; raises InputError."""
+    """Return the task of a file in the user's folder; raises InputError if the names of task and file differ."""
     task = load_task(path)
     if task.name != path.stem:
         step = f"rename the task, or the file to {task.name}.toml"

@@ -18,11 +18,11 @@ HISTORY_ITEMS = 50
 
 
 def _write(row: Mapping[str, Any]) -> Wire:
-    bought = [cut_words(item_text(item), ITEM_WORDS) for item in row["history"][-HISTORY_ITEMS:]]
-    offered = [cut_words(item_text(item), ITEM_WORDS) for item in row["candidates"]]
-    # Python's own way of writing a list, not JSON: the quotes depend on what is inside.
-    history = str([f"{ordinal(place)}: {item}" for place, item in enumerate(bought, start=1)])
-    options = [f"{letter}: {item}" for letter, item in zip(ascii_uppercase, offered, strict=False)]
+    purchases = [cut_words(item_text(item), ITEM_WORDS) for item in row["history"][-HISTORY_ITEMS:]]
+    candidates = [cut_words(item_text(item), ITEM_WORDS) for item in row["candidates"]]
+    # A list in Python's notation, not JSON: the quotes depend on the text.
+    history = str([f"{ordinal(place)}: {item}" for place, item in enumerate(purchases, start=1)])
+    options = [f"{letter}: {item}" for letter, item in zip(ascii_uppercase, candidates, strict=False)]
     return Wire(history, str(options), lettered(options, whole=False))
 
 

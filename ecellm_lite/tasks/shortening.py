@@ -1,9 +1,8 @@
-"""How a row that is too long for the context is cut: in the task's own long fields, as little as makes it fit.
+"""Cuts a row that is too long for the context, in the task's own long fields and as little as possible.
 
-Only texts that describe are cut, a review or a description, and the oldest part of a history. What is asked stays
-whole: questions, titles and queries, attributes, candidates, and the products of a ranking, for each of which a letter
-is an answer. A cut leaves at least one word, or one item, of each field, and the same row and context always give the
-same cut.
+Only descriptive texts, such as a review or a description, and the oldest part of a history are cut. Questions, titles,
+queries, attributes, candidates and the products of a ranking, whose letters are its answer, are never cut. A cut leaves
+at least one word or item of each field, and is always the same for the same row and context.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
-# Where no spaces are written, as in Japanese, words have no ends: then so many characters count as one.
+# Without spaces, as in Japanese, this many characters count as one word.
 LONGEST_WORD = 32
 
 _WORD = re.compile(rf"\S{{1,{LONGEST_WORD}}}")
 
-# Lines through the last tries find a cut in some five of them; a text whose parts differ greatly is halved after these.
+# Interpolation finds a cut in about five tries; for a text with very uneven parts, bisection follows after these.
 _TRIES = 8
 
-# A row's fields by their names, checked and in their form.
+# A row's fields by name, checked and in their form.
 Values = Mapping[str, Any]
 
 
 class Long(Protocol):
-    """Fields of a row that may be cut, and in what order their parts go."""
+    """Fields of a row that may be cut, and the order in which their parts are removed."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -39,20 +38,20 @@ class Long(Protocol):
         """Return how many parts must stay."""
 
     def size(self, values: Values) -> int:
-        """Return how many parts there are; no more than `least` where nothing can be cut."""
+        """Return how many parts there are; at most `least` if nothing can be cut."""
 
     def cut(self, values: Values, size: int) -> Values:
-        """Return the row with so many parts left, from `least` to `size`."""
+        """Return the row with `size` parts left, at least `least`."""
 
     def note(self, values: Values, size: int) -> str:
-        """Return what that cut does to the row, in one phrase."""
+        """Return what this cut leaves, in one phrase."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
     """Texts, or lists of texts, that lose their last words; several fields are cut evenly, to the same length.
 
-    A list is one text here: its last texts go first, then words of the last one that is left.
+    A list is treated as one text: its last texts are removed first, then the last words of the text before.
 
     >>> Words(("review",)).cut({"review": "Works, but it is loud."}, 2)
     {'review': 'Works, but'}
@@ -61,23 +60,23 @@ class Words:
     fields: tuple[str, ...]
 
     def least(self, values: Values) -> int:
-        """Return one word for each field that is there."""
+        """Return one word for each field with a text."""
         return len(self._counts(values))
 
     def size(self, values: Values) -> int:
-        """Return the words of the longest field, once for each field."""
+        """Return the words of the longest field, times the number of fields."""
         counts = self._counts(values)
         return max(counts.values(), default=0) * len(counts)
 
     def cut(self, values: Values, size: int) -> Values:
-        """Return the row with `kept` words shared out evenly; a field with fewer than its share stays as it is."""
+        """Return the row with `size` words shared evenly; a field with fewer than its share is not cut."""
         for field, (count, share) in self._shares(values, size).items():
             if share < count:
                 values = _with(values, field, _first_words(_get(values, field), share))
         return values
 
     def note(self, values: Values, size: int) -> str:
-        """Return, say, `review: the first 310 of 1,204 words`."""
+        """Return a phrase such as `review: the first 310 of 1,204 words`."""
         phrases: list[str] = []
         for field, (count, share) in self._shares(values, size).items():
             if share < count:
@@ -93,7 +92,7 @@ class Words:
         return {field: count for field, count in counts.items() if count}
 
     def _shares(self, values: Values, size: int) -> dict[str, tuple[int, int]]:
-        """Return for each field its words and how many of them may stay; the first fields have one more where due."""
+        """Return for each field its words and how many may stay; the first fields get the remainder."""
         counts = self._counts(values)
         shares = {field: (size + len(counts) - 1 - place) // len(counts) for place, field in enumerate(counts)}
         return {field: (count, shares[field]) for field, count in counts.items()}
@@ -101,7 +100,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """A list in the order of time, which loses its oldest items.
+    """A list in chronological order, which loses its oldest items.
 
     >>> Latest("history").cut({"history": ("tent", "stove", "lamp")}, 2)
     {'history': ('stove', 'lamp')}
@@ -123,11 +122,11 @@ class Latest:
         return len(_get(values, self.field) or ())
 
     def cut(self, values: Values, size: int) -> Values:
-        """Return the row with the last `kept` items."""
+        """Return the row with the last `size` items."""
         return _with(values, self.field, _get(values, self.field)[-size:])
 
     def note(self, values: Values, size: int) -> str:
-        """Return, say, `history: the last 12 of 50 items`."""
+        """Return a phrase such as `history: the last 12 of 50 items`."""
         return f"{self.field}: the last {size:,} of {self.size(values):,} items"
 
 
@@ -142,10 +141,10 @@ class Cut:
 def least_cut(
     long: Sequence[Long], values: Values, needs: Callable[[Values], int], most: int, *, whole: int
 ) -> Cut | None:
-    """Return the least cut after which a row needs at most `most` tokens; None where no cut is enough.
+    """Return the smallest cut after which a row needs at most `most` tokens; None if no cut is enough.
 
-    `needs` tells how many tokens a row needs, and `whole` how many this one does, which is more than `most`. The
-    fields of `long` are cut in their order, the next only where the one before is down to its least.
+    `needs` returns how many tokens a row needs; this one needs `whole`, which is more than `most`. The fields of `long`
+    are cut in order, the next only when the one before is down to its least.
     """
     notes: list[str] = []
     for one in long:
@@ -155,8 +154,8 @@ def least_cut(
         of = partial(one.cut, values)
         bottom = needs(of(least))
         if bottom <= most:
-            size_kept = _largest(of, needs, (least, bottom), (size, whole), most)
-            return Cut(of(size_kept), "; ".join([*notes, one.note(values, size_kept)]))
+            largest = _largest(of, needs, (least, bottom), (size, whole), most)
+            return Cut(of(largest), "; ".join([*notes, one.note(values, largest)]))
         notes.append(one.note(values, least))
         values, whole = of(least), bottom
     return None
@@ -174,22 +173,22 @@ def _largest(
     high: tuple[int, int],
     most: int,
 ) -> int:
-    """Return a number of parts of which the row needs at most `most` tokens, where one part more needs more.
+    """Return the largest number of parts with which the row needs at most `most` tokens.
 
-    `of` makes the row of a number of parts; `low` and `high` are numbers of parts with their tokens, the one fits and
-    the other does not. Tokens grow nearly in line with parts, so the next try is where the line through `low` and the
-    last try meets `most`.
+    `of` makes the row for a number of parts. `low` and `high` are pairs (parts, tokens); `low` fits, `high` does not.
+    Tokens grow nearly linearly with parts, so the next try is where the line through `low` and the last try meets
+    `most`.
     """
-    (least, bottom), tried = low, high
+    (least, bottom), last = low, high
     fits, fails = low[0], high[0]
     tries = 0
     while fails - fits > 1:
-        parts, tokens = tried
+        parts, tokens = last
         slope = max(tokens - bottom, 1) / (parts - least)
         guess = parts + math.floor((most - tokens) / slope) if tries < _TRIES else (fits + fails) // 2
         guess = min(max(guess, fits + 1), fails - 1)
-        tried = guess, needs(of(guess))
-        fits, fails = (guess, fails) if tried[1] <= most else (fits, guess)
+        last = guess, needs(of(guess))
+        fits, fails = (guess, fails) if last[1] <= most else (fits, guess)
         tries += 1
     return fits
 
@@ -203,14 +202,14 @@ def _first_words(value: str | Sequence[str], count: int) -> str | tuple[str, ...
     if isinstance(value, str):
         *_, last = islice(_WORD.finditer(value), count)
         return value[: last.end()]
-    texts_kept: list[str] = []
+    texts: list[str] = []
     for text in value:
         words = list(islice(_WORD.finditer(text), count))
         count -= len(words)
         if not count:
-            return (*texts_kept, text[: words[-1].end()])
-        texts_kept.append(text)
-    return tuple(texts_kept)
+            return (*texts, text[: words[-1].end()])
+        texts.append(text)
+    return tuple(texts)
 
 
 def _get(values: Values, field: str) -> Any:

@@ -23,8 +23,8 @@ else:
 MAX_BYTES = 1 << 16
 MAX_PARTS = 64  # of a dotted key
 
-# tomllib takes time in the square of a key's parts, and more than a minute for what a file can hold. What looks like a
-# long key within a text is refused too, which no text of a task needs.
+# tomllib's time is quadratic in a key's parts: more than a minute for a key as long as a file. A text that looks like
+# such a key is refused too; no task needs one.
 _PART = r"""(?:[A-Za-z0-9_-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*')"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_\\\"'-]){_PART}(?:[ \t]*\.[ \t]*{_PART}){{{MAX_PARTS}}}")
 
@@ -33,7 +33,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def read_file(path: Path, what: str) -> str:
-    """Return the text of a regular UTF-8 file of at most MAX_BYTES, or raise InputError; `what` names it."""
+    """Return the text of a regular UTF-8 file of at most MAX_BYTES; else raises InputError, where `what` names it."""
     file_name = str(path)
     try:
         with open(path, "rb", opener=_at_once) as file:  # Path.open takes no opener
@@ -60,9 +60,9 @@ def _at_once(name: str, flags: int) -> int:
 
 
 class TaskTable:
-    """One table of a file; what is taken out of it is checked, and what is left in it is a mistake.
+    """One table of a file: each value is checked when it is read, and an unknown key is an error.
 
-    `place` is the way to it, `answer.choices[1]` say, and empty for the file's top table.
+    `place` is its path, such as `answer.choices[1]`, and empty for the file's top table.
     """
 
     def __init__(self, path: Path, place: str, values: Mapping[str, Any]) -> None:
@@ -72,7 +72,7 @@ class TaskTable:
 
     @classmethod
     def read(cls, path: Path) -> TaskTable:
-        """Return the top table of a TOML file, or raise InputError."""
+        """Return the top table of a TOML file; raises InputError if it is not valid."""
         text = read_file(path, "a task's TOML file")
         if key := _LONG_KEY.search(text):
             line = text[: key.start()].count("\n") + 1
@@ -102,13 +102,13 @@ class TaskTable:
                 raise self.error(key[:80], "is an unknown key", f"use {' or '.join(near)}, or remove it")
 
     def value(self, key: str) -> Any:
-        """Return what a key holds; InputError if it is not there."""
+        """Return the value of a key; raises InputError if it is missing."""
         if key not in self._values:
             raise self.error(key, "is missing", "add it")
         return self._values[key]
 
     def text(self, key: str, *, most: int, lines: bool = False, default: str | None = None) -> str:
-        """Return a text of 1 to `most` characters, with line feeds only where `lines` allows them."""
+        """Return a text of 1 to `most` characters, with line feeds only if `lines` allows them."""
         if default is not None and key not in self._values:
             return default
         return self._checked(key, self.value(key), most, lines)
@@ -153,7 +153,7 @@ class TaskTable:
         return tables
 
     def different(self, key: str, texts: tuple[str, ...]) -> None:
-        """Raise InputError if a text is there twice."""
+        """Raise InputError if a text occurs twice."""
         for index, text in enumerate(texts):
             if text in texts[:index]:
                 raise self.error(key, f"has {text[:80]!r} twice", "give each one once")
@@ -175,7 +175,7 @@ class TaskTable:
         if len(value) > most:
             raise self.error(key, f"has {len(value):,} characters", f"write at most {most:,}")
         if not lines and (value != value.strip() or _CONTROL.search(value)):
-            raise self.error(key, f"is {shown(value)}", "write one line with no space at its ends")
+            raise self.error(key, f"is {shown(value)}", "write one line without spaces at its ends")
         return value
 
     def _at(self, key: str) -> str:

@@ -1,4 +1,4 @@
-"""A task: what is asked of a row, in the exact strings that the weights were trained on, and what may be answered."""
+"""A task: the question about a row, in the exact strings that the weights were trained on, and its possible answers."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _ADVICE = "shorten the row, or allow a larger context if the model has one"
 class Question:
     """One row in the wire format: the texts that go into an envelope, and the space of its answers.
 
-    `values` are the fields it was written from, None where the row came in the wire format; `shortened` says what was
-    cut from them. `advice` is what to do where the prompt is too long, and `settings` are those that it is about.
-    `warnings` say what the model cannot see of the row.
+    `values` are the fields it was written from, None if the row came in the wire format; `shortened` says what was cut
+    from them. `advice` is what to do if the prompt is too long, and `settings` are those that it is about. `warnings`
+    say what of the row the model cannot see.
     """
 
     instruction: str
@@ -43,7 +43,7 @@ class Question:
 class Wire:
     """A row's input and options strings as the model sees them, and the space of its answers.
 
-    `warnings` say what the strings lack of the row.
+    `warnings` say what of the row is missing in the strings.
     """
 
     text: str
@@ -56,10 +56,9 @@ class Wire:
 class Task:
     """One of ECInstruct's tasks, or a user's own.
 
-    `write` turns the fields of a row into its wire strings; `read` finds the answer space of strings that are in
-    the wire format already (input, options). `long` are the fields that may be cut to fit a context, in the order of
-    being cut; `free_text` is the space of a task that answers in free text, and `source` the file that a user's own
-    task stands in.
+    `write` turns the fields of a row into its wire strings; `read` returns the answer space of strings (input, options)
+    that are already in the wire format. `long` are the fields that may be cut to fit a context, in that order;
+    `free_text` is the space of a task that answers in free text, and `source` the file of a user's own task.
     """
 
     name: str
@@ -76,25 +75,25 @@ class Task:
     source: Path | None = None
 
     def question(self, row: Mapping[str, Any], *, instruction: str | None = None) -> Question:
-        """Return what a row asks, with the task's seed instruction or another; raises InputError.
+        """Return the question of a row, with the task's seed instruction or another; raises InputError.
 
         A row has the task's fields, at the top or under `input`; or it is in the data set's own form
-        {instruction, input, options}, whose strings are taken as they stand, its own instruction among them.
+        {instruction, input, options}, whose strings, including its instruction, are used unchanged.
         """
         if not isinstance(row, Mapping):
             names = ", ".join(field.name for field in self.fields)
             raise InputError(f"A row of {self.name} is {shown(row)}", step=f"give an object with the fields {names}")
         text = row.get("input")
         if isinstance(text, str) and "input" not in {field.name for field in self.fields}:
-            return self._as_it_stands(row, text)
+            return self._wire_question(row, text)
         values = read_fields(self.fields, text if isinstance(text, Mapping) else row)
         return self._ask(values, encodable(instruction or self.instruction))
 
     def shortened(self, question: Question, needs: Callable[[Question], int], most: int) -> Question:
-        """Return a question of this task with its row cut, as little as makes it need at most `most` tokens.
+        """Return a question of this task with its row cut as little as possible to need at most `most` tokens.
 
-        `needs` tells the tokens of a question's prompt and answer. The question comes back as it is where it fits,
-        and where no cut is enough.
+        `needs` returns the tokens of a question's prompt and answer. The question is returned unchanged if it fits, or
+        if no cut is enough.
         """
         whole = needs(question)
         if question.values is None or whole <= most:
@@ -118,7 +117,7 @@ class Task:
         advice = f"{_ADVICE}, or let its {fields} be cut"
         return replace(question, advice=advice, settings=("context", "shorten"))
 
-    def _as_it_stands(self, row: Mapping[str, Any], text: str) -> Question:
+    def _wire_question(self, row: Mapping[str, Any], text: str) -> Question:
         instruction: Any = row.get("instruction")
         options: Any = row.get("options") or None
         texts = {"instruction": instruction, "input": text}
@@ -126,14 +125,14 @@ class Task:
             texts["options"] = options
         for name, value in texts.items():
             if not isinstance(value, str) or is_blank(value):
-                message = f"The row's input is a text, as in the data set, and its {name} is {shown(value)}"
+                message = f"The row's input is a text, as in the data set, but its {name} is {shown(value)}"
                 step = "give instruction and input as texts, and options as a text or not at all"
                 raise InputError(message, step=step, field=name)
         text, options = encodable(text), options and encodable(options)
         return Question(encodable(instruction), text, options, self.read(text, options))
 
     def example(self) -> dict[str, Any]:
-        """Return a made-up row of this task; a user's own is made of its fields' examples."""
+        """Return an example row of this task; for a user's own task, from its fields' examples."""
         if self.source:
             return {field.name: field.example for field in self.fields}
         text = files("ecellm_lite").joinpath(f"tasks/examples/{self.name}.json").read_text("utf-8")

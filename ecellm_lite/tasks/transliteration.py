@@ -1,10 +1,10 @@
-"""Queries and titles in ASCII, as the models of MPC, PSI and QPR read them.
+"""Converts queries and titles to ASCII, as the models of MPC, PSI and QPR read them.
 
-ECInstruct's authors normalized these texts with NFKD and dropped what was not ASCII then: `Café ™` is `Cafe TM` to the
-model, and stays so here. What NFKD has no ASCII for is written out first where that is how people would type it: Latin
-letters (`ß` as `ss`), fractions (`¼` as `1/4`), digits, dashes, quotes, operators, currencies and units. Other
-scripts are dropped as in training, since a romanized word is one that no model has seen; their letters are counted.
-Pictures and ornaments (`★`, `®`) are dropped and not counted.
+ECInstruct's authors normalized these texts with NFKD and then dropped what was not ASCII: the model reads `Café ™` as
+`Cafe TM`, and so it does here. Characters without an ASCII form in NFKD are first written as people would type them:
+Latin letters (`ß` as `ss`), fractions (`¼` as `1/4`), digits, dashes, quotes, operators, currencies and units. Other
+scripts are dropped as in training, since no model has seen romanized words; their letters are counted. Pictures and
+ornaments (`★`, `®`) are dropped and not counted.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from anyascii import anyascii
 
 from ecellm_lite.answers.answer import AnswerWarning
 
-# What shops mean by these signs, where the library writes what they look like or NFKD makes other letters of them.
+# What shops mean by these signs, which the library transcribes by their look or NFKD turns into other letters.
 _SIGNS = {"×": "x", "″": '"', "´": "'", "°": "deg", "µ": "u", "\u2126": "ohm", "\u2044": "/"}
 
-# Greek letters alone are units; in a Greek word they are letters.
+# A single Greek letter is a unit; in a Greek word it is a letter.
 _UNITS = re.compile(r"(?<![\u0370-\u03ff\u1f00-\u1fff])[μΩ](?![\u0370-\u03ff\u1f00-\u1fff])")
 _UNIT = {"μ": "µ", "Ω": "\u2126"}
 
@@ -30,14 +30,14 @@ _WRITTEN_OUT = ("N", "P", "Z", "Sm", "Sc")
 
 
 class Transliteration:
-    """The texts of one row in ASCII, and how many letters and digits of theirs were dropped."""
+    """Converts the texts of one row to ASCII, and counts the letters and digits that were dropped."""
 
     def __init__(self) -> None:
         self._dropped: dict[str, int] = {}
         self._emptied: list[str] = []
 
     def write(self, place: str, text: str) -> str:
-        """Return a text in ASCII; `place` names it in the warning, `products[2]` say.
+        """Return a text in ASCII; `place` names it in the warning, as in `products[2]`.
 
         >>> Transliteration().write("query", "Größe 1½–2 µm")
         'Grosse 1 1/2-2 um'
@@ -79,7 +79,7 @@ def _ascii(text: str) -> tuple[str, int]:
 
 @lru_cache(maxsize=1 << 12)
 def _written_out(character: str) -> str:
-    """Return a character in ASCII, empty where it is dropped."""
+    """Return a character in ASCII, empty if it is dropped."""
     if character in _SIGNS:
         return _SIGNS[character]
     decomposed = [part for part in unicodedata.normalize("NFKD", character) if unicodedata.category(part)[0] != "M"]
@@ -89,7 +89,7 @@ def _written_out(character: str) -> str:
     name = unicodedata.name(character, "")
     if not category.startswith(_WRITTEN_OUT) and not name.startswith(("LATIN ", "MODIFIER LETTER ")):
         return ""
-    # Some operators are emoji to the library, `:left_right_arrow:` say.
+    # The library treats some operators as emoji, such as `:left_right_arrow:`.
     text = anyascii(character)
     return text if len(text) == 1 or not text.startswith(":") else ""
 

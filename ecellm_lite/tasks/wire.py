@@ -1,4 +1,4 @@
-"""Reading back strings that are in the data set's wire format."""
+"""Parses strings in the data set's wire format."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 from ecellm_lite.errors import InputError
 
-# Python's parser takes some 500 times a literal's size in memory.
+# Python's parser needs about 500 times a literal's size in memory.
 LONGEST_OPTIONS = 1 << 16  # characters
 
 _STEP = 'write them as a list, for example ["A: first", "B: second"]'
 
 
 def read_object(text: str) -> Mapping[str, Any]:
-    """Return the object that an input string holds as JSON, or raise InputError."""
+    """Return the JSON object in an input string; raises InputError if there is none."""
     message = f"The input {text[:60]!r} is not a JSON object"
     step = "write it as the data set does for this task"
     try:
@@ -30,7 +30,7 @@ def read_object(text: str) -> Mapping[str, Any]:
 
 
 def read_options(options: str | None) -> list[str]:
-    """Return the option lines of an options string, a JSON list or a Python one, or raise InputError."""
+    """Return the lines of an options string, which is a JSON or Python list; raises InputError if it is not."""
     if options is None:
         raise InputError("This task needs options, and the row has none", step=_STEP, field="options")
     if len(options) > LONGEST_OPTIONS:
@@ -41,7 +41,7 @@ def read_options(options: str | None) -> list[str]:
     except (ValueError, RecursionError):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an unknown escape in a title is no concern of a user's
+                warnings.simplefilter("ignore")  # an unknown escape in a title does not concern the user
                 lines = ast.literal_eval(options)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             lines = None

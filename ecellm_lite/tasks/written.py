@@ -1,4 +1,4 @@
-"""JSON rows whose numbers keep their spelling: a model reads them as text, and a price of 19.50 stays "19.50"."""
+"""Reads JSON with the spelling of its numbers: a model reads them as text, and a price of 19.50 stays "19.50"."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class WrittenNumber(float):
-    """A fraction of a JSON text that remembers how it is written there."""
+    """A JSON fraction that keeps its spelling."""
 
     text: str
 
@@ -24,7 +24,7 @@ class WrittenNumber(float):
 
 
 def read_json(data: str | bytes) -> Any:
-    """Return a JSON value with its fractions as WrittenNumber; raises what json.loads does.
+    """Return a JSON value with its fractions as WrittenNumber; raises the same errors as json.loads.
 
     >>> read_json('{"price": 19.50}')["price"].text
     '19.50'
@@ -33,7 +33,7 @@ def read_json(data: str | bytes) -> Any:
 
 
 def as_written(value: Any) -> Any:
-    """Return a row that can be sent as JSON and means the same there: WrittenNumbers as texts, NaN as null."""
+    """Return a row that is the same after a trip through JSON: WrittenNumbers become texts, NaN null."""
     if isinstance(value, Mapping):
         return {key: as_written(part) for key, part in value.items()}
     if isinstance(value, list):
