@@ -1,4 +1,4 @@
-"""What becomes of a row before and after the engine: which calibration holds for it, and the Answer that it gets."""
+"""What happens to a row before and after the engine: which calibration applies, and how its Answer is made."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ecellm_lite.tasks.fields import encodable, shown
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Question, Task
 
-# Calibration files that callers named, of which as many are kept in memory.
+# How many calibration files named by callers are kept in memory.
 NAMED = 16
 
-# An answer whose allowed tokens had less than this of the model's probability comes with a warning.
+# Below this coverage, an answer comes with a warning.
 LEAST_COVERAGE = 0.01
 
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """A row with the request that runs for it, or the error that it ended with before it could."""
+    """A submitted row with its request, or with the error that prevented one."""
 
     id: str | int | None
     task: Task
@@ -43,26 +43,26 @@ class Submission:
 
     @property
     def error(self) -> EcellmError | None:
-        """The error that it ended with."""
+        """The error of the row, or None."""
         return self.failure or (self.request.error if self.request else None)
 
     def claim(self) -> bool:
-        """Return True to the first caller alone: the one that may settle it."""
+        """Return True to the first caller only, which may then settle the row."""
         return self._unsettled.acquire(blocking=False)
 
     def cancel(self) -> None:
-        """Say that nobody waits for it any more."""
+        """Tell the engine that nobody waits for the row any more."""
         if self.request:
             self.request.cancelled = True
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerPolicy:
-    """How a model's answers are given: its name, its envelope, and its `calibrations`.
+    """Turns the outcomes of one model into answers, with its name, envelope and `calibrations`.
 
-    A deterministic answer says nothing of what ran before it. One with a probability below the least asked for, or
-    with a coverage that the rows of its calibration did not have, is an abstention: no value, but the probabilities
-    say why.
+    A deterministic answer leaves out what depends on earlier rows. An answer is an abstention if its probability is
+    below the required minimum, or its coverage is below that of its calibration's rows: it has no value, but keeps its
+    probabilities.
     """
 
     model: ModelName
@@ -72,7 +72,7 @@ class AnswerPolicy:
     _named: dict[str, Calibrations] = field(default_factory=dict)
 
     def chosen_calibrations(self, calibration: CalibrationChoice) -> Calibrations | None:
-        """Return the calibrations that a caller chose; raises ModelError for a file that is not for this model."""
+        """Return the calibrations that a caller chose; raises ModelError if a file is not for this model."""
         if calibration is False:
             return None
         if calibration == "auto":
@@ -87,11 +87,11 @@ class AnswerPolicy:
         return named
 
     def calibration(self, calibrations: Calibrations | None, task: Task, question: Question) -> Calibration | None:
-        """Return the calibration that holds for a question, or None."""
+        """Return the calibration that applies to a question, or None."""
         return calibrations.find(_scope(calibrations, task, question)) if calibrations else None
 
     def refusal(self, calibrations: Calibrations | None, task: Task, instruction: str | None = None) -> str | None:
-        """Return why the calibration of a task is not used for it, asked with an instruction, or None."""
+        """Return why a task's calibration is not used with this instruction, or None if it is."""
         if calibrations is None:
             return None
         own, other = (
@@ -108,29 +108,29 @@ class AnswerPolicy:
     def refusal_of_row(
         self, calibrations: Calibrations | None, task: Task, row: Mapping[str, Any], instruction: str | None = None
     ) -> str | None:
-        """Return why the calibration of a task is not used for a row of it, or None.
+        """Return why a task's calibration is not used for a row, or None if it is.
 
-        Raises InputError for a wrong row where there is a calibration.
+        Raises InputError for a bad row, if the task has a calibration.
         """
         if calibrations is None or not calibrations.has(task.name):
             return None
         question = task.question(row, instruction=instruction)
         reason = calibrations.refusal(_scope(calibrations, task, question), of_row=True)
-        if reason and question.values is not None:  # it brings no instruction, and is asked as its whole task is
+        if reason and question.values is not None:  # the row has no instruction of its own
             return self.refusal(calibrations, task, instruction) or reason
         return reason
 
     def checked_task(
         self, task: str | Task, calibrations: Calibrations | None = None, instruction: str | None = None
     ) -> Task:
-        """Return the task; raises UsageError if there is none, or if a calibration was named that is not for it."""
+        """Return the task; raises UsageError if it does not exist, or if a named calibration is not for it."""
         task = task if isinstance(task, Task) else get_task(task)
         if calibrations and calibrations.named and (reason := self.refusal(calibrations, task, instruction)):
             raise UsageError(reason)
         return task
 
     def answer(self, row: Submission) -> Answer:
-        """Return the answer of a row that is done."""
+        """Return the answer of a finished row."""
         request, error = row.request, row.error
         outcome = request.outcome if request and not row.failure else None
         if request and outcome and row.calibration:
@@ -163,12 +163,12 @@ class AnswerPolicy:
         )
 
     def settle(self, row: Submission, future: Future[Answer]) -> None:
-        """Give the answer of a row that is done to whoever waits for it, unless nobody does any more."""
+        """Pass a finished row's answer to its future, unless the row is already settled."""
         if row.claim():
             self._settle(row, future)
 
     def expire(self, row: Submission, future: Future[Answer], deadline_ms: float) -> None:
-        """Give a row whose time is over its error, and drop it, unless it is settled already."""
+        """End a row whose deadline has passed with an error and drop it, unless it is already settled."""
         if row.claim():
             row.failure = missed(deadline_ms)
             row.cancel()
@@ -182,56 +182,54 @@ class AnswerPolicy:
             return
         try:
             answer = self.answer(row)
-        except Exception as error:  # noqa: BLE001 - it is raised where the answer is wanted
+        except Exception as error:  # noqa: BLE001 - it is raised to whoever reads the answer
             future.set_exception(error)
         else:
             future.set_result(answer)
 
 
 def checked_probability(least: float | None) -> float | None:
-    """Return the least probability that answers must have; raises UsageError for what is no probability."""
+    """Return the least probability that answers must have; raises UsageError if it is not a probability."""
     if least is None or (isinstance(least, (int, float)) and 0 <= least <= 1):
         return least
     raise UsageError(
-        f"min_probability is {least!r}", step="give a probability, from 0 to 1", settings=("min_probability",)
+        f"min_probability is {least!r}", step="give a probability from 0 to 1", settings=("min_probability",)
     )
 
 
 def checked_deadline(milliseconds: float | None) -> float | None:
-    """Return the time that a request has; raises UsageError for what is no such time."""
+    """Return a request's time limit; raises UsageError if it is not a valid one."""
     number = isinstance(milliseconds, (int, float)) and not isinstance(milliseconds, bool)
     if milliseconds is None or (number and 0 < milliseconds <= LONGEST):
         return milliseconds
     raise UsageError(
         f"deadline_ms is {milliseconds!r}",
-        step=f"give milliseconds, above 0 and at most {LONGEST:,}",
+        step=f"give milliseconds above 0, at most {LONGEST:,}",
         settings=("deadline_ms",),
     )
 
 
 def checked_priority(priority: str) -> bool:
-    """Return whether a request is urgent; raises UsageError for a priority that there is not."""
+    """Return whether a request is urgent; raises UsageError for an unknown priority."""
     if priority in ("normal", "urgent"):
         return priority == "urgent"
     raise UsageError(f"priority is {priority!r}", step="give normal or urgent", settings=("priority",))
 
 
 def missed(deadline_ms: float) -> DeadlineError:
-    """Return the error of a request that has no answer in the time that it had."""
-    return DeadlineError(
-        f"The row had no answer within {deadline_ms:g} ms", step="ask again later, or allow it more time"
-    )
+    """Return the error of a request that was not answered within its time limit."""
+    return DeadlineError(f"The row had no answer within {deadline_ms:g} ms", step="try again later, or allow more time")
 
 
 def id_of(row: Mapping[str, Any]) -> str | int | None:
-    """Return a row's id, None where it has none; raises InputError for what is no id."""
+    """Return a row's id, or None if it has none; raises InputError for an invalid id."""
     id_ = row.get("id") if isinstance(row, Mapping) else None
     if isinstance(id_, str):
         return encodable(id_)
     if id_ is None or (isinstance(id_, int) and not isinstance(id_, bool) and abs(id_) < 1 << 63):
         return id_
     raise InputError(
-        f"The id of a row is {shown(id_)}", step="give a text or a whole number, or leave it out", field="id"
+        f"The id of a row is {shown(id_)}", step="give text or a whole number, or leave it out", field="id"
     )
 
 
@@ -247,8 +245,8 @@ def _warnings(outcome: Outcome | None) -> Iterator[AnswerWarning]:
 def _abstains(outcome: Outcome, row: Submission) -> bool:
     if row.min_probability is None or outcome.probability is None:
         return False
-    strange = row.calibration and outcome.coverage is not None and outcome.coverage < row.calibration.least_coverage
-    return bool(strange) or outcome.probability < row.min_probability
+    unfamiliar = row.calibration and outcome.coverage is not None and outcome.coverage < row.calibration.least_coverage
+    return bool(unfamiliar) or outcome.probability < row.min_probability
 
 
 def _scope(calibrations: Calibrations, task: Task, question: Question) -> Scope:

@@ -1,7 +1,7 @@
-"""The seam above the engine: what every face (command line, pipe, server, jobs) asks for answers.
+"""The seam above the engine: how every front end (command line, pipe, server, jobs) gets answers.
 
-A Runtime answers in this process. Whatever else answers, a child process or two models that share the work, does it by
-the same protocol, so that a face need not know which it has.
+A Runtime answers in this process. A child process, or two models that share the work, answer through the same protocol,
+so a front end need not know which one it uses.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ Priority = Literal["normal", "urgent"]
 
 
 class RequestOptions(TypedDict, total=False):
-    """What may be settled for each request; what is left out is as the task and the model have it.
+    """The options of one request; whatever is left out is as the task and the model define it.
 
-    `instruction` takes the place of the task's own. `space` takes the place of the row's own answers (a JSON schema,
-    say). `shorten`: a row that is too long is cut, in the fields of its task that may be, and the answer says what was
-    cut. `min_probability`: an answer less probable is an abstention; so is, with a calibration, one whose row looks
-    unlike those that the calibration was fitted on. `calibration`: "auto" takes what was kept for the model where it
-    holds, False nothing, a path that file. `seed` is what drawn text follows (a Text space with a temperature).
-    `deadline_ms`: a row that has no answer so many milliseconds after it was submitted has a DeadlineError, and the
-    engine drops it before its next call of the model. `priority`: an `urgent` row is admitted before all waiting rows
-    that are not; among equals the first comes first. Urgent rows that never end starve the others.
+    `instruction` replaces the task's own. `space` replaces the row's own answer space, for example by a JSON schema.
+    `shorten`: a row that is too long is cut in the fields where its task allows it, and the answer says what was cut.
+    `min_probability`: a less probable answer becomes an abstention; with a calibration, so does an answer to a row that
+    looks unlike those that the calibration was fitted on. `calibration`: "auto" uses the model's stored one if it fits,
+    False none, a path that file. `seed` is for sampled text (a Text space with a temperature). `deadline_ms`: a row
+    without an answer this many milliseconds after it was submitted gets a DeadlineError, and the engine drops it before
+    its next call of the model. `priority`: `urgent` rows are admitted before all waiting normal rows, in order of
+    arrival. An endless stream of urgent rows starves the others.
     """
 
     instruction: str | None
@@ -48,7 +48,7 @@ class RequestOptions(TypedDict, total=False):
 
 
 class Answerer(Protocol):
-    """Whoever answers rows; safe to call from any number of threads."""
+    """Answers rows; may be called from any number of threads."""
 
     @property
     def model(self) -> ModelName:
@@ -60,14 +60,14 @@ class Answerer(Protocol):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The names of the tasks that can be asked."""
+        """The names of the available tasks."""
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return the answer to come; rows are answered in the order in which they came, as far as they do not share.
+        """Return a future for the answer; rows run in order of arrival, except when reordered to share prefixes.
 
-        A bad row has an answer with an error, as has an InputError in a row's place. Cancelling the future frees what
-        its row takes of the engine. Raises UsageError for an unknown task or an option that does not fit. The future
-        fails with ClosedError when the answerer is closed first.
+        A bad row gets an answer with an error, and so does an InputError in place of a row. Cancelling the future frees
+        the row's part of the engine. Raises UsageError for an unknown task or an invalid option. The future fails with
+        ClosedError if the answerer is closed first.
         """
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
@@ -78,16 +78,16 @@ class Answerer(Protocol):
     ) -> Iterator[Answer]:
         """Yield one answer for each row, in order; rows are read ahead.
 
-        A row that fails has an answer with an error; so has an InputError that stands in a row's place.
+        A bad row gets an answer with an error, and so does an InputError in place of a row.
         """
 
     def close(self) -> None:
-        """Let go of the engine; what still waits fails with ClosedError. A second call does nothing."""
+        """Release the engine; waiting requests fail with ClosedError. A second call does nothing."""
 
 
 @runtime_checkable
 class KeepsCalibrations(Protocol):
-    """An answerer that can say by which calibration it answers a task."""
+    """An answerer that can name the calibration it uses for a task."""
 
     def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
-        """Return the calibration that is kept for a task, chosen as for a request; it may not hold for every row."""
+        """Return the stored calibration of a task, chosen as for a request; it may not apply to every row."""

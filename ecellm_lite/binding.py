@@ -1,9 +1,9 @@
-"""llama-cpp-python's binding to llama.cpp, loaded so that all libraries of the process have one C++ runtime.
+"""Loads llama-cpp-python's binding to llama.cpp so that all libraries of the process share one C++ runtime.
 
-A build of llama.cpp can hold a second one, linked into its GPU library. If another library, such as numpy's, has loaded
-the system's before for itself alone, some symbols are bound to the one and some to the other, and the first regular
-expression of a vocabulary kills the process: seen with a CUDA build on an H100. The system's, once it is global, is
-what all are bound to.
+A build of llama.cpp can contain its own copy of that runtime, linked into its GPU library. If another library, such as
+numpy's, has already loaded the system's copy privately, some symbols bind to one copy and some to the other, and the
+first regular expression of a vocabulary kills the process (seen with a CUDA build on an H100). If the system's copy is
+loaded globally first, all symbols bind to it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import cache
 
 if sys.platform == "linux":
-    with suppress(OSError):  # a system that has another C++ runtime, or none
+    with suppress(OSError):  # a system with another C++ runtime, or none
         ctypes.CDLL("libstdc++.so.6", mode=ctypes.RTLD_GLOBAL)
 
 import llama_cpp.llama_cpp as llama
@@ -24,8 +24,8 @@ from ecellm_lite.errors import EcellmError
 
 __all__ = ["check_structures", "llama", "version"]
 
-# ctypes notices nothing when a struct of the library has other fields than the binding: these defaults, spread over
-# both structs, would come out as something else.
+# ctypes does not notice when a struct of the library has other fields than the binding's. These defaults, spread over
+# both structs, would then have other values.
 _MODEL_DEFAULTS = {"n_gpu_layers": -1, "split_mode": 1, "main_gpu": 0, "vocab_only": False, "use_extra_bufts": True}
 _CONTEXT_DEFAULTS = {
     "n_ctx": 512,
@@ -46,7 +46,7 @@ _CONTEXT_DEFAULTS = {
 
 @cache
 def check_structures() -> None:
-    """Raise EcellmError if the structures of the binding are not those of the library."""
+    """Raise EcellmError if the binding's structs differ from the library's."""
     for defaults, expected in (
         (llama.llama_model_default_params(), _MODEL_DEFAULTS),
         (llama.llama_context_default_params(), _CONTEXT_DEFAULTS),
@@ -54,6 +54,6 @@ def check_structures() -> None:
         for name, value in expected.items():
             if getattr(defaults, name) != value:
                 raise EcellmError(
-                    f"llama-cpp-python does not fit its library ({name} is {getattr(defaults, name)!r}): "
+                    f"llama-cpp-python does not match its library ({name} is {getattr(defaults, name)!r}): "
                     "install llama-cpp-python>=0.3.36,<0.4 again."
                 )

@@ -1,4 +1,4 @@
-"""Calls that are due at a certain time, made by a thread that runs only while there are some.
+"""Calls at given times, made by a thread that runs only while there are any.
 
 A deadline must not wait for the engine, which may be in the middle of a long call of the model.
 """
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 
-# The longest time limit, in milliseconds: a day.
+# The longest deadline, in milliseconds: a day.
 LONGEST = 86_400_000
 
 
@@ -26,7 +26,7 @@ class Deadlines:
         self._runs = False
 
     def add(self, moment: float, call: Callable[[], None]) -> Callable[[], None]:
-        """Make a call at a time of `time.monotonic`; what is returned withdraws it."""
+        """Schedule a call at a time of `time.monotonic`; the returned function withdraws it."""
         with self._changed:
             number = next(self._numbers)
             self._calls[number] = call
@@ -41,7 +41,7 @@ class Deadlines:
     def _withdraw(self, number: int) -> None:
         with self._changed:
             self._calls.pop(number, None)
-            if len(self._due) > 2 * len(self._calls) + 64:  # long ones that were answered early must not pile up
+            if len(self._due) > 2 * len(self._calls) + 64:  # withdrawn calls with late deadlines must not pile up
                 self._due = [entry for entry in self._due if entry[1] in self._calls]
                 heapq.heapify(self._due)
 
@@ -54,9 +54,9 @@ class Deadlines:
                     self._runs = False
                     return
                 moment, number = self._due[0]
-                left = moment - time.monotonic()
-                if left > 0:
-                    self._changed.wait(left)
+                remaining = moment - time.monotonic()
+                if remaining > 0:
+                    self._changed.wait(remaining)
                     continue
                 heapq.heappop(self._due)
                 call = self._calls.pop(number)

@@ -1,4 +1,4 @@
-"""What this machine and this install can do, and what to do next."""
+"""Checks what this machine and this install can do, and what to do next."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGES = ("llama-cpp-python", "gguf", "numpy", "llguidance", "huggingface_hub"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding: `state` is ok, note or bad; `advice` is the next step where there is one."""
+    """One finding: `state` is ok, note or bad; `advice` is the next step, if there is one."""
 
     name: str
     state: str
@@ -29,7 +29,7 @@ class Check:
 
 
 def examine(store: Store) -> list[Check]:
-    """Return the checks in the order a reader wants them; all they change is to keep the prompt kernels' verdict."""
+    """Return the checks in reading order; their only side effect is to store the verdict on the prompt kernels."""
     engine = _engine()
     runs = all(check.state != "bad" for check in engine)
     tunings = _tunings(store) if runs else []
@@ -38,7 +38,7 @@ def examine(store: Store) -> list[Check]:
 
 
 def as_json(checks: list[Check]) -> dict[str, Any]:
-    """Return the checks as plain data, with whether none is bad."""
+    """Return the checks as plain data, and whether none is bad."""
     return {"ok": all(check.state != "bad" for check in checks), "checks": [asdict(check) for check in checks]}
 
 
@@ -52,7 +52,7 @@ def _machine() -> Check:
 
 def _engine() -> list[Check]:
     try:
-        # A library that was built for another machine fails here, and that is what a doctor is asked about.
+        # A library that was built for another machine fails here; the doctor must report that.
         from ecellm_lite import ggml
 
         info = " ".join(ggml.system_info().replace("|", " ").split())
@@ -74,9 +74,11 @@ def _kernels() -> Check:
         return Check("kernels", "bad", f"they do not load ({error})", "install ecellm-lite again with pip")
     others = ", ".join(other for other in kernels.variants() if other != variant)
     if variant != "ggml":
-        return Check("kernels", "ok", f"native, {variant} (ECELLM_KERNELS can name another: {others})")
+        return Check("kernels", "ok", f"native, {variant} (ECELLM_KERNELS can choose another: {others})")
     if others:
-        return Check("kernels", "note", f"ggml's own, slower (native ones are here: {others})", "unset ECELLM_KERNELS")
+        return Check(
+            "kernels", "note", f"ggml's own, slower (native ones are available: {others})", "unset ECELLM_KERNELS"
+        )
     bytes_made = "the same bytes but slower" if exact else "slower, and this build of ggml rounds differently"
     return Check("kernels", "note", f"ggml's own, {bytes_made}", "install a C++ compiler, then ecellm-lite again")
 
@@ -137,7 +139,7 @@ def _models(store: Store) -> list[Check]:
 
 
 def _tunings(store: Store) -> list[Check]:
-    """Check of each tuning in the store whether it is used here."""
+    """Check whether each tuning in the store is used here."""
     from ecellm_lite.engine.settings import available_cores
     from ecellm_lite.models.tuning import read_tuning, this_machine
 
@@ -152,7 +154,7 @@ def _tunings(store: Store) -> list[Check]:
         except EcellmError as error:
             checks.append(Check(name, "note", str(error), again))
             continue
-        if tuning is None:  # removed meanwhile
+        if tuning is None:  # removed in between
             continue
         if tuning.machine == machine:
             settings = ", ".join(f"{setting} {value}" for setting, value in tuning.settings.items())
@@ -160,5 +162,5 @@ def _tunings(store: Store) -> list[Check]:
         else:
             there = f"{tuning.machine.cores} cores, {', '.join(tuning.machine.devices)}"
             versions = f"ecellm-lite {tuning.machine.ecellm_lite}, llama-cpp-python {tuning.machine.llama_cpp_python}"
-            checks.append(Check(name, "note", f"not used, it was measured elsewhere: {there}, {versions}", again))
+            checks.append(Check(name, "note", f"not used: it was measured with {there}, {versions}", again))
     return checks

@@ -1,7 +1,7 @@
-"""JSON documents that this package keeps in files, read as hostile input and decoded into dataclasses.
+"""Reads JSON documents of this package as hostile input and decodes them into dataclasses.
 
-A file is opened once, must be a regular one, and is read up to a limit. Its JSON is strict: UTF-8, no NaN and no
-infinity, no key twice. Numbers that say their format come first, so that a document of another version is told by that.
+A file is opened once, must be a regular file, and is read up to a limit. Its JSON is strict: UTF-8, no NaN or infinity,
+no duplicate keys. The format number is checked first, so that a document of another version is reported as such.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_BI
 
 
 def read_document(form: type[Document], path: Path, *, largest: int, formats: Sequence[int] = ()) -> Document:
-    """Return the document in a file, of at most `largest` bytes, in the form of a dataclass.
+    """Return the document in a file of at most `largest` bytes, decoded into a dataclass.
 
-    With `formats` its key `format` must have one of these numbers. Raises OSError where there is no such file or it
-    cannot be read, and ValueError with what is wrong in it.
+    With `formats`, its key `format` must be one of these numbers. Raises OSError if the file does not exist or cannot
+    be read, and ValueError with the fault if the document is invalid.
     """
     value = _parsed(_read(path, largest))
     if formats:
@@ -65,11 +65,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text[:20]} is no finite number")
+        raise ValueError(f"{text[:20]} is not a finite number")
     return number

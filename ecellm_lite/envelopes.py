@@ -1,8 +1,8 @@
-r"""The text around a task's text: what eCeLLM's weights were trained to see, to the byte.
+r"""The text around a row's text in a prompt: byte for byte what eCeLLM's weights were trained on.
 
-An envelope is data, not a template language: nothing in a row or an instruction is interpreted, and no chat
-template that came with a model is ever rendered. Source: `templates/` of ninglab/eCeLLM and the ECInstruct
-data set (Peng et al., arXiv 2402.08831; CC-BY-4.0).
+An envelope is data, not a template language: nothing in a row or an instruction is interpreted, and a model's own chat
+template is never rendered. Source: `templates/` of ninglab/eCeLLM and the ECInstruct data set (Peng et al., arXiv
+2402.08831; CC-BY-4.0).
 
 >>> ALPACA.prompt("Say yes or no.", "Is it blue?")[-39:]
 '\n\n### Input:\nIs it blue?\n\n### Response:\n'
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ecellm_lite.errors import UsageError
 
-# ECInstruct (NingLab, CC-BY-4.0): one opening for all envelopes.
+# ECInstruct (NingLab, CC-BY-4.0): all envelopes open with this text.
 OPENING = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
     "Write a response that appropriately completes the request.\n\n"
@@ -23,35 +23,35 @@ OPENING = (
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """The fixed text around an instruction, an input and its options; the prompt ends with the newline of `tail`."""
+    """The fixed text around an instruction, an input and its options; every prompt ends with `tail`."""
 
     name: str
     head: str
     tail: str
 
     def prefix(self, instruction: str) -> str:
-        """Return the prompt's part that all rows of one task and one instruction share."""
+        """Return the part of the prompt that all rows with the same instruction share."""
         return f"{self.head}### Instruction:\n{instruction}\n\n### Input:\n"
 
     def prompt(self, instruction: str, text: str, options: str | None = None) -> str:
-        """Return the whole prompt; `options` is left out, with its heading, where it is None or empty."""
+        """Return the whole prompt; if `options` is None or empty, it is left out with its heading."""
         listed = f"\n\n### Options:\n{options}" if options else ""
         return f"{self.prefix(instruction)}{text}{listed}\n\n{self.tail}"
 
 
-# The line that every prompt ends with, and so what every answer is tokenized after.
+# The last line of every prompt; answers are tokenized after it.
 RESPONSE = "### Response:\n"
 
 ALPACA = Envelope("alpaca", OPENING, RESPONSE)
 
-# `[INST]` and `[/INST]` are plain text to the tokenizer, and the space before `[/INST]` belongs to the format.
+# `[INST]` and `[/INST]` are plain text to the tokenizer, and the space before `[/INST]` is part of the format.
 MISTRAL = Envelope("mistral", f"[INST] {OPENING}", f" [/INST] {RESPONSE}")
 
 ENVELOPES = {envelope.name: envelope for envelope in (ALPACA, MISTRAL)}
 
 
 def get_envelope(name: str) -> Envelope:
-    """Return the envelope of that name, or raise UsageError with the names there are."""
+    """Return the envelope of that name; raises UsageError with the available names if there is none."""
     try:
         return ENVELOPES[name]
     except KeyError:

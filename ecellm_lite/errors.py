@@ -1,8 +1,8 @@
-"""The one tree of errors: each says what is wrong, where, with which value, and what to do next.
+"""All errors of this package: each says what is wrong, where, with which value, and what to do next.
 
-Nothing in this package raises another exception on purpose for what a user, a file or a machine did. An error speaks no
-face's language: `step` names no option of the command line, no argument of Python and no field of HTTP. Where a setting
-helps, `settings` names it, and each face words it in its own way (as an option, an argument or a field).
+Nothing in this package deliberately raises any other exception for what a user, a file or a machine did. Errors are
+worded for no particular front end: `step` names no command-line option, Python argument or HTTP field. If a setting
+helps, `settings` names it, and each front end words it in its own way.
 
 >>> error = ContextError("The prompt has 5,000 tokens", step="shorten the row", settings=("context",))
 >>> str(error)
@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 
 
 class EcellmError(Exception):
-    """Any error of ecellm-lite; this class itself means a fault of ours (exit code 1).
+    """Any error of ecellm-lite; an instance of this class itself is a fault of the program (exit code 1).
 
-    `message` says what is wrong, with the value that was wrong; `step` what to do next. Without a `step` the message is
-    a whole sentence, with its period. `field` is a row's or file's field (`product_1.title`), `line` a line's number
-    from 1, `file` a path. `settings` are the settings that the step is about, by the names of Runtime's arguments or of
-    the function's that raised it.
+    `message` says what is wrong, with the value that was wrong; `step` says what to do next. Without a `step` the
+    message is a whole sentence, with its period. `field` is a field of a row or file (`product_1.title`), `line` a line
+    number from 1, `file` a path. `settings` are the settings that the step is about, named as arguments of Runtime or
+    of the function that raised the error.
     """
 
     code: ClassVar[str] = "internal"
@@ -50,19 +50,19 @@ class EcellmError(Exception):
         return f"{self.message}: {self.step}." if self.step else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Let an error pass between processes with its place and step."""
+        """Pickle an error with its place and step, so that it can pass between processes."""
         return type(self), (self.message,), self.__dict__
 
 
 class UsageError(EcellmError):
-    """The call itself is wrong: an unknown task, a setting that does not exist or does not fit (exit code 2)."""
+    """The call itself is wrong: an unknown task, or a setting that does not exist or is invalid (exit code 2)."""
 
     code = "usage"
     exit_code = 2
 
 
 class InputError(EcellmError):
-    """A row, a file of rows, or what came with it cannot be read or does not fit its task (exit code 3)."""
+    """A row, a file of rows, or other input cannot be read or does not fit the task (exit code 3)."""
 
     code = "input"
     exit_code = 3
@@ -75,7 +75,7 @@ class ContextError(InputError):
 
 
 class GrammarError(InputError):
-    """A JSON schema or a grammar does not compile, or a model cannot go on under it (exit code 3)."""
+    """A JSON schema or a grammar does not compile, or generation cannot continue under it (exit code 3)."""
 
     code = "grammar"
 
@@ -94,19 +94,19 @@ class BusyError(ModelError):
 
 
 class ClosedError(EcellmError):
-    """The engine was closed while the answer was still waited for, or was used in another process (exit code 1)."""
+    """The engine was closed before the answer was ready, or was used in another process (exit code 1)."""
 
     code = "closed"
 
 
 class DeadlineError(EcellmError):
-    """A request was not answered within the time that it had (exit code 1)."""
+    """A request was not answered before its deadline (exit code 1)."""
 
     code = "deadline"
 
 
 class ProtocolError(EcellmError):
-    """A request over a pipe or HTTP is not one: no JSON, an unknown type, no id; `id` is the request's where known."""
+    """A request over a pipe or HTTP is malformed: no JSON, an unknown type, no id; `id` is its own if readable."""
 
     code = "protocol"
     exit_code = 3
@@ -117,20 +117,20 @@ class ProtocolError(EcellmError):
 
 
 class CrashError(EcellmError):
-    """The engine's process died, more than once, while it worked on this request (exit code 1)."""
+    """The engine's process died more than once while it worked on this request (exit code 1)."""
 
     code = "crashed"
 
 
 class JobError(EcellmError):
-    """A job came to its end, and some of its rows failed; each has its line with an error (exit code 5)."""
+    """A job finished, but some of its rows failed; each failed row has a line with its error (exit code 5)."""
 
     code = "job"
     exit_code = 5
 
 
 def error_of(code: str) -> type[EcellmError]:
-    """Return the class of errors with a code; EcellmError for one that is not known."""
+    """Return the error class with this code, or EcellmError if there is none."""
     return next((kind for kind in _tree(EcellmError) if kind.code == code), EcellmError)
 
 

@@ -1,6 +1,6 @@
-"""The one door to llama.cpp's shared libraries for what is not inference: devices, versions, ggml's own quantizer.
+"""The only access to llama.cpp's shared libraries besides inference: devices, versions, ggml's own quantizer.
 
-The symbols are taken from the library that llama_cpp has loaded: its wheel holds several copies, and opening another
+All symbols come from the library that llama_cpp has loaded. Its wheel contains several copies, and opening another one
 would start a second ggml with its own registry of devices.
 """
 
@@ -24,7 +24,7 @@ from ecellm_lite.binding import version as binding_version
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.tensor_types import CONVERTED, TensorType
 
-# llama.cpp's file types (llama.h, enum llama_ftype), by the names that people use.
+# llama.cpp's file types (llama.h, enum llama_ftype), by their common names.
 FILE_TYPES = {
     "F32": 0,
     "F16": 1,
@@ -49,10 +49,10 @@ FILE_TYPES = {
 # enum ggml_backend_dev_type of ggml-backend.h, in its order.
 KINDS = ("cpu", "gpu", "integrated gpu", "accelerator", "meta")
 
-# The device of this program's own prompt kernels, once they are loaded: no device of llama.cpp's build.
+# The device of this package's own prompt kernels, once they are loaded. It is not a device of llama.cpp's build.
 PROMPT_KERNELS = "ecellm"
 
-_ERROR = 4  # GGML_LOG_LEVEL_ERROR, which the binding does not name
+_ERROR = 4  # GGML_LOG_LEVEL_ERROR, which the binding does not define
 
 _errors: deque[str] = deque(maxlen=3)
 _interrupted = False
@@ -70,15 +70,15 @@ _note = llama.llama_log_callback(_note_error)
 
 
 def _keep_interrupt() -> None:
-    """Remember an interruption for whoever called llama.cpp: ctypes would print and forget it."""
+    """Remember an interruption for the caller of llama.cpp; ctypes would print it and drop it."""
     global _interrupted
     _interrupted = True
 
 
 def is_logging(frame: FrameType | None) -> bool:
-    """Whether llama.cpp logs in a frame, as a signal's handler is given it; the interruption is kept then.
+    """Whether llama.cpp is logging in this frame of a signal handler; if so, the interruption is remembered.
 
-    A handler runs before the callback's first line, so that what it raised there would be lost.
+    A handler can run before the callback's first line, where an exception would be lost.
     """
     while frame and frame.f_code is not _note_error.__code__:
         frame = frame.f_back
@@ -88,7 +88,7 @@ def is_logging(frame: FrameType | None) -> bool:
 
 
 def check_interrupt() -> None:
-    """Raise the KeyboardInterrupt that came while llama.cpp was logging, if one did."""
+    """Raise the KeyboardInterrupt that arrived while llama.cpp was logging, if there was one."""
     global _interrupted
     if _interrupted:
         _interrupted = False
@@ -97,25 +97,25 @@ def check_interrupt() -> None:
 
 @cache
 def start_library() -> None:
-    """Start llama.cpp once; its log goes nowhere but for the last errors, which `reason` gives."""
-    # The callback must live as long as the library: one that is collected crashes the process.
+    """Start llama.cpp once; of its log only the last errors are kept, for `reason`."""
+    # The callback must live as long as the library: if it is garbage-collected, the process crashes.
     llama.llama_log_set(_note, ctypes.c_void_p(0))
     llama.llama_backend_init()
 
 
 def reason() -> str:
-    """Return what llama.cpp last complained of, for an error's sentence, and forget it."""
-    said = "; ".join(_errors) or "it gave no reason"
+    """Return llama.cpp's last errors, for use in a message, and clear them."""
+    message = "; ".join(_errors) or "it gave no reason"
     _errors.clear()
-    return said
+    return message
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that this build of llama.cpp can compute on; memory in bytes (0 where it is not known).
+    """A device that this build of llama.cpp can compute on; memory in bytes (0 if unknown).
 
-    `kind` is one of KINDS; `backend` is ggml's name of what drives it (CPU, CUDA, MTL, Vulkan); two devices with the
-    same `id` are one card that two back ends drive (empty where it is not known).
+    `kind` is one of KINDS; `backend` is ggml's name for its driver (CPU, CUDA, MTL, Vulkan). Two devices with the same
+    `id` are one card with two drivers (`id` is empty if unknown).
     """
 
     name: str
@@ -128,7 +128,7 @@ class Device:
 
 
 class _Properties(ctypes.Structure):
-    """struct ggml_backend_dev_props of ggml-backend.h, with room behind for what it may yet get."""
+    """struct ggml_backend_dev_props of ggml-backend.h, with spare room for fields of later versions."""
 
     _fields_ = (
         ("name", ctypes.c_char_p),
@@ -142,7 +142,7 @@ class _Properties(ctypes.Structure):
 
 
 def devices() -> list[Device]:
-    """Return the devices of llama.cpp's build: the CPU, and the GPUs where it has a back end for them."""
+    """Return the devices of llama.cpp's build: the CPU, and the GPUs that it has a back end for."""
     start_library()
     count = symbol("ggml_backend_dev_count", ctypes.c_size_t)()
     get = symbol("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
@@ -154,7 +154,7 @@ def devices() -> list[Device]:
     size = ctypes.POINTER(ctypes.c_size_t)
     memory = symbol("ggml_backend_dev_memory", None, ctypes.c_void_p, size, size)
     properties_of = symbol("ggml_backend_dev_get_props", None, ctypes.c_void_p, ctypes.POINTER(_Properties))
-    found = []
+    entries = []
     for index in range(count):
         device = get(index)
         if _text(name(device)) == PROMPT_KERNELS:
@@ -163,7 +163,7 @@ def devices() -> list[Device]:
         memory(device, ctypes.byref(free), ctypes.byref(total))
         properties = _Properties()
         properties_of(device, ctypes.byref(properties))
-        found.append(
+        entries.append(
             Device(
                 name=_text(name(device)),
                 description=_text(description(device)).strip(),
@@ -171,57 +171,58 @@ def devices() -> list[Device]:
                 free=free.value,
                 total=total.value,
                 backend=_text(registry_name(registry(device))),
-                # The field before it tells whether the library's struct is the one above.
+                # A correct type shows that the library's struct is laid out as above.
                 id=_text(properties.device_id) if properties.type == kind(device) else "",
             )
         )
-    return found
+    return entries
 
 
-def gpus(found: Sequence[Device]) -> list[Device]:
-    """Return those of the devices that layers can be offloaded to, as llama.cpp itself would choose them.
+def gpus(candidates: Sequence[Device]) -> list[Device]:
+    """Return the devices that layers can be offloaded to, chosen as llama.cpp itself does.
 
-    No card twice; integrated GPUs only where there is no other, and those of one back end; one that does not know its
-    memory shares the host's (llama_prepare_model_devices of src/llama.cpp, load_tensors of src/llama-model.cpp).
+    No card is listed twice. Integrated GPUs, all of one back end, are used only if there are no others. A device that
+    reports no memory of its own has the host's (llama_prepare_model_devices of src/llama.cpp, load_tensors of
+    src/llama-model.cpp).
     """
     cards: dict[str, Device] = {}
-    for device in found:
+    for device in candidates:
         if device.kind == "gpu":
             cards.setdefault(device.id or device.name, device)
-    integrated = [device for device in found if device.kind == "integrated gpu"]
+    integrated = [device for device in candidates if device.kind == "integrated gpu"]
     integrated = [device for device in integrated if device.backend == integrated[0].backend]
-    host = next((device for device in found if device.kind == "cpu"), None)
-    chosen = [*cards.values()] or integrated
+    host = next((device for device in candidates if device.kind == "cpu"), None)
+    usable = [*cards.values()] or integrated
     return [
         replace(device, free=host.free, total=host.total) if host and not device.total else device
-        for device in chosen[: llama.llama_max_devices()]
+        for device in usable[: llama.llama_max_devices()]
     ]
 
 
 def device_list(names: Sequence[str]) -> Any:
-    """Return ggml's devices of these names as llama.cpp takes them: an array of pointers that ends with a null."""
+    """Return the devices of these names in llama.cpp's form: a null-terminated array of pointers."""
     by_name = symbol("ggml_backend_dev_by_name", ctypes.c_void_p, ctypes.c_char_p)
     return (ctypes.c_void_p * (len(names) + 1))(*[by_name(name.encode()) for name in names])
 
 
 def system_info() -> str:
-    """Return llama.cpp's own line on what its build uses of this machine."""
+    """Return llama.cpp's own line on the features of this machine that its build uses."""
     return _text(llama.llama_print_system_info())
 
 
 def address(name: str) -> int | None:
-    """Return the address of a function of llama.cpp's libraries or of those they stand on, None if there is none."""
+    """Return the address of a function in llama.cpp's libraries or their dependencies, or None."""
     function = getattr(llama._lib, name, None)
     return ctypes.cast(function, ctypes.c_void_p).value if function else None
 
 
 def library_path() -> Path:
-    """Return the file of llama.cpp's library that this process has loaded."""
+    """Return the path of the llama.cpp library that this process has loaded."""
     return Path(llama._lib._name)
 
 
 def load_backend(path: Path) -> bool:
-    """Let ggml load a back end, which it then has a device of; False, and `reason` says why, if it refuses."""
+    """Let ggml load a back end, which adds its device; False if ggml refuses, and `reason` says why."""
     start_library()
     return bool(symbol("ggml_backend_load", ctypes.c_void_p, ctypes.c_char_p)(os.fsencode(path)))
 
@@ -232,7 +233,7 @@ def version() -> str:
 
 
 class _TypeTraits(ctypes.Structure):
-    """struct ggml_type_traits of ggml.h, as far as it is needed."""
+    """struct ggml_type_traits of ggml.h, up to the last field used here."""
 
     _fields_ = (
         ("type_name", ctypes.c_char_p),
@@ -247,13 +248,11 @@ class _TypeTraits(ctypes.Structure):
 def to_float(kind: TensorType) -> int:
     """Return the address of ggml's function that turns blocks of a type into float32: (blocks, weights, int64 count).
 
-    Raises EcellmError if the library's struct is another one.
+    Raises EcellmError if the library's struct is laid out differently.
     """
     traits = symbol("ggml_get_type_traits", ctypes.POINTER(_TypeTraits), ctypes.c_int)(kind.number).contents
     if (traits.blck_size, traits.type_size) != (kind.block, kind.block_bytes) or not traits.to_float:
-        raise EcellmError(
-            f"llama.cpp describes {kind.name} in another way: install llama-cpp-python>=0.3.36,<0.4 again."
-        )
+        raise EcellmError(f"llama.cpp describes {kind.name} differently: install llama-cpp-python>=0.3.36,<0.4 again.")
     return int(traits.to_float)
 
 
@@ -267,7 +266,7 @@ def dequantize(blocks: NDArray[np.uint8], kind: TensorType, columns: int) -> NDA
     source = np.ascontiguousarray(blocks)
     weights = np.empty((len(source), columns), dtype=np.float32)
     if source.shape[1] != kind.row_bytes(columns):
-        raise EcellmError(f"A row of {columns:,} weights as {kind.name} has not {source.shape[1]:,} bytes.")
+        raise EcellmError(f"A row of {columns:,} weights as {kind.name} does not take {source.shape[1]:,} bytes.")
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(to_float(kind))
     function(source.ctypes.data, weights.ctypes.data, weights.size)
     return weights
@@ -278,11 +277,11 @@ def quantize_chunk(
 ) -> NDArray[np.uint8]:
     """Return rows of finite float32, (rows, columns), as blocks, (rows, bytes), by ggml's own quantizer.
 
-    `importance`: the imatrix of the rows' matrix, (columns,). The interpreter's lock is released meanwhile.
+    `importance`: the imatrix of the rows' matrix, (columns,). The GIL is released during the call.
     """
     source = np.ascontiguousarray(weights, dtype=np.float32)
     rows, columns = source.shape
-    # On each of these ggml would end the process.
+    # In each of these cases ggml would abort the process.
     if kind.name not in CONVERTED or columns == 0 or columns % kind.block:
         raise EcellmError(
             f"A row of {columns:,} weights cannot be quantized to {kind.name}, in blocks of {kind.block}."
@@ -292,18 +291,18 @@ def quantize_chunk(
     quantize = symbol(
         "ggml_quantize_chunk", ctypes.c_size_t, ctypes.c_int, pointer, pointer, count, count, count, pointer
     )
-    known = None if importance is None else np.ascontiguousarray(importance, dtype=np.float32)
-    if known is not None and known.shape != (columns,):
-        raise EcellmError(f"The imatrix has the shape {known.shape}, not ({columns},).")
+    imatrix = None if importance is None else np.ascontiguousarray(importance, dtype=np.float32)
+    if imatrix is not None and imatrix.shape != (columns,):
+        raise EcellmError(f"The imatrix has the shape {imatrix.shape}, not ({columns},).")
     if rows:
-        data = None if known is None else known.ctypes.data
+        data = None if imatrix is None else imatrix.ctypes.data
         quantize(kind.number, source.ctypes.data, target.ctypes.data, 0, rows, columns, data)
     return target
 
 
 def symbol(name: str, result: Any, *arguments: Any) -> Any:
-    """Return a function of llama.cpp's libraries by its name; AttributeError if there is none."""
-    # Without a restype ctypes cuts 64-bit pointers to 32 bits.
+    """Return a function of llama.cpp's libraries by name; raises AttributeError if there is none."""
+    # Without a restype ctypes truncates 64-bit pointers to 32 bits.
     function = getattr(llama._lib, name)
     function.restype = result
     function.argtypes = list(arguments)

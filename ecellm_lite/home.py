@@ -1,4 +1,4 @@
-"""Where a user's own things are: models, and tasks of their own."""
+"""The folder of a user's own data: models and tasks."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from platformdirs import user_data_path
 
 
 def home() -> Path:
-    """Return ECELLM_HOME, else the platform's place for a user's data; the folder may not be there yet."""
+    """Return ECELLM_HOME, else the platform's folder for user data; it may not exist yet."""
     return Path(os.environ.get("ECELLM_HOME") or user_data_path("ecellm-lite", appauthor=False))

@@ -1,4 +1,4 @@
-"""From a model's name to what a Runtime needs of it: the engine, its name and envelope, its calibrations."""
+"""Loads a model by name for a Runtime: the engine, the model's name and envelope, and its calibrations."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ecellm_lite.models.calibrations import Calibrations, calibration_folder
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A backend with a model in it, and what is known of the model.
+    """A backend with a loaded model, and what goes with the model.
 
-    `files` keeps what the model read of instructions, `placement` says which layers are on which GPU, and
-    `intended_tasks` are those that the model's file says it is for (empty where it does not say).
+    `files` stores the states of instructions, `placement` says which layers are on which GPU, and `intended_tasks` are
+    the tasks that the model's file names (empty if it names none).
     """
 
     backend: Backend
@@ -32,9 +32,9 @@ class LoadedModel:
 
 
 def load_model(model: str | Path | None, *, envelope: str | None, prefix_files: bool, **settings: Any) -> LoadedModel:
-    """Return the model that a name means, loaded with settings of engine.settings.Settings (None: not given).
+    """Return the model that a name means, loaded with these settings of engine.settings.Settings (None: not set).
 
-    Raises ModelError if there is no such model or its file is damaged, UsageError for settings that do not fit.
+    Raises ModelError if there is no such model or its file is damaged, UsageError for invalid settings.
     """
     from ecellm_lite.demo.build import ensure_demo
     from ecellm_lite.engine.llama import LlamaBackend
@@ -43,7 +43,7 @@ def load_model(model: str | Path | None, *, envelope: str | None, prefix_files: 
     from ecellm_lite.models.store import Store
 
     if envelope:
-        get_envelope(envelope)  # raises before a model is looked for
+        get_envelope(envelope)  # raises before any model is searched for
     store = Store()
     stored = resolve(str(model) if model else None, store, {"demo": ensure_demo}, envelope=envelope)
     envelope = envelope or stored.manifest.envelope
@@ -52,8 +52,8 @@ def load_model(model: str | Path | None, *, envelope: str | None, prefix_files: 
     backend = LlamaBackend(stored.path, tuned_settings(store, stored, **settings))
     files = None
     try:
-        stored.check_unchanged()  # llama.cpp has opened the file by its name
-        # A GPU reads an instruction in milliseconds: to keep its state would only cost room.
+        stored.check_unchanged()  # llama.cpp opened the file by name, after it was checked
+        # A GPU reads an instruction in milliseconds: storing its state would only take up space.
         if prefix_files and not backend.placement.n_gpu_layers:
             files = PrefixFiles(store.states, name.sha256, backend.circumstances, unchanged=lambda: stored.unchanged)
     except BaseException:

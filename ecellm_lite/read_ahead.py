@@ -1,4 +1,4 @@
-"""Rows that are read and submitted ahead of the answers taken, so that calls are full and no answer waits for input."""
+"""Submits rows ahead of the answers being read, so that calls are full and no answer waits for input."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def read_ahead(
     most: int,
     finish: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
-    """Yield one answer for each row, in order, while a thread of its own submits the rows that come after.
+    """Yield one answer for each row, in order, while a separate thread submits the following rows.
 
-    At most `most` rows are read ahead. An answer is yielded as soon as it is there, also while the next row is not:
-    whoever sends rows may wait for an answer first. `finish` is called by that thread behind the last row. What `rows`
-    or `submit` raises comes in its row's place. Answers that are not taken any more are cancelled.
+    At most `most` rows are read ahead. An answer is yielded as soon as it is ready, even if the next row is not there
+    yet: a sender may wait for an answer before it sends more. That thread calls `finish` after the last row. An
+    exception from `rows` or `submit` is raised in place of its row's answer. Unread answers are cancelled at the end.
     """
     queue: SimpleQueue[Future[Result] | BaseException | None] = SimpleQueue()
     room = threading.Semaphore(most)
@@ -39,7 +39,7 @@ def read_ahead(
                 if stopped.is_set():
                     future.cancel()
                     return
-        except BaseException as error:  # noqa: BLE001 - it is raised where the rows are wanted
+        except BaseException as error:  # noqa: BLE001 - it is raised to whoever reads the answers
             end = error
         finally:
             if finish:

@@ -1,4 +1,4 @@
-"""The Answerer in this process: tasks and an engine become answers here, the one place where the two meet.
+"""The Answerer in this process, and the one place where tasks and the engine meet.
 
 >>> from ecellm_lite import Runtime
 >>> with Runtime("demo") as runtime:                                                       # doctest: +SKIP
@@ -47,37 +47,37 @@ from ecellm_lite.tasks.task import Question, Task
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-# Rows that are read ahead of the answer that is due next: one group that is run, and one that fills calls at its end.
+# Rows read ahead of the next answer: one group that runs, and one that fills the calls at its end.
 WINDOW = 2 * GROUP
 
-# Instructions whose tokens are remembered; rows in the data set's own form may each bring another.
+# How many instructions' tokens are cached; rows in the data set's own form may each have another instruction.
 INSTRUCTIONS = 64
 
-# No vocabulary has a token of more bytes: a longer prompt than this a token cannot fit, and is not even tokenized.
+# No vocabulary has a token of more bytes. A prompt too long even with such tokens is not tokenized at all.
 LONGEST_TOKEN = 256
 
 
 class Runtime:
-    """A loaded model that answers tasks; a context manager, and safe to use from any number of threads.
+    """A loaded model that answers tasks: a context manager that any number of threads may use.
 
-    It is an Answerer: what can be settled for each request is in RequestOptions.
+    It is an Answerer; RequestOptions lists the options of each request.
 
-    `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo` (default: ECELLM_MODEL, else
-    the only model in the store, else the demo). `envelope`: `alpaca` or `mistral`, where the model does not say.
-    `deterministic`: the same row gets the same answer, byte for byte, whatever runs beside or ran before it.
-    `prefix_files`: what the model read of an instruction is kept in the user's store, so that the next process need
-    not read it again (a row never is; nothing is where layers are on a GPU). `grouped`: rows are run in an order in
-    which they share most; their answers come in the rows' own order. `drafts`: words of the prompt are tried as the
-    next ones of a free text, while few rows run.
+    `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo` (default: ECELLM_MODEL, else the
+    only model in the store, else the demo). `envelope`: `alpaca` or `mistral`, for a model file that does not name one.
+    `deterministic`: the same row gets the same answer, byte for byte, whatever runs beside it or ran before.
+    `prefix_files`: the states of instructions (never of rows) are kept in the user's store, so that the next process
+    need not compute them again; not with layers on a GPU. `grouped`: rows run in the order that shares most, but
+    answers come in the order of the rows. `drafts`: words of the prompt are tried as the next words of free text while
+    few rows run.
 
-    The other settings are those of engine.settings.Settings; where `threads`, `kv_type`, `micro_batch` or
-    `flash_attention` is not given, and the runtime is not deterministic, it is what was tuned for this model and
-    machine.
+    The other settings are those of engine.settings.Settings. If `threads`, `kv_type`, `micro_batch` or
+    `flash_attention` is not given and the runtime is not deterministic, the value tuned for this model and machine is
+    used.
 
-    `placement` says which layers are on which GPU (None over a backend of one's own), and `intended_tasks` what the
-    model's file says it is for (empty where it does not say).
+    `placement` says which layers are on which GPU (None for a runtime made by `over`). `intended_tasks` are the tasks
+    that the model's file names (empty if it names none).
 
-    Raises ModelError if there is no such model or its file is damaged, UsageError for settings that do not fit.
+    Raises ModelError if there is no such model or its file is damaged, and UsageError for invalid settings.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Runtime:
         files: PrefixFiles | None = None,
         calibrations: Calibrations | None = None,
     ) -> Runtime:
-        """Return a runtime over a backend of one's own, the fake engine say; the runtime closes it."""
+        """Return a runtime over the caller's own backend, for example the fake engine; the runtime closes it."""
         runtime = cls.__new__(cls)
         loaded = LoadedModel(backend, name or ModelName("fake", ""), envelope, calibrations, files)
         runtime._start(loaded, deterministic=deterministic, grouped=grouped, drafts=drafts)
@@ -138,7 +138,7 @@ class Runtime:
         self.intended_tasks = loaded.intended_tasks
         self.deterministic = deterministic
         self._policy = AnswerPolicy(loaded.model, loaded.envelope, deterministic, loaded.calibrations)
-        self._instructions: dict[str, list[int]] = {}  # the tokens of a prompt's beginning, by its instruction
+        self._instructions: dict[str, list[int]] = {}  # the tokens of a prompt's prefix, by its instruction
         self._deadlines = Deadlines()
         self._backend = backend = loaded.backend
         try:
@@ -150,16 +150,16 @@ class Runtime:
         except BaseException:
             backend.close()
             raise
-        # A runtime that is forgotten, or open when the program ends, must not leave a thread in native code.
+        # A runtime that is garbage-collected, or still open at exit, must not leave a thread in native code.
         self._close = weakref.finalize(self, self._driver.close)
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The names of the tasks that can be asked: the ten, and the user's own."""
+        """The names of the available tasks: the ten, and the user's own."""
         return task_names()
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return the answer to come; see Answerer. An InputError in a row's place is its answer's error."""
+        """Return a future for the answer; see Answerer. An InputError in place of a row becomes its answer's error."""
         return self._submit(task, row, options)[1]
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
@@ -178,8 +178,8 @@ class Runtime:
     ) -> Iterator[Answer]:
         """Yield one answer for each row, in order; see Answerer.
 
-        Up to 256 rows are read ahead by a thread of their own and run together, those that share most at a time; rows
-        that ask exactly the same are answered once.
+        Up to 256 rows are read ahead by a separate thread and run together, those that share most at a time. Identical
+        rows are answered once.
         """
         calibrations = self._policy.chosen_calibrations(options.get("calibration", "auto"))
         checked_task = self._policy.checked_task(task, calibrations, options.get("instruction"))
@@ -197,12 +197,13 @@ class Runtime:
         instruction: str | None = None,
         calibration: CalibrationChoice = "auto",
     ) -> str | None:
-        """Return why the stored calibration of a task is not used, a sentence; None where it is or there is none.
+        """Return a sentence on why the stored calibration of a task is not used; None if it is used or there is none.
 
-        A calibration holds for the instruction that it was fitted with, and another may be given, as to `answer`; a
-        row in the data set's form brings its own. With a row it is why its answer is not calibrated.
+        A calibration applies only to the instruction that it was fitted with; `instruction` is as for `answer`. With a
+        row, the sentence is about the row's answer: a row in the data set's form has an instruction of its own.
 
-        Raises UsageError where it was named, as answering would, and InputError for a wrong row where there is one.
+        Raises UsageError if `calibration` names a file that does not apply, and InputError for a bad row if there is a
+        calibration.
         """
         calibrations = self._policy.chosen_calibrations(calibration)
         checked_task = self._policy.checked_task(task, calibrations, instruction)
@@ -211,27 +212,27 @@ class Runtime:
         return self._policy.refusal_of_row(calibrations, checked_task, row, instruction)
 
     def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
-        """Return the calibration that is kept for a task; it may not hold for every row. See KeepsCalibrations."""
+        """Return the stored calibration of a task, which may not apply to every row. See KeepsCalibrations."""
         calibrations = self._policy.chosen_calibrations(calibration)
         checked_task = self._policy.checked_task(task)
         return calibrations.get(checked_task.name) if calibrations else None
 
     def prompt(self, task: str | Task, row: Row, *, instruction: str | None = None) -> str:
-        """Return the exact prompt that a row becomes."""
+        """Return the exact prompt of a row."""
         return self._prompt(self._policy.checked_task(task).question(row, instruction=instruction))
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        """Return what a question becomes for the scheduler: its tokens, and how many of them its task's rows share.
+        """Return a question as the scheduler's request: its tokens, and how many of them the task's rows share.
 
-        Raises ContextError for a prompt that is far too long to be tokenized at all.
+        Raises ContextError for a prompt that is too long even to be tokenized.
         """
         prompt = self._prompt(question)
         if self._endless(prompt):
             raise context_error(f"{len(prompt):,} characters", self._longest, question.advice, question.settings)
         tokens = self.tokenize(prompt)
-        # The row's first characters may have drawn the instruction's last ones into a token of their own.
+        # The last characters of the instruction may have merged with the row's first ones into one token.
         shared = common(self._instruction(question.instruction), tokens)
-        # A row in the data set's form brings its own instruction, and nothing of a row goes to the disk.
+        # A row in the data set's form has its own instruction, and no part of a row may be stored on disk.
         lasting = question.values is not None
         return Request(
             tokens,
@@ -244,16 +245,16 @@ class Runtime:
         )
 
     def tokenize(self, prompt: str) -> list[int]:
-        """Return the ids that the model sees for a prompt, its BOS included; text is never read as a special token."""
+        """Return the ids that the model sees for a prompt, with its BOS; text is never read as a special token."""
         with self._driver.model_in_use() as backend:
             return backend.vocabulary.tokenize(prompt, begin=True)
 
     def progress(self) -> tuple[bool, int]:
-        """Return whether the engine has something to do, and how many calls of the model it has made so far."""
+        """Return whether the engine has work, and how many calls of the model it has made so far."""
         return self._driver.progress()
 
     def close(self) -> None:
-        """Free the model; answers that are still waited for fail. A second call does nothing."""
+        """Free the model; unanswered requests fail with ClosedError. A second call does nothing."""
         self._close()
 
     def __enter__(self) -> Self:
@@ -283,7 +284,7 @@ class Runtime:
         return submission, future
 
     def _prepared(self, task: str | Task, row: Row | InputError, options: RequestOptions) -> Submission:
-        """Return a row with its request, or with the error that it has already."""
+        """Return a row's submission: with its request, or with the error that prevented one."""
         instruction, space = options.get("instruction"), options.get("space")
         least = checked_probability(options.get("min_probability"))
         urgent = checked_priority(options.get("priority", "normal"))
@@ -296,7 +297,7 @@ class Runtime:
             submission.id = id_of(row)
             question = task.question(row, instruction=instruction)
             if options.get("shorten"):
-                question = task.shortened(question, lambda asked: self._needs(asked, space), self._longest)
+                question = task.shortened(question, lambda candidate: self._needs(candidate, space), self._longest)
                 submission.shortened = question.shortened
             submission.warnings = question.warnings
             submission.request = self.request(question, space, seed=options.get("seed", 0))
@@ -324,12 +325,12 @@ class Runtime:
         return tokens
 
     def _needs(self, question: Question, space: Space | None) -> int:
-        """Return how many tokens of the context a question takes with the room for its answer, or a few more."""
+        """Return how many tokens of the context a question and the room for its answer need, or a few more."""
         prompt = self._prompt(question)
         if self._endless(prompt):
             return len(prompt)
         tokens = len(self.tokenize(prompt))
         if tokens >= self._longest:
-            return tokens + 1  # too long already: the room of an extraction takes time to find
+            return tokens + 1  # too long already; computing an extraction's room takes time
         with self._driver.model_in_use() as backend:
             return tokens + (space or question.space).longest(Scene(backend.vocabulary, self._longest))

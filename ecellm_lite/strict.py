@@ -1,6 +1,6 @@
-"""Plain data from a file becomes dataclasses, exactly in their form: no key more or less, no type near enough.
+"""Decodes plain data from a file into dataclasses, strictly: no unknown keys and no conversion of types.
 
-Only a field with a default may be missing. A field of the type Any takes what JSON can hold, nested DEEPEST deep.
+Only a field with a default may be missing. A field of type Any accepts any JSON, nested at most DEEPEST deep.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DEEPEST = 32
 
 
 def decode(form: type[Data], value: Any, place: str = "it") -> Data:
-    """Return the value in the form of a dataclass; raises ValueError that names the place of what does not fit."""
+    """Return the value decoded into a dataclass; raises ValueError that names the place of the fault."""
     return cast("Data", _decode(form, value, place))
 
 
@@ -84,7 +84,7 @@ def _finite(value: float, place: str) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{place} is no finite number")
+        raise ValueError(f"{place} is not a finite number")
     return number
 
 

@@ -1,4 +1,4 @@
-"""The types that a tensor's values can have in a GGUF file."""
+"""The data types of tensors in a GGUF file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """A type of a tensor's values: ggml's number and name; a block of `block` values takes `block_bytes` bytes."""
+    """The type of a tensor's values: ggml's number and name; a block of `block` values takes `block_bytes` bytes."""
 
     number: int
     name: str
@@ -17,15 +17,15 @@ class TensorType:
     block_bytes: int
 
     def row_bytes(self, columns: int) -> int:
-        """Return the bytes of a row of `columns` values, a multiple of the block."""
+        """Return the bytes of a row of `columns` values, which must be a multiple of the block."""
         return columns // self.block * self.block_bytes
 
 
-# In blocks of 32 weights, without super-blocks.
+# Types with blocks of 32 weights and no super-blocks.
 SHORT_QUANTS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
 K_QUANTS = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 
-# Of ggml.h and ggml-common.h; a number that is missing was removed from ggml, or is newer than this table.
+# From ggml.h and ggml-common.h; missing numbers were removed from ggml or are newer than this table.
 TENSOR_TYPES: Mapping[int, TensorType] = MappingProxyType({
     number: TensorType(number, name, block, block_bytes)
     for number, name, block, block_bytes in (
@@ -40,7 +40,7 @@ TENSOR_TYPES: Mapping[int, TensorType] = MappingProxyType({
     )
 })  # fmt: skip
 
-# By name, those that tensors are converted to and from.
+# The types that tensors are converted from and to, by name.
 CONVERTED: Mapping[str, TensorType] = MappingProxyType(
     {kind.name: kind for kind in TENSOR_TYPES.values() if kind.name in {"F32", "F16", "BF16", *SHORT_QUANTS, *K_QUANTS}}
 )

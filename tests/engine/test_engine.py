@@ -280,7 +280,7 @@ def test_the_binding_is_checked(monkeypatch: pytest.MonkeyPatch, demo_model: Sto
     monkeypatch.setitem(binding._CONTEXT_DEFAULTS, "n_ctx", 513)
     binding.check_structures.cache_clear()
     try:
-        with pytest.raises(EcellmError, match="does not fit its library"):
+        with pytest.raises(EcellmError, match="does not match its library"):
             LlamaBackend(demo_model.path, Settings())
     finally:
         binding.check_structures.cache_clear()

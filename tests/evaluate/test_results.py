@@ -221,7 +221,7 @@ def damaged(found: Results) -> list[tuple[str, Any]]:
             ("a record that counts", changed("tasks", "attribute_value_extraction", "records", 0, "score", value=score))
             for score in ([1, -1, 0], [2, 1, 2], [-1, 0, 0], [1, 1 << 31, 1])
         ),
-        ("no finite number", changed("seconds", value=10**400)),
+        ("not a finite number", changed("seconds", value=10**400)),
         ("is list", changed("tasks", value=[])),
     ]
 
