@@ -1,1 +1,1 @@
-"""How fast this machine is with a model, and which settings make it faster."""
+"""Measures how fast this machine is with a model, and which settings make it faster."""

@@ -1,6 +1,6 @@
-"""Rates of a loaded model: tokens read and written a second, and rows answered a second.
+"""Rates of a loaded model: tokens read and generated per second, and rows answered per second.
 
-Everything is measured for a few seconds of this machine's time, however large the model is, and at least once.
+Each rate is measured for a few seconds, however large the model is, and at least once.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from ecellm_lite.runtime import Runtime
 from ecellm_lite.tasks.registry import TASKS
 from ecellm_lite.tasks.task import Task
 
-SECONDS = 2.0  # for each rate
+SECONDS = 2.0  # per rate
 FEWEST_ROWS, MOST_ROWS = 2, 32
-PROMPT = 512  # tokens, as llama-bench reads them
+PROMPT = 512  # tokens, as in llama-bench
 STEPS = 64
 SEQUENCES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What a model does on this machine.
+    """The rates of a model on this machine.
 
-    `prefill` is in tokens a second, one prompt at a time; `decode` the same for so many answers written at once;
-    `rows` in rows a second for each task; `memory` the most that this process had resident, in bytes (None where the
-    platform does not say).
+    `prefill` is in tokens per second, one prompt at a time; `decode` in tokens per second, by how many answers are
+    generated at once; `rows` in rows per second, by task. `memory` is the peak resident memory of this process in bytes
+    (None if the platform does not report it).
     """
 
     load_seconds: float
@@ -48,7 +48,7 @@ class Rates:
 
     @property
     def mean(self) -> float:
-        """The geometric mean of the tasks' rows a second."""
+        """The geometric mean of the tasks' rows per second."""
         return geometric_mean(self.rows.values())
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,15 +66,15 @@ class Rates:
 def measure(
     path: Path, envelope: Envelope, settings: Settings, *, rows: int | None = None, say: Callable[[str], None]
 ) -> Rates:
-    """Load the model and measure it, telling `say` what comes next.
+    """Load the model and measure it; `say` is told each step.
 
-    `rows` of each task are answered, or as many as take some SECONDS.
+    `rows` of each task are answered, or as many as take about SECONDS.
     """
     say("loading the model")
     started = time.perf_counter()
     backend = LlamaBackend(path, settings)
-    loaded = time.perf_counter() - started
-    # The scheduler, which wants the memory for itself, comes after the bare rates.
+    load_seconds = time.perf_counter() - started
+    # The scheduler needs the memory for itself, so it starts after the rates of the bare backend are measured.
     try:
         if backend.cells < backend.most:
             backend.grow(backend.most)
@@ -88,15 +88,15 @@ def measure(
         backend.close()
         raise
     with Runtime.over(backend, envelope=envelope.name, deterministic=settings.deterministic) as runtime:
-        answered = {}
+        rates = {}
         for task in TASKS.values():
             say(f"answering {task.name}")
-            answered[task.name] = row_rate(runtime, task, rows or rows_for(runtime, task))
-    return Rates(loaded, prefill, decode, answered, peak_memory())
+            rates[task.name] = row_rate(runtime, task, rows or rows_for(runtime, task))
+    return Rates(load_seconds, prefill, decode, rates, peak_memory())
 
 
 def prefill_rate(backend: Backend) -> float:
-    """Return how many tokens a second the backend reads, one prompt after the other into an empty memory."""
+    """Return how many tokens per second the backend reads, one prompt after another into an empty memory."""
     tokens = _tokens(backend, min(PROMPT, backend.longest - 1))
 
     def read() -> int:
@@ -110,7 +110,7 @@ def prefill_rate(backend: Backend) -> float:
 
 
 def decode_rate(backend: Backend, sequences: int) -> float:
-    """Return how many tokens a second the backend writes, in so many sequences that share a prompt."""
+    """Return how many tokens per second the backend generates in this many sequences, which share a prompt."""
     most = min(STEPS, max(1, (backend.longest - 1) // (2 * sequences)))
     tokens = _tokens(backend, most)
     backend.clear()
@@ -134,9 +134,9 @@ def decode_rate(backend: Backend, sequences: int) -> float:
 
 
 def row_rate(runtime: Runtime, task: Task, count: int, space: Space | None = None) -> float:
-    """Return how many made-up rows a second the runtime answers, once it has read the instruction.
+    """Return how many made-up rows per second the runtime answers, once it has read the instruction.
 
-    `space` takes the place of the task's answers. Raises EcellmError if a row has no answer.
+    `space` replaces the task's answer space. Raises EcellmError if a row has no answer.
     """
     first, *rows = made_up_rows(task, count + 1)
     runtime.answer(task, first, space=space)
@@ -154,8 +154,8 @@ def row_rate(runtime: Runtime, task: Task, count: int, space: Space | None = Non
 
 
 def rows_for(runtime: Runtime, task: Task) -> int:
-    """Return how many rows of a task take about SECONDS, by the time that two take alone."""
-    # Numbers that the measured rows do not have.
+    """Return how many rows of a task take about SECONDS, estimated from one row that runs alone."""
+    # Rows with numbers that the measured rows do not have.
     rows = made_up_rows(task, MOST_ROWS + 3)[-2:]
     runtime.answer(task, rows[0])
     started = time.perf_counter()
@@ -164,7 +164,7 @@ def rows_for(runtime: Runtime, task: Task) -> int:
 
 
 def peak_memory() -> int | None:
-    """Return the most bytes that this process had resident, or None where the platform does not say."""
+    """Return the peak resident memory of this process in bytes, or None if the platform does not report it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -174,14 +174,14 @@ def peak_memory() -> int | None:
 
 
 def _rate(work: Callable[[], int]) -> float:
-    """Return units of work a second; the first call warms up."""
+    """Return units of work per second; the first call warms up."""
     work()
-    done, started = 0, time.perf_counter()
+    units, started = 0, time.perf_counter()
     while True:
-        done += work()
-        passed = time.perf_counter() - started
-        if passed >= SECONDS:
-            return done / passed
+        units += work()
+        elapsed = time.perf_counter() - started
+        if elapsed >= SECONDS:
+            return units / elapsed
 
 
 def _tokens(backend: Backend, count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Made-up rows to measure with: the shipped examples with their words in another order."""
+"""Made-up rows for measuring: the shipped examples with their words shuffled."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ecellm_lite.tasks.task import Task
 
 
 def made_up_rows(task: Task, count: int) -> list[dict[str, Any]]:
-    """Return rows of a task that are as long as its example and share no more than the instruction.
+    """Return rows of a task that are as long as its example and share nothing but the instruction.
 
-    The words of each text are shuffled, by the row's number: no two rows are the same, so that nothing which
-    remembers rows looks faster than it is, and every call gives the same rows.
+    The words of each text are shuffled, seeded by the row's number. No two rows are the same, so a cache of rows gives
+    no advantage, and every call returns the same rows.
     """
     rows = []
     for number in range(count):
@@ -40,16 +40,16 @@ def _shuffled(value: Any, random: Random) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class FixedLengthText(Space):
-    """Text of exactly so many tokens, wherever the model would end it.
+    """Text of exactly `tokens` tokens, even where the model would end it.
 
-    Settings that change the logits a little must not look faster because a text came out shorter.
+    Otherwise settings that change the logits a little could look faster because a text came out shorter.
     """
 
     tokens: int
     type: ClassVar[str] = "text"
 
     def decode(self, scene: Scene) -> Decoding:
-        """Take the likeliest token again and again."""
+        """Choose the most likely token each time."""
         tape = Tape()
         for _ in range(min(self.tokens, scene.room - 1)):
             logits = yield tape.step()

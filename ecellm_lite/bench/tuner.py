@@ -1,4 +1,4 @@
-"""Looks for the settings that answer fastest here: one setting after the other, kept only where it clearly wins."""
+"""Finds the settings that answer fastest here: tries one after another, and keeps those that are clearly faster."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from ecellm_lite.models.tuning import CHOICES, Tuning, keep_tuning, this_machine
 from ecellm_lite.runtime import Runtime
 from ecellm_lite.tasks.registry import TASKS
 
-# A setting is tried so many times, in turn with the best so far.
+# How many times a setting is measured, in turn with the best so far.
 ROUNDS = 4
-# It wins if its slowest reading is faster than all of the other's (by chance 1 in 70) and its median by this much.
+# It wins if its slowest reading beats all of the other's (1 in 70 by chance) and its median is faster by this share.
 MARGIN = 0.03
 
-# The three ways of answering: weighed on the prompt's end, walked through candidates, and written.
+# The three ways of answering: scored at the prompt's end, walked through candidates, and generated.
 TASKS_TRIED: Mapping[str, Space | None] = {
     "product_matching": None,
     "attribute_value_extraction": None,
     "answer_generation": FixedLengthText(32),
 }
 
-# Types that hold a memory's numbers less exactly than the default does.
+# Types that store the KV memory less exactly than the default.
 LOSSY = {"q8_0"}
 
 Measure = Callable[[Settings], float]
@@ -40,13 +40,13 @@ Measure = Callable[[Settings], float]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A setting that was tried, its readings and those of the best settings until then, in rows a second."""
+    """A setting that was tried: its readings, and those of the best settings until then, in rows per second."""
 
     setting: str
     value: int | str
     readings: tuple[float, ...]
-    against: tuple[float, ...]
-    kept: bool
+    baseline: tuple[float, ...]
+    wins: bool
     error: str | None = None
 
 
@@ -60,9 +60,9 @@ def tune_model(
     rows: int | None = None,
     show: Callable[[Trial], None],
 ) -> Tuning:
-    """Try the settings that are not `fixed`, and keep for the model and this machine what wins; see tune.
+    """Try the settings that are not `fixed`, and store the winners for this model and machine; see tune.
 
-    `rows` of each task are answered for a reading, or as many as take a moment.
+    `rows` of each task are answered per reading, or as many as take a moment.
     """
     cores = available_cores()
     start = Settings(**{"threads": cores, **fixed})
@@ -82,62 +82,62 @@ def tune(
     lossy: bool = False,
     show: Callable[[Trial], None],
 ) -> tuple[dict[str, Any], list[Trial]]:
-    """Return the settings that beat those of `start`, and the trials; `show` is called with each.
+    """Return the settings that beat those of `start`, and all trials; `show` is called with each trial.
 
-    `start` names its threads; settings in `fixed` are not tried; `lossy` also tries memory types that lose accuracy.
+    `start` must set its threads. Settings in `fixed` are not tried; `lossy` also tries KV types that lose accuracy.
     """
     best, changed, trials = start, {}, []
     for setting, value in _candidates(start, fixed, lossy=lossy):
         change: dict[str, Any] = {setting: value}
         try:
-            tried = replace(best, **change)
-        except UsageError:  # the best settings so far rule it out
+            candidate = replace(best, **change)
+        except UsageError:  # not possible with the best settings so far
             continue
-        if tried == best:
+        if candidate == best:
             continue
-        trial = _compare(best, tried, setting, value, measure)
+        trial = _compare(best, candidate, setting, value, measure)
         trials.append(trial)
         show(trial)
-        if trial.kept:
-            best, changed[setting] = tried, value
+        if trial.wins:
+            best, changed[setting] = candidate, value
     return changed, trials
 
 
 def _candidates(start: Settings, fixed: Collection[str], *, lossy: bool) -> Iterator[tuple[str, int | str]]:
     cores = start.threads or 1
-    # More threads than cores never helps; a core left to others, or one a pair of hyper-threads, may.
-    tried: Mapping[str, Collection[int | str]] = {
+    # More threads than cores never helps; leaving a core free, or one thread per pair of hyper-threads, may.
+    choices: Mapping[str, Collection[int | str]] = {
         "threads": sorted({max(1, cores - 1), max(1, cores * 3 // 4), max(1, cores // 2)}, reverse=True),
         **CHOICES,
     }
-    for setting, values in tried.items():
+    for setting, values in choices.items():
         for value in values:
             too_many = setting == "micro_batch" and start.context is not None and int(value) > start.context
             if setting not in fixed and not too_many and (lossy or value not in LOSSY):
                 yield setting, value
 
 
-def _compare(best: Settings, tried: Settings, setting: str, value: int | str, measure: Measure) -> Trial:
-    """Measure both in turn, until the tried one has lost or all rounds are through."""
-    against: list[float] = []
+def _compare(best: Settings, candidate: Settings, setting: str, value: int | str, measure: Measure) -> Trial:
+    """Measure both in turn, until the candidate has lost or all rounds are over."""
+    baseline: list[float] = []
     readings: list[float] = []
     while len(readings) < ROUNDS:
-        against.append(measure(best))
+        baseline.append(measure(best))
         try:
-            readings.append(measure(tried))
-        except EcellmError as error:  # it does not fit the memory, say
-            return Trial(setting, value, tuple(readings), tuple(against), kept=False, error=str(error))
-        if min(readings) <= max(against):
-            return Trial(setting, value, tuple(readings), tuple(against), kept=False)
-    kept = median(readings) >= (1 + MARGIN) * median(against)
-    return Trial(setting, value, tuple(readings), tuple(against), kept=kept)
+            readings.append(measure(candidate))
+        except EcellmError as error:  # for example, it does not fit the memory
+            return Trial(setting, value, tuple(readings), tuple(baseline), wins=False, error=str(error))
+        if min(readings) <= max(baseline):
+            return Trial(setting, value, tuple(readings), tuple(baseline), wins=False)
+    wins = median(readings) >= (1 + MARGIN) * median(baseline)
+    return Trial(setting, value, tuple(readings), tuple(baseline), wins=wins)
 
 
 def measuring(path: Path, envelope: Envelope, start: Settings, *, rows: int | None = None) -> Measure:
-    """Return what measures settings: the geometric mean of rows a second over TASKS_TRIED.
+    """Return a function that measures settings: the geometric mean of rows per second over TASKS_TRIED.
 
-    The model is loaded for each reading, so that two of them are never in memory at once. The rows are the same for
-    all readings: `rows` of each task, or as many as take a moment with the settings at the start.
+    The model is loaded for each reading, so that it is never in memory twice. All readings use the same rows: `rows` of
+    each task, or as many as take a moment with the settings of `start`.
     """
     tasks = [TASKS[name] for name in TASKS_TRIED]
     with Runtime.over(LlamaBackend(path, start), envelope=envelope.name) as runtime:

@@ -85,8 +85,8 @@ def _show_trial(trial: Trial) -> None:
     if trial.error:
         click.echo(f"{name:20} {trial.error}", err=True)
         return
-    rates = f"{median(trial.readings):.2f} rows/s against {median(trial.against):.2f}"
-    click.echo(f"{name:20} {rates}, {'kept' if trial.kept else 'not clearly faster'}", err=True)
+    rates = f"{median(trial.readings):.2f} rows/s against {median(trial.baseline):.2f}"
+    click.echo(f"{name:20} {rates}, {'kept' if trial.wins else 'not clearly faster'}", err=True)
 
 
 def _show(model: StoredModel, settings: Settings, rates: Rates) -> None:

@@ -1,1 +1,1 @@
-"""The demo model: a real language model that fits anywhere, to try everything before a large one is there."""
+"""The demo model: a real language model small enough for any machine, to try everything without a large one."""

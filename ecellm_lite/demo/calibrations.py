@@ -1,8 +1,8 @@
-"""The demo's calibrations come with it: they are copied beside the model, and never over a user's own.
+"""Copies the demo's own calibrations beside the model, never over a user's.
 
-`calibrations/TASK.json` were fitted to rows that the adapter did not learn (adapter/README.md says which). A file in
-the model's calibration folder records what was copied: a calibration that the user fitted stays, one that the user
-removed stays away, and an untouched copy is replaced by a later version's.
+`calibrations/TASK.json` were fitted on rows that the adapter was not trained on (adapter/README.md says which). A file
+in the model's calibration folder records what was copied. A calibration that the user fitted stays, one that the user
+removed is not restored, and an unchanged copy is replaced by that of a later version.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ecellm_lite.models.files import replacing
 from ecellm_lite.models.store import Store, StoredModel
 
 SHIPPED = Path(__file__).parent / "calibrations"
-MODEL_SHA256 = "2edbc9b63b31fe4eb0a4480ec3dcb725fdc2b5c3d2296f29bdde0976735ffa17"  # of the file they were fitted to
+MODEL_SHA256 = "2edbc9b63b31fe4eb0a4480ec3dcb725fdc2b5c3d2296f29bdde0976735ffa17"  # of the file they were fitted with
 RECORD = "shipped.sha256"  # in the form of sha256sum
 
 
 def install_calibrations(store: Store, model: StoredModel) -> None:
-    """Copy the shipped calibrations into the demo's calibration folder, unless it is another file than they are for.
+    """Copy the shipped calibrations into the demo's calibration folder, if the model is the file they were fitted with.
 
-    A store that cannot be written stays as it is: the demo then answers uncalibrated.
+    If the store cannot be written it stays as it is, and the demo answers uncalibrated.
     """
     if model.manifest.sha256 != MODEL_SHA256:
         return
@@ -50,7 +50,7 @@ def install_calibrations(store: Store, model: StoredModel) -> None:
 
 
 def _replaceable(path: Path, recorded: str | None) -> bool:
-    """Return whether a file is as it was copied, not there and never copied, or fitted to an older demo."""
+    """Return whether a file is an unchanged copy, is new to this folder, or was fitted with an older demo."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
     if digest == recorded:
         return True

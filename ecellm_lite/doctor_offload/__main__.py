@@ -1,7 +1,7 @@
-"""One row on one placement: `python -m ecellm_lite.doctor_offload JSON` prints what came of it as one JSON object.
+"""Answers one row on one placement: `python -m ecellm_lite.doctor_offload JSON` prints the result as a JSON object.
 
 The argument is an object of `model` (null for the default), `envelope` (or null), `gpu_layers` and `seconds`, the time
-there is. What is printed is {"model": its name, "run": the fields of Run}, or {"error": {"code", "message", "step",
+limit. The output is {"model": its name, "run": the fields of Run}, or {"error": {"code", "message", "step",
 "settings"}}.
 """
 
@@ -21,17 +21,17 @@ from ecellm_lite.errors import EcellmError
 from ecellm_lite.runtime import Runtime
 from ecellm_lite.tasks.registry import get_task
 
-# The first row on a GPU waits for kernels to be compiled and memory to be set up: this one pays for it.
+# The first row on a GPU waits for kernels to compile and memory to be set up; this row takes that time.
 WARM_UP = {"review": "It does what it should."}
 
 
 def main() -> None:
-    """Answer the row as the argument says."""
+    """Answer the row for the argument."""
     argument = json.loads(sys.argv[1])
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as output:
-        # What native code prints goes to standard error: it is no part of the result.
+        # Output of native code goes to standard error, as it must not mix with the result.
         os.dup2(2, 1)
-        # A process that hangs is killed when its time is up, and cannot say where it hung then.
+        # A process that hangs is killed when its time is up; before that, this prints where it hangs.
         faulthandler.dump_traceback_later(argument["seconds"] / 2)
         try:
             _answer(argument, output)
@@ -42,8 +42,8 @@ def main() -> None:
 
 def _answer(argument: dict[str, Any], output: TextIO) -> None:
     started = time.perf_counter()
-    # Both placements must compute the same from scratch: no prefix that an earlier process computed, no calibration,
-    # and the default settings instead of a tuning, which holds for one placement.
+    # Both placements must compute the same from scratch: without prefixes of an earlier process, without a calibration,
+    # and with the default settings instead of a tuning, which is valid for one placement only.
     settings = Settings()
     with Runtime(
         argument["model"],
@@ -70,7 +70,7 @@ def _answer(argument: dict[str, Any], output: TextIO) -> None:
             round(loaded - started, 3),
             round(ended - begun, 3),
         )
-        # Before the model is closed: a driver may crash in that too, and the row has its answer by then.
+        # Before the model is closed: a driver may crash then, and the row already has its answer.
         _write({"model": runtime.model.name, "run": asdict(run)}, output)
 
 

@@ -1,4 +1,4 @@
-"""A process that may crash, hang or be killed: it is waited for, and how it ended is said in words."""
+"""Runs a process that may crash, hang or be killed, and says in words how it ended."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
-# What is kept of standard output, and of the end of standard error: bytes, lines, characters of a line. The lines hold
-# the stacks that faulthandler writes, of Python and (from 3.14 on) of C.
+# The most that is kept of standard output (bytes), and of the end of standard error (bytes, lines, characters per
+# line). The lines include the stack traces of faulthandler, of Python and (from 3.14 on) of C.
 _OUTPUT = 1 << 16
 _TAIL = 1 << 15
 _LINES = 80
 _LINE = 300
 
-# Bytes that a process may write to either before it is stopped: one that never ends would fill the disk meanwhile.
+# A process is stopped when it has written this many bytes to either stream, as it would otherwise fill the disk.
 _MOST = 1 << 26
 
-# Seconds between two looks at how much it has written.
+# Seconds between two checks of how much it has written.
 _LOOK = 0.1
 
-# Seconds that a killed process gets to be gone: one that hangs inside a driver may never be.
+# Seconds to wait for a killed process to end; one that hangs inside a driver may never end.
 _GRACE = 10.0
 
-# By name, for Python knows on each system only that system's own.
+# By name, because Python defines only the signals of its own system.
 _SIGNALS = {
     "SIGABRT": "llama.cpp or a driver gave up",
     "SIGBUS": "a crash in native code",
     "SIGFPE": "a crash in native code",
     "SIGILL": "an instruction that this processor does not have",
-    "SIGKILL": "the system does that where memory runs out",
+    "SIGKILL": "the system does that when memory runs out",
     "SIGSEGV": "a crash in native code",
 }
 
-# Windows has no signals: it tells of a crash by the exit code, an NTSTATUS of ntstatus.h.
+# Windows has no signals: a crash shows as an exit code that is an NTSTATUS of ntstatus.h.
 _STATUSES = {
     0xC0000005: "an access violation, a crash in native code",
     0xC000001D: "an instruction that this processor does not have",
@@ -47,10 +47,10 @@ _STATUSES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ProcessResult:
     """How a process ended: its standard output, the last lines of its standard error, and what went wrong.
 
-    `trouble` goes on after "the process", and is empty for one that left with exit code 0.
+    `trouble` completes a sentence that begins with "the process"; it is empty after exit code 0.
     """
 
     output: str
@@ -58,54 +58,54 @@ class Ended:
     trouble: str
 
 
-def watch(command: Sequence[str], seconds: float) -> Ended:
-    """Run a command until it ends, or kill it after so many seconds or much too much output.
+def watch(command: Sequence[str], seconds: float) -> ProcessResult:
+    """Run a command until it ends; kill it after `seconds`, or if it writes far too much.
 
-    Whatever becomes of it, nothing is raised.
+    A failure is part of the result, never an exception.
     """
-    # Files and no pipes: a process that cannot be killed keeps a pipe open, and one that never stops writing fills
-    # the reader's memory.
+    # Files, not pipes: a process that cannot be killed keeps a pipe open, and one that never stops writing fills the
+    # reader's memory.
     try:
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             return _watched(command, seconds, output, errors)
     except OSError as error:
-        return Ended("", (), f"could not be started ({error.strerror or error})")
+        return ProcessResult("", (), f"could not be started ({error.strerror or error})")
 
 
-def _watched(command: Sequence[str], seconds: float, output: IO[bytes], errors: IO[bytes]) -> Ended:
-    # Python would look for our modules in the current folder first, whoever put things there.
+def _watched(command: Sequence[str], seconds: float, output: IO[bytes], errors: IO[bytes]) -> ProcessResult:
+    # Otherwise Python would look for our modules in the current folder first, whoever put files there.
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     process = subprocess.Popen(  # noqa: S603 - this package's own module
         command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment
     )
     try:
-        trouble = _ended(process, seconds, (output, errors))
+        trouble = _wait(process, seconds, (output, errors))
     finally:
         if process.returncode is None:
             process.kill()
     output.seek(0)
-    return Ended(output.read(_OUTPUT).decode("utf-8", "replace"), _last_lines(errors), trouble)
+    return ProcessResult(output.read(_OUTPUT).decode("utf-8", "replace"), _last_lines(errors), trouble)
 
 
-def _ended(process: subprocess.Popen[bytes], seconds: float, files: Sequence[IO[bytes]]) -> str:
-    """Wait for a process that writes to these files, or kill it; returns what went wrong."""
+def _wait(process: subprocess.Popen[bytes], seconds: float, files: Sequence[IO[bytes]]) -> str:
+    """Wait for a process that writes to these files, or kill it; return what went wrong."""
     end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
+    while (remaining := end - time.monotonic()) > 0:
         try:
-            return _trouble(process.wait(min(left, _LOOK)))
+            return _trouble(process.wait(min(remaining, _LOOK)))
         except subprocess.TimeoutExpired:
             if any(os.fstat(file.fileno()).st_size > _MOST for file in files):
-                did = f"wrote more than {_MOST >> 20} MiB"
+                failure = f"wrote more than {_MOST >> 20} MiB"
                 break
     else:
-        did = f"did not end within {seconds:g} s"
-    gone = _killed(process)
-    return f"{did} and " + (
-        "was stopped" if gone else "cannot be killed: it hangs inside a driver, and only a restart ends it"
+        failure = f"did not end within {seconds:g} s"
+    was_killed = _kill(process)
+    return f"{failure} and " + (
+        "was stopped" if was_killed else "cannot be killed: it hangs inside a driver, and only a restart ends it"
     )
 
 
-def _killed(process: subprocess.Popen[bytes]) -> bool:
+def _kill(process: subprocess.Popen[bytes]) -> bool:
     process.kill()
     try:
         process.wait(_GRACE)
@@ -115,7 +115,7 @@ def _killed(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _trouble(code: int) -> str:
-    """Return what an exit code of subprocess says: negative for a signal, an NTSTATUS where Windows stopped it."""
+    """Say what an exit code of subprocess means: negative for a signal, an NTSTATUS if Windows stopped the process."""
     if code < 0:
         try:
             name = signal.Signals(-code).name

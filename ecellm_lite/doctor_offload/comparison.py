@@ -1,4 +1,4 @@
-"""One row on the CPU and the same row with all layers on the GPU: whether they agree, and how long each takes."""
+"""Compares one row on the CPU with the same row with all layers on the GPU: their answers, and how long each takes."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ecellm_lite.doctor_offload.child import Ended, watch
+from ecellm_lite.doctor_offload.child import ProcessResult, watch
 from ecellm_lite.errors import EcellmError, UsageError, error_of
 from ecellm_lite.strict import decode
 
 TASK = "sentiment_analysis"
 
-# CPU and GPU round differently, which quantized weights amplify: differences up to 0.13 were seen on an H100, with the
-# same answers. A larger difference means another computation.
+# CPU and GPU round differently, and quantized weights amplify that: differences up to 0.13 were seen on an H100, with
+# the same answers. A larger difference means a different computation.
 TOLERANCE = 0.2
 
-# What answers the row on one placement; faulthandler writes a crash's stack to standard error.
+# The program that answers the row on one placement; faulthandler writes the stack of a crash to standard error.
 PROGRAM = (sys.executable, "-X", "faulthandler", "-m", "ecellm_lite.doctor_offload")
 
-# For each placement, enough to hash a large file, make the demo, compile kernels for a GPU, or wait for a slow CPU.
+# Time limit per placement: enough to hash a large file, make the demo, compile kernels for a GPU, or wait for a slow
+# CPU.
 SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The row on one placement: its answer, the probability of each possible one, and seconds."""
+    """The row on one placement: its answer, the probability of each possible answer, and seconds."""
 
     placement: str
     gpu_layers: int
@@ -39,7 +40,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What went wrong on a placement (`cpu` or `gpu`), the next step, and the last lines its process wrote."""
+    """What went wrong on a placement (`cpu` or `gpu`), the next step, and the last lines that its process wrote."""
 
     placement: str
     finding: str
@@ -49,10 +50,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class OffloadCheck:
-    """The row without and with the GPU; `difference` is the largest between two probabilities of one answer.
+    """The row without and with the GPU; `difference` is the largest between two probabilities of the same answer.
 
-    A placement without an answer is None and has a finding, and nothing is compared then. One whose process died after
-    its answer has both. `model` is None where neither process got as far as its name.
+    A placement without an answer is None and has a finding, and then nothing is compared. If a process died after its
+    answer, it has both. `model` is None if neither process got as far as its name.
     """
 
     model: str | None
@@ -65,17 +66,17 @@ class OffloadCheck:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the GPU computes what the CPU does, up to rounding; None where one of them has no answer."""
+        """Whether the GPU computes the same as the CPU, up to rounding; None if either has no answer."""
         return None if self.difference is None else self.difference <= TOLERANCE
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the check as plain data."""
         return {"agrees": self.agrees, **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One of the two placements, and what to do where it fails."""
+    """One of the two placements, and the next step if it fails."""
 
     name: str
     gpu_layers: str | int
@@ -93,13 +94,13 @@ _CPU = _Side(
     "cpu",
     0,
     "no layers on the GPU",
-    "take a smaller file of the model if memory is short, else install llama-cpp-python again, built for this machine",
+    "use a smaller file of the model if memory is short, else install llama-cpp-python again, built for this machine",
 )
 
 
 @dataclass(frozen=True, slots=True)
-class _Answered:
-    """What a process prints for a row that it answered."""
+class _RowResult:
+    """What a process prints for an answered row."""
 
     model: str
     run: Run
@@ -114,7 +115,7 @@ class _Error:
 
 
 @dataclass(frozen=True, slots=True)
-class _Failed:
+class _ErrorResult:
     """What a process prints for an error."""
 
     error: _Error
@@ -135,13 +136,13 @@ def compare(
 ) -> OffloadCheck:
     """Return an example row answered with 0 and with all layers on the GPU, each in a process of its own.
 
-    `program` answers on one placement, as `python -m ecellm_lite.doctor_offload` does, and has so many `seconds`. A
-    process that crashes, is killed, hangs or ends with an error is a finding, and does not stop the other placement.
+    `program` answers on one placement, as `python -m ecellm_lite.doctor_offload` does, within `seconds`. A process that
+    crashes, is killed, hangs or ends with an error is a finding, and does not stop the other placement.
 
-    Raises UsageError where llama.cpp has no GPU device or the model does not fit it, and the error of both placements
-    where both have one, such as ModelError for a model that is not there.
+    Raises UsageError if llama.cpp has no GPU device or the model does not fit it. If both placements end with an error,
+    such as ModelError for a missing model, that error is raised.
     """
-    # The GPU first: where there is none, the error comes at once.
+    # The GPU first: if there is none, the error comes at once.
     gpu = _attempt(_GPU, model, envelope, program, seconds)
     if isinstance(gpu.error, UsageError):
         raise gpu.error
@@ -158,7 +159,7 @@ def compare(
 
 
 def _problem(side: _Side, attempt: _Attempt) -> Problem | None:
-    """Return what went wrong on a placement, an error in its own words; None where nothing did."""
+    """Return what went wrong on a placement, in an error's own words; None if nothing did."""
     if attempt.error is None:
         return attempt.problem
     return Problem(side.name, f"With {side.layers} the row was not answered. {attempt.error}", side.advice)
@@ -166,28 +167,28 @@ def _problem(side: _Side, attempt: _Attempt) -> Problem | None:
 
 def _attempt(side: _Side, model: str | None, envelope: str | None, program: Sequence[str], seconds: float) -> _Attempt:
     argument = {"model": model, "envelope": envelope, "gpu_layers": side.gpu_layers, "seconds": seconds}
-    ended = watch([*program, json.dumps(argument)], seconds)
-    attempt = _read(ended)
-    if attempt and not (attempt.run and ended.trouble):
+    process = watch([*program, json.dumps(argument)], seconds)
+    attempt = _read(process)
+    if attempt and not (attempt.run and process.trouble):
         return attempt
     result = "was answered, but then" if attempt else "was not answered:"
-    # The beginning is enough to recognize what was printed instead.
-    trouble = ended.trouble or f"ended well, but what it printed is no result ({ended.output[:60]!r})"
+    # The first characters are enough to recognize what was printed instead.
+    trouble = process.trouble or f"ended normally, but its output is not a result ({process.output[:60]!r})"
     sentence = f"With {side.layers} the row {result} its process {trouble}."
-    problem = Problem(side.name, sentence, side.advice, ended.last_lines)
+    problem = Problem(side.name, sentence, side.advice, process.last_lines)
     return _Attempt(attempt.model, attempt.run, None, problem) if attempt else _Attempt(problem=problem)
 
 
-def _read(ended: Ended) -> _Attempt | None:
-    """Return what a process printed; None for what is no result."""
+def _read(process: ProcessResult) -> _Attempt | None:
+    """Return what a process printed, or None if it is not a result."""
     try:
-        data = json.loads(ended.output)
+        data = json.loads(process.output)
         if isinstance(data, dict) and "error" in data:
-            error = decode(_Failed, data).error
+            error = decode(_ErrorResult, data).error
             kind = error_of(error.code)
             return _Attempt(error=kind(error.message, step=error.step, settings=error.settings or ()))
-        answered = decode(_Answered, data)
+        result = decode(_RowResult, data)
     except (ValueError, RecursionError):
         return None
-    # The likeliest answer has a probability.
-    return _Attempt(answered.model, answered.run) if answered.run.value in answered.run.probabilities else None
+    # The most likely answer must have a probability.
+    return _Attempt(result.model, result.run) if result.run.value in result.run.probabilities else None

@@ -1,1 +1,1 @@
-"""A model made ready to use: downloaded, converted, checked and stored. Here the converter meets the engine."""
+"""Gets a model ready for use: download, conversion, checks, store. Here the converter meets the engine."""

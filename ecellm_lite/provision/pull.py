@@ -1,4 +1,4 @@
-"""A published model, or one of the Hugging Face hub, becomes a model in the store: fetch, convert, check, store."""
+"""Puts a published model, or one from the Hugging Face hub, into the store: fetch, convert, check, store."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def pull(
     quiet: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Return the manifest of the model, which is in the store then, complete and checked, or not at all.
+    """Return the manifest of the model, which is then in the store, complete and checked; after an error it is not.
 
-    `model` is a published model's name, with its file type after a colon or without one, or a repository of the hub.
+    `model` is a published model's name, optionally with a file type after a colon, or a repository on the hub.
     `file_type`: by default the one after the colon, else FILE_TYPE. `adapters`: folders or repositories, with weights.
-    `name`: what to call it in the store. `drop`: delete the download afterwards. `quiet`: show no bars of the download.
-    After an interruption a second call goes on: files that have arrived are not fetched again.
+    `name`: its name in the store. `drop`: delete the download afterwards. `quiet`: no progress bars for the download.
+    After an interruption a second call continues: complete files are not fetched again.
 
-    Raises UsageError for what cannot be, before anything is fetched, and ModelError where the download, the conversion
+    Raises UsageError for invalid arguments, before anything is fetched, and ModelError if the download, the conversion
     or a check fails.
     """
     entry, repository, chosen_type = _identify(model, file_type)
@@ -54,7 +54,7 @@ def pull(
     chosen_envelope = envelope or (entry.envelope if entry else None)
     if chosen_envelope is None:
         raise UsageError(
-            f"Nothing says which envelope {repository} was trained with",
+            f"It is not known which envelope {repository} was trained with",
             step=f"give the envelope, {' or '.join(ENVELOPES)}",
             settings=("envelope",),
         )
@@ -69,7 +69,7 @@ def pull(
     with Store().placing(stored_name) as place:
         folder = download(repository, revision, quiet=quiet)
         fetched = tuple((_fetched(path, quiet=quiet), weight) for path, weight in adapters)
-        # A model is in the store once its manifest is there: until it is checked, the manifest has another name.
+        # A model exists once its manifest does; until the model is checked, the manifest has another name.
         unchecked = place.manifest.with_name("unchecked.json")
         request = ConversionRequest(
             base=str(folder),
@@ -85,7 +85,7 @@ def pull(
         manifest = _convert(request, threads or os.cpu_count() or 1, progress)
         if problems := failures(check_against(place.file, folder, fetched)):
             place.discard()
-            raise ModelError(f"The model made of {repository} differs from it ({problems})", step="report this")
+            raise ModelError(f"The model made from {repository} differs from it ({problems})", step="report this")
         unchecked.replace(place.manifest)
         if drop:
             own = [path for path, _ in adapters]
@@ -95,7 +95,7 @@ def pull(
 
 
 def _identify(model: str, file_type: str | None) -> tuple[CatalogueModel | None, str, str]:
-    """Return the published model, if it is one, the repository, and the file type."""
+    """Return the published model (or None), the repository, and the file type."""
     name, _, suffix = model.partition(":")
     if suffix and file_type and suffix.upper() != file_type.upper():
         raise UsageError(
@@ -106,7 +106,7 @@ def _identify(model: str, file_type: str | None) -> tuple[CatalogueModel | None,
     repository = entry.hub_id if entry else name
     if not is_repository(repository):
         raise UsageError(
-            f"{model[:100]!r} is no published model and no repository", step="give eCeLLM-M, or OWNER/NAME"
+            f"{model[:100]!r} is neither a published model nor a repository", step="give eCeLLM-M, or OWNER/NAME"
         )
     return entry, repository, (file_type or suffix or FILE_TYPE).upper()
 
@@ -116,7 +116,7 @@ def _convert(request: ConversionRequest, threads: int, progress: Progress | None
         try:
             return conversion.run(threads=threads, resume=True, progress=progress)
         except NotResumableError:
-            # An interrupted pull with other options, inputs or versions left a file.
+            # An interrupted pull with other options, inputs or versions left a file behind.
             return conversion.run(threads=threads, progress=progress)
 
 

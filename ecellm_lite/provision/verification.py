@@ -1,6 +1,6 @@
-"""A model's file checked: its hash and header, and against its original, its tokens and logits.
+"""Checks a model's file: its hash and header, and its tokens and logits against the original's.
 
-The converter's comparisons know no engine and no task; this module gives them both.
+The converter's comparisons know neither engine nor tasks; this module provides both.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from ecellm_lite.tasks.registry import TASKS
 
 Adapters = Sequence[tuple[Path, float]]
 
-# The file must be compared, and nothing that speeds llama.cpp up at the cost of exactness.
+# The file itself is compared, without anything that makes llama.cpp faster but less exact.
 _EXACT = Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=2048, prompt_kernels="off")
 
 
 def verify(file: Path, base: str | None = None, adapters: Adapters = ()) -> list[CheckResult]:
-    """Check a file's hash and header, and with a base its tokens and logits; see check_against.
+    """Check a file's hash and header, and if a base is given its tokens and logits; see check_against.
 
-    Raises ModelError for a file that is not a whole model, UsageError for a base that is not there.
+    Raises ModelError if the file is not a complete model, and UsageError if there is no such base.
     """
     header = read_header(file)
     check_model(header)
@@ -45,9 +45,9 @@ def verify(file: Path, base: str | None = None, adapters: Adapters = ()) -> list
 
 
 def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[CheckResult]:
-    """Compare a file with the checkpoint and the adapters that it was made of: its tokens and its logits.
+    """Compare a file's tokens and logits with those of the checkpoint and the adapters that it was made from.
 
-    A comparison for which a package is not installed has not passed and has not failed.
+    A comparison that needs a missing package neither passes nor fails.
     """
     header = read_header(file)
     prompts = _prompts(_envelope_of(header, file.name))
@@ -71,12 +71,12 @@ def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[Che
 
 
 def failures(results: Sequence[CheckResult]) -> str:
-    """Return the checks that failed, with their details; an empty text where none did."""
+    """Return the failed checks with their details, or an empty text if there are none."""
     return "; ".join(f"{result.name}: {result.detail}" for result in results if result.passed is False)
 
 
 def checkpoint_of(base: str) -> Path:
-    """Return the folder of a checkpoint, its own or the hub cache's; raises UsageError where there is none."""
+    """Return the folder of a checkpoint: a path, or from the hub's cache; raises UsageError if there is none."""
     folder = checkpoint_folder(base)
     if not folder.is_dir():
         raise UsageError(f"There is no folder {base[:200]!r}", step="give a checkpoint's folder, or a cached hub id")
@@ -101,15 +101,15 @@ def _check_hash(file: Path) -> CheckResult:
         return CheckResult("hash", None, f"there is no manifest beside {file.name}")
     manifest = read_manifest(places[0])
     if manifest.file != file.name:
-        return CheckResult("hash", None, f"{places[0].name} is of {manifest.file}")
+        return CheckResult("hash", None, f"{places[0].name} belongs to {manifest.file}")
     digest = sha256_of(file)
     if digest == manifest.sha256:
         return CheckResult("hash", True, f"sha256 {digest}")
-    return CheckResult("hash", False, f"sha256 {digest}, and the manifest says {manifest.sha256}")
+    return CheckResult("hash", False, f"sha256 {digest}, but the manifest says {manifest.sha256}")
 
 
 def _envelope_of(header: Header, name: str) -> Envelope:
-    """Return the envelope of the prompts to compare; any serves where the file does not say."""
+    """Return the envelope for the prompts to compare; any will do if the file names none."""
     try:
         return get_envelope(envelope_of(header, [name]))
     except UsageError:

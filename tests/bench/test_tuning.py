@@ -213,9 +213,9 @@ def test_what_clearly_wins_is_kept_and_the_next_is_tried_on_top_of_it() -> None:
     settings, trials = tune(Settings(threads=4), machine, show=told.append)
     assert settings == {"threads": 2, "micro_batch": 512}
     assert told == trials
-    [kept] = [trial for trial in trials if trial.setting == "micro_batch" and trial.kept]
-    assert kept.readings == pytest.approx([18.0] * ROUNDS)
-    assert kept.against == pytest.approx([15.0] * ROUNDS)
+    [winner] = [trial for trial in trials if trial.setting == "micro_batch" and trial.wins]
+    assert winner.readings == pytest.approx([18.0] * ROUNDS)
+    assert winner.baseline == pytest.approx([15.0] * ROUNDS)
 
 
 def test_a_gain_below_the_margin_or_within_the_noise_is_not_kept() -> None:
@@ -227,7 +227,7 @@ def test_a_gain_below_the_margin_or_within_the_noise_is_not_kept() -> None:
 def test_what_loses_at_once_costs_two_readings() -> None:
     machine = Scripted({("micro_batch", 512): 0.5})
     _, trials = tune(Settings(threads=1), machine, show=lambda _: None)
-    assert all(len(trial.readings) == len(trial.against) == 1 for trial in trials)
+    assert all(len(trial.readings) == len(trial.baseline) == 1 for trial in trials)
     assert machine.calls == 2 * len(trials)
 
 

@@ -280,7 +280,7 @@ def test_an_error_on_one_alone_is_a_finding(
     assert doctor(monkeypatch, program) == 1
     output = capsys.readouterr()
     assert "follow the arrows above" in output.err
-    advice = "take a smaller file" if placement == "cpu" else "run with 0 GPU layers"
+    advice = "use a smaller file" if placement == "cpu" else "run with 0 GPU layers"
     assert f"\n  → {advice}" in output.out
 
 
@@ -365,7 +365,7 @@ def test_rubbish_is_a_finding(said: str) -> None:
     assert found.cpu is not None
     assert found.gpu is None
     [finding] = found.findings
-    assert "ended well, but what it printed is no result" in finding.finding
+    assert "ended normally, but its output is not a result" in finding.finding
     assert len(finding.finding) < 250
 
 
