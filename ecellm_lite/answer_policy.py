@@ -170,7 +170,7 @@ class AnswerPolicy:
     def expire(self, row: Submission, future: Future[Answer], deadline_ms: float) -> None:
         """End a row whose deadline has passed with an error and drop it, unless it is already settled."""
         if row.claim():
-            row.failure = missed(deadline_ms)
+            row.failure = deadline_error(deadline_ms)
             row.cancel()
             self._settle(row, future)
 
@@ -216,7 +216,7 @@ def checked_priority(priority: str) -> bool:
     raise UsageError(f"priority is {priority!r}", step="give normal or urgent", settings=("priority",))
 
 
-def missed(deadline_ms: float) -> DeadlineError:
+def deadline_error(deadline_ms: float) -> DeadlineError:
     """Return the error of a request that was not answered within its time limit."""
     return DeadlineError(f"The row had no answer within {deadline_ms:g} ms", step="try again later, or allow more time")
 

@@ -50,7 +50,7 @@ class Driver:
                 self._scheduler.submit(request)
                 self._wake.notify()
                 return
-        request.end(error=closed())
+        request.end(error=closed_error())
 
     def no_more(self) -> None:
         """Say that no request follows at once."""
@@ -72,9 +72,9 @@ class Driver:
     def check_open(self) -> None:
         """Raise ClosedError if no more requests are accepted."""
         if os.getpid() != self._process:
-            raise forked()
+            raise forked_error()
         if self._closing:
-            raise closed()
+            raise closed_error()
 
     def close(self) -> None:
         """End the thread and free the model; unanswered requests end with ClosedError."""
@@ -87,12 +87,12 @@ class Driver:
             self._thread.join()
 
     def _run(self) -> None:
-        end: EcellmError = closed()
+        end: EcellmError = closed_error()
         try:
             while self._wait():
                 self._scheduler.step()
         except Exception as error:  # noqa: BLE001 - the waiting callers get it
-            end = EcellmError(f"The engine cannot go on: {type(error).__name__}: {error}.")
+            end = EcellmError(f"The engine stopped: {type(error).__name__}: {error}.")
         finally:
             with self._wake:
                 self._closing = True
@@ -116,12 +116,12 @@ class Driver:
             return False
 
 
-def closed() -> ClosedError:
+def closed_error() -> ClosedError:
     """Return the error of a request to a closed answerer."""
     return ClosedError("The model was closed before the answer was ready", step="keep it open until all answers are in")
 
 
-def forked() -> ClosedError:
+def forked_error() -> ClosedError:
     """Return the error of a request in a process forked from the one that loaded the model."""
     return ClosedError(
         "The model was loaded before this process was forked, and cannot be used in it",

@@ -57,7 +57,7 @@ class Backend(Protocol):
         """Return the state of a sequence, for `load` to restore; empty if the backend cannot save it."""
 
     def load(self, sequence: int, state: bytes) -> bool:
-        """Restore a saved state into an empty sequence; if it does not fit, the sequence stays empty: False."""
+        """Restore a saved state into an empty sequence; if it does not fit, return False and leave it empty."""
 
     def close(self) -> None:
         """Free the model; afterwards only `close` may be called."""

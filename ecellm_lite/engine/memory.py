@@ -31,7 +31,7 @@ def weight_bytes(header: Header) -> int:
 def weights_by_place(header: Header) -> list[int]:
     """Return the size of each layer's tensors, and last of the output's.
 
-    The token embedding, which llama.cpp keeps on the CPU, is left out; a tied one is copied for the output and counts.
+    llama.cpp keeps the token embedding on the CPU, so it counts only if it is tied, and copied for the output.
     """
     sizes = [0] * (_layers(header) + 1)
     tied = all(tensor.name != "output.weight" for tensor in header.tensors)

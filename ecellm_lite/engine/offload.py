@@ -71,7 +71,7 @@ def on_cpu(gpu_layers: str | int) -> Placement:
     if gpu_layers not in ("auto", 0):
         raise UsageError(
             f"gpu_layers is {gpu_layers}, but llama.cpp has no GPU device here",
-            step='install a GPU build of llama-cpp-python (README, "On a GPU"), or run on the CPU with auto',
+            step="install a GPU build of llama-cpp-python (see docs/gpu.md), or run on the CPU with auto",
             settings=("gpu_layers",),
         )
     return Placement((), "all layers on the CPU: llama.cpp has no GPU device here")

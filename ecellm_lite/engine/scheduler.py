@@ -47,7 +47,7 @@ class Scheduler:
         files: PrefixFiles | None = None,
     ) -> None:
         if backend.sequences < 2:
-            raise UsageError("A backend of one sequence holds no prefix beside a row: it needs two at least.")
+            raise UsageError("A backend needs at least two sequences, one for a prefix and one for a row.")
         self._backend = backend
         self.deterministic = deterministic
         self._grouped = grouped and not deterministic

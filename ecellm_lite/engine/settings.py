@@ -36,14 +36,14 @@ class Settings:
     def __post_init__(self) -> None:
         """Raise UsageError for invalid settings."""
         if self.kv_type not in KV_TYPES:
-            raise UsageError(f"kv_type is {self.kv_type!r}", step=f"take one of {', '.join(KV_TYPES)}")
+            raise UsageError(f"kv_type is {self.kv_type!r}", step=f"use one of {', '.join(KV_TYPES)}")
         if self.flash_attention not in FLASH_ATTENTION:
             names = ", ".join(FLASH_ATTENTION)
-            raise UsageError(f"flash_attention is {self.flash_attention!r}", step=f"take one of {names}")
+            raise UsageError(f"flash_attention is {self.flash_attention!r}", step=f"use one of {names}")
         if self.kv_type == "q8_0" and (self.deterministic or self.flash_attention == "off"):
             raise UsageError(
                 "kv_type q8_0 needs flash attention, which is off here (deterministic mode turns it off)",
-                step="take f16 or f32",
+                step="use f16 or f32",
             )
         for name, value, least, most in (
             ("context", self.context, 64, 1 << 20),
@@ -51,7 +51,7 @@ class Settings:
             ("micro_batch", self.micro_batch, 64, 4096),
         ):
             if value is not None and not least <= value <= most:
-                raise UsageError(f"{name} is {value}", step=f"take {least} to {most:,}", settings=(name,))
+                raise UsageError(f"{name} is {value}", step=f"use {least} to {most:,}", settings=(name,))
         layers = self.gpu_layers
         counted = isinstance(layers, int) and not isinstance(layers, bool) and layers >= 0
         if not counted and layers not in ("auto", "all"):

@@ -22,7 +22,7 @@ class LlamaVocabulary:
         self.ends = frozenset(token for token in ids if llama.llama_vocab_is_eog(self._pointer, token))
         eos = llama.llama_vocab_eos(self._pointer)
         if not 0 <= eos < self.size:
-            raise ModelError("The model's vocabulary names no end-of-sequence token: convert the model again.")
+            raise ModelError("The model's vocabulary has no end-of-sequence token", step="convert the model again")
         self.end: int = eos
         bos = llama.llama_vocab_bos(self._pointer)
         self._begin = [bos] if llama.llama_vocab_get_add_bos(self._pointer) and 0 <= bos < self.size else []
@@ -39,7 +39,8 @@ class LlamaVocabulary:
         # llama.cpp's own adding of special tokens would put an EOS after the prompt if the file asks for one.
         count = llama.llama_tokenize(self._pointer, data, len(data), tokens, room, False, False)
         if count < 0:
-            raise ModelError(f"The model's tokenizer failed on {text[:40]!r} ({count}): convert the model again.")
+            message = f"The model's tokenizer failed on {text[:40]!r} ({count})"
+            raise ModelError(message, step="convert the model again")
         ids: list[int] = tokens[:count]
         return [*self._begin, *ids] if begin else ids
 

@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecellm_lite.answer_policy import checked_deadline, checked_priority, missed
+from ecellm_lite.answer_policy import checked_deadline, checked_priority, deadline_error
 from ecellm_lite.answerer import RequestOptions, Row
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.deadlines import Deadlines
@@ -104,7 +104,7 @@ class ChildRuntime:
             return future
         self._supervisor.ask(asking)
         if deadline_ms is not None:  # counted here too: the child may be dead, or start counting later
-            expire = partial(self._supervisor.expire, asking, failed(missed(deadline_ms)))
+            expire = partial(self._supervisor.expire, asking, failed(deadline_error(deadline_ms)))
             withdraw = self._deadlines.add(started + deadline_ms / 1000, expire)
             asking.future.add_done_callback(lambda _: withdraw())
         return asking.future

@@ -10,7 +10,7 @@ from copy import copy
 from functools import partial
 
 from ecellm_lite.answers.answer import Answer, RowError
-from ecellm_lite.engine.driver import closed, forked
+from ecellm_lite.engine.driver import closed_error, forked_error
 from ecellm_lite.errors import CrashError, EcellmError
 from ecellm_lite.pipe.asking import Asking, Requests
 from ecellm_lite.pipe.child import Child, Message
@@ -65,7 +65,7 @@ class Supervisor:
             self._changed.wait_for(lambda: self._ready or self._failure or self._closing)
             if self._ready:
                 return self._ready
-            raise self._failure or closed()
+            raise self._failure or closed_error()
 
     def ask(self, asking: Asking) -> None:
         """Queue a request; raises ClosedError, or the error that the child's start ended with."""
@@ -87,11 +87,11 @@ class Supervisor:
     def check_open(self) -> None:
         """Raise an error if no request can be taken."""
         if os.getpid() != self._process:
-            raise forked()
+            raise forked_error()
         if self._failure:
             raise copy(self._failure)  # an error that is raised again and again would keep every caller's frames
         if self._closing:
-            raise closed()
+            raise closed_error()
 
     def close(self) -> None:
         """End the child; requests without an answer fail with ClosedError. A second call does nothing."""
@@ -103,7 +103,7 @@ class Supervisor:
             abandoned = self._requests.take_all()
             self._changed.notify_all()
         for asking in abandoned:
-            asking.settle(error=closed())
+            asking.settle(error=closed_error())
         if child:
             child.send(control_line(Control(0, "close")))
             if not idle or not child.wait(FAREWELL):
