@@ -54,6 +54,6 @@ def check_structures() -> None:
         for name, value in expected.items():
             if getattr(defaults, name) != value:
                 raise EcellmError(
-                    f"llama-cpp-python does not match its library ({name} is {getattr(defaults, name)!r}): "
-                    "install llama-cpp-python>=0.3.36,<0.4 again."
+                    f"llama-cpp-python does not match its library ({name} is {getattr(defaults, name)!r})",
+                    step="install llama-cpp-python>=0.3.36,<0.4 again",
                 )

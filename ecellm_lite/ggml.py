@@ -252,7 +252,9 @@ def to_float(kind: TensorType) -> int:
     """
     traits = symbol("ggml_get_type_traits", ctypes.POINTER(_TypeTraits), ctypes.c_int)(kind.number).contents
     if (traits.blck_size, traits.type_size) != (kind.block, kind.block_bytes) or not traits.to_float:
-        raise EcellmError(f"llama.cpp describes {kind.name} differently: install llama-cpp-python>=0.3.36,<0.4 again.")
+        raise EcellmError(
+            f"llama.cpp describes {kind.name} differently", step="install llama-cpp-python>=0.3.36,<0.4 again"
+        )
     return int(traits.to_float)
 
 

@@ -1,4 +1,4 @@
-"""The probability from which on answers are precise enough to need no review."""
+"""The probability at which answers are precise enough to need no review."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from ecellm_lite.answers.answer import Answer
 
 EVERY = ""
-"""The key of a threshold that holds for all answers of a task whose rows have options of their own, as rankings do."""
+"""The key of a threshold for all answers, in tasks whose rows have options of their own, such as rankings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Automatic:
-    """For each answer, by its key, the least probability from which on a share `precision` of the answers is right.
+    """For each answer, by its key, the least probability at which a share `precision` of the answers is right.
 
-    An answer that reaches this precision at no threshold has None. The thresholds were chosen on some rows and tested
-    on `rows` others: a `share` of those was automatic, and `reached` of the automatic ones were right (None if there
-    were none).
+    An answer that is never this precise has None. The thresholds were chosen on some rows and tested on `rows` others:
+    a `share` of those was automatic, and a share `reached` of the automatic ones was right (None if there were none).
     """
 
     precision: float

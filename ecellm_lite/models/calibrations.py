@@ -20,8 +20,7 @@ from ecellm_lite.models.automatic import Automatic
 from ecellm_lite.models.files import replacing
 from ecellm_lite.models.store import Store, StoredModel
 
-# In format 1 a ranking was fitted to the first place only and is refused; everything else in that format is still
-# valid.
+# In format 1 rankings were fitted to the first place only, and are refused. Other types in that format are valid.
 FORMAT = 2
 LARGEST = 1 << 16  # bytes; a calibration is about a page
 
@@ -95,9 +94,9 @@ class Measures:
 class Calibration:
     """A temperature (and a bias for extractions), its scope, and the data and measures of the fit.
 
-    It was fitted on all `rows`. `before` and `after` were measured on held-out rows: each half with the temperature of
-    the other. 99% of the rows had a coverage of at least `least_coverage`. `data` and `data_sha256` name the file of
-    the rows. `automatic`: the thresholds above which answers need no review, if they were requested.
+    It was fitted on all `rows`. `before` and `after` were measured on held-out rows: each half with the temperature
+    fitted on the other. 99% of the rows had a coverage of at least `least_coverage`. `data` and `data_sha256` name the
+    file of the rows. `automatic`: the thresholds at which answers need no review, if they were requested.
     """
 
     scope: Scope
@@ -116,14 +115,14 @@ class Calibration:
 
     @property
     def name(self) -> str:
-        """The name in answers: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`, its hash at the end."""
+        """The name in answers, with its hash at the end: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`."""
         facts = {name: value for name, value in asdict(self).items() if value is not None or name != "automatic"}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         bias = f" b={self.bias:.3g}" if self.bias else ""
         return f"{self.scope.task} T={self.temperature:.3g}{bias} ({self.rows} rows, {digest[:8]})"
 
     def write(self, path: Path) -> None:
-        """Write the calibration, never in part. Raises ModelError if it cannot be written."""
+        """Write the calibration atomically; raises ModelError if it cannot be written."""
         try:
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")

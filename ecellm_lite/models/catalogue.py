@@ -1,4 +1,4 @@
-"""The published models, and what each needs for prompts in the form that it was trained on.
+"""The published models, and what each needs to get prompts in the form it was trained on.
 
 Facts from the model cards of NingLab/eCeLLM-S, -M and -L (CC-BY-4.0; Peng et al., arXiv 2402.08831).
 """

@@ -85,7 +85,7 @@ class FileIdentities:
             identity = FileIdentity(_sha256(file), *state, sample)
             _wait_for_next_tick(state)
             if _state(os.fstat(file.fileno())) != state or not identity.holds(path):
-                raise ModelError(f"{path} changes while it is read", step="use it when it has been written")
+                raise ModelError(f"{path} changes while it is read", step="use it once it is written")
         self._remember(path, identity)
         return identity
 

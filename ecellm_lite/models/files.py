@@ -1,4 +1,4 @@
-"""Writing files so that they are never partial, and hashing them."""
+"""Atomic writes of files, and their hashes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def temporaries(path: Path) -> list[Path]:
 
 
 def copied(source: Path, target: Path) -> str:
-    """Copy a file, never in part, and return the sha256 in hex of what was written."""
+    """Copy a file atomically and return the sha256 in hex of what was written."""
     digest = hashlib.sha256()
     with replacing(target) as temporary, source.open("rb") as read, temporary.open("wb") as copy:
         while block := read.read(_BLOCK):

@@ -32,7 +32,7 @@ class Manifest:
     format: int = FORMAT
 
     def write(self, path: Path) -> None:
-        """Write the manifest, never in part. Characters of a file name that are not valid text become `?`."""
+        """Write the manifest atomically. Characters of a file name that are not valid text become `?`."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
         with replacing(path) as temporary:
             temporary.write_bytes(text.encode("utf-8", "replace"))

@@ -223,7 +223,7 @@ class Store:
         with self.placing(name) as place:
             check_model(read_header(source))
             try:
-                sha256 = _brought(source, place.file, move=move)
+                sha256 = _bring(source, place.file, move=move)
                 size = place.file.stat().st_size
                 origin = origin or f"{source.name}, added by hand"
                 manifest = Manifest(name, _MODEL, size, sha256, envelope, origin, licence)
@@ -264,7 +264,7 @@ class Store:
                 self._forget_states(sha256)
 
 
-def _brought(source: Path, target: Path, *, move: bool) -> str:
+def _bring(source: Path, target: Path, *, move: bool) -> str:
     """Bring a file into the store and return its sha256: copied, or hard-linked if it is to be moved.
 
     The caller removes the original at the end. A symbolic link is copied, and so is a file on another disk.

@@ -67,7 +67,7 @@ class Tuning:
         return self.model == model and self.machine == machine
 
     def write(self, path: Path) -> None:
-        """Write the tuning, never in part. Raises ModelError if the store cannot be written."""
+        """Write the tuning atomically; raises ModelError if the store cannot be written."""
         try:
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
