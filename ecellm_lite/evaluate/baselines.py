@@ -1,6 +1,6 @@
-"""Answers that look at no row's text: what a metric is worth without any model.
+"""Baselines: answers that do not depend on a row's text, and show what a metric is without any model.
 
-PM's F1 or QPR's NDCG can be high for an answer that is always the same; a model is worth what it has above that.
+PM's F1 or QPR's NDCG can be high for an answer that is always the same; only what a model gains over it counts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ecellm_lite.evaluate.metrics.measured import Pair
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """The answer to any row of a task by someone who reads none: its space's `constants`, the one at `place`."""
+    """The same answer for every row of a task: the one at `place` of its space's `constants`."""
 
     golds: tuple[str, ...]
     place: int
@@ -27,26 +27,26 @@ class Constant:
         return space.constants(self.golds)[self.place]
 
     def pairs(self, rows: Sequence[Labelled]) -> list[Pair]:
-        """Return the rows' gold strings beside this answer, as metrics.kinds.measure takes them."""
+        """Return the rows' gold strings with this answer, as metrics.kinds.measure reads them."""
         return [Pair(row.gold, self.text(row.space), row.labels) for row in rows]
 
 
 def majority(training: Sequence[Labelled]) -> Constant:
-    """Return the commonest answer of at least one row of a task; of an extraction or a ranking, the one there is."""
+    """Return the most frequent answer of a task's rows, at least one; extractions and rankings have only one."""
     return constants(training)[0]
 
 
 def best_constant(training: Sequence[Labelled]) -> Constant:
     """Return the constant with the best primary metric on these rows, at least one and all of one task."""
 
-    def worth(constant: Constant) -> float:
+    def primary(constant: Constant) -> float:
         measured = measure(training[0].task, constant.pairs(training))
         return measured.values()[1][measured.primary]
 
-    return max(constants(training), key=worth)
+    return max(constants(training), key=primary)
 
 
 def constants(training: Sequence[Labelled]) -> list[Constant]:
-    """Return the constants that a task has, the commonest answer first."""
+    """Return a task's constants, the most frequent answer first."""
     golds = tuple(text for text, _ in Counter(row.gold for row in training).most_common())
     return [Constant(golds, place) for place in range(len(training[0].space.constants(golds)))]

@@ -1,7 +1,7 @@
-"""How far a metric may be off for having seen these rows and not others: the bootstrap (Efron, 1979).
+"""Confidence intervals of a metric over rows, by the bootstrap (Efron, 1979).
 
-Rows are drawn with replacement, as many as there are, 1,000 times. A resample is a count for each row, and a metric a
-function of sums (metrics/measured.py): all resamples are a few matrix products.
+Rows are drawn with replacement, as many as there are, 1,000 times. A resample is a count for each row, and a metric is
+a function of sums (metrics/measured.py), so that all resamples take a few matrix products.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def interval(columns: Numbers, metric: Metric) -> Interval:
 
 
 def paired_interval(before: Numbers, after: Numbers, metric: Metric) -> Interval:
-    """Return the 95% interval of what a metric gained, over the same rows twice (rows, columns).
+    """Return the 95% interval of a metric's gain, over the same rows twice (rows, columns).
 
-    Both sides see the same resample, so that what makes a row hard for both falls out.
+    Both sides use the same resample, which cancels the difficulty that a row has for both.
     """
     gains = [metric(counts @ after) - metric(counts @ before) for counts in _resamples(len(before))]
     return _ends(np.concatenate(gains))
@@ -36,13 +36,13 @@ def paired_interval(before: Numbers, after: Numbers, metric: Metric) -> Interval
 def _resamples(rows: int) -> Iterator[Numbers]:
     """Yield counts (resamples, rows), RESAMPLES in all."""
     generator = np.random.default_rng(SEED)
-    left = RESAMPLES
-    while left:
-        size = min(left, max(1, _AT_ONCE // rows))
+    remaining = RESAMPLES
+    while remaining:
+        size = min(remaining, max(1, _AT_ONCE // rows))
         # Drawn row by row and counted: faster than a multinomial, which draws a binomial for each row.
         drawn = generator.integers(rows, size=(size, rows)) + np.arange(size)[:, None] * rows
         yield np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows).astype(np.float64)
-        left -= size
+        remaining -= size
 
 
 def _ends(values: Numbers) -> Interval:

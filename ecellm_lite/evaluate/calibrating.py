@@ -1,4 +1,4 @@
-"""Labelled rows become a calibration, or a reason why not."""
+"""Fits a calibration to labelled rows, or says why there is none."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class LabelledTask(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CalibrationResult:
-    """The result for a task: a fit (None where there were too few rows), and why it is refused, None where it is not.
+    """The result for a task: a fit (None if there were too few rows), and why it is refused (None if it is not).
 
-    `failed` rows had no answer, and `others` ask with another instruction than the task's; neither are in the fit.
-    `automatic` are the thresholds for the precision that was asked for; with them a calibration is kept also where the
-    temperature is refused, at temperature 1.
+    `failed` rows had no answer, and `others` have another instruction than the task's; neither are in the fit.
+    `automatic` are the thresholds for the target precision; with them a calibration is kept even if the temperature is
+    refused, with temperature 1.
     """
 
     scope: Scope
@@ -51,7 +51,7 @@ class CalibrationResult:
 
     @property
     def calibration(self) -> Calibration | None:
-        """The calibration to keep, None where the fit is refused and there are no thresholds."""
+        """The calibration to keep, None if the fit is refused and there are no thresholds."""
         fit = self.fit
         if fit is None or (self.refusal and self.automatic is None):
             return None
@@ -80,9 +80,9 @@ class CalibrationResult:
 def read_tasks(
     data: Path, tasks: Sequence[Task], *, split: str = SPLIT, setting: str = SETTING, limit: int | None = None
 ) -> tuple[list[LabelledTask], list[Unreadable]]:
-    """Return those of the tasks that a file or folder has labelled rows of, and the lines that could not be read.
+    """Return the tasks for which a file or folder has labelled rows, and the lines that could not be read.
 
-    Raises InputError for files without such rows, and UsageError where scipy, which fits, is not installed.
+    Raises InputError for files without such rows, and UsageError if scipy, which fitting needs, is not installed.
     """
     check_installed()
     files = labelled_files(data, tasks, split)
@@ -108,18 +108,17 @@ def calibrate_task(
 ) -> CalibrationResult:
     """Answer labelled rows without a calibration, and fit a temperature to the answers.
 
-    With a `target_precision` also the thresholds from which so many of the answers are right. Rows with another
-    instruction than the task's own are left out, because a calibration holds for one. Raises InputError for a task
-    that answers in free text, UsageError where scipy is not installed.
+    A `target_precision` also gives the thresholds above which this share of the answers is right. Rows with another
+    instruction than the task's own are left out, because a calibration holds for one instruction. Raises InputError for
+    a task that answers in free text, UsageError if scipy is not installed.
     """
     pairs = [(row, question) for row in rows if (question := task.question(row.row)).instruction == task.instruction]
     if not pairs:
-        raise InputError(f"No row asks with the instruction of {task.name}: a calibration holds for that one.")
+        message = f"No row has the instruction of {task.name}, for which a calibration would hold"
+        raise InputError(message, step="give rows with the task's own instruction")
     space = pairs[0][1].space
     if not space.scored:
-        raise InputError(
-            f"{task.name} has answers of the type {space.type}, without a probability: nothing to calibrate."
-        )
+        raise InputError(f"{task.name} has answers of type {space.type}, without a probability to calibrate.")
     cases: list[Case] = []
     scored: list[tuple[Space, Answer]] = []
     answers = answerer.answers(task, (row.row for row, _ in pairs), calibration=False)

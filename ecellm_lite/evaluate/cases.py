@@ -1,6 +1,6 @@
-"""What a row's answer claims, beside what people answered: `eval` judges by it, and `calibrate` fits to it.
+"""The claims of a row's answer, compared with the gold answer: `eval` measures them, and `calibrate` fits to them.
 
-What each kind of answer claims is said by its space's `claims` (ecellm_lite/answers).
+The `claims` of an answer space define them (ecellm_lite/answers).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Case:
 
     @property
     def correct(self) -> bool:
-        """Whether the answer as a whole is right, which is what its own probability claims."""
+        """Whether the whole answer is right, which its probability refers to."""
         return all(claim.correct for claim in self.claims)
 
 
 def case_of(space: Space, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> Case:
-    """Return the case of an answer and the answer string that it should have been.
+    """Return the case of an answer and the gold answer string.
 
     `labels` are the relevance of each product of a ranking. Raises InputError for an answer without a probability, or a
     gold answer outside the space.

@@ -1,4 +1,4 @@
-"""Two evaluations side by side: what changed, how sure that is, and which rows it comes from."""
+"""Compares two evaluations: what changed, how certain that is, and in which rows."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ecellm_lite.evaluate.metrics.predicates import f1_of_yes, word_of, word_tab
 from ecellm_lite.evaluate.metrics.triples import f1_of
 from ecellm_lite.evaluate.results import Interval, Results, RowResult, Score
 
-NAMED = 5  # rows that are named, of those that got better and of those that got worse
+NAMED = 5  # rows that are listed as better, and as worse
 
 
 @dataclass(frozen=True, slots=True)
 class Flipped:
-    """How many rows' own scores rose or fell, and which the first of them are (id, or the line where there is none)."""
+    """How many rows' scores rose or fell, and the first of these rows (the id, or the line of a row without one)."""
 
     count: int
     rows: list[str | int]
@@ -30,7 +30,7 @@ class Flipped:
 
 @dataclass(frozen=True, slots=True)
 class TaskComparison:
-    """A task in both: its primary metric over the rows that both have, and the 95% interval of the difference."""
+    """A task in both evaluations: its primary metric over the common rows, and the 95% interval of the difference."""
 
     abbreviation: str
     metric: str
@@ -59,18 +59,18 @@ class Comparison:
 
 
 def compare(before: Results, after: Results) -> Comparison:
-    """Compare two evaluations over the rows that both have, told by task, id, line and gold answer.
+    """Compare two evaluations over their common rows, which have the same task, id, line and gold answer.
 
-    Raises InputError where there is no such row.
+    Raises InputError if there is no such row.
     """
     warnings = []
     hashes = [{file.sha256 for file in side.data} for side in (before, after)]
     if hashes[0] != hashes[1]:
-        warnings.append("The files of rows are not the same: only rows with the same id, line and answer are compared.")
+        warnings.append("The files of rows differ: only rows with the same id, line and gold answer are compared.")
     if before.envelope != after.envelope:
-        warnings.append(f"The envelope was {before.envelope}, and then {after.envelope}.")
+        warnings.append(f"The envelopes differ: {before.envelope}, then {after.envelope}.")
     if before.settings != after.settings:
-        warnings.append("Not the same was asked for: the settings differ.")
+        warnings.append("The settings differ.")
     tasks = {}
     for name in before.tasks:
         if name not in after.tasks:
@@ -78,7 +78,7 @@ def compare(before: Results, after: Results) -> Comparison:
             continue
         one, other = before.tasks[name], after.tasks[name]
         if one.primary != other.primary:
-            warnings.append(f"{name} was measured by {one.primary} and then by {other.primary}.")
+            warnings.append(f"The primary metric of {name} differs: {one.primary}, then {other.primary}.")
             continue
         pairs = _common(one.records, other.records)
         if not pairs:
@@ -88,7 +88,7 @@ def compare(before: Results, after: Results) -> Comparison:
         tasks[name] = _compared(one.abbreviation, one.primary, pairs, left_out)
     warnings += [f"Only the second has {name}." for name in after.tasks if name not in before.tasks]
     if not tasks:
-        raise InputError("The two files of results have no row in common: evaluate the same rows twice.")
+        raise InputError("The two files of results have no row in common", step="evaluate the same rows twice")
     return Comparison(before.model, after.model, tasks, warnings)
 
 
@@ -123,7 +123,7 @@ def _columns(primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
     """Return both sides as rows that add up, and the primary metric of their sums."""
     gold = [record.gold for record, _ in pairs]
     if len({isinstance(record.score, list) for pair in pairs for record in pair}) > 1:
-        raise InputError(f"The scores of {primary} are of two kinds: one of the files of results was edited.")
+        raise InputError(f"The scores of {primary} are of two kinds, so one of the files of results was edited.")
     sides = [[record.text for record in side] for side in zip(*pairs, strict=True)]
     if primary == "macro_f1":
         _check_gold(gold, letter_of)
@@ -145,11 +145,11 @@ def _columns(primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
 def _check_gold(gold: Sequence[str], read: Callable[[str], str | None]) -> None:
     for text in gold:
         if read(text) is None:
-            raise InputError(f"The gold answer {text[:40]!r} is none of its task: a file of results was edited.")
+            raise InputError(f"The gold answer {text[:40]!r} is not one of its task, so the file was edited.")
 
 
 def _share(score: Score) -> float:
-    """Return a row's score as one number: of triples, their F1."""
+    """Return a row's score as one number; for triples, their F1."""
     if isinstance(score, list):
         hits, answered, gold = score
         return 2 * hits / (answered + gold) if answered + gold else 1.0

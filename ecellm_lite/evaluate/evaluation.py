@@ -1,4 +1,4 @@
-"""Labelled rows and their answers become results: metrics, intervals, curves, and the rows that deserve a look."""
+"""Turns labelled rows and their answers into results: metrics, intervals, curves, and the rows worth a look."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ecellm_lite.evaluate.results import (
 )
 from ecellm_lite.tasks.task import Task
 
-EXAMPLES = 10  # slowest and least certain rows that are shown with their prompts
+EXAMPLES = 10  # slowest, and least certain, rows that are shown with their prompts
 
 
 def evaluate(
@@ -45,10 +45,10 @@ def evaluate(
     refusal: Callable[[Labelled], str | None] = lambda _: None,
     unreadable: Sequence[Unreadable] = (),
 ) -> TaskResult:
-    """Return what a task's answers, one for each row, are worth; `prompt` gives a row's, for the few that are shown.
+    """Return the result of a task's answers, one for each row; `prompt` returns a row's prompt, for the few shown.
 
-    `refusal` says why a row that is not calibrated is not, None where there is no calibration; `seconds` is how long
-    all of them took.
+    `refusal` returns why a row is not calibrated, None if the task has no calibration; `seconds` is how long all the
+    answers took.
     """
     measured = measure_rows(task, rows, answers)
     paper, all_rows = measured.values()
@@ -84,7 +84,7 @@ def evaluate(
         primary=measured.primary,
         metrics=Metrics(paper, all_rows),
         interval=interval(measured.columns, measured.all[measured.primary]),
-        notes=[*measured.notes, *_of_settings(rows, all_rows)],
+        notes=[*measured.notes, *_setting_notes(rows, all_rows)],
         confusion=measured.confusion,
         reliability=reliability([claim.probability for claim in claims], [claim.correct for claim in claims]),
         risk=risk(probabilities, [case.correct for case in cases.values()], len(records)),
@@ -103,7 +103,7 @@ def measure_rows(task: Task, rows: Sequence[Labelled], answers: Sequence[Answer]
 
 
 def no_rows(task: Task, unreadable: Sequence[Unreadable]) -> TaskResult:
-    """Return the result of a task none of whose rows could be read."""
+    """Return the result of a task without a readable row."""
     primary = METRICS[task.abbreviation]
     return TaskResult(
         abbreviation=task.abbreviation,
@@ -136,7 +136,7 @@ def results(
     unreadable: Sequence[Unreadable],
     tasks: dict[str, TaskResult],
 ) -> Results:
-    """Return the results of tasks with the circumstances that they were found in."""
+    """Return the results of tasks, with the model, versions, data and settings."""
     return Results(
         format=FORMAT,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -171,24 +171,24 @@ def _example(record: RowResult, prompt: str) -> Example:
     )
 
 
-def _of_settings(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> list[str]:
-    """Return what must be known of the settings that rows of the data set are from."""
+def _setting_notes(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> list[str]:
+    """Return notes on the data set's settings that the rows are from."""
     settings = [str(row.row.get("setting") or "") for row in rows]
     notes = []
     if examples := sum("shot" in setting.lower() for setting in settings):
-        notes.append(f"{examples:,} rows are of a setting with worked examples, and were asked without.")
+        notes.append(f"{examples:,} rows are of a setting with worked examples, but were answered without.")
     outside = next((setting for setting in settings if setting.startswith("OOD")), None)
     if rows[0].task.abbreviation == "AVE" and outside:
         figures = paper_figures("AVE", "contained_f1", outside)
         notes.append(
-            f"The paper's out-of-domain F1* is what contained_f1 is here, {metrics['contained_f1']:.3f}: the paper has "
-            f"{', '.join(f'{figure:.3f} for {model}' for model, figure in figures.items())}."
+            f"The paper's out-of-domain F1* is contained_f1 here, which is {metrics['contained_f1']:.3f}; the paper "
+            f"reports {', '.join(f'{figure:.3f} for {model}' for model, figure in figures.items())}."
         )
     return notes
 
 
 def _case(row: Labelled, answer: Answer) -> Case | None:
-    """Return what a row's answer claims; None without a probability, or without an answer that it could be of."""
+    """Return the claims of a row's answer; None if it has no probability or no value."""
     if answer.value is None or answer.probability is None:
         return None
     return case_of(row.space, answer, row.gold, row.labels)
@@ -197,7 +197,7 @@ def _case(row: Labelled, answer: Answer) -> Case | None:
 def _uncalibrated(
     rows: Sequence[Labelled], answers: Sequence[Answer], refusal: Callable[[Labelled], str | None]
 ) -> Uncalibrated | None:
-    """Return which answers with a probability have not the calibration that their task has."""
+    """Return how many answers with a probability lack their task's calibration, and the first."""
     plain = [
         (row.line, reason)
         for row, answer in zip(rows, answers, strict=True)

@@ -1,14 +1,14 @@
-"""A temperature is fitted to labelled rows, and kept only if rows that it was not fitted on speak for it.
+"""Fits a temperature to labelled rows, and keeps it only if it improves held-out rows.
 
-The rows are parted in two halves, by a seed. Each half is looked at under the temperature of the other, so that every
-row is held out once. What they must show is
+The rows are split into two halves by a seed. Each half is evaluated with the temperature fitted to the other, so that
+every row is held out once. The temperature must give
 
-- more log-likelihood than without, by more than the standard error of the gain over the rows; and
-- a likelihood at least 20 times as large, on the mean of the halves. Were the model calibrated already, that would
-  happen in at most one of twenty fits, however few the rows: the split likelihood ratio of Wasserman, Ramdas and
-  Balakrishnan, "Universal inference" (PNAS 2020).
+- a higher log-likelihood, by more than the standard error of the gain over the rows; and
+- a likelihood at least 20 times as large, on the mean of the halves. A well-calibrated model passes this by chance at
+  most 5% of the time, however few the rows: the split likelihood ratio of Wasserman, Ramdas and Balakrishnan,
+  "Universal inference" (PNAS 2020).
 
-Then the temperature is fitted again, on all rows. For an extraction the same holds of its temperature and bias.
+Then the temperature is fitted again, on all rows. For an extraction, the same holds for its temperature and bias.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ecellm_lite.models.calibrations import HIGHEST, LARGEST_BIAS, LOWEST, Measu
 
 LEAST_ROWS = 10
 LEAST_RATIO = 20.0  # of the held-out rows' likelihoods
-STRANGE = 0.01  # the share of rows whose coverage is below the least one
+STRANGE = 0.01  # the share of rows with a coverage below the least one
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -36,9 +36,9 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A fitted temperature, and what rows that were held out say of it.
+    """A fitted temperature, and what it does to held-out rows.
 
-    `gain` is in nats a row, `error` its standard error, and `log_ratio` the logarithm of how many times as likely
+    `gain` is in nats per row, `error` its standard error, and `log_ratio` the logarithm of how many times as likely
     the held-out rows became.
     """
 
@@ -54,44 +54,45 @@ class Fit:
 
     @property
     def refusal(self) -> str | None:
-        """Why the temperature should not be kept, None where it should."""
+        """Why the temperature should not be kept, None if it should."""
         if self.gain <= 0:
-            return "rows that it was not fitted on are no likelier with it"
+            return "held-out rows are no likelier with it"
         if self.gain <= self.error:
             return (
-                f"on rows that it was not fitted on it gains {self.gain:.3f} nats a row, "
+                f"on held-out rows it gains {self.gain:.3f} nats per row, "
                 f"no more than the standard error of {self.error:.3f}"
             )
         if self.log_ratio < math.log(LEAST_RATIO):
             return (
-                f"rows that it was not fitted on become {math.exp(self.log_ratio):.1f} times as likely, "
+                f"held-out rows become {math.exp(self.log_ratio):.1f} times as likely, "
                 f"and fewer than {LEAST_RATIO:g} times may be chance"
             )
         return None
 
 
 def check_installed() -> None:
-    """Raise UsageError where scipy, which fits, is not installed."""
+    """Raise UsageError if scipy, which fitting needs, is not installed."""
     try:
         import scipy.optimize  # noqa: F401 - only whether it can be imported
     except ImportError:
-        raise UsageError("Fitting a temperature needs scipy: `pip install 'ecellm-lite[eval]'`.") from None
+        raise UsageError("Fitting a temperature needs scipy", step="run `pip install 'ecellm-lite[eval]'`") from None
 
 
 def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
-    """Fit a temperature to cases, with a bias where each claim is between an entry and all else.
+    """Fit a temperature to cases; `biased` adds a bias, for claims between one entry and all else.
 
-    Raises InputError for fewer than 10 cases, UsageError where scipy is not installed.
+    Raises InputError for fewer than 10 cases, UsageError if scipy is not installed.
     """
     if len(cases) < LEAST_ROWS:
-        raise InputError(f"A temperature takes at least {LEAST_ROWS} rows, and here are {len(cases)}: label more.")
+        message = f"A temperature needs at least {LEAST_ROWS} rows, and there are {len(cases)}"
+        raise InputError(message, step="label more")
     check_installed()
     claims = _Claims.of(cases)
     halves = np.arange(len(cases)) % 2
     np.random.default_rng(seed).shuffle(halves)
     unchanged = np.tile([1.0, 0.0], (len(cases), 1))
     before = claims.log_likelihoods(unchanged)
-    # For each row what was fitted to the half that it is not in.
+    # For each row, the settings fitted to the other half.
     settings = np.stack([claims.among(halves != half).fitted(biased) for half in (0, 1)])[halves]
     after = claims.log_likelihoods(settings)
     gains = after - before
@@ -114,7 +115,7 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
 class _Claims:
     """All claims of some rows: log shares (claims, most shares), places of the right ones, and their rows.
 
-    `alike` (claims, most shares) are the logarithms of how many answers each share is of.
+    `alike` (claims, most shares) are the logarithms of how many answers have each share together.
     """
 
     logs: Floats
@@ -142,13 +143,13 @@ class _Claims:
         return _Claims(self.logs[chosen], self.alike[chosen], self.right[chosen], self.rows[chosen], self.count)
 
     def fitted(self, biased: bool) -> Floats:
-        """Return the temperature and bias (2,) under which the right answers are the likeliest; no bias is 0."""
+        """Return the temperature and bias (2,) with the highest likelihood; the bias is 0 unless `biased`."""
         from scipy.optimize import minimize, minimize_scalar
 
         def loss(temperature: float, bias: float) -> float:
             return -float(self.log_likelihoods(np.tile([temperature, bias], (self.count, 1))).sum())
 
-        # One valley: the likelihood is concave in 1/T and the bias.
+        # There is one minimum: the log-likelihood is concave in 1/T and the bias.
         if not biased:
             bounds = (math.log(LOWEST), math.log(HIGHEST))
             minimum = minimize_scalar(lambda log: loss(math.exp(log), 0.0), bounds=bounds, method="bounded")
@@ -165,7 +166,7 @@ class _Claims:
         return likelihoods
 
     def measures(self, log_likelihoods: Floats, settings: Floats) -> Measures:
-        """Return the mean log-likelihood a row, and how reliable the probabilities of the chosen answers are."""
+        """Return the mean log-likelihood per row, and how reliable the probabilities of the chosen answers are."""
         chosen = np.exp(self._tempered(settings)[:, 0])
         reliable = reliability(chosen.tolist(), (self.right == 0).tolist())
         assert reliable is not None  # every answer has at least one claim
@@ -173,7 +174,7 @@ class _Claims:
 
     def _tempered(self, settings: Floats) -> Floats:
         """Return the log shares (claims, most shares) under the temperatures and biases of their rows."""
-        # Each of n that share s is s/n before, and all of them are n times what that becomes.
+        # n answers that have the share s together have s/n each: that is tempered, and multiplied by n again.
         logs = (self.logs - self.alike) / settings[self.rows, :1] + self.alike
         logs[:, 0] += settings[self.rows, 1]
         peaks = logs.max(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""A labelled row: what is asked, with the answer that people gave; in this project's form or in ECInstruct's own."""
+"""A labelled row: a row with its gold answer, in this project's form or in ECInstruct's own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecellm_lite.tasks.fields import encodable, shown
 from ecellm_lite.tasks.registry import TASKS, get_task
 from ecellm_lite.tasks.task import Task
 
-# As the authors' own scripts spell two of the tasks.
+# Two tasks as the authors' own scripts spell them.
 _SPELT = {
     "product_relation_predicition": "PRP",
     "product_substitue_identification": "PSI",
@@ -22,7 +22,7 @@ _SPELT = {
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A row as a runtime takes it, the line that it stood in, and its answer string.
+    """A row as a runtime accepts it, its line in the file, and its gold answer string.
 
     `labels` are the relevance (E, S, C or I) of each product of a ranking, in the order of the products.
     """
@@ -45,9 +45,9 @@ class Labelled:
 
 
 def task_of(row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
-    """Return the task that a row names, or None where it names none.
+    """Return the task that a row names, or None if it names none.
 
-    Raises InputError for what is none of the ten and none of a user's `own` tasks, which are by their names.
+    Raises InputError for a task that is neither one of the ten nor one of a user's `own` tasks (by name).
     """
     name = row.get("task")
     if name is None:
@@ -63,16 +63,16 @@ def task_of(row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
         raise InputError(str(error)) from None
     mismatch = f"neither {' nor '.join(own)} nor one" if own else "none"
     raise InputError(
-        f"The row's task is {shown(name)}, which is {mismatch} of the ten: `ecellm-lite tasks` lists them."
+        f"The row's task is {shown(name)}, which is {mismatch} of the ten", step="see the list of `ecellm-lite tasks`"
     )
 
 
 def labelled(task: Task, line: int, row: Mapping[str, Any]) -> Labelled:
-    """Return a row with its answer; raises InputError for a missing or wrong field, or an answer that cannot be."""
+    """Return a row with its answer; raises InputError for a missing or wrong field, or an impossible answer."""
     gold = row.get("output")
     if not isinstance(gold, str):
         output = "no output" if gold is None else f"the output {shown(gold)}"
-        raise InputError(f"The row has {output}: a labelled row has its answer there, as a text.")
+        raise InputError(f"The row has {output}", step="give its answer there, as a text", field="output")
     id_of(row)
     question = task.question(row)
     gold = encodable(gold)

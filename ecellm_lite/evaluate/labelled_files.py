@@ -1,8 +1,8 @@
 """Files of labelled rows, read one row at a time: JSON Lines, a folder of them, or ECInstruct's dataset.json.
 
-A folder holds TASK/SPLIT.jsonl, for the tasks that it has rows of. dataset.json is a JSON array (or JSON Lines) of
-rows with a split and a setting, of which one each is taken. A row that cannot be used never ends the reading: it comes
-with its line and a sentence.
+A folder has a file TASK/SPLIT.jsonl for each task with rows. dataset.json is a JSON array (or JSON Lines) of rows with
+a split and a setting; the rows of one split and one setting are read. A row that cannot be used does not end the
+reading: it is reported with its line and a sentence.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from ecellm_lite.tasks.fields import shown
 from ecellm_lite.tasks.task import Task
 
 SPLIT = "test"
-SETTING = "IND_Diverse_Instruction"  # what the paper's main table is about
+SETTING = "IND_Diverse_Instruction"  # of the paper's main table
 
-DEEPEST = 64  # objects and lists within one another, in a row of an array
+DEEPEST = 64  # nested objects and lists in a row of an array
 
 _MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(slots=True)
 class LabelledFile:
-    """A file of labelled rows; `task` is the one that all its rows must be of, None where each row says it."""
+    """A file of labelled rows; `task` is the task that all its rows must have, None if each row names its own."""
 
     path: Path
     name: str
     task: Task | None = None
-    settings: set[str] = field(default_factory=set)  # all that its rows name
+    settings: set[str] = field(default_factory=set)  # all that its rows have
 
     def rows(
         self, tasks: Sequence[Task], split: str = SPLIT, setting: str = SETTING
     ) -> Iterator[Labelled | tuple[Task | None, Unreadable]]:
-        """Yield the rows of these tasks, and what could not be read with its task where that is known.
+        """Yield the rows of these tasks, and each unreadable line with its task, if that is known.
 
-        Raises InputError for a file that cannot be read or is of another form.
+        Raises InputError for a file that cannot be read or has another form.
         """
         expected = self.task or (tasks[0] if len(tasks) == 1 else None)
         own = {task.name: task for task in tasks if task.source}
@@ -55,7 +55,7 @@ class LabelledFile:
                     continue
                 task = expected
                 try:
-                    if self._unasked(row, split, setting):  # whatever its task is
+                    if self._is_unselected(row, split, setting):  # whatever its task is
                         continue
                     task = self._task(row, own) or expected
                     if task and task.name not in {one.name for one in tasks}:
@@ -68,11 +68,11 @@ class LabelledFile:
     def _task(self, row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
         task = task_of(row, own)
         if self.task and task and task.name != self.task.name:
-            raise InputError(f"The row's task is {task.name}, in the file of {self.task.name}.")
+            raise InputError(f"The row's task is {task.name}, but its file is for {self.task.name}.")
         return task
 
-    def _unasked(self, row: Mapping[str, Any], split: str, setting: str) -> bool:
-        """Return whether a row is of another split or setting, where it says so in words."""
+    def _is_unselected(self, row: Mapping[str, Any], split: str, setting: str) -> bool:
+        """Return whether a row names another split or setting."""
         if isinstance(row.get("setting"), str):
             self.settings.add(row["setting"])
         selection = {"split": split, "setting": setting}
@@ -80,7 +80,7 @@ class LabelledFile:
 
     @property
     def hashed(self) -> DataFile:
-        """Its name and sha256; raises InputError where it cannot be read."""
+        """Its name and sha256; raises InputError if it cannot be read."""
         try:
             return DataFile(self.name, sha256_of(self.path))
         except OSError as error:
@@ -88,14 +88,16 @@ class LabelledFile:
 
 
 def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> list[LabelledFile]:
-    """Return the files at a path, which is one itself or a folder of TASK/SPLIT.jsonl; raises InputError for none."""
+    """Return the files at a path: the file itself, or TASK/SPLIT.jsonl in a folder; raises InputError for none."""
     try:
         folder, other = path.is_dir(), path.exists() and not path.is_file()
     except OSError as error:  # a name may be too long, or a folder closed to us
         raise _unread(path, error) from None
     if not folder:
         if other:
-            raise InputError(f"{path} is a pipe or a device, and rows are read twice (for their hash): take a file.")
+            raise InputError(
+                f"{path} is a pipe or a device, and rows are read twice (for their hash)", step="use a file"
+            )
         return [LabelledFile(path, path.name)]
     files = [
         LabelledFile(file, f"{path.resolve().name}/{task.name}/{file.name}", task)
@@ -103,16 +105,14 @@ def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> lis
         if (file := path / task.name / f"{split}.jsonl").is_file()
     ]
     if not files:
-        raise InputError(
-            f"The folder {path} has no rows: they stand in {tasks[0].name}/{split}.jsonl"
-            f"{', and so for each task' if len(tasks) > 1 else ''}."
-        )
+        others = ", and likewise for each task" if len(tasks) > 1 else ""
+        raise InputError(f"The folder {path} has no rows", step=f"put them into {tasks[0].name}/{split}.jsonl{others}")
     return files
 
 
 @dataclass(slots=True)
 class LabelledRows:
-    """The rows to evaluate by their task's name, and the lines that could not be read (None: of no task known)."""
+    """The rows to evaluate, and the lines that could not be read, both by the task's name (None: task unknown)."""
 
     rows: dict[str, list[Labelled]]
     unreadable: dict[str | None, list[Unreadable]]
@@ -126,9 +126,9 @@ def gather(
     setting: str = SETTING,
     limit: int | None = None,
 ) -> LabelledRows:
-    """Read files and keep at most `limit` rows a task, spread evenly over them; always the same ones.
+    """Read files and keep at most `limit` rows per task, spread evenly over them; always the same ones.
 
-    Raises InputError where there is not one row of these tasks, readable or not.
+    Raises InputError if there is no row of these tasks, readable or not.
     """
     spreads: dict[str, Spread] = {}
     unreadable: dict[str | None, list[Unreadable]] = {}
@@ -159,17 +159,17 @@ class Spread:
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
         self._rows: list[Labelled] = []
-        self._seen = 0
+        self._count = 0
         self._stride = 1
 
     def add(self, row: Labelled) -> None:
-        """Take the stream's next row."""
-        if self._seen % self._stride == 0:
+        """Add the stream's next row."""
+        if self._count % self._stride == 0:
             self._rows.append(row)
             if self._limit and len(self._rows) > 2 * self._limit:
                 self._rows = self._rows[::2]
                 self._stride *= 2
-        self._seen += 1
+        self._count += 1
 
     def chosen(self) -> list[Labelled]:
         """Return the rows, in their order."""
@@ -186,10 +186,10 @@ def _checked_task(task: Task | None) -> Task:
 
 
 def _check_places(row: Mapping[str, Any]) -> None:
-    """Raise InputError where a row's split or setting is no text; null says as little as none at all."""
+    """Raise InputError if a row's split or setting is not a text; null counts as left out."""
     for key in ("split", "setting"):
         if not isinstance(row.get(key), str | None):
-            raise InputError(f"The row's {key} is {shown(row[key])}: it is a text, or left out.")
+            raise InputError(f"The row's {key} is {shown(row[key])}", step="give a text, or leave it out", field=key)
 
 
 @contextmanager
@@ -203,7 +203,7 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
 
 
 def _unread(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path} cannot be read ({error.strerror}): give a file of labelled rows.")
+    return InputError(f"{path} cannot be read ({error.strerror})", step="give a file of labelled rows")
 
 
 def _numbered(file: BufferedReader, path: Path) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
@@ -219,12 +219,12 @@ def _array(file: BufferedReader) -> Iterator[tuple[int, Mapping[str, Any] | Inpu
     try:
         import ijson
     except ImportError:
-        raise UsageError("A JSON array is read as a stream by ijson: `pip install 'ecellm-lite[eval]'`.") from None
+        raise UsageError("A JSON array needs ijson to be read", step="run `pip install 'ecellm-lite[eval]'`") from None
     if file.peek(3).startswith(_MARK):
         file.read(len(_MARK))
     bounded = _Bounded(file)
     try:
-        # Not ijson.items: it makes a name of the whole way to each value, which a deep array turns into gigabytes.
+        # Not ijson.items: it builds the whole path of each value, which takes gigabytes for a deep array.
         for row in _items(ijson.basic_parse(bounded, use_float=True), ijson.ObjectBuilder, bounded):
             number = bounded.rows
             if isinstance(row, Mapping):
@@ -236,48 +236,48 @@ def _array(file: BufferedReader) -> Iterator[tuple[int, Mapping[str, Any] | Inpu
     except (ijson.JSONError, ValueError) as error:
         number = bounded.rows + 1
         what = " ".join(str(error).split())[:100]
-        yield number, InputError(f"Row {number} is not JSON ({what}), and what stands behind it is lost.")
+        yield number, InputError(f"Row {number} is not JSON ({what}), and the rows after it are lost.")
 
 
 class _Bounded:
-    """A file that is read for one row after another, and never more than LONGEST_LINE bytes, or a block, for one."""
+    """A file of rows that refuses to read more than LONGEST_LINE bytes (up to a block) for one row."""
 
     def __init__(self, file: BufferedReader) -> None:
         self._file = file
         self._read = 0
-        self.rows = 0  # that were read whole
+        self.rows = 0  # complete ones
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes, or raise InputError for a row without end."""
         if self._read > LONGEST_LINE:
             raise InputError(
-                f"Row {self.rows + 1} has more than {LONGEST_LINE:,} bytes, and what stands behind it is lost: "
-                "split or shorten the row."
+                f"Row {self.rows + 1} has more than {LONGEST_LINE:,} bytes, and the rows after it are lost",
+                step="split or shorten the row",
             )
         data = self._file.read(size)
         self._read += len(data)
         return data
 
     def ended(self) -> None:
-        """Say that the row is read whole."""
+        """Count the row that is complete, and start the next."""
         self._read = 0
         self.rows += 1
 
 
 def _items(events: Iterable[tuple[str, Any]], builder: Callable[[], Any], bounded: _Bounded) -> Iterator[Any]:
-    """Yield the items of the array whose events these are; raises InputError for one that is nested too deeply."""
+    """Yield the items of an array from its events; raises InputError for one that is nested too deeply."""
     depth = 0
     item = None
     for event, value in events:
         depth -= event.startswith("end_")
-        if depth:  # of the array's own beginning and end it is 0
+        if depth:  # it is 0 at the array's own start and end
             item = item or builder()
             item.event(event, value)
         depth += event.startswith("start_")
         if depth > DEEPEST + 1:
             raise InputError(
-                f"Row {bounded.rows + 1} is nested more than {DEEPEST} deep, and what stands behind it is lost: "
-                "a row's fields are texts, numbers and lists of them."
+                f"Row {bounded.rows + 1} is nested more than {DEEPEST} deep, and the rows after it are lost",
+                step="give fields that are texts, numbers and lists of them",
             )
         if item and depth == 1:
             bounded.ended()

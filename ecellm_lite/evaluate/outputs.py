@@ -1,7 +1,6 @@
-"""Where an evaluation's results go: as JSON, and as a page for a browser.
+"""Writes an evaluation's results, as JSON and as a page for a browser.
 
-An older file stays until the new one is complete. While an evaluation runs, the tasks that are finished are kept in
-`FILE.part`.
+An older file stays until the new one is complete. While an evaluation runs, finished tasks are kept in `FILE.part`.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from ecellm_lite.models.files import replacing
 
 @dataclass(slots=True)
 class Outputs:
-    """The paths of the results and the report, None for what is not wanted.
+    """The paths of the results and the report, None for one that is not written.
 
-    `partial` is the file with the results so far, None as long as there are none.
+    `partial` is the file with the results so far, None while there are none.
     """
 
     output: Path | None = None
@@ -31,7 +30,7 @@ class Outputs:
     partial: Path | None = None
 
     def check(self, rows: Sequence[Path]) -> None:
-        """Raise InputError or UsageError where the results could not be written, or would replace a file of rows."""
+        """Raise InputError or UsageError if the results cannot be written, or would overwrite a file of rows."""
         if self.report:
             from ecellm_lite.evaluate.report import page
 
@@ -42,7 +41,7 @@ class Outputs:
             check_output(path, setting)
             folder = path.resolve().parent
             if is_replaceable(path) and not os.access(folder, os.W_OK):
-                message = f"{path} cannot be written, because no file can be made in {folder}"
+                message = f"{path} cannot be written, because no file can be created in {folder}"
                 raise InputError(message, step="give another place", settings=(setting,))
             if any(_same(place, file) for place in (path, part_of(path)) for file in rows):
                 raise UsageError(
@@ -55,7 +54,7 @@ class Outputs:
             raise UsageError(message, step="give two files", settings=("output", "report"))
 
     def keep(self, results: Results) -> None:
-        """Keep the results so far, where they go to a file and not to a device or a pipe."""
+        """Keep the results so far, if the output is a file and not a device or a pipe."""
         if self.output and is_replaceable(self.output):
             with suppress(InputError):  # the disk is full now, and may have room at the end
                 part = part_of(self.output)
@@ -63,7 +62,7 @@ class Outputs:
                 self.partial = part
 
     def write(self, results: Results) -> None:
-        """Write the results and the report; raises InputError where one cannot be written."""
+        """Write the results and the report; raises InputError if one cannot be written."""
         if self.output:
             _write(self.output, json.dumps(results.as_dict()), "output")
         if self.partial:
@@ -76,7 +75,7 @@ class Outputs:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Return whether two paths are one regular file, even if it is not there yet."""
+    """Return whether two paths are the same regular file, which may not exist yet."""
     if not (is_replaceable(one) and is_replaceable(other)):
         return False
     return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
@@ -95,4 +94,4 @@ def _write(path: Path, text: str, setting: str) -> None:
                 temporary.chmod(path.stat().st_mode & 0o777)
     except OSError as error:
         message = f"{path} cannot be written ({error.strerror})"
-        raise InputError(message, step="make room, or give another place", settings=(setting,)) from None
+        raise InputError(message, step="free some space, or give another place", settings=(setting,)) from None

@@ -1,10 +1,10 @@
-"""The paper's results, to print beside ours: Peng et al., eCeLLM, ICML 2024 (arXiv 2402.08831), primary metrics."""
+"""The paper's results, to print beside ours: primary metrics of Peng et al., eCeLLM, ICML 2024 (arXiv 2402.08831)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# The primary metric of each task, as the metrics are named here; None of ours stands beside it where it differs.
+# The primary metric of each task, by our names; the paper's figure is shown only beside the same metric.
 METRICS: Mapping[str, str] = {
     "AVE": "f1",
     "PRP": "macro_f1",
@@ -43,7 +43,7 @@ IN_DOMAIN: Mapping[str, Mapping[str, float]] = _table(
     },
 )
 
-# The same on categories of products that they were not trained on.
+# The same on product categories that they were not trained on.
 OUT_OF_DOMAIN: Mapping[str, Mapping[str, float]] = _table(
     _OUT_OF_DOMAIN,
     {
@@ -56,10 +56,9 @@ OUT_OF_DOMAIN: Mapping[str, Mapping[str, float]] = _table(
 
 
 def paper_figures(abbreviation: str, metric: str, setting: str | None = None) -> dict[str, float]:
-    """Return the paper's figure of each model for a task, empty where the metric is not the one that it reports.
+    """Return the paper's figure of each model for a task; empty if the paper does not report this metric.
 
-    A `setting` that begins with OOD takes the out-of-domain table, where F1* of extractions is read more widely, as
-    contained_f1 is here: it stands beside that one alone.
+    A `setting` that begins with OOD selects the out-of-domain table, in which F1* of extractions is our contained_f1.
     """
     outside = (setting or "").startswith("OOD")
     if metric != ("contained_f1" if outside and abbreviation == "AVE" else METRICS.get(abbreviation)):

@@ -1,6 +1,6 @@
-"""Whether probabilities keep their word: answers of probability 0.8 should be right four times in five.
+"""How well probabilities agree with reality: answers of probability 0.8 should be right four times in five.
 
-Which answers are right is what evaluate.cases says.
+evaluate.cases decides which answers are right.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ POINTS = 50
 
 
 def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliability | None:
-    """Return how probabilities and right answers agree, in 10 bins of equal width; None without any.
+    """Return how well probabilities agree with right answers, in 10 bins of equal width; None without any.
 
     ECE is the mean over answers of |share of right ones - mean probability| of their bin (Naeini et al., 2015), Brier
-    the mean squared distance of the probability of the answer given from 1 or 0.
+    the mean squared difference between the answer's probability and 1 (right) or 0 (wrong).
     """
     if not probabilities:
         return None
@@ -43,7 +43,7 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliab
 
 
 def risk(probabilities: Sequence[float], right: Sequence[bool], rows: int) -> list[RiskPoint] | None:
-    """Return what is answered, of `rows` in all, and how well, if only the surest answers are given; None without any.
+    """Return the share of `rows` answered, and the accuracy, if only the surest answers are given; None without any.
 
     The points go from the surest answers to all of them.
     """
@@ -52,7 +52,7 @@ def risk(probabilities: Sequence[float], right: Sequence[bool], rows: int) -> li
     order = np.argsort(-np.asarray(probabilities), kind="stable")
     sorted_probabilities = np.asarray(probabilities, dtype=np.float64)[order]
     hits = np.cumsum(np.asarray(right, dtype=np.float64)[order])
-    # Where a probability is the last of its equals: a threshold cannot part them.
+    # The last of each run of equal probabilities, which a threshold cannot separate.
     ends = np.flatnonzero(np.append(np.diff(sorted_probabilities) != 0, True))
     chosen = np.unique(ends[np.linspace(0, len(ends) - 1, min(len(ends), POINTS)).round().astype(int)])
     return [

@@ -1,7 +1,7 @@
-"""What an evaluation found, as a program has it and as a file: metrics, curves and a record for each row.
+"""An evaluation's results, in memory and as a file: metrics, curves and a record for each row.
 
-The file is JSON with the keys of these classes. It is read strictly: a file that was cut, edited or made by something
-else is refused with one sentence.
+The file is JSON with the keys of these classes. It is read strictly: a file that was cut, edited or made by another
+program is refused with one sentence.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from ecellm_lite.documents import read_document
 from ecellm_lite.errors import InputError
 
 FORMAT = 1
-LARGEST_FILE = 1 << 30  # bytes; 92,000 records take some 60 MB
+LARGEST_FILE = 1 << 30  # bytes; 92,000 records take about 60 MB
 
 _STEP = "give a file that an evaluation wrote"
 
-# What a row adds to its task's metric: 1 or 0, its NDCG, its ROUGE-L, or its [hits, answered, gold] triples.
+# A row's contribution to its task's metric: 1 or 0, its NDCG, its ROUGE-L, or its [hits, answered, gold] triples.
 Score = float | list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A line (for a JSON array: a row, from 1) that could not be evaluated, and why."""
+    """A line (in a JSON array: a row, from 1) that could not be evaluated, and why."""
 
     line: int
     message: str
@@ -49,7 +49,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """How often each gold label (a row) got each answer (a column; one more, at the end, for no answer)."""
+    """How often each gold label (row) got each answer (column); the last column is for no answer."""
 
     labels: list[str]
     counts: list[list[int]]
@@ -68,7 +68,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How well probabilities say how often answers are right: the bins, their mean gap (ECE) and the Brier score."""
+    """How well probabilities predict how often answers are right: the bins, their mean gap (ECE), the Brier score."""
 
     bins: list[ReliabilityBin]
     ece: float
@@ -78,7 +78,7 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True)
 class RiskPoint:
-    """With answers of at least `min_probability` only: the share of rows answered, and the share of those right."""
+    """With only the answers of at least `min_probability`: the share of rows answered, and the share of those right."""
 
     min_probability: float
     answered: float
@@ -87,7 +87,7 @@ class RiskPoint:
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """One evaluated row: what it should have been answered, what it was, and what that adds to the metric."""
+    """One evaluated row: its gold answer, the model's answer, and its contribution to the metric."""
 
     id: str | int | None
     line: int
@@ -102,7 +102,7 @@ class RowResult:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A row worth a look, with the exact prompt that it became."""
+    """A row worth a look, with its exact prompt."""
 
     id: str | int | None
     line: int
@@ -115,7 +115,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Uncalibrated:
-    """How many rows a task's calibration was there for and does not hold for; the first one's line, and why."""
+    """How many rows a task's calibration does not hold for; the first one's line, and why."""
 
     rows: int
     line: int
@@ -124,10 +124,10 @@ class Uncalibrated:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What was found for one task; `interval` belongs to the primary metric over all rows.
+    """The results of one task; `interval` is of the primary metric over all rows.
 
-    `calibration` is what its answers call theirs. Files written before it was kept are read with None, and with no rows
-    that were uncalibrated.
+    `calibration` is the one named in its answers. Older files, without this key, are read with None and without
+    uncalibrated rows.
     """
 
     abbreviation: str
@@ -152,7 +152,7 @@ class TaskResult:
 
     @property
     def without_calibration(self) -> str | None:
-        """Which rows are not calibrated and why, in one sentence; None where there are none."""
+        """Which rows are not calibrated and why, in one sentence; None if there are none."""
         plain = self.uncalibrated
         if plain is None:
             return None
@@ -162,7 +162,7 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """What computed."""
+    """The versions of the software used."""
 
     ecellm_lite: str
     llama_cpp_python: str
@@ -179,9 +179,9 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
-    """What was asked for: at most `limit` rows a task, of a split and a setting, with another instruction.
+    """The settings: at most `limit` rows per task, of a split and a setting, with another instruction.
 
-    Answers below `min_probability` are abstentions; files written before it was kept are read with None.
+    Answers below `min_probability` are abstentions; older files, without this key, are read with None.
     """
 
     limit: int | None
@@ -194,7 +194,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A whole evaluation; `tasks` are by their names, `unreadable` lines that belong to no task of a mixed file."""
+    """A whole evaluation; `tasks` are by name, `unreadable` are lines of a mixed file that belong to no task."""
 
     format: int
     created: str
@@ -220,7 +220,7 @@ class Results:
 
 
 def read_results(path: Path) -> Results:
-    """Return the results in a file, or raise InputError."""
+    """Return the results in a file; raises InputError if they cannot be read."""
     try:
         results = read_document(Results, path, largest=LARGEST_FILE, formats=(FORMAT,))
         for name, task in results.tasks.items():
@@ -229,13 +229,13 @@ def read_results(path: Path) -> Results:
         raise InputError(f"{path} cannot be read ({error.strerror})", step=_STEP, file=str(path)) from None
     except ValueError as error:
         raise InputError(
-            f"{path} is no file of results, or it is damaged ({error})", step=_STEP, file=str(path)
+            f"{path} is not a file of results, or is damaged ({error})", step=_STEP, file=str(path)
         ) from None
     return results
 
 
 def _check(name: str, task: TaskResult) -> None:
-    """Raise ValueError where a task's parts do not fit one another."""
+    """Raise ValueError if a task's parts do not fit together."""
     if len(task.records) != task.rows:
         raise ValueError(f"{name} has {task.rows} rows and {len(task.records)} records")
     if task.primary not in task.metrics.all:

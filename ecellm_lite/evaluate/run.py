@@ -1,6 +1,6 @@
 """An evaluation from files of labelled rows to results: read and check the rows, answer them, measure the answers.
 
-The rows are read before a model is loaded, so that a mistake in them shows at once and not after hours.
+The rows are read before a model is loaded, so that a mistake in them is reported at once and not after hours.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _ignore(_: object) -> None: ...
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Labelled rows that are ready to be answered, with the files and the selection that they come from."""
+    """Labelled rows ready to be answered, with their files and the selection."""
 
     tasks: Sequence[Task]
     rows: LabelledRows
@@ -75,7 +75,7 @@ class Evaluation:
         return self._results(runtime, options, measured, started)
 
     def _uncalibrated(self, runtime: Runtime, options: RequestOptions) -> dict[str, str]:
-        """Return by task why its calibration is not used, for the tasks whose calibration is not."""
+        """Return why a task's calibration is not used, by task, for those to which this applies."""
         instruction, calibration = options.get("instruction"), options.get("calibration", "auto")
         refusals = {
             name: runtime.uncalibrated(name, instruction=instruction, calibration=calibration)
@@ -139,7 +139,7 @@ def prepare_evaluation(
     """Read the labelled rows of these tasks, at most `limit` of each, and check where the results go.
 
     Raises InputError for files without such rows or an output that cannot be written, and UsageError for a task that
-    cannot be measured here or an output that would replace the rows.
+    cannot be measured here or an output that would overwrite the rows.
     """
     for task in tasks:
         check_measurable(task)
@@ -147,5 +147,5 @@ def prepare_evaluation(
     if outputs:
         outputs.check([file.path for file in files])
     rows = gather(files, tasks, split=split, setting=setting, limit=limit)
-    # The files are hashed now: one may be gone when the answers are there, after hours.
+    # The files are hashed now: after hours, when the answers are complete, one may be gone.
     return Evaluation(tasks, rows, [file.hashed for file in files], split, setting, limit)

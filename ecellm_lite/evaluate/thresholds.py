@@ -1,8 +1,8 @@
-"""Chooses the least probability of each answer from which so many answers are right that nobody need look at them.
+"""Chooses, for each answer, the least probability above which answers are precise enough to need no review.
 
-A threshold is chosen by labelled rows, with one more wrong answer counted than there were: at few rows a precision is
-mostly luck, and it takes 19 right answers to speak for 95%. What it is worth is measured on rows held out: each half of
-the rows is judged by the thresholds that were chosen on the other.
+A threshold is chosen on labelled rows, with one more wrong answer counted than there were: with few rows a precision is
+mostly luck, and 95% needs at least 19 right answers. The precision is measured on held-out rows: each half of the rows
+is judged by the thresholds that were chosen on the other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ROUNDING = 1e-9  # 1 - 0.9 is a little less than 0.1
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A labelled row's answer: its key, its calibrated probability, whether it is right.
+    """A labelled row's answer: its key, its calibrated probability, and whether it is right.
 
     A row that is not `usual` looks unlike the others, and is never automatic.
     """
@@ -35,7 +35,7 @@ class Judged:
 
 
 def judged(space: Space, answer: Answer, case: Case, calibration: tuple[float, float], least_coverage: float) -> Judged:
-    """Return an uncalibrated answer as its row is judged, under a calibration's temperature and bias."""
+    """Return an uncalibrated answer's judgement, with its probability under a calibration's temperature and bias."""
     outcome = Outcome(
         value=answer.value,
         text=answer.text or "",
@@ -51,9 +51,9 @@ def judged(space: Space, answer: Answer, case: Case, calibration: tuple[float, f
 
 
 def automatic(rows: Sequence[Judged], precision: float, *, by_answer: bool, seed: int = 0) -> Automatic:
-    """Return the thresholds for a precision, below 1, and what they reach on rows held out.
+    """Return the thresholds for a precision below 1, and what they reach on held-out rows.
 
-    `by_answer`: each answer has a threshold of its own, where the rows have the same answers to choose from.
+    `by_answer`: each answer has its own threshold, for rows that have the same answers to choose from.
     """
     keys = sorted({row.key for row in rows}) if by_answer else [EVERY]
     halves = np.arange(len(rows)) % 2
@@ -77,7 +77,7 @@ def automatic(rows: Sequence[Judged], precision: float, *, by_answer: bool, seed
 def least_threshold(rows: Sequence[Judged], precision: float) -> float | None:
     """Return the least probability from which `precision` of the rows are right, with one more counted as wrong.
 
-    None where no probability is so precise.
+    None if no probability reaches the precision.
     """
     least: float | None = None
     wrong = 0

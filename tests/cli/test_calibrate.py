@@ -47,7 +47,7 @@ def test_the_demo_is_calibrated_where_it_is_too_sure(
     model = ["--model", str(demo_model.path), "--threads", "1"]
     assert run_command(["calibrate", "--task", "all", "--data", str(tmp_path / "rows"), *model]) == 0
     output = capsys.readouterr()
-    assert "answer_generation has answers of the type text, without a probability" in output.err
+    assert "answer_generation has answers of type text, without a probability" in output.err
     assert "fitted to 10 rows" in output.out
     path = calibration_path(Store(), demo_model, "sentiment_analysis")
     kept = read_calibration(path)
@@ -266,7 +266,7 @@ def test_ten_rows_are_not_enough_and_odd_lines_are_told_of(
     assert "Line 5 is left out: " in output.err
     assert read_calibration(path) == calibrated
     assert run_command(["calibrate", "-t", task, "--data", str(given), "--limit", "6"]) == 0
-    assert "not kept: A temperature takes at least 10 rows, and here are 6" in capsys.readouterr().out
+    assert "not kept: A temperature needs at least 10 rows, and there are 6" in capsys.readouterr().out
 
 
 def test_it_can_be_taken_away(
@@ -290,7 +290,7 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], task: str, rows: Path, 
     assert "no task" in refused(capsys, 2, "calibrate", "-t", "nonsense", "--data", str(rows))
     assert "cannot be read" in refused(capsys, 3, "calibrate", "-t", task, "--data", str(tmp_path / "absent.jsonl"))
     generation = write_rows(tmp_path / "AG.jsonl", [{**EXAMPLES["answer_generation"], "output": "yes"}])
-    assert "nothing to calibrate" in refused(capsys, 3, "calibrate", "-t", "AG", "--data", generation)
+    assert "without a probability to calibrate" in refused(capsys, 3, "calibrate", "-t", "AG", "--data", generation)
 
 
 def test_models_show_them_and_remove_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_entries_that_are_mostly_wrong_have_a_bias() -> None:
 
 
 def test_too_few_rows_are_said() -> None:
-    with pytest.raises(InputError, match="at least 10 rows, and here are 9"):
+    with pytest.raises(InputError, match="at least 10 rows, and there are 9"):
         fit(drawn(9, 3.0, seed=0))
 
 
@@ -384,7 +384,7 @@ def test_rows_that_ask_otherwise_or_fail_are_left_out_and_counted() -> None:
     found = found_in([*rows, other, failing])
     assert found.fit is not None
     assert (found.fit.rows, found.failed, found.others) == (20, 1, 1)
-    with pytest.raises(InputError, match="No row asks with the instruction"):
+    with pytest.raises(InputError, match="No row has the instruction"):
         found_in([other])
 
 

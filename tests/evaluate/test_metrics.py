@@ -134,7 +134,7 @@ def test_a_ranking_without_answer_counts_nothing_both_ways() -> None:
     measured = measure(get_task("QPR"), pairs)
     assert measured.values() == ({"ndcg": 1 / 3}, {"ndcg": 1 / 3})
     assert measured.answered == [True, False, False]
-    assert "no product of any relevance" in measure(get_task("QPR"), [Pair("A,B", "A,B", ("I", "I"))]).notes[0]
+    assert "only irrelevant products" in measure(get_task("QPR"), [Pair("A,B", "A,B", ("I", "I"))]).notes[0]
 
 
 @given(st.permutations("ABCD"), st.permutations("ABCD"), st.lists(st.sampled_from("ESCI"), min_size=4, max_size=4))

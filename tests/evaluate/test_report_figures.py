@@ -23,17 +23,18 @@ def test_reliability_by_hand() -> None:
     assert (low.x, low.y, low.expected) == (54 + 180, 14 + 150, 14 + 120)
     assert (low.left, low.width, low.tall, low.radius) == (54 + 150, 75, 11, 4)
     assert (high.tall, high.radius) == (44, 6)
-    assert "Over 20 answers the model gave 84% on average and 70% were right: it was surer" in diagram.reading
+    assert "Over 20 answers the model gave 84% on average and 70% were right: it was more confident" in diagram.reading
     assert "0.140" in diagram.reading
-    assert diagram.described.startswith("4 answers with about 60%, 50% of them right; 16 answers")
+    assert diagram.description.startswith("4 answers with about 60%, 50% of them right; 16 answers")
     assert reliability.draw(Reliability(bins[:1], 0.0, 0.0, 0)) is None
 
 
 @pytest.mark.parametrize(
-    ("said", "right", "verdict"), [(0.8, 0.81, "about as often right"), (0.6, 0.8, "more often"), (0.9, 0.8, "surer")]
+    ("claimed", "right", "verdict"),
+    [(0.8, 0.81, "right about as often"), (0.6, 0.8, "more often"), (0.9, 0.8, "more confident")],
 )
-def test_reliability_in_a_word(said: float, right: float, verdict: str) -> None:
-    diagram = reliability.draw(Reliability([ReliabilityBin(0.5, 1.0, 50, said, right)], 0.1, 0.1, 50))
+def test_reliability_in_a_word(claimed: float, right: float, verdict: str) -> None:
+    diagram = reliability.draw(Reliability([ReliabilityBin(0.5, 1.0, 50, claimed, right)], 0.1, 0.1, 50))
     assert diagram is not None
     assert verdict in diagram.reading
 

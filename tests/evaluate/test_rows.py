@@ -60,7 +60,7 @@ DAMAGED: list[tuple[Any, str]] = [
     ({"input": {"review": "x"}, "output": "C"}, "none of the possible ones"),
     ({"task": "sentimental", "input": {"review": "x"}, "output": "C: neutral"}, "no task 'sentimental'"),
     ({"task": 7, "input": {"review": "x"}, "output": "C: neutral"}, "none of the ten"),
-    ({"task": "product_matching", "input": {"review": "x"}, "output": "yes"}, "in the file of sentiment_analysis"),
+    ({"task": "product_matching", "input": {"review": "x"}, "output": "yes"}, "its file is for sentiment_analysis"),
     ({"id": [], "input": {"review": "x"}, "output": "C: neutral"}, "id of a row"),
     ({"split": 7, "input": {"review": "x"}, "output": "C: neutral"}, "The row's split is 7"),
     ({"setting": [], "input": {"review": "x"}, "output": "C: neutral"}, "The row's setting is"),
@@ -107,7 +107,7 @@ def test_a_task_of_ones_own_is_known_by_its_name(tmp_path: Path) -> None:
     found = read(path, [own])
     assert [one.line for one in found.rows["hot_deal"]] == [1, 2, 3, 4]
     assert said(found, "hot_deal") == {
-        5: "The row's task is 7, which is neither hot_deal nor one of the ten: `ecellm-lite tasks` lists them."
+        5: "The row's task is 7, which is neither hot_deal nor one of the ten: see the list of `ecellm-lite tasks`."
     }
     # Where it is not asked for, nobody knows it.
     assert "no task 'hot_deal'" in said(read(path, ALL), None)[2]

@@ -1,1 +1,1 @@
-"""The metrics of the paper, one file a kind of answer, on pairs of answer strings."""
+"""The metrics of the paper on pairs of answer strings, one file for each kind of answer."""

@@ -1,8 +1,8 @@
-"""One of some letters (PRP, SA, MPC): accuracy and macro-F1.
+"""Metrics of letters (PRP, SA, MPC): accuracy and macro-F1.
 
-Macro-F1 is the mean over the labels that occur in the gold or in an answer, as scikit-learn has it by default. A row
-without an answer has a column of its own: with every row in the denominator it is wrong (its label's recall falls, and
-no label's precision does), in the paper's way it is left out.
+Macro-F1 is the mean over the labels that occur in the gold or in an answer, the default of scikit-learn. A row without
+an answer has its own column: with every row in the denominator it is wrong (it lowers its label's recall, and no
+label's precision); in the paper's way it is left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from ecellm_lite.evaluate.metrics.measured import Measured, Numbers, Pair, ratio
 from ecellm_lite.evaluate.results import Confusion
 
-# The letter alone, or an option's whole line; the authors' script looks at the first character, too.
+# The letter alone, or an option's whole line; the authors' script reads the first character, too.
 _LETTER = re.compile(r"\s*([A-Z])(?!\w)")
 
 
@@ -42,12 +42,12 @@ def measure_classes(pairs: Sequence[Pair], primary: str) -> Measured:
 
 
 def class_table(gold: Sequence[str], texts: Sequence[str | None], labels: Sequence[str]) -> ConfusionTable:
-    """Return the confusion table of answer strings over these letters, which are all that occur in them."""
+    """Return the confusion table of answer strings over these letters, which must be all that occur in them."""
     return ConfusionTable([letter_of(text) or "" for text in gold], [letter_of(text) for text in texts], labels)
 
 
 class ConfusionTable:
-    """A confusion table as one-hot rows: each gold label with each answer, and with none, which comes last."""
+    """A confusion table as one-hot rows: each gold label with each answer, and last with no answer."""
 
     def __init__(self, gold: Sequence[str], answers: Sequence[str | None], labels: Sequence[str]) -> None:
         self.labels = list(labels)
@@ -94,6 +94,6 @@ class ConfusionTable:
 
     @property
     def confusion(self) -> Confusion:
-        """The table of all rows, for a reader."""
+        """The table of all rows, as it is shown."""
         counts = self.counts(self.columns.sum(axis=0)).astype(int).tolist()
         return Confusion(self.labels, counts)

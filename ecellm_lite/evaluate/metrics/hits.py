@@ -1,4 +1,4 @@
-"""The item bought next (SR): HR@1, the share of rows whose letter is the right one."""
+"""The metric of the item bought next (SR): HR@1, the share of rows with the right letter."""
 
 from __future__ import annotations
 

@@ -30,18 +30,18 @@ _KINDS: Mapping[str, Callable[[Sequence[Pair]], Measured]] = {
 
 
 def check_measurable(task: Task) -> None:
-    """Raise UsageError where measure would, whatever the answers: better before they are computed than after."""
+    """Raise UsageError for a task that cannot be measured, before its answers are computed."""
     if not task.abbreviation:
-        raise UsageError(f"The paper has no metric for {task.name}, a task of your own: give one of its ten.")
+        raise UsageError(f"The paper has no metric for {task.name}, a task of your own", step="give one of its ten")
     if task.abbreviation == "AG":
         rouge_scorer()
 
 
 def measure(task: Task, pairs: Sequence[Pair]) -> Measured:
-    """Measure answer strings against gold ones, whoever gave them; at least one pair.
+    """Measure answer strings against gold ones, from any source; at least one pair.
 
-    Gold strings are such as the task has; what cannot be read as an answer counts as none. Raises UsageError for a task
-    that is none of the ten, or whose metrics need a package that is not installed.
+    Gold strings must be valid for the task; an answer that cannot be read counts as none. Raises UsageError for a task
+    that is not one of the ten, or whose metrics need a package that is not installed.
     """
     check_measurable(task)
     return _KINDS[task.abbreviation](pairs)

@@ -1,4 +1,4 @@
-"""Rows as numbers that add up, so that a metric of any resample of the rows is a function of sums."""
+"""Rows as numbers that can be summed: a metric of any resample of the rows is a function of sums."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Metric = Callable[[Numbers], Numbers]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A row's gold answer string and the string that it was answered with, None where there was no answer.
+    """A row's gold answer string and the model's answer string, None if there is no answer.
 
     `labels` are the relevance of a ranking's products (metrics/ranking.py).
     """
@@ -32,9 +32,9 @@ class Pair:
 class Measured:
     """Pairs as rows of numbers (rows, columns), and the metrics of their sums.
 
-    `paper` are the metrics as the authors' script takes them, `all` those with every row in the denominator; both have
-    the `primary` one. `scores` are what each row adds to it by itself, and `answered` whether it had an answer that
-    could be read.
+    `paper` are the metrics as the authors' script computes them, `all` those with every row in the denominator; both
+    have the `primary` one. `scores` are each row's own contribution to it, and `answered` whether it had a readable
+    answer.
     """
 
     columns: Numbers
@@ -53,7 +53,7 @@ class Measured:
 
 
 def ratio(part: Numbers, whole: Numbers) -> Numbers:
-    """Return part / whole, and 0 where the whole is 0: a metric over nothing is nothing."""
+    """Return part / whole, and 0 where the whole is 0."""
     return np.divide(part, whole, out=np.zeros_like(part, dtype=np.float64), where=whole != 0)
 
 
@@ -63,5 +63,5 @@ def harmonic(precision: Numbers, recall: Numbers) -> Numbers:
 
 
 def mean(columns: Numbers) -> Numbers:
-    """Return the mean of what the first column adds, over the rows that the second one counts."""
+    """Return the sum of the first column divided by the second, which counts the rows."""
     return ratio(columns[..., 0], columns[..., 1])

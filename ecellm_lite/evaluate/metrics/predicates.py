@@ -1,8 +1,7 @@
-"""Yes or no (PM, PSI, AP): F1 of yes, accuracy, precision, recall, specificity and negative predictive value.
+"""Metrics of yes or no (PM, PSI, AP): F1 of yes, accuracy, precision, recall, specificity, negative predictive value.
 
-A row without an answer is, with every row in the denominator, wrong where its gold label is counted: in accuracy,
-recall and specificity. It is no claim of yes or no, so that precision and the negative predictive value, which are
-shares of such claims, do not see it.
+With every row in the denominator, a row without an answer is wrong where its gold label counts: in accuracy, recall and
+specificity. Precision and the negative predictive value are shares of the answers yes and no, and so ignore it.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ _LABELS = ("yes", "no")
 
 
 def word_of(text: str | None) -> str | None:
-    """Return yes or no, whatever its case and the white space around it, or None."""
+    """Return yes or no, in any case and with any white space around it, or None."""
     word = (text or "").strip().lower()
     return word if word in _LABELS else None
 
@@ -42,7 +41,7 @@ def word_table(gold: Sequence[str], texts: Sequence[str | None]) -> ConfusionTab
 
 
 def f1_of_yes(table: ConfusionTable) -> Metric:
-    """Return the F1 of yes of a table's sums, with every row in the denominator."""
+    """Return the metric F1 of yes on a table's sums, with every row in the denominator."""
     return _metrics(table, paper=False)["f1"]
 
 
@@ -51,7 +50,7 @@ def _metrics(table: ConfusionTable, *, paper: bool) -> dict[str, Metric]:
         return table.answered(sums) if paper else table.counts(sums)
 
     def share(row: int, column: int, axis: int) -> Metric:
-        """Return the share of a cell in its row (axis -1: of a gold label) or column (axis -2: of an answer)."""
+        """Return a cell's share of its row (axis -1: of a gold label) or its column (axis -2: of an answer)."""
 
         def metric(sums: Numbers) -> Numbers:
             confusion = counts(sums)

@@ -1,10 +1,10 @@
-"""Products in order (QPR): NDCG, with gains by how relevant each product is to the query.
+"""The metric of rankings (QPR): NDCG, with gains by how relevant each product is to the query.
 
-NDCG = DCG / ideal DCG, DCG = sum over places i from 1 of (2^gain - 1) / log2(i + 1), as the authors' script has it.
-Gains are those of the row's labels (E exact, S substitute, C complement, I irrelevant); without labels they fall with
-the gold rank. The ideal order is that of all products, in the paper's way that of the products that the answer names; a
-product that an answer leaves out gains nothing, and one that it names twice counts once. A row without an answer
-counts 0 both ways, as it does in that script, and so does one whose products are all irrelevant.
+NDCG = DCG / ideal DCG, DCG = sum over places i from 1 of (2^gain - 1) / log2(i + 1), as in the authors' script. Gains
+are those of the row's labels (E exact, S substitute, C complement, I irrelevant); without labels they fall with the
+gold rank. The ideal order is of all products, or in the paper's way of the products that the answer names; a product
+that an answer leaves out gains nothing, and one that it names twice counts once. A row without an answer counts 0 in
+both ways, as in that script, and so does a row whose products are all irrelevant.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from ecellm_lite.answers.ranking import GAINS
 from ecellm_lite.evaluate.metrics.measured import Measured, Numbers, Pair, mean
 
-# By gold rank, best first, where a row has no labels (further ranks gain 0).
+# By gold rank, best first, for a row without labels (further ranks gain 0).
 _BY_RANK = (1.0, 0.1, 0.01)
 
 
@@ -76,5 +76,5 @@ def _notes(pairs: Sequence[Pair], gains: Sequence[Mapping[str, float]]) -> tuple
         )
     irrelevant = sum(not any(letter_gains.values()) for letter_gains in gains)
     if irrelevant:
-        notes.append(f"{irrelevant:,} rows have no product of any relevance and count 0, however they are answered.")
+        notes.append(f"{irrelevant:,} rows have only irrelevant products and count 0, whatever the answer.")
     return tuple(notes)

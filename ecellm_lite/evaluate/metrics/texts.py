@@ -1,9 +1,9 @@
-"""Free text (AG): ROUGE-L, and BERTScore where its package and its weights are on this machine.
+"""Metrics of free text (AG): ROUGE-L, and BERTScore if its package and its weights are on this machine.
 
-ROUGE-L is the F1 of rouge-score (Lin, 2004: the longest common subsequence of words, in small letters, not stemmed).
-BERTScore (Zhang et al., 2020) is taken as the authors do, with the English default, roberta-large at its 17th layer;
-its weights are never fetched. A row without an answer counts 0 with every row in the denominator, and is left out in
-the paper's way.
+ROUGE-L is the F1 of rouge-score (Lin, 2004: the longest common subsequence of words, in lower case, not stemmed).
+BERTScore (Zhang et al., 2020) is computed as by the authors, with the English default, roberta-large at its 17th layer;
+its weights are never fetched. With every row in the denominator, a row without an answer counts 0; in the paper's way
+it is left out.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
 
 _BERT = "roberta-large"
-_BERT_LAYER = 17  # what bert-score takes for roberta-large
+_BERT_LAYER = 17  # bert-score's default for roberta-large
 
 
 def measure_texts(pairs: Sequence[Pair]) -> Measured:
-    """Measure free texts; columns are rows, answers, ROUGE-L, and BERTScore where there is one.
+    """Measure free texts; columns are rows, answers, BERTScore if available, and ROUGE-L.
 
-    BERTScore F1 is the primary metric where there is one, as in the paper. Raises UsageError without rouge-score.
+    BERTScore F1 is the primary metric if available, as in the paper. Raises UsageError without rouge-score.
     """
     answered = [pair.text is not None for pair in pairs]
     rouge = rouge_l(pairs)
@@ -40,7 +40,7 @@ def measure_texts(pairs: Sequence[Pair]) -> Measured:
     else:
         notes = (
             f"BERTScore, the paper's metric, needs `pip install bert-score` and {_BERT} in the hub's cache: "
-            "ROUGE-L stands alone.",
+            "only ROUGE-L is measured.",
         )
     return Measured(
         columns=np.array([np.ones(len(pairs)), answered, *scores.values()], dtype=np.float64).T,
@@ -62,11 +62,11 @@ def rouge_l(pairs: Sequence[Pair]) -> list[float]:
 
 
 def rouge_scorer() -> RougeScorer:
-    """Return what scores ROUGE-L, or raise UsageError where it is not installed."""
+    """Return the scorer of ROUGE-L; raises UsageError if it is not installed."""
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError:
-        raise UsageError("Free text is measured by rouge-score: `pip install 'ecellm-lite[eval]'`.") from None
+        raise UsageError("Free text is measured by rouge-score", step="run `pip install 'ecellm-lite[eval]'`") from None
     return RougeScorer(["rougeL"])
 
 
@@ -96,7 +96,7 @@ def _bert_scores(pairs: Sequence[Pair], weights: Path) -> list[float]:
     rows = [row for row, pair in enumerate(pairs) if pair.text is not None]
     scores = [0.0] * len(pairs)
     if rows:
-        # By its folder, so that nothing is looked up on the hub.
+        # By its folder, so that nothing is requested from the hub.
         _, _, f1 = score(
             [str(pairs[row].text) for row in rows],
             [pairs[row].gold for row in rows],

@@ -1,14 +1,14 @@
-"""Attributes, values and sources (AVE): precision*, recall* and F1* over the triples of all rows.
+"""Metrics of attributes, values and sources (AVE): precision*, recall* and F1* over the triples of all rows.
 
-A triple is right where attribute, value and source are those of a gold triple, to the letter; each row's triples are a
-set, so that order and repetition say nothing and an attribute may have several. A missing value is the triple
-(attribute, "None", "None") on both sides: to say that there is nothing is an answer, right or wrong. The sums are over
-all rows, so that a row with many attributes weighs more than one with few. In the authors' script an answer that cannot
-be read is an empty list: its gold triples stay in recall's denominator, and both ways of counting are the same here.
+A triple is right if attribute, value and source are exactly those of a gold triple. Each row's triples are a set: order
+and repetition do not matter, and an attribute may have several. A missing value is the triple (attribute, "None",
+"None") on both sides: saying that there is no value is an answer, right or wrong. The sums are over all rows, so that
+a row with many attributes weighs more. In the authors' script an answer that cannot be read is an empty list, whose
+gold triples stay in recall's denominator, so both ways of counting are the same here.
 
-The contained_ metrics are the script's reading of out-of-domain rows: a triple is right, too, where its value and its
-source each contain the gold's or are contained in them. Precision then is the share of answered triples that match a
-gold one, recall the share of gold triples that an answered one matches.
+The contained_ metrics are the script's for out-of-domain rows: a triple is also right if its value and its source each
+contain the gold's or are contained in it. Precision is then the share of answered triples that match a gold one, recall
+the share of gold triples that match an answered one.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def _triple_of(attribute: Any, value: Any, source: Any) -> Triple:
 
 
 def triples_of(text: str | None) -> frozenset[Triple] | None:
-    """Return the triples of an answer string, or None where it is no JSON list of objects with an attribute each.
+    """Return the triples of an answer string, or None if it is not a JSON list of objects with an attribute each.
 
-    An entry without a value or a source is a triple that no gold one is.
+    An entry without a value or a source is a triple that matches no gold one.
     """
     try:
         entries = json.loads(text or "")

@@ -1,4 +1,4 @@
-"""The confusion matrix as a shaded table: what was right against what was answered."""
+"""The confusion matrix as a shaded table: gold answers against the model's answers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Matrix:
 
 
 def draw(confusion: Confusion) -> Matrix | None:
-    """Return the matrix with each cell shaded by its share of its row, or None where it counts nothing."""
+    """Return the matrix with each cell shaded by its share of its row, or None if it is empty."""
     if not any(map(any, confusion.counts)):
         return None
     labels = [cut(label, 60) for label in confusion.labels]

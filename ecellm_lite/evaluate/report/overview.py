@@ -8,12 +8,12 @@ from ecellm_lite.evaluate.paper import paper_figures
 from ecellm_lite.evaluate.report.words import label
 from ecellm_lite.evaluate.results import Results, TaskResult
 
-FAMILY = "eCeLLM-"  # the paper's own models, which the others are there to be held against
+FAMILY = "eCeLLM-"  # the paper's own models
 
 
 @dataclass(frozen=True, slots=True)
 class OverviewRow:
-    """A task's line: what this evaluation found, and the paper's figure of each of the table's models."""
+    """A task's line: the result of this evaluation, and the paper's figure of each model in the table."""
 
     abbreviation: str
     metric: str
@@ -35,7 +35,7 @@ class OverviewRow:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The table: the paper's models, its own first, and a line for each task."""
+    """The table: the paper's models (its own first), and a line for each task."""
 
     models: list[str]
     domain: str
@@ -43,7 +43,7 @@ class Overview:
 
 
 def draw(results: Results) -> Overview:
-    """Return the table of all tasks, without the models that have a figure for none of them."""
+    """Return the table of all tasks, without the models that have no figure for any of them."""
     setting = results.settings.setting
     beside = [paper_figures(task.abbreviation, task.primary, setting) for task in results.tasks.values()]
     names = dict.fromkeys(model for figures in beside for model in figures)

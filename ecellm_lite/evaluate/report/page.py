@@ -1,7 +1,7 @@
-"""The report as one page of HTML: it loads nothing, runs nothing, and shows what the data holds as text.
+"""The report as one page of HTML, which loads nothing, runs nothing, and shows the data as text.
 
-Every text of the data goes through the templates' autoescape: nothing here is ever marked as safe. The page's content
-security policy allows its own style sheet, named by hash, and nothing else.
+Every text of the data passes the templates' autoescape; nothing is ever marked as safe. The page's content security
+policy allows only its own style sheet, by hash.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A task's part of the page; a figure that there is nothing to draw for is None."""
+    """A task's part of the page; a figure without data is None."""
 
     anchor: str
     title: str
@@ -49,12 +49,12 @@ class Section:
 
 
 def check() -> None:
-    """Raise UsageError where jinja2 is not installed: to be asked before an evaluation, which may take hours."""
+    """Raise UsageError if jinja2 is not installed; call this before an evaluation, which may take hours."""
     _environment()
 
 
 def page(results: Results) -> str:
-    """Return the whole report as HTML; raises UsageError where jinja2 is not installed."""
+    """Return the whole report as HTML; raises UsageError if jinja2 is not installed."""
     environment = _environment()
     style = environment.get_template("style.css").render()
     table = overview.draw(results)
@@ -81,7 +81,7 @@ def _environment() -> Environment:
     try:
         from jinja2 import Environment, FunctionLoader, StrictUndefined
     except ImportError:
-        raise UsageError("A report needs jinja2: pip install 'ecellm-lite[eval]'.") from None
+        raise UsageError("A report needs jinja2", step="run `pip install 'ecellm-lite[eval]'`") from None
     folder = files(__package__) / "templates"
     environment = Environment(
         loader=FunctionLoader(lambda name: (folder / name).read_text("utf-8")),
@@ -126,15 +126,15 @@ def _section(index: int, name: str, task: TaskResult) -> Section:
 def _short(results: Results) -> str:
     tasks, rows = len(results.tasks), sum(task.rows for task in results.tasks.values())
     summary = f"{tasks} {'task' if tasks == 1 else 'tasks'}, {count(rows)} labelled {'row' if rows == 1 else 'rows'}"
-    lost = results.failures
-    without = f"{count(lost)} failed or could not be read" if lost else "none failed"
+    failures = results.failures
+    without = f"{count(failures)} failed or could not be read" if failures else "none failed"
     return f"{summary}, {without}; {span(results.seconds)}."
 
 
 def _settings(results: Results) -> list[tuple[str, str]]:
     settings = results.settings
     values = {
-        "Rows a task": None if settings.limit is None else f"at most {count(settings.limit)}",
+        "Rows per task": None if settings.limit is None else f"at most {count(settings.limit)}",
         "Split": settings.split,
         "Setting": settings.setting,
         "Deterministic": "yes: the same answers every time" if settings.deterministic else "no",

@@ -1,4 +1,4 @@
-"""The square that curves over shares are drawn in."""
+"""The square plot in which curves over shares are drawn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LEFT, TOP, SIDE, RIGHT = 54, 14, 300, 22  # pixels: room for the labels, and the
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A line of the grid, and what stands beside it."""
+    """A line of the grid and its label."""
 
     at: float
     label: str
@@ -19,7 +19,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A square from 0 to 1 across and from `floor` to 1 upwards, with `below` pixels of room under it."""
+    """A square, horizontally from 0 to 1 and vertically from `floor` to 1, with `below` pixels of room under it."""
 
     floor: float = 0.0
     below: int = 0
@@ -39,21 +39,21 @@ class Plot:
         return TOP + SIDE + self.below + 46
 
     def x(self, value: float) -> float:
-        """Return the place of a share across, in pixels."""
+        """Return the horizontal place of a share, in pixels."""
         return round(LEFT + SIDE * value, 1)
 
     def y(self, value: float) -> float:
-        """Return the place of a share upwards, in pixels from the top; what is under the floor lies on it."""
+        """Return the vertical place of a share, in pixels from the top; a value below the floor is placed on it."""
         return round(TOP + SIDE * (1 - (max(value, self.floor) - self.floor) / (1 - self.floor)), 1)
 
     @property
     def across(self) -> list[Tick]:
-        """The grid's upright lines."""
+        """The grid's vertical lines."""
         return [Tick(self.x(value), share(value)) for value in (0, 0.25, 0.5, 0.75, 1)]
 
     @property
     def upwards(self) -> list[Tick]:
-        """The grid's level lines."""
+        """The grid's horizontal lines."""
         steps = 5 if self.floor else 4
         values = [self.floor + (1 - self.floor) * index / steps for index in range(steps + 1)]
         return [Tick(self.y(value), share(value)) for value in values]

@@ -1,4 +1,4 @@
-"""The reliability diagram: how often answers were right against how sure the model was of them."""
+"""The reliability diagram: how often answers were right against their probability."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ecellm_lite.evaluate.report.plot import Plot
 from ecellm_lite.evaluate.report.shown import score, share
 from ecellm_lite.evaluate.results import Reliability
 
-ROOM, TALLEST = 64, 44  # pixels: what lies under the square, and the tallest bar of the counts in it
-CLOSE = 0.02  # a mean gap under two points of a hundred is called none
+ROOM, TALLEST = 64, 44  # pixels: the room under the square, and the tallest bar of the counts in it
+CLOSE = 0.02  # a mean gap under two percentage points counts as none
 
 
 @dataclass(frozen=True, slots=True)
 class BinShape:
-    """One bin of probabilities in pixels: its bar, its point, the line that it should be on, and its bar of counts."""
+    """One bin of probabilities in pixels: its bar, its point, the ideal height, and its bar of counts."""
 
     left: float
     width: float
@@ -29,16 +29,16 @@ class BinShape:
 
 @dataclass(frozen=True, slots=True)
 class Diagram:
-    """A reliability diagram ready to be drawn, and what it says in words."""
+    """A reliability diagram ready to be drawn, and its description in words."""
 
     plot: Plot
     groups: list[BinShape]
-    described: str
+    description: str
     reading: str
 
 
 def draw(reliability: Reliability) -> Diagram | None:
-    """Return the diagram of a task's bins, or None where no answer has a probability."""
+    """Return the diagram of a task's bins, or None if no answer has a probability."""
     plot = Plot(below=ROOM)
     bins = [group for group in reliability.bins if group.count]
     if not bins:
@@ -60,21 +60,21 @@ def draw(reliability: Reliability) -> Diagram | None:
     total = sum(group.count for group in bins)
     claimed = sum(group.count * group.probability for group in bins) / total
     right = sum(group.count * group.accuracy for group in bins) / total
-    described = "; ".join(
+    description = "; ".join(
         f"{group.count:,} answers with about {share(group.probability)}, {share(group.accuracy)} of them right"
         for group in bins
     )
-    return Diagram(plot, groups, f"{described}.", _reading(total, claimed, right, reliability.ece))
+    return Diagram(plot, groups, f"{description}.", _reading(total, claimed, right, reliability.ece))
 
 
 def _reading(total: int, claimed: float, right: float, ece: float) -> str:
     answers = f"Over {total:,} answers" if total > 1 else "For its one answer"
     if abs(claimed - right) < CLOSE:
-        verdict = "on the whole it was about as often right as it said"
+        verdict = "overall it was right about as often as it predicted"
     elif claimed > right:
-        verdict = "it was surer of itself than it should have been"
+        verdict = "it was more confident than it should have been"
     else:
-        verdict = "it was right more often than it said"
+        verdict = "it was right more often than it predicted"
     return (
         f"{answers} the model gave {share(claimed)} on average and {share(right)} were right: {verdict}. "
         f"The groups are off by {score(ece)} on average (the expected calibration error, ECE)."

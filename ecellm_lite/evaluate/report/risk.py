@@ -9,25 +9,25 @@ from ecellm_lite.evaluate.report.plot import Plot
 from ecellm_lite.evaluate.report.shown import share, threshold
 from ecellm_lite.evaluate.results import RiskPoint
 
-MOST = 240  # points drawn: more than a screen has room for
-FEWEST = 10  # answers under a point that is drawn: the share of fewer jumps about
+MOST = 240  # points drawn
+FEWEST = 10  # answers behind a point that is drawn: with fewer, the share is too noisy
 LISTED = 12  # points in the table beside the curve
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The curve ready to be drawn, what it says in words, and some of its points; `path` is an SVG path."""
+    """The curve ready to be drawn, its description in words, and some of its points; `path` is an SVG path."""
 
     plot: Plot
     path: str
     ends: list[tuple[float, float]]
-    described: str
+    description: str
     reading: str
     listed: list[RiskPoint]
 
 
 def draw(risk_points: Sequence[RiskPoint], rows: int) -> Curve | None:
-    """Return the curve through a task's thresholds, or None where no point has enough answers of its `rows`."""
+    """Return the curve through a task's thresholds, or None if no point has enough answers of its `rows`."""
     points = sorted(
         (point for point in risk_points if point.answered * rows >= FEWEST - 0.5), key=lambda point: point.answered
     )
@@ -48,7 +48,7 @@ def draw(risk_points: Sequence[RiskPoint], rows: int) -> Curve | None:
 
 
 def thinned(points: Sequence[RiskPoint], most: int) -> list[RiskPoint]:
-    """Return at most that many of the points, evenly taken, with the first and the last."""
+    """Return at most `most` of the points, evenly spaced, with the first and the last."""
     if len(points) <= most:
         return list(points)
     return [points[round(index * (len(points) - 1) / (most - 1))] for index in range(most)]

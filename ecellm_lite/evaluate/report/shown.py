@@ -1,4 +1,4 @@
-"""How numbers and texts of an evaluation are shown on the page: rounded, cut, and with nothing that breaks it."""
+"""Formats an evaluation's numbers and texts for the page: rounded, cut, and without characters that break it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-ABSENT = "–"  # noqa: RUF001 (a dash stands for a figure that there is not)
+ABSENT = "–"  # noqa: RUF001 (a dash stands for a missing figure)
 
-# What HTML may not hold, or what a reader cannot see: controls other than the newline and the tab, lone surrogates.
+# Characters that HTML forbids or that are invisible: controls except newline and tab, lone surrogates.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def clean(text: str) -> str:
-    """Return the text with controls shown as their symbols, and what no page can hold as U+FFFD."""
-    return _UNSEEN.sub(lambda found: _symbol(ord(found[0])), text.replace("\r\n", "\n"))
+    """Return the text with controls replaced by their symbols, and forbidden characters by U+FFFD."""
+    return _UNSEEN.sub(lambda match: _symbol(ord(match[0])), text.replace("\r\n", "\n"))
 
 
 def _symbol(code: int) -> str:
@@ -26,15 +26,15 @@ def _symbol(code: int) -> str:
 def cut(value: Any, limit: int = 80) -> str:
     """Return a value as clean text of at most `limit` characters and a note on how many were left out.
 
-    A text stands as it is, anything else as JSON. Head and tail stay, for a prompt's answers stand at its end.
+    A text is shown unchanged, anything else as JSON. Head and tail are kept, because a prompt's answers are at its end.
     """
     if value is None:
         return ABSENT
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     if len(text) > limit:
         tail = limit // 4
-        left = f" … [{len(text) - limit:,} characters left out] … "
-        text = text[: limit - tail] + left + text[len(text) - tail :]
+        note = f" … [{len(text) - limit:,} characters left out] … "
+        text = text[: limit - tail] + note + text[len(text) - tail :]
     return clean(text)
 
 
@@ -44,7 +44,7 @@ def score(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """Return a share from 0 to 1 in percent; only all is 100%, and only none is 0%."""
+    """Return a share from 0 to 1 in percent; only 1 is shown as 100%, and only 0 as 0%."""
     if value is None or not math.isfinite(value):
         return ABSENT
     if 0.995 <= value < 1:
@@ -55,29 +55,29 @@ def share(value: float | None) -> str:
 
 
 def threshold(probability: float) -> str:
-    """Return a least probability with four decimals, rounded down: what has this probability is answered."""
+    """Return a least probability with four decimals, rounded down, so that it still admits this probability."""
     return f"{math.floor(probability * 1e4) / 1e4:.4f}"
 
 
 def count(value: int | None) -> str:
-    """Return a whole number with its thousands apart."""
+    """Return a whole number with separated thousands."""
     return ABSENT if value is None else f"{value:,}"
 
 
 def brief(value: int) -> str:
-    """Return a whole number for a narrow place: 950, 12k, 3M."""
+    """Return a whole number in a short form: 950, 12k, 3M."""
     return f"{value}" if value < 1000 else f"{value // 1000}k" if value < 1_000_000 else f"{value // 1_000_000}M"
 
 
 def rate(value: float | None) -> str:
-    """Return rows a second with three digits that mean something."""
+    """Return rows per second with three significant digits."""
     if value is None or not math.isfinite(value):
         return ABSENT
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def span(seconds: float | None) -> str:
-    """Return a time as a person says it, from hundredths of a second to hours."""
+    """Return a duration in words, from hundredths of a second to hours."""
     if seconds is None or not math.isfinite(seconds):
         return ABSENT
     if seconds < 10:

@@ -1,4 +1,4 @@
-"""One picture of all tasks: where this evaluation stands among the paper's models."""
+"""A figure of all tasks that compares this evaluation with the paper's models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WIDTH, LEFT, RIGHT, TOP, STEP = 860, 70, 838, 36, 28  # pixels
 
 @dataclass(frozen=True, slots=True)
 class StandingRow:
-    """A task's line in pixels: this evaluation's point and interval, the paper's own models, and the others there."""
+    """A task's line in pixels: this evaluation's point and interval, the paper's own models, and its other models."""
 
     label: str
     y: int
@@ -25,12 +25,12 @@ class StandingRow:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The picture ready to be drawn, and what it says in words."""
+    """The figure ready to be drawn, and its description in words."""
 
     lines: list[StandingRow]
     ticks: list[Tick]
     beside: bool
-    described: str
+    description: str
 
     left: int = LEFT
     right: int = RIGHT
@@ -39,17 +39,17 @@ class Standing:
 
     @property
     def bottom(self) -> int:
-        """Where the lines of the grid end."""
+        """The end of the grid's lines."""
         return TOP + STEP * len(self.lines)
 
     @property
     def height(self) -> int:
-        """The picture's height in pixels."""
+        """The figure's height in pixels."""
         return self.bottom + 26
 
 
 def draw(overview: Overview) -> Standing | None:
-    """Return the picture of a table with at least one figure of ours in it, else None."""
+    """Return the figure for a table with at least one result of ours, else None."""
     if all(line.every is None for line in overview.lines):
         return None
     places = []
@@ -66,13 +66,13 @@ def draw(overview: Overview) -> Standing | None:
                 others=[x for kin, x in beside if not kin],
             )
         )
-    described = "; ".join(
+    description = "; ".join(
         f"{line.abbreviation} {line.metric} {score(line.every)}"
         + (f", the paper's best {score(line.best)}" if line.best is not None else "")
         for line in overview.lines
     )
     ticks = [Tick(_x(value / 10), f"{value / 10:.1f}") for value in range(0, 11, 2)]
-    return Standing(places, ticks, bool(overview.models), f"{described}.")
+    return Standing(places, ticks, bool(overview.models), f"{description}.")
 
 
 def _x(value: float) -> float:

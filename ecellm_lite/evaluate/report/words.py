@@ -1,4 +1,4 @@
-"""What metrics and tasks are called on the page, and what they mean in words that need no statistics."""
+"""The names of metrics and tasks on the page, and their meaning without statistical terms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METRICS: Mapping[str, tuple[str, str]] = {
         "It is high only if both are.",
     ),
     "precision": ("Precision", "When it says “yes”, or gives a value: how often that is right."),
-    "recall": ("Recall", "Of all that is there to be found: the share that it finds."),
+    "recall": ("Recall", "The share of everything there is to find that it finds."),
     "contained_f1": (
         "F1, near enough",
         "F1 where a value also counts that contains the right one or is contained in it, as “blue” in “navy blue”.",
@@ -45,13 +45,13 @@ METRICS: Mapping[str, tuple[str, str]] = {
 
 
 def label(metric: str) -> str:
-    """Return a metric's name as a person writes it."""
+    """Return a metric's name in words."""
     entry = METRICS.get(metric)
     return entry[0] if entry else cut(metric.replace("_", " "), 40)
 
 
 def meaning(metric: str) -> str:
-    """Return what a metric says in plain words, nothing for one that is not known here."""
+    """Return a metric's meaning in plain words, empty for an unknown one."""
     entry = METRICS.get(metric)
     return entry[1] if entry else ""
 
@@ -63,6 +63,6 @@ def title(task: str) -> str:
 
 
 def summary(task: str) -> str:
-    """Return what is asked in a task and what may be answered, nothing for one that is not among the ten."""
+    """Return a task's summary and its possible answers, empty for one that is not among the ten."""
     entry = TASKS.get(task)
     return f"{entry.summary} Answers: {entry.answers}" if entry else ""
