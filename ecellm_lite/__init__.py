@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ecellm_lite.version import __version__
 
-TYPE_CHECKING = False  # a type checker takes it as true; importing it from typing would double the time of this import
+TYPE_CHECKING = False  # type checkers treat it as true; importing it from typing would double the time of this import
 if TYPE_CHECKING:
     from typing import Any
 
@@ -43,7 +43,7 @@ __all__ = [
     "schema",
 ]
 
-# Looked up when they are first used: importing the package loads no numpy, no llama.cpp, and hardly anything else.
+# Looked up on first use: importing the package loads neither numpy nor llama.cpp, and little else.
 _HOMES = {
     "Answer": "ecellm_lite.answers.answer",
     "ContextError": "ecellm_lite.errors",

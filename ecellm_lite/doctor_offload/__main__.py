@@ -26,7 +26,7 @@ WARM_UP = {"review": "It does what it should."}
 
 
 def main() -> None:
-    """Answer the row for the argument."""
+    """Answer the row as the command-line argument says."""
     argument = json.loads(sys.argv[1])
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as output:
         # Output of native code goes to standard error, as it must not mix with the result.

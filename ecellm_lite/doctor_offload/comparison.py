@@ -134,7 +134,7 @@ class _Attempt:
 def compare(
     model: str | None, *, envelope: str | None = None, program: Sequence[str] = PROGRAM, seconds: float = SECONDS
 ) -> OffloadCheck:
-    """Return an example row answered with 0 and with all layers on the GPU, each in a process of its own.
+    """Answer an example row with 0 and with all layers on the GPU, each in a process of its own, and compare.
 
     `program` answers on one placement, as `python -m ecellm_lite.doctor_offload` does, within `seconds`. A process that
     crashes, is killed, hangs or ends with an error is a finding, and does not stop the other placement.
@@ -159,7 +159,7 @@ def compare(
 
 
 def _problem(side: _Side, attempt: _Attempt) -> Problem | None:
-    """Return what went wrong on a placement, in an error's own words; None if nothing did."""
+    """Return what went wrong on a placement, or None if nothing did."""
     if attempt.error is None:
         return attempt.problem
     return Problem(side.name, f"With {side.layers} the row was not answered. {attempt.error}", side.advice)

@@ -132,7 +132,7 @@ def _key_value_heads(header: Header) -> Sequence[int]:
 
 
 def _head_lengths(header: Header) -> tuple[int, int]:
-    """Return how many values a head's key has, and its value."""
+    """Return how many numbers a head's key has, and a head's value."""
     default = _integers(header, "embedding_length")[0] // max(_by_layer(header, "attention.head_count")[0], 1)
     keys = _integers(header, "attention.key_length", default)[0]
     return keys, _integers(header, "attention.value_length", default)[0]

@@ -50,7 +50,7 @@ class Prefix:
 
     @property
     def own(self) -> int:
-        """How many tokens of memory it takes for itself, now or soon."""
+        """How many tokens of memory it needs besides its origin's, including those not filled yet."""
         return len(self.tokens) - self.origin.length
 
 
@@ -69,7 +69,7 @@ class Prefixes:
         return sum(node.own for node in self._nodes)
 
     def find(self, prompt: Sequence[int]) -> Match:
-        """Return the longest match with a prompt, without its last token: the logits after that one are needed."""
+        """Return the longest match with a prompt, except its last token: the logits after that one are needed."""
         best = Match()
         for node in self._nodes:
             if len(node.tokens) > best.length:

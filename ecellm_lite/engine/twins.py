@@ -30,7 +30,7 @@ class Twins:
             return False
 
     def end(self, request: Request) -> None:
-        """Pass the result of a request that is done to its twins."""
+        """Pass a finished request's result to its twins."""
         with self._lock:
             self._forget(request)
             twins, request.twins = request.twins, []

@@ -31,7 +31,7 @@ class Waiting:
         (self._urgent if request.urgent else self._arrived).append(request)
 
     def put_back(self, requests: Sequence[Request]) -> None:
-        """Put requests that had left back in front of all others."""
+        """Put requests back into the queue, ahead of all others."""
         self._group.extendleft(reversed(requests))
 
     def __len__(self) -> int:

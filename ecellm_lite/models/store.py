@@ -76,7 +76,7 @@ class Store:
         self._identities = FileIdentities(self.root / "hashes.json")
 
     def folder(self, name: str) -> Path:
-        """Return the folder for a model's name; raises UsageError for an invalid name, which could lead elsewhere."""
+        """Return the folder for a model's name; raises UsageError for an invalid name."""
         if not _NAME.fullmatch(name):
             raise UsageError(
                 f"{name[:80]!r} cannot be a model's name",
@@ -149,7 +149,7 @@ class Store:
         return identity
 
     def _forget_states(self, sha256: str | None) -> None:
-        """Remove the saved states of a model's bytes that no longer exist."""
+        """Remove the saved states that a model's former bytes computed."""
         if sha256:
             shutil.rmtree(self.states / sha256, ignore_errors=True)
 
