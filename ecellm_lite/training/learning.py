@@ -1,4 +1,4 @@
-"""Learning: LoRA on a base model by the paper's recipe, pass after pass over the lessons, with checkpoints.
+"""Trains LoRA on a base model by the paper's recipe, pass after pass over the lessons, with checkpoints.
 
 Source of the recipe: Peng et al., arXiv 2402.08831, appendix: LoRA of rank 16 and alpha 16 on the attention and
 feed-forward matrices, cosine schedule, the prompt's tokens masked, the end-of-sequence token learned.
@@ -60,7 +60,7 @@ class Recipe:
 class Learning:
     """A training; `folder` holds its checkpoint, its curves and the best adapter so far.
 
-    It takes `passes` of the lessons' passes (by default all that are left), starting with `first_pass`, from 0.
+    It uses `passes` of the lessons' passes (by default all that remain), starting with `first_pass`, counted from 0.
     Raises UsageError if the lessons have fewer.
     """
 
@@ -94,7 +94,7 @@ class Learning:
         if not first_pass < last <= lessons.passes:
             raise UsageError(
                 f"The lessons have {lessons.passes} passes, and no pass {max(last, first_pass + 1)}",
-                step="make lessons of more passes, or take fewer",
+                step="make lessons with more passes, or train on fewer",
                 settings=("passes", "first_pass"),
             )
         self._first_pass = first_pass
@@ -115,7 +115,7 @@ class Learning:
 
     @property
     def steps(self) -> int:
-        """How many steps the whole training has."""
+        """The number of steps of the whole training."""
         return len(self._plan)
 
     def run(self, *, until: int | None = None, report: Callable[[str], None] = print) -> None:
@@ -163,10 +163,10 @@ class Learning:
             self.losses, self.validations = state["curves"]["losses"], state["curves"]["validations"]
 
     def start_from(self, folder: Path) -> None:
-        """Start from the weights of a trained adapter; raises ModelError for none, or one of another shape."""
+        """Start from the weights of a trained adapter; raises ModelError if there is none, or if its shape differs."""
         if not all((folder / name).is_file() for name in ("adapter_config.json", "adapter_model.safetensors")):
             raise ModelError(
-                f"{folder} holds no adapter", step="give the folder of adapter_model.safetensors and its config"
+                f"{folder} has no adapter", step="give the folder of adapter_model.safetensors and its config"
             )
         trained = PeftConfig.from_pretrained(str(folder))
         shape = (trained.r, trained.lora_alpha, {*trained.target_modules})
@@ -227,7 +227,7 @@ class Learning:
 
     def _validate(self, report: Callable[[str], None]) -> None:
         lessons = self._lessons.of(VALIDATION)
-        if not lessons:  # nothing to choose by: keep the last adapter
+        if not lessons:  # without validation, keep the last adapter
             self._keep()
             return
         validation = Validation()
@@ -248,15 +248,15 @@ class Learning:
             self._keep()
 
     def _keep(self) -> None:
-        """Write the adapter as PEFT does, in 16 bits."""
+        """Write the adapter in PEFT's format, in 16 bits."""
         halves = {
             name: tensor.to(torch.float16)
             for name, tensor in get_peft_model_state_dict(self.model, save_embedding_layers=False).items()
         }
-        part, kept = self.folder / "adapter.part", self.folder / "adapter"
+        part, adapter = self.folder / "adapter.part", self.folder / "adapter"
         self.model.save_pretrained(part, state_dict=halves, save_embedding_layers=False)
-        shutil.rmtree(kept, ignore_errors=True)
-        part.rename(kept)
+        shutil.rmtree(adapter, ignore_errors=True)
+        part.rename(adapter)
 
     def _curves(self) -> dict[str, Any]:
         return {
@@ -271,7 +271,7 @@ class Learning:
 
 
 def parts(batch: Sequence[Lesson], tokens: int) -> list[list[Lesson]]:
-    """Return a batch in parts of at most `tokens` tokens with padding, each of one lesson at least."""
+    """Return a batch in parts of at most `tokens` tokens with padding, each of at least one lesson."""
     split: list[list[Lesson]] = [[]]
     longest = 0
     for lesson in batch:

@@ -1,7 +1,7 @@
 """A lesson is a labelled row as tokens: the prompt that `run` would send, the answer, and the end of the sequence.
 
-Lessons are made where llama.cpp is, with the model's own vocabulary, and kept as one file of arrays: the machine that
-trains needs no llama.cpp.
+Lessons are made where llama.cpp is installed, with the model's own vocabulary, and stored as one file of arrays, so
+that the machine that trains needs no llama.cpp.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ GROUP = 16  # batches whose lessons are sorted by length together
 class Lesson:
     """A row's tokens, of which the last `answer` are the answer and its end.
 
-    `choices` are the first tokens of the possible answers and `gold` the right one's index among them; empty and -1
-    where the first token does not settle the answer. `turn` is the pass, from 0.
+    `choices` are the first tokens of the possible answers and `gold` the index of the right one; empty and -1 if the
+    first token does not decide the answer. `turn` is the pass, from 0.
     """
 
     task: str
@@ -82,7 +82,7 @@ def read_lessons(path: Path) -> Lessons:
         return _read(path)
     except (KeyError, ValueError, TypeError, IndexError, EOFError, BadZipFile, zlib.error):
         raise InputError(
-            f"{path} holds no lessons", step="make lessons from labelled rows first", file=str(path)
+            f"{path} is not a file of lessons", step="make lessons from labelled rows first", file=str(path)
         ) from None
 
 

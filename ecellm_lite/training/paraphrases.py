@@ -1,7 +1,7 @@
-"""The tasks' instructions in other words, so that a model does not depend on one wording.
+"""Paraphrases of the tasks' instructions, so that a model does not depend on one wording.
 
-The words are this project's own. Four of each task are trained on; `HELD_OUT` are never trained on, and measure what
-another wording costs.
+They are this project's own. Four of each task are trained on; `HELD_OUT` are never trained on, and measure what another
+wording costs.
 """
 
 from __future__ import annotations

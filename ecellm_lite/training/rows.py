@@ -1,4 +1,4 @@
-"""Labelled rows for a training: read from a folder, with some held out to judge it by."""
+"""Labelled rows for a training, read from a folder, with some held out for validation."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _labelled(line: str, task: str) -> Row:
     except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict) or not isinstance(row.get("input"), dict) or not isinstance(row.get("output"), str):
-        raise InputError("it is no labelled row", step='write {"input": {…}, "output": "…"} on one line')
+        raise InputError("it is not a labelled row", step='write {"input": {…}, "output": "…"} on one line')
     if row.setdefault("task", task) != task:
         raise InputError(f"its task is {row['task']!r}", step="move it to the folder of that task", field="task")
     get_task(task).question({"input": row["input"]}).space.parse(row["output"])
@@ -68,9 +68,9 @@ def _labelled(line: str, task: str) -> Row:
 
 
 def split_rows(rows: Rows, random: Random) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
-    """Return the rows to learn and the rows held out; the same seed splits the same way.
+    """Return the rows to learn and the held-out rows; the same seed gives the same split.
 
-    A row with the same input as one that is held out is in neither.
+    A row with the same input as a held-out one is in neither.
     """
     learned, held_out = {}, {}
     for task, labelled in rows.items():
@@ -87,7 +87,7 @@ def _input(row: Row) -> str:
 
 
 def write_rows(folder: Path, rows: Rows) -> None:
-    """Write rows as FOLDER/TASK/test.jsonl, where evaluation and calibration look for them."""
+    """Write rows as FOLDER/TASK/test.jsonl, from which evaluation and calibration read them."""
     for task, labelled in rows.items():
         if labelled:
             path = folder / task / "test.jsonl"

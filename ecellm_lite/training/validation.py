@@ -1,4 +1,4 @@
-"""How good a model is in the middle of its training, by the logits of held-out rows."""
+"""Measures a model during its training, by the logits of held-out rows."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ LEAST_ROWS = 80  # a task with fewer is reported but not part of the score
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Totals:
     loss: list[float] = field(default_factory=list)
     exact: list[bool] = field(default_factory=list)
     pairs: list[tuple[int, int]] = field(default_factory=list)  # (right choice, likeliest choice)
 
 
 class Validation:
-    """Collects rows, and says for each task how likely its right answers are and how often they win."""
+    """Collects rows, and measures for each task how likely the right answers are and how often they win."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, _Seen] = {}
+        self._tasks: dict[str, _Totals] = {}
 
     def add(self, lesson: Lesson, logits: NDArray[np.float32]) -> None:
         """Add a row; `logits` (answer, vocabulary) are those before each token of its answer."""
-        seen = self._tasks.setdefault(lesson.task, _Seen())
+        totals = self._tasks.setdefault(lesson.task, _Totals())
         labels = np.asarray(lesson.tokens[-lesson.answer :])
         peak = logits.max(axis=1)
         whole = peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1))
-        seen.loss.append(float((whole - logits[np.arange(len(labels)), labels]).sum()))
-        # Each token is the likeliest after the right ones before it: greedy decoding would write this answer.
-        seen.exact.append(bool((logits.argmax(axis=1) == labels).all()))
+        totals.loss.append(float((whole - logits[np.arange(len(labels)), labels]).sum()))
+        # Each token is the likeliest after the right ones before it, so greedy decoding would write this answer.
+        totals.exact.append(bool((logits.argmax(axis=1) == labels).all()))
         if lesson.gold >= 0:
-            seen.pairs.append((lesson.gold, int(logits[0, np.asarray(lesson.choices)].argmax())))
+            totals.pairs.append((lesson.gold, int(logits[0, np.asarray(lesson.choices)].argmax())))
 
     def result(self) -> dict[str, Any]:
         """Return {"score", "tasks": {task: {"rows", "loss", "exact", "accuracy", "macro_f1"}}}.
 
-        The score is the mean over the tasks of macro-F1, or of the share of exact answers where there are no choices.
+        The score is the mean over the tasks of macro-F1, or of the share of exact answers if there are no choices.
         """
         tasks: dict[str, dict[str, float]] = {}
-        for name, seen in self._tasks.items():
-            figures = {"rows": len(seen.loss), "loss": mean(seen.loss), "exact": mean(seen.exact)}
-            if seen.pairs:
-                figures["accuracy"] = mean(right == likeliest for right, likeliest in seen.pairs)
-                figures["macro_f1"] = _macro_f1(seen.pairs)
+        for name, totals in self._tasks.items():
+            figures = {"rows": len(totals.loss), "loss": mean(totals.loss), "exact": mean(totals.exact)}
+            if totals.pairs:
+                figures["accuracy"] = mean(right == likeliest for right, likeliest in totals.pairs)
+                figures["macro_f1"] = _macro_f1(totals.pairs)
             tasks[name] = {key: round(value, 4) for key, value in figures.items()}
         counted = [one.get("macro_f1", one["exact"]) for one in tasks.values() if one["rows"] >= LEAST_ROWS]
         return {"score": round(mean(counted or [-mean(one["loss"] for one in tasks.values())]), 5), "tasks": tasks}

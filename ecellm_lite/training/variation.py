@@ -1,4 +1,4 @@
-"""A labelled row with what must not matter changed, so that a model does not learn it.
+"""Varies what must not matter in a labelled row, so that a model does not learn it.
 
 Each function takes a row's fields and answer string and returns both, drawn anew for each pass.
 """
@@ -17,7 +17,7 @@ Varied = tuple[Fields, str]
 
 
 def varied(task: str, fields: Fields, answer: str, random: Random) -> Varied:
-    """Return a row of the task with another order where order means nothing; other tasks keep their rows."""
+    """Return a row in another order, for the tasks in which order means nothing; others keep their rows."""
     change = _CHANGES.get(task)
     return change(fields, answer, random) if change else (fields, answer)
 
@@ -44,7 +44,7 @@ def _attributes(fields: Fields, answer: str, random: Random) -> Varied:
 
 
 def _spread(fields: Fields, entries: Sequence[dict[str, str]], random: Random) -> tuple[Fields, list[dict[str, str]]]:
-    """Cut a title in two between values and move its end to another field; unchanged if the cut hits a value."""
+    """Cut a title in two and move its end to another field; unchanged if the cut goes through a value."""
     words = fields["title"].split(" ")
     if len(words) < 2 * LEAST_WORDS or not all(isinstance(entry["value"], str) for entry in entries):
         return fields, list(entries)

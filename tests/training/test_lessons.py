@@ -163,7 +163,7 @@ def test_a_large_vocabulary_is_kept_whole(tmp_path: Path) -> None:
 
 def test_another_file_is_no_lessons(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("no array")
-    with pytest.raises(InputError, match="holds no lessons"):
+    with pytest.raises(InputError, match="not a file of lessons"):
         read_lessons(tmp_path / "other")
 
 
@@ -172,13 +172,13 @@ def test_a_file_that_was_cut_is_refused(kept: int, lessons: Lessons, tmp_path: P
     path = tmp_path / "lessons.npz"
     lessons.write(path)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(InputError, match="holds no lessons"):
+    with pytest.raises(InputError, match="not a file of lessons"):
         read_lessons(path)
 
 
 def test_an_array_alone_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "lessons.npy", np.arange(3))
-    with pytest.raises(InputError, match="holds no lessons"):
+    with pytest.raises(InputError, match="not a file of lessons"):
         read_lessons(tmp_path / "lessons.npy")
 
 
