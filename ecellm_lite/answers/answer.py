@@ -1,4 +1,4 @@
-"""The answer to one row, as a program gets it and as JSON."""
+"""The answer to one row, in Python and as JSON."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RowError:
         return cls(error.code, str(error), error.field, error.step)
 
     def exception(self) -> EcellmError:
-        """Return the error as the exception that it came from, or one of its kind."""
+        """Return the error as an exception of its kind."""
         message = self.message.removesuffix(f": {self.step}.") if self.step else self.message
         return error_of(self.code)(message, step=self.step, field=self.field)
 
@@ -103,7 +103,7 @@ class Answer:
 
     @classmethod
     def failed(cls, task: str, error: EcellmError, *, model: ModelName, envelope: str, row: Any = None) -> Answer:
-        """Return the answer of a row that no model was asked about; a row that could be read has its id in it."""
+        """Return the answer of a row that failed before the model; it has the row's id, if the row could be read."""
         return cls(
             id=row.get("id") if isinstance(row, Mapping) else None,
             task=task,
@@ -124,7 +124,7 @@ class Answer:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Answer:
-        """Return the answer that `as_dict` made this plain data of, also after it was JSON."""
+        """Return the answer from the plain data of `as_dict`, also after a trip through JSON."""
         parts = {name: data[name] and kind(**data[name]) for name, kind in _PARTS.items()}
         warnings = data["warnings"] and [AnswerWarning(**warning) for warning in data["warnings"]]
         return cls(**{**data, **parts, "warnings": warnings})

@@ -1,9 +1,9 @@
 """Decodes every closed answer by walking a sorted matrix of candidate token rows.
 
-Each possible answer is tokenized as it stands after the prompt, and the rows are sorted. A state is a range of
-rows and a depth; the tokens that may come next are the distinct values of one column. A single value is *forced*
-and needs no model; several values are a choice, a softmax over them. A row that is a prefix of another ends with the
-end-of-sequence token as its own branch.
+Each possible answer is tokenized as it follows the prompt, and the rows are sorted. A state is a range of rows and a
+depth; the tokens that may come next are the distinct values of one column. A single value is *forced* and needs no
+model; several values are a choice, a softmax over them. A row that is a prefix of another ends with the end-of-sequence
+token as its own branch.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Candidates:
             self.matrix[place, : len(closed[index])] = closed[index]
 
     def branches(self, low: int, high: int, depth: int) -> Branches:
-        """Return the tokens that may stand at `depth` in the rows [low, high), which agree up to there."""
+        """Return the possible tokens at `depth` in the rows [low, high), which agree up to there."""
         column = self.matrix[low:high, depth]
         starts = np.concatenate(([0], np.flatnonzero(column[1:] != column[:-1]) + 1))
         return Branches(column[starts], np.append(starts, high - low) + low)
@@ -89,8 +89,8 @@ def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Ste
     """Go down to one candidate, taking the likeliest branch at each choice, and leave its tokens on the tape.
 
     The tape already holds the first `depth` tokens, which all candidates have in common.
-    Tokens that are settled when the last choice is made stay on the tape; the model sees them only if more of
-    the answer follows. `coverage` is the lowest of all choices, and 1 if there was no choice.
+    Tokens that follow from the last choice stay on the tape; the model sees them only if more of the answer follows.
+    `coverage` is the lowest of all choices, and 1 if there was no choice.
     """
     low, high = 0, len(candidates.order)
     probability = coverage = 1.0

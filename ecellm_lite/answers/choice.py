@@ -13,7 +13,7 @@ from ecellm_lite.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Choice(OneOf):
-    """One of at least one options with distinct keys and texts; the value is its key."""
+    """One of the options (at least one), which have distinct keys and texts; the value is its key."""
 
     options: tuple[Option, ...]
     type: ClassVar[str] = "choice"
@@ -28,7 +28,7 @@ class Choice(OneOf):
         return key
 
     def headline(self, answer: Answer) -> str:
-        """Return the text that the model wrote, or the key if that is a letter which stands for the text."""
+        """Return the text that the model wrote, or the key if the text does not begin with it."""
         text, key = answer.text or "", str(answer.value)
         return text if text.startswith(key) else key
 
@@ -40,11 +40,11 @@ def lettered(texts: Sequence[str], *, whole: bool) -> Choice:
 
 
 def letters_of(lines: Sequence[str]) -> tuple[str, ...]:
-    """Return the letters that option lines such as `A: first` begin with, each once, or raise InputError."""
+    """Return the letters of option lines such as `A: first`; raises InputError if one is missing or repeated."""
     letters = tuple(map(_letter_of, lines))
     if len(set(letters)) < len(letters):
         message = f"The options have the letters {', '.join(letters)}"
-        raise InputError(message, step="give each option a letter of its own, as in A, B, C", field="options")
+        raise InputError(message, step="give each option its own letter, as in A, B, C", field="options")
     return letters
 
 

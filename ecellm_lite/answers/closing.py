@@ -39,23 +39,23 @@ class Closing:
         The matcher has read `tokens`, and the closed text may have `limit` of them; the logits of tokens that are not
         allowed are -inf. If no way to close the text is found, `token` itself is returned.
         """
-        text, left = self._vocabulary.detokenize(tokens), limit - len(tokens)
-        if self._closes(matcher, text, token, left) or not (way := self._way(matcher, text, left)):
+        text, most = self._vocabulary.detokenize(tokens), limit - len(tokens)
+        if self._closes(matcher, text, token, most) or not (way := self._way(matcher, text, most)):
             return token
         likeliest = np.argsort(-logits)[:_TRIES].tolist()
         signs = sorted({*self._in_string, *self._between}, key=lambda sign: (-float(logits[sign]), sign))
         for other in [*likeliest, *signs]:
-            if np.isfinite(logits[other]) and self._closes(matcher, text, other, left):
+            if np.isfinite(logits[other]) and self._closes(matcher, text, other, most):
                 return int(other)
         return way[0]
 
-    def _closes(self, matcher: Any, text: bytes, token: int, left: int) -> bool:
-        """Whether the text can be closed with `left` tokens, the first of which is this one."""
+    def _closes(self, matcher: Any, text: bytes, token: int, most: int) -> bool:
+        """Return whether the text can be closed with at most `most` tokens, of which `token` is the first."""
         if token in self._vocabulary.ends:
             return True
         matcher = matcher.deep_copy()
         matcher.consume_tokens([token])
-        return self._way(matcher, text + self._vocabulary.detokenize([token]), left - 1) is not None
+        return self._way(matcher, text + self._vocabulary.detokenize([token]), most - 1) is not None
 
     def _way(self, matcher: Any, text: bytes, most: int) -> list[int] | None:
         """Return at most `most` tokens that complete `text`, which the matcher has read; None if none are found."""

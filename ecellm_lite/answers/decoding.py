@@ -1,8 +1,8 @@
-"""How an answer is decoded: the protocol between an answer space, which knows no engine, and the engine.
+"""The protocol between an answer space and the engine that decodes its answers.
 
 A space's `decode` is a generator. It yields a `Step` (the tokens to append to the prompt) and is sent the logits
 that the model gives after them; when nothing is left to decide, it returns an `Outcome`. The engine's scheduler runs
-many of these at once. Neither side knows more of the other than this.
+many of these at once. Neither side knows more about the other.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Vocabulary(Protocol):
     """What a space needs from a model's tokenizer."""
 
     size: int
-    end: int  # the end-of-sequence token: what stands behind a finished answer
+    end: int  # the end-of-sequence token, which follows a finished answer
     ends: frozenset[int]  # every token that ends a generation, `end` among them
-    control: NDArray[np.int32]  # tokens that are no text, and that no answer may hold
+    control: NDArray[np.int32]  # tokens that are not text, which no answer may contain
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
         """Return the ids of `text`, none of it read as special tokens; `begin` adds a BOS if the model expects one."""

@@ -1,4 +1,4 @@
-"""What a person sees of an answer below its headline, as plain data for a terminal or a page to draw."""
+"""The lines below an answer's headline, as plain data for a terminal or a page to draw."""
 
 from __future__ import annotations
 

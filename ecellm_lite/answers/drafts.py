@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 # How many tokens must match before the ones that followed them are used as a guess.
-_SEEN = 2
+_MATCH = 2
 
 
 class Lookup:
@@ -17,21 +17,21 @@ class Lookup:
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self._tokens: list[int] = []
-        self._after: dict[tuple[int, ...], int] = {}  # where the token stands that last followed these
-        self._trust = _SEEN
+        self._after: dict[tuple[int, ...], int] = {}  # the place of the token that last followed these
+        self._trust = _MATCH
         for token in tokens:
             self.append(token)
 
     def append(self, token: int) -> None:
         """Append the answer's next token."""
-        before = tuple(self._tokens[-_SEEN:])
-        if len(before) == _SEEN:
+        before = tuple(self._tokens[-_MATCH:])
+        if len(before) == _MATCH:
             self._after[before] = len(self._tokens)
         self._tokens.append(token)
 
     def guess(self, most: int) -> tuple[int, ...]:
         """Return at most `most` tokens that may come next; none if the latest tokens did not occur before."""
-        start = self._after.get(tuple(self._tokens[-_SEEN:]))
+        start = self._after.get(tuple(self._tokens[-_MATCH:]))
         return () if start is None else tuple(self._tokens[start : start + min(most, self._trust)])
 
     def learn(self, guessed: int, right: int) -> None:

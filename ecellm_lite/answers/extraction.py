@@ -1,9 +1,9 @@
-"""Attributes and their values, copied from the product's own texts: a value that does not stand there cannot come out.
+"""Attributes and their values, which are always copied from the product's own texts.
 
-The answer is JSON in exactly ECInstruct's form, one object for each asked attribute, in the order asked:
-`[{"attribute": "color", "value": "navy blue", "source": "product title"}, …]`, `"None"` and `"None"` where the model
-finds no value. (In the data an attribute may have several values, in any order: asking for each once is this
-project's choice.)
+The answer is JSON in exactly ECInstruct's form, one object for each requested attribute, in that order:
+`[{"attribute": "color", "value": "navy blue", "source": "product title"}, …]`, with `"None"` and `"None"` if the model
+finds no value. (In the data an attribute may have several values, in any order; one value for each is this project's
+choice.)
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ecellm_lite.errors import InputError
 
 NONE = Span("None", "None")
 
-# Signs count as words and can be many to a token, so that the context alone would not bound the work of a row.
+# Signs count as words, and a token may hold many, so the context alone does not bound the work for a row.
 MAX_WORDS = 10_000
 
 
@@ -44,8 +44,8 @@ class Extraction(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Walk to one span for each attribute in turn; the JSON between the values is forced.
 
-        Each entry has the probability of its own choices; the answer's is their product, and the coverage the
-        least of all.
+        Each entry has the probability of its own choices; the answer's probability is their product, and its coverage
+        the lowest.
         """
         texts = [SourceText(source, text) for source, text in self.sources.items()]
         words = sum(len(text.starts) for text in texts)
@@ -60,7 +60,7 @@ class Extraction(Space):
         probability = coverage = 1.0
         for place, attribute in enumerate(self.attributes, start=1):
             name = json.dumps(attribute.lower())
-            # Each piece begins with a space, where every tokenizer begins anew: so pieces tokenize on their own.
+            # Each piece begins with a space, where tokenizers start a new token, so it can be tokenized alone.
             tape.force(scene.continuation(f' {name}, "value":', after='{"attribute":'))
             close = "]" if place == len(self.attributes) else ', {"attribute":'
             span, walked = yield from grid.choose(close, tape)
@@ -79,40 +79,42 @@ class Extraction(Space):
         text = f"[{', '.join(objects)}]"
         return Outcome(entries, text, tape.tokens, probability=probability, coverage=coverage)
 
-    def written(self, text: str) -> str:
-        """Return the answer string for a JSON object of attributes and values; one that is missing is None.
+    def normalized(self, text: str) -> str:
+        """Return the answer string for a JSON object of attributes and values; a missing attribute is None.
 
-        A value gets the first source that it stands in. The answer string itself is taken too.
+        A value gets the first source that contains it. The answer string itself is accepted, too.
         """
         try:
             values = json.loads(text)
         except (ValueError, RecursionError):
             values = None
         if not isinstance(values, dict):
-            return Space.written(self, text)
+            return Space.normalized(self, text)
         lowered = {str(name).lower(): value for name, value in values.items()}
         if unknown := lowered.keys() - set(self._names):
             attributes = ", ".join(self.attributes)
-            raise InputError(f"{min(unknown)!r} is not asked for", step=f"give values of {attributes}")
+            raise InputError(
+                f"{min(unknown)!r} is not one of the row's attributes", step=f"give values of {attributes}"
+            )
         return self._answer_text({name: self._span(name, lowered.get(name)) for name in self._names})
 
     def value_of(self, text: str) -> list[dict[str, Any]]:
-        """Return an entry for each attribute, with the first value that the answer string has of it."""
+        """Return an entry for each attribute, with its first value in the answer string."""
         entries = {entry["attribute"]: entry for entry in reversed(self.parse(text))}
-        found = [entries.get(name.lower(), {}) for name in self.attributes]
+        firsts = [entries.get(name.lower(), {}) for name in self.attributes]
         return [
             {"attribute": name, "value": entry.get("value"), "source": entry.get("source"), "probability": None}
-            for name, entry in zip(self.attributes, found, strict=True)
+            for name, entry in zip(self.attributes, firsts, strict=True)
         ]
 
     def longest(self, scene: Scene) -> int:
-        """Return the tokens of an answer in which every value is the longest that the texts offer, in JSON."""
+        """Return the tokens of an answer in which every value is the longest span of the texts, in JSON."""
         spans = [SourceText(source, text).longest for source, text in self.sources.items()]
         longest = max([NONE, *spans], key=lambda span: len(span.json))
         return len(scene.continuation(self._answer_text(dict.fromkeys(self._names, longest))))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return each entry at a temperature and a bias, against all else together, and their product."""
+        """Return the entries at a temperature and a bias, each against all else together, and their product."""
         if temperature == 1.0 and bias == 0.0:
             return outcome
         entries = [
@@ -123,8 +125,8 @@ class Extraction(Space):
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
         """Return a claim for each entry: its attribute has this value, from this source, or none.
 
-        It is correct if an entry of the gold answer has the same, and none is correct too where that has no entry of
-        the attribute. The gold answer may have further values of it: that there are none is not claimed.
+        It is correct if the gold answer has the same entry; "none" is also correct if the gold answer has no entry for
+        the attribute. The gold answer may have further values, because an entry does not claim to be the only one.
         """
         gold_values: dict[str, set[tuple[str | None, str | None]]] = {}
         for entry in self.parse(gold):
@@ -145,7 +147,7 @@ class Extraction(Space):
         return f"{present} of {len(answer.value)} attributes found"
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return each attribute with its value, source and probability; nothing of an abstention."""
+        """Return each attribute with its value, source and probability; nothing for an abstention."""
         return tuple(
             Detail(
                 entry["attribute"],
@@ -162,24 +164,24 @@ class Extraction(Space):
         return tuple(name.lower() for name in self.attributes)
 
     def _span(self, name: str, value: Any) -> Span:
-        """Return a person's value of an attribute, with the first source that it stands in."""
+        """Return a person's value of an attribute, with the first source that contains it."""
         if value is None or str(value).strip().lower() in ("", "none"):
             return NONE
-        wanted = str(value).strip().lower()
+        words = str(value).strip().lower()
         for source, text in self.sources.items():
-            if wanted in text.lower():
-                return Span(wanted, source)
-        raise InputError(f"The value {wanted[:80]!r} of {name} stands in none of the row's texts", step="copy it there")
+            if words in text.lower():
+                return Span(words, source)
+        raise InputError(f"The value {words[:80]!r} of {name} is in none of the row's texts", step="copy it from one")
 
     def _answer_text(self, spans: Mapping[str, Span]) -> str:
-        """Return the answer string of values, by the attributes' names in small letters."""
+        """Return the answer string for values, which are given by the attributes' names in lower case."""
         objects = [f'{{"attribute": {json.dumps(name)}, "value":{spans[name].json}' for name in self._names]
         return f"[{', '.join(objects)}]"
 
     def parse(self, text: str) -> list[dict[str, str | None]]:
-        """Return the entries of an answer string, value and source None where it says "None" or null.
+        """Return the entries of an answer string; "None" and null become None.
 
-        Raises InputError for what is no such answer.
+        Raises InputError for a text that is not such an answer.
         """
         try:
             entries = json.loads(text)
@@ -200,41 +202,41 @@ class Extraction(Space):
 
 
 class _Grid:
-    """The candidates of one row's texts, made where the model looks: first how spans begin, then the spans themselves.
+    """The candidate spans of one row's texts, made in two steps: first how spans begin, then the spans themselves.
 
-    A title of 25 words has some 250 spans and a description thousands, but once its first tokens are chosen only
-    the spans that begin so are left, and only they are tokenized whole.
+    A title of 25 words has about 250 spans and a description thousands. Once the first tokens are chosen, only the
+    spans that begin with them are tokenized in full.
     """
 
-    # Two tokens: the opening quote, which may hold a sign of the value as well, and what comes next.
+    # Two tokens: the opening quote, which may include a character of the value, and the next one.
     HEAD = 2
 
     def __init__(self, scene: Scene, texts: list[SourceText]) -> None:
         self._scene = scene
         self._heads: dict[tuple[int, ...], list[tuple[SourceText, int]]] = {self._head(NONE): []}
-        self._begun: dict[tuple[tuple[int, ...], str], tuple[list[Span], Candidates]] = {}
+        self._by_head: dict[tuple[tuple[int, ...], str], tuple[list[Span], Candidates]] = {}
         for text in texts:
             for word in range(len(text.starts)):
-                # A token does not reach past the second word, so longer spans begin as these do.
+                # The head's tokens do not reach past the second word, so longer spans have the same heads.
                 for head in {self._head(span) for span in text.spans(word, most=2)}:
                     self._heads.setdefault(head, []).append((text, word))
 
     def choose(self, close: str, tape: Tape) -> Generator[Step, Logits, tuple[Span, Walked]]:
-        """Walk to a span, or to NONE, that has `close` behind it."""
+        """Walk to a span, or to NONE, followed by `close`."""
         heads = list(self._heads)
         end = self._scene.vocabulary.end
-        begun = yield from walk(Candidates(heads, end), tape)
-        spans, candidates = self._beginning_with(heads[begun.index], close)
-        ended = yield from walk(candidates, tape, depth=self.HEAD)
-        walked = Walked(ended.index, begun.probability * ended.probability, min(begun.coverage, ended.coverage))
-        return spans[ended.index], walked
+        head = yield from walk(Candidates(heads, end), tape)
+        spans, candidates = self._beginning_with(heads[head.index], close)
+        rest = yield from walk(candidates, tape, depth=self.HEAD)
+        walked = Walked(rest.index, head.probability * rest.probability, min(head.coverage, rest.coverage))
+        return spans[rest.index], walked
 
     def _beginning_with(self, head: tuple[int, ...], close: str) -> tuple[list[Span], Candidates]:
-        if (head, close) not in self._begun:
+        if (head, close) not in self._by_head:
             spans = {span: None for text, word in self._heads[head] for span in text.spans(word)} | {NONE: None}
             rows = {span: row for span in spans if tuple((row := self._tokens(span, close))[: self.HEAD]) == head}
-            self._begun[head, close] = list(rows), Candidates(list(rows.values()), self._scene.vocabulary.end)
-        return self._begun[head, close]
+            self._by_head[head, close] = list(rows), Candidates(list(rows.values()), self._scene.vocabulary.end)
+        return self._by_head[head, close]
 
     def _head(self, span: Span) -> tuple[int, ...]:
         return tuple(self._tokens(span, "")[: self.HEAD])

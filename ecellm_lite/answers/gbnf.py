@@ -1,8 +1,8 @@
-r"""GBNF, llama.cpp's form of grammars, converted to the Lark form that llguidance reads.
+r"""Converts GBNF, llama.cpp's form of grammars, to the Lark form that llguidance reads.
 
-llguidance's own converter does the work, on a text that is rewritten here first: what it would stumble over (escapes
-such as `\u00e9`, two rules whose names differ only in case, a missing rule) is put in a form that it takes, or is an
-error with its line. Source: grammars/README.md of ggml-org/llama.cpp.
+llguidance's own converter does the work, after the text is rewritten here: what the converter cannot handle (escapes
+such as `\u00e9`, two rules whose names differ only in case, a missing rule) is put into a form that it accepts, or is
+an error with its line. Source: grammars/README.md of ggml-org/llama.cpp.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ecellm_lite.errors import GrammarError
 
 # The converter's time grows with a grammar's size times its rules.
 MAX_CHARACTERS = 1 << 16
-MAX_REPEATS = 2000  # what llama.cpp takes
+MAX_REPEATS = 2000  # llama.cpp's limit
 
 _RULE = re.compile(r"^[ \t]*[A-Za-z0-9_-]+[ \t]*::=", re.MULTILINE)
 
@@ -32,12 +32,12 @@ _NAMED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def is_gbnf(text: str) -> bool:
-    """Whether a grammar is in GBNF: it defines its rules with `::=`."""
+    """Return whether a grammar is in GBNF: it defines its rules with `::=`."""
     return _RULE.search(text) is not None
 
 
 def lark_of(text: str) -> str:
-    """Return a GBNF grammar in Lark form, or raise GrammarError."""
+    """Return a GBNF grammar in Lark form; raises GrammarError if it is not valid."""
     from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 
     check_size("grammar", text, MAX_CHARACTERS)
@@ -49,7 +49,7 @@ def lark_of(text: str) -> str:
 
 
 class _GrammarReader:
-    """One pass over a grammar: the same grammar with plain names and no escapes but the simplest."""
+    """Rewrites a grammar in one pass, with plain names for its rules and only the simplest escapes."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -59,7 +59,7 @@ class _GrammarReader:
         self._used: dict[str, int] = {}  # name -> the line of its first use
 
     def rewritten(self) -> str:
-        """Return the grammar as the converter takes it; raises GrammarError with the line of what is wrong."""
+        """Return the grammar in the converter's form; raises GrammarError with the line of the error."""
         parts: list[str] = []
         place = depth = 0
         while place < len(self._text):
@@ -73,8 +73,8 @@ class _GrammarReader:
             place = token.end()
         missing = [name for name in self._used if name not in self._defined]
         if "root" not in self._defined:
-            message = "The GBNF grammar has no rule 'root', where every answer begins"
-            raise GrammarError(message, step="name one rule so")
+            message = "The GBNF grammar has no rule 'root', with which every answer begins"
+            raise GrammarError(message, step="name one rule root")
         if missing:
             self._line = self._used[missing[0]]
             self._refuse(f"the rule {missing[0]!r} is not defined")
@@ -101,7 +101,7 @@ class _GrammarReader:
         if token["range"] is not None:
             return f"[{token['negated']}{self._class(token['range'])}]"
         if token["any"]:
-            return "[\\x00-\U0010ffff]"  # any character, a line feed too, which Lark's point leaves out
+            return "[\\x00-\U0010ffff]"  # any character, including a line feed, which Lark's point excludes
         if token["least"]:
             return self._repeats(token)
         return token["sign"] or " "
@@ -117,7 +117,7 @@ class _GrammarReader:
         return f"{{{least}{token['comma'] or ''}{most if token['most'] else ''}}}"
 
     def _characters(self, text: str) -> list[str]:
-        """Return the characters that a text with escapes stands for."""
+        """Return the characters of a text, with its escapes decoded."""
         characters: list[str] = []
         place = 0
         while place < len(text):
@@ -130,14 +130,14 @@ class _GrammarReader:
         return characters
 
     def _literal(self, characters: list[str]) -> str:
-        # A control character can stand in a class, and not in a string of the converter's.
+        # The converter accepts a control character in a class, but not in a string.
         parts = re.split("([\x00-\x08\x0b\x0c\x0e-\x1f\x7f])", "".join(characters))
         quoted = [f"[\\x{ord(part):02x}]" if i % 2 else f'"{_escaped(part)}"' for i, part in enumerate(parts)]
-        # One thing for a repetition behind it, as the string was.
+        # In brackets, so that a following repetition applies to all of it.
         return quoted[0] if len(quoted) == 1 else f"({' '.join(quoted)})"
 
     def _class(self, text: str) -> str:
-        """Return the inside of a class: signs that mean more to a regular expression than to GBNF are escaped."""
+        """Return the inside of a class, with the characters escaped that are special only in a regular expression."""
         place, parts = 0, []
         while place < len(text):
             match = _CHARACTER.match(text, place)
@@ -150,7 +150,7 @@ class _GrammarReader:
         return "".join(parts)
 
     def _refuse(self, reason: str) -> NoReturn:
-        message = f"The GBNF grammar is wrong in line {self._line} ({reason})"
+        message = f"The GBNF grammar has an error in line {self._line} ({reason})"
         raise GrammarError(message, step="correct it", line=self._line)
 
 

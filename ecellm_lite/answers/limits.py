@@ -40,7 +40,7 @@ def check_size(what: str, text: str, most: int = MAX_CHARACTERS) -> None:
 
 
 def check_schema(definition: Any) -> None:
-    """Raise GrammarError for a JSON schema, as JSON gives it, that could exhaust the machine."""
+    """Raise GrammarError for a JSON schema (in JSON's own types) that could exhaust the machine."""
     deep = depth(definition)
     targets: dict[str, int] = {}
     multiples: set[Decimal] = set()
@@ -128,8 +128,8 @@ def _coefficient(multiple: float) -> Decimal:
     return number.scaleb(-min(0, int(exponent)))
 
 
-# A comment, a string or a regular expression, as llguidance's lexer has them: brackets and colons in them mean nothing.
-# One that does not end is taken to where it would have to, and is an error there.
+# A comment, a string or a regular expression, as in llguidance's lexer: brackets and colons in them mean nothing.
+# An unterminated one matches up to where it should have ended, and llguidance then reports it.
 _LITERAL = re.compile(r'(?:#|//)[^\n]*|"(?:\\.|[^"\\\n])*"?|/(?:\\.|[^/\\])+/?')
 _JSON = re.compile(r"%json\s*(?=\{)")
 

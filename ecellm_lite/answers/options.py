@@ -1,4 +1,4 @@
-"""One of a few options: what choices, predicates and scores have in common."""
+"""One of a few options: the base of choices, predicates and scores."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class OneOf(Space):
 
     @abstractmethod
     def value(self, key: str) -> Any:
-        """Return what a program gets for the option of that key."""
+        """Return the answer's value for the option with this key."""
 
     @property
     def alternatives(self) -> tuple[str, ...]:
@@ -70,16 +70,16 @@ class OneOf(Space):
         )
 
     def parse(self, text: str) -> Any:
-        """Return the value of the option with this answer string, or raise InputError."""
+        """Return the value of the option with this answer string; raises InputError if there is none."""
         return self.value(self._option(text).key)
 
-    def written(self, text: str) -> str:
+    def normalized(self, text: str) -> str:
         """Return the text of the option that a person names by its text, key or words, in any case."""
-        wanted = text.strip().casefold()
+        folded = text.strip().casefold()
         for option in self.offered:
             lines = {option.key, option.text, option.line}
             words = {line.removeprefix(f"{option.key}:").strip() for line in lines}
-            if wanted in {name.casefold() for name in lines | words if name}:
+            if folded in {name.casefold() for name in lines | words if name}:
                 return option.text
         return self._option(text).text
 

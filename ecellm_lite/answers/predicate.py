@@ -26,10 +26,10 @@ class Predicate(OneOf):
         """Return whether it is yes."""
         return key == "yes"
 
-    def written(self, text: str) -> str:
+    def normalized(self, text: str) -> str:
         """Return yes or no; a spreadsheet may have turned them into true and false."""
-        return OneOf.written(self, {"true": "yes", "false": "no"}.get(text.strip().casefold(), text))
+        return OneOf.normalized(self, {"true": "yes", "false": "no"}.get(text.strip().casefold(), text))
 
     def longest(self, scene: Scene) -> int:
-        """Return 1: no model's vocabulary cuts either word."""
+        """Return 1: in every model's vocabulary each word is one token."""
         return 1

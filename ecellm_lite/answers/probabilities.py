@@ -23,7 +23,7 @@ class Restricted:
 
 
 def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Restricted:
-    """Return the softmax over `allowed` token ids, and the probability that they have together in the vocabulary.
+    """Return the softmax over `allowed` token ids, and their total probability in the whole vocabulary.
 
     Raises ModelError as `sound` does.
     """
@@ -38,7 +38,7 @@ def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Rest
 
 
 def sound(logits: Logits) -> Logits:
-    """Return the logits, with the hugest of them limited so that they can be subtracted.
+    """Return the logits, with huge ones limited so that they can be subtracted.
 
     Raises ModelError if one is NaN or infinite: undamaged weights never give such logits, and an answer chosen by
     them would be arbitrary.

@@ -20,15 +20,15 @@ from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
 from ecellm_lite.errors import InputError
 
-# What a product that is exact, a substitute, a complement or irrelevant gains in NDCG, by the data set's labels.
+# Gains in NDCG by the data set's labels: exact, substitute, complement, irrelevant.
 GAINS: Mapping[str, float] = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking(Space):
-    """Every order of the given letters, of which there is at least one; they are distinct.
+    """Every order of the letters, which are distinct and at least one.
 
-    `lines` are what the letters stand for, in their order, to be shown to a person: `A: Umbrella`.
+    `lines` are the texts of the letters, in the same order, to show to a person: `A: Umbrella`.
     """
 
     letters: tuple[str, ...]
@@ -38,29 +38,29 @@ class Ranking(Space):
     scored: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
-        """Choose place after place among the letters that are left; the last one needs no choice.
+        """Choose the letters place by place; the last one needs no choice.
 
-        The probability is the product over the places, the probabilities and the confidence are the first place's.
+        The probability is the product over the places; the probabilities and the confidence are of the first place.
         """
         tape = Tape()
         order: list[str] = []
-        left = list(self.letters)
-        first = dict.fromkeys(left, 1.0)
+        remaining = list(self.letters)
+        first = dict.fromkeys(remaining, 1.0)
         probability = coverage = 1.0
-        while len(left) > 1:
+        while len(remaining) > 1:
             # Whole answers, so that each letter has the token that it has before a comma.
             rows = [
-                scene.continuation(",".join([*order, letter, *(other for other in left if other != letter)]))
-                for letter in left
+                scene.continuation(",".join([*order, letter, *(other for other in remaining if other != letter)]))
+                for letter in remaining
             ]
             weighed = yield from weigh(Candidates(rows, scene.vocabulary.end), tape)
             best = int(weighed.shares.argmax())
             if not order:
-                first = dict(zip(left, weighed.shares.tolist(), strict=True))
+                first = dict(zip(remaining, weighed.shares.tolist(), strict=True))
                 coverage = weighed.coverage
             probability *= float(weighed.shares[best])
-            order.append(left.pop(best))
-        order += left
+            order.append(remaining.pop(best))
+        order += remaining
         text = ",".join(order)
         return Outcome(
             value=order,
@@ -73,7 +73,7 @@ class Ranking(Space):
         )
 
     def parse(self, text: str) -> list[str]:
-        """Return the letters of an answer string in its order; each must be there once, else InputError."""
+        """Return the letters of an answer string in its order; raises InputError unless each occurs once."""
         order = text.split(",")
         if sorted(order) != sorted(self.letters):
             letters = ",".join(self.letters)
@@ -81,14 +81,14 @@ class Ranking(Space):
             raise InputError(message, step=f"write all of them, best first, as in '{letters}'")
         return order
 
-    def written(self, text: str) -> str:
-        """Return the letters with commas alone between them, however a person parted them."""
+    def normalized(self, text: str) -> str:
+        """Return the letters with only commas between them, however a person separated them."""
         order = ",".join(part.upper() for part in re.split(r"[\s,;>]+", text.strip()) if part)
         self.parse(order)
         return order
 
     def longest(self, scene: Scene) -> int:
-        """Return the tokens of all letters: every order has as many."""
+        """Return the number of tokens of all letters, which is the same for every order."""
         return len(scene.continuation(",".join(self.letters)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
@@ -101,8 +101,8 @@ class Ranking(Space):
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
         """Return one claim: no order is better than this one.
 
-        With labels no product stands before a more relevant one; without, the order is that of the data. All other
-        orders share the rest evenly.
+        With labels, it is correct if no product comes before a more relevant one; without, if the order is the gold
+        one. All other orders share the rest evenly.
         """
         gold_order, order, probability = self.parse(gold), answer.value, answer.probability or 0.0
         if self._orders == 1:
@@ -115,7 +115,7 @@ class Ranking(Space):
         return (Claim((probability, 1.0 - probability), 0 if correct else 1, self._orders - 1),)
 
     def read_labels(self, labels: Any) -> tuple[str, ...] | None:
-        """Return the relevance (E, S, C or I) of each product in the order of the letters, None where there is none."""
+        """Return the relevance (E, S, C or I) of each product in the order of the letters, None if there is none."""
         if labels is None:
             return None
         if (
@@ -135,7 +135,7 @@ class Ranking(Space):
         return (",".join(self.letters),)
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return what stands in each place; of an abstention the probabilities of the first one."""
+        """Return the product in each place; for an abstention, the probabilities of the first place."""
         lines = dict(zip(self.letters, self.lines, strict=False))
         if answer.abstained:
             return bars(answer, lines)

@@ -13,7 +13,7 @@ from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
 from ecellm_lite.answers.details import Detail, bars
 from ecellm_lite.errors import InputError
 
-# An open answer may keep at most a quarter of the context free: its limit says little about its length.
+# The share (a quarter) of the context that is kept free for an open answer, whose limit says little about its length.
 SHARE = 4
 
 
@@ -25,8 +25,8 @@ class Space(ABC):
 
     `type` is the answer's type in the contract: predicate, choice, score, ranking, extraction, text or schema.
     `generates`: answers are generated token by token rather than scored in a few calls of the model. `scored`: answers
-    have a probability, which `claims` explains and a calibration can correct. `biased`: a calibration has a bias beside
-    its temperature.
+    have a probability, which `claims` explains and a calibration can correct. `biased`: a calibration has a bias as
+    well as a temperature.
     """
 
     __slots__ = ()
@@ -42,20 +42,20 @@ class Space(ABC):
 
     @abstractmethod
     def parse(self, text: str) -> Any:
-        """Return the value that an ECInstruct answer string stands for, or raise InputError."""
+        """Return the value of an ECInstruct answer string; raises InputError if it is not an answer of this space."""
 
-    def written(self, text: str) -> str:
-        """Return the answer string that a person's own writing of an answer stands for, or raise InputError."""
+    def normalized(self, text: str) -> str:
+        """Return the answer string for an answer as a person wrote it; raises InputError if it is not an answer."""
         self.parse(text)
         return text
 
     def value_of(self, text: str) -> Any:
-        """Return the value of an answer that a person wrote, as answers have it; raises InputError as `parse` does."""
+        """Return the value of a person's answer string, in the form of `Answer.value`; raises InputError."""
         return self.parse(text)
 
     @property
     def alternatives(self) -> tuple[str, ...]:
-        """The answer strings that the model chooses from; empty where they are not a few."""
+        """The answer strings that the model chooses from; empty if they are not a few."""
         return ()
 
     def longest(self, scene: Scene) -> int:
@@ -63,22 +63,20 @@ class Space(ABC):
         return max(1, scene.room // SHARE)
 
     def as_options(self) -> dict[str, Any] | None:
-        """Return the options of a request that stand for this space in another process, None where none do."""
+        """Return the request options that define this space in another process, None if none can."""
         return None
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return an outcome at a temperature; without probabilities it stays as it is."""
+        """Return an outcome at a temperature; without probabilities it is unchanged."""
         return tempered_outcome(outcome, temperature)
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return what the probability of an answer claims, beside the answer string that it should have been.
+        """Return the claims of an answer's probability, compared with the gold answer string.
 
         There is at least one claim, and the answer is correct if all of them are. `labels` come from `read_labels`.
         Raises InputError for a gold answer outside the space, and if answers have no probability.
         """
-        raise InputError(
-            f"Answers of the type {self.type} have no probability", step="evaluate answers of another type"
-        )
+        raise InputError(f"Answers of type {self.type} have no probability", step="evaluate answers of another type")
 
     def read_labels(self, labels: Any) -> tuple[str, ...] | None:
         """Return the relevance labels of a row whose products are ranked, else None; raises InputError for others."""
@@ -87,14 +85,14 @@ class Space(ABC):
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
         """Return constant answers to compare with: the same for every row, as far as the space allows.
 
-        `golds` are the distinct answer strings of a data set, at least one, the commonest first.
+        `golds` are the distinct answer strings of a data set, at least one, the most frequent first.
         """
         return tuple(golds)
 
     def headline(self, answer: Answer) -> str:
-        """Return an answer in one line for a person; it has a value."""
+        """Return an answer, which has a value, in one line for a person."""
         return answer.text or "(empty)"
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return what a person may want to see below the headline, of an abstention too."""
+        """Return the lines to show below the headline, for an abstention too."""
         return bars(answer)

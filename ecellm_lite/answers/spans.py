@@ -41,7 +41,7 @@ class SourceText:
         self.ends = [word.end() for word in words]
 
     def spans(self, word: int, *, most: int = LONGEST) -> Iterator[Span]:
-        """Return the spans of 1 to `most` words that begin with the word at that index."""
+        """Yield the spans of 1 to `most` words that begin with the word at this index."""
         start = self.starts[word]
         for end in self.ends[word : word + most]:
             yield Span(self.text[start:end], self.source)

@@ -21,7 +21,7 @@ from ecellm_lite.errors import GrammarError
 
 MAX_TOKENS = 512
 
-# This many tokens before the limit, each choice is checked first: can the text still be closed after it?
+# From this many tokens before the limit on, each token is chosen only if the text can still be closed after it.
 LAST = 128
 
 
@@ -52,7 +52,7 @@ class Structured(Space):
         tape = Tape()
         limit = min(self.max_tokens, scene.room)
         complete = 0  # tokens at the last place where the text could have ended
-        closed = False  # whether the limit ended it, or led it to its end
+        closed = False  # whether the limit ended or changed the text
         while True:
             if matcher.is_error():
                 message = f"The grammar fails on this row ({_line(matcher.get_error())})"
@@ -152,7 +152,7 @@ def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, tempe
     }
     try:
         compiled = LLMatcher.grammar_from_json_schema(json.dumps(_closed(plain)), defaults=defaults)
-    except ValueError as error:  # a number that no float holds
+    except ValueError as error:  # a number beyond the range of floats
         raise GrammarError(f"The schema cannot be read ({error})", step="correct it") from None
     return JsonText(_checked("JSON schema", compiled), max_tokens, temperature, plain)
 
@@ -180,7 +180,7 @@ _LARGEST = 10**15  # an unbounded number could go on for as many digits as there
 
 
 def _closed(schema: Any, depth: int = 1) -> Any:
-    """Return the schema with its objects closed and its numbers bounded, where it does not say otherwise."""
+    """Return the schema with its objects closed and its numbers bounded, unless it says otherwise."""
     if depth > MAX_DEPTH:
         raise GrammarError(f"The schema is nested more than {MAX_DEPTH} deep", step="flatten it")
     if not isinstance(schema, Mapping):

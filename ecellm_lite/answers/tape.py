@@ -1,4 +1,4 @@
-"""The answer's tokens so far: those that the model has seen, and settled ones that go out with the next step."""
+"""The answer's tokens so far: those that the model has seen, and those that go to it with the next step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Tape:
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
-        self._seen = 0
+        self._sent = 0  # tokens that the model has seen
         self._forced = 0
         self._has_step = False
 
@@ -28,7 +28,7 @@ class Tape:
     def confirm(self, token: int) -> None:
         """Append a token that the model chose and has already seen as a draft."""
         self.tokens.append(token)
-        self._seen += 1
+        self._sent += 1
 
     def move(self, path: Sequence[int]) -> None:
         """Replace the answer by `path`, keeping their common beginning.
@@ -40,7 +40,7 @@ class Tape:
             shared += 1
         if shared < len(self.tokens):
             del self.tokens[shared:]
-            self._seen = min(self._seen, shared)
+            self._sent = min(self._sent, shared)
             self._forced = 0
         fresh = list(path[shared:])
         if fresh and self._has_step:
@@ -49,6 +49,6 @@ class Tape:
 
     def step(self, drafts: Sequence[int] = ()) -> Step:
         """Return the step that shows the model the tokens that it has not seen, followed by drafts."""
-        step = Step(self._seen, (*self.tokens[self._seen :], *drafts), self._forced, len(drafts))
-        self._seen, self._forced, self._has_step = len(self.tokens), 0, True
+        step = Step(self._sent, (*self.tokens[self._sent :], *drafts), self._forced, len(drafts))
+        self._sent, self._forced, self._has_step = len(self.tokens), 0, True
         return step

@@ -23,7 +23,7 @@ MAX_TOKENS = 100
 class Text(Space):
     """Any text of at most `max_tokens` tokens; control tokens end it and never occur in it.
 
-    At temperature 0 each token is the likeliest; above it tokens are drawn by the scene's seed.
+    At temperature 0 each token is the likeliest; above 0 tokens are sampled with the scene's seed.
     """
 
     max_tokens: int = MAX_TOKENS
@@ -39,7 +39,7 @@ class Text(Space):
         return {"max_tokens": self.max_tokens, "temperature": self.temperature}
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the commonest text, and the empty one: other texts hardly repeat."""
+        """Return the most frequent text and the empty one, because other texts hardly repeat."""
         return (golds[0], "")
 
     def decode(self, scene: Scene) -> Decoding:
@@ -72,7 +72,7 @@ class Text(Space):
                 lookup.learn(tried, right)
         # A limit may fall within a character: its incomplete bytes are dropped.
         text = codecs.getincrementaldecoder("utf-8")("replace").decode(vocabulary.detokenize(tape.tokens)).strip()
-        # The user set the token limit, but not the context's end: only the latter is reported.
+        # The user knows the token limit, but not where the context ends: only the latter is reported.
         short = not ended and scene.room < self.max_tokens
         shortened = f"answer: cut at {limit:,} tokens, where the context ends" if short else None
         return Outcome(value=text, text=text, tokens=tape.tokens, shortened=shortened)
@@ -83,7 +83,7 @@ class Text(Space):
 
 
 def pick(logits: Logits, temperature: float, generator: np.random.Generator) -> int:
-    """Return the likeliest token, or one drawn by its probability at a temperature above 0."""
+    """Return the likeliest token, or at a temperature above 0 one sampled by its probability."""
     if temperature <= 0:
         return int(logits.argmax())
     # The Gumbel-max trick: the likeliest token under Gumbel noise is a draw from the softmax.

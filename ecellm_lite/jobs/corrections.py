@@ -65,7 +65,7 @@ class Corrections:
 
     def _text(self, space: Space, entry: Correction) -> str:
         try:
-            return space.written(entry.text)
+            return space.normalized(entry.text)
         except InputError as error:
             message = f"The correction in line {entry.line} of {self.name} is not an answer: {error.message}"
             raise InputError(message, step=error.step, line=entry.line) from None

@@ -244,25 +244,25 @@ def test_what_a_rule_lets_through() -> None:
 
 
 def test_people_write_answers_in_their_own_way() -> None:
-    assert [Predicate().written(text) for text in ("Yes", " no ", "TRUE", "false")] == ["yes", "no", "yes", "no"]
+    assert [Predicate().normalized(text) for text in ("Yes", " no ", "TRUE", "false")] == ["yes", "no", "yes", "no"]
     ranking = Ranking(("A", "B", "C"))
-    assert [ranking.written(text) for text in ("b, a, c", "B>A>C", "B,A,C")] == ["B,A,C"] * 3
+    assert [ranking.normalized(text) for text in ("b, a, c", "B>A>C", "B,A,C")] == ["B,A,C"] * 3
     with pytest.raises(InputError):
-        ranking.written("B, A")
+        ranking.normalized("B, A")
     space = Extraction(("Color", "Size"), {"product title": "Mug, Red", "product description": "A red mug."})
-    text = space.written('{"color": "Red"}')
+    text = space.normalized('{"color": "Red"}')
     assert json.loads(text) == [
         {"attribute": "color", "value": "red", "source": "product title"},
         {"attribute": "size", "value": "None", "source": "None"},
     ]
-    assert space.written(text) == text
+    assert space.normalized(text) == text
     assert space.value_of(text) == [
         {"attribute": "Color", "value": "red", "source": "product title", "probability": None},
         {"attribute": "Size", "value": None, "source": None, "probability": None},
     ]
     for wrong in ('{"color": "blue"}', '{"weight": "1 kg"}', "red"):
         with pytest.raises(InputError):
-            space.written(wrong)
+            space.normalized(wrong)
 
 
 def test_a_review_needs_an_output_file() -> None:
