@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--tune", is_flag=True, help="Look for faster settings, and keep them for this model and machine.")
-@click.option("--lossy", is_flag=True, help="With --tune: also try a KV memory in 8 bits, which changes answers.")
-@click.option("--rows", type=click.IntRange(1, 10_000), help="Rows a task.  [default: as many as take two seconds]")
+@click.option("--tune", is_flag=True, help="Find faster settings, and keep them for this model and machine.")
+@click.option("--lossy", is_flag=True, help="With --tune: also try an 8-bit KV memory, which changes answers.")
+@click.option("--rows", type=click.IntRange(1, 10_000), help="Rows per task.  [default: as many as take two seconds]")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @model_options
 def bench(
@@ -39,24 +39,24 @@ def bench(
     quiet: bool,
     **settings: Any,
 ) -> None:
-    """Measure this machine with this model: tokens read and written a second, rows of the ten tasks, memory.
+    """Measure this machine with this model: tokens read and written per second, rows of the ten tasks, memory.
 
-    The rows are the shipped examples with their words shuffled. With --tune, settings are tried in turn with the
-    defaults, and what clearly wins is what later runs take where they are not told otherwise.
+    The rows are the shipped examples with their words shuffled. With --tune, each setting is compared with the
+    defaults, and those that are clearly faster become the defaults of later runs.
     """
     from ecellm_lite.cli.loading import find_model
 
     if lossy and not tune:
-        raise UsageError("--lossy says what --tune may try: give both.")
+        raise UsageError("--lossy is for --tune: give both.")
     if tune and deterministic:
-        raise UsageError("Deterministic runs take nothing from a tuning: give --tune or --deterministic, not both.")
+        raise UsageError("Deterministic runs ignore a tuning: give --tune or --deterministic, not both.")
     store, stored = find_model(model, envelope)
     prompts = get_envelope(envelope or stored.manifest.envelope)
     if tune:
         from ecellm_lite.bench.tuner import tune_model
 
         if not quiet:
-            click.echo("Trying settings, each in turn with the best so far: this takes some minutes.", err=True)
+            click.echo("Comparing each setting with the best so far: this takes some minutes.", err=True)
         fixed = {name: value for name, value in settings.items() if value is not None}
         show = _hidden if quiet else _show_trial
         tuning = tune_model(store, stored, prompts, fixed=fixed, lossy=lossy, rows=rows, show=show)
@@ -68,8 +68,8 @@ def bench(
     from ecellm_lite.engine.tuned import tuned_settings
 
     chosen = tuned_settings(store, stored, **settings, deterministic=deterministic)
-    with waiting("measuring", hidden=quiet) as say:
-        rates = measure(stored.path, prompts, chosen, rows=rows, say=say)
+    with waiting("measuring", hidden=quiet) as update:
+        rates = measure(stored.path, prompts, chosen, rows=rows, say=update)
     if as_json:
         named = {"name": stored.manifest.name, "sha256": stored.manifest.sha256}
         click.echo(json.dumps({"model": named, "settings": asdict(chosen), **rates.as_dict()}, indent=2))
@@ -92,7 +92,7 @@ def _show_trial(trial: Trial) -> None:
 def _show(model: StoredModel, settings: Settings, rates: Rates) -> None:
     from ecellm_lite.tasks.registry import TASKS
 
-    threads = f"threads {settings.threads}" if settings.threads else "a thread a core"
+    threads = f"threads {settings.threads}" if settings.threads else "one thread per core"
     click.echo(
         f"{model.manifest.name}, {threads}, micro-batch {settings.micro_batch}, "
         f"flash attention {settings.flash_attention}, KV memory {settings.kv_type}\n"
@@ -105,4 +105,4 @@ def _show(model: StoredModel, settings: Settings, rates: Rates) -> None:
         click.echo(f"{name:34} {rate:9.2f} rows/s   ({TASKS[name].abbreviation})")
     click.echo(f"{'geometric mean':34} {rates.mean:9.2f} rows/s")
     if rates.memory is not None:
-        click.echo(f"{'most memory, model and all':34} {rates.memory / 2**20:9,.0f} MiB")
+        click.echo(f"{'peak memory, with the model':34} {rates.memory / 2**20:9,.0f} MiB")

@@ -28,17 +28,17 @@ SHOWN = 10  # lines that could not be read
     "-t", "--task", "tasks", type=TasksType(), required=True, help="The task, the TOML file of your own, or all."
 )
 @click.option("-d", "--data", type=click.Path(path_type=Path), help="Labelled rows: a file, or a folder of them.")
-@click.option("--limit", type=click.IntRange(1), help="At most so many rows a task, spread over the file.")
+@click.option("--limit", type=click.IntRange(1), help="At most this many rows per task, spread over the file.")
 @click.option("--split", default="test", show_default=True, help="Of a folder, or of rows that name theirs.")
 @click.option("--setting", default="IND_Diverse_Instruction", show_default=True, help="Of rows that name theirs.")
 @click.option(
     "--target-precision",
     type=click.FloatRange(0.5, 1, max_open=True),
     metavar="P",
-    help="Also choose from which probability on so many answers are right (run --review-below auto).",
+    help="Also choose the probability above which this share of answers is right (run --review-below auto).",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be kept, and keep nothing.")
-@click.option("--remove", is_flag=True, help="Take the calibration away.")
+@click.option("--dry-run", is_flag=True, help="Show what would be kept, and keep nothing.")
+@click.option("--remove", is_flag=True, help="Remove the calibration.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @model_options
 def calibrate(
@@ -56,10 +56,10 @@ def calibrate(
     quiet: bool,
     **settings: Any,
 ) -> None:
-    """Make a model's probabilities mean what they say: of answers given 0.8, eight in ten should be right.
+    """Make a model's probabilities reliable: of the answers with 0.8, eight in ten should be right.
 
-    Answers labelled rows, fits a temperature to them, and keeps it beside the model if rows that it was not fitted on
-    become likelier; later runs take it by themselves. Take other rows than those that you measure the model with.
+    Answers labelled rows, fits a temperature to them, and keeps it beside the model if it makes held-out rows likelier;
+    later runs use it automatically. Use other rows than those that you measure the model with.
 
     \b
     ecellm-lite calibrate --task sentiment_analysis --data reviews.jsonl
@@ -136,12 +136,12 @@ def _lines(result: CalibrationResult, path: str | None) -> list[str]:
         return [f"{result.scope.task}: not kept: {result.refusal}{left_out}."]
     bias = f", bias {fit.bias:.3g}" if fit.bias else ""
     lines = [f"{result.scope.task}: temperature {fit.temperature:.3g}{bias}, fitted to {fit.rows:,} rows{left_out}"]
-    lines.append(f"  {'on rows held out':24}{'before':>9}{'after':>9}")
-    for name, label in (("log_likelihood", "log-likelihood a row"), ("ece", "ECE"), ("brier", "Brier")):
+    lines.append(f"  {'on held-out rows':24}{'before':>9}{'after':>9}")
+    for name, label in (("log_likelihood", "log-likelihood per row"), ("ece", "ECE"), ("brier", "Brier")):
         lines.append(f"  {label:24}{getattr(fit.before, name):9.3f}{getattr(fit.after, name):9.3f}")
     lines.append(f"  {'least coverage':24}{fit.least_coverage:9.3g}")
     if fit.temperature > 0.99 * HIGHEST:
-        lines.append("  The probabilities mean little: at so high a temperature all answers are alike.")
+        lines.append("  The probabilities mean little: at such a high temperature all answers are nearly equal.")
     if result.refusal:
         lines.append(f"  {'temperature ' if result.automatic else ''}not kept: {result.refusal}.")
     if result.automatic:
@@ -157,9 +157,9 @@ def _thresholds(automatic: Automatic) -> list[str]:
         answers = f"answers {key}" if key else "answers"
         if threshold is None:
             lines.append(
-                f"  {answers} always need review: no probability makes {automatic.precision:.0%} of them right"
+                f"  {answers} always need review: at no probability are {automatic.precision:.0%} of them right"
             )
         else:
             lines.append(f"  {answers} are automatic from probability {threshold:.3g}")
     reached = "" if automatic.reached is None else f", {automatic.reached:.1%} of them right"
-    return [*lines, f"  on rows held out {automatic.share:.1%} are automatic{reached}"]
+    return [*lines, f"  on held-out rows {automatic.share:.1%} are automatic{reached}"]

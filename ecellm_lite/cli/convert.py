@@ -23,7 +23,7 @@ from ecellm_lite.errors import ModelError, UsageError
     "adapters",
     type=WeightedFolder(),
     multiple=True,
-    help="An adapter to merge, PEFT's folder or a GGUF file, with DIR:0.5 at a weight.",
+    help="An adapter to merge, a PEFT folder or a GGUF file; DIR:0.5 gives it a weight.",
 )
 @click.option(
     "--quant", "file_type", default="Q4_K_M", show_default=True, help="The file's type: Q4_K_M, Q8_0, F16 and so on."
@@ -37,16 +37,16 @@ from ecellm_lite.errors import ModelError, UsageError
     "--tasks",
     type=TaskNames(),
     default=(),
-    help="The tasks that it is for, a,b say.  [default: what BASE is for; nothing with --lora]",
+    help="The tasks that it is for, such as a,b.  [default: those of BASE; none with --lora]",
 )
 @click.option(
     "--tensor-type", "overrides", type=TensorTypeOverride(), multiple=True, help="Another type for some tensors."
 )
 @click.option("--imatrix", type=click.Path(path_type=Path), help="llama.cpp's importance matrix, in its GGUF form.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one a core]")
-@click.option("--max-memory", type=Size(), help="The most memory to take, 1GiB say.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one per core]")
+@click.option("--max-memory", type=Size(), help="The most memory to use, such as 1GiB.")
 @click.option("--dry-run", is_flag=True, help="Print what would be written, and stop.")
-@click.option("--resume", is_flag=True, help="Go on where an interrupted run ended.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option("--hash-inputs", is_flag=True, help="Record the sha256 of every input in the manifest.")
 @click.option("--verify", "check", is_flag=True, help="Compare the file with BASE afterwards, as `verify` does.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -106,7 +106,7 @@ def convert(
             with conversion_progress(hidden=quiet) as progress:
                 manifest = conversion.run(threads=workers, resume=resume, hash_inputs=hash_inputs, progress=progress)
         except KeyboardInterrupt:
-            click.echo("ecellm-lite: What is written stays; to go on, run the same command with --resume.", err=True)
+            click.echo("ecellm-lite: To continue, run the same command with --resume.", err=True)
             raise
     if check:
         from ecellm_lite.provision.verification import check_against, checkpoint_of, failures

@@ -1,4 +1,4 @@
-"""`ecellm-lite doctor`: what this machine and install can do."""
+"""`ecellm-lite doctor`: what this machine and installation can do."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "bad": ("✗", "red"
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
 def doctor(offload: bool, model: str | None, envelope: str | None, as_json: bool) -> None:
-    """Say what this machine and install can do, what is there, and what to do next."""
+    """Report what this machine and installation can do, what is installed, and what to do next."""
     if offload:
         _offload(model, envelope, as_json)
         return
     if model or envelope:
         raise UsageError(
-            "--model and --envelope go with --offload: `ecellm-lite models show NAME` says what is stored."
+            "--model and --envelope are for --offload: for a stored model see `ecellm-lite models show NAME`."
         )
     from ecellm_lite import doctor as examination
     from ecellm_lite.models.store import Store
@@ -48,7 +48,7 @@ def doctor(offload: bool, model: str | None, envelope: str | None, as_json: bool
                 click.echo(f"  {'':18} → {check.advice}")
     bad = [check.name for check in checks if check.state == "bad"]
     if bad:
-        raise EcellmError(f"{', '.join(bad)} will not work as it is: follow the arrows above.")
+        raise EcellmError(f"{', '.join(bad)} will not work: follow the arrows above.")
 
 
 def _offload(model: str | None, envelope: str | None, as_json: bool) -> None:
@@ -84,7 +84,7 @@ def _show(check: OffloadCheck) -> None:
         click.echo(f"{name:5}{run.gpu_layers:>15}{run.load_seconds:>8.2f} s{run.row_seconds:>8.3f} s   {share}")
     if check.difference is not None:
         answers = "The same answer" if check.same_answer else "Another answer"
-        click.echo(f"\n{answers}; probabilities differ by {check.difference:.4f} at most.")
+        click.echo(f"\n{answers}; probabilities differ by at most {check.difference:.4f}.")
     mark, colour = _MARKS["bad"]
     for problem in check.findings:
         click.echo(f"\n{click.style(mark, fg=colour)} {problem.placement.upper()}  {plain(problem.finding)}")

@@ -1,9 +1,9 @@
-"""The first step of the command `ecellm-lite`, taken before anything else is imported.
+"""The entry point of the command `ecellm-lite`, which runs before anything else is imported.
 
-Importing takes longer than a hand on Ctrl-C: an interruption meanwhile ends the process at once, with one sentence. A
-standard stream that was closed is taken up with nothing behind it, for the next file that is opened would get its
-number, and what llama.cpp prints would be written into that file. `sys.stdin`, `sys.stdout` or `sys.stderr` stays None
-then, which is how the commands know.
+Ctrl-C may be pressed while modules are imported: an interruption then ends the process at once, with one sentence. A
+closed standard stream is opened on /dev/null, because the next file to be opened would get its descriptor, and what
+llama.cpp prints would be written into that file. `sys.stdin`, `sys.stdout` or `sys.stderr` stays None, by which the
+commands recognize it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 
-TYPE_CHECKING = False  # importing it would take longer than all else here
+TYPE_CHECKING = False  # importing it would take longer than everything else here
 if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
@@ -22,7 +22,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    # Where interruptions are ignored, as under nohup, they stay so.
+    # If interruptions are ignored, as under nohup, they stay ignored.
     interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if interruptible:
         signal.signal(signal.SIGINT, _leave)
@@ -41,18 +41,18 @@ def main() -> None:
 
 
 def occupy_closed_streams() -> None:
-    """Open nothing in the place of each standard stream that is closed."""
+    """Open /dev/null in place of each standard stream that is closed."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
-    """Let the command end in its own way, unless it is interrupted a second time.
+    """Let the command clean up and end, unless it is interrupted a second time.
 
-    An exception amid an import would be swallowed, or leave half a module: there the process ends at once.
+    During an import the process ends at once: an exception there would be swallowed, or leave half a module.
     """
     signal.signal(signal.SIGINT, _leave)
     if (ggml := sys.modules.get("ecellm_lite.ggml")) and ggml.is_logging(frame):
@@ -65,7 +65,7 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
 
 
 def _leave(*_: object) -> NoReturn:
-    """End the process as interrupted; what is written by then is whole, or can be gone on with, as after a kill."""
+    """End the process as interrupted; as after a kill, its files are complete or can be resumed."""
     try:
         os.write(2, b"ecellm-lite: Interrupted.\n")
     finally:

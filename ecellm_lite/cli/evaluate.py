@@ -1,4 +1,4 @@
-"""`ecellm-lite eval`: how good a model's answers are on labelled rows, and what changed since last time."""
+"""`ecellm-lite eval`: how good a model's answers are on labelled rows, and what changed since the last evaluation."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.option("-t", "--task", "tasks", type=TasksType(), help="The task, or all that there are rows of.")
+@click.option("-t", "--task", "tasks", type=TasksType(), help="The task, or all that have rows.")
 @click.option("--data", type=click.Path(path_type=Path), help="Labelled rows: a file, or a folder of TASK/SPLIT.jsonl.")
-@click.option("--split", default="test", show_default=True, help="Which split, of a folder or of dataset.json.")
-@click.option("--setting", default="IND_Diverse_Instruction", show_default=True, help="Which setting, of dataset.json.")
-@click.option("--limit", type=click.IntRange(1), help="At most so many rows a task, spread evenly.")
-@click.option("--instruction", help="An instruction in place of the task's own; dataset.json's rows bring theirs.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where all results go, as JSON.")
-@click.option("--report", type=click.Path(path_type=Path), help="Where a page for a browser goes.")
+@click.option("--split", default="test", show_default=True, help="The split, of a folder or of dataset.json.")
+@click.option("--setting", default="IND_Diverse_Instruction", show_default=True, help="The setting, of dataset.json.")
+@click.option("--limit", type=click.IntRange(1), help="At most this many rows per task, spread evenly.")
+@click.option("--instruction", help="An instruction in place of the task's own; dataset.json's rows have theirs.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write all results here, as JSON.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write a page for a browser here.")
 @click.option(
     "--compare",
     type=click.Path(path_type=Path),
     nargs=2,
     metavar="A.json B.json",
-    help="Say what changed from one --output to another, and stop.",
+    help="Show what changed from one --output to another, and stop.",
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @certainty_options
@@ -51,7 +51,7 @@ def evaluate(
     quiet: bool,
     **model: Any,
 ) -> None:
-    """Answer labelled rows, and measure the answers as the paper does, beside the paper's figures.
+    """Answer labelled rows, measure the answers as the paper does, and compare them with its figures.
 
     \b
     ecellm-lite eval --task all --data ROWS/ --report report.html
@@ -66,7 +66,7 @@ def evaluate(
     if tasks is None or data is None:
         raise UsageError("Give --task (or all) and --data, or --compare with two files of results.")
     if instruction and len(tasks) > 1:
-        raise UsageError("--instruction takes the place of one task's: give that task with --task, and not all.")
+        raise UsageError("--instruction replaces one task's own: give that task with --task, and not all.")
     from ecellm_lite.cli.loading import load_runtime
     from ecellm_lite.cli.progress import job_progress
     from ecellm_lite.evaluate.outputs import Outputs
@@ -86,11 +86,11 @@ def evaluate(
         raise
     try:
         outputs.write(results)
-    finally:  # results of hours are shown even where a full disk does not take them
+    finally:  # results of hours are shown even if a full disk refuses them
         _show(results, as_json=as_json)
     if results.failures:
         raise JobError(
-            f"{results.failures:,} rows failed or could not be read: --json and --output say which, and why "
+            f"{results.failures:,} rows failed or could not be read; --json and --output list them with the reasons "
             f"({_first_failure(results)})."
         )
 
@@ -123,7 +123,7 @@ def _compare(before: Path, after: Path, *, as_json: bool) -> None:
 
 
 def _first_failure(results: Results) -> str:
-    """Return the first line that went wrong, in words."""
+    """Return the first line that failed, in words."""
     failures = [(line.line, line.message) for line in results.unreadable]
     for task in results.tasks.values():
         failures += [(line.line, line.message) for line in task.unreadable]

@@ -1,4 +1,4 @@
-"""Options whose values have a form of their own: DIR:0.5, PATTERN=TYPE, 1GiB, a,b."""
+"""Types of options with a special form: DIR:0.5, PATTERN=TYPE, 1GiB, a,b."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class GpuLayers(click.ParamType):  # type: ignore[type-arg]
 
 
 class WeightedFolder(click.ParamType):  # type: ignore[type-arg]
-    """An adapter's folder, with a weight after a colon or without one."""
+    """An adapter's folder, optionally followed by a colon and a weight."""
 
     name = "folder[:weight]"
 
@@ -44,7 +44,7 @@ class WeightedFolder(click.ParamType):  # type: ignore[type-arg]
 
 
 class TensorTypeOverride(click.ParamType):  # type: ignore[type-arg]
-    """PATTERN=TYPE: a pattern of tensors' names, and their type."""
+    """PATTERN=TYPE: a pattern of tensor names, and their type."""
 
     name = "pattern=type"
 
@@ -59,12 +59,12 @@ class TensorTypeOverride(click.ParamType):  # type: ignore[type-arg]
 
 
 class TaskNames(click.ParamType):  # type: ignore[type-arg]
-    """Names of tasks with commas between them; whether there are such tasks is checked by the converter."""
+    """Names of tasks, separated by commas; the converter checks whether they exist."""
 
     name = "task,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the names as they are written."""
+        """Return the names unchanged."""
         if isinstance(value, tuple):
             return value
         names = tuple(part.strip() for part in str(value).split(","))
@@ -74,12 +74,12 @@ class TaskNames(click.ParamType):  # type: ignore[type-arg]
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
-    """Bytes, in a unit: 1GiB, 500MB."""
+    """A number of bytes with a unit: 1GiB, 500MB."""
 
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the bytes."""
+        """Return the number of bytes."""
         if isinstance(value, int):
             return value
         match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) *([kmg]i?|)b?", str(value).strip().lower())

@@ -1,4 +1,4 @@
-"""A model is loaded for a command; what a user should know about its answers is said on standard error."""
+"""Loads a model for a command, and prints what a user should know about its answers on standard error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredModel]:
-    """Return the store, and the model that an option names: a path, a name, or None for the default."""
+    """Return the store, and the model that an option gives as a path, a name, or None for the default."""
     from ecellm_lite.demo.build import ensure_demo
     from ecellm_lite.models.resolve import resolve
     from ecellm_lite.models.store import Store
@@ -27,7 +27,7 @@ def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredMo
 
 
 def load_runtime(model: Mapping[str, Any], *, quiet: bool) -> Runtime:
-    """Load the model that the options of `model_options` name, with a spinner meanwhile."""
+    """Load the model for the options of `model_options`, with a spinner meanwhile."""
     from ecellm_lite.cli.progress import waiting
 
     with waiting("loading the model", hidden=quiet):
@@ -37,12 +37,12 @@ def load_runtime(model: Mapping[str, Any], *, quiet: bool) -> Runtime:
 
 
 def warn(runtime: Runtime, task: Task, options: RequestOptions) -> None:
-    """Say where the model's layers are, and why its answers to a task may be unreliable or uncalibrated."""
+    """Print where the model's layers are, and why its answers to a task may be unreliable or uncalibrated."""
     if runtime.placement and runtime.placement.loads:
         click.echo(f"{runtime.placement.description}.", err=True)
     if runtime.intended_tasks and task.name not in runtime.intended_tasks:
         tasks = plain(", ".join(runtime.intended_tasks))
-        click.echo(f"{runtime.model.name} is for {tasks}: do not count on its answers to {task.name}.", err=True)
+        click.echo(f"{runtime.model.name} is for {tasks}: do not rely on its answers to {task.name}.", err=True)
     instruction, calibration = options.get("instruction"), options.get("calibration", "auto")
     refusal = runtime.uncalibrated(task, instruction=instruction, calibration=calibration)
     if refusal and options.get("space") is None:

@@ -15,22 +15,22 @@ from ecellm_lite.cli.wording import command_of, options_of, worded
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.version import __version__
 
-# Loaded when asked for, so that `--help` answers at once: command -> its short help.
+# Command -> its short help; a command is imported when it is called, so that `--help` is fast.
 COMMANDS = {
     "run": "Answer a row, or every row of a file.",
     "tasks": "List the tasks, or describe one.",
-    "convert": "Make a quantized file of a checkpoint and its adapters.",
-    "verify": "Hold a file against what it was made of.",
+    "convert": "Convert a checkpoint and its adapters to a quantized file.",
+    "verify": "Check a converted file against its source.",
     "models": "List, pull, add, show and remove models.",
-    "doctor": "Say what this machine and install can do.",
+    "doctor": "Report what this machine and installation can do.",
     "pipe": "Answer a host program: JSON lines on standard input and output.",
     "eval": "Measure a model's answers on labelled rows, as the paper does.",
-    "calibrate": "Fit a temperature to labelled rows, so that probabilities mean what they say.",
-    "bench": "Measure this machine with a model; --tune looks for faster settings.",
+    "calibrate": "Fit a temperature to labelled rows, so that probabilities are reliable.",
+    "bench": "Measure this machine with a model; --tune finds faster settings.",
     "train": "Train an adapter on labelled rows.",
 }
 
-# Where a command's function in cli/NAME.py, and that file, are called otherwise: `eval` is Python's own.
+# Commands whose function and file in cli/ have another name: `eval` is a built-in function of Python.
 _NAMES = {"eval": "evaluate"}
 
 
@@ -38,18 +38,18 @@ class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; whoever read our output may go when they have seen enough, as `head` does."""
+        """Run the command; the reader of our output may close it early, as `head` does."""
         try:
             try:
-                left: object = super().invoke(ctx)
+                result: object = super().invoke(ctx)
             finally:
-                # Before an error of the command is told: what it wrote may not have come through, and is told then.
+                # Before an error of the command is shown, so that a failed write is reported first.
                 if sys.stdout:
                     sys.stdout.flush()
         except BrokenPipeError:
             _forget_output()
             raise click.exceptions.Exit(0) from None
-        return left
+        return result
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of COMMANDS."""
@@ -74,7 +74,7 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """eCeLLM, the e-commerce language models, on your own machine: typed answers with probabilities, offline.
 
-    Exit codes: 0 all is well; 1 `doctor` found something that will not work, or a fault of ours; 2 wrong usage; 3 bad
+    Exit codes: 0 success; 1 `doctor` found something that will not work, or a fault of ours; 2 wrong usage; 3 bad
     input; 4 no such model, or one that is damaged or fails `verify`; 5 a job ended, but some rows failed; 130
     interrupted.
     """
@@ -88,8 +88,8 @@ def main() -> None:
 def run_command(arguments: list[str]) -> int:
     """Run one command line; returns the exit code, with errors on stderr as one sentence (--debug: a traceback)."""
     try:
-        left = cli.main(arguments, prog_name="ecellm-lite", standalone_mode=False)
-        return left if isinstance(left, int) else 0  # --help and --version leave with a code of click's
+        result = cli.main(arguments, prog_name="ecellm-lite", standalone_mode=False)
+        return result if isinstance(result, int) else 0  # for --help and --version click returns an exit code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 2
@@ -106,8 +106,8 @@ def run_command(arguments: list[str]) -> int:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
             return _fault(error, arguments)
         _forget_output()
-        return _fail(f"The output cannot be written ({error.strerror}): make room, or send it elsewhere.", 3)
-    except Exception as error:  # noqa: BLE001 - the last door: nobody outside would turn it into a sentence
+        return _fail(f"The output cannot be written ({error.strerror}): free some space, or write elsewhere.", 3)
+    except Exception as error:  # noqa: BLE001 - the last handler: any error becomes one sentence
         return _fault(error, arguments)
 
 
@@ -117,13 +117,13 @@ def _fault(error: Exception, arguments: list[str]) -> int:
 
 
 def _forget_output() -> None:
-    """Let Python close standard output in peace, whatever became of it."""
+    """Redirect standard output to /dev/null, so that Python can close it without an error."""
     if sys.stdout:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(sentence: str, code: int, *, debug: bool = False) -> int:
-    """Say what went wrong, and return the exit code; with `debug` the error that is being handled is shown whole."""
+    """Print what went wrong, and return the exit code; with `debug`, also the traceback of the current error."""
     if debug and sys.stderr:
         traceback.print_exc()
     click.echo(f"ecellm-lite: {plain(sentence)}", err=True)

@@ -1,4 +1,4 @@
-"""The results of an evaluation, or of a comparison, as a person wants to see them: a table."""
+"""Prints the results of an evaluation or a comparison as a table."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _row(task: TaskResult, setting: str | None) -> Iterable[str | Text]:
 
 
 def _missing(task: TaskResult) -> Iterable[str]:
-    """Say which rows have no answer."""
+    """Yield how many rows have no answer, and why."""
     parts = (("failed", task.failed), ("abstained", task.abstained), ("unreadable", len(task.unreadable)))
     text = ", ".join(f"{count:,} {what}" for what, count in parts if count)
     if text:
@@ -67,15 +67,15 @@ def _missing(task: TaskResult) -> Iterable[str]:
 
 
 def _unreadable(lines: Sequence[Unreadable]) -> Iterable[str]:
-    """Say what the first lines are that could not be read."""
+    """Yield the first lines that could not be read, with the reason."""
     for line in lines[:_NAMED]:
         yield f"line {line.line}: {line.message}"
     if len(lines) > _NAMED:
-        yield f"and {len(lines) - _NAMED:,} lines more: --json and --output name them all."
+        yield f"and {len(lines) - _NAMED:,} more lines: --json and --output list all."
 
 
 def show_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    """Print what changed in each task, and the rows that it comes from."""
+    """Print what changed in each task, and in which rows."""
     console = console or Console()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in ("task", "rows", "metric", "before", "after", "difference", "95% interval", "better", "worse"):

@@ -16,7 +16,7 @@ from ecellm_lite.envelopes import ENVELOPES
 
 @click.group()
 def models() -> None:
-    """List, pull, add, show and remove the models in the store (ECELLM_HOME, else the place for your data)."""
+    """List, pull, add, show and remove the models in the store (ECELLM_HOME, else your data folder)."""
 
 
 @models.command("list")
@@ -46,7 +46,7 @@ def list_(as_json: bool) -> None:
 
 @models.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--name", type=ModelType(), required=True, help="The name to call it by, eCeLLM-M:Q4_K_M say.")
+@click.option("--name", type=ModelType(), required=True, help="Its name in the store, such as eCeLLM-M:Q4_K_M.")
 @click.option(
     "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if its name does not say."
 )
@@ -73,14 +73,14 @@ def add(file: Path, name: str, envelope: str | None, move: bool) -> None:
     "adapters",
     type=WeightedFolder(),
     multiple=True,
-    help="A PEFT adapter to merge, a folder or a repository, with NAME:0.5 at a weight.",
+    help="A PEFT adapter to merge, a folder or a repository; NAME:0.5 gives it a weight.",
 )
-@click.option("--name", type=ModelType(), help="What to call it in the store.  [default: its name and type]")
+@click.option("--name", type=ModelType(), help="Its name in the store.  [default: its own name and type]")
 @click.option(
     "--envelope", type=click.Choice(list(ENVELOPES)), help="The text around its prompts, if its name does not say."
 )
 @click.option("--revision", help="A branch, tag or commit of the repository.  [default: the newest]")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one a core]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one per core]")
 @click.option("--drop", is_flag=True, help="Delete the download when the model is in the store.")
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 @debug_option
@@ -98,8 +98,8 @@ def pull(
     """Download a model, convert it, check it and put it into the store.
 
     MODEL is a published model (eCeLLM-M, or eCeLLM-M:Q8_0 with its type) or a repository of the Hugging Face hub
-    (OWNER/NAME). After a download or a conversion that broke off, the same command goes on: files that have arrived
-    are not fetched again.
+    (OWNER/NAME). The same command continues an interrupted download or conversion: complete files are not fetched
+    again.
     """
     from ecellm_lite.cli.progress import conversion_progress
     from ecellm_lite.provision.pull import pull as pull_model
@@ -128,7 +128,7 @@ def pull(
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
 def show(name: str, verify: bool, as_json: bool) -> None:
-    """Show what is known of a model."""
+    """Show a model's details."""
     from ecellm_lite.models.description import describe_model
     from ecellm_lite.models.store import Store
 

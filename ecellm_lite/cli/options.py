@@ -14,24 +14,24 @@ from ecellm_lite.envelopes import ENVELOPES
 if TYPE_CHECKING:
     from ecellm_lite.answerer import RequestOptions
 
-# The options that a Runtime takes with each request.
+# The options of a single request.
 REQUEST_OPTIONS = ("calibration", "min_probability", "seed")
 
-# kernels.prompt.CHOICES, which to import would load llama.cpp.
+# The same as kernels.prompt.CHOICES, whose import would load llama.cpp.
 PROMPT_KERNELS = ("auto", "off", "avx2")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def certainty_options(command: Command) -> Command:
-    """Add the options that say how sure an answer has to be, and what its probabilities are calibrated by."""
+    """Add the options for the least probability of an answer and for its calibration."""
     for option in (
         click.option(
             "--calibration",
             type=CalibrationType(),
             default="auto",
             show_default=True,
-            help="What `calibrate` kept for this model, nothing, or a file of it.",
+            help="The calibration that `calibrate` kept for this model, none, or a file.",
         ),
         click.option("--min-probability", type=click.FloatRange(0, 1), help="Abstain below this probability."),
     ):
@@ -40,17 +40,17 @@ def certainty_options(command: Command) -> Command:
 
 
 def split_options(options: dict[str, Any]) -> RequestOptions:
-    """Take out of a command's options those that are settled for each request, and return them."""
+    """Remove the options of a request from a command's options, and return them."""
     return cast("RequestOptions", {name: options.pop(name) for name in REQUEST_OPTIONS if name in options})
 
 
 def debug_option(command: Command) -> Command:
-    """Add --debug, which main() looks for: an error comes with its traceback."""
+    """Add --debug, for which main() shows an error's traceback."""
     return click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")(command)
 
 
 def model_options(command: Command) -> Command:
-    """Add the options that say which model answers, and how it is run."""
+    """Add the options that select the model and how it runs."""
     for option in reversed(
         [
             click.option(
@@ -72,7 +72,7 @@ def model_options(command: Command) -> Command:
                 help="Layers on the GPU: as many as fit, all, or N.",
             ),
             click.option(
-                "--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one a core]"
+                "--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one per core]"
             ),
             click.option(
                 "--context", type=click.IntRange(256, 1 << 20), help="Tokens that fit in memory.  [default: up to 4096]"
@@ -82,13 +82,11 @@ def model_options(command: Command) -> Command:
                 type=click.Choice(PROMPT_KERNELS),
                 default="auto",
                 show_default=True,
-                help="What reads prompts: the best kernels here, or `off` for llama.cpp's own products.",
+                help="Kernels that read prompts: the fastest for this machine, or `off` for llama.cpp's own.",
             ),
+            click.option("--deterministic", is_flag=True, help="Give a row the same bytes, whatever else runs."),
             click.option(
-                "--deterministic", is_flag=True, help="The same row, the same bytes, whatever runs beside it."
-            ),
-            click.option(
-                "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="For drawn text."
+                "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="For sampled text."
             ),
             click.option("--quiet", is_flag=True, help="No progress and no summary."),
         ]

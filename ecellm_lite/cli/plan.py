@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show_plan(conversion: Conversion, threads: int, *, as_json: bool) -> None:
-    """Print what a conversion will write; raises ModelError where the disk or the memory is too small for it."""
+    """Print what a conversion will write; raises ModelError if the disk or the memory is too small."""
     plan, seconds = conversion.plan, conversion.seconds(threads)
     facts = {
         "file_type": plan.file_type,
@@ -47,11 +47,11 @@ def show_plan(conversion: Conversion, threads: int, *, as_json: bool) -> None:
             click.echo(f"{name:32} {kind:5} {shape:>15} {tensor.size:>13,} at {offset:,}{change}")
         kinds = ", ".join(f"{count} {kind}" for kind, count in plan.types.items())
         click.echo(
-            f"\n{conversion.request.target}: {plan.size:,} bytes ({plan.bits_per_weight:.2f} bits a weight; {kinds}), "
-            f"of them {plan.data_offset:,} before the tensors; envelope {conversion.envelope}"
+            f"\n{conversion.request.target}: {plan.size:,} bytes ({plan.bits_per_weight:.2f} bits per weight; {kinds}), of "
+            f"which {plan.data_offset:,} are before the tensors; envelope {conversion.envelope}"
         )
         click.echo(
-            f"reads {plan.read_bytes:,} bytes, takes up to {plan.memory / 2**20:,.0f} MiB of memory and about "
+            f"reads {plan.read_bytes:,} bytes, needs up to {plan.memory / 2**20:,.0f} MiB of memory and about "
             f"{seconds:,.0f} s on {threads} threads"
         )
     conversion.check_room()

@@ -1,4 +1,4 @@
-"""Progress on standard error, where a person looks on."""
+"""Shows progress on standard error, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from ecellm_lite.convert.pipeline import ConversionProgress
     from ecellm_lite.tables.row import Table
 
-# Rows that a job has read when it has answered its first: before that, what was read says nothing of what is left.
+# Rows that a job reads before its first answer: until then, the share read does not tell how many rows remain.
 READ_AHEAD = 256
 
 
 @contextmanager
 def waiting(what: str, *, hidden: bool) -> Iterator[Callable[[str], None]]:
-    """Show a spinner while something takes its time; gives a function that says what it is doing now."""
+    """Show a spinner during a long step, and yield a function that changes its text."""
     console = Console(stderr=True)
     if hidden or not console.is_terminal:
         yield lambda _: None
         return
     with console.status(f"{what} …") as status:
-        yield lambda now: status.update(f"{now} …")
+        yield lambda text: status.update(f"{text} …")
 
 
 @contextmanager
 def job_progress(rows: Table | int, *, hidden: bool, name: str = "rows") -> Iterator[Callable[[Answer], None]]:
-    """Give a function to call with each answer; a bar shows rows/s and the time left, and how many failed.
+    """Yield a function to call with each answer; a bar shows rows/s, the remaining time and how many failed.
 
-    `rows` is how many there are, or the table that they are read from.
+    `rows` is the number of rows, or the table that they are read from.
     """
     console = Console(stderr=True)
     if hidden or not console.is_terminal:
@@ -68,7 +68,7 @@ def job_progress(rows: Table | int, *, hidden: bool, name: str = "rows") -> Iter
             failures += answer.error is not None
             rate = f"{done / (time.perf_counter() - started):.1f} rows/s"
             failed = f"{failures} failed" if failures else ""
-            # A table's length is told by the share of it that was read for so many rows.
+            # A table's length is estimated from the share that was read for these rows.
             share = None if isinstance(rows, int) else rows.share
             total = round(done / share) if share and done > READ_AHEAD else None
             progress.update(job, completed=done, total=total, rate=rate, failed=failed)
@@ -78,9 +78,9 @@ def job_progress(rows: Table | int, *, hidden: bool, name: str = "rows") -> Iter
 
 @contextmanager
 def conversion_progress(*, hidden: bool) -> Iterator[Callable[[ConversionProgress], None] | None]:
-    """Give a function to call with a conversion's progress; a bar shows the bytes read, GB/s and the time left.
+    """Yield a function to call with a conversion's progress; a bar shows the bytes read, GB/s and the remaining time.
 
-    The bar appears with the first call: before it, a download may show bars of its own.
+    The bar appears with the first call, because a download before it may show its own bars.
     """
     console = Console(stderr=True)
     if hidden or not console.is_terminal:

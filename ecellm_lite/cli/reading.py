@@ -1,4 +1,4 @@
-"""What an option holds: a row as JSON, the name of a file, or `-` for standard input."""
+"""Reads the value of an option: a row as JSON, the name of a file, or `-` for standard input."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _EXAMPLE = 'give an object such as \'{"review": "I like it"}\''
 
 
 def read_row(value: str) -> Mapping[str, Any]:
-    """Return the row that --input holds or names."""
+    """Return the row in the value of --input, or in the file that it names."""
     if not value.strip():
         raise InputError("--input is empty", step=f"{_EXAMPLE}, or a file")
     text = value if value.lstrip().startswith(("{", "[")) else _read_text(value, "--input")
     try:
         row = read_json(text)
     except (ValueError, RecursionError) as error:
-        step = f"{_EXAMPLE}; a file of many rows goes to --rows"
+        step = f"{_EXAMPLE}; give a file of many rows with --rows"
         raise InputError(f"The row is not JSON ({error})", step=step) from None
     if not isinstance(row, Mapping):
         raise InputError("The row is not an object", step="give many rows with --rows, as a file of one object a line")
@@ -37,14 +37,15 @@ def read_row(value: str) -> Mapping[str, Any]:
 def read_space(
     task: Task, schema: Path | None, grammar: Path | None, max_tokens: int | None, temperature: float
 ) -> Space | None:
-    """Return the answer space that these options ask for in place of the task's own; None where they are left out."""
+    """Return the answer space that these options define in place of the task's own; None if they are left out."""
     if schema is None and grammar is None and max_tokens is None and temperature == 0:
         return None
     if schema is not None and grammar is not None:
         raise UsageError("Give --schema or --grammar, not both.")
     if schema is None and grammar is None:
         if task.free_text is None:
-            raise UsageError(f"--max-tokens and --temperature are for free text, and {task.name} has other answers.")
+            message = f"--max-tokens and --temperature are for free text, which {task.name} does not answer with"
+            raise UsageError(message, step="leave them out")
         return replace(task.free_text, max_tokens=max_tokens or task.free_text.max_tokens, temperature=temperature)
     from ecellm_lite.answers import structured
 
@@ -71,4 +72,4 @@ def _read_text(path: str, option: str) -> str:
         raise InputError(message, step="write it as UTF-8") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{path[:80]!r} given to {option} is not a file that can be read ({reason}).") from None
+        raise InputError(f"{path[:80]!r} given to {option} is not a readable file ({reason}).") from None

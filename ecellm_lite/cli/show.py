@@ -1,4 +1,4 @@
-"""An answer as a person wants to see it: the answer first, then a bar for each possibility."""
+"""Shows an answer on a terminal: the answer first, then a bar for each possibility."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def render(answer: Answer, space: Space) -> RenderableType:
 
 
 def _table(details: Sequence[Detail]) -> Table:
-    """Return the lines as a table with the columns that some of them need."""
+    """Return the lines as a table with only the columns that are used."""
     texts = any(detail.text for detail in details)
     notes = any(detail.note for detail in details)
     shares = any(detail.share is not None for detail in details)

@@ -1,4 +1,4 @@
-"""`ecellm-lite tasks`: the tasks there are, and what one of them wants."""
+"""`ecellm-lite tasks`: lists the tasks, or describes one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
 def tasks(task: Task | None, as_json: bool) -> None:
-    """List the tasks, your own last; with TASK (a name, or your own one's file) its fields, answers and an example."""
+    """List the tasks, your own last; with TASK (a name, or your task's file) show its fields, answers and example."""
     from ecellm_lite.tasks.description import describe
     from ecellm_lite.tasks.registry import TASKS
 
@@ -42,7 +42,7 @@ def tasks(task: Task | None, as_json: bool) -> None:
 
 
 def _own() -> tuple[list[Task], dict[str, str]]:
-    """Return the user's own tasks, and what is wrong with those that cannot be read, by their files' names."""
+    """Return the user's own tasks, and the errors of those that cannot be read, by file name."""
     from ecellm_lite.tasks.registry import load_own, own_files
 
     own: list[Task] = []

@@ -1,4 +1,4 @@
-"""`ecellm-lite train`: an adapter from labelled rows; `lessons` where llama.cpp is, then `learn` where torch is."""
+"""`ecellm-lite train`: an adapter from labelled rows; `lessons` needs llama.cpp, then `learn` needs torch."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Most(click.ParamType):  # type: ignore[type-arg]
-    """Rows of every task (N) or of one (TASK=N): the task, or None for every one, and the number."""
+    """A limit of rows for every task (N) or for one (TASK=N)."""
 
     name = "[TASK=]N"
     rows = click.IntRange(1)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str | None, int]:
-        """Return the task's name, or None, and the number of rows."""
+        """Return the task's name (None for every task) and the number of rows."""
         from ecellm_lite.tasks.registry import get_task
 
         task, _, rows = value.rpartition("=")
@@ -63,7 +63,7 @@ def lesson_options(command: Command) -> Command:
                 "--data",
                 type=click.Path(path_type=Path, exists=True, file_okay=False),
                 required=True,
-                help='A folder of TASK/train.jsonl, {"input", "output"} a line.',
+                help='A folder of TASK/train.jsonl, one {"input", "output"} per line.',
             ),
             model_option,
             click.option("--envelope", type=click.Choice(list(ENVELOPES)), default="alpaca", show_default=True),
@@ -73,12 +73,12 @@ def lesson_options(command: Command) -> Command:
                 "--most",
                 type=Most(),
                 multiple=True,
-                help="Rows of each task in a pass, drawn anew each time; TASK=N for one task.  [default: all]",
+                help="Most rows of each task in a pass, drawn anew each time; TASK=N for one task.  [default: all]",
             ),
             click.option(
                 "--held-out",
                 type=click.Path(path_type=Path, file_okay=False),
-                help="Write the rows held out here, as TASK/test.jsonl: `calibrate` may use them.",
+                help="Write the held-out rows here, as TASK/test.jsonl, for `calibrate` for example.",
             ),
             click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True),
         ]
@@ -122,12 +122,12 @@ def lessons(
     show_default=True,
     help="The highest learning rate.",
 )
-@click.option("--rows", type=click.IntRange(1), default=32, show_default=True, help="Rows a step.")
+@click.option("--rows", type=click.IntRange(1), default=32, show_default=True, help="Rows per step.")
 @click.option("--tokens", type=click.IntRange(1), default=8192, show_default=True, help="Tokens at a time, for memory.")
 @click.option("--bfloat16", is_flag=True, help="Compute in 16 bits: for a GPU, or a CPU with AMX.")
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option("--first-pass", type=click.IntRange(1), default=1, show_default=True, help="The pass to start with.")
-@click.option("--passes", type=click.IntRange(1), help="At most so many.  [default: all that are left]")
+@click.option("--passes", type=click.IntRange(1), help="At most this many.  [default: all that remain]")
 @click.option(
     "--from",
     "start",
@@ -155,11 +155,11 @@ def learn(
         from ecellm_lite.training.base import load_base
         from ecellm_lite.training.learning import Learning, Recipe
     except ImportError as error:
-        raise UsageError(f"Learning needs {error.name}", step="pip install 'ecellm-lite[train]'") from None
+        raise UsageError(f"Learning needs {error.name}", step="run `pip install 'ecellm-lite[train]'`") from None
     from ecellm_lite.training.lessons import read_lessons
 
     if (output / "checkpoint.pt").exists() and not resume:
-        raise UsageError(f"{output} holds a training", step="continue it with --resume, or give another folder")
+        raise UsageError(f"{output} already has a training", step="continue it with --resume, or give another folder")
     recipe = Recipe(**settings)  # type: ignore[arg-type]
     learning = Learning(
         load_base(model or base()),
@@ -179,14 +179,14 @@ def learn(
 
 
 def base() -> Path:
-    """Return the weights that the demo is made of."""
+    """Return the weights on which the demo is based."""
     from ecellm_lite.demo.build import shipped_weights
 
     return shipped_weights()
 
 
 def limits(most: Sequence[tuple[str | None, int]]) -> dict[str, int]:
-    """Return the most rows of each limited task; what names a task wins over what is for every one."""
+    """Return the most rows of each limited task; a limit for one task overrides the one for all."""
     from ecellm_lite.tasks.registry import TASKS
 
     every = {task: rows for task in TASKS for name, rows in most if name is None}

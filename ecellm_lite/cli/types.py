@@ -1,4 +1,4 @@
-"""Options whose values the shell completes: tasks, models, calibrations."""
+"""Types of options whose values the shell completes: tasks, models, calibrations."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ ALL = "all"
 
 
 class TaskType(click.ParamType):  # type: ignore[type-arg]
-    """A task, by its name or the TOML file of a user's own."""
+    """A task by its name, or a user's own by its TOML file."""
 
     name = "task"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Task:
-        """Return the task; raises UsageError, with names that are near, where there is none."""
+        """Return the task; raises UsageError with similar names if there is none."""
         from ecellm_lite.tasks.registry import get_task
 
         task: Task = get_task(value) if isinstance(value, str) else value
         return task
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the tasks that begin so, the user's own too, or let the shell complete a path."""
+        """Return the tasks with this beginning, also the user's own, or let the shell complete a path."""
         from ecellm_lite.tasks.registry import TASKS, own_files
 
         summaries = {name: task.summary for name, task in TASKS.items()}
@@ -55,7 +55,7 @@ class ModelType(click.ParamType):  # type: ignore[type-arg]
     name = "model"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the models in the store that begin so, or let the shell complete a path."""
+        """Return the models in the store with this beginning, or let the shell complete a path."""
         from ecellm_lite.models.catalogue import DEMO
         from ecellm_lite.models.store import Store
 
@@ -65,7 +65,7 @@ class ModelType(click.ParamType):  # type: ignore[type-arg]
 
 
 class CalibrationType(click.ParamType):  # type: ignore[type-arg]
-    """`auto`, `off` or a file; `off` is False, as Runtime takes it."""
+    """`auto`, `off` or a file; `off` becomes False, as Runtime expects."""
 
     name = "auto|off|FILE"
 

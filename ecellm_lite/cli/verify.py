@@ -1,4 +1,4 @@
-"""`ecellm-lite verify`: a converted file compared with what it was made of."""
+"""`ecellm-lite verify`: checks a converted file against its source."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ecellm_lite.errors import ModelError, UsageError
     "--against",
     "base",
     metavar="BASE",
-    help="The checkpoint that it was made of, a folder or a cached hub id: its tokens and predictions are compared.",
+    help="The source checkpoint, a folder or a cached hub id, with which tokens and predictions are compared.",
 )
 @click.option("--lora", "adapters", type=WeightedFolder(), multiple=True, help="An adapter that was merged in.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -30,7 +30,7 @@ def verify(file: Path, base: str | None, adapters: tuple[tuple[Path, float], ...
     from ecellm_lite.provision.verification import verify as verify_file
 
     if adapters and base is None:
-        raise UsageError("--lora says what was merged into the original: give --against as well.")
+        raise UsageError("--lora names what was merged into the original: give --against, too.")
     results = verify_file(file, base, adapters)
     problems = failures(results)
     if as_json:
@@ -40,4 +40,4 @@ def verify(file: Path, base: str | None, adapters: tuple[tuple[Path, float], ...
             mark = {True: "ok", False: "WRONG", None: "not checked"}[check.passed]
             click.echo(f"{check.name:10}  {mark:11}  {check.detail}")
     if problems:
-        raise ModelError(f"{file} differs from what it should be ({problems})", step="convert it again")
+        raise ModelError(f"{file} is not as it should be ({problems})", step="convert it again")

@@ -1,4 +1,4 @@
-"""Errors as the command line words them: a setting that would help becomes the option of the command that was run."""
+"""Words errors for the command line: a setting that an error names becomes the option of the command that was run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ecellm_lite.errors import EcellmError
 
 
 def worded(error: EcellmError, options: Mapping[str, str]) -> str:
-    """Return an error as one sentence; `options` are those of the command, by the settings that they stand for.
+    """Return an error as one sentence; `options` are the command's options, by setting.
 
     >>> error = EcellmError("The row is too long", step="allow more tokens", settings=["context"])
     >>> worded(error, {})
@@ -25,16 +25,16 @@ def worded(error: EcellmError, options: Mapping[str, str]) -> str:
 
 
 def options_of(command: click.Command) -> dict[str, str]:
-    """Return a command's options, in their long form, by the names of its parameters: `--gpu-layers` by `gpu_layers`.
+    """Return a command's options in their long form, by parameter name: `--gpu-layers` by `gpu_layers`.
 
-    An option is named after the setting that it holds, which is the name of an argument in the rooms below.
+    An option has the name of its setting, which is an argument's name in the rooms below.
     """
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     return {option.name: max(option.opts, key=len) for option in options if option.name}
 
 
 def command_of(program: click.Command, arguments: Sequence[str]) -> click.Command:
-    """Return the command that a command line runs: of `models pull X` the one that pulls."""
+    """Return the command that a command line runs: for `models pull X` it is `pull`."""
     command = program
     for argument in arguments:
         if not isinstance(command, click.Group):

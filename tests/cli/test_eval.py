@@ -138,7 +138,7 @@ def test_damaged_rows_end_with_5(tmp_path: Path, capsys: pytest.CaptureFixture[s
     write_lines(path, ["{"] * 7)
     text, _ = said(capsys, 5, "-t", "all", "--data", str(path), "--quiet")
     assert "of no known task: line 5: " in text
-    assert "of no known task: and 2 lines more" in text
+    assert "of no known task: and 2 more lines" in text
     write_lines(path, ["{"])
     text, error = said(capsys, 5, "-t", "all", "--data", str(path), "--json", "--quiet")
     assert [line["line"] for line in json.loads(text)["unreadable"]] == [1]

@@ -31,7 +31,7 @@ def test_a_full_disk_is_said_in_one_sentence() -> None:
         done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == 3
     assert done.stderr.strip().splitlines() == [
-        "ecellm-lite: The output cannot be written (No space left on device): make room, or send it elsewhere."
+        "ecellm-lite: The output cannot be written (No space left on device): free some space, or write elsewhere."
     ]
 
 

@@ -78,7 +78,7 @@ def test_names_of_no_task(
 def test_another_task_is_answered_and_said_once(
     matcher: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = "matcher.gguf is for product_matching, answer_generation: do not count on its answers to sentiment_analysis."
+    said = "matcher.gguf is for product_matching, answer_generation: do not rely on its answers to sentiment_analysis."
     assert run_command([*REVIEW, "--model", str(matcher)]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["value"] in "ABCDE"
