@@ -46,9 +46,10 @@ def show_plan(conversion: Conversion, threads: int, *, as_json: bool) -> None:
             offset = plan.data_offset + tensor.offset
             click.echo(f"{name:32} {kind:5} {shape:>15} {tensor.size:>13,} at {offset:,}{change}")
         kinds = ", ".join(f"{count} {kind}" for kind, count in plan.types.items())
+        bits = f"{plan.bits_per_weight:.2f} bits per weight"
         click.echo(
-            f"\n{conversion.request.target}: {plan.size:,} bytes ({plan.bits_per_weight:.2f} bits per weight; {kinds}), of "
-            f"which {plan.data_offset:,} are before the tensors; envelope {conversion.envelope}"
+            f"\n{conversion.request.target}: {plan.size:,} bytes ({bits}; {kinds}), "
+            f"of which {plan.data_offset:,} are before the tensors; envelope {conversion.envelope}"
         )
         click.echo(
             f"reads {plan.read_bytes:,} bytes, needs up to {plan.memory / 2**20:,.0f} MiB of memory and about "
