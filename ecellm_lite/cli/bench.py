@@ -71,8 +71,8 @@ def bench(
     with waiting("measuring", hidden=quiet) as update:
         rates = measure(stored.path, prompts, chosen, rows=rows, say=update)
     if as_json:
-        named = {"name": stored.manifest.name, "sha256": stored.manifest.sha256}
-        click.echo(json.dumps({"model": named, "settings": asdict(chosen), **rates.as_dict()}, indent=2))
+        identity = {"name": stored.manifest.name, "sha256": stored.manifest.sha256}
+        click.echo(json.dumps({"model": identity, "settings": asdict(chosen), **rates.as_dict()}, indent=2))
     else:
         _show(stored, chosen, rates)
 

@@ -107,8 +107,8 @@ def calibrate(
             f"{data} has no row to calibrate with", step="give labelled rows, each with its input and output"
         )
     if as_json:
-        named = {"name": stored.manifest.name, "sha256": stored.manifest.sha256}
-        click.echo(json.dumps({"model": named, "tasks": results}, indent=2))
+        identity = {"name": stored.manifest.name, "sha256": stored.manifest.sha256}
+        click.echo(json.dumps({"model": identity, "tasks": results}, indent=2))
 
 
 def _show_unreadable(lines: Sequence[Unreadable]) -> None:

@@ -133,11 +133,11 @@ def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
 
 def labelled_row(task: Task, row: Mapping[str, Any], text: str) -> dict[str, Any]:
     """Return a row with its correct answer, in the form that `eval`, `calibrate` and `train` read."""
-    named = {"id": row["id"]} if row.get("id") is not None else {}
+    identity = {"id": row["id"]} if row.get("id") is not None else {}
     if "input" in row and "input" not in {each.name for each in task.fields}:  # in the data set's own form
         return {"task": task.name, **row, "output": text}
     fields = {name: value for name, value in row.items() if name != "id"}
-    return {**named, "task": task.name, "input": fields, "output": text}
+    return {**identity, "task": task.name, "input": fields, "output": text}
 
 
 def write_labelled(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -174,7 +174,11 @@ class ColumnMap:
         if "input" in columns and "input" not in self._fields:
             return
         for name, each in self._fields.items():
-            if name not in columns and each.required and (_whole(name, self._task) or _begun(name, columns)):
+            if (
+                name not in columns
+                and each.required
+                and (_is_required(name, self._task) or _has_sibling(name, columns))
+            ):
                 raise self._missing(name, each)
         if not self.columns.keys() - {_ID}:
             raise self._missing(next(iter(self._fields)), next(iter(self._fields.values())))
@@ -237,13 +241,13 @@ def _leaves(task: Task) -> dict[str, Field]:
     return leaves
 
 
-def _whole(name: str, task: Task) -> bool:
+def _is_required(name: str, task: Task) -> bool:
     """Return whether a field is required in every row: its record, if it is in one, is required too."""
     record = name.partition(".")[0]
     return all(each.required for each in task.fields if each.name == record)
 
 
-def _begun(name: str, columns: set[str]) -> bool:
+def _has_sibling(name: str, columns: set[str]) -> bool:
     record, dot, _ = name.partition(".")
     return bool(dot) and any(other.startswith(f"{record}.") for other in columns)
 

@@ -109,10 +109,10 @@ def _below(rows: Sequence[SampleRow], first: int, width: int) -> int:
 
 def _identifiers(row: SampleRow, width: int) -> bool:
     texts = [text for cell in row.cells if (text := text_of(cell))]
-    named = [text for text in texts if _IDENTIFIER.fullmatch(text)]
+    identifiers = [text for text in texts if _IDENTIFIER.fullmatch(text)]
     return (
         _spans(row, width)
-        and len(named) == len(texts) == len(set(texts))
+        and len(identifiers) == len(texts) == len(set(texts))
         and sum(1 for text in texts if "_" in text) * 3 >= len(texts)
     )
 

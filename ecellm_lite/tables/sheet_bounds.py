@@ -71,7 +71,7 @@ def _cells(filename: str, blocks: Iterator[bytes]) -> int:
 
 
 def _xlsx_cells(blocks: Iterator[bytes]) -> int:
-    width, height, rows, beside = 0, 0, 0, 0
+    width, height, rows, unplaced = 0, 0, 0, 0
     rest = b""
     for block in blocks:
         text = rest + block
@@ -81,8 +81,8 @@ def _xlsx_cells(blocks: Iterator[bytes]) -> int:
         height = max([height, *map(int, _ROW.findall(text))])
         rows += len(_ROW_TAG.findall(block))
         if len(_CELL_TAG.findall(text)) > len(columns):  # a cell without a reference follows the one before it
-            beside = max([beside, *(len(_CELL_TAG.findall(row)) for row in _ROW_TAG.split(text))])
-    return (width + beside) * max(height, rows)
+            unplaced = max([unplaced, *(len(_CELL_TAG.findall(row)) for row in _ROW_TAG.split(text))])
+    return (width + unplaced) * max(height, rows)
 
 
 def _column(letters: bytes) -> int:

@@ -170,7 +170,7 @@ def _schema(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     definition: Any = table.value(key)
     if key == "file":
         try:
-            definition = json.loads(_beside(table))
+            definition = json.loads(_read_beside(table))
         except (ValueError, RecursionError) as error:
             raise table.error(key, f"is not JSON ({error})", "correct the file") from None
     if not isinstance(definition, Mapping):
@@ -181,7 +181,7 @@ def _schema(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
 def _grammar(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
     table.only("type", "grammar", "file", "max_tokens")
     key = _source_key(table, "grammar")
-    text = _beside(table) if key == "file" else table.text(key, most=1 << 16, lines=True)
+    text = _read_beside(table) if key == "file" else table.text(key, most=1 << 16, lines=True)
     return _structured(table, fields, key, "Text by the task's grammar.", partial(structured.grammar, text))
 
 
@@ -238,7 +238,7 @@ def _source_key(table: TaskTable, key: str) -> str:
     return key if key in table else "file"
 
 
-def _beside(table: TaskTable) -> str:
+def _read_beside(table: TaskTable) -> str:
     """Return the text of a file in the folder of the task's own, or below it."""
     name = table.text("file", most=LONGEST_LABEL)
     inside = PurePosixPath(name)

@@ -93,8 +93,8 @@ def _read(path: Path) -> Lessons:
         choices = np.split(arrays["choices"], arrays["choice_ends"][:-1])
         rows = zip(arrays["task"], tokens, arrays["answer"], choices, arrays["gold"], arrays["turn"], strict=True)
         lessons = [
-            Lesson(names[task], own.tolist(), int(answer), offered.tolist(), int(gold), int(turn))
-            for task, own, answer, offered, gold, turn in rows
+            Lesson(names[task], row_tokens.tolist(), int(answer), row_choices.tolist(), int(gold), int(turn))
+            for task, row_tokens, answer, row_choices, gold, turn in rows
         ]
         return Lessons(int(arrays["end"]), lessons)
 

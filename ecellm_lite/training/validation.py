@@ -51,8 +51,8 @@ class Validation:
                 figures["accuracy"] = mean(right == likeliest for right, likeliest in totals.pairs)
                 figures["macro_f1"] = _macro_f1(totals.pairs)
             tasks[name] = {key: round(value, 4) for key, value in figures.items()}
-        counted = [one.get("macro_f1", one["exact"]) for one in tasks.values() if one["rows"] >= LEAST_ROWS]
-        return {"score": round(mean(counted or [-mean(one["loss"] for one in tasks.values())]), 5), "tasks": tasks}
+        scores = [one.get("macro_f1", one["exact"]) for one in tasks.values() if one["rows"] >= LEAST_ROWS]
+        return {"score": round(mean(scores or [-mean(one["loss"] for one in tasks.values())]), 5), "tasks": tasks}
 
 
 def _macro_f1(pairs: list[tuple[int, int]]) -> float:

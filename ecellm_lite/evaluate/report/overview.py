@@ -45,12 +45,12 @@ class Overview:
 def draw(results: Results) -> Overview:
     """Return the table of all tasks, without the models that have no figure for any of them."""
     setting = results.settings.setting
-    beside = [paper_figures(task.abbreviation, task.primary, setting) for task in results.tasks.values()]
-    names = dict.fromkeys(model for figures in beside for model in figures)
+    task_figures = [paper_figures(task.abbreviation, task.primary, setting) for task in results.tasks.values()]
+    names = dict.fromkeys(model for figures in task_figures for model in figures)
     models = sorted(names, key=lambda model: not model.startswith(FAMILY))
     lines = [
         _line(task, [figures.get(model) for model in models])
-        for task, figures in zip(results.tasks.values(), beside, strict=True)
+        for task, figures in zip(results.tasks.values(), task_figures, strict=True)
     ]
     domain = "on products of other kinds (out of domain)" if (setting or "").startswith("OOD") else "in domain"
     return Overview(models, domain, lines)

@@ -29,7 +29,7 @@ class Standing:
 
     lines: list[StandingRow]
     ticks: list[Tick]
-    beside: bool
+    has_models: bool
     description: str
 
     left: int = LEFT
@@ -54,16 +54,16 @@ def draw(overview: Overview) -> Standing | None:
         return None
     places = []
     for index, line in enumerate(overview.lines):
-        named = zip(overview.models, line.figures, strict=True)
-        beside = [(model.startswith(FAMILY), _x(figure)) for model, figure in named if figure is not None]
+        figures = zip(overview.models, line.figures, strict=True)
+        points = [(model.startswith(FAMILY), _x(figure)) for model, figure in figures if figure is not None]
         places.append(
             StandingRow(
                 label=line.abbreviation,
                 y=TOP + STEP * index + STEP // 2,
                 ours=None if line.every is None else _x(line.every),
                 reach=None if line.low is None or line.high is None else (_x(line.low), _x(line.high)),
-                kin=[x for kin, x in beside if kin],
-                others=[x for kin, x in beside if not kin],
+                kin=[x for kin, x in points if kin],
+                others=[x for kin, x in points if not kin],
             )
         )
     description = "; ".join(
