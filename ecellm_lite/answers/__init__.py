@@ -1,1 +1,1 @@
-"""The answer spaces: which answers are allowed, and how one is decoded within them."""
+"""The answer spaces: which answers are allowed, and how an answer is decoded within them."""

@@ -1,1 +1,1 @@
-"""The command line: one file a command. Nothing else imports it."""
+"""The command line: one file for each command. Nothing else imports it."""

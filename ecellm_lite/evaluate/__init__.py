@@ -1,1 +1,1 @@
-"""How good the answers are: the metrics of the paper, calibration, and reports."""
+"""Measures the answers: the metrics of the paper, calibration, and reports."""

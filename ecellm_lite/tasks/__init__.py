@@ -1,1 +1,1 @@
-"""What is asked: ECInstruct's ten tasks in the exact strings that the weights were trained on."""
+"""The tasks: ECInstruct's ten, in the exact strings that the weights were trained on, and a user's own."""

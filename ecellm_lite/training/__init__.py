@@ -1,1 +1,1 @@
-"""Adapters from labelled rows: lessons are made where llama.cpp is, and learned where torch is (extra `train`)."""
+"""Trains adapters on labelled rows: making lessons needs llama.cpp, learning them needs torch (extra `train`)."""
