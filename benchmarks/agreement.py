@@ -1,10 +1,10 @@
-"""Claim: fast mode answers as deterministic mode does, but where the model is torn between two answers.
+"""Claim: fast mode gives the same answers as deterministic mode, except where the two likeliest answers are close.
 
     python -m benchmarks.agreement --rows 60
 
-Labelled rows of the scored tasks are answered in both modes. Batching changes llama.cpp's logits in their last bits,
-so a row may come out otherwise where two answers are as good as equal: for each such row the two largest
-probabilities are told, in both modes.
+Labelled rows of the scored tasks are answered in both modes. Batching changes the last bits of llama.cpp's logits, so
+the answer may change where two are about equally likely. For each row with two answers, the results have the two
+largest probabilities in both modes.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SCORED = ("PRP", "PM", "SA", "SR", "MPC", "PSI", "AP")
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/agreement.json"))
 def main(data: Path, rows: int, model: str, output: Path) -> None:
-    """Compare the modes and write the counts."""
+    """Compare the two modes and write the counts."""
     tasks: dict[str, Any] = {}
     with Runtime(model) as fast, Runtime(model, deterministic=True) as deterministic:
         for task in map(get_task, SCORED):
             lines = (data / task.name / "test.jsonl").read_text("utf-8").splitlines()[:rows]
-            given = [json.loads(line) for line in lines]
-            pairs = list(zip(fast.answers(task, given), deterministic.answers(task, given), strict=True))
+            labelled = [json.loads(line) for line in lines]
+            pairs = list(zip(fast.answers(task, labelled), deterministic.answers(task, labelled), strict=True))
             tasks[task.name] = compared(pairs)
             click.echo(f"{task.name:34} {json.dumps(tasks[task.name])}", err=True)
     compared_rows = sum(task["rows"] for task in tasks.values())
@@ -47,7 +47,7 @@ def main(data: Path, rows: int, model: str, output: Path) -> None:
 
 
 def compared(pairs: list[tuple[Answer, Answer]], names: tuple[str, str] = ("fast", "deterministic")) -> dict[str, Any]:
-    """Return how many answers agree, the largest difference of a probability, and the rows that do not agree."""
+    """Return how many answers agree, the largest difference of a probability, and the rows whose answers differ."""
     differences = [
         abs((one.probabilities or {})[key] - (other.probabilities or {})[key])
         for one, other in pairs
@@ -67,7 +67,7 @@ def compared(pairs: list[tuple[Answer, Answer]], names: tuple[str, str] = ("fast
 
 
 def two_best(answer: Answer) -> dict[str, float]:
-    """Return the two likeliest answers with their probabilities."""
+    """Return the two most likely answers with their probabilities."""
     best = sorted((answer.probabilities or {}).items(), key=lambda pair: -pair[1])[:2]
     return {key: round(share, 4) for key, share in best}
 

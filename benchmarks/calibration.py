@@ -1,13 +1,13 @@
-"""Claim: out of the box the demo's probabilities mean what they say: of answers given 0.8, some eight in ten are right.
+"""Claim: the demo's probabilities are calibrated out of the box: about eight of ten answers with 0.8 are right.
 
     ecellm-lite eval --task all --data ../shared/data --model demo --output demo.json
     ecellm-lite eval --task all --data ../shared/data/more --model demo --output more.json
     python -m benchmarks.calibration demo.json --others more.json
 
-The evaluations must run in a store where nobody calibrated the demo (ECELLM_HOME=$(mktemp -d)). For each task: the
-expected calibration error over 10 bins and the Brier score on test rows, of the sources that the demo learned from and,
-if given, of others; and what its shipped calibration was fitted to. A task may go without a calibration: it has the
-figures of its own probabilities then.
+The evaluations must run in a store in which the demo was not calibrated (ECELLM_HOME=$(mktemp -d)). For each task: the
+expected calibration error over 10 bins and the Brier score, on test rows from the sources that the demo learned from
+and, with --others, on rows from other sources; and what its shipped calibration was fitted to. For a task without a
+calibration, these are the figures of the model's own probabilities.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ecellm_lite.demo.calibrations import MODEL_SHA256, SHIPPED
 from ecellm_lite.evaluate.results import TaskResult, read_results
 from ecellm_lite.models.calibrations import Calibration, read_calibration
 
-MOST_ECE, LEAST_ROWS = 0.08, 300  # the claim, and the test rows of the tasks that it is made for
+MOST_ECE, LEAST_ROWS = 0.08, 300  # the claim, for tasks with at least this many test rows
 
 
 @click.command()
@@ -31,29 +31,29 @@ MOST_ECE, LEAST_ROWS = 0.08, 300  # the claim, and the test rows of the tasks th
 @click.option("--others", type=click.Path(exists=True, path_type=Path), help="Results on rows of other sources.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/calibration.json"))
 def main(results: Path, others: Path | None, output: Path) -> None:
-    """Gather the errors of calibration and write the table."""
+    """Collect the calibration errors and write them."""
     own = read_results(results)
     other = read_results(others).tasks if others else {}
     if own.model.sha256 != MODEL_SHA256:
-        raise SystemExit(f"{results} is of another model than the demo's calibrations are for.")
+        raise SystemExit(f"The demo's calibrations are for another model than that of {results}.")
     tasks = {}
     for name, result in own.tasks.items():
         calibration = read_calibration(SHIPPED / f"{name}.json")
         if result.calibration != (calibration and calibration.name):
-            raise SystemExit(f"{name} was answered with {result.calibration}, which is not what is shipped.")
+            raise SystemExit(f"{name} was answered with {result.calibration}, which is not the shipped calibration.")
         tasks[name] = {"test": _measured(result), "fitted": calibration and _fitted(calibration)}
         if name in other:
             tasks[name]["other_sources"] = _measured(other[name])
         click.echo(f"{result.abbreviation}: {tasks[name]}", err=True)
-    held = [task["test"] for task in tasks.values() if task["test"] and task["test"]["rows"] >= LEAST_ROWS]
-    facts = {"most_ece": max(task["ece"] for task in held), "model": own.model.sha256, "tasks": tasks}
+    large = [task["test"] for task in tasks.values() if task["test"] and task["test"]["rows"] >= LEAST_ROWS]
+    facts = {"most_ece": max(task["ece"] for task in large), "model": own.model.sha256, "tasks": tasks}
     write_results(output, "calibration", facts)
     if facts["most_ece"] > MOST_ECE:
         raise SystemExit(f"An ECE is {facts['most_ece']:.3f}, above {MOST_ECE}.")
 
 
 def _measured(result: TaskResult) -> dict[str, Any] | None:
-    """Return the errors of a task's probabilities, None for free text, which has none."""
+    """Return the errors of a task's probabilities; None for free text, which has no probabilities."""
     reliability = result.reliability
     if reliability is None:
         return None

@@ -1,10 +1,10 @@
-"""Claim: 64 callers who each wait for their own answer cost at most 5% of the rate that one job over the rows has.
+"""Claim: 64 callers that each wait for their own answer are at most 5% slower than one job over the same rows.
 
     python -m benchmarks.callers
 
-The shortest labelled rows of three tasks are answered by `Runtime.answers`, a task after the other, and by 64 threads
-that take the next row from one shuffled list, `submit` it and wait; in turns. While its thread has nothing to do, the
-Runtime's processor time is measured too.
+The shortest labelled rows of three tasks are answered in two ways, in turns: by `Runtime.answers`, one task after the
+other, and by 64 threads that each take the next row from one shuffled list, `submit` it and wait. The processor time
+of an idle Runtime is measured too.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ecellm_lite import Runtime
 
 TASKS = ("product_relation_prediction", "product_matching", "sentiment_analysis")
 CALLERS = 64
-Row = tuple[str, dict[str, Any]]  # its task and itself
+Row = tuple[str, dict[str, Any]]  # a task and a row
 
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--rows", type=click.IntRange(CALLERS), default=2000, show_default=True, help="Of all tasks together.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--idle", type=click.FloatRange(0), default=10.0, show_default=True, help="Seconds to watch it idle.")
+@click.option("--idle", type=click.FloatRange(0), default=10.0, show_default=True, help="Seconds to measure it idle.")
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/callers.json"))
 def main(data: Path, rows: int, repeats: int, idle: float, model: str, output: Path) -> None:
@@ -66,11 +66,11 @@ def main(data: Path, rows: int, repeats: int, idle: float, model: str, output: P
     }
     write_results(output, "callers", facts)
     if ratio < 0.95:
-        raise SystemExit(f"The callers have {ratio:.3f} of the rate.")
+        raise SystemExit(f"The callers reach only {ratio:.3f} of the job's rate.")
 
 
 def mixed_rows(data: Path, count: int) -> list[Row]:
-    """Return the shortest rows of the tasks, as many of each, shuffled (always alike)."""
+    """Return the shortest rows of the tasks, equally many of each, shuffled with a fixed seed."""
     mixed = []
     for task in TASKS:
         lines = [line for split in ("test", "train") for line in _lines(data / task / f"{split}.jsonl")]
@@ -92,7 +92,7 @@ def answer_tasks(runtime: Runtime, rows: Sequence[Row]) -> list[str | None]:
 
 
 def answer_callers(runtime: Runtime, rows: Sequence[Row]) -> list[str | None]:
-    """Answer the rows by threads that each wait for one at a time, and return the answers' texts in the rows' order."""
+    """Answer the rows by threads that each wait for one row at a time; return the answers' texts in the rows' order."""
     texts: list[str | None] = [None] * len(rows)
     places: queue.SimpleQueue[int] = queue.SimpleQueue()
     for place in range(len(rows)):

@@ -1,4 +1,4 @@
-"""Draws results as bars, readable on a light and on a dark page."""
+"""Draws results as bar charts in SVG, readable on light and dark pages."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-WIDTH, RIGHT, TOP, BAR = 860, 150, 104, 14  # pixels; RIGHT is the room for what stands behind the longest bar
+WIDTH, RIGHT, TOP, BAR = 860, 150, 104, 14  # pixels; RIGHT is the space for the text after the longest bar
 
-# The page's own colour, for a viewer that knows nothing of dark pages.
+# The page has a colour of its own, for viewers that do not know about dark pages.
 STYLE = """
   text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #24292f }
   .title { font-size: 16px; font-weight: 600 }
@@ -23,31 +23,31 @@ STYLE = """
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Bars that belong together: for each entry of the legend its length and what stands behind it."""
+    """Bars that belong together: for each entry of the legend, the bar's length and the text after it."""
 
     label: str
     bars: Sequence[tuple[float, str]]
 
 
-def draw(title: str, said: str, legend: Sequence[str], groups: Sequence[Group], left: int = 64) -> str:
-    """Return an SVG picture of the groups, one below the other; `left` is the room for their labels, in pixels."""
+def draw(title: str, subtitle: str, legend: Sequence[str], groups: Sequence[Group], left: int = 64) -> str:
+    """Return an SVG picture of the groups, one below the other; `left` is the space for their labels, in pixels."""
     scale = (WIDTH - left - RIGHT) / max(length for group in groups for length, _ in group.bars)
     step = (BAR + 2) * len(legend) + 10
     height = TOP + len(groups) * step + 12
     parts = [
         f'<rect class="page" width="{WIDTH}" height="{height}"/>',
         text(16, 28, title, "title"),
-        text(16, 50, said, "quiet"),
+        text(16, 50, subtitle, "quiet"),
     ]
     for index, name in enumerate(legend):
         parts += [_bar(index, 16 + 140 * index, 66, BAR), text(36 + 140 * index, 78, name)]
     for place, group in enumerate(groups):
         top = TOP + place * step
         parts.append(text(16, top + (BAR + 2) * len(legend) / 2 + 4, group.label))
-        for index, (length, behind) in enumerate(group.bars):
+        for index, (length, note) in enumerate(group.bars):
             y = top + index * (BAR + 2)
             parts.append(_bar(index, left, y, length * scale))
-            parts.append(text(left + length * scale + 6, y + BAR - 2, behind, "quiet" if index else ""))
+            parts.append(text(left + length * scale + 6, y + BAR - 2, note, "quiet" if index else ""))
     parts.append(f'<line class="line" x1="{left}" y1="{TOP - 8}" x2="{left}" y2="{height - 16}"/>')
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     body = "\n".join(parts)
@@ -58,6 +58,6 @@ def _bar(index: int, x: float, y: float, width: float) -> str:
     return f'<rect class="p{index}" x="{x}" y="{y}" width="{width:.1f}" height="{BAR}" rx="2"/>'
 
 
-def text(x: float, y: float, said: str, kind: str = "") -> str:
+def text(x: float, y: float, content: str, kind: str = "") -> str:
     """Return a line of text at a place; `kind` is one of STYLE's classes."""
-    return f'<text class="{kind}" xml:space="preserve" x="{x:.1f}" y="{y:.1f}">{escape(said)}</text>'
+    return f'<text class="{kind}" xml:space="preserve" x="{x:.1f}" y="{y:.1f}">{escape(content)}</text>'

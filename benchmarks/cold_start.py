@@ -2,9 +2,9 @@
 
     python -m benchmarks.cold_start
 
-A process is started for one row, with the folder of prefixes empty and filled, in turns: the seconds from its start to
-its end, and those of the row itself. Once with the demo model, and once with a model of Mistral-7B's shape whose
-weights are random (Q4_0, some 4 GB, written for this and removed): what it answers means nothing, what it takes does.
+A process is started for one row, in turns with an empty and a filled folder of prefixes. Measured are the seconds from
+its start to its end, and those of the row itself, with the demo model and with a model of Mistral-7B's shape. The
+latter has random weights (Q4_0, about 4 GB, written for this and removed), so only its times mean something.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BLOCK = 32
 
 @click.command()
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--large/--no-large", default=True, show_default=True, help="The model of Mistral-7B's shape too.")
+@click.option("--large/--no-large", default=True, show_default=True, help="Also the model of Mistral-7B's shape.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/cold_start.json"))
 def main(repeats: int, large: bool, output: Path) -> None:
     """Measure both models and write the seconds."""
@@ -55,8 +55,8 @@ def main(repeats: int, large: bool, output: Path) -> None:
 
 
 def measure(model: Path, home: Path, repeats: int) -> dict[str, Any]:
-    """Return the medians of a process's seconds and of its row's, with the tokens that were found on disk."""
-    start(model, home)  # the file's hash is remembered, and the file in the system's memory
+    """Return the median seconds of the process and of the row, with the number of tokens that were found on disk."""
+    start(model, home)  # so that the file's hash is stored, and the file is in the page cache
     seconds: dict[str, dict[str, list[float]]] = {name: {"process": [], "row": []} for name in ("cold", "warm")}
     tokens: dict[str, Any] = {}
     for _ in range(repeats):
@@ -67,22 +67,22 @@ def measure(model: Path, home: Path, repeats: int) -> dict[str, Any]:
             each["process"].append(round(time.perf_counter() - began, 3))
             each["row"].append(round(answer["seconds"], 3))
             tokens[name] = answer["usage"]
-    [kept] = (home / "prefixes").rglob("*.prefix")
+    [prefix] = (home / "prefixes").rglob("*.prefix")
     return {
         **{name: {part: median(values) for part, values in each.items()} for name, each in seconds.items()},
         "each_repeat": seconds,
         "prompt_tokens": tokens["warm"]["prompt_tokens"],
         "found_on_disk": tokens["warm"]["cached_tokens"],
-        "file_bytes": kept.stat().st_size,
+        "file_bytes": prefix.stat().st_size,
     }
 
 
 def start(model: Path, home: Path) -> dict[str, Any]:
     """Run `ecellm-lite run` for the row in a process of its own and return the answer."""
     program = "from ecellm_lite.cli.main import main; main()"
-    asked = ["run", "--model", str(model), "--envelope", "alpaca", "--task", "SA", "--input", json.dumps(ROW), "--json"]
+    options = ["--model", str(model), "--envelope", "alpaca", "--task", "SA", "--input", json.dumps(ROW), "--json"]
     done = subprocess.run(
-        [sys.executable, "-c", program, *asked],
+        [sys.executable, "-c", program, "run", *options],
         env={**os.environ, "ECELLM_HOME": str(home)},
         capture_output=True,
         text=True,
@@ -93,7 +93,7 @@ def start(model: Path, home: Path) -> dict[str, Any]:
 
 
 def write_model(path: Path, vocabulary_of: Path) -> None:
-    """Write a llama model of that shape with random weights, and the vocabulary of another file."""
+    """Write a llama model of Mistral-7B's shape with random weights and the vocabulary of another file."""
     header = read_header(vocabulary_of)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(LAYERS)
@@ -106,11 +106,11 @@ def write_model(path: Path, vocabulary_of: Path) -> None:
     writer.add_rope_dimension_count(EMBEDDING // HEADS)
     for key, value in header.metadata.items():
         if key.startswith("tokenizer.ggml."):
-            given = (
+            plain = (
                 value.tolist() if isinstance(value, np.ndarray) else list(value) if isinstance(value, tuple) else value
             )
-            kind = gguf.GGUFValueType.UINT32 if isinstance(given, int) and not isinstance(given, bool) else None
-            writer.add_key_value(key, given, kind or gguf.GGUFValueType.get_type(given))
+            kind = gguf.GGUFValueType.UINT32 if isinstance(plain, int) and not isinstance(plain, bool) else None
+            writer.add_key_value(key, plain, kind or gguf.GGUFValueType.get_type(plain))
     tokens = header.metadata["tokenizer.ggml.tokens"]
     assert isinstance(tokens, tuple)
     key_value = EMBEDDING // HEADS * HEADS_KV
@@ -144,7 +144,7 @@ def write_model(path: Path, vocabulary_of: Path) -> None:
 
 
 def random_blocks(rows: int, columns: int) -> Any:
-    """Return random Q4_0 blocks, (rows, bytes of a row), whose weights are as large as a model's are at its start."""
+    """Return random Q4_0 blocks, (rows, bytes of a row), with weights as large as those of an untrained model."""
     blocks = np.random.default_rng(0).integers(0, 256, (rows, columns // BLOCK, 18), dtype=np.uint8)
     blocks[:, :, :2] = np.array([1 / (4 * columns**0.5)], dtype="<f2").view(np.uint8)
     return blocks.reshape(rows, -1)

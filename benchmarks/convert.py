@@ -2,10 +2,10 @@
 
     python -m benchmarks.convert --llama-cpp vendor/llama.cpp --python ENVIRONMENT/bin/python
 
-A checkpoint of a published shape is made of random bfloat16 weights, with an adapter of rank 16 on all its matrices.
-Ours: `ecellm-lite convert` to Q4_K_M. The chain: transformers and peft load, merge and save it; convert_hf_to_gguf.py
-makes a GGUF of 16 bits; llama.cpp's quantizer makes it Q4_K_M, on as many threads. Seconds, peak resident memory of
-each process and the bytes written, in one run, with the inputs read once before.
+The checkpoint has a published shape and random bfloat16 weights, and its adapter of rank 16 changes all matrices. Ours
+is `ecellm-lite convert` to Q4_K_M. The chain has three steps: transformers and peft load, merge and save;
+convert_hf_to_gguf.py writes a 16-bit GGUF file; llama.cpp's quantizer makes it Q4_K_M on as many threads. For each
+process, in one run, with the inputs already in the page cache: seconds, peak resident memory, and bytes written.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from ecellm_lite.models.files import replacing
 from tests.support.tiny_tokenizers import write_mistral_model
 
 RANK = 16
-LOOK = 0.02  # seconds between two looks at a process's memory
+LOOK = 0.02  # seconds between two readings of a process's memory
 SHARD = 5_000_000_000  # bytes, as transformers saves them
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head")
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a Llama or Mistral checkpoint is like, in the words of its config.json."""
+    """The shape of a Llama or Mistral checkpoint, as in its config.json."""
 
     architecture: str
     hidden: int
@@ -76,9 +76,14 @@ requantize(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], threads=int(sys.ar
 @click.option("--shape", "name", type=click.Choice(list(SHAPES)), default="eCeLLM-M", show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("/tmp/ecellm-convert"), show_default=True)
 @click.option("--llama-cpp", type=click.Path(exists=True, path_type=Path), help="llama.cpp's source, for the chain.")
-@click.option("--python", "python", type=click.Path(exists=True), help="With torch, transformers, peft: the chain's.")
+@click.option(
+    "--python",
+    "python",
+    type=click.Path(exists=True),
+    help="A Python with torch, transformers and peft, for the chain.",
+)
 @click.option("--file-type", default="Q4_K_M", show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="[default: one a core]")
+@click.option("--threads", type=click.IntRange(1), help="[default: one per core]")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/convert.json"))
 @click.option("--figure", type=click.Path(path_type=Path), default=Path("benchmarks/figures/convert.svg"))
 def main(
@@ -91,7 +96,7 @@ def main(
     output: Path,
     figure: Path,
 ) -> None:
-    """Make the checkpoint, convert it in both ways, and write the figures."""
+    """Make the checkpoint, convert it in both ways, and write the results."""
     cores = threads or available_cores()
     folder.mkdir(parents=True, exist_ok=True)
     base, adapter = folder / name, folder / f"{name}-adapter"
@@ -155,9 +160,9 @@ def main(
 
 
 def run(command: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Run a command and return its seconds, its peak resident memory and the bytes that the folder has grown by.
+    """Run a command and return its seconds, its peak resident memory and the bytes by which the folder has grown.
 
-    What is written and deleted again meanwhile is not seen: none of the commands does that with data of this size.
+    Files that are written and deleted meanwhile are not counted; none of the commands does that with data of this size.
     """
     before = used(folder)
     started = time.perf_counter()
@@ -165,7 +170,7 @@ def run(command: Sequence[str], folder: Path) -> dict[str, Any]:
     peak = 0
     cpu = 0.0
     while process.poll() is None:
-        # The kernel's own high-water mark; what wait4 tells includes that of the process which started the command.
+        # The kernel's own high-water mark; wait4's value includes that of the process that started the command.
         with suppress(OSError, psutil.Error, StopIteration):
             status = Path(f"/proc/{process.pid}/status").read_text("utf-8")
             peak = max(peak, 1024 * int(next(line for line in status.splitlines() if "VmHWM" in line).split()[1]))
@@ -173,7 +178,7 @@ def run(command: Sequence[str], folder: Path) -> dict[str, Any]:
         time.sleep(LOOK)
     seconds = time.perf_counter() - started
     if process.returncode:
-        raise click.ClickException(f"{' '.join(command[:4])} … failed: its own message is above.")
+        raise click.ClickException(f"{' '.join(command[:4])} … failed; its own message is above.")
     return {
         "seconds": round(seconds, 1),
         "peak_memory": peak,
@@ -197,7 +202,7 @@ def warm(folder: Path) -> None:
 
 
 def make_checkpoint(base: Path, adapter: Path, shape: Shape) -> int:
-    """Write the checkpoint and its adapter, if they are not there, and return the checkpoint's bytes."""
+    """Write the checkpoint and its adapter if they do not exist, and return the checkpoint's size in bytes."""
     if not (base / "config.json").exists():
         base.mkdir(parents=True, exist_ok=True)
         generator = np.random.default_rng(0)
@@ -233,7 +238,7 @@ def tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def write_shards(folder: Path, shapes: dict[str, tuple[int, ...]], pool: NDArray[np.uint16]) -> None:
-    """Write random bfloat16 tensors, each from another place of the pool, in shards with their index."""
+    """Write random bfloat16 tensors, each from another place in the pool, in shards with an index."""
     shards: list[list[str]] = [[]]
     filled = 0
     for name, shape in shapes.items():
@@ -257,12 +262,12 @@ def write_shards(folder: Path, shapes: dict[str, tuple[int, ...]], pool: NDArray
         with (folder / file).open("wb") as out:
             out.write(len(text).to_bytes(8, "little") + text)
             for number, name in enumerate(names):
-                left = int(np.prod(shapes[name]))
+                remaining = int(np.prod(shapes[name]))
                 first = (place * 7919 + number * 104729) * 64 % (len(pool) // 2)
-                while left:
-                    piece = pool[first : first + left]
+                while remaining:
+                    piece = pool[first : first + remaining]
                     out.write(piece.tobytes())
-                    left -= len(piece)
+                    remaining -= len(piece)
                     first = 0
     index = {"metadata": {"total_size": sum(2 * int(np.prod(shape)) for shape in shapes.values())}, "weight_map": where}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -280,7 +285,7 @@ def configuration(shape: Shape) -> dict[str, Any]:
 
 
 def write_adapter(folder: Path, shape: Shape) -> None:
-    """Write a PEFT adapter of RANK on every matrix but the embedding."""
+    """Write a PEFT adapter of RANK on every matrix except the embedding."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(1)
     header: dict[str, Any] = {}
@@ -306,7 +311,7 @@ def write_adapter(folder: Path, shape: Shape) -> None:
 
 
 def picture(results: dict[str, Any]) -> str:
-    """Return the README's figure: seconds of ours and of each step of the chain."""
+    """Return the figure: the seconds of ours and of each step of the chain."""
     groups = [
         Group(step, [(each["seconds"], f"{each['seconds']:.0f} s, {each['peak_memory'] / 2**30:.1f} GiB")])
         for step, each in results["steps"].items()
@@ -321,7 +326,7 @@ def picture(results: dict[str, Any]) -> str:
 
 
 def say(steps: dict[str, dict[str, Any]]) -> None:
-    """Say what the last step took."""
+    """Print the figures of the last step."""
     step, each = list(steps.items())[-1]
     click.echo(f"{step}: {each}", err=True)
 

@@ -1,15 +1,15 @@
-"""Claim: the demo model knows its trade: it answers better than its base, and than any answer that is always the same.
+"""Claim: the demo model answers better than its base and better than any constant answer.
 
     ecellm-lite eval --task all --data ../shared/data --output demo.json
     ecellm-lite eval --task all --data ../shared/data --model base.gguf --envelope alpaca --limit 150 --output base.json
     ecellm-lite eval --task PM --data ../shared/data --instruction "..." --output words.json
     python -m benchmarks.demo demo.json base.json --paraphrased words.json
 
-`base.gguf` is the base converted to the demo's file type without the adapter; the instructions in other words are
-those of ecellm_lite/training/paraphrases.py that nothing was trained on. For each task one metric (macro-F1 for
-yes or no and for options, F1* for extraction, HR@1, NDCG, ROUGE-L), with its 95% interval, of four ways to answer the
-test rows: the demo, the base, the commonest answer of the training rows, and the constant answer that is best on them;
-and by a paired bootstrap what the demo has above each of the others, over the rows that both answered.
+`base.gguf` is the base converted to the demo's file type without the adapter. The paraphrased instructions are those of
+ecellm_lite/training/paraphrases.py that were not trained on. For each task, one metric (macro-F1 for yes/no and for
+options, F1* for extraction, HR@1, NDCG, ROUGE-L) with its 95% interval, for four ways to answer the test rows: the
+demo, the base, the most frequent answer of the training rows, and the constant answer that is best on them. A paired
+bootstrap gives the demo's lead over each of the others on the rows that both answered.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ecellm_lite.evaluate.results import RowResult, read_results
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.task import Task
 
-# Answers by the row's id and line.
+# Answers' texts by the row's id and line.
 Texts = Mapping[tuple[str | int | None, int], str | None]
 
 YES_NO = ("PM", "PSI", "AP")
@@ -46,25 +46,28 @@ OPTIONS = ("PRP", "SA", "MPC")
 @click.argument("base", type=click.Path(exists=True, path_type=Path))
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option(
-    "--paraphrased", type=click.Path(exists=True, path_type=Path), multiple=True, help="Results in other words."
+    "--paraphrased",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    help="Results with paraphrased instructions.",
 )
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/demo.json"))
 def main(demo: Path, base: Path, data: Path, paraphrased: Sequence[Path], output: Path) -> None:
-    """Put the four ways side by side and write the table."""
-    found, other = read_results(demo), read_results(base)
+    """Compare the four ways and write the results."""
+    demo_results, base_results = read_results(demo), read_results(base)
     words = {name: task for path in paraphrased for name, task in read_results(path).tasks.items()}
     tasks = {}
-    for name, result in found.tasks.items():
+    for name, result in demo_results.tasks.items():
         task = get_task(name)
         training, all_test = (
             gather(labelled_files(data, [task], split), [task], split=split).rows[name] for split in ("train", "test")
         )
-        # A few test rows ask what a row of the training asks.
-        learned = {asked(row) for row in training}
-        test = [row for row in all_test if asked(row) not in learned]
+        # A few test rows have the same input as a training row.
+        learned = {input_of(row) for row in training}
+        test = [row for row in all_test if input_of(row) not in learned]
         ways = {
             "demo": _texts(result.records),
-            "base": _texts(other.tasks[name].records),
+            "base": _texts(base_results.tasks[name].records),
             "majority": _constant(majority(training), test),
             "best_constant": _constant(best_constant(task, training), test),
         }
@@ -81,17 +84,22 @@ def main(demo: Path, base: Path, data: Path, paraphrased: Sequence[Path], output
             texts = _texts(words[name].records)
             tasks[name]["paraphrased"] = measured(task, test, {"demo": ways["demo"], "paraphrased": texts})
         click.echo(f"{task.abbreviation}: {tasks[name]['values']} {tasks[name]['above']}", err=True)
-    facts = {"model": found.model.sha256, "base": other.model.sha256, "calibrated": found.calibrated, "tasks": tasks}
+    facts = {
+        "model": demo_results.model.sha256,
+        "base": base_results.model.sha256,
+        "calibrated": demo_results.calibrated,
+        "tasks": tasks,
+    }
     write_results(output, "demo", facts)
 
 
-def asked(row: Labelled) -> str:
-    """Return what a row asks, to tell rows that ask the same."""
+def input_of(row: Labelled) -> str:
+    """Return a row's input as one text, for comparing rows."""
     return json.dumps(row.row["input"], sort_keys=True)
 
 
 def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
-    """Return the constant with the best value of the table's own metric on the training rows."""
+    """Return the constant answer with the best value of the task's metric on the training rows."""
 
     def worth(constant: Constant) -> float:
         _, columns, metric = _columns(task, training, _constant(constant, training))
@@ -101,7 +109,7 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 
 
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
-    """Return each way's metric over the rows that it answered, and what the first has above each on those rows."""
+    """Return each way's metric over the rows that it answered, and the first way's lead over it on those rows."""
     first = next(iter(ways))
     values: dict[str, Any] = {}
     above: dict[str, Any] = {}
@@ -119,7 +127,7 @@ def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) ->
 def _columns(task: Task, rows: Sequence[Labelled], answers: Texts) -> tuple[str, Numbers, Metric]:
     gold, texts = [row.gold for row in rows], [answers[row.id, row.line] for row in rows]
     if task.abbreviation in (*YES_NO, *OPTIONS):
-        # One table for all ways: the labels of the task, whichever of them an answer uses.
+        # The same table for all ways: the task's labels, also those that no answer uses.
         table = word_table(gold, texts) if task.abbreviation in YES_NO else class_table(gold, texts, "ABCDE")
         return "macro_f1", table.columns, lambda sums: table.macro_f1(table.counts(sums))
     pairs = [Pair(row.gold, text, row.labels) for row, text in zip(rows, texts, strict=True)]
@@ -135,8 +143,8 @@ def _constant(constant: Constant, test: Sequence[Labelled]) -> Texts:
     return {(row.id, row.line): pair.text for row, pair in zip(test, constant.pairs(test), strict=True)}
 
 
-def _rounded(found: Any) -> dict[str, float]:
-    return {"low": round(found.low, 4), "high": round(found.high, 4)}
+def _rounded(ends: Any) -> dict[str, float]:
+    return {"low": round(ends.low, 4), "high": round(ends.high, 4)}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Claim: free text is written faster where the prompt's own words are tried as the next ones.
+"""Claim: free text is written faster if the prompt's own words are tried as the next ones.
 
     python -m benchmarks.drafts
 
-The first rows of answer generation are answered with drafts and without, all at once and one after the other, in turns.
+The first rows of answer generation are answered with and without drafts, all together and one by one, in turns.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ TASK = "answer_generation"
 def main(data: Path, rows: int, repeats: int, model: str, output: Path) -> None:
     """Answer the rows in each way and write the rates."""
     lines = (data / TASK / "test.jsonl").read_text("utf-8").splitlines()[: rows + 1]
-    warm, *asked = map(json.loads, lines)
+    warm, *measured = map(json.loads, lines)
     rates: dict[str, dict[str, list[float]]] = {way: {"drafts": [], "none": []} for way in ("together", "one by one")}
     equal: dict[str, list[bool]] = {way: [] for way in rates}
     for repeat in range(repeats):
         for way, each in rates.items():
             texts: list[list[Any]] = []
-            # Which goes first changes from repeat to repeat: a machine that others use too is not the same throughout.
+            # The order alternates between repeats, because a shared machine's speed changes over time.
             for name in sorted(each, reverse=bool(repeat % 2)):
                 with Runtime(model, drafts=name == "drafts") as runtime:
                     runtime.answer(TASK, warm)
                     started = time.perf_counter()
                     if way == "together":
-                        answers = list(runtime.answers(TASK, asked))
+                        answers = list(runtime.answers(TASK, measured))
                     else:
-                        answers = [runtime.answer(TASK, row) for row in asked]
-                    each[name].append(round(len(asked) / (time.perf_counter() - started), 3))
+                        answers = [runtime.answer(TASK, row) for row in measured]
+                    each[name].append(round(len(measured) / (time.perf_counter() - started), 3))
                 texts.append([answer.value for answer in answers])
                 click.echo(f"{way}, {name}: {each[name][-1]} rows/s", err=True)
             equal[way].append(texts[0] == texts[1])
@@ -53,7 +53,7 @@ def main(data: Path, rows: int, repeats: int, model: str, output: Path) -> None:
         output,
         "drafts",
         {
-            "rows": len(asked),
+            "rows": len(measured),
             "rows_per_second": {
                 way: {name: median(runs) for name, runs in each.items()} for way, each in rates.items()
             },

@@ -1,9 +1,9 @@
-"""For whoever has a network: eCeLLM's own weights are pulled, converted, verified and asked.
+"""Pulls, converts and verifies eCeLLM's own weights, and answers labelled rows with them; needs a network.
 
     python -m benchmarks.ecellm --data DIR --model eCeLLM-S
 
-The first rows of each task's `test.jsonl` are answered, and what share of the texts is the labelled one is counted; the
-paper's metrics are more than that. The project's own machines could not fetch these weights.
+The first rows of each task's `test.jsonl` are answered. The results have the share of answers whose text is the label;
+they do not have the paper's metrics. We have not run it: our machines could not fetch these weights.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from ecellm_lite.tasks.registry import TASKS
 @click.option("--rows", type=click.IntRange(1), default=50, show_default=True, help="Of each task.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/ecellm.json"))
 def main(data: Path, models: tuple[str, ...], quant: str, rows: int, output: Path) -> None:
-    """Pull and convert the models that the store does not have, ask them, and write what came of it."""
+    """Pull and convert the models that the store does not have, answer the rows, and write the results."""
     results: dict[str, Any] = {}
     for model in models or tuple(CATALOGUE):
         name = f"{model}:{quant}"
         started = time.perf_counter()
         if not Store().has(name):
-            pull(model, file_type=quant, drop=True)  # checks its tokens, and its logits where torch is installed
+            pull(model, file_type=quant, drop=True)  # checks its tokens, and its logits if torch is installed
         ready = time.perf_counter() - started
         results[model] = {"quant": quant, "seconds_to_have_it": round(ready, 1), "tasks": {}}
         with Runtime(name) as runtime:

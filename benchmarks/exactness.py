@@ -1,10 +1,10 @@
-"""Claim: a converted file predicts what its checkpoint predicts, with adapters as peft computes them unmerged.
+"""Claim: a converted file predicts the same as its checkpoint, with adapters the same as peft's unmerged model.
 
     pip install torch transformers peft
     python -m benchmarks.exactness
 
 Small random checkpoints of each architecture, alone and with a LoRA adapter on q, k and the output matrix, are
-converted to F32; for random prompts the logits of llama.cpp (F32 memory, no flash attention) are held against those of
+converted to F32. For random prompts, llama.cpp's logits (F32 memory, no flash attention) are compared with those of
 transformers.
 """
 
@@ -34,13 +34,13 @@ from tests.support.tiny_checkpoints import CONFIGS, WIDTH, write_checkpoint
 @click.option("--prompts", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/exactness.json"))
 def main(prompts: int, output: Path) -> None:
-    """Compare the logits and write how far they are apart."""
+    """Compare the logits and write how far apart they are."""
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         for kind in CONFIGS:
             base = write_checkpoint(Path(name) / kind, kind)
             index = base / "model.safetensors.index.json"
-            if index.exists():  # transformers asks for an entry that nobody else needs
+            if index.exists():  # transformers needs an entry that nothing else does
                 index.write_text(json.dumps({"metadata": {}, **json.loads(index.read_text())}))
             for adapters in ((), ((adapter_of(Path(name) / f"{kind}-adapter", kind), 1.0),)):
                 target = Path(name) / "out.gguf"
@@ -57,8 +57,8 @@ def main(prompts: int, output: Path) -> None:
 def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], count: int) -> dict[str, Any]:
     """Return how far the file's logits are from the original's.
 
-    `misplaced` counts places with another likeliest token, where the original's first two differ by more than twice the
-    largest difference of the prompt.
+    `misplaced` counts positions where the most likely token differs although the original's two largest logits are
+    further apart than twice the prompt's largest difference.
     """
     generator = np.random.default_rng(0)
     prompts = [generator.integers(3, 31000, int(length)).tolist() for length in generator.integers(4, 60, count)]
@@ -87,7 +87,7 @@ def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], c
 
 
 def adapter_of(folder: Path, kind: str) -> Path:
-    """Write an adapter on q and k of both layers and on the output matrix."""
+    """Write an adapter on q and k of all layers and on the output matrix."""
     config = CONFIGS[kind]
     size = config.get("head_dim", WIDTH // config["num_attention_heads"])
     weights = factors("lm_head", config["vocab_size"], WIDTH)

@@ -1,4 +1,4 @@
-"""What every results file says: by which command, which version and on which machine it was made."""
+"""Writes results files, each with the command, the version and the machine that made it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ecellm_lite.models.files import replacing
 
 
 def write_results(output: Path, module: str, results: Mapping[str, Any]) -> None:
-    """Write a results file, whole or not at all."""
+    """Write a results file atomically."""
     facts = {
         "command": " ".join(["python -m", f"benchmarks.{module}", *sys.argv[1:]]),
         "version": __version__,

@@ -1,10 +1,10 @@
-"""Claim: rows that share much are answered faster for being run together: one product against twenty candidates.
+"""Claim: rows that have much in common are answered faster together: one product against twenty candidates.
 
     python -m benchmarks.grouping
 
-Products of labelled rows are each held against the same number of others' counterparts, and the rows are shuffled, as
-in a file that was sorted by something else. The same rows are run as a job runs them, and in the order given with only
-the instruction shared, in turns.
+The first products of labelled rows are each paired with the second products of all of them, and the pairs are shuffled,
+as in a file sorted by something else. The rows are run in turns as a job runs them, and in the file's order with only
+the instruction shared.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def main(data: Path, products: int, candidates: int, repeats: int, model: str, o
                 started = time.perf_counter()
                 answers = list(runtime.answers(TASK, rows))
                 each.append(round(len(rows) / (time.perf_counter() - started), 3))
-            used = [answer.usage for answer in answers if answer.usage]
-            computed[name] = sum(usage.prompt_tokens - (usage.cached_tokens or 0) for usage in used)
+            usages = [answer.usage for answer in answers if answer.usage]
+            computed[name] = sum(usage.prompt_tokens - (usage.cached_tokens or 0) for usage in usages)
             click.echo(f"{name}: {each[-1]} rows/s", err=True)
     write_results(
         output,
@@ -61,13 +61,13 @@ def main(data: Path, products: int, candidates: int, repeats: int, model: str, o
 
 
 def pairs(data: Path, products: int, candidates: int) -> list[dict[str, Any]]:
-    """Return every one of the products beside every one of the candidates, shuffled (always alike)."""
+    """Return each product paired with each candidate, shuffled with a fixed seed."""
     lines = (data / TASK / "test.jsonl").read_text("utf-8").splitlines()[: max(products, candidates)]
-    known = [json.loads(line)["input"] for line in lines]
+    inputs = [json.loads(line)["input"] for line in lines]
     rows = [
         {"product_1": one["product_1"], "product_2": other["product_2"]}
-        for one in known[:products]
-        for other in known[:candidates]
+        for one in inputs[:products]
+        for other in inputs[:candidates]
     ]
     random.Random(0).shuffle(rows)
     return rows

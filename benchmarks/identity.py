@@ -1,10 +1,10 @@
-"""Claim: the kernels give ggml's bytes.
+"""Claim: the kernels quantize to the same bytes as ggml.
 
     python -m benchmarks.identity
 
-Weights of every kind (tests/support/weights.py) are quantized by each variant and by ggml's own quantizer, to each
-quantized type, and the blocks are compared byte for byte. Half of them have an imatrix where the type is a K-quant:
-with one, the others are ggml's own work (or, Q8_0, do not look at it).
+Weights of every kind (tests/support/weights.py) are quantized to each quantized type by each variant and by ggml's own
+quantizer, and the blocks are compared byte for byte. For K-quants, half of them have an imatrix; with an imatrix, the
+other types are quantized by ggml itself, except Q8_0, which ignores it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ecellm_lite.kernels import Block, native
 from ecellm_lite.tensor_types import CONVERTED, K_QUANTS, SHORT_QUANTS
 from tests.support.weights import KINDS, weights_of
 
-ROWS, COLUMNS = 34, 4096  # of one piece: two rows of each kind
+ROWS, COLUMNS = 34, 4096  # in one piece: two rows of each kind
 
 
 @click.command()
@@ -30,7 +30,7 @@ ROWS, COLUMNS = 34, 4096  # of one piece: two rows of each kind
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/identity.json"))
 def main(weights: int, seed: int, output: Path) -> None:
-    """Compare the blocks and write how many there were and how many differ."""
+    """Compare the blocks and write how many were compared and how many differ."""
     pieces = -(-weights // (ROWS * COLUMNS))
     counts = {
         kind: {variant: {"weights": 0, "blocks_that_differ": 0} for variant in native.variants()}
@@ -47,7 +47,7 @@ def main(weights: int, seed: int, output: Path) -> None:
 
 
 def compare(kind: str, seed: int, piece: int) -> dict[str, int]:
-    """Return for each variant how many of the piece's blocks are not ggml's."""
+    """Return for each variant how many of the piece's blocks differ from ggml's."""
     generator = np.random.default_rng([seed, piece])
     rows = np.stack([weights_of(KINDS[row % len(KINDS)], COLUMNS, generator) for row in range(ROWS)])
     weighed = kind in K_QUANTS and piece % 2

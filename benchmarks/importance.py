@@ -1,4 +1,4 @@
-"""Collects an imatrix by llama.cpp's own llama-imatrix, on prompts with their answers behind them."""
+"""Collects an imatrix with llama.cpp's llama-imatrix, on prompts followed by their answers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SPLIT = "train"
 
 
 def lessons(data: Path, tasks: Sequence[Task], rows: int, envelope: Envelope, tested: Sequence[Labelled]) -> list[str]:
-    """Return some `rows` prompts of the training split with their answers, spread evenly over the tasks and their rows.
+    """Return about `rows` prompts of the training split with their answers, spread evenly over tasks and rows.
 
-    A row that asks what a `tested` row asks is left out: the imatrix must not have seen what it is measured on.
+    Rows with the same prompt as a `tested` row are left out: the imatrix must not have seen what it is measured on.
     """
-    known = {prompt_of(row, envelope) for row in tested}
+    excluded = {prompt_of(row, envelope) for row in tested}
     gathered = gather(labelled_files(data, tasks, SPLIT), tasks, split=SPLIT, limit=-(-rows // len(tasks)))
-    found = [row for each in gathered.rows.values() for row in each]
-    return [prompt + row.gold for row in found if (prompt := prompt_of(row, envelope)) not in known]
+    labelled = [row for each in gathered.rows.values() for row in each]
+    return [prompt + row.gold for row in labelled if (prompt := prompt_of(row, envelope)) not in excluded]
 
 
 def prompt_of(row: Labelled, envelope: Envelope) -> str:
@@ -35,15 +35,15 @@ def prompt_of(row: Labelled, envelope: Envelope) -> str:
 
 
 def collect(program: Path, model: Path, texts: Sequence[str], target: Path, threads: int) -> None:
-    """Write the imatrix of a model over the texts to the target; raises ClickException with what the program said."""
-    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as given:
-        given.write("\n\n".join(texts))
-        given.flush()
+    """Write a model's imatrix over the texts to the target; raises ClickException with the program's message."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
+        file.write("\n\n".join(texts))
+        file.flush()
         command = [
-            str(program.absolute()), "-m", str(model), "-f", given.name, "-o", str(target), "--output-format", "gguf",
+            str(program.absolute()), "-m", str(model), "-f", file.name, "-o", str(target), "--output-format", "gguf",
             "-t", str(threads), "-tb", str(threads), "--no-ppl",
         ]  # fmt: skip
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     if done.returncode or not target.is_file():
-        said = done.stdout.decode("utf-8", "replace").strip().splitlines()[-5:]
-        raise click.ClickException(f"{program.name} made no imatrix ({done.returncode}): {' '.join(said)}")
+        message = done.stdout.decode("utf-8", "replace").strip().splitlines()[-5:]
+        raise click.ClickException(f"{program.name} made no imatrix ({done.returncode}): {' '.join(message)}")

@@ -2,9 +2,9 @@
 
     python -m benchmarks.memory --minutes 10
 
-20,000 made-up rows through the fake engine, where a leak in the scheduler, its tree or its lists of rows would show,
-and then labelled rows of all tasks through the demo model, over and over, for some minutes. The resident memory is
-read along the way; what is told is its growth from a tenth of the way, when everything has been allocated, to the end.
+20,000 made-up rows run through the fake engine, which would show a leak in the scheduler, its tree or its lists of
+rows. Then labelled rows of all tasks run through the demo model, over and over, for some minutes. Resident memory is
+sampled throughout; the result is its growth from a tenth of the run, when everything has been allocated, to the end.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ SAMPLES = 40
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option("--rows", type=click.IntRange(SAMPLES), default=20_000, show_default=True, help="Of the fake engine.")
-@click.option("--minutes", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Of the demo model.")
-@click.option("--threads", type=click.IntRange(1), help="[default: one a core]")
+@click.option("--rows", type=click.IntRange(SAMPLES), default=20_000, show_default=True, help="For the fake engine.")
+@click.option("--minutes", type=click.FloatRange(0.1), default=10.0, show_default=True, help="For the demo model.")
+@click.option("--threads", type=click.IntRange(1), help="[default: one per core]")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/memory.json"))
 def main(data: Path, rows: int, minutes: float, threads: int | None, output: Path) -> None:
-    """Run both and write what memory they took."""
+    """Run both and write how much memory they took."""
     fake = over_fake(rows)
     click.echo(json.dumps(fake), err=True)
     demo = over_demo(data, minutes, threads)
@@ -43,7 +43,7 @@ def main(data: Path, rows: int, minutes: float, threads: int | None, output: Pat
 
 
 def over_fake(count: int) -> dict[str, Any]:
-    """Answer made-up reviews, each another, and return the samples."""
+    """Answer made-up reviews, all different, and return the samples."""
     rows = (
         {"id": n, "review": f"Number {n} came after {n % 97} days and is {'fine' if n % 3 else 'broken'}."}
         for n in range(count)
@@ -53,11 +53,11 @@ def over_fake(count: int) -> dict[str, Any]:
         for place, _ in enumerate(runtime.answers("sentiment_analysis", rows), start=1):
             if place % (count // SAMPLES) == 0:
                 samples.append(resident())
-    return {"rows": count, **told(samples)}
+    return {"rows": count, **growth(samples)}
 
 
 def over_demo(data: Path, minutes: float, threads: int | None) -> dict[str, Any]:
-    """Answer labelled rows of one task after the other until the time is over, and return the samples."""
+    """Answer labelled rows of one task after the other until the time is up, and return the samples."""
     started = time.monotonic()
     samples: list[float] = []
     count = 0
@@ -70,19 +70,19 @@ def over_demo(data: Path, minutes: float, threads: int | None) -> dict[str, Any]
                 samples.append(resident())
             if passed >= minutes * 60:
                 break
-    return {"minutes": minutes, "rows": count, **told(samples)}
+    return {"minutes": minutes, "rows": count, **growth(samples)}
 
 
 def turns(data: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yield some rows of each task in turn, again and again, never the same twice in a round."""
+    """Yield 12 rows of each task in turn, endlessly; each round continues where the previous one stopped."""
     lines = {task: (data / task / "test.jsonl").read_text("utf-8").splitlines() for task in TASKS}
     for start in itertools.count(step=12):
-        for task, known in lines.items():
-            yield task, [json.loads(known[(start + place) % len(known)]) for place in range(12)]
+        for task, texts in lines.items():
+            yield task, [json.loads(texts[(start + place) % len(texts)]) for place in range(12)]
 
 
-def told(samples: list[float]) -> dict[str, Any]:
-    """Return the samples (MiB), and how much they grew after a tenth of the way."""
+def growth(samples: list[float]) -> dict[str, Any]:
+    """Return the samples (MiB), and how much they grew after a tenth of the run."""
     settled = samples[len(samples) // 10]
     return {"resident_mib": samples, "growth_mib": round(samples[-1] - settled, 1)}
 

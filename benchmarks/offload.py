@@ -1,11 +1,11 @@
-"""Claim: with all layers on a GPU the answers are those of the CPU, but for rounding.
+"""Claim: with all layers on a GPU the answers are the same as on the CPU, except for rounding.
 
     python -m benchmarks.offload --rows 32 --model MODEL.gguf
 
-Labelled rows of the ten tasks are answered with all layers on the GPU and with none: how many answers agree, and for
-the GPU the seconds to load and rows a second of each task (the second of two runs of other rows). CPU and GPU round
-differently, so rows where two answers are as good as equal may come out otherwise: for those the two largest
-probabilities are told. No rate of the CPU is kept: one that is fair wants its threads chosen with care.
+Labelled rows of the ten tasks are answered with all layers on the GPU and with none. The results have how many answers
+agree and, for the GPU, the seconds to load and rows per second of each task (after a warm-up on other rows). CPU and
+GPU round differently, so the answer may change where two are about equally likely; for rows whose answers differ, the
+results have the two largest probabilities. The CPU's rates are not kept: a fair one needs carefully chosen threads.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from ecellm_lite.tasks.registry import TASKS
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option(
-    "--rows", type=click.IntRange(1), default=32, show_default=True, help="Of each task, besides as many to warm up."
+    "--rows", type=click.IntRange(1), default=32, show_default=True, help="Of each task, plus as many to warm up."
 )
 @click.option("--model", default="demo", show_default=True)
 @click.option("--envelope")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/offload.json"))
 def main(data: Path, rows: int, model: str, envelope: str | None, output: Path) -> None:
-    """Answer the rows on both, and write the GPU's rates and what agrees."""
-    given = {
+    """Answer the rows on both, and write the GPU's rates and how many answers agree."""
+    labelled = {
         task: [json.loads(line) for line in (data / task / "test.jsonl").read_text("utf-8").splitlines()[: 2 * rows]]
         for task in TASKS
     }
-    cpu, _ = answered(given, rows, model, envelope, 0)
-    gpu, measured = answered(given, rows, model, envelope, "all")
+    cpu, _ = answered(labelled, rows, model, envelope, 0)
+    gpu, measured = answered(labelled, rows, model, envelope, "all")
     tasks: dict[str, Any] = {}
     for task in TASKS:
         pairs = list(zip(gpu[task], cpu[task], strict=True))
@@ -52,16 +52,16 @@ def main(data: Path, rows: int, model: str, envelope: str | None, output: Path) 
 
 
 def answered(
-    given: dict[str, list[Any]], rows: int, model: str, envelope: str | None, gpu_layers: str | int
+    labelled: dict[str, list[Any]], rows: int, model: str, envelope: str | None, gpu_layers: str | int
 ) -> tuple[dict[str, list[Answer]], dict[str, Any]]:
-    """Return the answers to the first rows of each task, and the seconds to load and rows a second."""
+    """Return the answers to the first rows of each task, and the seconds to load and rows per second."""
     answers: dict[str, list[Answer]] = {}
     rates: dict[str, float] = {}
     started = time.perf_counter()
-    # Nothing that an earlier run read of an instruction is taken from the disk.
+    # An instruction that an earlier run has stored on disk is not used.
     with Runtime(model, envelope=envelope, gpu_layers=gpu_layers, prefix_files=False) as runtime:
         loaded = time.perf_counter() - started
-        for task, lines in given.items():
+        for task, lines in labelled.items():
             list(runtime.answers(task, lines[rows:]))
             begun = time.perf_counter()
             answers[task] = list(runtime.answers(task, lines[:rows]))

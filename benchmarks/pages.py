@@ -1,7 +1,7 @@
-"""Puts the results' figures into the pages: between `<!-- table: NAME -->` and `<!-- end -->` stands what is made here.
+"""Fills the pages' tables from the results: the text between `<!-- table: NAME -->` and `<!-- end -->` is generated.
 
 python -m benchmarks.pages            # make docs
-python -m benchmarks.pages --check    # make lint: leaves with 1 if a page is stale
+python -m benchmarks.pages --check    # make lint: exits with 1 if a page is stale
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def made_by(name: str) -> str:
-    """Return on which machine, and by which command, a results file was made."""
+def provenance(name: str) -> str:
+    """Return the machine and the command that made a results file."""
     facts = results(name)
     widths = [width for width in ("AVX512", "AVX2", "NEON") if f"{width} = 1" in facts["machine"]]
-    machine = facts["machine"].split(", CPU")[0].split(", CUDA")[0]
+    machine = facts["machine"].split(", CPU")[0].split(", CUDA")[0].replace(" 1 cores", " 1 core")
     vectors = f" with {widths[0].replace('AVX512', 'AVX-512')}" if widths else ""
     return f"({machine}{vectors}; `{facts['command']}`)"
 
@@ -54,7 +54,7 @@ def short(task: str) -> str:
 
 
 def quality() -> str:
-    """Return the demo's metric of each task beside the trivial answers."""
+    """Return the demo's metric on each task next to those of trivial answers."""
     rows = [
         (
             short(task),
@@ -68,7 +68,7 @@ def quality() -> str:
 
 
 def demo() -> str:
-    """Return the demo's metric of each task beside its base and the trivial answers."""
+    """Return the demo's metric on each task next to those of its base and of trivial answers."""
     rows = [
         (
             short(task),
@@ -89,13 +89,13 @@ def ece() -> str:
 
 
 def speed() -> str:
-    """Return rows a second of each task beside the peers, with the geometric mean."""
+    """Return rows per second on each task next to the peers', with the geometric means."""
     facts = results("throughput")
     tasks = facts["tasks"].values()
     head = ["rows/s", *map(short, facts["tasks"])]
     rows = [[peer, *(f"{task['rows_per_second'][peer]:.1f}" for task in tasks)] for peer in _PEERS]
     means = " and ".join(f"{mean:.2f} times {peer}" for peer, mean in facts["geometric_means"].items())
-    return f"{table(head, rows)}\n\nGeometric mean: {means} {made_by('throughput')}."
+    return f"{table(head, rows)}\n\nGeometric mean: {means} {provenance('throughput')}."
 
 
 def throughput() -> str:
@@ -113,7 +113,7 @@ def throughput() -> str:
     means = [f"{facts['geometric_means'][peer]:.2f}" for peer in _PEERS[1:]]
     rows.append(["geometric mean", "", "", "", *means, ""])
     head = ("task", *(f"{peer}, rows/s" for peer in _PEERS), "times Llama", "times llama-server", "of the roofline")
-    return f"{table(head, rows)}\n\n{made_by('throughput')}"
+    return f"{table(head, rows)}\n\n{provenance('throughput')}"
 
 
 def convert() -> str:
@@ -130,7 +130,7 @@ def convert() -> str:
     return (
         f"{table(('step', 'seconds', 'peak memory', 'written'), rows)}\n\n{facts['times_faster']:.1f} times as fast. "
         f"The shape of eCeLLM-L (26 GB) took {large['seconds']:.0f} s and {_gib(large['peak_memory'])} "
-        f"{made_by('convert')}."
+        f"{provenance('convert')}."
     )
 
 
@@ -148,29 +148,29 @@ def quantization() -> str:
         for name, one in results("quantization")["types"].items()
     ]
     head = ("type", "size", "read, tokens/s", "written, tokens/s", "answers as F16", "KL, nats")
-    return f"{table(head, rows)}\n\n{made_by('quantization')}"
+    return f"{table(head, rows)}\n\n{provenance('quantization')}"
 
 
 def agreement() -> str:
-    """Return how often fast mode answers as deterministic mode."""
+    """Return how often fast mode gives the same answer as deterministic mode."""
     facts = results("agreement")
     return (
-        f"of {facts['rows']} labelled rows of the scored tasks, {facts['agreeing']} were answered alike in both modes; "
-        f"in the others the model was torn between two answers {made_by('agreement')}."
+        f"of {facts['rows']} labelled rows of the scored tasks, {facts['agreeing']} had the same answer in both modes; "
+        f"for the others, the two likeliest answers were close {provenance('agreement')}."
     )
 
 
 def grouping() -> str:
-    """Return what sorting rows gains."""
+    """Return how much sorting rows gains."""
     facts = results("grouping")
     return (
         f"{facts['products']} products against {facts['candidates']} candidates each, shuffled, ran "
-        f"{facts['ratio']:.1f} times as fast as in the order given {made_by('grouping')}."
+        f"{facts['ratio']:.1f} times as fast as in the file's order {provenance('grouping')}."
     )
 
 
 def cold_start() -> str:
-    """Return a new process's first answer, with and without what is on disk."""
+    """Return the times of a new process's first answer, with and without its instruction on disk."""
     rows = [
         (
             name,
@@ -187,11 +187,11 @@ def cold_start() -> str:
         "after that",
         "tokens from disk",
     )
-    return f"{table(head, rows)}\n\n{made_by('cold_start')}"
+    return f"{table(head, rows)}\n\n{provenance('cold_start')}"
 
 
 def offload() -> str:
-    """Return rates on the GPU, and how its answers compare."""
+    """Return rates on the GPU, and how its answers compare with the CPU's."""
     facts = results("offload")
     rates = facts["rows_per_second"]
     lines = table(["on the H100", *map(short, rates)], [["rows/s", *(f"{rate:.1f}" for rate in rates.values())]])
@@ -201,47 +201,47 @@ def offload() -> str:
     same = {short(task): one["same"] for task, one in facts["tasks"].items() if "same" in one}
     others = " and ".join(f"{count} of {facts['rows']} of {task}" for task, count in same.items())
     return (
-        f"{lines}\n\nIt loaded in {facts['load_seconds']:.2f} s. Of {rows} rows with closed answers {agreeing} were "
-        f"answered alike, with probabilities at most {farthest:.2f} apart; of the others {others} were the same."
+        f"{lines}\n\nIt loaded in {facts['load_seconds']:.2f} s. Of {rows} rows with closed answers, {agreeing} were "
+        f"answered the same, with probabilities at most {farthest:.2f} apart; of the others, {others} were the same."
     )
 
 
 def drafts() -> str:
-    """Return what trying the prompt's words gains."""
+    """Return how much trying the prompt's words gains."""
     ratio = results("drafts")["ratio"]
     return (
         f"on {results('drafts')['rows']} rows of AG that was {ratio['together']:.1f} times as fast in one job, and "
-        f"{ratio['one by one']:.1f} times one row after the other {made_by('drafts')}."
+        f"{ratio['one by one']:.1f} times as fast one row at a time {provenance('drafts')}."
     )
 
 
 def memory() -> str:
-    """Return how a process grows."""
+    """Return how much a process's memory grows."""
     facts = results("memory")["demo_model"]
     return (
-        f"in {facts['minutes']:.0f} minutes of rows the demo's process grew by {facts['growth_mib']:.1f} MiB, to "
-        f"{facts['resident_mib'][-1]:.0f} MiB {made_by('memory')}."
+        f"in {facts['minutes']:.0f} minutes of answering rows the demo's process grew by "
+        f"{facts['growth_mib']:.1f} MiB, to {facts['resident_mib'][-1]:.0f} MiB {provenance('memory')}."
     )
 
 
 def tables() -> str:
-    """Return rows a second of tables alone."""
+    """Return rows per second of tables without a model."""
     facts = results("tables")
     rows = []
     for form, rates in facts["reading_rows_per_second"].items():
-        peer = f"{rates['polars']:,}" if rates["polars"] else "not tried"
+        peer = f"{rates['polars']:,}" if rates["polars"] else "not measured"
         rows.append((form, f"{rates['ecellm_lite']:,}", peer, f"{facts['writing_rows_per_second'][form]:,}"))
     peak, mapping = facts["peak_memory_mib"], facts["mapping_rows_per_second"]
     return (
         f"{table(('rows/s', 'read', 'read by polars', 'written'), rows)}\n\nMapping columns to fields: "
         f"{mapping['plain']:,} rows/s, {mapping['html']:,} where cells are HTML. Peak memory was "
         f"{peak['2000_rows']:.0f} MiB after 2,000 rows and {peak['200000_rows']:.0f} MiB after 200,000 "
-        f"{made_by('tables')}."
+        f"{provenance('tables')}."
     )
 
 
 def quantize() -> str:
-    """Return how many times ggml's rate each variant has."""
+    """Return each variant's rate as a multiple of ggml's."""
     types = results("quantize")["types"]
     ways = [way for way in next(iter(types.values()))["times_ggml"] if way != "ggml"]
     rows = [
@@ -252,12 +252,12 @@ def quantize() -> str:
     head = ("type", "ggml, million weights/s", *(f"times, {way}" for way in ways))
     return (
         f"{table(head, rows)}\n\nMerging an adapter of rank 16 costs {1 - merged:.0%} of throughput "
-        f"{made_by('quantize')}."
+        f"{provenance('quantize')}."
     )
 
 
 def prompts() -> str:
-    """Return how fast prompts are read beside llama.cpp's own ways and a fork, and how exactly."""
+    """Return how fast and how exactly prompts are read, next to llama.cpp's own ways and a fork."""
     models = results("prompts")["models"]
     ways = next(iter(models.values()))["sizes"]["256"]["tokens_per_second"]
     rows = []
@@ -273,8 +273,8 @@ def prompts() -> str:
     }
     least = ", ".join(f"{times[size]:.2f} at {size}" for size in sorted(times) if size != 256)
     return (
-        f"{table(head, rows)}\n\nThe least of these models, times llama.cpp's better rate, by the prompt's tokens: "
-        f"{least} {made_by('prompts')}."
+        f"{table(head, rows)}\n\nThe lowest ratio to llama.cpp's better rate, by prompt length in tokens: "
+        f"{least} {provenance('prompts')}."
     )
 
 
@@ -327,12 +327,12 @@ def _gb(size: float) -> str:
 
 
 def filled(text: str) -> str:
-    """Return a page with its tables as the results have them."""
+    """Return a page with its tables generated from the results."""
     return _MARKED.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}\n{match[3]}", text)
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Change nothing; leave with 1 if a page is stale.")
+@click.option("--check", is_flag=True, help="Change nothing; exit with 1 if a page is stale.")
 def main(check: bool) -> None:
     """Write the tables of README.md and docs/ from benchmarks/results/."""
     stale = []
@@ -343,7 +343,7 @@ def main(check: bool) -> None:
             if not check:
                 page.write_text(new, "utf-8")
     if check and stale:
-        click.echo(f"Stale: {', '.join(stale)}; `make docs` writes them anew.", err=True)
+        click.echo(f"Stale: {', '.join(stale)}. Run `make docs` to update them.", err=True)
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Draws the README's picture: the demo's answer to the sentiment example, as a terminal shows it.
+"""Draws the README's picture: the demo's answer to the sentiment example, as in a terminal.
 
 python benchmarks/picture.py --output benchmarks/figures/answer.svg
 """
@@ -22,7 +22,7 @@ COMMAND = "ecellm-lite run --task sentiment_analysis --input ecellm_lite/tasks/e
 @click.command()
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/figures/answer.svg"))
 def main(output: Path) -> None:
-    """Answer the example and save what a terminal would show."""
+    """Answer the example and save it as a terminal would show it."""
     task = TASKS["sentiment_analysis"]
     with Path(os.devnull).open("w") as nowhere, Runtime("demo") as runtime:
         console = Console(record=True, width=106, file=nowhere, force_terminal=True, color_system="truecolor")
@@ -30,7 +30,7 @@ def main(output: Path) -> None:
         answer = runtime.answer(task, task.example(), calibration=False)
         show_answer(answer, task.question(task.example()).space, console)
     drawn = console.export_svg(title="ecellm-lite")
-    # rich names fonts on a server: the picture must look the same with no network.
+    # rich loads fonts from a server, but the picture must look the same without a network.
     output.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), "utf-8")
 
 

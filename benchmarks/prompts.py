@@ -1,12 +1,12 @@
-"""Claim: from 8 tokens on, prompts are read faster by the prompt kernels than by llama.cpp, and more exactly.
+"""Claim: from 8 tokens on, the prompt kernels read prompts faster and more exactly than llama.cpp.
 
     python -m benchmarks.prompts
 
-Prompts of 1 to 512 tokens are read whole by `llama_decode`, in turns by the prompt kernels, by llama.cpp with the
-weights as they are in the file, and by llama.cpp with the weights that it packs anew for its own products; with
-`--ik-python` by ik_llama.cpp too. The models: SmolLM2-135M (the demo) in several file types, and models of random
-weights as wide as ones of 1B and 7B, a few layers of them. Rates are medians; with one thread, of its processor time,
-which other programs on the machine hardly change. For the demo's types, the Kullback-Leibler divergence of the next
+Prompts of 1 to 512 tokens are read in one `llama_decode`, in turns by the prompt kernels, by llama.cpp with the weights
+as they are in the file, and by llama.cpp with the weights repacked for its own kernels; with `--ik-python` also by
+ik_llama.cpp. The models are SmolLM2-135M (the demo) in several file types, and models with random weights that have a
+few layers as wide as those of 1B and 7B models. Rates are medians; with one thread they are based on processor time,
+which other programs hardly affect. For the demo's types there is also the Kullback-Leibler divergence of the next
 token's probabilities from those of the same weights in F32.
 """
 
@@ -42,7 +42,7 @@ from tests.support.tiny_models import write_tiny_model
 TYPES = ("Q8_0", "Q4_0", "Q4_K_M", "Q5_K_M", "Q6_K")
 SIZES = (1, 4, 8, 16, 32, 64, 128, 256, 512)
 
-# Width, feed-forward width, heads, heads of the KV memory, and as many layers as fit in half a gigabyte.
+# Width, feed-forward width, heads, KV heads, and as many layers as fit in half a gigabyte.
 SHAPES = {"1B": (2048, 5632, 32, 8, 8), "7B": (4096, 11008, 32, 32, 3)}
 
 
@@ -53,14 +53,14 @@ class Plain(LlamaBackend):
 
 
 @click.command()
-@click.option("--sizes", default=",".join(map(str, SIZES)), show_default=True, help="Tokens of the prompts.")
+@click.option("--sizes", default=",".join(map(str, SIZES)), show_default=True, help="Prompt lengths in tokens.")
 @click.option("--types", default=",".join(TYPES), show_default=True)
 @click.option("--shapes", default="135M,1B,7B", show_default=True)
 @click.option("--turns", type=click.IntRange(1), default=9, show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=available_cores(), show_default="one a core")
-@click.option("--models", "folder", type=click.Path(path_type=Path), help="Where the models are made, and kept.")
+@click.option("--threads", type=click.IntRange(1), default=available_cores(), show_default="one per core")
+@click.option("--models", "folder", type=click.Path(path_type=Path), help="Where the models are made and kept.")
 @click.option("--ik-python", type=click.Path(exists=True, path_type=Path), help="A Python with ik-llama-cpp-python.")
-@click.option("--make", is_flag=True, help="Make the models, and measure nothing.")
+@click.option("--make", is_flag=True, help="Only make the models.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/prompts.json"))
 @click.option("--figure", type=click.Path(path_type=Path), default=Path("benchmarks/figures/prompts.svg"))
 def main(
@@ -75,10 +75,10 @@ def main(
     output: Path,
     figure: Path,
 ) -> None:
-    """Measure each model and write the rates; results of other models in the output file stay."""
+    """Measure each model and write the rates; the output file keeps its results for other models."""
     counts = [int(size) for size in sizes.split(",")]
     settings = Settings(context=1024, threads=threads, gpu_layers=0, micro_batch=max(256, *counts))
-    kept: dict[str, Any] = json.loads(output.read_text("utf-8"))["models"] if output.exists() else {}
+    models: dict[str, Any] = json.loads(output.read_text("utf-8"))["models"] if output.exists() else {}
     with tempfile.TemporaryDirectory() as temporary:
         for shape, kind in product(shapes.split(","), types.split(",")):
             path = model(shape, kind, folder or Path(temporary))
@@ -86,19 +86,19 @@ def main(
                 continue
             divergence = divergences(path, settings) if shape == "135M" else None
             rates, variant = measure(path, settings, counts, turns, ik_python)
-            kept[f"{shape} {kind}"] = {
+            models[f"{shape} {kind}"] = {
                 "variant": variant, "threads": threads, "turns": turns, "divergence": divergence, "sizes": rates,
             }  # fmt: skip
-            write_results(output, "prompts", {"models": kept})
+            write_results(output, "prompts", {"models": models})
             times = {size: one["times"] for size, one in rates.items()}
             click.echo(f"{shape} {kind}: {times}", err=True)
     if not make:
         with replacing(figure) as new:
-            new.write_text(picture(kept), "utf-8")
+            new.write_text(picture(models), "utf-8")
 
 
 def model(shape: str, kind: str, folder: Path) -> Path:
-    """Return a model of a shape in a file type, made where it is not there yet."""
+    """Return a model of a shape in a file type; make it if it does not exist."""
     path = folder / f"{shape}-{kind}.gguf"
     if not path.exists():
         requantize(source(shape, folder), path, kind)
@@ -108,7 +108,7 @@ def model(shape: str, kind: str, folder: Path) -> Path:
 
 
 def source(shape: str, folder: Path) -> Path:
-    """Return a model of a shape in a type that the others can be made of."""
+    """Return a model of a shape in a type that can be converted to the others."""
     if shape == "135M":
         return ensure_demo(Store(), threads=available_cores()).path
     embedding, feed_forward, heads, heads_kv, layers = SHAPES[shape]
@@ -129,18 +129,18 @@ def source(shape: str, folder: Path) -> Path:
 
 def backends(path: Path, settings: Settings) -> dict[str, LlamaBackend]:
     """Return the ways to read a prompt, each with the model loaded."""
-    theirs = replace(settings, prompt_kernels="off")
+    stock = replace(settings, prompt_kernels="off")
     return {
         "prompt kernels": LlamaBackend(path, settings),
-        "llama.cpp": Plain(path, theirs),
-        "llama.cpp, repacked": LlamaBackend(path, theirs),
+        "llama.cpp": Plain(path, stock),
+        "llama.cpp, repacked": LlamaBackend(path, stock),
     }
 
 
 def measure(
     path: Path, settings: Settings, sizes: Sequence[int], turns: int, ik_python: Path | None
 ) -> tuple[dict[str, Any], str]:
-    """Return each size's tokens a second by way, and how many times as fast as llama.cpp's faster way ours is."""
+    """Return each size's rates (tokens per second, and ours relative to llama.cpp's faster way), and our variant."""
     ways = backends(path, settings)
     fork = IkLlama(ik_python, path, settings.threads or 1, settings.micro_batch) if ik_python else None
     names = [*ways, "ik_llama.cpp"] if fork else list(ways)
@@ -160,7 +160,7 @@ def measure(
                     started = clock()
                     ways[way].decode([Chunk(sequence=0, position=0, tokens=tokens, ask=1)])
                     seconds[way].append(clock() - started)
-            rates = {way: round(size / median(taken[1:]), 1) for way, taken in seconds.items()}
+            rates = {way: round(size / median(each[1:]), 1) for way, each in seconds.items()}
             best = max(rates["llama.cpp"], rates["llama.cpp, repacked"])
             results[str(size)] = {"tokens_per_second": rates, "times": round(rates["prompt kernels"] / best, 2)}
         return results, ways["prompt kernels"].prompt_kernels.variant
@@ -172,17 +172,17 @@ def measure(
 
 
 def divergences(path: Path, settings: Settings) -> dict[str, float]:
-    """Return each way's mean KL(F32 ‖ way) in nats over the places of a prompt of 256 tokens."""
+    """Return each way's mean KL(F32 ‖ way) in nats over the last 200 positions of a prompt of 256 tokens."""
     chunk = Chunk(sequence=0, position=0, tokens=np.random.default_rng(1).integers(3, 9000, 256).tolist(), ask=200)
     exact = LlamaBackend(path.with_name(f"{path.stem}-f32.gguf"), replace(settings, prompt_kernels="off"))
     ways = backends(path, settings)
     try:
         reference = log_softmax(np.asarray(exact.decode([chunk])[0]))
-        found = {}
+        means = {}
         for way, backend in ways.items():
             logits = log_softmax(np.asarray(backend.decode([chunk])[0]))
-            found[way] = float((np.exp(reference) * (reference - logits)).sum(axis=1).mean())
-        return found
+            means[way] = float((np.exp(reference) * (reference - logits)).sum(axis=1).mean())
+        return means
     finally:
         for backend in (exact, *ways.values()):
             backend.close()
@@ -196,7 +196,7 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def picture(models: Mapping[str, Any]) -> str:
-    """Return the figure: tokens a second at 256 tokens, as multiples of llama.cpp with the weights as they are."""
+    """Return the figure: tokens per second at 256 tokens, as multiples of llama.cpp with the weights as in the file."""
     measured = [one["sizes"]["256"]["tokens_per_second"] for one in models.values()]
     legend = [way for way in measured[0] if all(way in rates for rates in measured)]
     groups = []

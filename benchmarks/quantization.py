@@ -1,13 +1,13 @@
-"""Claim: which file type of a model to take on this machine, by what it answers and how fast.
+"""Claim: which file type of a model to use on this machine, by its answers and its speed.
 
     python -m benchmarks.quantization --imatrix-tool imatrix-build/bin/llama-imatrix
 
-A base and its adapters are converted to each file type, and where it can matter once more with an imatrix, which
+A base and its adapters are converted to each file type and, where it can matter, again with an imatrix, which
 llama.cpp's llama-imatrix collects on the F16 file and rows of `train.jsonl`. Rows of `test.jsonl` are answered in
-deterministic mode, so that what differs from F16 comes of the weights alone. A file whose tensors are of the same types
-as another's has the same bytes behind its header, and is left out. Tokens a second are measured as `ecellm-lite bench`
-does, the files in turns; rates are medians over the turns. A file fits if no task's metric is below the 95% interval
-of F16's and its answers are F16's on 97% of the rows.
+deterministic mode, so that only the weights can cause a difference from F16. A file is left out if another has the same
+tensor types, because then both have the same bytes after the header. Tokens per second are measured as in
+`ecellm-lite bench`, for the files in turns; rates are medians over the turns. A file fits if no task's metric is below
+F16's 95% interval and it gives F16's answer on 97% of the rows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import click
 
 from benchmarks.facts import write_results
 from benchmarks.importance import collect, lessons
-from benchmarks.type_table import REFERENCE, picture, sentence, spelt, table
+from benchmarks.type_report import REFERENCE, picture, sentence, spelt
 from benchmarks.verdict import LEAST_AGREEMENT, Rated, agreement, divergence, recommended
 from ecellm_lite import Answer, Runtime
 from ecellm_lite.bench.rates import decode_rate, prefill_rate
@@ -42,16 +42,17 @@ from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.tasks.registry import TASKS, get_task
 
 FILE_TYPES = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_0", "Q3_K_M", "Q2_K")
-WEIGHED = frozenset(FILE_TYPES[3:])  # above five bits an imatrix changes next to nothing
+WEIGHED = frozenset(FILE_TYPES[3:])  # above five bits an imatrix changes almost nothing
 ADAPTER = Path("ecellm_lite/demo/adapter")
-ASKED = ("PM", "SA", "PRP", "AVE")
+DEFAULT_TASKS = ("PM", "SA", "PRP", "AVE")
 
-Answered = Mapping[str, list[Answer]]
+TaskAnswers = Mapping[str, list[Answer]]  # by task
+TaskRows = Mapping[str, Sequence[Labelled]]  # by task
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A converted file, its tensors' types by their names, and how many tensors there are of each type."""
+    """A converted file, its tensors' types by name, and the number of tensors of each type."""
 
     path: Path
     manifest: Manifest
@@ -66,15 +67,17 @@ class File:
 @click.option("--base", help="A checkpoint or a GGUF file.  [default: the demo's]")
 @click.option("--lora", type=click.Path(exists=True, path_type=Path), multiple=True, help="[default: the demo's]")
 @click.option("--envelope", help="The text around the prompt, if the base does not say.")
-@click.option("--type", "types", type=click.Choice(FILE_TYPES), multiple=True, help="Beside F16.  [default: all]")
+@click.option(
+    "--type", "types", type=click.Choice(FILE_TYPES), multiple=True, help="In addition to F16.  [default: all]"
+)
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option("--task", "tasks", multiple=True, default=ASKED, show_default=True, help="As often as wanted.")
+@click.option("--task", "tasks", multiple=True, default=DEFAULT_TASKS, show_default=True, help="Repeatable.")
 @click.option("--rows", type=click.IntRange(1), default=60, show_default=True, help="Of each task, spread evenly.")
 @click.option("--imatrix-tool", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="llama-imatrix.")
 @click.option("--imatrix-data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"))
 @click.option("--imatrix-rows", type=click.IntRange(1), default=100, show_default=True, help="Over all tasks.")
-@click.option("--turns", type=click.IntRange(1), default=5, show_default=True, help="Of the rates.")
-@click.option("--threads", type=click.IntRange(1), help="[default: one a core]")
+@click.option("--turns", type=click.IntRange(1), default=5, show_default=True, help="Measurements of each rate.")
+@click.option("--threads", type=click.IntRange(1), help="[default: one per core]")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/quantization.json"))
 @click.option("--figure", type=click.Path(path_type=Path), default=Path("benchmarks/figures/quantization.svg"))
 def main(
@@ -96,40 +99,41 @@ def main(
     """Convert, answer and measure, and write the results and their figure."""
     if base is None:
         base, lora, envelope = str(shipped_weights()), lora or (ADAPTER,), envelope or ENVELOPE
-    known = [get_task(name) for name in tasks]
-    read = labelled_files(data, known)
-    gathered = gather(read, known, limit=rows)
-    asked = gathered.rows
-    wanted = [name for name in FILE_TYPES if name in {REFERENCE, *(types or FILE_TYPES)}]
-    used = threads or available_cores()
+    chosen_tasks = [get_task(name) for name in tasks]
+    data_files = labelled_files(data, chosen_tasks)
+    gathered = gather(data_files, chosen_tasks, limit=rows)
+    labelled = gathered.rows
+    kinds = [name for name in FILE_TYPES if name in {REFERENCE, *(types or FILE_TYPES)}]
+    cores = threads or available_cores()
     with tempfile.TemporaryDirectory() as temporary:
         folder, left_out = Path(temporary), {}
         request = ConversionRequest(base, folder / "F16.gguf", REFERENCE, tuple((one, 1.0) for one in lora), envelope)
-        reference = converted(request, used, {})
+        reference = converted(request, cores, {})
         assert isinstance(reference, File)
         files = {REFERENCE: reference}
-        given: dict[str, Any] | str = "left out: --imatrix-tool says where llama-imatrix is"
+        imatrix_facts: dict[str, Any] | str = "left out: --imatrix-tool sets the path of llama-imatrix"
         imatrix = folder / "imatrix.gguf"
         if imatrix_tool:
             say(f"collecting an imatrix with {imatrix_tool.name}")
-            spoken = get_envelope(reference.manifest.envelope)
-            texts = lessons(imatrix_data, known, imatrix_rows, spoken, [row for each in asked.values() for row in each])
-            collect(imatrix_tool, reference.path, texts, imatrix, used)
-            given = {"rows": len(texts), "split": "train", "sha256": sha256_of(imatrix)}
-        for kind in wanted[1:]:
+            tested = [row for each in labelled.values() for row in each]
+            texts = lessons(imatrix_data, chosen_tasks, imatrix_rows, get_envelope(reference.manifest.envelope), tested)
+            collect(imatrix_tool, reference.path, texts, imatrix, cores)
+            imatrix_facts = {"rows": len(texts), "split": "train", "sha256": sha256_of(imatrix)}
+        for kind in kinds[1:]:
             for importance in (None, imatrix) if imatrix_tool and kind in WEIGHED else (None,):
                 name = f"{kind} + imatrix" if importance else kind
                 target = folder / f"{name.replace(' + ', '-')}.gguf"
-                found = converted(
-                    ConversionRequest(base, target, kind, request.adapters, envelope, imatrix=importance), used, files
+                result = converted(
+                    ConversionRequest(base, target, kind, request.adapters, envelope, imatrix=importance), cores, files
                 )
-                if isinstance(found, File):
-                    files[name] = found
+                if isinstance(result, File):
+                    files[name] = result
                 else:
-                    left_out[name] = f"its tensors are those of {found}"
-        answers = {name: answered(file, asked, name, used) for name, file in files.items()}
-        rates = measured_rates(files, used, turns)
-    measured = {name: described(files[name], answers, asked, name, rates[name]) for name in files}
+                    left_out[name] = f"its tensors are those of {result}"
+                    say(f"{name} is left out: {left_out[name]}")
+        answers = {name: answered(file, labelled, name, cores) for name, file in files.items()}
+        rates = measured_rates(files, cores, turns)
+    measured = {name: described(files[name], answers, labelled, name, rates[name]) for name in files}
     advice = recommended({name: rated(one) for name, one in measured.items()}, lows(measured[REFERENCE]))
     results = {
         "model": {
@@ -137,12 +141,12 @@ def main(
             "adapters": [path.name for path in lora],
             "quantized_in_the_base": reference.source_types,
         },
-        "threads": used,
+        "threads": cores,
         "turns": turns,
-        "data": [asdict(file.hashed) for file in read],
-        "rows": {name: len(each) for name, each in asked.items()},
+        "data": [asdict(file.hashed) for file in data_files],
+        "rows": {name: len(each) for name, each in labelled.items()},
         "unreadable": sum(map(len, gathered.unreadable.values())),
-        "imatrix": given,
+        "imatrix": imatrix_facts,
         "types": measured,
         "left_out": left_out,
         "recommendation": {
@@ -156,12 +160,11 @@ def main(
     write_results(output, "quantization", results)
     with replacing(figure) as temporary_figure:
         temporary_figure.write_text(picture(results), "utf-8")
-    click.echo(table(results))
-    click.echo(f"\n{sentence(advice, measured)}")
+    click.echo(sentence(advice, measured))
 
 
 def converted(request: ConversionRequest, threads: int, others: Mapping[str, File]) -> File | str:
-    """Convert and return the file; or write nothing, and return the name of one of the others with the same tensors."""
+    """Convert and return the file; if another has the same tensor types, write nothing and return its name instead."""
     with prepared(request) as conversion:
         plan = conversion.plan
         types = {tensor.name: tensor.type.name for tensor in plan.tensors}
@@ -181,20 +184,20 @@ def converted(request: ConversionRequest, threads: int, others: Mapping[str, Fil
         )
 
 
-def answered(file: File, asked: Mapping[str, Sequence[Labelled]], name: str, threads: int) -> Answered:
+def answered(file: File, labelled: TaskRows, name: str, threads: int) -> TaskAnswers:
     """Return the file's answers to each task's rows."""
     with Runtime(file.path, threads=threads, deterministic=True, prefix_files=False) as runtime:
-        found = {}
-        for task, rows in asked.items():
+        answers = {}
+        for task, rows in labelled.items():
             say(f"{name} answers {task}")
-            found[task] = list(runtime.answers(task, [row.row for row in rows], calibration=False))
-        return found
+            answers[task] = list(runtime.answers(task, [row.row for row in rows], calibration=False))
+        return answers
 
 
 def measured_rates(files: Mapping[str, File], threads: int, turns: int) -> dict[str, tuple[float, float]]:
-    """Return the tokens that each file reads and writes a second: medians over turns, of which each has every file.
+    """Return the tokens per second that each file reads and writes: medians over turns, each with every file.
 
-    Files whose tensors are of the same types compute the same, whatever their values: they share a measurement.
+    Files with the same tensor types share a measurement, because their speed does not depend on the values.
     """
     keys = {name: tuple(sorted(file.types.items())) for name, file in files.items()}
     first = {key: name for name, key in reversed(keys.items())}
@@ -215,14 +218,14 @@ def measured_rates(files: Mapping[str, File], threads: int, turns: int) -> dict[
 
 def described(
     file: File,
-    answers: Mapping[str, Answered],
-    asked: Mapping[str, Sequence[Labelled]],
+    answers: Mapping[str, TaskAnswers],
+    labelled: TaskRows,
     name: str,
     rates: tuple[float, float],
 ) -> dict[str, Any]:
-    """Return what is known of a file as plain data, beside what the reference answered."""
+    """Return a file's results as plain data, with its answers compared with the reference's."""
     tasks = {}
-    for task, rows in asked.items():
+    for task, rows in labelled.items():
         one, reference = answers[name][task], answers[REFERENCE][task]
         measured = measure_rows(TASKS[task], rows, one)
         ends = interval(measured.columns, measured.all[measured.primary])
@@ -250,28 +253,28 @@ def described(
 
 
 def rated(one: Mapping[str, Any]) -> Rated:
-    """Return what a recommendation goes by."""
+    """Return what the recommendation depends on."""
     return Rated(
         one["bytes"],
         one["prefill_tokens_per_second"],
         one["decode_tokens_per_second"],
         one["agreement"],
-        {task: found["value"] for task, found in one["tasks"].items()},
+        {task: each["value"] for task, each in one["tasks"].items()},
     )
 
 
 def lows(one: Mapping[str, Any]) -> dict[str, float]:
     """Return the lower end of each task's interval."""
-    return {task: found["interval"][0] for task, found in one["tasks"].items()}
+    return {task: each["interval"][0] for task, each in one["tasks"].items()}
 
 
 def rounded(value: float | None) -> float | None:
-    """Return a divergence as it is written down."""
+    """Return a divergence rounded for the results."""
     return None if value is None else round(value, 6)
 
 
 def say(line: str) -> None:
-    """Say how far it is."""
+    """Print progress."""
     click.echo(line, err=True)
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.quantize
 
-Normal weights, as those of a model are, are quantized to each K-quant with and without an imatrix, and to the types
-that need no search, by each variant on one core and by ggml's own quantizer, in turns; and by the best variant on all
+Normally distributed weights, like a model's, are quantized to each K-quant with and without an imatrix, and to the
+types that need no search: in turns by ggml's own quantizer, by each variant on one core, and by the best variant on all
 cores. Rates are medians.
 """
 
@@ -44,16 +44,16 @@ def main(rows: int, repeats: int, output: Path, figure: Path) -> None:
     importance = generator.random(COLUMNS, dtype=np.float32) + np.float32(0.1)
     cores = available_cores()
     results: dict[str, Any] = {}
-    # With an imatrix, the search for the other types is ggml's own function.
+    # With an imatrix, the other types are quantized by ggml itself.
     unsearched = [(kind, None) for kind in (*SHORT_QUANTS, "F16", "BF16")]
-    for kind, known in [*product(K_QUANTS, (None, importance)), *unsearched]:
-        conversion = Block(weights, "F32", kind, importance=known)
+    for kind, imatrix in [*product(K_QUANTS, (None, importance)), *unsearched]:
+        conversion = Block(weights, "F32", kind, importance=imatrix)
         best = native.variants()[0]
-        ways: dict[str, Callable[[], Any]] = {"ggml": partial(ggml.quantize_chunk, weights, CONVERTED[kind], known)}
+        ways: dict[str, Callable[[], Any]] = {"ggml": partial(ggml.quantize_chunk, weights, CONVERTED[kind], imatrix)}
         for variant in native.variants():
             ways[variant] = partial(native.convert, conversion, variant=variant)
         ways[f"{best}, {cores} cores"] = partial(native.convert, conversion, variant=best, threads=cores)
-        name = f"{kind}{'' if known is None else ' with imatrix'}"
+        name = f"{kind}{'' if imatrix is None else ' with imatrix'}"
         results[name] = measure(ways, weights.size, repeats)
         click.echo(f"{name}: {results[name]['times_ggml']}", err=True)
     facts = {
@@ -69,7 +69,7 @@ def main(rows: int, repeats: int, output: Path, figure: Path) -> None:
 
 
 def picture(facts: dict[str, Any]) -> str:
-    """Return the README's figure: for each type that is searched a bar a variant, as a multiple of ggml's rate."""
+    """Return the figure: for each K-quant a bar per variant, as a multiple of ggml's rate."""
     types = {name: one for name, one in facts["types"].items() if name.split()[0] in K_QUANTS}
     legend = [way for way in next(iter(types.values()))["times_ggml"] if way != "ggml"]
     groups = [
@@ -92,7 +92,7 @@ def measure(ways: dict[str, Callable[[], Any]], weights: int, repeats: int) -> d
     first = next(iter(ways))
     return {
         "million_weights_per_second": {way: round(weights / median(each) / 1e6, 1) for way, each in seconds.items()},
-        # Each turn's own ratio, then the median: what slows the machine for a while slows both.
+        # The median of each turn's ratio, because what slows the machine for a while slows both.
         f"times_{first}": {
             way: round(median(base / one for base, one in zip(seconds[first], each, strict=True)), 2)
             for way, each in seconds.items()
@@ -101,7 +101,7 @@ def measure(ways: dict[str, Callable[[], Any]], weights: int, repeats: int) -> d
 
 
 def threading(weights: np.ndarray[Any, np.dtype[np.float32]], kind: str, cores: int, repeats: int) -> float:
-    """Return how many times as fast all cores are as one, by the median over the turns."""
+    """Return how many times as fast all cores are as one: the median over the repeats."""
     run = partial(native.convert, Block(weights, "F32", kind), variant=native.variants()[0])
     ratios = []
     for _ in range(repeats):
@@ -114,7 +114,7 @@ def threading(weights: np.ndarray[Any, np.dtype[np.float32]], kind: str, cores: 
 
 
 def merging(weights: np.ndarray[Any, np.dtype[np.float32]], repeats: int) -> dict[str, Any]:
-    """Return the rates of bfloat16 rows to Q4_K as they are, and with an adapter added on the way."""
+    """Return the rates of converting bfloat16 rows to Q4_K, without and with an adapter merged in."""
     generator = np.random.default_rng(1)
     rows, columns = weights.shape
     bits = (weights.view(np.uint32) >> 16).astype(np.uint16)

@@ -1,11 +1,11 @@
-"""Claim: every labelled row gets an answer of its own set, in its place. Counts, and rows a second.
+"""Claim: every labelled row gets one of its allowed answers, in the rows' order.
 
     python benchmarks/rows.py --data ../shared/data --output benchmarks/results/rows.json
 
-Runs each task's `test.jsonl` once in fast mode and holds every answer against its row: it has the row's id and place,
-it parses as one of the row's answers, probabilities sum to 1 within 1e-6, extracted values are spans of their source,
-and the tokens of a closed answer are the end of tokenize(prompt + text). The demo model answers at chance: what is
-measured is the machinery.
+Each task's `test.jsonl` is run once in fast mode, and every answer is checked against its row: it has the row's id and
+place, it parses as one of the row's answers, probabilities sum to 1 within 1e-6, extracted values are spans of their
+source, and the tokens of a closed answer are the end of tokenize(prompt + text). Problems are counted; whether the
+answers are right is not checked here.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from ecellm_lite.tasks.task import Question, Task
 
 
 class Recording(Runtime):
-    """A runtime that keeps its requests, whose outcomes know the tokens that the model was led along."""
+    """A runtime that keeps its requests; their outcomes have the answers' tokens."""
 
     requests: list[Request]
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        """Return the request, and keep it."""
+        """Return the request and keep it."""
         self.requests.append(super().request(question, space, seed=seed))
         return self.requests[-1]
 
@@ -44,7 +44,7 @@ class Recording(Runtime):
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"))
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/rows.json"))
-@click.option("--limit", type=int, help="Rows a task.")
+@click.option("--limit", type=int, help="Rows per task.")
 def main(data: Path, output: Path, limit: int | None) -> None:
     """Run the labelled rows and write the counts."""
     results = {}
@@ -67,7 +67,7 @@ def main(data: Path, output: Path, limit: int | None) -> None:
 
 
 def measure(runtime: Recording, task: Task, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Answer the rows together and return the counts."""
+    """Answer the rows as one job and return the counts."""
     runtime.requests = []
     started = time.perf_counter()
     answers = list(runtime.answers(task, rows))
@@ -86,33 +86,32 @@ def measure(runtime: Recording, task: Task, rows: list[dict[str, Any]]) -> dict[
 
 
 def tokens_of(runtime: Runtime, task: Task, row: dict[str, Any], answer: Answer) -> list[int]:
-    """Return the tokens of the prompt and the answer's text behind it, as the tokenizer makes them at one go."""
+    """Return the tokens of the prompt and the answer's text, tokenized together."""
     return runtime.tokenize(runtime.prompt(task, row) + (answer.text or ""))
 
 
 def check(answer: Answer, row: dict[str, Any], request: Request, tokens: list[int]) -> list[str]:
-    """Return what is wrong with a row's answer, in a word each."""
+    """Return the problems of a row's answer, a few words each."""
     if answer.error or request.outcome is None:
         return [f"error: {answer.error}"]
-    space, found = request.space, []
+    space, problems = request.space, []
     if answer.id != row["id"]:
-        found.append("out of place")
+        problems.append("out of place")
     try:
         space.parse(answer.text or "")
     except EcellmError:
-        found.append("outside the set")
+        problems.append("outside the set")
     if answer.probabilities is not None and abs(sum(answer.probabilities.values()) - 1) > 1e-6:
-        found.append("probabilities do not sum to 1")
+        problems.append("probabilities do not sum to 1")
     if isinstance(space, Extraction):
-        given = [entry for entry in answer.value if entry["value"] is not None]
-        found += [
+        problems += [
             "value is not in its source"
-            for entry in given
-            if entry["value"] not in space.sources[entry["source"]].lower()
+            for entry in answer.value
+            if entry["value"] is not None and entry["value"] not in space.sources[entry["source"]].lower()
         ]
     if space.type != "text" and tokens != [*request.prompt, *request.outcome.tokens]:
-        found.append("tokens are not the tokenizer's own")
-    return found
+        problems.append("tokens are not the tokenizer's own")
+    return problems
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Where a run's time goes: its backend, its vocabulary and its answer spaces are wrapped, and each is timed alone.
+"""Measures where a run's time goes: its backend, its vocabulary and its answer spaces are wrapped and timed.
 
-A moment counts once, for the innermost part that runs: a space that tokenizes pays for the rest of its work only.
-The clock costs a few microseconds a call, so shares are taken in a pass of their own, whose rate is not reported.
+Time counts once, for the innermost part that runs: when a space tokenizes, that time is the tokenizer's. The clock
+costs a few microseconds per call, so shares are measured in a pass of their own, whose rate is not reported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PREFILL, DECODE = "model, prompts only", "model, prompts and answers"
 
 
 class Clock:
-    """Charges the time that passes to the part that runs."""
+    """Adds passing time to the part that is running."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
@@ -37,7 +37,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Charge the block to `name`, less what parts within it take."""
+        """Count the block's time for `name`, except the time of parts inside it."""
         self.turn()
         self._running.append(name)
         try:
@@ -47,14 +47,14 @@ class Clock:
             self._running.pop()
 
     def turn(self) -> None:
-        """Charge what has passed to the part that runs now."""
+        """Count the time since the last call for the part that is running."""
         now = time.perf_counter()
         self.seconds[self._running[-1]] += now - self._since  # type: ignore[assignment]
         self._since = now
 
 
 class TimedVocabulary:
-    """A vocabulary whose tokenizing is charged."""
+    """A vocabulary whose tokenizing is timed."""
 
     def __init__(self, vocabulary: Vocabulary, clock: Clock) -> None:
         self._vocabulary = vocabulary
@@ -70,7 +70,7 @@ class TimedVocabulary:
 
 
 class TimedBackend:
-    """A backend whose calls are charged: to prompts alone, or to a call in which some row writes its answer."""
+    """A backend whose calls are timed: those that only read prompts, and those in which some row writes its answer."""
 
     def __init__(self, backend: Backend, clock: Clock) -> None:
         self._backend = backend
@@ -89,12 +89,12 @@ class TimedBackend:
             return self._backend.decode(chunks)
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Note that another row has the sequence."""
+        """Note that another row now has the sequence."""
         self._answering.discard(target)
         self._backend.fork(source, target, length)
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Note that the row has gone, if nothing of it stays."""
+        """Note that the row is gone if nothing of it remains."""
         if not length:
             self._answering.discard(sequence)
         self._backend.truncate(sequence, length)
@@ -104,7 +104,7 @@ class TimedBackend:
 
 
 class TimedSpace:
-    """An answer space whose side of the conversation is charged."""
+    """An answer space whose own work is timed."""
 
     def __init__(self, space: Space, clock: Clock) -> None:
         self._space = space
@@ -116,7 +116,7 @@ class TimedSpace:
         return self._space.type
 
     def decode(self, scene: Scene) -> Decoding:
-        """Decode on the clock; the time between a step and its logits is not the space's."""
+        """Decode on the clock; the time between a step and its logits is not counted for the space."""
         decoding = self._space.decode(scene)
         logits: Logits | None = None
         while True:
@@ -141,15 +141,15 @@ class Timed(Runtime):
     clock: Clock
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        """Return the request, its space on the clock."""
+        """Return the request with its space timed."""
         return super().request(question, cast("Space", TimedSpace(space or question.space, self.clock)), seed=seed)
 
 
 def shares(model: Path, envelope: str, threads: int, tasks: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
-    """Return for each task the share of each part in its time, with the model's calls and the tokens it was shown."""
+    """Return for each task the share of its time in each part, and the model's calls and tokens."""
     clock = Clock()
     backend = TimedBackend(LlamaBackend(model, Settings(threads=threads)), clock)
-    found = {}
+    results = {}
     with Timed.over(cast("Backend", backend), envelope=envelope) as runtime:
         cast("Timed", runtime).clock = clock
         for task, rows in tasks.items():
@@ -160,9 +160,9 @@ def shares(model: Path, envelope: str, threads: int, tasks: Mapping[str, Rows]) 
             list(runtime.answers(task, [one.row for one in rows.measured]))
             clock.turn()
             whole = sum(clock.seconds.values())
-            found[task] = {
+            results[task] = {
                 **{part: round(seconds / whole, 4) for part, seconds in sorted(clock.seconds.items())},
                 "calls": backend.calls,
                 "tokens": backend.tokens,
             }
-    return found
+    return results

@@ -1,8 +1,9 @@
-"""Reads, maps and writes a table with one made-up answer a row, and prints the process's peak memory in KiB.
+"""Reads, maps and writes a table with a made-up answer for each row, and prints the process's peak memory in KiB.
 
     python -m benchmarks.table_job CATALOGUE.csv
 
-`tables.py` runs it in processes of their own. It imports what a job needs of the room, and nothing that measures.
+`tables.py` runs it in separate processes. It imports only what a job needs from the tables' code, and nothing that
+measures.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ANSWER = Answer(
 
 
 def main() -> None:
-    """Take the file through."""
+    """Read, map and write the file."""
     path = Path(sys.argv[1])
     with open_table(path) as table, path.with_suffix(".out.csv").open("wb") as file:
         names = table.all_columns()
@@ -39,7 +40,7 @@ def main() -> None:
 
 
 def peak() -> int:
-    """Return this process's peak memory in KiB, from Linux: getrusage's would be its parent's if that is larger."""
+    """Return this process's peak memory in KiB, on Linux; getrusage would return its parent's if that is larger."""
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1])
 

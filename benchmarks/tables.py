@@ -1,16 +1,16 @@
-"""Claim: tables cost little beside a model: rows a second of reading, mapping and writing, each alone.
+"""Claim: tables cost little compared with a model: rows per second of reading, mapping and writing, each alone.
 
     pip install polars
     python -m benchmarks.tables
 
 A made-up catalogue (a sku, a title, a brand, a price, a body of HTML with line ends and quotes in it, and seven columns
-that no task reads) is written in each form that is read, and read again; polars reads the same files in the same run.
-polars gives whole columns and keeps a file in memory; what is measured here gives row after row with its place, in
-bounded memory. Both are told nothing of a file's form. Mapping is from rows in memory, with the body as HTML and as
-plain text; writing is of rows in memory with an answer each.
+that no task reads) is written in each supported format and read again; polars reads the same files in the same run.
+polars returns whole columns and keeps a file in memory, while our reader yields rows one by one with their places, in
+bounded memory. Neither is told anything about a file's format. Mapping starts from rows in memory, with the body as
+HTML and as plain text; writing starts from rows in memory with an answer each.
 
-The memory is that of a process of its own which reads, maps and writes a CSV file: the peak for 2,000 rows, and for all
-of them. A Parquet file of short rows goes in and out.
+Memory is the peak of a separate process that reads, maps and writes a CSV file, for 2,000 rows and for all of them. A
+Parquet file of short rows is also read and written.
 """
 
 from __future__ import annotations
@@ -51,11 +51,13 @@ PLAIN = "A mug for slow mornings and long evenings, number {number}. Holds 350 m
 
 @click.command()
 @click.option("--rows", type=click.IntRange(FEW), default=200_000, show_default=True)
-@click.option("--sheet-rows", type=click.IntRange(1), default=20_000, show_default=True, help="Of the spreadsheets.")
-@click.option("--short-rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of the Parquet file.")
+@click.option("--sheet-rows", type=click.IntRange(1), default=20_000, show_default=True, help="In the spreadsheets.")
+@click.option(
+    "--short-rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="For the Parquet file."
+)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/tables.json"))
 def main(rows: int, sheet_rows: int, short_rows: int, output: Path) -> None:
-    """Measure, and write the figures."""
+    """Measure everything and write the results."""
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(Path(folder), rows, sheet_rows)
         results = {
@@ -84,7 +86,7 @@ def catalogue(count: int, body: str = BODY) -> Iterator[dict[str, str]]:
 
 
 def write_files(folder: Path, rows: int, sheet_rows: int) -> dict[str, Path]:
-    """Write the catalogue in each form and return the files."""
+    """Write the catalogue in each format and return the files."""
     import xlsxwriter
 
     files = {form: folder / f"catalogue.{form}" for form in ("csv", "jsonl", "parquet", "xlsx")}
@@ -104,7 +106,7 @@ def write_files(folder: Path, rows: int, sheet_rows: int) -> dict[str, Path]:
 
 
 def reading(path: Path) -> dict[str, int | None]:
-    """Return the rates at which a file is read here and by polars, which reads no spreadsheet by itself."""
+    """Return the rates at which a file is read by us and by polars, which alone reads no spreadsheet."""
     return {"ecellm_lite": rate(lambda: read(path)), "polars": polars_rate(path)}
 
 
@@ -115,7 +117,7 @@ def read(path: Path) -> int:
 
 
 def polars_rate(path: Path) -> int | None:
-    """Return polars' rate, None for a form that it needs another library for."""
+    """Return polars' rate; None for a format for which it needs another library."""
     import polars
 
     readers: Mapping[str, Callable[[Path], Any]] = {
@@ -128,7 +130,7 @@ def polars_rate(path: Path) -> int | None:
 
 
 def mapping(count: int) -> dict[str, int]:
-    """Return the rates of mapping rows whose body is HTML, and plain text."""
+    """Return the rates of mapping rows whose body is HTML and of rows whose body is plain text."""
 
     def mapped(rows: list[TableRow]) -> int:
         return sum(1 for row in map(ColumnMap(TASK, COLUMNS, OPTIONS).row, rows) if row.row)
@@ -137,7 +139,7 @@ def mapping(count: int) -> dict[str, int]:
 
 
 def writing(folder: Path, count: int) -> dict[str, int]:
-    """Return the rates of writing rows with an answer each."""
+    """Return the rates of writing rows with an answer each, by format."""
     rows = table_rows(count, BODY)
     return {form: rate(partial(write, folder / f"out.{form}", rows)) for form in ("csv", "jsonl", "parquet", "xlsx")}
 
@@ -148,7 +150,7 @@ def table_rows(count: int, body: str) -> list[TableRow]:
 
 
 def write(path: Path, rows: list[TableRow]) -> int:
-    """Write rows and return how many."""
+    """Write rows and return how many there are."""
     with path.open("wb") as file:
         writer = ResultWriter(file, form_of(path.name), COLUMNS, AnswerColumns(COLUMNS))
         for row in rows:
@@ -158,7 +160,7 @@ def write(path: Path, rows: list[TableRow]) -> int:
 
 
 def memory(folder: Path, count: int) -> dict[str, float]:
-    """Return the peaks of processes that take a short and a long file through."""
+    """Return the peaks in MiB of processes that read, map and write a short file and a long one."""
     peaks = {}
     for rows in (FEW, count):
         path = folder / f"memory-{rows}.csv"
@@ -172,7 +174,7 @@ def memory(folder: Path, count: int) -> dict[str, float]:
 
 
 def short(folder: Path, count: int) -> dict[str, int | float]:
-    """Take a Parquet file of short rows in and out, and return the rate and the process's growth."""
+    """Read a Parquet file of short rows and write it with answers, and return the rate."""
     path = folder / "short.parquet"
     pq.write_table(pa.table({"id": range(count), "title": [f"Mug {number}" for number in range(count)]}), path)
     started = time.perf_counter()
@@ -189,7 +191,7 @@ def short(folder: Path, count: int) -> dict[str, int | float]:
 
 
 def rate(work: Callable[[], int]) -> int:
-    """Return the best of a few rates, in what `work` counts a second."""
+    """Return the best of a few rates; `work` returns how many rows it processed."""
     rates = []
     for _ in range(REPEATS):
         gc.collect()

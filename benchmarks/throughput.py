@@ -1,13 +1,13 @@
-"""Claim: no task is answered faster by what one would take instead, by more than noise; scored ones run near the limit.
+"""Claim: no alternative answers a task faster by more than noise, and scored tasks run near the machine's limit.
 
     python -m benchmarks.throughput --llama-server build/bin/llama-server
 
 Each task's first rows of `test.jsonl` are answered by this project's Runtime in fast mode, by llama-cpp-python's
-`Llama` class and by llama.cpp's server, from the same file, with the same prompts and threads, one after the other in
-one run; both peers have the GBNF grammar that a user would write for the row. The roofline is the rate at which plain
-`llama_decode` reads 512 tokens, measured beside each of our passes. For each repeat everything is loaded anew, so that
-nobody remembers rows, and warmed up on eight others, so that everybody has the instruction in memory. Rates are
-medians over the repeats. Answers are not compared here.
+`Llama` class and by llama.cpp's server: one after the other in one run, from the same file, with the same prompts and
+threads. Both peers have the GBNF grammar that a user would write for the row. The roofline is the rate at which plain
+`llama_decode` reads 512 tokens, measured before each of our passes. For each repeat everything is loaded again, so no
+peer remembers rows, and warmed up on eight other rows, so every peer has the instruction in memory. Rates are medians
+over the repeats. Answers are not compared here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.peers.grammar import gbnf
 from benchmarks.peers.llama_class import LlamaClass
 from benchmarks.peers.llama_server import SLOTS, LlamaServer
 from benchmarks.peers.ours import Ours
-from benchmarks.peers.peer import Asked, Pass, Peer, Rows
+from benchmarks.peers.peer import Pass, Peer, PreparedRow, Rows
 from benchmarks.peers.plain_decode import PlainDecode
 from benchmarks.shares import shares
 from ecellm_lite.demo.build import ensure_demo
@@ -41,18 +41,18 @@ from ecellm_lite.tasks.task import Task
 
 OURS, CLASS, SERVER = "ecellm-lite", "Llama", "llama-server"
 
-WARM_ROWS = SLOTS  # one for each slot of the server, which keeps a prompt in each
+WARM_ROWS = SLOTS  # one for each of the server's slots, which keep a prompt each
 ROOFLINE_BATCHES = 2
 
-# An answer space decided on the prompt's last logits; the others decode.
+# The answer spaces that are decided on the prompt's last logits; the others decode.
 SCORED = {"predicate", "choice"}
 
 
 @dataclass(slots=True)
 class Passes:
-    """A task's passes: of each peer by its name, and the roofline beside each of ours, in tokens a second.
+    """A task's passes by peer, and the roofline before each of ours, in tokens per second.
 
-    `cpu` holds the seconds of processor time for each pass: on a machine that others use too, they say more.
+    `cpu`: each pass's seconds of processor time, which are more reliable on a shared machine.
     """
 
     peers: dict[str, list[Pass]] = field(default_factory=dict)
@@ -65,11 +65,11 @@ class Passes:
 @click.option("--model", help="A GGUF file or a model in the store.  [default: demo]")
 @click.option("--envelope", help="The text around the prompt, if the model does not say.")
 @click.option("--llama-server", "server", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--task", "tasks", multiple=True, help="A task, as often as wanted.  [default: all ten]")
-@click.option("--rows", type=click.IntRange(1), default=32, show_default=True, help="Measured rows a task.")
+@click.option("--task", "tasks", multiple=True, help="A task; repeatable.  [default: all ten]")
+@click.option("--rows", type=click.IntRange(1), default=32, show_default=True, help="Measured rows per task.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="For every peer.  [default: one a core]")
-@click.option("--context", type=click.IntRange(256), help="For ours and for Llama.  [default: ours' own, 4096]")
+@click.option("--threads", type=click.IntRange(1), help="For every peer.  [default: one per core]")
+@click.option("--context", type=click.IntRange(256), help="For ours and Llama.  [default: automatic, Llama's 4096]")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/throughput.json"))
 @click.option("--figure", type=click.Path(path_type=Path), default=Path("benchmarks/figures/throughput.svg"))
 def main(
@@ -86,46 +86,46 @@ def main(
     figure: Path,
 ) -> None:
     """Measure the tasks and write the results and their figure."""
-    found = resolve(model or "demo", Store(), {"demo": ensure_demo}, envelope=envelope)
-    spoken = get_envelope(envelope or found.manifest.envelope)
-    used = threads or available_cores()
-    asked = {task.name: read_rows(data, task, rows, spoken) for task in [get_task(t) for t in tasks or TASKS]}
+    resolved = resolve(model or "demo", Store(), {"demo": ensure_demo}, envelope=envelope)
+    model_envelope = get_envelope(envelope or resolved.manifest.envelope)
+    cores = threads or available_cores()
+    task_rows = {task.name: read_rows(data, task, rows, model_envelope) for task in map(get_task, tasks or TASKS)}
     makers: dict[str, Callable[[], Peer]] = {
-        OURS: lambda: Ours(found.path, spoken.name, used, context),
-        CLASS: lambda: LlamaClass(found.path, used, context),
+        OURS: lambda: Ours(resolved.path, model_envelope.name, cores, context),
+        CLASS: lambda: LlamaClass(resolved.path, cores, context),
     }
     if server is None:
-        say(f"{SERVER} is left out: --llama-server says where it is.")
+        say(f"{SERVER} is left out; --llama-server sets its path.")
     else:
-        makers[SERVER] = lambda: LlamaServer(server, found.path, used)
-    passes = {task: Passes() for task in asked}
+        makers[SERVER] = lambda: LlamaServer(server, resolved.path, cores)
+    passes = {task: Passes() for task in task_rows}
     for repeat in range(repeats):
-        run(makers, PlainDecode(found.path, used), asked, passes, f"{repeat + 1}/{repeats}")
-    say("where the time goes, in a pass of its own")
+        run(makers, PlainDecode(resolved.path, cores), task_rows, passes, f"{repeat + 1}/{repeats}")
+    say("where the time goes, in a separate pass")
     results = {
-        "model": {"name": found.manifest.name, "sha256": found.manifest.sha256},
-        "threads": used,
+        "model": {"name": resolved.manifest.name, "sha256": resolved.manifest.sha256},
+        "threads": cores,
         "repeats": repeats,
         "server": "left out" if server is None else f"{SLOTS} slots",
-        **summary(passes, asked, shares(found.path, spoken.name, used, asked)),
+        **summary(passes, task_rows, shares(resolved.path, model_envelope.name, cores, task_rows)),
     }
     write_results(output, "throughput", results)
     with replacing(figure) as temporary:
         temporary.write_text(picture(results), "utf-8")
-    click.echo(table(results))
+    click.echo(means(results))
 
 
 def read_rows(data: Path, task: Task, rows: int, envelope: Envelope) -> Rows:
-    """Return the first rows of a task; those that warm up stand behind them in the file."""
+    """Return a task's first rows; the rows after them in the file warm up."""
     lines = (data / task.name / "test.jsonl").read_text("utf-8").splitlines()[: rows + WARM_ROWS]
     if len(lines) <= WARM_ROWS:
-        raise click.ClickException(f"{data / task.name} has {len(lines)} rows: {WARM_ROWS + 1} are the least.")
-    asked = []
+        raise click.ClickException(f"{data / task.name} has {len(lines)} rows, fewer than {WARM_ROWS + 1}.")
+    prepared = []
     for row in map(json.loads, lines):
         question = task.question(row)
         prompt = envelope.prompt(question.instruction, question.text, question.options)
-        asked.append(Asked(row, prompt, gbnf(question.space)))
-    return Rows(warm=asked[-WARM_ROWS:], measured=asked[:-WARM_ROWS])
+        prepared.append(PreparedRow(row, prompt, gbnf(question.space)))
+    return Rows(warm=prepared[-WARM_ROWS:], measured=prepared[:-WARM_ROWS])
 
 
 def run(
@@ -135,7 +135,7 @@ def run(
     passes: Mapping[str, Passes],
     repeat: str,
 ) -> None:
-    """Load every peer, run each task through one after the other, and free them."""
+    """Load every peer, run each task with one peer after the other, and free them."""
     peers: dict[str, Peer] = {}
     try:
         for name, make in makers.items():
@@ -159,17 +159,17 @@ def run(
             peer.close()
 
 
-def summary(passes: Mapping[str, Passes], asked: Mapping[str, Rows], parts: Mapping[str, Any]) -> dict[str, Any]:
+def summary(passes: Mapping[str, Passes], task_rows: Mapping[str, Rows], parts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the medians, the ratios to each peer with their geometric means, and the fractions of the roofline."""
     tasks: dict[str, Any] = {}
     for task, done in passes.items():
-        rows = len(asked[task].measured)
+        rows = len(task_rows[task].measured)
         rates = {name: [rows / one.seconds for one in runs] for name, runs in done.peers.items()}
         computed = [(one.computed or 0) / one.seconds for one in done.peers[OURS]]
         fractions = [rate / limit for rate, limit in zip(computed, done.roofline, strict=True)]
         tasks[task] = {
             "rows": rows,
-            "scored": TASKS[task].question(asked[task].measured[0].row).space.type in SCORED,
+            "scored": TASKS[task].question(task_rows[task].measured[0].row).space.type in SCORED,
             "rows_per_second": {name: round(median(each), 3) for name, each in rates.items()},
             "each_repeat": {name: [round(rate, 3) for rate in each] for name, each in rates.items()},
             "cpu_seconds_a_row": {name: round(median(each) / rows, 4) for name, each in done.cpu.items()},
@@ -191,26 +191,14 @@ def summary(passes: Mapping[str, Passes], asked: Mapping[str, Rows], parts: Mapp
     }
 
 
-def table(results: Mapping[str, Any]) -> str:
-    """Return the results as the table that the README shows."""
-    names = [OURS, *results["geometric_means"]]
-    lines = [
-        f"| task | {' | '.join(f'{name}, rows/s' for name in names)} | "
-        f"{' | '.join(f'times {name}' for name in names[1:])} | of the roofline |",
-        "|---" * (2 * len(names) + 1) + "|",
-    ]
-    for name, task in results["tasks"].items():
-        cells = [f"{task['rows_per_second'][peer]:.1f}" for peer in names]
-        cells += [f"{task['ratios'][peer]:.2f}" for peer in names[1:]]
-        lines.append(f"| {TASKS[name].abbreviation} | {' | '.join(cells)} | {task['of_the_roofline']:.0%} |")
-    means = [f"{results['geometric_means'][peer]:.2f}" for peer in names[1:]]
-    lines.append(f"| geometric mean | {'| ' * len(names)}{' | '.join(means)} | |")
-    return "\n".join(lines)
+def means(results: Mapping[str, Any]) -> str:
+    """Return the geometric means of the ratios in words."""
+    ratios = " and ".join(f"{mean:.2f} times {peer}" for peer, mean in results["geometric_means"].items())
+    return f"Geometric mean: {ratios}."
 
 
 def picture(results: Mapping[str, Any]) -> str:
-    """Return the results as the README's figure: for each task a bar a peer, behind it its rate and ours over that."""
-    said = " and ".join(f"{mean:.2f} times {peer}" for peer, mean in results["geometric_means"].items())
+    """Return the results as a figure: for each task a bar per peer, followed by its rate and ours relative to it."""
     groups = [
         Group(
             TASKS[name].abbreviation,
@@ -222,13 +210,12 @@ def picture(results: Mapping[str, Any]) -> str:
         for name, task in results["tasks"].items()
     ]
     legend = [OURS, *results["geometric_means"]]
-    return draw(
-        "Rows a second in the ten tasks", f"Behind a peer's rate, ours over it. Geometric mean: {said}.", legend, groups
-    )
+    subtitle = f"After each peer's rate: our rate relative to it. {means(results)}"
+    return draw("Rows per second in the ten tasks", subtitle, legend, groups)
 
 
 def say(line: str) -> None:
-    """Say how far it is."""
+    """Print progress."""
     click.echo(line, err=True)
 
 

@@ -1,11 +1,12 @@
-r"""Claim: the demo's adapter learned what it was taught, as far as the curves of its training show it.
+r"""Claim: the demo's adapter learned its tasks, as far as the curves of its training show.
 
     python -m benchmarks.training --sitting first/curves.json --sitting second/curves.json --beside slower/curves.json \
         --machine 'one H100 80GB'
 
-Nothing is trained here: the curves that `ecellm-lite train learn` left in its folders are put into one results
-file and drawn. A sitting begins with the adapter that the one before it kept, so it is drawn up to there; what stands
-beside is the same first sitting with another setting. Sittings differ in the rows of a step: they are drawn by rows.
+Nothing is trained here: the curves that `ecellm-lite train learn` left in its folders are put into one results file and
+drawn. A sitting is one run of the training. It begins with the adapter that the previous one kept, so each is drawn up
+to the adapter that it kept; --beside is the first sitting with another setting. The x axis counts rows, because the
+sittings differ in the rows per step.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from benchmarks.facts import write_results
 from ecellm_lite.models.files import replacing
 
 Point = tuple[float, float]
-Run = tuple[str, Sequence[dict[str, Any]]]  # its name and its sittings
+Run = tuple[str, Sequence[dict[str, Any]]]  # a name and its sittings
 
-LEFT, MIDDLE, TOP, PANEL, HEIGHT = 52, 430, 104, 230, 384  # pixels; two panels of a width, one height
+LEFT, MIDDLE, TOP, PANEL, HEIGHT = 52, 430, 104, 230, 384  # pixels; two panels of the same width and height
 PANEL_WIDTH = 300
 # The bars' colours, as lines.
 STROKES = """
@@ -35,7 +36,7 @@ STROKES = """
   @media (prefers-color-scheme: dark) { .p0 { stroke: #3fb984 } .p1 { stroke: #e3a341 } .curve { fill: none } }
 """
 VALIDATION = "macro-F1 on held-out rows (attribute values: exact answers)."
-# What the panel of the validation shows, besides the score: a task, and its name there.
+# The tasks that the validation panel shows besides the score, with their names there.
 SHOWN = {
     "product_matching": "product matching",
     "product_relation_prediction": "product relation",
@@ -53,7 +54,7 @@ SHOWN = {
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/training.json"))
 @click.option("--figure", type=click.Path(path_type=Path), default=Path("benchmarks/figures/training.svg"))
 def main(sittings: Sequence[Path], beside: Sequence[Path], machine: str, output: Path, figure: Path) -> None:
-    """Gather the curves and draw them."""
+    """Collect the curves and draw them."""
     facts = {
         "machine": machine,
         "sittings": [json.loads(path.read_text("utf-8")) for path in sittings],
@@ -65,14 +66,14 @@ def main(sittings: Sequence[Path], beside: Sequence[Path], machine: str, output:
 
 
 def picture(facts: dict[str, Any]) -> str:
-    """Return the figure: the loss over the rows that were learned, and what validation said now and then."""
-    runs: list[Run] = [("kept", [_kept(one) for one in facts["sittings"]])]
+    """Return the figure: the loss and the validation results over the number of rows learned."""
+    runs: list[Run] = [("kept", [_up_to_best(one) for one in facts["sittings"]])]
     runs += [(f"first sitting, rate {one['recipe']['rate']:g}", [one]) for one in facts["beside"]]
     rows = max(sum(map(_rows, sittings)) for _, sittings in runs)
     parts = [
         f'<rect class="page" width="{WIDTH}" height="{HEIGHT}"/>',
         text(16, 28, "Training the demo's adapter", "title"),
-        text(16, 50, f"By thousands of rows. Left: an answer's loss. Right: {VALIDATION}", "quiet"),
+        text(16, 50, f"x: thousands of rows. Left: loss per answer. Right: {VALIDATION}", "quiet"),
         *_losses(runs, rows),
         *_validations(runs, rows),
     ]
@@ -81,8 +82,8 @@ def picture(facts: dict[str, Any]) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{STYLE}{STROKES}</style>\n{body}\n</svg>\n'
 
 
-def _kept(sitting: dict[str, Any]) -> dict[str, Any]:
-    """Return a sitting up to the adapter that it kept."""
+def _up_to_best(sitting: dict[str, Any]) -> dict[str, Any]:
+    """Return a sitting up to the adapter that it kept, the one with the best score."""
     best = max(sitting["validations"], key=lambda one: one["score"])["step"]
     points = {name: [one for one in sitting[name] if one["step"] <= best] for name in ("losses", "validations")}
     return {**sitting, **points, "steps": best}
@@ -102,8 +103,8 @@ def _losses(runs: Sequence[Run], rows: int) -> list[str]:
     parts = _axes(LEFT, [(place(0, loss)[1], f"{loss:g}") for loss in (0.5, 1, 2, 4, 8, 16, 32)], rows)
     for index, (name, run) in enumerate(runs):
         for sitting, before in zip(run, _before(run), strict=True):
-            of_a_step = sitting["recipe"]["rows"]
-            points = [place(before + of_a_step * one["step"], max(one["loss"], least)) for one in sitting["losses"]]
+            per_step = sitting["recipe"]["rows"]
+            points = [place(before + per_step * one["step"], max(one["loss"], least)) for one in sitting["losses"]]
             parts.append(_line(points, f"p{index} curve"))
         parts.append(_line([(LEFT + 130 * index, 72), (LEFT + 130 * index + 20, 72)], f"p{index} curve"))
         parts.append(text(LEFT + 130 * index + 28, 77, name))
@@ -128,7 +129,7 @@ def _validations(runs: Sequence[Run], rows: int) -> list[str]:
             labels.append((points[-1][1], "score (their mean)", ""))
     last = 0.0
     for y, name, kind in sorted(labels):
-        last = max(y + 4, last + 15)  # a line of text under the one before it
+        last = max(y + 4, last + 15)  # at least a line below the previous label
         parts.append(text(MIDDLE + PANEL_WIDTH + 8, last, name, kind))
     return parts
 
@@ -138,7 +139,7 @@ def _before(run: Iterable[dict[str, Any]]) -> list[int]:
 
 
 def _validated(run: Sequence[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
-    """Return what validation said, and the rows learned until then."""
+    """Return each validation after the number of rows learned until then."""
     return [
         (before + sitting["recipe"]["rows"] * validation["step"], validation)
         for sitting, before in zip(run, _before(run), strict=True)
@@ -151,9 +152,9 @@ def _axes(left: float, ticks: Iterable[tuple[float, str]], rows: int) -> list[st
         text(left + PANEL_WIDTH * share - 8, TOP + PANEL + 20, f"{rows * share / 1000:.0f}", "quiet")
         for share in (0, 0.5, 1)
     ]
-    for y, said in ticks:
+    for y, label in ticks:
         parts.append(f'<line class="line" x1="{left}" y1="{y:.1f}" x2="{left + PANEL_WIDTH}" y2="{y:.1f}"/>')
-        parts.append(text(left - 8 - 7 * len(said), y + 4, said, "quiet"))
+        parts.append(text(left - 8 - 7 * len(label), y + 4, label, "quiet"))
     return parts
 
 

@@ -1,4 +1,4 @@
-"""How far a smaller file's answers are from those of the file it was made of, and which file is worth taking."""
+"""How far a quantized file's answers are from the reference's, and which file to choose."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEAST_AGREEMENT = 0.97
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """A file: its bytes, the tokens it reads and writes a second, its agreement, and each task's primary metric."""
+    """A file: its bytes, the tokens per second it reads and writes, its agreement, and each task's primary metric."""
 
     size: int
     prefill: float
@@ -31,7 +31,7 @@ class Rated:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The files that answer as well as the reference, in their order, the smallest and the fastest of them."""
+    """The files that answer as well as the reference, in order, and the smallest and the fastest of them."""
 
     fit: tuple[str, ...]
     smallest: str
@@ -45,20 +45,20 @@ def agreement(reference: Sequence[Answer], answers: Sequence[Answer]) -> float:
 
 
 def divergence(reference: Sequence[Answer], answers: Sequence[Answer]) -> float | None:
-    """Return the mean KL(reference ‖ answers) over the rows with probabilities, in nats; None where no row has any."""
-    found = [
+    """Return the mean KL(reference ‖ answers) over the rows with probabilities, in nats; None if no row has any."""
+    divergences = [
         float(entropy(list(one.probabilities.values()), [other.probabilities[key] for key in one.probabilities]))
         for one, other in zip(reference, answers, strict=True)
         if one.probabilities and other.probabilities
     ]
-    return sum(found) / len(found) if found else None
+    return sum(divergences) / len(divergences) if divergences else None
 
 
 def recommended(files: Mapping[str, Rated], lows: Mapping[str, float]) -> Recommendation:
-    """Return what to take of the files, by name; `lows` is the reference's interval's lower end for each task.
+    """Return which files to choose; `lows` is the lower end of the reference's interval for each task.
 
-    A file fits if no task's metric is below that end, and if it agrees with the reference on LEAST_AGREEMENT of the
-    rows. The reference must be among the files, so that one fits always.
+    A file fits if no task's metric is below that end and it agrees with the reference on LEAST_AGREEMENT of the rows.
+    The reference must be among the files, so that at least one fits.
     """
     fit = tuple(
         name

@@ -1,9 +1,9 @@
-"""The lessons of the demo's adapter: those of `ecellm-lite train lessons`, and rows made where the data has few.
+"""Makes the lessons of the demo's adapter: those of `ecellm-lite train lessons`, plus made rows where the data has few.
 
     python -m benchmarks.demo_rows --data ../shared/data --passes 8 --seed 7 --held-out held-out -o lessons.npz
 
-The options are those of `ecellm-lite train lessons`. The adapter's card (ecellm_lite/demo/adapter/README.md) says with
-which ones its lessons were made.
+The options are those of `ecellm-lite train lessons`. The adapter's card (ecellm_lite/demo/adapter/README.md) says which
+ones its lessons were made with.
 """
 
 from __future__ import annotations

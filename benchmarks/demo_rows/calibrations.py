@@ -1,15 +1,15 @@
-"""The demo's calibrations, as they are shipped: fitted to rows that its adapter did not learn.
+"""Makes the demo's shipped calibrations, fitted to rows that its adapter did not learn.
 
     python -m benchmarks.demo_rows.calibrations --data ../shared/data
 
-Half of the rows of a task are those that its training held out, half are of other sources (DATA/more/TASK/train.jsonl):
-a model is too sure above all of rows unlike those it learned from, and a shop's are. For an extraction, where those of
-other sources are nearly all wrong and half would make it doubt its own, they are a fifth. Where fewer than 80 were held
-out, up to 250 of other sources join them. Rows of a predicate or a choice are drawn so that each answer has its share
-among the training rows.
+Half of a task's rows were held out by its training, half are from other sources (DATA/more/TASK/train.jsonl): a model
+is most overconfident on rows unlike those it learned from, and a shop's rows are unlike them. For an extraction, rows
+from other sources are a fifth: nearly all of its answers to them are wrong, and half would make it doubt rows like its
+own. If fewer than 80 were held out, up to 250 from other sources are added. Rows of a predicate or a choice are drawn
+so that each answer is as frequent as among the training rows.
 
-The rows go to build/calibration-rows, `ecellm-lite calibrate` fits in a store of its own, and what it keeps replaces
-ecellm_lite/demo/calibrations/.
+The rows are written to build/calibration-rows, `ecellm-lite calibrate` fits them in a store of its own, and the
+calibrations that it keeps replace ecellm_lite/demo/calibrations/.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from ecellm_lite.models.store import Store
 from ecellm_lite.training.rows import MOST_HELD_OUT, Row, read_rows, split_rows, write_rows
 from ecellm_lite.training.validation import LEAST_ROWS
 
-SEED = 7  # of the demo's training: it draws the rows held out
-# Tasks whose answers are a few, the same in every row.
+SEED = 7  # the seed of the demo's training, which draws the held-out rows
+# Tasks with few possible answers, the same for every row.
 SHARED = frozenset(
     (
         "product_matching",
@@ -47,17 +47,17 @@ SHARED = frozenset(
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option("--task", default="all", show_default=True, help="The task whose calibration is made anew.")
+@click.option("--task", default="all", show_default=True, help="The task to calibrate.")
 @click.option("--rows", type=click.Path(path_type=Path), default=Path("build/calibration-rows"), show_default=True)
 def main(data: Path, task: str, rows: Path) -> None:
-    """Fit the demo's calibrations and put them into the package."""
+    """Fit the demo's calibrations and copy them into the package."""
     write_rows(rows, calibration_rows(data))
     with TemporaryDirectory() as home:
         os.environ["ECELLM_HOME"] = home
         store = Store()
         model = ensure_demo(store)
         if model.manifest.sha256 != MODEL_SHA256:
-            raise SystemExit(f"The demo's sha256 is {model.manifest.sha256}: say so in demo/calibrations.py first.")
+            raise SystemExit(f"The demo's sha256 is {model.manifest.sha256}; update it in demo/calibrations.py first.")
         folder = calibration_folder(store, model)
         shutil.rmtree(folder, ignore_errors=True)
         if code := run_command(["calibrate", "--task", task, "--data", str(rows), "--model", "demo"]):
@@ -70,7 +70,7 @@ def main(data: Path, task: str, rows: Path) -> None:
 
 
 def calibration_rows(data: Path) -> dict[str, list[Row]]:
-    """Return the rows to fit to, by task; free text has no probability, and so no rows."""
+    """Return the rows to fit to, by task; none for free text, which has no probability."""
     labelled, others = read_rows(data), read_rows(data / "more")
     random = Random(SEED)
     rows = split_rows(labelled, random)[1]
@@ -79,13 +79,13 @@ def calibration_rows(data: Path) -> dict[str, list[Row]]:
         count = len(held_out) if len(held_out) >= LEAST_ROWS else MOST_HELD_OUT
         if task == "attribute_value_extraction":
             count //= 4
-        joining = with_shares(others.get(task, []), labelled[task], random)
-        rows[task] = held_out + random.sample(joining, min(count, len(joining)))
+        candidates = with_shares(others.get(task, []), labelled[task], random)
+        rows[task] = held_out + random.sample(candidates, min(count, len(candidates)))
     return rows
 
 
 def with_shares(rows: Sequence[Row], labelled: Sequence[Row], random: Random) -> list[Row]:
-    """Return as many rows as can have the labelled ones' share of each answer; all of them if answers are free."""
+    """Return as many rows as possible with the labelled rows' share of each answer; all rows if answers are free."""
     if labelled[0]["task"] not in SHARED:
         return list(rows)
     shares = Counter(row["output"] for row in labelled)

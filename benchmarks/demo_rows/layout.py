@@ -1,4 +1,4 @@
-"""What a pass of the demo's training consists of: its few rows of a task several times, and made rows besides."""
+"""The layout of a pass of the demo's training: rows of tasks that have few are repeated, and made rows are added."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ecellm_lite.training.curriculum import Layout
 from ecellm_lite.training.rows import Row, Rows
 
 REPEATS = {"multiclass_product_classification": 3, "product_substitute_identification": 3, "query_product_ranking": 2}
-# Made rows a pass.
+# Made rows per pass.
 MADE = {
     "query_product_ranking": 900,
     "multiclass_product_classification": 120,
@@ -22,7 +22,7 @@ MADE = {
 
 
 def demo_layout(most: Mapping[str, int] | None = None) -> Layout:
-    """Return the layout, with at most so many rows of a task."""
+    """Return the layout; `most`: the most rows of a task, by task."""
     makers = {
         "query_product_ranking": _rankings,
         "multiclass_product_classification": _classifications,

@@ -1,9 +1,9 @@
-"""Rows of attribute_value_extraction about products that there are not, of the trades in trades.json.
+"""Makes rows of attribute_value_extraction about invented products, of the trades in trades.json.
 
-The data has titles of sports goods alone, where `material` is carbon or cotton: what a jacket, a pan or a cushion may
-be made of, and that "rustproof" is no material, a model of this size does not know. So a product gets a brand, a noun
-and what else its trade has, told in its title, a feature or a sentence, beside features and sentences that answer
-nothing; it is asked for some of that, and for attributes of which nothing is told.
+The data has only titles of sports goods, where `material` is carbon or cotton. A model of this size does not know what
+a jacket, a pan or a cushion can be made of, or that "rustproof" is not a material. So a product gets a brand, a noun
+and other attributes of its trade, stated in its title, a feature or a sentence, next to features and sentences that
+answer nothing. The row asks for some of the stated attributes, and for some that are not stated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from ecellm_lite.training.rows import Row
 from ecellm_lite.training.variation import holds, perhaps_a_price
 
 _LEXICON = Path(__file__).parent / "trades.json"
-_NAMES = {"brand": ("Brand Name", "Brand Name", "Brand"), "color": ("Color", "Colour")}  # else the key with a capital
+_NAMES = {
+    "brand": ("Brand Name", "Brand Name", "Brand"),
+    "color": ("Color", "Colour"),
+}  # else the key in title case
 _NONE = "None"
 
 
@@ -30,12 +33,12 @@ def product_rows(count: int, random: Random) -> list[Row]:
 
 @cache
 def _lexicon() -> Mapping[str, Any]:
-    found: Mapping[str, Any] = json.loads(_LEXICON.read_text("utf-8"))
-    return found
+    lexicon: Mapping[str, Any] = json.loads(_LEXICON.read_text("utf-8"))
+    return lexicon
 
 
 class _Product:
-    """A product: its texts, and the value and field of each attribute that they tell."""
+    """A product: its texts, and the value and field of each attribute that they state."""
 
     def __init__(self, lexicon: Mapping[str, Any], random: Random) -> None:
         self._lexicon = lexicon
@@ -43,20 +46,20 @@ class _Product:
         self._trade = random.choice(list(lexicon["trades"].values()))
         self._noun: str = random.choice(self._trade["nouns"])
         self._texts: dict[str, list[str]] = {"title": [], "description": [], "feature": []}
-        self._told: dict[str, tuple[str, str]] = {}
+        self._facts: dict[str, tuple[str, str]] = {}
 
     def row(self) -> Row:
-        """Return the row that asks for some of what is told, and for some of what is not."""
+        """Return the row, which asks for some attributes that are stated and some that are not."""
         random, brands = self._random, self._lexicon["brands"]
         brand = random.choice(brands["begin"]) + random.choice(brands["end"])
         self._describe(brand)
-        told = random.sample(list(self._told), min(len(self._told), random.randint(1, 3)))
-        untold = [key for key in self._lexicon["untold"] if key not in self._told]
-        asked = told + random.sample(untold, max(random.choice((0, 1, 1, 2)), 1 - len(told)))
-        names = {random.choice(_NAMES.get(key, (key.title(),))): key for key in random.sample(asked, len(asked))}
+        stated = random.sample(list(self._facts), min(len(self._facts), random.randint(1, 3)))
+        absent = [key for key in self._lexicon["untold"] if key not in self._facts]
+        keys = stated + random.sample(absent, max(random.choice((0, 1, 1, 2)), 1 - len(stated)))
+        names = {random.choice(_NAMES.get(key, (key.title(),))): key for key in random.sample(keys, len(keys))}
         entries = []
         for name, key in names.items():
-            value, field = self._told.get(key, (_NONE, ""))
+            value, field = self._facts.get(key, (_NONE, ""))
             source = f"product {field}" if field else _NONE
             entries.append({"attribute": name.lower(), "value": value.lower() if field else _NONE, "source": source})
         fields: dict[str, Any] = {"title": " ".join(self._texts["title"])}
@@ -66,24 +69,24 @@ class _Product:
 
     def _describe(self, brand: str) -> None:
         """Write the texts."""
-        random, trade, told = self._random, self._trade, self._lexicon["told"]
+        random, trade, phrases = self._random, self._trade, self._lexicon["told"]
         words = [self._noun]
         material: str = random.choice(trade["materials"])
         if self._often(0.55):
             words.insert(0, self._value("material", material, "title"))
         elif self._often(0.35):
-            self._claim("material", material, "feature", told["material_features"])
+            self._claim("material", material, "feature", phrases["material_features"])
         elif self._often(0.5):
-            self._claim("material", material, "description", told["material_sentences"])
+            self._claim("material", material, "description", phrases["material_sentences"])
         if self._often(0.3):
             words.insert(0, self._value("pattern", random.choice(self._lexicon["patterns"]), "title"))
         color: str = random.choice(self._lexicon["colors"])
         if self._often(0.3):
             words.insert(random.choice((0, len(words))), self._value("color", color, "title"))
         elif self._often(0.2):
-            self._claim("color", color, "feature", told["color_features"])
+            self._claim("color", color, "feature", phrases["color_features"])
         if "closures" in trade and self._often(0.25):
-            self._claim("closure type", random.choice(trade["closures"]), "feature", told["closure_features"])
+            self._claim("closure type", random.choice(trade["closures"]), "feature", phrases["closure_features"])
         if "closures" in trade and self._often(0.1):
             words.insert(len(words) - 1, self._value("hooded", "hooded", "title"))
         if "sizes" in trade and self._often(0.4):
@@ -91,26 +94,26 @@ class _Product:
         title = [word if random.random() < 0.85 else word.lower() for word in map(_capital, words)]
         if trade.get("worn") and self._often(0.6):
             shown, value = random.choice(self._lexicon["genders"])
-            self._told["gender"] = (value, "title")
+            self._facts["gender"] = (value, "title")
             title = [shown, *title] if self._often(0.75) else [*title, "for", shown.removesuffix("'").replace("'s", "")]
         if self._often(0.85):
-            self._told["brand"] = (brand, "title")
-            end = random.choice(told["title_ends"]).format(brand=brand)
+            self._facts["brand"] = (brand, "title")
+            end = random.choice(phrases["title_ends"]).format(brand=brand)
             title = [brand, *title] if self._often(0.85) else [*title, end]
         self._texts["title"] = title
-        # A part of another material misleads only where the whole is told.
-        features = [one for one in trade["features"] if "material" in self._told or not self._names_a_material(one)]
+        # A feature that names a part's material is used only if the product's own material is stated.
+        features = [one for one in trade["features"] if "material" in self._facts or not self._names_a_material(one)]
         self._mix("feature", random.sample(features, random.choice((0, 1, 2, 2, 3))))
         self._mix("description", random.sample(trade["sentences"], random.choice((0, 1, 1, 2))))
 
     def _value(self, attribute: str, value: str, field: str) -> str:
-        self._told[attribute] = (value, field)
+        self._facts[attribute] = (value, field)
         return value
 
     def _claim(self, attribute: str, value: str, field: str, ways: Sequence[str]) -> None:
-        """Say a value in a feature or a sentence."""
+        """State a value in a feature or a sentence."""
         way = self._random.choice(ways)
-        self._told[attribute] = (value, field)
+        self._facts[attribute] = (value, field)
         key = attribute.split()[0]
         text = way.format(**{key: value, "noun": self._noun.lower()})
         self._texts[field].append(text[0].upper() + text[1:] if self._often(0.7) else text)

@@ -1,9 +1,9 @@
-"""Rows of this project's own making, where the data has few, or too little to tell right from wrong by.
+"""Makes rows for tasks where the data has few rows, or rows that hardly separate right answers from wrong ones.
 
-A query is some of a title's words, as a customer would type them. The product that it was made from fits it wholly,
-products that share no word with it do not fit at all: what lies between, only judged rows can teach. A purchase history
-of the data gets other items to choose from, and often fewer: which letter belongs to the item that fits is easier to
-learn from short lists.
+A query is some words of a title, as a customer would type them. The product that it was made from is an exact match,
+and products that share no word with it are irrelevant; only judged rows can teach what is between. A purchase history
+from the data gets other candidates, and often fewer, because it is easier to learn from short lists which letter
+belongs to the right item.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from ecellm_lite.training.rows import Row
 from ecellm_lite.training.variation import SHORTEST_HISTORY
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]{2,}")
-_WORDS = (2, 4)  # of a query
-_PRODUCTS = (2, 2, 3, 4)  # of a list that is ranked
-_CANDIDATES = (2, 3, 4, 6, 10, 20)  # to choose the next item from
+_WORDS = (2, 4)  # in a query
+_PRODUCTS = (2, 2, 3, 4)  # in a list to rank
+_CANDIDATES = (2, 3, 4, 6, 10, 20)  # for the next item
 _ITEMS = ("history", "candidates")
 EXACT, IRRELEVANT = OPTIONS[0], OPTIONS[3]
 
 
 def titles_of(rows: Iterable[Row]) -> list[str]:
-    """Return the products' titles in labelled rows, each once, in their order."""
-    found: dict[str, None] = {}
+    """Return the product titles in labelled rows, each once, in order."""
+    titles: dict[str, None] = {}
     for row in rows:
         fields = row["input"]
         for title in [
@@ -40,21 +40,21 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
             ),
         ]:
             if isinstance(title, str) and len(_WORD.findall(title)) >= _WORDS[0]:
-                found[title] = None
-    return list(found)
+                titles[title] = None
+    return list(titles)
 
 
 def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random: Random) -> list[Row]:
-    """Return made rows of query_product_ranking: a query's best product among strangers, which follow in their order.
+    """Return made rows of query_product_ranking: the answer has the best product first, then unrelated ones in order.
 
-    Half of the queries are those of the task's labelled `rows`, with products of these rows, so that nothing but what
-    they say tells the best one from the strangers; the others are made from a title. Fewer titles than a list has
-    products make none.
+    Half of the queries are from the task's labelled `rows`, with products from these rows, so that only their texts
+    distinguish the best one; the others are made from a title. If there are fewer titles than a list has products, no
+    rows are made.
     """
-    made: list[Row] = []
+    rankings: list[Row] = []
     listed = titles_of(rows)
     for _ in range(100 * count if len(titles) >= max(_PRODUCTS) else 0):
-        if len(made) == count:
+        if len(rankings) == count:
             break
         if len(listed) >= max(_PRODUCTS) and random.random() < 0.5:
             fields, answer = (row := random.choice(rows))["input"], row["output"]
@@ -63,50 +63,51 @@ def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random:
         else:
             best, others = random.choice(titles), titles
             query = _query(best, random)
-        strangers = [
+        unrelated = [
             title
             for title in random.sample(others, random.choice(_PRODUCTS) - 1)
             if title != best and not _words_of(query) <= _words_of(title)
         ]
-        place = random.randint(0, len(strangers))
-        products = [*strangers[:place], best, *strangers[place:]]
+        place = random.randint(0, len(unrelated))
+        products = [*unrelated[:place], best, *unrelated[place:]]
         letters = list(ascii_uppercase[: len(products)])
         answer = ",".join([letters.pop(place), *letters])
-        if strangers:
-            made.append(_row("query_product_ranking", {"query": query, "products": products}, answer))
-    return made
+        if unrelated:
+            rankings.append(_row("query_product_ranking", {"query": query, "products": products}, answer))
+    return rankings
 
 
 def recommendation_rows(rows: Sequence[Row], count: int, random: Random) -> list[Row]:
-    """Return made rows of sequential_recommendation: an item that followed, among few or many that others were offered.
+    """Return made rows of sequential_recommendation: the next item among candidates from other rows.
 
-    The task's labelled `rows` whose items are texts give the histories, cut behind any item but the first few, and at
-    most 19 strangers, each as likely as the data offers it often.
+    The histories are those of the task's labelled `rows` whose items are texts, cut after any item except the first
+    few. Up to 19 other candidates are drawn, each as often as it is a candidate in the data.
     """
     rows = [row for row in rows if all(isinstance(item, str) for key in _ITEMS for item in row["input"][key])]
-    offered = [item for row in rows for item in row["input"]["candidates"]]
-    made: list[Row] = []
+    all_candidates = [item for row in rows for item in row["input"]["candidates"]]
+    recommendations: list[Row] = []
     for _ in range(100 * count if rows else 0):
-        if len(made) == count:
+        if len(recommendations) == count:
             break
         row = random.choice(rows)
         candidates = row["input"]["candidates"]
-        bought = [*row["input"]["history"], candidates[ascii_uppercase.index(row["output"])]]
-        end = random.randint(min(SHORTEST_HISTORY, len(bought)) - 1, len(bought) - 1)
-        wanted = random.choice(_CANDIDATES) - 1
-        strangers = [item for item in dict.fromkeys(random.choices(offered, k=2 * wanted)) if item not in bought]
-        if end and strangers and bought[end] not in bought[:end]:
-            items = random.sample(strangers, min(wanted, len(strangers)))
+        purchases = [*row["input"]["history"], candidates[ascii_uppercase.index(row["output"])]]
+        end = random.randint(min(SHORTEST_HISTORY, len(purchases)) - 1, len(purchases) - 1)
+        most = random.choice(_CANDIDATES) - 1
+        draws = dict.fromkeys(random.choices(all_candidates, k=2 * most))
+        others = [item for item in draws if item not in purchases]
+        if end and others and purchases[end] not in purchases[:end]:
+            items = random.sample(others, min(most, len(others)))
             place = random.randint(0, len(items))
-            fields = {"history": bought[:end], "candidates": [*items[:place], bought[end], *items[place:]]}
-            made.append(_row("sequential_recommendation", fields, ascii_uppercase[place]))
-    return made
+            fields = {"history": purchases[:end], "candidates": [*items[:place], purchases[end], *items[place:]]}
+            recommendations.append(_row("sequential_recommendation", fields, ascii_uppercase[place]))
+    return recommendations
 
 
 def classification_rows(titles: Sequence[str], count: int, random: Random) -> list[Row]:
-    """Return made rows of multiclass_product_classification: exact ones and irrelevant ones, half and half.
+    """Return made rows of multiclass_product_classification, half exact and half irrelevant.
 
-    Titles of which hardly two have no word in common make fewer, or none.
+    If almost all titles have words in common, fewer rows are made, or none.
     """
     rows: list[Row] = []
     for _ in range(100 * count if len(titles) > 1 else 0):
@@ -116,15 +117,15 @@ def classification_rows(titles: Sequence[str], count: int, random: Random) -> li
         query = _query(title, random)
         if len(rows) % 2 and _words_of(query) & _words_of(other):
             continue
-        shown, answer = (other, IRRELEVANT) if len(rows) % 2 else (title, EXACT)
-        rows.append(_row("multiclass_product_classification", {"query": query, "title": shown}, answer))
+        product, answer = (other, IRRELEVANT) if len(rows) % 2 else (title, EXACT)
+        rows.append(_row("multiclass_product_classification", {"query": query, "title": product}, answer))
     return rows
 
 
 def _query(title: str, random: Random) -> str:
-    words = _WORD.findall(title)[:10]  # what a thing is stands at a title's beginning
-    taken = sorted(random.sample(range(len(words)), min(len(words), random.randint(*_WORDS))))
-    return " ".join(words[place].lower() for place in taken)
+    words = _WORD.findall(title)[:10]  # a title begins with what the product is
+    places = sorted(random.sample(range(len(words)), min(len(words), random.randint(*_WORDS))))
+    return " ".join(words[place].lower() for place in places)
 
 
 def _words_of(text: str) -> set[str]:

@@ -19,9 +19,9 @@ string ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}))* 
 
 
 def gbnf(space: Space) -> str | None:
-    """Return the grammar of a row's answers, None for free text.
+    """Return the grammar of a row's answers; None for free text.
 
-    A ranking names each letter's place once, so that no model writes on for ever: the count is known with the row.
+    A ranking has as many letters as the row has products, so that no model writes without end.
     """
     if isinstance(space, Predicate):
         return 'root ::= "yes" | "no"'
@@ -34,5 +34,5 @@ def gbnf(space: Space) -> str | None:
 
 
 def _quoted(text: str) -> str:
-    # GBNF escapes as JSON does, but for surrogate pairs.
+    # GBNF has JSON's escapes, except surrogate pairs.
     return json.dumps(text, ensure_ascii=False)

@@ -1,9 +1,9 @@
-"""ik_llama.cpp, a fork of llama.cpp, by its wheel on PyPI: reads prompts by a Python that has it installed.
+"""ik_llama.cpp, a fork of llama.cpp, from its wheel on PyPI: reads prompts in a Python that has it installed.
 
     PYTHON benchmarks/peers/ik_llama.py MODEL THREADS BATCH
 
-Each line of standard input is a prompt's tokens as JSON; the answer is the seconds that reading it took, of the
-processor with one thread. Weights are repacked, as its option -rtr does.
+Each line of standard input is a prompt's tokens as JSON; the answer is the seconds that reading it took (processor time
+with one thread). Weights are repacked, as with its option -rtr.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 
 class IkLlama:
-    """The process, for the benchmark."""
+    """The child process, as the benchmark uses it."""
 
     def __init__(self, python: Path, model: Path, threads: int, batch: int) -> None:
         command = [str(python), __file__, str(model), str(threads), str(batch)]
@@ -27,7 +27,7 @@ class IkLlama:
         self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
 
     def seconds(self, tokens: Sequence[int]) -> float:
-        """Return how long a prompt took."""
+        """Return the seconds that reading a prompt took."""
         assert self._child.stdin
         assert self._child.stdout
         self._child.stdin.write(json.dumps(list(tokens)) + "\n")
@@ -41,7 +41,7 @@ class IkLlama:
 
 def main() -> None:
     """Read prompts until standard input ends."""
-    # The library's own messages go where nobody reads them.
+    # The library's own messages go to standard error, so that standard output has only the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     import ik_llama_cpp._ctypes_api as api  # type: ignore[import-not-found]

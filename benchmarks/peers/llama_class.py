@@ -1,7 +1,7 @@
 """llama-cpp-python's own `Llama` class, one completion after the other, as its documentation shows it.
 
-It keeps the last prompt's tokens in memory and reads only what differs, so the instruction is read once here too. All
-else is as it comes: flash attention, say, is off by its default.
+It keeps the last prompt's tokens in memory and reads only what differs, so it also reads the instruction once. All
+other settings are its defaults: flash attention, for example, is off.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llama_cpp import Llama, LlamaGrammar
 
-from benchmarks.peers.peer import Asked, Pass
+from benchmarks.peers.peer import Pass, PreparedRow
 from benchmarks.peers.plain_decode import STOCK
 from ecellm_lite.kernels.prompt import use
 
@@ -21,7 +21,7 @@ CONTEXT = 4096
 
 
 class LlamaClass:
-    """A `Llama`; a grammar that it cannot read would end the process, so tests hold ours against llama.cpp first."""
+    """A `Llama`. A grammar that it cannot read would end the process, so tests check ours with llama.cpp first."""
 
     def __init__(self, model: Path, threads: int, context: int | None) -> None:
         self._llama = Llama(
@@ -34,12 +34,12 @@ class LlamaClass:
             verbose=False,
         )
 
-    def run(self, task: str, asked: Sequence[Asked]) -> Pass:
+    def run(self, task: str, rows: Sequence[PreparedRow]) -> Pass:
         """Answer the rows one by one."""
         use(STOCK)
         failures = written = 0
         started = time.perf_counter()
-        for one in asked:
+        for one in rows:
             grammar = LlamaGrammar.from_string(one.grammar, verbose=False) if one.grammar else None
             try:
                 completion = self._llama.create_completion(
@@ -51,7 +51,7 @@ class LlamaClass:
         return Pass(time.perf_counter() - started, failures, written)
 
     def cpu_seconds(self) -> float:
-        """Return this process's own time: the other peers sleep meanwhile."""
+        """Return this process's time; the other peers sleep meanwhile."""
         return time.process_time()
 
     def close(self) -> None:

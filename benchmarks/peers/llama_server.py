@@ -1,7 +1,6 @@
-"""llama.cpp's own server, asked over the loop-back by as many clients as it has slots.
+"""llama.cpp's own server, called over the loopback interface by as many clients as it has slots.
 
-Everything is left as it starts by itself (flash attention, its batches, its prompt cache) but for the slots, their
-room and the threads.
+All settings are its defaults (flash attention, batches, prompt cache), except the slots, their context and the threads.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from typing import Any
 
 import click
 
-from benchmarks.peers.peer import Asked, Pass
+from benchmarks.peers.peer import Pass, PreparedRow
 
 SLOTS = 8
-ROOM = 2048  # tokens a slot
+SLOT_CONTEXT = 2048  # tokens per slot
 MAX_TOKENS = 100
 PATIENCE = 600  # seconds, to load a model or to answer a row
 
@@ -37,7 +36,7 @@ class LlamaServer:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
         self.command = [
-            str(program), "-m", str(model), "-np", str(SLOTS), "-c", str(SLOTS * ROOM), "-t", str(threads),
+            str(program), "-m", str(model), "-np", str(SLOTS), "-c", str(SLOTS * SLOT_CONTEXT), "-t", str(threads),
             "-tb", str(threads), "--host", "127.0.0.1", "--port", str(self._port),
         ]  # fmt: skip
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
@@ -48,22 +47,22 @@ class LlamaServer:
             self.close()
             raise
 
-    def run(self, task: str, asked: Sequence[Asked]) -> Pass:
+    def run(self, task: str, rows: Sequence[PreparedRow]) -> Pass:
         """Answer the rows, as many at once as there are slots."""
-        waiting: queue.SimpleQueue[Asked] = queue.SimpleQueue()
-        for one in asked:
+        waiting: queue.SimpleQueue[PreparedRow] = queue.SimpleQueue()
+        for one in rows:
             waiting.put(one)
-        written: list[int] = []  # of each row that was answered
+        written: list[int] = []  # tokens of each answered row
         clients = [threading.Thread(target=self._client, args=(waiting, written)) for _ in range(SLOTS)]
         started = time.perf_counter()
         for client in clients:
             client.start()
         for client in clients:
             client.join()
-        return Pass(time.perf_counter() - started, len(asked) - len(written), sum(written))
+        return Pass(time.perf_counter() - started, len(rows) - len(written), sum(written))
 
     def cpu_seconds(self) -> float | None:
-        """Return the server's time, on Linux; the clients' is small and not in it."""
+        """Return the server's processor time, on Linux; the clients' is small and not included."""
         try:
             # proc(5): after the name in parentheses, utime and stime are the 12th and 13th fields, in ticks.
             fields = Path(f"/proc/{self._process.pid}/stat").read_text("utf-8").rpartition(")")[2].split()
@@ -81,7 +80,7 @@ class LlamaServer:
             self._process.wait()
         self._log.close()
 
-    def _client(self, waiting: queue.SimpleQueue[Asked], written: list[int]) -> None:
+    def _client(self, waiting: queue.SimpleQueue[PreparedRow], written: list[int]) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
         while True:
             try:
@@ -95,12 +94,12 @@ class LlamaServer:
                 body["grammar"] = one.grammar
             try:
                 connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
-                answer = connection.getresponse()
-                said = json.loads(answer.read())
-                if answer.status == 200:
-                    written.append(int(said["tokens_predicted"]))
+                response = connection.getresponse()
+                completion = json.loads(response.read())
+                if response.status == 200:
+                    written.append(int(completion["tokens_predicted"]))
             except (OSError, http.client.HTTPException, ValueError, KeyError):
-                connection.close()  # the next request opens it again
+                connection.close()  # the next request reopens it
         connection.close()
 
     def _wait(self) -> None:
@@ -108,15 +107,15 @@ class LlamaServer:
         while time.monotonic() < until:
             if self._process.poll() is not None:
                 self._log.seek(0)
-                said = self._log.read()[-1000:].decode("utf-8", "replace")
-                raise click.ClickException(f"{self.command[0]} ended at once: {said}")
+                message = self._log.read()[-1000:].decode("utf-8", "replace")
+                raise click.ClickException(f"{self.command[0]} ended at once: {message}")
             connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
             try:
                 connection.request("GET", "/health")
                 if connection.getresponse().status == 200:
                     return
             except (OSError, http.client.HTTPException):
-                pass  # it does not listen yet
+                pass  # it is not listening yet
             finally:
                 connection.close()
             time.sleep(0.1)

@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.peers.peer import Asked, Pass
+from benchmarks.peers.peer import Pass, PreparedRow
 from ecellm_lite import Runtime
 from ecellm_lite.engine.settings import Settings
 
 
 class Ours:
-    """A Runtime with its defaults: a tuning of this machine is left out, for the peers have none."""
+    """A Runtime with its defaults; this machine's tuning is not used, because the peers have none."""
 
     def __init__(self, model: Path, envelope: str, threads: int, context: int | None) -> None:
         untuned = Settings()
@@ -26,18 +26,18 @@ class Ours:
             flash_attention=untuned.flash_attention,
         )
 
-    def run(self, task: str, asked: Sequence[Asked]) -> Pass:
-        """Answer the rows together."""
+    def run(self, task: str, rows: Sequence[PreparedRow]) -> Pass:
+        """Answer the rows as one job."""
         started = time.perf_counter()
-        answers = list(self._runtime.answers(task, [one.row for one in asked]))
+        answers = list(self._runtime.answers(task, [one.row for one in rows]))
         seconds = time.perf_counter() - started
-        used = [answer.usage for answer in answers if answer.usage and not answer.error]
-        computed = sum(u.prompt_tokens - (u.cached_tokens or 0) + u.decoded_tokens + u.forced_tokens for u in used)
-        written = sum(u.decoded_tokens + u.forced_tokens for u in used)
-        return Pass(seconds, len(asked) - len(used), written, computed)
+        usages = [answer.usage for answer in answers if answer.usage and not answer.error]
+        computed = sum(u.prompt_tokens - (u.cached_tokens or 0) + u.decoded_tokens + u.forced_tokens for u in usages)
+        written = sum(u.decoded_tokens + u.forced_tokens for u in usages)
+        return Pass(seconds, len(rows) - len(usages), written, computed)
 
     def cpu_seconds(self) -> float:
-        """Return this process's own time: the other peers sleep meanwhile."""
+        """Return this process's time; the other peers sleep meanwhile."""
         return time.process_time()
 
     def close(self) -> None:

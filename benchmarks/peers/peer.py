@@ -1,4 +1,4 @@
-"""What a peer is: something that answers the same rows, and is timed while it does."""
+"""The interface of a peer: it answers the same rows and is timed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A row, the exact prompt that it becomes, and the grammar of its answers (None for free text)."""
+class PreparedRow:
+    """A row, its exact prompt, and the grammar of its answers (None for free text)."""
 
     row: dict[str, Any]
     prompt: str
@@ -18,18 +18,18 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A task's rows: those that warm a peer up, so that it has the instruction in memory, and those that count."""
+    """A task's rows: those that warm a peer up, so that it has the instruction in memory, and the measured ones."""
 
-    warm: list[Asked]
-    measured: list[Asked]
+    warm: list[PreparedRow]
+    measured: list[PreparedRow]
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
     """One pass over a task's rows.
 
-    `failures` counts the rows without an answer, `answer_tokens` what was written for the others, `computed` the
-    tokens that the model was shown, where the peer says so.
+    `failures`: the rows without an answer. `answer_tokens`: the tokens written for the others. `computed`: the tokens
+    that the model computed, if the peer reports them.
     """
 
     seconds: float
@@ -39,13 +39,13 @@ class Pass:
 
 
 class Peer(Protocol):
-    """A loaded model that answers; it is loaded anew for each repeat, so that it cannot remember the rows."""
+    """A loaded model that answers; it is loaded again for each repeat, so that it cannot remember rows."""
 
-    def run(self, task: str, asked: Sequence[Asked]) -> Pass:
-        """Answer the rows of a task, and say how long it took."""
+    def run(self, task: str, rows: Sequence[PreparedRow]) -> Pass:
+        """Answer the rows of a task and return what it took."""
 
     def cpu_seconds(self) -> float | None:
-        """Return the processor's time that the peer's process has used, None where the platform does not say."""
+        """Return the processor time that the peer's process has used; None if the platform does not report it."""
 
     def close(self) -> None:
         """Free the model."""

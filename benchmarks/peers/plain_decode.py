@@ -1,4 +1,4 @@
-"""The roofline: how many tokens a second plain `llama_decode` reads, as llama-bench's pp512 measures it."""
+"""The roofline: how many tokens per second plain `llama_decode` reads, like llama-bench's pp512."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ecellm_lite.ggml import start_library
 from ecellm_lite.kernels.prompt import State, use
 
 TOKENS = 512
-STOCK = State("", "a peer reads prompts as llama.cpp does")  # ours may have left the kernels on in this thread
+STOCK = State("", "a peer reads prompts as llama.cpp does")  # ours may have left the kernels on for this thread
 
 
 class PlainDecode:
-    """A context with llama.cpp's defaults, into whose empty memory one batch of one sequence is read."""
+    """A context with llama.cpp's defaults that reads one batch of one sequence into its empty memory."""
 
     def __init__(self, model: Path, threads: int) -> None:
         start_library()
@@ -36,7 +36,7 @@ class PlainDecode:
         self.rate(1)
 
     def rate(self, batches: int) -> float:
-        """Return the tokens a second over so many batches of 512, with the logits of each last token."""
+        """Return the tokens per second over `batches` of 512 tokens, with the logits of each batch's last token."""
         use(STOCK)
         started = time.perf_counter()
         for _ in range(batches):

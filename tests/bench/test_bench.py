@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from benchmarks.peers.grammar import gbnf
 from benchmarks.peers.llama_server import LlamaServer
-from benchmarks.peers.peer import Asked
+from benchmarks.peers.peer import PreparedRow
 from benchmarks.throughput import CLASS, OURS, main
 from ecellm_lite.answers.choice import lettered
 from ecellm_lite.answers.extraction import Extraction
@@ -274,7 +274,7 @@ def test_a_server_that_answers_nothing_fails_on_every_row(tmp_path: Path) -> Non
     program.chmod(0o755)
     server = LlamaServer(program, tmp_path / "model.gguf", 1)
     try:
-        done = server.run("sentiment_analysis", [Asked({}, "Hello", None)] * 20)
+        done = server.run("sentiment_analysis", [PreparedRow({}, "Hello", None)] * 20)
     finally:
         server.close()
     assert (done.failures, done.answer_tokens) == (20, 0)

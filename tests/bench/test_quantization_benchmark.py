@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from benchmarks.importance import collect, lessons
 from benchmarks.quantization import main
-from benchmarks.type_table import picture, sentence, table
+from benchmarks.type_report import picture, sentence
 from benchmarks.verdict import Rated, agreement, divergence, recommended
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.bench import rates
@@ -132,17 +132,6 @@ def results() -> dict[str, object]:
         "imatrix": "left out: there is no tool",
         "recommendation": {"sentence": said, "smallest": "Q5_0", "fastest": "Q8_0"},
     }
-
-
-def test_the_table_has_every_type_and_says_what_is_left_out() -> None:
-    shown = table(results())
-    rows = [line for line in shown.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + len(FILES)
-    assert len({line.count("|") for line in rows[2:]}) == 1
-    assert rows[0].count("|") == rows[1].count("|") == rows[2].count("|")
-    assert "| Q5_0 | 110.0 MB | 3 Q5_0, 2 F32 | 120 | 25 | 0.75 (0.70 to 0.90) | 97.0% | 0.0123 |" in rows
-    assert "Q4_K_S is left out: its tensors are those of Q4_K_M." in shown
-    assert "The imatrix is left out: there is no tool." in shown
 
 
 def test_the_figure_says_what_to_take() -> None:

@@ -1,0 +1,50 @@
+"""Reports the measured file types: a sentence and a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.chart import Group, draw
+from benchmarks.verdict import Recommendation
+from ecellm_lite.models.files import in_words
+
+REFERENCE = "F16"
+
+
+def sentence(advice: Recommendation, types: Mapping[str, Any]) -> str:
+    """Return the recommendation in words."""
+    small, fast = types[advice.smallest], types[advice.fastest]
+    start = f"Use {advice.smallest}: at {in_words(small['bytes'])} it is the smallest that answers as F16 does"
+    if advice.smallest == advice.fastest:
+        return f"{start} ({small['agreement']:.1%} of the answers are F16's), and the fastest."
+    return (
+        f"{start} ({small['agreement']:.1%} of the answers are F16's); {advice.fastest} ({in_words(fast['bytes'])}, "
+        f"{fast['agreement']:.1%}) is the fastest that does."
+    )
+
+
+def picture(results: Mapping[str, Any]) -> str:
+    """Return the results as a figure: for each file, bars of its size, rates and agreement as multiples of F16's."""
+    types = results["types"]
+    base = types[REFERENCE]
+    groups = []
+    for name, one in types.items():
+        kl = "" if one["kl"] is None else f"   KL {one['kl']:.4f}"
+        rates = ("prefill_tokens_per_second", "decode_tokens_per_second")
+        bars = [
+            (one["bytes"] / base["bytes"], in_words(one["bytes"])),
+            *((one[rate] / base[rate], f"{one[rate]:,.0f} tokens/s") for rate in rates),
+            (one["agreement"], f"{one['agreement']:.1%}{kl}"),
+        ]
+        groups.append(Group(name, bars))
+    legend = ["size", "reading", "writing", "answers as F16"]
+    advice = results["recommendation"]
+    # The whole sentence is wider than the picture.
+    subtitle = f"{advice['smallest']} is the smallest that answers as F16 does, {advice['fastest']} the fastest."
+    return draw("File types, as multiples of F16", subtitle, legend, groups, 150)
+
+
+def spelt(counts: Mapping[str, int]) -> str:
+    """Return the number of tensors of each type in words."""
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
