@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--prefix-files/--no-prefix-files", default=True, help="Keep processed instructions on disk.")
 @model_options
 def pipe(socket: Path | None, isolated: bool, memory_bytes: int | None, nice: int | None, **model: Any) -> None:
-    """Answer a host program: a JSON request a line comes in, and a JSON answer a line goes out.
+    """Answer a host program: one JSON request per line in, one JSON answer per line out.
 
     \b
     echo '{"id": 1, "task": "sentiment_analysis", "row": {"review": "It works."}}' | ecellm-lite pipe

@@ -30,7 +30,9 @@ def read_row(value: str) -> Mapping[str, Any]:
         step = f"{_EXAMPLE}; give a file of many rows with --rows"
         raise InputError(f"The row is not JSON ({error})", step=step) from None
     if not isinstance(row, Mapping):
-        raise InputError("The row is not an object", step="give many rows with --rows, as a file of one object a line")
+        raise InputError(
+            "The row is not an object", step="give many rows with --rows, as a file of one object per line"
+        )
     return row
 
 

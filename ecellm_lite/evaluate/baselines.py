@@ -23,7 +23,7 @@ class Constant:
     place: int
 
     def text(self, space: Space) -> str:
-        """Return the answer string to a row with this space."""
+        """Return the answer string for a row with this space."""
         return space.constants(self.golds)[self.place]
 
     def pairs(self, rows: Sequence[Labelled]) -> list[Pair]:

@@ -114,7 +114,7 @@ def calibrate_task(
     """
     pairs = [(row, question) for row in rows if (question := task.question(row.row)).instruction == task.instruction]
     if not pairs:
-        message = f"No row has the instruction of {task.name}, for which a calibration would hold"
+        message = f"No row has the instruction of {task.name}, and a calibration holds only for that one"
         raise InputError(message, step="give rows with the task's own instruction")
     space = pairs[0][1].space
     if not space.scored:

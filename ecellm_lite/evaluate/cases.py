@@ -23,7 +23,7 @@ class Case:
 
     @property
     def correct(self) -> bool:
-        """Whether the whole answer is right, which its probability refers to."""
+        """Whether the answer as a whole is right; its probability refers to this."""
         return all(claim.correct for claim in self.claims)
 
 

@@ -75,7 +75,7 @@ class Evaluation:
         return self._results(runtime, options, measured, started)
 
     def _uncalibrated(self, runtime: Runtime, options: RequestOptions) -> dict[str, str]:
-        """Return why a task's calibration is not used, by task, for those to which this applies."""
+        """Return, for each task whose calibration is not used, the reason."""
         instruction, calibration = options.get("instruction"), options.get("calibration", "auto")
         refusals = {
             name: runtime.uncalibrated(name, instruction=instruction, calibration=calibration)

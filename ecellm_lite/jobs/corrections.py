@@ -93,7 +93,7 @@ def read_corrections(path: Path) -> dict[str, Correction]:
             if not isinstance(key, str) or not key.strip():
                 raise InputError(
                     f"Line {row.line} of {path} has a correction and no {KEY}",
-                    step="keep the keys of the review table; a row without one could not be read or corrected",
+                    step="keep the review table's keys; a row that had none could not be read, and cannot be corrected",
                     line=row.line,
                 )
             entry = _correction(row)

@@ -9,7 +9,7 @@ from ecellm_lite.answers.answer import Answer
 
 @dataclass(slots=True)
 class Tally:
-    """How many rows a job wrote, and how many of which kind.
+    """How many rows a job wrote, in all and by outcome.
 
     `reused` rows had their answer in the journal, `skipped` ones were not answered, `repeated_ids` had the id of an
     earlier row. `to_review` rows are in the review table, and `corrected` ones have a person's answer. `notes` say what

@@ -42,7 +42,7 @@ class ChildRuntime:
 
     `settings` are Runtime's (model, envelope, context, threads, gpu_layers, prompt_kernels, deterministic,
     prefix_files).
-    `start_seconds`: how long a child may take until it is ready. `hang_seconds`: a child that has rows and makes no
+    `start_seconds`: how long a child may take to get ready. `hang_seconds`: a child that has rows and makes no
     call of the model for this long, or does not answer, is killed. `memory_bytes` limits what the child may allocate
     (the model's file is mapped and does not count), `nice` lowers its priority, where the system can.
 

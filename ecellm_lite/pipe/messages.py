@@ -54,9 +54,9 @@ def read_message(line: bytes) -> Message:
     try:
         data = json.loads(line, parse_constant=_no_number, parse_float=WrittenNumber, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"The line is not JSON ({error})", step="send one JSON object a line") from None
+        raise ProtocolError(f"The line is not JSON ({error})", step="send one JSON object per line") from None
     if not isinstance(data, dict):
-        raise ProtocolError(f"The line is {_kind(data)}", step="send one JSON object a line")
+        raise ProtocolError(f"The line is {_kind(data)}", step="send one JSON object per line")
     id_ = _id(data)
     kind = data.get("type", "answer")
     if kind in CONTROLS if isinstance(kind, str) else False:

@@ -78,7 +78,7 @@ def _bound(path: Path) -> socket.socket:
     except OSError as error:
         server.close()
         reason = error.strerror or error
-        raise InputError(f"The socket {path} cannot be created ({reason})", step="take another path") from None
+        raise InputError(f"The socket {path} cannot be created ({reason})", step="use another path") from None
     except BaseException:
         server.close()
         raise
@@ -92,11 +92,11 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(kind):
-        raise InputError(f"{path} is a file, not a socket", step="take another path")
+        raise InputError(f"{path} is a file, not a socket", step="use another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(os.fspath(path))
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
             return
-    raise InputError(f"Another process serves {path}", step="take another path, or end that process")
+    raise InputError(f"Another process serves {path}", step="use another path, or end that process")

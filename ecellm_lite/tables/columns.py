@@ -139,7 +139,7 @@ class ColumnMap:
             near = get_close_matches(name, names, n=3, cutoff=_LEAST_ALIKE)
             raise UsageError(
                 f"{self._task.name} has no field {name!r}",
-                step=f"take one of {', '.join(near or self._fields)}",
+                step=f"use one of {', '.join(near or self._fields)}",
                 settings=("map",),
             )
         return name
@@ -151,7 +151,7 @@ class ColumnMap:
         if len(alike) == 1:
             return alike[0]
         raise UsageError(
-            f"There is no column {name!r}", step=f"take one of {_near(name, self._columns)}", settings=(setting,)
+            f"There is no column {name!r}", step=f"use one of {_near(name, self._columns)}", settings=(setting,)
         )
 
     def _name_by_name(self) -> None:

@@ -100,7 +100,7 @@ def _codec(encoding: str) -> str:
     except (LookupError, ValueError):
         raise UsageError(
             f"There is no encoding {encoding!r}",
-            step="take utf-8, cp1252, cp932, mac_roman or another that Python knows",
+            step="use utf-8, cp1252, cp932, mac_roman or another that Python knows",
             settings=("encoding",),
         ) from None
     # Files in these encodings really contain characters of the supersets.

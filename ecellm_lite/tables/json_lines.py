@@ -53,7 +53,7 @@ def check_form(file: BufferedReader, name: str) -> None:
     if begin and not begin.startswith(b"{"):
         first = begin.splitlines()[0].decode("utf-8", "replace")
         raise InputError(
-            f"{name} begins with {first!r}, and rows are JSON Lines: write one object a line, "
+            f"{name} begins with {first!r}, and rows are JSON Lines: write one object per line, "
             'as in {"review": "I like it"}.'
         )
 
@@ -82,9 +82,9 @@ def _row(line: bytes, number: int) -> Mapping[str, Any] | InputError:
     try:
         row = read_json(line)
     except (ValueError, RecursionError) as error:
-        return _error(number, f"is not JSON ({error})", "write one object a line")
+        return _error(number, f"is not JSON ({error})", "write one object per line")
     if not isinstance(row, Mapping):
-        return _error(number, "is not an object", "write one object a line")
+        return _error(number, "is not an object", "write one object per line")
     return row
 
 

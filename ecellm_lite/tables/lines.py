@@ -35,7 +35,7 @@ def read_lines(file: IO[bytes], encoding: Encoding, end: str = "\n") -> Iterator
                 continue
             line = line[:1024]
             while (rest := text.readline(LINE_CHARACTERS)) and not rest.endswith(end):
-                del rest  # before the next one is read, to hold only one in memory
+                del rest  # before the next one is read, so that only one is in memory
             yield Line(number, line + end, cut=True)
     finally:
         text.detach()  # the file is its opener's to close

@@ -72,7 +72,7 @@ def _text(source: Source, options: TableOptions) -> Table:
             return open_json_lines(source)
         if begin.startswith(b"[") and begin[1:].lstrip()[:1] in {b"{", b"[", b'"', b"]"}:
             raise InputError(
-                f"{source.name} is one JSON array", step="write one object a line (JSON Lines)", file=source.name
+                f"{source.name} is one JSON array", step="write one object per line (JSON Lines)", file=source.name
             )
         if begin[:9].lower() == b"<!doctype" or begin[:5].lower() == b"<html":
             raise InputError(f"{source.name} is a web page", step="download the table itself", file=source.name)

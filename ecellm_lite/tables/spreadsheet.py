@@ -112,7 +112,7 @@ def _sheet(workbook: Any, sheet: str | None, name: str) -> tuple[Any, str]:
         if sheet not in names:
             raise UsageError(
                 f"{name} has no sheet {sheet!r}",
-                step=f"take one of {', '.join(map(repr, names[:8]))}",
+                step=f"use one of {', '.join(map(repr, names[:8]))}",
                 settings=("sheet",),
             )
         return workbook.get_sheet_by_name(sheet), f"sheet {sheet!r}"

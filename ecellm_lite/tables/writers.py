@@ -57,9 +57,7 @@ def form_of(name: str) -> str:
     """
     suffix = PurePath(name).suffix.lower()
     if suffix in _NEAR:
-        raise UsageError(
-            f"Files ending in {suffix} are not written", step=f"take {_NEAR[suffix]}", settings=("output",)
-        )
+        raise UsageError(f"Files ending in {suffix} are not written", step=f"use {_NEAR[suffix]}", settings=("output",))
     return _FORMS.get(suffix, "jsonl")
 
 

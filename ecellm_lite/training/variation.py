@@ -32,7 +32,7 @@ def _swapped(fields: Fields, answer: str, random: Random) -> Varied:
 def _attributes(fields: Fields, answer: str, random: Random) -> Varied:
     """Ask for the attributes in any order, and half of the time move a title's end to another field.
 
-    The answer follows the order asked, and names the field that each value moved to.
+    The answer has the same order, and names the field that each value moved to.
     """
     attributes = random.sample(fields["attributes"], len(fields["attributes"]))
     place = {attribute.lower(): number for number, attribute in enumerate(attributes)}

@@ -60,7 +60,7 @@ def threshold(probability: float) -> str:
 
 
 def count(value: int | None) -> str:
-    """Return a whole number with separated thousands."""
+    """Return a whole number with commas between thousands."""
     return ABSENT if value is None else f"{value:,}"
 
 
@@ -77,7 +77,7 @@ def rate(value: float | None) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """Return a duration in words, from hundredths of a second to hours."""
+    """Return a duration with its unit, from hundredths of a second to hours."""
     if seconds is None or not math.isfinite(seconds):
         return ABSENT
     if seconds < 10:
