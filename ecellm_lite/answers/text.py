@@ -31,7 +31,7 @@ class Text(Space):
     type: ClassVar[str] = "text"
 
     def longest(self, scene: Scene) -> int:
-        """Return the limit, or what an open answer may keep of the context."""
+        """Return `max_tokens`, or the reserve for an open answer (see Space) if that is less."""
         return min(self.max_tokens, Space.longest(self, scene))
 
     def as_options(self) -> dict[str, Any]:

@@ -237,7 +237,7 @@ class Supervisor:
             dropped.settle()
 
     def expire(self, asking: Asking, answer: Answer) -> None:
-        """Settle a request whose deadline has passed with this answer, and drop it, unless it has one already."""
+        """Settle and drop a request whose deadline has passed, unless it has an answer already."""
         with self._changed:
             if self._child and self._requests.is_sent(asking.number):
                 self._child.send(control_line(Control(asking.number, "cancel")))

@@ -126,7 +126,7 @@ class Records:
         return self._checked(lines, split.cells, split.reason)
 
     def _rest(self) -> list[Line]:
-        """Skip the lines that look like the rest of a broken record, and return the last one's place, if any."""
+        """Skip the lines that look like the rest of a broken record; return the last one, without its text, if any."""
         last: list[Line] = []
         while line := self._pending.popleft() if self._pending else next(self._lines, None):
             if self._begins(line.text):

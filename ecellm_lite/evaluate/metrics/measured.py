@@ -1,4 +1,4 @@
-"""Rows as numbers that can be summed: a metric of any resample of the rows is a function of sums."""
+"""Rows as columns of numbers; a metric is a function of their sums, so that a resample needs only new sums."""
 
 from __future__ import annotations
 
