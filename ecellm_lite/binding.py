@@ -4,23 +4,47 @@ A build of llama.cpp can contain its own copy of that runtime, linked into its G
 numpy's, has already loaded the system's copy privately, some symbols bind to one copy and some to the other, and the
 first regular expression of a vocabulary kills the process (seen with a CUDA build on an H100). If the system's copy is
 loaded globally first, all symbols bind to it.
+
+It also keeps llama.cpp's threads from spinning. In GCC's OpenMP a thread that waits for others spins for milliseconds
+before it sleeps. Beside a busy program the system may then run the spinning thread in place of the one it waits for,
+and both programs slow down by a factor.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+
+from ecellm_lite.errors import EcellmError
 
 if sys.platform == "linux":
     with suppress(OSError):  # a system with another C++ runtime, or none
         ctypes.CDLL("libstdc++.so.6", mode=ctypes.RTLD_GLOBAL)
 
-import llama_cpp.llama_cpp as llama
-from llama_cpp import __version__ as version
+# How often a waiting thread looks before it sleeps (benchmarks/neighbours.py).
+_LOOKS = 1000
 
-from ecellm_lite.errors import EcellmError
+
+@contextmanager
+def _short_waits() -> Iterator[None]:
+    """Set _LOOKS for an OpenMP library that is loaded meanwhile, unless the user has chosen how its threads wait."""
+    if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = str(_LOOKS)
+    try:
+        yield
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]  # the programs that this process starts do not inherit it
+
+
+with _short_waits():
+    import llama_cpp.llama_cpp as llama
+    from llama_cpp import __version__ as version
 
 __all__ = ["check_structures", "llama", "version"]
 

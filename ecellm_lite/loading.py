@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ecellm_lite.engine.offload import Placement
 from ecellm_lite.engine.prefix_files import PrefixFiles
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.models.calibrations import Calibrations, calibration_folder
+from ecellm_lite.models.store import Store, StoredModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +32,33 @@ class LoadedModel:
     intended_tasks: tuple[str, ...] = ()
 
 
-def load_model(model: str | Path | None, *, envelope: str | None, prefix_files: bool, **settings: Any) -> LoadedModel:
-    """Return the model that a name means, loaded with these settings of engine.settings.Settings (None: not set).
+def find_model(model: str | Path | None, envelope: str | None = None) -> tuple[Store, StoredModel]:
+    """Return the store and the model that a name means, checked but not loaded; a missing demo is made.
 
-    Raises ModelError if there is no such model or its file is damaged, UsageError for invalid settings.
+    Raises ModelError if there is no such model or its file is damaged, UsageError for an unknown envelope.
     """
     from ecellm_lite.demo.build import ensure_demo
-    from ecellm_lite.engine.llama import LlamaBackend
-    from ecellm_lite.engine.tuned import tuned_settings
     from ecellm_lite.models.resolve import resolve
-    from ecellm_lite.models.store import Store
 
     if envelope:
         get_envelope(envelope)  # raises before any model is searched for
     store = Store()
     stored = resolve(str(model) if model else None, store, {"demo": ensure_demo}, envelope=envelope)
-    envelope = envelope or stored.manifest.envelope
+    if envelope:
+        stored = replace(stored, manifest=replace(stored.manifest, envelope=envelope))
+    return store, stored
+
+
+def load_model(model: str | Path | None, *, envelope: str | None, prefix_files: bool, **settings: Any) -> LoadedModel:
+    """Return the model that a name means, loaded with these settings of engine.settings.Settings (None: not set).
+
+    Raises ModelError if there is no such model or its file is damaged, UsageError for invalid settings.
+    """
+    from ecellm_lite.engine.llama import LlamaBackend
+    from ecellm_lite.engine.tuned import tuned_settings
+
+    store, stored = find_model(model, envelope)
+    envelope = stored.manifest.envelope
     calibrations = Calibrations(stored.manifest.sha256, envelope, calibration_folder(store, stored))
     name = ModelName(stored.manifest.name, stored.manifest.sha256)
     backend = LlamaBackend(stored.path, tuned_settings(store, stored, **settings))

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 # A module may import rooms of a lower rank, and its own. Only the files named at the end may import llama_cpp.
 RANKS = [
-    {"deadlines", "errors", "strict", "tensor_types", "version"},
+    {"deadlines", "errors", "exit_codes", "strict", "tensor_types", "version"},
     {"binding", "documents"},
     {"envelopes", "ggml", "home"},
     {"answers"},

@@ -25,6 +25,26 @@ class GpuLayers(click.ParamType):  # type: ignore[type-arg]
         return self.fail(f"{value!r} is not auto, all or a number of layers", param, ctx)
 
 
+class Cores(click.ParamType):  # type: ignore[type-arg]
+    """How many cores, or which: numbers and ranges of them with commas between."""
+
+    name = "N|LIST"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | list[int]:
+        """Return the number, or the numbers of the cores."""
+        if isinstance(value, int | list):
+            return value
+        if re.fullmatch("[1-9][0-9]{0,3}", value):
+            return int(value)
+        if not re.fullmatch(r"([0-9]{1,4}(-[0-9]{1,4})?(,|$))+", value):
+            self.fail(f"{value!r} is neither a number of cores nor a list such as 0,2 or 2-3", param, ctx)
+        cores: set[int] = set()
+        for part in value.strip(",").split(","):
+            first, _, last = part.partition("-")
+            cores |= set(range(int(first), int(last or first) + 1))
+        return sorted(cores)
+
+
 class WeightedFolder(click.ParamType):  # type: ignore[type-arg]
     """An adapter's folder, optionally followed by a colon and a weight."""
 

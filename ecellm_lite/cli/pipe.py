@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ecellm_lite.cli.forms import Cores
 from ecellm_lite.cli.options import model_options
 
 if TYPE_CHECKING:
@@ -17,11 +18,20 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--socket", type=click.Path(path_type=Path), help="Serve several programs on this Unix socket.")
 @click.option("--isolated", is_flag=True, help="Run the engine in a child process, started again if it dies.")
+@click.option(
+    "--idle",
+    type=click.FloatRange(0, min_open=True),
+    help="Free the model's memory after this many seconds without a request; implies --isolated.",
+)
+@click.option(
+    "--lazy", is_flag=True, help="Be ready at once, and load the model for the first request; implies --isolated."
+)
+@click.option("--cores", type=Cores(), help="Use only this many cores, or the cores of a list such as 0,2 or 2-3.")
 @click.option("--memory-bytes", type=click.IntRange(1 << 24), help="The most memory to allocate, besides the model.")
 @click.option("--nice", type=click.IntRange(0, 19), help="Lower the priority: the higher, the more.")
 @click.option("--prefix-files/--no-prefix-files", default=True, help="Keep processed instructions on disk.")
 @model_options
-def pipe(socket: Path | None, isolated: bool, memory_bytes: int | None, nice: int | None, **model: Any) -> None:
+def pipe(socket: Path | None, isolated: bool, idle: float | None, lazy: bool, **settings: Any) -> None:
     """Answer a host program: one JSON request per line in, one JSON answer per line out.
 
     \b
@@ -30,16 +40,15 @@ def pipe(socket: Path | None, isolated: bool, memory_bytes: int | None, nice: in
     from ecellm_lite.cli.options import split_options
     from ecellm_lite.pipe.serve import load_runtime, serve_socket, serve_standard_streams
 
-    split_options(model)
-    model.pop("quiet")
-    model.update(memory_bytes=memory_bytes, nice=nice)
+    split_options(settings)
+    settings.pop("quiet")
 
     def load() -> tuple[Answerer, Progress | None]:
-        if isolated:
+        if isolated or lazy or idle:
             from ecellm_lite.pipe.child_runtime import ChildRuntime
 
-            return ChildRuntime(**model), None
-        return load_runtime(**model)
+            return ChildRuntime(idle_seconds=idle, lazy=lazy, **settings), None
+        return load_runtime(**settings)
 
     if socket:
         serve_socket(load, socket)

@@ -11,8 +11,6 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from ecellm_lite.convert.conversion import prepared
-from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.demo.calibrations import install_calibrations
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.catalogue import DEMO
@@ -81,6 +79,10 @@ def _adapter() -> Path:
 
 
 def _built(store: Store, threads: int) -> StoredModel:
+    # The converter loads native code, which whoever finds the model made has no use for.
+    from ecellm_lite.convert.conversion import prepared
+    from ecellm_lite.convert.request import ConversionRequest
+
     folder = store.folder(DEMO)
     request = ConversionRequest(
         str(shipped_weights()),

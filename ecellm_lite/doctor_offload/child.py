@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
+
+from ecellm_lite.exit_codes import ending
 
 # The most that is kept of standard output (bytes), and of the end of standard error (bytes, lines, characters per
 # line). The lines include the stack traces of faulthandler, of Python and (from 3.14 on) of C.
@@ -26,24 +27,6 @@ _LOOK = 0.1
 
 # Seconds to wait for a killed process to end; one that hangs inside a driver may never end.
 _GRACE = 10.0
-
-# By name, because Python defines only the signals of its own system.
-_SIGNALS = {
-    "SIGABRT": "llama.cpp or a driver gave up",
-    "SIGBUS": "a crash in native code",
-    "SIGFPE": "a crash in native code",
-    "SIGILL": "an instruction that this processor does not have",
-    "SIGKILL": "the system does that when memory runs out",
-    "SIGSEGV": "a crash in native code",
-}
-
-# Windows has no signals: a crash shows as an exit code that is an NTSTATUS of ntstatus.h.
-_STATUSES = {
-    0xC0000005: "an access violation, a crash in native code",
-    0xC000001D: "an instruction that this processor does not have",
-    0xC00000FD: "a stack overflow, a crash in native code",
-    0xC0000409: "llama.cpp or a driver gave up",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +75,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float, files: Sequence[IO[b
     end = time.monotonic() + seconds
     while (remaining := end - time.monotonic()) > 0:
         try:
-            return _trouble(process.wait(min(remaining, _LOOK)))
+            return ending(process.wait(min(remaining, _LOOK)))
         except subprocess.TimeoutExpired:
             if any(os.fstat(file.fileno()).st_size > _MOST for file in files):
                 failure = f"wrote more than {_MOST >> 20} MiB"
@@ -112,20 +95,6 @@ def _kill(process: subprocess.Popen[bytes]) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return True
-
-
-def _trouble(code: int) -> str:
-    """Say what an exit code of subprocess means: negative for a signal, an NTSTATUS if Windows stopped the process."""
-    if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        meaning = _SIGNALS.get(name)
-        return f"was killed by {name}" + (f" ({meaning})" if meaning else "")
-    if code in _STATUSES:
-        return f"ended with exit code 0x{code:08X} ({_STATUSES[code]})"
-    return f"ended with exit code {code}" if code else ""
 
 
 def _last_lines(errors: IO[bytes]) -> tuple[str, ...]:

@@ -49,9 +49,9 @@ class Child:
         return self._process.pid
 
     @property
-    def exit_code(self) -> int | None:
-        """The exit code, negative for a signal; None while it runs."""
-        return self._process.poll()
+    def exit_code(self) -> int:
+        """The exit code, negative for a signal, once the process has ended."""
+        return self._process.wait()
 
     def send(self, line: bytes) -> None:
         """Send a line; it is lost if the child has exited."""

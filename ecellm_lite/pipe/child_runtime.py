@@ -21,14 +21,15 @@ from ecellm_lite.answer_policy import checked_deadline, checked_priority, deadli
 from ecellm_lite.answerer import RequestOptions, Row
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.deadlines import Deadlines
-from ecellm_lite.envelopes import Envelope, get_envelope
+from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import EcellmError, InputError
+from ecellm_lite.loading import find_model
 from ecellm_lite.pipe.asking import Asking
 from ecellm_lite.pipe.messages import Ask
 from ecellm_lite.pipe.options import wire_options
 from ecellm_lite.pipe.supervisor import Supervisor
 from ecellm_lite.read_ahead import read_ahead
-from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.tasks.registry import get_task, task_names
 from ecellm_lite.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -44,9 +45,14 @@ class ChildRuntime:
     prefix_files).
     `start_seconds`: how long a child may take to get ready. `hang_seconds`: a child that has rows and makes no
     call of the model for this long, or does not answer, is killed. `memory_bytes` limits what the child may allocate
-    (the model's file is mapped and does not count), `nice` lowers its priority, where the system can.
+    (the model's file is mapped and does not count), `nice` lowers its priority, and `cores` is how many cores it may
+    use, or a list of their numbers, where the system can.
 
-    Raises what loading the model raises, and CrashError if the child dies while loading.
+    `idle_seconds`: a child without requests for this long is ended, which frees its memory; the next request starts
+    another. `lazy`: the first request starts the child; until then the model is known from its file alone.
+
+    Raises what loading the model raises, and CrashError if the child dies while loading. When a request starts a child
+    and that fails, the waiting requests get the error, and the next request tries again.
     """
 
     def __init__(
@@ -57,23 +63,37 @@ class ChildRuntime:
         hang_seconds: float = 300,
         memory_bytes: int | None = None,
         nice: int | None = None,
+        cores: int | Sequence[int] | None = None,
+        idle_seconds: float | None = None,
+        lazy: bool = False,
         command: Sequence[str] | None = None,
         **settings: Any,
     ) -> None:
-        command = command or child_command(model, memory_bytes=memory_bytes, nice=nice, **settings)
+        command = command or child_command(model, memory_bytes=memory_bytes, nice=nice, cores=cores, **settings)
         self._numbers = count(1)
         self._deadlines = Deadlines()
-        self._supervisor = Supervisor(list(command), start_seconds=start_seconds, hang_seconds=hang_seconds)
+        if lazy:
+            stored = find_model(model, settings.get("envelope"))[1]
+            self._know(stored.manifest.name, stored.manifest.sha256, stored.manifest.envelope, task_names())
+        self._supervisor = Supervisor(
+            list(command), start_seconds=start_seconds, hang_seconds=hang_seconds, idle_seconds=idle_seconds, lazy=lazy
+        )
         # A runtime that is never closed must not leave a process behind.
         self._close = weakref.finalize(self, self._supervisor.close)
+        if lazy:
+            return
         try:
             facts = self._supervisor.ready()
+            model_facts = facts["model"]
+            self._know(model_facts["name"], model_facts["sha256"], model_facts["envelope"], tuple(facts["tasks"]))
         except BaseException:
             self.close()
             raise
-        self.model: ModelName = ModelName(facts["model"]["name"], facts["model"]["sha256"])
-        self.envelope: Envelope = get_envelope(facts["model"]["envelope"])
-        self.tasks: tuple[str, ...] = tuple(facts["tasks"])
+
+    def _know(self, name: str, sha256: str, envelope: str, tasks: tuple[str, ...]) -> None:
+        self.model = ModelName(name, sha256)
+        self.envelope = get_envelope(envelope)
+        self.tasks = tasks
 
     @property
     def restarts(self) -> int:

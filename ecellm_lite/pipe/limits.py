@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from ecellm_lite.errors import UsageError
 
@@ -22,10 +25,44 @@ def limit_memory(memory_bytes: int) -> None:
 
 def lower_priority(nice: int) -> None:
     """Lower the priority of this process by a nice level from 0 to 19."""
+    if sys.platform == "win32":
+        import psutil
+
+        level = psutil.BELOW_NORMAL_PRIORITY_CLASS if nice < 10 else psutil.IDLE_PRIORITY_CLASS
+        psutil.Process().nice(level)
+    else:
+        for thread in _threads():
+            os.setpriority(os.PRIO_PROCESS, thread, nice)
+        if os.getsid(0) == os.getpid():
+            # Linux may compare sessions first, and nice levels within each session only (sched(7), autogroup).
+            with suppress(OSError):
+                Path("/proc/self/autogroup").write_text(str(nice), "ascii")
+
+
+def keep_to_cores(cores: int | Sequence[int]) -> None:
+    """Use only this many of the cores that this process may use (the last ones), or only the cores of a list."""
     import psutil
 
-    process = psutil.Process(os.getpid())
-    if sys.platform == "win32":
-        process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if nice < 10 else psutil.IDLE_PRIORITY_CLASS)
+    process = psutil.Process()
+    if not hasattr(process, "cpu_affinity"):
+        raise UsageError("Cores cannot be chosen on this system", settings=("cores",))
+    allowed = sorted(process.cpu_affinity())
+    chosen = (allowed[-cores:] if cores > 0 else []) if isinstance(cores, int) else sorted(cores)
+    if not chosen or not set(chosen) <= set(allowed):
+        numbers = ", ".join(map(str, allowed))
+        raise UsageError(
+            f"cores is {cores}", step=f"give how many, or some of the numbers {numbers}", settings=("cores",)
+        )
+    if hasattr(os, "sched_setaffinity"):
+        for thread in _threads():
+            os.sched_setaffinity(thread, chosen)
     else:
-        process.nice(nice)
+        process.cpu_affinity(chosen)
+
+
+def _threads() -> list[int]:
+    """Return this process's thread ids where each has its own priority and cores (Linux), else 0 for the process."""
+    try:
+        return [int(thread.name) for thread in Path("/proc/self/task").iterdir()]
+    except OSError:
+        return [0]

@@ -6,7 +6,7 @@ import os
 import signal
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from ecellm_lite.answerer import Answerer
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.pipe.lifetime import end_with_parent
-from ecellm_lite.pipe.limits import limit_memory, lower_priority
+from ecellm_lite.pipe.limits import keep_to_cores, limit_memory, lower_priority
 from ecellm_lite.pipe.lines import Output, read_lines
 from ecellm_lite.pipe.messages import error_line
 from ecellm_lite.pipe.session import Progress, Session
@@ -27,13 +27,19 @@ Load = Callable[[], tuple[Answerer, Progress | None]]
 
 
 def load_runtime(
-    *, memory_bytes: int | None = None, nice: int | None = None, **settings: Any
+    *,
+    memory_bytes: int | None = None,
+    nice: int | None = None,
+    cores: int | Sequence[int] | None = None,
+    **settings: Any,
 ) -> tuple[Answerer, Progress | None]:
     """Limit this process (see pipe/limits.py), and return a Runtime with these settings."""
     if memory_bytes is not None:
         limit_memory(memory_bytes)
     if nice is not None:
         lower_priority(nice)
+    if cores is not None:
+        keep_to_cores(cores)
     runtime = Runtime(**settings)
     return runtime, runtime.progress
 

@@ -32,6 +32,8 @@ from ecellm_lite.version import __version__
 # Whether the engine is busy, and how many calls of the model it has made.
 Progress = Callable[[], tuple[bool, int]]
 
+_REPLIES = {"ping": "pong"}  # the other replies have the name of their request
+
 
 class Session:
     """Answers one host. Every request gets one line with its id: an answer, an error or a cancellation."""
@@ -72,8 +74,10 @@ class Session:
                 self._ask(message, len(line))
             elif message.kind == "close":
                 return message.id
+            elif message.kind == "cancel":
+                self._cancel(message.id, len(line))
             else:
-                self._send(self._control(message), len(line))
+                self._output.put(partial(self._reply, message), len(line))
         except EcellmError as error:
             if isinstance(error, ProtocolError) and error.id is not None:
                 id_ = error.id
@@ -108,29 +112,38 @@ class Session:
             del self._in_flight[id_]
             self._changed.notify_all()
 
-    def _control(self, control: Control) -> dict[str, Any] | None:
-        """Return the reply to a control request; None for cancel, to which the cancelled request replies."""
-        busy, calls = self._progress() if self._progress else (bool(self._in_flight), None)
-        if control.kind == "cancel":
-            with self._changed:
-                future = self._in_flight.get(control.id)
-            if future is None:
-                raise ProtocolError(
-                    f"No request with the id {str(control.id)[:80]!r} is waiting for an answer",
-                    step="it has its answer already, or was never sent",
-                    field="id",
-                )
-            future.cancel()
-            return None
-        if control.kind == "ping":
-            return {"type": "pong", "id": control.id, "busy": busy, "calls": calls}
+    def _cancel(self, id_: Id, size: int) -> None:
+        """Cancel a request, which then replies itself."""
+        with self._changed:
+            future = self._in_flight.get(id_)
+        if future is None:
+            raise ProtocolError(
+                f"No request with the id {str(id_)[:80]!r} is waiting for an answer",
+                step="it has its answer already, or was never sent",
+                field="id",
+            )
+        future.cancel()
+        self._output.put(bytes, size)
+
+    def _reply(self, control: Control) -> bytes:
+        """Return the line that answers a control request, made only when it is written: unread ones take no memory."""
+        try:
+            return line_of({"type": _REPLIES.get(control.kind, control.kind), "id": control.id, **self._facts(control)})
+        except EcellmError as error:
+            return error_line(control.id, error)
+        except Exception as error:  # noqa: BLE001 - as in _take
+            return error_line(control.id, _fault(error))
+
+    def _facts(self, control: Control) -> dict[str, Any]:
         if control.kind == "tasks":
-            tasks = [describe(get_task(name)) for name in self._answerer.tasks]
-            return {"type": "tasks", "id": control.id, "tasks": tasks}
+            return {"tasks": [describe(get_task(name)) for name in self._answerer.tasks]}
+        busy, calls = self._progress() if self._progress else (bool(self._in_flight), None)
+        if control.kind == "ping":
+            return {"busy": busy, "calls": calls}
         with self._changed:
             counts = {"in_flight": len(self._in_flight), **self._counts}
         seconds = round(time.monotonic() - self._started, 3)
-        return {"type": "stats", "id": control.id, "stats": {**counts, "calls": calls, "seconds": seconds}}
+        return {"stats": {**counts, "calls": calls, "seconds": seconds}}
 
     def _ready(self) -> dict[str, Any]:
         model = self._answerer.model
@@ -143,8 +156,8 @@ class Session:
             "limits": {"line_bytes": LONGEST_LINE, "requests": MOST_MESSAGES, "request_bytes": MOST_BYTES},
         }
 
-    def _send(self, message: dict[str, Any] | None, size: int) -> None:
-        self._output.put(partial(line_of, message) if message else bytes, size)
+    def _send(self, message: dict[str, Any], size: int) -> None:
+        self._output.put(partial(line_of, message), size)
 
     def _drain(self) -> None:
         with self._changed:

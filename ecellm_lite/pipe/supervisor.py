@@ -12,13 +12,14 @@ from functools import partial
 from ecellm_lite.answers.answer import Answer, RowError
 from ecellm_lite.engine.driver import closed_error, forked_error
 from ecellm_lite.errors import CrashError, EcellmError
+from ecellm_lite.exit_codes import ending
 from ecellm_lite.pipe.asking import Asking, Requests
 from ecellm_lite.pipe.child import Child, Message
 from ecellm_lite.pipe.messages import PROTOCOL, Control, control_line
 
 HEARTBEAT = 2.0  # seconds between two pings of the child
 STARTS = 6  # children that may die in a row before one is ready
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before a child is started again, doubled each time
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds before a child is started again, doubled until one has replied
 FAREWELL = 5.0  # seconds that a child has to exit by itself
 
 
@@ -27,31 +28,42 @@ class Supervisor:
 
     A child that dies or hangs is started again. A request that two children died with is sent alone; if a third dies
     too, it is refused from then on. If children keep dying before they are ready, all requests fail, now and later.
+
+    If `lazy`, the first request starts the child. A child without requests for `idle_seconds` is ended, and the next
+    request starts another; if that fails, the waiting requests fail, and a later request tries again.
     """
 
-    def __init__(self, command: Sequence[str], *, start_seconds: float, hang_seconds: float) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        start_seconds: float,
+        hang_seconds: float,
+        idle_seconds: float | None = None,
+        lazy: bool = False,
+    ) -> None:
         self._command = command
         self._start_seconds = start_seconds
         self._hang_seconds = hang_seconds
+        self._idle_seconds = idle_seconds
         self._changed = threading.Condition()
         self._requests = Requests()
         self._child: Child | None = None
         self._ready: Message | None = None
         self._failure: EcellmError | None = None
+        self._lazy = lazy
+        self._wanted = not lazy  # whether there should be a child
+        self._proven = False  # whether a child was ever ready
         self._failed_starts = 0
-        self._starts = 0
+        self._pause = 0.0  # seconds before the next start
         self._closing = False
         self._calls: int | None = None  # of the model, as the child last reported
         self._alive = 0.0  # when it last showed progress
         self._pinged = False  # whether a ping has no reply yet
         self._process = os.getpid()
+        self.restarts = 0  # children that died and were replaced
         self._thread = threading.Thread(target=self._supervise, name="ecellm-lite supervisor", daemon=True)
         self._thread.start()
-
-    @property
-    def restarts(self) -> int:
-        """How often the child was restarted."""
-        return self._starts - 1
 
     @property
     def pid(self) -> int | None:
@@ -76,6 +88,7 @@ class Supervisor:
             if not refused:
                 if not self._requests:
                     self._alive = time.monotonic()
+                    self._wanted = True
                     self._changed.notify_all()
                 self._requests.add(asking)
                 self._send_what_waits()
@@ -105,40 +118,45 @@ class Supervisor:
         for asking in abandoned:
             asking.settle(error=closed_error())
         if child:
-            child.send(control_line(Control(0, "close")))
-            if not idle or not child.wait(FAREWELL):
-                child.kill()
-                child.wait(FAREWELL)
+            _end(child, gently=idle)
         if threading.current_thread() is not self._thread:
             self._thread.join(FAREWELL)
 
     def _supervise(self) -> None:
-        """Keep a child running, and check that it works."""
-        pause = 0.0
+        """Keep a child running while one is wanted, and check that it works."""
         while True:
+            unused = None
             with self._changed:
                 if self._closing or self._failure:
                     return
                 if self._child is None:
-                    if pause and self._changed.wait_for(lambda: self._closing, pause):
-                        return
-                    pause = min(max(2 * pause, FIRST_PAUSE), LONGEST_PAUSE)
-                    self._start()
+                    if not self._wanted:
+                        self._changed.wait_for(lambda: self._closing or self._wanted)
+                    elif not self._changed.wait_for(lambda: self._closing, self._pause):
+                        self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
+                        self._start()
                     continue
-                if self._ready:
-                    pause = 0.0
                 idle = bool(self._ready) and not self._requests
-                if self._changed.wait_for(partial(self._has_news, idle), None if idle else HEARTBEAT):
+                if self._changed.wait_for(partial(self._has_news, idle), self._patience(idle)):
                     continue
-                if self._child:
+                if not idle:
                     self._look_after(self._child)
+                elif self._patience(idle) == 0:
+                    unused, self._child, self._ready, self._wanted = self._child, None, None, False
+            if unused:
+                _end(unused, gently=True)
+
+    def _patience(self, idle: bool) -> float | None:
+        """Return how many seconds to wait for news before checking on the child; None for any time."""
+        if not idle:
+            return HEARTBEAT
+        return None if self._idle_seconds is None else max(0.0, self._alive + self._idle_seconds - time.monotonic())
 
     def _has_news(self, idle: bool) -> bool:
         return self._closing or self._failure is not None or self._child is None or (idle and bool(self._requests))
 
     def _start(self) -> None:
         self._ready = None
-        self._starts += 1
         self._calls, self._alive, self._pinged = None, time.monotonic(), False
         try:
             self._child = Child(self._command, self._received, self._ended)
@@ -178,13 +196,13 @@ class Supervisor:
                         f"The engine's process speaks protocol {message.get('protocol')!r}, not {PROTOCOL}."
                     )
                     abandoned = self._fail(error)
-                    child.kill()
             elif error and number is None:
                 if self._ready:
                     raise ValueError("the child did not understand a line of ours")
                 abandoned = self._fail(error)  # it cannot start
             elif isinstance(number, int) and number:
                 self._alive = time.monotonic()
+                self._pause = 0.0
                 asking = self._requests.take(number)
                 self._send_what_waits()
         if asking:
@@ -192,7 +210,7 @@ class Supervisor:
         _settle_all(abandoned, error)
 
     def _welcome(self, message: Message) -> None:
-        self._ready, self._failed_starts, self._alive = message, 0, time.monotonic()
+        self._ready, self._proven, self._failed_starts, self._alive = message, True, 0, time.monotonic()
         self._send_what_waits()
         self._changed.notify_all()
 
@@ -206,12 +224,14 @@ class Supervisor:
             cancelled, lost = self._requests.child_died()
             if not was_ready and not self._failure and not self._closing:
                 self._failed_starts += 1
-                if self._failed_starts >= STARTS or self._starts == 1:
+                if self._failed_starts >= STARTS or not self._proven:
                     failure = CrashError(
-                        f"The engine's process died while it loaded the model (exit code {child.exit_code})",
+                        f"The engine's process {ending(child.exit_code) or 'ended'} while it loaded the model",
                         step="check the model's file, and that there is enough memory",
                     )
                     abandoned = self._fail(failure)
+            if self._wanted and not self._failure and not self._closing:
+                self.restarts += 1
             self._changed.notify_all()
         for asking in cancelled:
             asking.settle()
@@ -247,10 +267,24 @@ class Supervisor:
         asking.settle(answer)
 
     def _fail(self, error: EcellmError) -> list[Asking]:
-        """Give up, and return the requests that must now fail, as all later ones will."""
-        self._failure = error
+        """Give up, and return the requests that must now fail; later ones fail too, unless requests start children."""
+        child, self._child, self._ready = self._child, None, None
+        if child:
+            child.kill()
+        if self._lazy or (self._proven and self._idle_seconds is not None):
+            self._wanted, self._failed_starts = False, 0
+        else:
+            self._failure = error
         self._changed.notify_all()
         return self._requests.take_all()
+
+
+def _end(child: Child, *, gently: bool) -> None:
+    """End a child; `gently` lets it exit by itself first."""
+    child.send(control_line(Control(0, "close")))
+    if not gently or not child.wait(FAREWELL):
+        child.kill()
+        child.wait(FAREWELL)
 
 
 def _settle_all(abandoned: Sequence[Asking], error: EcellmError | None) -> None:

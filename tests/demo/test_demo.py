@@ -18,7 +18,7 @@ from ecellm_lite.models.store import Store, StoredModel
 
 
 def test_it_is_made_once(demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "prepared", None)
+    monkeypatch.setattr(build, "_built", None)
     assert build.ensure_demo(Store()) == demo_model
 
 

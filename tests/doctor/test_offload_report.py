@@ -18,8 +18,9 @@ import pytest
 from ecellm_lite import ModelError, Runtime, UsageError
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.doctor_offload import child, comparison
-from ecellm_lite.doctor_offload.child import _trouble, watch
+from ecellm_lite.doctor_offload.child import watch
 from ecellm_lite.doctor_offload.comparison import TASK, compare
+from ecellm_lite.exit_codes import ending
 from ecellm_lite.models.calibrations import FORMAT, Calibration, Measures, Scope, calibration_path, text_hash
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.registry import get_task
@@ -421,7 +422,7 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     ],
 )
 def test_exit_codes_are_said_in_words(code: int, said: str) -> None:
-    assert _trouble(code) == said
+    assert ending(code) == said
 
 
 @posix

@@ -1,7 +1,9 @@
-"""llama.cpp is loaded beside one C++ runtime, whatever has loaded one before."""
+"""llama.cpp is loaded beside one C++ runtime, whatever has loaded one before, and its threads do not spin for long."""
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 
@@ -25,3 +27,26 @@ def test_the_runtime_that_another_library_has_loaded_serves_all() -> None:
     if before == "True":
         pytest.skip("this Python has a C++ runtime of its own for all")
     assert (after, loaded) == ("True", "True")
+
+
+@pytest.mark.parametrize(
+    ("settings", "looks"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "0")]
+)
+def test_threads_spin_for_a_moment_unless_the_user_says_otherwise(settings: dict[str, str], looks: str) -> None:
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    program = (
+        f"import os, ecellm_lite.binding; print({{name: os.environ[name] for name in {names} if name in os.environ}})"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**environment, **settings, "OMP_DISPLAY_ENV": "VERBOSE"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    if not (display := re.search(r"GOMP_SPINCOUNT = '(\d+)'", loaded.stderr)):
+        pytest.skip("this llama.cpp does not use GCC's OpenMP")
+    assert display[1] == looks
+    assert loaded.stdout.strip() == str(settings)

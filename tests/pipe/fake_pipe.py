@@ -1,4 +1,8 @@
-"""`ecellm-lite pipe` over the fake engine: the child of the tests. A review of `poison` kills it, `hang` hangs it."""
+"""`ecellm-lite pipe` over the fake engine: the child of the tests. A review of `poison` kills it, `hang` hangs it.
+
+Its argument is how it loads: `missing`, `crash`, `slow`, or `isolated`, in a child of its own; `crash FILE` crashes
+where the file is, and notes there that it was started.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,13 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ecellm_lite import ModelError, Runtime
 from ecellm_lite.answerer import Answerer
 from ecellm_lite.engine.fake import FakeBackend, scattered
+from ecellm_lite.pipe.child_runtime import ChildRuntime
 from ecellm_lite.pipe.serve import serve_standard_streams
 from ecellm_lite.pipe.session import Progress
 
@@ -30,11 +36,18 @@ class Poisonable(FakeBackend):
 
 
 def load() -> tuple[Answerer, Progress | None]:
-    how = sys.argv[1] if len(sys.argv) > 1 else ""
+    how, note = [*sys.argv[1:], "", ""][:2]
     if how == "missing":
         raise ModelError("There is no model there", step="take another")
-    if how == "crash":
+    if how == "crash" and (not note or Path(note).exists()):
+        if note:
+            with Path(note).open("a") as file:
+                file.write("started\n")
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "slow":
+        time.sleep(0.5)
+    if how == "isolated":
+        return ChildRuntime(command=[sys.executable, "-m", "tests.pipe.fake_pipe"]), None
     os.write(1, b"what native code prints")
     runtime = Runtime.over(Poisonable())
     return runtime, runtime.progress

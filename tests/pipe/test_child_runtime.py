@@ -9,9 +9,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import pytest
 
 from ecellm_lite import Answer, InputError, ModelError, Runtime, UsageError, schema
@@ -26,6 +29,7 @@ from ecellm_lite.pipe.child_runtime import ChildRuntime
 from ecellm_lite.pipe.messages import Ask
 from tests.pipe.host import FAKE_PIPE, PATIENCE, ROOT
 from tests.support.answer_checks import EXAMPLES
+from tests.support.tiny_models import write_tiny_model
 
 pytestmark = pytest.mark.usefixtures("in_root")
 
@@ -33,6 +37,27 @@ pytestmark = pytest.mark.usefixtures("in_root")
 @pytest.fixture
 def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def kill(child: ChildRuntime) -> None:
+    restarts = child.restarts
+    wait_until(lambda: child.pid is not None)
+    os.kill(cast("int", child.pid), signal.SIGKILL)
+    wait_until(lambda: child.restarts > restarts)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_answers_are_those_of_a_runtime_in_process() -> None:
@@ -78,14 +103,15 @@ def test_what_is_no_command_is_one_error() -> None:
         ChildRuntime(command=["/nonsense/ecellm-lite"])
 
 
-def test_a_child_that_is_killed_again_and_again_loses_and_doubles_nothing() -> None:
+@pytest.mark.parametrize(("kills", "count"), [(5, 800), pytest.param(30, 2000, marks=pytest.mark.slow)])
+def test_a_child_that_is_killed_again_and_again_loses_and_doubles_nothing(kills: int, count: int) -> None:
     chance = random.Random(7)
     ended: list[int] = []
     futures: dict[int, Future[Answer]] = {}
     with ChildRuntime(command=FAKE_PIPE) as child:
 
         def ask(client: int) -> None:
-            for number in range(client, 800, 8):
+            for number in range(client, count, 8):
                 row = {"id": number, "review": f"row {number} " + "of a long text " * 30}
                 futures[number] = child.submit("sentiment_analysis", row)
                 futures[number].add_done_callback(lambda _, number=number: ended.append(number))  # type: ignore[misc]
@@ -94,7 +120,7 @@ def test_a_child_that_is_killed_again_and_again_loses_and_doubles_nothing() -> N
         clients = [threading.Thread(target=ask, args=(client,)) for client in range(8)]
         for client in clients:
             client.start()
-        for _ in range(5):
+        for _ in range(kills):
             time.sleep(chance.uniform(0.0, 0.8))
             if pid := child.pid:
                 os.kill(pid, signal.SIGKILL)
@@ -103,9 +129,57 @@ def test_a_child_that_is_killed_again_and_again_loses_and_doubles_nothing() -> N
         answers = {number: future.result(PATIENCE) for number, future in futures.items()}
         assert child.answer("sentiment_analysis", {"review": "good"}).error is None
         assert child.restarts > 0
-    assert sorted(ended) == list(range(800))
+    assert sorted(ended) == list(range(count))
     assert {answer.error and answer.error.code for answer in answers.values()} <= {None, "crashed"}
     assert all(answer.id == number for number, answer in answers.items())
+
+
+def test_a_child_that_is_killed_while_it_loads_is_started_again() -> None:
+    with ChildRuntime(command=[*FAKE_PIPE, "slow"]) as child:
+        future = child.submit("sentiment_analysis", {"review": "good"})
+        for _ in range(3):  # after the first time it is about to load
+            kill(child)
+        assert future.result(PATIENCE).error is None
+        assert child.answer("sentiment_analysis", {"review": "good"}).error is None
+
+
+def test_a_model_that_begins_to_crash_at_load_ends_in_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "STARTS", 3)
+    note = tmp_path / "note"
+    with ChildRuntime(command=[*FAKE_PIPE, "crash", str(note)]) as child:
+        note.touch()
+        kill(child)
+        future = child.submit("sentiment_analysis", {"review": "good"})
+        assert isinstance(future.exception(PATIENCE), CrashError)
+        with pytest.raises(CrashError):
+            child.submit("sentiment_analysis", {"review": "good"})
+        assert note.read_text().count("started") == 3
+
+
+def test_a_lazy_child_loads_with_the_first_request_and_an_idle_one_is_given_back(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "tiny.gguf")
+    others = psutil.Process().children()
+    with ChildRuntime(model, envelope="alpaca", lazy=True, idle_seconds=0.3, command=FAKE_PIPE) as child:
+        assert (child.pid, child.model.name, child.envelope.name) == (None, "tiny.gguf", "alpaca")
+        assert set(EXAMPLES) <= set(child.tasks)
+        for _ in range(2):
+            assert child.answer("sentiment_analysis", {"review": "good"}).error is None
+            wait_until(lambda: child.pid is None and psutil.Process().children() == others)
+        assert child.restarts == 0
+
+
+def test_a_lazy_child_that_crashes_is_an_error_of_each_request_and_no_loop(tmp_path: Path) -> None:
+    model, note = write_tiny_model(tmp_path / "tiny.gguf"), tmp_path / "note"
+    note.touch()
+    with ChildRuntime(model, envelope="alpaca", lazy=True, command=[*FAKE_PIPE, "crash", str(note)]) as child:
+        for _ in range(2):
+            with pytest.raises(CrashError):
+                child.answer("sentiment_analysis", {"review": "good"})
+        assert note.read_text().count("started") == 2
+        note.unlink()
+        assert child.answer("sentiment_analysis", {"review": "good"}).error is None
 
 
 def test_the_request_that_kills_is_found_and_refused_and_the_others_are_answered() -> None:
@@ -146,28 +220,22 @@ def test_closing_fails_what_waits_and_leaves_no_process() -> None:
     with pytest.raises(ClosedError):
         child.submit("sentiment_analysis", {"review": "good"})
     assert pid
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    assert is_gone(pid)
 
 
-def test_a_host_that_is_killed_leaves_no_child() -> None:
+@pytest.mark.parametrize("command", [FAKE_PIPE, [*FAKE_PIPE, "isolated"]])
+def test_a_host_that_is_killed_leaves_no_process(command: list[str]) -> None:
     program = (
-        "import time; from tests.pipe.host import FAKE_PIPE\n"
-        "from ecellm_lite.pipe.child_runtime import ChildRuntime\n"
-        "child = ChildRuntime(command=FAKE_PIPE); print(child.pid, flush=True); time.sleep(600)"
+        "import time; from ecellm_lite.pipe.child_runtime import ChildRuntime\n"
+        f"child = ChildRuntime(command={command!r}); print(child.pid, flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=ROOT) as host:
         assert host.stdout
-        pid = int(host.stdout.readline())
+        host.stdout.readline()
+        ours = psutil.Process(host.pid).children(recursive=True)
         host.kill()
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    pytest.fail("the child outlived its host")
+    assert len(ours) == len(command) - len(FAKE_PIPE) + 1
+    wait_until(lambda: all(is_gone(process.pid) for process in ours))
 
 
 def test_a_deadline_holds_while_the_child_hangs_or_is_dead() -> None:
@@ -181,6 +249,14 @@ def test_a_deadline_holds_while_the_child_hangs_or_is_dead() -> None:
         with pytest.raises(DeadlineError):
             child.answer("sentiment_analysis", {"review": "good"}, deadline_ms=1)
         assert child.answer("sentiment_analysis", {"review": "good"}, deadline_ms=1000 * PATIENCE).error is None
+
+
+def test_a_deadline_holds_while_the_model_loads(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "tiny.gguf")
+    with ChildRuntime(model, envelope="alpaca", lazy=True, command=[*FAKE_PIPE, "slow"]) as child:
+        with pytest.raises(DeadlineError):
+            child.answer("sentiment_analysis", {"review": "good"}, deadline_ms=50)
+        assert child.answer("sentiment_analysis", {"review": "good"}).error is None
 
 
 def test_an_urgent_row_is_not_kept_behind_what_the_child_has_not_been_sent() -> None:

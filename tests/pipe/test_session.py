@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
+from collections import Counter
 from typing import Any
 
+import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ecellm_lite.pipe.messages import LONGEST_LINE
-from tests.pipe.host import FAKE_PIPE, PATIENCE, converse, start
+from ecellm_lite import Runtime
+from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.errors import ProtocolError
+from ecellm_lite.pipe.lines import Output, read_lines
+from ecellm_lite.pipe.messages import LONGEST_LINE, Control, read_message
+from ecellm_lite.pipe.session import Session
+from tests.pipe.host import FAKE_PIPE, MESSAGE, PATIENCE, converse, start
+from tests.pipe.test_messages import JSON, LIKELY
 from tests.support.answer_checks import EXAMPLES
 
 REVIEW = {"id": 1, "task": "sentiment_analysis", "row": {"review": "It works."}}
@@ -110,6 +121,78 @@ def test_a_cancelled_request_gets_one_line_all_the_same() -> None:
 def test_ten_thousand_requests_in_one_write() -> None:
     requests = [{**REVIEW, "id": number, "row": {"review": f"row {number % 500}"}} for number in range(10_000)]
     assert sorted(message["id"] for message in converse(requests)) == list(range(10_000))
+
+
+ID = st.integers(0, 3) | st.sampled_from(["a", "1", "", "x" * 256])
+ASK = st.fixed_dictionaries(
+    {"id": ID, "task": st.sampled_from(["sentiment_analysis", "PM", "nonsense"]), "row": st.just({"review": "good"})},
+    optional={"options": st.sampled_from([{}, {"seed": -1}, {"max_tokens": 1}, {"deadline_ms": 1e-3}]), "extra": JSON},
+)
+CONTROL = st.fixed_dictionaries({"id": ID, "type": st.sampled_from(["cancel", "ping", "tasks", "stats", "x", None])})
+HUGE = st.integers(1 << 53, 1 << 60) | st.just("x" * 100_000)
+LINE = (
+    st.one_of(ASK, ASK, CONTROL, LIKELY, st.fixed_dictionaries({"id": HUGE, "type": st.just("ping")}), JSON)
+    .filter(lambda data: not isinstance(data, dict) or data.get("type") != "close")
+    .map(lambda data: json.dumps(data).encode())
+)
+BROKEN = st.tuples(LINE, st.integers(0, 40)).map(lambda cut: cut[0][: cut[1]]) | st.binary(max_size=40)
+
+
+@given(st.lists(LINE | BROKEN, max_size=60))
+def test_whatever_a_host_sends_it_gets_a_line_with_its_id(lines: list[bytes]) -> None:
+    messages = session_over_fake([line.replace(b"\n", b" ") for line in lines])
+    asked: Counter[Any] = Counter()
+    cancels = 0
+    for line in lines:
+        try:
+            request = read_message(line.replace(b"\n", b" "))
+        except ProtocolError as error:
+            asked[error.id] += bool(line.strip())
+        else:
+            asked[request.id] += 1
+            cancels += isinstance(request, Control) and request.kind == "cancel"
+    replied = Counter(message["id"] for message in messages)
+    assert replied <= asked
+    assert (asked - replied).total() <= cancels  # one that finds its request has no line of its own
+    for message in messages:
+        MESSAGE.validate(message)
+
+
+def session_over_fake(lines: list[bytes]) -> list[dict[str, Any]]:
+    """Return the messages behind `ready` of a conversation in this process."""
+    written: list[bytes] = []
+    output = Output(written.append)
+    with Runtime.over(FakeBackend()) as runtime:
+        pieces = iter([b"\n".join(lines)])
+        Session(runtime, output, runtime.progress).run(read_lines(lambda _: next(pieces, b"")))
+        output.close()
+    return [json.loads(line) for line in b"".join(written).splitlines()][1:]
+
+
+@pytest.mark.slow
+def test_a_long_conversation_leaves_nothing_behind() -> None:
+    lines = b"".join(
+        b'{"id": %d, "task": "SA", "row": {"review": "row %d"}}\n' % (number, number % 50)
+        + b'{"id": %d, "type": "cancel"}\n{"id": %d, "type": "tasks"\n' % (number - 20, number)
+        for number in range(3000)
+    )
+    with start() as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdout.readline()
+        sizes = []
+        for turn in range(4):
+            end = b'{"id": "end %d", "type": "ping"}\n' % turn
+            writer = threading.Thread(target=process.stdin.write, args=(lines + end,))
+            writer.start()
+            while b'"pong"' not in process.stdout.readline():
+                pass
+            writer.join()
+            sizes.append(psutil.Process(process.pid).memory_info().rss)
+        process.stdin.close()
+        assert process.wait(PATIENCE) == 0
+        process.stdout.read()
+    assert sizes[-1] - sizes[0] < 32 << 20
 
 
 def test_a_model_that_does_not_load_is_said_and_ends_it() -> None:

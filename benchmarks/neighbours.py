@@ -1,0 +1,137 @@
+"""Claim: a busy program on the same cores costs the model its fair share of them, and no more.
+
+    python -m benchmarks.neighbours
+
+A ChildRuntime answers rows alone and next to one and two programs that compute endlessly ("hogs"), alternately with
+OpenMP's default waiting (`spinning`: a waiting thread spins for milliseconds) and with this project's (`patient`). A
+hog's share is its processor time over the elapsed time: a whole core when it is alone. `fair_share` is what it gets if
+all threads that want a core get the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import psutil
+
+from benchmarks.facts import write_results
+from ecellm_lite.answerer import Row
+from ecellm_lite.engine.settings import available_cores
+from ecellm_lite.pipe.child_runtime import ChildRuntime
+
+TASK = "sentiment_analysis"
+ROWS, IN_FLIGHT = 96, 32
+HOGS = (0, 1, 2)
+SPINNING = "300000"  # libgomp's own count, where nothing is said
+LEAST = {1: 0.45, 2: 0.30}  # of the rate alone, by the number of hogs
+KEPT = 0.9  # of its fair share that a hog has at least
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
+@click.option("--seconds", type=click.FloatRange(1), default=8.0, show_default=True, help="Of each measurement.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--model", default="demo", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/neighbours.json"))
+def main(data: Path, seconds: float, repeats: int, model: str, output: Path) -> None:
+    """Measure both ways of waiting beside each number of hogs, and write the rates."""
+    rows = even_rows(data / TASK / "test.jsonl")
+    rates: dict[str, dict[int, list[float]]] = {}
+    shares: dict[str, dict[int, list[float]]] = {}
+    with ExitStack() as stack:
+        children = {}
+        for way in ("spinning", "patient"):
+            rates[way], shares[way] = {hogs: [] for hogs in HOGS}, {hogs: [] for hogs in HOGS if hogs}
+            children[way] = stack.enter_context(started(model, way))
+            children[way].answer(TASK, rows[0])
+        for _, hogs, way in itertools.product(range(repeats), HOGS, children):
+            rate, share = beside(children[way], rows, hogs, seconds)
+            rates[way][hogs].append(round(rate, 3))
+            if hogs:
+                shares[way][hogs].append(round(share, 3))
+            click.echo(f"{way} beside {hogs}: {rate:.2f} rows/s, hogs {share:.0%}", err=True)
+    results = {way: summary(rates[way], shares[way]) for way in rates}
+    cost = 1 - results["patient"]["rows_per_second"][0] / results["spinning"]["rows_per_second"][0]
+    facts = {"cores": available_cores(), "task": TASK, "cost_alone": round(cost, 3), **results}
+    write_results(output, "neighbours", facts)
+    patient = results["patient"]
+    if any(patient["of_the_rate_alone"][hogs] < least for hogs, least in LEAST.items()):
+        raise SystemExit(f"The rates beside hogs are {patient['of_the_rate_alone']} of the one alone.")
+
+
+def even_rows(path: Path) -> list[Row]:
+    """Return the labelled rows of middle length: whichever of them are answered, they take about as long."""
+    lines = sorted(path.read_text("utf-8").splitlines(), key=len)
+    spare = max(0, len(lines) - ROWS) // 2
+    return [{"input": json.loads(line)["input"]} for line in lines[spare : spare + ROWS]]
+
+
+@contextmanager
+def started(model: str, way: str) -> Iterator[ChildRuntime]:
+    """Give a child whose threads wait in this way, which it reads from its environment when it starts."""
+    before = {name: os.environ.pop(name, None) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    if way == "spinning":
+        os.environ["GOMP_SPINCOUNT"] = SPINNING
+    with ChildRuntime(model) as child:
+        os.environ.pop("GOMP_SPINCOUNT", None)
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+        yield child
+
+
+def beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> tuple[float, float]:
+    """Return rows a second beside so many hogs, and the mean of what each hog has of a core."""
+    endless = itertools.cycle(rows)
+    with ExitStack() as stack:
+        processes = [stack.enter_context(hog()) for _ in range(hogs)]
+        waiting = {child.submit(TASK, next(endless)) for _ in range(IN_FLIGHT)}
+        waiting = wait(waiting, return_when=FIRST_COMPLETED).not_done  # the hogs have started too
+        before = [sum(process.cpu_times()[:2]) for process in processes]
+        began, count = time.perf_counter(), 0
+        while (passed := time.perf_counter() - began) < seconds:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            count += len(done)
+            waiting |= {child.submit(TASK, next(endless)) for _ in done}
+        cpu = [sum(process.cpu_times()[:2]) for process in processes]
+        for future in waiting:
+            future.cancel()
+    share = sum(after - first for after, first in zip(cpu, before, strict=True)) / passed / hogs if hogs else 0.0
+    return count / passed, share
+
+
+@contextmanager
+def hog() -> Iterator[psutil.Process]:
+    """Give a process that computes without end."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            process.kill()
+
+
+def summary(rates: dict[int, list[float]], shares: dict[int, list[float]]) -> dict[str, Any]:
+    """Return the medians, the rates as parts of the one alone, and what a hog had beside its fair share."""
+    rate = {hogs: median(each) for hogs, each in rates.items()}
+    cores = available_cores()
+    return {
+        "rows_per_second": rate,
+        "of_the_rate_alone": {hogs: round(rate[hogs] / rate[0], 3) for hogs in HOGS if hogs},
+        "hog_share": {hogs: median(each) for hogs, each in shares.items()},
+        "fair_share": {hogs: round(min(1.0, cores / (cores + hogs)), 3) for hogs in shares},
+        "each_repeat": {"rows_per_second": rates, "hog_share": shares},
+    }
+
+
+if __name__ == "__main__":
+    main()

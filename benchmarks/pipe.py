@@ -1,0 +1,216 @@
+"""Claim: an engine in another process answers as fast as one in the host's own, and is soon back when it dies.
+
+    python -m benchmarks.pipe
+
+It measures, alternating:
+
+- throughput: the first rows of each task by a Runtime in this process, by a ChildRuntime, and by a host that writes all
+  lines to `ecellm-lite pipe` and reads all answers;
+- one request: the milliseconds of one short row, asked repeatedly;
+- cold start: the seconds from a process's start to its first answer, with the model's file in the page cache;
+- deaths: a ChildRuntime's child is killed (SIGKILL) under load; the seconds until the next child's first answer, and
+  the rate from 3 s after the kill.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import geometric_mean, median
+from typing import Any
+
+import click
+
+from benchmarks.facts import write_results
+from benchmarks.neighbours import even_rows
+from ecellm_lite import Answer, Runtime
+from ecellm_lite.answerer import Answerer, Row
+from ecellm_lite.pipe.child_runtime import ChildRuntime
+from ecellm_lite.tasks.registry import TASKS
+
+COMMAND = [sys.executable, "-c", "from ecellm_lite.cli.entry import main; main()", "pipe"]
+IN_PROCESS = (
+    "import sys, ecellm_lite; ecellm_lite.Runtime(sys.argv[1]).answer('sentiment_analysis', {'review': 'Good.'})"
+)
+TASK, REVIEW = "sentiment_analysis", {"review": "Good."}
+WAYS = ("runtime", "child", "pipe")
+IN_FLIGHT = 64
+RECOVERY = 3.0  # seconds after which a child that was killed has its full rate again
+
+Answers = Callable[[str, Sequence[Row]], None]
+
+
+class Host:
+    """A program that talks to `ecellm-lite pipe`."""
+
+    def __init__(self, *options: str) -> None:
+        self.process = subprocess.Popen([*COMMAND, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._read()
+
+    def answers(self, task: str, rows: Sequence[Row]) -> None:
+        """Write all rows, and read an answer for each."""
+        assert self.process.stdin
+        lines = [json.dumps({"id": number, "task": task, "row": row}) + "\n" for number, row in enumerate(rows)]
+        self.process.stdin.write("".join(lines).encode())
+        self.process.stdin.flush()
+        for _ in rows:
+            assert self._read()["answer"]["error"] is None
+
+    def close(self) -> None:
+        """End the pipe."""
+        self.process.communicate()
+
+    def _read(self) -> Mapping[str, Any]:
+        assert self.process.stdout
+        message: Mapping[str, Any] = json.loads(self.process.stdout.readline())
+        return message
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
+@click.option("--rows", type=click.IntRange(1), default=16, show_default=True, help="Of each task.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--kills", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--model", default="demo", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/pipe.json"))
+def main(data: Path, rows: int, repeats: int, kills: int, model: str, output: Path) -> None:
+    """Measure and write the figures."""
+    with ExitStack() as stack:
+        runtime, child = stack.enter_context(Runtime(model)), stack.enter_context(ChildRuntime(model))
+        host = Host("--model", model)
+        stack.callback(host.close)
+        ways: dict[str, Answers] = {"runtime": all_of(runtime), "child": all_of(child), "pipe": host.answers}
+        facts: dict[str, Any] = {"one_request": one_request(ways, 20 * repeats)}
+        click.echo(json.dumps(facts["one_request"]), err=True)
+        facts["tasks"] = {name: throughput(ways, name, data, rows, repeats) for name in TASKS}
+    ratios = {way: [task["of_the_runtime"][way] for task in facts["tasks"].values()] for way in WAYS[1:]}
+    facts["of_the_runtime"] = {way: round(geometric_mean(each), 3) for way, each in ratios.items()}
+    facts["cold_start"] = cold_start(model, repeats)
+    click.echo(json.dumps(facts["cold_start"]), err=True)
+    with ChildRuntime(model) as child:
+        facts["deaths"] = deaths(child, even_rows(data / TASK / "test.jsonl"), kills)
+    write_results(output, "pipe", facts)
+    if min(facts["of_the_runtime"].values()) < 0.95:
+        raise SystemExit(f"Of the rate in this process: {facts['of_the_runtime']}.")
+
+
+def all_of(answerer: Answerer) -> Answers:
+    """Return a function that has all rows answered."""
+
+    def answers(task: str, rows: Sequence[Row]) -> None:
+        for answer in answerer.answers(task, rows):
+            assert answer.error is None, answer.error
+
+    return answers
+
+
+def throughput(ways: Mapping[str, Answers], task: str, data: Path, count: int, repeats: int) -> dict[str, Any]:
+    """Return the median rows a second of a task in each way."""
+    lines = (data / task / "test.jsonl").read_text("utf-8").splitlines()[:count]
+    rows = [{"input": json.loads(line)["input"]} for line in lines]
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    for answers in ways.values():
+        answers(task, rows[:1])
+    for _, way in itertools.product(range(repeats), ways):
+        began = time.perf_counter()
+        ways[way](task, rows)
+        rates[way].append(round(len(rows) / (time.perf_counter() - began), 3))
+    rate = {way: median(each) for way, each in rates.items()}
+    click.echo(f"{task}: {rate}", err=True)
+    of_the_runtime = {way: round(rate[way] / rate["runtime"], 3) for way in WAYS[1:]}
+    return {"rows_per_second": rate, "of_the_runtime": of_the_runtime, "each_repeat": rates}
+
+
+def one_request(ways: Mapping[str, Answers], repeats: int) -> dict[str, Any]:
+    """Return the median milliseconds of one row in each way, and what another process adds."""
+    milliseconds: dict[str, list[float]] = {way: [] for way in ways}
+    for number, way in itertools.product(range(repeats + 2), ways):
+        began = time.perf_counter()
+        ways[way](TASK, [REVIEW])
+        if number >= 2:
+            milliseconds[way].append(1000 * (time.perf_counter() - began))
+    middle = {way: round(median(each), 2) for way, each in milliseconds.items()}
+    return {"milliseconds": middle, "added": {way: round(middle[way] - middle["runtime"], 2) for way in WAYS[1:]}}
+
+
+def cold_start(model: str, repeats: int) -> dict[str, float]:
+    """Return the median seconds from the start of a process to its first answer; for `--lazy` also to `ready`."""
+    seconds: dict[str, list[float]] = {}
+
+    def note(name: str, began: float) -> None:
+        seconds.setdefault(name, []).append(time.perf_counter() - began)
+
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", IN_PROCESS, model], check=True)
+        note("in process", began)
+        for name, options in (("pipe", []), ("pipe --isolated", ["--isolated"]), ("pipe --lazy", ["--lazy"])):
+            began = time.perf_counter()
+            host = Host("--model", model, *options)
+            if name == "pipe --lazy":
+                note("pipe --lazy, ready", began)
+            host.answers(TASK, [REVIEW])
+            note(name, began)
+            host.close()
+    return {name: round(median(each[1:]), 3) for name, each in seconds.items()}
+
+
+class Load:
+    """Keeps requests waiting at a ChildRuntime, as many as `IN_FLIGHT`."""
+
+    def __init__(self, child: ChildRuntime, rows: Sequence[Row]) -> None:
+        self._child, self._rows = child, itertools.cycle(rows)
+        self._waiting: set[Future[Answer]] = set()
+
+    def step(self, seconds: float = 0.05) -> int:
+        """Return how many answers came, after so many seconds at most."""
+        missing = IN_FLIGHT - len(self._waiting)
+        self._waiting |= {self._child.submit(TASK, next(self._rows)) for _ in range(missing)}
+        done, self._waiting = wait(self._waiting, seconds, FIRST_COMPLETED)
+        return len(done)
+
+    def rate(self, seconds: float) -> float:
+        """Return rows a second over so many seconds."""
+        began, count = time.perf_counter(), 0
+        while (passed := time.perf_counter() - began) < seconds:
+            count += self.step()
+        return count / passed
+
+
+def deaths(child: ChildRuntime, rows: Sequence[Row], kills: int) -> dict[str, Any]:
+    """Kill the child under load; return the seconds to the next answer each time, and the rates before and after."""
+    load = Load(child, rows)
+    load.rate(2.0)
+    before, after, recovered = [], [], []
+    for _ in range(kills):
+        before.append(load.rate(6.0))
+        pid = child.pid
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+        began = time.perf_counter()
+        while child.pid in (None, pid):
+            load.step()
+        load.step(0.0)  # what the killed child had answered
+        while not load.step():
+            pass
+        recovered.append(round(time.perf_counter() - began, 3))
+        load.rate(max(0.0, RECOVERY - recovered[-1]))
+        after.append(load.rate(6.0))
+    return {
+        "kills": kills,
+        "seconds_to_an_answer": {"median": median(recovered), "longest": max(recovered)},
+        "rows_per_second": {"before": round(median(before), 2), "after_3_s": round(median(after), 2)},
+    }
+
+
+if __name__ == "__main__":
+    main()
