@@ -1,8 +1,11 @@
 """Chooses, for each answer, the least probability above which answers are precise enough to need no review.
 
-A threshold is chosen on labelled rows, with one more wrong answer counted than there were: with few rows a precision is
-mostly luck, and 95% needs at least 19 right answers. The precision is measured on held-out rows: each half of the rows
-is judged by the thresholds that were chosen on the other.
+A precision measured on few rows is mostly luck, so a threshold must pass a test: the rows above it are so seldom wrong
+that, if the true precision were lower than the target, chance would make them look as good in at most 5% of samples.
+This is the one-sided 95% lower confidence bound of Clopper and Pearson ("The use of confidence or fiducial limits",
+Biometrika 1934). For a target of 95% it takes 59 right answers and none wrong, or 93 with one wrong.
+
+What the thresholds reach is measured on rows held out: each half of the rows is judged by those chosen on the other.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from ecellm_lite.answers.space import Space
 from ecellm_lite.evaluate.cases import Case
 from ecellm_lite.models.automatic import EVERY, Automatic, likeliest
 
-_ROUNDING = 1e-9  # 1 - 0.9 is a little less than 0.1
+DOUBT = 0.05  # the probability that the lower bound of a precision is too high
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +78,21 @@ def automatic(rows: Sequence[Judged], precision: float, *, by_answer: bool, seed
 
 
 def least_threshold(rows: Sequence[Judged], precision: float) -> float | None:
-    """Return the least probability from which `precision` of the rows are right, with one more counted as wrong.
+    """Return the least probability whose answers are right with `precision`, by its lower confidence bound.
 
-    None if no probability reaches the precision.
+    None if no probability reaches the precision. Needs scipy, as fitting a temperature does.
     """
-    least: float | None = None
-    wrong = 0
+    from scipy.special import bdtr
+
     ordered = sorted((row for row in rows if row.usual), key=lambda row: -row.probability)
-    for count, row in enumerate(ordered, 1):
-        wrong += not row.correct
-        tied = count < len(ordered) and ordered[count].probability == row.probability
-        if not tied and wrong + 1 <= (1 - precision) * (count + 1) + _ROUNDING:
-            least = row.probability
-    return least
+    probabilities = np.array([row.probability for row in ordered])
+    counts = np.arange(1, len(ordered) + 1)
+    wrong = np.cumsum([not row.correct for row in ordered])
+    # bdtr(k, n, p): the probability of at most k wrong answers of n, if each is wrong with probability p.
+    precise = bdtr(wrong, counts, 1 - precision) <= DOUBT
+    ends = np.append(np.diff(probabilities) != 0, True)  # a threshold cannot part equal probabilities
+    places = np.flatnonzero(precise & ends[: len(ordered)])
+    return float(probabilities[places[-1]]) if len(places) else None
 
 
 def _thresholds(rows: Sequence[Judged], precision: float, keys: Sequence[str]) -> dict[str, float | None]:

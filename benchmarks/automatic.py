@@ -1,0 +1,104 @@
+"""Claim: thresholds chosen for 95% on one half of the labelled pairs reach at least 93% on the other half.
+
+    rows=../shared/data/product_matching/test.jsonl
+    ecellm-lite run --task product_matching --model demo --calibration off --rows $rows --output pairs.jsonl
+    python -m benchmarks.automatic $rows pairs.jsonl
+
+The model answers once, and the answers are parted in halves again and again. The halves are those of the file, every
+second line, and random ones, each taken both ways round. An answer is automatic where its probability reaches the
+threshold of its answer, which the other half chose as `calibrate --target-precision 0.95` chooses. A temperature
+changes no threshold's rows for yes or no, because it keeps their order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.facts import write_results
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.evaluate.thresholds import DOUBT, Judged, least_threshold
+
+TARGET, LEAST = 0.95, 0.93
+ALLOWED = 0.05  # of the random halves may be below
+
+
+class Half(NamedTuple):
+    """What thresholds reach on the half that did not choose them; `precision` is None where no answer is automatic."""
+
+    share: float
+    precision: float | None
+
+
+@click.command()
+@click.argument("labelled", type=click.Path(exists=True, path_type=Path))
+@click.argument("answers", type=click.Path(exists=True, path_type=Path))
+@click.option("--halves", type=click.IntRange(1), default=100, show_default=True, help="Random ways to part the rows.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/automatic.json"))
+def main(labelled: Path, answers: Path, halves: int, output: Path) -> None:
+    """Part the rows, choose, judge, and write the figures."""
+    given = [Answer.from_dict(json.loads(line)) for line in answers.read_text("utf-8").splitlines()]
+    golds = [json.loads(line)["output"] for line in labelled.read_text("utf-8").splitlines()]
+    rows = [
+        Judged(answer.text, answer.probability, answer.text == gold)
+        for answer, gold in zip(given, golds, strict=True)
+        if answer.text is not None and answer.probability is not None
+    ]
+    places = np.arange(len(rows))
+    generator = np.random.default_rng(0)
+    random = [half for _ in range(halves) for half in both_ways(rows, generator.permutation(places) < len(rows) // 2)]
+    precisions = [half.precision for half in random if half.precision is not None]
+    below = sum(precision < LEAST for precision in precisions)
+    figures = {
+        "model": given[0].model.sha256,
+        "rows": len(rows),
+        "right": fmean(row.correct for row in rows),
+        "target": TARGET,
+        "doubt": DOUBT,
+        "in_the_file": both_ways(rows, places < len(rows) // 2),
+        "every_second_line": both_ways(rows, places % 2 == 0),
+        "random": {
+            "halves": len(random),
+            "none_automatic": len(random) - len(precisions),
+            f"below_{LEAST}": below,
+            f"below_{TARGET}": sum(precision < TARGET for precision in precisions),
+            "least_precision": min(precisions),
+            "mean_precision": fmean(precisions),
+            "mean_share": fmean(half.share for half in random),
+        },
+        "share_by_all_rows": judge(rows, rows).share,
+    }
+    click.echo(figures, err=True)
+    write_results(output, "automatic", figures)
+    if below > ALLOWED * len(random):
+        raise SystemExit(f"{below} of {len(random)} halves are below {LEAST}.")
+
+
+def both_ways(rows: Sequence[Judged], first: NDArray[np.bool_]) -> list[Half]:
+    """Return what each half of the rows has by the thresholds of the other."""
+    one = [row for row, inside in zip(rows, first, strict=True) if inside]
+    other = [row for row, inside in zip(rows, first, strict=True) if not inside]
+    return [judge(one, other), judge(other, one)]
+
+
+def judge(choosing: Sequence[Judged], judged: Sequence[Judged]) -> Half:
+    """Return what the thresholds that some rows choose reach on others."""
+    keys = {row.key for row in choosing}
+    thresholds = {key: least_threshold([row for row in choosing if row.key == key], TARGET) for key in keys}
+    right = [
+        row.correct
+        for row in judged
+        if (threshold := thresholds.get(row.key)) is not None and row.probability >= threshold
+    ]
+    return Half(len(right) / len(judged), fmean(right) if right else None)
+
+
+if __name__ == "__main__":
+    main()
