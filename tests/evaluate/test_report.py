@@ -25,9 +25,9 @@ from ecellm_lite.answers.answer import ModelName
 from ecellm_lite.errors import UsageError
 from ecellm_lite.evaluate.paper import IN_DOMAIN, OUT_OF_DOMAIN
 from ecellm_lite.evaluate.report import page as page_module
-from ecellm_lite.evaluate.report import shown
 from ecellm_lite.evaluate.report.page import page
 from ecellm_lite.evaluate.results import Results, Uncalibrated, Unreadable
+from ecellm_lite.report import rendering, shown
 from tests.support.html_page import Page
 from tests.support.sample_results import HOSTILE, LABELS, sample_results
 
@@ -255,7 +255,7 @@ def test_many_unreadable_rows_are_counted(results: Results) -> None:
 
 
 def test_without_jinja_a_sentence_says_what_to_install(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    page_module._environment.cache_clear()
+    rendering._environment.cache_clear()
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(UsageError, match=r"pip install 'ecellm-lite\[eval\]'"):
         page(results)

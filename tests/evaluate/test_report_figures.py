@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecellm_lite.evaluate.report import confusion, reliability, risk, shown
-from ecellm_lite.evaluate.report.shown import threshold
+from ecellm_lite.evaluate.report import confusion, reliability, risk
 from ecellm_lite.evaluate.results import Confusion, Reliability, ReliabilityBin, RiskPoint
+from ecellm_lite.report import shown
+from ecellm_lite.report.shown import threshold
 
 
 def test_reliability_by_hand() -> None:

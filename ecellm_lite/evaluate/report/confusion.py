@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ecellm_lite.evaluate.report.shown import cut
 from ecellm_lite.evaluate.results import Confusion
+from ecellm_lite.report.shown import cut
 
 SHADES = 10  # steps of a cell's colour, each a class of the style sheet
 

@@ -1,26 +1,17 @@
-"""The report as one page of HTML, which loads nothing, runs nothing, and shows the data as text.
-
-Every text of the data passes the templates' autoescape; nothing is ever marked as safe. The page's content security
-policy allows only its own style sheet, by hash.
-"""
+"""The report as one page of HTML: the tasks' metrics, figures and rows worth a look."""
 
 from __future__ import annotations
 
-import hashlib
-from base64 import b64encode
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING
 
-from ecellm_lite.errors import UsageError
 from ecellm_lite.evaluate.report import confusion, overview, reliability, risk, standing
-from ecellm_lite.evaluate.report.shown import FILTERS, count, cut, span
 from ecellm_lite.evaluate.report.words import label, meaning, summary, title
 from ecellm_lite.evaluate.results import Results, TaskResult
+from ecellm_lite.report import rendering
+from ecellm_lite.report.shown import count, cut, span
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
+assert __package__
+PACKAGE = __package__  # whose templates are rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +41,17 @@ class Section:
 
 def check() -> None:
     """Raise UsageError if jinja2 is not installed; call this before an evaluation, which may take hours."""
-    _environment()
+    rendering.check(PACKAGE)
 
 
 def page(results: Results) -> str:
     """Return the whole report as HTML; raises UsageError if jinja2 is not installed."""
-    environment = _environment()
-    style = environment.get_template("style.css").render()
     table = overview.draw(results)
     versions = results.versions
-    return environment.get_template("page.html").render(
+    return rendering.render(
+        PACKAGE,
+        "page.html",
         results=results,
-        policy=_policy(style),
         short=_short(results),
         when=cut(results.created.replace("T", " ").replace("+00:00", " UTC")),
         settings=_settings(results),
@@ -74,28 +64,6 @@ def page(results: Results) -> str:
         standing=standing.draw(table),
         sections=[_section(index, name, task) for index, (name, task) in enumerate(results.tasks.items(), 1)],
     )
-
-
-@cache
-def _environment() -> Environment:
-    try:
-        from jinja2 import Environment, FunctionLoader, StrictUndefined
-    except ImportError:
-        raise UsageError("A report needs jinja2", step="run `pip install 'ecellm-lite[eval]'`") from None
-    folder = files(__package__) / "templates"
-    environment = Environment(
-        loader=FunctionLoader(lambda name: (folder / name).read_text("utf-8")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters.update(FILTERS)
-    return environment
-
-
-def _policy(style: str) -> str:
-    digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
 def _section(index: int, name: str, task: TaskResult) -> Section:

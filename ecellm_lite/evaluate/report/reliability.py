@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ecellm_lite.evaluate.report.plot import Plot
-from ecellm_lite.evaluate.report.shown import score, share
 from ecellm_lite.evaluate.results import Reliability
+from ecellm_lite.report.plot import Plot
+from ecellm_lite.report.shown import score, share
 
 ROOM, TALLEST = 64, 44  # pixels: the room under the square, and the tallest bar of the counts in it
 CLOSE = 0.02  # a mean gap under two percentage points counts as none

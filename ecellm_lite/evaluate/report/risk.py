@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ecellm_lite.evaluate.report.plot import Plot
-from ecellm_lite.evaluate.report.shown import share, threshold
 from ecellm_lite.evaluate.results import RiskPoint
+from ecellm_lite.report.plot import Plot
+from ecellm_lite.report.shown import share, threshold
 
 MOST = 240  # points drawn
 FEWEST = 10  # answers behind a point that is drawn: with fewer, the share is too noisy

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ecellm_lite.evaluate.report.overview import FAMILY, Overview
-from ecellm_lite.evaluate.report.plot import Tick
-from ecellm_lite.evaluate.report.shown import score
+from ecellm_lite.report.plot import Tick
+from ecellm_lite.report.shown import score
 
 WIDTH, LEFT, RIGHT, TOP, STEP = 860, 70, 838, 36, 28  # pixels
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ecellm_lite.evaluate.report.shown import cut
+from ecellm_lite.report.shown import cut
 from ecellm_lite.tasks.registry import TASKS
 
 # name -> (label, meaning)

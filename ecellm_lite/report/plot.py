@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ecellm_lite.evaluate.report.shown import share
+from ecellm_lite.report.shown import share
 
 LEFT, TOP, SIDE, RIGHT = 54, 14, 300, 22  # pixels: room for the labels, and the square's side
 

@@ -1,0 +1,56 @@
+"""Renders a report as one page of HTML, which loads nothing, runs nothing, and shows the data as text.
+
+Every text of the data passes the templates' autoescape; nothing is ever marked as safe. The page's content security
+policy allows only its own style sheet, by hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from ecellm_lite.errors import UsageError
+from ecellm_lite.report.shown import FILTERS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def check(package: str) -> None:
+    """Raise UsageError if jinja2 is not installed; call this before the work that the report is about."""
+    _environment(package)
+
+
+def render(package: str, template: str, **values: Any) -> str:
+    """Return a page from a template of a package, or of this one; raises UsageError if jinja2 is not installed.
+
+    Templates extend `base.html`, which has the head of the page and its style.
+    """
+    environment = _environment(package)
+    style = environment.get_template("style.css").render()
+    return environment.get_template(template).render(policy=_policy(style), **values)
+
+
+@cache
+def _environment(package: str) -> Environment:
+    try:
+        from jinja2 import Environment, FunctionLoader, StrictUndefined
+    except ImportError:
+        raise UsageError("A report needs jinja2", step="run `pip install 'ecellm-lite[eval]'`") from None
+    folders = [files(name) / "templates" for name in (package, __package__)]
+
+    def load(name: str) -> str | None:
+        texts = (folder / name for folder in folders)
+        return next((text.read_text("utf-8") for text in texts if text.is_file()), None)
+
+    environment = Environment(loader=FunctionLoader(load), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters.update(FILTERS)
+    return environment
+
+
+def _policy(style: str) -> str:
+    digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
