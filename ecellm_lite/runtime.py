@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ecellm_lite.answer_policy import (
     AnswerPolicy,
@@ -38,6 +38,7 @@ from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.engine.waiting import GROUP
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import EcellmError, InputError
+from ecellm_lite.frames import FrameMap, answers_frame
 from ecellm_lite.loading import LoadedModel, load_model
 from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations
 from ecellm_lite.read_ahead import read_ahead
@@ -188,6 +189,18 @@ class Runtime:
             return self._submit(checked_task, row, options, more=True)[1]
 
         yield from read_ahead(rows, submit, most=WINDOW, finish=self._driver.no_more)
+
+    def answers_frame(
+        self,
+        task: str | Task,
+        frame: Any,
+        *,
+        map: FrameMap | None = None,  # noqa: A002 - as the option of the command line is called
+        constants: Mapping[str, Any] | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Any:
+        """Return a data frame with the answer of each row in further columns; see frames.answers_frame."""
+        return answers_frame(self, task, frame, map=map, constants=constants, **options)
 
     def uncalibrated(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -207,6 +208,16 @@ def calibration_folder(store: Store, model: StoredModel) -> Path:
     if store.owns(model):
         return model.path.parent / "calibration"
     return store.root / "calibration" / model.manifest.sha256
+
+
+def stored_calibrations(store: Store, model: str, envelope: str) -> Calibrations:
+    """Return the calibrations that a store has for a model, by its sha256, whether it holds the model itself or not."""
+    folder = store.root / "calibration" / model
+    for name in store.names():
+        with suppress(ModelError):  # another model that is damaged
+            if (stored := store.get(name)).manifest.sha256 == model:
+                folder = calibration_folder(store, stored)
+    return Calibrations(model, envelope, folder)
 
 
 def calibration_path(store: Store, model: StoredModel, task: str) -> Path:

@@ -10,7 +10,7 @@ import json
 import sys
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import count
@@ -23,7 +23,10 @@ from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.deadlines import Deadlines
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import EcellmError, InputError
+from ecellm_lite.frames import FrameMap, answers_frame
 from ecellm_lite.loading import find_model
+from ecellm_lite.models.calibrations import Calibration, Calibrations, Chosen, stored_calibrations
+from ecellm_lite.models.store import Store
 from ecellm_lite.pipe.asking import Asking
 from ecellm_lite.pipe.messages import Ask
 from ecellm_lite.pipe.options import wire_options
@@ -146,6 +149,28 @@ class ChildRuntime:
         """Yield one answer for each row, in order; see Answerer."""
         checked_task = task if isinstance(task, Task) else get_task(task)
         yield from read_ahead(rows, lambda row: self.submit(checked_task, row, **options), most=WINDOW)
+
+    def answers_frame(
+        self,
+        task: str | Task,
+        frame: Any,
+        *,
+        map: FrameMap | None = None,  # noqa: A002 - as the option of the command line is called
+        constants: Mapping[str, Any] | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Any:
+        """Return a data frame with the answer of each row in further columns; see frames.answers_frame."""
+        return answers_frame(self, task, frame, map=map, constants=constants, **options)
+
+    def kept_calibration(self, task: str | Task, *, calibration: Chosen = "auto") -> Calibration | None:
+        """Return the calibration for a task, from the store that the child reads too; see KeepsCalibrations."""
+        task = task if isinstance(task, Task) else get_task(task)
+        sha256, envelope = self.model.sha256, self.envelope.name
+        if calibration is False:
+            return None
+        if calibration == "auto":
+            return stored_calibrations(Store(), sha256, envelope).kept(task.name)
+        return Calibrations(sha256, envelope, named=Path(calibration)).kept(task.name)
 
     def close(self) -> None:
         """End the child; pending answers fail with ClosedError. A second call does nothing."""

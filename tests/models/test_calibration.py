@@ -41,6 +41,7 @@ from ecellm_lite.models.calibrations import (
     calibration_folder,
     calibration_path,
     read_calibration,
+    stored_calibrations,
     text_hash,
 )
 from ecellm_lite.models.manifest import Manifest
@@ -219,6 +220,22 @@ def test_it_goes_with_its_model(store: Store, model: StoredModel) -> None:
     calibration_of("sentiment_analysis").write(calibration_path(store, model, "sentiment_analysis"))
     store.remove("shop")
     assert not calibration_folder(store, model).exists()
+
+
+def test_a_store_has_the_calibrations_of_a_model_by_its_hash(store: Store, model: StoredModel, tmp_path: Path) -> None:
+    """As a ChildRuntime finds them, which knows the model's hash alone."""
+    calibration = calibration_of("sentiment_analysis")
+    elsewhere = replace(model, path=tmp_path / "x.gguf")
+    calibration.write(calibration_path(store, elsewhere, "sentiment_analysis"))
+    assert stored_calibrations(store, SHA256, "alpaca").kept("sentiment_analysis") == calibration
+    assert stored_calibrations(store, "6" * 64, "alpaca").kept("sentiment_analysis") is None
+    warmer = calibration_of("sentiment_analysis", 3.0)
+    warmer.write(calibration_path(store, model, "sentiment_analysis"))
+    model.path.write_bytes(b"x")
+    (model.path.parent / "manifest.json").write_text(json.dumps(asdict(model.manifest)))
+    assert stored_calibrations(store, SHA256, "alpaca").kept("sentiment_analysis") == warmer
+    model.path.write_bytes(b"a damaged model")
+    assert stored_calibrations(store, SHA256, "alpaca").kept("sentiment_analysis") == calibration
 
 
 @pytest.mark.parametrize("name", CLOSED)

@@ -18,11 +18,15 @@ import psutil
 import pytest
 
 from ecellm_lite import Answer, InputError, ModelError, Runtime, UsageError, schema
+from ecellm_lite.answerer import KeepsCalibrations
+from ecellm_lite.answers.answer import ModelName
 from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.errors import ClosedError, CrashError, DeadlineError
+from ecellm_lite.models.calibrations import FORMAT, Calibration, Measures, Scope
+from ecellm_lite.models.store import Store
 from ecellm_lite.pipe import supervisor
 from ecellm_lite.pipe.asking import MOST_SENT, Asking, Requests
 from ecellm_lite.pipe.child_runtime import ChildRuntime
@@ -90,6 +94,22 @@ def test_options_go_along() -> None:
             child.submit("nonsense", row)
         with pytest.raises(InputError):
             child.answer("sentiment_analysis", {"review": object()})
+
+
+def test_it_keeps_calibrations_as_its_store_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECELLM_HOME", str(tmp_path))
+    scope = Scope("sentiment_analysis", "choice", "5" * 64, "alpaca", "6" * 64, None)
+    measures = Measures(-1.0, 0.1, 0.1)
+    calibration = Calibration(scope, 2.0, 0.0, 0.0, 30, 30, measures, measures, "rows", "a" * 64, {}, FORMAT)
+    path = Store().root / "calibration" / scope.model / "sentiment_analysis.json"
+    calibration.write(path)
+    with ChildRuntime(command=FAKE_PIPE) as child:
+        assert isinstance(child, KeepsCalibrations)
+        assert child.kept_calibration("SA") is None
+        child.model = ModelName("shop", scope.model)
+        assert child.kept_calibration("SA") == child.kept_calibration("SA", calibration=path) == calibration
+        assert child.kept_calibration("SA", calibration=False) is None
+        assert child.kept_calibration("product_matching") is None
 
 
 @pytest.mark.parametrize(("how", "error"), [("missing", ModelError), ("crash", CrashError)])

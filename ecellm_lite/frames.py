@@ -1,0 +1,52 @@
+"""Answers every row of a data frame, for whoever has an Answerer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ecellm_lite.answerer import Answerer, RequestOptions
+from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.tasks.task import Task
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+# The columns of each field: one, or several that a list field takes or a text joins.
+FrameMap = Mapping[str, "str | Sequence[str]"]
+
+
+def answers_frame(
+    answerer: Answerer,
+    task: str | Task,
+    frame: Any,
+    *,
+    map: FrameMap | None = None,  # noqa: A002 - as the option of the command line is called
+    constants: Mapping[str, Any] | None = None,
+    **options: Unpack[RequestOptions],
+) -> Any:
+    """Return a data frame of pandas, polars or pyarrow with the answer of each row in further columns.
+
+    The columns are those of a job's output: `answer`, `probability`, `confidence`, `abstained`, `warnings`, `error`; an
+    extraction with constant attributes has a column for each. `map` says which column is which field, where their names
+    differ; `constants` are fields with one value for all rows. A row that fails has its error.
+
+    Raises UsageError for columns that do not fit the task, InputError for what is not a data frame.
+    """
+    from ecellm_lite.tables.columns import ColumnMap, MapOptions
+    from ecellm_lite.tables.frame import Frame
+    from ecellm_lite.tables.results import AnswerColumns
+
+    task = task if isinstance(task, Task) else get_task(task)
+    table = Frame(frame)
+    pairs = [
+        f"{field}={column}"
+        for field, columns in (map or {}).items()
+        for column in ([columns] if isinstance(columns, str) else columns)
+    ]
+    columns = ColumnMap(task, table.columns, MapOptions(map=pairs, constants=constants or {}))
+    own = AnswerColumns.of(task, table.columns, attributes=columns.attributes)
+    rows = [columns.row(source) for source in table.rows()]
+    answers = answerer.answers(task, (row.request for row in rows), **options)
+    values = [own.values(row.warned(answer)) for row, answer in zip(rows, answers, strict=True)]
+    return table.with_columns(own.columns, values)

@@ -1,0 +1,70 @@
+"""A data frame of pandas, polars or pyarrow as a table: its rows in, and the same frame with further columns out.
+
+narwhals gives all of them one interface; it is imported when a frame comes, and imports none of them itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ecellm_lite.errors import InputError
+from ecellm_lite.tables.extras import library
+from ecellm_lite.tables.results import Kind, OwnColumn
+from ecellm_lite.tables.row import TableRow, fault_of
+
+_ABSENT = frozenset(("NAType", "NaTType"))  # how pandas writes a missing cell, beside NaN
+
+
+class Frame:
+    """A data frame in memory; its own columns, types and index are never changed."""
+
+    def __init__(self, frame: Any) -> None:
+        """Take a native frame; raises InputError for anything else, UsageError if narwhals is missing."""
+        self._narwhals = narwhals = library("narwhals", "A data frame")
+        try:
+            self._frame = narwhals.from_native(frame, eager_only=True)
+        except TypeError:
+            raise InputError(
+                f"A {type(frame).__name__} is not a data frame in memory",
+                step="give a frame of pandas or polars, or a table of pyarrow",
+            ) from None
+        self.columns = tuple(self._frame.columns)
+        if wrong := [name for name in self.columns if not isinstance(name, str)]:
+            raise InputError(f"The frame has the column {wrong[0]!r}", step="give all columns names that are texts")
+        if twice := [name for name in self.columns if self.columns.count(name) > 1]:
+            raise InputError(f"The frame has the column {twice[0]!r} twice", step="give its columns different names")
+
+    def rows(self) -> Iterator[TableRow]:
+        """Yield the rows, numbered from 1."""
+        for number, cells in enumerate(self._frame.iter_rows(), 1):
+            row = {name: _plain(cell) for name, cell in zip(self.columns, cells, strict=True)}
+            yield TableRow(number, number, row, _error(number, row))
+
+    def with_columns(self, columns: Sequence[OwnColumn], rows: Sequence[Sequence[Any]]) -> Any:
+        """Return a native frame with further columns; `rows` has a value for each of them, None for none."""
+        kinds = {
+            Kind.TEXT: self._narwhals.String,
+            Kind.NUMBER: self._narwhals.Float64,
+            Kind.TRUTH: self._narwhals.Boolean,
+        }
+        backend = self._frame.implementation
+        added = [
+            self._narwhals.new_series(column.name, [row[place] for row in rows], kinds[column.kind], backend=backend)
+            for place, column in enumerate(columns)
+        ]
+        return self._narwhals.to_native(self._frame.with_columns(*added))
+
+
+def _plain(cell: Any) -> Any:
+    """Return a cell as Python has it: no array, no scalar of numpy, None for what is missing."""
+    if type(cell).__name__ in _ABSENT:
+        return None
+    return cell.tolist() if hasattr(cell, "tolist") else cell
+
+
+def _error(number: int, row: dict[str, Any]) -> InputError | None:
+    for column, cell in row.items():
+        if isinstance(cell, str) and (reason := fault_of(cell)):
+            return InputError(f"Row {number}, column {column!r}, {reason}", step="correct it there", field=column)
+    return None
