@@ -74,7 +74,7 @@ def calibrate(
         name = tasks[0].name if len(tasks) == 1 else None
         _show_removed(stored, name, remove_calibrations(store, stored, name))
         return
-    from ecellm_lite.cli.progress import job_progress
+    from ecellm_lite.cli.progress import rows_progress
     from ecellm_lite.evaluate.calibrating import calibrate_task, read_tasks
 
     labelled, unreadable = read_tasks(data, tasks, split=split, setting=setting, limit=limit)
@@ -85,7 +85,7 @@ def calibrate(
     with load_runtime(options, quiet=quiet) as runtime:
         for task, rows, file in labelled:
             try:
-                with job_progress(len(rows), hidden=quiet, name=task.name) as progress:
+                with rows_progress(len(rows), hidden=quiet, name=task.name) as progress:
                     result = calibrate_task(
                         runtime, task, rows, file, seed=seed, target_precision=target_precision, progress=progress
                     )

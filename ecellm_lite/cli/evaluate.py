@@ -68,7 +68,7 @@ def evaluate(
     if instruction and len(tasks) > 1:
         raise UsageError("--instruction replaces one task's own: give that task with --task, and not all.")
     from ecellm_lite.cli.loading import load_runtime
-    from ecellm_lite.cli.progress import job_progress
+    from ecellm_lite.cli.progress import rows_progress
     from ecellm_lite.evaluate.outputs import Outputs
     from ecellm_lite.evaluate.run import prepare_evaluation
 
@@ -76,7 +76,7 @@ def evaluate(
     evaluation = prepare_evaluation(data, tasks, split=split, setting=setting, limit=limit, outputs=outputs)
     options = split_options(model) | {"instruction": instruction}
     try:
-        with load_runtime(model, quiet=quiet) as runtime, job_progress(evaluation.count, hidden=quiet) as progress:
+        with load_runtime(model, quiet=quiet) as runtime, rows_progress(evaluation.count, hidden=quiet) as progress:
             results = evaluation.run(
                 runtime, progress=progress, keep=outputs.keep, warn=partial(_warn, quiet=quiet), **options
             )

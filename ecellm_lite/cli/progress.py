@@ -13,6 +13,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -21,10 +22,7 @@ from ecellm_lite.answers.answer import Answer
 
 if TYPE_CHECKING:
     from ecellm_lite.convert.pipeline import ConversionProgress
-    from ecellm_lite.tables.row import Table
-
-# Rows that a job reads before its first answer: until then, the share read does not tell how many rows remain.
-READ_AHEAD = 256
+    from ecellm_lite.jobs.job_row import JobStep
 
 
 @contextmanager
@@ -39,26 +37,14 @@ def waiting(what: str, *, hidden: bool) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def job_progress(rows: Table | int, *, hidden: bool, name: str = "rows") -> Iterator[Callable[[Answer], None]]:
-    """Yield a function to call with each answer; a bar shows rows/s, the remaining time and how many failed.
-
-    `rows` is the number of rows, or the table that they are read from.
-    """
+def rows_progress(count: int, *, hidden: bool, name: str = "rows") -> Iterator[Callable[[Answer], None]]:
+    """Yield a function to call with each of `count` answers; a bar shows rows/s, the remaining time and failures."""
     console = Console(stderr=True)
     if hidden or not console.is_terminal:
         yield lambda _: None
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]}"),
-    )
-    # Answers that go to standard output must not be redirected to the bar's terminal.
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
-        job = progress.add_task(name, total=rows if isinstance(rows, int) else None, rate="", failed="")
+    with _rows_bar(console, MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        job = bar.add_task(name, total=count, rate="", failed="")
         started = time.perf_counter()
         done = failures = 0
 
@@ -66,14 +52,63 @@ def job_progress(rows: Table | int, *, hidden: bool, name: str = "rows") -> Iter
             nonlocal done, failures
             done += 1
             failures += answer.error is not None
-            rate = f"{done / (time.perf_counter() - started):.1f} rows/s"
-            failed = f"{failures} failed" if failures else ""
-            # A table's length is estimated from the share that was read for these rows.
-            share = None if isinstance(rows, int) else rows.share
-            total = round(done / share) if share and done > READ_AHEAD else None
-            progress.update(job, completed=done, total=total, rate=rate, failed=failed)
+            bar.update(job, completed=done, rate=_rate(done, started), failed=_failed(failures))
 
         yield advance
+
+
+@contextmanager
+def job_progress(*, hidden: bool) -> Iterator[Callable[[JobStep], None]]:
+    """Yield a function to call with each answer of a job; a bar shows rows/s, the remaining time and how many failed.
+
+    The bar and the time count tokens, whose total is estimated from the share of the table that is done.
+    """
+    from ecellm_lite.jobs.pace import Pace
+    from ecellm_lite.report.shown import span
+
+    console = Console(stderr=True)
+    if hidden or not console.is_terminal:
+        yield lambda _: None
+        return
+    with _rows_bar(console, TextColumn("{task.fields[rows]}"), TextColumn("{task.fields[left]}")) as bar:
+        job = bar.add_task("rows", total=None, rows="", rate="", left="", failed="")
+        pace = Pace(time.perf_counter())
+
+        def advance(step: JobStep) -> None:
+            pace.add(step)
+            total, seconds = pace.total_rows, pace.seconds_left(time.perf_counter())
+            bar.update(
+                job,
+                completed=pace.tokens,
+                total=pace.total_tokens,
+                rows=f"{pace.rows:,}" if total is None else f"{pace.rows:,} of about {total:,}",
+                rate=_rate(pace.rows, pace.started),
+                left="" if seconds is None else f"{span(seconds)} left",
+                failed=_failed(pace.failed),
+            )
+
+        yield advance
+
+
+def _rows_bar(console: Console, rows: ProgressColumn, left: ProgressColumn) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        rows,
+        TextColumn("{task.fields[rate]}"),
+        left,
+        TextColumn("{task.fields[failed]}"),
+    )
+    # Answers that go to standard output must not be redirected to the bar's terminal.
+    return Progress(*columns, console=console, transient=True, redirect_stdout=False)
+
+
+def _rate(rows: int, started: float) -> str:
+    return f"{rows / (time.perf_counter() - started):.1f} rows/s"
+
+
+def _failed(failures: int) -> str:
+    return f"{failures} failed" if failures else ""
 
 
 @contextmanager

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("-t", "--task", type=TaskType(), required=True, help="The task, or the TOML file of your own.")
+@click.option(
+    "-t",
+    "--task",
+    "tasks",
+    type=TaskType(),
+    required=True,
+    multiple=True,
+    help="The task, or the TOML file of your own; several for --rows.",
+)
 @click.option("-i", "--input", "value", help="One row: a JSON object, a file's path, or - for standard input.")
 @click.option(
     "--rows",
@@ -54,7 +62,7 @@ if TYPE_CHECKING:
 @certainty_options
 @model_options
 def run(
-    task: Task,
+    tasks: tuple[Task, ...],
     value: str | None,
     rows: Path | None,
     output: Path | None,
@@ -78,6 +86,7 @@ def run(
     \b
     ecellm-lite run --task sentiment_analysis --input '{"review": "Works, but it is loud."}'
     ecellm-lite run --task sentiment_analysis --rows reviews.csv --map review=Body --output answers.csv
+    ecellm-lite run --task sentiment_analysis --task ./routing.toml --rows reviews.csv --output answers.csv
     """  # noqa: D301 - click keeps these line breaks only with the character itself
     from ecellm_lite.cli.reading import read_row, read_space
     from ecellm_lite.jobs.output import standard_output
@@ -86,7 +95,15 @@ def run(
         raise UsageError("Give either --input (one row) or --rows (a file of rows).")
     if output is not None and rows is None:
         raise UsageError("--output is where a job's answers go: give --rows with it, or redirect one answer with >.")
+    task = tasks[0]
+    if len(tasks) > 1:
+        own: dict[str, Any] = {"input": value, "instruction": instruction, "schema": schema, "grammar": grammar}
+        own |= {"max-tokens": max_tokens, "temperature": temperature or None}
+        if name := next((name for name, given in own.items() if given is not None), None):
+            raise UsageError(f"--{name} is for one task: give --task once, or leave --{name} out.")
     job = job_options(model)
+    if job.report is not None and rows is None:
+        raise UsageError("--report is a page about a table's job: give --rows.")
     if preview is not None and rows is None:
         raise UsageError("--preview shows rows of a table: give --rows.")
     if estimate and rows is None:
@@ -112,7 +129,7 @@ def run(
         from ecellm_lite.cli.table_job import TableJob
 
         assert rows is not None
-        table = TableJob(task, rows, None if str(output) == "-" else output, job, quiet)
+        table = TableJob(tasks, rows, None if str(output) == "-" else output, job, quiet)
         if preview is not None:
             envelope = get_envelope(model["envelope"] or _envelope_of(model["model"]))
             table.preview(envelope, preview, instruction)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,11 @@ from ecellm_lite.cli.loading import load_runtime, warn
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.cli.progress import job_progress
 from ecellm_lite.errors import JobError
-from ecellm_lite.evaluate.report.shown import span
 from ecellm_lite.jobs.estimate import Estimate, estimate
 from ecellm_lite.jobs.job import Job, JobOptions, open_job
 from ecellm_lite.jobs.preview import preview
 from ecellm_lite.jobs.tally import Tally
+from ecellm_lite.report.shown import span
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class TableJob:
     """A table to answer, with the options of a command line."""
 
-    task: Task
+    tasks: Sequence[Task]
     rows: Path
     output: Path | None
     options: JobOptions
@@ -40,7 +40,7 @@ class TableJob:
 
     def preview(self, envelope: Envelope, count: int, instruction: str | None) -> None:
         """Show the first rows as the task reads them, and their prompts."""
-        with open_job(self.rows, None, self.task, self.options) as job:
+        with open_job(self.rows, None, self.tasks, replace(self.options, report=None)) as job:
             _describe(job)
             for text in preview(job, envelope, count, instruction):
                 click.echo(plain(text))
@@ -52,8 +52,9 @@ class TableJob:
                 _describe(job)
             with load_runtime(model, quiet=self.quiet) as runtime:
                 if not self.quiet:
-                    warn(runtime, self.task, options)
-                with job_progress(job.table, hidden=self.quiet) as progress:
+                    for task in self.tasks:
+                        warn(runtime, task, options)
+                with job_progress(hidden=self.quiet) as progress:
                     tally = job.run(runtime, progress=progress, **options)
         self._report(tally)
         if tally.failed:
@@ -62,9 +63,9 @@ class TableJob:
 
     def estimate(self, options: RequestOptions, model: Mapping[str, Any]) -> None:
         """Answer some rows, and print how long all of them will take."""
-        unwritten = replace(self.options, review_below=None)
+        unwritten = replace(self.options, review_below=None, report=None)
         with (
-            open_job(self.rows, None, self.task, unwritten) as job,
+            open_job(self.rows, None, self.tasks, unwritten) as job,
             load_runtime(model, quiet=self.quiet) as runtime,
         ):
             click.echo(_estimated(estimate(job, runtime, **options)))
@@ -76,7 +77,7 @@ class TableJob:
         self._report(tally)
 
     def _open(self) -> AbstractContextManager[Job]:
-        return open_job(self.rows, self.output, self.task, self.options)
+        return open_job(self.rows, self.output, self.tasks, self.options)
 
     def _report(self, tally: Tally) -> None:
         if self.quiet:
@@ -112,4 +113,7 @@ def _estimated(result: Estimate) -> str:
 
 
 def _describe(job: Job) -> None:
-    click.echo(plain(f"{job.table.description}; {job.columns.description}."), err=True)
+    mappings = [
+        part.columns.description if part.alone else f"{part.name}: {part.columns.description}" for part in job.tasks
+    ]
+    click.echo(plain(f"{job.table.description}; {'; '.join(mappings)}."), err=True)

@@ -54,6 +54,11 @@ def table_options(command: Command) -> Command:
                 type=click.Path(path_type=Path, dir_okay=False),
                 help="Where the corrected rows go, for eval, calibrate and train.",
             ),
+            click.option(
+                "--report",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help="Where a page about the finished job goes, for a browser.",
+            ),
             click.option("--estimate", is_flag=True, help="Answer about 50 rows, estimate the total time, and stop."),
             click.option("--preview", type=click.IntRange(1), metavar="N", help="Show N rows and prompts, and stop."),
         ]
@@ -79,6 +84,7 @@ def job_options(options: dict[str, Any]) -> JobOptions:
         restart=options.pop("restart"),
         retry_failed=options.pop("retry_failed"),
         review_below=options.pop("review_below"),
+        report=options.pop("report"),
     )
 
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.evaluate.results import Results
-from ecellm_lite.jobs.output import check_output, is_replaceable, part_of
-from ecellm_lite.models.files import replacing
+from ecellm_lite.jobs.output import check_output, is_replaceable, part_of, same_file, write_whole
 
 
 @dataclass(slots=True)
@@ -43,13 +42,13 @@ class Outputs:
             if is_replaceable(path) and not os.access(folder, os.W_OK):
                 message = f"{path} cannot be written, because no file can be created in {folder}"
                 raise InputError(message, step="give another place", settings=(setting,))
-            if any(_same(place, file) for place in (path, part_of(path)) for file in rows):
+            if any(same_file(place, file) for place in (path, part_of(path)) for file in rows):
                 raise UsageError(
                     f"The labelled rows are read from {path}, or from its unfinished file",
                     step="write the results to another file",
                     settings=(setting,),
                 )
-        if self.output and self.report and _same(self.output, self.report):
+        if self.output and self.report and same_file(self.output, self.report):
             message = f"The results and the report have the same file, {self.output}"
             raise UsageError(message, step="give two files", settings=("output", "report"))
 
@@ -58,40 +57,17 @@ class Outputs:
         if self.output and is_replaceable(self.output):
             with suppress(InputError):  # the disk is full now, and may have room at the end
                 part = part_of(self.output)
-                _write(part, json.dumps(results.as_dict()), "output")
+                write_whole(part, json.dumps(results.as_dict()), "output")
                 self.partial = part
 
     def write(self, results: Results) -> None:
         """Write the results and the report; raises InputError if one cannot be written."""
         if self.output:
-            _write(self.output, json.dumps(results.as_dict()), "output")
+            write_whole(self.output, json.dumps(results.as_dict()), "output")
         if self.partial:
             self.partial.unlink(missing_ok=True)
             self.partial = None
         if self.report:
             from ecellm_lite.evaluate.report import page
 
-            _write(self.report, page.page(results), "report")
-
-
-def _same(one: Path, other: Path) -> bool:
-    """Return whether two paths are the same regular file, which may not exist yet."""
-    if not (is_replaceable(one) and is_replaceable(other)):
-        return False
-    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
-
-
-def _write(path: Path, text: str, setting: str) -> None:
-    """Write a file completely or not at all; a device or a pipe is written directly."""
-    try:
-        if not is_replaceable(path):
-            path.write_text(text, "utf-8")
-            return
-        path = path.resolve()  # a link stays a link
-        with replacing(path) as temporary:
-            temporary.write_text(text, "utf-8")
-            if path.exists():
-                temporary.chmod(path.stat().st_mode & 0o777)
-    except OSError as error:
-        message = f"{path} cannot be written ({error.strerror})"
-        raise InputError(message, step="free some space, or give another place", settings=(setting,)) from None
+            write_whole(self.report, page.page(results), "report")

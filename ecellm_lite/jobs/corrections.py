@@ -57,12 +57,6 @@ class Corrections:
         self.labelled.append(labelled_row(self.task, row, text))
         return corrected(answer, space, text)
 
-    @property
-    def unused(self) -> int:
-        """How many lines of the review table match no row."""
-        keys = {shown_key(key) for key in self.applied}
-        return sum(key not in keys for key in self.entries)
-
     def _text(self, space: Space, entry: Correction) -> str:
         try:
             return space.normalized(entry.text)
@@ -105,6 +99,12 @@ def read_corrections(path: Path) -> dict[str, Correction]:
                     line=entry.line,
                 )
     return corrections
+
+
+def unused_entries(entries: Mapping[str, Correction], used: Iterable[bytes]) -> int:
+    """Return how many lines of a review table belong to no row, by the keys of the rows that were corrected."""
+    keys = {shown_key(key) for key in used}
+    return sum(key not in keys for key in entries)
 
 
 def corrected(answer: Answer, space: Space, text: str) -> Answer:

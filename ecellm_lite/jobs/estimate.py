@@ -51,17 +51,21 @@ class Estimate:
     most: float
 
 
+# A row as each of the job's tasks is asked it; None where one is not.
+AskedRow = Sequence[Row | None]
+
+
 @dataclass(slots=True)
 class _Sample:
     """A uniform sample of the distinct rows, and totals of all rows read."""
 
     random: Random
-    rows: list[Row]
+    rows: list[AskedRow]
     read: int = 0
     distinct: int = 0
     size: int = 0  # characters of the distinct rows
 
-    def add(self, row: Row, size: int) -> None:
+    def add(self, row: AskedRow, size: int) -> None:
         self.distinct += 1
         self.size += size
         if len(self.rows) < WARM + GROUPS * GROUP:
@@ -83,10 +87,11 @@ def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) ->
     rates: list[float] = []  # seconds per character
     for group in _groups(rows):
         started = time.perf_counter()
-        answers = list(answerer.answers(job.task, group, **options))
+        for place, part in enumerate(job.tasks):
+            asked = [row for each in group if (row := each[place]) is not None]
+            failed += sum(answer.error is not None for answer in answerer.answers(part.task, asked, **options))
         seconds = time.perf_counter() - started
-        answered += len(answers)
-        failed += sum(answer.error is not None for answer in answers)
+        answered += len(group)
         rates.append(seconds / sum(map(_size, group)))
     rates = rates[1:] or rates  # the first group warmed up
     rate = statistics.fmean(rates)
@@ -110,20 +115,21 @@ def _read(job: Job) -> tuple[_Sample, bool, float | None]:
     """Return a sample of the rows, whether the whole table was read, and if not, the share that was read."""
     sample = _Sample(Random(0), [])  # noqa: S311 - it draws rows, not secrets
     keys: set[bytes] = set()
-    for mapped in job.columns.rows(job.table):
-        if mapped.row is None:
+    for _, mapped_rows in job.rows():
+        rows = [mapped.row for mapped in mapped_rows]
+        if all(row is None for row in rows):
             continue
         sample.read += 1
-        key = row_key(mapped.row)
+        key = b"".join(b"" if row is None else row_key(row) for row in rows)
         if key not in keys:
             keys.add(key)
-            sample.add(mapped.row, _size(mapped.row))
+            sample.add(rows, _size(rows))
         if sample.read >= READ:
             return sample, False, job.table.share
     return sample, True, None
 
 
-def _groups(rows: Sequence[Row]) -> list[Sequence[Row]]:
+def _groups(rows: Sequence[AskedRow]) -> list[Sequence[AskedRow]]:
     """Return the warm-up rows, then the others in groups of equal size (the last may be smaller)."""
     warm = rows[:WARM]
     others = rows[WARM:]
@@ -131,6 +137,7 @@ def _groups(rows: Sequence[Row]) -> list[Sequence[Row]]:
     return [warm, *(others[start : start + size] for start in range(0, len(others), size))]
 
 
-def _size(row: Row) -> int:
-    """Return the number of characters in a row, without its id."""
-    return len(json.dumps({name: value for name, value in row.items() if name != "id"}, default=str))
+def _size(row: AskedRow) -> int:
+    """Return a row's characters as all tasks are asked it, its id left out."""
+    fields = [{name: value for name, value in each.items() if name != "id"} for each in row if each is not None]
+    return sum(len(json.dumps(each, default=str)) for each in fields)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ecellm_lite.answerer import Answerer, KeepsCalibrations, RequestOptions
 from ecellm_lite.models.files import sha256_of
@@ -12,25 +14,25 @@ from ecellm_lite.tasks.description import describe
 from ecellm_lite.tasks.task import Task
 
 
-def job_facts(answerer: Answerer, task: Task, options: RequestOptions) -> dict[str, str]:
-    """Return the model, its envelope, the task and its wording, and the request's options, by name."""
+def job_facts(answerer: Answerer, tasks: Sequence[Task], options: RequestOptions) -> dict[str, str]:
+    """Return, by their names, the model, its envelope, the tasks and their wording, and the options of each request."""
+    instructions = [str(options.get("instruction") or task.instruction) for task in tasks]
     return {
         "model": f"{answerer.model.name} {answerer.model.sha256}",
         "envelope": answerer.envelope.name,
-        "task": task_fact(task),
-        "instruction": str(options.get("instruction") or task.instruction),
+        "task": task_fact(*tasks),
+        "instruction": "; ".join(instructions),
         "form of the answer": _hash(repr(options.get("space"))) if options.get("space") else "the task's own",
         "shorten": str(bool(options.get("shorten"))),
         "least probability": str(options.get("min_probability")),
-        "calibration": _calibration(answerer, task, options),
+        "calibration": "; ".join(_calibration(answerer, task, options) for task in tasks),
         "seed": str(options.get("seed", 0)),
     }
 
 
-def task_fact(task: Task) -> str:
-    """Return a task's name and a hash of its whole description."""
-    description = {name: value for name, value in describe(task).items() if name != "file"}
-    return f"{task.name} {_hash(json.dumps(description, default=str))}"
+def task_fact(*tasks: Task) -> str:
+    """Return the tasks' names, each with the hash of all that it says."""
+    return "; ".join(f"{task.name} {_hash(json.dumps(_description(task), default=str))}" for task in tasks)
 
 
 def _calibration(answerer: Answerer, task: Task, options: RequestOptions) -> str:
@@ -42,6 +44,10 @@ def _calibration(answerer: Answerer, task: Task, options: RequestOptions) -> str
     if chosen not in (False, "auto"):
         return f"{chosen} {sha256_of(Path(str(chosen)))}"
     return str(chosen)
+
+
+def _description(task: Task) -> dict[str, Any]:
+    return {name: value for name, value in describe(task).items() if name != "file"}
 
 
 def _hash(text: str) -> str:

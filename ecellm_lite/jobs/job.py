@@ -1,7 +1,7 @@
 """A job answers every row of a table, and writes each row with its answer, in order.
 
 A job with an output file keeps its answers in a journal beside it. Started again, it reuses them, whatever stopped it,
-even if rows were edited or sorted meanwhile.
+even if rows were edited or sorted meanwhile. A job may ask several tasks of each row.
 """
 
 from __future__ import annotations
@@ -13,26 +13,43 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from ecellm_lite.answerer import Answerer, RequestOptions
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.space import Space
-from ecellm_lite.errors import InputError, UsageError
-from ecellm_lite.jobs.corrections import Corrections, failed, missing_answer, read_corrections, write_labelled
+from ecellm_lite.errors import UsageError
+from ecellm_lite.jobs.corrections import (
+    Corrections,
+    failed,
+    missing_answer,
+    read_corrections,
+    unused_entries,
+    write_labelled,
+)
 from ecellm_lite.jobs.facts import job_facts, task_fact
-from ecellm_lite.jobs.journal import Journal, row_key
-from ecellm_lite.jobs.output import check_output, is_read_from, is_replaceable, output_file, part_of, standard_output
-from ecellm_lite.jobs.review import COLUMNS as REVIEW_COLUMNS
-from ecellm_lite.jobs.review import ReviewRule, review_cells, review_of, review_rule
+from ecellm_lite.jobs.job_row import JobAnswer, JobRow, JobStep
+from ecellm_lite.jobs.job_task import JobTask, job_tasks
+from ecellm_lite.jobs.job_writer import job_writer
+from ecellm_lite.jobs.journal import Journal
+from ecellm_lite.jobs.output import (
+    check_output,
+    is_read_from,
+    is_replaceable,
+    part_of,
+    same_file,
+    standard_output,
+    write_whole,
+)
+from ecellm_lite.jobs.report.page import JobReport, check_installed, page
+from ecellm_lite.jobs.review import ReviewRule, review_of, review_rule
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.read_ahead import read_ahead
-from ecellm_lite.tables.columns import ColumnMap, MapOptions
+from ecellm_lite.tables.columns import MapOptions
 from ecellm_lite.tables.mapped_row import MappedRow
 from ecellm_lite.tables.opening import open_table
-from ecellm_lite.tables.results import AnswerColumns
-from ecellm_lite.tables.row import Table, TableOptions
-from ecellm_lite.tables.writers import ResultWriter, WriteOptions, form_of
+from ecellm_lite.tables.row import Table, TableOptions, TableRow
+from ecellm_lite.tables.writers import WriteOptions, form_of
 from ecellm_lite.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -43,7 +60,7 @@ WINDOW = 256  # rows read ahead of the next answer to write
 # Errors of the engine, not of the row: the row is tried again when the job resumes.
 _PASSING = frozenset(("internal", "closed", "crashed"))
 
-Progress = Callable[[Answer], None]
+Progress = Callable[[JobStep], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +68,8 @@ class JobOptions:
     """How a job's table is read, mapped and written, and which stored answers are reused.
 
     `restart` answers every row anew; `retry_failed` those whose answer was an error. `review_below` is the probability
-    below which answers are also written to a review table, or `auto` to use a calibration's thresholds.
+    below which answers are also written to a review table, or `auto` to use a calibration's thresholds. `report` is
+    where a page about the finished job is written.
     """
 
     table: TableOptions = field(default_factory=TableOptions)
@@ -60,23 +78,15 @@ class JobOptions:
     restart: bool = False
     retry_failed: bool = False
     review_below: float | str | None = None
-
-
-class JobRow(NamedTuple):
-    """A row, its key if it has one, and its answer (None for a skipped row)."""
-
-    mapped: MappedRow
-    key: bytes | None
-    answer: Answer | None
+    report: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An open table, its mapping to a task, and the output file (None: standard output)."""
+    """An open table, the tasks that are asked of its rows, and the output file (None: standard output)."""
 
-    task: Task
+    tasks: tuple[JobTask, ...]
     table: Table
-    columns: ColumnMap
     output: Path | None
     options: JobOptions
 
@@ -87,25 +97,36 @@ class Job:
             return None
         return journal_of(self.output)
 
+    def rows(self) -> Iterator[tuple[TableRow, Sequence[MappedRow]]]:
+        """Yield each row of the table, and the row as each task reads it."""
+        for source in self.table.rows():
+            yield source, [part.columns.row(source) for part in self.tasks]
+
     def run(self, answerer: Answerer, *, progress: Progress | None = None, **options: Unpack[RequestOptions]) -> Tally:
         """Answer every row and return the tally; `progress` is called with each answer.
 
         A row that fails is written with its error, and does not end the job. Raises InputError if the answers cannot
-        be written, and UsageError if an unfinished job on the same output had other settings, or if `review_below` is
-        `auto` and there are no thresholds.
+        be written, and UsageError if an unfinished job on the same output had other settings, if `review_below` is
+        `auto` and there are no thresholds, or if there are several tasks and an option is for one.
         """
+        if len(self.tasks) > 1 and (options.get("instruction") or options.get("space")):
+            raise UsageError(
+                "An instruction or a form of the answer is for one task, and there are several",
+                step="leave it out, or ask one task",
+                settings=("instruction", "task"),
+            )
         tally = Tally()
         below = self.options.review_below
-        rule = None if below is None else review_rule(below, answerer, self.task, options)
+        tasks = [part.task for part in self.tasks]
+        rules = [] if below is None else [review_rule(below, answerer, task, options) for task in tasks]
         with ExitStack() as stack:
-            path = self.journal_path
             journal: Journal | None = None
-            if path:
-                facts = job_facts(answerer, self.task, options)
+            if path := self.journal_path:
+                facts = job_facts(answerer, tasks, options)
                 journal = stack.enter_context(Journal(path, facts, restart=self.options.restart))
-            rows = self._answers(answerer, journal, options, tally)
             stored = journal.corrections() if journal else {}
-            self._write(rows, Corrections(self.task, stored, space=options.get("space")), rule, tally, progress)
+            corrections = [Corrections(task, stored, space=options.get("space")) for task in tasks]
+            self._write(self._answers(answerer, journal, options, tally), corrections, rules, tally, progress)
         return tally
 
     def correct(self, file: Path, *, labelled: Path | None = None, space: Space | None = None) -> Tally:
@@ -115,122 +136,127 @@ class Job:
         for an invalid correction, and UsageError if the job has not finished.
         """
         tally = Tally()
+        tasks = [part.task for part in self.tasks]
         path = self.journal_path
         if path is None or not path.is_file():
             raise UsageError(
                 f"There is no job at {self.output} to correct", step="answer the table first", settings=("output",)
             )
         with Journal(path, None) as journal:
-            if journal.facts.get("task") != task_fact(self.task):
+            if journal.facts.get("task") != task_fact(*tasks):
                 raise UsageError(
                     f"The job at {self.output} was for another task", step="name that task", settings=("task",)
                 )
-            corrections = Corrections(self.task, journal.corrections(), read_corrections(file), space, str(file))
-            self._write(self._journalled(journal, tally), corrections, None, tally, None)
-            journal.correct(corrections.applied)
+            stored, entries = journal.corrections(), read_corrections(file)
+            corrections = [Corrections(task, stored, entries, space, str(file)) for task in tasks]
+            self._write(self._journalled(journal, tally), corrections, [], tally, None)
+            applied = {key: text for each in corrections for key, text in each.applied.items()}
+            journal.correct(applied)
         if labelled:
-            write_labelled(labelled, corrections.labelled)
-        if corrections.unused:
-            tally.notes.append(f"{corrections.unused:,} corrections match no row of this table")
+            write_labelled(labelled, [row for each in corrections for row in each.labelled])
+        if unused := unused_entries(entries, applied):
+            tally.notes.append(f"{unused:,} corrections match no row of this table")
         return tally
 
     def _write(
         self,
         rows: Iterator[JobRow],
-        corrections: Corrections,
-        rule: ReviewRule | None,
+        corrections: Sequence[Corrections],
+        rules: Sequence[ReviewRule],
         tally: Tally,
         progress: Progress | None,
     ) -> None:
-        """Write the output and the review table, with a person's answer where there is one."""
+        """Write the output, the review table and the report, with a person's answer where there is one."""
         started = time.perf_counter()
-        with ExitStack() as stack:
-            file = stack.enter_context(output_file(self.output)) if self.output else standard_output()
-            writer = self._writer(file)
-            review: ResultWriter | None = None
-            if rule and self.output:
-                review = self._writer(stack.enter_context(output_file(review_of(self.output))), REVIEW_COLUMNS)
-            for mapped, key, answer in rows:
-                person = False
-                if answer and key and mapped.row is not None:
-                    model, answer = answer, corrections.apply(mapped.row, key, answer)
-                    person = answer is not model
-                writer.write(mapped.source, answer)
-                if answer is None:
-                    tally.skipped += 1
-                    continue
-                tally.count(answer)
-                tally.corrected += person
-                if rule and review and not person and (reason := rule.reason(answer)):
-                    tally.to_review += 1
-                    review.write(mapped.source, answer, review_cells(reason, key))
-                if progress:
-                    progress(answer)
-            for each in filter(None, (writer, review)):
-                each.close()
-            tally.notes += [*self.table.notes, *writer.notes]
+        with job_writer(self.tasks, self.table, self.output, self.options.write, rules, tally) as writer:
+            for source, answers in rows:
+                final = [
+                    each._replace(answer=correction.apply(each.mapped.row, each.key, each.answer))
+                    if each.answer and each.key and each.mapped.row is not None
+                    else each
+                    for each, correction in zip(answers, corrections, strict=True)
+                ]
+                corrected = [one.answer is not each.answer for one, each in zip(final, answers, strict=True)]
+                writer.write(JobRow(source, final), corrected)
+                for each in final if progress else ():
+                    if progress and each.answer:
+                        progress(JobStep(each.answer, source.number, each.share, each.reused))
+        tally.notes[:0] = self.table.notes
         tally.seconds = time.perf_counter() - started
+        if self.options.report:
+            mappings = [part.columns.description for part in self.tasks]
+            report = JobReport(
+                self.table.description, mappings, self.output, tally, writer.statistics, reviewed=bool(rules)
+            )
+            write_whole(self.options.report, page(report), "report")
 
     def _answers(
         self, answerer: Answerer, journal: Journal | None, options: RequestOptions, tally: Tally
     ) -> Iterator[JobRow]:
-        """Yield each row with its key and its answer (None for a skipped row)."""
-        pending: deque[tuple[MappedRow, bytes | None, bool]] = deque()
+        """Yield each row with its answers, in order; those that share a row are asked one after the other."""
+        pending: deque[JobAnswer] = deque()
 
-        def submit(mapped: MappedRow) -> Future[Answer | None]:
-            key = row_key(mapped.row) if journal and mapped.row is not None else None
+        def submit(asked: tuple[JobTask, MappedRow]) -> Future[Answer | None]:
+            part, mapped = asked
+            key = part.key(mapped.row) if journal and mapped.row is not None else None
             journalled = journal.get(key) if journal and key else None
-            new = False
+            reused = False
             if mapped.skipped:
                 future = _done(None)
             elif journalled and mapped.row is not None and not (self.options.retry_failed and journalled.error):
-                tally.reused += 1
+                reused = True
                 future = _done(replace(journalled, id=mapped.row.get("id")))
             else:
-                new = True
-                future = cast("Future[Answer | None]", answerer.submit(self.task, mapped.request, **options))
-            pending.append((mapped, key, new))
+                future = cast("Future[Answer | None]", answerer.submit(part.task, mapped.request, **options))
+            pending.append(JobAnswer(mapped, key, None, reused, self.table.share))
             return future
 
-        for answer in read_ahead(self.columns.rows(self.table), submit, most=WINDOW):
-            mapped, key, new = pending.popleft()
-            if answer is None:
-                yield JobRow(mapped, key, None)
-                continue
-            if journal and key and new and not (answer.error and answer.error.code in _PASSING):
-                journal.put(key, answer)
-            if journal and answer.id is not None and not journal.note(answer.id):
-                tally.repeated_ids += 1
-            yield JobRow(mapped, key, _warned(mapped, answer))
+        asked = (pair for _, mapped in self.rows() for pair in zip(self.tasks, mapped, strict=True))
+        row: list[JobAnswer] = []
+        for answer in read_ahead(asked, submit, most=WINDOW * len(self.tasks)):
+            each = pending.popleft()
+            if answer:
+                if journal and each.key and not each.reused and not (answer.error and answer.error.code in _PASSING):
+                    journal.put(each.key, answer)
+                each = each.answered(answer)
+            row.append(each)
+            if len(row) == len(self.tasks):
+                tally.reused += _reused(row)
+                id_ = row[0].answer.id if row[0].answer else None
+                if journal and id_ is not None and not journal.note(id_):
+                    tally.repeated_ids += 1
+                yield JobRow(each.mapped.source, row)
+                row = []
 
     def _journalled(self, journal: Journal, tally: Tally) -> Iterator[JobRow]:
-        """Yield each row with its answer from the journal; raises UsageError if one is missing."""
-        for mapped in self.columns.rows(self.table):
-            if mapped.row is None:
-                yield JobRow(mapped, None, failed(self.task, mapped.error, journal.facts) if mapped.error else None)
-                continue
-            key = row_key(mapped.row)
-            answer = journal.get(key)
-            if answer is None:
-                raise missing_answer(mapped.source.number)
-            tally.reused += 1
-            yield JobRow(mapped, key, _warned(mapped, replace(answer, id=mapped.row.get("id"))))
-
-    def _writer(self, file: IO[bytes], more: Sequence[str] = ()) -> ResultWriter:
-        form = form_of(self.output.name) if self.output else "jsonl"
-        names = () if form == "jsonl" else self.table.all_columns()
-        answers = AnswerColumns(names, attributes=self.columns.attributes, scores=_scores(self.task), more=more)
-        return ResultWriter(
-            cast("IO[bytes]", _Flushed(file)), form, names, answers, self.options.write, self.table.schema
-        )
+        """Yield each row with its answers from the journal; raises UsageError if one is missing."""
+        for source, mapped_rows in self.rows():
+            row: list[JobAnswer] = []
+            for part, mapped in zip(self.tasks, mapped_rows, strict=True):
+                each = JobAnswer(mapped, None, None)
+                if mapped.row is not None:
+                    key = part.key(mapped.row)
+                    answer = journal.get(key)
+                    if answer is None:
+                        raise missing_answer(source.number)
+                    answer = replace(answer, id=mapped.row.get("id"))
+                    each = each._replace(key=key, reused=True).answered(answer)
+                elif mapped.error:
+                    each = each._replace(answer=failed(part.task, mapped.error, journal.facts))
+                row.append(each)
+            tally.reused += _reused(row)
+            yield JobRow(source, row)
 
 
 @contextmanager
-def open_job(rows: Path | str, output: Path | None, task: Task, options: JobOptions | None = None) -> Iterator[Job]:
+def open_job(
+    rows: Path | str, output: Path | None, task: Task | Sequence[Task], options: JobOptions | None = None
+) -> Iterator[Job]:
     """Open a job's table (`-`: standard input) and check its mapping and its output, before any model is loaded.
 
-    Raises InputError for a table that cannot be read or an output that cannot be written, and UsageError for columns
-    that do not fit the task, or an output that would overwrite the table.
+    `task` is one task, or several that are asked of each row. Raises InputError for a table that cannot be read or an
+    output that cannot be written, and UsageError for columns that do not fit a task, or an output that would overwrite
+    the table.
     """
     options = options or JobOptions()
     if options.review_below is not None and (output is None or not is_replaceable(output)):
@@ -240,15 +266,15 @@ def open_job(rows: Path | str, output: Path | None, task: Task, options: JobOpti
         check_output(output)
     else:
         standard_output()  # raises if it is closed
+    if options.report:
+        _check_report(options.report, output)
     with open_table(rows, options.table) as table:
-        if is_read_from(output, table.source):
-            name = f"{output}, or from its unfinished file" if output else "the file that standard output goes to"
-            raise UsageError(
-                f"The rows are read from {name}",
-                step="write the answers to another file",
-                settings=("output",),
-            )
-        yield Job(task, table, ColumnMap(task, table.columns, options.map), output, options)
+        for setting, path in (("output", output), ("report", options.report)):
+            if (setting == "output" or path) and is_read_from(path, table.source):
+                name = f"{path}, or from its unfinished file" if path else "the file that standard output goes to"
+                raise UsageError(f"The rows are read from {name}", step="write to another file", settings=(setting,))
+        tasks = (task,) if isinstance(task, Task) else tuple(task)
+        yield Job(job_tasks(tasks, table.columns, options.map), table, output, options)
 
 
 def journal_of(output: Path) -> Path:
@@ -256,35 +282,18 @@ def journal_of(output: Path) -> Path:
     return part_of(output).with_suffix(".journal")
 
 
-class _Flushed:
-    """A file that is flushed after every write."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def write(self, data: bytes) -> int:
-        try:
-            count = self._file.write(data)
-            self._file.flush()
-        except BrokenPipeError:  # the reader of our output is gone, which is not an error
-            raise
-        except OSError as error:
-            message = f"The answers cannot be written ({error.strerror})"
-            step = "free some space, or write elsewhere; the same command then resumes the job"
-            raise InputError(message, step=step, settings=("output",)) from None
-        return count
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._file, name)
+def _check_report(report: Path, output: Path | None) -> None:
+    check_installed()
+    check_output(report, "report")
+    if output and any(same_file(report, path) for path in (output, review_of(output))):
+        raise UsageError(
+            f"The answers are written to {report}", step="give the report another file", settings=("report",)
+        )
 
 
-def _scores(task: Task) -> bool:
-    return task.question(task.example()).space.type == "score"
-
-
-def _warned(mapped: MappedRow, answer: Answer) -> Answer:
-    warnings = [*mapped.warnings, *(answer.warnings or ())]
-    return replace(answer, warnings=warnings or None)
+def _reused(row: Sequence[JobAnswer]) -> bool:
+    """Return whether a row has answers, and all of them were known."""
+    return any(each.reused for each in row) and all(each.reused or each.mapped.error for each in row)
 
 
 def _done(answer: Answer | None) -> Future[Answer | None]:

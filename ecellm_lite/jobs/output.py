@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from ecellm_lite.errors import InputError
+from ecellm_lite.models.files import replacing
 
 
 class HasDescriptor(Protocol):
@@ -54,6 +55,13 @@ def is_replaceable(path: Path) -> bool:
     return path.is_file() or not path.exists()
 
 
+def same_file(one: Path, other: Path) -> bool:
+    """Return whether two paths are one regular file, even if it does not exist yet."""
+    if not (is_replaceable(one) and is_replaceable(other)):
+        return False
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+
+
 def check_output(path: Path, setting: str = "output") -> None:
     """Raise InputError if no file can be written there: it is a folder, or in a folder that does not exist.
 
@@ -92,6 +100,45 @@ def standard_output() -> IO[bytes]:
     if not sys.stdout:
         raise InputError("Standard output is closed", step="give a file for the answers", settings=("output",))
     return sys.stdout.buffer
+
+
+def write_whole(path: Path, text: str, setting: str) -> None:
+    """Write a text, whole or not at all; a device or a pipe is written directly.
+
+    `setting` is the name of the argument that holds the path, for the InputError where it cannot be written.
+    """
+    with _writable(path, setting):
+        if not is_replaceable(path):
+            path.write_text(text, "utf-8")
+            return
+        path = path.resolve()  # a link stays a link
+        with replacing(path) as temporary:
+            temporary.write_text(text, "utf-8")
+            if path.exists():
+                temporary.chmod(path.stat().st_mode & 0o777)
+
+
+class FlushedFile:
+    """A file that is flushed after every write."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        """Write bytes; raises InputError where they cannot be written."""
+        try:
+            count = self._file.write(data)
+            self._file.flush()
+        except BrokenPipeError:  # the reader of our output is gone, which is not an error
+            raise
+        except OSError as error:
+            message = f"The answers cannot be written ({error.strerror})"
+            step = "free some space, or write elsewhere; the same command then resumes the job"
+            raise InputError(message, step=step, settings=("output",)) from None
+        return count
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
 
 
 @contextmanager

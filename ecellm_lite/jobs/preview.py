@@ -8,23 +8,29 @@ from collections.abc import Iterator
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import InputError
 from ecellm_lite.jobs.job import Job
+from ecellm_lite.jobs.job_task import JobTask
+from ecellm_lite.tables.mapped_row import MappedRow
 
 
 def preview(job: Job, envelope: Envelope, count: int, instruction: str | None = None) -> Iterator[str]:
-    """Yield, for each of the first `count` rows that are not skipped, the row and its prompt, or its error."""
-    for mapped in job.columns.rows(job.table):
-        if mapped.skipped:
+    """Yield a text for each task of the first `count` rows that are asked, or are wrong: the row, and its prompt."""
+    for source, mapped_rows in job.rows():
+        if all(mapped.skipped for mapped in mapped_rows):
             continue
         if count <= 0:
             return
         count -= 1
-        head = f"Row {mapped.source.number}, line {mapped.source.line}"
-        try:
-            if mapped.error or mapped.row is None:
-                raise mapped.error or InputError("The row is empty.")
-            question = job.task.question(mapped.row, instruction=instruction)
-        except InputError as error:
-            yield f"{head}: {error}"
-            continue
-        prompt = envelope.prompt(question.instruction, question.text, question.options)
-        yield f"{head}: {json.dumps(mapped.row, ensure_ascii=False, default=str)}\n\n{prompt}"
+        for part, mapped in zip(job.tasks, mapped_rows, strict=True):
+            task = "" if part.alone else f", {part.name}"
+            yield f"Row {source.number}, line {source.line}{task}: {_text(part, mapped, envelope, instruction)}"
+
+
+def _text(part: JobTask, mapped: MappedRow, envelope: Envelope, instruction: str | None) -> str:
+    try:
+        if mapped.error or mapped.row is None:
+            raise mapped.error or InputError("The row is empty.")
+        question = part.task.question(mapped.row, instruction=instruction)
+    except InputError as error:
+        return str(error)
+    prompt = envelope.prompt(question.instruction, question.text, question.options)
+    return f"{json.dumps(mapped.row, ensure_ascii=False, default=str)}\n\n{prompt}"

@@ -17,8 +17,7 @@ from ecellm_lite.tasks.task import Task
 
 AUTO = "auto"
 
-REASON, CORRECTION, KEY = "review_reason", "correction", "review_key"
-COLUMNS = (REASON, CORRECTION, KEY)
+REASON, CORRECTION, KEY, TASK = "review_reason", "correction", "review_key", "review_task"
 
 KEY_BYTES = 12
 
@@ -84,9 +83,15 @@ def review_of(output: Path) -> Path:
     return output.with_name(f"{output.stem}.review{output.suffix}")
 
 
-def review_cells(reason: str, key: bytes | None) -> dict[str, str | None]:
-    """Return the cells that a review table adds to those of the output."""
-    return {REASON: reason, CORRECTION: None, KEY: shown_key(key)}
+def review_columns(*, alone: bool) -> tuple[str, ...]:
+    """Return the columns of a review table behind those of the output; with the task where it is not `alone`."""
+    return (REASON, CORRECTION, KEY) if alone else (TASK, REASON, CORRECTION, KEY)
+
+
+def review_cells(task: str | None, reason: str, key: bytes | None) -> dict[str, str | None]:
+    """Return the cells of a review table that are not those of the output; None stands for a job's only task."""
+    named = {} if task is None else {TASK: task}
+    return {**named, REASON: reason, CORRECTION: None, KEY: shown_key(key)}
 
 
 def shown_key(key: bytes | None) -> str | None:

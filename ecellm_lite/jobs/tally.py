@@ -1,4 +1,4 @@
-"""A job's result in numbers."""
+"""What a job came to, in numbers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ecellm_lite.answers.answer import Answer
 
 @dataclass(slots=True)
 class Tally:
-    """How many rows a job wrote, in all and by outcome.
+    """How many rows a job wrote, in all and by outcome; a row of several tasks counts once.
 
-    `reused` rows had their answer in the journal, `skipped` ones were not answered, `repeated_ids` had the id of an
-    earlier row. `to_review` rows are in the review table, and `corrected` ones have a person's answer. `notes` say what
-    was left out of the table or could not be written unchanged.
+    A row `failed` if one of its answers did. `reused` rows had their answers in the journal, `skipped` ones were not
+    answered, `repeated_ids` had the id of an earlier row. `to_review` answers are in the review table, and `corrected`
+    ones are a person's. `notes` say what was left out of the table or could not be written unchanged.
     """
 
     rows: int = 0
@@ -28,9 +28,9 @@ class Tally:
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
-    def count(self, answer: Answer) -> None:
-        """Count an answer."""
+    def count(self, *answers: Answer) -> None:
+        """Count a row with its answers."""
         self.rows += 1
-        self.failed += answer.error is not None
-        self.shortened += answer.shortened is not None
-        self.abstained += answer.abstained
+        self.failed += any(answer.error is not None for answer in answers)
+        self.shortened += any(answer.shortened is not None for answer in answers)
+        self.abstained += any(answer.abstained for answer in answers)

@@ -25,7 +25,7 @@ from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import EcellmError, InputError
 from ecellm_lite.frames import FrameMap, answers_frame
 from ecellm_lite.loading import find_model
-from ecellm_lite.models.calibrations import Calibration, Calibrations, Chosen, stored_calibrations
+from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations, stored_calibrations
 from ecellm_lite.models.store import Store
 from ecellm_lite.pipe.asking import Asking
 from ecellm_lite.pipe.messages import Ask
@@ -162,15 +162,15 @@ class ChildRuntime:
         """Return a data frame with the answer of each row in further columns; see frames.answers_frame."""
         return answers_frame(self, task, frame, map=map, constants=constants, **options)
 
-    def kept_calibration(self, task: str | Task, *, calibration: Chosen = "auto") -> Calibration | None:
+    def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
         """Return the calibration for a task, from the store that the child reads too; see KeepsCalibrations."""
         task = task if isinstance(task, Task) else get_task(task)
         sha256, envelope = self.model.sha256, self.envelope.name
         if calibration is False:
             return None
         if calibration == "auto":
-            return stored_calibrations(Store(), sha256, envelope).kept(task.name)
-        return Calibrations(sha256, envelope, named=Path(calibration)).kept(task.name)
+            return stored_calibrations(Store(), sha256, envelope).get(task.name)
+        return Calibrations(sha256, envelope, named=Path(calibration)).get(task.name)
 
     def close(self) -> None:
         """End the child; pending answers fail with ClosedError. A second call does nothing."""

@@ -134,7 +134,7 @@ class ColumnMap:
         return mapped
 
     def _field(self, name: str) -> str:
-        names = [*self._fields, _ID, *_WIRE]
+        names = field_names(self._task)
         if name not in names:
             near = get_close_matches(name, names, n=3, cutoff=_LEAST_ALIKE)
             raise UsageError(
@@ -228,6 +228,11 @@ class ColumnMap:
         if isinstance(each, ParagraphsField):
             return [str(part) for value in values for part in _parts(value)]
         return " ".join(str(part) for value in values for part in _parts(value))
+
+
+def field_names(task: Task) -> list[str]:
+    """Return what a column may be mapped to: a task's fields, the id, and those of the data set's own form."""
+    return [*_leaves(task), _ID, *_WIRE]
 
 
 def _leaves(task: Task) -> dict[str, Field]:

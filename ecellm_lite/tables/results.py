@@ -1,7 +1,8 @@
 """The columns that a job adds to a row for its answer, and their values.
 
-`answer` is the answer's text (`yes`, `B: positive`), a score's number, a ranking's order (`B, A, C`). An extraction has
-a column for each attribute if all rows have the same attributes, and otherwise an object in `answer`.
+`answer` is the answer's text (`yes`, `B: positive`; of a choice whose text is a letter, the value), a score's number,
+or a ranking's order (`B, A, C`). An extraction has a column for each attribute if all rows have the same attributes,
+and otherwise an object in `answer`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.tables.header import distinct
+from ecellm_lite.tasks.task import Task
 
 
 class Kind(Enum):
@@ -48,7 +50,7 @@ class AnswerColumns:
     """The columns that a job adds to a table, with names that differ from the table's own.
 
     `attributes` are an extraction's, if they are the same for all rows; `scores` says that the answers are numbers.
-    `more` are further columns of texts.
+    `more` are further columns of texts. With several tasks, `task` precedes each name: `sentiment_analysis.answer`.
     """
 
     def __init__(
@@ -58,14 +60,30 @@ class AnswerColumns:
         attributes: Sequence[str] = (),
         scores: bool = False,
         more: Sequence[str] = (),
+        task: str | None = None,
     ) -> None:
         kinds = dict.fromkeys(attributes, Kind.TEXT) or {"answer": Kind.NUMBER if scores else Kind.TEXT}
         own = [*kinds.items(), *_BESIDE.items(), *((name, Kind.TEXT) for name in more)]
-        names = distinct([*columns, *(name for name, _ in own)])[len(columns) :]
+        before = f"{task}." if task else ""
+        names = distinct([*columns, *(before + name for name, _ in own)])[len(columns) :]
         self.columns = tuple(OwnColumn(name, kind) for name, (_, kind) in zip(names, own, strict=True))
         self._more = tuple(more)
         self._attributes = tuple(kinds) if attributes else ()
         self._scores = scores
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        columns: Sequence[str],
+        *,
+        attributes: Sequence[str] = (),
+        more: Sequence[str] = (),
+        named: bool = False,
+    ) -> AnswerColumns:
+        """Return the columns of a task's answers; `named` puts the task's name before each."""
+        scores = task.question(task.example()).space.type == "score"
+        return cls(columns, attributes=attributes, scores=scores, more=more, task=task.name if named else None)
 
     def values(self, answer: Answer | None, more: Mapping[str, str | None] = _NOTHING) -> tuple[Any, ...]:
         """Return an answer's values, one for each column; all are None for a skipped row."""
@@ -95,7 +113,14 @@ class AnswerColumns:
             return (", ".join(answer.value),)
         if answer.type == "extraction":
             return (json.dumps(_extracted(answer.value), ensure_ascii=False),)
-        return (answer.text,)
+        return (shown_text(answer),)
+
+
+def shown_text(answer: Answer) -> str | None:
+    """Return an answer's text as a person reads it: of a choice whose text is a mere letter, the value itself."""
+    if answer.type == "choice" and answer.text is not None and not answer.text.startswith(str(answer.value)):
+        return str(answer.value)
+    return answer.text
 
 
 def _extracted(value: Any) -> Mapping[str, str | None]:

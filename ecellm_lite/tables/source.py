@@ -57,12 +57,17 @@ class Source:
             stream = _zstd().ZstdFile(packed)
         rest = io.BufferedReader(_UnpackedFile(stream, self._counter, name)) if self.packing else stream
         self.head, self.whole, damage = _head(rest)
-        self.stream: io.BufferedReader = io.BufferedReader(_Joined(self.head, rest, damage), HEAD)
+        self._begin(_Joined(self.head, rest, damage), None if self.packing else size)
 
     @property
     def share(self) -> float | None:
-        """The share of the bytes on disk that has been read, from 0 to 1; None for a pipe."""
-        return min(1.0, self._counter.count / self._size) if self._size else None
+        """The share of the bytes that has been taken out of `stream`, from 0 to 1; None for a pipe."""
+        taken = self.stream.tell()
+        if self._length:
+            return min(1.0, taken / self._length)
+        if not (self._size and self._joined.count):
+            return None
+        return min(1.0, self._counter.count / self._size) * taken / self._joined.count
 
     def seekable(self) -> IO[bytes]:
         """Return the bytes as a seekable file: the file itself, or a temporary copy on disk."""
@@ -97,8 +102,14 @@ class Source:
 
     def restart(self, file: IO[bytes]) -> None:
         """Start `stream` again, from the file that `seekable` returned."""
+        length = file.seek(0, io.SEEK_END)
         file.seek(0)
-        self.stream = io.BufferedReader(_Joined(b"", file, None), HEAD)
+        self._begin(_Joined(b"", file, None), length)
+
+    def _begin(self, joined: _Joined, length: int | None) -> None:
+        self._joined = joined
+        self._length = length  # bytes in the whole stream, if known
+        self.stream: io.BufferedReader = io.BufferedReader(joined, HEAD)
 
     def fileno(self) -> int:
         """Return the file descriptor."""
@@ -191,9 +202,13 @@ class _Joined(io.RawIOBase):
         self._head = memoryview(head)
         self._read = getattr(rest, "read1", rest.read)
         self._damage = damage
+        self.count = 0
 
     def readable(self) -> bool:
         return True
+
+    def tell(self) -> int:
+        return self.count
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer)
@@ -202,6 +217,7 @@ class _Joined(io.RawIOBase):
         block = self._head[: len(view)] if self._head else memoryview(self._read(len(view)) or b"")
         self._head = self._head[len(view) :]
         view[: len(block)] = block
+        self.count += len(block)
         return len(block)
 
 

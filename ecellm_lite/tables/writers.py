@@ -1,7 +1,8 @@
 """Writes a job's results as a table: the input's own columns unchanged, then those of the answers.
 
 The ending of the name decides the form: CSV, XLSX or Parquet, else JSON Lines, which has the whole answers and nothing
-of the input. All are written row by row in bounded memory, to an open file that the caller closes.
+of the input: with one task the answer itself, with several `{"id": …, "answers": {TASK: answer, …}}`. All are written
+row by row in bounded memory, to an open file that the caller closes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.errors import UsageError
 from ecellm_lite.tables.cells import exact_text
-from ecellm_lite.tables.results import AnswerColumns
+from ecellm_lite.tables.results import AnswerColumns, OwnColumn
 from ecellm_lite.tables.row import TableRow
 
 if TYPE_CHECKING:
@@ -62,42 +63,47 @@ def form_of(name: str) -> str:
 
 
 class ResultWriter:
-    """Writes rows with their answers; `columns` are the input's, and `schema` has their Arrow types, if known."""
+    """Writes rows with their answers to one or several tasks.
+
+    `columns` are the input's, and `schema` has their Arrow types, if known; `answers` are the columns of each task.
+    """
 
     def __init__(
         self,
         file: IO[bytes],
         form: str,
         columns: Sequence[str],
-        answers: AnswerColumns,
+        answers: AnswerColumns | Sequence[AnswerColumns],
         options: WriteOptions | None = None,
         schema: pa.Schema | None = None,
     ) -> None:
         self._columns = tuple(columns)
-        self._answers = answers
+        self._answers = (answers,) if isinstance(answers, AnswerColumns) else tuple(answers)
         self._lines = None
         self._rows: RowWriter | None = None
         if form == "jsonl":
             self._lines = file
         else:
-            self._rows = _row_writer(file, form, self._columns, answers, options or WriteOptions(), schema)
+            own = [column for each in self._answers for column in each.columns]
+            self._rows = _row_writer(file, form, self._columns, own, options or WriteOptions(), schema)
 
     @property
     def notes(self) -> Sequence[str]:
         """What could not be written unchanged; complete after `close`."""
         return self._rows.notes if self._rows else ()
 
-    def write(self, row: TableRow, answer: Answer | None, more: Mapping[str, str | None] | None = None) -> None:
-        """Write a row and its answer; None stands for a skipped row.
+    def write(self, row: TableRow, *answers: Answer | None, more: Mapping[str, str | None] | None = None) -> None:
+        """Write a row and its answer to each task; None stands for a skipped row.
 
         `more` are the values of further columns; a line of JSON then has the row's own cells too.
         """
         if self._rows:
             cells: Mapping[str, Any] = row.cells
-            values = self._answers.values(answer, more or {})
+            parts = zip(self._answers, answers, strict=True)
+            values = [value for columns, answer in parts for value in columns.values(answer, more or {})]
             self._rows.write([cells.get(column) for column in self._columns], values)
         elif self._lines:
-            self._lines.write(_line(row, answer, more))
+            self._lines.write(_line(row, answers, more))
 
     def close(self) -> None:
         """Finish the table; the file stays open."""
@@ -109,31 +115,35 @@ def _row_writer(
     file: IO[bytes],
     form: str,
     columns: Sequence[str],
-    answers: AnswerColumns,
+    own: Sequence[OwnColumn],
     options: WriteOptions,
     schema: pa.Schema | None,
 ) -> RowWriter:
     if form == "xlsx":
         from ecellm_lite.tables.xlsx_writer import XlsxWriter
 
-        return XlsxWriter(file, columns, answers.columns)
+        return XlsxWriter(file, columns, own)
     if form == "parquet":
         from ecellm_lite.tables.parquet_writer import ParquetWriter
 
-        return ParquetWriter(file, columns, answers.columns, schema)
+        return ParquetWriter(file, columns, own, schema)
     from ecellm_lite.tables.csv_writer import CsvWriter
 
     return CsvWriter(
         file,
-        [*columns, *(column.name for column in answers.columns)],
+        [*columns, *(column.name for column in own)],
         delimiter="\t" if form == "tsv" else options.delimiter,
         bom=options.bom,
         safe_cells=options.safe_cells,
     )
 
 
-def _line(row: TableRow, answer: Answer | None, more: Mapping[str, str | None] | None) -> bytes:
-    data = {"row": row.number, "skipped": True} if answer is None else answer.as_dict()
+def _line(row: TableRow, answers: Sequence[Answer | None], more: Mapping[str, str | None] | None) -> bytes:
+    data: dict[str, Any] = {"row": row.number, "skipped": True}
+    if len(answers) == 1 and answers[0]:
+        data = answers[0].as_dict()
+    elif asked := [answer for answer in answers if answer]:
+        data = {"id": asked[0].id, "answers": {answer.task: answer.as_dict() for answer in asked}}
     if more is not None:
         data = {**more, "row": row.cells, **data}
     return json.dumps(data, default=exact_text).encode("ascii") + b"\n"

@@ -8,8 +8,10 @@ import sys
 import pytest
 from rich.console import Console
 
+from ecellm_lite.answers.answer import Answer, ModelName, Usage
 from ecellm_lite.cli import progress
 from ecellm_lite.convert.pipeline import ConversionProgress
+from ecellm_lite.jobs.job_row import JobStep
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 @pytest.mark.usefixtures("terminal")
 def test_answers_on_standard_output_are_not_drawn_into_the_bar() -> None:
     before = sys.stdout
-    with progress.job_progress(3, hidden=False):
+    with progress.rows_progress(3, hidden=False):
         assert sys.stdout is before
 
 
@@ -39,3 +41,14 @@ def test_a_conversion_shows_nothing_before_its_first_block(terminal: io.StringIO
 def test_a_hidden_bar_takes_no_calls() -> None:
     with progress.conversion_progress(hidden=True) as advance:
         assert advance is None
+
+
+def test_a_job_shows_the_time_left(terminal: io.StringIO) -> None:
+    usage, model = Usage(10, 0, 0, 0), ModelName("demo", "")
+    answer = Answer(None, "t", "text", "x", "x", None, None, None, None, False, usage, None, model, "alpaca")
+    with progress.job_progress(hidden=False) as advance:
+        for number in range(1, 26):
+            advance(JobStep(answer, number, number / 100, False))
+    shown = terminal.getvalue()
+    assert "25 of about 100" in shown
+    assert "left" in shown

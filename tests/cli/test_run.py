@@ -208,6 +208,36 @@ def test_a_job_has_a_line_for_each_row(
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_job_of_two_tasks_and_its_page(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel
+) -> None:
+    pytest.importorskip("jinja2", reason="the report needs the extra eval")
+    rows, output, page = tmp_path / "rows.jsonl", tmp_path / "answers.csv", tmp_path / "page.html"
+    row = {"review": "good", "question": "Is it?", "documents": ["It is."]}
+    rows.write_text(json.dumps(row) + "\n")
+    arguments = ["run", "-t", "SA", "-t", "AP", "--rows", str(rows), "-o", str(output), "--report", str(page)]
+    assert run_command(arguments) == 0
+    header = output.read_text().splitlines()[0].split(",")
+    assert [name for name in header if name.endswith("answer")] == [
+        "sentiment_analysis.answer",
+        "answerability_prediction.answer",
+    ]
+    assert page.read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert run_command([*arguments[:-2], "--preview", "1"]) == 0
+    assert capsys.readouterr().out.count("### Instruction") == 2
+
+
+def test_several_tasks_need_a_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    both = ["run", "-t", "SA", "-t", "PM"]
+    assert "--input" in refused(capsys, 2, *both, "-i", REVIEW)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(REVIEW + "\n")
+    assert "--instruction" in refused(capsys, 2, *both, "--rows", str(rows), "--instruction", "Rate it.")
+    assert "--max-tokens" in refused(capsys, 2, *both, "--rows", str(rows), "--max-tokens", "9")
+    assert "twice" in refused(capsys, 2, "run", "-t", "SA", "-t", "SA", "--rows", str(rows))
+    assert "--report" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--report", str(tmp_path / "x.html"))
+
+
 def test_a_job_without_failures(capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"id": "a", "review": "good"}\n{"id": "b", "input": {"review": "bad"}}\n')
@@ -235,7 +265,7 @@ def test_a_job_shows_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
 
     terminal = Console(force_terminal=True, file=io.StringIO(), width=120)
     monkeypatch.setattr(progress, "Console", lambda **_: terminal)
-    with Runtime.over(FakeBackend()) as runtime, progress.job_progress(3, hidden=False) as advance:
+    with Runtime.over(FakeBackend()) as runtime, progress.rows_progress(3, hidden=False) as advance:
         for answer in runtime.answers("sentiment_analysis", [{"review": "x"}, {}, {"review": "y"}]):
             advance(answer)
     assert isinstance(terminal.file, io.StringIO)

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from ecellm_lite import TASKS, Answer, InputError, Runtime, UsageError
+from ecellm_lite import TASKS, InputError, Runtime, UsageError
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.jobs.job import JobOptions, journal_of, open_job
+from ecellm_lite.jobs.job_row import JobStep
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.tables.columns import MapOptions
 
@@ -187,7 +188,7 @@ def test_two_jobs_cannot_write_to_one_output(tmp_path: Path) -> None:
     with open_job(rows, output, TASK) as job, Runtime.over(FakeBackend()) as runtime:
         seen: list[type[Exception]] = []
 
-        def second(_: Answer) -> None:
+        def second(_: JobStep) -> None:
             try:
                 run(rows, output)
             except UsageError as error:
@@ -211,8 +212,8 @@ def test_a_full_disk_loses_nothing(small_disk: Path, tmp_path: Path) -> None:
 def test_an_interrupted_job_keeps_what_it_has(tmp_path: Path) -> None:
     rows, output = write_table(tmp_path / "rows.jsonl", reviews(50)), tmp_path / "answers.jsonl"
 
-    def interrupt(answer: Answer) -> None:
-        if answer.id == 20:
+    def interrupt(step: JobStep) -> None:
+        if step.answer.id == 20:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -256,9 +257,9 @@ def test_a_job_does_not_replace_the_file_on_standard_input(tmp_path: Path, monke
 def test_a_job_answers_its_rows_through_any_answerer(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"id": 1, "review": "x"}\n{"id": 2}\n')
     output = tmp_path / "answers.jsonl"
-    progress: list[Answer] = []
+    progress: list[JobStep] = []
     with open_job(tmp_path / "rows.jsonl", output, TASK) as job, Runtime.over(FakeBackend()) as runtime:
         tally = job.run(runtime, progress=progress.append)
     assert (tally.rows, tally.failed) == (2, 1)
     answers = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [answer["id"] for answer in answers] == [answer.id for answer in progress] == [1, 2]
+    assert [answer["id"] for answer in answers] == [step.answer.id for step in progress] == [1, 2]

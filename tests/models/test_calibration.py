@@ -227,15 +227,15 @@ def test_a_store_has_the_calibrations_of_a_model_by_its_hash(store: Store, model
     calibration = calibration_of("sentiment_analysis")
     elsewhere = replace(model, path=tmp_path / "x.gguf")
     calibration.write(calibration_path(store, elsewhere, "sentiment_analysis"))
-    assert stored_calibrations(store, SHA256, "alpaca").kept("sentiment_analysis") == calibration
-    assert stored_calibrations(store, "6" * 64, "alpaca").kept("sentiment_analysis") is None
+    assert stored_calibrations(store, SHA256, "alpaca").get("sentiment_analysis") == calibration
+    assert stored_calibrations(store, "6" * 64, "alpaca").get("sentiment_analysis") is None
     warmer = calibration_of("sentiment_analysis", 3.0)
     warmer.write(calibration_path(store, model, "sentiment_analysis"))
     model.path.write_bytes(b"x")
     (model.path.parent / "manifest.json").write_text(json.dumps(asdict(model.manifest)))
-    assert stored_calibrations(store, SHA256, "alpaca").kept("sentiment_analysis") == warmer
+    assert stored_calibrations(store, SHA256, "alpaca").get("sentiment_analysis") == warmer
     model.path.write_bytes(b"a damaged model")
-    assert stored_calibrations(store, SHA256, "alpaca").kept("sentiment_analysis") == calibration
+    assert stored_calibrations(store, SHA256, "alpaca").get("sentiment_analysis") == calibration
 
 
 @pytest.mark.parametrize("name", CLOSED)

@@ -109,6 +109,8 @@ def test_an_extraction_has_a_column_for_each_attribute(tmp_path: Path) -> None:
 
 def test_rankings_and_scores() -> None:
     assert AnswerColumns([]).values(answer(["B", "A"], "B,A", "ranking"))[0] == "B, A"
+    assert AnswerColumns([]).values(answer("delivery", "B", "choice"))[0] == "delivery"
+    assert AnswerColumns([]).values(answer("B", "B: positive", "choice"))[0] == "B: positive"
     assert AnswerColumns([], scores=True).values(answer(2.5, "3", "score"))[0] == 2.5
 
 

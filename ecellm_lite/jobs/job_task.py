@@ -1,0 +1,70 @@
+"""A task that a job asks of every row, with the columns that its fields are read from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ecellm_lite.errors import UsageError
+from ecellm_lite.jobs.journal import row_key
+from ecellm_lite.tables.columns import ColumnMap, MapOptions, field_names
+from ecellm_lite.tables.results import AnswerColumns
+from ecellm_lite.tasks.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class JobTask:
+    """A task and its mapping; `alone` says that its job has no other."""
+
+    task: Task
+    columns: ColumnMap
+    alone: bool = True
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.name
+
+    def key(self, row: Mapping[str, Any]) -> bytes:
+        """Return the hash that a row's answer to this task is known by in the job's journal."""
+        key = row_key(row)
+        return key if self.alone else hashlib.sha256(self.name.encode() + b"\0" + key).digest()
+
+    def answer_columns(self, before: Sequence[str], more: Sequence[str] = ()) -> AnswerColumns:
+        """Return the columns of the answers to this task, behind those that come `before`, with `more` at the end."""
+        attributes = self.columns.attributes
+        return AnswerColumns.of(self.task, before, attributes=attributes, more=more, named=not self.alone)
+
+
+def job_tasks(tasks: Sequence[Task], columns: Sequence[str] | None, options: MapOptions) -> tuple[JobTask, ...]:
+    """Return each task with its mapping of a table's columns.
+
+    Of several tasks each takes the mappings and constants of the fields that it has. Raises UsageError for columns that
+    do not fit a task, a field that no task has, and two tasks of one name.
+    """
+    if len(tasks) == 1:
+        return (JobTask(tasks[0], ColumnMap(tasks[0], columns, options)),)
+    names = [task.name for task in tasks]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"The task {twice} is there twice", step="name it once", settings=("task",))
+    fields = {name for task in tasks for name in field_names(task)}
+    for name in (*map(_field, options.map), *options.constants):
+        if name not in fields:
+            raise UsageError(
+                f"None of the tasks has a field {name!r}",
+                step=f"take one of {', '.join(sorted(fields))}",
+                settings=("map",),
+            )
+    return tuple(JobTask(task, ColumnMap(task, columns, _of(options, task)), alone=False) for task in tasks)
+
+
+def _of(options: MapOptions, task: Task) -> MapOptions:
+    names = field_names(task)
+    constants = {name: value for name, value in options.constants.items() if name in names}
+    return replace(options, map=[pair for pair in options.map if _field(pair) in names], constants=constants)
+
+
+def _field(pair: str) -> str:
+    return pair.partition("=")[0].strip()

@@ -1,0 +1,97 @@
+"""Writes a job's rows to its output, and the answers that a person should look at to a table beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from ecellm_lite.jobs.job_row import JobRow
+from ecellm_lite.jobs.job_task import JobTask
+from ecellm_lite.jobs.output import FlushedFile, output_file, standard_output
+from ecellm_lite.jobs.review import ReviewRule, review_cells, review_columns, review_of
+from ecellm_lite.jobs.statistics import TaskStatistics
+from ecellm_lite.jobs.tally import Tally
+from ecellm_lite.tables.results import AnswerColumns
+from ecellm_lite.tables.row import Table
+from ecellm_lite.tables.writers import ResultWriter, WriteOptions, form_of
+
+
+class JobWriter:
+    """Writes rows and counts them; `rules` say for each task which answers need review, and are empty without one."""
+
+    def __init__(
+        self,
+        tasks: Sequence[JobTask],
+        tally: Tally,
+        writer: ResultWriter,
+        review: ResultWriter | None,
+        rules: Sequence[ReviewRule],
+    ) -> None:
+        self._tasks = tasks
+        self._tally = tally
+        self._writer = writer
+        self._review = review
+        self._rules = rules
+        self.statistics = [TaskStatistics(part.name) for part in tasks]
+
+    def write(self, row: JobRow, corrected: Sequence[bool]) -> None:
+        """Write a row; `corrected` says which of its answers are a person's."""
+        self._writer.write(row.source, *(each.answer for each in row.answers))
+        answers = [each.answer for each in row.answers if each.answer]
+        if not answers:
+            self._tally.skipped += 1
+            return
+        self._tally.count(*answers)
+        self._tally.corrected += sum(corrected)
+        for place, (each, person) in enumerate(zip(row.answers, corrected, strict=True)):
+            if each.answer is None:
+                continue
+            reason = self._rules[place].reason(each.answer) if self._rules and not person else None
+            self.statistics[place].add(each.mapped, each.answer, reason=reason, corrected=person)
+            if self._review and reason:
+                self._tally.to_review += 1
+                part = self._tasks[place]
+                cells = review_cells(None if part.alone else part.name, reason, each.key)
+                self._review.write(row.source, each.answer, more=cells)
+
+    def close(self) -> None:
+        """Finish the tables."""
+        for each in filter(None, (self._writer, self._review)):
+            each.close()
+        self._tally.notes += self._writer.notes
+
+
+@contextmanager
+def job_writer(
+    tasks: Sequence[JobTask],
+    table: Table,
+    output: Path | None,
+    options: WriteOptions,
+    rules: Sequence[ReviewRule],
+    tally: Tally,
+) -> Iterator[JobWriter]:
+    """Open a job's output (None: standard output) and its review table; they have their names when the block ends."""
+    form = form_of(output.name) if output else "jsonl"
+    names = () if form == "jsonl" else table.all_columns()
+
+    def writer(file: IO[bytes], answers: Sequence[AnswerColumns]) -> ResultWriter:
+        return ResultWriter(cast("IO[bytes]", FlushedFile(file)), form, names, answers, options, table.schema)
+
+    with ExitStack() as stack:
+        file = stack.enter_context(output_file(output)) if output else standard_output()
+        columns: list[AnswerColumns] = []
+        for part in tasks:
+            before = [*names, *(column.name for each in columns for column in each.columns)]
+            columns.append(part.answer_columns(before))
+        review: ResultWriter | None = None
+        if rules and output:
+            beside = stack.enter_context(output_file(review_of(output)))
+            more = review_columns(alone=len(tasks) == 1)
+            # A line of several tasks' review is of one of them, whichever it is.
+            one = tasks[0].answer_columns(names, more) if len(tasks) == 1 else AnswerColumns(names, more=more)
+            review = writer(beside, [one])
+        rows = JobWriter(tasks, tally, writer(file, columns), review, rules)
+        yield rows
+        rows.close()

@@ -1,0 +1,58 @@
+"""How fast a job goes, and how long it will still take: by the tokens that the model computes, not by rows.
+
+A row of ten words takes a fraction of the time of one of a thousand, and answers from the journal or of a repeated row
+take none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.jobs.job_row import JobStep
+
+
+@dataclass(slots=True)
+class Pace:
+    """What a job has done since `started`, a time in seconds; `add` is called with each of its answers."""
+
+    started: float
+    rows: int = 0
+    failed: int = 0
+    tokens: int = 0  # of all answers
+    computed: int = 0  # of those that are not from the journal
+    share: float | None = None  # of the table
+
+    def add(self, step: JobStep) -> None:
+        """Count an answer."""
+        work = computed_tokens(step.answer)
+        self.rows = step.number
+        self.failed += step.answer.error is not None
+        self.tokens += work
+        self.computed += 0 if step.reused else work
+        self.share = step.share
+
+    @property
+    def total_rows(self) -> int | None:
+        """The rows of the whole table, estimated from the share that is done; None if that is unknown."""
+        return round(self.rows / self.share) if self.share else None
+
+    @property
+    def total_tokens(self) -> float | None:
+        """The tokens of the whole table, estimated in the same way."""
+        return self.tokens / self.share if self.share else None
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return how long the rest takes at the rate so far; None as long as nothing is known."""
+        total = self.total_tokens
+        if total is None or not self.computed:
+            return None
+        return (total - self.tokens) * (now - self.started) / self.computed
+
+
+def computed_tokens(answer: Answer) -> int:
+    """Return how many tokens the model computed for an answer; none for one that failed."""
+    usage = answer.usage
+    if usage is None:
+        return 0
+    return usage.prompt_tokens - (usage.cached_tokens or 0) + usage.decoded_tokens + usage.forced_tokens

@@ -1,0 +1,101 @@
+"""A finished job as one page: what was answered, how sure the model was, what needs a person, and what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from ecellm_lite.jobs.report.histogram import Histogram, draw
+from ecellm_lite.jobs.statistics import TaskStatistics
+from ecellm_lite.jobs.tally import Tally
+from ecellm_lite.report import rendering
+from ecellm_lite.report.shown import count, cut, rate, span
+from ecellm_lite.tasks.registry import TASKS
+
+assert __package__
+PACKAGE = __package__  # whose templates are rendered
+
+SHOWN = 30  # different answers, the most frequent ones
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """A finished job: its table and mappings in words, where the answers are, and what they were.
+
+    `reviewed` says that a rule chose answers for review.
+    """
+
+    table: str
+    mappings: Sequence[str]
+    output: Path | None
+    tally: Tally
+    statistics: Sequence[TaskStatistics]
+    reviewed: bool = False
+    created: str = field(default_factory=lambda: f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerShare:
+    """An answer, how often it was given, and its share of all that were counted."""
+
+    answer: str
+    count: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A task's part of the page."""
+
+    anchor: str
+    title: str
+    summary: str
+    task: TaskStatistics
+    answers: list[AnswerShare]
+    more: int
+    histogram: Histogram | None
+    automatic: float | None
+
+
+def check_installed() -> None:
+    """Raise UsageError if jinja2 is missing: to be called before a job, which may take hours."""
+    rendering.check(PACKAGE)
+
+
+def page(report: JobReport) -> str:
+    """Return the page as HTML; raises UsageError if jinja2 is missing."""
+    return rendering.render(
+        PACKAGE,
+        "job.html",
+        report=report,
+        tally=report.tally,
+        model=next((task.model for task in report.statistics if task.model), None),
+        short=_short(report.tally),
+        sections=[_section(place, task, report.reviewed) for place, task in enumerate(report.statistics, 1)],
+    )
+
+
+def _section(place: int, task: TaskStatistics, reviewed: bool) -> Section:
+    counted = task.answers.total() + task.others
+    listed = task.answers.most_common(SHOWN)
+    known = TASKS.get(task.task)
+    checked = task.automatic + task.reasons.total()
+    return Section(
+        anchor=f"task-{place}",
+        title=cut(task.task.replace("_", " "), 60).capitalize(),
+        summary=known.summary if known else "",
+        task=task,
+        answers=[AnswerShare(name, number, number / counted) for name, number in listed],
+        more=counted - sum(number for _, number in listed),
+        histogram=draw(task.bins),
+        automatic=task.automatic / checked if reviewed and checked else None,
+    )
+
+
+def _short(tally: Tally) -> str:
+    rows = f"{count(tally.rows)} {'row' if tally.rows == 1 else 'rows'} in {span(tally.seconds)}"
+    speed = f" ({rate(tally.rows / tally.seconds)} rows/s)" if tally.seconds else ""
+    lost = f"{count(tally.failed)} failed" if tally.failed else "none failed"
+    return f"{rows}{speed}, {lost}."

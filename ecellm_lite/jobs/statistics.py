@@ -1,0 +1,120 @@
+"""What a job's answers were, counted as they pass: in bounded memory, however long the table is."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from heapq import heappush, heappushpop
+
+from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.models.automatic import likeliest
+from ecellm_lite.tables.mapped_row import MappedRow
+from ecellm_lite.tables.results import shown_text
+
+BINS = 10
+DISTINCT = 1000  # different answers that are counted by name
+SLOWEST = 10
+
+
+@dataclass(slots=True)
+class ErrorKind:
+    """Errors with one code: how many, and the line and message of the first."""
+
+    code: str
+    line: int
+    message: str
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SlowRow:
+    """A row that took long; `row` is what was asked, as JSON."""
+
+    seconds: float
+    line: int
+    id: str
+    row: str
+    text: str
+
+
+@dataclass(slots=True)
+class TaskStatistics:
+    """The answers to one task.
+
+    `answers` counts what was answered (an extraction: each attribute with a value or without), `others` what came when
+    there were too many different answers to count each. `bins` counts answers by their probability, in ten steps of
+    equal width. `automatic` answers need no review, and the others have one of the `reasons`.
+    """
+
+    task: str
+    answered: int = 0
+    abstained: int = 0
+    failed: int = 0
+    corrected: int = 0
+    automatic: int = 0
+    others: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    bins: list[int] = field(default_factory=lambda: [0] * BINS)
+    errors: dict[str, ErrorKind] = field(default_factory=dict)
+    model: ModelName | None = None
+    calibration: str | None = None
+    _slow: list[SlowRow] = field(default_factory=list)
+
+    @property
+    def slowest(self) -> list[SlowRow]:
+        """The rows that took longest, the slowest first; none in deterministic mode, which measures no time."""
+        return sorted(self._slow, reverse=True)
+
+    def add(self, mapped: MappedRow, answer: Answer, *, reason: str | None, corrected: bool) -> None:
+        """Count an answer; `reason` says why a person should look at it, None where nobody need."""
+        self.failed += answer.error is not None
+        self.abstained += answer.abstained
+        self.corrected += corrected
+        self.answered += answer.value is not None
+        self.model = self.model or answer.model
+        self.calibration = self.calibration or answer.calibration
+        if reason:
+            self.reasons[reason] += 1
+        else:
+            self.automatic += not corrected
+        for name in _names(answer):
+            if name in self.answers or len(self.answers) < DISTINCT:
+                self.answers[name] += 1
+            else:
+                self.others += 1
+        if answer.probability is not None:
+            self.bins[min(int(answer.probability * BINS), BINS - 1)] += 1
+        if answer.error:
+            code = answer.error.code
+            kind = self.errors.setdefault(code, ErrorKind(code, mapped.source.line, answer.error.message))
+            kind.count += 1
+        self._time(mapped, answer)
+
+    def _time(self, mapped: MappedRow, answer: Answer) -> None:
+        if answer.seconds is None or (len(self._slow) >= SLOWEST and answer.seconds <= self._slow[0].seconds):
+            return
+        asked = json.dumps(mapped.row, ensure_ascii=False, default=str)
+        id_ = "" if answer.id is None else str(answer.id)
+        row = SlowRow(answer.seconds, mapped.source.line, id_, asked, answer.text or "")
+        if len(self._slow) < SLOWEST:
+            heappush(self._slow, row)
+        else:
+            heappushpop(self._slow, row)
+
+
+def _names(answer: Answer) -> Iterator[str]:
+    """Yield what an answer is counted as; nothing for free text and for what has no value."""
+    if answer.value is None:
+        return
+    if answer.type == "extraction":
+        for entry in answer.value:
+            yield f"{entry['attribute']}: {'none' if entry['value'] is None else 'a value'}"
+    elif answer.type == "ranking":
+        yield f"{answer.value[0]} first"
+    elif answer.type == "score":
+        yield likeliest(answer) or f"{answer.value:g}"
+    elif answer.type in ("predicate", "choice") and answer.text:
+        yield shown_text(answer) or answer.text
