@@ -29,11 +29,11 @@ class Frame:
                 f"A {type(frame).__name__} is not a data frame in memory",
                 step="give a frame of pandas or polars, or a table of pyarrow",
             ) from None
+        except narwhals.exceptions.DuplicateError:
+            raise InputError("The frame has two columns of one name", step="give its columns different names") from None
         self.columns = tuple(self._frame.columns)
         if wrong := [name for name in self.columns if not isinstance(name, str)]:
             raise InputError(f"The frame has the column {wrong[0]!r}", step="give all columns names that are texts")
-        if twice := [name for name in self.columns if self.columns.count(name) > 1]:
-            raise InputError(f"The frame has the column {twice[0]!r} twice", step="give its columns different names")
 
     def rows(self) -> Iterator[TableRow]:
         """Yield the rows, numbered from 1."""

@@ -65,9 +65,10 @@ class Source:
         taken = self.stream.tell()
         if self._length:
             return min(1.0, taken / self._length)
-        if not (self._size and self._joined.count):
+        unpacked = max(len(self.head), self._joined.count)
+        if not (self._size and unpacked):
             return None
-        return min(1.0, self._counter.count / self._size) * taken / self._joined.count
+        return min(1.0, self._counter.count / self._size) * taken / unpacked
 
     def seekable(self) -> IO[bytes]:
         """Return the bytes as a seekable file: the file itself, or a temporary copy on disk."""

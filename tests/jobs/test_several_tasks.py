@@ -132,22 +132,23 @@ def test_a_review_has_a_line_for_each_answer(tmp_path: Path, tasks: list[Task]) 
     assert table[1]["desk.answer"] == "delivery"
     assert [(row["task"], row["output"]) for row in read(labelled)] == [
         ("sentiment_analysis", "E: very negative"),
-        ("desk", "delivery"),
+        ("desk", "B"),  # what the model would write
     ]
 
 
 def test_what_tasks_share_of_a_row_is_read_once(tmp_path: Path) -> None:
     """Tasks with one instruction and the same fields differ from their options on."""
     tasks = [desk(tmp_path, "desk", "billing", "delivery"), desk(tmp_path, "floor", "first", "second")]
-    rows = write_table(tmp_path / "rows.jsonl", 30)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"review": f"{number} " + "long words " * 9}) + "\n" for number in range(30)))
 
     def decoded(*asked: Task) -> int:
-        backend = FakeBackend()
+        backend = FakeBackend(cells=1 << 14, sequences=64)
         run(rows, tmp_path / "answers.jsonl", asked, Runtime.over(backend), restart=True)
         return backend.decoded
 
     one, other, both = decoded(tasks[0]), decoded(tasks[1]), decoded(*tasks)
-    assert both < 0.8 * (one + other)
+    assert both < 0.7 * (one + other)
 
 
 def test_mappings_go_to_the_tasks_that_have_the_field(tmp_path: Path, tasks: list[Task]) -> None:
@@ -184,4 +185,4 @@ def test_the_first_rows_and_the_time_are_of_all_tasks(tmp_path: Path, tasks: lis
     assert "Choose the desk." in texts[1]
     with open_job(rows, None, tasks) as job, Runtime.over(FakeBackend()) as runtime:
         result = estimate(job, runtime)
-    assert (result.rows, result.duplicates, result.answered, result.failed) == (12, 0, 12, 2)
+    assert (result.rows, result.duplicates, result.answered, result.failed) == (12, 0, 12, 1)
