@@ -390,7 +390,7 @@ def test_only_common_rows_are_compared() -> None:
     found = compare(before, after)
     assert (found.tasks["product_matching"].rows, found.tasks["product_matching"].left_out) == (3, 4)
     assert "files of rows differ" in found.warnings[0]
-    assert "alpaca, and then mistral" in found.warnings[1]
+    assert "alpaca, then mistral" in found.warnings[1]
     with pytest.raises(InputError, match="no row in common"):
         compare(before, whole({}))
 
