@@ -139,7 +139,7 @@ class Runtime:
         self.intended_tasks = loaded.intended_tasks
         self.deterministic = deterministic
         self._policy = AnswerPolicy(loaded.model, loaded.envelope, deterministic, loaded.calibrations)
-        self._instructions: dict[str, list[int]] = {}  # the tokens of a prompt's prefix, by its instruction
+        self._beginnings: dict[str, list[int]] = {}  # the tokens of prompts' beginnings, by their text
         self._deadlines = Deadlines()
         self._backend = backend = loaded.backend
         try:
@@ -243,10 +243,10 @@ class Runtime:
         if self._endless(prompt):
             raise context_error(f"{len(prompt):,} characters", self._longest, question.advice, question.settings)
         tokens = self.tokenize(prompt)
-        # The last characters of the instruction may have merged with the row's first ones into one token.
-        shared = common(self._instruction(question.instruction), tokens)
+        # The last characters of the beginning may have merged with the row's first ones into one token.
+        shared = common(self._beginning(question), tokens)
         # A row in the data set's form has its own instruction, and no part of a row may be stored on disk.
-        lasting = question.values is not None
+        lasting = question.values is not None and not question.stem
         return Request(
             tokens,
             shared,
@@ -323,18 +323,22 @@ class Runtime:
         return submission
 
     def _prompt(self, question: Question) -> str:
+        if question.bare:
+            return question.text
         return self.envelope.prompt(question.instruction, question.text, question.options)
 
     def _endless(self, prompt: str) -> bool:
         return len(prompt) > LONGEST_TOKEN * self._longest
 
-    def _instruction(self, instruction: str) -> list[int]:
-        tokens = self._instructions.get(instruction)
+    def _beginning(self, question: Question) -> list[int]:
+        """Return the tokens that a prompt begins with and shares with others: the instruction, and a state."""
+        text = "" if question.bare else self.envelope.prefix(question.instruction) + question.stem
+        tokens = self._beginnings.get(text)
         if tokens is None:
-            tokens = self.tokenize(self.envelope.prefix(instruction))
-            if len(self._instructions) >= INSTRUCTIONS:
-                self._instructions.clear()
-            self._instructions[instruction] = tokens
+            tokens = self.tokenize(text)
+            if len(self._beginnings) >= INSTRUCTIONS:
+                self._beginnings.clear()
+            self._beginnings[text] = tokens
         return tokens
 
     def _needs(self, question: Question, space: Space | None) -> int:

@@ -27,6 +27,7 @@ RANKS = [
     {"pipe"},
     {"bench", "doctor", "doctor_offload", "jobs", "training"},
     {"evaluate"},
+    {"serve"},
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}

@@ -14,6 +14,7 @@ from ecellm_lite.answers.drafts import Lookup
 from ecellm_lite.answers.probabilities import sound
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.tape import Tape
+from ecellm_lite.answers.token_scores import TokenScores
 
 # ECInstruct's authors generate at most this many tokens.
 MAX_TOKENS = 100
@@ -23,11 +24,17 @@ MAX_TOKENS = 100
 class Text(Space):
     """Any text of at most `max_tokens` tokens; control tokens end it and never occur in it.
 
-    At temperature 0 each token is the likeliest; above 0 tokens are sampled with the scene's seed.
+    At temperature 0 each token is the likeliest; above 0 tokens are sampled with the scene's seed. The text ends before
+    the first of the `stop` texts. White space around it is kept if `whole`. With `logprobs` the value is not the text
+    but an object: `text`, `ended` (whether the model or a stop text ended it), and `tokens`, each with its `bytes`, its
+    `logprob`, and that many of the likeliest tokens in its place (`top`).
     """
 
     max_tokens: int = MAX_TOKENS
     temperature: float = 0.0
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    whole: bool = False
     type: ClassVar[str] = "text"
 
     def longest(self, scene: Scene) -> int:
@@ -36,7 +43,10 @@ class Text(Space):
 
     def as_options(self) -> dict[str, Any]:
         """Return the limits of the text."""
-        return {"max_tokens": self.max_tokens, "temperature": self.temperature}
+        options: dict[str, Any] = {"max_tokens": self.max_tokens, "temperature": self.temperature}
+        if self.stop:
+            options["stop"] = list(self.stop)
+        return options if self.logprobs is None else {**options, "logprobs": self.logprobs}
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
         """Return the most frequent text and the empty one, because other texts hardly repeat."""
@@ -50,6 +60,7 @@ class Text(Space):
         tape = Tape()
         lookup = Lookup(scene.prompt)
         limit = min(self.max_tokens, scene.room)
+        scores = None if self.logprobs is None else TokenScores(vocabulary, self.logprobs)
         ended = False
         while not ended and len(tape.tokens) < limit:
             drafts = lookup.guess(min(scene.drafts, limit - len(tape.tokens) - 1))
@@ -62,6 +73,8 @@ class Text(Space):
                 ended = token in vocabulary.ends
                 if ended:
                     break
+                if scores:
+                    scores.add(logits, token)
                 lookup.append(token)
                 if place == tried or token != drafts[place]:
                     tape.choose(token)
@@ -70,16 +83,30 @@ class Text(Space):
                 right += 1
             if tried:
                 lookup.learn(tried, right)
+            if self.stop and self._stopped(_decoded(vocabulary.detokenize(tape.tokens))) is not None:
+                ended = True
         # A limit may fall within a character: its incomplete bytes are dropped.
-        text = codecs.getincrementaldecoder("utf-8")("replace").decode(vocabulary.detokenize(tape.tokens)).strip()
+        text = _decoded(vocabulary.detokenize(tape.tokens))
+        text = text[: self._stopped(text)]
+        text = text if self.whole else text.strip()
         # The user knows the token limit, but not where the context ends: only the latter is reported.
         short = not ended and scene.room < self.max_tokens
         shortened = f"answer: cut at {limit:,} tokens, where the context ends" if short else None
-        return Outcome(value=text, text=text, tokens=tape.tokens, shortened=shortened)
+        value = {"text": text, "ended": ended, "tokens": scores.within(text)} if scores else text
+        return Outcome(value=value, text=text, tokens=tape.tokens, shortened=shortened)
+
+    def _stopped(self, text: str) -> int | None:
+        """Return where the first stop text begins, None where there is none."""
+        return min((place for stop in self.stop if (place := text.find(stop)) >= 0), default=None)
 
     def parse(self, text: str) -> str:
         """Return the text itself."""
         return text
+
+
+def _decoded(data: bytes) -> str:
+    """Return bytes as text; those of an incomplete character at the end are dropped."""
+    return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
 
 
 def pick(logits: Logits, temperature: float, generator: np.random.Generator) -> int:

@@ -104,6 +104,11 @@ class ChildRuntime:
         return self._supervisor.restarts
 
     @property
+    def ready(self) -> bool:
+        """Whether a child has loaded the model, or none is wanted until the next request."""
+        return self._supervisor.is_ready
+
+    @property
     def pid(self) -> int | None:
         """The child's process id, None while there is none."""
         return self._supervisor.pid
@@ -114,7 +119,7 @@ class ChildRuntime:
         started, deadline_ms = time.monotonic(), checked_deadline(options.get("deadline_ms"))
         checked_priority(options.get("priority", "normal"))
         checked_task = task if isinstance(task, Task) else get_task(task)
-        name = str(checked_task.source) if checked_task.source else checked_task.name
+        name = checked_task.definition or str(checked_task.source or checked_task.name)
         number = next(self._numbers)
         try:
             if isinstance(row, InputError):

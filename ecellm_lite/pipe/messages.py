@@ -23,10 +23,10 @@ Id = str | int
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A row to answer."""
+    """A row to answer; `task` is a task's name, or a question that is one (see tasks/questions.py)."""
 
     id: Id
-    task: str
+    task: str | Mapping[str, Any]
     row: Any
     options: Mapping[str, Any]
 
@@ -69,8 +69,10 @@ def read_message(line: bytes) -> Message:
         )
     _only(data, _ASK_KEYS, id_)
     task, options = data.get("task"), data.get("options")
-    if not isinstance(task, str):
-        raise ProtocolError(f"The task is {_kind(task)}", step="give a task's name", field="task", id=id_)
+    if not isinstance(task, str | dict):
+        raise ProtocolError(
+            f"The task is {_kind(task)}", step="give a task's name, or a question", field="task", id=id_
+        )
     if "row" not in data:
         raise ProtocolError("The request has no row", step="give the task's fields as row", field="row", id=id_)
     if not isinstance(options, dict | None):

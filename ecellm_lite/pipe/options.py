@@ -24,8 +24,12 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "grammar": (str,),
     "max_tokens": (int,),
     "temperature": (int, float),
+    "stop": (list,),
+    "logprobs": (int,),
 }
-_SPACE = ("schema", "grammar", "max_tokens", "temperature")
+_OF_TEXT = ("stop", "logprobs")
+_SPACE = ("schema", "grammar", "max_tokens", "temperature", *_OF_TEXT)
+MOST_STOPS, LONGEST_STOP, MOST_LOGPROBS = 4, 200, 20
 LONGEST_ANSWER = 1 << 16  # tokens
 HOTTEST = 10.0
 
@@ -81,17 +85,35 @@ def _space(task: Task, options: Mapping[str, Any]) -> Space | None:
     if not 0 <= options.get("temperature", 0) <= HOTTEST:
         raise _wrong("temperature", options["temperature"])
     limits: dict[str, Any] = {name: options[name] for name in ("max_tokens", "temperature") if name in options}
+    if of_text := _of_text(options):
+        if "schema" in options or "grammar" in options:
+            raise ProtocolError(
+                "stop and logprobs are for free text", step="leave them out, or the schema", field="options"
+            )
+        limits |= of_text
     if "schema" in options:
         return structured.schema(options["schema"], **limits)
     if "grammar" in options:
         return structured.grammar(options["grammar"], **limits)
     if task.free_text is None:
         raise ProtocolError(
-            f"max_tokens and temperature are for free text, which {task.name} does not answer with",
+            f"max_tokens, temperature, stop and logprobs are for free text, which {task.name} does not answer with",
             step="leave them out",
             field="options",
         )
     return replace(task.free_text, **limits)
+
+
+def _of_text(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of free text alone."""
+    stop, logprobs = options.get("stop", []), options.get("logprobs", 0)
+    texts = all(isinstance(text, str) and 0 < len(text) <= LONGEST_STOP for text in stop)
+    if not texts or len(stop) > MOST_STOPS:
+        raise _wrong("stop", stop)
+    if not 0 <= logprobs <= MOST_LOGPROBS:
+        raise _wrong("logprobs", logprobs)
+    values = {name: options[name] for name in _OF_TEXT if name in options}
+    return {**values, "stop": tuple(stop)} if "stop" in values else values
 
 
 def _wrong(name: str, value: Any) -> ProtocolError:

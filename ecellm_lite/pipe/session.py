@@ -26,6 +26,7 @@ from ecellm_lite.pipe.messages import (
 )
 from ecellm_lite.pipe.options import request_options
 from ecellm_lite.tasks.description import describe
+from ecellm_lite.tasks.questions import question_task
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.version import __version__
 
@@ -91,7 +92,7 @@ class Session:
             if ask.id in self._in_flight:
                 message = f"The id {str(ask.id)[:80]!r} belongs to a request that has no answer yet"
                 raise ProtocolError(message, step="give each request an id of its own", field="id")
-        task = get_task(ask.task)
+        task = get_task(ask.task) if isinstance(ask.task, str) else question_task(ask.task)
         future = self._answerer.submit(task, ask.row, **request_options(task, ask.options))
         with self._changed:
             self._in_flight[ask.id] = future

@@ -26,7 +26,7 @@ class SocketServer:
         self._progress = progress
         self._path = path
         self._places = threading.Semaphore(MOST_HOSTS)
-        self._socket = _bound(path)
+        self._socket = bound_socket(path)
 
     def run(self) -> None:
         """Accept hosts until `close` is called."""
@@ -63,7 +63,8 @@ def _reader(host: socket.socket) -> Callable[[int], bytes]:
     return read
 
 
-def _bound(path: Path) -> socket.socket:
+def bound_socket(path: Path) -> socket.socket:
+    """Return a Unix socket that listens at `path`, for this user alone; raises InputError where it cannot."""
     if not hasattr(socket, "AF_UNIX"):
         raise UsageError("This system has no Unix sockets", step="use standard input and output")
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

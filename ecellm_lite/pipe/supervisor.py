@@ -66,6 +66,11 @@ class Supervisor:
         self._thread.start()
 
     @property
+    def is_ready(self) -> bool:
+        """Whether a child is ready, or none is wanted until the next request."""
+        return self._ready is not None or not self._wanted
+
+    @property
     def pid(self) -> int | None:
         """The child's process id, None while there is none."""
         child = self._child

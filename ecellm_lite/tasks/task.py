@@ -24,8 +24,9 @@ class Question:
     """One row in the wire format: the texts that go into an envelope, and the space of its answers.
 
     `values` are the fields it was written from, None if the row came in the wire format; `shortened` says what was cut
-    from them. `advice` is what to do if the prompt is too long, and `settings` are those that it is about. `warnings`
-    say what of the row the model cannot see.
+    from them. `stem` is the beginning of `text` that other questions share, such as a state; `bare`: the text is the
+    whole prompt, with no envelope around it. `advice` is what to do if the prompt is too long, and `settings` are those
+    that it is about. `warnings` say what of the row the model cannot see.
     """
 
     instruction: str
@@ -37,19 +38,23 @@ class Question:
     advice: str = field(default=_ADVICE, compare=False)
     settings: Sequence[str] = field(default=("context",), compare=False)
     warnings: Sequence[AnswerWarning] = ()
+    stem: str = ""
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
     """A row's input and options strings as the model sees them, and the space of its answers.
 
-    `warnings` say what of the row is missing in the strings.
+    `warnings` say what of the row is missing in the strings; `stem` and `bare` are those of the Question.
     """
 
     text: str
     options: str | None
     space: Space
     warnings: Sequence[AnswerWarning] = ()
+    stem: str = ""
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,8 @@ class Task:
 
     `write` turns the fields of a row into its wire strings; `read` returns the answer space of strings (input, options)
     that are already in the wire format. `long` are the fields that may be cut to fit a context, in that order;
-    `free_text` is the space of a task that answers in free text, and `source` the file of a user's own task.
+    `free_text` is the space of a task that answers in free text, `source` the file of a user's own task, and
+    `definition` the question of a task made on the spot (see tasks/questions.py).
     """
 
     name: str
@@ -73,6 +79,7 @@ class Task:
     long: tuple[Long, ...] = ()
     free_text: Text | None = None
     source: Path | None = None
+    definition: Mapping[str, Any] | None = None
 
     def question(self, row: Mapping[str, Any], *, instruction: str | None = None) -> Question:
         """Return the question of a row, with the task's seed instruction or another; raises InputError.
@@ -111,7 +118,16 @@ class Task:
     def _ask(self, values: Values, instruction: str) -> Question:
         wire = self.write(values)
         fields = " and ".join(cuttable(self.long, values))
-        question = Question(instruction, wire.text, wire.options, wire.space, values, warnings=wire.warnings)
+        question = Question(
+            instruction,
+            wire.text,
+            wire.options,
+            wire.space,
+            values,
+            warnings=wire.warnings,
+            stem=wire.stem,
+            bare=wire.bare,
+        )
         if not fields:
             return question
         advice = f"{_ADVICE}, or let its {fields} be cut"
@@ -133,7 +149,7 @@ class Task:
 
     def example(self) -> dict[str, Any]:
         """Return an example row of this task; for a user's own task, from its fields' examples."""
-        if self.source:
+        if self.source or self.definition:
             return {field.name: field.example for field in self.fields}
         text = files("ecellm_lite").joinpath(f"tasks/examples/{self.name}.json").read_text("utf-8")
         example: dict[str, Any] = json.loads(text)

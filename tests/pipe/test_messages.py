@@ -13,6 +13,7 @@ from ecellm_lite.errors import EcellmError, ProtocolError
 from ecellm_lite.pipe.lines import read_lines
 from ecellm_lite.pipe.messages import LONGEST_LINE, Ask, Control, ask_line, control_line, read_message
 from ecellm_lite.pipe.options import request_options
+from ecellm_lite.tasks.questions import question_task
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.tasks.written import read_json
 from tests.pipe.host import REQUEST
@@ -22,7 +23,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-OPTION = st.sampled_from(["instruction", "shorten", "min_probability", "seed", "max_tokens", "calibration", "nonsense"])
+OPTION = st.sampled_from(
+    ["stop", "logprobs", "instruction", "shorten", "min_probability", "seed", "max_tokens", "calibration", "nonsense"]
+)
 LIKELY = st.fixed_dictionaries(
     {},
     optional={
@@ -51,6 +54,8 @@ def test_what_is_read_is_what_the_schema_allows(data: dict[str, Any]) -> None:
     try:
         message = read_message(json.dumps(data).encode())
         if isinstance(message, Ask):
+            if not isinstance(message.task, str):
+                question_task(message.task)
             options = request_options(get_task("sentiment_analysis"), message.options)
             assert options.get("space") is None
     except EcellmError:

@@ -1,0 +1,39 @@
+"""How likely each token of a text was, and what else stood to choose in its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ecellm_lite.answers.decoding import Logits, Vocabulary
+
+
+class TokenScores:
+    """The tokens of a text with their log-probabilities, and the `top` likeliest of each place."""
+
+    def __init__(self, vocabulary: Vocabulary, top: int) -> None:
+        self._vocabulary = vocabulary
+        self._top = top
+        self._tokens: list[dict[str, Any]] = []
+
+    def add(self, logits: Logits, token: int) -> None:
+        """Add the token that was chosen by these logits, (vocabulary.size,), of which forbidden ones are -inf."""
+        peak = logits.max()
+        logarithms = logits - (peak + np.log(np.exp(logits - peak, dtype=np.float64).sum()))
+        best = np.argsort(-logarithms, kind="stable")[: self._top]
+        self._tokens.append({**self._scored(logarithms, token), "top": [self._scored(logarithms, one) for one in best]})
+
+    def within(self, text: str) -> list[dict[str, Any]]:
+        """Return the tokens up to the one that the text ends in."""
+        most, size = len(text.encode("utf-8", "replace")), 0
+        kept: list[dict[str, Any]] = []
+        for token in self._tokens:
+            if size >= most and kept:
+                break
+            kept.append(token)
+            size += len(token["bytes"])
+        return kept if most else []
+
+    def _scored(self, logarithms: Logits, token: int) -> dict[str, Any]:
+        return {"bytes": list(self._vocabulary.detokenize([int(token)])), "logprob": float(logarithms[token])}

@@ -1,0 +1,79 @@
+"""The application: its routes, what it makes of errors, and the checks in front of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ecellm_lite.errors import EcellmError
+from ecellm_lite.serve import chat, completions, decisions, front_page, health, models, systemone, tasks
+from ecellm_lite.serve.errors import error_body, error_response
+from ecellm_lite.serve.exchange import Exchanges, Log
+from ecellm_lite.serve.form import place_of
+from ecellm_lite.serve.guard import Access, Guard
+from ecellm_lite.serve.service import Service
+from ecellm_lite.version import __version__
+
+
+def create_app(service: Service, access: Access | None = None, *, log: Log | None = None) -> FastAPI:
+    """Return the application over a service; `log` gets a line for each request (default: standard error)."""
+    access = access or Access()
+    app = FastAPI(
+        title="ecellm-lite",
+        version=__version__,
+        summary="eCeLLM on a shop's own server: typed answers with probabilities.",
+        # The pages that show the document load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    for room in (health, tasks, decisions, systemone, chat, completions, models, front_page):
+        app.include_router(room.router)
+    app.add_exception_handler(EcellmError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    # Each one goes around those before it.
+    app.add_middleware(Guard, keys=service.keys, access=access)
+    if access.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(access.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Api-Key", "X-Request-Id"],
+            expose_headers=["Retry-After", "X-Request-Id"],
+        )
+    app.add_middleware(Exchanges, metrics=service.metrics, log=log)
+    return app
+
+
+async def _ours(_: Request, error: Exception) -> Response:
+    return error_response(cast("EcellmError", error))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """Say where a body does not fit, but not what stood there."""
+    faults = cast("RequestValidationError", error).errors()
+    first = faults[0]
+    place = place_of(first["loc"])
+    body: dict[str, Any] = error_body(422, first["type"], _sentence(first, place), place)
+    body["detail"] = [{"loc": list(fault["loc"]), "msg": fault["msg"], "type": fault["type"]} for fault in faults[:20]]
+    return JSONResponse(body, 422)
+
+
+def _sentence(fault: Mapping[str, Any], place: str | None) -> str:
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{place}: {message}." if place else f"The body does not fit: {message}."
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    fault = cast("HTTPException", error)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(fault.status_code, "http_error")
+    body = error_body(fault.status_code, code, f"{fault.detail}.")
+    return JSONResponse(body, fault.status_code, fault.headers)

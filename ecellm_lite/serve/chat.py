@@ -1,0 +1,218 @@
+"""`POST /v1/chat/completions`: a conversation in the model's envelope, free or in the form of a JSON schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import ConfigDict, Field, Tag
+from starlette.responses import JSONResponse, Response
+
+from ecellm_lite.serve.body import JsonRoute
+from ecellm_lite.serve.errors import RefusedError
+from ecellm_lite.serve.form import Form, by_type, text_or
+from ecellm_lite.serve.service import Served
+from ecellm_lite.serve.texts import Asked, Sampling, Text, head, options_of, parts, shown, streamed, written
+
+router = APIRouter(tags=["text"], route_class=JsonRoute)
+
+MOST_TOKENS = 512  # where a request names no limit
+ANY_OBJECT = {"type": "object", "additionalProperties": True}
+
+
+class TextPart(Form):
+    """Text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class OtherPart(Form):
+    """An image, sound or file, which is refused."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["image_url", "input_audio", "file", "refusal"]
+
+
+class Message(Form):
+    """What someone said."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[
+        Annotated[str, Tag("~text")]
+        | Annotated[
+            list[
+                Annotated[
+                    Annotated[TextPart, Tag("~text")]
+                    | Annotated[OtherPart, Tag("~image_url")]
+                    | Annotated[OtherPart, Tag("~input_audio")]
+                    | Annotated[OtherPart, Tag("~file")]
+                    | Annotated[OtherPart, Tag("~refusal")],
+                    by_type("text", "image_url", "input_audio", "file", "refusal"),
+                ]
+            ],
+            Tag("~parts"),
+        ],
+        text_or("parts"),
+    ]
+    name: str | None = None
+    refusal: str | None = None
+
+
+class NamedSchema(Form):
+    """A JSON schema and its name."""
+
+    name: str
+    schema_: dict[str, Any] = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class AsText(Form):
+    """Free text."""
+
+    type: Literal["text"]
+
+
+class AsObject(Form):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class AsSchema(Form):
+    """JSON in the form of a schema, which always holds."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+Format = Annotated[
+    Annotated[AsText, Tag("~text")]
+    | Annotated[AsObject, Tag("~json_object")]
+    | Annotated[AsSchema, Tag("~json_schema")],
+    by_type("text", "json_object", "json_schema"),
+]
+
+
+class Chat(Sampling):
+    """A conversation. Its system messages are the instruction in the model's envelope, the rest is the input."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": "demo", "messages": [{"role": "user", "content": "Is it loud?"}]}]}
+    )
+
+    messages: list[Message] = Field(min_length=1, max_length=1000)
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    response_format: Format | None = None
+    tools: list[Any] | None = Field(default=None, description="Refused.")
+    tool_choice: Any = Field(default=None, description="Refused.")
+    functions: list[Any] | None = Field(default=None, description="Refused.")
+    function_call: Any = Field(default=None, description="Refused.")
+    parallel_tool_calls: bool | None = Field(default=None, description="Taken, and without effect.")
+    modalities: list[str] | None = Field(default=None, description="Text alone.")
+    audio: Any = Field(default=None, description="Refused.")
+    prediction: Any = Field(default=None, description="Refused.")
+    web_search_options: Any = Field(default=None, description="Refused.")
+    metadata: dict[str, str] | None = Field(default=None, description="Taken, and without effect.")
+    store: bool | None = Field(default=None, description="Taken, and without effect.")
+    service_tier: str | None = Field(default=None, description="Taken, and without effect.")
+    prompt_cache_key: str | None = Field(default=None, description="Taken, and without effect.")
+    safety_identifier: str | None = Field(default=None, description="Taken, and without effect.")
+    prompt_cache_options: dict[str, Any] | None = Field(default=None, description="Taken, and without effect.")
+    prompt_cache_retention: str | None = Field(default=None, description="Taken, and without effect.")
+    reasoning_effort: str | None = Field(
+        default=None, description="Taken, and without effect: no model here reasons aloud."
+    )
+    verbosity: str | None = Field(default=None, description="Taken, and without effect.")
+
+
+@router.post("/v1/chat/completions", summary="Text from a conversation")
+async def chat(body: Chat, request: Request, service: Served) -> Response:
+    """Answer a conversation; with `stream` the text comes as server-sent events."""
+    service.check_model(body.model)
+    most = body.max_completion_tokens or body.max_tokens or MOST_TOKENS
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    if body.top_logprobs is not None and not body.logprobs:
+        message = "top_logprobs needs logprobs"
+        raise RefusedError(422, "logprobs", message, step="set logprobs to true", field="top_logprobs")
+    options = options_of(body, most, logprobs, _schema(body.response_format))
+    instruction, text = conversation(body.messages)
+    if instruction:
+        options["instruction"] = instruction
+    texts, usage = await written(service, request, [Asked("text", {"text": text}, options)], body.n, body.seed)
+    if body.stream:
+        opening = head("chat.completion.chunk", "chatcmpl", service.answerer.model.name)
+        return streamed(_pieces(opening, texts, usage if body.stream_options else None))
+    choices = [
+        {
+            "index": index,
+            "message": {"role": "assistant", "content": text.text, "refusal": None},
+            "finish_reason": text.finish,
+            "logprobs": None if logprobs is None else {"content": list(map(_logprob, text.tokens)), "refusal": None},
+        }
+        for index, text in enumerate(texts)
+    ]
+    return JSONResponse(
+        {**head("chat.completion", "chatcmpl", service.answerer.model.name), "choices": choices, "usage": usage}
+    )
+
+
+def conversation(messages: Sequence[Message]) -> tuple[str, str]:
+    """Return the instruction and the input that a conversation is in an envelope; who spoke stands before each turn.
+
+    A lone message of a user is the input as it stands. Raises RefusedError (400) for what is no text.
+    """
+    texts = [(message.role, _content(message, place)) for place, message in enumerate(messages)]
+    instruction = "\n\n".join(text for role, text in texts if role in ("system", "developer"))
+    turns = [(role, text) for role, text in texts if role in ("user", "assistant")]
+    if len(turns) == 1:
+        return instruction, turns[0][1]
+    return instruction, "\n\n".join(f"{role}: {text}" for role, text in turns)
+
+
+def _content(message: Message, place: int) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    for index, part in enumerate(message.content):
+        if isinstance(part, OtherPart):
+            raise RefusedError(
+                400,
+                "unsupported_content",
+                f"The model reads text alone, and this is {part.type}",
+                step="send text",
+                field=f"messages.{place}.content.{index}",
+            )
+    return "\n".join(part.text for part in message.content if isinstance(part, TextPart))
+
+
+def _schema(wanted: AsText | AsObject | AsSchema | None) -> Mapping[str, Any] | None:
+    if isinstance(wanted, AsSchema):
+        return wanted.json_schema.schema_
+    return ANY_OBJECT if isinstance(wanted, AsObject) else None
+
+
+def _pieces(
+    opening: Mapping[str, Any], texts: Sequence[Text], usage: Mapping[str, Any] | None
+) -> list[Mapping[str, Any]]:
+    pieces: list[Mapping[str, Any]] = []
+    for index, text in enumerate(texts):
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+        deltas += [{"content": part} for part in parts(text.text, text.tokens)]
+        ends = [None] * len(deltas) + [text.finish]
+        pieces += [
+            {**opening, "choices": [{"index": index, "delta": delta, "logprobs": None, "finish_reason": end}]}
+            for delta, end in zip([*deltas, {}], ends, strict=True)
+        ]
+    return [*pieces, {**opening, "choices": [], "usage": usage}] if usage else pieces
+
+
+def _logprob(token: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a token's log-probability in the newer of OpenAI's two forms."""
+    top = [{"token": shown(one), "bytes": one["bytes"], "logprob": one["logprob"]} for one in token["top"]]
+    return {"token": shown(token), "bytes": token["bytes"], "logprob": token["logprob"], "top_logprobs": top}

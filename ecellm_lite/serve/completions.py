@@ -1,0 +1,80 @@
+"""`POST /v1/completions`: the model goes on with a prompt, which it reads as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import ConfigDict, Field
+from starlette.responses import JSONResponse, Response
+
+from ecellm_lite.serve.body import JsonRoute
+from ecellm_lite.serve.service import Served
+from ecellm_lite.serve.texts import Asked, Sampling, Text, head, options_of, parts, shown, streamed, written
+
+router = APIRouter(tags=["text"], route_class=JsonRoute)
+
+MOST_PROMPTS = 128
+
+
+class Completions(Sampling):
+    """A prompt, or several; no envelope is put around them."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"model": "demo", "prompt": "The best umbrella is"}]})
+
+    prompt: str | list[str] = Field(min_length=1, max_length=1 << 20)
+    max_tokens: int | None = Field(default=16, description="OpenAI's own default.")
+    logprobs: int | None = Field(default=None, ge=0, le=20)
+    suffix: str | None = None
+    best_of: int | None = None
+    echo: bool | None = None
+
+
+@router.post("/v1/completions", summary="Text from a prompt")
+async def completions(body: Completions, request: Request, service: Served) -> Response:
+    """Go on with each prompt; with `stream` the text comes as server-sent events."""
+    service.check_model(body.model)
+    options = options_of(body, 16 if body.max_tokens is None else body.max_tokens, body.logprobs, None)
+    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt[:MOST_PROMPTS]
+    asked = [Asked("prompt", {"prompt": prompt}, options) for prompt in prompts]
+    texts, usage = await written(service, request, asked, body.n, body.seed)
+    opening = head("text_completion", "cmpl", service.answerer.model.name)
+    if body.stream:
+        return streamed(_pieces(opening, texts, usage if body.stream_options else None))
+    choices = [
+        {
+            "index": index,
+            "text": text.text,
+            "finish_reason": text.finish,
+            "logprobs": None if body.logprobs is None else _logprobs(text.tokens),
+        }
+        for index, text in enumerate(texts)
+    ]
+    return JSONResponse({**opening, "choices": choices, "usage": usage})
+
+
+def _pieces(
+    opening: Mapping[str, Any], texts: Sequence[Text], usage: Mapping[str, Any] | None
+) -> list[Mapping[str, Any]]:
+    pieces: list[Mapping[str, Any]] = []
+    for index, text in enumerate(texts):
+        choice = {"index": index, "logprobs": None}
+        pieces += [
+            {**opening, "choices": [{**choice, "text": part, "finish_reason": None}]}
+            for part in parts(text.text, text.tokens)
+        ]
+        pieces.append({**opening, "choices": [{**choice, "text": "", "finish_reason": text.finish}]})
+    return [*pieces, {**opening, "choices": [], "usage": usage}] if usage else pieces
+
+
+def _logprobs(tokens: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return log-probabilities in the older of OpenAI's two forms."""
+    names = [shown(token) for token in tokens]
+    offsets = [sum(map(len, names[:place])) for place in range(len(names))]
+    return {
+        "tokens": names,
+        "token_logprobs": [token["logprob"] for token in tokens],
+        "top_logprobs": [{shown(one): one["logprob"] for one in token["top"]} for token in tokens],
+        "text_offset": offsets,
+    }

@@ -1,0 +1,198 @@
+"""`POST /v1/decisions`: typed decisions in OpenAI's form, for its own clients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import ConfigDict, Field, Tag, field_validator
+from starlette.responses import JSONResponse, Response
+
+from ecellm_lite.serve.body import JsonRoute
+from ecellm_lite.serve.errors import row_error_response
+from ecellm_lite.serve.form import Form, by_type, text_or
+from ecellm_lite.serve.inputs import Input, Part, content_text, input_text
+from ecellm_lite.serve.questions import (
+    MOST,
+    MOST_ORDERS,
+    Decided,
+    Question,
+    calibration_header,
+    count_rows,
+    decide,
+    reading,
+)
+from ecellm_lite.serve.service import Served
+from ecellm_lite.tasks.questions import LONGEST_VALUE, MAX_CHOICES, MAX_LEVELS
+
+router = APIRouter(tags=["decisions"], route_class=JsonRoute)
+
+Instructions = Annotated[
+    Annotated[str, Tag("~text")] | Annotated[list[Part], Field(min_length=1), Tag("~parts")],
+    text_or("parts"),
+]
+Name = Annotated[str, Field(max_length=256)]
+
+
+class Predicate(Form):
+    """Is a statement about the input true?"""
+
+    type: Literal["predicate"]
+    instructions: Instructions
+    name: Name | None = None
+
+
+class OfferedChoice(Form):
+    """One of the choices; the text "true" and true are two values."""
+
+    value: Annotated[str, Field(min_length=1, max_length=LONGEST_VALUE)] | bool
+    description: str | None = None
+
+
+class Choice(Form):
+    """Which of the choices?"""
+
+    type: Literal["choice"]
+    instructions: Instructions
+    choices: list[OfferedChoice] = Field(min_length=2, max_length=MAX_CHOICES)
+    name: Name | None = None
+
+    @field_validator("choices")
+    @classmethod
+    def _unique(cls, choices: list[OfferedChoice]) -> list[OfferedChoice]:
+        if len({(type(choice.value), choice.value) for choice in choices}) < len(choices):
+            raise ValueError("each choice must be there once")
+        return choices
+
+
+class OfferedLevel(Form):
+    """One of the levels."""
+
+    label: str = Field(min_length=1, max_length=LONGEST_VALUE)
+    description: str | None = None
+
+
+class Score(Form):
+    """Which place between the lowest level, which comes first, and the highest?"""
+
+    type: Literal["score"]
+    instructions: Instructions
+    levels: list[OfferedLevel] = Field(min_length=2, max_length=MAX_LEVELS)
+    name: Name | None = None
+
+
+Asked = Annotated[
+    Annotated[Predicate, Tag("~predicate")] | Annotated[Choice, Tag("~choice")] | Annotated[Score, Tag("~score")],
+    by_type("predicate", "choice", "score"),
+]
+
+_EXAMPLE: dict[str, Any] = {
+    "model": "demo",
+    "input": "My parcel never came, and I want my money back.",
+    "questions": [
+        {"type": "predicate", "name": "refund", "instructions": "Does the customer want a refund?"},
+        {
+            "type": "choice",
+            "instructions": "Which desk should answer?",
+            "choices": [{"value": "billing", "description": "invoices and refunds"}, {"value": "delivery"}],
+        },
+        {"type": "score", "instructions": "How urgent is it?", "levels": [{"label": "low"}, {"label": "high"}]},
+    ],
+}
+
+
+class Decisions(Form):
+    """An input and the questions about it. `option_orders` is this server's own: see docs/serve.md."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    model: str
+    input: Input
+    questions: list[Asked] = Field(min_length=1, max_length=MOST)
+    prompt_cache_key: str | None = Field(default=None, description="Taken, and without effect.")
+    prompt_cache_options: dict[str, Any] | None = Field(default=None, description="Taken, and without effect.")
+    safety_identifier: str | None = Field(default=None, description="Taken, and without effect.")
+    option_orders: int = Field(
+        default=1, ge=1, le=MOST_ORDERS, description="Average choices over so many orders of theirs."
+    )
+
+
+@router.post("/v1/decisions", summary="Typed decisions, in OpenAI's form")
+async def decisions(body: Decisions, request: Request, service: Served) -> Response:
+    """Answer 1 to 400 questions about one input, which the model reads once for all of them.
+
+    A question that cannot be answered is a refusal, unless none of them can.
+    """
+    service.check_model(body.model)
+    state = input_text(body.input)
+    questions = [
+        Question(_definition(asked, content_text(asked.instructions, f"questions.{place}.instructions")))
+        for place, asked in enumerate(body.questions)
+    ]
+    count_rows(request, len(questions))
+    decided = await service.in_flight.share(
+        request, lambda: decide(service, request, state, questions, orders=body.option_orders)
+    )
+    if all(each.error for each in decided) and decided[0].error:
+        return row_error_response(decided[0].error, "input")
+    answers = [_answer(asked, each) for asked, each in zip(body.questions, decided, strict=True)]
+    return JSONResponse(
+        {"answers": answers, "model": service.answerer.model.name, "usage": _usage(decided)},
+        headers=calibration_header(decided),
+    )
+
+
+def _definition(asked: Predicate | Choice | Score, instructions: str) -> Mapping[str, Any]:
+    definition: dict[str, Any] = {"type": asked.type, "instructions": instructions}
+    if isinstance(asked, Choice):
+        texts = {choice.value for choice in asked.choices if isinstance(choice.value, str)}
+        definition["choices"] = [
+            {"value": _text(choice.value, texts), "description": choice.description} for choice in asked.choices
+        ]
+    elif isinstance(asked, Score):
+        definition["levels"] = [level.model_dump() for level in asked.levels]
+    return definition
+
+
+def _text(value: str | bool, texts: set[str]) -> str:
+    """Return a choice's value as the model is told it, different from every other one."""
+    if isinstance(value, str):
+        return value
+    text = "true" if value else "false"
+    return f"{text} (boolean)" if text in texts else text
+
+
+def _answer(asked: Predicate | Choice | Score, decided: Decided) -> dict[str, Any]:
+    answer: dict[str, Any] = {"type": asked.type, "name": asked.name}
+    if decided.error:
+        return {"type": "refusal", "name": asked.name}
+    if isinstance(asked, Predicate):
+        return {**answer, "probability": decided.shares[0]}
+    if isinstance(asked, Choice):
+        values = [choice.value for choice in asked.choices]
+        probabilities = [
+            {"value": value, "probability": share} for value, share in zip(values, decided.shares, strict=True)
+        ]
+        return {
+            **answer,
+            "choice": values[decided.best],
+            "confidence": decided.confidence,
+            "probabilities": probabilities,
+        }
+    levels = [
+        {"value": place, "label": level.label, "probability": share}
+        for place, (level, share) in enumerate(zip(asked.levels, decided.shares, strict=True))
+    ]
+    return {**answer, "score": decided.mean, "confidence": decided.agreement, "probabilities": levels}
+
+
+def _usage(decided: Sequence[Decided]) -> dict[str, Any]:
+    read = reading(decided)
+    return {
+        "input_tokens": read.tokens,
+        "input_tokens_details": {"cached_tokens": read.cached, "cache_write_tokens": 0},
+        "output_tokens": 0,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": read.tokens,
+    }

@@ -1,0 +1,86 @@
+"""Errors as HTTP has them: a status, and a body in OpenAI's form, whose `param` is the place of the fault."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from ecellm_lite.answers.answer import RowError
+from ecellm_lite.errors import EcellmError
+
+# The status of an error of ours, by its code. What a caller can mend is a 422.
+_STATUSES = {
+    "closed": HTTPStatus.SERVICE_UNAVAILABLE,
+    "context_exceeded": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "crashed": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "deadline": HTTPStatus.GATEWAY_TIMEOUT,
+    "grammar": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "input": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "model": HTTPStatus.SERVICE_UNAVAILABLE,
+    "protocol": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "usage": HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+# Nobody reads it: the client went away. The number is nginx's.
+CLIENT_GONE = 499
+
+
+class RefusedError(EcellmError):
+    """A request that is refused as such; `status` is HTTP's, and `reason` a stable code."""
+
+    code = "refused"
+    exit_code = 3
+
+    def __init__(
+        self, status: int, reason: str, message: str, *, headers: Mapping[str, str] | None = None, **place: Any
+    ) -> None:
+        super().__init__(message, **place)
+        self.status = status
+        self.reason = reason
+        self.headers = dict(headers or {})
+
+
+class GoneError(EcellmError):
+    """The client closed its connection before its answer was ready."""
+
+    code = "client_gone"
+
+
+def status_of(code: str) -> int:
+    """Return the HTTP status of an error's code."""
+    return int(_STATUSES.get(code, HTTPStatus.INTERNAL_SERVER_ERROR))
+
+
+def error_body(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
+    """Return an error in OpenAI's form."""
+    kind = _TYPES.get(status, "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def error_response(error: EcellmError) -> Response:
+    """Return the response to a request that ended with an error."""
+    if isinstance(error, GoneError):
+        return Response(status_code=CLIENT_GONE)
+    if isinstance(error, RefusedError):
+        body = error_body(error.status, error.reason, str(error), error.field)
+        return JSONResponse(body, error.status, error.headers)
+    status = status_of(error.code)
+    headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return JSONResponse(error_body(status, error.code, str(error), error.field), status, headers)
+
+
+def row_error_response(error: RowError, place: str) -> Response:
+    """Return the response to a request whose only row, which stands at `place`, has this error."""
+    status = status_of(error.code)
+    param = f"{place}.{error.field}" if error.field else place
+    return JSONResponse(error_body(status, error.code, error.message, param), status)
+
+
+def retry_after(seconds: float) -> dict[str, str]:
+    """Return the header that says when to ask again: a whole number of seconds from 1 to 60."""
+    return {"Retry-After": str(min(60, max(1, math.ceil(seconds))))}

@@ -1,0 +1,125 @@
+"""One request and its response: an id, headers that every response has, a line in the log, and its metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, cast
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ecellm_lite.serve.errors import CLIENT_GONE, error_body
+from ecellm_lite.serve.keys import Key
+from ecellm_lite.serve.metrics import Metrics
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+# What a response says of itself, unless its route says otherwise.
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+Log = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What is known of a request: its id, the key it came with, how many rows it asked about, and its status."""
+
+    id: str
+    started: float = field(default_factory=time.monotonic)
+    key: Key | None = None
+    rows: int = 0
+    status: int = 0
+
+
+class Exchanges:
+    """ASGI middleware, outermost: no request leaves without an id and a line in the log, and no fault without a 500.
+
+    A line has no text of the client's: of its path the route's pattern stands there, of its key the name.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, log: Log | None = None) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._log = log or _print
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        id_ = Headers(scope=scope).get("x-request-id", "")
+        exchange = Exchange(id_ if _ID.fullmatch(id_) else secrets.token_hex(12))
+        scope.setdefault("state", {})["exchange"] = exchange
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = exchange.id
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        except Exception as error:  # noqa: BLE001 - a fault in one request must not take the connection's others along
+            _report(error, exchange)
+            if not exchange.status:
+                message = "A fault of ours: its place is in the server's log, under this request's id."
+                await JSONResponse(error_body(500, "internal", message), 500)(scope, receive, answer)
+        finally:
+            self._close(scope, exchange)
+
+    def _close(self, scope: Scope, exchange: Exchange) -> None:
+        seconds = time.monotonic() - exchange.started
+        route = getattr(scope.get("route"), "path", None) or "none"
+        status = exchange.status or CLIENT_GONE
+        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        self._log(
+            {
+                "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+                "id": exchange.id,
+                "method": scope["method"] if scope["method"] in _METHODS else "other",
+                "route": route,
+                "status": status,
+                "ms": round(1000 * seconds, 1),
+                "rows": exchange.rows,
+                "key": exchange.key.name if exchange.key else None,
+            }
+        )
+
+
+_METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
+
+
+def exchange_of(request: Request) -> Exchange:
+    """Return the exchange that a request belongs to."""
+    return cast("Exchange", request.scope["state"]["exchange"])
+
+
+def _print(line: Mapping[str, Any]) -> None:
+    print(json.dumps(line), file=sys.stderr, flush=True)  # noqa: T201 - the log is standard error
+
+
+def _report(error: Exception, exchange: Exchange) -> None:
+    """Print where a fault arose, without its message, which may hold a row's text."""
+    frames = "".join(traceback.format_tb(error.__traceback__)[-6:])
+    print(f"Request {exchange.id}: {type(error).__name__}\n{frames}", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,15 @@
+"""The libraries that serving needs, which the extra `server` installs."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from ecellm_lite.errors import UsageError
+
+_NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+
+
+def check_extras() -> None:
+    """Raise UsageError where a library is missing."""
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise UsageError(f"Serving needs {', '.join(missing)}", step="install 'ecellm-lite[server]'")

@@ -1,0 +1,131 @@
+"""Who may ask: the Host header, the Origin of a page, and the API key are checked before anything else is.
+
+A server without keys is for this machine alone. A page of another site that is open in a browser here must not reach
+it: by a name of its own that leads to this machine (DNS rebinding), its Host is foreign; by a request across sites,
+its Origin is.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+from collections.abc import Collection
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ecellm_lite.serve.errors import RefusedError, error_response
+from ecellm_lite.serve.exchange import exchange_of
+from ecellm_lite.serve.keys import Key, Keys
+
+LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
+LARGEST_HEAD = 1 << 14  # bytes of a request's line and headers
+_OPEN = "/health"  # says nothing but that the process lives
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where requests may come from.
+
+    `hosts` are the names that the server is called by, None where any is (a Unix socket has none). `addresses`: an IP
+    address is such a name too, as the server listens on several. `origins` are the pages that may ask from another
+    site.
+    """
+
+    hosts: Collection[str] | None = LOOPBACK
+    addresses: bool = False
+    origins: Collection[str] = ()
+
+
+class Guard:
+    """ASGI middleware that refuses who may not ask."""
+
+    def __init__(self, app: ASGIApp, keys: Keys, access: Access) -> None:
+        self._app = app
+        self._keys = keys
+        self._hosts = None if access.hosts is None else frozenset(host.lower() for host in access.hosts)
+        self._origins = frozenset(access.origins)
+        self._addresses = access.addresses
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "http":
+            try:
+                self._check(Headers(scope=scope), Request(scope))
+            except RefusedError as refusal:
+                await error_response(refusal)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, headers: Headers, request: Request) -> None:
+        if sum(len(name) + len(value) for name, value in headers.raw) > LARGEST_HEAD:
+            message = f"The headers have more than {LARGEST_HEAD:,} bytes"
+            raise RefusedError(431, "headers_too_large", message, step="send fewer, or shorter ones")
+        hosts = headers.getlist("host")
+        if self._hosts is not None and not (len(hosts) == 1 and self._is_ours(hosts[0])):
+            raise RefusedError(
+                421,
+                "foreign_host",
+                "The Host header names another server",
+                step="use this server's own address, or let it know the name",
+                settings=("allow_host",),
+            )
+        origin = headers.get("origin")
+        if origin is not None and origin not in self._origins and not _same(origin, hosts):
+            raise RefusedError(
+                403,
+                "foreign_origin",
+                "A page of another site asks",
+                step="let the server know the page's origin",
+                settings=("allow_origin",),
+            )
+        if not self._keys or request.scope["path"] == _OPEN:
+            return
+        key = self._key(headers)
+        if key is None:
+            page = "text/html" in headers.get("accept", "")
+            raise RefusedError(
+                401,
+                "invalid_api_key",
+                "The request has no valid API key",
+                step="send it as `Authorization: Bearer KEY`",
+                headers={"WWW-Authenticate": 'Basic realm="ecellm-lite"' if page else "Bearer"},
+            )
+        exchange_of(request).key = key
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        if "@" in host or "/" in host:
+            return False
+        return name in (self._hosts or ()) or (self._addresses and _is_address(name))
+
+    def _key(self, headers: Headers) -> Key | None:
+        scheme, _, presented = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self._keys.find(presented.strip())
+        if scheme.lower() == "basic":  # a browser asks for a name and a password, of which the latter is the key
+            try:
+                _, _, presented = base64.b64decode(presented, validate=True).decode("utf-8").partition(":")
+            except (binascii.Error, ValueError):
+                return None
+            return self._keys.find(presented)
+        return self._keys.find(headers["x-api-key"]) if "x-api-key" in headers else None
+
+
+def _same(origin: str, hosts: Collection[str]) -> bool:
+    return any(origin in (f"http://{host}", f"https://{host}") for host in hosts)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,33 @@
+"""Whether the server lives, whether a model answers, and the metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from ecellm_lite.serve import metrics
+from ecellm_lite.serve.errors import error_body
+from ecellm_lite.serve.service import Served
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health", summary="The server lives")
+async def health() -> dict[str, str]:
+    """Answer without asking the engine, and without an API key."""
+    return {"status": "ok"}
+
+
+@router.get("/ready", summary="A model answers", responses={503: {"description": "Not now"}})
+async def ready(service: Served) -> Response:
+    """Answer 503 while the engine's process is being started again."""
+    if service.ready:
+        return JSONResponse({"status": "ready", "model": service.answerer.model.name})
+    body = error_body(503, "not_ready", "The engine's process is being started again: ask again in 5 s.")
+    return JSONResponse(body, 503, {"Retry-After": "5"})
+
+
+@router.get("/metrics", summary="Numbers for Prometheus", response_class=PlainTextResponse)
+async def numbers(service: Served) -> Response:
+    """Return requests, rows, tokens, times, coverage, what waits, and restarts of the engine."""
+    return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)

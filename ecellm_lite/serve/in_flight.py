@@ -1,0 +1,87 @@
+"""Identical requests in flight share one answer: a client that gives up and asks again finds its work going on."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from ecellm_lite.serve.errors import GoneError
+from ecellm_lite.serve.exchange import exchange_of
+
+Result = TypeVar("Result")
+
+# Seconds that work goes on for nobody. TypeSafe's client gives up after 10 s, and asks again some seconds later.
+GRACE = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    task: asyncio.Task[Any]
+    waiting: int = 0
+
+
+class InFlight:
+    """The work that runs, by a hash of who asked for it and what; for the event loop's thread alone."""
+
+    def __init__(self, grace: float = GRACE) -> None:
+        self._works: dict[bytes, _Work] = {}
+        self._grace = grace
+
+    def __len__(self) -> int:
+        return len(self._works)
+
+    async def share(self, request: Request, make: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """Return the result of `make`, or of the same request's that runs already; raises GoneError as until_gone."""
+        key = await _key(request)
+        work = self._works.get(key)
+        if work is None:
+            work = self._works[key] = _Work(asyncio.create_task(make()))
+        work.waiting += 1
+        try:
+            result: Result = await until_gone(request, asyncio.shield(work.task))
+            return result
+        finally:
+            work.waiting -= 1
+            if work.task.done():
+                self._forget(key, work)
+            elif not work.waiting:
+                asyncio.get_running_loop().call_later(self._grace, self._abandon, key, work)
+
+    def _abandon(self, key: bytes, work: _Work) -> None:
+        if not work.waiting:
+            self._forget(key, work)
+            work.task.cancel()
+
+    def _forget(self, key: bytes, work: _Work) -> None:
+        if self._works.get(key) is work:
+            del self._works[key]
+
+
+async def until_gone(request: Request, result: Awaitable[Result]) -> Result:
+    """Return a result, or cancel it and raise GoneError when the client closes its connection first."""
+    future = asyncio.ensure_future(result)
+    gone = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait((future, gone), return_when=asyncio.FIRST_COMPLETED)
+        if future.done():
+            return future.result()
+        raise GoneError("The client closed its connection.")
+    finally:
+        gone.cancel()
+        future.cancel()
+
+
+async def _key(request: Request) -> bytes:
+    key = exchange_of(request).key
+    path = request.url.path
+    return hashlib.sha256(f"{key.name if key else ''}\0{path}\0".encode() + await request.body()).digest()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

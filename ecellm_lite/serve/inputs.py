@@ -1,0 +1,232 @@
+"""The input of a decision in OpenAI's form, a text or messages with parts, as the text that the model reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Tag, field_validator
+
+from ecellm_lite.serve.errors import RefusedError
+from ecellm_lite.serve.form import Form, by_type, text_or
+from ecellm_lite.tasks.written import WrittenNumber
+
+DEEPEST, MOST_VALUES, LARGEST = 32, 10_000, 256 << 10  # of a JSON part: levels, values, bytes
+
+
+class TextPart(Form):
+    """Text."""
+
+    type: Literal["input_text"]
+    text: str
+    prompt_cache_breakpoint: Any = None
+
+
+class JsonPart(Form):
+    """A JSON object, or a list of them."""
+
+    type: Literal["input_json"]
+    data: dict[str, Any] | list[dict[str, Any]]
+    prompt_cache_breakpoint: Any = None
+
+    @field_validator("data")
+    @classmethod
+    def _bounded(cls, data: Any) -> Any:
+        check_json(data)
+        return data
+
+
+class ImagePart(Form):
+    """An image, which no model here can see: it is refused, never left out."""
+
+    type: Literal["input_image"]
+    image_url: str | None = None
+    file_id: str | None = None
+    detail: str | None = None
+    prompt_cache_breakpoint: Any = None
+
+
+class OutputPart(Form):
+    """Text of an assistant."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: list[Any] | None = None
+    logprobs: list[Any] | None = None
+
+
+class RefusalPart(Form):
+    """An assistant's refusal."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+Part = Annotated[
+    Annotated[TextPart, Tag("~input_text")]
+    | Annotated[JsonPart, Tag("~input_json")]
+    | Annotated[ImagePart, Tag("~input_image")],
+    by_type("input_text", "input_json", "input_image"),
+]
+SaidPart = Annotated[
+    Annotated[OutputPart, Tag("~output_text")] | Annotated[RefusalPart, Tag("~refusal")],
+    by_type("output_text", "refusal"),
+]
+Content = Annotated[
+    Annotated[str, Tag("~text")] | Annotated[list[Part], Tag("~parts")],
+    text_or("parts"),
+]
+
+
+class Message(Form):
+    """What someone said."""
+
+    type: Literal["message"] = "message"
+    role: Literal["user", "developer", "system", "assistant"]
+    content: Annotated[
+        Annotated[str, Tag("~text")]
+        | Annotated[
+            list[
+                Annotated[
+                    Annotated[TextPart, Tag("~input_text")]
+                    | Annotated[JsonPart, Tag("~input_json")]
+                    | Annotated[ImagePart, Tag("~input_image")]
+                    | Annotated[OutputPart, Tag("~output_text")]
+                    | Annotated[RefusalPart, Tag("~refusal")],
+                    by_type("input_text", "input_json", "input_image", "output_text", "refusal"),
+                ]
+            ],
+            Tag("~parts"),
+        ],
+        text_or("parts"),
+    ]
+    phase: str | None = None
+    id: str | None = None
+    status: str | None = None
+
+
+class FunctionCall(Form):
+    """A call of a function."""
+
+    type: Literal["function_call"]
+    call_id: str
+    name: str
+    arguments: str
+    id: str | None = None
+    namespace: str | None = None
+    status: str | None = None
+
+
+class FunctionCallOutput(Form):
+    """What a function gave back."""
+
+    type: Literal["function_call_output"]
+    call_id: str
+    output: Content
+    id: str | None = None
+    status: str | None = None
+
+
+class CustomToolCall(Form):
+    """A call of a tool."""
+
+    type: Literal["custom_tool_call"]
+    call_id: str
+    name: str
+    input: str
+    id: str | None = None
+    namespace: str | None = None
+    status: str | None = None
+
+
+class CustomToolCallOutput(Form):
+    """What a tool gave back."""
+
+    type: Literal["custom_tool_call_output"]
+    call_id: str
+    output: Content
+    id: str | None = None
+    status: str | None = None
+
+
+_ITEMS = ("message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output")
+Item = Annotated[
+    Annotated[Message, Tag("~message")]
+    | Annotated[FunctionCall, Tag("~function_call")]
+    | Annotated[FunctionCallOutput, Tag("~function_call_output")]
+    | Annotated[CustomToolCall, Tag("~custom_tool_call")]
+    | Annotated[CustomToolCallOutput, Tag("~custom_tool_call_output")],
+    by_type(*_ITEMS, default="message"),
+]
+Input = Annotated[
+    Annotated[str, Tag("~text")] | Annotated[list[Item], Field(min_length=1), Tag("~items")],
+    text_or("items"),
+]
+
+
+def input_text(value: str | Sequence[Any], place: str = "input") -> str:
+    """Return an input as text: that of a lone message of a user as it stands, others with who said it.
+
+    Raises RefusedError for an image (400), and for an output without its call (422).
+    """
+    if isinstance(value, str):
+        return value
+    if len(value) == 1 and isinstance(value[0], Message) and value[0].role == "user":
+        return content_text(value[0].content, f"{place}.0.content")
+    calls: dict[str, str] = {}
+    lines = []
+    for index, item in enumerate(value):
+        here = f"{place}.{index}"
+        if isinstance(item, Message):
+            lines.append(f"{item.role}: {content_text(item.content, f'{here}.content')}")
+        elif isinstance(item, FunctionCall | CustomToolCall):
+            calls[item.call_id] = item.name
+            lines.append(f"{item.name}({item.arguments if isinstance(item, FunctionCall) else item.input})")
+        else:
+            if item.call_id not in calls:
+                message = "An output has a call_id that no call before it has"
+                raise RefusedError(422, "unknown_call", message, step="put its call before it", field=f"{here}.call_id")
+            lines.append(f"{calls[item.call_id]} gave: {content_text(item.output, f'{here}.output')}")
+    return "\n\n".join(lines)
+
+
+def content_text(content: str | Sequence[Any], place: str) -> str:
+    """Return the content of a message or a question as text; raises RefusedError (400) for an image."""
+    if isinstance(content, str):
+        return content
+    texts = []
+    for index, part in enumerate(content):
+        if isinstance(part, ImagePart):
+            message = "The model has no eyes"
+            raise RefusedError(400, "unsupported_image", message, step="send text or JSON", field=f"{place}.{index}")
+        if isinstance(part, JsonPart):
+            texts.append(written_json(part.data))
+        else:
+            texts.append(part.refusal if isinstance(part, RefusalPart) else part.text)
+    return "\n".join(texts)
+
+
+def written_json(value: Any) -> str:
+    """Return a value as JSON, with fractions as they were written: a price of 19.50 stays 19.50."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{written_json(key)}: {written_json(part)}' for key, part in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(written_json, value))}]"
+    return value.text if isinstance(value, WrittenNumber) else json.dumps(value, ensure_ascii=False)
+
+
+def check_json(data: Any) -> None:
+    """Raise ValueError for JSON that is too deep or too large for a state."""
+    waiting, values = [(data, 1)], 0
+    while waiting:
+        value, level = waiting.pop()
+        values += 1
+        if level > DEEPEST or values > MOST_VALUES:
+            raise ValueError(f"the JSON is nested more than {DEEPEST} deep, or has more than {MOST_VALUES:,} values")
+        if isinstance(value, dict):
+            waiting += [(part, level + 1) for part in value.values()]
+        elif isinstance(value, list):
+            waiting += [(part, level + 1) for part in value]
+    if len(written_json(data).encode("utf-8", "replace")) > LARGEST:
+        raise ValueError(f"the JSON has more than {LARGEST:,} bytes")

@@ -1,0 +1,96 @@
+"""API keys: who may ask, by name, and how much at once.
+
+A file has a key a line: its name, the key, and optionally the most rows that may wait for it at a time.
+
+    till-1    3Jk…   200
+    warehouse 9xQ…
+
+Only hashes of keys stay in memory, and comparing takes the same time whichever key is wrong, and wherever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecellm_lite.errors import InputError
+
+SHORTEST = 16  # characters
+LARGEST = 1 << 16  # bytes of a file
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_KEY = re.compile(r"[!-~]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One client's key; `rows` is the most that may wait for it at a time, None for as many as the server takes."""
+
+    name: str
+    digest: bytes
+    rows: int | None = None
+
+    @classmethod
+    def of(cls, name: str, key: str, rows: int | None = None) -> Key:
+        """Return a key; raises InputError for one that is too short, or that no header can hold."""
+        if len(key) < SHORTEST or not _KEY.fullmatch(key):
+            raise InputError(
+                f"The API key {name!r} has {len(key)} characters",
+                step=f"use at least {SHORTEST}, of ASCII and without spaces: `openssl rand -hex 24` makes one",
+                settings=("api_keys",),
+            )
+        return cls(name, _digest(key), rows)
+
+
+class Keys:
+    """The keys that are accepted; without any, everyone is."""
+
+    def __init__(self, keys: Sequence[Key] = ()) -> None:
+        self._keys = tuple(keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def find(self, presented: str) -> Key | None:
+        """Return the key that was presented, or None; every key is compared."""
+        digest = _digest(presented)
+        match: Key | None = None
+        for key in self._keys:
+            if hmac.compare_digest(key.digest, digest):
+                match = key
+        return match
+
+
+def read_keys(path: Path) -> list[Key]:
+    """Return the keys in a file; raises InputError with the line of what is wrong."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise _error(path, f"cannot be read ({error.strerror})", "give a file of keys") from None
+    if len(data) > LARGEST:
+        raise _error(path, f"has more than {LARGEST:,} bytes", "give a file of keys")
+    keys: dict[str, Key] = {}
+    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) not in (2, 3) or not _NAME.fullmatch(words[0]) or words[0] in keys:
+            raise _error(path, f"has no new name and key in line {number}", "write NAME KEY, or NAME KEY ROWS", number)
+        if len(words) == 3 and not (words[2].isdecimal() and 0 < int(words[2][:9]) == int(words[2])):
+            raise _error(path, f"has no number of rows in line {number}", "write NAME KEY ROWS", number)
+        keys[words[0]] = Key.of(words[0], words[1], int(words[2]) if len(words) == 3 else None)
+    if not keys:
+        raise _error(path, "has no key", "write NAME KEY in a line")
+    return list(keys.values())
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _error(path: Path, reason: str, step: str, line: int | None = None) -> InputError:
+    return InputError(f"The file {path} {reason}", step=step, settings=("api_keys",), file=str(path), line=line)

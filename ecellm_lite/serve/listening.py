@@ -1,0 +1,67 @@
+"""The socket that the server listens on: loopback, another address, a Unix socket, or one that systemd opened."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecellm_lite.errors import InputError
+from ecellm_lite.pipe.sockets import bound_socket
+from ecellm_lite.serve.guard import LOOPBACK, Access
+
+_FIRST_PASSED = 3  # the first descriptor that systemd passes
+_BACKLOG = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """An open socket, what a person would call it, and whether only this machine, or this user, can reach it."""
+
+    socket: socket.socket
+    name: str
+    private: bool
+    path: Path | None = None
+
+    def access(self, hosts: tuple[str, ...] = (), origins: tuple[str, ...] = ()) -> Access:
+        """Return where requests may come from: by the socket's own address, and by the further names given."""
+        if self.socket.family not in (socket.AF_INET, socket.AF_INET6):
+            return Access(None, origins=origins)
+        address = ipaddress.ip_address(self.socket.getsockname()[0])
+        return Access({*LOOPBACK, str(address), *hosts}, address.is_unspecified, origins)
+
+    def close(self) -> None:
+        """Close the socket, and remove its file if it has one."""
+        self.socket.close()
+        if self.path:
+            self.path.unlink(missing_ok=True)
+
+
+def listen(host: str, port: int, path: Path | None = None) -> Listening:
+    """Return the socket that systemd passed, else a Unix socket at `path`, else one at an address.
+
+    Raises InputError where it cannot be opened.
+    """
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
+        return _described(socket.socket(fileno=_FIRST_PASSED))
+    if path:
+        opened = bound_socket(path)
+        return Listening(opened, str(path), private=True, path=path)
+    try:
+        [(family, *_, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        opened = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = error.strerror or error
+        message = f"The address {host}:{port} cannot be listened on ({reason})"
+        raise InputError(message, step="take another", settings=("host", "port")) from None
+    return _described(opened)
+
+
+def _described(opened: socket.socket) -> Listening:
+    if opened.family not in (socket.AF_INET, socket.AF_INET6):
+        return Listening(opened, str(opened.getsockname()), private=True)
+    host, port = opened.getsockname()[:2]
+    name = f"http://[{host}]:{port}" if opened.family == socket.AF_INET6 else f"http://{host}:{port}"
+    return Listening(opened, name, private=ipaddress.ip_address(host).is_loopback)

@@ -1,0 +1,30 @@
+// Requests to the server that this page came from.
+
+export class ApiError extends Error {
+  constructor(status, { message, param, code }) {
+    super(message);
+    Object.assign(this, { status, param, code });
+  }
+}
+
+export async function get(path) {
+  return send(path, {});
+}
+
+export async function post(path, body, signal) {
+  const headers = { "Content-Type": "application/json" };
+  return send(path, { method: "POST", headers, body: JSON.stringify(body), signal });
+}
+
+async function send(path, options) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, { message: "The server does not answer. Is it still running?" });
+  }
+  const body = await response.json().catch(() => null);
+  if (!response.ok) throw new ApiError(response.status, body?.error ?? { message: `HTTP ${response.status}` });
+  return body;
+}

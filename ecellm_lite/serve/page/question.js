@@ -1,0 +1,98 @@
+// Questions of one's own about a text.
+
+import { bars, fold } from "./answer.js";
+import { post } from "./api.js";
+import { byId, copyable, element, percent } from "./elements.js";
+import { snippets } from "./snippets.js";
+import { busy } from "./task.js";
+
+const KINDS = [["predicate", "Yes or no"], ["choice", "One of several"], ["score", "A place on a scale"]];
+const EXAMPLE = {
+  state: "My parcel never came, and nobody answers the phone. I want my money back.",
+  questions: [
+    ["predicate", "Does the customer want a refund?", ""],
+    ["choice", "Which desk should answer?", "billing: invoices and refunds\ndelivery: parcels on their way\nother"],
+    ["score", "How urgent is it?", "can wait\nthis week\ntoday"],
+  ],
+};
+
+let count = 0;
+
+function questionForm([kind, instructions, lines]) {
+  const id = `question-${(count += 1)}`;
+  const type = element("select", { id: `${id}-type` }, ...KINDS.map(([value, label]) => element("option", { value }, label)));
+  const text = element("input", { id: `${id}-text`, required: true });
+  const options = element("textarea", { id: `${id}-options`, rows: 3 });
+  const label = element("label", { for: options.id });
+  const remove = element("button", { type: "button" }, "Remove");
+  const box = element("fieldset", {}, element("legend", {}, `Question ${count}`),
+    element("label", { for: text.id }, "Question"), text, element("label", { for: type.id }, "Answer"), type, label, options,
+    element("p", { class: "actions" }, remove));
+  [type.value, text.value, options.value] = [kind, instructions, lines];
+  const show = () => {
+    const predicate = type.value === "predicate";
+    label.hidden = options.hidden = predicate;
+    options.required = !predicate;
+    label.textContent = type.value === "score" ? "Levels, one a line, the lowest first" : "Choices, one a line; a colon begins what one means";
+  };
+  type.addEventListener("change", show);
+  remove.addEventListener("click", () => {
+    const next = box.nextElementSibling ?? byId("question-add");
+    box.remove();
+    (next.querySelector?.("input") ?? next).focus();
+  });
+  show();
+  box.read = () => {
+    const question = { type: type.value, instructions: text.value };
+    const parts = options.value.split("\n").map((line) => line.trim()).filter(Boolean);
+    if (type.value === "choice") question.choices = parts.map((line) => {
+      const [value, ...rest] = line.split(":");
+      const description = rest.join(":").trim();
+      return description ? { value: value.trim(), description } : { value: value.trim() };
+    });
+    if (type.value === "score") question.levels = parts.map((label) => ({ label }));
+    return question;
+  };
+  return box;
+}
+
+export function startQuestion(model) {
+  const list = byId("questions");
+  byId("state").value = EXAMPLE.state;
+  list.append(...EXAMPLE.questions.map(questionForm));
+  byId("question-add").addEventListener("click", () => {
+    const box = questionForm(["predicate", "", ""]);
+    list.append(box);
+    box.querySelector("input").focus();
+  });
+  byId("question-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const body = { model, input: byId("state").value, questions: [...list.children].map((box) => box.read()) };
+    await busy(byId("question-form"), byId("question-answer"), async () => {
+      const decision = await post("/v1/decisions", body);
+      const cards = decision.answers.map((answer, place) => card(answer, body.questions[place]));
+      const tokens = `${decision.usage.input_tokens} tokens were read for all questions together.`;
+      return [...cards, element("div", { class: "card" }, element("p", { class: "hint" }, tokens),
+        fold("The same request from a program", ...snippets("/v1/decisions", body).map(([name, text]) => copyable(name, text))))];
+    });
+  });
+}
+
+function card(answer, question) {
+  const box = element("div", { class: "card" }, element("p", { class: "hint" }, question.instructions));
+  if (answer.type === "refusal") box.append(element("h2", { class: "wrong" }, "It cannot be answered: text and question are too long together"));
+  if (answer.type === "predicate") {
+    const yes = answer.probability >= 0.5;
+    box.append(element("h2", {}, yes ? "Yes" : "No"), bars([["Yes", answer.probability, yes], ["No", 1 - answer.probability, !yes]]));
+  }
+  if (answer.type === "choice") {
+    box.append(element("h2", {}, String(answer.choice)), bars(answer.probabilities.map((one) => [String(one.value), one.probability, one.value === answer.choice])));
+  }
+  if (answer.type === "score") {
+    const most = Math.max(...answer.probabilities.map((one) => one.probability));
+    const last = answer.probabilities.length - 1;
+    box.append(element("h2", {}, `${answer.score.toFixed(2)} from 0 to ${last}`), bars(answer.probabilities.map((one) => [one.label, one.probability, one.probability === most])));
+  }
+  if (answer.confidence !== undefined) box.append(element("p", { class: "hint" }, `Confidence ${percent(answer.confidence)}`));
+  return box;
+}

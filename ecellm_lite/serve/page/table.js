@@ -1,0 +1,174 @@
+// A table of rows: columns to fields, answers to all of them, a review of the least certain.
+
+import { failure } from "./answer.js";
+import { post } from "./api.js";
+import { readTable, writeCsv } from "./csv.js";
+import { byId, element, percent, title } from "./elements.js";
+import { leaves, nameOf, put, written } from "./fields.js";
+import { taskOptions } from "./task.js";
+
+const AT_ONCE = 32; // rows of one request
+const PREVIEW = 5;
+
+export function startTable(tasks) {
+  let table, task, mapping, results, stop;
+  const select = byId("table-task");
+  select.append(...taskOptions(tasks));
+
+  async function load(file) {
+    try {
+      const data = await file.arrayBuffer();
+      let text;
+      try { text = new TextDecoder("utf-8", { fatal: true }).decode(data); } catch { text = new TextDecoder("windows-1252").decode(data); }
+      open(readTable(text, file.name));
+    } catch {
+      say("This file could not be read as CSV, TSV or JSON Lines. Excel files: save them as CSV first.");
+      byId("table-form").hidden = false;
+    }
+  }
+
+  function open(read) {
+    table = read;
+    const fit = (one) => leaves(one).filter((leaf) => guess(leaf, table.columns)).length - leaves(one).filter((leaf) => leaf.required && !guess(leaf, table.columns)).length;
+    select.value = tasks.reduce((best, one) => (fit(one) > fit(best) ? one : best), tasks.find((one) => one.name === "sentiment_analysis") ?? tasks[0]).name;
+    byId("table-form").hidden = false;
+    byId("table-results").hidden = true;
+    const head = element("tr", {}, ...table.columns.map((column) => element("th", { scope: "col" }, column)));
+    const rows = table.rows.slice(0, PREVIEW).map((row) => element("tr", {}, ...table.columns.map((column) => element("td", {}, row[column]))));
+    byId("table-preview").replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
+    show();
+  }
+
+  function show() {
+    task = tasks.find((one) => one.name === select.value);
+    mapping = leaves(task).map((leaf) => {
+      const id = `column-${nameOf(leaf)}`;
+      const none = element("option", { value: "" }, leaf.required ? "choose a column" : "none");
+      const column = element("select", { id, required: leaf.required }, none, ...table.columns.map((name) => element("option", { value: name }, name)));
+      column.value = guess(leaf, table.columns) ?? "";
+      return [leaf, column];
+    });
+    const boxes = mapping.map(([leaf, column]) => element("div", {}, element("label", { for: column.id }, title(leaf.path.join(": "))), column));
+    byId("table-columns").className = "columns";
+    byId("table-columns").replaceChildren(...boxes);
+    say(`${table.rows.length.toLocaleString("en")} rows.`);
+  }
+
+  async function run(event) {
+    event.preventDefault();
+    const rows = table.rows.map((source, number) => {
+      const row = { id: number };
+      for (const [leaf, column] of mapping) if (column.value) put(row, leaf, source[column.value]);
+      return row;
+    });
+    results = [];
+    stop = new AbortController();
+    working(true);
+    const started = performance.now();
+    try {
+      const { labels } = await post(`/v1/tasks/${task.name}/prompt`, { row: rows[0] }, stop.signal).catch(() => ({ labels: {} }));
+      for (let start = 0; start < rows.length; start += AT_ONCE) {
+        const { answers } = await post(`/v1/tasks/${task.name}`, { rows: rows.slice(start, start + AT_ONCE) }, stop.signal);
+        results.push(...answers.map((answer) => ({ answer, labels, correction: null })));
+        const rate = results.length / ((performance.now() - started) / 1000);
+        byId("table-progress").value = results.length / rows.length;
+        say(`${results.length} of ${rows.length} rows, ${rate.toFixed(1)} a second, ${Math.ceil((rows.length - results.length) / rate)} s left.`);
+      }
+      say(`All ${rows.length} rows in ${((performance.now() - started) / 1000).toFixed(1)} s.`);
+    } catch (error) {
+      if (error.name === "AbortError") say(`Stopped after ${results.length} rows.`);
+      else { say(""); byId("table-status").append(failure(error)); }
+    }
+    working(false);
+    review();
+  }
+
+  function review() {
+    byId("table-results").hidden = !results.length;
+    const sure = ({ answer }) => (answer.error ? -1 : answer.confidence ?? answer.probability ?? 1);
+    const order = results.map((result, number) => [result, number]);
+    if (byId("table-sort").checked) order.sort(([one], [other]) => sure(one) - sure(other));
+    const head = ["Row", "Text", "Answer", "Probability", "Correction"].map((name) => element("th", { scope: "col" }, name));
+    const body = order.map(([result, number]) => line(result, number));
+    byId("table-answers").replaceChildren(element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
+  }
+
+  function line(result, number) {
+    const { answer, labels } = result;
+    const text = mapping.filter(([leaf, column]) => leaf.required && column.value).map(([, column]) => table.rows[number][column.value]).join(" · ");
+    const shown = answer.error ? element("span", { class: "wrong" }, answer.error.message) : shownValue(answer, labels);
+    return element("tr", {}, element("td", { class: "number" }, String(number + 1)), element("td", {}, text.slice(0, 200)), element("td", {}, shown),
+      element("td", { class: "number" }, answer.probability === null ? "" : percent(answer.probability)), element("td", {}, correction(result, number)));
+  }
+
+  function correction(result, number) {
+    const { answer, labels } = result;
+    const keys = Object.keys(answer.probabilities ?? {});
+    const choices = answer.type !== "ranking" && keys.length > 0 && keys.length <= 26;
+    const input = choices
+      ? element("select", {}, element("option", { value: "" }, "is right"), ...keys.map((key) => element("option", { value: labels[key] ?? key }, labels[key] ?? key)))
+      : element("input", { placeholder: "is right" });
+    input.setAttribute("aria-label", `Correction of row ${number + 1}`);
+    input.value = result.correction ?? "";
+    input.addEventListener("change", () => { result.correction = input.value || null; });
+    return input;
+  }
+
+  function download() {
+    const more = ["answer", "probability", "confidence", "correction", "error"];
+    const rows = results.map(({ answer, labels, correction: corrected }, number) => ({
+      ...table.rows[number], answer: answer.error ? "" : shownValue(answer, labels), probability: answer.probability, confidence: answer.confidence,
+      correction: corrected, error: answer.error?.message,
+    }));
+    const text = writeCsv([...table.columns, ...more], rows);
+    const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: `${task.name}.csv` });
+    link.click();
+    URL.revokeObjectURL(link.href);
+  }
+
+  function working(on) {
+    byId("table-run").disabled = on;
+    byId("table-stop").hidden = !on;
+    byId("table-progress").hidden = !on;
+    byId("table-progress").value = 0;
+  }
+
+  const say = (text) => { byId("table-status").textContent = text; };
+
+  const drop = byId("drop");
+  for (const kind of ["dragover", "dragleave", "drop"]) drop.addEventListener(kind, (event) => {
+    event.preventDefault();
+    drop.classList.toggle("over", kind === "dragover");
+    if (kind === "drop" && event.dataTransfer.files[0]) load(event.dataTransfer.files[0]);
+  });
+  byId("file").addEventListener("change", (event) => event.target.files[0] && load(event.target.files[0]));
+  byId("table-sample").addEventListener("click", () => open(sample(tasks)));
+  select.addEventListener("change", () => table && show());
+  byId("table-form").addEventListener("submit", run);
+  byId("table-stop").addEventListener("click", () => stop.abort());
+  byId("table-sort").addEventListener("change", review);
+  byId("table-download").addEventListener("click", download);
+}
+
+// The column whose name is a field's: the whole of it, or its last word.
+function guess(leaf, columns) {
+  const plain = (name) => name.toLowerCase().replace(/[^a-z0-9]/g, "");
+  const names = [nameOf(leaf), leaf.path.at(-1), leaf.path.join("")].map(plain);
+  return columns.find((column) => names.includes(plain(column))) ?? columns.find((column) => plain(column).includes(plain(leaf.path.at(-1))));
+}
+
+function shownValue(answer, labels) {
+  if (answer.abstained) return "abstains";
+  if (answer.type === "predicate") return answer.value ? "yes" : "no";
+  if (answer.type === "extraction") return answer.value.map((entry) => `${entry.attribute}: ${entry.value ?? "none"}`).join("; ");
+  if (answer.type === "ranking") return answer.value.join(" ");
+  return labels[answer.value] ?? answer.text ?? written(answer.value);
+}
+
+function sample() {
+  const reviews = [
+    "Love it, works as it should.", "It broke after two days.", "Fine for the price, nothing special.", "The colour is not the one in the picture, but it fits.",
+    "Best purchase of the year!", "Never arrived, and nobody answers.",
+  ];
+  return { columns: ["review"], rows: reviews.map((review) => ({ review })) };
+}

@@ -1,0 +1,59 @@
+// One row of a task.
+
+import { answerCard, failure } from "./answer.js";
+import { post } from "./api.js";
+import { byId, element, title } from "./elements.js";
+import { buildForm } from "./fields.js";
+
+export function taskOptions(tasks) {
+  return tasks.map((task) => element("option", { value: task.name }, title(task.name)));
+}
+
+export function startTask(tasks) {
+  const select = byId("task-name");
+  select.append(...taskOptions(tasks));
+  const sentiment = tasks.find((task) => task.name === "sentiment_analysis");
+  if (sentiment) select.value = sentiment.name;
+  let task, form;
+
+  function show() {
+    task = tasks.find((one) => one.name === select.value);
+    byId("task-summary").textContent = task.summary;
+    byId("task-fields").replaceChildren();
+    form = buildForm(byId("task-fields"), task, "task");
+    form.fill(task.example);
+    byId("task-answer").replaceChildren();
+  }
+
+  byId("task-example").addEventListener("click", () => form.fill(task.example));
+  byId("task-clear").addEventListener("click", () => form.fill({}));
+  select.addEventListener("change", show);
+  byId("task-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const row = form.row();
+    const body = { row };
+    const least = byId("task-least").value;
+    if (least) body.options = { min_probability: Number(least) };
+    const path = `/v1/tasks/${task.name}`;
+    await busy(byId("task-form"), byId("task-answer"), async () => {
+      const [answer, reading] = await Promise.all([post(path, body), post(`${path}/prompt`, { row })]);
+      return [answerCard(answer, { ...reading, path, body, row })];
+    });
+  });
+  show();
+}
+
+// Show what `work` gives, or why it gives nothing, and let nobody ask twice meanwhile.
+export async function busy(form, place, work) {
+  const button = form.querySelector("button[type=submit]");
+  button.disabled = true;
+  place.setAttribute("aria-busy", "true");
+  try {
+    place.replaceChildren(...(await work()));
+  } catch (error) {
+    place.replaceChildren(failure(error));
+  } finally {
+    button.disabled = false;
+    place.removeAttribute("aria-busy");
+  }
+}

@@ -1,0 +1,151 @@
+"""Questions about one state, as both decision standards have them: asked together, and answered each by its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from starlette.requests import Request
+
+from ecellm_lite.answers.answer import Answer, RowError
+from ecellm_lite.answers.probabilities import confidence
+from ecellm_lite.errors import InputError
+from ecellm_lite.serve.errors import RefusedError
+from ecellm_lite.serve.exchange import exchange_of
+from ecellm_lite.serve.service import Service
+from ecellm_lite.tasks.questions import question_task
+from ecellm_lite.tasks.task import Task
+
+MOST = 400  # questions of one request
+MOST_ORDERS = 26
+
+# Characters that one request may have the model read: its state goes to the engine's process with each question.
+LONGEST = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question in the form of tasks/questions.py; its answers' `shares` are in the order of its own options."""
+
+    definition: Mapping[str, Any]
+
+    @property
+    def options(self) -> int:
+        """How many options it has; 2 for a predicate."""
+        return len(self.definition.get("choices") or self.definition.get("levels") or (True, False))
+
+    def in_orders(self, count: int) -> list[tuple[Mapping[str, Any], int]]:
+        """Return the question in at most `count` orders of its choices, each with how far they are turned.
+
+        What is no choice has an order of its own, which is left as it is.
+        """
+        choices = self.definition.get("choices")
+        if not choices:
+            return [(self.definition, 0)]
+        turns = sorted({turn * len(choices) // count for turn in range(count)})
+        return [({**self.definition, "choices": [*choices[turn:], *choices[:turn]]}, turn) for turn in turns]
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What became of a question: the `shares` of its options, which sum to 1, or the error that it ended with."""
+
+    shares: Sequence[float]
+    answers: Sequence[Answer]
+    error: RowError | None = None
+
+    @property
+    def best(self) -> int:
+        """The place of the likeliest option."""
+        return max(range(len(self.shares)), key=self.shares.__getitem__)
+
+    @property
+    def confidence(self) -> float:
+        """How far the largest share is above uniform: (max p - 1/k) / (1 - 1/k)."""
+        return confidence(self.shares)
+
+    @property
+    def mean(self) -> float:
+        """The mean place of the levels, from 0."""
+        return sum(place * share for place, share in enumerate(self.shares))
+
+    @property
+    def agreement(self) -> float:
+        """How close a score's shares are to their mode: 1 - E|i - mode| over that of a uniform distribution's middle.
+
+        The formula is that of llama.cpp's server. Shares far from the mode can make it negative, which is 0 here.
+        """
+        count, mode = len(self.shares), self.best
+        distance = sum(share * abs(place - mode) for place, share in enumerate(self.shares))
+        return max(0.0, 1 - distance / fmean(abs(place - (count - 1) / 2) for place in range(count)))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The tokens that a request's prompts have, each shared one counted once, and those that were in memory before."""
+
+    tokens: int
+    cached: int
+
+
+async def decide(
+    service: Service, request: Request, state: str, questions: Sequence[Question], *, orders: int = 1
+) -> list[Decided]:
+    """Return what the model decides about each question, in order.
+
+    Raises RefusedError for too many of them, for a question that is none, with its place, and where the queue is full;
+    if no question at all has an answer, with what the first one ended with.
+    """
+    if len(questions) * len(state) > LONGEST:
+        message = f"{len(questions)} questions about {len(state):,} characters are too much for one request"
+        raise RefusedError(413, "too_much_text", message, step="ask fewer at a time", field="questions")
+    turned = [question.in_orders(orders) for question in questions]
+    tasks = [(_task(definition, place), turn) for place, each in enumerate(turned) for definition, turn in each]
+
+    def submit() -> list[Future[Answer]]:
+        return [service.answerer.submit(task, {"state": state}) for task, _ in tasks]
+
+    answers = iter(await service.answers(request, "question", len(tasks), submit))
+    return [_decided([(next(answers), turn) for _, turn in each]) for each in turned]
+
+
+def reading(decided: Sequence[Decided]) -> Reading:
+    """Return what the model read for a request."""
+    usages = [answer.usage for each in decided for answer in each.answers if answer.usage]
+    cached = min((usage.cached_tokens or 0 for usage in usages), default=0)
+    read = sum(usage.prompt_tokens - (usage.cached_tokens or 0) for usage in usages)
+    return Reading(read + cached, cached)
+
+
+def calibration_header(decided: Sequence[Decided]) -> dict[str, str]:
+    """Return the header that says how many answers were calibrated."""
+    count = sum(all(answer.calibration for answer in each.answers) for each in decided)
+    return {"X-Ecellm-Calibrated": f"{count}/{len(decided)}"}
+
+
+def count_rows(request: Request, questions: int) -> None:
+    """Note in the log how many questions a request has."""
+    exchange_of(request).rows = questions
+
+
+def _task(definition: Mapping[str, Any], place: int) -> Task:
+    try:
+        return question_task(definition)
+    except InputError as error:
+        field = (error.field or "task").removeprefix("task").lstrip(".")
+        param = f"questions.{place}.{field}" if field else f"questions.{place}"
+        raise RefusedError(422, "invalid_question", error.message, step=error.step, field=param) from None
+
+
+def _decided(turned: Sequence[tuple[Answer, int]]) -> Decided:
+    answers = [answer for answer, _ in turned]
+    if error := next((answer.error for answer in answers if answer.error), None):
+        return Decided((), answers, error)
+    rows = []
+    for answer, turn in turned:
+        shares = list((answer.probabilities or {}).values())
+        rows.append([*shares[len(shares) - turn :], *shares[: len(shares) - turn]] if turn else shares)
+    return Decided([fmean(column) for column in zip(*rows, strict=True)], answers)

@@ -1,0 +1,167 @@
+"""`POST /v1/systemone`: typed decisions in TypeSafe's form, for its own clients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import ConfigDict, Field, Tag, field_validator
+from starlette.responses import JSONResponse, Response
+
+from ecellm_lite.serve.body import JsonRoute
+from ecellm_lite.serve.errors import RefusedError, row_error_response
+from ecellm_lite.serve.form import Form, by_type
+from ecellm_lite.serve.inputs import check_json, written_json
+from ecellm_lite.serve.questions import MOST, Decided, Question, calibration_header, count_rows, decide, reading
+from ecellm_lite.serve.service import Served
+from ecellm_lite.tasks.questions import LONGEST_VALUE, MAX_CHOICES, MAX_LEVELS
+
+router = APIRouter(tags=["decisions"], route_class=JsonRoute)
+
+Label = Annotated[str, Field(min_length=1, max_length=LONGEST_VALUE)]
+Content = str | dict[str, Any] | list[Any]
+
+
+class NoulCriteria(Form):
+    """What yes and no mean."""
+
+    true: Content | None = None
+    false: Content | None = None
+
+
+class Noul(Form):
+    """Yes or no?"""
+
+    type: Literal["noul"]
+    instructions: Content | None = None
+    criteria: NoulCriteria | None = None
+
+
+class Choice(Form):
+    """Which of the labels?"""
+
+    type: Literal["choice"]
+    instructions: Content | None = None
+    criteria: dict[Label, Content | None] = Field(min_length=2, max_length=MAX_CHOICES)
+
+
+class Score(Form):
+    """Which of the levels, the lowest first?"""
+
+    type: Literal["score"]
+    instructions: Content | None = None
+    criteria: list[Content] = Field(min_length=2, max_length=MAX_LEVELS)
+
+
+class Box(Form):
+    """A place in an image, which no model here can see: it is refused."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["box"]
+
+
+Asked = Annotated[
+    Annotated[Noul, Tag("~noul")]
+    | Annotated[Choice, Tag("~choice")]
+    | Annotated[Score, Tag("~score")]
+    | Annotated[Box, Tag("~box")],
+    by_type("noul", "choice", "score", "box"),
+]
+
+_EXAMPLE: dict[str, Any] = {
+    "model": "demo",
+    "state": {"mail": "My parcel never came, and I want my money back."},
+    "questions": {
+        "refund": {"type": "noul", "instructions": "Does the customer want a refund?"},
+        "desk": {"type": "choice", "criteria": {"billing": "invoices and refunds", "delivery": None}},
+        "urgency": {"type": "score", "criteria": ["can wait", "today", "at once"]},
+    },
+}
+
+
+class SystemOne(Form):
+    """A state and the questions about it, by their ids."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    model: str
+    state: Content
+    questions: dict[str, Asked] = Field(min_length=1, max_length=MOST)
+    assets: Any = Field(default=None, description="Images, which are refused.")
+
+    @field_validator("state")
+    @classmethod
+    def _bounded(cls, state: Any) -> Any:
+        check_json(state)
+        return state
+
+
+@router.post("/v1/systemone", summary="Typed decisions, in TypeSafe's form")
+async def systemone(body: SystemOne, request: Request, service: Served) -> Response:
+    """Answer 1 to 400 questions about one state, which the model reads once for all of them.
+
+    All questions are answered, or the request fails.
+    """
+    service.check_model(body.model)
+    if body.assets:
+        raise RefusedError(400, "unsupported_image", "The model has no eyes", step="send no assets", field="assets")
+    state = _text(body.state)
+    questions = [Question(_definition(id_, asked)) for id_, asked in body.questions.items()]
+    count_rows(request, len(questions))
+    decided = await service.in_flight.share(request, lambda: decide(service, request, state, questions))
+    for id_, each in zip(body.questions, decided, strict=True):
+        if each.error:
+            return row_error_response(each.error, f"questions.{id_[:80]}")
+    answers = {id_: _answer(asked, each) for (id_, asked), each in zip(body.questions.items(), decided, strict=True)}
+    usage = {"input_tokens": reading(decided).tokens, "output_tokens": 0}
+    return JSONResponse(
+        {"model": service.answerer.model.name, "answers": answers, "usage": usage}, headers=calibration_header(decided)
+    )
+
+
+def _definition(id_: str, asked: Noul | Choice | Score | Box) -> Mapping[str, Any]:
+    instructions = _text(getattr(asked, "instructions", None) or id_)
+    if isinstance(asked, Noul):
+        criteria = asked.criteria or NoulCriteria()
+        meanings = [f"{word}: {_text(text)}" for word, text in (("yes", criteria.true), ("no", criteria.false)) if text]
+        return {"type": "predicate", "instructions": "\n".join([instructions, *meanings])}
+    if isinstance(asked, Choice):
+        choices = [
+            {"value": label, "description": None if meaning is None else _text(meaning)}
+            for label, meaning in asked.criteria.items()
+        ]
+        return {"type": "choice", "instructions": instructions, "choices": choices}
+    if isinstance(asked, Score):
+        levels = [{"label": _text(level)} for level in asked.criteria]
+        return {"type": "score", "instructions": instructions, "levels": levels}
+    message = f"The question {id_[:80]!r} is about a place in an image, and the model has no eyes"
+    raise RefusedError(400, "unsupported_image", message, step="leave it out", field=f"questions.{id_[:80]}")
+
+
+def _text(content: Content) -> str:
+    """Return a text as it stands, and all else as JSON."""
+    return content if isinstance(content, str) else written_json(content)
+
+
+def _answer(asked: Noul | Choice | Score | Box, decided: Decided) -> dict[str, Any]:
+    if isinstance(asked, Choice):
+        probabilities = dict(zip(asked.criteria, decided.shares, strict=True))
+        choice = list(asked.criteria)[decided.best]
+        return {
+            "type": "choice",
+            "choice": choice,
+            "confidence": decided.confidence,
+            "probabilities": probabilities,
+        }
+    if isinstance(asked, Score):
+        places = [str(place) for place in range(len(asked.criteria))]
+        return {
+            "type": "score",
+            "score": decided.mean,
+            "confidence": decided.agreement,
+            "legend": dict(zip(places, asked.criteria, strict=True)),
+            "probabilities": dict(zip(places, decided.shares, strict=True)),
+        }
+    return {"type": "noul", "noul": decided.shares[0]}

@@ -1,0 +1,162 @@
+"""The tasks over HTTP: what there are, and answers to a row or to a list of rows."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import ConfigDict, Field, model_validator
+from starlette.responses import JSONResponse, Response
+from typing_extensions import Self
+
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.options import OneOf
+from ecellm_lite.answers.ranking import Ranking
+from ecellm_lite.answers.space import Space
+from ecellm_lite.deadlines import LONGEST
+from ecellm_lite.errors import InputError, UsageError
+from ecellm_lite.pipe.options import HOTTEST, LONGEST_ANSWER, request_options
+from ecellm_lite.serve.body import JsonRoute
+from ecellm_lite.serve.errors import RefusedError, row_error_response
+from ecellm_lite.serve.exchange import exchange_of
+from ecellm_lite.serve.form import Form
+from ecellm_lite.serve.in_flight import until_gone
+from ecellm_lite.serve.service import Served, Service
+from ecellm_lite.tasks.description import describe
+from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.tasks.sentiment_analysis import TASK as EXAMPLE
+from ecellm_lite.tasks.task import Task
+
+router = APIRouter(tags=["tasks"], route_class=JsonRoute)
+
+# A task's file could be named by its path elsewhere; over HTTP nothing is read by a path.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Options(Form):
+    """What may be settled for each request; see docs/pipe.md, whose options these are."""
+
+    instruction: str | None = Field(default=None, min_length=1, description="In place of the task's own.")
+    shorten: bool | None = Field(default=None, description="Cut a row that is too long; its answer says what was cut.")
+    min_probability: float | None = Field(default=None, ge=0, le=1, description="Abstain below it.")
+    calibration: Literal["auto", False] | None = Field(default=None, description="What is kept for the model, or none.")
+    seed: int | None = Field(default=None, ge=0, lt=1 << 32, description="For drawn text.")
+    deadline_ms: float | None = Field(default=None, gt=0, le=LONGEST, description="The time a row has.")
+    priority: Literal["normal", "urgent"] | None = Field(default=None, description="Urgent rows go before all others.")
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema", description="A JSON schema for the answer.")
+    grammar: str | None = Field(default=None, description="A grammar for the answer, GBNF or Lark.")
+    max_tokens: int | None = Field(default=None, ge=1, le=LONGEST_ANSWER, description="The most tokens of a text.")
+    temperature: float | None = Field(
+        default=None, ge=0, le=HOTTEST, description="0 takes the likeliest token each time."
+    )
+
+
+class Rows(Form):
+    """A row or a list of rows of one task."""
+
+    row: dict[str, Any] | None = Field(default=None, description="The task's fields, and optionally an id.")
+    rows: list[Any] | None = Field(default=None, min_length=1, description="Several of them.")
+    options: Options = Options()
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"row": EXAMPLE.example()}]})
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.row is None) == (self.rows is None):
+            raise ValueError("give either row or rows")
+        return self
+
+
+class Answers(Form):
+    """The answers to a list of rows, in order; a row that failed has its error in its place."""
+
+    answers: list[Answer]
+
+
+@router.get("/v1/tasks", summary="The tasks there are")
+async def tasks(service: Served) -> dict[str, Any]:
+    """Return each task's fields, instruction, answers and an example: the ten, and the server's own."""
+    return {"tasks": [_described(get_task(name)) for name in service.answerer.tasks]}
+
+
+@router.get("/v1/tasks/{task}", summary="One task")
+async def task_by_name(task: str, service: Served) -> dict[str, Any]:
+    """Return a task's fields, instruction, answers and an example, by its name or abbreviation."""
+    return _described(served_task(service, task))
+
+
+@router.post(
+    "/v1/tasks/{task}", summary="Answer a row, or a list of rows", responses={200: {"model": Answer | Answers}}
+)
+async def ask(task: str, body: Rows, request: Request, service: Served) -> Response:
+    """Answer with the answer of `row`, or with those of `rows` in order.
+
+    A single row that fails is an HTTP error. In a list each row has its answer, and a failed one an error in it.
+    """
+    checked_task = served_task(service, task)
+    rows: list[Any] = [body.row] if body.rows is None else body.rows
+    if len(rows) > service.limits.rows:
+        message = f"The request has {len(rows):,} rows"
+        raise RefusedError(
+            422, "too_many_rows", message, step=f"send at most {service.limits.rows:,} at a time", field="rows"
+        )
+    options = body.options.model_dump(by_alias=True, exclude_none=True)
+
+    def submit() -> Sequence[Future[Answer]]:
+        checked = request_options(checked_task, options)
+        return [service.answerer.submit(checked_task, row, **checked) for row in rows]
+
+    exchange_of(request).rows = len(rows)
+    answers = await until_gone(request, service.answers(request, checked_task.name, len(rows), submit))
+    if body.rows is not None:
+        return JSONResponse({"answers": [answer.as_dict() for answer in answers]})
+    [answer] = answers
+    if answer.error:
+        return row_error_response(answer.error, "row")
+    return JSONResponse(answer.as_dict())
+
+
+class OneRow(Form):
+    """A row of a task."""
+
+    row: dict[str, Any]
+    instruction: str | None = Field(default=None, min_length=1, description="In place of the task's own.")
+
+
+@router.post("/v1/tasks/{task}/prompt", summary="What the model would read")
+async def prompt(task: str, body: OneRow, service: Served) -> dict[str, Any]:
+    """Return the exact prompt that a row becomes, and the lines of its options by their keys; no model is asked."""
+    checked_task = served_task(service, task)
+    question = await asyncio.to_thread(checked_task.question, body.row, instruction=body.instruction)
+    text = service.answerer.envelope.prompt(question.instruction, question.text, question.options)
+    return {"prompt": text, "labels": labels(question.space)}
+
+
+def labels(space: Space) -> dict[str, str]:
+    """Return the lines of a space's options, or of what it ranks, by their keys; empty where it has none."""
+    if isinstance(space, OneOf):
+        return {option.key: option.line or option.text for option in space.offered}
+    return dict(zip(space.letters, space.lines, strict=False)) if isinstance(space, Ranking) else {}
+
+
+def served_task(service: Service, name: str) -> Task:
+    """Return the task of that name; raises RefusedError (404) where the server has none."""
+    try:
+        if not _NAME.fullmatch(name):
+            raise UsageError("There is no such task", step=f"use one of {', '.join(service.answerer.tasks)}")
+        task = get_task(name)
+    except UsageError as error:
+        raise RefusedError(404, "task_not_found", error.message, step=error.step, field="task") from None
+    except InputError as error:
+        raise RefusedError(500, "task_damaged", f"The file of the task {name} is not valid") from error
+    return task
+
+
+def _described(task: Task) -> dict[str, Any]:
+    description = describe(task)
+    del description["file"]  # where it lies is nobody's business
+    return description

@@ -1,0 +1,209 @@
+"""Free text and JSON in OpenAI's two forms: what both have in common, and what of them is not served."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.pipe.options import HOTTEST, LONGEST_ANSWER, MOST_LOGPROBS, MOST_STOPS, request_options
+from ecellm_lite.serve.errors import RefusedError
+from ecellm_lite.serve.exchange import exchange_of
+from ecellm_lite.serve.form import Form
+from ecellm_lite.serve.in_flight import until_gone
+from ecellm_lite.serve.service import Service
+from ecellm_lite.tasks.texts import TEXTS
+
+MOST_CHOICES = 16  # texts of one request
+
+
+class StreamOptions(Form):
+    """What a stream has besides its text."""
+
+    include_usage: bool = False
+    include_obfuscation: bool | None = None
+
+
+class Sampling(Form):
+    """What both forms say of how a text is written. What this server cannot do is refused, never left out."""
+
+    model: str
+    n: int = Field(
+        default=1, ge=1, le=MOST_CHOICES, description="So many texts; without a temperature they are the same."
+    )
+    seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63)
+    stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: float | None = Field(
+        default=None, ge=0, le=HOTTEST, description="Without it each token is the likeliest."
+    )
+    top_p: float | None = Field(default=None, description="1 alone: nothing is cut off.")
+    frequency_penalty: float | None = Field(default=None, description="0 alone.")
+    presence_penalty: float | None = Field(default=None, description="0 alone.")
+    logit_bias: dict[str, float] | None = Field(default=None, description="Empty alone.")
+    user: str | None = Field(default=None, description="Taken, and without effect.")
+
+    def refuse(self) -> None:
+        """Raise RefusedError (400) for what this server cannot do."""
+        for name, harmless in _HARMLESS.items():
+            value = getattr(self, name, None)
+            if value is not None and value != harmless:
+                raise RefusedError(
+                    400, "unsupported_parameter", f"{name} is not supported here", step="leave it out", field=name
+                )
+
+    def stops(self) -> list[str]:
+        """Return the texts that end a text."""
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        if len(stops) > MOST_STOPS:
+            message = f"There are {len(stops)} stop texts"
+            raise RefusedError(422, "too_many_stops", message, step=f"give at most {MOST_STOPS}", field="stop")
+        return stops
+
+
+# The values with which a parameter that is not supported asks for nothing.
+_HARMLESS: Mapping[str, Any] = {
+    "top_p": 1,
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "logit_bias": {},
+    "tools": [],
+    "tool_choice": "none",
+    "functions": [],
+    "function_call": "none",
+    "modalities": ["text"],
+    "audio": None,
+    "prediction": None,
+    "web_search_options": None,
+    "suffix": "",
+    "best_of": 1,
+    "echo": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that was written: whether it came to its own end, and its tokens, each with `bytes`, `logprob`, `top`."""
+
+    text: str
+    ended: bool
+    tokens: Sequence[Mapping[str, Any]]
+
+    @property
+    def finish(self) -> str:
+        """Why it ended, as OpenAI says it."""
+        return "stop" if self.ended else "length"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One text to write: the kind of tasks/texts.py, its row, and the options of the pipe."""
+
+    kind: str
+    row: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+
+def options_of(body: Sampling, most: int, logprobs: int | None, schema: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the pipe's options for what a body asks; raises RefusedError for what does not go together."""
+    body.refuse()
+    stops = body.stops()
+    if not 1 <= most <= LONGEST_ANSWER:
+        raise RefusedError(422, "max_tokens", f"max_tokens is {most}", step=f"give 1 to {LONGEST_ANSWER:,}")
+    if logprobs is not None and not 0 <= logprobs <= MOST_LOGPROBS:
+        raise RefusedError(422, "logprobs", f"{logprobs} alternatives", step=f"ask for at most {MOST_LOGPROBS}")
+    options: dict[str, Any] = {"max_tokens": most, "temperature": body.temperature or 0.0}
+    if schema is None:
+        return {**options, "logprobs": logprobs or 0, **({"stop": stops} if stops else {})}
+    if stops or logprobs is not None:
+        message = "stop and logprobs do not go with a JSON schema"
+        raise RefusedError(400, "unsupported_parameter", message, step="leave them out", field="response_format")
+    return {**options, "schema": schema}
+
+
+async def written(
+    service: Service, request: Request, asked: Sequence[Asked], count: int, seed: int | None
+) -> tuple[list[Text], dict[str, Any]]:
+    """Return `count` texts for each that is asked for, and OpenAI's usage; raises what the first failed one raises.
+
+    With a seed the same texts come again, as far as the batches are the same.
+    """
+    first = seed if seed is not None else secrets.randbits(32)
+
+    def submit() -> list[Future[Answer]]:
+        futures = []
+        for one in asked:
+            options = request_options(TEXTS[one.kind], one.options)
+            for number in range(count):
+                options["seed"] = (first + number) % (1 << 32)
+                futures.append(service.answerer.submit(TEXTS[one.kind], one.row, **options))
+        return futures
+
+    exchange_of(request).rows = len(asked) * count
+    answers = await until_gone(request, service.answers(request, "text", len(asked) * count, submit))
+    for answer in answers:
+        if answer.error:
+            raise answer.error.exception()
+    prompt = sum(answer.usage.prompt_tokens for answer in answers[::count] if answer.usage)
+    cached = sum(answer.usage.cached_tokens or 0 for answer in answers[::count] if answer.usage)
+    texts = [_text(answer) for answer in answers]
+    completion = sum(
+        len(text.tokens) or (answer.usage.decoded_tokens + answer.usage.forced_tokens if answer.usage else 0)
+        for text, answer in zip(texts, answers, strict=True)
+    )
+    return texts, {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
+def head(kind: str, prefix: str, model: str) -> dict[str, Any]:
+    """Return what every response and every piece of a stream begins with."""
+    return {"id": f"{prefix}-{secrets.token_hex(12)}", "object": kind, "created": int(time.time()), "model": model}
+
+
+def streamed(pieces: Iterable[Mapping[str, Any]]) -> StreamingResponse:
+    """Return server-sent events of these pieces, with OpenAI's mark at their end."""
+
+    async def events() -> AsyncIterator[str]:
+        for piece in pieces:
+            yield f"data: {json.dumps(piece, allow_nan=False)}\n\n"
+        yield "data: [DONE]\n\n"
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+def shown(token: Mapping[str, Any]) -> str:
+    """Return a token's bytes as text."""
+    return bytes(token["bytes"]).decode("utf-8", "replace")
+
+
+def parts(text: str, tokens: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a text in the pieces that its tokens are, none of which splits a character."""
+    whole = b"".join(bytes(token["bytes"]) for token in tokens).decode("utf-8", "ignore")
+    data, ends = b"", []
+    offset = len(whole) - len(whole.lstrip()) if not whole.startswith(text) else 0
+    for token in tokens:
+        data += bytes(token["bytes"])
+        ends.append(min(len(text), max(0, len(data.decode("utf-8", "ignore")) - offset)))
+    places = sorted({0, *ends, len(text)})
+    return [text[start:end] for start, end in pairwise(places)]
+
+
+def _text(answer: Answer) -> Text:
+    if isinstance(answer.value, Mapping) and answer.type == "text":
+        return Text(answer.value["text"], answer.value["ended"], answer.value["tokens"])
+    return Text(answer.text or "", not answer.shortened, ())

@@ -1,0 +1,145 @@
+"""A typed question about a state: a task made on the spot, of the kind that the field's decision APIs have.
+
+    {"type": "predicate", "instructions": "Does the customer want a refund?"}
+    {"type": "choice", "instructions": "Which desk?", "choices": [{"value": "billing", "description": "invoices"}, …]}
+    {"type": "score", "instructions": "How urgent is it?", "levels": [{"label": "low"}, {"label": "high"}]}
+
+A row has a `state`, any text. The question stands behind it, so that the model reads a state once for all questions
+about it. Choices of up to 26, and levels, are listed as ECInstruct lists options, and the model answers with a letter;
+more choices are listed as they are, and it answers with the value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import Any
+
+from ecellm_lite.answers.choice import Choice
+from ecellm_lite.answers.options import Option
+from ecellm_lite.answers.predicate import Predicate
+from ecellm_lite.answers.score import Score
+from ecellm_lite.answers.space import Space
+from ecellm_lite.errors import InputError
+from ecellm_lite.strict import decode
+from ecellm_lite.tasks.fields import TextField, encodable
+from ecellm_lite.tasks.task import Task, Wire
+from ecellm_lite.tasks.texts import TEXTS
+from ecellm_lite.tasks.wire import LONGEST_OPTIONS
+
+# One instruction for all types: the state is read once only if what stands before it is the same.
+INSTRUCTION = "Read the text and answer the question about it. Answer with one of the options."
+
+STATE = TextField("state", "What the question is about.", "My parcel never came, and I want my money back.")
+
+MAX_CHOICES = 255
+MAX_LEVELS = 10
+LONGEST_INSTRUCTIONS = 1 << 16  # characters
+LONGEST_VALUE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedChoice:
+    """A choice: the value that an answer has, and what it means."""
+
+    value: str
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedLevel:
+    """A level of a score, and what it means."""
+
+    label: str
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionForm:
+    """A question as it is written; `choices` for a choice, `levels` for a score, lowest first, neither for others."""
+
+    type: str
+    instructions: str
+    choices: list[OfferedChoice] | None = None
+    levels: list[OfferedLevel] | None = None
+
+
+def question_task(definition: Mapping[str, Any]) -> Task:
+    """Return the task that asks a question, named by its hash, or the one of tasks/texts.py that writes free text.
+
+    Raises InputError with the place of what is wrong.
+    """
+    if len(definition) == 1 and definition.get("type") in TEXTS:
+        return TEXTS[definition["type"]]
+    try:
+        form = decode(QuestionForm, definition, "question")
+    except ValueError as error:
+        raise InputError(f"{error}", step="write it as the protocol's page says", field="task") from None
+    lines, space = _offered(form)
+    options = json.dumps(lines)
+    if len(form.instructions) > LONGEST_INSTRUCTIONS:
+        raise _wrong("instructions", f"has {len(form.instructions):,} characters", f"at most {LONGEST_INSTRUCTIONS:,}")
+    if len(options) > LONGEST_OPTIONS:
+        raise _wrong("choices", f"has {len(options):,} characters in all", f"at most {LONGEST_OPTIONS:,}")
+    question = encodable(form.instructions)
+    digest = hashlib.sha256(json.dumps([form.type, question, lines]).encode()).hexdigest()
+
+    def write(row: Mapping[str, Any]) -> Wire:
+        stem = f"{row['state']}\n\nQuestion: "
+        return Wire(f"{stem}{question}", options, space, stem=stem)
+
+    return Task(
+        name=f"question_{digest[:16]}",
+        hub_name="",
+        abbreviation="",
+        summary="A question about a state.",
+        answers="One of the question's own.",
+        instruction=INSTRUCTION,
+        fields=(STATE,),
+        write=write,
+        read=lambda text, options: space,
+        definition=definition,
+    )
+
+
+def _offered(form: QuestionForm) -> tuple[list[str], Space]:
+    """Return the lines that list the possible answers, and their space."""
+    if form.type == "choice" and form.choices and not form.levels:
+        values = [encodable(choice.value) for choice in form.choices]
+        lines = [_line(value, choice.description) for value, choice in zip(values, form.choices, strict=True)]
+        _check("choices", values, MAX_CHOICES)
+        if len(values) > len(ascii_uppercase):
+            return lines, Choice(tuple(map(Option, values, values, lines)))
+        return _lettered(lines), Choice(tuple(map(Option, values, ascii_uppercase, lines)))
+    if form.type == "score" and form.levels and not form.choices:
+        labels = [encodable(level.label) for level in form.levels]
+        lines = [_line(label, level.description) for label, level in zip(labels, form.levels, strict=True)]
+        _check("levels", labels, MAX_LEVELS)
+        return _lettered(lines), Score(tuple(labels), tuple(ascii_uppercase[: len(labels)]))
+    if form.type == "predicate" and not form.choices and not form.levels:
+        return ["yes", "no"], Predicate()
+    raise _wrong("type", f"is {form.type[:80]!r}", "predicate, choice with choices, or score with levels")
+
+
+def _lettered(lines: list[str]) -> list[str]:
+    return [f"{letter}: {line}" for letter, line in zip(ascii_uppercase, lines, strict=False)]
+
+
+def _line(value: str, description: str | None) -> str:
+    return f"{value}: {encodable(description)}" if description else value
+
+
+def _check(place: str, values: list[str], most: int) -> None:
+    if not 2 <= len(values) <= most:
+        raise _wrong(place, f"has {len(values)} items", f"2 to {most}")
+    if len(set(values)) < len(values):
+        raise _wrong(place, "has one twice", "each one once")
+    if any(len(value) > LONGEST_VALUE or not value.strip() for value in values):
+        raise _wrong(place, "has one that is blank or long", f"texts of 1 to {LONGEST_VALUE} characters")
+
+
+def _wrong(place: str, reason: str, wanted: str) -> InputError:
+    return InputError(f"The question's {place} {reason}", step=f"give {wanted}", field=f"task.{place}")

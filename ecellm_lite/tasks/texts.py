@@ -1,0 +1,43 @@
+"""Free text without a task: what is said to the model in its envelope, or a prompt as it stands.
+
+`{"type": "text"}`: a row has a `text`, and the request's `instruction` says what to do with it. `{"type": "prompt"}`: a
+row has a `prompt`, which the model reads as it stands, with no envelope around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ecellm_lite.answers.space import Space
+from ecellm_lite.answers.text import Text
+from ecellm_lite.tasks.fields import TextField
+from ecellm_lite.tasks.task import Task, Wire
+
+
+def _task(kind: str, field: TextField, space: Text, *, bare: bool) -> Task:
+    def write(row: Mapping[str, Any]) -> Wire:
+        return Wire(row[field.name], None, space, bare=bare)
+
+    read: Callable[[str, str | None], Space] = lambda text, options: space  # noqa: E731 - its type is said here
+    return Task(
+        name=kind,
+        hub_name="",
+        abbreviation="",
+        summary=field.doc,
+        answers="Free text.",
+        instruction="Answer the user.",
+        fields=(field,),
+        write=write,
+        read=read,
+        free_text=space,
+        definition={"type": kind},
+    )
+
+
+TEXTS = {
+    "text": _task("text", TextField("text", "What is said to the model.", "Hello!"), Text(), bare=False),
+    "prompt": _task(
+        "prompt", TextField("prompt", "What the model goes on with.", "Hello"), Text(whole=True), bare=True
+    ),
+}

@@ -1,0 +1,176 @@
+"""The page: nothing comes from elsewhere, and a browser clicks through all of it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serve.serving import Server
+
+FOLDER = Path(__file__).parents[2] / "ecellm_lite" / "serve" / "page"
+FILES = sorted(path.name for path in FOLDER.iterdir())
+SCREENSHOTS = os.environ.get("ECELLM_SCREENSHOTS")
+
+
+def test_the_page_is_served_with_its_policy(server: Server) -> None:
+    reply = server.get("/")
+    assert (reply.status, reply.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    policy = reply.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_comes_from_elsewhere(server: Server, name: str) -> None:
+    reply = server.get(f"/page/{name}")
+    text = reply.body.decode()
+    assert reply.status == 200
+    assert text == (FOLDER / name).read_text("utf-8")
+    assert re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text) == []
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|eval\(|document\.write|style=|\bon[a-z]+=", text)
+
+
+@pytest.mark.parametrize("name", ["nonsense.js", "..%2Ffront_page.py", "%2Fetc%2Fpasswd", ".", "__init__.py"])
+def test_no_other_file_is_served(server: Server, name: str) -> None:
+    assert server.get(f"/page/{name}").status == 404
+
+
+def test_every_input_has_a_label() -> None:
+    text = (FOLDER / "index.html").read_text("utf-8")
+    labels = set(re.findall(r'<label[^>]* for="([^"]+)"|<label><input[^>]* id="([^"]+)"', text))
+    inputs = set(re.findall(r'<(?:input|select|textarea)[^>]* id="([^"]+)"', text))
+    assert inputs <= {name for pair in labels for name in pair}
+    assert 'lang="en"' in text
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("there is no chromium")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[(390, "light"), (1280, "dark")], ids=["phone", "desk"])
+def page(browser: Any, server: Server, request: pytest.FixtureRequest) -> Iterator[Any]:
+    width, scheme = request.param
+    context = browser.new_context(
+        viewport={"width": width, "height": 844}, color_scheme=scheme, base_url=f"http://127.0.0.1:{server.port}"
+    )
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.goto("/")
+    page.wait_for_selector("body[data-ready]")
+    yield page
+    assert faults == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    context.close()
+
+
+def shoot(page: Any, name: str) -> None:
+    if SCREENSHOTS:
+        width, dark = page.viewport_size["width"], page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+        page.screenshot(path=f"{SCREENSHOTS}/{name}-{width}-{'dark' if dark else 'light'}.png", full_page=True)
+
+
+@pytest.mark.slow
+def test_a_row_is_answered(page: Any) -> None:
+    page.get_by_label("Review").press("Control+Enter")
+    card = page.locator("#task-answer .card")
+    card.wait_for()
+    assert card.locator("progress").count() == 5
+    card.get_by_text("Prompt and timing").click()
+    assert "### Instruction:" in card.locator("pre").first.inner_text()
+    card.get_by_text("The same request from a program").click()
+    assert card.get_by_text("urllib.request").first.is_visible()
+    shoot(page, "task")
+    page.get_by_label("Abstain below").fill("1")
+    page.get_by_role("button", name="Answer").first.click()
+    page.get_by_text("It abstains").wait_for()
+
+
+@pytest.mark.slow
+def test_every_task_has_a_form_and_an_answer(page: Any) -> None:
+    for name in page.locator("#task-name option").evaluate_all("options => options.map(option => option.value)"):
+        page.select_option("#task-name", name)
+        page.get_by_role("button", name="Answer").first.click()
+        card = page.locator("#task-answer .card")
+        card.wait_for()
+        assert "No answer" not in card.inner_text(), name
+        shoot(page, name)
+
+
+@pytest.mark.slow
+def test_a_question_of_ones_own(page: Any) -> None:
+    page.get_by_role("tab", name="Your own question").click()
+    page.get_by_label("The text that you ask about").fill("The box was open and half of it was missing.")
+    page.get_by_role("button", name="Add a question").click()
+    page.locator("#questions fieldset").last.get_by_label("Question", exact=True).fill("Was the parcel damaged?")
+    page.locator("#question-form button[type=submit]").click()
+    page.locator("#question-answer .card").first.wait_for()
+    assert page.locator("#question-answer .card").count() == 5
+    shoot(page, "question")
+    page.locator("#questions fieldset").first.get_by_role("button", name="Remove").click()
+    assert page.locator("#questions fieldset").count() == 3
+
+
+@pytest.mark.slow
+def test_the_tabs_are_walked_by_keys(page: Any) -> None:
+    page.get_by_role("tab", name="A task").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_role("tab", name="A table").get_attribute("aria-selected") == "true"
+    assert page.locator("#table").is_visible()
+    assert not page.locator("#task").is_visible()
+
+
+@pytest.mark.slow
+def test_a_table_is_answered_reviewed_and_downloaded(page: Any, tmp_path: Path) -> None:
+    table = tmp_path / "reviews.csv"
+    reviews = [f'Row "{number}", and it works;\nwell' for number in range(70)]
+    rows = [["nr", "Review"], *([str(number), review] for number, review in enumerate([*reviews, ""]))]
+    with table.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    page.get_by_role("tab", name="A table").click()
+    page.set_input_files("#file", table)
+    page.get_by_text("71 rows.").wait_for()
+    assert page.locator("#column-review").input_value() == "Review"
+    shoot(page, "table-mapped")
+    page.get_by_role("button", name="Answer all rows").click()
+    page.get_by_text("All 71 rows").wait_for()
+    lines = page.locator("#table-answers tbody tr")
+    assert lines.count() == 71
+    assert "review" in lines.first.inner_text()  # the row without one is the least certain
+    lines.nth(1).get_by_role("combobox").select_option(index=1)
+    shoot(page, "table-answers")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as CSV").click()
+    text = Path(download.value.path()).read_text("utf-8")
+    answered = list(csv.DictReader(text.splitlines(keepends=True)))
+    assert [row["nr"] for row in answered] == [str(number) for number in range(71)]
+    assert answered[0]["Review"] == rows[1][1]
+    assert sum(bool(row["correction"]) for row in answered) == 1
+    assert answered[70]["error"]
+
+
+@pytest.mark.slow
+def test_a_wrong_row_says_where(page: Any) -> None:
+    page.get_by_label("Review").fill(" x ")
+    page.evaluate("document.querySelector('#task-form').noValidate = true")
+    page.get_by_label("Review").fill("")
+    page.get_by_role("button", name="Answer").first.click()
+    assert "row.review" in page.get_by_role("alert").inner_text()
