@@ -106,5 +106,4 @@ def _too_large(limits: Limits) -> RefusedError:
         "body_too_large",
         f"The body has more than {limits.body_bytes:,} bytes",
         step="send fewer rows at a time, or shorter ones",
-        headers={"Connection": "close"},
     )

@@ -20,7 +20,7 @@ from ecellm_lite.serve.listening import Listening
 
 
 class PatientProtocol(H11Protocol):
-    """uvicorn's own protocol, with an end to its patience: a request's head is there in time, or nobody waits."""
+    """uvicorn's own protocol, with an end to its patience: a head, or the rest of a refused body, is there in time."""
 
     head_seconds = Limits().body_seconds
     _due: asyncio.TimerHandle | None = None
@@ -28,20 +28,27 @@ class PatientProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first head."""
         super().connection_made(transport)
-        self._wait_for_head()
+        self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Wait for the rest of a head that was begun, or no more once it is whole."""
+        """Wait for the rest of what was begun, or no more once it is whole."""
         super().data_received(data)
-        self._wait_for_head()
+        self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._no_more()
         super().connection_lost(exc)
 
-    def _wait_for_head(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
+    def on_response_complete(self) -> None:
+        """Wait for the rest of a body that was refused: a client that still sends would not see the response else."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:
+            self._wait()
+
+    def _wait(self) -> None:
+        refused = self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
+        if self.conn.their_state is not h11.IDLE and not refused:
             self._no_more()
         elif self._due is None:
             self._due = self.loop.call_later(self.head_seconds, self.transport.close)
