@@ -1,4 +1,4 @@
-/* Checks of a block before any of it is read or written. */
+/* Checks a block before any of it is read or written. */
 #pragma once
 
 #include "types.h"

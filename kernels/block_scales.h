@@ -5,7 +5,7 @@
 
 namespace {
 
-/* Quantize n values to the range from 0 to most, `abreast` lists at once that share one importance.
+/* Quantize n values to the range from 0 to most, for `abreast` lists at once that share one importance.
  *
  * Writes the scales, and the quants as the bytes that ggml stores: negative values wrap around. */
 template <int n, int most, int abreast>

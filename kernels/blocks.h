@@ -38,7 +38,7 @@ inline void store_bytes(const Blocks &group, size_t offset, const Ints *bytes, i
     }
 }
 
-/* Store floats as half precision at `offset` of each block, and return them as a reader will widen them. */
+/* Store floats as half precision at `offset` of each block, and return the values that a reader will get. */
 inline Floats store_halves(const Blocks &group, size_t offset, Floats values) {
     Floats read{};
     for (int lane = 0; lane < group.used; lane++) {
@@ -49,7 +49,7 @@ inline Floats store_halves(const Blocks &group, size_t offset, Floats values) {
     return read;
 }
 
-/* Find the weight of largest magnitude in each lane; of several, the first. */
+/* Find the first weight of largest magnitude in each lane. */
 template <int n>
 inline void find_largest(const Floats *x, Floats &largest, Floats &magnitude) {
     largest = magnitude = Floats{};

@@ -1,4 +1,4 @@
-/* Checks of sizes and pointers, before anything is read or written. */
+/* Checks sizes and pointers before anything is read or written. */
 #pragma once
 
 #include "ecellm_kernels.h"
@@ -19,7 +19,7 @@ inline bool overlap(const void *a, size_t a_size, const void *b, size_t b_size) 
     return a && b && a_size && b_size && (first < second ? second - first < a_size : first - second < b_size);
 }
 
-/* The status of an array of floats, which may be null unless it is `needed`. */
+/* The status of an array of floats; null is allowed unless it is `needed`. */
 inline int check_floats(const float *floats, bool needed) {
     if (!floats) {
         return needed ? ECELLM_NULL_POINTER : ECELLM_OK;

@@ -1,4 +1,4 @@
-/* Converts a block of rows from a checkpoint for a file, one strip of rows at a time. */
+/* Converts a block of a checkpoint's rows for a file, one strip of rows at a time. */
 #include "ecellm_kernels.h"
 
 #include "block_checks.h"
@@ -12,7 +12,7 @@
 
 namespace {
 
-/* A strip is large enough to fill the lanes and to reuse a tile of A, and small enough for a core's cache. */
+/* A strip is large enough to fill the lanes and reuse a tile of A, and small enough for a core's cache. */
 constexpr size_t strip_weights = 1 << 15, least_rows_merged = 8;
 
 void widen(const Variant &variant, const ecellm_block &block, size_t row, float *target) {
@@ -90,15 +90,15 @@ struct Plan {
     size_t strip_rows;
     std::atomic<size_t> &first_bad; /* index of the first weight that is not finite */
 
-    /* Rows that need no step before quantization are quantized in place. */
+    /* Rows that need no other step before quantization are quantized in place. */
     bool untouched() const {
         return block.source_type == ECELLM_F32 && block.source_stride == block.columns * 4 && !block.adapter_count
                && !block.magnitudes && !block.order;
     }
 
-    void found_bad(size_t found) const {
-        size_t known = first_bad;
-        while (found < known && !first_bad.compare_exchange_weak(known, found)) {
+    void report_bad(size_t index) const {
+        size_t earliest = first_bad;
+        while (index < earliest && !first_bad.compare_exchange_weak(earliest, index)) {
         }
     }
 };
@@ -128,7 +128,7 @@ class Worker {
 
     int refused(const float *weights, size_t first, size_t rows) const {
         const size_t columns = plan.block.columns;
-        plan.found_bad(first * columns + plan.variant.find_not_finite(weights, rows * columns));
+        plan.report_bad(first * columns + plan.variant.find_not_finite(weights, rows * columns));
         return ECELLM_NOT_FINITE;
     }
 
@@ -150,7 +150,7 @@ public:
         const size_t rows = block.rows - first < plan.strip_rows ? block.rows - first : plan.strip_rows;
         const float *weights
             = plan.untouched() ? (const float *)block.source + first * columns : merged(first, rows);
-        if (is_quantized_here(block.target_type, block.importance)) { /* which also finds what is not finite */
+        if (is_quantized_here(block.target_type, block.importance)) { /* quantizing also finds what is not finite */
             auto *target = (unsigned char *)block.target + first * block.target_row_size;
             return plan.variant.quantize(block.target_type, weights, rows, columns, block.importance, target)
                        ? ECELLM_OK
@@ -201,8 +201,8 @@ int ecellm_convert_block(const char *name, const struct ecellm_block *request, u
         return ECELLM_NO_MEMORY;
     }
     const size_t least = block.adapter_count ? least_rows_merged : 1;
-    const size_t wanted = columns < strip_weights / least ? strip_weights / columns : least;
-    const size_t strip_rows = wanted < block.rows ? wanted : block.rows;
+    const size_t full_strip = columns < strip_weights / least ? strip_weights / columns : least;
+    const size_t strip_rows = full_strip < block.rows ? full_strip : block.rows;
     std::atomic<size_t> first_bad{SIZE_MAX};
     const Plan plan{*variant, block, packed, strip_rows, first_bad};
     const int status = share_out<Worker>(plan, (block.rows + strip_rows - 1) / strip_rows, threads);

@@ -1,6 +1,6 @@
 /* The native half of ecellm-lite's converter: a C ABI that ecellm_lite/kernels/native.py loads with ctypes.
  *
- * Every function takes plain pointers that the caller owns and keeps nothing after it returns. It may be called from
+ * Every function takes plain pointers that the caller owns, and keeps nothing after it returns. It may be called from
  * several threads at once on targets that do not overlap. Nothing aborts: a call that fails returns a status other than
  * ECELLM_OK, which ecellm_status_message describes, and leaves the target undefined.
  *
@@ -24,7 +24,7 @@
 extern "C" {
 #endif
 
-/* Raised with every change of a signature or a result; the Python side refuses any other version. */
+/* Incremented with every change of a signature or a result; the Python side refuses any other version. */
 #define ECELLM_KERNELS_VERSION 3
 
 /* The largest rank of an adapter, and the most adapters in one call. */
@@ -35,7 +35,7 @@ enum ecellm_status {
     ECELLM_OK = 0,
     ECELLM_NULL_POINTER = 1,  /* a required pointer is null */
     ECELLM_BAD_TYPE = 2,      /* not a type of this function */
-    ECELLM_BAD_SHAPE = 3,     /* columns are no multiple of the type's block, a rank is 0 or too large, or sizes
+    ECELLM_BAD_SHAPE = 3,     /* columns are not a multiple of the type's block, a rank is 0 or too large, or sizes
                                  multiply to more than memory can hold */
     ECELLM_BAD_SIZE = 4,      /* a buffer's size differs from its shape's */
     ECELLM_MISALIGNED = 5,    /* floats do not start at a multiple of their size */
@@ -77,8 +77,8 @@ ECELLM_API const char *ecellm_status_message(int status);
  * spaces; static, never null. */
 ECELLM_API const char *ecellm_variants(void);
 
-/* The bytes of a row of `columns` weights of a type; 0 if the type is not in enum ecellm_type, the columns are no
- * multiple of its block, or the row is too long to count. */
+/* The bytes of a row of `columns` weights of a type; 0 if the type is not in enum ecellm_type, the columns are not a
+ * multiple of its block, or the number of bytes overflows. */
 ECELLM_API size_t ecellm_row_size(int type, size_t columns);
 
 /* An adapter of rank `rank`, 1 to ECELLM_MOST_RANK: weights + (scale * b) a, where `a` is (rank, columns), `b` is
@@ -91,7 +91,7 @@ struct ecellm_adapter {
 };
 
 /* ggml's own functions (to_float of its type traits; ggml_quantize_chunk), for types outside enum ecellm_type
- * and for two jobs within it: ggml widens all blocks, and searches for Q4_0, Q4_1, Q5_0 and Q5_1 with an importance.
+ * and for two jobs within it: ggml widens all blocks, and quantizes to Q4_0, Q4_1, Q5_0 and Q5_1 with an importance.
  * Both may be called from several threads. Their arguments are not checked here: the caller must ensure that the row
  * sizes are the type's, that `columns` is a multiple of its block, that blocks are aligned to 2 bytes, and that a type
  * that needs an importance gets one. */
@@ -121,12 +121,12 @@ struct ecellm_block {
     void *target;             /* `rows` contiguous rows, aligned to 4 bytes (F32) or 2 (F16, BF16) */
     size_t target_size;       /* bytes: rows * target_row_size */
     size_t target_row_size;   /* bytes of a row; the type's own for one of enum ecellm_type */
-    ecellm_quantize_chunk quantize_chunk; /* ignored, and may be null, where it is not needed */
+    ecellm_quantize_chunk quantize_chunk; /* ignored where it is not needed, and may be null there */
 };
 
-/* Convert a block, using the memory of a few rows per thread and a copy of the adapters' A.
+/* Convert a block; needs memory for a few rows per thread and a copy of the adapters' A.
  *
- * The bytes are those of the steps applied to whole matrices one after the other, in float32: delta = the sum over the
+ * The bytes are the same as if each step were applied to whole matrices in float32: delta = the sum over the
  * adapters and their ranks of (scale * b) * a, starting from zero; weights + delta; each row times magnitude / norm. A
  * result that is not finite is refused; a finite one too large for F16 becomes infinite, as in ggml. Every variant
  * quantizes byte for byte like ggml_quantize_chunk built for baseline x86-64, even if the calling thread flushes

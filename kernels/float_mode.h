@@ -1,4 +1,4 @@
-/* Sets the processor to IEEE 754 denormals and rounding for the lifetime of an object, and restores its mode after.
+/* Sets the processor to IEEE 754 denormals and rounding for the lifetime of an object, then restores its mode.
  *
  * Another library in the process may have turned on flushing of denormals to zero, which new threads inherit. */
 #pragma once

@@ -50,7 +50,7 @@ inline uint16_t half_from_float(float value) {
         memcpy(&rounded, &shifted, sizeof rounded);
         return (uint16_t)(sign | (rounded - 0x3f000000));
     }
-    /* Add just under half a unit in the last place, and one more where that place is odd: ties go to even. */
+    /* Add just under half a unit in the last place, or exactly half if the last bit is odd: ties go to even. */
     const uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
     return (uint16_t)(sign | ((rounded >> 13) - (112 << 10)));
 }

@@ -1,7 +1,7 @@
 /* Q2_K, Q4_K and Q5_K: sub-blocks of scale * quant + minimum, with quantized scales and minima.
  *
- * Each type defines how its sub-blocks are searched and how a block is laid out. `quantize_minimum` does what they
- * share: weigh, search, quantize the scales, and quantize the weights again by the scales that a reader will see.
+ * Each type defines how its sub-blocks are searched and how a block is laid out. `quantize_minimum` has the common
+ * steps: weigh, search, quantize the scales, and quantize the weights again by the scales that a reader will see.
  */
 #pragma once
 
@@ -32,7 +32,7 @@ struct Q4OrQ5K {
         return importance ? Steps{-0.9f, 0.05f, 36} : bits == 4 ? Steps{-1.0f, 0.1f, 20} : Steps{-0.5f, 0.1f, 15};
     }
 
-    /* Added to a weight's square, under the root that the imatrix's importance is multiplied by. */
+    /* The constant c in importance * sqrt(c + weight^2). */
     static Floats mean_square(Floats sum_x2) {
         return 2.0f * sum_x2 / (float)super_block;
     }
@@ -55,7 +55,7 @@ struct Q4OrQ5K {
         const Floats inverse = largest > 0 ? (float)most_scale / largest : every(0);
         const Floats inverse_minimum = largest_minimum > 0 ? (float)most_scale / largest_minimum : every(0);
         for (int j = 0; j < sub_blocks; j++) {
-            /* ggml stores them in a byte first, where negative values become large. */
+            /* ggml first stores them in a byte, where negative values become large. */
             quants[j] = clamp(nearest_int(inverse * scales[j]) & 0xff, 0, most_scale);
             minimum_quants[j] = clamp(nearest_int(inverse_minimum * minima[j]) & 0xff, 0, most_scale);
         }
@@ -63,7 +63,7 @@ struct Q4OrQ5K {
         d_minimum = largest_minimum / (float)most_scale;
     }
 
-    /* Store a block's scales, and return them as a reader will unpack them, which differs for scales above 63. */
+    /* Store a block's scales, and return what a reader will unpack, which differs for scales above 63. */
     static void store_scales(const Group &group, Floats d, Floats d_minimum, Ints *quants, Ints *minimum_quants,
                              Floats &read_d, Floats &read_d_minimum) {
         read_d = store_halves(group, 0, d);
@@ -167,7 +167,7 @@ template <class Type>
 void quantize_minimum(const Group &group) {
     constexpr int n = Type::n, sub_blocks = Type::sub_blocks, most = Type::most, abreast = 2;
     const Floats *x = group.weights;
-    Minimum found[sub_blocks];
+    Minimum results[sub_blocks];
     Floats mean_square{};
     if (group.has_importance) {
         Floats sum_x2{};
@@ -189,18 +189,18 @@ void quantize_minimum(const Group &group) {
             }
         }
         if (group.has_importance) { /* ggml's two searches also measure the error differently */
-            MinimumSearch<n, most, false, abreast>(x + j * n, w).run(Type::steps(true), found + j);
+            MinimumSearch<n, most, false, abreast>(x + j * n, w).run(Type::steps(true), results + j);
         } else {
-            MinimumSearch<n, most, Type::absolute_error, abreast>(x + j * n, w).run(Type::steps(false), found + j);
+            MinimumSearch<n, most, Type::absolute_error, abreast>(x + j * n, w).run(Type::steps(false), results + j);
         }
     }
 
     Floats values[2][sub_blocks], importance[sub_blocks], d[2], read_d, read_d_minimum;
     Ints scales[2][sub_blocks];
     for (int j = 0; j < sub_blocks; j++) {
-        values[0][j] = found[j].scale;
-        values[1][j] = found[j].minimum;
-        importance[j] = found[j].importance;
+        values[0][j] = results[j].scale;
+        values[1][j] = results[j].minimum;
+        importance[j] = results[j].importance;
     }
     if (group.has_importance) {
         make_qp_quants<sub_blocks, Type::most_scale, 2>(values, importance, d, scales);
@@ -212,13 +212,13 @@ void quantize_minimum(const Group &group) {
     Ints quants[super_block];
     for (int j = 0; j < sub_blocks; j++) {
         const Floats scale = read_d * to_floats(scales[0][j]), minimum = read_d_minimum * to_floats(scales[1][j]);
-        const Ints none = scale == 0; /* these lanes keep the quants of the search */
+        const Ints none = scale == 0; /* such lanes keep the quants of the search */
         const bool some = any(none);
         for (int i = 0; i < n; i++) {
             const int at = j * n + i;
             quants[at] = clamp(nearest_int((x[at] + minimum) / scale), 0, most);
             if (some) {
-                quants[at] = none ? found_quants<most>(found[j], x[at]) : quants[at];
+                quants[at] = none ? quants_of<most>(results[j], x[at]) : quants[at];
             }
         }
     }

@@ -7,7 +7,7 @@ namespace {
 
 constexpr int sixteen = 16, sub_blocks_of_16 = super_block / sixteen;
 
-/* Quantize a sub-block by its scale as a reader will see it; where that is zero, keep the search's quants: searched(i).
+/* Quantize a sub-block by its scale as a reader will see it. Where that is zero, keep the search's quants, searched(i).
  *
  * Division is slow. Up to 64, the product with the inverse is within 1.2e-5 (three roundings) of the quotient and
  * rounds to the same quant unless a half lies between the two; beyond 64, both are clamped to the same end. Only a
@@ -37,7 +37,7 @@ inline void quantize_q6_K(const Group &group) {
     constexpr int most = 32;
     constexpr size_t high_at = 128, scales_at = 192, d_at = 208, size = 210;
     const Floats *x = group.weights;
-    Scale found[sub_blocks_of_16];
+    Scale results[sub_blocks_of_16];
     Floats scales[sub_blocks_of_16], largest, magnitude;
     for (int j = 0; j < sub_blocks_of_16; j++) {
         const Floats *sub = x + j * sixteen;
@@ -49,8 +49,8 @@ inline void quantize_q6_K(const Group &group) {
             }
             w = squares;
         }
-        found[j] = make_qx_quants<sixteen, most, false>(sub, w);
-        scales[j] = found[j].scale;
+        results[j] = make_qx_quants<sixteen, most, false>(sub, w);
+        scales[j] = results[j].scale;
     }
     find_largest<sub_blocks_of_16>(scales, largest, magnitude);
     const Floats inverse = -128.0f / largest;
@@ -60,7 +60,7 @@ inline void quantize_q6_K(const Group &group) {
         const Ints quant = nearest_int(inverse * scales[j]);
         bytes[j] = (quant < 127 ? quant : every_int(127)) & 0xff;
         const Floats scale = d * to_floats(bytes[j] << 24 >> 24); /* sign-extends the byte */
-        const auto searched = [&](int i) { return found_quants<most>(found[j], x[j * sixteen + i]); };
+        const auto searched = [&](int i) { return quants_of<most>(results[j], x[j * sixteen + i]); };
         requantize<most>(x + j * sixteen, scale, searched, quants + j * sixteen);
     }
     store_bytes(group, scales_at, bytes, sub_blocks_of_16);
@@ -100,8 +100,8 @@ inline Floats search_q3_K(const Group &group, Ints *scale_quants, Ints *searched
     return zero ? every(0) : 1.0f / inverse;
 }
 
-/* The same with an imatrix; the weights' quants follow from `found`. */
-inline Floats search_q3_K_by_importance(const Group &group, Ints *scale_quants, Scale *found) {
+/* The same with an imatrix; the weights' quants follow from `results`. */
+inline Floats search_q3_K_by_importance(const Group &group, Ints *scale_quants, Scale *results) {
     constexpr int most = 4, most_scale = 32;
     const Floats *x = group.weights;
     Floats scales[sub_blocks_of_16], importance[sub_blocks_of_16], sum_x2{};
@@ -118,14 +118,14 @@ inline Floats search_q3_K_by_importance(const Group &group, Ints *scale_quants, 
             w[i] = group.importance[j * sixteen + i] * square_root(mean_square + sub[i] * sub[i]);
             importance[j] += w[i];
         }
-        found[j] = make_qx_quants<sixteen, most, false>(sub, w);
-        scales[j] = found[j].scale;
+        results[j] = make_qx_quants<sixteen, most, false>(sub, w);
+        scales[j] = results[j].scale;
         finite &= absolute(scales[j]) < __builtin_inff();
     }
     const Scale of_scales = any(~finite) ? make_qx_quants<sub_blocks_of_16, most_scale, true>(scales, importance)
                                          : make_qx_quants<sub_blocks_of_16, most_scale, false>(scales, importance);
     for (int j = 0; j < sub_blocks_of_16; j++) {
-        scale_quants[j] = found_quants<most_scale>(of_scales, scales[j]);
+        scale_quants[j] = quants_of<most_scale>(of_scales, scales[j]);
     }
     return of_scales.scale;
 }
@@ -155,9 +155,9 @@ inline void store_q3_K(const Group &group, Floats d, const Ints *scales, Searche
 inline void quantize_q3_K(const Group &group) {
     Ints scales[sub_blocks_of_16];
     if (group.has_importance) {
-        Scale found[sub_blocks_of_16];
-        const Floats d = search_q3_K_by_importance(group, scales, found);
-        store_q3_K(group, d, scales, [&](int i) { return found_quants<4>(found[i / sixteen], group.weights[i]); });
+        Scale results[sub_blocks_of_16];
+        const Floats d = search_q3_K_by_importance(group, scales, results);
+        store_q3_K(group, d, scales, [&](int i) { return quants_of<4>(results[i / sixteen], group.weights[i]); });
     } else {
         Ints searched[super_block];
         const Floats d = search_q3_K(group, scales, searched);

@@ -68,7 +68,7 @@ inline Floats with_sign_of(Floats x, float magnitude) {
     return (Floats)(((Ints)x & INT32_MIN) | (Ints)every(magnitude));
 }
 
-/* a < b ? a : b, lane by lane: b where they are equal or either is NaN. */
+/* a < b ? a : b, lane by lane; gives b if they are equal or either is NaN. */
 inline Floats lower(Floats a, Floats b) {
 #if ECELLM_LANES == 16 && defined(__AVX512F__)
     return (Floats)_mm512_min_ps((__m512)a, (__m512)b);
@@ -118,8 +118,8 @@ inline Floats square_root(Floats x) {
 }
 
 /* a / b, where `inverse` is 1 / b rounded. With fused multiply-add it is the product with the inverse, corrected by the
- * remainder: exact for the numerators of search_scale.h and b from 2^-100 to 2^100, all of which
- * tests/native/quotients.cpp has tried. */
+ * remainder: exact for the numerators of search_scale.h and b from 2^-100 to 2^100; tests/native/quotients.cpp tries
+ * them all. */
 inline Floats quotient(float a, Floats b, Floats inverse) {
 #if ECELLM_LANES == 16 && defined(__AVX512F__)
     const __m512 numerator = _mm512_set1_ps(a), product = _mm512_mul_ps(numerator, (__m512)inverse);
@@ -141,15 +141,15 @@ inline bool any(Ints mask) {
 #elif ECELLM_LANES == 4 && defined(__aarch64__)
     return vmaxvq_u32((uint32x4_t)mask) != 0;
 #else
-    int32_t found = 0;
+    int32_t bits = 0;
     for (int lane = 0; lane < lanes; lane++) {
-        found |= mask[lane];
+        bits |= mask[lane];
     }
-    return found != 0;
+    return bits != 0;
 #endif
 }
 
-/* Whether no lane of any vector holds an infinity or NaN, whose exponent bits are all ones. */
+/* Whether no lane of any vector holds an infinity or NaN (their exponent bits are all ones). */
 inline bool are_finite(const Floats *x, int count) {
     Ints least = every_int(0x7f800000);
     for (int i = 0; i < count; i++) {
@@ -159,13 +159,13 @@ inline bool are_finite(const Floats *x, int count) {
     return !any(least == 0);
 }
 
-/* 1.5 * 2^23: a sum with it has no bits for a fraction, so the addition rounds to the nearest integer. */
+/* 1.5 * 2^23. Adding it leaves no bits for a fraction, so the addition rounds to the nearest integer. */
 constexpr float rounder = 12582912.0f;
 
-/* Up to here nearest_int gives the nearest integer; beyond, its bits wrap around. */
+/* Up to this value nearest_int gives the nearest integer; beyond it, its bits wrap around. */
 constexpr float largest_int = 4194303.0f;
 
-/* The nearest integer of floats within largest_int, halves to even, as a float. */
+/* The nearest integer of floats within largest_int, as a float; halves round to even. */
 inline Floats nearest(Floats x) {
 #if ECELLM_LANES == 16 && defined(__AVX512F__)
     return (Floats)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

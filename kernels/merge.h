@@ -1,6 +1,6 @@
-/* Adapters added to rows of weights: W + sum over k of (scale_k * B_k) A_k, and DoRA's row scale.
+/* Adds adapters to rows of weights, W + sum over k of (scale_k * B_k) A_k, and applies DoRA's row scale.
  *
- * Sums are taken in a fixed order with one rounding per operation, so that numpy gives the same bits
+ * Sums are computed in a fixed order with one rounding per operation, so that numpy gives the same bits
  * (ecellm_lite/kernels/plain.py).
  */
 #pragma once
@@ -13,8 +13,8 @@ namespace {
 constexpr int tile_vectors = 8; /* summed in registers */
 constexpr size_t tile_columns = tile_vectors * lanes;
 
-/* Copy the adapters' A tile by tile: for each tile_columns columns, all ranks of all adapters in a row. In A itself
- * they lie a whole row apart and would evict each other from the cache. Columns beyond `columns` are zero. */
+/* Copy the adapters' A tile by tile: for each tile_columns columns, all ranks of all adapters one after the other. In A
+ * itself they are a whole row apart and would evict each other from the cache. Columns beyond `columns` are zero. */
 void pack(const ecellm_adapter *adapters, size_t count, size_t columns, float *packed) {
     for (size_t column = 0; column < columns; column += tile_columns) {
         const size_t width = columns - column < tile_columns ? columns - column : tile_columns;
@@ -27,7 +27,7 @@ void pack(const ecellm_adapter *adapters, size_t count, size_t columns, float *p
     }
 }
 
-/* Add packed adapters, `ranks` ranks in total, to `rows` rows; row i takes row b_rows[i] of each B. */
+/* Add packed adapters, `ranks` ranks in total, to `rows` rows; row i uses row b_rows[i] of each B. */
 void merge(float *weights, size_t rows, size_t columns, const size_t *b_rows, const ecellm_adapter *adapters,
            size_t count, size_t ranks, const float *packed) {
     for (size_t column = 0; column < columns; column += tile_columns, packed += ranks * tile_columns) {

@@ -1,4 +1,4 @@
-/* Q4_1 and Q5_1: blocks of 32 weights as scale * quant + minimum, from the least and the greatest weight alone.
+/* Q4_1 and Q5_1: blocks of 32 weights as scale * quant + minimum, from only the least and the greatest weight.
  *
  * The layouts are those of ggml's block_q4_1 and block_q5_1: half d, m; then the quants.
  */

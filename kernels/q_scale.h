@@ -1,7 +1,7 @@
-/* Q4_0, Q5_0 and Q8_0: blocks of 32 weights as scale * quant, from the largest weight alone, with no search.
+/* Q4_0, Q5_0 and Q8_0: blocks of 32 weights as scale * quant, from only the largest weight, without a search.
  *
  * The layouts are those of ggml's block_q4_0, block_q5_0 and block_q8_0 (ggml-common.h of llama.cpp). In a block that
- * is almost zero, the scale's inverse overflows: ggml's quants are then the low byte of a failed conversion, which is
+ * is almost zero, the scale's inverse overflows. ggml's quants are then the low byte of a failed conversion, which is
  * zero on x86.
  */
 #pragma once
@@ -18,7 +18,7 @@ inline Floats usable_inverse(Floats scale) {
     return absolute(inverse) < __builtin_inff() ? inverse : every(0);
 }
 
-/* Store quants of four or five bits: 4 bytes of fifth bits, if any, then 16 bytes of two quants' low bits each. */
+/* Store quants of four or five bits: 4 bytes of fifth bits, if any, then 16 bytes of low bits, two quants in each. */
 template <int bits>
 inline void store_short_quants(const Blocks &group, size_t offset, const Ints *quants) {
     Ints bytes[16], high{};

@@ -1,8 +1,8 @@
 /* The search for a sub-block's scale and minimum: ggml's make_qkx2_quants and make_qkx3_quants, in lanes.
  *
  * Weights are approximated by scale * quant + minimum. Each step tries another scale, fits scale and minimum to its
- * quants by least squares, and is kept if the error is smaller. A step starts from the minimum that the steps before it
- * left, so steps cannot run in parallel; sub-blocks can.
+ * quants by least squares, and is kept if the error is smaller. A step starts from the minimum that earlier steps left,
+ * so steps cannot run in parallel; sub-blocks can.
  */
 #pragma once
 
@@ -10,23 +10,23 @@
 
 namespace {
 
-/* What step i tries: (first + i * by + most quant) / (max - minimum), for i up to `last`. */
+/* Step i tries (first + i * by + most quant) / (max - minimum), for i up to `last`. */
 struct Steps {
     float first, by;
     int last;
 };
 
-/* The best of a sub-block; its quants are those of inverse * (weight - base). */
+/* The best fit of a sub-block; its quants are inverse * (weight - base), rounded. */
 struct Minimum {
     Floats scale, minimum; /* `minimum` is ggml's the_min: the negated minimum */
     Floats inverse, base;
     Floats importance; /* the sum over the sub-block */
 };
 
-/* How large the products of a step get: up to `most`, beyond it, or beyond the range of nearest(). */
+/* How large the products of a step become: up to `most`, beyond it, or beyond the range of nearest(). */
 enum Reach { within_most, beyond_most, out_of_range };
 
-/* The quants of one step, by fast rounding, or by ggml's own if a product is out of its range. */
+/* The quants of one step, by fast rounding, or by ggml's own if a product is beyond its range. */
 template <Reach reach, int most>
 inline Floats quants_from_zero(Floats x) {
     if (reach == out_of_range) {
@@ -38,11 +38,11 @@ inline Floats quants_from_zero(Floats x) {
 
 /* The quants as integers, always by ggml's rounding. */
 template <int most>
-inline Ints found_quants(const Minimum &found, Floats x) {
-    return clamp(nearest_int(found.inverse * (x - found.base)), 0, most);
+inline Ints quants_of(const Minimum &result, Floats x) {
+    return clamp(nearest_int(result.inverse * (x - result.base)), 0, most);
 }
 
-/* Searches `abreast` sub-blocks of n weights at once, since the sums of a single one would wait for each other. */
+/* Searches `abreast` sub-blocks of n weights at once, because a single one's sums would wait for each other. */
 template <int n, int most, bool absolute_error, int abreast>
 class MinimumSearch {
     const Floats *x, *w; /* [abreast][n] */
@@ -51,7 +51,7 @@ class MinimumSearch {
     Floats minimum[abreast], scale[abreast], error[abreast], inverse[abreast], base[abreast];
     Floats quants[abreast * n];
 
-    /* The divisor of a step, from the minimum that the steps before it left. */
+    /* The divisor of a step, from the minimum that earlier steps left. */
     Floats range(int s) const {
         return flat[s] ? every(1) : greatest[s] - minimum[s];
     }
@@ -133,7 +133,7 @@ class MinimumSearch {
 public:
     MinimumSearch(const Floats *x, const Floats *w) : x(x), w(w) {}
 
-    void run(Steps steps, Minimum *found) {
+    void run(Steps steps, Minimum *results) {
         for (int s = 0; s < abreast; s++) {
             least[s] = greatest[s] = x[s * n];
             sum_w[s] = w[s * n];
@@ -175,11 +175,11 @@ public:
             }
         }
         for (int s = 0; s < abreast; s++) {
-            found[s].scale = flat[s] ? every(0) : scale[s];
-            found[s].minimum = -minimum[s];
-            found[s].inverse = inverse[s];
-            found[s].base = base[s];
-            found[s].importance = sum_w[s];
+            results[s].scale = flat[s] ? every(0) : scale[s];
+            results[s].minimum = -minimum[s];
+            results[s].inverse = inverse[s];
+            results[s].base = base[s];
+            results[s].importance = sum_w[s];
         }
     }
 };

@@ -13,7 +13,7 @@ inline Ints signed_quants(Floats x) {
     return clamp(nearest_int(x), -most, most - 1);
 }
 
-/* The best of a sub-block; its quants are those of inverse * weight, or all zero if all weights are. */
+/* The best fit of a sub-block; its quants are inverse * weight, rounded, or all zero if all weights are zero. */
 struct Scale {
     Floats scale, inverse;
     Ints zero;
@@ -22,35 +22,35 @@ struct Scale {
 /* make_qx_quants with rmse_type 1: -(most + step / 10) / largest is tried for the steps from -9 to 9.
  *
  * `exact`: weights may be infinite or NaN, so each quant is rounded by nearest_int and clamped. Otherwise the weights
- * are clamped beforehand, once for the steps below 0 and once for the others, to the range that the middle one of these
- * steps allows. The other steps' ranges end less than half a quant from there, so clamped weights still round to the
- * ends of the range, and all others to what lies between. */
+ * are clamped beforehand, once for the steps below 0 and once for the others, to the range of the middle one of these
+ * steps. The other steps' ranges end less than half a quant from there, so clamped weights still round to the ends of
+ * the range, and all others to values between them. */
 template <int n, int most, bool exact>
 class ScaleSearch {
     static constexpr int abreast = lanes == 16 ? 9 : 3; /* scales at once: AVX-512 has registers for more sums */
     const Floats *x, *w; /* `w`: the importance of each weight, by default its square */
-    Floats held_below[n], held[n], wx[n], largest, best; /* clamped; `held_below` for the steps below 0 */
-    Scale found;
+    Floats clamped_below[n], clamped[n], wx[n], largest, best; /* `clamped_below` for the steps below 0 */
+    Scale result;
 
-    void hold(float middle_step, Floats *held) const {
+    void clamp_weights(float middle_step, Floats *clamped) const {
         const Floats unit = largest / -((float)most + 0.1f * middle_step);
         const Floats end = unit * (float)-most, other_end = unit * (float)(most - 1);
         const Floats least = lower(end, other_end), greatest = higher(end, other_end);
         for (int i = 0; i < n; i++) {
-            held[i] = exact ? x[i] : lower(higher(x[i], least), greatest);
+            clamped[i] = exact ? x[i] : lower(higher(x[i], least), greatest);
         }
     }
 
     /* The sums for `count` scales, which are independent of each other. */
     template <int count>
-    void sum(const Floats *held, const Floats *inverse, Floats *lx, Floats *l2) const {
+    void sum(const Floats *clamped, const Floats *inverse, Floats *lx, Floats *l2) const {
         for (int t = 0; t < count; t++) {
             lx[t] = l2[t] = Floats{};
         }
         for (int i = 0; i < n; i++) {
 #pragma GCC unroll 9
             for (int t = 0; t < count; t++) {
-                const Floats scaled = inverse[t] * held[i];
+                const Floats scaled = inverse[t] * clamped[i];
                 const Floats l = exact ? to_floats(signed_quants<most>(scaled)) : nearest(scaled);
                 lx[t] += wx[i] * l;
                 l2[t] += w[i] * l * l;
@@ -58,19 +58,19 @@ class ScaleSearch {
         }
     }
 
-    void try_steps(int first, const Floats *held, Floats inverse_largest, bool invertible) {
+    void try_steps(int first, const Floats *clamped, Floats inverse_largest, bool invertible) {
         Floats inverse[abreast], lx[abreast], l2[abreast];
         for (int t = 0; t < abreast; t++) {
-            const float wanted = -((float)most + 0.1f * (float)(first + t));
-            inverse[t] = invertible ? quotient(wanted, largest, inverse_largest) : wanted / largest;
+            const float numerator = -((float)most + 0.1f * (float)(first + t));
+            inverse[t] = invertible ? quotient(numerator, largest, inverse_largest) : numerator / largest;
         }
-        sum<abreast>(held, inverse, lx, l2);
+        sum<abreast>(clamped, inverse, lx, l2);
         for (int t = 0; t < abreast; t++) {
             const Ints better = (l2[t] > 0) & (lx[t] * lx[t] > best * l2[t]);
             const Floats scale = lx[t] / l2[t]; /* unconditional: a branch would be unpredictable */
-            found.scale = better ? scale : found.scale;
+            result.scale = better ? scale : result.scale;
             best = better ? scale * lx[t] : best;
-            found.inverse = better ? inverse[t] : found.inverse;
+            result.inverse = better ? inverse[t] : result.inverse;
         }
     }
 
@@ -80,27 +80,27 @@ public:
     Scale run() {
         Floats magnitude, lx, l2;
         find_largest<n>(x, largest, magnitude);
-        found.zero = magnitude < smallest_weight;
-        largest = found.zero ? every(1) : largest;
+        result.zero = magnitude < smallest_weight;
+        largest = result.zero ? every(1) : largest;
         for (int i = 0; i < n; i++) {
             wx[i] = w[i] * x[i];
         }
-        hold(-5, held_below);
-        hold(4.5f, held);
-        found.inverse = (float)-most / largest;
-        sum<1>(held, &found.inverse, &lx, &l2);
-        found.scale = l2 != 0 ? lx / l2 : every(0);
-        best = found.scale * lx;
+        clamp_weights(-5, clamped_below);
+        clamp_weights(4.5f, clamped);
+        result.inverse = (float)-most / largest;
+        sum<1>(clamped, &result.inverse, &lx, &l2);
+        result.scale = l2 != 0 ? lx / l2 : every(0);
+        best = result.scale * lx;
         const Floats inverse_largest = 1.0f / largest;
         const bool invertible = !any(~(magnitude < 0x1p100f));
         for (int first = -9; first < 0; first += abreast) {
-            try_steps(first, held_below, inverse_largest, invertible);
+            try_steps(first, clamped_below, inverse_largest, invertible);
         }
         for (int first = 1; first <= 9; first += abreast) {
-            try_steps(first, held, inverse_largest, invertible);
+            try_steps(first, clamped, inverse_largest, invertible);
         }
-        found.scale = found.zero ? every(0) : found.scale;
-        return found;
+        result.scale = result.zero ? every(0) : result.scale;
+        return result;
     }
 };
 
@@ -109,16 +109,16 @@ inline Scale make_qx_quants(const Floats *x, const Floats *w) {
     return ScaleSearch<n, most, exact>(x, w).run();
 }
 
-/* The quants of make_qx_quants, from 0 on. */
+/* The quants of make_qx_quants, shifted to begin at 0. */
 template <int most>
-inline Ints found_quants(const Scale &found, Floats x) {
-    return found.zero ? every_int(0) : signed_quants<most>(found.inverse * x) + most;
+inline Ints quants_of(const Scale &result, Floats x) {
+    return result.zero ? every_int(0) : signed_quants<most>(result.inverse * x) + most;
 }
 
-/* make_q3_quants: up to five passes move each quant in turn to where the overall fit is better.
+/* make_q3_quants: up to five passes change each quant in turn if that improves the overall fit.
  *
- * Writes the scales of `abreast` sub-blocks, and their quants from 0 on. A lane that one pass leaves unchanged stays
- * unchanged in the next, so lanes need not stop together. */
+ * Writes the scales of `abreast` sub-blocks, and their quants, shifted to begin at 0. A lane that one pass leaves
+ * unchanged stays unchanged in the next, so lanes need not stop together. */
 template <int n, int most, int abreast>
 inline void make_q3_quants(const Floats *x, Floats *scales, Ints *quants) {
     Floats sum_lx[abreast] = {}, sum_l2[abreast] = {}, w[abreast * n], wx[abreast * n], l[abreast * n];

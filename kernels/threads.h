@@ -1,4 +1,4 @@
-/* Pieces of work shared among threads, including the caller's. */
+/* Shares pieces of work among threads, including the caller's. */
 #pragma once
 
 #include "ecellm_kernels.h"
@@ -10,12 +10,12 @@
 #include <thread>
 #include <vector>
 
-/* Process all `pieces` with one worker per thread, until a piece fails; returns the status of the first piece that
- * failed, which does not depend on the threads' race.
+/* Process all `pieces` with one worker per thread until a piece fails; return the status of the failed piece with the
+ * lowest number, which does not depend on how the threads race.
  *
  * A Worker is constructed from `plan` and has `bool ready() const`, whether it got its memory, and
- * `int operator()(size_t piece)`, a status. If the system grants fewer threads or less memory, the workers that exist
- * do the work; only if there are none, the status is ECELLM_NO_MEMORY. */
+ * `int operator()(size_t piece)`, which returns a status. If the system grants fewer threads or less memory, the
+ * workers that exist do the work; if there are none, the status is ECELLM_NO_MEMORY. */
 template <class Worker, class Plan>
 int share_out(const Plan &plan, size_t pieces, unsigned threads) {
     std::atomic<size_t> next{0}, failed{SIZE_MAX};
@@ -40,9 +40,9 @@ int share_out(const Plan &plan, size_t pieces, unsigned threads) {
         }
     };
     try {
-        const size_t wanted = threads < pieces ? threads : pieces;
-        others.reserve(wanted);
-        while (others.size() + 1 < wanted) {
+        const size_t workers = threads < pieces ? threads : pieces;
+        others.reserve(workers);
+        while (others.size() + 1 < workers) {
             others.emplace_back(run);
         }
     } catch (const std::exception &) { /* no more threads, or no memory */

@@ -1,13 +1,13 @@
-/* The types of weights in enum ecellm_type: the sizes of their blocks, and what is done with them here. */
+/* The types of weights in enum ecellm_type: the sizes of their blocks, and what these kernels do with them. */
 #pragma once
 
 #include "checks.h"
 
-/* The bytes of a row; 0 for an unknown type, columns that are no multiple of its block, or a row too long to count. */
+/* The bytes of a row; 0 for an unknown type, columns that are not a multiple of its block, or an overflow. */
 inline size_t row_size(int type, size_t columns) {
     static const struct {
         int type;
-        size_t weights, bytes; /* of a block */
+        size_t weights, bytes; /* per block */
     } types[] = {
         {ECELLM_F32, 1, 4},      {ECELLM_F16, 1, 2},      {ECELLM_BF16, 1, 2},     {ECELLM_Q4_0, 32, 18},
         {ECELLM_Q4_1, 32, 20},   {ECELLM_Q5_0, 32, 22},   {ECELLM_Q5_1, 32, 24},   {ECELLM_Q8_0, 32, 34},
@@ -23,7 +23,7 @@ inline size_t row_size(int type, size_t columns) {
     return 0;
 }
 
-/* Whether the type is in enum ecellm_type: each of them has rows of 256 weights. */
+/* Whether the type is in enum ecellm_type; each of these types allows rows of 256 weights. */
 inline bool is_known(int type) {
     return row_size(type, 256) != 0;
 }
@@ -33,7 +33,7 @@ inline bool is_float(int type) {
     return type == ECELLM_F32 || type == ECELLM_F16 || type == ECELLM_BF16;
 }
 
-/* Whether the variants quantize to the type; with an importance, ggml searches for some of them. */
+/* Whether the variants quantize to the type; with an importance, ggml quantizes to some of them. */
 inline bool is_quantized_here(int type, bool has_importance) {
     return is_known(type) && !is_float(type) && !(has_importance && type >= ECELLM_Q4_0 && type <= ECELLM_Q5_1);
 }

@@ -1,4 +1,4 @@
-/* Compiled once for each kind of processor; ECELLM_VARIANT is its name, ECELLM_LANES the floats per vector. */
+/* One variant, compiled once for each kind of processor: ECELLM_VARIANT is its name, ECELLM_LANES floats per vector. */
 #include "variant.h"
 
 #include "k_minimum.h"
@@ -40,7 +40,7 @@ void quantize_blocks(int type, const Floats *weights, const Blocks &group) {
     }
 }
 
-/* Load the blocks of `columns` weights from `first` on, up to `lanes` of them. */
+/* Load up to `lanes` blocks of `columns` weights, from `first` on. */
 void take(Blocks &group, const float *weights, int columns, uint8_t *blocks, size_t size, size_t first, size_t count,
           Floats *turned) {
     const float *sources[lanes];

@@ -11,7 +11,7 @@ struct Variant {
     void (*widen_f16)(const uint16_t *bits, float *weights, size_t count);
 
     /* Quantize `rows` rows of `columns` floats, whole blocks, to a quantized type of enum ecellm_type. `importance` may
-     * be null; only the K-quants use it. False, with some blocks written, if a weight is infinite or NaN. */
+     * be null; only the K-quants use it. Returns false if a weight is infinite or NaN; some blocks are then written. */
     bool (*quantize)(int type, const float *weights, size_t rows, size_t columns, const float *importance,
                      uint8_t *blocks);
 

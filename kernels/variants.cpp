@@ -20,7 +20,7 @@ struct Choice {
 
 /* Best first. */
 const Choice *choices(size_t &count) {
-    static const Choice known[] = {
+    static const Choice entries[] = {
 #if defined(ECELLM_HAS_AVX)
         {&variant_avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
                               && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")},
@@ -32,18 +32,18 @@ const Choice *choices(size_t &count) {
         {&variant_baseline, true},
 #endif
     };
-    count = sizeof known / sizeof known[0];
-    return known;
+    count = sizeof entries / sizeof entries[0];
+    return entries;
 }
 
 } // namespace
 
 const Variant *find_variant(const char *name) {
     size_t count;
-    const Choice *known = choices(count);
+    const Choice *entries = choices(count);
     for (size_t i = 0; i < count; i++) {
-        if (known[i].runs && (!name || !std::strcmp(name, known[i].variant->name))) {
-            return known[i].variant;
+        if (entries[i].runs && (!name || !std::strcmp(name, entries[i].variant->name))) {
+            return entries[i].variant;
         }
     }
     return nullptr;
@@ -55,10 +55,10 @@ const char *ecellm_variants(void) {
 
         Names() {
             size_t count;
-            const Choice *known = choices(count);
+            const Choice *entries = choices(count);
             for (size_t i = 0; i < count; i++) {
-                if (known[i].runs) {
-                    std::strcat(*text ? std::strcat(text, " ") : text, known[i].variant->name);
+                if (entries[i].runs) {
+                    std::strcat(*text ? std::strcat(text, " ") : text, entries[i].variant->name);
                 }
             }
         }

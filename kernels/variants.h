@@ -1,7 +1,7 @@
-/* The variants of this build, and which of them this processor runs. */
+/* The variants of this build, and which of them this processor can run. */
 #pragma once
 
 #include "variant.h"
 
-/* Return the variant of a name, or the best for null; null if the library or the processor lacks it. */
+/* Return the variant of that name, or the best one for null; null if the library or the processor lacks it. */
 const Variant *find_variant(const char *name);

@@ -1,14 +1,14 @@
-"""The Python face of kernels/: rows of a checkpoint become rows of a file, natively or by numpy and ggml.
+"""The Python interface of kernels/: converts rows of a checkpoint to rows of a file, natively or by numpy and ggml.
 
     Factors(a, b, scale)                 a LoRA adapter's factors for one matrix
-    Block(source, "BF16", "Q4_K", …)     rows, and what they are to become
+    Block(source, "BF16", "Q4_K", …)     rows, with all that is needed to convert them
     convert(block)                       their bytes: widened, merged, scaled, permuted and quantized
     quantize(weights, "Q4_K")            a matrix's bytes
 
 The bytes are the same either way. `ECELLM_KERNELS` names the variant to use (avx512, avx2, neon, baseline, or `ggml`
-for numpy and ggml's own functions). A native variant is used only if it gives the known answer to a test question;
-`is_exact` tells whether ggml's own functions give it too, which a build that fuses a*b+c does not. With every variant,
-ggml widens a quantized source, and searches for Q4_0, Q4_1, Q5_0 and Q5_1 if there is an imatrix.
+for numpy and ggml's own functions). A native variant is used only if its results for test weights have the expected
+hash. `is_exact` tells whether a variant's do; ggml's own functions do not if their build fuses a*b+c. With every
+variant, ggml widens a quantized source, and quantizes to Q4_0, Q4_1, Q5_0 and Q5_1 if there is an imatrix.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Block", "Factors", "convert", "is_exact", "name", "quantize", "varia
 def convert(block: Block, *, threads: int = 1) -> NDArray[np.uint8]:
     """Return the block's rows in the target's type: (rows, bytes of a row).
 
-    Raises ModelError with the place if a result is infinite or NaN, before or after quantization.
+    Raises ModelError with the place if a result is infinite or NaN, before or after it is quantized.
     """
     variant = name()
     if variant == "ggml":
@@ -48,7 +48,7 @@ def quantize(
 ) -> NDArray[np.uint8]:
     """Return finite float32 weights, (rows, columns), as blocks of a type: (rows, bytes of a row).
 
-    `importance`: the imatrix, (columns,). Raises UsageError if shapes do not fit, ModelError with the place of a weight
-    that is infinite, NaN, or too large for the type.
+    `importance`: the imatrix, (columns,). Raises UsageError if shapes do not fit, ModelError with the place if a weight
+    is infinite, NaN, or too large for the type.
     """
     return convert(Block(weights, "F32", target_type, importance=importance), threads=threads)

@@ -1,4 +1,4 @@
-"""A block of a tensor's rows, and the steps that turn it into rows of a file."""
+"""A block of a tensor's rows, with the steps that convert it to rows of a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_ADAPTERS = 64
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """A LoRA adapter's factors for one matrix, to which (scale * b) @ a is added.
+    """A LoRA adapter's factors for one matrix; (scale * b) @ a is added to it.
 
     `a`: (rank, columns) float32. `b`: (rows, rank) float32. `scale` is rounded to float32.
     """
@@ -31,14 +31,14 @@ class Factors:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows of a tensor and what they are to become.
+    """Rows of a tensor, with all that is needed to convert them.
 
     `source`: (rows, columns) of float32, float16 or, for BF16, uint16 bits; for a quantized type (rows, bytes of a row)
     of uint8. `adapters` are added one after the other, in float32. `magnitudes`, (rows,): each merged row is scaled to
     this norm (DoRA). `order`, (rows,): for each row of the target, its row in the source, in `b` and in `magnitudes`.
     `importance`, (columns,): the imatrix, for the types that use one.
 
-    Raises UsageError if shapes and types do not fit each other, ModelError if the imatrix is not finite.
+    Raises UsageError if shapes and types do not fit together, ModelError if the imatrix is not finite.
     """
 
     source: NDArray[Any]
@@ -50,7 +50,7 @@ class Block:
     importance: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        """Check all fields, and bring the arrays into the types and layouts that the kernels read."""
+        """Check all fields, and convert the arrays to the types and layouts that the kernels read."""
         for kind in (self.source_type, self.target_type):
             if kind not in CONVERTED:
                 raise UsageError(f"There is no tensor type {kind!r}", step=f"choose one of {', '.join(CONVERTED)}")
@@ -94,7 +94,7 @@ class Block:
 
     @property
     def columns(self) -> int:
-        """The weights in a row."""
+        """The number of weights in a row."""
         width, kind = int(self.source.shape[1]), self.source_kind
         return width if self.source_type in FLOATS else width // kind.block_bytes * kind.block
 
@@ -109,7 +109,7 @@ class Block:
             )
         if self.source_type not in FLOATS and self.source.shape[1] % self.source_kind.block_bytes:
             raise UsageError(
-                f"A row of {self.source.shape[1]:,} bytes is no row of {self.source_type}",
+                f"A row of {self.source.shape[1]:,} bytes is not a whole number of {self.source_type} blocks",
                 step=f"give whole blocks of {self.source_kind.block_bytes} bytes",
             )
 
@@ -118,7 +118,7 @@ class Block:
 
 
 def not_finite(row: int, column: int) -> ModelError:
-    """Return the error for a weight that no file should hold, with its place in the block."""
+    """Return the error for a weight that is infinite or NaN, with its place in the block."""
     return ModelError(
         f"The weight in row {row:,}, column {column:,} of the block is infinite or NaN",
         step="the checkpoint or an adapter is damaged, so download it again",

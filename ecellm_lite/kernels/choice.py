@@ -1,4 +1,4 @@
-"""Which kernels are used: the best variant that gives the known answer on this processor, or ggml's own functions."""
+"""Which kernels are used: the best variant that computes the expected bytes on this processor, or ggml's functions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ecellm_lite.kernels import native, plain
 from ecellm_lite.kernels.block import Block
 from ecellm_lite.tensor_types import K_QUANTS, SHORT_QUANTS
 
-# The answer of ggml_quantize_chunk, built for baseline x86-64, to `question`, with and without importance.
-_ANSWER = "1a464bf5165fa3866a707f739b101461b29a994d3e6841c77968a680975a465a"
+# The hash of what ggml_quantize_chunk, built for baseline x86-64, makes of `sample_weights`, with and without imatrix.
+_EXPECTED = "1a464bf5165fa3866a707f739b101461b29a994d3e6841c77968a680975a465a"
 
 
 def variants() -> list[str]:
-    """Return the variants that work here, best first; `ggml` always does."""
+    """Return the variants that can run here, best first; `ggml` always can."""
     return [*native.variants(), "ggml"]
 
 
@@ -35,27 +35,27 @@ def name() -> str:
 
 @cache
 def is_exact(variant: str) -> bool:
-    """Whether a variant gives the known answer; ggml's own functions may not, as some builds fuse a*b+c."""
-    return answer(variant) == _ANSWER
+    """Whether a variant computes the expected bytes; ggml's own functions may not, because some builds fuse a*b+c."""
+    return result_hash(variant) == _EXPECTED
 
 
-def answer(variant: str) -> str:
-    """Return the hash of a variant's answer to the question."""
+def result_hash(variant: str) -> str:
+    """Return the hash of what a variant makes of the sample weights."""
     convert: Callable[[Block], NDArray[np.uint8]] = (
         plain.convert if variant == "ggml" else lambda block: native.convert(block, variant=variant)
     )
-    weights, importance = question()
+    weights, importance = sample_weights()
     digest = sha256()
-    short = [(kind, None) for kind in SHORT_QUANTS]  # with an importance, ggml's own function would answer
+    short = [(kind, None) for kind in SHORT_QUANTS]  # with an importance, ggml's own function would be used
     for kind, imatrix in [*short, *product(K_QUANTS, (None, importance))]:
         digest.update(convert(Block(weights, "F32", kind, importance=imatrix)).tobytes())
     return digest.hexdigest()
 
 
-def question() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return weights, (17, 256), and an importance: pseudo-random values in rows of different sizes, all exact.
+def sample_weights() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return weights, (17, 256), and an importance: pseudo-random values, exact in float32, scaled row by row.
 
-    17 is one more than the lanes of the widest variant, so that a partly filled group is tested too.
+    17 is one more than the lanes of the widest variant, so a partly filled group is tested too.
     """
     places = np.arange(18 * 256, dtype=np.uint32).reshape(18, 256)
     scattered = (places * np.uint32(2654435761) >> 8).astype(np.float32) / np.float32(1 << 23) - np.float32(1)

@@ -1,6 +1,6 @@
-"""Overflow in converted rows: 16-bit values, scales and minima that became infinite or NaN.
+"""Finds overflow in converted rows: 16-bit values, scales and minima that became infinite or NaN.
 
-A quantizer stores an infinity silently if a finite weight is too large, and a model that reads it computes NaN.
+If a finite weight is too large, a quantizer silently stores an infinity, and a model that reads it computes NaN.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ecellm_lite.tensor_types import TensorType
 
-# The places of 16-bit floats among a block's 16-bit words (structs of ggml-common.h); float32 was checked before.
+# Which of a block's 16-bit words are floats (structs of ggml-common.h); float32 was checked before.
 _WORDS: Mapping[str, tuple[int, ...]] = {
     "F16": (0,), "BF16": (0,), "Q4_0": (0,), "Q4_1": (0, 1), "Q5_0": (0,), "Q5_1": (0, 1), "Q8_0": (0,),
     "Q2_K": (40, 41), "Q3_K": (54,), "Q4_K": (0, 1), "Q5_K": (0, 1), "Q6_K": (104,),
@@ -32,7 +32,7 @@ def first_not_finite(rows: NDArray[np.uint8], kind: TensorType) -> tuple[int, in
     for word in _WORDS.get(kind.name, ()) if len(words) else ():
         for first in range(0, len(words), _PIECE):
             bits = np.ascontiguousarray(words[first : first + _PIECE, word])
-            # As integers, such floats are the largest: the positive ones signed, the negative ones unsigned.
+            # Read as integers, infinities and NaNs are the largest: positive ones signed, negative ones unsigned.
             if bits.view(np.int16).max() >= infinity or bits.max() >= infinity | 0x8000:
                 blocks.append(first + int(np.argmax(bits & infinity == infinity)))
                 break

@@ -1,4 +1,4 @@
-"""Weights that are plain floats, and their numpy types; numpy has none for bfloat16, which is held as its bits."""
+"""The types of weights that are plain floats, with their numpy types; numpy has no bfloat16, so its bits are used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# By the type's name, as safetensors and GGUF files have it.
+# By the type's name in safetensors and GGUF files.
 FLOATS: Mapping[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 

@@ -1,4 +1,4 @@
-"""The native library of kernels/, called through ctypes, which releases the interpreter's lock during a call."""
+"""Calls the native library of kernels/ through ctypes, which releases the interpreter's lock during a call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERSION = 3  # ECELLM_KERNELS_VERSION of ecellm_kernels.h
 
 _NOT_FINITE = 6  # ECELLM_NOT_FINITE
 
-# With an imatrix, ggml searches for these.
+# With an imatrix, ggml quantizes to these.
 _SEARCHED_BY_GGML = {"Q4_0", "Q4_1", "Q5_0", "Q5_1"}
 
 # CMake gives a module the suffix .so on macOS too.

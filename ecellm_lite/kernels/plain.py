@@ -1,6 +1,6 @@
-"""The kernels without native code of our own: numpy and ggml's quantizer, with the same bytes.
+"""The kernels in numpy and ggml's quantizer, without native code of our own; the bytes are the same.
 
-Sums are taken in the order of kernels/merge.h, with one rounding per operation.
+Sums are computed in the order of kernels/merge.h, with one rounding per operation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ecellm_lite import ggml
 from ecellm_lite.kernels.block import Block, not_finite
 from ecellm_lite.kernels.floats import FLOATS, widened
 
-_PIECE = 1 << 20  # about so many weights are in work at a time, so that little memory is needed beside the block
+_PIECE = 1 << 20  # weights per piece; small, so that little memory is needed in addition to the block
 
 
 def convert(block: Block, *, threads: int = 1) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-/* The back end: a device of ggml's kind ACCEL, as its BLAS back end is one, for MUL_MAT alone. */
+/* The back end: a ggml device of kind ACCEL, like its BLAS back end, for MUL_MAT only. */
 #include "ecellm_prompt.h"
 #include "ggml_interface.h"
 #include "multiply.h"
@@ -24,11 +24,11 @@ struct Context {
 
 constexpr char name[] = "ecellm", description[] = "prompt kernels of ecellm-lite";
 
-extern ggml_backend_device device; /* below, with their functions */
+extern ggml_backend_device device; /* defined below, with its functions */
 extern ggml_backend_reg registry;
 
-/* With fewer columns ggml's own path is as fast: to unpack a panel takes as long as three to five columns do. Measured
- * over whole prompts of a small model on Zen 2 (benchmarks/prompts.py). */
+/* With fewer columns ggml's own path is as fast: unpacking a panel takes as long as three to five columns. Measured on
+ * whole prompts of a small model on Zen 2 (benchmarks/prompts.py). */
 size_t least(int type) {
     if (least_columns) {
         return least_columns;
@@ -193,8 +193,8 @@ const char *ecellm_prompt_variants(void) {
     return variant_names();
 }
 
-int ecellm_prompt_start(const char *wanted, const ecellm_ggml *functions, size_t least) {
-    const Variant *const chosen = find_variant(wanted);
+int ecellm_prompt_start(const char *name, const ecellm_ggml *functions, size_t least) {
+    const Variant *const chosen = find_variant(name);
     if (!chosen) {
         return ECELLM_PROMPT_NO_VARIANT;
     }
@@ -203,7 +203,7 @@ int ecellm_prompt_start(const char *wanted, const ecellm_ggml *functions, size_t
         || !f.tensor_overhead) {
         return ECELLM_PROMPT_NO_FUNCTION;
     }
-    constexpr size_t object = 32; /* struct ggml_object, which ggml counts in */
+    constexpr size_t object = 32; /* struct ggml_object, which ggml includes in the overhead */
     if (f.tensor_overhead() != sizeof(ggml_tensor) + object) {
         return ECELLM_PROMPT_OTHER_TENSOR;
     }
@@ -221,9 +221,9 @@ uint64_t ecellm_prompt_products(void) {
     return products;
 }
 
-int ecellm_prompt_multiply(const char *wanted, int type, const void *w, size_t w_stride, const float *x, size_t x_stride,
+int ecellm_prompt_multiply(const char *name, int type, const void *w, size_t w_stride, const float *x, size_t x_stride,
                            float *y, size_t y_stride, size_t depth, size_t rows, size_t columns, int threads) {
-    const Variant *const chosen = find_variant(wanted);
+    const Variant *const chosen = find_variant(name);
     if (!chosen) {
         return ECELLM_PROMPT_NO_VARIANT;
     }

@@ -1,8 +1,8 @@
-/* The prompt kernels: matrix products for llama.cpp's prompts, as an accelerator of ggml's.
+/* The prompt kernels: matrix products for llama.cpp's prompts, as a ggml accelerator.
  *
- * A process loads the library, calls `ecellm_prompt_start`, hands its path to ggml_backend_load, and from then on
- * llama.cpp gives it the products that it takes: quantized weights in host memory times float32 columns, in calls of
- * threads that asked for it by `ecellm_prompt_use`.
+ * A process loads the library, calls `ecellm_prompt_start`, and passes the library's path to ggml_backend_load. From
+ * then on llama.cpp gives it the products that it supports (quantized weights in host memory times float32 columns) in
+ * calls of threads that have called `ecellm_prompt_use`.
  */
 #pragma once
 
@@ -21,7 +21,7 @@ extern "C" {
 #define ECELLM_PROMPT_API __attribute__((visibility("default")))
 #endif
 
-/* Functions of the ggml that llama.cpp has loaded, by their names there. */
+/* Functions of the ggml that llama.cpp has loaded, by their names in ggml. */
 struct ecellm_ggml {
     int (*graph_n_nodes)(void *graph);
     void *(*graph_node)(void *graph, int index);
@@ -42,25 +42,25 @@ enum ecellm_prompt_status {
 
 ECELLM_PROMPT_API int ecellm_prompt_version(void);
 
-/* The variants that this processor runs, best first, separated by spaces. */
+/* The variants that this processor can run, best first, separated by spaces. */
 ECELLM_PROMPT_API const char *ecellm_prompt_variants(void);
 
-/* Choose a variant, and take products of `least` columns and more (0: what was measured to be best for each type). */
+/* Choose a variant, for products of at least `least` columns (0: what was measured to be best for each type). */
 ECELLM_PROMPT_API int ecellm_prompt_start(const char *variant, const struct ecellm_ggml *functions, size_t least);
 
-/* Whether calls of llama.cpp by this thread may use the kernels; at first they may not. */
+/* Set whether llama.cpp calls by this thread may use the kernels; initially they may not. */
 ECELLM_PROMPT_API void ecellm_prompt_use(int on);
 
 /* How many products the back end has computed in this process. */
 ECELLM_PROMPT_API uint64_t ecellm_prompt_products(void);
 
-/* Compute one product, see struct Product in product.h: the results are those of the back end. `y` must not overlap
- * the others; floats are aligned to 4 bytes. */
+/* Compute one product (see struct Product in product.h), with the same results as the back end. `y` must not overlap
+ * the other buffers; floats are aligned to 4 bytes. */
 ECELLM_PROMPT_API int ecellm_prompt_multiply(const char *variant, int type, const void *w, size_t w_stride,
                                              const float *x, size_t x_stride, float *y, size_t y_stride, size_t depth,
                                              size_t rows, size_t columns, int threads);
 
-/* What ggml_backend_load looks for. */
+/* The functions that ggml_backend_load looks up. */
 ECELLM_PROMPT_API struct ggml_backend_reg *ggml_backend_init(void);
 ECELLM_PROMPT_API int ggml_backend_score(void);
 

@@ -1,8 +1,8 @@
-/* What of ggml this library uses, declared as llama.cpp's API version 2 has it (ggml.h, ggml-backend.h,
- * ggml-backend-impl.h): no header of ggml is needed to compile, and no library of it to link.
+/* The part of ggml that this library uses, declared as in llama.cpp's API version 2 (ggml.h, ggml-backend.h,
+ * ggml-backend-impl.h), so that no ggml header is needed to compile and no ggml library to link.
  *
- * ggml_backend_load refuses a library of another version. Before the back end is used, the size of a tensor and one
- * product whose result is known are checked too (ecellm_lite/kernels/prompt).
+ * ggml_backend_load refuses a library of another version. Before the back end is used, the size of a tensor and test
+ * products are checked too (ecellm_lite/kernels/prompt).
  */
 #pragma once
 
@@ -13,7 +13,7 @@ extern "C" {
 
 constexpr int ggml_api_version = 2;
 
-/* enum ggml_type, ggml_op, ggml_tensor_flag, ggml_status, ggml_backend_dev_type: the values that are used */
+/* The values used of enum ggml_type, ggml_op, ggml_tensor_flag, ggml_status and ggml_backend_dev_type. */
 constexpr int ggml_type_f32 = 0;
 constexpr int ggml_op_none = 0, ggml_op_mul_mat = 29;
 constexpr int ggml_op_reshape = 36, ggml_op_view = 37, ggml_op_permute = 38, ggml_op_transpose = 39;

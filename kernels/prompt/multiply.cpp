@@ -3,10 +3,10 @@
 #include <atomic>
 #include <omp.h>
 
-uint8_t *Memory::get(size_t wanted) {
-    if (wanted > size) {
+uint8_t *Memory::get(size_t bytes) {
+    if (bytes > size) {
         std::free(start);
-        size = (wanted + 63) / 64 * 64;
+        size = (bytes + 63) / 64 * 64;
         start = std::aligned_alloc(64, size);
         if (!start) {
             size = 0;
@@ -17,16 +17,16 @@ uint8_t *Memory::get(size_t wanted) {
 
 namespace {
 
-/* A panel is unpacked for each piece that it is part of: it is cut by columns only where there are few panels. */
+/* A panel is unpacked again for each piece, so it is cut by columns only if there are few panels. */
 constexpr size_t pieces_per_thread = 4, groups_per_piece = 12;
 
 size_t cuts(size_t panels, size_t groups, size_t threads) {
-    size_t wanted = (pieces_per_thread * threads + panels - 1) / panels;
-    if (threads == 1 || wanted < 1) {
-        wanted = 1;
+    size_t count = (pieces_per_thread * threads + panels - 1) / panels;
+    if (threads == 1 || count < 1) {
+        count = 1;
     }
     const size_t most = groups / groups_per_piece;
-    return wanted < most ? wanted : most ? most : 1;
+    return count < most ? count : most ? most : 1;
 }
 
 } // namespace

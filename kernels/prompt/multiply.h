@@ -5,7 +5,7 @@
 
 #include <cstdlib>
 
-/* Memory that grows with the products and is kept between them, aligned to 64 bytes. */
+/* Memory that is reused by products and grows when one needs more, aligned to 64 bytes. */
 class Memory {
     void *start = nullptr;
     size_t size = 0;
@@ -18,10 +18,10 @@ class Memory {
         std::free(start);
     }
 
-    /* At least `wanted` bytes, with nothing in them; null if there are none. */
-    uint8_t *get(size_t wanted);
+    /* At least `bytes` bytes, uninitialized; null without memory. */
+    uint8_t *get(size_t bytes);
 };
 
-/* Compute a product on `threads` threads of OpenMP's pool, which is ggml's too; false without memory. Each value is
- * computed by one thread in one order, so that results do not depend on the number of threads. */
+/* Compute a product on `threads` threads of OpenMP's pool, which ggml also uses; false without memory. Each value is
+ * computed by one thread in a fixed order, so results do not depend on the number of threads. */
 bool multiply(const Variant &variant, const Product &product, int threads, Memory &memory);

@@ -1,11 +1,11 @@
-/* One matrix product, and what a variant of the kernels does for it. */
+/* One matrix product, and the functions by which a variant of the kernels computes it. */
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-/* y = w x for the columns of x: w (rows, depth) in blocks of a quantized type, x (columns, depth) and y (columns, rows)
- * in float32. Strides in bytes, from one row of w, one column of x or of y to the next. `depth` is a multiple of the
+/* y = w x for each column of x: w (rows, depth) in blocks of a quantized type, x (columns, depth) and y (columns, rows)
+ * in float32. Strides are bytes from one row of w, or one column of x or y, to the next. `depth` is a multiple of the
  * type's block. */
 struct Product {
     int type;
@@ -17,7 +17,7 @@ struct Product {
 };
 
 /* What one thread computes at a time: a panel's rows for the groups [first, last) of columns. `next` is the panel that
- * it is likely to take then. */
+ * the thread will probably compute next. */
 struct Piece {
     size_t panel, next, first, last;
 };
@@ -25,22 +25,22 @@ struct Piece {
 struct Variant {
     const char *name;
 
-    /* Rows of w in a panel, columns of x in a group: the pieces that the work is cut into. */
+    /* The number of rows of w in a panel, and of columns of x in a group. */
     size_t panel_rows, group_columns;
 
-    /* Whether this processor and operating system run it. */
+    /* Whether this processor and operating system can run it. */
     bool (*runs)();
 
-    /* Whether it has kernels for a type of weights, by ggml's number, and how many weights are in a block of it. */
+    /* Whether it has kernels for a type of weights (ggml's number), and how many weights are in a block of it. */
     bool (*has_type)(int type);
     size_t (*block_weights)(int type);
 
-    /* Bytes for the quantized activations of a product, to be aligned to 64. */
+    /* Bytes for the quantized activations of a product; the memory must be aligned to 64. */
     size_t (*activation_bytes)(const Product &product);
 
     /* Quantize a group of columns of x into `activations`. */
     void (*quantize)(const Product &product, uint8_t *activations, size_t group);
 
-    /* What it yields for a column depends neither on the other columns nor on how the work is cut. */
+    /* Compute a piece. A column's result depends neither on the other columns nor on how the work is cut. */
     void (*multiply)(const Product &product, const uint8_t *activations, const Piece &piece);
 };

@@ -45,7 +45,7 @@ struct Of {
         for (size_t start = 0; start < x.depth; start += x.slice) {
             const size_t count = start + x.slice < x.depth ? x.slice : x.depth - start, end = start + count;
             unpack<Weights>(weights, start, count, blocks);
-            const bool whole = end == x.depth; /* then the next panel's turn has come */
+            const bool whole = end == x.depth; /* the next panel comes next */
             Ahead ahead(whole ? next : weights, whole ? 0 : end * block_bytes, count * block_bytes, piece.last - piece.first);
             for (size_t group = piece.first; group < piece.last; group++) {
                 ahead.fetch();

@@ -9,7 +9,7 @@ extern "C" const Variant prompt_variant_avx2;
 namespace {
 
 /* Best first, with a null at the end. */
-const Variant *const known[] = {
+const Variant *const variants[] = {
 #if defined(ECELLM_HAS_AVX)
     &prompt_variant_avx2,
 #endif
@@ -19,7 +19,7 @@ const Variant *const known[] = {
 } // namespace
 
 const Variant *find_variant(const char *name) {
-    for (const Variant *const *each = known; *each; each++) {
+    for (const Variant *const *each = variants; *each; each++) {
         if ((*each)->runs() && (!name || !std::strcmp(name, (*each)->name))) {
             return *each;
         }
@@ -32,7 +32,7 @@ const char *variant_names() {
         char text[64] = "";
 
         Names() {
-            for (const Variant *const *each = known; *each; each++) {
+            for (const Variant *const *each = variants; *each; each++) {
                 if ((*each)->runs()) {
                     std::strcat(*text ? std::strcat(text, " ") : text, (*each)->name);
                 }

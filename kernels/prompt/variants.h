@@ -1,4 +1,4 @@
-/* The variants of this build, and which of them this processor runs. */
+/* The variants of this build, and which of them this processor can run. */
 #pragma once
 
 #include "product.h"
@@ -6,5 +6,5 @@
 /* Return the variant of that name, or the best for null; null if the library or the processor does not have it. */
 const Variant *find_variant(const char *name);
 
-/* The names of those that run, best first, separated by spaces. */
+/* The names of the variants that can run, best first, separated by spaces. */
 const char *variant_names();

@@ -1,6 +1,6 @@
-"""The trial in a process of its own, so that a library that does not fit cannot take the program down.
+"""Runs the trial in a process of its own, so that a library that does not fit cannot crash the program.
 
-The arguments are the library and the variant; it prints why the kernels cannot be used, nothing if they can.
+Its arguments are the library and the variant. It prints why the kernels cannot be used, or nothing if they can.
 """
 
 from __future__ import annotations

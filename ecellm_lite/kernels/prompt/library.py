@@ -1,4 +1,4 @@
-"""The library of kernels/prompt through ctypes."""
+"""Calls the native library of kernels/prompt through ctypes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ VERSION = 1  # ECELLM_PROMPT_VERSION of ecellm_prompt.h
 # enum ecellm_prompt_status
 _STATUS = {
     1: "this processor does not run that variant",
-    2: "a function of ggml's that they need is missing",
-    3: "this llama.cpp has other tensors than those they were written for",
+    2: "a ggml function that they need is missing",
+    3: "this llama.cpp has other tensors than the one they were written for",
     4: "they have no kernel for that type or shape",
     5: "there is not enough memory",
 }
 
-# struct ecellm_ggml, in its order
+# struct ecellm_ggml, in the same order
 FUNCTIONS = (
     "ggml_graph_n_nodes",
     "ggml_graph_node",
@@ -39,7 +39,7 @@ FUNCTIONS = (
 
 
 def path() -> Path:
-    """Return where the library is, if the package was installed with one."""
+    """Return the library's path; the file is missing if the package was installed without it."""
     # CMake gives a module the suffix .so on macOS too.
     name = "libecellm_prompt.dll" if sys.platform == "win32" else "libecellm_prompt.so"
     return Path(str(files("ecellm_lite").joinpath(name)))
@@ -49,7 +49,7 @@ def path() -> Path:
 def library(place: Path) -> Any:
     """Return the native library.
 
-    Raises EcellmError, with the reason alone as its message, if it is not there, does not load or does not fit.
+    Raises EcellmError with just the reason if it is missing, does not load, or has another version.
     """
     if not place.is_file():
         raise EcellmError("this install has none: they are compiled for x86-64 by a C++ compiler with OpenMP")
@@ -66,20 +66,20 @@ def library(place: Path) -> Any:
     except (OSError, AttributeError) as error:
         raise EcellmError(f"their library does not load ({error})") from None
     if version != VERSION:
-        raise EcellmError(f"their library is of version {version}, not {VERSION}")
+        raise EcellmError(f"their library has version {version} instead of {VERSION}")
     return native
 
 
 def variants(native: Any) -> list[str]:
-    """Return the variants that this processor runs, best first."""
+    """Return the variants that this processor can run, best first."""
     names: list[str] = native.ecellm_prompt_variants().decode().split()
     return names
 
 
 def register(native: Any, place: Path, variant: str, least: int = 0) -> None:
-    """Make the kernels a back end of ggml's, for products of at least `least` columns (0: the measured thresholds).
+    """Register the kernels as a ggml back end for products of at least `least` columns (0: the measured thresholds).
 
-    Raises EcellmError, with the reason alone as its message, if ggml or the library refuses.
+    Raises EcellmError with just the reason if ggml or the library refuses.
     """
     addresses = (ctypes.c_void_p * len(FUNCTIONS))(*[ggml.address(name) for name in FUNCTIONS])
     if status := native.ecellm_prompt_start(variant.encode(), addresses, least):
@@ -89,7 +89,7 @@ def register(native: Any, place: Path, variant: str, least: int = 0) -> None:
 
 
 def shares_threads(native: Any) -> bool:
-    """Whether the library and ggml have one pool of threads: two would take the cores from each other."""
+    """Whether the library and ggml share one thread pool; two pools would compete for the cores."""
     theirs, own = ggml.address("GOMP_parallel"), getattr(native, "GOMP_parallel", None)
     return own is not None and ctypes.cast(own, ctypes.c_void_p).value == theirs
 
@@ -97,7 +97,7 @@ def shares_threads(native: Any) -> bool:
 def multiply(
     blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], *, variant: str, threads: int = 1
 ) -> NDArray[np.float32]:
-    """Return the products of weights' rows, (rows, bytes), with columns, (columns, depth), as (columns, rows)."""
+    """Return the product, (columns, rows), of weights, (rows, bytes of a row), with columns, (columns, depth)."""
     columns, depth = x.shape
     if blocks.shape[1] < kind.row_bytes(depth) or x.strides[1] != x.itemsize:
         raise EcellmError(f"Rows of {blocks.shape[1]:,} bytes do not hold {depth:,} weights as {kind.name}.")

@@ -1,4 +1,4 @@
-"""Products whose results are known, through ggml's own graphs: do the kernels compute them, in this llama.cpp?"""
+"""The kernels' trial: whether they compute the same products as ggml, run through this llama.cpp's own graphs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ecellm_lite.errors import EcellmError
 from ecellm_lite.ggml import symbol
 from ecellm_lite.tensor_types import CONVERTED, TensorType
 
-# One type for each way in which the kernels compute, and shapes that are no multiple of a panel or a group.
+# One type for each code path of the kernels, and shapes that are not multiples of a panel or a group.
 _TYPES = ("Q8_0", "Q4_0", "Q4_K", "Q6_K")
 _ROWS, _COLUMNS, _DEPTH = 40, 20, 512
 
-# Two ways of quantizing activations to eight bits differ by 0.7% of a product's size; a wrong value by much more.
+# Two ways of quantizing activations to eight bits change a product by 0.7%; a wrong value changes it much more.
 _TOLERANCE = 0.03
 
 
 def check() -> None:
-    """Raise EcellmError, with the reason alone as its message, unless the device gives ggml's own results."""
+    """Raise EcellmError with just the reason if the kernels' results differ from ggml's own."""
     generator = np.random.default_rng(3)
     weights = generator.standard_normal((_ROWS, _DEPTH), dtype=np.float32)
     x = generator.standard_normal((_COLUMNS, _DEPTH), dtype=np.float32)
@@ -43,9 +43,9 @@ class _Parameters(ctypes.Structure):
 def product(
     blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], device: str, *, threads: int = 1
 ) -> NDArray[np.float32]:
-    """Return what a device of ggml's makes of weights' rows, (rows, bytes), and columns, (columns, depth).
+    """Return a ggml device's product, (columns, rows), of weights, (rows, bytes of a row), with `x`, (columns, depth).
 
-    The result is (columns, rows). Raises EcellmError, with the reason alone as its message, if there is no such device.
+    Raises EcellmError with just the reason if there is no such device.
     """
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     columns, depth = x.shape
@@ -76,7 +76,7 @@ def product(
 
 
 def _set_threads(device: int, backend: int, threads: int) -> None:
-    """Set a back end's threads as llama.cpp does."""
+    """Set a back end's number of threads, as llama.cpp does."""
     pointer = ctypes.c_void_p
     registry = symbol("ggml_backend_dev_backend_reg", pointer, pointer)(device)
     find = symbol("ggml_backend_reg_get_proc_address", pointer, pointer, ctypes.c_char_p)

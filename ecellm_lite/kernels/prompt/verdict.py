@@ -1,4 +1,4 @@
-"""Whether the kernels passed their trial with these libraries on this processor: asked of a child once, then kept."""
+"""Whether the kernels passed their trial with these libraries on this processor: tried once in a child, then stored."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from ecellm_lite import ggml
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.home import home
 
-_SECONDS = 120  # the trial takes one; a machine that is busy some more
-# Signals of a library that does not fit; by another, such as a kill for memory, the machine ended the trial.
+_SECONDS = 120  # the trial takes one second, more on a busy machine
+# The signals of a library that does not fit. Other signals, such as an out-of-memory kill, say nothing about it.
 _CRASHES = {-signal.SIGILL, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGSEGV}
 
 _LARGEST = 1 << 16  # bytes of the file of verdicts
 
 
 def refusal(place: Path, variant: str) -> str:
-    """Return why the kernels cannot be used, empty if they passed.
+    """Return why the kernels cannot be used; empty if they passed.
 
-    Raises EcellmError, with the reason alone as its message, if that could not be found out.
+    Raises EcellmError with just the reason if the trial did not give a verdict.
     """
     file = home() / "prompt_kernels.json"
     key = _key(place, variant)
     verdicts = _read(file)
     if key not in verdicts:
-        verdicts = {key: _ask(place, variant)}  # those of other versions are of no use any more
-        with suppress(OSError):  # a store that cannot be written: the next start asks again
+        verdicts = {key: _ask(place, variant)}  # drops the verdicts of other versions
+        with suppress(OSError):  # if the store is read-only, the next start repeats the trial
             _write(file, verdicts)
     return verdicts[key]
 
 
 def _ask(place: Path, variant: str) -> str:
-    """Return why the kernels cannot be used, empty if they passed.
+    """Run the trial in a child process; return why the kernels cannot be used, or an empty text if they passed.
 
-    Raises EcellmError, with the reason alone as its message, for a trial that came to no end and is to be had again.
+    Raises EcellmError with just the reason if the trial did not finish and should be repeated.
     """
     if not sys.executable or getattr(sys, "frozen", False):
-        raise EcellmError("their trial needs a Python that it can be run by")
+        raise EcellmError("their trial needs a Python interpreter to run in")
     command = [sys.executable, "-m", "ecellm_lite.kernels.prompt", str(place), variant]
     try:
         child = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)  # noqa: S603 - our own
@@ -58,7 +58,7 @@ def _ask(place: Path, variant: str) -> str:
 
 
 def _key(place: Path, variant: str) -> str:
-    """Return a name for all that a verdict depends on."""
+    """Return a hash of everything that a verdict depends on."""
     facts = [variant, ggml.version(), platform.processor() or platform.machine(), ggml.system_info()]
     for library in (place, *sorted(ggml.library_path().parent.glob("libggml*"))):
         status = library.stat()

@@ -1,8 +1,8 @@
-/* Activations in blocks of 32, quantized to bytes or to words, six columns side by side.
+/* Activations in blocks of 32, quantized to bytes or words, six columns side by side.
  *
  * A block's scale is its largest magnitude / 127 (bytes) or / 32767 (words), in float32; quants are rounded to nearest
- * with ties to even. A block whose largest magnitude is below 2^-100 counts as zeros. One that holds an infinity or a
- * NaN gets the scale NaN, so that the whole column of y becomes NaN.
+ * with ties to even. A block whose largest magnitude is below 2^-100 counts as zeros. A block with an infinity or a NaN
+ * gets the scale NaN, so the whole column of y becomes NaN.
  */
 #pragma once
 
@@ -16,7 +16,7 @@ namespace {
 constexpr size_t block_depth = 32;
 constexpr int columns_in_group = 6;
 
-/* Four neighbours of the depth stand together, as the weights' do in a panel. */
+/* Four neighbours along the depth are stored together, like the weights in a panel. */
 struct ByteActivations {
     uint8_t quads[8][columns_in_group][4]; /* quant + 128 */
     float scale[columns_in_group];
@@ -38,7 +38,7 @@ struct Rounded {
         __m256i most = _mm256_setzero_si256();
         for (int i = 0; i < 4; i++) {
             values[i] = _mm256_loadu_ps(x + 8 * i);
-            /* As integers, magnitudes keep their order, and NaN is the largest. */
+            /* Read as integers, magnitudes keep their order, and NaN is the largest. */
             most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_castps_si256(values[i]), magnitude));
         }
         __m128i half = _mm_max_epi32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
@@ -85,8 +85,8 @@ inline void quantize_block(const float *x, int column, WordActivations &block) {
     block.scale[column] = rounded.scale;
 }
 
-/* Where the blocks of a product are: cut along the depth into slices as deep as a panel holds; in a slice one group of
- * columns after the other, and in a group one block of the depth after the other. */
+/* Where the blocks of a product are stored. The depth is cut into slices that fit into a panel; a slice holds its
+ * groups of columns one after the other, and a group its blocks in the order of the depth. */
 template <class Block>
 struct Activations {
     Block *blocks;

@@ -1,4 +1,4 @@
-/* Panels: 16 rows of weights, unpacked for a slice of the depth, in the order in which a tile reads them. */
+/* Panels: 16 rows of weights, unpacked for a slice of the depth in the order in which a tile reads them. */
 #pragma once
 
 #include "activations.h"
@@ -8,17 +8,17 @@ namespace {
 constexpr int panel_rows = 16;
 
 /* Blocks of 32 weights of each row, as signed bytes in quads of neighbours. Activations are stored with 128 added, so
- * what the sums begin with is -128 times the weights' sum. */
+ * the sums start at -128 times the weights' sum. */
 struct BytePanelBlock { /* one scale for 32 weights: w = scale * quant + minimum */
     alignas(32) int8_t quads[8][panel_rows][4];
-    int16_t start[panel_rows][2]; /* of the quads' first two weights and of their last two */
+    int16_t start[panel_rows][2]; /* for the first two weights of each quad, and for the last two */
     float scale[panel_rows];
     float minimum[panel_rows];
 };
 struct HalfPanelBlock { /* a scale for 16 weights: w = scale * factor * quant */
     alignas(32) int8_t quads[8][panel_rows][4];
     int16_t start[2][panel_rows][2];
-    int16_t factor[2][panel_rows][2]; /* twice the same */
+    int16_t factor[2][panel_rows][2]; /* each factor twice */
     float scale[panel_rows];
 };
 struct WordPanelBlock { /* w = scale * quant; the quads' weights 0 and 2, then 1 and 3 */
@@ -26,13 +26,13 @@ struct WordPanelBlock { /* w = scale * quant; the quads' weights 0 and 2, then 1
     float scale[panel_rows];
 };
 
-/* How many blocks a panel holds, so that it and a group of activations fit into 32 KiB of first-level cache. */
+/* How many blocks a panel holds: it and a group of activations fit into 32 KiB of first-level cache. */
 template <class Block>
 constexpr size_t panel_blocks = 24;
 template <>
 constexpr size_t panel_blocks<WordPanelBlock> = 16;
 
-/* The rows of a panel; where the matrix has fewer, the last one stands for those that are missing. */
+/* The rows of a panel; if the matrix has fewer, its last row is repeated. */
 struct PanelRows {
     const uint8_t *row[panel_rows];
 
@@ -44,15 +44,15 @@ struct PanelRows {
     }
 };
 
-/* Brings the weights that are unpacked next nearer, a few lines of memory with each group of columns: sixteen rows are
- * more streams than a processor foresees by itself. */
+/* Prefetches the weights that are unpacked next, a few cache lines with each group of columns: sixteen rows are more
+ * streams than a processor prefetches by itself. */
 class Ahead {
     static constexpr size_t line = 64;
     const PanelRows &rows;
     size_t place, lines, share, done = 0;
 
   public:
-    /* `bytes` of each row from `place` on, in `turns` turns. */
+    /* Prefetch `bytes` of each row, from `place` on, in `turns` calls of fetch. */
     Ahead(const PanelRows &rows, size_t place, size_t bytes, size_t turns)
         : rows(rows), place(place), lines((bytes + line - 1) / line * panel_rows), share((lines + turns - 1) / turns) {
     }
@@ -68,7 +68,7 @@ inline float from_half(uint16_t half) {
     return _cvtsh_ss(half);
 }
 
-/* Eight rows of eight dwords become eight columns. */
+/* Transpose eight rows of eight dwords. */
 inline void transpose(__m256i r[8]) {
     __m256i pairs[8], fours[8];
     for (int i = 0; i < 4; i++) {
@@ -87,7 +87,7 @@ inline void transpose(__m256i r[8]) {
     }
 }
 
-/* -128 times the sums of pairs of neighbours, over quads [first, last). */
+/* -128 times the sums of pairs of neighbours, over the quads [first, last). */
 inline __m256i start_of(const __m256i *quads, int first, int last) {
     const __m256i ones = _mm256_set1_epi8(1);
     __m256i sum = _mm256_setzero_si256();

@@ -1,7 +1,7 @@
 /* Tiles: 16 rows of weights times up to six columns of activations, over a slice of the depth.
  *
- * Within a block the sums are exact integers. What rounds is float32: the product of the two scales, and one fused
- * multiply-add a block (two where there is a minimum), in the order of the depth, then one addition a slice.
+ * Within a block the sums are exact integers. Only float32 operations round: the product of the two scales, one fused
+ * multiply-add per block (two if there is a minimum) in the order of the depth, and one addition per slice.
  */
 #pragma once
 
@@ -9,9 +9,9 @@
 
 namespace {
 
-/* Add the products of four neighbours of a column with those of 16 rows to two sums. Written in assembly because GCC
- * (12, -O3) adds up the products of several quads before it adds them to the sums, needs twice the registers for that,
- * and spills ten of twelve sums: half the speed. */
+/* Add the products of a column's four neighbours with those of 16 rows to two sums. In assembly, because GCC (12, -O3)
+ * first adds the products of several quads to each other; that needs twice the registers, spills ten of twelve sums and
+ * halves the speed. */
 #define ECELLM_ADD_PRODUCTS(multiply, add, low_sum, high_sum, low, high, four)                                         \
     do {                                                                                                               \
         __m256i column_, product_;                                                                                     \
@@ -21,9 +21,9 @@ namespace {
             : [l] "x"(low), [h] "x"(high), [x] "m"(*(const char(*)[4])(four)));                                        \
     } while (0)
 
-/* Sums of products of bytes: int16 lanes, each of two neighbours in each of up to 8 quads. They may wrap on the way,
- * since activations carry 128 that `start` takes off again; a whole sum never does: quants of -16 to 15 over 32
- * weights, or of -32 to 31 over 16, times 127, stay below 2^15. */
+/* Sums of products of bytes: int16 lanes, each over two neighbours in each of up to 8 quads. Partial sums may wrap
+ * around, because activations have 128 added, for which `start` compensates. Complete sums never do: quants of -16 to
+ * 15 over 32 weights, or of -32 to 31 over 16, times 127, stay below 2^15. */
 template <int columns>
 struct ByteSums {
     __m256i sums[columns][2];
@@ -67,7 +67,7 @@ struct Tile {
         _mm256_store_ps(values[column] + 8 * half, eight);
     }
 
-    /* Keep the values in memory: GCC would keep them in registers, spill those, and store both. */
+    /* Keep the values in memory: GCC would hold them in registers, spill those, and store both. */
     void settle() {
         asm("" : "+m"(values));
     }
@@ -124,12 +124,12 @@ void multiply_slice(const HalfPanelBlock *panel, const ByteActivations *x, size_
                 const __m256 scale = _mm256_load_ps(panel->scale + 8 * half);
 #pragma GCC unroll 6
                 for (int c = 0; c < columns; c++) {
-                    __m256i *const kept = (__m256i *)(first[c] + 8 * half);
+                    __m256i *const first_sums = (__m256i *)(first[c] + 8 * half);
                     const __m256i sums = _mm256_madd_epi16(products.sums[c][half], factor);
                     if (part == 0) {
-                        _mm256_store_si256(kept, sums);
+                        _mm256_store_si256(first_sums, sums);
                     } else {
-                        tile.add(c, half, _mm256_add_epi32(sums, _mm256_load_si256(kept)), scale, x->scale[c]);
+                        tile.add(c, half, _mm256_add_epi32(sums, _mm256_load_si256(first_sums)), scale, x->scale[c]);
                     }
                 }
             }
@@ -171,7 +171,7 @@ void multiply_slice(const WordPanelBlock *panel, const WordActivations *x, size_
     }
 }
 
-/* Put a tile's results into y, or add them to what is there. */
+/* Store a tile's results in y, or add them to the values there. */
 template <int columns>
 void write(const Tile<columns> &tile, float *y, size_t stride, size_t rows, bool first) {
     for (int c = 0; c < columns; c++) {

@@ -1,4 +1,4 @@
-/* From a type's blocks to panels. */
+/* Unpacks a type's blocks into panels. */
 #pragma once
 
 #include "panel.h"
@@ -10,7 +10,7 @@ inline __m256i load(const void *bytes) {
     return _mm256_loadu_si256((const __m256i *)bytes);
 }
 
-/* 16 bytes as 32 quants of four bits: the low halves, then the high ones. */
+/* 16 bytes as 32 quants of four bits: first the low halves, then the high ones. */
 inline __m256i nibbles(const uint8_t *bytes) {
     const __m128i both = _mm_loadu_si128((const __m128i *)bytes);
     return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(both, 4), both), _mm256_set1_epi8(15));
@@ -27,14 +27,14 @@ inline __m256i clear_bits(const uint8_t *bytes) {
     return _mm256_andnot_si256(set, _mm256_set1_epi8(-16));
 }
 
-/* What is special to types of 32 weights a block: their quants as signed bytes, scale and minimum. */
+/* What differs between the types with 32 weights per block: their quants as signed bytes, scale and minimum. */
 inline __m256i quants(const Q4_0 &x) {
     return _mm256_sub_epi8(nibbles(x.low), _mm256_set1_epi8(8));
 }
 inline __m256i quants(const Q4_1 &x) {
     return nibbles(x.low);
 }
-/* Five bits less 16: with the high bit the low four as they are, without it 16 less. */
+/* Five bits minus 16: with the high bit, the low four as they are; without it, 16 less. */
 inline __m256i quants(const Q5_0 &x) {
     return _mm256_or_si256(nibbles(x.low), clear_bits(x.high));
 }
@@ -55,7 +55,7 @@ inline __m256 halves(const Weights *const x[8], uint16_t Weights::*field) {
     return _mm256_cvtph_ps(_mm_load_si128((const __m128i *)eight));
 }
 
-/* Store eight rows' scales, and minima where the type has any; a quant is stored less 16 where it has five bits. */
+/* Store eight rows' scales, and minima if the type has them; a quant of five bits is stored minus 16. */
 template <class Weights, class Block>
 inline void store_scales(const Weights *const x[8], int half, Block &block) {
     _mm256_store_ps(block.scale + 8 * half, halves(x, &Weights::scale));
@@ -98,7 +98,7 @@ inline __m128i six_bits(const uint8_t *scales) {
     return _mm_loadu_si128((const __m128i *)u);
 }
 
-/* Scales and minima of eight rows' super-blocks; a quant is stored less `zero`. */
+/* Scales and minima of eight rows' super-blocks; a quant is stored minus `zero`. */
 template <class Weights>
 inline void unpack_scales(const Weights *const x[8], float zero, int half, BytePanelBlock *blocks) {
     __m256i scales[8], minima[8];
@@ -141,7 +141,7 @@ inline void unpack_super_block(const Q5_K *const x[8], int half, BytePanelBlock 
         __m256i first[8], second[8];
         for (int j = 0; j < 8; j++) {
             const __m256i both = load(x[j]->low + 32 * pair), high = load(x[j]->high);
-            /* The high bits of this pair's two blocks, at the place of 16. */
+            /* The high bits of this pair's two blocks, shifted to the value 16. */
             const __m256i high0 = pair < 2 ? _mm256_slli_epi16(high, 4 - 2 * pair) : _mm256_srli_epi16(high, 2 * pair - 4);
             const __m256i high1 = pair < 2 ? _mm256_slli_epi16(high, 3 - 2 * pair) : _mm256_srli_epi16(high, 2 * pair - 3);
             const __m256i quants0 = _mm256_or_si256(_mm256_and_si256(both, low), _mm256_and_si256(high0, sixteen));
@@ -155,7 +155,7 @@ inline void unpack_super_block(const Q5_K *const x[8], int half, BytePanelBlock 
     }
 }
 
-/* Store the scales of eight rows' super-blocks, 16 factors each and one for all. */
+/* Store the scales of eight rows' super-blocks: 16 factors each, and one scale for all of them. */
 template <class Weights>
 inline void store_factors(const Weights *const x[8], const int8_t (*factors)[16], int half, HalfPanelBlock *blocks) {
     const __m256 scale = halves(x, &Weights::scale);
@@ -202,7 +202,7 @@ inline void unpack_super_block(const Q6_K *const x[8], int half, HalfPanelBlock 
     }
 }
 
-/* The sixteen scales of Q3_K, six bits each less 32. */
+/* The sixteen scales of Q3_K, six bits each, minus 32. */
 inline void three_bit_scales(const uint8_t *scales, int8_t factors[16]) {
     for (int i = 0; i < 16; i++) {
         const int low = i < 8 ? scales[i] & 15 : scales[i - 8] >> 4;
@@ -224,7 +224,7 @@ inline void unpack_super_block(const Q3_K *const x[8], int half, HalfPanelBlock 
         for (int j = 0; j < 8; j++) {
             const __m256i two = _mm256_and_si256(_mm256_srl_epi16(load(x[j]->low + 32 * (i / 4)), shift), low);
             const __m256i high = _mm256_srl_epi16(load(x[j]->high), bit);
-            /* The high bit is worth 4, and 4 is taken off. */
+            /* The high bit is worth 4, and 4 is subtracted. */
             const __m256i one = _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(1)), 2);
             rows[j] = _mm256_sub_epi8(_mm256_add_epi8(two, one), four);
         }
@@ -245,7 +245,7 @@ void unpack_super_blocks(const PanelRows &rows, size_t first, size_t count, Bloc
     }
 }
 
-/* Unpack the blocks [first, first + count) of the depth, 32 weights each; for super-blocks both are multiples of 8. */
+/* Unpack the blocks [first, first + count) along the depth, 32 weights each; super-blocks need multiples of 8. */
 template <class Weights, class Block>
 inline void unpack(const PanelRows &rows, size_t first, size_t count, Block *blocks) {
     if constexpr (weights_in<Weights> == block_depth) {
