@@ -6,10 +6,10 @@
     python -m benchmarks.demo demo.json base.json --paraphrased words.json
 
 `base.gguf` is the base converted to the demo's file type without the adapter. The paraphrased instructions are those of
-ecellm_lite/training/paraphrases.py that were not trained on. For each task, one metric (macro-F1 for yes/no and for
-options, F1* for extraction, HR@1, NDCG, ROUGE-L) with its 95% interval, for four ways to answer the test rows: the
-demo, the base, the most frequent answer of the training rows, and the constant answer that is best on them. A paired
-bootstrap gives the demo's lead over each of the others on the rows that both answered.
+ecellm_lite/training/paraphrases.py that were not trained on. For each task, the results have one metric (macro-F1 for
+yes/no and for options, F1* for extraction, HR@1, NDCG, ROUGE-L) with its 95% interval, for four ways to answer the test
+rows: the demo, the base, the most frequent answer of the training rows, and the constant answer that is best on them. A
+paired bootstrap gives the demo's lead over each of the others on the rows that both answered.
 """
 
 from __future__ import annotations

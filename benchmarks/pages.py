@@ -117,7 +117,7 @@ def throughput() -> str:
 
 
 def convert() -> str:
-    """Return the steps of a conversion."""
+    """Return the time, memory and written bytes of each step of a conversion."""
     facts = results("convert")
     names = {"ecellm-lite": "**one pass, `ecellm-lite convert`**"}
     rows = [

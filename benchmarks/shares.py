@@ -146,7 +146,7 @@ class Timed(Runtime):
 
 
 def shares(model: Path, envelope: str, threads: int, tasks: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
-    """Return for each task the share of its time in each part, and the model's calls and tokens."""
+    """Return, for each task, which share of its time each part took, and the model's calls and tokens."""
     clock = Clock()
     backend = TimedBackend(LlamaBackend(model, Settings(threads=threads)), clock)
     results = {}

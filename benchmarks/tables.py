@@ -106,7 +106,7 @@ def write_files(folder: Path, rows: int, sheet_rows: int) -> dict[str, Path]:
 
 
 def reading(path: Path) -> dict[str, int | None]:
-    """Return the rates at which a file is read by us and by polars, which alone reads no spreadsheet."""
+    """Return the rates at which we and polars read a file."""
     return {"ecellm_lite": rate(lambda: read(path)), "polars": polars_rate(path)}
 
 

@@ -89,7 +89,7 @@ class PeftAdapter:
     targets: tuple[str, ...] = ()
 
     def without_tensors(self) -> PeftAdapter:
-        """Return the adapter without its tensors; what is left goes into the manifest."""
+        """Return the adapter without its tensors, as the manifest needs it."""
         return replace(self, factors={}, magnitudes={}, saved={}, base_layers={})
 
 

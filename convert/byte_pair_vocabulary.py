@@ -53,7 +53,10 @@ class BytePairs:
 
 
 def from_tokenizer(path: Path, tokenizer: Mapping[str, Any], size: int, added: Sequence[AddedToken]) -> BytePairs:
-    """Return the vocabulary in a tokenizer.json of byte-level BPE; raises ModelError if llama.cpp cannot use it."""
+    """Return the vocabulary in a tokenizer.json of byte-level BPE.
+
+    Raises ModelError if it is damaged or llama.cpp cannot reproduce it.
+    """
     model = tokenizer["model"]
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
@@ -70,7 +73,10 @@ def from_tokenizer(path: Path, tokenizer: Mapping[str, Any], size: int, added: S
 
 
 def from_files(folder: Path, size: int, added: Sequence[AddedToken]) -> BytePairs:
-    """Return the vocabulary in vocab.json and merges.txt, as GPT-2's tokenizer reads them; raises ModelError."""
+    """Return the vocabulary in vocab.json and merges.txt, as GPT-2's tokenizer reads them.
+
+    Raises ModelError if they are damaged or llama.cpp cannot reproduce them.
+    """
     path = inside(folder, "vocab.json")
     ids = vocabulary(read_json(path), path, size)
     merges = _lines(inside(folder, "merges.txt"))

@@ -89,7 +89,7 @@ class Checkpoint:
         return self._file(name).rows(name, first, count)
 
     def values(self, name: str) -> NDArray[np.float32]:
-        """Return a whole tensor as float32; for small ones."""
+        """Return a whole tensor as float32; meant for small tensors."""
         return widened(self.rows(name), self.tensor(name).type)
 
     def check_unchanged(self) -> None:

@@ -23,7 +23,10 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 def from_model(path: Path, size: int, added: Iterable[AddedToken]) -> tuple[TokenList, bool]:
-    """Return the tokens of a tokenizer.model, and whether a space is put before a text; raises ModelError."""
+    """Return the tokens of a tokenizer.model, and whether a space is put before a text.
+
+    Raises ModelError if it is damaged, does not fit the model, or llama.cpp cannot reproduce it.
+    """
     model = read_sentencepiece(path)
     if len(model.pieces) > size:
         raise ModelError(
