@@ -32,7 +32,8 @@ def lower_priority(nice: int) -> None:
         psutil.Process().nice(level)
     else:
         for thread in _threads():
-            os.setpriority(os.PRIO_PROCESS, thread, nice)
+            lowest = max(nice, os.getpriority(os.PRIO_PROCESS, thread))  # raising it again is not allowed
+            os.setpriority(os.PRIO_PROCESS, thread, lowest)
         if os.getsid(0) == os.getpid():
             # Linux may compare sessions first, and nice levels within each session only (sched(7), autogroup).
             with suppress(OSError):
