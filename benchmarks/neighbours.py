@@ -5,7 +5,7 @@
 A ChildRuntime answers rows alone and next to one and two programs that compute endlessly ("hogs"), alternately with
 OpenMP's default waiting (`spinning`: a waiting thread spins for milliseconds) and with this project's (`patient`). A
 hog's share is its processor time over the elapsed time: a whole core when it is alone. `fair_share` is what it gets if
-all threads that want a core get the same.
+all threads that want a core get the same. A measurement that other programs disturbed is repeated.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,8 +36,8 @@ TASK = "sentiment_analysis"
 ROWS, IN_FLIGHT = 96, 32
 HOGS = (0, 1, 2)
 SPINNING = "300000"  # libgomp's own count, where nothing is said
+DISTURBED, TRIES = 0.05, 3  # of a core that other programs may take, and measurements until they take no more
 LEAST = {1: 0.45, 2: 0.30}  # of the rate alone, by the number of hogs
-KEPT = 0.9  # of its fair share that a hog has at least
 
 
 @click.command()
@@ -50,6 +51,7 @@ def main(data: Path, seconds: float, repeats: int, model: str, output: Path) -> 
     rows = even_rows(data / TASK / "test.jsonl")
     rates: dict[str, dict[int, list[float]]] = {}
     shares: dict[str, dict[int, list[float]]] = {}
+    others: list[float] = []
     with ExitStack() as stack:
         children = {}
         for way in ("spinning", "patient"):
@@ -57,14 +59,15 @@ def main(data: Path, seconds: float, repeats: int, model: str, output: Path) -> 
             children[way] = stack.enter_context(started(model, way))
             children[way].answer(TASK, rows[0])
         for _, hogs, way in itertools.product(range(repeats), HOGS, children):
-            rate, share = beside(children[way], rows, hogs, seconds)
-            rates[way][hogs].append(round(rate, 3))
+            measurement = undisturbed(children[way], rows, hogs, seconds)
+            others.append(round(measurement.others, 3))
+            rates[way][hogs].append(round(measurement.rate, 3))
             if hogs:
-                shares[way][hogs].append(round(share, 3))
-            click.echo(f"{way} beside {hogs}: {rate:.2f} rows/s, hogs {share:.0%}", err=True)
+                shares[way][hogs].append(round(measurement.hog_share, 3))
+            click.echo(f"{way} next to {hogs}: {measurement}", err=True)
     results = {way: summary(rates[way], shares[way]) for way in rates}
     cost = 1 - results["patient"]["rows_per_second"][0] / results["spinning"]["rows_per_second"][0]
-    facts = {"cores": available_cores(), "task": TASK, "cost_alone": round(cost, 3), **results}
+    facts = {"cores": available_cores(), "task": TASK, "cost_alone": round(cost, 3), "others": max(others), **results}
     write_results(output, "neighbours", facts)
     patient = results["patient"]
     if any(patient["of_the_rate_alone"][hogs] < least for hogs, least in LEAST.items()):
@@ -90,24 +93,54 @@ def started(model: str, way: str) -> Iterator[ChildRuntime]:
         yield child
 
 
-def beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> tuple[float, float]:
-    """Return rows a second beside so many hogs, and the mean of what each hog has of a core."""
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Rows per second, and what each hog and all other programs had of a core."""
+
+    rate: float
+    hog_share: float
+    others: float
+
+
+def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
+    """Measure until other programs take no more than DISTURBED of a core; return the least disturbed measurement."""
+    best = beside(child, rows, hogs, seconds)
+    for _ in range(TRIES - 1):
+        if best.others <= DISTURBED:
+            break
+        best = min(best, beside(child, rows, hogs, seconds), key=lambda measurement: measurement.others)
+    return best
+
+
+def beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
+    """Answer rows next to so many hogs for so long."""
     endless = itertools.cycle(rows)
     with ExitStack() as stack:
         processes = [stack.enter_context(hog()) for _ in range(hogs)]
         waiting = {child.submit(TASK, next(endless)) for _ in range(IN_FLIGHT)}
         waiting = wait(waiting, return_when=FIRST_COMPLETED).not_done  # the hogs have started too
-        before = [sum(process.cpu_times()[:2]) for process in processes]
-        began, count = time.perf_counter(), 0
+        ours = [psutil.Process(), psutil.Process(child.pid)]
+        began, count, before = time.perf_counter(), 0, (machine_seconds(), cpu_seconds(ours), cpu_seconds(processes))
         while (passed := time.perf_counter() - began) < seconds:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             count += len(done)
             waiting |= {child.submit(TASK, next(endless)) for _ in done}
-        cpu = [sum(process.cpu_times()[:2]) for process in processes]
+        after = (machine_seconds(), cpu_seconds(ours), cpu_seconds(processes))
         for future in waiting:
             future.cancel()
-    share = sum(after - first for after, first in zip(cpu, before, strict=True)) / passed / hogs if hogs else 0.0
-    return count / passed, share
+    machine, own, hogged = ((end - start) / passed for start, end in zip(before, after, strict=True))
+    return Measurement(count / passed, hogged / max(hogs, 1), machine - own - hogged)
+
+
+def machine_seconds() -> float:
+    """Return the processor time of all programs so far."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+
+
+def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    """Return the processor time of these processes so far."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 @contextmanager
