@@ -212,26 +212,27 @@ class Job:
             return future
 
         asked = (pair for _, mapped in self.rows() for pair in zip(self.tasks, mapped, strict=True))
-        row: list[JobAnswer] = []
-        for answer in read_ahead(asked, submit, most=WINDOW * len(self.tasks)):
+        answers: list[JobAnswer] = []
+        most = max(WINDOW * len(self.tasks), getattr(answerer, "window", 0))  # a cluster has more at once
+        for answer in read_ahead(asked, submit, most=most):
             each = pending.popleft()
             if answer:
                 if journal and each.key and not each.reused and not (answer.error and answer.error.code in _PASSING):
                     journal.put(each.key, answer)
                 each = each.answered(answer)
-            row.append(each)
-            if len(row) == len(self.tasks):
-                tally.reused += _reused(row)
-                id_ = row[0].answer.id if row[0].answer else None
+            answers.append(each)
+            if len(answers) == len(self.tasks):
+                row, answers = JobRow(each.mapped.source, answers), []
+                tally.reused += row.reused
+                id_ = each.answer.id if each.answer else None
                 if journal and id_ is not None and not journal.note(id_):
                     tally.repeated_ids += 1
-                yield JobRow(each.mapped.source, row)
-                row = []
+                yield row
 
     def _journalled(self, journal: Journal, tally: Tally) -> Iterator[JobRow]:
         """Yield each row with its answers from the journal; raises UsageError if one is missing."""
         for source, mapped_rows in self.rows():
-            row: list[JobAnswer] = []
+            answers: list[JobAnswer] = []
             for part, mapped in zip(self.tasks, mapped_rows, strict=True):
                 each = JobAnswer(mapped, None, None)
                 if mapped.row is not None:
@@ -243,9 +244,10 @@ class Job:
                     each = each._replace(key=key, reused=True).answered(answer)
                 elif mapped.error:
                     each = each._replace(answer=failed(part.task, mapped.error, journal.facts))
-                row.append(each)
-            tally.reused += _reused(row)
-            yield JobRow(source, row)
+                answers.append(each)
+            row = JobRow(source, answers)
+            tally.reused += row.reused
+            yield row
 
 
 @contextmanager
@@ -289,11 +291,6 @@ def _check_report(report: Path, output: Path | None) -> None:
         raise UsageError(
             f"The answers are written to {report}", step="give the report another file", settings=("report",)
         )
-
-
-def _reused(row: Sequence[JobAnswer]) -> bool:
-    """Return whether a row has answers, and all of them were known."""
-    return any(each.reused for each in row) and all(each.reused or each.mapped.error for each in row)
 
 
 def _done(answer: Answer | None) -> Future[Answer | None]:

@@ -36,6 +36,12 @@ class JobRow(NamedTuple):
     source: TableRow
     answers: Sequence[JobAnswer]
 
+    @property
+    def reused(self) -> bool:
+        """Whether the row was answered by the journal alone."""
+        answers = self.answers
+        return any(each.reused for each in answers) and all(each.reused or each.mapped.error for each in answers)
+
 
 class JobStep(NamedTuple):
     """What a job's progress is told with each answer: the row's number, and what JobAnswer says of it."""

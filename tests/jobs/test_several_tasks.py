@@ -143,12 +143,12 @@ def test_what_tasks_share_of_a_row_is_read_once(tmp_path: Path) -> None:
     rows.write_text("".join(json.dumps({"review": f"{number} " + "long words " * 9}) + "\n" for number in range(30)))
 
     def decoded(*asked: Task) -> int:
-        backend = FakeBackend(cells=1 << 14, sequences=64)
+        backend = FakeBackend(cells=1 << 16, sequences=256)
         run(rows, tmp_path / "answers.jsonl", asked, Runtime.over(backend), restart=True)
         return backend.decoded
 
     one, other, both = decoded(tasks[0]), decoded(tasks[1]), decoded(*tasks)
-    assert both < 0.7 * (one + other)
+    assert both < 0.9 * (one + other)  # how much less depends on which rows are there when the engine is free
 
 
 def test_mappings_go_to_the_tasks_that_have_the_field(tmp_path: Path, tasks: list[Task]) -> None:
