@@ -22,7 +22,8 @@ from tests.support.small_checkpoints import write_adapter
 from tests.support.tiny_checkpoints import write_checkpoint
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*pages_module.PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))]
+OTHERS = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "clients/README.md")
+PAGES = [*pages_module.PAGES, *(ROOT / name for name in OTHERS)]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text("utf-8") for page in pages_module.PAGES}
 
 _BLOCK = re.compile(

@@ -6,9 +6,10 @@ docs/pipe.md describes it for authors of clients, and protocol.schema.json defin
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from ecellm_lite.answers.answer import Answer, RowError
 from ecellm_lite.errors import EcellmError, ProtocolError
@@ -43,18 +44,22 @@ Message = Ask | Control
 
 CONTROLS = frozenset(("cancel", "ping", "tasks", "stats", "close"))
 _ASK_KEYS = {"id", "type", "task", "row", "options"}
+_FIRST_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*("(?:[^"\\]|\\.){0,1536}"|-?[0-9]{1,16})\s*[,}]')
 
 
 def read_message(line: bytes) -> Message:
     """Return the message in a line; raises ProtocolError, with the request's id if the line has one."""
     if len(line) > LONGEST_LINE:
         raise ProtocolError(
-            f"The line has more than {LONGEST_LINE:,} bytes", step="send a shorter row, or shorten its texts"
+            f"The line has more than {LONGEST_LINE:,} bytes",
+            step="send a shorter row, or shorten its texts",
+            id=_first_id(line),
         )
     try:
         data = json.loads(line, parse_constant=_no_number, parse_float=WrittenNumber, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"The line is not JSON ({error})", step="send one JSON object per line") from None
+        message = f"The line is not JSON ({error})"
+        raise ProtocolError(message, step="send one JSON object per line", id=_first_id(line)) from None
     if not isinstance(data, dict):
         raise ProtocolError(f"The line is {_kind(data)}", step="send one JSON object per line")
     id_ = _id(data)
@@ -112,14 +117,30 @@ def line_of(message: Mapping[str, Any]) -> bytes:
 
 def _id(data: dict[str, Any]) -> Id:
     id_ = data.get("id")
-    if isinstance(id_, str) and len(id_) <= 256:
-        return id_
-    if isinstance(id_, int) and not isinstance(id_, bool) and abs(id_) < 1 << 53:  # what JavaScript can hold exactly
+    if _is_id(id_):
         return id_
     what = "has no id" if id_ is None else f"has the id {str(id_)[:80]!r}"
     raise ProtocolError(
         f"The request {what}", step="give a text of at most 256 characters or a whole number", field="id"
     )
+
+
+def _is_id(value: Any) -> TypeGuard[Id]:
+    if isinstance(value, str):
+        return len(value) <= 256
+    # A whole number is one that JavaScript holds exactly.
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53
+
+
+def _first_id(line: bytes) -> Id | None:
+    """Return the id of a line that begins with it, whatever the rest is, so that its sender need not wait for ever."""
+    if match := _FIRST_ID.match(line):
+        try:
+            id_ = json.loads(match[1])
+        except ValueError:
+            return None
+        return id_ if _is_id(id_) else None
+    return None
 
 
 def _only(data: Mapping[str, Any], keys: set[str], id_: Id) -> None:

@@ -48,10 +48,17 @@ def load() -> tuple[Answerer, Progress | None]:
         time.sleep(0.5)
     if how == "isolated":
         return ChildRuntime(command=[sys.executable, "-m", "tests.pipe.fake_pipe"]), None
+    if how == "never":
+        time.sleep(600)
+    if how == "noisy":
+        os.write(2, b"a message for people\n" * (1 << 16))
     os.write(1, b"what native code prints")
     runtime = Runtime.over(Poisonable())
     return runtime, runtime.progress
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["foreign"]:
+        os.write(1, b'{"type": "ready", "protocol": 2}\n')
+        time.sleep(600)
     serve_standard_streams(load)

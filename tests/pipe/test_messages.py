@@ -71,6 +71,25 @@ def test_an_error_has_the_id_of_its_request() -> None:
     assert (error.value.id, error.value.field) == ("a", "type")
 
 
+@pytest.mark.parametrize(
+    ("line", "id_"),
+    [
+        (b'{"id": 7, "task": "SA", "row": {"a": 1, "a": 2}}', 7),
+        (b' { "id" : "a\\"\\u00e4" , nonsense', 'a"ä'),
+        (b'{"id": 7', None),
+        (b'{"id": 7.5, nonsense', None),
+        (b'{"id": 99999999999999999, nonsense', None),
+        (b'{"task": "SA", "id": 7, nonsense', None),
+        (b'{"id": "' + b"x" * 300 + b'", nonsense', None),
+        (b'{"id": "\\x", nonsense', None),
+    ],
+)
+def test_a_line_that_is_no_json_has_the_id_that_it_begins_with(line: bytes, id_: int | str | None) -> None:
+    with pytest.raises(ProtocolError) as error:
+        read_message(line)
+    assert error.value.id == id_
+
+
 @given(st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=256), JSON, st.dictionaries(st.text(max_size=8), JSON))
 def test_a_request_comes_back_from_its_line(id_: int | str, row: Any, options: dict[str, Any]) -> None:
     ask = Ask(id_, "sentiment_analysis", row, options)

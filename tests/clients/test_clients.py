@@ -1,0 +1,136 @@
+"""The clients, each run by its own toolchain against the pipe over the fake engine; skipped where it is missing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.pipe.host import FAKE_PIPE, PATIENCE, ROOT
+
+CLIENTS = ROOT / "clients"
+CHECKS = ROOT / "tests" / "clients"
+LANGUAGES = ["node", "java", "c"]
+
+Command = list[str | Path]
+
+
+def run(
+    command: Command, *, cwd: Path = ROOT, env: dict[str, str] | None = None, text: str = ""
+) -> subprocess.CompletedProcess[str]:
+    ended = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **(env or {})}, input=text, capture_output=True, text=True,
+        encoding="utf-8", timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr[-5000:]}"
+    return ended
+
+
+def tool(name: str) -> str:
+    path = shutil.which(name)
+    if not path:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def compile_c(folder: Path, source: Path, *options: str) -> Path:
+    program = folder / source.stem
+    warnings = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", *options]
+    run([tool("gcc"), *warnings, "-I", CLIENTS / "c", source, CLIENTS / "c" / "ecellm_lite.c", "-o", program])
+    return program
+
+
+def compile_java(folder: Path, *sources: Path) -> Path:
+    files = [*sorted((CLIENTS / "java" / "ecellmlite").glob("*.java")), *sources]
+    run([tool("javac"), "-Xlint:all", "-Werror", "-d", folder, *files])
+    return folder
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
+def language(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def check(language: str, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """The command of a language's check."""
+    if language == "node":
+        return [tool("node"), CHECKS / "check.mjs"]
+    folder = tmp_path_factory.mktemp(language)
+    if language == "java":
+        return [tool("java"), "-cp", compile_java(folder, CHECKS / "Check.java"), "ecellmlite.Check"]
+    return [compile_c(folder, CHECKS / "check.c", "-fsanitize=address,undefined")]
+
+
+@pytest.mark.parametrize("scenario", ["talk", "die", "start"])
+def test_a_client_asks_and_survives_what_its_child_does(language: str, check: Command, scenario: str) -> None:
+    run([*check, scenario, *([shlex.join(FAKE_PIPE)] if language == "c" else FAKE_PIPE)])
+
+
+def test_json_is_read_and_written(language: str, check: Command) -> None:
+    if language == "node":
+        pytest.skip("node has JSON itself")
+    run([*check, "json"])
+
+
+@pytest.fixture
+def bin_folder(tmp_path: Path) -> Path:
+    """A folder for PATH whose `ecellm-lite` is the pipe over the fake engine."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    script = folder / "ecellm-lite"
+    script.write_text(f'#!/bin/sh\n[ "$1" = pipe ] && cd {shlex.quote(str(ROOT))} && exec {shlex.join(FAKE_PIPE)}\n')
+    script.chmod(0o755)
+    return folder
+
+
+def test_the_readme_says_how(language: str, bin_folder: Path, tmp_path: Path) -> None:
+    """Its block for the language, in a folder of its own, with a copy of the client beside it."""
+    marks = {"node": "js", "java": "java", "c": "c"}
+    readme = (CLIENTS / "README.md").read_text("utf-8")
+    blocks = re.findall(rf"^```{marks[language]}\n(.*?)^```", readme, re.S | re.M)
+    assert len(blocks) == 1
+    path = {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+    if language == "node":
+        modules = tmp_path / "node_modules"
+        modules.mkdir()
+        shutil.copytree(CLIENTS / "node", modules / "ecellm-lite-client")
+        program = tmp_path / "program.mjs"
+        program.write_text(blocks[0], "utf-8")
+        ended = run([tool("node"), program], cwd=tmp_path, env=path)
+    elif language == "java":
+        program = tmp_path / "Shop.java"
+        program.write_text(blocks[0], "utf-8")
+        ended = run([tool("java"), "-cp", compile_java(tmp_path / "classes", program), "Shop"], cwd=tmp_path, env=path)
+    else:
+        program = tmp_path / "shop.c"
+        program.write_text(blocks[0], "utf-8")
+        ended = run([compile_c(tmp_path, program)], cwd=tmp_path, env=path)
+    assert len(ended.stdout.splitlines()) == 3
+
+
+def test_the_types_are_those_of_the_client(tmp_path: Path) -> None:
+    program = tmp_path / "program.mts"
+    program.write_text(
+        f"""
+        import {{ Client, EcellmError, type Answer, type Options }} from {str(CLIENTS / "node" / "index.js")!r};
+        const options: Options = {{ deadline_ms: 500, priority: "urgent", calibration: false }};
+        const client: Client = await Client.start({{ command: ["ecellm-lite", "pipe"], stderr: "ignore" }});
+        const answer: Answer = await client.ask("sentiment_analysis", {{ review: "" }}, {{ options, timeout: 1 }});
+        const sure: boolean = answer.probability !== null && answer.probability > 0.8;
+        for await (const result of client.askMany("product_matching", [{{}}])) {{
+          const text: string | null = result.error ? result.error.code : result.answer.text;
+        }}
+        // @ts-expect-error: there is no such option
+        await client.ask("sentiment_analysis", {{}}, {{ options: {{ priority: "never" }} }});
+        await client.close();
+        """,
+        "utf-8",
+    )
+    options = ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom"]
+    run([tool("tsc"), *options, program])
