@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -12,8 +13,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ecellm_lite.errors import EcellmError
-from ecellm_lite.serve import chat, completions, decisions, front_page, health, models, systemone, tasks
+from ecellm_lite.errors import BusyError, EcellmError
+from ecellm_lite.models.store_lock import only_writer
+from ecellm_lite.serve import batches, chat, completions, decisions, files, front_page, health, models, systemone, tasks
 from ecellm_lite.serve.errors import error_body, error_response
 from ecellm_lite.serve.exchange import Exchanges, Log
 from ecellm_lite.serve.form import place_of
@@ -32,9 +34,10 @@ def create_app(service: Service, access: Access | None = None, *, log: Log | Non
         # The pages that show the document load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        lifespan=_life,
     )
     app.state.service = service
-    for room in (health, tasks, decisions, systemone, chat, completions, models, front_page):
+    for room in (health, tasks, decisions, systemone, chat, completions, models, files, batches, front_page):
         app.include_router(room.router)
     app.add_exception_handler(EcellmError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -51,6 +54,21 @@ def create_app(service: Service, access: Access | None = None, *, log: Log | Non
         )
     app.add_middleware(Exchanges, metrics=service.metrics, log=log)
     return app
+
+
+@asynccontextmanager
+async def _life(app: FastAPI) -> AsyncIterator[None]:
+    """Go on with the batches that a server before this one left, and stop them in time."""
+    service: Service = app.state.service
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(only_writer(service.folder / "lock", "the batches of this user", 0.0))
+        except BusyError:  # another server of this user runs them
+            yield
+            return
+        service.runner.start(app)
+        yield
+        await service.runner.close()
 
 
 async def _ours(_: Request, error: Exception) -> Response:

@@ -47,6 +47,11 @@ class Exchange:
     rows: int = 0
     status: int = 0
 
+    @property
+    def owner(self) -> str | None:
+        """Whose files and batches it may see: those of its key, None where the server has no keys."""
+        return self.key.name if self.key else None
+
 
 class Exchanges:
     """ASGI middleware, outermost: no request leaves without an id and a line in the log, and no fault without a 500.

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from ecellm_lite.errors import UsageError
 
-_NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+_NEEDED = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
 
 
 def check_extras() -> None:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ecellm_lite.serve.errors import RefusedError, error_response
 from ecellm_lite.serve.exchange import exchange_of
+from ecellm_lite.serve.inner import TRUSTED
 from ecellm_lite.serve.keys import Key, Keys
 
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
@@ -53,7 +54,9 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] == "http":
+        if isinstance(key := scope.get(TRUSTED), Key):
+            scope["state"]["exchange"].key = key
+        if scope["type"] == "http" and TRUSTED not in scope:
             try:
                 self._check(Headers(scope=scope), Request(scope))
             except RefusedError as refusal:

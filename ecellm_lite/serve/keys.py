@@ -54,6 +54,10 @@ class Keys:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def named(self, name: str) -> Key | None:
+        """Return the key of that name, or None."""
+        return next((key for key in self._keys if key.name == name), None)
+
     def find(self, presented: str) -> Key | None:
         """Return the key that was presented, or None; every key is compared."""
         digest = _digest(presented)

@@ -77,7 +77,7 @@ def server_of(app: FastAPI, limits: Limits) -> uvicorn.Server:
             app,
             http=protocol,
             ws="none",
-            lifespan="off",
+            lifespan="on",
             access_log=False,
             log_level="error",
             proxy_headers=False,

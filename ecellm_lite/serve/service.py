@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, cast
 
 from fastapi import Depends
@@ -13,18 +14,25 @@ from starlette.requests import Request
 
 from ecellm_lite.answerer import Answerer
 from ecellm_lite.answers.answer import Answer
+from ecellm_lite.home import home
 from ecellm_lite.serve.admission import Admission
+from ecellm_lite.serve.batch import BatchStore
+from ecellm_lite.serve.batch_runner import BatchRunner
 from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.exchange import exchange_of
 from ecellm_lite.serve.in_flight import InFlight
 from ecellm_lite.serve.keys import Keys
 from ecellm_lite.serve.limits import Limits
 from ecellm_lite.serve.metrics import Metrics
+from ecellm_lite.serve.stored_files import StoredFiles
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Service:
-    """One server's parts, shared by all its requests; `aliases` are further names that its model answers to."""
+    """One server's parts, shared by all its requests.
+
+    `aliases` are further names that its model answers to; `folder` holds the files of batches.
+    """
 
     answerer: Answerer
     limits: Limits = field(default_factory=Limits)
@@ -32,9 +40,16 @@ class Service:
     aliases: Sequence[str] = ()
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: InFlight = field(default_factory=InFlight)
+    folder: Path = field(default_factory=lambda: home() / "server")
     admission: Admission = field(init=False)
+    files: StoredFiles = field(init=False)
+    batches: BatchStore = field(init=False)
+    runner: BatchRunner = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "files", StoredFiles(self.folder / "files"))
+        object.__setattr__(self, "batches", BatchStore(self.folder / "batches"))
+        object.__setattr__(self, "runner", BatchRunner(self.files, self.batches, self.keys))
         object.__setattr__(self, "admission", Admission(self.limits.waiting))
         self.metrics.watch("ecellm_waiting_rows", "Rows without an answer.", lambda: self.admission.waiting)
         self.metrics.watch("ecellm_engine_restarts", "Times that the engine's process was started again.", self._deaths)

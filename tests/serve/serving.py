@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,11 +122,13 @@ def serving(
     hosts: tuple[str, ...] = (),
     origins: tuple[str, ...] = (),
     access: Access | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Server]:
     """Serve an answerer, by default a Runtime over the fake engine."""
     limits = limits or Limits()
     answerer = answerer or Runtime.over(FakeBackend(sequences=64, cells=1 << 14))
-    service = Service(answerer, limits, keys or Keys(), ALIASES)
+    folder = folder or Path(tempfile.mkdtemp(dir=os.environ["ECELLM_HOME"]))
+    service = Service(answerer, limits, keys or Keys(), ALIASES, folder=folder)
     listening = listen("127.0.0.1", 0)
     served = Server(listening.socket.getsockname()[1], service)
     app = create_app(service, access or listening.access(hosts, origins), log=served.log.append)

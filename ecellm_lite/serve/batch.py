@@ -1,0 +1,116 @@
+"""A batch: what its file asks, how far it is, and a JSON document that says so, which a restart of the server reads."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ecellm_lite.documents import read_document
+from ecellm_lite.models.files import replacing
+from ecellm_lite.serve.errors import RefusedError
+
+WINDOW = 24 * 3600  # seconds, the only completion window that OpenAI's form knows
+_ID = re.compile(r"batch_[0-9a-f]{24}")
+OVER = ("failed", "completed", "expired", "cancelled")
+_TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is known of a batch. `times` are those of its statuses, `errors` why its file was not accepted."""
+
+    id: str
+    owner: str | None
+    endpoint: str
+    input_file_id: str
+    created_at: int
+    status: str = "validating"
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    metadata: dict[str, str] = field(default_factory=dict)
+    times: dict[str, int] = field(default_factory=dict)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    format: int = 1
+
+    @classmethod
+    def made(cls, owner: str | None, endpoint: str, input_file_id: str, metadata: Mapping[str, str]) -> Batch:
+        """Return a new batch."""
+        id_ = f"batch_{secrets.token_hex(12)}"
+        return cls(id_, owner, endpoint, input_file_id, int(time.time()), metadata=dict(metadata))
+
+    def at(self, status: str, **changes: Any) -> Batch:
+        """Return the batch in another status, from now on."""
+        return replace(self, status=status, times={**self.times, status: int(time.time())}, **changes)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it is going on any more."""
+        return self.status in OVER
+
+    @property
+    def expires_at(self) -> int:
+        """When it ends, done or not."""
+        return self.created_at + WINDOW
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the batch in OpenAI's form."""
+        return {
+            "id": self.id,
+            "object": "batch",
+            "endpoint": self.endpoint,
+            "errors": {"object": "list", "data": self.errors} if self.errors else None,
+            "input_file_id": self.input_file_id,
+            "completion_window": "24h",
+            "status": self.status,
+            "output_file_id": self.output_file_id,
+            "error_file_id": self.error_file_id,
+            "created_at": self.created_at,
+            "expires_at": self.expires_at,
+            **{f"{name}_at": self.times.get(name) for name in _TIMES},
+            "request_counts": {"total": self.total, "completed": self.completed, "failed": self.failed},
+            "metadata": self.metadata or None,
+        }
+
+
+class BatchStore:
+    """The batches in a folder, a document each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for path in sorted(self._folder.glob("batch_*.json")):
+            if batch := self._read(path):
+                yield batch
+
+    def get(self, id_: str, owner: str | None) -> Batch:
+        """Return a batch of that owner; raises RefusedError (404) where there is none."""
+        batch = self._read(self._folder / f"{id_}.json") if _ID.fullmatch(id_) else None
+        if batch is None or batch.owner != owner:
+            raise RefusedError(404, "batch_not_found", f"There is no batch {id_[:80]!r}", step="make one")
+        return batch
+
+    def put(self, batch: Batch) -> None:
+        """Keep what is known of a batch."""
+        with replacing(self._folder / f"{batch.id}.json", private=True) as file:
+            file.write_text(json.dumps(asdict(batch)), encoding="utf-8")
+
+    def journal(self, batch: Batch) -> Path:
+        """Return where the responses of a batch are while it runs."""
+        return self._folder / f"{batch.id}.journal"
+
+    def _read(self, path: Path) -> Batch | None:
+        try:
+            return read_document(Batch, path, largest=1 << 20, formats=(1,))
+        except (OSError, ValueError):
+            return None

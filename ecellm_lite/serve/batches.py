@@ -1,0 +1,82 @@
+"""`/v1/batches`: many requests of a file, run when there is time, in OpenAI's form."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+
+from ecellm_lite.serve.batch import Batch
+from ecellm_lite.serve.body import JsonRoute
+from ecellm_lite.serve.errors import RefusedError
+from ecellm_lite.serve.exchange import exchange_of
+from ecellm_lite.serve.form import Form
+from ecellm_lite.serve.service import Served
+from ecellm_lite.serve.tasks import served_task
+
+router = APIRouter(tags=["batches"], route_class=JsonRoute)
+
+_ENDPOINTS = ("/v1/decisions", "/v1/systemone", "/v1/chat/completions", "/v1/completions")
+_TASK = re.compile(r"/v1/tasks/([A-Za-z0-9_-]{1,64})")
+_MOST_OPEN = 100  # batches of one owner that are not over
+
+
+class NewBatch(Form):
+    """The file whose requests are to be run, and the endpoint that all of them are for."""
+
+    input_file_id: str
+    endpoint: str = Field(description=f"One of {', '.join(_ENDPOINTS)}, or /v1/tasks/TASK.")
+    completion_window: Literal["24h"] = "24h"
+    metadata: dict[str, str] | None = Field(default=None, max_length=16)
+    output_expires_after: Any = Field(default=None, description="Taken, and without effect.")
+
+
+@router.post("/v1/batches", summary="Run the requests of a file")
+async def made(body: NewBatch, request: Request, service: Served) -> dict[str, Any]:
+    """Make a batch; it is checked and run in its turn."""
+    owner = exchange_of(request).owner
+    service.files.get(body.input_file_id, owner)
+    if task := _TASK.fullmatch(body.endpoint):
+        served_task(service, task[1])
+    elif body.endpoint not in _ENDPOINTS:
+        message = "The endpoint is none that batches are for"
+        raise RefusedError(422, "endpoint", message, step=f"use {', '.join(_ENDPOINTS)}", field="endpoint")
+    if sum(batch.owner == owner and not batch.over for batch in service.batches) >= _MOST_OPEN:
+        headers = {"Retry-After": "60"}
+        raise RefusedError(429, "too_many_batches", f"{_MOST_OPEN} batches wait already", headers=headers)
+    batch = Batch.made(owner, body.endpoint, body.input_file_id, body.metadata or {})
+    service.runner.check()
+    service.batches.put(batch)
+    service.runner.run(batch)
+    return batch.as_dict()
+
+
+@router.get("/v1/batches", summary="The batches there are")
+async def listed(request: Request, service: Served, after: str = "", limit: int = 20) -> dict[str, Any]:
+    """Return the batches of the key that asks, the newest first."""
+    owner = exchange_of(request).owner
+    owned = sorted((one for one in service.batches if one.owner == owner), key=lambda one: (-one.created_at, one.id))
+    place = next((place for place, one in enumerate(owned, start=1) if one.id == after), 0)
+    page = owned[place : place + max(1, min(limit, 100))]
+    return {
+        "object": "list",
+        "data": [batch.as_dict() for batch in page],
+        "has_more": place + len(page) < len(owned),
+        "first_id": page[0].id if page else None,
+        "last_id": page[-1].id if page else None,
+    }
+
+
+@router.get("/v1/batches/{batch_id}", summary="How far a batch is")
+async def batch_by_id(batch_id: str, request: Request, service: Served) -> dict[str, Any]:
+    """Return a batch's status and counts."""
+    return service.batches.get(batch_id, exchange_of(request).owner).as_dict()
+
+
+@router.post("/v1/batches/{batch_id}/cancel", summary="Cancel a batch")
+async def cancelled(batch_id: str, request: Request, service: Served) -> dict[str, Any]:
+    """Cancel a batch; what it has answered is in its output file."""
+    batch = service.batches.get(batch_id, exchange_of(request).owner)
+    return (await service.runner.cancel(batch)).as_dict()

@@ -1,0 +1,126 @@
+"""`/v1/files`: the tables of requests that batches read, and what they write, in OpenAI's form."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
+from starlette.types import Message, Receive
+
+from ecellm_lite.serve.errors import RefusedError
+from ecellm_lite.serve.exchange import exchange_of
+from ecellm_lite.serve.service import Served
+from ecellm_lite.serve.stored_files import LARGEST
+
+router = APIRouter(tags=["batches"])
+
+_PURPOSES = ("batch",)
+_PIECE = 1 << 20
+_UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "purpose": {"type": "string", "enum": list(_PURPOSES)},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("/v1/files", summary="Upload requests", openapi_extra=_UPLOAD)
+async def upload(request: Request, service: Served) -> dict[str, Any]:
+    """Take a file of JSON Lines, one request a line, of at most 200 MB."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
+        raise RefusedError(415, "content_type", "An upload is a form", step="send multipart/form-data")
+    bounded = Request(request.scope, _bounded(request.receive))
+    try:
+        form = await asyncio.wait_for(
+            bounded.form(max_files=1, max_fields=8, max_part_size=1 << 12), 20 * service.limits.body_seconds
+        )
+    except asyncio.TimeoutError:
+        raise RefusedError(408, "slow_body", "The upload took too long", step="send it faster") from None
+    except HTTPException as error:
+        raise RefusedError(
+            400, "invalid_form", f"The form cannot be read ({error.detail})", step="correct it"
+        ) from None
+    try:
+        file, purpose = form.get("file"), form.get("purpose")
+        if not isinstance(file, UploadFile):
+            raise RefusedError(422, "missing", "The form has no file", step="send one", field="file")
+        if purpose not in _PURPOSES:
+            raise RefusedError(422, "purpose", "The purpose is another", step="send batch", field="purpose")
+        files = service.files
+        with files.adding(_owner(request), file.filename or "requests.jsonl", str(purpose)) as (target, stored):
+            while piece := await file.read(_PIECE):
+                await asyncio.to_thread(target.write, piece)
+    finally:
+        await form.close()
+    return stored[0].as_dict()
+
+
+@router.get("/v1/files", summary="The files there are")
+async def listed(request: Request, service: Served) -> dict[str, Any]:
+    """Return the files of the key that asks, the newest first."""
+    owned = [file for file in service.files if file.owner == _owner(request)]
+    files = sorted(owned, key=lambda file: -file.created_at)
+    ids = [file.id for file in files]
+    return {
+        "object": "list",
+        "data": [file.as_dict() for file in files],
+        "has_more": False,
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+    }
+
+
+@router.get("/v1/files/{file_id}", summary="One file")
+async def file_by_id(file_id: str, request: Request, service: Served) -> dict[str, Any]:
+    """Return what is known of a file."""
+    return service.files.get(file_id, _owner(request)).as_dict()
+
+
+@router.get("/v1/files/{file_id}/content", summary="What is in a file")
+async def content(file_id: str, request: Request, service: Served) -> Response:
+    """Return a file's bytes."""
+    path = service.files.path(service.files.get(file_id, _owner(request)))
+    return FileResponse(path, media_type="application/jsonl", headers={"Content-Disposition": "attachment"})
+
+
+@router.delete("/v1/files/{file_id}", summary="Delete a file")
+async def deleted(file_id: str, request: Request, service: Served) -> dict[str, Any]:
+    """Delete a file; a batch that reads it fails."""
+    file = service.files.get(file_id, _owner(request))
+    service.files.delete(file)
+    return {"id": file.id, "object": "file", "deleted": True}
+
+
+def _owner(request: Request) -> str | None:
+    return exchange_of(request).owner
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Return `receive` that raises RefusedError (413) once it gave more than a file and its form may have."""
+    total = 0
+
+    async def bounded() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > LARGEST + (1 << 16):
+            reason = f"The file has more than {LARGEST >> 20} MiB"
+            raise RefusedError(413, "file_too_large", reason, step="split it", headers={"Connection": "close"})
+        return message
+
+    return bounded

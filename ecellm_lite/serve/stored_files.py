@@ -1,0 +1,108 @@
+"""Files that clients upload and that batches write: JSON Lines in a folder of the server's user, each with an owner.
+
+What they hold is the customers': the folder is the user's alone, and a file stays until it is deleted. A name in it
+never comes from a client.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from ecellm_lite.documents import read_document
+from ecellm_lite.models.files import replacing
+from ecellm_lite.serve.errors import RefusedError
+
+LARGEST = 200 << 20  # bytes of one file, as OpenAI has it
+MOST_BYTES = 4 << 30  # of all files together
+_ID = re.compile(r"file-[0-9a-f]{24}")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file: `owner` is the name of the key that may see it, None where the server has no keys."""
+
+    id: str
+    owner: str | None
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: int
+    format: int = 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the file in OpenAI's form."""
+        fields = {name: value for name, value in asdict(self).items() if name not in ("owner", "format")}
+        return {**fields, "object": "file", "status": "processed", "expires_at": None, "status_details": None}
+
+
+class StoredFiles:
+    """The files in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in folder.glob("*.part"):  # by a server that was killed
+            left.unlink(missing_ok=True)
+
+    def __iter__(self) -> Iterator[StoredFile]:
+        for path in sorted(self._folder.glob("file-*.json")):
+            if file := self._read(path):
+                yield file
+
+    def get(self, id_: str, owner: str | None) -> StoredFile:
+        """Return a file of that owner; raises RefusedError (404) where there is none."""
+        file = self._read(self._folder / f"{id_}.json") if _ID.fullmatch(id_) else None
+        if file is None or file.owner != owner:
+            raise RefusedError(404, "file_not_found", f"There is no file {id_[:80]!r}", step="upload it")
+        return file
+
+    def path(self, file: StoredFile) -> Path:
+        """Return where a file's bytes are."""
+        return self._folder / f"{file.id}.jsonl"
+
+    @contextmanager
+    def adding(self, owner: str | None, filename: str, purpose: str) -> Iterator[tuple[IO[bytes], list[StoredFile]]]:
+        """Give a file to write to, and a list that has the stored one when it is written; a failed one leaves nothing.
+
+        Raises RefusedError (413) where the folder has no room.
+        """
+        if sum(file.bytes for file in self) > MOST_BYTES:
+            message = f"The server's files have more than {MOST_BYTES >> 30} GiB"
+            raise RefusedError(413, "storage_full", message, step="delete some")
+        id_ = f"file-{secrets.token_hex(12)}"
+        part = self._folder / f"{id_}.part"
+        stored: list[StoredFile] = []
+        try:
+            with open(part, "xb", opener=_private) as file:  # Path.open takes no opener
+                yield file, stored
+                size = file.tell()
+            stored.append(StoredFile(id_, owner, filename[:200], purpose, size, int(time.time())))
+            part.replace(self._folder / f"{id_}.jsonl")
+            with replacing(self._folder / f"{id_}.json") as meta:
+                meta.write_text(json.dumps(asdict(stored[0])), encoding="utf-8")
+        finally:
+            part.unlink(missing_ok=True)
+
+    def delete(self, file: StoredFile) -> None:
+        """Delete a file."""
+        (self._folder / f"{file.id}.json").unlink(missing_ok=True)
+        self.path(file).unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> StoredFile | None:
+        try:
+            return read_document(StoredFile, path, largest=1 << 16, formats=(1,))
+        except (OSError, ValueError):
+            return None
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
