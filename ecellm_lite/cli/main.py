@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": "Report what this machine and installation can do.",
     "pipe": "Answer a host program: JSON lines on standard input and output.",
     "serve": "Answer over HTTP: tasks, typed decisions, texts, metrics, and a page.",
+    "mcp": "Be a tool server of the Model Context Protocol.",
     "eval": "Measure a model's answers on labelled rows, as the paper does.",
     "calibrate": "Fit a temperature to labelled rows, so that probabilities are reliable.",
     "bench": "Measure this machine with a model; --tune finds faster settings.",

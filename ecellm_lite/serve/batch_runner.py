@@ -118,6 +118,7 @@ class BatchRunner:
         answered = {response["custom_id"] for response in responses(self._store.journal(batch))}
         waiting = iter([line for line in lines if line.custom_id not in answered])
         left = batch.expires_at - time.time()
+        mend(self._store.journal(batch))
         with open(self._store.journal(batch), "ab", opener=_private) as journal:  # Path.open takes no opener
 
             async def work() -> None:
@@ -131,14 +132,17 @@ class BatchRunner:
                     await asyncio.sleep(_SAVE)
                     self._store.put(self._counted(batch))
 
+            tasks = [asyncio.create_task(work()) for _ in range(AT_ONCE)]
             saving = asyncio.create_task(save())
             try:
-                await asyncio.wait_for(asyncio.gather(*(work() for _ in range(AT_ONCE))), max(0.0, left))
-            except asyncio.TimeoutError:
-                return False
+                done, left_over = await asyncio.wait(tasks, timeout=max(0.0, left))
+                for task in done:
+                    task.result()
+                return not left_over
             finally:
-                saving.cancel()
-        return True
+                for task in (*tasks, saving):
+                    task.cancel()
+                await asyncio.gather(*tasks, saving, return_exceptions=True)
 
     async def _response(self, batch: Batch, line: Line) -> dict[str, Any]:
         assert self._app
@@ -186,6 +190,13 @@ def responses(journal: Path) -> Iterator[dict[str, Any]]:
                         yield json.loads(line)
     except FileNotFoundError:
         return
+
+
+def mend(journal: Path) -> None:
+    """Cut off a torn line at a journal's end, which the next response would be joined to."""
+    with suppress(FileNotFoundError), journal.open("rb+") as file:
+        data = file.read()
+        file.truncate(data.rfind(b"\n") + 1)
 
 
 def read_requests(path: Path, endpoint: str) -> tuple[list[Line], list[dict[str, Any]]]:

@@ -1,0 +1,39 @@
+"""A task's fields as a JSON schema, for programs that make forms or tools of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ecellm_lite.tasks.fields import Field, ItemsField, ParagraphsField, RecordField, TextField, TextsField
+
+_TEXT: Mapping[str, Any] = {"type": "string", "minLength": 1}
+_MANY = 10_000
+
+
+def row_schema(fields: Sequence[Field]) -> dict[str, Any]:
+    """Return the schema of an object with these fields; others are allowed, and ignored."""
+    return {
+        "type": "object",
+        "properties": {field.name: {**_schema(field), "description": field.doc} for field in fields},
+        "required": [field.name for field in fields if field.required],
+    }
+
+
+def _schema(field: Field) -> dict[str, Any]:
+    if isinstance(field, TextField):
+        return {**_TEXT, "examples": [field.example]}
+    if isinstance(field, ParagraphsField):
+        return {"anyOf": [{**_TEXT}, {"type": "array", "items": {**_TEXT}}]}
+    if isinstance(field, TextsField):
+        return _list(field.least, field.most, {**_TEXT})
+    if isinstance(field, RecordField):
+        return row_schema(field.fields)
+    if isinstance(field, ItemsField):
+        return _list(field.least, field.most, {"anyOf": [{**_TEXT}, {"type": "object", "required": ["title"]}]})
+    return {}
+
+
+def _list(least: int, most: int, items: dict[str, Any]) -> dict[str, Any]:
+    bounds = {"minItems": least} | ({"maxItems": most} if most < _MANY else {})
+    return {"type": "array", "items": items, **bounds}

@@ -1,0 +1,13 @@
+"""`ecellm-lite mcp` over a child with the fake engine."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ecellm_lite.pipe.child_runtime import ChildRuntime
+from ecellm_lite.serve.mcp_tools import serve
+from tests.pipe.host import FAKE_PIPE
+
+if __name__ == "__main__":
+    with ChildRuntime(command=FAKE_PIPE) as child:
+        asyncio.run(serve(child))
