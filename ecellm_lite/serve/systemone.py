@@ -75,7 +75,7 @@ _EXAMPLE: dict[str, Any] = {
     "state": {"mail": "My parcel never came, and I want my money back."},
     "questions": {
         "refund": {"type": "noul", "instructions": "Does the customer want a refund?"},
-        "desk": {"type": "choice", "criteria": {"billing": "invoices and refunds", "delivery": None}},
+        "desk": {"type": "choice", "criteria": {"billing": "refunds", "delivery": "parcels"}},
         "urgency": {"type": "score", "criteria": ["can wait", "today", "at once"]},
     },
 }

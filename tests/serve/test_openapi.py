@@ -1,0 +1,59 @@
+"""The OpenAPI document: every route is in it, and its examples are requests that are answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+
+from tests.serve.serving import Server
+
+PAGE = {"/", "/page/{name}"}
+
+
+def test_every_route_is_documented(server: Server) -> None:
+    document = server.get("/openapi.json").json
+    assert document["openapi"].startswith("3.1")
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert operation["summary"], path
+            assert operation["description"], path
+    expected = {
+        "/health",
+        "/ready",
+        "/metrics",
+        "/v1/tasks",
+        "/v1/tasks/{task}",
+        "/v1/tasks/{task}/prompt",
+        "/v1/decisions",
+        "/v1/systemone",
+        "/v1/models",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/files",
+        "/v1/batches",
+    }
+    assert expected <= document["paths"].keys()
+    assert not PAGE & document["paths"].keys()
+
+
+def test_examples_fit_their_schemas_and_are_answered(server: Server) -> None:
+    document = server.get("/openapi.json").json
+    examples = 0
+    for path, operations in document["paths"].items():
+        body = operations.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json")
+        for example in _examples(document, body["schema"]) if body else []:
+            jsonschema.validate(example, {**body["schema"], "components": document["components"]})
+            if "model" in example:
+                example = {**example, "model": "fake"}
+            reply = server.post(path.replace("{task}", "sentiment_analysis"), example)
+            assert reply.status == 200, (path, reply.body)
+            examples += 1
+    assert examples >= 5
+
+
+def _examples(document: Any, schema: Any) -> list[Any]:
+    if reference := schema.get("$ref"):
+        schema = document["components"]["schemas"][reference.rsplit("/", 1)[1]]
+    examples: list[Any] = schema.get("examples", [])
+    return examples
