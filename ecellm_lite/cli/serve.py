@@ -25,9 +25,9 @@ from ecellm_lite.cli.options import model_options
 @click.option(
     "--alias",
     multiple=True,
-    default=["jev-latest"],
+    default=["jev-*"],
     show_default=True,
-    help="A further name that the model answers to, for programs that ask for no other.",
+    help="A further name, or a pattern of names, that the model answers to.",
 )
 @click.option("--body-bytes", type=click.IntRange(1024, 16 << 20), default=4 << 20, help="The largest body.")
 @click.option("--rows", type=click.IntRange(1, 100_000), default=1000, help="The most rows of one request.")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -31,7 +32,7 @@ from ecellm_lite.serve.stored_files import StoredFiles
 class Service:
     """One server's parts, shared by all its requests.
 
-    `aliases` are further names that its model answers to; `folder` holds the files of batches.
+    `aliases` are patterns of further names that its model answers to (`jev-*`); `folder` holds the files of batches.
     """
 
     answerer: Answerer
@@ -66,7 +67,7 @@ class Service:
 
     def check_model(self, name: str) -> None:
         """Raise RefusedError (404) for a model that is not served."""
-        if name not in self.models and name not in self.aliases:
+        if name not in self.models and not any(fnmatchcase(name, alias) for alias in self.aliases):
             message = f"There is no model {name[:80]!r} here"
             step = f"use {' or '.join(self.models)}"
             raise RefusedError(404, "model_not_found", message, step=step, field="model")

@@ -18,4 +18,4 @@ if __name__ == "__main__":
     with ChildRuntime(command=FAKE_PIPE) as child:
         sys.stdout.write(f"{listening.socket.getsockname()[1]} {child.pid}\n")
         sys.stdout.flush()
-        run(create_app(Service(child, limits), listening.access()), listening, limits)
+        run(create_app(Service(child, limits, aliases=["jev-*"]), listening.access()), listening, limits)

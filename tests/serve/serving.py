@@ -32,7 +32,7 @@ from ecellm_lite.serve.server import server_of
 from ecellm_lite.serve.service import Service
 
 PATIENCE = 30
-ALIASES = ("jev-latest",)
+ALIASES = ("jev-*",)
 
 
 @dataclass(frozen=True)
