@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, runtime_checkable
 
 from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.answers.decoding import Listener
 from ecellm_lite.answers.space import Space
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.errors import InputError
@@ -35,6 +36,8 @@ class RequestOptions(TypedDict, total=False):
     without an answer this many milliseconds after it was submitted gets a DeadlineError, and the engine drops it before
     its next call of the model. `priority`: `urgent` rows are admitted before all waiting normal rows, in order of
     arrival. An endless stream of urgent rows starves the others.
+    `listener` is called, by another thread, with what is written so far of a free text, each time that it has grown; of
+    two identical requests at once only the first is told.
     """
 
     instruction: str | None
@@ -45,6 +48,7 @@ class RequestOptions(TypedDict, total=False):
     seed: int
     deadline_ms: float | None
     priority: Priority
+    listener: Listener | None
 
 
 class Answerer(Protocol):

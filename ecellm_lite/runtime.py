@@ -315,6 +315,7 @@ class Runtime:
             submission.warnings = question.warnings
             submission.request = self.request(question, space, seed=options.get("seed", 0))
             submission.request.urgent = urgent
+            submission.request.listener = options.get("listener")
             submission.type = submission.request.space.type
             if space is None:
                 submission.calibration = self._policy.calibration(calibrations, task, question)

@@ -7,7 +7,7 @@ many of these at once. Neither side knows more about the other.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -77,12 +77,15 @@ class Outcome:
 
 Decoding = Generator[Step, Logits, Outcome]
 
+# Gets all that is written so far of a text, each time that it has grown.
+Listener = Callable[[str], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:
     """Where an answer is decoded: after a prompt, in a vocabulary, with `room` tokens left in the context.
 
-    At most `drafts` tokens may be guessed in one step.
+    At most `drafts` tokens may be guessed in one step. The `listener` is told a text as it grows.
     """
 
     vocabulary: Vocabulary
@@ -90,6 +93,7 @@ class Scene:
     seed: int = 0
     prompt: Sequence[int] = ()
     drafts: int = 0
+    listener: Listener | None = None
 
     def continuation(self, text: str, *, after: str = RESPONSE) -> list[int]:
         """Return the tokens of `text` as they are when it follows `after`.

@@ -61,6 +61,7 @@ class Text(Space):
         lookup = Lookup(scene.prompt)
         limit = min(self.max_tokens, scene.room)
         scores = None if self.logprobs is None else TokenScores(vocabulary, self.logprobs)
+        told = ""
         ended = False
         while not ended and len(tape.tokens) < limit:
             drafts = lookup.guess(min(scene.drafts, limit - len(tape.tokens) - 1))
@@ -83,6 +84,9 @@ class Text(Space):
                 right += 1
             if tried:
                 lookup.learn(tried, right)
+            if scene.listener and len(settled := self._settled(vocabulary.detokenize(tape.tokens))) > len(told):
+                told = settled
+                scene.listener(told)
             if self.stop and self._stopped(_decoded(vocabulary.detokenize(tape.tokens))) is not None:
                 ended = True
         # A limit may fall within a character: its incomplete bytes are dropped.
@@ -94,6 +98,13 @@ class Text(Space):
         shortened = f"answer: cut at {limit:,} tokens, where the context ends" if short else None
         value = {"text": text, "ended": ended, "tokens": scores.within(text)} if scores else text
         return Outcome(value=value, text=text, tokens=tape.tokens, shortened=shortened)
+
+    def _settled(self, data: bytes) -> str:
+        """Return the beginning of a text that will not change: no half character, stop text or space at its end."""
+        text = _decoded(data)
+        text = text[: self._stopped(text)]
+        text = text[: max(0, len(text) - max(map(len, self.stop), default=1) + 1)]
+        return text if self.whole else text.strip()
 
     def _stopped(self, text: str) -> int | None:
         """Return where the first stop text begins, None where there is none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ecellm_lite.answers.decoding import Outcome
+from ecellm_lite.answers.decoding import Listener, Outcome
 from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import ContextError, EcellmError
 
@@ -39,6 +39,7 @@ class Request:
     urgent: bool = False
     advice: str = SHORTEN
     settings: Sequence[str] = CONTEXT
+    listener: Listener | None = None
     ended: Callable[[], None] | None = None
     cancelled: bool = False
     outcome: Outcome | None = None

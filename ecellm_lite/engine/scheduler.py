@@ -159,7 +159,7 @@ class Scheduler:
 
     def _decoding(self, request: Request) -> Decoding:
         room = self._backend.longest - len(request.prompt)
-        scene = Scene(self._backend.vocabulary, room, request.seed, request.prompt, self._drafts)
+        scene = Scene(self._backend.vocabulary, room, request.seed, request.prompt, self._drafts, request.listener)
         return (yield from request.space.decode(scene))
 
     def _start(self, slot: Slot) -> None:

@@ -10,8 +10,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.decoding import Listener
 from ecellm_lite.errors import CrashError, EcellmError, InputError, ProtocolError
 from ecellm_lite.pipe.messages import Ask, ask_line, read_message
+from ecellm_lite.pipe.parts import joined
 
 # Requests that a child has at once: enough for full model calls, and few enough to repeat when it dies.
 MOST_SENT = 1024
@@ -28,10 +30,12 @@ class Asking:
     line: bytes
     failed: Callable[[EcellmError], Answer]
     future: Future[Answer]
+    listener: Listener | None = None
+    text: str = ""
     deaths: int = 0
 
     @classmethod
-    def of(cls, ask: Ask, failed: Callable[[EcellmError], Answer]) -> Asking:
+    def of(cls, ask: Ask, failed: Callable[[EcellmError], Answer], listener: Listener | None = None) -> Asking:
         """Return a request to send; raises InputError for a row that does not fit into a line of the protocol.
 
         `failed` makes the answer of a row that failed, from its error.
@@ -43,7 +47,14 @@ class Asking:
             raise InputError(error.message.replace("The line", "The row", 1), step=error.step) from None
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(f"The row is not JSON ({error})", step="give texts, numbers, lists and objects") from None
-        return cls(ask, line, failed, Future())
+        return cls(ask, line, failed, Future(), listener)
+
+    def hear(self, start: int, part: str) -> None:
+        """Tell the listener what the text has grown by."""
+        text = joined(self.text, start, part)
+        if self.listener and len(text) > len(self.text):
+            self.text = text
+            self.listener(text)
 
     @property
     def number(self) -> int:
@@ -103,6 +114,10 @@ class Requests:
                 number, asking = queue.popitem(last=False)
                 self._sent[number] = asking
                 yield asking
+
+    def sent(self, number: int) -> Asking | None:
+        """Return a request that the child has; None if it has it no more."""
+        return self._sent.get(number)
 
     def is_sent(self, number: int) -> bool:
         """Return whether the child has a request."""

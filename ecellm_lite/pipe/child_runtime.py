@@ -125,7 +125,7 @@ class ChildRuntime:
             if isinstance(row, InputError):
                 raise row
             failed = partial(self._failed, checked_task, row)
-            asking = Asking.of(Ask(number, name, row, wire_options(options)), failed)
+            asking = Asking.of(Ask(number, name, row, wire_options(options)), failed, options.get("listener"))
         except InputError as error:
             future: Future[Answer] = Future()
             future.set_result(self._failed(checked_task, row, error))

@@ -73,6 +73,15 @@ class Output:
         """Queue a line; when it is written, the room of its request of `size` bytes is given back."""
         self._queue.put((line, size))
 
+    def offer(self, line: Line) -> bool:
+        """Queue a line that may be left out; False if the reader is so slow that it was."""
+        with self._room:
+            if self._messages >= MOST_MESSAGES or self.broken.is_set():
+                return False
+            self._messages += 1
+        self.put(line, 0)
+        return True
+
     def close(self, seconds: float | None = None) -> bool:
         """Write what is queued and end; False if that takes longer than `seconds`."""
         self._queue.put(None)

@@ -26,6 +26,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "temperature": (int, float),
     "stop": (list,),
     "logprobs": (int,),
+    "stream": (bool,),
 }
 _OF_TEXT = ("stop", "logprobs")
 _SPACE = ("schema", "grammar", "max_tokens", "temperature", *_OF_TEXT)
@@ -54,7 +55,7 @@ def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
     if not 0 <= values.get("seed", 0) < 1 << 32:
         raise _wrong("seed", values["seed"])
     space = _space(task, values)
-    options = {name: value for name, value in values.items() if name not in _SPACE}
+    options = {name: value for name, value in values.items() if name not in (*_SPACE, "stream")}
     return cast("RequestOptions", {**options, "space": space})
 
 
@@ -62,6 +63,8 @@ def wire_options(options: RequestOptions) -> dict[str, Any]:
     """Return options as they are sent; raises UsageError for a custom answer space, which cannot be sent."""
     wire: dict[str, Any] = dict(options)
     space = wire.pop("space", None)
+    if wire.pop("listener", None):
+        wire["stream"] = True
     if space is not None:
         if (limits := space.as_options()) is None:
             raise UsageError(

@@ -25,6 +25,7 @@ from ecellm_lite.pipe.messages import (
     read_message,
 )
 from ecellm_lite.pipe.options import request_options
+from ecellm_lite.pipe.parts import Parts
 from ecellm_lite.tasks.description import describe
 from ecellm_lite.tasks.questions import question_task
 from ecellm_lite.tasks.registry import get_task
@@ -93,7 +94,10 @@ class Session:
                 message = f"The id {str(ask.id)[:80]!r} belongs to a request that has no answer yet"
                 raise ProtocolError(message, step="give each request an id of its own", field="id")
         task = get_task(ask.task) if isinstance(ask.task, str) else question_task(ask.task)
-        future = self._answerer.submit(task, ask.row, **request_options(task, ask.options))
+        options = request_options(task, ask.options)
+        if ask.options.get("stream"):
+            options["listener"] = Parts(ask.id, self._output)
+        future = self._answerer.submit(task, ask.row, **options)
         with self._changed:
             self._in_flight[ask.id] = future
         future.add_done_callback(partial(self._ended, ask.id, size))

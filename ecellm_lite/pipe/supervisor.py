@@ -183,7 +183,7 @@ class Supervisor:
         kind, number = message["type"], message["id"] if message["type"] != "ready" else None
         answer = Answer.from_dict(message["answer"]) if kind == "answer" else None
         error = RowError(**message["error"]).exception() if kind == "error" else None
-        asking: Asking | None = None
+        asking = growing = None
         abandoned: list[Asking] = []
         with self._changed:
             if child is not self._child:
@@ -205,11 +205,16 @@ class Supervisor:
                 if self._ready:
                     raise ValueError("the child did not understand a line of ours")
                 abandoned = self._fail(error)  # it cannot start
+            elif kind == "part":
+                self._alive = time.monotonic()
+                growing = self._requests.sent(message["id"])
             elif isinstance(number, int) and number:
                 self._alive = time.monotonic()
                 self._pause = 0.0
                 asking = self._requests.take(number)
                 self._send_what_waits()
+        if growing:
+            growing.hear(message["start"], message["text"])
         if asking:
             asking.settle(answer, error)
         _settle_all(abandoned, error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
@@ -13,7 +13,7 @@ from ecellm_lite.serve.body import JsonRoute
 from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.form import Form, by_type, text_or
 from ecellm_lite.serve.service import Served
-from ecellm_lite.serve.texts import Asked, Sampling, Text, head, options_of, parts, shown, streamed, written
+from ecellm_lite.serve.texts import Asked, Sampling, Text, growing, head, options_of, shown, streamed, written
 
 router = APIRouter(tags=["text"], route_class=JsonRoute)
 
@@ -145,10 +145,13 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
     instruction, text = conversation(body.messages)
     if instruction:
         options["instruction"] = instruction
-    texts, usage = await written(service, request, [Asked("text", {"text": text}, options)], body.n, body.seed)
+    asked = Asked("text", {"text": text}, options)
     if body.stream:
+        body.refuse_several()
         opening = head("chat.completion.chunk", "chatcmpl", service.answerer.model.name)
-        return streamed(_pieces(opening, texts, usage if body.stream_options else None))
+        growth = growing(service, request, asked, body.seed)
+        return await streamed(_pieces(opening, growth, with_usage=body.usage_streamed))
+    texts, usage = await written(service, request, [asked], body.n, body.seed)
     choices = [
         {
             "index": index,
@@ -197,19 +200,24 @@ def _schema(wanted: AsText | AsObject | AsSchema | None) -> Mapping[str, Any] | 
     return ANY_OBJECT if isinstance(wanted, AsObject) else None
 
 
-def _pieces(
-    opening: Mapping[str, Any], texts: Sequence[Text], usage: Mapping[str, Any] | None
-) -> list[Mapping[str, Any]]:
-    pieces: list[Mapping[str, Any]] = []
-    for index, text in enumerate(texts):
-        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
-        deltas += [{"content": part} for part in parts(text.text, text.tokens)]
-        ends = [None] * len(deltas) + [text.finish]
-        pieces += [
-            {**opening, "choices": [{"index": index, "delta": delta, "logprobs": None, "finish_reason": end}]}
-            for delta, end in zip([*deltas, {}], ends, strict=True)
-        ]
-    return [*pieces, {**opening, "choices": [], "usage": usage}] if usage else pieces
+async def _pieces(
+    opening: Mapping[str, Any], growth: AsyncIterator[str | tuple[Text, Mapping[str, Any]]], *, with_usage: bool
+) -> AsyncIterator[Mapping[str, Any]]:
+    def piece(delta: Mapping[str, Any], end: str | None = None) -> Mapping[str, Any]:
+        return {**opening, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": end}]}
+
+    begun = False
+    async for grown in growth:
+        if not begun:  # what failed before has raised
+            yield piece({"role": "assistant", "content": ""})
+            begun = True
+        if isinstance(grown, str):
+            yield piece({"content": grown})
+            continue
+        text, usage = grown
+        yield piece({}, text.finish)
+        if with_usage:
+            yield {**opening, "choices": [], "usage": usage}
 
 
 def _logprob(token: Mapping[str, Any]) -> dict[str, Any]:

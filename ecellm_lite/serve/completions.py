@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from ecellm_lite.serve.body import JsonRoute
 from ecellm_lite.serve.service import Served
-from ecellm_lite.serve.texts import Asked, Sampling, Text, head, options_of, parts, shown, streamed, written
+from ecellm_lite.serve.texts import Asked, Sampling, Text, growing, head, options_of, shown, streamed, written
 
 router = APIRouter(tags=["text"], route_class=JsonRoute)
 
@@ -38,10 +38,12 @@ async def completions(body: Completions, request: Request, service: Served) -> R
     options = options_of(body, 16 if body.max_tokens is None else body.max_tokens, body.logprobs, None)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt[:MOST_PROMPTS]
     asked = [Asked("prompt", {"prompt": prompt}, options) for prompt in prompts]
-    texts, usage = await written(service, request, asked, body.n, body.seed)
     opening = head("text_completion", "cmpl", service.answerer.model.name)
     if body.stream:
-        return streamed(_pieces(opening, texts, usage if body.stream_options else None))
+        body.refuse_several(len(prompts))
+        growth = growing(service, request, asked[0], body.seed)
+        return await streamed(_pieces(opening, growth, with_usage=body.usage_streamed))
+    texts, usage = await written(service, request, asked, body.n, body.seed)
     choices = [
         {
             "index": index,
@@ -54,18 +56,18 @@ async def completions(body: Completions, request: Request, service: Served) -> R
     return JSONResponse({**opening, "choices": choices, "usage": usage})
 
 
-def _pieces(
-    opening: Mapping[str, Any], texts: Sequence[Text], usage: Mapping[str, Any] | None
-) -> list[Mapping[str, Any]]:
-    pieces: list[Mapping[str, Any]] = []
-    for index, text in enumerate(texts):
-        choice = {"index": index, "logprobs": None}
-        pieces += [
-            {**opening, "choices": [{**choice, "text": part, "finish_reason": None}]}
-            for part in parts(text.text, text.tokens)
-        ]
-        pieces.append({**opening, "choices": [{**choice, "text": "", "finish_reason": text.finish}]})
-    return [*pieces, {**opening, "choices": [], "usage": usage}] if usage else pieces
+async def _pieces(
+    opening: Mapping[str, Any], growth: AsyncIterator[str | tuple[Text, Mapping[str, Any]]], *, with_usage: bool
+) -> AsyncIterator[Mapping[str, Any]]:
+    choice = {"index": 0, "logprobs": None}
+    async for grown in growth:
+        if isinstance(grown, str):
+            yield {**opening, "choices": [{**choice, "text": grown, "finish_reason": None}]}
+            continue
+        text, usage = grown
+        yield {**opening, "choices": [{**choice, "text": "", "finish_reason": text.finish}]}
+        if with_usage:
+            yield {**opening, "choices": [], "usage": usage}
 
 
 def _logprobs(tokens: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from pydantic import Field
@@ -16,8 +17,10 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.decoding import Listener
+from ecellm_lite.errors import EcellmError
 from ecellm_lite.pipe.options import HOTTEST, LONGEST_ANSWER, MOST_LOGPROBS, MOST_STOPS, request_options
-from ecellm_lite.serve.errors import RefusedError
+from ecellm_lite.serve.errors import GoneError, RefusedError, error_body
 from ecellm_lite.serve.exchange import exchange_of
 from ecellm_lite.serve.form import Form
 from ecellm_lite.serve.in_flight import until_gone
@@ -62,6 +65,17 @@ class Sampling(Form):
                 raise RefusedError(
                     400, "unsupported_parameter", f"{name} is not supported here", step="leave it out", field=name
                 )
+
+    @property
+    def usage_streamed(self) -> bool:
+        """Whether the last piece of a stream is its usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def refuse_several(self, prompts: int = 1) -> None:
+        """Raise RefusedError (400) for a stream of several texts."""
+        if self.n > 1 or prompts > 1:
+            message = "A stream is of one text"
+            raise RefusedError(400, "unsupported_parameter", message, step="ask for one, or without stream", field="n")
 
     def stops(self) -> list[str]:
         """Return the texts that end a text."""
@@ -133,11 +147,17 @@ def options_of(body: Sampling, most: int, logprobs: int | None, schema: Mapping[
 
 
 async def written(
-    service: Service, request: Request, asked: Sequence[Asked], count: int, seed: int | None
+    service: Service,
+    request: Request,
+    asked: Sequence[Asked],
+    count: int,
+    seed: int | None,
+    listener: Listener | None = None,
 ) -> tuple[list[Text], dict[str, Any]]:
     """Return `count` texts for each that is asked for, and OpenAI's usage; raises what the first failed one raises.
 
-    With a seed the same texts come again, as far as the batches are the same.
+    With a seed the same texts come again, as far as the batches are the same. The `listener` is told of a lone text as
+    it grows.
     """
     first = seed if seed is not None else secrets.randbits(32)
 
@@ -145,6 +165,7 @@ async def written(
         futures = []
         for one in asked:
             options = request_options(TEXTS[one.kind], one.options)
+            options["listener"] = listener
             for number in range(count):
                 options["seed"] = (first + number) % (1 << 32)
                 futures.append(service.answerer.submit(TEXTS[one.kind], one.row, **options))
@@ -175,32 +196,65 @@ def head(kind: str, prefix: str, model: str) -> dict[str, Any]:
     return {"id": f"{prefix}-{secrets.token_hex(12)}", "object": kind, "created": int(time.time()), "model": model}
 
 
-def streamed(pieces: Iterable[Mapping[str, Any]]) -> StreamingResponse:
-    """Return server-sent events of these pieces, with OpenAI's mark at their end."""
+async def growing(
+    service: Service, request: Request, asked: Asked, seed: int | None
+) -> AsyncIterator[str | tuple[Text, dict[str, Any]]]:
+    """Yield what a text has grown by, each time, and at last the whole of it with its usage; raises as `written`."""
+    loop = asyncio.get_running_loop()
+    told: asyncio.Queue[str] = asyncio.Queue()
+    work = asyncio.create_task(
+        written(
+            service, request, [asked], 1, seed, lambda text: _quietly(loop.call_soon_threadsafe, told.put_nowait, text)
+        )
+    )
+    sent = 0
+    try:
+        while True:
+            more = asyncio.create_task(told.get())
+            await asyncio.wait((work, more), return_when=asyncio.FIRST_COMPLETED)
+            if not more.done():
+                more.cancel()
+                break
+            yield more.result()[sent:]
+            sent = len(more.result())
+        [text], usage = work.result()
+        if len(text.text) > sent:
+            yield text.text[sent:]
+        yield text, usage
+    finally:
+        work.cancel()
+
+
+def _quietly(call: Callable[..., object], *arguments: object) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        call(*arguments)
+
+
+async def streamed(pieces: AsyncIterator[Mapping[str, Any]]) -> StreamingResponse:
+    """Return server-sent events of these pieces, with OpenAI's mark at their end; what the first raises is raised."""
+    first = await anext(pieces)
 
     async def events() -> AsyncIterator[str]:
-        for piece in pieces:
-            yield f"data: {json.dumps(piece, allow_nan=False)}\n\n"
+        yield _event(first)
+        try:
+            async for piece in pieces:
+                yield _event(piece)
+        except GoneError:
+            return
+        except EcellmError as error:  # the status was sent before
+            yield _event(error_body(500, error.code, str(error)))
         yield "data: [DONE]\n\n"
 
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
+def _event(piece: Mapping[str, Any]) -> str:
+    return f"data: {json.dumps(piece, allow_nan=False)}\n\n"
+
+
 def shown(token: Mapping[str, Any]) -> str:
     """Return a token's bytes as text."""
     return bytes(token["bytes"]).decode("utf-8", "replace")
-
-
-def parts(text: str, tokens: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a text in the pieces that its tokens are, none of which splits a character."""
-    whole = b"".join(bytes(token["bytes"]) for token in tokens).decode("utf-8", "ignore")
-    data, ends = b"", []
-    offset = len(whole) - len(whole.lstrip()) if not whole.startswith(text) else 0
-    for token in tokens:
-        data += bytes(token["bytes"])
-        ends.append(min(len(text), max(0, len(data.decode("utf-8", "ignore")) - offset)))
-    places = sorted({0, *ends, len(text)})
-    return [text[start:end] for start, end in pairwise(places)]
 
 
 def _text(answer: Answer) -> Text:

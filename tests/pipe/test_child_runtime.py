@@ -292,3 +292,15 @@ def test_an_urgent_row_is_not_kept_behind_what_the_child_has_not_been_sent() -> 
     requests.child_died()
     assert next(requests.to_send()).number == 3001
     assert len(requests.take_all()) == 3001
+
+
+def test_a_text_is_heard_as_it_grows() -> None:
+    heard: list[str] = []
+    with ChildRuntime(command=FAKE_PIPE) as child:
+        answer = child.answer(
+            "answer_generation", EXAMPLES["answer_generation"], space=Text(max_tokens=40), listener=heard.append
+        )
+    assert heard == sorted(heard, key=len)
+    assert len(heard) > 2
+    assert answer.text
+    assert all(answer.text.startswith(text) for text in heard)

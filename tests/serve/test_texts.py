@@ -13,7 +13,8 @@ from ecellm_lite import Runtime
 from ecellm_lite.answers.text import Text
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.tasks.texts import TEXTS
-from tests.serve.serving import Server
+from tests.serve.serving import Server, serving, until
+from tests.support.gated import Gated
 
 openai = pytest.importorskip("openai", reason="OpenAI's client comes with the extra 'demo'")
 
@@ -117,6 +118,31 @@ def test_a_stream_is_the_same_text_in_pieces(client: Any, more: dict[str, Any]) 
     assert len({piece.id for piece in pieces}) == 1
 
 
+def test_a_stream_begins_before_its_text_is_written() -> None:
+    backend = Gated()
+    with serving(Runtime.over(backend)) as server, openai.OpenAI(base_url=server.base_url, api_key="x") as client:
+        backend.gate.set()
+        stream = client.completions.create(model="fake", prompt="Once", max_tokens=2000, stream=True)
+        pieces = iter(stream)
+        first = next(pieces).choices[0].text
+        backend.gate.clear()
+        assert first
+        assert server.service.admission.waiting == 1  # it goes on
+        backend.gate.set()
+        text = first + "".join(piece.choices[0].text for piece in pieces)
+        again = client.completions.create(model="fake", prompt="Once", max_tokens=2000)
+        assert text == again.choices[0].text
+
+
+def test_a_stream_that_nobody_reads_is_dropped() -> None:
+    backend = Gated()
+    with serving(Runtime.over(backend)) as server:
+        backend.gate.set()
+        with server.begin("/v1/completions", {"model": "fake", "prompt": "Once", "max_tokens": 3000, "stream": True}):
+            until(lambda: server.service.admission.waiting == 1)
+        until(lambda: server.service.admission.waiting == 0)
+
+
 def test_a_completion_is_streamed_too(client: Any) -> None:
     pieces = list(client.completions.create(model="fake", prompt="Once", max_tokens=8, stream=True))
     assert "".join(piece.choices[0].text for piece in pieces) == complete(client).choices[0].text
@@ -139,6 +165,7 @@ def test_a_completion_is_streamed_too(client: Any) -> None:
         ({"messages": []}, "UnprocessableEntityError", "messages"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "UnprocessableEntityError", "messages.0.role"),
         ({"stop": ["a"] * 5}, "UnprocessableEntityError", "stop"),
+        ({"stream": True, "n": 2}, "BadRequestError", "n"),
         ({"top_logprobs": 2}, "UnprocessableEntityError", "top_logprobs"),
         ({"extra_body": {"guided_regex": "x"}}, "UnprocessableEntityError", "guided_regex"),
         ({"model": "gpt-6"}, "NotFoundError", "model"),
