@@ -224,6 +224,29 @@ def memory() -> str:
     )
 
 
+def neighbours() -> str:
+    """Return rates next to busy programs, with threads that spin and with threads that sleep."""
+    facts = results("neighbours")
+    rows = []
+    for hogs in facts["patient"]["rows_per_second"]:
+        cells = []
+        for way in ("spinning", "patient"):
+            one = facts[way]
+            part = f", {one['of_the_rate_alone'][hogs]:.0%}" if hogs != "0" else ""
+            cells += [f"{one['rows_per_second'][hogs]:.2f}{part}", f"{one['hog_share'][hogs]:.0%}" if part else ""]
+        fair = facts["patient"]["fair_share"]
+        rows.append((hogs, *cells, f"{fair[hogs]:.0%}" if hogs in fair else ""))
+    head = (
+        "busy programs",
+        "spinning: rows/s, of the rate alone",
+        "of a core, each program",
+        "here: rows/s, of the rate alone",
+        "of a core, each program",
+        "equal part",
+    )
+    return f"{table(head, rows)}\n\n{provenance('neighbours')}"
+
+
 def tables() -> str:
     """Return rows per second of tables without a model."""
     facts = results("tables")
@@ -314,6 +337,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
         drafts,
         prompts,
         memory,
+        neighbours,
         tables,
         automatic,
         quantize,
