@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, model_validator
 from starlette.responses import JSONResponse, Response
 from typing_extensions import Self
 
-from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.answer import Answer, RowError
 from ecellm_lite.answers.options import OneOf
 from ecellm_lite.answers.ranking import Ranking
 from ecellm_lite.answers.space import Space
@@ -128,12 +128,15 @@ class OneRow(Form):
 
 
 @router.post("/v1/tasks/{task}/prompt", summary="What the model would read")
-async def prompt(task: str, body: OneRow, service: Served) -> dict[str, Any]:
+async def prompt(task: str, body: OneRow, service: Served) -> Response:
     """Return the exact prompt that a row becomes, and the lines of its options by their keys; no model is asked."""
     checked_task = served_task(service, task)
-    question = await asyncio.to_thread(checked_task.question, body.row, instruction=body.instruction)
+    try:
+        question = await asyncio.to_thread(checked_task.question, body.row, instruction=body.instruction)
+    except InputError as error:
+        return row_error_response(RowError.of(error), "row")
     text = service.answerer.envelope.prompt(question.instruction, question.text, question.options)
-    return {"prompt": text, "labels": labels(question.space)}
+    return JSONResponse({"prompt": text, "labels": labels(question.space)})
 
 
 def labels(space: Space) -> dict[str, str]:

@@ -72,13 +72,18 @@ def page(browser: Any, server: Server, request: pytest.FixtureRequest) -> Iterat
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: faults.append(message.text) if _is_fault(message) else None)
     page.goto("/")
     page.wait_for_selector("body[data-ready]")
     yield page
     assert faults == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     context.close()
+
+
+def _is_fault(message: Any) -> bool:
+    # A row that is refused is no fault of the page's.
+    return message.type == "error" and "status of 422" not in message.text
 
 
 def shoot(page: Any, name: str) -> None:
@@ -111,6 +116,8 @@ def test_every_task_has_a_form_and_an_answer(page: Any) -> None:
         card = page.locator("#task-answer .card")
         card.wait_for()
         assert "No answer" not in card.inner_text(), name
+        if name == "attribute_value_extraction":
+            assert card.locator("mark").count() > 0
         shoot(page, name)
 
 
@@ -155,6 +162,7 @@ def test_a_table_is_answered_reviewed_and_downloaded(page: Any, tmp_path: Path) 
     lines = page.locator("#table-answers tbody tr")
     assert lines.count() == 71
     assert "review" in lines.first.inner_text()  # the row without one is the least certain
+    assert lines.nth(1).bounding_box()["height"] < 300
     lines.nth(1).get_by_role("combobox").select_option(index=1)
     shoot(page, "table-answers")
     with page.expect_download() as download:
@@ -169,7 +177,6 @@ def test_a_table_is_answered_reviewed_and_downloaded(page: Any, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_wrong_row_says_where(page: Any) -> None:
-    page.get_by_label("Review").fill(" x ")
     page.evaluate("document.querySelector('#task-form').noValidate = true")
     page.get_by_label("Review").fill("")
     page.get_by_role("button", name="Answer").first.click()

@@ -92,6 +92,14 @@ def test_a_task_that_there_is_not_is_not_found(server: Server, name: str) -> Non
     assert server.get(f"/v1/tasks/{name}").status == 404
 
 
+def test_a_prompt_is_shown_without_asking_the_model(server: Server) -> None:
+    shown = server.post("/v1/tasks/SA/prompt", {"row": REVIEW}).json
+    with Runtime.over(FakeBackend()) as runtime:
+        assert shown["prompt"] == runtime.prompt("sentiment_analysis", REVIEW)
+    assert list(shown["labels"]) == list("ABCDE")
+    assert server.post("/v1/tasks/SA/prompt", {"row": {}}).error["param"] == "row.review"
+
+
 def test_tasks_are_described_without_paths(server: Server) -> None:
     tasks = {task["name"]: task for task in server.get("/v1/tasks").json["tasks"]}
     assert tasks.keys() == EXAMPLES.keys()

@@ -84,8 +84,13 @@ export function fold(summary, ...children) {
 // A line for each attribute, and the texts with what was found in them marked.
 function extraction(entries, row) {
   const rows = entries.map((entry) => [`${entry.attribute}: ${entry.value ?? "not there"}`, entry.probability, entry.value !== null]);
-  const texts = Object.entries(row).filter(([name, value]) => typeof value === "string" && entries.some((entry) => entry.source === name));
-  const marked = texts.map(([name, text]) => element("p", {}, element("strong", {}, `${name}: `), ...spans(text, entries.filter((entry) => entry.source === name))));
+  // The model is told of a `title` as the `product title`, and of a list as one text.
+  const from = (entry, name) => entry.source === name || entry.source?.endsWith(` ${name}`);
+  const marked = Object.entries(row).flatMap(([name, value]) => {
+    const own = entries.filter((entry) => from(entry, name));
+    const text = Array.isArray(value) ? value.join(", ") : value;
+    return own.length && typeof text === "string" ? [element("p", {}, element("strong", {}, `${name}: `), ...spans(text, own))] : [];
+  });
   return [bars(rows), ...marked];
 }
 

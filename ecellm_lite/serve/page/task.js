@@ -36,7 +36,8 @@ export function startTask(tasks) {
     if (least) body.options = { min_probability: Number(least) };
     const path = `/v1/tasks/${task.name}`;
     await busy(byId("task-form"), byId("task-answer"), async () => {
-      const [answer, reading] = await Promise.all([post(path, body), post(`${path}/prompt`, { row })]);
+      const answer = await post(path, body);
+      const reading = await post(`${path}/prompt`, { row });
       return [answerCard(answer, { ...reading, path, body, row })];
     });
   });
