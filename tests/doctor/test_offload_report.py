@@ -108,7 +108,7 @@ def test_it_is_said_in_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         "CPU                2    0.50 s   0.250 s   B (75.0%)",
         "GPU                2    0.50 s   0.250 s   B (75.0%)",
         "",
-        "The same answer; probabilities differ by 0.0000 at most.",
+        "The same answer; probabilities differ by at most 0.0000.",
     ]
 
 
@@ -119,7 +119,7 @@ def test_doctor_says_when_the_gpu_computes_something_else(
     program = on("gpu", f"print(json.dumps({{'model': 'shop', 'run': {other}}}))")
     assert doctor(monkeypatch, program) == 1
     output = capsys.readouterr()
-    assert "Another answer; probabilities differ by 0.4500 at most." in output.out
+    assert "Another answer; probabilities differ by at most 0.4500." in output.out
     assert "--gpu-layers 0" in output.err
 
 
