@@ -27,26 +27,29 @@ MOST_ECE, LEAST_ROWS = 0.08, 300  # the claim, for tasks with at least this many
 
 
 @click.command()
-@click.argument("results", type=click.Path(exists=True, path_type=Path))
+@click.argument("results", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--others", type=click.Path(exists=True, path_type=Path), help="Results on rows of other sources.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/calibration.json"))
-def main(results: Path, others: Path | None, output: Path) -> None:
+def main(results: tuple[Path, ...], others: Path | None, output: Path) -> None:
     """Collect the calibration errors and write them."""
-    own = read_results(results)
     other = read_results(others).tasks if others else {}
-    if own.model.sha256 != MODEL_SHA256:
-        raise SystemExit(f"The demo's calibrations are for another model than that of {results}.")
     tasks = {}
-    for name, result in own.tasks.items():
-        calibration = read_calibration(SHIPPED / f"{name}.json")
-        if result.calibration != (calibration and calibration.name):
-            raise SystemExit(f"{name} was answered with {result.calibration}, which is not the shipped calibration.")
-        tasks[name] = {"test": _measured(result), "fitted": calibration and _fitted(calibration)}
-        if name in other:
-            tasks[name]["other_sources"] = _measured(other[name])
-        click.echo(f"{result.abbreviation}: {tasks[name]}", err=True)
+    for path in results:
+        evaluation = read_results(path)
+        if evaluation.model.sha256 != MODEL_SHA256:
+            raise SystemExit(f"The demo's calibrations are for another model than that of {path}.")
+        for name, result in evaluation.tasks.items():
+            calibration = read_calibration(SHIPPED / f"{name}.json")
+            if result.calibration != (calibration and calibration.name):
+                raise SystemExit(
+                    f"{name} was answered with {result.calibration}, which is not the shipped calibration."
+                )
+            tasks[name] = {"test": _measured(result), "fitted": calibration and _fitted(calibration)}
+            if name in other:
+                tasks[name]["other_sources"] = _measured(other[name])
+            click.echo(f"{result.abbreviation}: {tasks[name]}", err=True)
     large = [task["test"] for task in tasks.values() if task["test"] and task["test"]["rows"] >= LEAST_ROWS]
-    facts = {"most_ece": max(task["ece"] for task in large), "model": own.model.sha256, "tasks": tasks}
+    facts = {"most_ece": max(task["ece"] for task in large), "model": MODEL_SHA256, "tasks": tasks}
     write_results(output, "calibration", facts)
     if facts["most_ece"] > MOST_ECE:
         raise SystemExit(f"An ECE is {facts['most_ece']:.3f}, above {MOST_ECE}.")

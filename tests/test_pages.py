@@ -110,6 +110,11 @@ def test_code_runs_as_it_stands(page: str, demo_model: StoredModel, tmp_path: Pa
         _fine_tune(tmp_path)
     if page in {"docs/evaluate.md", "docs/calibrate.md"}:
         _labelled(tmp_path)
+    if page == "docs/jobs.md":
+        _pairs(tmp_path)
+    if page == "docs/train.md":
+        pytest.importorskip("torch", reason="torch and peft are installed by those who train")
+        _reviews(tmp_path / "rows" / "sentiment_analysis")
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1"}
     for block in blocks:
@@ -149,3 +154,29 @@ def _labelled(folder: Path) -> None:
         for task in ("sentiment_analysis", "product_matching"):
             (folder / place / task).mkdir(parents=True)
             write_lines(folder / place / task / "test.jsonl", [row(task, number) for number in range(8)])
+
+
+def _pairs(folder: Path) -> None:
+    """Labelled pairs that are easy to tell, and a table of such pairs."""
+    pairs = [(f"oak table model {number}", f"oak table model {number}", "yes") for number in range(30)]
+    pairs += [(f"oak table model {number}", f"garden hose {number} ft", "no") for number in range(30)]
+    labelled = [
+        {"input": {"product_1": {"title": one}, "product_2": {"title": other}}, "output": answer}
+        for one, other, answer in pairs
+    ]
+    write_lines(folder / "pairs.jsonl", labelled)
+    lines = [f"{one},{other}\n" for one, other, _ in pairs[::5]]
+    (folder / "pairs.csv").write_text("product_1.title,product_2.title\n" + "".join(lines), "utf-8")
+
+
+def _reviews(folder: Path) -> None:
+    """Enough reviews to learn from, to hold some out, and to measure with."""
+    folder.mkdir(parents=True)
+    texts = {"A: very positive": "I love it", "E: very negative": "It broke on the first day"}
+    rows = [
+        {"input": {"review": f"{text}. Order {number}."}, "output": answer}
+        for number in range(30)
+        for answer, text in texts.items()
+    ]
+    write_lines(folder / "train.jsonl", rows[:50])
+    write_lines(folder / "test.jsonl", rows[50:])
