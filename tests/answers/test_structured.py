@@ -295,3 +295,12 @@ def test_a_type_may_be_one_of_several() -> None:
     with Runtime.over(FakeBackend()) as runtime:
         answer = runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=space)
     assert answer.value is None or abs(answer.value) <= 10**15
+
+
+def test_rules_that_could_nest_too_deep_are_refused() -> None:
+    def rules(count: int) -> str:
+        return "\n".join(["start: r0", *(f'r{number}: ((("a")))' for number in range(count))])
+
+    assert isinstance(grammar(rules(60)), Space)  # 60 rules of 4 levels, and the first one
+    with pytest.raises(GrammarError):
+        grammar(rules(70))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,6 +68,15 @@ def test_written_text_has_its_length_wherever_the_model_would_end() -> None:
         ]
     # The model is not shown the last one.
     assert [answer.usage.decoded_tokens for answer in answers if answer.usage] == [6, 6, 6]
+
+
+@pytest.mark.parametrize(("seconds", "rows"), [(0.125, 16), (0.001, 32), (60, 2)])
+def test_a_task_is_measured_for_some_two_seconds(seconds: float, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "SECONDS", 2.0)
+    clock = itertools.count(1000, seconds)
+    monkeypatch.setattr(rates, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    with Runtime.over(FakeBackend()) as runtime:
+        assert rates.rows_for(runtime, TASKS["sentiment_analysis"]) == rows
 
 
 @pytest.mark.parametrize(("cells", "batch"), [(4096, 512), (300, 64), (64, 512)])
