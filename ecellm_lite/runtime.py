@@ -26,14 +26,12 @@ from ecellm_lite.answer_policy import (
 )
 from ecellm_lite.answerer import RequestOptions, Row
 from ecellm_lite.answers.answer import Answer, ModelName
-from ecellm_lite.answers.decoding import Scene
 from ecellm_lite.answers.space import Space
 from ecellm_lite.deadlines import Deadlines
 from ecellm_lite.engine.driver import Driver
 from ecellm_lite.engine.interface import Backend
 from ecellm_lite.engine.prefix_files import PrefixFiles
-from ecellm_lite.engine.prefixes import common
-from ecellm_lite.engine.request import Request, context_error
+from ecellm_lite.engine.request import Request
 from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.engine.waiting import GROUP
 from ecellm_lite.envelopes import get_envelope
@@ -41,6 +39,7 @@ from ecellm_lite.errors import EcellmError, InputError
 from ecellm_lite.frames import FrameMap, answers_frame
 from ecellm_lite.loading import LoadedModel, load_model
 from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations
+from ecellm_lite.prompts import Prompts
 from ecellm_lite.read_ahead import read_ahead
 from ecellm_lite.tasks.registry import task_names
 from ecellm_lite.tasks.task import Question, Task
@@ -50,12 +49,6 @@ if TYPE_CHECKING:
 
 # Rows read ahead of the next answer: one group that runs, and one that fills the calls at its end.
 WINDOW = 2 * GROUP
-
-# How many instructions' tokens are cached; rows in the data set's own form may each have another instruction.
-INSTRUCTIONS = 64
-
-# No vocabulary has a token of more bytes. A prompt too long even with such tokens is not tokenized at all.
-LONGEST_TOKEN = 256
 
 
 class Runtime:
@@ -139,15 +132,14 @@ class Runtime:
         self.intended_tasks = loaded.intended_tasks
         self.deterministic = deterministic
         self._policy = AnswerPolicy(loaded.model, loaded.envelope, deterministic, loaded.calibrations)
-        self._beginnings: dict[str, list[int]] = {}  # the tokens of prompts' beginnings, by their text
         self._deadlines = Deadlines()
         self._backend = backend = loaded.backend
         try:
             scheduler = Scheduler(
                 backend, deterministic=deterministic, grouped=grouped, drafts=drafts, files=loaded.files
             )
-            self._longest = backend.longest
             self._driver = Driver(scheduler, backend)
+            self._prompts = Prompts(self.envelope, self._driver, backend.longest)
         except BaseException:
             backend.close()
             raise
@@ -232,35 +224,18 @@ class Runtime:
 
     def prompt(self, task: str | Task, row: Row, *, instruction: str | None = None) -> str:
         """Return the exact prompt of a row."""
-        return self._prompt(self._policy.checked_task(task).question(row, instruction=instruction))
+        return self._prompts.prompt(self._policy.checked_task(task).question(row, instruction=instruction))
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
         """Return a question as the scheduler's request: its tokens, and how many of them the task's rows share.
 
         Raises ContextError for a prompt that is too long even to be tokenized.
         """
-        prompt = self._prompt(question)
-        if self._endless(prompt):
-            raise context_error(f"{len(prompt):,} characters", self._longest, question.advice, question.settings)
-        tokens = self.tokenize(prompt)
-        # The last characters of the beginning may have merged with the row's first ones into one token.
-        shared = common(self._beginning(question), tokens)
-        # A row in the data set's form has its own instruction, and no part of a row may be stored on disk.
-        lasting = question.values is not None and not question.stem
-        return Request(
-            tokens,
-            shared,
-            space or question.space,
-            seed,
-            lasting=lasting,
-            advice=question.advice,
-            settings=question.settings,
-        )
+        return self._prompts.request(question, space, seed=seed)
 
     def tokenize(self, prompt: str) -> list[int]:
         """Return the ids that the model sees for a prompt, with its BOS; text is never read as a special token."""
-        with self._driver.model_in_use() as backend:
-            return backend.vocabulary.tokenize(prompt, begin=True)
+        return self._prompts.tokenize(prompt)
 
     def progress(self) -> tuple[bool, int]:
         """Return whether the engine has work, and how many calls of the model it has made so far."""
@@ -310,7 +285,8 @@ class Runtime:
             submission.id = id_of(row)
             question = task.question(row, instruction=instruction)
             if options.get("shorten"):
-                question = task.shortened(question, lambda candidate: self._needs(candidate, space), self._longest)
+                needs = partial(self._prompts.needs, space=space)
+                question = task.shortened(question, needs, self._prompts.longest)
                 submission.shortened = question.shortened
             submission.warnings = question.warnings
             submission.request = self.request(question, space, seed=options.get("seed", 0))
@@ -322,33 +298,3 @@ class Runtime:
         except EcellmError as error:
             submission.failure = error
         return submission
-
-    def _prompt(self, question: Question) -> str:
-        if question.bare:
-            return question.text
-        return self.envelope.prompt(question.instruction, question.text, question.options)
-
-    def _endless(self, prompt: str) -> bool:
-        return len(prompt) > LONGEST_TOKEN * self._longest
-
-    def _beginning(self, question: Question) -> list[int]:
-        """Return the tokens that a prompt begins with and shares with others: the instruction, and a state."""
-        text = "" if question.bare else self.envelope.prefix(question.instruction) + question.stem
-        tokens = self._beginnings.get(text)
-        if tokens is None:
-            tokens = self.tokenize(text)
-            if len(self._beginnings) >= INSTRUCTIONS:
-                self._beginnings.clear()
-            self._beginnings[text] = tokens
-        return tokens
-
-    def _needs(self, question: Question, space: Space | None) -> int:
-        """Return how many tokens of the context a question and the room for its answer need, or a few more."""
-        prompt = self._prompt(question)
-        if self._endless(prompt):
-            return len(prompt)
-        tokens = len(self.tokenize(prompt))
-        if tokens >= self._longest:
-            return tokens + 1  # too long already; computing an extraction's room takes time
-        with self._driver.model_in_use() as backend:
-            return tokens + (space or question.space).longest(Scene(backend.vocabulary, self._longest))

@@ -21,7 +21,7 @@ RANKS = [
     {"kernels", "models", "tasks"},
     {"convert", "engine", "tables"},
     {"demo", "provision"},
-    {"answerer", "answer_policy", "loading"},
+    {"answerer", "answer_policy", "loading", "prompts"},
     {"frames", "read_ahead"},
     {"runtime"},
     {"pipe"},

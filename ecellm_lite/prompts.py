@@ -1,0 +1,89 @@
+"""Questions become the scheduler's requests: their prompts, their tokens, and the prefix that a task's rows share."""
+
+from __future__ import annotations
+
+from ecellm_lite.answers.decoding import Scene
+from ecellm_lite.answers.space import Space
+from ecellm_lite.engine.driver import Driver
+from ecellm_lite.engine.prefixes import common
+from ecellm_lite.engine.request import Request, context_error
+from ecellm_lite.envelopes import Envelope
+from ecellm_lite.tasks.task import Question
+
+# How many beginnings' tokens are cached; rows in the data set's own form may each have another instruction.
+BEGINNINGS = 64
+
+# No vocabulary has a token of more bytes. A prompt too long even with such tokens is not tokenized at all.
+LONGEST_TOKEN = 256
+
+
+class Prompts:
+    """The prompts of one model; safe to use from any number of threads.
+
+    `longest` is how many tokens fit the model's context, the answer's included.
+    """
+
+    def __init__(self, envelope: Envelope, driver: Driver, longest: int) -> None:
+        self.longest = longest
+        self._envelope = envelope
+        self._driver = driver
+        self._beginnings: dict[str, list[int]] = {}  # the tokens of prompts' beginnings, by their text
+
+    def prompt(self, question: Question) -> str:
+        """Return the exact text that the model reads."""
+        if question.bare:
+            return question.text
+        return self._envelope.prompt(question.instruction, question.text, question.options)
+
+    def tokenize(self, prompt: str) -> list[int]:
+        """Return the ids that the model sees for a prompt, with its BOS; text is never read as a special token."""
+        with self._driver.model_in_use() as backend:
+            return backend.vocabulary.tokenize(prompt, begin=True)
+
+    def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
+        """Return a question as the scheduler's request: its tokens, and how many of them the task's rows share.
+
+        Raises ContextError for a prompt that is too long even to be tokenized.
+        """
+        prompt = self.prompt(question)
+        if self._endless(prompt):
+            raise context_error(f"{len(prompt):,} characters", self.longest, question.advice, question.settings)
+        tokens = self.tokenize(prompt)
+        # The last characters of the beginning may have merged with the row's first ones into one token.
+        shared = common(self._beginning(question), tokens)
+        # A row in the data set's form has its own instruction, and no part of a row may be stored on disk.
+        lasting = question.values is not None and not question.stem
+        return Request(
+            tokens,
+            shared,
+            space or question.space,
+            seed,
+            lasting=lasting,
+            advice=question.advice,
+            settings=question.settings,
+        )
+
+    def needs(self, question: Question, space: Space | None = None) -> int:
+        """Return how many tokens of the context a question and the room for its answer need, or a few more."""
+        prompt = self.prompt(question)
+        if self._endless(prompt):
+            return len(prompt)
+        tokens = len(self.tokenize(prompt))
+        if tokens >= self.longest:
+            return tokens + 1  # too long already; computing an extraction's room takes time
+        with self._driver.model_in_use() as backend:
+            return tokens + (space or question.space).longest(Scene(backend.vocabulary, self.longest))
+
+    def _endless(self, prompt: str) -> bool:
+        return len(prompt) > LONGEST_TOKEN * self.longest
+
+    def _beginning(self, question: Question) -> list[int]:
+        """Return the tokens that a prompt begins with and shares with others: the instruction, and a state."""
+        text = "" if question.bare else self._envelope.prefix(question.instruction) + question.stem
+        tokens = self._beginnings.get(text)
+        if tokens is None:
+            tokens = self.tokenize(text)
+            if len(self._beginnings) >= BEGINNINGS:
+                self._beginnings.clear()
+            self._beginnings[text] = tokens
+        return tokens
