@@ -2,9 +2,10 @@
 
     python -m benchmarks.callers
 
-The shortest labelled rows of three tasks are answered in two ways, in turns: by `Runtime.answers`, one task after the
-other, and by 64 threads that each take the next row from one shuffled list, `submit` it and wait. The processor time
-of an idle Runtime is measured too.
+The shortest labelled rows of three tasks are answered in two ways: by `Runtime.answers`, one task after the other, and
+by 64 threads that each take the next row from one shuffled list, `submit` it and wait. Each part of the list is
+answered in both ways, one right after the other, because a shared machine is not equally fast for long. The processor
+time of an idle Runtime is measured too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import click
@@ -26,41 +26,46 @@ from ecellm_lite import Runtime
 
 TASKS = ("product_relation_prediction", "product_matching", "sentiment_analysis")
 CALLERS = 64
+PART = 500  # rows
 Row = tuple[str, dict[str, Any]]  # a task and a row
 
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--rows", type=click.IntRange(CALLERS), default=2000, show_default=True, help="Of all tasks together.")
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--idle", type=click.FloatRange(0), default=10.0, show_default=True, help="Seconds to measure it idle.")
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/callers.json"))
-def main(data: Path, rows: int, repeats: int, idle: float, model: str, output: Path) -> None:
+def main(data: Path, rows: int, idle: float, model: str, output: Path) -> None:
     """Answer the rows in both ways and write the rates."""
     mixed = mixed_rows(data, rows)
-    rates: dict[str, list[float]] = {"answers": [], "callers": []}
+    ways = {"answers": answer_tasks, "callers": answer_callers}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    processor = dict.fromkeys(ways, 0.0)
+    differing = 0
     with Runtime(model) as runtime:
         for task in TASKS:
             runtime.answer(task, next(row for name, row in mixed if name == task))
-        for _ in range(repeats):
-            texts = {}
-            for way, answer in (("answers", answer_tasks), ("callers", answer_callers)):
-                started = time.perf_counter()
-                texts[way] = answer(runtime, mixed)
-                rates[way].append(round(len(mixed) / (time.perf_counter() - started), 2))
-                click.echo(f"{way}: {rates[way][-1]} rows/s", err=True)
-            differing = sum(texts["answers"][index] != texts["callers"][index] for index in range(len(mixed)))
+        for turn, start in enumerate(range(0, len(mixed), PART)):
+            part, texts = mixed[start : start + PART], {}
+            for way in list(ways)[:: -1 if turn % 2 else 1]:
+                started, cpu = time.perf_counter(), time.process_time()
+                texts[way] = ways[way](runtime, part)
+                seconds[way].append(round(time.perf_counter() - started, 2))
+                processor[way] += time.process_time() - cpu
+                click.echo(f"{way}: {len(part) / seconds[way][-1]:.2f} rows/s", err=True)
+            differing += sum(one != other for one, other in zip(*texts.values(), strict=True))
         cpu = time.process_time()
         time.sleep(idle)
         cpu = time.process_time() - cpu
-    ratio = median(rates["callers"]) / median(rates["answers"])
+    ratio = sum(seconds["answers"]) / sum(seconds["callers"])
     facts = {
         "rows": len(mixed),
         "callers": CALLERS,
-        "rows_per_second": {way: median(each) for way, each in rates.items()},
-        "each_repeat": rates,
+        "rows_per_second": {way: round(len(mixed) / sum(each), 2) for way, each in seconds.items()},
+        "seconds_of_each_part": seconds,
         "ratio": round(ratio, 3),
+        "processor_seconds": {way: round(each, 1) for way, each in processor.items()},
         "answers_that_differ": differing,  # near ties: rows are batched with other rows
         "idle": {"seconds": idle, "cpu_seconds": round(cpu, 4)},
     }
