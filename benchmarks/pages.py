@@ -87,7 +87,7 @@ def ece() -> str:
     tests = {name: task["test"] for name, task in results("calibration")["tasks"].items()}
     many = {name: test for name, test in tests.items() if test and test["rows"] >= 300}
     lines = table([short(name) for name in many], [[f"{test['ece']:.3f}" for test in many.values()]])
-    return f"{lines}\n\n{made_by('calibration')}"
+    return f"{lines}\n\n{provenance('calibration')}"
 
 
 def speed() -> str:
