@@ -29,6 +29,7 @@ RANKS = [
     {"evaluate"},
     {"serve"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 BINDING = "ecellm_lite/binding.py"
