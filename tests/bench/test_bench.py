@@ -244,8 +244,8 @@ def test_throughput_measures_without_a_server(tiny: Path, labelled: Path) -> Non
         assert task["failures"] == {OURS: 0, CLASS: 0}
         parts = {part: share for part, share in task["time"].items() if part not in {"calls", "tokens"}}
         assert sum(parts.values()) == pytest.approx(1, abs=0.001)
-        # What the runtime says it computed is what its backend was given.
-        assert task["tokens_computed"] == task["time"]["tokens"]
+        # The backend was given what the runtime says it computed, and again what a row had read that made room.
+        assert task["tokens_computed"] <= task["time"]["tokens"] < 1.5 * task["tokens_computed"]
     assert figure.count('<rect class="p0"') == len(TASKS) + 1
 
 
