@@ -157,7 +157,7 @@ def _thresholds(automatic: Automatic) -> list[str]:
         answers = f"answers {key}" if key else "answers"
         if threshold is None:
             lines.append(
-                f"  {answers} always need review: at no probability are {automatic.precision:.0%} of them right"
+                f"  {answers} always need review: these rows show {automatic.precision:.0%} right at no probability"
             )
         else:
             lines.append(f"  {answers} are automatic from probability {threshold:.3g}")

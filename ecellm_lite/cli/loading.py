@@ -11,6 +11,7 @@ from ecellm_lite.cli.plain import plain
 
 if TYPE_CHECKING:
     from ecellm_lite.answerer import RequestOptions
+    from ecellm_lite.jobs.ray_cluster import RayRuntime
     from ecellm_lite.models.store import Store, StoredModel
     from ecellm_lite.runtime import Runtime
     from ecellm_lite.tasks.task import Task
@@ -34,6 +35,20 @@ def load_runtime(model: Mapping[str, Any], *, quiet: bool) -> Runtime:
         from ecellm_lite.runtime import Runtime
 
         return Runtime(**model)
+
+
+def load_answerer(
+    model: Mapping[str, Any], *, quiet: bool, cluster: bool = False, address: str | None = None
+) -> Runtime | RayRuntime:
+    """Load the model in this process, or on every actor of a Ray cluster."""
+    if not cluster:
+        return load_runtime(model, quiet=quiet)
+    from ecellm_lite.cli.progress import waiting
+
+    with waiting("loading the model on the cluster", hidden=quiet):
+        from ecellm_lite.jobs.ray_cluster import RayRuntime
+
+        return RayRuntime(address=address, **model)
 
 
 def warn(runtime: Runtime, task: Task, options: RequestOptions) -> None:

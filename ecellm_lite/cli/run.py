@@ -55,6 +55,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="Keep processed instructions on disk for the next process.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where a table's rows are answered: here, or on a Ray cluster.",
+)
+@click.option("--address", help="The Ray cluster's address.  [default: RAY_ADDRESS, else this machine]")
 @click.option("--shorten", is_flag=True, help="Cut a row that is too long; the answer says what was cut.")
 @click.option("--show-prompt", is_flag=True, help="Print the exact prompt and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, also on a terminal.")
@@ -75,6 +83,8 @@ def run(
     show_prompt: bool,
     as_json: bool,
     quiet: bool,
+    engine: str,
+    address: str | None,
     preview: int | None,
     estimate: bool,
     corrections: Path | None,
@@ -104,6 +114,10 @@ def run(
     job = job_options(model)
     if job.report is not None and rows is None:
         raise UsageError("--report is a page about a table's job: give --rows.")
+    if engine == "ray" and rows is None:
+        raise UsageError("--engine ray answers a table: give --rows.")
+    if address is not None and engine != "ray":
+        raise UsageError("--address is a Ray cluster's: give --engine ray with it.")
     if preview is not None and rows is None:
         raise UsageError("--preview shows rows of a table: give --rows.")
     if estimate and rows is None:
@@ -129,7 +143,7 @@ def run(
         from ecellm_lite.cli.table_job import TableJob
 
         assert rows is not None
-        table = TableJob(tasks, rows, None if str(output) == "-" else output, job, quiet)
+        table = TableJob(tasks, rows, None if str(output) == "-" else output, job, quiet, engine == "ray", address)
         if preview is not None:
             envelope = get_envelope(model["envelope"] or _envelope_of(model["model"]))
             table.preview(envelope, preview, instruction)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecellm_lite.cli.loading import load_runtime, warn
+from ecellm_lite.cli.loading import load_answerer, warn
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.cli.progress import job_progress
 from ecellm_lite.errors import JobError
@@ -18,6 +18,7 @@ from ecellm_lite.jobs.job import Job, JobOptions, open_job
 from ecellm_lite.jobs.preview import preview
 from ecellm_lite.jobs.tally import Tally
 from ecellm_lite.report.shown import span
+from ecellm_lite.runtime import Runtime
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ecellm_lite.answerer import RequestOptions
     from ecellm_lite.answers.space import Space
     from ecellm_lite.envelopes import Envelope
+    from ecellm_lite.jobs.ray_cluster import RayRuntime
     from ecellm_lite.tasks.task import Task
 
 
@@ -37,6 +39,8 @@ class TableJob:
     output: Path | None
     options: JobOptions
     quiet: bool
+    cluster: bool = False
+    address: str | None = None
 
     def preview(self, envelope: Envelope, count: int, instruction: str | None) -> None:
         """Show the first rows as the task reads them, and their prompts."""
@@ -50,8 +54,8 @@ class TableJob:
         with self._open() as job:
             if not self.quiet and job.table.columns is not None:
                 _describe(job)
-            with load_runtime(model, quiet=self.quiet) as runtime:
-                if not self.quiet:
+            with self._load(model) as runtime:
+                if isinstance(runtime, Runtime) and not self.quiet:
                     for task in self.tasks:
                         warn(runtime, task, options)
                 with job_progress(hidden=self.quiet) as progress:
@@ -66,7 +70,7 @@ class TableJob:
         unwritten = replace(self.options, review_below=None, report=None)
         with (
             open_job(self.rows, None, self.tasks, unwritten) as job,
-            load_runtime(model, quiet=self.quiet) as runtime,
+            self._load(model) as runtime,
         ):
             click.echo(_estimated(estimate(job, runtime, **options)))
 
@@ -75,6 +79,9 @@ class TableJob:
         with self._open() as job:
             tally = job.correct(corrections, labelled=labelled, space=space)
         self._report(tally)
+
+    def _load(self, model: Mapping[str, Any]) -> Runtime | RayRuntime:
+        return load_answerer(model, quiet=self.quiet, cluster=self.cluster, address=self.address)
 
     def _open(self) -> AbstractContextManager[Job]:
         return open_job(self.rows, self.output, self.tasks, self.options)
@@ -113,7 +120,5 @@ def _estimated(result: Estimate) -> str:
 
 
 def _describe(job: Job) -> None:
-    mappings = [
-        part.columns.description if part.alone else f"{part.name}: {part.columns.description}" for part in job.tasks
-    ]
-    click.echo(plain(f"{job.table.description}; {'; '.join(mappings)}."), err=True)
+    mappings = "; ".join(part.description for part in job.tasks)
+    click.echo(plain(f"{job.table.description}; {mappings}."), err=True)

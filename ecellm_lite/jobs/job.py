@@ -184,7 +184,7 @@ class Job:
         tally.notes[:0] = self.table.notes
         tally.seconds = time.perf_counter() - started
         if self.options.report:
-            mappings = [part.columns.description for part in self.tasks]
+            mappings = [part.description for part in self.tasks]
             report = JobReport(
                 self.table.description, mappings, self.output, tally, writer.statistics, reviewed=bool(rules)
             )

@@ -27,6 +27,11 @@ class JobTask:
         """The task's name."""
         return self.task.name
 
+    @property
+    def description(self) -> str:
+        """The mapping in a sentence, with the task's name if there are several."""
+        return self.columns.description if self.alone else f"{self.name}: {self.columns.description}"
+
     def key(self, row: Mapping[str, Any]) -> bytes:
         """Return the hash that a row's answer to this task is known by in the job's journal."""
         key = row_key(row)

@@ -98,7 +98,7 @@ class TaskStatistics:
             return
         asked = json.dumps(mapped.row, ensure_ascii=False, default=str)
         id_ = "" if answer.id is None else str(answer.id)
-        row = SlowRow(answer.seconds, mapped.source.line, id_, asked, answer.text or "")
+        row = SlowRow(answer.seconds, mapped.source.line, id_, asked, shown_text(answer) or "")
         if len(self._slow) < SLOWEST:
             heappush(self._slow, row)
         else:

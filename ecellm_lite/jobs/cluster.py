@@ -1,0 +1,93 @@
+"""A Ray cluster: how it is reached, what an actor takes of a node, and the actor itself, an Answerer over there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ecellm_lite.answerer import Answerer, KeepsCalibrations, Row
+from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.errors import EcellmError, UsageError
+from ecellm_lite.models.calibrations import Calibration, CalibrationChoice
+from ecellm_lite.pipe.options import request_options
+from ecellm_lite.tasks.task import Task
+
+CORES = 4  # of an actor, if the nodes have as many
+
+Make = Callable[[], Answerer]
+
+
+class ClusterActor:
+    """What runs on a node: an Answerer that takes rows in batches."""
+
+    def __init__(self, make: Make) -> None:
+        self._answerer: Answerer | None = None
+        self._error = EcellmError("The actor has no model.")
+        try:
+            self._answerer = make()
+        except EcellmError as error:  # for facts(): an actor that raises here would die, and say little
+            self._error = error
+
+    def facts(self) -> tuple[ModelName, str, tuple[str, ...]] | EcellmError:
+        """Return the model, its envelope's name and the tasks, or why there is no model."""
+        if self._answerer is None:
+            return self._error
+        return self._answerer.model, self._answerer.envelope.name, tuple(self._answerer.tasks)
+
+    def kept_calibration(self, task: Task, calibration: CalibrationChoice) -> Calibration | None:
+        """Return the calibration that is kept for a task."""
+        if isinstance(self._answerer, KeepsCalibrations):
+            return self._answerer.kept_calibration(task, calibration=calibration)
+        return None
+
+    def answers(self, rows: Sequence[tuple[Task, Row, Mapping[str, Any]]]) -> list[Answer]:
+        """Return the answers to rows, in order."""
+        assert self._answerer
+        submit = self._answerer.submit
+        futures = [submit(task, row, **request_options(task, options)) for task, row, options in rows]
+        return [future.result() for future in futures]
+
+
+def node_share(nodes: Sequence[Mapping[str, Any]], threads: int | None) -> dict[str, float]:
+    """Return what an actor takes of a node: cores, and a GPU if the cluster has any."""
+    resources = [node["Resources"] for node in nodes if node["Alive"]]
+    most = max((int(each.get("CPU", 0)) for each in resources), default=0)
+    gpus = any(each.get("GPU") for each in resources)
+    return {"num_cpus": threads or max(1, min(CORES, most)), **({"num_gpus": 1} if gpus else {})}
+
+
+def fitting_actors(nodes: Sequence[Mapping[str, Any]], share: Mapping[str, float]) -> int:
+    """Return how many actors the cluster has room for."""
+    count = 0
+    for node in nodes:
+        if node["Alive"]:
+            has = node["Resources"]
+            rooms = [has.get("CPU", 0) // share["num_cpus"]]
+            if "num_gpus" in share:
+                rooms.append(has.get("GPU", 0))
+            count += int(min(rooms))
+    return count
+
+
+def connect(address: str | None) -> tuple[Any, bool]:
+    """Return ray, connected to a cluster, and whether that was done here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("A cluster needs ray", step="run `pip install 'ecellm-lite[ray]'`") from None
+    if ray.is_initialized():
+        return ray, False
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"There is no cluster at {address} ({brief(error)})", step="check its address", settings=("address",)
+        ) from None
+    return ray, True
+
+
+def brief(error: BaseException) -> str:
+    """Return an error in one line."""
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,289 @@
+"""An Answerer over a Ray cluster: each actor has a model of its own, and rows go to whichever actor is free.
+
+The job stays where it was started, with its table, its journal and its output, so that a cluster writes the same rows
+in the same order as one machine. When a node dies, the rows that it had are asked again elsewhere. Rows that kill one
+actor after another are refused.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from ecellm_lite.answerer import RequestOptions, Row
+from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.envelopes import get_envelope
+from ecellm_lite.errors import ClosedError, CrashError, EcellmError, InputError, UsageError
+from ecellm_lite.jobs.cluster import ClusterActor, Make, brief, connect, fitting_actors, node_share
+from ecellm_lite.models.calibrations import Calibration, CalibrationChoice
+from ecellm_lite.pipe.options import wire_options
+from ecellm_lite.read_ahead import read_ahead
+from ecellm_lite.runtime import Runtime
+from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.tasks.task import Task
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+BATCH = 64  # rows in one call of an actor
+IN_FLIGHT = 2  # calls that an actor has at once, so that its engine need not wait for rows
+
+ALONE = 2  # deaths after which the rows of a batch are asked one by one
+REFUSED = 4  # deaths after which a row is refused
+STARTS = 3  # actors that may die in a row before one of them is ready
+
+
+@dataclass(slots=True, eq=False)
+class Asked:
+    """A row that waits for its answer; `options` are in the form of the pipe's protocol."""
+
+    task: Task
+    row: Row
+    options: Mapping[str, Any]
+    future: Future[Answer] = field(default_factory=Future)
+    deaths: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """An actor, whether its model is loaded, and how many calls it has."""
+
+    actor: Any
+    ready: bool = False
+    calls: int = 0
+
+
+class RayRuntime:
+    """A model on each of a cluster's actors; a context manager, and safe to use from any number of threads.
+
+    `address` is the cluster's (default: the one that RAY_ADDRESS names, else a new one on this machine). `actors` is
+    how many there are (default: as many as fit). Each has `threads` cores, and a GPU if the cluster has GPUs. The other
+    `settings` are Runtime's; every node needs the model in a store of its own.
+
+    Raises UsageError if ray is missing or the cluster has no room, and what loading the model raises.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        address: str | None = None,
+        actors: int | None = None,
+        threads: int | None = None,
+        make: Make | None = None,
+        **settings: Any,
+    ) -> None:
+        self._ray, self._connected = connect(address)
+        self._share = node_share(self._ray.nodes(), threads)
+        self._make = make or partial(Runtime, model, threads=int(self._share["num_cpus"]), **settings)
+        self._actors = actors or fitting_actors(self._ray.nodes(), self._share)
+        if not self._actors:
+            raise UsageError(
+                f"No node of the cluster has {self._share['num_cpus']} cores", step="use fewer", settings=("threads",)
+            )
+        self._lock = threading.Lock()
+        self._waiting: deque[list[Asked]] = deque()  # batches that lost their actor, and go first
+        self._open: dict[int, list[Asked]] = {}  # batches that an actor has, by their identity
+        self._rows: deque[Asked] = deque()
+        self._workers: set[Worker] = set()
+        self._failed_starts = 0
+        self._closing = False
+        self._failure: EcellmError | None = None
+        self._news: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._facts: Future[tuple[ModelName, str, tuple[str, ...]]] = Future()
+        self._thread = threading.Thread(target=self._dispatch, name="ecellm-lite cluster", daemon=True)
+        self._thread.start()
+        for _ in range(self._actors):
+            self._news.put(self._start)
+        try:
+            self.model, envelope, self.tasks = self._facts.result()
+        except BaseException:
+            self.close()
+            raise
+        self.envelope = get_envelope(envelope)
+
+    @property
+    def window(self) -> int:
+        """How many rows must be read ahead of the answers for every actor to have work."""
+        return 2 * BATCH * IN_FLIGHT * self._actors
+
+    def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
+        """Return the future answer; see Answerer."""
+        if self._failure or self._closing:
+            raise self._failure or ClosedError("The cluster was closed.")
+        checked = task if isinstance(task, Task) else get_task(task)
+        wire = wire_options(options)
+        if isinstance(row, InputError):
+            future: Future[Answer] = Future()
+            future.set_result(self._refused(checked, row, row))
+            return future
+        asked = Asked(checked, row, wire)
+        with self._lock:
+            self._rows.append(asked)
+        self._news.put(self._send)
+        return asked.future
+
+    def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
+        """Return the answer to one row, or raise the error that its answer would carry; see Answerer."""
+        answer = self.submit(task, row, **options).result()
+        if answer.error:
+            raise answer.error.exception()
+        return answer
+
+    def answers(
+        self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
+    ) -> Iterator[Answer]:
+        """Yield one answer for each row, in order; see Answerer."""
+        checked = task if isinstance(task, Task) else get_task(task)
+        yield from read_ahead(rows, lambda row: self.submit(checked, row, **options), most=self.window)
+
+    def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
+        """Return the calibration that is kept for a task, by one of the nodes; see KeepsCalibrations."""
+        checked = task if isinstance(task, Task) else get_task(task)
+        worker = next(worker for worker in list(self._workers) if worker.ready)
+        kept: Calibration | None = self._ray.get(worker.actor.kept_calibration.remote(checked, calibration))
+        return kept
+
+    def close(self) -> None:
+        """End the actors; pending answers fail with ClosedError. A second call does nothing."""
+        if not self._closing:
+            self._closing = True
+            self._news.put(None)
+            self._thread.join()
+            if self._connected:
+                self._ray.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # What follows runs in the dispatcher's thread alone.
+
+    def _dispatch(self) -> None:
+        while (event := self._news.get()) is not None:
+            if not self._failure:
+                try:
+                    event()
+                except Exception as error:  # noqa: BLE001 - whoever waits for an answer must hear of it
+                    self._fail(CrashError(f"The cluster cannot be used ({brief(error)})."))
+        for worker in self._workers:
+            self._ray.kill(worker.actor)
+        self._abandon(ClosedError("The cluster was closed."))
+
+    def _start(self) -> None:
+        options = {**self._share, "max_concurrency": IN_FLIGHT, "scheduling_strategy": "SPREAD"}
+        worker = Worker(self._ray.remote(ClusterActor).options(**options).remote(self._make))
+        self._workers.add(worker)
+        self._when_done(worker.actor.facts.remote(), partial(self._started, worker))
+
+    def _started(self, worker: Worker, done: Future[Any]) -> None:
+        error = done.exception()
+        facts: Any = error or done.result()
+        if isinstance(facts, EcellmError):
+            self._fail(facts)
+        elif error:
+            self._failed_starts += 1
+            if self._failed_starts >= STARTS:
+                self._fail(CrashError(f"The cluster's actors die while they load the model ({brief(error)})."))
+            else:
+                self._replace(worker)
+        else:
+            self._failed_starts = 0
+            worker.ready = True
+            if not self._facts.done():
+                self._facts.set_result(facts)
+            self._send()
+
+    def _replace(self, worker: Worker) -> None:
+        if worker in self._workers:
+            self._workers.remove(worker)
+            self._start()
+
+    def _send(self) -> None:
+        """Give each actor with room a batch, in turns, so that few rows are spread over many actors."""
+        free = [worker for worker in self._workers if worker.ready and worker.calls < IN_FLIGHT]
+        for worker in sorted(free, key=lambda worker: worker.calls):
+            batch = self._batch(len(free))
+            if not batch:
+                return
+            rows = [(asked.task, asked.row, asked.options) for asked in batch]
+            try:
+                answers = worker.actor.answers.remote(rows)
+            except TypeError as error:  # a task or a row that cannot be pickled
+                self._settle(batch, InputError(f"The row cannot be sent to another machine ({brief(error)})"))
+                continue
+            worker.calls += 1
+            self._open[id(batch)] = batch
+            self._when_done(answers, partial(self._answered, worker, batch))
+
+    def _batch(self, free: int) -> list[Asked]:
+        if self._waiting:
+            return self._waiting.popleft()
+        with self._lock:
+            size = min(BATCH, math.ceil(len(self._rows) / free))
+            return [self._rows.popleft() for _ in range(size)]
+
+    def _answered(self, worker: Worker, batch: list[Asked], done: Future[Any]) -> None:
+        worker.calls -= 1
+        del self._open[id(batch)]
+        error = done.exception()
+        if error is None:
+            for asked, answer in zip(batch, done.result(), strict=True):
+                if asked.future.set_running_or_notify_cancel():
+                    asked.future.set_result(answer)
+        elif isinstance(error, self._ray.exceptions.RayActorError):
+            self._lost(batch)
+            self._replace(worker)
+        else:  # a fault in the call itself, an option that does not fit say
+            self._settle(batch, getattr(error, "cause", None) or error)
+        self._send()
+
+    def _lost(self, batch: list[Asked]) -> None:
+        for asked in batch:
+            asked.deaths += 1
+        if batch[0].deaths < ALONE:
+            self._waiting.append(batch)
+        elif batch[0].deaths < REFUSED or len(batch) > 1:
+            self._waiting.extend([asked] for asked in batch)
+        else:
+            error = CrashError("The cluster's actors died while they worked on this row", step="leave the row out")
+            for asked in batch:
+                if asked.future.set_running_or_notify_cancel():
+                    asked.future.set_result(self._refused(asked.task, asked.row, error))
+
+    def _refused(self, task: Task, row: Row | InputError, error: EcellmError) -> Answer:
+        return Answer.failed(task.name, error, model=self.model, envelope=self.envelope.name, row=row)
+
+    def _fail(self, error: EcellmError) -> None:
+        self._failure = error
+        if not self._facts.done():
+            self._facts.set_exception(error)
+        self._abandon(error)
+
+    def _abandon(self, error: EcellmError) -> None:
+        with self._lock:
+            rows = [*self._rows]
+            self._rows.clear()
+        batches = [rows, *self._waiting, *self._open.values()]
+        self._waiting.clear()
+        self._open.clear()
+        for batch in batches:
+            self._settle(batch, error)
+
+    def _settle(self, batch: Sequence[Asked], error: BaseException) -> None:
+        for asked in batch:
+            if not asked.future.done() and asked.future.set_running_or_notify_cancel():
+                asked.future.set_exception(error)
+
+    def _when_done(self, reference: Any, event: Callable[[Future[Any]], None]) -> None:
+        future: Future[Any] = reference.future()
+        future.add_done_callback(lambda done: self._news.put(partial(event, done)))
