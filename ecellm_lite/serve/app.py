@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ecellm_lite.errors import BusyError, EcellmError
 from ecellm_lite.models.store_lock import only_writer
@@ -20,6 +20,7 @@ from ecellm_lite.serve.errors import error_body, error_response
 from ecellm_lite.serve.exchange import Exchanges, Log
 from ecellm_lite.serve.form import place_of
 from ecellm_lite.serve.guard import Access, Guard
+from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.service import Service
 from ecellm_lite.version import __version__
 
@@ -35,6 +36,7 @@ def create_app(service: Service, access: Access | None = None, *, log: Log | Non
         docs_url=None,
         redoc_url=None,
         lifespan=_life,
+        default_response_class=JsonResponse,
     )
     app.state.service = service
     for room in (health, tasks, decisions, systemone, chat, completions, models, files, batches, front_page):
@@ -82,7 +84,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     place = place_of(first["loc"])
     body: dict[str, Any] = error_body(422, first["type"], _sentence(first, place), place)
     body["detail"] = [{"loc": list(fault["loc"]), "msg": fault["msg"], "type": fault["type"]} for fault in faults[:20]]
-    return JSONResponse(body, 422)
+    return JsonResponse(body, 422)
 
 
 def _sentence(fault: Mapping[str, Any], place: str | None) -> str:
@@ -94,4 +96,4 @@ async def _http(_: Request, error: Exception) -> Response:
     fault = cast("HTTPException", error)
     code = {404: "not_found", 405: "method_not_allowed"}.get(fault.status_code, "http_error")
     body = error_body(fault.status_code, code, f"{fault.detail}.")
-    return JSONResponse(body, fault.status_code, fault.headers)
+    return JsonResponse(body, fault.status_code, fault.headers)

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field, Tag
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ecellm_lite.serve.body import JsonRoute
 from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.form import Form, by_type, text_or
+from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.service import Served
 from ecellm_lite.serve.texts import Asked, Sampling, Text, growing, head, options_of, shown, streamed, written
 
@@ -161,7 +162,7 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
         }
         for index, text in enumerate(texts)
     ]
-    return JSONResponse(
+    return JsonResponse(
         {**head("chat.completion", "chatcmpl", service.answerer.model.name), "choices": choices, "usage": usage}
     )
 

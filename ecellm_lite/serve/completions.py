@@ -7,9 +7,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ecellm_lite.serve.body import JsonRoute
+from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.service import Served
 from ecellm_lite.serve.texts import Asked, Sampling, Text, growing, head, options_of, shown, streamed, written
 
@@ -53,7 +54,7 @@ async def completions(body: Completions, request: Request, service: Served) -> R
         }
         for index, text in enumerate(texts)
     ]
-    return JSONResponse({**opening, "choices": choices, "usage": usage})
+    return JsonResponse({**opening, "choices": choices, "usage": usage})
 
 
 async def _pieces(

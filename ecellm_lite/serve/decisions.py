@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field, Tag, field_validator
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ecellm_lite.serve.body import JsonRoute
 from ecellm_lite.serve.errors import row_error_response
 from ecellm_lite.serve.form import Form, by_type, text_or
 from ecellm_lite.serve.inputs import Input, Part, content_text, input_text
+from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.questions import (
     MOST,
     MOST_ORDERS,
@@ -137,7 +138,7 @@ async def decisions(body: Decisions, request: Request, service: Served) -> Respo
     if all(each.error for each in decided) and decided[0].error:
         return row_error_response(decided[0].error, "input")
     answers = [_answer(asked, each) for asked, each in zip(body.questions, decided, strict=True)]
-    return JSONResponse(
+    return JsonResponse(
         {"answers": answers, "model": service.answerer.model.name, "usage": _usage(decided)},
         headers=calibration_header(decided),
     )

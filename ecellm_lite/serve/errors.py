@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ecellm_lite.answers.answer import RowError
 from ecellm_lite.errors import EcellmError
+from ecellm_lite.serve.json_response import JsonResponse
 
 # The status of an error of ours, by its code. What a caller can mend is a 422.
 _STATUSES = {
@@ -68,17 +69,17 @@ def error_response(error: EcellmError) -> Response:
         return Response(status_code=CLIENT_GONE)
     if isinstance(error, RefusedError):
         body = error_body(error.status, error.reason, str(error), error.field)
-        return JSONResponse(body, error.status, error.headers)
+        return JsonResponse(body, error.status, error.headers)
     status = status_of(error.code)
     headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return JSONResponse(error_body(status, error.code, str(error), error.field), status, headers)
+    return JsonResponse(error_body(status, error.code, str(error), error.field), status, headers)
 
 
 def row_error_response(error: RowError, place: str) -> Response:
     """Return the response to a request whose only row, which stands at `place`, has this error."""
     status = status_of(error.code)
     param = f"{place}.{error.field}" if error.field else place
-    return JSONResponse(error_body(status, error.code, error.message, param), status)
+    return JsonResponse(error_body(status, error.code, error.message, param), status)
 
 
 def retry_after(seconds: float) -> dict[str, str]:

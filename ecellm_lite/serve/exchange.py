@@ -15,10 +15,10 @@ from typing import Any, cast
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ecellm_lite.serve.errors import CLIENT_GONE, error_body
+from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.keys import Key
 from ecellm_lite.serve.metrics import Metrics
 
@@ -88,7 +88,7 @@ class Exchanges:
             _report(error, exchange)
             if not exchange.status:
                 message = "A fault of ours: its place is in the server's log, under this request's id."
-                await JSONResponse(error_body(500, "internal", message), 500)(scope, receive, answer)
+                await JsonResponse(error_body(500, "internal", message), 500)(scope, receive, answer)
         finally:
             self._close(scope, exchange)
 

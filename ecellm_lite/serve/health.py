@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from ecellm_lite.serve import metrics
 from ecellm_lite.serve.errors import error_body
+from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.service import Served
 
 router = APIRouter(tags=["health"])
@@ -22,9 +23,9 @@ async def health() -> dict[str, str]:
 async def ready(service: Served) -> Response:
     """Answer 503 while the engine's process is being started again."""
     if service.ready:
-        return JSONResponse({"status": "ready", "model": service.answerer.model.name})
+        return JsonResponse({"status": "ready", "model": service.answerer.model.name})
     body = error_body(503, "not_ready", "The engine's process is being started again: ask again in 5 s.")
-    return JSONResponse(body, 503, {"Retry-After": "5"})
+    return JsonResponse(body, 503, {"Retry-After": "5"})
 
 
 @router.get("/metrics", summary="Numbers for Prometheus", response_class=PlainTextResponse)

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field, Tag, field_validator
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ecellm_lite.serve.body import JsonRoute
 from ecellm_lite.serve.errors import RefusedError, row_error_response
 from ecellm_lite.serve.form import Form, by_type
 from ecellm_lite.serve.inputs import check_json, written_json
+from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.questions import MOST, Decided, Question, calibration_header, count_rows, decide, reading
 from ecellm_lite.serve.service import Served
 from ecellm_lite.tasks.questions import LONGEST_VALUE, MAX_CHOICES, MAX_LEVELS
@@ -116,7 +117,7 @@ async def systemone(body: SystemOne, request: Request, service: Served) -> Respo
             return row_error_response(each.error, f"questions.{id_[:80]}")
     answers = {id_: _answer(asked, each) for (id_, asked), each in zip(body.questions.items(), decided, strict=True)}
     usage = {"input_tokens": reading(decided).tokens, "output_tokens": 0}
-    return JSONResponse(
+    return JsonResponse(
         {"model": service.answerer.model.name, "answers": answers, "usage": usage}, headers=calibration_header(decided)
     )
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field, model_validator
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from typing_extensions import Self
 
 from ecellm_lite.answers.answer import Answer, RowError
@@ -25,6 +25,7 @@ from ecellm_lite.serve.errors import RefusedError, row_error_response
 from ecellm_lite.serve.exchange import exchange_of
 from ecellm_lite.serve.form import Form
 from ecellm_lite.serve.in_flight import until_gone
+from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.service import Served, Service
 from ecellm_lite.tasks.description import describe
 from ecellm_lite.tasks.registry import get_task
@@ -113,11 +114,11 @@ async def ask(task: str, body: Rows, request: Request, service: Served) -> Respo
     exchange_of(request).rows = len(rows)
     answers = await until_gone(request, service.answers(request, checked_task.name, len(rows), submit))
     if body.rows is not None:
-        return JSONResponse({"answers": [answer.as_dict() for answer in answers]})
+        return JsonResponse({"answers": [answer.as_dict() for answer in answers]})
     [answer] = answers
     if answer.error:
         return row_error_response(answer.error, "row")
-    return JSONResponse(answer.as_dict())
+    return JsonResponse(answer.as_dict())
 
 
 class OneRow(Form):
@@ -136,7 +137,7 @@ async def prompt(task: str, body: OneRow, service: Served) -> Response:
     except InputError as error:
         return row_error_response(RowError.of(error), "row")
     text = service.answerer.envelope.prompt(question.instruction, question.text, question.options)
-    return JSONResponse({"prompt": text, "labels": labels(question.space)})
+    return JsonResponse({"prompt": text, "labels": labels(question.space)})
 
 
 def labels(space: Space) -> dict[str, str]:

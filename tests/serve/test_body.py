@@ -147,3 +147,42 @@ def test_other_paths_and_methods_have_an_error_too(server: Server, method: str, 
 def _head(*headers: str) -> bytes:
     lines: list[Any] = [f"POST {PATH} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers, "", ""]
     return "\r\n".join(lines).encode()
+
+
+DEEP = "[" * 900 + "]" * 900
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"row": {{"review": {DEEP}}}}}',
+        f'{{"row": {{"review": "x", "id": {DEEP}}}}}',
+        f'{{"rows": [{DEEP}, {{"review": "x"}}]}}',
+        f'{{"row": {{"review": "x"}}, "options": {{"schema": {{"const": {DEEP}}}}}}}',
+        '{"row": {"review": "\\ud800", "id": "\\udfff"}}',
+        '{"row": {"\\ud800": 1}}',
+        '{"row": {"review": 1e400}}',
+        '{"row": {"review": "x", "id": 123456789012345678901234567890}}',
+        '{"row": {"review": "\\u0000\\u001b[2J"}}',
+        '{"row": {"review": "x"}, "options": {"grammar": "' + "(" * 5000 + '"}}',
+        '{"row": {"review": "x"}, "options": {"deadline_ms": 1e-300}}',
+    ],
+    ids=range(11),
+)
+def test_hostile_rows_have_an_answer_or_an_error(server: Server, body: str) -> None:
+    reply = server.post(PATH, body.encode())
+    assert reply.status in (200, 400, 422, 504), reply.body
+    assert reply.json
+
+
+def test_hostile_decisions_have_an_error(server: Server) -> None:
+    question = {"type": "predicate", "instructions": "?"}
+    body: dict[str, Any]
+    for state in ("\ud800", "x" * 300_000, "\0", " " * 10):
+        body = {"model": "fake", "input": state, "questions": [question]}
+        assert server.post("/v1/decisions", body).status in (200, 422), state[:10]
+    for deep in (json.loads(DEEP), {"a": json.loads("[" * 31 + "]" * 31)}):
+        body = {"model": "fake", "state": deep, "questions": {"\ud800": {"type": "noul"}}}
+        assert server.post("/v1/systemone", body).status in (200, 422)
+    many = {"model": "fake", "input": "x" * 300_000, "questions": [question] * 400}
+    assert server.post("/v1/decisions", many).status == 413

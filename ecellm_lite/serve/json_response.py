@@ -1,0 +1,16 @@
+"""JSON responses in ASCII: a text may hold half a surrogate pair, which UTF-8 cannot."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+
+class JsonResponse(JSONResponse):
+    """A value as one line of ASCII JSON."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the response's body."""
+        return json.dumps(content, allow_nan=False).encode("ascii")
