@@ -29,9 +29,19 @@ from ecellm_lite.cli.options import model_options
     show_default=True,
     help="A further name, or a pattern of names, that the model answers to.",
 )
-@click.option("--body-bytes", type=click.IntRange(1024, 16 << 20), default=4 << 20, help="The largest body.")
-@click.option("--rows", type=click.IntRange(1, 100_000), default=1000, help="The most rows of one request.")
-@click.option("--waiting", type=click.IntRange(1, 100_000), default=4000, help="The most rows without an answer.")
+@click.option(
+    "--body-bytes", type=click.IntRange(1024, 16 << 20), default=4 << 20, show_default=True, help="The largest body."
+)
+@click.option(
+    "--rows", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="The most rows of one request."
+)
+@click.option(
+    "--waiting",
+    type=click.IntRange(1, 100_000),
+    default=4000,
+    show_default=True,
+    help="The most rows without an answer.",
+)
 @click.option("--memory-bytes", type=click.IntRange(1 << 24), help="The most memory the engine may allocate.")
 @click.option("--nice", type=click.IntRange(0, 19), help="Lower the engine's priority: the higher, the more.")
 @click.option("--prefix-files/--no-prefix-files", default=True, help="Keep processed instructions on disk.")
@@ -49,7 +59,9 @@ def serve(
     waiting: int,
     **model: Any,
 ) -> None:
-    """Answer over HTTP: tasks, typed decisions, metrics. On this machine alone, unless it has API keys.
+    """Answer over HTTP: tasks, typed decisions, text, batches, and a page. For this machine alone, without API keys.
+
+    Open http://127.0.0.1:8765 in a browser, or:
 
     \b
     ecellm-lite serve &

@@ -123,14 +123,15 @@ def serving(
     origins: tuple[str, ...] = (),
     access: Access | None = None,
     folder: Path | None = None,
+    path: Path | None = None,
 ) -> Iterator[Server]:
-    """Serve an answerer, by default a Runtime over the fake engine."""
+    """Serve an answerer, by default a Runtime over the fake engine; at a `path` on a Unix socket."""
     limits = limits or Limits()
     answerer = answerer or Runtime.over(FakeBackend(sequences=64, cells=1 << 14))
     folder = folder or Path(tempfile.mkdtemp(dir=os.environ["ECELLM_HOME"]))
     service = Service(answerer, limits, keys or Keys(), ALIASES, folder=folder)
-    listening = listen("127.0.0.1", 0)
-    served = Server(listening.socket.getsockname()[1], service)
+    listening = listen("127.0.0.1", 0, path)
+    served = Server(0 if path else listening.socket.getsockname()[1], service)
     app = create_app(service, access or listening.access(hosts, origins), log=served.log.append)
     server = server_of(app, limits)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening.socket]}, daemon=True)

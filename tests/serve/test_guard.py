@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,13 @@ def test_every_response_has_its_headers(server: Server) -> None:
         assert headers["X-Request-Id"]
         assert "Access-Control-Allow-Origin" not in headers
         assert "Server" not in headers
+
+
+def test_a_unix_socket_is_this_users_alone(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with serving(path=path), socket.socket(socket.AF_UNIX) as client:
+        assert path.stat().st_mode & 0o777 == 0o600
+        client.connect(str(path))
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: anything\r\n\r\n")
+        assert client.recv(4096).split()[1] == b"200"
+    assert not path.exists()
