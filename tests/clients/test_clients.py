@@ -116,7 +116,7 @@ def test_the_readme_says_how(language: str, bin_folder: Path, tmp_path: Path) ->
 
 def test_the_client_for_c_compiles_for_windows(tmp_path: Path) -> None:
     sources = [CLIENTS / "c" / "example_till.c", CLIENTS / "c" / "ecellm_lite.c"]
-    options = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-I", CLIENTS / "c"]
+    options: list[str | Path] = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-I", CLIENTS / "c"]
     run([tool("x86_64-w64-mingw32-gcc"), *options, *sources, "-o", tmp_path / "till.exe"])
 
 
