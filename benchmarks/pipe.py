@@ -192,7 +192,7 @@ def deaths(child: ChildRuntime, rows: Sequence[Row], kills: int) -> dict[str, An
     load.rate(2.0)
     before, after, recovered = [], [], []
     for _ in range(kills):
-        before.append(load.rate(6.0))
+        before.append(load.rate(4.0))
         pid = child.pid
         assert pid
         os.kill(pid, signal.SIGKILL)
@@ -204,7 +204,7 @@ def deaths(child: ChildRuntime, rows: Sequence[Row], kills: int) -> dict[str, An
             pass
         recovered.append(round(time.perf_counter() - began, 3))
         load.rate(max(0.0, RECOVERY - recovered[-1]))
-        after.append(load.rate(6.0))
+        after.append(load.rate(4.0))
     return {
         "kills": kills,
         "seconds_to_an_answer": {"median": median(recovered), "longest": max(recovered)},
