@@ -16,7 +16,7 @@ from ecellm_lite.pipe.messages import Ask, ask_line, read_message
 from ecellm_lite.pipe.parts import joined
 
 # Requests that a child has at once: enough for full model calls, and few enough to repeat when it dies.
-MOST_SENT = 1024
+MOST_SENT = 256
 
 # Requests that killed a child, whose hashes are remembered.
 REMEMBERED = 1024

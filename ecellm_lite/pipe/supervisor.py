@@ -27,10 +27,11 @@ class Supervisor:
     """A child process, its requests and those that wait; any thread may call at any time.
 
     A child that dies or hangs is started again. A request that two children died with is sent alone; if a third dies
-    too, it is refused from then on. If children keep dying before they are ready, all requests fail, now and later.
+    too, it is refused from then on. If the first child dies before it is ready, all requests fail, now and later. If
+    later children keep dying so, the waiting requests fail, and the next request tries again.
 
     If `lazy`, the first request starts the child. A child without requests for `idle_seconds` is ended, and the next
-    request starts another; if that fails, the waiting requests fail, and a later request tries again.
+    request starts another.
     """
 
     def __init__(
@@ -277,12 +278,15 @@ class Supervisor:
         asking.settle(answer)
 
     def _fail(self, error: EcellmError) -> list[Asking]:
-        """Give up, and return the requests that must now fail; later ones fail too, unless requests start children."""
+        """Give up, and return the requests that must now fail.
+
+        If no child was ever ready, later requests fail too; else each of them starts a child once.
+        """
         child, self._child, self._ready = self._child, None, None
         if child:
             child.kill()
-        if self._lazy or (self._proven and self._idle_seconds is not None):
-            self._wanted, self._failed_starts = False, 0
+        if self._lazy or self._proven:
+            self._wanted = False
         else:
             self._failure = error
         self._changed.notify_all()
