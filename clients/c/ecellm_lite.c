@@ -12,6 +12,7 @@
 enum {
     PROTOCOL = 1,
     DEATHS = 2,         /* of children, that fail a request that they had */
+    STARTS = 3,         /* that fail in a row, and with them all requests that wait */
     FAREWELL = 5000,    /* ms that a child has to end by itself */
     START = 600000,     /* ms */
     DEEPEST = 500,      /* objects and lists in each other */
@@ -450,7 +451,7 @@ struct ecellm_client {
     int is_running, is_ready, has_answered; /* of the child */
     int64_t start_deadline;
     char *code, *message; /* why the child had to go, or NULL */
-    int restarts;
+    int restarts, failed_starts; /* in a row */
     int64_t last_id;
     size_t longest_line;
     request *open, **last_open; /* a child that is ready has been sent all of them */
@@ -529,13 +530,17 @@ static void ended(ecellm_client *client, int code) {
     snprintf(message, sizeof message, "The child process died (exit code %d).", code);
     fail(client, "crashed", message);
     client->is_running = 0;
-    for (request *one = client->open; one; one = one->next) one->deaths++;
+    client->failed_starts = client->is_ready ? 0 : client->failed_starts + 1;
+    for (request *one = client->open; one; one = one->next) {
+        if (client->failed_starts >= STARTS) one->deaths = DEATHS;
+        else if (client->is_ready) one->deaths++;
+    }
     do {
         lost = 0;
         for (request *one = client->open; one && !lost; one = one->next) lost = one->deaths >= DEATHS ? one->id : 0;
         if (lost) finish_failed(client, lost, client->code, client->message);
     } while (lost && take_open(client, lost));
-    /* A child that cannot live is no endless loop: each restart costs an answer, or a request one of its deaths. */
+    /* No endless loop: each restart costs an answer, a failed start, or a request one of its deaths. */
     if (client->open || client->has_answered) {
         client->restarts++;
         start_child(client);

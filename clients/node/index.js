@@ -11,6 +11,7 @@ const PROTOCOL = 1;
 const FAREWELL = 5_000; // ms that a child has to end by itself
 const WINDOW = 256; // rows of askMany that are on their way at once
 const DEATHS = 2; // of children, that fail a request that they had
+const STARTS = 3; // that fail in a row, and with them all requests that wait
 
 /** Why there is no answer: `code` for programs, `message` for people; `field` and `step` where there are any. */
 export class EcellmError extends Error {
@@ -34,6 +35,7 @@ export class Client {
   #child = null; // {program, isReady, answered, failure}: `failure` is why it has to go
   #open = new Map(); // id -> {line, deaths, resolve, reject, release}; a child that is ready has been sent all of them
   #lastId = 0;
+  #failedStarts = 0; // in a row
   #isClosed = false;
   #started; // {resolve, reject} of the first start
 
@@ -187,10 +189,12 @@ export class Client {
     if (this.#isClosed) return;
     const error = child.failure ?? new EcellmError("crashed", `The child process died (${code}).`);
     this.#started.reject(error);
+    this.#failedStarts = child.isReady ? 0 : this.#failedStarts + 1;
     for (const [id, request] of [...this.#open]) {
-      if (++request.deaths >= DEATHS) this.#settle(id, "reject", error);
+      if (child.isReady) request.deaths++;
+      if (request.deaths >= DEATHS || this.#failedStarts >= STARTS) this.#settle(id, "reject", error);
     }
-    // A child that cannot live is no endless loop: each restart costs an answer, or a request one of its two deaths.
+    // No endless loop: each restart costs an answer, a failed start, or a request one of its deaths.
     if (this.#open.size || child.answered) this.#restart();
     this.#holdHost();
   }

@@ -15,6 +15,7 @@ public sealed class EcellmClient : IAsyncDisposable
     private const int Protocol = 1;
     private const int Deaths = 2; // of children, that fail a request that they had
     private const int Window = 256; // rows of AskManyAsync that are on their way at once
+    private const int Starts = 3; // that fail in a row, and with them all requests that wait
     private static readonly TimeSpan Farewell = TimeSpan.FromSeconds(5); // that a child has to end by itself
     private static readonly JsonSerializerOptions Json = new()
     {
@@ -32,6 +33,7 @@ public sealed class EcellmClient : IAsyncDisposable
     private Ready? _ready;
     private long _lastId;
     private int _restarts;
+    private int _failedStarts; // in a row
     private bool _isClosed;
 
     private EcellmClient(ClientSettings settings) => _settings = settings;
@@ -279,9 +281,14 @@ public sealed class EcellmClient : IAsyncDisposable
         lock (_lock)
         {
             _child = null;
-            foreach (var request in _open.Values) if (++request.Deaths >= Deaths) lost.Add(request);
+            _failedStarts = child.IsReady ? 0 : _failedStarts + 1;
+            foreach (var request in _open.Values)
+            {
+                if (child.IsReady) request.Deaths++;
+                if (request.Deaths >= Deaths || _failedStarts >= Starts) lost.Add(request);
+            }
             foreach (var request in lost) _open.Remove(request.Id);
-            // A child that cannot live is no endless loop: each restart costs an answer, or a request one of its deaths.
+            // No endless loop: each restart costs an answer, a failed start, or a request one of its deaths.
             if (!_isClosed && (_open.Count > 0 || child.HasAnswered))
             {
                 try

@@ -23,6 +23,7 @@ import java.util.concurrent.atomic.AtomicLong;
 public final class Client implements AutoCloseable {
     private static final Long PROTOCOL = 1L;
     private static final int DEATHS = 2; // of children, that fail a request that they had
+    private static final int STARTS = 3; // that fail in a row, and with them all requests that wait
     private static final int FAREWELL = 5; // seconds that a child has to end by itself
     private static final Duration MINUTE = Duration.ofMinutes(1);
 
@@ -34,6 +35,7 @@ public final class Client implements AutoCloseable {
     private Child child; // null while there is none
     private Map<?, ?> ready;
     private int restarts;
+    private int failedStarts; // in a row
     private boolean isClosed;
 
     /** Start a child, and wait until its model is loaded; throws what the start failed with. */
@@ -221,8 +223,12 @@ public final class Client implements AutoCloseable {
         List<Request> lost = new ArrayList<>();
         synchronized (this) {
             child = null;
-            open.values().removeIf(request -> ++request.deaths >= DEATHS && lost.add(request));
-            // A child that cannot live is no endless loop: each restart costs an answer, or a request one of its deaths.
+            failedStarts = last.isReady ? 0 : failedStarts + 1;
+            open.values().removeIf(request -> {
+                request.deaths += last.isReady ? 1 : 0;
+                return (request.deaths >= DEATHS || failedStarts >= STARTS) && lost.add(request);
+            });
+            // No endless loop: each restart costs an answer, a failed start, or a request one of its deaths.
             if (!isClosed && (!open.isEmpty() || last.hasAnswered)) {
                 try {
                     restart();
