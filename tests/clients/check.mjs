@@ -1,5 +1,8 @@
 // node check.mjs talk|die|start COMMAND...: the client for Node against the pipe over the fake engine.
 import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Client, EcellmError } from "../../clients/node/index.js";
 
 const TASK = "sentiment_analysis";
@@ -103,6 +106,17 @@ async function start() {
   await fails("crashed", Client.start({ command: [...command, "never"], startTimeout: 300 }));
   await fails("crashed", Client.start({ command: ["echo", "hello"] }));
   await fails("crashed", Client.start({ command: ["/nonsense/ecellm-lite"] }));
+
+  const note = join(mkdtempSync(join(tmpdir(), "check-")), "note");
+  const unlucky = await Client.start({ command: [...command, "crash", note] });
+  writeFileSync(note, ""); // from now on a child dies while it loads
+  kill(unlucky.pid);
+  await fails("crashed", unlucky.ask(TASK, good));
+  assert.equal(readFileSync(note, "utf-8"), "started\n".repeat(3));
+  rmSync(note);
+  assert.ok((await unlucky.ask(TASK, good)).text);
+  await unlucky.close();
+
   const client = await Client.start({ command: [...command, "noisy"], stderr: "ignore" });
   assert.ok((await client.ask(TASK, good)).text);
   // No close: the program ends all the same, and the child with it.
