@@ -249,6 +249,31 @@ def neighbours() -> str:
     return f"{table(head, rows)}\n\n{provenance('neighbours')}"
 
 
+def pipe() -> str:
+    """Return rates inside and outside of the host's process, and the cost of a request, a start and a death."""
+    facts = results("pipe")
+    rows = [
+        (
+            short(task),
+            *(f"{rate:.1f}" for rate in one["rows_per_second"].values()),
+            *(f"{part:.0%}" for part in one["of_the_runtime"].values()),
+        )
+        for task, one in facts["tasks"].items()
+    ]
+    rows.append(("geometric mean", "", "", "", *(f"{part:.0%}" for part in facts["of_the_runtime"].values())))
+    head = ("rows/s", "Runtime", "ChildRuntime", "pipe", "ChildRuntime of Runtime", "pipe of Runtime")
+    cold, deaths = facts["cold_start"], facts["deaths"]
+    requests = ", ".join(f"{ms:.0f} ms ({way})" for way, ms in facts["one_request"]["milliseconds"].items())
+    starts = ", ".join(f"{seconds:.2f} s ({name})" for name, seconds in cold.items())
+    rate = deaths["rows_per_second"]
+    return (
+        f"{table(head, rows)}\n\nOne request alone: {requests}. First answer of a new process: {starts}. "
+        f"{deaths['kills']} children were killed under load: the next one answered within "
+        f"{deaths['seconds_to_an_answer']['longest']:.1f} s, and from 3 s after the kill the rate was "
+        f"{rate['after_3_s']:.1f} rows/s, before it {rate['before']:.1f} {provenance('pipe')}."
+    )
+
+
 def tables() -> str:
     """Return rows per second of tables without a model."""
     facts = results("tables")
@@ -340,6 +365,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
         prompts,
         memory,
         neighbours,
+        pipe,
         tables,
         automatic,
         quantize,
