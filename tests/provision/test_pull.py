@@ -185,7 +185,7 @@ def test_a_store_that_fills_while_it_converts(
         assert run_command(arguments) == 4
     said = capsys.readouterr().err
     wanted = {
-        "before": r"2\.1 MB free: free some space",
+        "before": r"2\.1 MB free",
         "meanwhile": r"model\.gguf.* \(No space left on device\)",
         "at the manifest": r"unchecked\.json.* \(No space left on device\)",
     }[when]
