@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from benchmarks import scaling
 from ecellm_lite.tasks.registry import TASKS
 
 ROOT = Path(__file__).parent.parent
@@ -290,6 +291,20 @@ def tables() -> str:
     )
 
 
+def job_cost() -> str:
+    """Return what a job takes beside its model."""
+    facts = results("job_cost")
+    peak, parquet = facts["peak_memory_mib"], facts["parquet"]
+    return (
+        f"A whole job, with its journal and all but a model, takes {facts['milliseconds_a_row']:.2f} ms of processor "
+        f"time a row, which is {facts['of_the_demos_least']:.1%} of what the demo takes for its shortest rows. Its "
+        f"peak memory was {peak['few']:.0f} MiB after {facts['few_rows']:,} rows and {peak['all']:.0f} MiB after "
+        f"{facts['rows']:,}; the journal has {facts['journal_bytes_a_row']:,} bytes a row. A Parquet file of "
+        f"{parquet['rows']:,} short rows went in and out at {parquet['rows_per_cpu_second']:,} rows/s in "
+        f"{parquet['peak_memory_mib']:.0f} MiB {provenance('job_cost')}."
+    )
+
+
 def automatic() -> str:
     """Return what thresholds reach that were chosen on one half of the rows."""
     facts = results("automatic")
@@ -307,6 +322,21 @@ def automatic() -> str:
         f"{facts['share_by_all_rows']:.0%}. Halves as they stand in the file: {named[0]}, and {named[1]}; every second "
         f"line: {named[2]}, and {named[3]} {provenance('automatic')}."
     )
+
+
+def scale() -> str:
+    """Return what many rows take on several machines."""
+    head = ("task", "tokens a row", "core seconds a row", "rows/s a core", *scaling.HEAD)
+    return (
+        f"{table(head, scaling.rows(results('throughput')))}\n\nThe first four columns were measured "
+        f"{provenance('throughput')}."
+    )
+
+
+def scale_limits() -> str:
+    """Return where many rows meet a limit that is not the cores."""
+    names = ("throughput", "quantization", "job_cost", "cold_start", "offload")
+    return "\n".join(f"- {line}" for line in scaling.limits(*map(results, names)))
 
 
 def quantize() -> str:
@@ -367,7 +397,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
         neighbours,
         pipe,
         tables,
+        job_cost,
         automatic,
+        scale,
+        scale_limits,
         quantize,
     )
 }

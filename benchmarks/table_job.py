@@ -1,25 +1,43 @@
-"""Reads, maps and writes a table with a made-up answer for each row, and prints the process's peak memory in KiB.
+"""Takes a table through with a made-up answer for each row, and prints what that took of a process, as JSON.
 
-    python -m benchmarks.table_job CATALOGUE.csv
+    python -m benchmarks.table_job tables|job CATALOGUE OUTPUT
 
-`tables.py` runs it in separate processes. It imports only what a job needs from the tables' code, and nothing that
-measures.
+`tables` reads, maps and writes; `job` does it as a job with its journal. The answers come at once, so that what is
+measured is everything around a model. `tables.py` and `job_cost.py` run it in processes of their own, and so it imports
+nothing that measures.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.answerer import RequestOptions, Row
+from ecellm_lite.answers.answer import Answer, ModelName, Usage
+from ecellm_lite.envelopes import Envelope, get_envelope
+from ecellm_lite.errors import InputError
+from ecellm_lite.jobs.job import JobOptions, journal_of, open_job
+from ecellm_lite.jobs.job_row import JobStep
 from ecellm_lite.tables.columns import ColumnMap, MapOptions
 from ecellm_lite.tables.opening import open_table
 from ecellm_lite.tables.results import AnswerColumns
-from ecellm_lite.tables.writers import ResultWriter
+from ecellm_lite.tables.writers import ResultWriter, form_of
 from ecellm_lite.tasks.registry import TASKS
+from ecellm_lite.tasks.task import Task
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 TASK = TASKS["attribute_value_extraction"]
-OPTIONS = MapOptions(map=["description=body"], constants={"attributes": ["Color", "Material"]})
+FEW = 2_000
+ATTRIBUTES = {"attributes": ["Color", "Material"]}
+OPTIONS = MapOptions(map=["description=body"], constants=ATTRIBUTES)
 ANSWER = Answer(
     id=None, task=TASK.name, type="text", value="blue", text="blue", probability=0.8123456789, probabilities=None,
     confidence=0.7, coverage=0.99, abstained=False, usage=None, seconds=None, model=ModelName("demo", "0"),
@@ -27,16 +45,85 @@ ANSWER = Answer(
 )  # fmt: skip
 
 
+EXTRACTION = replace(
+    ANSWER,
+    type="extraction",
+    value=[
+        {"attribute": name, "value": "blue", "source": "product title", "probability": 0.8123456789}
+        for name in ATTRIBUTES["attributes"]
+    ],
+    usage=Usage(180, 62, 24, 40),
+    seconds=0.123456,
+)
+
+
+class Instant:
+    """An Answerer that has its answer already."""
+
+    model: ModelName = ANSWER.model
+    envelope: Envelope = get_envelope(ANSWER.envelope)
+    tasks: tuple[str, ...] = tuple(TASKS)
+
+    def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
+        """Return the answer."""
+        future: Future[Answer] = Future()
+        future.set_result(EXTRACTION)
+        return future
+
+    def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
+        """Return the answer."""
+        return EXTRACTION
+
+    def answers(
+        self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
+    ) -> Iterator[Answer]:
+        """Yield the answer for each row."""
+        return (EXTRACTION for _ in rows)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 def main() -> None:
-    """Read, map and write the file."""
-    path = Path(sys.argv[1])
-    with open_table(path) as table, path.with_suffix(".out.csv").open("wb") as file:
+    """Take the table through."""
+    how, source, output = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    few: list[int] = []
+    rows = job(source, output, few) if how == "job" else tables(source, output)
+    facts = {"rows": rows, "cpu_seconds": time.process_time(), "peak_kib": peak()}
+    if how == "job":
+        facts |= {"peak_kib_after_few": few[0], "journal_bytes": journal_of(output).stat().st_size}
+    print(json.dumps(facts))
+
+
+def tables(source: Path, output: Path) -> int:
+    """Read, map and write, and return the number of rows."""
+    count = 0
+    with open_table(source) as table, output.open("wb") as file:
         names = table.all_columns()
-        writer = ResultWriter(file, "csv", names, AnswerColumns(names))
-        for row in ColumnMap(TASK, names, OPTIONS).rows(table):
+        writer = ResultWriter(file, form_of(output.name), names, AnswerColumns(names), schema=table.schema)
+        for row in ColumnMap(TASK, names, options_for(names)).rows(table):
             writer.write(row.source, ANSWER)
+            count += 1
         writer.close()
-    print(peak())
+    return count
+
+
+def job(source: Path, output: Path, few: list[int]) -> int:
+    """Do the same as a job with a journal; `few` gets the peak after the first rows."""
+
+    def note(step: JobStep) -> None:
+        if step.number == FEW:
+            few.append(peak())
+
+    with open_table(source) as table:
+        options = JobOptions(map=options_for(table.all_columns()))
+    with open_job(source, output, TASK, options) as opened:
+        return opened.run(Instant(), progress=note).rows
+
+
+def options_for(columns: Iterable[str]) -> MapOptions:
+    """Return the mapping of a table, which may lack a body."""
+    return OPTIONS if "body" in columns else MapOptions(constants=ATTRIBUTES)
 
 
 def peak() -> int:

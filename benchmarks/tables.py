@@ -168,8 +168,8 @@ def memory(folder: Path, count: int) -> dict[str, float]:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows(row.values() for row in catalogue(rows))
-        command = [sys.executable, "-m", "benchmarks.table_job", str(path)]
-        peaks[f"{rows}_rows"] = int(subprocess.check_output(command)) / 1024
+        command = [sys.executable, "-m", "benchmarks.table_job", "tables", str(path), str(path.with_suffix(".out.csv"))]
+        peaks[f"{rows}_rows"] = json.loads(subprocess.check_output(command))["peak_kib"] / 1024
     return {name: round(peak, 1) for name, peak in peaks.items()}
 
 

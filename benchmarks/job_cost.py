@@ -1,0 +1,99 @@
+"""Claim: a job's table and journal cost at most a tenth of the demo's time a row, in memory that does not grow.
+
+    python -m benchmarks.job_cost
+
+A job reads, maps and writes the CSV catalogue of `tables.py` and keeps its journal, with an answer that is there at
+once: what is left is everything but the model. Its processor time a row stands beside that of the demo on the task that
+takes the least (results/throughput.json). Peak memory is that of a process of its own (table_job.py), after
+2,000 rows and at the end. A Parquet file of short rows is read, mapped and written too, without a journal.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.facts import write_results
+from benchmarks.table_job import FEW
+from benchmarks.tables import COLUMNS, catalogue
+
+MOST = 0.1  # of the demo's processor time
+GROWTH = 0.05  # of the memory that a few rows take
+THROUGHPUT = Path("benchmarks/results/throughput.json")
+
+
+@click.command()
+@click.option("--rows", type=click.IntRange(FEW), default=200_000, show_default=True)
+@click.option("--short-rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of the Parquet file.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/job_cost.json"))
+def main(rows: int, short_rows: int, output: Path) -> None:
+    """Measure, and write the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = job(Path(folder), rows)
+        short = parquet(Path(folder), short_rows)
+    tasks = json.loads(THROUGHPUT.read_text("utf-8"))["tasks"]
+    least = min(task["cpu_seconds_a_row"]["ecellm-lite"] for task in tasks.values())
+    seconds = whole["cpu_seconds"] / rows
+    figures = {
+        "rows": rows,
+        "milliseconds_a_row": round(1000 * seconds, 3),
+        "of_the_demos_least": round(seconds / least, 4),
+        "journal_bytes_a_row": whole["journal_bytes"] // rows,
+        "few_rows": FEW,
+        "peak_memory_mib": {"few": _mib(whole["peak_kib_after_few"]), "all": _mib(whole["peak_kib"])},
+        "parquet": {
+            "rows": short_rows,
+            "rows_per_cpu_second": round(short_rows / short["cpu_seconds"]),
+            "peak_memory_mib": _mib(short["peak_kib"]),
+        },
+    }
+    click.echo(json.dumps(figures, indent=2), err=True)
+    write_results(output, "job_cost", figures)
+    if seconds > MOST * least:
+        raise SystemExit("Table and journal cost more than a tenth of a row's time.")
+    if whole["peak_kib"] > (1 + GROWTH) * whole["peak_kib_after_few"]:
+        raise SystemExit("A long job takes more memory than a short one.")
+
+
+def job(folder: Path, count: int) -> dict[str, Any]:
+    """Return what a job over so many rows took."""
+    source = folder / f"catalogue-{count}.csv"
+    with source.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(row.values() for row in catalogue(count))
+    return taken("job", source, folder / f"answers-{count}.csv")
+
+
+def parquet(folder: Path, count: int) -> dict[str, Any]:
+    """Return what a Parquet file of so many short rows took, whose rows must all be there afterwards."""
+    source, output = folder / "short.parquet", folder / "short.out.parquet"
+    columns = {"id": range(count), "title": [f"Mug {number}" for number in range(count)]}
+    pq.write_table(pa.table(columns), source, row_group_size=100_000)
+    facts = taken("tables", source, output)
+    assert pq.read_table(output, columns=list(columns)).equals(pq.read_table(source))
+    return facts
+
+
+def taken(how: str, source: Path, output: Path) -> dict[str, Any]:
+    """Return what table_job.py measured of itself."""
+    command = [sys.executable, "-m", "benchmarks.table_job", how, str(source), str(output)]
+    facts: dict[str, Any] = json.loads(subprocess.check_output(command))
+    return facts
+
+
+def _mib(kibibytes: int) -> float:
+    return round(kibibytes / 1024, 1)
+
+
+if __name__ == "__main__":
+    main()
