@@ -37,7 +37,7 @@ def rows(throughput: Facts) -> list[tuple[str, ...]]:
 
 def limits(throughput: Facts, quantization: Facts, job_cost: Facts, cold_start: Facts, offload: Facts) -> list[str]:
     """Return in sentences what else than the number of cores decides."""
-    size = quantization["types"]["Q4_0"]["bytes"]
+    size = quantization["types"]["Q8_0"]["bytes"]  # the demo's type
     core = weights_per_second(throughput, size) / 1e9
     milliseconds, journal = job_cost["milliseconds_a_row"], job_cost["journal_bytes_a_row"]
     demo, seven = (cold_start["models"][name]["cold"]["process"] for name in ("demo", SEVEN))
