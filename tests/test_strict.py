@@ -1,4 +1,4 @@
-"""Plain data is taken exactly in the form of a dataclass, or refused with the place of what does not fit."""
+"""Plain data is accepted exactly in the form of a dataclass, or refused with the place that does not fit."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def test_what_was_written_comes_back(order: Order) -> None:
 def test_anything_else_is_the_form_or_refused(key: str, value: Any) -> None:
     refusal = None
     try:
-        found = decode(Order, {**GOOD, key: value})
+        order = decode(Order, {**GOOD, key: value})
     except ValueError as error:
         refusal = str(error)
     if refusal is None:
-        assert asdict(found)[key] == value
+        assert asdict(order)[key] == value
     else:
         assert refusal.startswith(f"it.{key}")
         assert len(refusal) < 200
@@ -77,23 +77,23 @@ def test_only_what_has_a_default_may_be_missing() -> None:
         if key == "note":
             assert decode(Order, without) == decode(Order, GOOD)
         else:
-            with pytest.raises(ValueError, match=f"it has no {key}"):
+            with pytest.raises(ValueError, match=rf"\b{key}\b"):
                 decode(Order, without)
 
 
 @pytest.mark.parametrize(
     ("change", "place"),
     [
-        ({"number": True}, "it.number is bool"),
-        ({"number": 1.0}, "it.number is float"),
-        ({"paid": 1}, "it.paid is int"),
-        ({"items": {}}, "it.items is dict"),
-        ({"items": [{"name": "a", "share": "x", "score": 1}]}, r"it.items\[0\].share is str"),
-        ({"items": [{"name": "a", "share": 1, "score": [1.5]}]}, r"it.items\[0\].score\[0\] is float"),
-        ({"prices": {"a": 10**400}}, "it.prices.a is not a finite number"),
-        ({"prices": {"a": float("nan")}}, "it.prices.a is not a finite number"),
-        ({"first": 3}, "it.first is int, not an object"),
-        ({"x" * 60: 1}, f"it has the unknown key '{'x' * 40}'"),
+        ({"number": True}, "it.number"),
+        ({"number": 1.0}, "it.number"),
+        ({"paid": 1}, "it.paid"),
+        ({"items": {}}, "it.items"),
+        ({"items": [{"name": "a", "share": "x", "score": 1}]}, r"it.items\[0\].share"),
+        ({"items": [{"name": "a", "share": 1, "score": [1.5]}]}, r"it.items\[0\].score\[0\]"),
+        ({"prices": {"a": 10**400}}, "it.prices.a"),
+        ({"prices": {"a": float("nan")}}, "it.prices.a"),
+        ({"first": 3}, "it.first"),
+        ({"x" * 60: 1}, f"'{'x' * 40}'"),
     ],
 )
 def test_the_place_is_named(change: dict[str, Any], place: str) -> None:
@@ -102,5 +102,5 @@ def test_the_place_is_named(change: dict[str, Any], place: str) -> None:
 
 
 def test_a_whole_number_is_a_number() -> None:
-    found = decode(Order, {**GOOD, "prices": {"a": 2}}).prices["a"]
-    assert (type(found), found) == (float, 2.0)
+    price = decode(Order, {**GOOD, "prices": {"a": 2}}).prices["a"]
+    assert (type(price), price) == (float, 2.0)

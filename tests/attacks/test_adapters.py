@@ -1,7 +1,8 @@
-"""Adapters that must be refused with a sentence: settings and files of any content, never a crash or a hang."""
+"""Adapters that must be refused with an error, whatever their settings and files hold: never a crash or a hang."""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from ecellm_lite.convert.module_patterns import ModulePatterns
 from ecellm_lite.errors import EcellmError, ModelError
 from ecellm_lite.models.gguf_header import read_header
 from tests.convert.test_gguf_adapter import written
+from tests.support.refusals import refusal
 from tests.support.small_checkpoints import factors, write_adapter
 
 MODULE = "model.layers.0.self_attn.q_proj"
@@ -44,14 +46,14 @@ ANYTHING = st.recursive(
 @given(changes=st.dictionaries(st.sampled_from(KEYS), ANYTHING, min_size=1, max_size=3))
 def test_any_settings_are_read_or_refused(changes: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = write_adapter(tmp_path_factory.getbasetemp() / "any-settings", factors(MODULE, 8, 8))
-    said = json.loads((folder / "adapter_config.json").read_text()) | changes
-    (folder / "adapter_config.json").write_text(json.dumps(said))
+    config = json.loads((folder / "adapter_config.json").read_text()) | changes
+    (folder / "adapter_config.json").write_text(json.dumps(config))
     try:
-        found = read_adapter(folder)
+        adapter = read_adapter(folder)
     except ModelError as error:
-        assert re.search(r"[.:]", str(error))  # noqa: PT017 - some settings do no harm
+        assert error.step  # noqa: PT017 - some settings do no harm
     else:
-        assert np.isfinite(found.factors[MODULE].scale)
+        assert np.isfinite(adapter.factors[MODULE].scale)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000, '{"r": ' * 50_000, "\ufeff{}", '{"r": 1e999}'])
@@ -72,7 +74,7 @@ def test_factors_that_the_memory_cannot_hold_are_not_read(tmp_path: Path, monkey
         monkeypatch.setattr("psutil.virtual_memory", lambda memory=memory: memory)
         read(path)
         memory.available -= 1
-        with pytest.raises(ModelError, match="of memory"):
+        with refusal(ModelError, path):
             read(path)
 
 
@@ -81,7 +83,7 @@ def test_a_file_that_goes_away_is_a_sentence(tmp_path: Path, monkeypatch: pytest
     header = read_header(path)
     path.unlink()
     monkeypatch.setattr("ecellm_lite.convert.gguf_adapter.read_header", lambda _: header)
-    with pytest.raises(ModelError, match=r"cannot be read \(No such file"):
+    with refusal(ModelError, os.strerror(errno.ENOENT), file=str(path)):
         read_gguf_adapter(path)
 
 
@@ -90,7 +92,7 @@ def test_a_file_that_goes_away_is_a_sentence(tmp_path: Path, monkeypatch: pytest
 )
 def test_patterns_that_take_forever_are_refused(pattern: str, tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "a", factors(MODULE + "a" * 60, 8, 8), rank_pattern={pattern: 4})
-    with pytest.raises(ModelError, match="pattern"):
+    with refusal(ModelError, field="rank_pattern"):
         read_adapter(folder)
 
 
@@ -114,10 +116,10 @@ def test_more_patterns_than_can_be_matched_soon_are_refused(tmp_path: Path, monk
     folder = write_adapter(tmp_path / "a", tensors, rank_pattern=patterns)
     assert len(read_adapter(folder).factors) == 2
     monkeypatch.setattr(module_patterns, "MAX_WORK", 10_000_000)
-    with pytest.raises(ModelError, match="rank_pattern"):
+    with refusal(ModelError, "rank_pattern"):
         read_adapter(folder)
     monkeypatch.setattr(module_patterns, "MAX_LETTERS", 50_000)
-    with pytest.raises(ModelError, match="letters"):
+    with refusal(ModelError, "50,000", field="rank_pattern"):
         read_adapter(folder)
 
 
@@ -142,9 +144,9 @@ def test_no_rank_and_no_finite_alpha_are_refused(tmp_path: Path) -> None:
         f"{MODULE}.lora_A.weight": np.ones((0, 8), np.float32),
         f"{MODULE}.lora_B.weight": np.ones((8, 0), np.float32),
     }
-    with pytest.raises(ModelError, match="rank of"):
+    with refusal(ModelError, MODULE):
         read_adapter(write_adapter(tmp_path / "rank", empty, r=0))
-    with pytest.raises(ModelError, match="alpha of"):
+    with refusal(ModelError, "alpha"):
         read_adapter(write_adapter(tmp_path / "alpha", factors(MODULE, 8, 8), lora_alpha=-(10**400)))
 
 
@@ -161,7 +163,7 @@ def test_no_damage_to_a_gguf_file_crashes(read: Any, tmp_path: Path) -> None:
         try:
             read(file)
         except EcellmError as error:
-            assert str(error).endswith(".")  # noqa: PT017 - some damage does no harm
+            assert error.message  # noqa: PT017 - some damage does no harm
 
 
 def imatrix(path: Path, sums: NDArray[np.float32], counts: NDArray[np.float32]) -> Path:
@@ -180,10 +182,10 @@ def imatrix(path: Path, sums: NDArray[np.float32], counts: NDArray[np.float32]) 
 def test_sums_of_squares_that_are_none(bad: float, count: float, tmp_path: Path) -> None:
     sums = np.array([4, 0, bad], dtype=np.float32)
     counts = np.array([count], dtype=np.float32)
-    with pytest.raises(ModelError, match="a value of x"):
+    with refusal(ModelError, file=str(tmp_path / "bad.gguf")):
         read_imatrix(imatrix(tmp_path / "bad.gguf", sums, counts))
-    found = read_imatrix(imatrix(tmp_path / "good.gguf", sums[:2], counts)).importance
-    assert found["x"].tolist() == ([2, 0] if count else [1, 1])
+    importance = read_imatrix(imatrix(tmp_path / "good.gguf", sums[:2], counts)).importance
+    assert importance["x"].tolist() == ([2, 0] if count else [1, 1])
 
 
 def test_counts_of_any_size_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +198,6 @@ def test_counts_of_any_size_are_not_read(tmp_path: Path, monkeypatch: pytest.Mon
         return original(file, buffers, place)
 
     monkeypatch.setattr(os, "preadv", noted)
-    with pytest.raises(ModelError, match="100,000 matrices"):
+    with refusal(ModelError, "100,000", file=str(path)):
         read_imatrix(path)
     assert read == [16]

@@ -1,4 +1,4 @@
-"""Schemas and grammars that crashed, hung or emptied the machine in llguidance, each refused before it gets there."""
+"""Schemas and grammars that crashed or hung llguidance or used all memory; each is refused before it gets there."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ GRAMMARS = {
     # Hours of work.
     "in common": f"start: A\nA: {' & '.join(STARS)}",
     "not in either": f"start: A\nA: ~(~{' | ~'.join(STARS)})",
-    # Read one way here and another way there.
+    # Read differently by two parsers.
     "in common, behind a quote in a regular expression of two lines": f'start: A\nA: /x\n"/ | {" & ".join(STARS)} //"',
     "in common, behind a quote in a comment": f'start: A # "\nA: {" & ".join(STARS)} # "',
     "in common, behind a quote in a special token": f'start: A\nA: <a"> | {" & ".join(STARS)} | "b"',
     "a string without end": "start: " + '\\"' * 120_000,
     "a regular expression without end": "start: /" + "\\/" * 120_000,
     "too long": "start: " + " | ".join(f'"{i}"' for i in range(100_000)),
-    # What is no text for native code, or no number.
+    # Not valid text or not a valid number for native code.
     "half a pair": 'start: "\ud800"',
     "half a pair, escaped": r'start: "\ud800"',
     "half a pair in a regular expression": r"start: /\ud800/",
@@ -60,7 +60,7 @@ GRAMMARS = {
     "1e400 in a schema in a grammar": 'start: %json {"type": "number", "maximum": 1e400}',
     "NaN in a schema in a grammar": 'start: %json {"type": "number", "maximum": NaN}',
     "a repetition without end": 'start: "a"{1,' + "9" * 30 + "}",
-    # llama.cpp's own parser died of these.
+    # These crashed llama.cpp's own parser.
     "gbnf: brackets": f'root ::= {"(" * 30_000}"a"{")" * 30_000}',
     "gbnf: repetition": 'root ::= (("a"{1,100000}){1,100000}){1,100000}',
     "gbnf: a number without end": f'root ::= "a"{{{"9" * 5000}}}',
@@ -83,7 +83,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "references in items": definitions(1500, '{"type": "array", "items": {"$ref": "NEXT"}}'),
     "references in allOf": definitions(1500, '{"allOf": [{"$ref": "NEXT"}, {"$ref": "NEXT"}]}'),
     "nesting": nested(10_000),
-    # All memory, or hours.
+    # All memory, or hours of work.
     "patterns in common": {"allOf": [{"type": "string", "pattern": f"a.*b{i}.*"} for i in range(60)]},
     "patterns by reference": {
         "$ref": "#/$defs/a0",
@@ -97,7 +97,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "no reference": {"$ref": "http://127.0.0.1/schema"},
     "an anchor": {"$ref": "#here", "$defs": {"a": {"$anchor": "here"}}},
     "a reference to nowhere": {"$ref": "#/$defs/a/0/1"},
-    # What JSON text cannot hold, or no float.
+    # What JSON text cannot hold, or what is not a float.
     "1e400": {"type": "number", "maximum": json.loads("1e400")},
     "-1e400": {"type": "integer", "minimum": json.loads("-1e400")},
     "a length of 1e400": {"type": "string", "minLength": json.loads("1e400")},
@@ -117,7 +117,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "a type of types": {"type": [["integer"]]},
     "a type that is an object": {"type": {"a": 1}},
     "no JSON": {"const": {1, 2}},
-    # Not seen by what looks at lists.
+    # Not seen by the checks of lists.
     "a tuple": {"allOf": tuple({"type": "string", "pattern": f"a.*b{i}.*"} for i in range(60))},
 }
 SCHEMAS["itself"] = {"type": "array", "items": SCHEMAS}
@@ -137,7 +137,7 @@ def test_a_hostile_schema_is_refused(name: str) -> None:
     assert caught.value.step
 
 
-# What passes the limits, as far as it goes, compiles and gives its first mask on a small stack and in little memory.
+# The largest inputs within the limits compile and give their first mask on a small stack and in little memory.
 LARGEST = [
     ("grammar", rules(MAX_CHAIN - 3)),
     ("grammar", rules(MAX_CHAIN - 3, "A")),

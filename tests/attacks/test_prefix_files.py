@@ -1,4 +1,4 @@
-"""Files of saved prefixes that are damaged, cut, foreign or writable by others: refused, removed, made anew."""
+"""Files of saved prefixes that are damaged, truncated, foreign or writable by others: each is refused and rebuilt."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ STATE = bytes(range(256)) * 20
 
 @pytest.fixture
 def files(tmp_path: Path) -> PrefixFiles:
-    kept = PrefixFiles(tmp_path / "prefixes", "a model", "here")
-    kept.write(TOKENS, STATE)
-    return kept
+    folder = PrefixFiles(tmp_path / "prefixes", "a model", "here")
+    folder.write(TOKENS, STATE)
+    return folder
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_a_warm_folder_saves_the_instruction(tmp_path: Path) -> None:
 
 def test_a_state_that_does_not_load_is_computed(tmp_path: Path) -> None:
     files = PrefixFiles(tmp_path / "prefixes", "the fake", "here")
-    files.write(PREFIX, b"123")  # whole and ours, but no state of this backend
+    files.write(PREFIX, b"123")  # complete and ours, but not a state of this backend
     request = Request(prompts([30])[0], len(PREFIX), Text(4), lasting=True)
     finish(Scheduler(FakeBackend(), files=files), [request])
     assert request.outcome

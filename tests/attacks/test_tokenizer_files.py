@@ -1,4 +1,4 @@
-"""Tokenizer files and configurations with anything anywhere: a sentence, never a crash, a hang or another exception."""
+"""Tokenizer files and configurations with any content: an error of ours, never a crash, a hang or another exception."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VALUES: list[Any] = [
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield where values stand in a JSON value, of long tables and lists the first."""
+    """Yield the places of values in a JSON value; of long objects and lists, the first ones."""
     if isinstance(value, dict):
         inner: list[Any] = list(value)[:12]
     else:
@@ -43,21 +43,21 @@ def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 
 
 def mutated(value: Any, generator: random.Random) -> Any:
-    found = copy.deepcopy(value)
+    mutant = copy.deepcopy(value)
     for _ in range(generator.choice([1, 1, 2, 3])):
-        *outer, last = generator.choice(list(places(found)) or [("x",)])
-        holder = found
+        *outer, last = generator.choice(list(places(mutant)) or [("x",)])
+        holder = mutant
         for name in outer:
             holder = holder[name]
         if isinstance(holder, dict) and generator.random() < 0.2:
             holder.pop(last, None)
         elif holder:
             holder[last] = copy.deepcopy(generator.choice(VALUES))
-    return found
+    return mutant
 
 
 def sentencepiece() -> dict[str, Any]:
-    """Return Mistral's tokenizer.json with its first tokens alone."""
+    """Return Mistral's tokenizer.json with only its first tokens."""
     whole = mistral_tokenizer()
     few = {text: token for text, token in whole["model"]["vocab"].items() if token < 300}
     merges = [merge for merge in whole["model"]["merges"] if {*merge.split(" "), merge.replace(" ", "")} <= few.keys()]

@@ -19,8 +19,8 @@ from ecellm_lite.models.calibrations import Calibration, Measures, calibration_p
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.task import Task
 from tests.cli.test_run import answered, refused
-from tests.models.test_calibration import ROUTING, calibration_of
 from tests.support.answer_checks import EXAMPLES
+from tests.support.calibrations import ROUTING, calibration_of
 from tests.support.labelled_rows import row
 from tests.support.tiny_models import write_tiny_model
 

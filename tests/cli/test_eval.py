@@ -23,7 +23,7 @@ from ecellm_lite.models.calibrations import Calibrations
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.store import StoredModel
 from ecellm_lite.tasks.registry import TASKS
-from tests.models.test_calibration import SHA256, calibration_of
+from tests.support.calibrations import SHA256, calibration_of
 from tests.support.labelled_rows import dataset_row, row, write_lines
 
 pytest.importorskip("rouge_score", reason="free text is measured by rouge-score (extra 'eval')")

@@ -14,7 +14,7 @@ from ecellm_lite.cli.main import run_command
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.mixture import DEFAULTS
 from ecellm_lite.models.gguf_header import read_header
-from tests.support.conversions import close, held
+from tests.support.conversions import close, stored_tensors
 from tests.support.llama_quantize import requantize
 from tests.support.small_checkpoints import factors, write_adapter
 
@@ -66,7 +66,7 @@ def test_phi_takes_an_adapter_by_its_old_names_as_by_todays(tmp_path: Path) -> N
         for name, said in (("old", stack), ("new", today))
     ]
     assert files[0] == files[1]
-    tensors = held(read_header(tmp_path / "old.gguf"))
+    tensors = stored_tensors(read_header(tmp_path / "old.gguf"))
     product = 8 / 4 * (b.astype(np.float64) @ a)
     with Checkpoint(base) as checkpoint:
         for place, part in enumerate("qkv"):

@@ -1,4 +1,4 @@
-"""Which bytes a file holds is computed once, and again whenever the file may hold others."""
+"""A file's hash is computed once, and again whenever its bytes may have changed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models import file_identity
 from ecellm_lite.models.file_identity import FileIdentities
+from tests.support.refusals import refusal
 
 DATA = bytes(range(256)) * 4096  # a megabyte
 
@@ -25,20 +26,20 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The times that a file is hashed as a whole."""
+    """The number of times that a whole file is hashed."""
     times: list[int] = []
     whole = file_identity._sha256
 
-    def counted(*given: object) -> str:
+    def counted(*arguments: object) -> str:
         times.append(len(times))
-        return whole(*given)  # type: ignore[arg-type]
+        return whole(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(file_identity, "_sha256", counted)
     return times
 
 
 def identities(tmp_path: Path) -> FileIdentities:
-    """As a new process has them."""
+    """Identities as a new process loads them."""
     return FileIdentities(tmp_path / "hashes.json")
 
 
@@ -69,7 +70,7 @@ def test_a_write_is_seen_though_the_time_of_modification_is_set_back(place: int,
 
 
 def test_a_write_right_after_the_hash_is_seen(path: Path, tmp_path: Path) -> None:
-    """Times advance every few milliseconds only, so that a quick write might not change them."""
+    """File times advance only every few milliseconds, so a quick write might not change them."""
     for number in range(20):
         damage(path, 5000, bytes([number]))
         assert identities(tmp_path).identify(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -86,7 +87,7 @@ def test_another_file_of_the_same_size_and_times_is_seen(path: Path, tmp_path: P
 
 
 def test_the_sample_sees_what_no_time_tells(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where bytes rot on the disk: most of a file's, or those of its beginning."""
+    """As when a disk corrupts bytes: most of a file, or its beginning."""
     state = file_identity._state(path.stat())
     monkeypatch.setattr(file_identity, "_state", lambda _: state)
     first = identities(tmp_path).identify(path)
@@ -120,7 +121,7 @@ def test_a_file_that_is_being_written_has_no_identity(
         damage(path, 9)
 
     monkeypatch.setattr(time, "sleep", sleep)
-    with pytest.raises(ModelError, match="changes while it is read"):
+    with refusal(ModelError, path):
         identities(tmp_path).identify(path)
     assert identities(tmp_path).remembered(path) is None
 

@@ -1,4 +1,4 @@
-"""Two who write the same name in the store at once: the second is refused, and nothing is lost."""
+"""Two writers of the same name in the store: the second is refused, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ecellm_lite.models import store as store_room
 from ecellm_lite.models.files import copied, sha256_of
 from ecellm_lite.models.store import Store
 from ecellm_lite.models.tuning import Tuning, keep_tuning, read_tuning, this_machine, tuning_path
+from tests.support.refusals import refusal
 from tests.support.tiny_models import write_tiny_model
 
 
@@ -47,9 +48,8 @@ def test_the_second_of_two_is_refused(store: Store, gguf: Path, other: Path, mon
     first.start()
     begun.wait(timeout=30)
     monkeypatch.setattr(store_room, "copied", copied)
-    with pytest.raises(BusyError, match="Another process is writing the model 'shop'") as refusal:
+    with refusal(BusyError, "'shop'", exit_code=4):
         store.add(other, "shop", "alpaca")
-    assert refusal.value.exit_code == 4
     store.add(other, "another", "alpaca")  # another name is free
     monkeypatch.setattr(store_room, "_PATIENCE", 0.0)
     with pytest.raises(BusyError):
@@ -57,12 +57,12 @@ def test_the_second_of_two_is_refused(store: Store, gguf: Path, other: Path, mon
     go_on.set()
     first.join()
     assert store.load("shop").manifest.sha256 == sha256_of(gguf)
-    with pytest.raises(UsageError, match="already"):
+    with refusal(UsageError, "'shop'", settings=("name",)):
         store.add(other, "shop", "alpaca")
 
 
 def test_many_processes_and_one_name(store: Store, tmp_path: Path) -> None:
-    """One is in the store, and it is whole; the others were refused."""
+    """One model is in the store, complete; the others were refused."""
     program = """
 import sys
 from pathlib import Path
@@ -115,12 +115,12 @@ def test_what_was_measured_of_a_model_that_is_gone_is_not_kept(
     assert read_tuning(tuning_path(store, model)) == tuning
     store.remove("shop")
     change(store, other)
-    with pytest.raises(ModelError, match="was removed or replaced meanwhile"):
+    with refusal(ModelError, "'shop'"):
         keep_tuning(store, model, tuning)
     assert not tuning_path(store, model).exists()
 
 
 def test_a_store_where_nothing_can_be_written(tmp_path: Path, gguf: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(ModelError, match="cannot be written"):
+    with refusal(ModelError, tmp_path / "file"):
         Store(tmp_path / "file").add(gguf, "shop", "alpaca")

@@ -1,4 +1,4 @@
-"""What every answer is held against, and the logits and texts that try to lead it astray."""
+"""The checks that every answer must pass, and logits and texts that try to break them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ecellm_lite import (
-    Answer,
-)
+from ecellm_lite import Answer
 from ecellm_lite.answers.decoding import Logits
 from ecellm_lite.answers.extraction import Extraction
 from ecellm_lite.answers.space import Space
@@ -64,7 +62,7 @@ def hard(kind: str) -> Callable[[Sequence[int]], Logits]:
 
 
 def check(answer: Answer, row: Mapping[str, Any], space: Space) -> None:
-    """Hold an answer against everything that its type promises."""
+    """Check an answer against everything that its type promises."""
     assert answer.error is None
     assert answer.type == space.type
     assert answer.text is not None

@@ -1,4 +1,4 @@
-"""Small checkpoints converted, and what came out of them."""
+"""Small checkpoints converted, and the contents of the files."""
 
 from __future__ import annotations
 
@@ -56,23 +56,23 @@ def converted(folder: Path, target: Path, file_type: str = "Q4_K_M", **options: 
     return header
 
 
-def held(header: Header) -> dict[str, bytes]:
+def stored_tensors(header: Header) -> dict[str, bytes]:
     data = header.path.read_bytes()
     return {one.name: data[one.offset : one.offset + one.size] for one in header.tensors}
 
 
 def floats(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-    """By the file's names, in the file's order of rows."""
-    found = {}
+    """Return tensors by the file's names, in the file's order of rows."""
+    stored = {}
     for source, values in tensors.items():
         wide = widened(values, {"uint16": "BF16", "float16": "F16", "float32": "F32"}[values.dtype.name])
         name = shapes()[source][0]
         heads = {"attn_q.weight": HEADS, "attn_k.weight": KV_HEADS}.get(name.split(".", 2)[-1])
-        found[name] = wide[rotated(heads, len(wide))] if heads else wide
-    return found
+        stored[name] = wide[rotated(heads, len(wide))] if heads else wide
+    return stored
 
 
-def close(found: NDArray[np.float32], exact: NDArray[np.float64]) -> None:
-    difference = found - exact
+def close(values: NDArray[np.float32], exact: NDArray[np.float64]) -> None:
+    difference = values - exact
     assert np.linalg.norm(difference) <= 1e-6 * np.linalg.norm(exact)
     assert np.abs(difference).max() <= 1e-6 * np.abs(exact).max()

@@ -1,4 +1,4 @@
-"""How often a test tries what comes by chance: a little in every run, and more where `make fuzz` asks for it."""
+"""How often a test repeats random trials: a few in every run, more for `make fuzz`."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _CALLS = int(os.environ.get("ECELLM_FUZZ_CALLS", "0"))
 
 
 def times(usual: int, most: int) -> int:
-    """Return `usual`, or what ECELLM_FUZZ_CALLS asks for, up to `most`."""
+    """Return `usual`, or ECELLM_FUZZ_CALLS if set, up to `most`."""
     return min(most, max(usual, _CALLS))

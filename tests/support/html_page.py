@@ -1,4 +1,4 @@
-"""A page of HTML as a list of its elements, for tests that ask what is in it."""
+"""An HTML page as a list of its elements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A look-alike of the Hugging Face hub on the loop-back: one repository, and faults as a network has them."""
+"""A local imitation of the Hugging Face hub: one repository, and network faults."""
 
 from __future__ import annotations
 
@@ -79,15 +79,15 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if name not in hub.files:
                 self._json({"error": "Entry not found"}, body, 404, {"X-Error-Code": "EntryNotFound"})
                 return
-            data, asked = hub.files[name], self.headers.get("Range")
-            first = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
+            data, span = hub.files[name], self.headers.get("Range")
+            first = int(span.removeprefix("bytes=").split("-")[0]) if span else 0
             if body:
-                hub.sent.append((name, asked))
-            self.send_response(206 if asked else 200)
+                hub.sent.append((name, span))
+            self.send_response(206 if span else 200)
             self.send_header("ETag", f'"{_oid(data)}"')
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("Accept-Ranges", "bytes")
-            if asked:
+            if span:
                 self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
             self.send_header("Content-Length", str(len(data) - first))
             self.end_headers()

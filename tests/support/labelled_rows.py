@@ -39,29 +39,29 @@ ROWS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 def row(task: str, number: int) -> dict[str, Any]:
-    """Return a row of a task in this project's form; no two of them ask the same."""
-    given, answers = ROWS[task]
-    key = next(name for name, value in given.items() if isinstance(value, str)) if task in _TEXTS else None
-    asked = {**given, key: f"{given[key]} {number}"} if key else given
-    return {"id": f"r{number}", "task": task, "input": asked, "output": answers[number % len(answers)]}
+    """Return a row of a task in this project's form; no two of them are the same."""
+    example, answers = ROWS[task]
+    key = next(name for name, value in example.items() if isinstance(value, str)) if task in _TEXTS else None
+    fields = {**example, key: f"{example[key]} {number}"} if key else example
+    return {"id": f"r{number}", "task": task, "input": fields, "output": answers[number % len(answers)]}
 
 
-_TEXTS = {name for name, (given, _) in ROWS.items() if any(isinstance(value, str) for value in given.values())}
+_TEXTS = {name for name, (example, _) in ROWS.items() if any(isinstance(value, str) for value in example.values())}
 
 
 def dataset_row(
     task: str, number: int, split: str = "test", setting: str = "IND_Diverse_Instruction"
 ) -> dict[str, Any]:
     """Return a row of a task as ECInstruct's dataset.json has it."""
-    known = TASKS[task]
-    made = row(task, number)
-    question = known.question(made)
+    definition = TASKS[task]
+    labelled = row(task, number)
+    question = definition.question(labelled)
     return {
-        "instruction": f"{known.instruction} (said otherwise)",
+        "instruction": f"{definition.instruction} (said otherwise)",
         "input": question.text,
         "options": question.options,
-        "output": made["output"],
-        "task": known.hub_name,
+        "output": labelled["output"],
+        "task": definition.hub_name,
         "setting": setting,
         "split": split,
         "few_shot_example": None,

@@ -1,4 +1,4 @@
-"""Labelled rows for training, made up for tests; each has a word of its own, `item007`, wherever it is told."""
+"""Labelled rows for training, made up for tests; each contains a word of its own such as `item007`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from tests.support.labelled_rows import COLOR, NO_SIZE, ROWS
 
 def training_row(task: str, number: int) -> dict[str, Any]:
     word = f"item{number:03}"
-    given, answers = ROWS[task]
-    asked: dict[str, Any]
+    example, answers = ROWS[task]
+    fields: dict[str, Any]
     answer = answers[number % len(answers)]
     if task == "product_matching":
-        asked = {"product_1": {"title": f"red {word}"}, "product_2": {"title": f"blue {word}"}}
+        fields = {"product_1": {"title": f"red {word}"}, "product_2": {"title": f"blue {word}"}}
     elif task == "sequential_recommendation":
         history = [f"{thing} {word}" for thing in ("tent", "rope", "boots", "map", "knife")]
-        asked = {**given, "history": history}
+        fields = {**example, "history": history}
     elif task == "attribute_value_extraction":
-        asked = {"title": f"Navy shirt {word}", "attributes": ["Color", "Size"]}
+        fields = {"title": f"Navy shirt {word}", "attributes": ["Color", "Size"]}
         answer = json.dumps([COLOR, NO_SIZE])
     else:
-        key = next(name for name, value in given.items() if isinstance(value, str))
-        asked = {**given, key: f"{given[key]} {word}"}
-    return {"id": f"r{number}", "task": task, "input": asked, "output": answer}
+        key = next(name for name, value in example.items() if isinstance(value, str))
+        fields = {**example, key: f"{example[key]} {word}"}
+    return {"id": f"r{number}", "task": task, "input": fields, "output": answer}
 
 
 def training_rows(count: int, tasks: Sequence[str] = tuple(TASKS)) -> dict[str, list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Texts of many scripts, as tokenizers trip over them."""
+"""Texts of many scripts that are hard for tokenizers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A made-up evaluation of all ten tasks, with everything in its texts that a page must survive."""
+"""A made-up evaluation of all ten tasks, with texts that are hostile to an HTML page."""
 
 from __future__ import annotations
 

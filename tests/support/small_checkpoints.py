@@ -1,4 +1,4 @@
-"""Small checkpoints and adapters on the disk, with the blueprint that an architecture would draw for them."""
+"""Small checkpoints and adapters on disk, with the blueprint of their architecture."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 def shapes(*, layers: int = LAYERS, tied: bool = False) -> dict[str, tuple[str, tuple[int, ...]]]:
     """The file's name and the shape of each tensor of a checkpoint of Llama."""
     key_value = WIDTH // HEADS * KV_HEADS
-    found: dict[str, tuple[str, tuple[int, ...]]] = {
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {
         "model.embed_tokens.weight": ("token_embd.weight", (TOKENS, WIDTH)),
         "model.norm.weight": ("output_norm.weight", (WIDTH,)),
     }
     for layer in range(layers):
         theirs, ours = f"model.layers.{layer}.", f"blk.{layer}."
-        found |= {
+        tensors |= {
             f"{theirs}input_layernorm.weight": (f"{ours}attn_norm.weight", (WIDTH,)),
             f"{theirs}self_attn.q_proj.weight": (f"{ours}attn_q.weight", (WIDTH, WIDTH)),
             f"{theirs}self_attn.k_proj.weight": (f"{ours}attn_k.weight", (key_value, WIDTH)),
@@ -60,18 +60,18 @@ def shapes(*, layers: int = LAYERS, tied: bool = False) -> dict[str, tuple[str, 
             f"{theirs}mlp.down_proj.weight": (f"{ours}ffn_down.weight", (WIDTH, INNER)),
         }
     if not tied:
-        found["lm_head.weight"] = ("output.weight", (TOKENS, WIDTH))
-    return found
+        tensors["lm_head.weight"] = ("output.weight", (TOKENS, WIDTH))
+    return tensors
 
 
 def weights(kind: str = "BF16", *, layers: int = LAYERS, tied: bool = False, seed: int = 0) -> dict[str, NDArray[Any]]:
     generator = np.random.default_rng(seed)
-    found: dict[str, NDArray[Any]] = {}
+    tensors: dict[str, NDArray[Any]] = {}
     for name, (_, shape) in shapes(layers=layers, tied=tied).items():
         values = (generator.standard_normal(shape) / math.sqrt(shape[-1])).astype(np.float32)
         kinds: dict[str, NDArray[Any]] = {"F32": values, "F16": values.astype(np.float16), "BF16": bf16(values)}
-        found[name] = kinds[kind]
-    return found
+        tensors[name] = kinds[kind]
+    return tensors
 
 
 def write_checkpoint(folder: Path, tensors: Tensors) -> Path:
@@ -82,7 +82,7 @@ def write_checkpoint(folder: Path, tensors: Tensors) -> Path:
 
 
 def rotated(heads: int, rows: int) -> NDArray[np.uint32]:
-    """The order of the rows of q and k that llama.cpp's rotation asks for."""
+    """The order of the rows of q and k that llama.cpp's rotation needs."""
     order: NDArray[np.int64] = np.arange(rows).reshape(heads, 2, rows // heads // 2).swapaxes(1, 2).reshape(-1)
     return order.astype(np.uint32)
 
@@ -106,8 +106,8 @@ def blueprint(*, layers: int = LAYERS, tied: bool = False, metadata: Mapping[str
 def write_adapter(folder: Path, tensors: Tensors, **config: Any) -> Path:
     """Write a PEFT adapter; the tensors' names without `base_model.model.`."""
     folder.mkdir(parents=True, exist_ok=True)
-    said = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "small", **config}
-    (folder / "adapter_config.json").write_text(json.dumps(said))
+    settings = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "small", **config}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
     write_safetensors(
         folder / "adapter_model.safetensors", {f"base_model.model.{name}": each for name, each in tensors.items()}
     )

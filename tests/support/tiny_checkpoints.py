@@ -84,7 +84,7 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     width, inner, size = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     head = config.get("head_dim", width // config["num_attention_heads"])
     query, key = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
-    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (size, width)}
+    tensors: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (size, width)}
     if config["model_type"] == "phi":
         parts = {
             "input_layernorm": (width,), "self_attn.q_proj": (query, width), "self_attn.k_proj": (key, width),
@@ -93,12 +93,12 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         }  # fmt: skip
         for layer in range(config["num_hidden_layers"]):
             for name, shape in parts.items():
-                found[f"model.layers.{layer}.{name}.weight"] = shape
-                found[f"model.layers.{layer}.{name}.bias"] = shape[:1]
+                tensors[f"model.layers.{layer}.{name}.weight"] = shape
+                tensors[f"model.layers.{layer}.{name}.bias"] = shape[:1]
         ends = {"model.final_layernorm": (width,), "lm_head": (size, width)}
         for name, shape in ends.items():
-            found[f"{name}.weight"], found[f"{name}.bias"] = shape, shape[:1]
-        return found
+            tensors[f"{name}.weight"], tensors[f"{name}.bias"] = shape, shape[:1]
+        return tensors
     parts = {
         "self_attn.q_proj": (query, width), "self_attn.k_proj": (key, width), "self_attn.v_proj": (key, width),
         "self_attn.o_proj": (width, query), "mlp.gate_proj": (inner, width), "mlp.up_proj": (inner, width),
@@ -106,15 +106,15 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     }  # fmt: skip
     for layer in range(config["num_hidden_layers"]):
         for name, shape in parts.items():
-            found[f"model.layers.{layer}.{name}.weight"] = shape
+            tensors[f"model.layers.{layer}.{name}.weight"] = shape
             if config.get("attention_bias"):
-                found[f"model.layers.{layer}.{name}.bias"] = shape[:1]
-        found[f"model.layers.{layer}.input_layernorm.weight"] = (width,)
-        found[f"model.layers.{layer}.post_attention_layernorm.weight"] = (width,)
-    found["model.norm.weight"] = (width,)
+                tensors[f"model.layers.{layer}.{name}.bias"] = shape[:1]
+        tensors[f"model.layers.{layer}.input_layernorm.weight"] = (width,)
+        tensors[f"model.layers.{layer}.post_attention_layernorm.weight"] = (width,)
+    tensors["model.norm.weight"] = (width,)
     if not config["tie_word_embeddings"]:
-        found["lm_head.weight"] = (size, width)
-    return found
+        tensors["lm_head.weight"] = (size, width)
+    return tensors
 
 
 def write_safetensors(path: Path, weights: Mapping[str, NDArray[Any]], dtype: str) -> None:

@@ -29,14 +29,14 @@ PHI_ADDED = [" " * count for count in range(31, 1, -1)] + ["\t" * count for coun
 
 def packaged(package: str, *parts: str) -> Path:
     """Return the path of a file in an installed package, which is not imported; skip the test where there is none."""
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
         pytest.skip(f"the package {package} is not installed")
-    return Path(found.origin).parent.joinpath(*parts)
+    return Path(spec.origin).parent.joinpath(*parts)
 
 
 def mistral_model() -> Path:
-    """Return Mistral's tokenizer.model, of 32,000 pieces."""
+    """Return the path of Mistral's tokenizer.model, of 32,000 pieces."""
     return packaged("mistral_common", "data", "tokenizer.model.v1")
 
 
@@ -65,15 +65,15 @@ def sentencepiece_file(
 
 def _message(fields: Mapping[int, Field]) -> bytes:
     """Return protobuf's bytes of fields: a bool or int as a varint, a float in 32 bits, bytes with their length."""
-    found = b""
+    encoded = b""
     for number, value in fields.items():
         if isinstance(value, float):
-            found += _varint(number << 3 | 5) + struct.pack("<f", value)
+            encoded += _varint(number << 3 | 5) + struct.pack("<f", value)
         elif isinstance(value, bytes):
-            found += _varint(number << 3 | 2) + _varint(len(value)) + value
+            encoded += _varint(number << 3 | 2) + _varint(len(value)) + value
         else:
-            found += _varint(number << 3) + _varint(int(value))
-    return found
+            encoded += _varint(number << 3) + _varint(int(value))
+    return encoded
 
 
 def _varint(value: int) -> bytes:
@@ -126,8 +126,8 @@ def tokenizer_of(pieces: Sequence[Piece]) -> dict[str, Any]:
     merges: list[tuple[str, str]] = []
     for piece in sorted(pieces, key=lambda piece: -piece.score):
         cuts = ((piece.text[:cut], piece.text[cut:]) for cut in range(1, len(piece.text)))
-        made = [pair for pair in cuts if pair[0] in ids and pair[1] in ids]
-        merges += sorted(made, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
+        products = [pair for pair in cuts if pair[0] in ids and pair[1] in ids]
+        merges += sorted(products, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
     space = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     return {
         "version": "1.0",

@@ -1,4 +1,4 @@
-"""Rows of weights of every kind that a quantizer may see."""
+"""Rows of weights of every kind that a quantizer may get."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _mixed(count: int, generator: Generator) -> NDArray[np.floating]:
 
 
 def _near(count: int, generator: Generator) -> NDArray[np.floating]:
-    """Values that differ in their last bits: what a search divides by is next to nothing."""
+    """Values that differ only in their last bits, so that a search divides by almost zero."""
     base = generator.normal() * 10.0 ** generator.integers(-3, 6)
     return base * (1 + generator.integers(-3, 4, count) * 2.0**-23)
 

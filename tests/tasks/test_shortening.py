@@ -1,72 +1,24 @@
-"""Rows that are too long: as little is cut as makes them fit, where their task allows it, and the answer says what."""
+"""Rows that are too long: as little as possible is cut, if their task allows it, and the answer says what."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ecellm_lite import ContextError, Runtime, schema
-from ecellm_lite.answers.decoding import Scene
+from ecellm_lite import ContextError
 from ecellm_lite.answers.extraction import Extraction
-from ecellm_lite.answers.predicate import Predicate
-from ecellm_lite.answers.space import Space
-from ecellm_lite.answers.text import Text
-from ecellm_lite.engine.fake import FakeBackend, FakeVocabulary
-from ecellm_lite.engine.request import Request
 from ecellm_lite.tasks.registry import TASKS
-from ecellm_lite.tasks.shortening import LONGEST_WORD, Latest, Words, least_cut
-from ecellm_lite.tasks.task import Question
-from tests.support.answer_checks import EXAMPLES, HOSTILE, check
-
-Row = Mapping[str, Any]
-
-
-class Recording(Runtime):
-    """A runtime that keeps its last question and request, and counts its tokenizations."""
-
-    question: Question
-    last: Request
-    tokenized = 0
-
-    def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        self.question, self.last = question, super().request(question, space, seed=seed)
-        return self.last
-
-    def tokenize(self, prompt: str) -> list[int]:
-        self.tokenized += 1
-        return super().tokenize(prompt)
-
-    def needs(self, name: str, row: Row) -> int:
-        """The tokens of a row's prompt, and the room for its answer."""
-        space = TASKS[name].question(row).space
-        return len(super().tokenize(self.prompt(name, row))) + space.longest(
-            Scene(FakeVocabulary(), self._backend.longest)
-        )
-
-
-def over(context: int) -> Recording:
-    runtime = Recording.over(FakeBackend(cells=context))
-    assert isinstance(runtime, Recording)
-    return runtime
-
-
-def words(count: int, letter: str = "w") -> list[str]:
-    return [f"{letter}{number}" + "!" * (number % 5) for number in range(count)]
-
-
-def text(count: int, letter: str = "w") -> str:
-    return " ".join(words(count, letter))
+from tests.support.answer_checks import check
+from tests.support.refusals import refusal
+from tests.support.shortening import Row, documents, over, text, words
 
 
 @dataclass(frozen=True)
 class Case:
-    """A row of a size, the same row with some of its parts, and how a cut is named; written out by hand."""
+    """A row of a given size, the same row cut to some of its parts, and the note about the cut; written by hand."""
 
     task: str
     context: int
@@ -76,30 +28,26 @@ class Case:
     least: int = 1
 
 
-def first_documents(row: Row, kept: int) -> Row:
+def first_documents(row: Row, words: int) -> Row:
     documents: list[str] = []
     for document in row["documents"]:
-        some = document.split(" ")[:kept]
-        kept -= len(some)
+        some = document.split(" ")[:words]
+        words -= len(some)
         documents.append(" ".join(some))
-        if not kept:
+        if not words:
             break
     return {**row, "documents": documents}
 
 
-def documents_said(kept: int, size: int) -> str:
-    return f"documents: the first {kept:,} of {size * 4:,} words, {-(-kept // 4)} of {size:,} texts"
+def documents_note(words: int, size: int) -> str:
+    return f"documents: the first {words:,} of {size * 4:,} words, {-(-words // 4)} of {size:,} texts"
 
 
-def evenly(row: Row, kept: int) -> Row:
+def evenly(row: Row, words: int) -> Row:
     return {
         name: {**row[name], "description": " ".join(row[name]["description"].split(" ")[:share])}
-        for name, share in (("product_1", -(-kept // 2)), ("product_2", kept // 2))
+        for name, share in (("product_1", -(-words // 2)), ("product_2", words // 2))
     }
-
-
-def documents(size: int) -> Row:
-    return {"question": "How long?", "documents": [text(4, f"d{number}.") for number in range(size)]}
 
 
 CASES = [
@@ -107,17 +55,17 @@ CASES = [
         "sentiment_analysis",
         700,
         lambda size: {"review": text(size)},
-        lambda row, kept: {"review": " ".join(row["review"].split(" ")[:kept])},
-        lambda kept, size: f"review: the first {kept:,} of {size:,} words",
+        lambda row, words: {"review": " ".join(row["review"].split(" ")[:words])},
+        lambda words, size: f"review: the first {words:,} of {size:,} words",
     ),
-    Case("answerability_prediction", 700, documents, first_documents, documents_said),
-    Case("answer_generation", 900, documents, first_documents, documents_said),
+    Case("answerability_prediction", 700, documents, first_documents, documents_note),
+    Case("answer_generation", 900, documents, first_documents, documents_note),
     Case(
         "sequential_recommendation",
         900,
         lambda size: {"history": words(size), "candidates": ["tent", "lamp"]},
-        lambda row, kept: {**row, "history": row["history"][-kept:]},
-        lambda kept, size: f"history: the last {kept} of {size:,} items",
+        lambda row, count: {**row, "history": row["history"][-count:]},
+        lambda count, size: f"history: the last {count} of {size:,} items",
     ),
     Case(
         "product_matching",
@@ -127,9 +75,9 @@ CASES = [
             "product_2": {"title": "b", "description": text(size, "v")},
         },
         evenly,
-        lambda kept, size: "; ".join(
+        lambda count, size: "; ".join(
             f"product_{place}.description: the first {share} of {size:,} words"
-            for place, share in ((1, -(-kept // 2)), (2, kept // 2))
+            for place, share in ((1, -(-count // 2)), (2, count // 2))
             if share < size
         ),
         least=2,
@@ -138,8 +86,8 @@ CASES = [
         "attribute_value_extraction",
         1100,
         lambda size: {"title": "a tent", "description": text(size), "attributes": ["color", "size"]},
-        lambda row, kept: {**row, "description": " ".join(row["description"].split(" ")[:kept])},
-        lambda kept, size: f"description: the first {kept:,} of {size:,} words",
+        lambda row, count: {**row, "description": " ".join(row["description"].split(" ")[:count])},
+        lambda count, size: f"description: the first {count:,} of {size:,} words",
     ),
 ]
 
@@ -155,16 +103,16 @@ def test_the_least_is_cut(case: Case, size: int) -> None:
             assert answer.shortened is None
             assert prompt == runtime.tokenize(runtime.prompt(case.task, row))
             return
-        kept = next(kept for kept in range(case.least, 2 * 4 * size) if answer.shortened == case.note(kept, size))
-        part = case.part(row, kept)
+        words = next(words for words in range(case.least, 2 * 4 * size) if answer.shortened == case.note(words, size))
+        part = case.part(row, words)
         assert prompt == runtime.tokenize(runtime.prompt(case.task, part))
         assert runtime.needs(case.task, part) <= case.context
-        assert runtime.needs(case.task, case.part(row, kept + 1)) > case.context
+        assert runtime.needs(case.task, case.part(row, words + 1)) > case.context
         check(answer, part, TASKS[case.task].question(part).space)
 
 
 def test_long_rows_are_cut_at_all() -> None:
-    """So that the test above does not pass by never cutting."""
+    """Guards the test above, which would pass if nothing were ever cut."""
     for case in CASES:
         with over(case.context) as runtime:
             assert runtime.needs(case.task, case.row(1)) <= case.context
@@ -178,9 +126,9 @@ def test_an_extraction_offers_only_what_the_model_sees() -> None:
         space = runtime.last.space
     assert isinstance(space, Extraction)
     assert answer.shortened is not None
-    found = re.fullmatch(r"description: the first (\d+) of 300 words", answer.shortened)
-    assert found
-    assert space.sources["product description"] == text(int(found[1]))
+    note = re.fullmatch(r"description: the first (\d+) of 300 words", answer.shortened)
+    assert note
+    assert space.sources["product description"] == text(int(note[1]))
     assert space.sources["product feature"] == row["feature"]
 
 
@@ -189,13 +137,13 @@ def test_the_next_field_is_cut_where_the_first_is_not_enough() -> None:
     with over(1100) as runtime:
         answer = runtime.answer("attribute_value_extraction", row, shorten=True)
         assert answer.shortened is not None
-        found = re.fullmatch(
+        note = re.fullmatch(
             r"description: the first 1 of 300 words; feature: the first (\d+) of 300 words", answer.shortened
         )
-        assert found
-        kept = {**row, "description": "w0", "feature": text(int(found[1]), "f")}
-        more = {**row, "description": "w0", "feature": text(int(found[1]) + 1, "f")}
-        assert runtime.last.prompt == runtime.tokenize(runtime.prompt("attribute_value_extraction", kept))
+        assert note
+        shortened = {**row, "description": "w0", "feature": text(int(note[1]), "f")}
+        more = {**row, "description": "w0", "feature": text(int(note[1]) + 1, "f")}
+        assert runtime.last.prompt == runtime.tokenize(runtime.prompt("attribute_value_extraction", shortened))
         assert runtime.needs("attribute_value_extraction", more) > 1100
 
 
@@ -220,13 +168,12 @@ def test_the_longer_of_two_is_cut_first() -> None:
 def test_a_row_is_cut_only_when_asked_and_the_error_says_how() -> None:
     row = {"review": text(200)}
     with over(700) as runtime:
-        with pytest.raises(ContextError, match="review"):
+        with refusal(ContextError, "review", settings=("context", "shorten")):
             runtime.answer("sentiment_analysis", row)
         [failed] = runtime.answers("sentiment_analysis", [row])
         [cut] = runtime.answers("sentiment_analysis", [row], shorten=True)
-        with pytest.raises(ContextError, match="characters") as caught:
+        with refusal(ContextError, settings=("context", "shorten")):
             runtime.answer("sentiment_analysis", {"review": text(200_000)})
-        assert caught.value.settings == ("context", "shorten")
     assert failed.error is not None
     assert failed.error.code == "context_exceeded"
     assert failed.usage is not None
@@ -283,110 +230,5 @@ def test_what_cannot_be_made_to_fit_is_an_error(name: str, row: Row) -> None:
 
 
 def test_an_instruction_too_long_is_not_blamed_on_the_field() -> None:
-    with over(700) as runtime, pytest.raises(ContextError, match="review is not enough") as caught:
+    with over(700) as runtime, refusal(ContextError, settings=("context",)):
         runtime.answer("sentiment_analysis", {"review": text(50)}, instruction="Rate it. " * 100, shorten=True)
-    assert caught.value.settings == ("context",)
-
-
-@pytest.mark.parametrize("piece", ["word ", "x", "漢", "🧨", "a\n", "\ud800", '"\\ ', "! "])
-def test_a_megabyte_is_cut_in_few_looks(piece: str) -> None:
-    with over(1200) as runtime:
-        answer = runtime.answer("sentiment_analysis", {"review": piece * (1_000_000 // len(piece))}, shorten=True)
-        assert runtime.tokenized < 14
-    assert answer.error is None
-    assert re.fullmatch(r"review: the first [\d,]+ of [\d,]+ words", answer.shortened or "")
-
-
-def test_the_same_row_is_cut_the_same() -> None:
-    rows = [documents(size) for size in (30, 50, 30, 80, 30)]
-    with over(900) as runtime, over(900) as other:
-        answers = [answer.shortened for answer in runtime.answers("answer_generation", rows, shorten=True)]
-        assert answers == [other.answer("answer_generation", row, shorten=True).shortened for row in rows]
-    assert answers[0] == answers[2] == answers[4]
-
-
-def test_open_answers_get_room() -> None:
-    row = documents(200)
-    with over(1200) as runtime:
-        for space, room in ((Text(50), 50), (Text(5000), 300), (schema({"type": "integer"}), 300)):
-            answer = runtime.answer("answer_generation", row, space=space, shorten=True)
-            assert 1200 - room - 10 <= len(runtime.last.prompt) <= 1200 - room
-            assert (answer.shortened or "").startswith("documents: the first ")
-
-
-@pytest.mark.parametrize("name", [name for name in TASKS if TASKS[name].question(EXAMPLES[name]).space != Predicate()])
-def test_answers_keep_to_their_room(name: str) -> None:
-    with over(4096) as runtime:
-        runtime.answer(name, EXAMPLES[name])
-        assert runtime.last.outcome is not None
-        assert len(runtime.last.outcome.tokens) <= runtime.last.space.longest(Scene(FakeVocabulary(), 4096))
-
-
-PIECES = st.sampled_from([*'"\\ \n.w0é漢🧨\ud800', "the", "long"])
-NASTY = st.lists(PIECES, max_size=400).map("".join).filter(str.strip)
-TEXTS = st.one_of(NASTY, st.integers(1, 90).map(text), st.sampled_from(HOSTILE))
-
-
-@st.composite
-def rows(draw: st.DrawFn) -> tuple[str, Row]:
-    name = draw(st.sampled_from(list(TASKS)))
-    some = st.lists(TEXTS, min_size=1, max_size=6)
-    record = st.fixed_dictionaries({"title": NASTY}, optional={"description": TEXTS})
-    kinds: dict[str, st.SearchStrategy[Any]] = {
-        "documents": some,
-        "history": some,
-        "candidates": st.lists(NASTY, min_size=2, max_size=4),
-        "products": st.lists(NASTY, min_size=1, max_size=3),
-        "attributes": st.lists(st.sampled_from(["color", "Größe", '"']), min_size=1, max_size=3),
-    }
-    if name == "product_matching":
-        return name, {"product_1": draw(record), "product_2": draw(record)}
-    return name, {field.name: draw(kinds.get(field.name, TEXTS)) for field in TASKS[name].fields}
-
-
-@given(rows(), st.integers(300, 2500))
-def test_any_row_is_answered_or_too_long(row: tuple[str, Row], context: int) -> None:
-    name, fields = row
-    with Runtime.over(FakeBackend(cells=context)) as runtime:
-        [answer] = runtime.answers(name, [fields], shorten=True)
-    if answer.error is None:
-        assert answer.value is not None
-    else:
-        assert answer.error.code == "context_exceeded"
-        assert answer.shortened is None
-
-
-@given(st.lists(st.integers(1, 40), min_size=2, max_size=300), st.data())
-def test_the_boundary_is_found_whatever_parts_weigh(weights: list[int], data: st.DataObject) -> None:
-    values = {"items": tuple(weights)}
-    total = sum(weights)
-    most = data.draw(st.integers(0, total - 1))
-
-    def needs(row: Row) -> int:
-        return sum(row["items"])
-
-    cut = least_cut((Latest("items"),), values, needs, most, whole=total)
-    if weights[-1] > most:
-        assert cut is None
-    else:
-        assert cut is not None
-        kept = len(cut.values["items"])
-        assert sum(weights[-kept:]) <= most < sum(weights[-kept - 1 :])
-        assert cut.note == f"items: the last {kept} of {len(weights)} items"
-
-
-def test_words_end_where_they_end() -> None:
-    review = Words(("review",))
-    row = {"review": "  One,  two\n\nthree\t— four  "}
-    assert review.size(row) == 5
-    assert [review.cut(row, kept)["review"] for kept in (1, 2, 3, 5)] == [
-        "  One,",
-        "  One,  two",
-        "  One,  two\n\nthree",
-        row["review"],
-    ]
-    long = {"review": "x" * (2 * LONGEST_WORD + 1)}
-    assert review.size(long) == 3
-    assert review.cut(long, 2) == {"review": "x" * (2 * LONGEST_WORD)}
-    assert [review.size({"review": nothing}) for nothing in ("", " \n")] == [0, 0]
-    assert Words(("absent", "also.absent")).size(row) == 0

@@ -1,0 +1,191 @@
+"""Calibration files: reading gives what was written, and a damaged file is not used."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecellm_lite import ModelError, Runtime, UsageError
+from ecellm_lite.answers.decoding import Outcome
+from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.models.calibrations import (
+    FORMAT,
+    LARGEST,
+    Calibrations,
+    calibration_folder,
+    calibration_path,
+    read_calibration,
+    stored_calibrations,
+)
+from ecellm_lite.models.store import Store, StoredModel
+from ecellm_lite.tasks.registry import TASKS
+from tests.support.answer_checks import EXAMPLES
+from tests.support.calibrations import CLOSED, MODEL, REVIEW, SHA256, calibration_of, scope_of, stored
+from tests.support.refusals import refusal
+
+
+def test_a_calibration_comes_back_as_it_was_kept(store: Store, model: StoredModel, tmp_path: Path) -> None:
+    calibration = calibration_of("sentiment_analysis", 1.6234)
+    path = calibration_path(store, model, "sentiment_analysis")
+    calibration.write(path)
+    assert path == store.root / "models" / "shop" / "calibration" / "sentiment_analysis.json"
+    read = read_calibration(path)
+    assert read == calibration
+    assert read.name == calibration.name
+    assert re.fullmatch(r"sentiment_analysis T=1\.62 \(319 rows, [0-9a-f]{8}\)", calibration.name)
+    assert replace(calibration, rows=320).name.split()[-1] != calibration.name.split()[-1]
+    elsewhere = replace(model, path=tmp_path / "x.gguf")
+    assert calibration_folder(store, elsewhere) == store.root / "calibration" / SHA256
+
+
+def test_it_goes_with_its_model(store: Store, model: StoredModel) -> None:
+    calibration_of("sentiment_analysis").write(calibration_path(store, model, "sentiment_analysis"))
+    store.remove("shop")
+    assert not calibration_folder(store, model).exists()
+
+
+def test_a_store_has_the_calibrations_of_a_model_by_its_hash(store: Store, model: StoredModel, tmp_path: Path) -> None:
+    """As a ChildRuntime looks them up, which only knows the model's hash."""
+    calibration = calibration_of("sentiment_analysis")
+    elsewhere = replace(model, path=tmp_path / "x.gguf")
+    calibration.write(calibration_path(store, elsewhere, "sentiment_analysis"))
+    assert stored_calibrations(store, SHA256, "alpaca").get("sentiment_analysis") == calibration
+    assert stored_calibrations(store, "6" * 64, "alpaca").get("sentiment_analysis") is None
+    warmer = calibration_of("sentiment_analysis", 3.0)
+    warmer.write(calibration_path(store, model, "sentiment_analysis"))
+    model.path.write_bytes(b"x")
+    (model.path.parent / "manifest.json").write_text(json.dumps(asdict(model.manifest)))
+    assert stored_calibrations(store, SHA256, "alpaca").get("sentiment_analysis") == warmer
+    model.path.write_bytes(b"a damaged model")
+    assert stored_calibrations(store, SHA256, "alpaca").get("sentiment_analysis") == calibration
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_every_closed_task_is_calibrated_and_says_so(name: str, store: Store, model: StoredModel) -> None:
+    calibration = calibration_of(name, 3.0)
+    with Runtime.over(FakeBackend(), name=MODEL) as plain:
+        before = plain.answer(name, EXAMPLES[name])
+    with Runtime.over(FakeBackend(), name=MODEL, calibrations=stored(store, model, calibration)) as runtime:
+        after = runtime.answer(name, EXAMPLES[name])
+        assert runtime.uncalibrated(name) is None
+        assert [answer.calibration for answer in runtime.answers(name, [EXAMPLES[name]] * 2)] == [calibration.name] * 2
+    assert before.calibration is None
+    assert before.probability is not None
+    assert before.text is not None
+    outcome = Outcome(before.value, before.text, (), before.probability, before.probabilities, before.confidence)
+    expected = TASKS[name].question(EXAMPLES[name]).space.calibrated(outcome, 3.0)
+    assert (after.probability, after.probabilities, after.confidence, after.value, after.text) == (
+        expected.probability, expected.probabilities, expected.confidence, expected.value, before.text,
+    )  # fmt: skip
+    assert after.probability != before.probability
+    assert after.coverage == before.coverage
+
+
+def test_deterministic_answers_stay_so(store: Store, model: StoredModel) -> None:
+    calibrations = stored(store, model, calibration_of("sentiment_analysis"))
+    with Runtime.over(FakeBackend(), name=MODEL, calibrations=calibrations, deterministic=True) as runtime:
+        first = json.dumps(runtime.answer("sentiment_analysis", REVIEW).as_dict())
+        list(runtime.answers("sentiment_analysis", [{"review": "x" * number} for number in range(1, 9)]))
+        assert json.dumps(runtime.answer("sentiment_analysis", REVIEW).as_dict()) == first
+
+
+GOOD = asdict(calibration_of("sentiment_analysis"))
+AUTOMATIC = {"precision": 0.95, "thresholds": {"A": 0.9, "B": None}, "rows": 100, "share": 0.5, "reached": 0.96}
+
+
+def test_thresholds_are_kept_with_a_calibration(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps({**GOOD, "automatic": AUTOMATIC}))
+    calibration = read_calibration(path)
+    assert calibration is not None
+    assert asdict(calibration)["automatic"] == AUTOMATIC
+    assert calibration.name != replace(calibration, automatic=None).name
+
+
+def without(key: str) -> dict[str, Any]:
+    return {name: value for name, value in GOOD.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "null", "\0", "[" * 100_000, "{}", '{"format": 1}', "1" * 5000,
+        *(json.dumps(without(key)) for key in GOOD if key != "automatic"),
+        *(json.dumps({**GOOD, key: None}) for key in GOOD if key != "automatic"),
+        *(json.dumps({**GOOD, "automatic": {**AUTOMATIC, **wrong}})
+          for wrong in ({"thresholds": {"A": 1.1}}, {"thresholds": {"A": "0.5"}}, {"share": -0.1}, {"more": 1})),
+        *(json.dumps({**GOOD, "scope": {**GOOD["scope"], key: "x/../Y"}})
+          for key in ("task", "model", "instruction", "options")),
+        *(json.dumps({**GOOD, "scope": {**GOOD["scope"], key: 7}}) for key in GOOD["scope"]),
+        *(json.dumps({**GOOD, "temperature": value})
+          for value in (0, -1.0, 1e-9, 1e9, True, "2", [2], 10**400, float("nan"), float("inf"))),
+        json.dumps({**GOOD, "temperature": "X"}).replace('"X"', "1e400"),
+        *(json.dumps({**GOOD, "bias": value}) for value in (0.5, None, float("nan"))),  # none for a choice
+        json.dumps({**GOOD, "bias": 11, "scope": {**GOOD["scope"], "type": "extraction"}}),
+        *(json.dumps({**GOOD, "least_coverage": value}) for value in (-0.1, 1.1, float("nan"))),
+        *(json.dumps({**GOOD, key: value}) for key in ("rows", "held_out") for value in (0, 1.5, 10**20)),
+        json.dumps({**GOOD, "before": {**GOOD["before"], "ece": float("nan")}}),
+        json.dumps({**GOOD, "after": {}}),
+        json.dumps({**GOOD, "data_sha256": "z" * 64}),
+        json.dumps({**GOOD, "versions": {"a": 1}}),
+        json.dumps({**GOOD, "more": 1}),
+        *(json.dumps({**GOOD, "format": value}) for value in (0, FORMAT + 1, 1.0, True)),
+        json.dumps({**GOOD, "data": "x" * LARGEST}),
+    ],
+)  # fmt: skip
+def test_a_damaged_one_is_told_of_and_not_used(text: str, store: Store, model: StoredModel) -> None:
+    path = calibration_path(store, model, "sentiment_analysis")
+    path.parent.mkdir(parents=True)
+    path.write_text(text, "utf-8")
+    with pytest.raises(ModelError) as raised:
+        read_calibration(path)
+    assert str(path) in raised.value.message
+    assert len(str(raised.value)) < 1000
+    calibrations = Calibrations(model.manifest.sha256, "alpaca", calibration_folder(store, model))
+    assert calibrations is not None
+    assert calibrations.find(scope_of("sentiment_analysis")) is None
+    assert calibrations.refusal(scope_of("sentiment_analysis")) == str(raised.value)
+    with refusal(ModelError, path):
+        Calibrations(model.manifest.sha256, "alpaca", named=path)
+
+
+def test_the_undamaged_form_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(GOOD))
+    assert read_calibration(tmp_path / "a.json") == calibration_of("sentiment_analysis")
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_of_an_older_format_all_but_rankings_hold(name: str, store: Store, model: StoredModel) -> None:
+    older = replace(calibration_of(name), format=1)
+    calibrations = stored(store, model, older)
+    scope = scope_of(name)
+    if scope.type != "ranking":
+        assert calibrations.find(scope) == older
+        assert calibrations.refusal(scope) is None
+        return
+    assert calibrations.find(scope) is None
+    path = calibration_path(store, model, name)
+    assert str(path) in str(calibrations.refusal(scope))
+    with refusal(ModelError, path):
+        Calibrations(model.manifest.sha256, "alpaca", named=path)
+    assert stored(store, model, calibration_of(name)).find(scope) == calibration_of(name)
+
+
+def test_no_name_leads_out_of_the_folder(store: Store, model: StoredModel) -> None:
+    with refusal(UsageError, "../../x"):
+        calibration_path(store, model, "../../x")
+    calibrations = Calibrations(SHA256, "alpaca", store.root)
+    assert calibrations.find(replace(scope_of("sentiment_analysis"), task="../x")) is None
+
+
+def test_a_store_that_cannot_be_written_is_said(store: Store, model: StoredModel) -> None:
+    store.root.mkdir()
+    (store.root / "models").write_text("not a folder")
+    path = calibration_path(store, model, "sentiment_analysis")
+    with refusal(ModelError, path):
+        calibration_of("sentiment_analysis").write(path)

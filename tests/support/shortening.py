@@ -1,0 +1,57 @@
+"""A runtime that records what it cuts, and texts of a given length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ecellm_lite import Runtime
+from ecellm_lite.answers.decoding import Scene
+from ecellm_lite.answers.space import Space
+from ecellm_lite.engine.fake import FakeBackend, FakeVocabulary
+from ecellm_lite.engine.request import Request
+from ecellm_lite.tasks.registry import TASKS
+from ecellm_lite.tasks.task import Question
+
+Row = Mapping[str, Any]
+
+
+class Recording(Runtime):
+    """A runtime that records its last question and request, and counts its tokenizations."""
+
+    question: Question
+    last: Request
+    tokenized = 0
+
+    def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
+        self.question, self.last = question, super().request(question, space, seed=seed)
+        return self.last
+
+    def tokenize(self, prompt: str) -> list[int]:
+        self.tokenized += 1
+        return super().tokenize(prompt)
+
+    def needs(self, name: str, row: Row) -> int:
+        """The number of tokens of a row's prompt and of the room for its answer."""
+        space = TASKS[name].question(row).space
+        return len(super().tokenize(self.prompt(name, row))) + space.longest(
+            Scene(FakeVocabulary(), self._backend.longest)
+        )
+
+
+def over(context: int) -> Recording:
+    runtime = Recording.over(FakeBackend(cells=context))
+    assert isinstance(runtime, Recording)
+    return runtime
+
+
+def words(count: int, letter: str = "w") -> list[str]:
+    return [f"{letter}{number}" + "!" * (number % 5) for number in range(count)]
+
+
+def text(count: int, letter: str = "w") -> str:
+    return " ".join(words(count, letter))
+
+
+def documents(size: int) -> Row:
+    return {"question": "How long?", "documents": [text(4, f"d{number}.") for number in range(size)]}
