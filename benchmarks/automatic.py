@@ -31,7 +31,7 @@ ALLOWED = 0.05  # of the random halves may be below
 
 
 class Half(NamedTuple):
-    """What thresholds reach on the half that did not choose them; `precision` is None where no answer is automatic."""
+    """How well thresholds do on the half they were not chosen on; `precision` is None if no answer is automatic."""
 
     share: float
     precision: float | None

@@ -104,7 +104,7 @@ def main(data: Path, rows: int, repeats: int, kills: int, model: str, output: Pa
 
 
 def all_of(answerer: Answerer) -> Answers:
-    """Return a function that has all rows answered."""
+    """Return a function that gets an answer to every row, and stops at an error."""
 
     def answers(task: str, rows: Sequence[Row]) -> None:
         for answer in answerer.answers(task, rows):

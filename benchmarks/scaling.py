@@ -1,4 +1,4 @@
-"""What a million and a hundred million rows take, reckoned from the results files; the rules are in docs/scale.md."""
+"""Reckons from the results files what a million and a hundred million rows take; docs/scale.md has the rules."""
 
 from __future__ import annotations
 

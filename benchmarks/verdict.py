@@ -31,7 +31,7 @@ class Rated:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The files that answer as well as the reference, in order, and the smallest and the fastest of them."""
+    """The files that pass both tests of `recommended`, in the order given, and the smallest and the fastest of them."""
 
     fit: tuple[str, ...]
     smallest: str

@@ -16,7 +16,7 @@ _POLL = 0.1  # seconds between a waiting thread's checks whether it should end
 
 
 class ReadAhead(Generic[T]):
-    """Iterates over items in a thread, up to `depth` items ahead; an iterable and a context manager."""
+    """Iterates over items in a background thread, at most `depth` items ahead of the caller; a context manager."""
 
     def __init__(self, items: Iterable[T], depth: int) -> None:
         self._items = items
@@ -58,7 +58,7 @@ class ReadAhead(Generic[T]):
 
 
 class WriteBehind(Generic[T]):
-    """Calls a function with each item in a thread, up to `depth` items behind; a context manager.
+    """Calls a function on each item in a background thread, at most `depth` items behind; a context manager.
 
     Leaving the block, with or without an error, waits for the remaining items, unless the function itself failed.
     """

@@ -125,7 +125,7 @@ class GgufBase:
         return []
 
     def blueprint(self) -> Blueprint:
-        """Return the blueprint of the same model, with the same metadata and tensors."""
+        """Return a blueprint that keeps the file's tensors, and its metadata except that of an imatrix."""
         heads, kv_heads = self._heads()
         rotated = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads} if self._architecture == "llama" else {}
         recipes = []

@@ -32,7 +32,7 @@ _STACKED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 
 def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
-    """Return the adapter with old names of Phi-2's modules replaced.
+    """Return the adapter with the current names of Phi-2's modules in place of old ones.
 
     Raises ModelError if a stack's rows cannot be split into three equal parts.
     """

@@ -191,7 +191,7 @@ def _foreign_imatrix(problem: str) -> ModelError:
 
 
 def _blocks(tensors: Sequence[PlannedTensor], most: int | None) -> tuple[int, int]:
-    """Return the number of weights in a block, and the bytes of memory that the conversion needs."""
+    """Return how many weights a block has, and how many bytes of memory the conversion needs."""
     fixed_bytes = sum(tensor.recipe.memory_bytes for tensor in tensors) + _RESERVE
     row = max((tensor.columns for tensor in tensors), default=1)  # the smallest block
     weight = max((tensor.bytes_per_weight for tensor in tensors), default=8.0)

@@ -168,7 +168,7 @@ class AnswerPolicy:
             self._settle(row, future)
 
     def expire(self, row: Submission, future: Future[Answer], deadline_ms: float) -> None:
-        """End a row whose deadline has passed with an error and drop it, unless it is already settled."""
+        """Drop a row whose deadline has passed, and give it an error, unless it is already settled."""
         if row.claim():
             row.failure = deadline_error(deadline_ms)
             row.cancel()
@@ -198,7 +198,7 @@ def checked_probability(least: float | None) -> float | None:
 
 
 def checked_deadline(milliseconds: float | None) -> float | None:
-    """Return a request's time limit; raises UsageError if it is not a valid one."""
+    """Return a request's time limit in milliseconds; raises UsageError if it is not valid."""
     number = isinstance(milliseconds, (int, float)) and not isinstance(milliseconds, bool)
     if milliseconds is None or (number and 0 < milliseconds <= LONGEST):
         return milliseconds

@@ -31,7 +31,7 @@ _LOOKS = 1000
 
 @contextmanager
 def _short_waits() -> Iterator[None]:
-    """Set _LOOKS for an OpenMP library that is loaded meanwhile, unless the user has chosen how its threads wait."""
+    """Give _LOOKS to an OpenMP library that is loaded in this block, unless the user chose how its threads wait."""
     if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         yield
         return

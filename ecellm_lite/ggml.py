@@ -1,4 +1,4 @@
-"""The only access to llama.cpp's shared libraries besides inference: devices, versions, ggml's own quantizer.
+"""All use of llama.cpp's shared libraries that is not inference: devices, versions, ggml's own quantizer.
 
 All symbols come from the library that llama_cpp has loaded. Its wheel contains several copies, and opening another one
 would start a second ggml with its own registry of devices.

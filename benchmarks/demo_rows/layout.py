@@ -1,4 +1,4 @@
-"""The layout of a pass of the demo's training: rows of tasks that have few are repeated, and made rows are added."""
+"""The layout of a pass of the demo's training: tasks with few rows repeat them, and made rows are added."""
 
 from __future__ import annotations
 

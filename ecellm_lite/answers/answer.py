@@ -11,9 +11,9 @@ from ecellm_lite.errors import EcellmError, error_of
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts: of the prompt, of its cached part, and of the answer's tokens, chosen and forced.
+    """How many tokens the prompt, its cached part, and the chosen and the forced parts of the answer have.
 
-    A token that settles the answer and that the model need not see is not counted. `cached_tokens` is None in
+    The token that settles the answer is not counted if the model need not read it. `cached_tokens` is None in
     deterministic mode, where an answer must not depend on what ran before it.
     """
 
@@ -69,8 +69,8 @@ class Answer:
     `value` is true or false for a predicate, a key for a choice, the probability-weighted position for a score, the
     keys best first for a ranking, a list of {attribute, value, source, probability} for an extraction, a string for
     text, an object for a schema; None for a failed or abstained row. `text` is the exact ECInstruct answer string.
-    An abstained row was not sure enough: it has no value and no text, but the probabilities that say why.
-    `probability` is the answer's among the allowed ones, `confidence` how far the largest probability stands above
+    If the model was not sure enough, the row is abstained: no value and no text, but the probabilities that say why.
+    `probability` is the answer's among the allowed answers, `confidence` how far the largest probability stands above
     uniform, `coverage` how much of the model's probability fell on the allowed tokens at all. `seconds` runs from
     the row's turn to its answer, and is None in deterministic mode. `calibration` names what the probabilities were
     calibrated by: task, temperature, rows and hash, `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`. `shortened` says

@@ -13,7 +13,7 @@ from ecellm_lite.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Choice(OneOf):
-    """One of the options (at least one), which have distinct keys and texts; the value is its key."""
+    """One of `options` (at least one, with distinct keys and texts); the value is the option's key."""
 
     options: tuple[Option, ...]
     type: ClassVar[str] = "choice"

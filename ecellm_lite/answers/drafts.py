@@ -13,7 +13,7 @@ _MATCH = 2
 
 
 class Lookup:
-    """Looks up earlier occurrences of the latest tokens in prompt and answer; `trust` tokens are guessed at once."""
+    """Guesses that the latest tokens go on as they last did earlier, in the prompt or the answer."""
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self._tokens: list[int] = []

@@ -108,13 +108,13 @@ class Extraction(Space):
         ]
 
     def longest(self, scene: Scene) -> int:
-        """Return the tokens of an answer in which every value is the longest span of the texts, in JSON."""
+        """Return how many tokens the answer has in which every value is the span with the longest JSON."""
         spans = [SourceText(source, text).longest for source, text in self.sources.items()]
         longest = max([NONE, *spans], key=lambda span: len(span.json))
         return len(scene.continuation(self._answer_text(dict.fromkeys(self._names, longest))))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the entries at a temperature and a bias, each against all else together, and their product."""
+        """Return the outcome with each entry's probability calibrated against all else together, and their product."""
         if temperature == 1.0 and bias == 0.0:
             return outcome
         entries = [

@@ -23,7 +23,7 @@ class Predicate(OneOf):
         return _OPTIONS
 
     def value(self, key: str) -> bool:
-        """Return whether it is yes."""
+        """Return whether the key is yes."""
         return key == "yes"
 
     def normalized(self, text: str) -> str:

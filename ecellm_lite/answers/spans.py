@@ -26,7 +26,10 @@ class Span:
 
     @property
     def json(self) -> str:
-        """The rest of ECInstruct's JSON object, from the value on: the text is cut before it is escaped."""
+        """The end of an entry in ECInstruct's JSON, from its value on.
+
+        The value was cut from plain text and is escaped here.
+        """
         return f' {json.dumps(self.value)}, "source": {json.dumps(self.source)}}}'
 
 

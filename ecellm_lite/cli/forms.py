@@ -109,7 +109,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]
 
 
 class ReviewBelow(click.ParamType):  # type: ignore[type-arg]
-    """A probability, or `auto`."""
+    """An option's value: a probability, or `auto`."""
 
     name = "P|auto"
 

@@ -40,7 +40,7 @@ class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; the reader of our output may close it early, as `head` does."""
+        """Run the command; if the reader of its output closes it early, as `head` does, exit with 0."""
         try:
             try:
                 result: object = super().invoke(ctx)

@@ -26,7 +26,7 @@ WARM_UP = {"review": "It does what it should."}
 
 
 def main() -> None:
-    """Answer the row as the command-line argument says."""
+    """Answer the row with the settings in the command-line argument, which is JSON."""
     argument = json.loads(sys.argv[1])
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as output:
         # Output of native code goes to standard error, as it must not mix with the result.

@@ -76,7 +76,7 @@ class OffloadCheck:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One of the two placements, and the next step if it fails."""
+    """One of the two placements that are compared, and the next step to advise if it fails."""
 
     name: str
     gpu_layers: str | int

@@ -60,7 +60,7 @@ class Driver:
 
     @contextmanager
     def model_in_use(self) -> Iterator[Backend]:
-        """Lend the backend, which is not freed meanwhile; raises ClosedError if it already was."""
+        """Lend the backend and keep it from being freed meanwhile; raises ClosedError if it is freed already."""
         with self._model:
             self.check_open()
             yield self._backend

@@ -1,6 +1,6 @@
 """How much memory a model takes, from its GGUF header alone: weights, KV memory, and compute buffers.
 
-Sizes are bytes. As llama.cpp counts, a model of L layers has L + 1 places, the last of which is the output.
+Sizes are bytes. llama.cpp counts L + 1 places in a model of L layers; the last is the output.
 Headers are treated as hostile: a key that is missing or not a number is a ModelError.
 """
 
@@ -29,9 +29,9 @@ def weight_bytes(header: Header) -> int:
 
 
 def weights_by_place(header: Header) -> list[int]:
-    """Return the size of each layer's tensors, and last of the output's.
+    """Return the size of each layer's tensors, and at the end that of the output's.
 
-    llama.cpp keeps the token embedding on the CPU, so it counts only if it is tied, and copied for the output.
+    llama.cpp keeps the token embedding on the CPU. It counts only if llama.cpp copies it to be the output, too.
     """
     sizes = [0] * (_layers(header) + 1)
     tied = all(tensor.name != "output.weight" for tensor in header.tensors)
@@ -78,7 +78,7 @@ def affordable_cells(header: Header, kv_type: str, available: int) -> int:
 
 
 def padded(cells: int) -> int:
-    """Return the context that llama.cpp makes when asked for `cells`."""
+    """Return `cells` rounded up to the context size that llama.cpp makes."""
     return -(-cells // CELLS) * CELLS
 
 
@@ -93,11 +93,11 @@ def compute_bytes(
 ) -> int:
     """Estimate what llama.cpp reserves on a device to compute a micro-batch of `tokens`.
 
-    It is the largest of what attention, feed-forward and (with `output`) logits need at once, in f32, plus the mask
-    over the cells. `pipelined`: a whole model on several devices, for which llama.cpp keeps its inputs four times. The
+    It is the mask over the cells plus the largest of three needs in f32: attention, feed-forward and, with `output`,
+    logits. `pipelined`: the whole model is on several devices, where llama.cpp keeps four copies of its inputs. The
     terms were fitted to the buffers that llama.cpp reports for models of eCeLLM's three shapes and the demo's (see
-    tests/engine/test_offload.py): results are from 8% below to a third above. A back end's own scratch memory is not
-    included.
+    tests/engine/test_offload.py): estimates are between 8% below and a third above those buffers. A back end's own
+    scratch memory is not included.
     """
     embedding = _integers(header, "embedding_length")[0]
     heads = max(_by_layer(header, "attention.head_count"))

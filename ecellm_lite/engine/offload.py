@@ -45,7 +45,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What goes where: a load for each GPU, in llama.cpp's order, and a description in words."""
+    """What each GPU takes (`loads`, in llama.cpp's order), and a description of it in words."""
 
     loads: tuple[Load, ...]
     description: str

@@ -93,7 +93,7 @@ class PrefixFiles:
         return state if hashlib.sha256(state).digest() == digest else None
 
     def write(self, tokens: Sequence[int], state: bytes) -> None:
-        """Store a state atomically, even if several processes write at once."""
+        """Store the state after these tokens, whole or not at all, even if several processes write at once."""
         key = self._key(tokens)
         with suppress(OSError):
             for folder in (self._root, self._folder):  # parents=True alone would not make the parent private

@@ -28,10 +28,10 @@ class Match:
 
 @dataclass(slots=True, eq=False)
 class Prefix:
-    """A node: its tokens from the root on, the first `filled` of them in memory, forked from `origin` when it began.
+    """A node: its tokens from the root on, of which the first `filled` are in memory. It is forked from `origin`.
 
-    `uses` has an entry for each live row or node that was forked from it, or will be: how many tokens they share. The
-    state of an `instruction` goes to a file; `saved` says that it did.
+    `begun` says that the fork was made. `uses` has an entry for each live row or node that was forked from it, or
+    will be: how many tokens they share. The state of an `instruction` goes to a file; `saved` says that it did.
     """
 
     tokens: Sequence[int]
@@ -55,7 +55,7 @@ class Prefix:
 
 
 class Prefixes:
-    """The resident nodes; the least recently used goes first, and running out of room is never an error."""
+    """The resident nodes. When room runs out, the least recently used one is dropped; that is never an error."""
 
     def __init__(self, backend: Backend, sequences: Sequence[int]) -> None:
         self._backend = backend
@@ -92,9 +92,10 @@ class Prefixes:
             match.prefix.uses.remove(match.length)
 
     def add(self, tokens: Sequence[int], origin: Match, *, instruction: bool = False) -> Match:
-        """Return a match with a new node for `tokens`, or `origin` if there is no free sequence for a node.
+        """Add a node for `tokens` behind `origin` and return the match that ends in it.
 
-        The node holds its origin while it exists. The caller fills it, `chunk` by `chunk`.
+        If no sequence is free, or can be freed, return `origin`. While the node exists, its origin is not dropped. The
+        caller fills the node, `chunk` by `chunk`.
         """
         self.hold(origin)
         if not self._free and not self._drop():
@@ -137,7 +138,7 @@ class Prefixes:
     def evict(self) -> bool:
         """Free the memory of the least recently used node; False if nothing can be freed.
 
-        A node in use is cut to the tokens that its users share.
+        A node in use is cut to the tokens that its users need.
         """
         if self._drop():
             return True
@@ -159,7 +160,7 @@ class Prefixes:
         return False
 
     def forget(self) -> None:
-        """Drop all nodes after the memory was cleared."""
+        """Forget all nodes, because the memory was cleared."""
         self._nodes.clear()
         self._free = list(self._sequences)
 

@@ -120,7 +120,7 @@ def _compared(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> T
 
 
 def _columns(primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
-    """Return both sides as rows that add up, and the primary metric of their sums."""
+    """Return each side's numbers, by row, and a function that makes the primary metric of their sums."""
     gold = [record.gold for record, _ in pairs]
     if len({isinstance(record.score, list) for pair in pairs for record in pair}) > 1:
         raise InputError(f"The scores of {primary} are of two kinds, so one of the files of results was edited.")

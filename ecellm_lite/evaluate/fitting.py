@@ -3,12 +3,13 @@
 The rows are split into two halves by a seed. Each half is evaluated with the temperature fitted to the other, so that
 every row is held out once. The temperature must give
 
-- a higher log-likelihood, by more than the standard error of the gain over the rows; and
-- a likelihood at least 20 times as large, on the mean of the halves. A well-calibrated model passes this by chance at
-  most 5% of the time, however few the rows: the split likelihood ratio of Wasserman, Ramdas and Balakrishnan,
-  "Universal inference" (PNAS 2020).
+- a log-likelihood per row that is higher by more than the standard error of this gain; and
+- a likelihood at least 20 times as large, as the mean over the two halves. A well-calibrated model passes this by
+  chance at most 5% of the time, however few the rows: the split likelihood ratio of Wasserman, Ramdas and
+  Balakrishnan, "Universal inference" (PNAS 2020).
 
-Then the temperature is fitted again, on all rows. For an extraction, the same holds for its temperature and bias.
+Then the temperature is fitted again, on all rows. An extraction's temperature and bias are fitted and tested
+together in the same way.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ Indices = NDArray[np.intp]
 class Fit:
     """A fitted temperature, and what it does to held-out rows.
 
-    `gain` is in nats per row, `error` its standard error, and `log_ratio` the logarithm of how many times as likely
-    the held-out rows became.
+    `gain` is in nats per row, and `error` is its standard error. `log_ratio` is the logarithm of the held-out rows'
+    likelihood with the temperature over that without, as the mean over the two halves.
     """
 
     temperature: float
@@ -113,7 +114,7 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Claims:
-    """All claims of some rows: log shares (claims, most shares), places of the right ones, and their rows.
+    """All claims of some rows: their log shares (claims, most shares), and each one's right place and row.
 
     `alike` (claims, most shares) are the logarithms of how many answers have each share together.
     """
@@ -166,7 +167,7 @@ class _Claims:
         return likelihoods
 
     def measures(self, log_likelihoods: Floats, settings: Floats) -> Measures:
-        """Return the mean log-likelihood per row, and how reliable the probabilities of the chosen answers are."""
+        """Return the mean log-likelihood per row, and the ECE and Brier score of the chosen answers' probabilities."""
         chosen = np.exp(self._tempered(settings)[:, 0])
         reliable = reliability(chosen.tolist(), (self.right == 0).tolist())
         assert reliable is not None  # every answer has at least one claim

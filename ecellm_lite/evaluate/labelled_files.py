@@ -2,7 +2,7 @@
 
 A folder has a file TASK/SPLIT.jsonl for each task with rows. dataset.json is a JSON array (or JSON Lines) of rows with
 a split and a setting; the rows of one split and one setting are read. A row that cannot be used does not end the
-reading: it is reported with its line and a sentence.
+reading: its line is reported with the reason.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class LabelledFile:
 
     @property
     def hashed(self) -> DataFile:
-        """Its name and sha256; raises InputError if it cannot be read."""
+        """The file's name and sha256; raises InputError if it cannot be read."""
         try:
             return DataFile(self.name, sha256_of(self.path))
         except OSError as error:
@@ -88,7 +88,7 @@ class LabelledFile:
 
 
 def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> list[LabelledFile]:
-    """Return the files at a path: the file itself, or TASK/SPLIT.jsonl in a folder; raises InputError for none."""
+    """Return the files at a path: itself, or TASK/SPLIT.jsonl in a folder; raises InputError if it has none."""
     try:
         folder, other = path.is_dir(), path.exists() and not path.is_file()
     except OSError as error:  # a name may be too long, or a folder closed to us
@@ -154,7 +154,7 @@ def gather(
 
 
 class Spread:
-    """At most `limit` rows of a stream, spread evenly over it, with at most twice as many in memory."""
+    """Chooses at most `limit` rows, spread evenly over a stream, and holds at most twice as many in memory."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit

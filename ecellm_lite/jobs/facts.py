@@ -15,7 +15,7 @@ from ecellm_lite.tasks.task import Task
 
 
 def job_facts(answerer: Answerer, tasks: Sequence[Task], options: RequestOptions) -> dict[str, str]:
-    """Return, by their names, the model, its envelope, the tasks and their wording, and the options of each request."""
+    """Return the facts by name: the model, its envelope, the tasks and their wording, and each request's options."""
     instructions = [str(options.get("instruction") or task.instruction) for task in tasks]
     return {
         "model": f"{answerer.model.name} {answerer.model.sha256}",
@@ -31,7 +31,7 @@ def job_facts(answerer: Answerer, tasks: Sequence[Task], options: RequestOptions
 
 
 def task_fact(*tasks: Task) -> str:
-    """Return the tasks' names, each with the hash of all that it says."""
+    """Return each task's name with a hash of its description."""
     return "; ".join(f"{task.name} {_hash(json.dumps(_description(task), default=str))}" for task in tasks)
 
 

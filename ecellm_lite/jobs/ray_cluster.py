@@ -131,7 +131,7 @@ class RayRuntime:
         return asked.future
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row, or raise the error that its answer would carry; see Answerer."""
+        """Return the answer to one row; an error in the answer is raised. See Answerer."""
         answer = self.submit(task, row, **options).result()
         if answer.error:
             raise answer.error.exception()

@@ -106,7 +106,7 @@ class TaskStatistics:
 
 
 def _names(answer: Answer) -> Iterator[str]:
-    """Yield what an answer is counted as; nothing for free text and for what has no value."""
+    """Yield the names under which an answer is counted; none for free text or without a value."""
     if answer.value is None:
         return
     if answer.type == "extraction":

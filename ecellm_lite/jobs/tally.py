@@ -13,7 +13,7 @@ class Tally:
 
     A row `failed` if one of its answers did. `reused` rows had their answers in the journal, `skipped` ones were not
     answered, `repeated_ids` had the id of an earlier row. `to_review` answers are in the review table, and `corrected`
-    ones are a person's. `notes` say what was left out of the table or could not be written unchanged.
+    ones came from a person. `notes` say what was left out of the table or could not be written unchanged.
     """
 
     rows: int = 0
@@ -29,7 +29,7 @@ class Tally:
     notes: list[str] = field(default_factory=list)
 
     def count(self, *answers: Answer) -> None:
-        """Count a row with its answers."""
+        """Count a row and the outcomes of its answers."""
         self.rows += 1
         self.failed += any(answer.error is not None for answer in answers)
         self.shortened += any(answer.shortened is not None for answer in answers)

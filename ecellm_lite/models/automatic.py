@@ -1,4 +1,4 @@
-"""The probability at which answers are precise enough to need no review."""
+"""The thresholds of probability from which answers need no review."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Scope:
         return None
 
     def differs_in_model(self, model: str, envelope: str) -> str | None:
-        """Say how a model (its sha256) or an envelope differs from what this was fitted with, or return None."""
+        """Say how a model (its sha256) or an envelope differs from the calibration's own; None if both are the same."""
         if self.model != model:
             return f"it is for the model {self.model[:8]}, and this one is {model[:8] or 'unknown'}"
         if self.envelope != envelope:

@@ -36,7 +36,10 @@ _GRAIN = 20_000_000  # ns; file times on Linux advance every 4 to 10 ms
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """A file's sha256 in hex, and its state at that time: bytes, times in ns, inode, and sha256 of the sample."""
+    """A file's sha256 in hex, and its state when it was hashed.
+
+    The state is its size in bytes, its times in ns, its inode, and the sha256 of a sample of its bytes.
+    """
 
     sha256: str
     size: int
@@ -90,7 +93,7 @@ class FileIdentities:
         return identity
 
     def note(self, path: Path, sha256: str) -> FileIdentity:
-        """Store the sha256 of a file that was just written and hashed on the way."""
+        """Store the sha256 of a file that was just written, and was hashed while it was written."""
         _wait_for_next_tick(_state(path.stat()))
         with path.open("rb") as file:
             state = _state(os.fstat(file.fileno()))

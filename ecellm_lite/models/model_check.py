@@ -1,7 +1,7 @@
 """Checks that llama.cpp can run a model safely: its architecture, hyperparameters, vocabulary and tensor types.
 
 It refuses whatever makes llama.cpp abort the process, read other files, or silently use other values than the file's.
-On each architecture listed, files with forged values that pass these checks were tried without a crash; many other
+For each listed architecture, forged files that pass these checks were tried, and none crashed; many other
 architectures abort.
 """
 

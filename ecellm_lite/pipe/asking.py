@@ -50,7 +50,7 @@ class Asking:
         return cls(ask, line, failed, Future(), listener)
 
     def hear(self, start: int, part: str) -> None:
-        """Tell the listener what the text has grown by."""
+        """Give the listener the text so far, if a new part makes it longer."""
         text = joined(self.text, start, part)
         if self.listener and len(text) > len(self.text):
             self.text = text
@@ -58,7 +58,7 @@ class Asking:
 
     @property
     def number(self) -> int:
-        """The id, which its answer repeats."""
+        """The request's id, which its answer repeats."""
         return int(self.ask.id)
 
     @property
@@ -73,11 +73,11 @@ class Asking:
 
     @property
     def key(self) -> bytes:
-        """A hash of the request without its number."""
+        """The sha256 of the request with its id set to 0: equal requests have equal keys."""
         return hashlib.sha256(ask_line(replace(self.ask, id=0))).digest()
 
     def settle(self, answer: Answer | None = None, error: EcellmError | None = None) -> None:
-        """Set the answer or the error of the future; must be called once, even if it was cancelled."""
+        """Give the future its answer or error; must be called once, even for a cancelled future."""
         if self.future.set_running_or_notify_cancel():
             if answer:
                 self.future.set_result(answer)
@@ -116,7 +116,7 @@ class Requests:
                 yield asking
 
     def sent(self, number: int) -> Asking | None:
-        """Return a request that the child has; None if it has it no more."""
+        """Return a request that the child has; None if the child does not have it any more."""
         return self._sent.get(number)
 
     def is_sent(self, number: int) -> bool:
@@ -138,7 +138,7 @@ class Requests:
         return requests
 
     def child_died(self) -> tuple[list[Asking], list[Asking]]:
-        """Put the child's requests back in front; return the two kinds that are dropped: cancelled, and sent alone."""
+        """Put the child's requests back in front, but drop and return the cancelled ones, and those sent alone."""
         lost, cancelled = [], []
         for number, asking in reversed(self._sent.items()):
             if asking.future.cancelled():

@@ -24,9 +24,11 @@ def _symbol(code: int) -> str:
 
 
 def cut(value: Any, limit: int = 80) -> str:
-    """Return a value as clean text of at most `limit` characters and a note on how many were left out.
+    """Return a value as clean text, shortened if it is long.
 
-    A text is shown unchanged, anything else as JSON. Head and tail are kept, because a prompt's answers are at its end.
+    A text is shown as it is, anything else as JSON, and None as a dash. If there are more than `limit` characters, that
+    many are kept, and a note between head and tail says how many were left out. The tail is kept because a prompt's
+    answers are at its end.
     """
     if value is None:
         return ABSENT

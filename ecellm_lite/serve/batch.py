@@ -1,4 +1,4 @@
-"""A batch: what its file asks, how far it is, and a JSON document that says so, which a restart of the server reads."""
+"""Batches of requests: each is kept with its progress in a JSON file, which a restarted server reads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancel
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is known of a batch. `times` are those of its statuses, `errors` why its file was not accepted."""
+    """A batch and its progress. `times` says when it entered each status, `errors` why its file was not accepted."""
 
     id: str
     owner: str | None
@@ -48,17 +48,17 @@ class Batch:
         return cls(id_, owner, endpoint, input_file_id, int(time.time()), metadata=dict(metadata))
 
     def at(self, status: str, **changes: Any) -> Batch:
-        """Return the batch in another status, from now on."""
+        """Return the batch with a status that begins now."""
         return replace(self, status=status, times={**self.times, status: int(time.time())}, **changes)
 
     @property
     def over(self) -> bool:
-        """Whether nothing of it is going on any more."""
+        """Whether the batch has ended, in whatever way."""
         return self.status in OVER
 
     @property
     def expires_at(self) -> int:
-        """When it ends, done or not."""
+        """When the batch ends even if it is not done, in Unix seconds."""
         return self.created_at + WINDOW
 
     def as_dict(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Batch:
 
 
 class BatchStore:
-    """The batches in a folder, a document each."""
+    """The batches in a folder, each in a JSON file of its own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -101,12 +101,12 @@ class BatchStore:
         return batch
 
     def put(self, batch: Batch) -> None:
-        """Keep what is known of a batch."""
+        """Write the batch's record to its file."""
         with replacing(self._folder / f"{batch.id}.json", private=True) as file:
             file.write_text(json.dumps(asdict(batch)), encoding="utf-8")
 
     def journal(self, batch: Batch) -> Path:
-        """Return where the responses of a batch are while it runs."""
+        """Return the path of a batch's responses while it runs."""
         return self._folder / f"{batch.id}.journal"
 
     def _read(self, path: Path) -> Batch | None:

@@ -157,7 +157,7 @@ def _definition(asked: Predicate | Choice | Score, instructions: str) -> Mapping
 
 
 def _text(value: str | bool, texts: set[str]) -> str:
-    """Return a choice's value as the model is told it, different from every other one."""
+    """Return a choice's value as the text that the model reads; that of a boolean differs from all `texts`."""
     if isinstance(value, str):
         return value
     text = "true" if value else "false"

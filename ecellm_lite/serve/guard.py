@@ -43,7 +43,7 @@ class Access:
 
 
 class Guard:
-    """ASGI middleware that refuses who may not ask."""
+    """ASGI middleware that passes on only the requests that the keys and access rules allow."""
 
     def __init__(self, app: ASGIApp, keys: Keys, access: Access) -> None:
         self._app = app

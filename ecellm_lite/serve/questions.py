@@ -28,7 +28,7 @@ LONGEST = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question in the form of tasks/questions.py; its answers' `shares` are in the order of its own options."""
+    """A question in the form of tasks/questions.py. `Decided.shares` follow the order of its options here."""
 
     definition: Mapping[str, Any]
 
@@ -38,9 +38,9 @@ class Question:
         return len(self.definition.get("choices") or self.definition.get("levels") or (True, False))
 
     def in_orders(self, count: int) -> list[tuple[Mapping[str, Any], int]]:
-        """Return the question in at most `count` orders of its choices, each with how far they are turned.
+        """Return the question with its choices rotated in at most `count` ways, each with the number of places.
 
-        What is no choice has an order of its own, which is left as it is.
+        A question without choices is returned once, unchanged.
         """
         choices = self.definition.get("choices")
         if not choices:
@@ -69,14 +69,14 @@ class Decided:
 
     @property
     def mean(self) -> float:
-        """The mean place of the levels, from 0."""
+        """The mean of the levels' places, weighted by their shares; the first place is 0."""
         return sum(place * share for place, share in enumerate(self.shares))
 
     @property
     def agreement(self) -> float:
-        """How close a score's shares are to their mode: 1 - E|i - mode| over that of a uniform distribution's middle.
+        """How close a score's shares are to their mode: 1 - E|i - mode| / E|j - middle|, with j uniform.
 
-        The formula is that of llama.cpp's server. Shares far from the mode can make it negative, which is 0 here.
+        The formula is that of llama.cpp's server. Where shares far from the mode make it negative, the result is 0.
         """
         count, mode = len(self.shares), self.best
         distance = sum(share * abs(place - mode) for place, share in enumerate(self.shares))
@@ -85,7 +85,7 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The tokens that a request's prompts have, each shared one counted once, and those that were in memory before."""
+    """How many tokens a request's prompts have, with shared ones counted once, and how many of them were cached."""
 
     tokens: int
     cached: int
@@ -96,8 +96,8 @@ async def decide(
 ) -> list[Decided]:
     """Return what the model decides about each question, in order.
 
-    Raises RefusedError for too many of them, for a question that is none, with its place, and where the queue is full;
-    if no question at all has an answer, with what the first one ended with.
+    Raises RefusedError if the questions are too much text, if one is invalid (the error names its place), and if the
+    queue is full. A question that fails later has its error in Decided.
     """
     if len(questions) * len(state) > LONGEST:
         message = f"{len(questions)} questions about {len(state):,} characters are too much for one request"
@@ -113,7 +113,7 @@ async def decide(
 
 
 def reading(decided: Sequence[Decided]) -> Reading:
-    """Return what the model read for a request."""
+    """Return how many prompt tokens a request had, with the cached prefix counted once, and how many were cached."""
     usages = [answer.usage for each in decided for answer in each.answers if answer.usage]
     cached = min((usage.cached_tokens or 0 for usage in usages), default=0)
     read = sum(usage.prompt_tokens - (usage.cached_tokens or 0) for usage in usages)

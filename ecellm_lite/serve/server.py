@@ -91,7 +91,7 @@ def server_of(app: FastAPI, limits: Limits) -> uvicorn.Server:
 
 
 def run(app: FastAPI, listening: Listening, limits: Limits) -> None:
-    """Serve until SIGTERM or an interrupt; open requests are answered first, for so long as the limits allow."""
+    """Serve until SIGTERM or an interrupt; requests that are then open are still answered, within the limits."""
     server = server_of(app, limits)
     try:
         if threading.current_thread() is threading.main_thread():

@@ -9,7 +9,10 @@ from ecellm_lite.errors import UsageError
 
 
 def library(module: str, purpose: str) -> Any:
-    """Return an optional module; raises UsageError with the command that installs it. `purpose` is a noun."""
+    """Return an optional module. If it is missing, raises UsageError with the command that installs it.
+
+    `purpose` is the noun that the error names, such as "A zstd file".
+    """
     try:
         return import_module(module)
     except ImportError:

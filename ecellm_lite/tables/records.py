@@ -169,7 +169,7 @@ class _RecordTooLong(Exception):  # noqa: N818 - it is caught in this file
 
 
 class _Feed:
-    """The iterator that the csv module reads. A generator would end with the first exception."""
+    """The iterator that the csv module reads; unlike a generator, it can go on after an exception."""
 
     def __init__(self, records: Records) -> None:
         self._feed = records.feed

@@ -1,6 +1,7 @@
 """Refuses spreadsheets that would not fit into memory, by scanning their XML as a stream.
 
-A ZIP file may unpack to a thousand times its size, and two cells in opposite corners make a rectangle of 17 billion.
+A ZIP file may unpack to a thousand times its size, and two cells in opposite corners span a rectangle of 17 billion
+cells.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class _UnpackedParts:
         self._count = 0
 
     def blocks(self, part: IO[bytes]) -> Iterator[bytes]:
-        """Yield a part's bytes, or raise InputError."""
+        """Yield a part's bytes; raises InputError if all parts together have too many."""
         while block := part.read(_BLOCK):
             self._count += len(block)
             if self._count > UNPACKED_BYTES:
@@ -61,7 +62,10 @@ class _UnpackedParts:
 
 
 def _cells(filename: str, blocks: Iterator[bytes]) -> int:
-    """Return the cells of the rectangle that a part's sheets span, 0 for a part that is not a sheet; reads it all."""
+    """Return how many cells the rectangle around a sheet's cells has, or 0 for a part that is not a sheet.
+
+    Such a part is read, too, so that its bytes are counted.
+    """
     if _SHEET.fullmatch(filename):
         return _xlsx_cells(blocks)
     if filename == "content.xml":
@@ -93,7 +97,7 @@ def _column(letters: bytes) -> int:
 
 
 class _OdsCells:
-    """Counts an ODS sheet's cells with their repetitions; empty ones at the end do not count."""
+    """Counts an ODS sheet's cells, each as often as it is repeated; empty ones at the end do not count."""
 
     def __init__(self) -> None:
         self.largest = 0
@@ -101,7 +105,7 @@ class _OdsCells:
         self._rows = self._at = self._filled = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Count a row or a cell with its repetitions."""
+        """Count a row or a cell as often as its repeat attribute says."""
         if tag == "table:table":
             self._width = self._height = self._rows = 0
         elif tag == "table:table-row":

@@ -164,7 +164,7 @@ class _Counter(io.RawIOBase):
 
 
 class _UnpackedFile(io.RawIOBase):
-    """Decompressed bytes; a damaged file and a decompression bomb raise InputError."""
+    """A file's decompressed bytes; raises InputError if it is damaged or a decompression bomb."""
 
     def __init__(self, file: IO[bytes], packed: _Counter, name: str) -> None:
         self._file = file
@@ -231,7 +231,7 @@ def _begin(file: io.RawIOBase) -> bytes:
 
 
 def _head(file: Any) -> tuple[bytes, bool, InputError | None]:
-    """Return the first bytes, whether they are the whole file, and the error that followed them."""
+    """Return the first bytes, whether they are the whole file, and the error that ended the reading, if any."""
     blocks: list[bytes] = []
     size = 0
     try:

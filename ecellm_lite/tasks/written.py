@@ -1,4 +1,4 @@
-"""Reads JSON with the spelling of its numbers: a model reads them as text, and a price of 19.50 stays "19.50"."""
+"""Reads JSON and keeps how its numbers are spelled, because a model reads them as text: 19.50 stays "19.50"."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def _drawn(rows: Rows, layout: Layout, random: Random) -> list[Row]:
 
 
 class _School:
-    """Makes lessons of rows."""
+    """Turns rows into lessons."""
 
     def __init__(self, vocabulary: Vocabulary, envelope: Envelope) -> None:
         self.lessons = Lessons(vocabulary.end)

@@ -271,7 +271,7 @@ class Learning:
 
 
 def parts(batch: Sequence[Lesson], tokens: int) -> list[list[Lesson]]:
-    """Return a batch in parts of at most `tokens` tokens with padding, each of at least one lesson."""
+    """Split a batch into parts of at most `tokens` tokens, padding included, but at least one lesson each."""
     split: list[list[Lesson]] = [[]]
     longest = 0
     for lesson in batch:

@@ -39,7 +39,7 @@ class Standing:
 
     @property
     def bottom(self) -> int:
-        """The end of the grid's lines."""
+        """The y, in pixels, where the grid's lines end."""
         return TOP + STEP * len(self.lines)
 
     @property
