@@ -66,7 +66,7 @@ class WholeTensor:
                 yield first, widened(file.rows(self.name, self.first + first, count), self.type)
 
     def values(self) -> NDArray[np.float32]:
-        """Return all its values."""
+        """Return all values of the tensor."""
         blocks = [block for _, block in self.blocks(math.prod(self.shape))]
         return blocks[0] if blocks else np.empty(self.shape, dtype=np.float32)
 

@@ -69,7 +69,7 @@ class Plan:
 
     @property
     def read_bytes(self) -> int:
-        """The bytes that are read from the source."""
+        """How many bytes are read from the source."""
         return sum(tensor.read_bytes for tensor in self.tensors)
 
     @property

@@ -11,7 +11,7 @@ from ecellm_lite.errors import EcellmError, error_of
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How many tokens the prompt, its cached part, and the chosen and the forced parts of the answer have.
+    """Token counts: of the prompt, of its cached part, and of the answer's chosen and its forced tokens.
 
     The token that settles the answer is not counted if the model need not read it. `cached_tokens` is None in
     deterministic mode, where an answer must not depend on what ran before it.

@@ -114,7 +114,10 @@ class Extraction(Space):
         return len(scene.continuation(self._answer_text(dict.fromkeys(self._names, longest))))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with each entry's probability calibrated against all else together, and their product."""
+        """Return the outcome with calibrated probabilities, of each entry and of all together.
+
+        An entry has two outcomes: its own value, and all else.
+        """
         if temperature == 1.0 and bias == 0.0:
             return outcome
         entries = [

@@ -73,7 +73,7 @@ def _footer(answer: Answer) -> Text:
 
 
 def bar(share: float, width: int = _WIDTH) -> str:
-    """Return a share as a bar, which fills `width` characters at 1, to an eighth of a character."""
+    """Return a share as a bar that is `width` characters long for 1, exact to an eighth of a character."""
     eighths = round(max(0.0, min(1.0, share)) * width * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)

@@ -64,7 +64,7 @@ class _UnpackedParts:
 def _cells(filename: str, blocks: Iterator[bytes]) -> int:
     """Return how many cells the rectangle around a sheet's cells has, or 0 for a part that is not a sheet.
 
-    Such a part is read, too, so that its bytes are counted.
+    Such a part is also read, so that its bytes are counted.
     """
     if _SHEET.fullmatch(filename):
         return _xlsx_cells(blocks)
