@@ -1,4 +1,4 @@
-"""What several tests need: a store of their own, the demo model once, and the labelled rows where they are."""
+"""Fixtures for all tests: a store of their own, the demo model (made once), and the labelled rows if present."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import settings
 from ecellm_lite import Runtime
 from ecellm_lite.models.store import StoredModel
 
-# A busy machine is no failed test: speed is measured in benchmarks/.
+# A busy machine must not fail a test: speed is measured in benchmarks/.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 if "ECELLM_FUZZ_CALLS" in os.environ:
@@ -49,7 +49,7 @@ def demo(demo_model: StoredModel) -> Iterator[Runtime]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with half a megabyte of room, where tests may mount one; remount it for more."""
+    """A file system of half a megabyte, if tests may mount one; remount it for more."""
     place = tmp_path / "disk"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]

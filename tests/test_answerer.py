@@ -99,7 +99,7 @@ def test_callers_are_served_as_they_come() -> None:
         backend.gate.set()
         for future in (*job, *later, single):
             assert future.result(PATIENCE).error is None
-    # It may end with its group of 128, and a little after that for what is admitted meanwhile.
+    # It may end with its group of 128, or shortly after, because of rows admitted meanwhile.
     assert ended.index("single") < 500 + 2 * 128
 
 
@@ -141,7 +141,7 @@ def test_closing_fails_what_still_waits() -> None:
 def test_a_callback_may_ask_again() -> None:
     second: queue.SimpleQueue[Future[Answer]] = queue.SimpleQueue()
     with Runtime.over(FakeBackend()) as runtime:
-        for _ in range(2):  # the same row twice: one is the other's twin
+        for _ in range(2):  # the same row twice: they are computed once
             first = runtime.submit("sentiment_analysis", {"review": "good"})
             first.add_done_callback(lambda _: second.put(runtime.submit("sentiment_analysis", {"review": "once more"})))
         assert all(second.get(timeout=PATIENCE).result(PATIENCE).error is None for _ in range(2))
@@ -163,7 +163,7 @@ def test_an_idle_engine_sleeps() -> None:
         runtime.answer("sentiment_analysis", {"review": "good"})
         before = time.process_time()
         time.sleep(1)
-        assert time.process_time() - before < 0.05  # of a whole second, for which polling would take more
+        assert time.process_time() - before < 0.05  # of a second; polling would take more
 
 
 def test_answers_flow_while_the_input_stalls() -> None:

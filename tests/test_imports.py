@@ -1,4 +1,4 @@
-"""The rooms of the house import one way only."""
+"""The rooms import each other in one direction only."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ def test_llama_cpp_has_few_doors(path: Path) -> None:
 
 
 def test_a_conversion_imports_no_torch_and_no_pickle() -> None:
-    """What asks the original is for `verify` alone."""
+    """Only `verify` runs the original model."""
     libraries = {"torch", "transformers", "peft", "pickle", "safetensors"}
     rooms = [path for path in FILES if room_of(path) == "convert"]
-    found = {path.name: libraries & {name.split(".")[0] for name in imported(path)} for path in rooms}
-    assert {name: names for name, names in found.items() if names} == {"original.py": {"torch", "transformers", "peft"}}
+    heavy = {path.name: libraries & {name.split(".")[0] for name in imported(path)} for path in rooms}
+    assert {name: names for name, names in heavy.items() if names} == {"original.py": {"torch", "transformers", "peft"}}
 
 
 def test_every_room_has_a_rank() -> None:

@@ -1,4 +1,4 @@
-"""README.md and docs/: their links lead somewhere, their commands run, their tables are those of the results."""
+"""README.md and docs/: links resolve, commands run, and tables match the results."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_commands_that_are_not_run_are_there(page: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", TEXTS)
 def test_code_runs_as_it_stands(page: str, demo_model: StoredModel, tmp_path: Path) -> None:
-    """Each page's blocks one after the other, in a folder that has what a reader would have."""
+    """Runs each page's code blocks in order, in a folder with what a reader would have."""
     blocks = [block for block in _BLOCK.finditer(TEXTS[page]) if not block["reason"]]
     if not blocks:
         pytest.skip("it has no code that can be run here")

@@ -23,6 +23,7 @@ from ecellm_lite.engine.fake import FakeBackend, scattered
 from ecellm_lite.errors import ClosedError
 from tests.support.answer_checks import EXAMPLES
 from tests.support.gated import Gated
+from tests.support.refusals import refusal
 
 
 def test_answers_come_in_order_with_errors_in_their_place() -> None:
@@ -94,7 +95,7 @@ def test_little_memory_makes_rows_wait_and_loses_none() -> None:
 
 def test_a_prompt_that_does_not_fit_says_so() -> None:
     with Runtime.over(FakeBackend(cells=400)) as runtime:
-        for length in (400, 1_000_000):  # the longer one is not even tokenized
+        for length in (400, 1_000_000):  # the longer one is never tokenized
             with pytest.raises(ContextError) as error:
                 runtime.answer("sentiment_analysis", {"review": "x" * length})
             assert error.value.settings == ("context", "shorten")
@@ -112,19 +113,19 @@ def test_an_answer_that_does_not_fit_says_so() -> None:
 
 def test_several_threads_share_the_model() -> None:
     rows = [{"id": number, "review": f"review {number}"} for number in range(60)]
-    found: dict[int, list[Answer]] = {}
+    by_thread: dict[int, list[Answer]] = {}
     with Runtime.over(FakeBackend()) as runtime:
         alone = [runtime.answer("sentiment_analysis", row).probabilities for row in rows]
 
         def work(thread: int) -> None:
-            found[thread] = list(runtime.answers("sentiment_analysis", rows))
+            by_thread[thread] = list(runtime.answers("sentiment_analysis", rows))
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(60)
-    assert all([answer.probabilities for answer in found[number]] == alone for number in range(4))
+    assert all([answer.probabilities for answer in by_thread[number]] == alone for number in range(4))
 
 
 def test_rows_that_nobody_waits_for_are_dropped() -> None:
@@ -146,7 +147,7 @@ def test_rows_that_nobody_waits_for_are_dropped() -> None:
         backend.gate.set()
         usage = runtime.answer("sentiment_analysis", {"review": "after"}).usage
         assert usage
-        # The call that was running, and the one that was ready when the rows were dropped.
+        # The call that was running, and the one that was prepared when the rows were dropped.
         assert backend.decoded - before - usage.prompt_tokens <= 2 * backend.batch
 
 
@@ -181,7 +182,7 @@ def test_a_fault_in_one_row_stays_there() -> None:
 
 def test_unknown_tasks_and_closed_runtimes() -> None:
     runtime = Runtime.over(FakeBackend())
-    with pytest.raises(UsageError, match="sentiment_analysis"):
+    with refusal(UsageError, "sentiment_analysis", settings=("task",)):
         runtime.answer("sentiment_analisys", {"review": "x"})
     answers = runtime.answers("sentiment_analysis", ({"review": f"x{n}"} for n in range(1000)))
     next(answers)
@@ -219,10 +220,10 @@ def test_a_long_job_does_not_keep_other_threads_waiting() -> None:
             job.join(60)
 
 
-@pytest.mark.parametrize("given", [{}, [1], 1.5, float("nan"), True, 1 << 80])
-def test_an_id_is_a_text_or_a_number(given: Any) -> None:
+@pytest.mark.parametrize("row_id", [{}, [1], 1.5, float("nan"), True, 1 << 80])
+def test_an_id_is_a_text_or_a_number(row_id: Any) -> None:
     with Runtime.over(FakeBackend()) as runtime:
-        [bad, good] = runtime.answers("sentiment_analysis", [{"id": given, "review": "x"}, {"id": 2, "review": "x"}])
+        [bad, good] = runtime.answers("sentiment_analysis", [{"id": row_id, "review": "x"}, {"id": 2, "review": "x"}])
     assert bad.error is not None
     assert bad.error.code == "input"
     assert bad.id is None
@@ -262,7 +263,7 @@ def test_a_space_that_fails_at_once_fails_its_row() -> None:
         def decode(self, scene: Any) -> Any:
             raise ZeroDivisionError("oops")
 
-    with Runtime.over(FakeBackend()) as runtime, pytest.raises(EcellmError, match="ZeroDivisionError"):
+    with Runtime.over(FakeBackend()) as runtime, refusal(EcellmError, "ZeroDivisionError"):
         runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=Broken())
 
 

@@ -1,4 +1,4 @@
-"""The candidate matrix: what may come next, where a walk ends, and what each candidate weighs."""
+"""The candidate matrix: which tokens may come next, where a candidate ends, and how probable each one is."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run(
 
 
 def exact(rows: Sequence[Sequence[int]]) -> list[float]:
-    """The same probabilities by brute force: at each token a softmax over what any row may have there."""
+    """The same probabilities by brute force: at each token a softmax over all tokens that some row has there."""
     closed = [(*row, END) for row in rows]
     shares = []
     for row in closed:
@@ -82,9 +82,9 @@ def test_weigh_is_exact(rows: list[tuple[int, ...]], drafts: int, tries: list[in
 @pytest.mark.parametrize(("drafts", "steps"), [(0, 29), (7, 4), (100, 1)])
 def test_candidates_that_begin_each_other_share_calls(drafts: int, steps: int) -> None:
     rows = [range(1, length + 1) for length in range(1, 31)]
-    weighed, taken = run(weigh(Candidates(rows, 0), Tape(), drafts=drafts))
-    assert len(taken) == steps
-    assert sum(len(step.tokens) for step in taken) == 29
+    weighed, calls = run(weigh(Candidates(rows, 0), Tape(), drafts=drafts))
+    assert len(calls) == steps
+    assert sum(len(step.tokens) for step in calls) == 29
     assert len(weighed.shares) == 30
 
 
@@ -99,7 +99,7 @@ def test_walk_takes_the_likeliest_branch_and_leaves_the_row_on_the_tape(rows: li
     walked, steps = run(walk(Candidates(rows, END), tape))
     assert tape.tokens == list(rows[walked.index])
     assert math.isclose(walked.probability, exact(rows)[walked.index], rel_tol=1e-6)
-    # A choice is asked for only where rows part: never more often than there are rows less one.
+    # The model chooses only where rows differ: at most one time fewer than there are rows.
     assert len(steps) <= len(rows) - 1 if len(rows) > 1 else not steps
 
 
@@ -116,7 +116,7 @@ def test_one_candidate_asks_nothing() -> None:
 
 
 def test_forced_tokens_come_with_the_next_choice() -> None:
-    # 5 and 6 are settled before anything is asked; then 1 and 2 part, and 7 is never shown to the model.
+    # 5 and 6 need no call; then 1 and 2 differ, and 7 is never shown to the model.
     tape = Tape()
     walked, steps = run(walk(Candidates([[5, 6, 1, 7], [5, 6, 2, 7]], END), tape))
     assert steps == [Step(0, (5, 6), forced=2)]

@@ -1,4 +1,4 @@
-"""JSON schemas and grammars: they hold, keep their meaning, and are refused before they can hurt."""
+"""JSON schemas and grammars: answers obey them, they keep their meaning, and harmful ones are refused."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from ecellm_lite import (
 )
 from ecellm_lite.answers.closing import Closing
 from ecellm_lite.answers.gbnf import lark_of
+from ecellm_lite.answers.limits import MAX_DEPTH
 from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.structured import Structured
 from ecellm_lite.engine.fake import FakeBackend, FakeVocabulary
 from tests.support.answer_checks import EXAMPLES, hard
+from tests.support.refusals import refusal
 
 
 @pytest.mark.parametrize("kind", ["scattered", "equal", "huge"])
@@ -76,9 +78,8 @@ def test_a_grammar_that_does_not_compile_says_so(make: Callable[[], Space]) -> N
 
 def test_a_schema_that_the_limit_cuts_says_so() -> None:
     long = schema({"type": "array", "items": {"type": "integer"}, "minItems": 50}, max_tokens=10)
-    with Runtime.over(FakeBackend()) as runtime, pytest.raises(GrammarError, match="10 tokens") as caught:
+    with Runtime.over(FakeBackend()) as runtime, refusal(GrammarError, 10, settings=("max_tokens",)):
         runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=long)
-    assert caught.value.settings == ("max_tokens",)
 
 
 def test_schemas_keep_their_meaning() -> None:
@@ -107,20 +108,20 @@ def test_schemas_keep_their_meaning() -> None:
     deep: dict[str, Any] = {"type": "boolean"}
     for _ in range(600):
         deep = {"type": "array", "items": deep}
-    with pytest.raises(GrammarError, match="nested"):
+    with refusal(GrammarError, MAX_DEPTH):
         schema(deep)
     for levels in (65, 200, 100_000):
-        with pytest.raises(GrammarError, match=r"nested|not JSON"):
+        with pytest.raises(GrammarError):
             schema({"type": "array"}).parse("[" * levels + "]" * levels)
     assert schema({"type": "array"}).parse("[" * 64 + "]" * 64)
     assert grammar(r'start: ")))(((" /[(]{2}/ ' + '"("' * 100).type == "text"
-    with pytest.raises(GrammarError, match="nested"):
+    with refusal(GrammarError, MAX_DEPTH):
         grammar('start: ")' + ")" * 500 + '"' + "(" * 100 + '"a"' + ")" * 100)
 
 
 def test_forced_tokens_count_against_the_limit() -> None:
     long = grammar(f'start: "{"ab" * 300}"', max_tokens=10)
-    with Runtime.over(FakeBackend()) as runtime, pytest.raises(GrammarError, match="not complete after 10 tokens"):
+    with Runtime.over(FakeBackend()) as runtime, refusal(GrammarError, 10, settings=("max_tokens",)):
         runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=long)
 
 
@@ -167,7 +168,7 @@ def matcher_of(space: Structured) -> Any:
 @pytest.mark.parametrize("kind", ["scattered", "equal", "huge", "end"])
 @pytest.mark.parametrize("name", CLOSABLE)
 def test_json_is_closed_before_its_limit(name: str, kind: str, temperature: float) -> None:
-    """From the shortest limit on that a way to the end is known for, an answer comes, and it is of its schema."""
+    """From the shortest limit that leaves room to close it, an answer comes, and it obeys its schema."""
     vocabulary = FakeVocabulary()
     definition = CLOSABLE[name]
     shortest = Closing(vocabulary)._way(matcher_of(schema(definition)), b"", 100)
@@ -196,7 +197,7 @@ def test_an_answer_says_that_it_was_closed_and_only_then() -> None:
         }
     assert answers[20].shortened == "answer: closed at 20 tokens"
     assert answers[300].shortened is None
-    # What has room enough is the same whatever the limit.
+    # An answer with enough room is the same under any limit.
     assert answers[300].text == answers[400].text
     assert answers[400].text is not None
     assert answers[20].text is not None
@@ -225,7 +226,7 @@ def test_a_grammar_goes_back_to_where_it_was_complete() -> None:
 def test_what_cannot_be_closed_stays_an_error() -> None:
     words = grammar('start: /[a-z]+/ "."', max_tokens=10)
     flat = FakeBackend(lambda tokens: np.arange(FakeVocabulary.size, dtype=np.float32) % 123)
-    with Runtime.over(flat) as runtime, pytest.raises(GrammarError, match="not complete after 10 tokens"):
+    with Runtime.over(flat) as runtime, refusal(GrammarError, 10, settings=("max_tokens",)):
         runtime.answer("answer_generation", EXAMPLES["answer_generation"], space=words)
 
 
@@ -252,7 +253,7 @@ def test_gbnf_keeps_what_its_signs_mean() -> None:
     assert lark_of('root ::= "\\x01" [^\\]^-] [a-c-]').splitlines()[-1] == (
         'start: "" /[\\x01]/ "" /[^\\x5d\\x5e\\x2d]/ /[a-c\\x2d]/'
     )
-    # Names that differ in case or in their signs, and one that Lark keeps for itself.
+    # Names that differ in case or punctuation, and one that Lark reserves.
     assert (
         grammar('root ::= aB | a-b | a_b | start\naB ::= "1"\na-b ::= "2"\na_b ::= "3"\nstart ::= "4"').type == "text"
     )
@@ -260,23 +261,21 @@ def test_gbnf_keeps_what_its_signs_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "message"),
+    ("text", "line", "value"),
     [
         ('root ::= "a"\n\nroot ::= "b"', 3, "'root'"),
         ("root ::= a\na ::= b\n", 2, "'b'"),
         ('root ::= "a"\nb ::= [', 2, "'['"),
         ('root ::= "\\q"', 1, "q"),
         ('root ::= "a"{5,2}', 1, "{5,2}"),
-        ('root ::= ("a"', None, "Expected"),
-        ("root ::= [b-a]", None, "does not compile"),
+        ('root ::= ("a"', None, ""),
+        ("root ::= [b-a]", None, ""),
         ('a ::= "b"', None, "'root'"),
     ],
 )
-def test_gbnf_errors_name_the_line(text: str, line: int | None, message: str) -> None:
-    with pytest.raises(GrammarError) as caught:
+def test_gbnf_errors_name_the_line(text: str, line: int | None, value: str) -> None:
+    with refusal(GrammarError, value, line=line):
         grammar(text)
-    assert caught.value.line == line
-    assert message in caught.value.message
 
 
 @given(

@@ -1,4 +1,4 @@
-"""The command `bench`, its made-up rows, and the script that measures beside the peers."""
+"""The command `bench`, its made-up rows, and the script that measures the peers in the same run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.models.tuning import read_tuning
 from ecellm_lite.runtime import Runtime
 from ecellm_lite.tasks.registry import TASKS
-from tests.cli.test_run import refused
+from tests.support.commands import refused
+from tests.support.refusals import refusal
 from tests.support.tiny_models import write_tiny_model
 
 
@@ -90,7 +91,7 @@ def test_bare_rates_keep_to_the_memory(cells: int, batch: int) -> None:
 def test_a_row_that_fails_is_not_counted_as_fast() -> None:
     backend = FakeBackend(cells=4096)
     backend.longest = 64
-    with Runtime.over(backend) as runtime, pytest.raises(EcellmError, match="context"):
+    with Runtime.over(backend) as runtime, refusal(EcellmError, settings=("context",)):
         rates.row_rate(runtime, TASKS["product_matching"], 2)
 
 
@@ -98,23 +99,22 @@ def test_a_row_that_fails_is_not_counted_as_fast() -> None:
 def test_bench_says_what_the_demo_does_here(demo_model: StoredModel, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model", str(demo_model.path), "--envelope", "alpaca", "--rows", "1", "--threads", "1", "--json"]
     assert run_command(["bench", *options]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["model"]["sha256"] == demo_model.manifest.sha256
-    assert list(told["rows_per_second"]) == list(TASKS)
-    assert list(told["decode_tokens_per_second"]) == ["1", "8"]
-    for number in (*told["rows_per_second"].values(), *told["decode_tokens_per_second"].values()):
+    report = json.loads(capsys.readouterr().out)
+    assert report["model"]["sha256"] == demo_model.manifest.sha256
+    assert list(report["rows_per_second"]) == list(TASKS)
+    assert list(report["decode_tokens_per_second"]) == ["1", "8"]
+    for number in (*report["rows_per_second"].values(), *report["decode_tokens_per_second"].values()):
         assert number > 0
-    assert told["prefill_tokens_per_second"] > 0
-    assert told["settings"]["micro_batch"] == Settings().micro_batch
-    assert told["memory_bytes"] is None or told["memory_bytes"] > demo_model.manifest.size
+    assert report["prefill_tokens_per_second"] > 0
+    assert report["settings"]["micro_batch"] == Settings().micro_batch
+    assert report["memory_bytes"] is None or report["memory_bytes"] > demo_model.manifest.size
 
 
 def test_bench_shows_a_table(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["bench", "--model", str(tiny), "--envelope", "alpaca", "--rows", "1", "--threads", "1"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith(f"tiny.gguf, threads 1, micro-batch {Settings().micro_batch}, ")
+    assert {"tiny.gguf", "1", str(Settings().micro_batch)} <= set(shown.splitlines()[0].replace(",", "").split())
     assert all(name in shown for name in TASKS)
-    assert "geometric mean" in shown
 
 
 def test_tune_keeps_its_winner_and_the_next_run_takes_it(
@@ -125,15 +125,15 @@ def test_tune_keeps_its_winner_and_the_next_run_takes_it(
     monkeypatch.setattr(tuner, "CHOICES", {"micro_batch": (128,), "kv_type": ("f32",)})
     options = ["bench", "--model", str(tiny), "--envelope", "alpaca", "--rows", "1"]
     assert run_command([*options, "--tune", "--threads", "1", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    report = json.loads(capsys.readouterr().out)
     [path] = (Store().root / "tuning").iterdir()
-    kept = read_tuning(path)
-    assert kept is not None
-    assert kept.settings == told["settings"]
-    assert [trial["setting"] for trial in told["trials"]] == ["micro_batch", "kv_type"]
+    tuning = read_tuning(path)
+    assert tuning is not None
+    assert tuning.settings == report["settings"]
+    assert [trial["setting"] for trial in report["trials"]] == ["micro_batch", "kv_type"]
     assert run_command([*options, "--json"]) == 0
     settings = json.loads(capsys.readouterr().out)["settings"]
-    assert {name: settings[name] for name in told["settings"]} == told["settings"]
+    assert {name: settings[name] for name in report["settings"]} == report["settings"]
 
 
 def test_options_that_do_not_go_together_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +148,7 @@ class Grammar:
         self.vocabulary = vocabulary
 
     def takes(self, grammar: str, text: str) -> bool:
-        """Whether the grammar takes the text's tokens, and the end behind them."""
+        """Whether the grammar accepts the text's tokens and the end of the text after them."""
         sampler = llama.llama_sampler_init_grammar(self.vocabulary._pointer, grammar.encode(), b"root")
         assert sampler, grammar
         try:
@@ -158,7 +158,7 @@ class Grammar:
                 llama.llama_sampler_apply(sampler, ctypes.byref(offered))
                 if data.logit < 0:
                     return False
-                # What a grammar does not take ends the process here: it was asked before.
+                # llama.cpp ends the process at a token that the grammar does not accept, so each was checked before.
                 llama.llama_sampler_accept(sampler, token)
             return True
         finally:
@@ -175,7 +175,7 @@ def grammar(demo_model: StoredModel) -> Iterator[Grammar]:
 
 
 @pytest.mark.parametrize(
-    ("space", "taken", "not_taken"),
+    ("space", "answers", "others"),
     [
         (Predicate(), ["yes", "no"], ["maybe", "yes, no", ""]),
         (lettered(["A: x", "B: y"], whole=False), ["A", "B"], ["C", "A: x"]),
@@ -190,12 +190,12 @@ def grammar(demo_model: StoredModel) -> Iterator[Grammar]:
     ],
 )
 def test_grammars_take_answers_and_nothing_else(
-    space: Space, taken: list[str], not_taken: list[str], grammar: Grammar
+    space: Space, answers: list[str], others: list[str], grammar: Grammar
 ) -> None:
     written = gbnf(space)
     assert written is not None
-    assert [grammar.takes(written, text) for text in taken] == [True] * len(taken)
-    assert [grammar.takes(written, text) for text in not_taken] == [False] * len(not_taken)
+    assert [grammar.takes(written, text) for text in answers] == [True] * len(answers)
+    assert [grammar.takes(written, text) for text in others] == [False] * len(others)
 
 
 def test_free_text_has_no_grammar() -> None:
@@ -214,7 +214,7 @@ def test_grammars_take_the_gold_answers(name: str, data: Path, grammar: Grammar)
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
-    """Files of made-up rows where labelled ones would be."""
+    """Files of made-up rows in the place of labelled ones."""
     for task in TASKS.values():
         (tmp_path / "data" / task.name).mkdir(parents=True)
         rows = "".join(json.dumps(row) + "\n" for row in made_up_rows(task, 12))
@@ -269,7 +269,7 @@ def test_a_server_that_does_not_start_is_told_of(tiny: Path, labelled: Path, tmp
 
 
 def test_a_server_that_answers_nothing_fails_on_every_row(tmp_path: Path) -> None:
-    """A stand-in that is healthy, and refuses every completion."""
+    """A stand-in server that is healthy but refuses every completion."""
     program = tmp_path / "llama-server"
     program.write_text(
         "#!/usr/bin/env python3\n"

@@ -1,4 +1,4 @@
-"""Tunings: what is kept on one machine is taken there and nowhere else, and a damaged file harms nobody."""
+"""Tunings: one stored on a machine is used there and nowhere else, and a damaged file does no harm."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ecellm_lite.errors import EcellmError, ModelError
 from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.models.tuning import LARGEST, Tuning, read_tuning, this_machine, tuning_path
+from tests.support.refusals import refusal
 from tests.support.tiny_models import write_tiny_model
 
 SHA256 = "5" * 64
@@ -65,7 +66,7 @@ def test_it_is_the_default_where_nothing_is_given(store: Store, model: StoredMod
 
 @pytest.mark.usefixtures("tuning")
 def test_flash_attention_and_kv_type_go_together(store: Store, model: StoredModel) -> None:
-    # Tuned to flash attention off, an 8-bit memory would be refused, which the caller could not understand.
+    # With a tuning of flash attention off, an 8-bit memory would be refused, and the caller could not see why.
     assert tuned_settings(store, model, kv_type="q8_0") == Settings(threads=1, micro_batch=128, kv_type="q8_0")
     assert tuned_settings(store, model, flash_attention="on").kv_type == "f16"
 
@@ -90,8 +91,7 @@ def test_a_tuning_of_another_machine_or_version_is_left_alone(
     assert tuned_settings(store, model) == Settings()
     [check] = [check for check in doctor.examine(store) if check.name == "tuning shop"]
     assert check.state == "note"
-    assert "not used" in check.finding
-    assert check.advice.startswith("tune shop again")
+    assert "shop" in check.advice
 
 
 def test_a_tuning_of_another_file_is_left_alone(store: Store, model: StoredModel, tuning: Tuning) -> None:
@@ -142,12 +142,12 @@ def test_a_damaged_tuning_is_told_of_and_not_used(text: str, store: Store, model
     path = tuning_path(store, model)
     path.parent.mkdir(parents=True)
     path.write_text(text, "utf-8")
-    with pytest.raises(ModelError, match="is damaged"):
+    with refusal(ModelError, file=str(path)):
         read_tuning(path)
     assert tuned_settings(store, model) == Settings()
     [check] = [check for check in doctor.examine(store) if check.name == "tuning shop"]
     assert check.state == "note"
-    assert "damaged" in check.finding
+    assert str(path) in check.finding
 
 
 def test_the_undamaged_form_is_read(store: Store, model: StoredModel) -> None:
@@ -161,14 +161,14 @@ def test_the_undamaged_form_is_read(store: Store, model: StoredModel) -> None:
 
 def test_doctor_says_what_is_used(store: Store, model: StoredModel, tuning: Tuning, tmp_path: Path) -> None:
     replace(tuning, settings={}).write(tuning_path(store, replace(model, path=tmp_path / "x.gguf")))
-    found = {check.name: check for check in doctor.examine(store) if check.name.startswith("tuning")}
-    assert found["tuning shop"].finding == "threads 1, micro_batch 128, flash_attention off, kv_type f32"
-    assert found[f"tuning {SHA256[:8]}"].finding == "the defaults are best here"
-    assert {check.state for check in found.values()} == {"ok"}
+    checks = {check.name: check for check in doctor.examine(store) if check.name.startswith("tuning")}
+    assert checks["tuning shop"].finding == "threads 1, micro_batch 128, flash_attention off, kv_type f32"
+    assert "threads" not in checks[f"tuning {SHA256[:8]}"].finding
+    assert {check.state for check in checks.values()} == {"ok"}
 
 
 def test_a_runtime_is_loaded_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tuned micro-batch is what the engine's calls hold at most."""
+    """No call of the engine is larger than the tuned micro-batch."""
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path / "home"))
     path = write_tiny_model(tmp_path / "tiny.gguf")
     with Runtime(path, envelope="alpaca") as runtime:
@@ -187,7 +187,7 @@ def test_a_runtime_is_loaded_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 class Scripted:
-    """A machine whose rates are made up: a factor for each setting, and a noise that follows the calls."""
+    """A machine with made-up rates: a factor for each setting, and noise that depends on the number of calls."""
 
     def __init__(self, factors: Mapping[tuple[str, int | str], float], noise: float = 0.0) -> None:
         self.factors = factors
@@ -209,10 +209,10 @@ def tried(trials: list[Trial]) -> set[tuple[str, int | str]]:
 
 def test_what_clearly_wins_is_kept_and_the_next_is_tried_on_top_of_it() -> None:
     machine = Scripted({("threads", 2): 1.5, ("micro_batch", 512): 1.2, ("flash_attention", "off"): 0.7})
-    told: list[Trial] = []
-    settings, trials = tune(Settings(threads=4), machine, show=told.append)
+    shown: list[Trial] = []
+    settings, trials = tune(Settings(threads=4), machine, show=shown.append)
     assert settings == {"threads": 2, "micro_batch": 512}
-    assert told == trials
+    assert shown == trials
     [winner] = [trial for trial in trials if trial.setting == "micro_batch" and trial.wins]
     assert winner.readings == pytest.approx([18.0] * ROUNDS)
     assert winner.baseline == pytest.approx([15.0] * ROUNDS)

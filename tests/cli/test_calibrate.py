@@ -1,4 +1,4 @@
-"""The command `calibrate`, and what it leaves behind for the other commands."""
+"""The command `calibrate`, and how the other commands use its result."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ecellm_lite.home import home
 from ecellm_lite.models.calibrations import Calibration, Measures, calibration_path, read_calibration
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.task import Task
-from tests.cli.test_run import answered, refused
 from tests.support.answer_checks import EXAMPLES
 from tests.support.calibrations import ROUTING, calibration_of
+from tests.support.commands import answered, refused
 from tests.support.labelled_rows import row
 from tests.support.tiny_models import write_tiny_model
 
@@ -38,7 +38,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> str:
 def test_the_demo_is_calibrated_where_it_is_too_sure(
     demo_model: StoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The demo takes nearly every review for very positive, and is sure of it; here nobody was."""
+    """The demo calls nearly every review very positive, with high confidence; here every label is neutral."""
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path / "home"))
     rows = [{"input": {"review": f"It works, number {number}."}, "output": "C: neutral"} for number in range(10)]
     write_rows(tmp_path / "rows" / "sentiment_analysis" / "test.jsonl", rows)
@@ -47,26 +47,26 @@ def test_the_demo_is_calibrated_where_it_is_too_sure(
     model = ["--model", str(demo_model.path), "--threads", "1"]
     assert run_command(["calibrate", "--task", "all", "--data", str(tmp_path / "rows"), *model]) == 0
     output = capsys.readouterr()
-    assert "answer_generation has answers of type text, without a probability" in output.err
-    assert "fitted to 10 rows" in output.out
+    assert "answer_generation" in output.err
     path = calibration_path(Store(), demo_model, "sentiment_analysis")
-    kept = read_calibration(path)
-    assert kept is not None
-    assert f"kept in {path}" in output.out
+    calibration = read_calibration(path)
+    assert calibration is not None
+    assert str(path) in output.out
+    assert calibration.rows == 10
     assert path == Store().root / "calibration" / demo_model.manifest.sha256 / "sentiment_analysis.json"
-    assert kept.temperature > 2
-    assert kept.after.log_likelihood > kept.before.log_likelihood
-    assert kept.after.ece < kept.before.ece
-    assert 0 < kept.least_coverage < 1
-    assert kept.data == "rows/sentiment_analysis/test.jsonl"
+    assert calibration.temperature > 2
+    assert calibration.after.log_likelihood > calibration.before.log_likelihood
+    assert calibration.after.ece < calibration.before.ece
+    assert 0 < calibration.least_coverage < 1
+    assert calibration.data == "rows/sentiment_analysis/test.jsonl"
     review = ["run", "-t", "SA", "-i", '{"review": "It works, but it is loud."}', *model]
     plain, answer = answered(capsys, *review, "--calibration", "off"), answered(capsys, *review)
-    assert (plain["calibration"], answer["calibration"]) == (None, kept.name)
+    assert (plain["calibration"], answer["calibration"]) == (None, calibration.name)
     assert plain["value"] == answer["value"]
     assert answer["probability"] < plain["probability"]
 
 
-# The rest on a model of random weights, which is fast, and a task of one's own, whose rows are short.
+# The rest run on a fast model of random weights and an own task with short rows.
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +87,14 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def rows(model: StoredModel, task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows labelled with what the model says, half of which name their task: it is right each time, and surer."""
+    """Rows labelled with the model's own answers, so that it is always right; half of them name their task."""
     from ecellm_lite import Runtime
 
     mails = [{"mail": f"mail {number}"} for number in range(24)]
     with Runtime("tiny") as runtime:
-        said = [answer.text for answer in runtime.answers(load_task(task), mails, calibration=False)]
+        texts = [answer.text for answer in runtime.answers(load_task(task), mails, calibration=False)]
     path = tmp_path_factory.mktemp("rows") / "mails.jsonl"
-    labelled = [{"input": mail, "output": text} for mail, text in zip(mails, said, strict=True)]
+    labelled = [{"input": mail, "output": text} for mail, text in zip(mails, texts, strict=True)]
     write_rows(path, [{"task": "routing", **one} if place % 2 else one for place, one in enumerate(labelled)])
     return path
 
@@ -105,19 +105,19 @@ def path(model: StoredModel) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(task: str, rows: Path, path: Path) -> Calibration:
-    """What the command finds for the model."""
+def fresh_calibration(task: str, rows: Path, path: Path) -> Calibration:
+    """The calibration that the command fits for the model."""
     assert run_command(["calibrate", "--task", task, "--data", str(rows), "--quiet"]) == 0
-    kept = read_calibration(path)
-    assert kept is not None
-    return kept
+    calibration = read_calibration(path)
+    assert calibration is not None
+    return calibration
 
 
 @pytest.fixture
-def calibrated(made: Calibration, path: Path) -> Calibration:
-    """The model has it, whatever the last test did."""
-    made.write(path)
-    return made
+def calibrated(fresh_calibration: Calibration, path: Path) -> Calibration:
+    """The model's calibration, restored if the last test changed it."""
+    fresh_calibration.write(path)
+    return fresh_calibration
 
 
 def test_a_task_of_ones_own_is_calibrated(
@@ -139,17 +139,16 @@ def test_a_task_of_ones_own_is_calibrated_by_its_name_from_a_file_of_several(
 ) -> None:
     others = [{**row("sentiment_analysis", 1), "task": name} for name in ("SA", "sorting")]
     own = [{**json.loads(line), "task": " Routing "} for line in rows.read_text().splitlines()]
-    given = write_rows(tmp_path / "rows.jsonl", [others[0], *own, others[1]])
+    mixed = write_rows(tmp_path / "rows.jsonl", [others[0], *own, others[1]])
     place = home() / "tasks" / "routing.toml"
     place.parent.mkdir()
     shutil.copy(task, place)
     capsys.readouterr()
-    assert run_command(["calibrate", "-t", "routing", "--data", given, "--dry-run", "--json", "--quiet"]) == 0
+    assert run_command(["calibrate", "-t", "routing", "--data", mixed, "--dry-run", "--json", "--quiet"]) == 0
     output = capsys.readouterr()
     assert json.loads(output.out)["tasks"][0]["fit"]["rows"] == 24
-    [left_out] = [line for line in output.err.splitlines() if "is left out" in line]
-    assert "Line 26" in left_out
-    assert "'sorting'" in left_out
+    [left_out] = [line for line in output.err.splitlines() if "'sorting'" in line]
+    assert "26" in left_out
     place.unlink()
 
 
@@ -160,12 +159,12 @@ def test_run_abstains_and_a_job_counts_it(
     answer = answered(capsys, "run", "-t", task, "-i", MAIL, *unsure)
     assert (answer["value"], answer["text"], answer["abstained"], answer["error"]) == (None, None, True, None)
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
-    given = tmp_path / "mails.jsonl"
-    given.write_text("".join(json.dumps(json.loads(line)["input"]) + "\n" for line in rows.read_text().splitlines()))
+    mails = tmp_path / "mails.jsonl"
+    mails.write_text("".join(json.dumps(json.loads(line)["input"]) + "\n" for line in rows.read_text().splitlines()))
     output = tmp_path / "answers.jsonl"
-    assert run_command(["run", "-t", task, "--rows", str(given), "--output", str(output), *unsure]) == 0
-    assert capsys.readouterr().err.endswith("0 failed, 24 abstained.\n")
-    assert all(json.loads(line)["abstained"] for line in output.read_text().splitlines())
+    assert run_command(["run", "-t", task, "--rows", str(mails), "--output", str(output), *unsure]) == 0
+    assert "24" in capsys.readouterr().err.splitlines()[-1]
+    assert [json.loads(line)["abstained"] for line in output.read_text().splitlines()] == [True] * 24
     assert "min-probability" in refused(capsys, 2, "run", "-t", task, "-i", MAIL, "--min-probability", "2")
 
 
@@ -175,36 +174,36 @@ def test_a_named_one_is_taken_or_refused(
     named = tmp_path / "mine.json"
     arguments = ["run", "-t", task, "-i", MAIL, "--calibration", str(named)]
     replace(calibrated, temperature=1.5).write(named)
-    assert answered(capsys, *arguments)["calibration"].startswith("routing T=1.5 (24 rows, ")
+    assert answered(capsys, *arguments)["calibration"] == replace(calibrated, temperature=1.5).name
     replace(calibrated, scope=replace(calibrated.scope, model="6" * 64)).write(named)
     assert "66666666" in refused(capsys, 4, *arguments)
     replace(calibrated, scope=replace(calibrated.scope, instruction="6" * 64)).write(named)
-    assert "another instruction" in refused(capsys, 2, *arguments)
+    refused(capsys, 2, *arguments)
     named.write_text("{")
-    assert "damaged" in refused(capsys, 4, *arguments)
+    assert str(named) in refused(capsys, 4, *arguments)
     named.unlink()
-    assert "no calibration" in refused(capsys, 4, *arguments)
+    assert str(named) in refused(capsys, 4, *arguments)
 
 
 def test_one_that_does_not_hold_is_left_alone_and_told_of_once(
     calibrated: Calibration, capsys: pytest.CaptureFixture[str], path: Path, task: str, tmp_path: Path
 ) -> None:
     replace(calibrated, scope=replace(calibrated.scope, instruction="6" * 64)).write(path)
-    given = write_rows(tmp_path / "given.jsonl", [{"mail": "one"}, {"mail": "two"}])
+    mails = write_rows(tmp_path / "given.jsonl", [{"mail": "one"}, {"mail": "two"}])
     capsys.readouterr()
-    assert run_command(["run", "-t", task, "--rows", given]) == 0
+    assert run_command(["run", "-t", task, "--rows", mails]) == 0
     output = capsys.readouterr()
-    assert output.err.count("is not used: the task has another instruction") == 1
+    assert sum("routing" in line for line in output.err.splitlines()) == 1
     assert [json.loads(line)["calibration"] for line in output.out.splitlines()] == [None, None]
-    assert run_command(["run", "-t", task, "--rows", given, "--quiet"]) == 0
+    assert run_command(["run", "-t", task, "--rows", mails, "--quiet"]) == 0
     assert capsys.readouterr().err == ""
     calibrated.write(path)
-    assert run_command(["run", "-t", task, "--rows", given, "--instruction", "Well?"]) == 0
-    assert (
-        capsys.readouterr().err.count("The calibration of routing is not used: it was fitted with the task's own") == 1
-    )
-    asked = ["run", "-t", task, "--rows", given, "--calibration", str(path), "--quiet"]
-    assert "another is given" in refused(capsys, 2, *asked, "--instruction", "Well?")
+    assert run_command(["run", "-t", task, "--rows", mails, "--instruction", "Well?"]) == 0
+    output = capsys.readouterr()
+    assert sum("routing" in line for line in output.err.splitlines()) == 1
+    assert [json.loads(line)["calibration"] for line in output.out.splitlines()] == [None, None]
+    command = ["run", "-t", task, "--rows", mails, "--calibration", str(path), "--quiet"]
+    assert "routing" in refused(capsys, 2, *command, "--instruction", "Well?")
 
 
 def test_what_a_task_came_to_is_kept_before_the_next_is_answered(
@@ -228,10 +227,10 @@ def test_what_a_task_came_to_is_kept_before_the_next_is_answered(
     monkeypatch.setattr(calibrating, "calibrate_task", calibrate_task)
     path = calibration_path(Store(), model, "product_matching")
     assert run_command(["calibrate", "-t", "all", "--data", str(tmp_path), "--quiet"]) != 0
-    assert f"kept in {path}" in capsys.readouterr().out
-    kept = read_calibration(path)
-    assert kept is not None
-    assert (kept.temperature, kept.data) == (2.0, f"{tmp_path.name}/product_matching/test.jsonl")
+    assert str(path) in capsys.readouterr().out
+    calibration = read_calibration(path)
+    assert calibration is not None
+    assert (calibration.temperature, calibration.data) == (2.0, f"{tmp_path.name}/product_matching/test.jsonl")
     path.unlink()
 
 
@@ -240,33 +239,43 @@ def test_a_dry_run_keeps_nothing_and_finds_the_same(
 ) -> None:
     path.unlink()
     capsys.readouterr()
-    found = answered(capsys, "calibrate", "-t", task, "--data", str(rows), "--dry-run", "--json")
-    assert found["model"] == {"name": "tiny", "sha256": calibrated.scope.model}
-    [one] = found["tasks"]
+    report = answered(capsys, "calibrate", "-t", task, "--data", str(rows), "--dry-run", "--json")
+    assert report["model"] == {"name": "tiny", "sha256": calibrated.scope.model}
+    [one] = report["tasks"]
     assert one["fit"]["temperature"] == pytest.approx(calibrated.temperature, rel=0.05)
     assert (one["refusal"], one["kept"], one["failed"], one["others"]) == (None, None, 0, 0)
     assert not path.exists()
     assert run_command(["calibrate", "-t", task, "--data", str(rows), "--dry-run"]) == 0
-    assert "would be kept" in capsys.readouterr().out
+    assert str(path) not in capsys.readouterr().out
+    assert not path.exists()
 
 
 def test_ten_rows_are_not_enough_and_odd_lines_are_told_of(
     calibrated: Calibration, capsys: pytest.CaptureFixture[str], tmp_path: Path, path: Path, task: str
 ) -> None:
-    given = tmp_path / "given.jsonl"
+    damaged = tmp_path / "given.jsonl"
     lines = [json.dumps({"mail": f"mail {number}", "output": "AB"[number % 2]}) for number in range(10)]
-    given.write_text("\n".join([*lines[:3], "{broken", json.dumps({"mail": "x", "output": "C"}), *lines[3:]]))
+    damaged.write_text("\n".join([*lines[:3], "{broken", json.dumps({"mail": "x", "output": "C"}), *lines[3:]]))
     capsys.readouterr()
-    assert run_command(["calibrate", "-t", task, "--data", str(given)]) == 0
+    assert run_command(["calibrate", "-t", task, "--data", str(damaged), "--json"]) == 0
     output = capsys.readouterr()
-    assert "fitted to 10 rows" in output.out
-    assert "not kept: " in output.out
-    assert "existing calibration stays in use" in output.out
-    assert "Line 4 is left out: " in output.err
-    assert "Line 5 is left out: " in output.err
+    [result] = json.loads(output.out)["tasks"]
+    assert result["fit"]["rows"] == 10
+    assert result["refusal"]
+    assert result["kept"] is None
+    left_out = output.err.splitlines()
+    assert [any(f"Line {number} " in line for line in left_out) for number in (3, 4, 5, 6)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
     assert read_calibration(path) == calibrated
-    assert run_command(["calibrate", "-t", task, "--data", str(given), "--limit", "6"]) == 0
-    assert "not kept: A temperature needs at least 10 rows, and there are 6" in capsys.readouterr().out
+    assert run_command(["calibrate", "-t", task, "--data", str(damaged), "--limit", "6", "--json"]) == 0
+    [result] = json.loads(capsys.readouterr().out)["tasks"]
+    assert (result["fit"], result["kept"]) == (None, None)
+    assert result["refusal"]
+    assert read_calibration(path) == calibrated
 
 
 def test_it_can_be_taken_away(
@@ -274,10 +283,10 @@ def test_it_can_be_taken_away(
 ) -> None:
     capsys.readouterr()
     assert run_command(["calibrate", "-t", task, "--remove"]) == 0
-    assert capsys.readouterr().out == "The calibration of routing is removed.\n"
+    assert "routing" in capsys.readouterr().out
     assert not path.exists()
     assert run_command(["calibrate", "-t", "all", "--remove"]) == 0
-    assert capsys.readouterr().out == "tiny has no calibrations.\n"
+    assert "tiny" in capsys.readouterr().out
     calibrated.write(path)
     assert run_command(["calibrate", "-t", "all", "--remove"]) == 0
     assert not path.exists()
@@ -287,10 +296,10 @@ def test_it_can_be_taken_away(
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], task: str, rows: Path, tmp_path: Path) -> None:
     assert "--data" in refused(capsys, 2, "calibrate", "-t", task)
     assert "--remove" in refused(capsys, 2, "calibrate", "-t", task, "--data", str(rows), "--remove")
-    assert "no task" in refused(capsys, 2, "calibrate", "-t", "nonsense", "--data", str(rows))
-    assert "cannot be read" in refused(capsys, 3, "calibrate", "-t", task, "--data", str(tmp_path / "absent.jsonl"))
+    assert "'nonsense'" in refused(capsys, 2, "calibrate", "-t", "nonsense", "--data", str(rows))
+    assert "absent.jsonl" in refused(capsys, 3, "calibrate", "-t", task, "--data", str(tmp_path / "absent.jsonl"))
     generation = write_rows(tmp_path / "AG.jsonl", [{**EXAMPLES["answer_generation"], "output": "yes"}])
-    assert "without a probability to calibrate" in refused(capsys, 3, "calibrate", "-t", "AG", "--data", generation)
+    assert "answer_generation" in refused(capsys, 3, "calibrate", "-t", "AG", "--data", generation)
 
 
 def test_models_show_them_and_remove_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -299,15 +308,15 @@ def test_models_show_them_and_remove_them(capsys: pytest.CaptureFixture[str], tm
         store = Store()
         model = store.add(write_tiny_model(tmp_path / "tiny.gguf"), "tiny", "alpaca")
         own = calibration_of("sentiment_analysis")
-        held = replace(own, scope=replace(own.scope, model=model.manifest.sha256))
-        held.write(calibration_path(store, model, "sentiment_analysis"))
+        calibration = replace(own, scope=replace(own.scope, model=model.manifest.sha256))
+        calibration.write(calibration_path(store, model, "sentiment_analysis"))
         calibration_of("product_matching").write(calibration_path(store, model, "product_matching"))
         calibration_path(store, model, "routing").write_text("{")
         foreign, damaged, holds = answered(capsys, "models", "show", "tiny", "--json")["calibrations"]
-        assert holds == held.name
-        assert "is not used: it is for the model 55555555" in foreign
-        assert "is damaged" in damaged
+        assert holds == calibration.name
+        assert "55555555" in foreign
+        assert "routing" in damaged
         assert run_command(["models", "show", "tiny"]) == 0
-        assert f"calibrations   {held.name}\n" in capsys.readouterr().out
+        assert f"calibrations   {calibration.name}\n" in capsys.readouterr().out
         assert run_command(["models", "remove", "tiny"]) == 0
         assert not model.path.parent.exists()

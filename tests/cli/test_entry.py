@@ -1,4 +1,4 @@
-"""The command's first milliseconds, and standard streams that are closed: an exit code and a sentence, no traceback."""
+"""Interrupts during start-up, and closed standard streams: an exit code and an error, never a traceback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and shells of POSIX")
 
-# Sends an interruption to the process itself, at the moment that a module is looked for.
+# Interrupts its own process while a module is being imported.
 INTERRUPTING = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background has inherited another
@@ -61,7 +61,7 @@ def test_an_interruption_amid_an_import_ends_the_process(module: str) -> None:
     "body",
     [
         f"{INTERRUPT}; time.sleep(60)",
-        # The first interruption is being dealt with when the second comes.
+        # The second interrupt comes while the first is being handled.
         f"\n    try: {INTERRUPT}; time.sleep(60)\n    finally: {INTERRUPT}; time.sleep(60)",
     ],
 )
@@ -76,7 +76,7 @@ def test_interruptions_that_are_ignored_stay_ignored() -> None:
 
 
 def test_an_interruption_while_llama_cpp_logs() -> None:
-    """ctypes prints and forgets what a callback raises."""
+    """ctypes prints and discards exceptions raised in a callback."""
     body = """
     from ecellm_lite import ggml
     log = ggml._note

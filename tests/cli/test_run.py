@@ -13,36 +13,17 @@ from typing import Any
 import pytest
 
 from ecellm_lite.cli.main import COMMANDS, run_command
-from ecellm_lite.models.store import Store, StoredModel
+from ecellm_lite.models.store import StoredModel
 from ecellm_lite.tasks.registry import TASKS
-from tests.support.tiny_models import write_tiny_model
+from tests.support.commands import REVIEW, answered, refused
 
 EXAMPLES = Path(__file__).parent.parent.parent / "ecellm_lite" / "tasks" / "examples"
-REVIEW = '{"review": "It works, but it is loud."}'
 
 # The contract of an answer: keys in this order.
 KEYS = [
     "id", "task", "type", "value", "text", "probability", "probabilities", "confidence", "coverage", "abstained",
     "usage", "seconds", "model", "envelope", "calibration", "shortened", "warnings", "error",
 ]  # fmt: skip
-
-
-def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
-    """Run a command that must fail with this code, one sentence on stderr and no output; returns it."""
-    assert run_command(list(arguments)) == code
-    output = capsys.readouterr()
-    assert output.out == ""
-    lines = output.err.strip().splitlines()
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("ecellm-lite: ")
-    assert lines[0].endswith((".", "?"))
-    assert "Traceback" not in output.err
-    return lines[0]
-
-
-def answered(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
-    assert run_command(list(arguments)) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -95,29 +76,29 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert "--input" in refused(capsys, 2, "run", "--task", "SA")
     assert "--task" in refused(capsys, 2, "run", "--input", REVIEW)
     assert "--envelope" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--envelope", "chatml")
-    assert "free text" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--max-tokens", "5")
+    assert "max-tokens" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--max-tokens", "5")
     assert "--rows" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--output", str(tmp_path / "x"))
-    assert "No such command" in refused(capsys, 2, "nonsense")
+    assert "nonsense" in refused(capsys, 2, "nonsense")
     assert "gpu-layers" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--gpu-layers", "-3")
 
 
 def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert "review is missing" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"reviews": "x"}')
-    assert "review is true" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": true}')
-    assert "review is blank" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": " "}')
-    assert "not JSON" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": ')
-    assert "No such file" in refused(capsys, 3, "run", "-t", "SA", "-i", str(tmp_path / "absent.json"))
+    assert "'reviews'" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"reviews": "x"}')
+    assert "true" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": true}')
+    assert "review" in refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": " "}')
+    refused(capsys, 3, "run", "-t", "SA", "-i", '{"review": ')
+    assert "absent.json" in refused(capsys, 3, "run", "-t", "SA", "-i", str(tmp_path / "absent.json"))
     assert "--rows" in refused(capsys, 3, "run", "-t", "SA", "-i", '[{"review": "x"}]')
-    assert "is empty" in refused(capsys, 3, "run", "-t", "SA", "-i", "")
+    refused(capsys, 3, "run", "-t", "SA", "-i", "")
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf[\n {"review": "x"}\n]')
-    assert "JSON Lines" in refused(capsys, 3, "run", "-t", "SA", "--rows", str(tmp_path / "a.json"))
+    assert "a.json" in refused(capsys, 3, "run", "-t", "SA", "--rows", str(tmp_path / "a.json"))
     (tmp_path / "a.csv").write_bytes(b"id,text\n1,good\n")
     assert "--map" in refused(capsys, 2, "run", "-t", "SA", "--rows", str(tmp_path / "a.csv"))
     (tmp_path / "list.json").write_text("[1]")
-    assert "not an object" in refused(capsys, 3, "run", "-t", "SA", "-i", str(tmp_path / "list.json"))
+    refused(capsys, 3, "run", "-t", "SA", "-i", str(tmp_path / "list.json"))
     (tmp_path / "bytes.json").write_bytes(b'{"review": "\xff"}')
     assert "UTF-8" in refused(capsys, 3, "run", "-t", "SA", "-i", str(tmp_path / "bytes.json"))
-    assert "cannot be read" in refused(capsys, 3, "run", "-t", "SA", "--rows", str(tmp_path / "absent.jsonl"))
+    assert "absent.jsonl" in refused(capsys, 3, "run", "-t", "SA", "--rows", str(tmp_path / "absent.jsonl"))
 
 
 def test_a_grammar_that_does_not_parse(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -125,20 +106,19 @@ def test_a_grammar_that_does_not_parse(capsys: pytest.CaptureFixture[str], tmp_p
     (tmp_path / "bad.json").write_text('{"type": "nonsense"}')
     example = str(EXAMPLES / "answer_generation.json")
     for option, file in (("--grammar", "bad.lark"), ("--schema", "bad.json")):
-        sentence = refused(capsys, 3, "run", "-t", "AG", "-i", example, option, str(tmp_path / file))
-        assert "does not compile" in sentence
+        refused(capsys, 3, "run", "-t", "AG", "-i", example, option, str(tmp_path / file))
 
 
 def test_a_context_that_is_exceeded(capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
     row = json.dumps({"review": "long " * 500})
     arguments = ["run", "-t", "SA", "-i", row, "--context", "256"]
     sentence = refused(capsys, 3, *arguments)
-    assert "256 tokens" in sentence
-    assert "let its review be cut" in sentence
+    assert "256" in sentence
+    assert "--shorten" in sentence
     answer = answered(capsys, *arguments, "--shorten", "--json")
     assert re.fullmatch(r"review: the first \d+ of 500 words", answer["shortened"])
     assert answer["usage"]["prompt_tokens"] < 256
-    assert "leave one of them out" in refused(capsys, 2, *arguments, "--shorten", "--show-prompt")
+    assert "--show-prompt" in refused(capsys, 2, *arguments, "--shorten", "--show-prompt")
 
 
 def test_a_job_counts_what_it_shortened(
@@ -149,7 +129,7 @@ def test_a_job_counts_what_it_shortened(
     assert run_command(["run", "-t", "SA", "--rows", str(rows), "--context", "256", "--shorten"]) == 0
     output = capsys.readouterr()
     assert [json.loads(line)["shortened"] is None for line in output.out.splitlines()] == [True, False, True]
-    assert "0 failed, 1 shortened." in output.err
+    assert "1 shortened" in output.err
 
 
 def test_a_terminal_is_told_what_was_shortened() -> None:
@@ -168,26 +148,6 @@ def test_a_terminal_is_told_what_was_shortened() -> None:
     assert f"shortened · {answer.shortened}\n" in re.sub(" +\n", "\n", terminal.file.getvalue())
 
 
-def test_models_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    for model, part in (
-        (str(tmp_path / "absent.gguf"), "absent.gguf"),
-        ("eCeLLM-M:Q4_K_M", "NingLab/eCeLLM-M"),
-        ("nonsense", "There is no model"),
-    ):
-        assert part in refused(capsys, 4, "run", "-t", "SA", "-i", REVIEW, "--model", model)
-
-
-def test_models_that_are_damaged(capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel) -> None:
-    whole = demo_model.path.read_bytes()
-    (tmp_path / "short.gguf").write_bytes(whole[:-1000])
-    (tmp_path / "other.gguf").write_bytes(b"PK\x03\x04" + whole[4:2000])
-    (tmp_path / "hostile.gguf").write_bytes(whole[:8] + b"\xff" * 16 + whole[24:4000])
-    (tmp_path / "empty.gguf").write_bytes(b"")
-    for name in ("short.gguf", "other.gguf", "hostile.gguf", "empty.gguf"):
-        path = str(tmp_path / name)
-        assert name in refused(capsys, 4, "run", "-t", "SA", "-i", REVIEW, "--model", path, "--envelope", "alpaca")
-
-
 def test_a_job_has_a_line_for_each_row(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel
 ) -> None:
@@ -199,11 +159,10 @@ def test_a_job_has_a_line_for_each_row(
     output = tmp_path / "answers.jsonl"
     arguments = ["run", "-t", "SA", "--rows", str(rows), "--output", str(output)]
     assert run_command(arguments) == 5
-    error = capsys.readouterr().err
-    assert "4 of 6 rows failed" in error
+    assert "4 of 6" in capsys.readouterr().err
     answers = [json.loads(line) for line in output.read_text().splitlines()]
     assert [answer["id"] for answer in answers] == [1, None, 3, None, None, 4]
-    assert "Line 2 is not JSON" in answers[1]["error"]["message"]
+    assert "Line 2" in answers[1]["error"]["message"]
     assert [answer["error"] is None for answer in answers] == [True, False, False, False, False, True]
     assert not list(tmp_path.glob("*.part"))
 
@@ -234,7 +193,7 @@ def test_several_tasks_need_a_table(capsys: pytest.CaptureFixture[str], tmp_path
     rows.write_text(REVIEW + "\n")
     assert "--instruction" in refused(capsys, 2, *both, "--rows", str(rows), "--instruction", "Rate it.")
     assert "--max-tokens" in refused(capsys, 2, *both, "--rows", str(rows), "--max-tokens", "9")
-    assert "twice" in refused(capsys, 2, "run", "-t", "SA", "-t", "SA", "--rows", str(rows))
+    assert "sentiment_analysis" in refused(capsys, 2, "run", "-t", "SA", "-t", "SA", "--rows", str(rows))
     assert "--report" in refused(capsys, 2, "run", "-t", "SA", "-i", REVIEW, "--report", str(tmp_path / "x.html"))
 
 
@@ -251,9 +210,9 @@ def test_a_job_that_cannot_write(capsys: pytest.CaptureFixture[str], tmp_path: P
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"review": "good"}\n')
     sentence = refused(capsys, 3, "run", "-t", "SA", "--rows", str(rows), "-o", str(tmp_path / "no" / "x.jsonl"))
-    assert "cannot be written" in sentence
-    assert "folder" in refused(capsys, 3, "run", "-t", "SA", "--rows", str(rows), "-o", str(tmp_path))
-    assert "are read from" in refused(capsys, 2, "run", "-t", "SA", "--rows", str(rows), "-o", str(rows))
+    assert "x.jsonl" in sentence
+    assert str(tmp_path) in refused(capsys, 3, "run", "-t", "SA", "--rows", str(rows), "-o", str(tmp_path))
+    assert "--output" in refused(capsys, 2, "run", "-t", "SA", "--rows", str(rows), "-o", str(rows))
 
 
 def test_a_job_shows_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +245,7 @@ def test_tasks_are_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["tasks", "query_product_ranking"]) == 0
     text = capsys.readouterr().out
     assert "products" in text
-    assert "best first" in text
+    assert "ranking" in text
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
@@ -318,7 +277,7 @@ def test_debug_adds_a_traceback_and_changes_no_code(capsys: pytest.CaptureFixtur
     assert run_command(["run", "-t", "SA", "-i", "{}", "--debug"]) == 3
     error = capsys.readouterr().err
     assert "Traceback" in error
-    assert "ecellm-lite: The field review is missing" in error
+    assert error.splitlines()[-1].startswith("ecellm-lite: ")
 
 
 @pytest.mark.parametrize("arguments", [[], ["models"]])
@@ -347,37 +306,3 @@ def test_a_row_cannot_move_the_cursor() -> None:
             shown = console.export_text()
             assert not set("\x1b\x07\x9b\u202e") & set(shown)
             assert "[red]not markup[/red]" in shown or name == "attribute_value_extraction"
-
-
-def test_models_can_be_listed_when_one_is_damaged(capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
-    folder = Store().folder("broken")
-    folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text("{")
-    try:
-        listed = answered(capsys, "models", "list", "--json")
-        assert "is damaged" in listed["damaged"]["broken"]
-        assert [one["name"] for one in listed["store"]] == ["demo"]
-        assert run_command(["models", "list"]) == 0
-        assert "NingLab/eCeLLM-M" in capsys.readouterr().out
-    finally:
-        assert run_command(["models", "remove", "broken"]) == 0
-
-
-def test_models_are_added_shown_verified_and_removed(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_model: StoredModel
-) -> None:
-    path = write_tiny_model(tmp_path / "tiny.gguf")
-    assert "--envelope" in refused(capsys, 2, "models", "add", str(path), "--name", "tiny")
-    assert "own" in refused(capsys, 2, "models", "add", str(path), "--name", "demo", "--envelope", "alpaca")
-    assert run_command(["models", "add", str(path), "--name", "eCeLLM-M:F32"]) == 0
-    assert "envelope mistral" in capsys.readouterr().out
-    facts = answered(capsys, "models", "show", "eCeLLM-M:F32", "--json", "--verify")
-    assert (facts["envelope"], facts["architecture"], facts["verified"]) == ("mistral", "llama", True)
-    stored = Path(facts["path"])
-    data = bytearray(stored.read_bytes())
-    data[-1] ^= 1
-    stored.write_bytes(data)
-    assert "is damaged" in refused(capsys, 4, "models", "show", "eCeLLM-M:F32", "--verify")
-    assert run_command(["models", "remove", "eCeLLM-M:F32"]) == 0
-    capsys.readouterr()
-    assert "no model" in refused(capsys, 4, "models", "show", "eCeLLM-M:F32")

@@ -1,4 +1,4 @@
-"""Errors speak no face's language; the command line names its own options."""
+"""Errors name no options; the command line adds its own."""
 
 from __future__ import annotations
 

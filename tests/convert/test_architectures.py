@@ -1,4 +1,4 @@
-"""A checkpoint becomes the tensors and the metadata that llama.cpp's own converter makes of it, byte for byte."""
+"""A checkpoint gives the same tensors and metadata, byte for byte, as llama.cpp's own converter."""
 
 from __future__ import annotations
 
@@ -16,29 +16,28 @@ from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.vocabulary import vocabulary_metadata
 from ecellm_lite.errors import ModelError
 from tests.golden.convert.make import digest
+from tests.support.refusals import refusal
 from tests.support.tiny_checkpoints import CONFIGS, WIDTH, shapes, write_checkpoint, write_safetensors
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "convert"
 
-# What the converter's files have otherwise than ours.
+# Where the converter's files differ from ours.
 MEANT = {
     "general.file_type": "the writer's",
     "general.quantization_version": "the writer's",
     "general.name": "llama.cpp's converter guesses a title from the folder's name; ours is the name itself",
     "general.size_label": "guessed too",
 }
-# Only of the checkpoint with tokenizer.json alone: llama.cpp's converter gives all tokens the score -1000.
+# Only for the checkpoint that has nothing but tokenizer.json: llama.cpp's converter gives all tokens the score -1000.
 WRONG_THERE = {"tokenizer.ggml.scores"}
-
 SMALL = {"vocab_size": 8}
-
 _ITEMS = {str: "STRING", float: "FLOAT32", int: "INT32"}
 
 
 def blueprint(folder: Path) -> Blueprint:
     with Checkpoint(folder) as checkpoint:
-        found: Blueprint = architecture_of(checkpoint.config).blueprint(checkpoint)
-        return found
+        blueprint: Blueprint = architecture_of(checkpoint.config).blueprint(checkpoint)
+        return blueprint
 
 
 def described(kind: str, value: Any) -> list[Any]:
@@ -50,13 +49,13 @@ def described(kind: str, value: Any) -> list[Any]:
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_tensors_are_those_of_llama_cpp(kind: str, tmp_path: Path) -> None:
     golden = json.loads((GOLDEN / f"{kind}.json").read_text("utf-8"))["tensors"]
-    found = {}
+    hashes = {}
     with Checkpoint(write_checkpoint(tmp_path, kind, tokenizer=False)) as checkpoint:
         for recipe in architecture_of(checkpoint.config).blueprint(checkpoint).recipes:
             values = checkpoint.values(recipe.source)
             rows = values if recipe.order is None else np.ascontiguousarray(values[recipe.order])
-            found[recipe.name] = [list(recipe.shape), hashlib.sha256(rows.tobytes()).hexdigest()]
-    assert dict(sorted(found.items())) == golden
+            hashes[recipe.name] = [list(recipe.shape), hashlib.sha256(rows.tobytes()).hexdigest()]
+    assert dict(sorted(hashes.items())) == golden
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -66,10 +65,10 @@ def test_metadata_is_that_of_llama_cpp(kind: str, tmp_path: Path) -> None:
     with Checkpoint(folder) as checkpoint:
         drawn = architecture_of(checkpoint.config).blueprint(checkpoint)
         metadata = {**drawn.metadata, **vocabulary_metadata(folder, checkpoint.config)}
-    found = {key: described(*value) for key, value in metadata.items()}
-    other = {key for key in found.keys() | golden.keys() if found.get(key) != golden.get(key)}
+    values = {key: described(*value) for key, value in metadata.items()}
+    other = {key for key in values.keys() | golden.keys() if values.get(key) != golden.get(key)}
     assert other == (set(MEANT) | WRONG_THERE if kind == "llama" else set(MEANT))
-    assert found["general.name"] == ["STRING", kind]
+    assert values["general.name"] == ["STRING", kind]
 
 
 def test_a_tied_model_has_a_recipe_for_an_output_matrix_of_its_own(tmp_path: Path) -> None:
@@ -110,21 +109,21 @@ def test_constants_and_an_equal_output_matrix_are_left_out(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "said"),
+    ("name", "shape", "value"),
     [
         ("lm_head.weight", (8, WIDTH), "tie_word_embeddings"),
         ("lm_head.weight", (4, WIDTH), "tie_word_embeddings"),
         ("model.layers.2.mlp.up_proj.weight", (1,), "up_proj"),
         ("model.layers.0.self_attn.q_norm.weight", (16,), "q_norm"),
-        ("model.norm.weight", (WIDTH + 1,), r"the shape \[65\]"),
-        ("model.norm.weight", None, "no tensor 'model.norm.weight'"),
-        ("model.layers.1.mlp.up_proj.weight", None, "no tensor 'model.layers.1.mlp.up_proj.weight'"),
-        ("model.layers.1.self_attn.q_proj.bias", (3,), r"implies \[64\]"),
+        ("model.norm.weight", (WIDTH + 1,), "[65]"),
+        ("model.norm.weight", None, "'model.norm.weight'"),
+        ("model.layers.1.mlp.up_proj.weight", None, "'model.layers.1.mlp.up_proj.weight'"),
+        ("model.layers.1.self_attn.q_proj.bias", (3,), "[64]"),
     ],
 )
-def test_tensors_that_do_not_fit(name: str, shape: tuple[int, ...] | None, said: str, tmp_path: Path) -> None:
+def test_tensors_that_do_not_fit(name: str, shape: tuple[int, ...] | None, value: str, tmp_path: Path) -> None:
     changed = None if shape is None else np.ones(shape, np.float32)
-    with pytest.raises(ModelError, match=said):
+    with refusal(ModelError, value):
         blueprint(rewritten(tmp_path, **{name: changed}))
 
 
@@ -132,7 +131,7 @@ def test_a_tensor_that_is_no_weight(tmp_path: Path) -> None:
     folder = rewritten(tmp_path)
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(data.replace(b'"F32"', b'"I32"'))
-    with pytest.raises(ModelError, match="type I32"):
+    with refusal(ModelError, "I32"):
         blueprint(folder)
 
 
@@ -152,7 +151,7 @@ _READ = {
 
 @pytest.mark.parametrize("kind", _READ)
 def test_absurd_configurations(kind: str, tmp_path: Path) -> None:
-    """Each value is taken for what it is, or refused with a sentence."""
+    """Each value is used as it is, or refused with an error."""
     with Checkpoint(write_checkpoint(tmp_path, kind, tokenizer=False, **SMALL)) as checkpoint:
         config = checkpoint.config
         for name in _READ[kind]:
@@ -167,43 +166,43 @@ def test_absurd_configurations(kind: str, tmp_path: Path) -> None:
                     continue
                 assert harmless, (name, value)
             if name in {"hidden_size", "vocab_size", "num_hidden_layers", "max_position_embeddings"}:
-                checkpoint.config = {key: said for key, said in config.items() if key != name}
-                with pytest.raises(ModelError, match=name):
+                checkpoint.config = {key: setting for key, setting in config.items() if key != name}
+                with refusal(ModelError, name):
                     architecture_of(checkpoint.config).blueprint(checkpoint)
 
 
 @pytest.mark.parametrize(
-    ("kind", "changes", "said"),
+    ("kind", "changes", "value"),
     [
         ("smollm", {"hidden_act": "gelu"}, "hidden_act"),
         ("smollm", {"rope_scaling": {"type": "llama3", "factor": 8.0}}, "rope_type"),
         ("smollm", {"rope_scaling": {"rope_type": "linear"}}, "factor"),
-        ("smollm", {"partial_rotary_factor": 0.5}, "part of each head"),
-        ("smollm", {"quantization_config": {"quant_method": "gptq"}}, "16-bit"),
-        ("smollm", {"num_attention_heads": 3}, "3 heads"),
+        ("smollm", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ("smollm", {"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
+        ("smollm", {"num_attention_heads": 3}, "3"),
         ("smollm", {"attention_bias": True}, "q_proj.bias"),
         ("smollm", {"tie_word_embeddings": False}, "lm_head.weight"),
         ("phi", {"qk_layernorm": True}, "qk_layernorm"),
         ("phi", {"tie_word_embeddings": True}, "tie_word_embeddings"),
         ("phi", {"hidden_act": "silu"}, "hidden_act"),
-        ("phi", {"partial_rotary_factor": 0.2}, "rotates 0.2"),
+        ("phi", {"partial_rotary_factor": 0.2}, "0.2"),
         ("phi", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type"),
         ("smollm", {"architectures": ["MixtralForCausalLM"]}, "MixtralForCausalLM"),
-        ("smollm", {"architectures": ["LlamaForCausalLM", "X"]}, "architectures ="),
-        ("smollm", {"architectures": None, "model_type": "qwen2"}, "cannot be converted here"),
-        ("smollm", {"architectures": None, "model_type": 7}, "architectures ="),
+        ("smollm", {"architectures": ["LlamaForCausalLM", "X"]}, "architectures"),
+        ("smollm", {"architectures": None, "model_type": "qwen2"}, "qwen2"),
+        ("smollm", {"architectures": None, "model_type": 7}, "architectures"),
     ],
 )
 def test_models_that_llama_cpp_would_compute_otherwise(
-    kind: str, changes: dict[str, Any], said: str, tmp_path: Path
+    kind: str, changes: dict[str, Any], value: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelError, match=said):
+    with refusal(ModelError, value):
         blueprint(write_checkpoint(tmp_path, kind, tokenizer=False, **SMALL, **changes))
 
 
 def test_what_transformers_writes_from_version_5_on(tmp_path: Path) -> None:
-    said = {"rope_type": "linear", "rope_theta": 5000.0, "factor": 4.0}
-    changes = {"rope_theta": None, "rope_parameters": said, "architectures": None}
+    rope = {"rope_type": "linear", "rope_theta": 5000.0, "factor": 4.0}
+    changes = {"rope_theta": None, "rope_parameters": rope, "architectures": None}
     metadata = blueprint(write_checkpoint(tmp_path, "smollm", tokenizer=False, **SMALL, **changes)).metadata
     assert metadata["llama.rope.freq_base"] == ("FLOAT32", 5000.0)
     assert metadata["llama.rope.scaling.type"] == ("STRING", "linear")

@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind: everything in its order, errors where they can be seen, no thread left over."""
+"""Reading ahead and writing behind: everything in order, errors raised to the caller, no thread left running."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def numbers(count: int, broken_at: int = -1) -> Iterator[int]:
 
 
 def test_items_come_in_their_order_and_no_further_ahead_than_asked() -> None:
-    taken: list[int] = []
+    numbers: list[int] = []
 
     def watched() -> Iterator[int]:
         for number in range(50):
-            taken.append(number)
+            numbers.append(number)
             yield number
 
     with ReadAhead(watched(), 2) as ahead:
         for place, number in enumerate(ahead):
             assert number == place
-            assert len(taken) <= place + 4
+            assert len(numbers) <= place + 4
 
 
 def test_what_the_reader_raises_comes_behind_what_it_has_read() -> None:

@@ -1,4 +1,4 @@
-"""A GGUF file as a base: llama.cpp's own bytes without an adapter, and adapters merged in the checkpoint's order."""
+"""A GGUF file as a base: without an adapter llama.cpp's own bytes; with one, merged in the order of the file's rows."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ecellm_lite.errors import ModelError
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.tensor_types import CONVERTED
 from tests.support.llama_quantize import requantize
+from tests.support.refusals import refusal
 from tests.support.small_checkpoints import factors, rotated, write_adapter
 from tests.support.tiny_models import write_tiny_model
 
@@ -63,7 +64,8 @@ def test_a_scale_that_is_not_finite_is_not_copied(
         file.seek(damaged.offset + 5 * damaged.type.row_bytes(WIDTH) + 2 * damaged.type.block_bytes)
         file.write(b"\x00\xfc")  # -inf
     assert run_command(["convert", str(base), "-o", str(tmp_path / "out.gguf"), "--quant", "Q8_0", "--quiet"]) == 4
-    assert "blk.1.ffn_up.weight, rows from 0: The weight in row 5, column 64 of" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert [value for value in ("blk.1.ffn_up.weight", " 5, ", " 64 ") if value not in error] == []
 
 
 def test_an_adapter_is_merged_in_its_own_order(f32: Path, tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_an_adapter_is_merged_in_its_own_order(f32: Path, tmp_path: Path) -> Non
     adapter = write_adapter(tmp_path / "lora", tensors)
     target = tmp_path / "out.gguf"
     data = convert(base, target, "F32", "--lora", str(adapter))
-    found = {one.name: data[one.offset : one.offset + one.size] for one in read_header(target).tensors}
+    merged = {one.name: data[one.offset : one.offset + one.size] for one in read_header(target).tensors}
     before = base.read_bytes()
     old = {
         one.name: ggml.dequantize(
@@ -92,45 +94,45 @@ def test_an_adapter_is_merged_in_its_own_order(f32: Path, tmp_path: Path) -> Non
     for part, heads in (("q", HEADS), ("k", KV_HEADS), ("v", 0)):
         module = f"model.layers.1.self_attn.{part}_proj"
         delta = 2.0 * tensors[f"{module}.lora_B.weight"].astype(np.float64) @ tensors[f"{module}.lora_A.weight"]
-        wanted = old[f"blk.1.attn_{part}.weight"] + (delta[rotated(heads, len(delta))] if heads else delta)
-        values = np.frombuffer(found[f"blk.1.attn_{part}.weight"], np.float32).reshape(wanted.shape)
-        assert np.abs(values - wanted).max() <= 1e-6 * np.abs(wanted).max()
+        expected = old[f"blk.1.attn_{part}.weight"] + (delta[rotated(heads, len(delta))] if heads else delta)
+        values = np.frombuffer(merged[f"blk.1.attn_{part}.weight"], np.float32).reshape(expected.shape)
+        assert np.abs(values - expected).max() <= 1e-6 * np.abs(expected).max()
     delta = 2.0 * tensors["lm_head.lora_B.weight"].astype(np.float64) @ tensors["lm_head.lora_A.weight"]
-    wanted = old["token_embd.weight"] + delta
-    values = np.frombuffer(found["output.weight"], np.float32).reshape(wanted.shape)
-    assert np.abs(values - wanted).max() <= 1e-6 * np.abs(wanted).max()
-    assert found["token_embd.weight"] == old["token_embd.weight"].tobytes()
-    assert found["blk.0.attn_q.weight"] == old["blk.0.attn_q.weight"].tobytes()
+    expected = old["token_embd.weight"] + delta
+    values = np.frombuffer(merged["output.weight"], np.float32).reshape(expected.shape)
+    assert np.abs(values - expected).max() <= 1e-6 * np.abs(expected).max()
+    assert merged["token_embd.weight"] == old["token_embd.weight"].tobytes()
+    assert merged["blk.0.attn_q.weight"] == old["blk.0.attn_q.weight"].tobytes()
 
 
 @pytest.mark.parametrize("experts", [0, 4])
 def test_experts_are_refused(experts: int, tmp_path: Path) -> None:
-    said = {"llama.expert_count": experts, "llama.expert_used_count": experts // 2} if experts else {}
-    base = write_tiny_model(tmp_path / "base.gguf", metadata=said)
+    metadata = {"llama.expert_count": experts, "llama.expert_used_count": experts // 2} if experts else {}
+    base = write_tiny_model(tmp_path / "base.gguf", metadata=metadata)
     with (
-        pytest.raises(ModelError, match="has 4 experts") if experts else nullcontext(),
-        GgufBase(base) as found,
+        refusal(ModelError, 4, file=str(base)) if experts else nullcontext(),
+        GgufBase(base) as base_file,
     ):
-        assert found.blueprint().architecture == "llama"
+        assert base_file.blueprint().architecture == "llama"
 
 
 def test_a_base_that_changes_or_is_none(f32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "junk.gguf").write_bytes(b"junk")
     assert run_command(["convert", str(tmp_path / "junk.gguf"), "-o", str(tmp_path / "out.gguf")]) == 4
-    assert "not a GGUF file" in capsys.readouterr().err
+    assert "b'junk'" in capsys.readouterr().err
     assert run_command(["convert", str(f32), "-o", str(f32)]) == 2
-    assert "is one of the inputs" in capsys.readouterr().err
+    assert str(f32) in capsys.readouterr().err
     copy = tmp_path / "copy.gguf"
     copy.write_bytes(f32.read_bytes())
     with GgufBase(copy) as base:
         name = base.header.tensors[-1].name
         base.check_unchanged()
         os.truncate(copy, 1000)
-        with pytest.raises(ModelError, match="shorter"):
+        with refusal(ModelError, file=str(copy)):
             base.rows(name)
-        with pytest.raises(ModelError, match="changed"):
+        with refusal(ModelError, file=str(copy)):
             base.check_unchanged()
-        with pytest.raises(ModelError, match="no tensor"):
+        with refusal(ModelError, "'x'", file=str(copy)):
             base.tensor("x")
 
 

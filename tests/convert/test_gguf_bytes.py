@@ -1,4 +1,4 @@
-"""The header's bytes are those of gguf-py, and are read again as they were meant."""
+"""The header's bytes equal those of gguf-py, and reading them gives the same values."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ecellm_lite.convert.planned_tensor import PlannedTensor
 from ecellm_lite.errors import EcellmError, ModelError
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.tensor_types import CONVERTED
+from tests.support.refusals import refusal
 
 VALUES: dict[str, tuple[str, Any]] = {
     "general.architecture": ("STRING", "llama"),
@@ -96,17 +97,17 @@ def test_arrays_are_read_again(numbers: list[int], texts: list[str], tmp_path_fa
     ],
 )
 def test_values_of_another_type_are_refused(value: tuple[str, Any]) -> None:
-    with pytest.raises(EcellmError, match=r"x\.y cannot be written"):
+    with refusal(EcellmError, "x.y", value[0]):
         header_bytes({"x.y": value}, [])
 
 
 def test_names_have_an_end() -> None:
-    with pytest.raises(EcellmError, match="63 bytes"):
+    with refusal(EcellmError, 63):
         header_bytes({}, [planned("x" * 64, (1,))])
 
 
 def test_a_name_that_is_no_utf8_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"'x\\udcff' is not UTF-8"):
+    with refusal(ModelError, r"'x\udcff'"):
         header_bytes({}, [planned("x\udcff", (1,))])
 
 

@@ -1,4 +1,4 @@
-"""mypy checks convert/ under the name that it is installed under."""
+"""mypy checks convert/ under the name it is installed as."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A vocabulary in a GGUF file cuts texts in llama.cpp as the model's own tokenizer does, id for id."""
+"""llama.cpp tokenizes with the vocabulary of a converted file exactly as the model's own tokenizer does."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.errors import ModelError
 from tests.support.fuzz import times
 from tests.support.multiscript import strings
+from tests.support.refusals import refusal
 from tests.support.tiny_checkpoints import write_checkpoint
 from tests.support.tiny_tokenizers import (
     TRAINED,
@@ -39,13 +40,13 @@ from tests.support.tiny_tokenizers import (
 STRINGS = times(400, 10_000)
 
 
-# Where llama.cpp's own cases for Llama-2's vocabulary are, beside the vocabulary.
+# The folder with llama.cpp's own test cases for Llama-2's vocabulary, and the vocabulary itself.
 LLAMA_2 = "ECELLM_LLAMA_2_VOCABULARY"
 
 
 @contextmanager
 def loaded(folder: Path, size: int) -> Iterator[LlamaVocabulary]:
-    """Give llama.cpp's view of a folder's vocabulary, written to a GGUF file that has nothing else."""
+    """Load a folder's vocabulary into llama.cpp from a GGUF file that holds nothing else."""
     path = folder / "vocabulary.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     for key, (kind, value) in vocabulary_metadata(folder, {"vocab_size": size}).items():
@@ -108,7 +109,7 @@ def test_token_ids_are_the_tokenizers_own(write: Callable[[Path], None], size: i
 
 @pytest.mark.parametrize("form", ["tokenizer.model", "tokenizer.json"])
 def test_token_ids_of_llama_2(form: str, tmp_path: Path) -> None:
-    """No package ships its tokenizer.model; llama.cpp's sources have what it holds, and ids that are known."""
+    """No package ships its tokenizer.model; llama.cpp's sources have its contents and expected ids."""
     if LLAMA_2 not in os.environ:
         pytest.skip(f"{LLAMA_2} is not set to ggml-vocab-llama-spm.gguf of llama.cpp's sources (models/)")
     source = Path(os.environ[LLAMA_2])
@@ -121,15 +122,15 @@ def test_token_ids_of_llama_2(form: str, tmp_path: Path) -> None:
         (base / "tokenizer.json").write_text(json.dumps(tokenizer_of(pieces)), "utf-8")
     arguments = ["convert", str(base), "--quant", "Q8_0", "-o", str(tmp_path / "out.gguf"), "--envelope", "alpaca"]
     assert run_command([*arguments, "--quiet"]) == 0
-    known = cases(source, ".inp").split("\n__ggml_vocab_test__\n")[:-1]
-    wanted = [[int(token) for token in line.split()] for line in cases(source, ".out").splitlines()]
+    texts = cases(source, ".inp").split("\n__ggml_vocab_test__\n")[:-1]
+    ids = [[int(token) for token in line.split()] for line in cases(source, ".out").splitlines()]
     pieces_own, own = own_tokenizer(tmp_path), own_tokenizer(base)
     with opened(tmp_path / "out.gguf") as vocabulary:
-        assert [vocabulary.tokenize(text) for text in known] == wanted
-        for text in (*known, *strings(STRINGS, 2)):
-            found = vocabulary.tokenize(text)
-            assert found == own(text), text
-            assert found == pieces_own(text), text
+        assert [vocabulary.tokenize(text) for text in texts] == ids
+        for text in (*texts, *strings(STRINGS, 2)):
+            tokens = vocabulary.tokenize(text)
+            assert tokens == own(text), text
+            assert tokens == pieces_own(text), text
 
 
 def cases(source: Path, ending: str) -> str:
@@ -148,23 +149,23 @@ def test_a_model_file_by_hand_is_read_as_the_packages(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trainer", "normalizer", "said"),
+    ("trainer", "normalizer", "value"),
     [
-        ({3: 1}, {}, "type 1 rather than 2"),
-        ({24: True}, {}, "puts spaces after words"),
-        ({35: False}, {}, "no byte tokens"),
-        ({}, {2: b"a map"}, "normalizes letters"),
-        ({}, {4: True}, "removes spaces"),
-        ({}, {5: False}, "does not replace spaces"),
+        ({3: 1}, {}, "type 1"),
+        ({24: True}, {}, ""),
+        ({35: False}, {}, ""),
+        ({}, {2: b"a map"}, ""),
+        ({}, {4: True}, ""),
+        ({}, {5: False}, ""),
     ],
 )
 def test_settings_of_sentencepiece_that_llama_cpp_does_not_follow(
-    trainer: dict[int, Any], normalizer: dict[int, Any], said: str, tmp_path: Path
+    trainer: dict[int, Any], normalizer: dict[int, Any], value: str, tmp_path: Path
 ) -> None:
     pieces = read_sentencepiece(mistral_model()).pieces[:300]
     path = tmp_path / "tokenizer.model"
     path.write_bytes(sentencepiece_file(pieces))
     assert read_sentencepiece(path).pieces == pieces
     path.write_bytes(sentencepiece_file(pieces, trainer, normalizer))
-    with pytest.raises(ModelError, match=said):
+    with refusal(ModelError, value, file=str(path)):
         read_sentencepiece(path)

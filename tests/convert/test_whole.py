@@ -1,4 +1,4 @@
-"""From a checkpoint's folder to a file by the command: what llama.cpp's converter and its quantizer make of it."""
+"""The command converts a checkpoint to the same file as llama.cpp's converter and quantizer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from tests.support.small_checkpoints import factors, write_adapter
 
 tiny = pytest.importorskip("tests.support.tiny_checkpoints", reason="the small checkpoints are not there")
 GOLDEN = Path(__file__).parent.parent / "golden" / "convert"
-
 pytestmark = pytest.mark.slow
 
 
@@ -36,14 +35,14 @@ def test_one_pass_gives_the_bytes_of_the_chain(kind: str, tmp_path: Path) -> Non
     f32 = tmp_path / "f32.gguf"
     data = convert(base, f32, "F32")
     golden = json.loads((GOLDEN / f"{kind}.json").read_text("utf-8"))["tensors"]
-    found = {
+    hashes = {
         one.name: [
             list(reversed(one.shape)),
             hashlib.sha256(data[one.offset : one.offset + one.size]).hexdigest(),
         ]
         for one in read_header(f32).tensors
     }
-    assert dict(sorted(found.items())) == golden
+    assert dict(sorted(hashes.items())) == golden
     for file_type in DEFAULTS:
         requantize(f32, tmp_path / "theirs.gguf", file_type)
         ours = convert(base, tmp_path / "ours.gguf", file_type)
@@ -62,8 +61,8 @@ def test_phi_takes_an_adapter_by_its_old_names_as_by_todays(tmp_path: Path) -> N
         today[f"{module}.lora_A.weight"] = a
         today[f"{module}.lora_B.weight"] = np.ascontiguousarray(b[64 * place : 64 * place + 64])
     files = [
-        convert(base, tmp_path / f"{name}.gguf", "F32", "--lora", str(write_adapter(tmp_path / name, said)))
-        for name, said in (("old", stack), ("new", today))
+        convert(base, tmp_path / f"{name}.gguf", "F32", "--lora", str(write_adapter(tmp_path / name, weights)))
+        for name, weights in (("old", stack), ("new", today))
     ]
     assert files[0] == files[1]
     tensors = stored_tensors(read_header(tmp_path / "old.gguf"))
@@ -71,5 +70,5 @@ def test_phi_takes_an_adapter_by_its_old_names_as_by_todays(tmp_path: Path) -> N
     with Checkpoint(base) as checkpoint:
         for place, part in enumerate("qkv"):
             weight = checkpoint.values(f"model.layers.1.self_attn.{part}_proj.weight").astype(np.float64)
-            found = np.frombuffer(tensors[f"blk.1.attn_{part}.weight"], dtype=np.float32).reshape(64, 64)
-            close(found, weight + product[64 * place : 64 * place + 64])
+            merged = np.frombuffer(tensors[f"blk.1.attn_{part}.weight"], dtype=np.float32).reshape(64, 64)
+            close(merged, weight + product[64 * place : 64 * place + 64])

@@ -1,4 +1,4 @@
-"""The demo knows its trade: the examples that come with the tasks, and products as a shop writes about them.
+"""The demo answers the tasks' examples and products as a shop describes them.
 
 The twenty rows of written_products.jsonl were written by hand for this, and nothing was trained on them.
 """
@@ -14,7 +14,6 @@ from ecellm_lite import Runtime
 from ecellm_lite.tasks.registry import TASKS
 
 WRITTEN = Path(__file__).parent / "written_products.jsonl"
-
 pytestmark = pytest.mark.slow
 
 
@@ -45,15 +44,15 @@ def test_a_jackets_attributes_are_found_among_its_texts(demo: Runtime) -> None:
 
 def test_products_as_a_shop_writes_about_them(demo: Runtime) -> None:
     rows = [json.loads(line) for line in WRITTEN.read_text("utf-8").splitlines()]
-    right = wanted = 0
+    right = total = 0
     for answer, row in zip(
         demo.answers("attribute_value_extraction", (row["input"] for row in rows)), rows, strict=True
     ):
         gold = {entry["attribute"]: (entry["value"], entry["source"]) for entry in json.loads(row["output"])}
-        told = {
+        values = {
             entry["attribute"].lower(): (entry["value"] or "None", entry["source"] or "None") for entry in answer.value
         }
-        right += sum(told[name] == entry for name, entry in gold.items())
-        wanted += len(gold)
-    assert wanted == 71
-    assert right / wanted > 0.8
+        right += sum(values[name] == entry for name, entry in gold.items())
+        total += len(gold)
+    assert total == 71
+    assert right / total > 0.8

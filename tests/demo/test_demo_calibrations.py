@@ -1,4 +1,4 @@
-"""The demo answers calibrated from the start; what its user fits or removes is left alone."""
+"""The demo is calibrated from the start; calibrations that its user fits or removes are left alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def model(store: Store) -> StoredModel:
-    """A demo of the known bytes, as far as its manifest goes."""
+    """A demo whose manifest has the expected hash."""
     manifest = Manifest("demo", "model.gguf", 4, MODEL_SHA256, "alpaca", "")
     return StoredModel(store.folder("demo") / "model.gguf", manifest)
 

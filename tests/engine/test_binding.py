@@ -1,4 +1,4 @@
-"""llama.cpp is loaded beside one C++ runtime, whatever has loaded one before, and its threads do not spin for long."""
+"""llama.cpp is loaded with one C++ runtime, even if another library has loaded one; its threads spin only briefly."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ print(hasattr(ctypes.CDLL(None), name), before, bool(llama.llama_print_system_in
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there libraries can hide their symbols from each other so")
 def test_the_runtime_that_another_library_has_loaded_serves_all() -> None:
-    found = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60)
-    after, before, loaded = found.stdout.split()
+    program = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60)
+    after, before, loaded = program.stdout.split()
     if before == "True":
         pytest.skip("this Python has a C++ runtime of its own for all")
     assert (after, loaded) == ("True", "True")

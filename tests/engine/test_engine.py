@@ -1,4 +1,4 @@
-"""The real llama.cpp on the demo model: what the fake engine cannot show."""
+"""The real llama.cpp on the demo model, for what the fake engine cannot test."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.models.store import StoredModel
 from ecellm_lite.tasks.registry import TASKS
 from tests.support.answer_checks import EXAMPLES, HOSTILE, check
+from tests.support.refusals import refusal
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_every_example_is_answered_from_its_set(name: str, demo: Runtime) -> Non
 
 
 def tail_of(backend: LlamaBackend, runtime: Runtime, name: str, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
-    """The tokens that the model was led along, and what the tokenizer makes of the prompt and the answer's text."""
+    """The tokens that the model was given, and the tokenizer's for the prompt and the answer's text."""
     request = runtime.request(TASKS[name].question(row))
     scheduler = Scheduler(backend)
     scheduler.submit(request)
@@ -66,7 +67,7 @@ def test_hostile_text_stays_text(text: str, backend: LlamaBackend, demo: Runtime
         check(demo.answer(name, row), row, TASKS[name].question(row).space)
         led, whole = tail_of(backend, demo, name, row)
         assert led == whole
-        # No special token, though the text spells some: their ids never come out of a user's text.
+        # No special tokens, although the text spells some: a user's text never becomes one.
         assert not set(whole) & set(backend.vocabulary.control.tolist())
 
 
@@ -113,7 +114,7 @@ def as_bytes(answers: list[Any]) -> list[str]:
 
 
 def test_deterministic_answers_are_the_same_bytes(demo_model: StoredModel) -> None:
-    """Whatever the batch, the order of rows, and what memory holds: also across two processes' worth of state."""
+    """For any batch, order of rows and contents of the memory, including a restored state."""
     with Runtime(demo_model.path, envelope="alpaca", deterministic=True) as runtime:
         cold = as_bytes([runtime.answer("sentiment_analysis", ROWS[0])])
         batch = as_bytes(list(runtime.answers("sentiment_analysis", ROWS)))
@@ -143,7 +144,7 @@ def test_fast_mode_is_near_deterministic_mode(demo: Runtime, demo_model: StoredM
     for one, other in zip(fast, alone, strict=True):
         assert one.probabilities is not None
         assert other.probabilities is not None
-        # Batching is not bit-stable; with quantized weights the shares move by a few hundredths.
+        # Batching is not bit-stable; with quantized weights probabilities change by a few hundredths.
         assert all(abs(one.probabilities[key] - other.probabilities[key]) < 0.1 for key in one.probabilities)
 
 
@@ -153,7 +154,7 @@ def test_the_instruction_is_read_once(demo: Runtime) -> None:
     assert first.usage is not None
     for answer in rest:
         assert answer.usage is not None
-        # Of the first, no more than the opening that all tasks have can have been in memory.
+        # For the first, at most the opening that all tasks share can have been in memory.
         assert (answer.usage.cached_tokens or 0) > (first.usage.cached_tokens or 0) + 8
 
 
@@ -187,12 +188,12 @@ def test_long_rows_are_shortened_on_a_real_model(demo_model: StoredModel) -> Non
     }
     with Runtime(demo_model.path, envelope="alpaca", context=512, threads=1) as runtime:
         for name, row in rows.items():
-            given = Text(8) if name == "answer_generation" else None
-            answer = runtime.answer(name, row, space=given, shorten=True)
+            text = Text(8) if name == "answer_generation" else None
+            answer = runtime.answer(name, row, space=text, shorten=True)
             assert answer.error is None
             assert answer.usage is not None
-            # Room for the answer is left, and little more: one word of this text is at most three tokens.
-            space = given or TASKS[name].question(row).space
+            # Only room for the answer is left: one word of this text is at most three tokens.
+            space = text or TASKS[name].question(row).space
             room = space.longest(Scene(runtime._backend.vocabulary, 512))
             assert 512 - room - 3 <= answer.usage.prompt_tokens <= 512 - room
             assert answer.shortened is not None
@@ -215,16 +216,16 @@ def test_where_two_memories_have_no_room_the_old_one_goes_first(
     demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     init, free = llama.llama_init_from_model, llama.llama_free
-    held: list[Any] = []
+    contexts: list[Any] = []
 
     def one_at_a_time(model: Any, parameters: Any) -> Any:
-        if held or parameters.n_ctx > 512:
+        if contexts or parameters.n_ctx > 512:
             return None
-        held.append(init(model, parameters))
-        return held[-1]
+        contexts.append(init(model, parameters))
+        return contexts[-1]
 
     def freed(context: Any) -> None:
-        held.remove(context)
+        contexts.remove(context)
         free(context)
 
     monkeypatch.setattr(llama, "llama_init_from_model", one_at_a_time)
@@ -234,14 +235,14 @@ def test_where_two_memories_have_no_room_the_old_one_goes_first(
         assert backend.cells == 256
         backend.grow(512)
         assert backend.cells == 512
-        with pytest.raises(ModelError, match=r"a context of 1,024 tokens"):
+        with refusal(ModelError, "1,024", settings=("context",)):
             backend.grow(1024)
         assert backend.cells == 512
         [logits] = backend.decode([Chunk(0, 0, backend.vocabulary.tokenize("It works.", begin=True), 1)])
         assert np.isfinite(logits).all()
     finally:
         backend.close()
-    assert not held
+    assert not contexts
 
 
 def test_who_interrupts_while_llama_cpp_logs_is_heard(backend: LlamaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +281,7 @@ def test_the_binding_is_checked(monkeypatch: pytest.MonkeyPatch, demo_model: Sto
     monkeypatch.setitem(binding._CONTEXT_DEFAULTS, "n_ctx", 513)
     binding.check_structures.cache_clear()
     try:
-        with pytest.raises(EcellmError, match="does not match its library"):
+        with refusal(EcellmError, "n_ctx"):
             LlamaBackend(demo_model.path, Settings())
     finally:
         binding.check_structures.cache_clear()

@@ -1,4 +1,4 @@
-"""No network at run time: an answer comes in a network namespace with nothing in it."""
+"""No network at run time: an answer is given in an empty network namespace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tree of prefixes, the order of rows that share, rows that ask the same, and a memory that grows."""
+"""The tree of prefixes, the order of rows that share one, identical rows, and drafts."""
 
 from __future__ import annotations
 
@@ -8,36 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecellm_lite import ModelError, Runtime
-from ecellm_lite.answers.choice import Choice
+from ecellm_lite import Runtime
 from ecellm_lite.answers.decoding import Logits
-from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.predicate import Predicate
-from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import Text
-from ecellm_lite.engine.fake import END, FakeBackend, scattered
+from ecellm_lite.engine.fake import FakeBackend, scattered
 from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.prefixes import Match, Prefixes, common
 from ecellm_lite.engine.request import Request
 from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.engine.waiting import GROUP, Waiting
 from tests.engine.test_scheduler import Counting, finish
-
-INSTRUCTION = list(b"an instruction that every row shares, and some more of it. ")
-
-
-def product_rows(products: int, candidates: int) -> list[list[int]]:
-    """One product against many, the products taking turns: neighbours in the file share their instruction alone."""
-    texts = [b"product %d is a thing with a long description, %d pages of it, " % (n, n * 7) for n in range(products)]
-    return [
-        [*INSTRUCTION, *texts[number % products], *b"candidate %d" % (number // products)]
-        for number in range(products * candidates)
-    ]
-
-
-def fill(prefixes: Prefixes, backend: FakeBackend) -> None:
-    while nodes := list(prefixes.unfilled()):
-        backend.decode([prefixes.chunk(nodes[0], backend.batch)])
+from tests.support.product_rows import INSTRUCTION, fill, product_rows
 
 
 @given(one=st.lists(st.integers(0, 3), max_size=80), other=st.lists(st.integers(0, 3), max_size=80))
@@ -55,9 +37,9 @@ def test_a_node_shares_the_cells_of_the_one_it_stands_on() -> None:
     fill(prefixes, backend)
     assert backend.used == prefixes.cells == 9
     assert prefixes.find(list(b"abcdefghij")) == second
-    # Within a node: a row takes of it what it has in common.
+    # Within a node: a row uses the part that it has in common.
     assert prefixes.find(list(b"abcdxy")) == Match(first.prefix, 4)
-    # All of a prompt may be there, but its last token is computed anew: its logits are what is wanted.
+    # A whole prompt may be in memory, but its last token is computed again for its logits.
     assert prefixes.find(list(b"abcdef")) == Match(first.prefix, 5)
     assert prefixes.find(list(b"xyz")) == Match()
 
@@ -78,7 +60,7 @@ def test_what_others_stand_on_is_not_evicted() -> None:
 
 
 def test_what_nobody_shares_of_a_node_is_given_up() -> None:
-    """Two instructions begin alike; when memory is short, the older keeps no more than the newer stands on."""
+    """Two instructions begin alike; when memory is short, the older keeps only what the newer uses."""
     backend = FakeBackend()
     prefixes = Prefixes(backend, range(4))
     old = prefixes.add(list(b"Below is an old instruction"), Match(), instruction=True)
@@ -102,10 +84,10 @@ def test_what_a_node_has_from_its_origin_is_its_origins_to_share() -> None:
     long = prefixes.add([*b"a" * 50, *b"b" * 50], short)
     fill(prefixes, backend)
     prefixes.hold(short)  # used last, so that the longer one is looked at first
-    found = prefixes.find([*b"a" * 40, *b"c" * 9])
-    assert found == Match(short.prefix, 40)
+    match = prefixes.find([*b"a" * 40, *b"c" * 9])
+    assert match == Match(short.prefix, 40)
     prefixes.let_go(short)
-    prefixes.hold(found)
+    prefixes.hold(match)
     while prefixes.evict():
         assert backend.used == prefixes.cells
     assert long.prefix is not None
@@ -124,13 +106,13 @@ def test_a_row_may_take_all_of_the_memory_whatever_is_in_it() -> None:
 def test_a_tree_without_room_says_what_is_there() -> None:
     backend = FakeBackend()
     prefixes = Prefixes(backend, range(1))
-    held = prefixes.add(list(b"abc"), Match())
-    prefixes.hold(held)
-    assert prefixes.add(list(b"abcdef"), held) == held
+    match = prefixes.add(list(b"abc"), Match())
+    prefixes.hold(match)
+    assert prefixes.add(list(b"abcdef"), match) == match
 
 
 def test_rows_that_share_are_computed_together_and_answered_in_place() -> None:
-    """20 rows each of 5 products, mixed: each product's text is computed once, and no answer moves."""
+    """20 rows each of 5 products, mixed: each product's text is computed once, and answers keep their places."""
     prompts = product_rows(5, 20)
     runs: dict[bool, list[Request]] = {}
     computed: dict[bool, int] = {}
@@ -192,7 +174,7 @@ def test_a_twin_outlives_the_one_that_was_given_up() -> None:
     while not second.done:
         scheduler.step()
     assert second.outcome
-    # One that nobody wants is forgotten, so the next that asks the same is computed.
+    # A row that nobody waits for is dropped, so the next identical one is computed.
     fourth = Request([*INSTRUCTION, *b"is it not?"], 0, Text(4))
     fourth.cancelled = True
     scheduler.submit(fourth)
@@ -214,75 +196,8 @@ def test_duplicates_in_a_job_have_a_line_each() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("space", "one", "many"),
-    [
-        (Choice((Option("A", "A"), Option("B", "B"))), 1024, 2048),  # two batches of rows, and no more
-        (Text(2), 2048, 4096),  # half as much again for what is written, and more rows
-    ],
-)
-def test_memory_grows_with_what_waits(space: Space, one: int, many: int) -> None:
-    backend = FakeBackend(cells=256, most=4096)
-    scheduler = Scheduler(backend)
-    finish(scheduler, [Request(list(b"short" * 20), 0, space)])
-    assert backend.cells == 256
-    finish(scheduler, [Request(list(b"x" * 900), 0, space)])
-    assert backend.cells == one
-    finish(scheduler, [Request([n % 250, *b"y" * 300], 0, space) for n in range(30)])
-    assert backend.cells == many
-
-
-def test_memory_grows_for_a_long_answer() -> None:
-    def endless(tokens: Sequence[int]) -> Logits:
-        logits = scattered(tokens)
-        logits[END] = -9
-        return logits
-
-    backend = FakeBackend(endless, cells=256, most=4096)
-    request = Request(list(b"x" * 100), 0, Text(700))
-    finish(Scheduler(backend), [request])
-    roomy = Request(list(b"x" * 100), 0, Text(700))
-    finish(Scheduler(FakeBackend(endless)), [roomy])
-    assert request.outcome == roomy.outcome
-    assert 256 < backend.cells <= 2048
-
-
-def test_memory_grows_though_rows_keep_coming() -> None:
-    backend = FakeBackend(cells=256, most=4096)
-    scheduler = Scheduler(backend)
-    requests = []
-    for number in range(60):
-        requests.append(Request([number, *b"z" * 150], 0, Text(2)))
-        scheduler.submit(requests[-1])
-        requests.append(Request([number, *b"y" * 150], 0, Text(2)))
-        scheduler.submit(requests[-1])
-        scheduler.step()
-    assert backend.cells > 256
-    while not all(request.done for request in requests):
-        scheduler.step()
-    assert all(request.outcome for request in requests)
-
-
-def test_where_memory_cannot_grow_for_all_it_serves_them_in_turn() -> None:
-    class Small(FakeBackend):
-        def grow(self, cells: int) -> None:
-            if cells > 512:
-                raise ModelError("llama.cpp cannot make a context.")
-            super().grow(cells)
-
-    requests = [Request([n, *b"x" * 300], 0, Text(2)) for n in range(12)]
-    finish(Scheduler(Small(cells=256, most=4096)), requests)
-    assert all(request.outcome for request in requests)
-
-
-def test_deterministic_memory_does_not_depend_on_what_ran_before() -> None:
-    backend = FakeBackend(cells=256, most=2048)
-    Scheduler(backend, deterministic=True)
-    assert backend.cells == 2048
-
-
 class Copying(FakeBackend):
-    """Writes the prompt again from the beginning, as an answer that quotes a document does."""
+    """Repeats the prompt from its beginning, as an answer that quotes a document does."""
 
     def __init__(self, length: int) -> None:
         self.calls = 0
@@ -322,13 +237,13 @@ def test_drafts_save_calls_and_change_no_answer(rows: int) -> None:
     temperature=st.sampled_from([0.0, 1.0]),
 )
 def test_any_drafts_give_the_same_text(texts: list[str], tokens: int, batch: int, temperature: float) -> None:
-    """The fake's logits depend on the tokens alone, so what drafts change is nothing but the calls."""
+    """The fake's logits depend only on the tokens, so drafts change only the number of calls."""
 
     def logits(sequence: Sequence[int]) -> Logits:
-        given = scattered(sequence[-2:])
-        given[ord("a")] += 4
-        given[ord("b")] += 4
-        return given
+        values = scattered(sequence[-2:])
+        values[ord("a")] += 4
+        values[ord("b")] += 4
+        return values
 
     def run(**settings: int) -> list[object]:
         requests = [Request([*text.encode()], 0, Text(tokens, temperature), seed=3) for text in dict.fromkeys(texts)]

@@ -1,4 +1,4 @@
-"""The scheduler's own promises: full calls, forked prefixes, waiting and starting again when memory is short."""
+"""The scheduler: full calls, forked prefixes, and rows that wait or restart when memory is short."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_answers_that_are_written_run_in_greater_number_where_there_is_room() ->
         requests = [Request(prompt, len(PREFIX), Text(40)) for prompt in prompts([32] * 40)]
         finish(Scheduler(backend, drafts=False), requests)
         most[cells] = max(backend.rows)
-    # At most two thirds of the memory for rows of 32 tokens and a reserve of 64, and two batches of any.
+    # At most two thirds of the memory for rows of 32 tokens plus a reserve of 64, and at most two batches.
     assert most == {1024: 6, 700: 4, 230: 4}
 
 

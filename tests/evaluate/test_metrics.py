@@ -1,15 +1,10 @@
-"""The metrics: by other people's libraries, by naive code, and by hand."""
+"""The metrics, checked with other libraries, with naive code, and by hand."""
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,27 +13,25 @@ from hypothesis import strategies as st
 
 from ecellm_lite.errors import UsageError
 from ecellm_lite.evaluate.bootstrap import interval, paired_interval
-from ecellm_lite.evaluate.metrics import texts
-from ecellm_lite.evaluate.metrics.kinds import check_measurable, measure
+from ecellm_lite.evaluate.metrics.kinds import measure
 from ecellm_lite.evaluate.metrics.measured import Measured, Pair
 from ecellm_lite.tasks.registry import TASKS, get_task
+from tests.support.metric_pairs import TRIPLES, both, entries
+from tests.support.refusals import refusal
 
-sklearn = pytest.importorskip("sklearn.metrics", reason="the metrics are held against scikit-learn (extra 'eval')")
 pytest.importorskip("rouge_score", reason="free text is measured by rouge-score (extra 'eval')")
 
+
+sklearn = pytest.importorskip("sklearn.metrics", reason="the metrics are held against scikit-learn (extra 'eval')")
 SA = ("A: very positive", "B: positive", "C: neutral", "D: negative", "E: very negative")
 LETTERS = st.sampled_from(SA)
 WORDS = st.sampled_from(("yes", "no"))
 
 
 def pairs_of(answers: st.SearchStrategy[str], *, missing: bool = True) -> st.SearchStrategy[list[Pair]]:
-    """Pairs of gold answers and given ones, of which some are missing or no answer at all."""
-    given_texts = answers | st.none() | st.just("no idea") if missing else answers
-    return st.lists(st.builds(Pair, answers, given_texts), min_size=1, max_size=30)
-
-
-def both(task: str, pairs: Sequence[Pair]) -> tuple[dict[str, float], dict[str, float]]:
-    return measure(get_task(task), pairs).values()
+    """Pairs of gold answers and answers, some of which are missing or unreadable."""
+    texts = answers | st.none() | st.just("no idea") if missing else answers
+    return st.lists(st.builds(Pair, answers, texts), min_size=1, max_size=30)
 
 
 @given(pairs_of(LETTERS))
@@ -51,9 +44,9 @@ def test_classes_agree_with_scikit_learn(pairs: list[Pair]) -> None:
     assert every["macro_f1"] == pytest.approx(
         sklearn.f1_score(gold, answers, labels=labels, average="macro", zero_division=0)
     )
-    kept = [(one, other) for one, other in zip(gold, answers, strict=True) if other != "none"]
-    if kept:
-        gold, answers = map(list, zip(*kept, strict=True))
+    readable = [(one, other) for one, other in zip(gold, answers, strict=True) if other != "none"]
+    if readable:
+        gold, answers = map(list, zip(*readable, strict=True))
         assert paper["accuracy"] == pytest.approx(sklearn.accuracy_score(gold, answers))
         assert paper["macro_f1"] == pytest.approx(sklearn.f1_score(gold, answers, average="macro", zero_division=0))
     else:
@@ -65,15 +58,15 @@ def test_predicates_agree_with_scikit_learn(pairs: list[Pair]) -> None:
     paper, every = both("PM", pairs)
     everything = [(pair.gold, pair.text if pair.text in ("yes", "no") else "none") for pair in pairs]
     readable = [(gold, answer) for gold, answer in everything if answer != "none"]
-    for found, rows in ((paper, readable), (every, everything)):
+    for values, rows in ((paper, readable), (every, everything)):
         if not rows:
-            assert set(found.values()) == {0.0}
+            assert set(values.values()) == {0.0}
             continue
         gold, answers = zip(*rows, strict=True)
         precision, recall, f1, _ = sklearn.precision_recall_fscore_support(
             gold, answers, labels=["yes", "no"], zero_division=0
         )
-        assert found == pytest.approx(
+        assert values == pytest.approx(
             {
                 "f1": f1[0],
                 "accuracy": sklearn.accuracy_score(gold, answers),
@@ -99,15 +92,12 @@ def test_hits_by_hand() -> None:
     assert both("SR", pairs) == ({"hr_at_1": 2 / 3}, {"hr_at_1": 2 / 5})
 
 
-# Rankings ------------------------------------------------------------------------------------------------------
-
-
 def test_ndcg_with_labels_by_hand() -> None:
     # A is irrelevant, B exact, C a substitute. The answer puts the substitute before the exact one.
     [pair] = [Pair("B,C,A", "C,B,A", ("I", "E", "S"))]
     substitute = 2**0.1 - 1
-    found = (substitute + 1 / math.log2(3)) / (1 + substitute / math.log2(3))
-    assert [group["ndcg"] for group in both("QPR", [pair])] == pytest.approx([found, found])
+    ndcg = (substitute + 1 / math.log2(3)) / (1 + substitute / math.log2(3))
+    assert [group["ndcg"] for group in both("QPR", [pair])] == pytest.approx([ndcg, ndcg])
     # Gold order does not count where there are labels: two products of one label may stand either way.
     assert both("QPR", [Pair("A,B", "B,A", ("S", "S"))])[1] == {"ndcg": 1.0}
 
@@ -116,14 +106,14 @@ def test_ndcg_without_labels_falls_with_the_gold_rank() -> None:
     measured = measure(get_task("QPR"), [Pair("B,A,C,D", "A,B,C,D")])
     gains = [2**0.1 - 1, 1, 2**0.01 - 1, 0]
     ideal = sorted(gains, reverse=True)
-    found = np.dot(gains, 1 / np.log2(range(2, 6))) / np.dot(ideal, 1 / np.log2(range(2, 6)))
-    assert measured.values()[1]["ndcg"] == pytest.approx(found)
-    assert "1 of 1 rows have no labels" in measured.notes[0]
+    ndcg = np.dot(gains, 1 / np.log2(range(2, 6))) / np.dot(ideal, 1 / np.log2(range(2, 6)))
+    assert measured.values()[1]["ndcg"] == pytest.approx(ndcg)
+    assert "1 of 1" in measured.notes[0]
     assert not measure(get_task("QPR"), [Pair("A,B", "A,B", ("E", "I"))]).notes
 
 
 def test_the_papers_ideal_is_over_the_returned_products() -> None:
-    # Only the complement is returned: ideal among those, far from it among all.
+    # Only the complement is returned: ideal among the returned products, far from it among all.
     [paper], [every] = (list(group.values()) for group in both("QPR", [Pair("A,B", "B", ("E", "C"))]))
     assert paper == 1.0
     assert every == pytest.approx((2**0.01 - 1) / (1 + (2**0.01 - 1) / math.log2(3)))
@@ -134,7 +124,7 @@ def test_a_ranking_without_answer_counts_nothing_both_ways() -> None:
     measured = measure(get_task("QPR"), pairs)
     assert measured.values() == ({"ndcg": 1 / 3}, {"ndcg": 1 / 3})
     assert measured.answered == [True, False, False]
-    assert "only irrelevant products" in measure(get_task("QPR"), [Pair("A,B", "A,B", ("I", "I"))]).notes[0]
+    assert len(measure(get_task("QPR"), [Pair("A,B", "A,B", ("I", "I"))]).notes) == 1
 
 
 @given(st.permutations("ABCD"), st.permutations("ABCD"), st.lists(st.sampled_from("ESCI"), min_size=4, max_size=4))
@@ -142,134 +132,9 @@ def test_ndcg_agrees_with_scikit_learn(gold: list[str], order: list[str], labels
     gains = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
     worth = np.array([[2 ** gains[label] - 1 for label in labels]])
     ranks = np.array([[-order.index(letter) for letter in "ABCD"]])
-    [found] = both("QPR", [Pair(",".join(gold), ",".join(order), tuple(labels))])[1].values()
-    assert found == pytest.approx(sklearn.ndcg_score(worth, ranks))
+    [ndcg] = both("QPR", [Pair(",".join(gold), ",".join(order), tuple(labels))])[1].values()
+    assert ndcg == pytest.approx(sklearn.ndcg_score(worth, ranks))
 
-
-# Extractions ---------------------------------------------------------------------------------------------------
-
-
-def entries(*triples: tuple[str, str, str]) -> str:
-    return json.dumps([{"attribute": a, "value": v, "source": s} for a, v, s in triples])
-
-
-NAVY = ("color", "navy", "product title")
-BLUE = ("color", "blue", "product description")
-NONE = ("size", "None", "None")
-
-
-@pytest.mark.parametrize(
-    ("gold", "text", "score"),
-    [
-        (entries(NAVY, NONE), entries(NAVY, NONE), [2, 2, 2]),
-        (entries(NAVY, BLUE, NONE), entries(NAVY, NONE), [2, 2, 3]),  # one of two entries of an attribute
-        (entries(NAVY, BLUE), entries(BLUE, NAVY), [2, 2, 2]),  # the gold is a set
-        (entries(NAVY), entries(NAVY, NAVY), [1, 1, 1]),
-        (entries(NAVY), entries(("color", "navy", "product feature")), [0, 1, 1]),  # the wrong source
-        (entries(NAVY), entries(("color", "navy blue", "product title")), [0, 1, 1]),
-        (entries(NAVY), entries(("Color", "navy", "product title")), [0, 1, 1]),
-        (entries(NAVY), entries(("color", "None", "None")), [0, 1, 1]),  # not found, though it is there
-        (entries(NONE), entries(("size", "m", "product title")), [0, 1, 1]),  # found, though it is not there
-        (entries(NONE), '[{"attribute": "size", "value": null, "source": null}]', [1, 1, 1]),
-        (entries(NAVY), "[]", [0, 0, 1]),
-        (entries(), entries(NAVY), [0, 1, 0]),
-        (entries(NAVY), '[{"attribute": "color"}]', [0, 1, 1]),
-        (entries(NAVY), '[{"value": "navy"}]', [0, 0, 1]),
-        (entries(NAVY), entries(NAVY)[:-1], [0, 0, 1]),  # cut by a limit of tokens
-        (entries(NAVY), None, [0, 0, 1]),
-    ],
-)
-def test_triples_by_hand(gold: str, text: str | None, score: list[int]) -> None:
-    assert list(measure(get_task("AVE"), [Pair(gold, text)]).scores) == [score]
-
-
-def test_f1_star_sums_over_the_rows_by_hand() -> None:
-    pairs = [Pair(entries(NAVY, BLUE, NONE), entries(NAVY, NONE)), Pair(entries(NAVY), None), Pair("[]", entries(NAVY))]
-    paper, every = both("AVE", pairs)
-    assert every["precision"] == 2 / 3
-    assert every["recall"] == 2 / 4
-    assert every["f1"] == pytest.approx(2 * 2 / (3 + 4))
-    assert paper == every
-
-
-def test_the_contained_reading_by_hand() -> None:
-    near = entries(("color", "navy blue", "product"), ("size", "m", "product title"))
-    gold = entries(("color", "navy", "product title"), ("size", "None", "None"))
-    found = both("AVE", [Pair(gold, near)])[1]
-    assert (found["f1"], found["contained_precision"], found["contained_recall"]) == (0, 0.5, 0.5)
-    assert both("AVE", [Pair(gold, entries(("color", "", "")))])[1]["contained_recall"] == 0
-    # Two answers may lie in one gold value, and cannot count as two of it.
-    found = both("AVE", [Pair(entries(("c", "navy blue", "t")), entries(("c", "navy", "t"), ("c", "blue", "t")))])[1]
-    assert (found["contained_precision"], found["contained_recall"]) == (1, 1)
-
-
-Parts = list[tuple[str, str, str]]
-
-TRIPLES = st.lists(
-    st.tuples(st.sampled_from("ab"), st.sampled_from(("x", "xy", "None")), st.sampled_from(("t", "None"))), max_size=5
-)
-
-
-@given(st.lists(st.tuples(TRIPLES, TRIPLES | st.none()), min_size=1, max_size=8))
-def test_triples_agree_with_naive_sets(rows: list[tuple[Parts, Parts | None]]) -> None:
-    found = both("AVE", [Pair(entries(*gold), None if text is None else entries(*text)) for gold, text in rows])[1]
-    hits = sum(len(set(gold) & set(text or ())) for gold, text in rows)
-    answered = sum(len(set(text or ())) for _, text in rows)
-    wanted = sum(len(set(gold)) for gold, _ in rows)
-    assert found["precision"] == pytest.approx(hits / answered if answered else 0)
-    assert found["recall"] == pytest.approx(hits / wanted if wanted else 0)
-    assert found["f1"] == pytest.approx(2 * hits / (answered + wanted) if hits else 0)
-    assert found["contained_f1"] >= found["f1"]
-
-
-# Texts ---------------------------------------------------------------------------------------------------------
-
-
-def longest_common(one: Sequence[str], other: Sequence[str]) -> int:
-    if not one or not other:
-        return 0
-    if one[-1] == other[-1]:
-        return 1 + longest_common(one[:-1], other[:-1])
-    return max(longest_common(one[:-1], other), longest_common(one, other[:-1]))
-
-
-@given(st.lists(st.sampled_from("abcd"), max_size=6), st.lists(st.sampled_from("abcd"), max_size=6))
-def test_rouge_l_agrees_with_naive_code(gold: list[str], text: list[str]) -> None:
-    [found] = texts.rouge_l([Pair(" ".join(gold), " ".join(text).upper())])
-    common = longest_common(gold, text)
-    assert found == pytest.approx(2 * common / (len(gold) + len(text)) if common else 0)
-
-
-def test_texts_without_answer() -> None:
-    measured = measure(get_task("AG"), [Pair("it is loud", "it is loud"), Pair("it is loud", None), Pair("a", "")])
-    assert measured.values() == ({"rouge_l": 1 / 2}, {"rouge_l": 1 / 3})
-    assert measured.primary == "rouge_l"
-    assert "BERTScore" in measured.notes[0]
-
-
-def test_bertscore_is_primary_where_its_weights_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def score(candidates: list[str], references: list[str], *, model_type: str, num_layers: int) -> Any:
-        assert (candidates, references, model_type, num_layers) == (["a", "a b"], ["a b", "c"], str(tmp_path), 17)
-        return None, None, np.array([0.9, 0.6])
-
-    monkeypatch.setattr(texts, "_bert_weights", lambda: tmp_path)
-    monkeypatch.setitem(sys.modules, "bert_score", SimpleNamespace(score=score))
-    measured = measure(get_task("AG"), [Pair("a b", "a"), Pair("a", None), Pair("c", "a b")])
-    assert measured.primary == "bertscore_f1"
-    assert measured.values()[0] == pytest.approx({"bertscore_f1": 0.75, "rouge_l": 1 / 3})
-    assert measured.values()[1]["bertscore_f1"] == pytest.approx(0.5)
-    assert list(measured.scores) == [0.9, 0.0, 0.6]
-    assert not measured.notes
-
-
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
-    with pytest.raises(UsageError, match=r"ecellm-lite\[eval\]"):
-        check_measurable(get_task("AG"))
-    check_measurable(get_task("AVE"))
-
-
-# All tasks -----------------------------------------------------------------------------------------------------
 
 ANSWERS = {
     "AVE": st.builds(lambda triples: entries(*triples), TRIPLES.filter(bool)),
@@ -316,7 +181,7 @@ def test_constant_answers_by_hand() -> None:
 
 @pytest.mark.parametrize("task", ANSWERS)
 def test_a_resample_is_measured_as_the_rows_it_stands_for(task: str) -> None:
-    """What the bootstrap computes from counts is what the metric is of rows drawn so often."""
+    """The bootstrap's value from counts equals the metric of rows repeated that often."""
 
     pairs = st.builds(Pair, ANSWERS[task], ANSWERS[task] | st.none())
 
@@ -328,8 +193,8 @@ def test_a_resample_is_measured_as_the_rows_it_stands_for(task: str) -> None:
         measured = measure(get_task(task), [pair for pair, _ in drawn])
         sums = np.array([count for _, count in drawn], dtype=np.float64) @ measured.columns
         again = measure(get_task(task), [pair for pair, count in drawn for _ in range(count)])
-        for group, found in zip((measured.paper, measured.all), again.values(), strict=True):
-            assert {name: float(metric(sums)) for name, metric in group.items()} == pytest.approx(found)
+        for group, values in zip((measured.paper, measured.all), again.values(), strict=True):
+            assert {name: float(metric(sums)) for name, metric in group.items()} == pytest.approx(values)
 
     holds()
 
@@ -340,26 +205,26 @@ def accuracy_of(shares: Sequence[float]) -> Measured:
 
 def test_the_interval_is_that_of_a_share() -> None:
     measured = accuracy_of([1] * 300 + [0] * 100)
-    found = interval(measured.columns, measured.all["hr_at_1"])
+    bounds = interval(measured.columns, measured.all["hr_at_1"])
     width = 1.96 * math.sqrt(0.75 * 0.25 / 400)
-    assert (found.low, found.high) == pytest.approx((0.75 - width, 0.75 + width), abs=0.01)
-    assert found == interval(measured.columns, measured.all["hr_at_1"])
+    assert (bounds.low, bounds.high) == pytest.approx((0.75 - width, 0.75 + width), abs=0.01)
+    assert bounds == interval(measured.columns, measured.all["hr_at_1"])
 
 
 def test_pairing_takes_out_what_both_share() -> None:
     before = accuracy_of([1] * 100 + [0] * 100)
     after = accuracy_of([1] * 110 + [0] * 90)
-    found = paired_interval(before.columns, after.columns, before.all["hr_at_1"])
-    assert 0 < found.low < 0.05 < found.high < 0.1
+    bounds = paired_interval(before.columns, after.columns, before.all["hr_at_1"])
+    assert 0 < bounds.low < 0.05 < bounds.high < 0.1
     # Ten rows in two hundred changed, whatever the others are.
-    assert found.high - found.low == pytest.approx(2 * 1.96 * math.sqrt(0.05 * 0.95 / 200), abs=0.01)
+    assert bounds.high - bounds.low == pytest.approx(2 * 1.96 * math.sqrt(0.05 * 0.95 / 200), abs=0.01)
     alone = interval(after.columns, after.all["hr_at_1"])
-    assert found.high - found.low < 0.6 * (alone.high - alone.low)
+    assert bounds.high - bounds.low < 0.6 * (alone.high - alone.low)
     same = paired_interval(before.columns, before.columns, before.all["hr_at_1"])
     assert (same.low, same.high) == (0, 0)
 
 
 def test_an_own_task_has_no_metric() -> None:
     own = replace(get_task("SA"), name="mine", abbreviation="")
-    with pytest.raises(UsageError, match="no metric for mine"):
+    with refusal(UsageError, "mine"):
         measure(own, [Pair("A", "A")])

@@ -1,4 +1,4 @@
-"""The report: one page that shows what was found and nothing else, whatever the data holds."""
+"""The report: one page that shows the results and loads nothing, whatever the data holds."""
 
 from __future__ import annotations
 
@@ -150,21 +150,23 @@ def test_the_overview_stands_beside_the_paper(results: Results, parsed: Page) ->
 
 
 def calibrated(source: str) -> str:
-    return next(element.text for element in Page(source).all("dd") if element.text.startswith(("yes: its", "no")))
+    return next(element.text for element in Page(source).all("dd") if element.text.startswith(("yes:", "no")))
 
 
 def test_the_calibrations_are_named(results: Results, source: str) -> None:
     text = calibrated(source)
     assert "PM: PM T=1.62 (319 rows, 3f2a9c1b)" in text
-    assert "SA: SA T=1.62 (319 rows, 3f2a9c1b); 134 of 200 rows are not calibrated (the first, in line 7: " in text
+    assert re.search(r"SA: SA T=1\.62 \(319 rows, 3f2a9c1b\).*\b134 of 200\b.*\bline 7\b", text)
     assert "PRP" not in text
-    # Older files say that there were some, and not which.
+    # Older files say that calibrations were used, but not which.
     older = {name: replace(task, calibration=None, uncalibrated=None) for name, task in results.tasks.items()}
     text = calibrated(page(replace(results, tasks=older)))
-    assert text.strip() == "yes: its probabilities were corrected on other rows"
+    assert "T=" not in text
+    assert text.startswith("yes")
     unused = {"sentiment_analysis": replace(results.tasks["sentiment_analysis"], calibration=None)}
     text = calibrated(page(replace(results, calibrated=False, tasks=unused)))
-    assert "SA: none is used; 134 of 200 rows" in text
+    assert text.startswith("no")
+    assert re.search(r"SA: .*\b134 of 200\b", text)
 
 
 def test_no_task_at_all(results: Results) -> None:
@@ -242,7 +244,7 @@ def test_long_texts_are_cut_with_a_note(results: Results) -> None:
     source = page(one_task(results, long))
     assert len(source) < 250_000
     text = " ".join(element.text for element in Page(source).all("pre"))
-    assert f"[{len(long) - 4000:,} characters left out]" in text
+    assert f"[{len(long) - 4000:,} " in text
     assert text.count("head ") == 12
     assert "> tail" in text
 
@@ -251,7 +253,7 @@ def test_many_unreadable_rows_are_counted(results: Results) -> None:
     many = replace(results, tasks={}, unreadable=[Unreadable(line, "no JSON") for line in range(100_000)])
     source = page(many)
     assert source.count("no JSON") == 20
-    assert "And 99,980 more." in source
+    assert "99,980" in source
 
 
 def test_without_jinja_a_sentence_says_what_to_install(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +267,7 @@ def test_without_jinja_a_sentence_says_what_to_install(results: Results, monkeyp
 
 @pytest.fixture
 def browser_folder() -> Iterator[Path]:
-    # Not pytest's tmp_path: a browser's helpers may still write when it has ended.
+    # Not pytest's tmp_path: a browser's helpers may still write after it has ended.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 

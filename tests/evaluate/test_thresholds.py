@@ -1,4 +1,4 @@
-"""Thresholds: the least probability from which the answers are as precise as was asked for."""
+"""Thresholds: the lowest probability above which answers reach the target precision."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def rows(count: int, seed: int, *, key: str = "yes") -> list[Judged]:
-    """Return answers whose probabilities mean what they say."""
+    """Return answers whose probabilities are well calibrated."""
     generator = np.random.default_rng(seed)
     probabilities = generator.uniform(0.5, 1.0, count)
     return [Judged(key, float(p), bool(generator.random() < p)) for p in probabilities]
@@ -45,19 +45,19 @@ def test_the_least_threshold_by_hand() -> None:
     wrong = Judged("yes", 0.5, False)
     assert least_threshold([*right[:92], wrong], 0.95) == 0.5  # one of 93
     assert least_threshold([*right[:91], wrong], 0.95) == right[90].probability  # one of 92 is too many
-    # Equal probabilities cannot be parted.
+    # Equal probabilities cannot be separated.
     assert least_threshold([*right[:60], Judged("yes", right[59].probability, False)], 0.95) == right[58].probability
     assert least_threshold([Judged("yes", 1.0, True, usual=False)] * 93, 0.95) is None
     assert least_threshold([], 0.95) is None
 
 
 def test_answers_above_a_threshold_are_as_precise_as_was_asked() -> None:
-    """Where each probability means what it says, the true precision from t on is (1 + t) / 2."""
+    """With well-calibrated probabilities the true precision at and above t is (1 + t) / 2."""
     thresholds = [least_threshold(rows(400, seed), 0.9) for seed in range(200)]
-    found = [threshold for threshold in thresholds if threshold is not None]
-    assert len(found) > 150
-    assert np.mean([(1 + threshold) / 2 < 0.9 for threshold in found]) < 0.1
-    assert np.median(found) < 0.9  # at 0.8 and above nine in ten are right
+    finite = [threshold for threshold in thresholds if threshold is not None]
+    assert len(finite) > 150
+    assert np.mean([(1 + threshold) / 2 < 0.9 for threshold in finite]) < 0.1
+    assert np.median(finite) < 0.9  # at 0.8 and above nine in ten are right
 
 
 def test_rows_held_out_are_as_precise_as_promised() -> None:
@@ -104,9 +104,9 @@ def test_product_matching_is_automatic_at_95_percent(data: Path, demo: Runtime, 
     assert np.mean([half.share for half in parted]) > 0.4
     # The whole way once: `calibrate` keeps what `run --review-below auto` takes.
     middle = len(lines) // 2
-    kept = cast("Answerer", Kept(demo.model, demo.envelope, iter(answers[:middle])))
+    answerer = cast("Answerer", Kept(demo.model, demo.envelope, iter(answers[:middle])))
     file = DataFile("test.jsonl", "0" * 64)
-    result = calibrate_task(kept, task, labelled_rows[:middle], file, target_precision=0.95)
+    result = calibrate_task(answerer, task, labelled_rows[:middle], file, target_precision=0.95)
     assert result.calibration is not None
     result.calibration.write(tmp_path / "calibration.json")
     rule = ReviewRule(calibration=result.calibration)
@@ -119,11 +119,11 @@ def test_product_matching_is_automatic_at_95_percent(data: Path, demo: Runtime, 
 
 @dataclass(slots=True)
 class Kept:
-    """An answerer whose answers were kept."""
+    """An answerer that gives stored answers."""
 
     model: ModelName
     envelope: Envelope
-    kept: Iterator[Answer]
+    stored: Iterator[Answer]
 
     def answers(self, _: Task, rows: Iterable[object], **__: object) -> Iterator[Answer]:
-        return (next(self.kept) for _ in rows)
+        return (next(self.stored) for _ in rows)

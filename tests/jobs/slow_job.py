@@ -21,7 +21,7 @@ class Slow(FakeBackend):
 
 
 def main() -> None:
-    journal.UNCOMMITTED_SECONDS = 0.05  # a test has no time to wait for half a second
+    journal.UNCOMMITTED_SECONDS = 0.05  # half a second is too long for a test
     rows, output = map(Path, sys.argv[1:])
     with (
         open_job(rows, output, TASKS["sentiment_analysis"]) as job,

@@ -20,17 +20,17 @@ TASK = TASKS["sentiment_analysis"]
 
 
 class Clock(Runtime):
-    """A runtime whose time passes by the characters of its rows: a microsecond each."""
+    """A runtime whose clock advances by a microsecond for each character of its rows."""
 
     now: float
-    asked: int
+    answered: int
 
     def answers(self, task: Any, rows: Any, **options: Any) -> Iterator[Answer]:
-        given = list(rows)
-        self.asked = getattr(self, "asked", 0) + len(given)
-        for row in given:
+        listed = list(rows)
+        self.answered = getattr(self, "answered", 0) + len(listed)
+        for row in listed:
             self.now = getattr(self, "now", 0.0) + len(json.dumps({"review": row["review"]})) * 1e-6
-        yield from super().answers(task, given, **options)
+        yield from super().answers(task, listed, **options)
 
 
 def estimated(path: Path, reviews: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> tuple[Estimate, int]:
@@ -39,33 +39,33 @@ def estimated(path: Path, reviews: Sequence[str], monkeypatch: pytest.MonkeyPatc
     assert isinstance(runtime, Clock)
     monkeypatch.setattr(time, "perf_counter", lambda: getattr(runtime, "now", 0.0))
     with open_job(path, None, TASK) as job, runtime:
-        return estimate(job, runtime), runtime.asked
+        return estimate(job, runtime), runtime.answered
 
 
 def test_a_job_is_estimated_by_some_fifty_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"review {number} " * (1 + number % 7) for number in range(500)] + ["review 1 " * 2] * 100
-    found, asked = estimated(tmp_path / "rows.jsonl", texts, monkeypatch)
+    estimate, answered = estimated(tmp_path / "rows.jsonl", texts, monkeypatch)
     distinct = sum(len(json.dumps({"review": text})) for text in set(texts)) * 1e-6
-    assert (found.rows, found.duplicates, found.counted, found.whole) == (600, 100, True, True)
-    assert found.answered == asked == 50
-    assert found.seconds == pytest.approx(distinct)
-    assert found.least <= found.seconds <= found.most
+    assert (estimate.rows, estimate.duplicates, estimate.counted, estimate.whole) == (600, 100, True, True)
+    assert estimate.answered == answered == 50
+    assert estimate.seconds == pytest.approx(distinct)
+    assert estimate.least <= estimate.seconds <= estimate.most
 
 
 def test_a_long_table_is_reckoned_from_the_share_that_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimates, "READ", 3000)
     texts = [f"{number:06} {'word ' * 400}" for number in range(6000)]
-    found, _ = estimated(tmp_path / "rows.jsonl", texts, monkeypatch)
-    assert (found.counted, found.whole) == (False, True)
-    assert found.rows == pytest.approx(6000, rel=0.25)  # the file is read in blocks
-    assert found.seconds == pytest.approx(6000 * len(json.dumps({"review": texts[0]})) * 1e-6, rel=0.25)
+    estimate, _ = estimated(tmp_path / "rows.jsonl", texts, monkeypatch)
+    assert (estimate.counted, estimate.whole) == (False, True)
+    assert estimate.rows == pytest.approx(6000, rel=0.25)  # the file is read in blocks
+    assert estimate.seconds == pytest.approx(6000 * len(json.dumps({"review": texts[0]})) * 1e-6, rel=0.25)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
 def test_a_few_rows_are_all_answered(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, asked = estimated(tmp_path / "rows.jsonl", [f"review {n}" for n in range(count)], monkeypatch)
-    assert (found.rows, found.answered, asked) == (count, count, count)
-    assert 0 < found.least <= found.seconds <= found.most
+    estimate, answered = estimated(tmp_path / "rows.jsonl", [f"review {n}" for n in range(count)], monkeypatch)
+    assert (estimate.rows, estimate.answered, answered) == (count, count, count)
+    assert 0 < estimate.least <= estimate.seconds <= estimate.most
 
 
 def test_a_table_without_rows_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Jobs: every row once and in order, whatever stops them, and nothing asked twice."""
+"""Jobs: every row once and in order, whatever interrupts them, and no row answered twice."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ TASK = TASKS["sentiment_analysis"]
 
 
 class Counting(Runtime):
-    """Counts the rows that it is asked."""
+    """Counts the rows that it answers."""
 
-    asked: int
+    answered: int
 
     def submit(self, *arguments: Any, **options: Any) -> Any:
-        self.asked = getattr(self, "asked", 0) + 1
+        self.answered = getattr(self, "answered", 0) + 1
         return super().submit(*arguments, **options)
 
 
 def run(rows: Path, output: Path | None, options: JobOptions | None = None, **request: Any) -> tuple[Tally, int]:
-    """Run a job over the fake engine in deterministic mode; return its tally, and how many rows were asked."""
+    """Run a job over the fake engine in deterministic mode; return its tally and how many rows the engine answered."""
     runtime = Counting.over(FakeBackend(), deterministic=True)
     assert isinstance(runtime, Counting)
     with open_job(rows, output, TASK, options) as job, runtime:
-        return job.run(runtime, **request), getattr(runtime, "asked", 0)
+        return job.run(runtime, **request), getattr(runtime, "answered", 0)
 
 
 def write_table(path: Path, reviews: Sequence[str]) -> Path:
-    """Write reviews as the table that the path's ending asks for."""
+    """Write reviews as a table in the format of the path's suffix."""
     if path.suffix == ".jsonl":
         lines = (json.dumps({"id": number, "review": review}) for number, review in enumerate(reviews))
         path.write_text("".join(line + "\n" for line in lines))
@@ -107,17 +107,17 @@ def test_a_killed_job_goes_on_to_the_same_bytes(form: str, kills: int, tmp_path:
             time.sleep(chance.uniform(0.0, 0.6))
             os.kill(job.pid, signal.SIGKILL)
         part = tmp_path / "answers.jsonl.part"
-        if part.exists():  # the beginning of the whole, its last line perhaps in part
+        if part.exists():  # the beginning of the complete output, its last line perhaps partial
             assert whole.read_bytes().startswith(part.read_bytes())
     assert not output.exists()
-    tally, asked = run(rows, output)
+    tally, answered = run(rows, output)
     assert (tally.rows, tally.failed) == (count, 0)
-    assert tally.reused == count - asked > 0
+    assert tally.reused == count - answered > 0
     assert output.read_bytes() == whole.read_bytes()
 
 
 def test_each_malformed_row_is_an_error_in_its_place(tmp_path: Path) -> None:
-    """And none of them costs another row."""
+    """No malformed row affects another."""
     broken = {
         2: b'2,"' + b"x" * (10 << 20) + b'"',
         4: b"4,nul \x00 byte",
@@ -151,8 +151,8 @@ def test_an_edited_and_sorted_table_takes_what_still_holds(tmp_path: Path) -> No
     run(write_table(tmp_path / "rows.csv", texts), output)
     edited = [f"another review, {number}" if number < 10 else text for number, text in enumerate(texts)]
     random.Random(1).shuffle(edited)
-    tally, asked = run(write_table(tmp_path / "rows.csv", edited), output)
-    assert (tally.rows, tally.reused, asked) == (100, 90, 10)
+    tally, answered = run(write_table(tmp_path / "rows.csv", edited), output)
+    assert (tally.rows, tally.reused, answered) == (100, 90, 10)
     with output.open(newline="", encoding="utf-8") as file:
         assert [row["review"] for row in csv.DictReader(file)] == edited
 
@@ -204,9 +204,9 @@ def test_a_full_disk_loses_nothing(small_disk: Path, tmp_path: Path) -> None:
         run(rows, output)
     assert not output.exists()
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    tally, asked = run(rows, output)
+    tally, answered = run(rows, output)
     assert (tally.rows, tally.failed) == (2000, 0)
-    assert asked < 2000
+    assert answered < 2000
 
 
 def test_an_interrupted_job_keeps_what_it_has(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A job's journal: what was put is there after a kill, and nobody else writes to it meanwhile."""
+"""A job's journal: entries survive a kill, and only one process writes at a time."""
 
 from __future__ import annotations
 

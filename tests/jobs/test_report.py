@@ -35,12 +35,12 @@ def write_table(path: Path, count: int = 20) -> Path:
 
 
 def answer(**fields: Any) -> Answer:
-    known: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "id": 1, "task": "t", "type": "choice", "value": "A", "text": "A: good", "probability": 0.8,
         "probabilities": {"A": 0.8, "B": 0.2}, "confidence": 0.6, "coverage": 1.0, "abstained": False, "usage": None,
         "seconds": 0.5, "model": ModelName("demo", "0"), "envelope": "alpaca",
     }  # fmt: skip
-    return Answer(**{**known, **fields})
+    return Answer(**{**defaults, **fields})
 
 
 def counted(*answers: Answer) -> TaskStatistics:

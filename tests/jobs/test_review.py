@@ -1,4 +1,4 @@
-"""Review: which answers a person gets to see, and what becomes of what the person writes."""
+"""Review: which answers a person sees, and what happens to their corrections."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def calibration(thresholds: dict[str, float | None], least_coverage: float = 0.0
     )
 
 
-def runtime(kept: Calibration | None = None, folder: Path | None = None) -> Runtime:
+def runtime(calibration: Calibration | None = None, folder: Path | None = None) -> Runtime:
     calibrations = None
-    if kept and folder:
-        kept.write(folder / f"{TASK.name}.json")
+    if calibration and folder:
+        calibration.write(folder / f"{TASK.name}.json")
         calibrations = Calibrations(MODEL.sha256, "alpaca", folder)
     return Runtime.over(FakeBackend(), name=MODEL, deterministic=True, calibrations=calibrations)
 
@@ -97,7 +97,7 @@ def test_a_corrected_review_table_goes_back_in(form: str, tmp_path: Path) -> Non
     lines = read(review)
     assert len(lines) == 12
     assert all(line[REASON] for line in lines)
-    # The person sorts the table, drops a line, and writes answers in words of their own.
+    # The person sorts the table, drops a line, and writes answers in their own words.
     before = read(output)
     lines = lines[::-1][:-1]
     for line, text in zip(lines[2:], ("b", "very NEGATIVE", "C: neutral"), strict=False):
@@ -109,23 +109,23 @@ def test_a_corrected_review_table_goes_back_in(form: str, tmp_path: Path) -> Non
     assert (tally.rows, tally.corrected, tally.notes) == (12, 3, [])
     after = read(output)
     column = "answer" if form == "csv" else "text"
-    wanted = dict(zip(numbers, ("B: positive", "E: very negative", "C: neutral"), strict=True))
+    corrections = dict(zip(numbers, ("B: positive", "E: very negative", "C: neutral"), strict=True))
     for number, (old, new) in enumerate(zip(before, after, strict=True)):
-        assert new[column] == wanted.get(number, old[column])
-        assert ("probability" in new and new["probability"] in (None, "")) or number not in wanted
-        if number not in wanted:
+        assert new[column] == corrections.get(number, old[column])
+        assert ("probability" in new and new["probability"] in (None, "")) or number not in corrections
+        if number not in corrections:
             assert new == old
-    # What is labelled can be evaluated, calibrated and trained with.
+    # The labelled rows can be used to evaluate, calibrate and train.
     [file] = labelled_files(labelled, [TASK])
     gathered = gather([file], [TASK])
     assert not gathered.unreadable
     golds = {row.row["input"]["review"]: row.gold for row in gathered.rows[TASK.name]}
-    assert golds == {f"review number {number}": text for number, text in wanted.items()}
+    assert golds == {f"review number {number}": text for number, text in corrections.items()}
     assert len(read_rows(tmp_path / "labels")[TASK.name]) == 3
-    # The corrections outlast another run of the job, asking nothing, and the person is not shown those rows again.
+    # Corrections survive another run of the job, which calls no model, and those rows are not reviewed again.
     with open_job(rows, output, TASK, JobOptions(review_below=1.0)) as job, runtime() as answerer:
         again = job.run(answerer)
-    reused = 12 if form == "jsonl" else 11  # a row without a single field is not asked at all
+    reused = 12 if form == "jsonl" else 11  # a row without any field is not answered at all
     assert (again.reused, again.corrected, again.to_review) == (reused, 3, 9)
     assert read(output) == after
 
@@ -199,7 +199,7 @@ def test_the_thresholds_of_the_calibration_choose(tmp_path: Path) -> None:
     assert run(rows, output, runtime(calibration(certain), tmp_path / "model"), review_below="auto").to_review == 1
     assert [line["error"] != "" for line in read(review_of(output))] == [True]
     nothing: dict[str, float | None] = dict.fromkeys("ABCDE")
-    with pytest.raises(UsageError) as error:  # another calibration: the probabilities may be others
+    with pytest.raises(UsageError) as error:  # with another calibration the probabilities may differ
         run(rows, output, runtime(calibration(nothing), tmp_path / "model"), review_below="auto")
     assert error.value.settings == ("restart",)
     unsure = runtime(calibration(nothing), tmp_path / "model")

@@ -142,9 +142,9 @@ def test_what_tasks_share_of_a_row_is_read_once(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"review": f"{number} " + "long words " * 9}) + "\n" for number in range(30)))
 
-    def decoded(*asked: Task) -> int:
+    def decoded(*chosen: Task) -> int:
         backend = FakeBackend(cells=1 << 16, sequences=256)
-        run(rows, tmp_path / "answers.jsonl", asked, Runtime.over(backend), restart=True)
+        run(rows, tmp_path / "answers.jsonl", chosen, Runtime.over(backend), restart=True)
         return backend.decoded
 
     one, other, both = decoded(tasks[0]), decoded(tasks[1]), decoded(*tasks)

@@ -1,4 +1,4 @@
-"""The kernels' source for processors that are not this one, and under the sanitizers; where the compilers are there."""
+"""The kernels' source for other processors and under the sanitizers, if the compilers are installed."""
 
 from __future__ import annotations
 
@@ -20,17 +20,15 @@ from tests.support.weights import KINDS, weights_of
 KERNELS = Path(__file__).parent.parent.parent / "kernels"
 NATIVE = Path(__file__).parent.parent / "native"
 OPTIONS = ["-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-Wno-psabi", f"-I{KERNELS}", "-pthread"]
-
 AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 
 # Calls of the fuzzer in a test run; `make sanitize` makes more.
 CALLS = int(os.environ.get("ECELLM_FUZZ_CALLS", "3000"))
-
 pytestmark = pytest.mark.native
 
 
 def build(compiler: str, folder: Path, program: str, variants: dict[str, list[str]], *options: str) -> Path:
-    """Compile a program with these variants, given by name and options, and return it."""
+    """Compile a program with these variants (name and options) and return its path."""
     objects = {name: str(folder / f"{name}.o") for name in variants}
     compile_one = [compiler, *OPTIONS, *options, "-c", str(KERNELS / "variant.cpp")]
     running = [
@@ -48,21 +46,21 @@ def build(compiler: str, folder: Path, program: str, variants: dict[str, list[st
 
 
 def compare(command: list[str], variant: str) -> None:
-    """Hold what the driver makes of rows of every kind against ggml."""
+    """Compare the driver's output with ggml's for rows of every kind."""
     generator = np.random.default_rng(5)
     weights = np.stack([weights_of(kind, 512, generator) for kind in KINDS * 2])
     importance = np.abs(weights_of("normal", 512, generator))
-    asked = [(kind, None) for kind in SHORT_QUANTS]
-    for kind, known in [*asked, *product(K_QUANTS, (None, importance))]:
-        given = b"" if known is None else known.tobytes()
-        shape = [str(len(weights)), "512", "0" if known is None else "1"]
-        found = subprocess.run(
+    conversions = [(kind, None) for kind in SHORT_QUANTS]
+    for kind, weighting in [*conversions, *product(K_QUANTS, (None, importance))]:
+        prefix = b"" if weighting is None else weighting.tobytes()
+        shape = [str(len(weights)), "512", "0" if weighting is None else "1"]
+        packed = subprocess.run(
             [*command, variant, str(CONVERTED[kind].number), *shape],
-            input=given + weights.tobytes(),
+            input=prefix + weights.tobytes(),
             capture_output=True,
             check=True,
         ).stdout
-        assert found == plain.convert(Block(weights, "F32", kind, importance=known)).tobytes(), kind
+        assert packed == plain.convert(Block(weights, "F32", kind, importance=weighting)).tobytes(), kind
 
 
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")
@@ -71,7 +69,7 @@ needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not 
 @needs_compiler
 @REFERENCE
 def test_sixteen_lanes_give_the_bytes_of_ggml(tmp_path: Path) -> None:
-    """The source of the widest variant, whatever this processor has: the compiler takes its vectors apart."""
+    """The widest variant's source on any processor: the compiler splits its vectors."""
     program = build("g++", tmp_path, "driver.cpp", {"baseline": ["-DECELLM_LANES=16"]}, "-O2")
     compare([str(program)], "baseline")
 

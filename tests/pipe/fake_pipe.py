@@ -1,7 +1,7 @@
-"""`ecellm-lite pipe` over the fake engine: the child of the tests. A review of `poison` kills it, `hang` hangs it.
+"""`ecellm-lite pipe` over the fake engine, for tests. A review of `poison` kills the process, `hang` makes it hang.
 
-Its argument is how it loads: `missing`, `crash`, `slow`, or `isolated`, in a child of its own; `crash FILE` crashes
-where the file is, and notes there that it was started.
+Its argument is how it loads: `missing`, `crash`, `slow`, or `isolated`, in a child process of its own; `crash FILE`
+crashes if the file exists, and notes in it that it was started.
 """
 
 from __future__ import annotations

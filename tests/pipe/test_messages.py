@@ -1,4 +1,4 @@
-"""Lines and what they say: whatever a host sends, it is a message by the published schema, or a ProtocolError."""
+"""Lines as messages: whatever a host sends is a message by the published schema, or a ProtocolError."""
 
 from __future__ import annotations
 

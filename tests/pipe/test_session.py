@@ -141,19 +141,19 @@ BROKEN = st.tuples(LINE, st.integers(0, 40)).map(lambda cut: cut[0][: cut[1]]) |
 @given(st.lists(LINE | BROKEN, max_size=60))
 def test_whatever_a_host_sends_it_gets_a_line_with_its_id(lines: list[bytes]) -> None:
     messages = session_over_fake([line.replace(b"\n", b" ") for line in lines])
-    asked: Counter[Any] = Counter()
+    expected: Counter[Any] = Counter()
     cancels = 0
     for line in lines:
         try:
             request = read_message(line.replace(b"\n", b" "))
         except ProtocolError as error:
-            asked[error.id] += bool(line.strip())
+            expected[error.id] += bool(line.strip())
         else:
-            asked[request.id] += 1
+            expected[request.id] += 1
             cancels += isinstance(request, Control) and request.kind == "cancel"
     replied = Counter(message["id"] for message in messages)
-    assert replied <= asked
-    assert (asked - replied).total() <= cancels  # one that finds its request has no line of its own
+    assert replied <= expected
+    assert (expected - replied).total() <= cancels  # one that finds its request has no line of its own
     for message in messages:
         MESSAGE.validate(message)
 
@@ -234,5 +234,5 @@ def test_a_host_that_never_reads_stops_nobody_and_nothing_grows() -> None:
                 sent += os.write(process.stdin.fileno(), big * 50)
             except BlockingIOError:
                 time.sleep(0.05)
-        assert sent < 1 << 28  # it stopped taking requests in
+        assert sent < 1 << 28  # it stopped accepting requests
         os.kill(process.pid, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -55,7 +56,7 @@ def test_a_repository_becomes_a_model_in_the_store(tmp_path: Path) -> None:
         assert not list((tmp_path / "hub").rglob("*.safetensors")), "the download is dropped"
         again = run(tmp_path, served.endpoint, *arguments)
         assert again.returncode == 2
-        assert "There is a model 'little:Q8_0' already" in again.stderr
+        assert "'little:Q8_0'" in again.stderr
     [model] = Store(tmp_path / "store")
     assert model.manifest.envelope == "alpaca"
     assert model.manifest.source.startswith("shop/little 0123456789ab as Q8_0")
@@ -103,7 +104,7 @@ def test_a_published_model_is_for_the_ten_tasks(tmp_path: Path) -> None:
 
 
 def filled(disk: Path, left: int) -> Path:
-    """Take all of a disk's room but `left` bytes, as another program may."""
+    """Fill a disk except for `left` bytes, as another program may."""
     ballast = disk / "ballast"
     with ballast.open("wb") as file:
         file.write(bytes(max(0, shutil.disk_usage(disk).free - left)))
@@ -121,10 +122,7 @@ def test_a_disk_that_is_too_small_for_the_download(small_disk: Path, tmp_path: P
         ran = run(tmp_path, served.endpoint, *arguments, HF_HOME=str(small_disk))
         assert ran.returncode == 4
         [sentence] = ran.stderr.splitlines()
-        assert re.fullmatch(
-            r"ecellm-lite: shop/little needs \d+\.\d MB to download, and .* 0\.5 MB free: free some space, .*",
-            sentence,
-        )
+        assert re.search(r"shop/little .*\b\d+\.\d MB .*\b0\.5 MB ", sentence)
         assert served.sent == [], "nothing is fetched that has no room"
 
 
@@ -146,10 +144,7 @@ def test_a_disk_that_fills_while_it_downloads(small_disk: Path, tmp_path: Path) 
         ran = run(tmp_path, served.endpoint, *arguments, HF_HOME=str(small_disk))
         assert ran.returncode == 4
         [sentence] = ran.stderr.splitlines()
-        missing = re.fullmatch(
-            r"ecellm-lite: shop/little needs (\d\.\d) MB to download, and .* 2\.\d MB free: free some space, .*",
-            sentence,
-        )
+        missing = re.search(r"shop/little .*\b(\d\.\d) MB .*\b2\.\d MB ", sentence)
         assert missing, sentence
         assert float(missing[1]) == pytest.approx((base / second).stat().st_size / 1e6, abs=0.1)
         assert not Store(tmp_path / "store").names()
@@ -168,7 +163,7 @@ def test_a_disk_that_fills_while_it_downloads(small_disk: Path, tmp_path: Path) 
 def test_a_store_that_fills_while_it_converts(
     when: str, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What the hub does is another test's affair: the repository is there."""
+    """The repository is already downloaded; other tests cover the hub."""
     base = write_checkpoint(tmp_path / "base", "smollm")
     resize(small_disk, "32m")
     monkeypatch.setenv("ECELLM_HOME", str(small_disk))
@@ -180,17 +175,17 @@ def test_a_store_that_fills_while_it_converts(
         else:
             after, left = {"meanwhile": ("check_room", 2 << 20), "at the manifest": ("record", 0)}[when]
             place = conversion.Conversion if when == "meanwhile" else conversion
-            known = getattr(place, after)
-            patch.setattr(place, after, lambda *given, **named: (known(*given, **named), filled(small_disk, left))[0])
+            original = getattr(place, after)
+            patch.setattr(place, after, lambda *call, **named: (original(*call, **named), filled(small_disk, left))[0])
         assert run_command(arguments) == 4
-    said = capsys.readouterr().err
-    wanted = {
-        "before": r"2\.1 MB free",
-        "meanwhile": r"model\.gguf.* \(No space left on device\)",
-        "at the manifest": r"unchecked\.json.* \(No space left on device\)",
+    output = capsys.readouterr().err
+    pattern = {
+        "before": r"\b2\.1 MB ",
+        "meanwhile": rf"model\.gguf.* \({os.strerror(errno.ENOSPC)}\)",
+        "at the manifest": rf"unchecked\.json.* \({os.strerror(errno.ENOSPC)}\)",
     }[when]
-    [sentence] = said.splitlines()
-    assert re.search(wanted, sentence)
+    [sentence] = output.splitlines()
+    assert re.search(pattern, sentence)
     assert Store().names() == []
     assert run_command(["run", "-t", "sentiment_analysis", "--input", '{"review": "x"}', "--model", "little:F16"]) == 4
     (small_disk / "ballast").unlink()
@@ -208,19 +203,19 @@ def test_a_store_that_fills_while_it_converts(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "value"),
     [
-        (["a/b", "--quant", "Q4_KM", "--envelope", "alpaca"], "no file type 'Q4_KM'"),
-        (["a/b"], "which envelope"),
-        (["eCeLLM-M:Q8_0", "--quant", "Q4_0"], "two file types"),
-        (["eCeLLM-M", "--lora", "not-there"], "no adapter"),
+        (["a/b", "--quant", "Q4_KM", "--envelope", "alpaca"], "'Q4_KM'"),
+        (["a/b"], "--envelope"),
+        (["eCeLLM-M:Q8_0", "--quant", "Q4_0"], "--quant"),
+        (["eCeLLM-M", "--lora", "not-there"], "not-there"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_fetched(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_command(["models", "pull", *arguments]) == 2
-    assert said in capsys.readouterr().err
+    assert value in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["eCeLLM-X", "a b/c", "../x"])

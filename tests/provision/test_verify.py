@@ -1,4 +1,4 @@
-"""`verify`: what holds of a converted file, and what does not."""
+"""`verify`: which checks of a converted file pass, and which fail."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ def converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Path,
 def test_verify_says_what_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, out = converted(tmp_path, capsys)
     assert run_command(["verify", str(out), "--against", str(base), "--json"]) == 0
-    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
-    assert found["hash"]["passed"] is found["header"]["passed"] is found["tokens"]["passed"] is True
-    assert found["logits"]["passed"] in (True, None)  # None where torch is not installed
+    findings = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert findings["hash"]["passed"] is findings["header"]["passed"] is findings["tokens"]["passed"] is True
+    assert findings["logits"]["passed"] in (True, None)  # None where torch is not installed
 
 
 def test_verify_says_what_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, out = converted(tmp_path, capsys)
     other = write_checkpoint(tmp_path / "other", "mistral")
     assert run_command(["verify", str(out), "--against", str(other)]) == 4
-    said = capsys.readouterr()
-    assert "tokens" in said.err
-    assert "WRONG" in said.out
+    output = capsys.readouterr()
+    assert "tokens" in output.err
+    assert "WRONG" in output.out
     with out.open("r+b") as file:
         file.seek(-40, os.SEEK_END)
         file.write(b"\x55" * 8)
     assert run_command(["verify", str(out)]) == 4
-    assert "manifest says" in capsys.readouterr().err
+    assert "sha256" in capsys.readouterr().err
     assert run_command(["verify", str(out), "--lora", str(base)]) == 2
     assert run_command(["verify", str(out), "--against", str(tmp_path / "nowhere")]) == 2
 
 
 def test_the_original_gets_its_adapters_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An attention module has a scaling of its own, a number, beside those of peft's layers."""
+    """An attention module has a `scaling` of its own, a number, besides those of peft's layers."""
     first, second = {"adapter_0": 2.0, "adapter_1": 4.0}, {"adapter_1": 8.0}
     active: list[list[str]] = []
     modules = [SimpleNamespace(scaling=0.125), SimpleNamespace(scaling=first), SimpleNamespace(scaling=second)]
@@ -70,5 +70,5 @@ def test_the_original_gets_its_adapters_weights(monkeypatch: pytest.MonkeyPatch,
 def test_a_damaged_vocabulary_is_a_sentence(tmp_path: Path) -> None:
     pytest.importorskip("sentencepiece")
     (tmp_path / "tokenizer.model").write_bytes(b"junk")
-    with pytest.raises(ModelError, match=r"tokenizer\.model is not a usable tokenizer"):
+    with pytest.raises(ModelError, match=r"tokenizer\.model"):
         original.original_tokenizer(tmp_path)

@@ -47,12 +47,12 @@ def test_a_named_origin_may_ask() -> None:
     with serving(origins=(origin,)) as server:
         reply = server.get("/v1/tasks", {"Origin": origin})
         assert (reply.status, reply.headers["Access-Control-Allow-Origin"]) == (200, origin)
-        asked = {
+        preflight = {
             "Origin": origin,
             "Access-Control-Request-Method": "POST",
             "Access-Control-Request-Headers": "content-type",
         }
-        assert server.ask("OPTIONS", "/v1/tasks/SA", headers=asked).status == 200
+        assert server.ask("OPTIONS", "/v1/tasks/SA", headers=preflight).status == 200
         assert server.get("/v1/tasks", {"Origin": "https://other.example"}).status == 403
 
 

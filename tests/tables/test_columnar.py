@@ -41,9 +41,9 @@ def table() -> Any:
 
 def test_parquet(tmp_path: Path) -> None:
     pq.write_table(table(), tmp_path / "x.parquet", row_group_size=2)
-    found, rows = read(tmp_path / "x.parquet")
+    opened, rows = read(tmp_path / "x.parquet")
     assert cells(rows) == ROWS
-    assert found.schema == table().schema
+    assert opened.schema == table().schema
 
 
 @pytest.mark.parametrize("form", ["stream", "file", "feather"])
@@ -93,12 +93,12 @@ def test_two_columns_of_one_name(tmp_path: Path) -> None:
 
 
 def test_a_million_short_rows(tmp_path: Path) -> None:
-    """As many as an issue asks for would take long here: the batches are what is tested."""
+    """Enough rows for several batches, which are what is tested."""
     count = 25_000
     pq.write_table(pa.table({"n": range(count)}), tmp_path / "x.parquet")
-    with open_table(tmp_path / "x.parquet") as found:
-        numbers = [row.number - row.cells["n"] for row in found.rows()]
-        assert found.share == 1
+    with open_table(tmp_path / "x.parquet") as opened:
+        numbers = [row.number - row.cells["n"] for row in opened.rows()]
+        assert opened.share == 1
     assert numbers == [1] * count
 
 

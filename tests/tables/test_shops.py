@@ -1,4 +1,4 @@
-"""Files as shops' systems write them, with content of our own: each comes out whole, with at most two options."""
+"""Files as shop systems export them, with made-up content: each is read completely, with at most two options."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_shopify(tmp_path: Path) -> None:
     _, read_rows = read(path)
     assert cells(read_rows) == table(columns, rows)
 
-    # Either each variant has its product's title, or variants are not asked.
+    # Either each variant gets its product's title, or variants are left out.
     task = TASKS["attribute_value_extraction"]
     constants = {"attributes": ["Material"]}
     filled = ColumnMap(task, columns, MapOptions(constants=constants, fill_down=["Title"]))
@@ -73,14 +73,14 @@ def test_woocommerce_with_a_mark_behind_white_space(tmp_path: Path) -> None:
         ["45", "Lámpara", "1", r"Una lámpara\npara leer", "Casa > Luz", "Tamaño"],
     ]
     path = write(tmp_path / "wc-product-export.csv", "\n\t\ufeff" + delimited(columns, rows, end="\n"))
-    found, read_rows = read(path)
+    opened, read_rows = read(path)
     assert cells(read_rows) == table(columns, rows)
-    assert found.columns == tuple(columns)
+    assert opened.columns == tuple(columns)
     assert [row.line for row in read_rows] == [3, 4]
 
 
 def test_lightspeed_text_that_was_read_wrongly_twice(tmp_path: Path) -> None:
-    """UTF-8 that was taken for cp1252 and saved as Mac Roman: the file's own characters come out, as they are."""
+    """UTF-8 that was read as cp1252 and saved as Mac Roman: the file's characters are kept as they are."""
     word = "<xml><w:WordDocument><w:View>Normal</w:View></w:WordDocument></xml>" + "<o:p>texte</o:p>" * 2100
     texts = ["Théière", "Crème brûlée\rsans gluten", "Été à Évian\r", word[:32_753]]
     wrong = [text.encode().decode("cp1252") for text in texts]
@@ -98,10 +98,10 @@ def test_bigcommerce_with_its_header_twice(tmp_path: Path) -> None:
     assert len(header) == 137
     rows = [[f"{row}.{place}" for place in range(69)] for row in range(5)]
     path = write(tmp_path / "bc.csv", delimited(header, rows))
-    found, read_rows = read(path)
+    opened, read_rows = read(path)
     names = [*columns]
     names[40] = "Price (2)"
-    assert found.columns == tuple(names)
+    assert opened.columns == tuple(names)
     assert cells(read_rows) == table(names, rows)
 
 
@@ -117,12 +117,12 @@ def test_akeneo_with_semicolons_and_units(tmp_path: Path) -> None:
     columns = ["sku", "name-en_US", "description-en_US-ecommerce", "description-de_DE-print", "weight", "weight-unit"]
     rows = [["1", "Kettle", "Boils, fast; quietly", "Kocht schnell", "1,2", "KILOGRAM"], ["2", "Pan", "", "", "", ""]]
     path = write(tmp_path / "products.csv", delimited(columns, rows, delimiter=";", end="\n"))
-    found, read_rows = read(path)
+    opened, read_rows = read(path)
     assert cells(read_rows) == table(columns, rows)
     mapping = ["title=name-en_US", "description=description-en_US-ecommerce", "price=weight", "price=weight-unit"]
     mapped = ColumnMap(
         TASKS["attribute_value_extraction"],
-        found.columns,
+        opened.columns,
         MapOptions(map=mapping, constants={"attributes": ["Weight"]}),
     )
     row = mapped.row(read_rows[0]).row
@@ -134,9 +134,9 @@ def test_google_merchant_tabs(tmp_path: Path) -> None:
     columns = ["id", "title", "price", "link"]
     rows = [["A1", "Mug, blue", "10.00 USD", "https://shop.example/?a=1&b=2"], ["A2", 'Lamp 12"', "8.50 USD", "x"]]
     text = "\n".join("\t".join(row) for row in [columns, *rows]) + "\n"
-    found, read_rows = read(write(tmp_path / "feed.txt", text))
+    opened, read_rows = read(write(tmp_path / "feed.txt", text))
     assert cells(read_rows) == table(columns, rows)
-    assert "tabs" in found.description
+    assert "tabs" in opened.description
 
 
 def test_google_merchant_rss(tmp_path: Path) -> None:
@@ -183,9 +183,9 @@ def test_amazon_flat_file(tmp_path: Path, encoding: str, words: list[str]) -> No
         for place in range(8)
     ]
     text = "\r\n".join("\t".join(row) for row in [*AMAZON, *rows]) + "\r\n"
-    found, read_rows = read(write(tmp_path / "flat.txt", text, encoding))
+    opened, read_rows = read(write(tmp_path / "flat.txt", text, encoding))
     assert cells(read_rows) == table(AMAZON[2], rows)
-    assert "header in line 3" in found.description
+    assert "line 3" in opened.description
 
 
 def test_amazon_spreadsheet(tmp_path: Path) -> None:
@@ -211,9 +211,9 @@ def test_rakuten_with_five_lines_before_the_header(tmp_path: Path) -> None:
     before = ["店舗名,さくら", "作成日,2024/05/01", "件数,2", "種別", "担当,すずき", ""]
     text = "\r\n".join(before) + "\r\n" + delimited(columns, rows, quoting=csv.QUOTE_ALL)
     path = write(tmp_path / "item.csv", text, "cp932")
-    found, read_rows = read(path)
+    opened, read_rows = read(path)
     assert cells(read_rows) == table(columns, rows)
-    assert "header in line 7" in found.description
+    assert "line 7" in opened.description
 
 
 def test_reviews_in_many_languages(tmp_path: Path) -> None:
@@ -228,9 +228,9 @@ def test_reviews_in_many_languages(tmp_path: Path) -> None:
         ["7", "3", "还可以", "包装很好"],
     ]
     path = write(tmp_path / "reviews.csv", delimited(columns, rows, end="\n"))
-    found, read_rows = read(path)
+    opened, read_rows = read(path)
     assert cells(read_rows) == table(columns, rows)
-    mapped = list(map(ColumnMap(SENTIMENT, found.columns, MapOptions(map=["review=body"])).row, read_rows))
+    mapped = list(map(ColumnMap(SENTIMENT, opened.columns, MapOptions(map=["review=body"])).row, read_rows))
     assert [row.number for row in read_rows if mapped[row.number - 1].error] == [4]  # the one without a body
 
 
@@ -245,9 +245,9 @@ def test_search_terms(tmp_path: Path, before: int) -> None:
     lines = ["Search terms report", "January 1, 2024 - January 31, 2024", "Shop", "EUR", "All campaigns", "v2"][:before]
     text = "\n".join(lines) + "\n" + delimited(columns, [*rows, *totals], delimiter="\t", end="\n")
     path = write(tmp_path / "Search terms report.csv", "\ufeff" + text, "utf-16-le")
-    found, read_rows = read(path)
+    opened, read_rows = read(path)
     assert cells(read_rows) == table(columns, rows)
-    assert len(found.notes) == 1
+    assert len(opened.notes) == 1
     _, with_totals = read(path, total_rows=True)
     assert cells(with_totals) == table(columns, [*rows, *totals])
 
@@ -263,9 +263,9 @@ PATHS = [
 
 def test_google_taxonomy(tmp_path: Path) -> None:
     text = "# Google_Product_Taxonomy_Version: 2021-09-21\n" + "".join(f"{path}\n" for path in PATHS)
-    found, read_rows = read(write(tmp_path / "taxonomy.en-US.txt", text))
+    opened, read_rows = read(write(tmp_path / "taxonomy.en-US.txt", text))
     assert cells(read_rows) == [{"column 1": path} for path in PATHS]
-    assert found.columns == ("column 1",)
+    assert opened.columns == ("column 1",)
 
 
 def test_google_taxonomy_with_ids(tmp_path: Path) -> None:
@@ -277,9 +277,9 @@ def test_google_taxonomy_with_ids(tmp_path: Path) -> None:
 def test_gpc_without_a_header(tmp_path: Path) -> None:
     rows = [["10000002", "Eggs/Eggs Substitutes"], ["10000003", "Mushrooms, fresh"], ["10000005", "Nuts"]]
     text = "".join(f'{code},"{name}"\n' for code, name in rows)
-    found, read_rows = read(write(tmp_path / "gpc.csv", text))
+    opened, read_rows = read(write(tmp_path / "gpc.csv", text))
     assert cells(read_rows) == [{"column 1": code, "column 2": name} for code, name in rows]
-    assert "no header" in found.description
+    assert "line" not in opened.description
 
 
 def test_akeneo_categories_with_one_label_twice(tmp_path: Path) -> None:
@@ -294,5 +294,5 @@ def test_every_finding_can_be_overruled(tmp_path: Path) -> None:
     assert cells(read(path, delimiter="|", quote="none")[1]) == [{"a;b": '1;"2', "c": "3"}, {"a;b": "x;y", "c": "z"}]
     assert cells(read(path, delimiter=";", quote="none", header_row=2)[1]) == [{"1": "x", '"2|3': "y|z"}]
     assert len(read(path, delimiter=";", quote="none", header_row=0)[1]) == 3
-    with open_table(write(tmp_path / "latin.csv", "naïve,x\n", "utf-8")) as as_found:
-        assert as_found.columns == ("naïve", "x")
+    with open_table(write(tmp_path / "latin.csv", "naïve,x\n", "utf-8")) as automatic:
+        assert automatic.columns == ("naïve", "x")

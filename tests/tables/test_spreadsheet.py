@@ -1,4 +1,4 @@
-"""XLSX and ODS: values as they are, and no file that takes the process with it."""
+"""XLSX and ODS: values are kept, and no file can crash the process."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def xlsx_parts(path: Path) -> dict[str, bytes]:
 
 
 def rewrite(path: Path, sheet: bytes, pack: bool = True) -> Path:
-    """Put another sheet in place of an XLSX file's first."""
+    """Replace the first sheet of an XLSX file."""
     parts = xlsx_parts(path)
     parts["xl/worksheets/sheet1.xml"] = sheet
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if pack else zipfile.ZIP_STORED) as archive:

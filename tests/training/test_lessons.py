@@ -1,4 +1,4 @@
-"""Lessons are what `run` would send, with the right answer behind; nothing that is held out is learned."""
+"""Lessons are the prompts that `run` would send, followed by the right answer; held-out rows are never learned."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from ecellm_lite.training.paraphrases import HELD_OUT, PARAPHRASES
 from ecellm_lite.training.rows import Row, read_rows, split_rows, write_rows
 from tests.support.labelled_rows import write_lines
 from tests.support.lesson_rows import training_row, training_rows
+from tests.support.refusals import refusal
 
 COUNT, PASSES, MADE = 20, 3, 4
 CHOSEN = {name for name in TASKS if name.startswith(("product_", "sent", "seq", "multi", "answerability"))}
@@ -76,9 +77,9 @@ def test_a_held_out_row_is_what_run_would_send_and_its_answer(
     lessons: Lessons, held_out: dict[str, list[Row]], demo: Runtime, vocabulary: Vocabulary
 ) -> None:
     rows = [row for own in held_out.values() for row in own]
-    told = lessons.of(VALIDATION)
-    assert len(told) == len(rows) == len(TASKS) * COUNT // 10
-    for lesson, row in zip(told, rows, strict=True):
+    validation = lessons.of(VALIDATION)
+    assert len(validation) == len(rows) == len(TASKS) * COUNT // 10
+    for lesson, row in zip(validation, rows, strict=True):
         question = TASKS[row["task"]].question(row)
         assert lesson.task == row["task"]
         assert list(lesson.tokens[: -lesson.answer]) == list(demo.request(question).prompt)
@@ -107,48 +108,48 @@ def test_the_right_answer_is_among_the_choices(lessons: Lessons) -> None:
 def test_nothing_that_is_held_out_is_learned(
     lessons: Lessons, held_out: dict[str, list[Row]], vocabulary: Vocabulary
 ) -> None:
-    kept = {word for own in held_out.values() for row in own for word in ITEM.findall(json.dumps(row))}
-    assert kept == {word for lesson in lessons.of(VALIDATION) for word in ITEM.findall(prompt(lesson, vocabulary))}
+    unseen = {word for own in held_out.values() for row in own for word in ITEM.findall(json.dumps(row))}
+    assert unseen == {word for lesson in lessons.of(VALIDATION) for word in ITEM.findall(prompt(lesson, vocabulary))}
     for turn in range(PASSES):
-        told = {word for lesson in lessons.of(turn) for word in ITEM.findall(prompt(lesson, vocabulary))}
-        assert len(told) == len(TASKS) * COUNT * 9 // 10
-        assert not told & kept
+        learned = {word for lesson in lessons.of(turn) for word in ITEM.findall(prompt(lesson, vocabulary))}
+        assert len(learned) == len(TASKS) * COUNT * 9 // 10
+        assert not learned & unseen
 
 
 def test_each_pass_tells_every_row_and_those_that_are_made(lessons: Lessons) -> None:
     assert lessons.passes == PASSES
     for turn in range(PASSES):
         for task in TASKS:
-            made = MADE if task in demo_layout().made else 0
+            extra = MADE if task in demo_layout().made else 0
             count = sum(lesson.task == task for lesson in lessons.of(turn))
-            assert count == COUNT * 9 // 10 * REPEATS.get(task, 1) + made
+            assert count == COUNT * 9 // 10 * REPEATS.get(task, 1) + extra
     orders = [[lesson.task for lesson in lessons.of(turn)] for turn in range(PASSES)]
     assert orders[0] != orders[1]
 
 
 def test_instructions_are_said_in_every_known_way_but_those_held_out(lessons: Lessons, vocabulary: Vocabulary) -> None:
-    said: dict[str, set[str]] = {task: set() for task in TASKS}
+    wordings: dict[str, set[str]] = {task: set() for task in TASKS}
     for lesson in lessons.lessons:
         text = prompt(lesson, vocabulary).partition("### Instruction:\n")[2].partition("\n\n### Input:")[0]
-        said[lesson.task].add(text)
+        wordings[lesson.task].add(text)
     for name, task in TASKS.items():
-        assert said[name] == {task.instruction, *PARAPHRASES[name]}
-        assert HELD_OUT.get(name) not in said[name]
+        assert wordings[name] == {task.instruction, *PARAPHRASES[name]}
+        assert HELD_OUT.get(name) not in wordings[name]
 
 
 def test_held_out_wordings_are_of_tasks_and_new() -> None:
     assert set(PARAPHRASES) == set(TASKS)
     assert set(HELD_OUT) <= set(TASKS)
-    known = [text for own in PARAPHRASES.values() for text in own] + [task.instruction for task in TASKS.values()]
-    assert len(set(known)) == len(known)
-    assert not {*HELD_OUT.values()} & {*known}
+    wordings = [text for own in PARAPHRASES.values() for text in own] + [task.instruction for task in TASKS.values()]
+    assert len(set(wordings)) == len(wordings)
+    assert not {*HELD_OUT.values()} & {*wordings}
 
 
 def test_lessons_are_read_as_they_were_written(lessons: Lessons, tmp_path: Path) -> None:
     lessons.write(tmp_path / "lessons.npz")
-    found = read_lessons(tmp_path / "lessons.npz")
-    assert found.end == lessons.end
-    assert [comparable(one) for one in found.lessons] == [comparable(one) for one in lessons.lessons]
+    copy = read_lessons(tmp_path / "lessons.npz")
+    assert copy.end == lessons.end
+    assert [comparable(one) for one in copy.lessons] == [comparable(one) for one in lessons.lessons]
 
 
 def comparable(lesson: Lesson) -> tuple[Any, ...]:
@@ -163,22 +164,22 @@ def test_a_large_vocabulary_is_kept_whole(tmp_path: Path) -> None:
 
 def test_another_file_is_no_lessons(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("no array")
-    with pytest.raises(InputError, match="not a file of lessons"):
+    with refusal(InputError, file=str(tmp_path / "other")):
         read_lessons(tmp_path / "other")
 
 
-@pytest.mark.parametrize("kept", [0, 100, 4000])
-def test_a_file_that_was_cut_is_refused(kept: int, lessons: Lessons, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [0, 100, 4000])
+def test_a_file_that_was_cut_is_refused(size: int, lessons: Lessons, tmp_path: Path) -> None:
     path = tmp_path / "lessons.npz"
     lessons.write(path)
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(InputError, match="not a file of lessons"):
+    path.write_bytes(path.read_bytes()[:size])
+    with refusal(InputError, file=str(path)):
         read_lessons(path)
 
 
 def test_an_array_alone_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "lessons.npy", np.arange(3))
-    with pytest.raises(InputError, match="not a file of lessons"):
+    with refusal(InputError, file=str(tmp_path / "lessons.npy")):
         read_lessons(tmp_path / "lessons.npy")
 
 
@@ -201,7 +202,7 @@ def test_a_folder_of_ones_own_becomes_lessons_and_rows_to_calibrate_with(
     call = ["train", "lessons", "--data", str(tmp_path / "data"), "--passes", "2"]
     output = ["--held-out", str(tmp_path / "held-out"), "-o", str(tmp_path / "lessons.npz")]
     assert run_command([*call, *output]) == 0
-    assert "2 passes of 36 lessons, 4 rows held out" in capsys.readouterr().err
+    assert re.findall(r"\b\d+\b", capsys.readouterr().err.splitlines()[-1])[:3] == ["2", "36", "4"]
     assert len(read_lessons(tmp_path / "lessons.npz").lessons) == 4 + 2 * 36
     tasks = list(TASKS.values())
     gathered = gather(labelled_files(tmp_path / "held-out", tasks, "test"), tasks, split="test")
@@ -222,43 +223,42 @@ def test_a_pass_has_at_most_so_many_rows_of_every_task_or_of_one(
     for turn in range(2):
         counts = Counter(lesson.task for lesson in read_lessons(lessons).of(turn))
         assert counts == {"product_matching": 7, "sentiment_analysis": 5, "query_product_ranking": 5}
-    result = CliRunner().invoke(demo_lessons, [*options, *most])  # with as many made rows besides
+    result = CliRunner().invoke(demo_lessons, [*options, *most])  # plus as many synthetic rows
     assert result.exit_code == 0, result.output
     counts = Counter(lesson.task for lesson in read_lessons(lessons).of(0))
     assert counts == {"product_matching": 7, "sentiment_analysis": 5, "query_product_ranking": 5 + 5}
     capsys.readouterr()
-    for wrong, reason in [("pm=0", "x>=1"), ("many", "not a valid integer"), ("none=3", "none")]:
+    for wrong, reason in [("pm=0", "x>=1"), ("many", "'many'"), ("none=3", "none")]:
         assert run_command(["train", "lessons", *options, "--most", wrong]) == 2
         assert reason in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("line", "reason"),
+    ("line", "value", "field"),
     [
-        ("{", "Line 2 of .* on one line"),
-        ('{"input": "Works.", "output": "C: neutral"}', "Line 2 of .* on one line"),
-        ('{"input": {"review": "Works."}}', "Line 2 of .* on one line"),
-        ('{"input": {"review": "Works."}, "output": "fine"}', "Line 2 of .*'fine' is none of the possible ones"),
-        ('{"input": {"text": "Works."}, "output": "C: neutral"}', "Line 2 of .*review"),
-        ('{"task": "product_matching", "input": {}, "output": "yes"}', "Line 2 of .*the folder of that task"),
+        ("{", "", None),
+        ('{"input": "Works.", "output": "C: neutral"}', "", None),
+        ('{"input": {"review": "Works."}}', "", None),
+        ('{"input": {"review": "Works."}, "output": "fine"}', "'fine'", None),
+        ('{"input": {"text": "Works."}, "output": "C: neutral"}', "'text'", "review"),
+        ('{"task": "product_matching", "input": {}, "output": "yes"}', "'product_matching'", "task"),
     ],
 )
 def test_a_row_that_cannot_be_learned_is_named(
-    line: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    line: str, value: str, field: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = json.dumps(training_row("sentiment_analysis", 1))
-    write_lines(tmp_path / "sentiment_analysis" / "train.jsonl", [good, line])
-    with pytest.raises(InputError, match=reason) as raised:
+    path = write_lines(tmp_path / "sentiment_analysis" / "train.jsonl", [good, line])
+    with refusal(InputError, value, line=2, field=field, file=str(path)):
         read_rows(tmp_path)
-    assert raised.value.line == 2
     output = str(tmp_path / "lessons.npz")
     assert run_command(["train", "lessons", "--data", str(tmp_path), "-o", output]) == 3
-    assert capsys.readouterr().err.startswith("ecellm-lite: Line 2 of ")
+    assert str(path) in capsys.readouterr().err
     assert not (tmp_path / "lessons.npz").exists()
 
 
 def test_a_folder_without_rows_says_what_it_should_hold(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"TASK/train\.jsonl"):
+    with refusal(InputError, "train.jsonl", file=str(tmp_path)):
         read_rows(tmp_path)
 
 
@@ -314,15 +314,15 @@ def test_rows_are_written_as_they_came(tmp_path: Path) -> None:
 @given(lengths=st.lists(st.integers(1, 90), min_size=1, max_size=200), rows=st.integers(1, 9), seed=st.integers(0, 9))
 def test_batches_take_every_lesson_once(lengths: list[int], rows: int, seed: int) -> None:
     lessons = [Lesson("product_matching", [number] * length, 1) for number, length in enumerate(lengths)]
-    found = list(batches(lessons, rows, Random(seed)))
-    assert all(1 <= len(batch) <= rows for batch in found)
-    assert sorted(lesson.tokens[0] for batch in found for lesson in batch) == list(range(len(lengths)))
-    assert found == list(batches(lessons, rows, Random(seed)))
+    drawn = list(batches(lessons, rows, Random(seed)))
+    assert all(1 <= len(batch) <= rows for batch in drawn)
+    assert sorted(lesson.tokens[0] for batch in drawn for lesson in batch) == list(range(len(lengths)))
+    assert drawn == list(batches(lessons, rows, Random(seed)))
 
 
 def test_what_is_held_out_is_not_learned_under_another_id() -> None:
     rows = {"sentiment_analysis": [{"id": number, "input": {"review": str(number % 50)}} for number in range(100)]}
     learned, held_out = split_rows(rows, Random(3))
-    asked = {row["input"]["review"] for row in held_out["sentiment_analysis"]}
+    reviews = {row["input"]["review"] for row in held_out["sentiment_analysis"]}
     assert len(held_out["sentiment_analysis"]) == 10
-    assert asked.isdisjoint(row["input"]["review"] for row in learned["sentiment_analysis"])
+    assert reviews.isdisjoint(row["input"]["review"] for row in learned["sentiment_analysis"])

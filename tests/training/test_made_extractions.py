@@ -1,4 +1,4 @@
-"""A made row of extraction: what stands beside the title answers nothing, but where it is said to be the answer."""
+"""Synthetic extraction rows: text beside the title holds no answer unless it is labelled as one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ecellm_lite.training.rows import Row
 from ecellm_lite.training.variation import varied
 
 TASK = "attribute_value_extraction"
-# "men" is in "women" and "ski" in "skirt", and what one attribute is called another has as a value.
+# "men" is in "women" and "ski" in "skirt", and one attribute's name is another's value.
 VALUES = {
     "Material": ["cotton", "carbon fiber"],
     "Gender": ["men", "women"],
@@ -42,10 +42,10 @@ def labelled(title: str, values: dict[str, str]) -> Row:
 def labelled_rows(draw: st.DrawFn) -> list[Row]:
     rows = []
     for number in range(draw(st.integers(1, 6))):
-        asked = draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, unique=True))
-        values = {name: draw(st.sampled_from([*VALUES[name], "None"])) for name in asked}
-        told = " ".join(value for value in values.values() if value != "None")
-        rows.append(labelled(f"Brand{number} New Windproof Quick-Dry {told} Thing", values))
+        names = draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, unique=True))
+        values = {name: draw(st.sampled_from([*VALUES[name], "None"])) for name in names}
+        title = " ".join(value for value in values.values() if value != "None")
+        rows.append(labelled(f"Brand{number} New Windproof Quick-Dry {title} Thing", values))
     return rows
 
 
@@ -53,52 +53,52 @@ def labelled_rows(draw: st.DrawFn) -> list[Row]:
 @given(rows=labelled_rows(), seed=st.integers(0, 1 << 30))
 def test_a_values_field_is_the_one_that_holds_it(rows: list[Row], seed: int) -> None:
     learned = {value for row in rows for entry in entries(row) for value in [entry["value"]]} - {"None"}
-    made = extraction_rows(rows, REVIEWS, 12, Random(seed))
-    assert len(made) == 12
-    for row in made:
+    extractions = extraction_rows(rows, REVIEWS, 12, Random(seed))
+    assert len(extractions) == 12
+    for row in extractions:
         fields = row["input"]
         texts = {name: " | ".join(fields.get(name, ())) for name in ("description", "feature")}
         texts["title"] = fields["title"]
         assert [entry["attribute"] for entry in entries(row)] == [name.lower() for name in fields["attributes"]]
         for entry in entries(row):
-            known = [value.lower() for value in VALUES[entry["attribute"].title()] if value in learned]
+            words = [value.lower() for value in VALUES[entry["attribute"].title()] if value in learned]
             holding = {
                 f"product {name}"
                 for name, text in texts.items()
-                if any(re.search(rf"\b{value}\b", text.lower()) for value in known)
+                if any(re.search(rf"\b{value}\b", text.lower()) for value in words)
             }
-            # Of what the title says, the labels are the data's own.
+            # For values in the title, the labels are the data's own.
             assert holding - {"product title"} == {entry["source"]} - {"None", "product title"}, row
             if entry["value"] != "None":
                 assert entry["value"] in texts[entry["source"].removeprefix("product ")].lower()
-        told, answer = varied(TASK, fields, row["output"], Random(seed))
-        TASKS[TASK].question({"input": told}).space.parse(answer)
+        variant, answer = varied(TASK, fields, row["output"], Random(seed))
+        TASKS[TASK].question({"input": variant}).space.parse(answer)
 
 
 def test_titles_stay_and_all_fields_are_told() -> None:
     rows = [labelled("Brand New Windproof Quick-Dry cotton Jacket", {"Material": "cotton", "Gender": "None"})]
     rows += [labelled("Brand New Light Jacket for women", {"Gender": "women"})]
-    made = extraction_rows(rows, REVIEWS, 200, Random(1))
-    assert {row["input"]["title"] for row in made} == {row["input"]["title"] for row in rows}
+    extractions = extraction_rows(rows, REVIEWS, 200, Random(1))
+    assert {row["input"]["title"] for row in extractions} == {row["input"]["title"] for row in rows}
     for name in ("description", "feature", "price"):
-        assert 40 < sum(name in row["input"] for row in made) < 200, name
-    sources = [entry["source"] for row in made for entry in entries(row)]
+        assert 40 < sum(name in row["input"] for row in extractions) < 200, name
+    sources = [entry["source"] for row in extractions for entry in entries(row)]
     assert all(sources.count(f"product {name}") > 20 for name in ("title", "description", "feature"))
-    said = {text for row in made for text in row["input"].get("description", ())}
-    assert "It holds what it says." in said
+    descriptions = {text for row in extractions for text in row["input"].get("description", ())}
+    assert "It holds what it says." in descriptions
     # Names and figures; too short.
-    assert not any("TWO" in text or "Danelectro" in text or text == "Nice." for text in said)
+    assert not any("TWO" in text or "Danelectro" in text or text == "Nice." for text in descriptions)
 
 
 def test_rows_that_have_other_fields_or_no_values_make_none_or_end() -> None:
     other = labelled("Brand Jacket", {"Material": "None"})
     assert extraction_rows([], REVIEWS, 5, Random(0)) == []
     assert extraction_rows([{**other, "input": {**other["input"], "feature": ["warm"]}}], REVIEWS, 5, Random(0)) == []
-    made = extraction_rows([other], [], 5, Random(0))
-    assert len(made) == 5
-    assert all(entry["value"] == "None" for row in made for entry in entries(row))
+    extractions = extraction_rows([other], [], 5, Random(0))
+    assert len(extractions) == 5
+    assert all(entry["value"] == "None" for row in extractions for entry in entries(row))
 
 
 def entries(row: Row) -> Sequence[dict[str, Any]]:
-    found: Sequence[dict[str, Any]] = json.loads(row["output"])
-    return found
+    gold: Sequence[dict[str, Any]] = json.loads(row["output"])
+    return gold

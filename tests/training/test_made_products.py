@@ -1,4 +1,4 @@
-"""A made-up product says each of its values where its answer has it, and nothing of what it is denied."""
+"""A synthetic product states each value in the field that its answer names, and no value whose answer is none."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SEED = st.integers(0, 1 << 30)
 
 
 def entries(row: Row) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = json.loads(row["output"])
-    return found
+    gold: list[dict[str, str]] = json.loads(row["output"])
+    return gold
 
 
 def texts(row: Row) -> dict[str, str]:
@@ -32,10 +32,10 @@ def texts(row: Row) -> dict[str, str]:
 
 
 def values(attribute: str) -> list[str]:
-    """All that the lexicon knows of an attribute; not of a size, for "small" is none in "for small hands"."""
+    """All values of an attribute in the lexicon, except sizes: "small" is not a size in "for small hands"."""
     lexicon = _lexicon()
     trades = lexicon["trades"].values()
-    known: dict[str, list[Any]] = {
+    by_attribute: dict[str, list[Any]] = {
         "material": [one for trade in trades for one in trade["materials"]],
         "color": lexicon["colors"],
         "colour": lexicon["colors"],
@@ -43,7 +43,7 @@ def values(attribute: str) -> list[str]:
         "gender": [value for _, value in lexicon["genders"]],
         "hooded": ["hooded"],
     }
-    return known.get(attribute, [])
+    return by_attribute.get(attribute, [])
 
 
 @given(seed=SEED)
@@ -55,8 +55,8 @@ def test_an_answer_is_a_span_of_its_field(seed: int) -> None:
                 source = SourceText(entry["source"], texts(row)[entry["source"]])
                 spans = {span.value for word in range(len(source.starts)) for span in source.spans(word)}
                 assert entry["value"] in spans, row
-        told, answer = varied(TASK, row["input"], row["output"], Random(seed))
-        TASKS[TASK].question({"input": told}).space.parse(answer)
+        fields, answer = varied(TASK, row["input"], row["output"], Random(seed))
+        TASKS[TASK].question({"input": fields}).space.parse(answer)
 
 
 @given(seed=SEED)

@@ -1,4 +1,4 @@
-"""The picture of a training: sittings one behind the other, by rows, each up to the adapter that it kept."""
+"""The figure of a training: its runs one after another, by rows, each up to the adapter that it kept."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def sitting(rows: int, steps: int, scores: dict[int, float]) -> dict[str, Any]:
 
 def lines(svg: str, kind: str) -> list[list[float]]:
     """Return the x of each point of the lines of a kind."""
-    found = re.findall(rf'<polyline class="{kind}" points="([^"]*)"', svg)
-    return [[float(point.split(",")[0]) for point in points.split()] for points in found]
+    polylines = re.findall(rf'<polyline class="{kind}" points="([^"]*)"', svg)
+    return [[float(point.split(",")[0]) for point in points.split()] for points in polylines]
 
 
 def test_a_sitting_is_drawn_by_its_rows_up_to_what_it_kept() -> None:

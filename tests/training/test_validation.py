@@ -1,4 +1,4 @@
-"""What a training is judged by: macro-F1 as scikit-learn has it, exact answers, and the likelihood."""
+"""The validation of a training: macro-F1 as in scikit-learn, exact answers, and the likelihood."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def row(gold: int, task: str = "sentiment_analysis") -> Lesson:
 
 
 def logits(*likeliest: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    found = np.zeros((len(likeliest), SIZE), dtype=np.float32)
-    found[np.arange(len(likeliest)), likeliest] = 5
-    return found
+    values = np.zeros((len(likeliest), SIZE), dtype=np.float32)
+    values[np.arange(len(likeliest)), likeliest] = 5
+    return values
 
 
 @settings(max_examples=20)
@@ -32,12 +32,12 @@ def test_macro_f1_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     validation = Validation()
     for gold, likeliest in pairs:
         validation.add(row(gold), logits(CHOICES[likeliest], END))
-    found = validation.result()
+    result = validation.result()
     right, guessed = zip(*pairs, strict=True)
     expected = metrics.f1_score(right, guessed, average="macro")
-    assert found["tasks"]["sentiment_analysis"]["macro_f1"] == pytest.approx(expected, abs=1e-4)
-    assert found["tasks"]["sentiment_analysis"]["accuracy"] == pytest.approx(np.equal(right, guessed).mean(), abs=1e-4)
-    assert found["score"] == pytest.approx(expected, abs=1e-4)
+    assert result["tasks"]["sentiment_analysis"]["macro_f1"] == pytest.approx(expected, abs=1e-4)
+    assert result["tasks"]["sentiment_analysis"]["accuracy"] == pytest.approx(np.equal(right, guessed).mean(), abs=1e-4)
+    assert result["score"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_an_answer_is_exact_where_every_token_is_the_likeliest() -> None:
@@ -45,17 +45,17 @@ def test_an_answer_is_exact_where_every_token_is_the_likeliest() -> None:
     validation.add(row(0), logits(3, END))
     validation.add(row(0), logits(3, 3))  # the right choice, and no end
     validation.add(row(0), logits(2, END))  # no choice at all is the likeliest token, and of them the first is taken
-    found = validation.result()["tasks"]["sentiment_analysis"]
-    assert found["exact"] == pytest.approx(1 / 3, abs=1e-4)
-    assert found["accuracy"] == 1
+    scores = validation.result()["tasks"]["sentiment_analysis"]
+    assert scores["exact"] == pytest.approx(1 / 3, abs=1e-4)
+    assert scores["accuracy"] == 1
 
 
 def test_the_loss_is_the_answers_negative_log_likelihood() -> None:
     validation = Validation()
     validation.add(Lesson("answer_generation", [1, 2, 3, END], 2), logits(3, 4) + np.float32(1000))
     whole = math.log(math.exp(5) + SIZE - 1)
-    found = validation.result()
-    assert found["tasks"]["answer_generation"] == {
+    result = validation.result()
+    assert result["tasks"]["answer_generation"] == {
         "rows": 1,
         "loss": pytest.approx((whole - 5) + whole, abs=1e-3),
         "exact": 0,

@@ -1,4 +1,4 @@
-"""A row told in another way has the same answer; a made row has the answer that it says."""
+"""A reworded row keeps its answer; a synthetic row has the answer that it states."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ TITLES = st.lists(st.lists(WORD, min_size=2, max_size=6).map(" ".join), min_size
 def test_two_products_keep_their_relation_in_either_order(seed: int) -> None:
     for task in ("product_matching", "product_relation_prediction"):
         fields = {"product_1": "tent", "product_2": "stove"}
-        told, answer = varied(task, fields, "yes", Random(seed))
+        variant, answer = varied(task, fields, "yes", Random(seed))
         assert answer == "yes"
-        assert told in (fields, {"product_1": "stove", "product_2": "tent"})
+        assert variant in (fields, {"product_1": "stove", "product_2": "tent"})
 
 
 def test_both_orders_are_told() -> None:
     random = Random(0)
     fields = {"product_1": "tent", "product_2": "stove"}
-    told = [varied("product_matching", fields, "no", random)[0]["product_1"] for _ in range(100)]
-    assert 30 < told.count("tent") < 70
+    firsts = [varied("product_matching", fields, "no", random)[0]["product_1"] for _ in range(100)]
+    assert 30 < firsts.count("tent") < 70
 
 
 @given(
-    asked=st.lists(st.sampled_from(["Color", "Size", "Brand", "Material", "Fit"]), min_size=1, unique=True), seed=SEED
+    names=st.lists(st.sampled_from(["Color", "Size", "Brand", "Material", "Fit"]), min_size=1, unique=True), seed=SEED
 )
-def test_values_follow_the_attributes(asked: list[str], seed: int) -> None:
+def test_values_follow_the_attributes(names: list[str], seed: int) -> None:
     entries = [
         {"attribute": name.lower(), "value": f"{name} {number}", "source": "product title"}
-        for name in asked
+        for name in names
         for number in range(1 + len(name) % 2)
     ]
-    fields = {"title": "a shirt", "attributes": asked}
-    told, answer = varied("attribute_value_extraction", fields, json.dumps(entries), Random(seed))
-    assert told["title"] == "a shirt"
-    assert sorted(told["attributes"]) == sorted(asked)
-    expected = [entry for name in told["attributes"] for entry in entries if entry["attribute"] == name.lower()]
+    fields = {"title": "a shirt", "attributes": names}
+    variant, answer = varied("attribute_value_extraction", fields, json.dumps(entries), Random(seed))
+    assert variant["title"] == "a shirt"
+    assert sorted(variant["attributes"]) == sorted(names)
+    expected = [entry for name in variant["attributes"] for entry in entries if entry["attribute"] == name.lower()]
     assert json.loads(answer) == expected
 
 
@@ -69,19 +69,19 @@ def test_values_follow_the_attributes(asked: list[str], seed: int) -> None:
 def test_the_letter_follows_the_next_item(history: list[str], candidates: list[str], gold: int, seed: int) -> None:
     gold %= len(candidates)
     fields = {"history": history, "candidates": candidates}
-    told, answer = varied("sequential_recommendation", fields, ascii_uppercase[gold], Random(seed))
-    following = told["candidates"][ascii_uppercase.index(answer)]
-    others = [item for item in told["candidates"] if item != following]
+    variant, answer = varied("sequential_recommendation", fields, ascii_uppercase[gold], Random(seed))
+    following = variant["candidates"][ascii_uppercase.index(answer)]
+    others = [item for item in variant["candidates"] if item != following]
     assert sorted(others) == sorted(item for item in candidates if item != candidates[gold])
-    assert len(told["candidates"]) == len(candidates)
-    if following != candidates[gold]:  # an earlier purchase is the next one, and what came after it is unknown
-        end = len(told["history"])
+    assert len(variant["candidates"]) == len(candidates)
+    if following != candidates[gold]:  # an earlier purchase becomes the next one, and what came after it is unknown
+        end = len(variant["history"])
         assert end >= SHORTEST_HISTORY - 1
         assert history[end] == following
         assert following not in candidates
-        assert following not in told["history"]
-    assert told["history"] == history[: len(told["history"])]
-    assert following != candidates[gold] or told["history"] == history
+        assert following not in variant["history"]
+    assert variant["history"] == history[: len(variant["history"])]
+    assert following != candidates[gold] or variant["history"] == history
 
 
 @given(count=st.integers(2, 26), seed=SEED)
@@ -89,11 +89,11 @@ def test_a_ranking_stays_the_products_order(count: int, seed: int) -> None:
     products = [f"product {number}" for number in range(count)]
     ranking = Random(seed + 1).sample(ascii_uppercase[:count], count)
     fields = {"query": "a", "products": products}
-    told, answer = varied("query_product_ranking", fields, ",".join(ranking), Random(seed))
+    variant, answer = varied("query_product_ranking", fields, ",".join(ranking), Random(seed))
     best = [products[ascii_uppercase.index(letter)] for letter in ranking]
-    assert [told["products"][ascii_uppercase.index(letter)] for letter in answer.split(",")] == best
-    if ranking[1:] == sorted(ranking[1:]):  # equally good ones keep the list's order
-        assert [product for product in told["products"] if product != best[0]] == [
+    assert [variant["products"][ascii_uppercase.index(letter)] for letter in answer.split(",")] == best
+    if ranking[1:] == sorted(ranking[1:]):  # equally good products keep the list's order
+        assert [product for product in variant["products"] if product != best[0]] == [
             product for product in products if product != best[0]
         ]
 
@@ -110,9 +110,9 @@ def test_a_value_has_gone_to_the_field_that_holds_it_as_words(seed: int) -> None
     fields = {"title": "Hitman practice kit new 1996 men 6 ice hockey pants", "attributes": ["Gender", "Size", "Sport"]}
     values = {"gender": "men", "size": "6", "sport": "ice hockey"}
     entries = [{"attribute": name, "value": value, "source": "product title"} for name, value in values.items()]
-    told, answer = varied("attribute_value_extraction", fields, json.dumps(entries), Random(seed))
+    variant, answer = varied("attribute_value_extraction", fields, json.dumps(entries), Random(seed))
     for entry in json.loads(answer):
-        text = "".join(told[entry["source"].removeprefix("product ")])
+        text = "".join(variant[entry["source"].removeprefix("product ")])
         assert f" {entry['value']} " in f" {text} "
 
 
@@ -130,11 +130,11 @@ def test_rows_without_an_order_and_the_given_rows_stay_as_they_are() -> None:
     for task, rows in training_rows(4).items():
         for row in rows:
             before = json.dumps(row)
-            told, answer = varied(task, row["input"], row["output"], Random(1))
-            TASKS[task].question({"input": told}).space.parse(answer)
+            variant, answer = varied(task, row["input"], row["output"], Random(1))
+            TASKS[task].question({"input": variant}).space.parse(answer)
             assert json.dumps(row) == before
             if task in ("sentiment_analysis", "answer_generation", "multiclass_product_classification"):
-                assert (told, answer) == (row["input"], row["output"])
+                assert (variant, answer) == (row["input"], row["output"])
 
 
 @settings(max_examples=40)
@@ -162,8 +162,8 @@ def test_a_stranger_has_not_all_words_of_a_query_however_they_are_written() -> N
         {"input": {"query": "LED 10 W", "products": [f"led 10 w bulb {number}", "garden hose"]}, "output": "A,B"}
         for number in range(6)
     ]
-    made = ranking_rows(rows, ["other lamp", "other tent", "other boots", "other mouse"], 100, Random(0))
-    judged = [row["input"]["products"] for row in made if row["input"]["query"] == "LED 10 W"]
+    ranked = ranking_rows(rows, ["other lamp", "other tent", "other boots", "other mouse"], 100, Random(0))
+    judged = [row["input"]["products"] for row in ranked if row["input"]["query"] == "LED 10 W"]
     assert judged
     assert all(sum("bulb" in product for product in products) == 1 for products in judged)
 
@@ -173,8 +173,8 @@ def test_a_judged_query_keeps_its_best_product_among_products_of_its_task() -> N
         {"input": {"query": f"query {number}", "products": [f"good thing {number}x", "bad thing"]}, "output": "A,B"}
         for number in range(9)
     ]
-    made = ranking_rows(rows, ["other lamp", "other tent", "other boots", "other mouse"], 200, Random(0))
-    judged = [row["input"] | {"best": row["output"][0]} for row in made if row["input"]["query"].startswith("query")]
+    ranked = ranking_rows(rows, ["other lamp", "other tent", "other boots", "other mouse"], 200, Random(0))
+    judged = [row["input"] | {"best": row["output"][0]} for row in ranked if row["input"]["query"].startswith("query")]
     assert 70 < len(judged) < 130
     for one in judged:
         number = one["query"].removeprefix("query ")
@@ -194,9 +194,9 @@ def test_a_made_recommendation_is_an_item_that_followed(histories: list[list[str
         for number, history in enumerate(histories)
     ]
     bought = [[*history, f"next {number}"] for number, history in enumerate(histories)]
-    made = recommendation_rows(rows, 12, Random(seed))
-    assert bool(made) == bool(rows)
-    for row in made:
+    recommendations = recommendation_rows(rows, 12, Random(seed))
+    assert bool(recommendations) == bool(rows)
+    for row in recommendations:
         history, candidates = row["input"]["history"], row["input"]["candidates"]
         following = candidates[ascii_uppercase.index(row["output"])]
         assert history
@@ -232,6 +232,6 @@ def test_titles_come_from_all_kinds_of_rows_once() -> None:
         {"input": {"product_1": {"title": "usb cable"}, "product_2": {"title": "red desk lamp"}}},
         {"input": {"product_1": "wall charger white", "product_2": "a tent"}},
         {"input": {"query": "cable", "products": ["usb cable", "garden hose"]}},
-        {"input": {"title": "4 x"}},  # too few words to make a query of
+        {"input": {"title": "4 x"}},  # too few words for a query
     ]
     assert titles_of(rows) == ["red desk lamp", "usb cable", "garden hose"]

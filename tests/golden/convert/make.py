@@ -1,4 +1,4 @@
-"""Makes the golden files here: what llama.cpp's own converter makes of the tests' small checkpoints.
+"""Makes the golden files here by running llama.cpp's own converter on the tests' small checkpoints.
 
     python -m tests.golden.convert.make LLAMA_CPP PYTHON
 
@@ -30,9 +30,9 @@ def main(source: str, python: str) -> None:
             options = ["--outtype", "f32", "--outfile", str(out)]
             command = [python, f"{source}/convert_hf_to_gguf.py", str(folder), *options]
             subprocess.run(command, check=True)
-            found = described(out)
+            description = described(out)
         path = Path(__file__).parent / f"{kind}.json"
-        path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        path.write_text(json.dumps(description, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def described(path: Path) -> dict[str, Any]:

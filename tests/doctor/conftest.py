@@ -1,0 +1,15 @@
+"""A tiny model for `doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.tiny_models import write_tiny_model
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of six layers and the output."""
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", layers=6, context=2048)

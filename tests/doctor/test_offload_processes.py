@@ -1,0 +1,205 @@
+"""`doctor --offload` survives what it looks for: processes that crash, hang, print rubbish or never start."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ecellm_lite.doctor_offload import child
+from ecellm_lite.doctor_offload.child import watch
+from ecellm_lite.doctor_offload.comparison import compare
+from ecellm_lite.exit_codes import ending
+from tests.support.offload_programs import ANSWER, ANSWERED, CRASH, STAND_IN, doctor, on, posix, python
+
+
+@posix
+@pytest.mark.parametrize("placement", ["gpu", "cpu"])
+def test_a_crash_is_a_finding(
+    placement: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert doctor(monkeypatch, on(placement, CRASH), "--json") == 1
+    output = capsys.readouterr()
+    report = json.loads(output.out)
+    [finding] = report["findings"]
+    assert finding["placement"] == placement
+    assert "SIGSEGV" in finding["finding"]
+    assert finding["advice"]
+    first, second, *stack = finding["last_lines"]
+    assert (first, second) == ("CUDA error: out of luck", "Fatal Python error: Segmentation fault")
+    assert any("File " in line for line in stack)
+    assert report[placement] is None
+    assert report["cpu" if placement == "gpu" else "gpu"] == ANSWERED
+    assert report["model"] == "shop"
+    assert (report["agrees"], report["difference"], report["same_answer"]) == (None, None, None)
+    [sentence] = output.err.splitlines()
+    assert placement.upper() in sentence
+
+
+@posix
+def test_a_crash_in_llama_cpp_leaves_the_other_run(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real program, in which llama.cpp's loader dies where layers are placed on a GPU."""
+    patch = f"load = llama.llama.llama_model_load_from_file\ndef crash(*given):\n    {CRASH}\n"
+    patch += "if asked['gpu_layers'] == 'all':\n    llama.llama.llama_model_load_from_file = crash"
+    program = python(STAND_IN.format(patch))
+    assert doctor(monkeypatch, program, "--envelope", "alpaca", "--model", str(tiny)) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("tiny.gguf: 0 of 7 ")
+    assert lines[3].split()[:2] == ["CPU", "0"]
+    assert lines[4].split() == ["GPU", "all", "none"]
+    assert "SIGSEGV" in lines[6]
+    assert lines[7].startswith("  → ")
+    assert any("llama.py" in line and "_open" in line for line in lines[8:])  # where it died
+
+
+@posix
+def test_a_crash_after_the_answer_keeps_the_answer() -> None:
+    report = compare(None, program=on("gpu", f"{ANSWER}; {CRASH}"))
+    assert report.agrees is True
+    assert report.gpu is not None
+    [finding] = report.findings
+    assert "SIGSEGV" in finding.finding
+
+
+@posix
+def test_the_answer_is_told_before_the_model_is_closed(tiny: Path) -> None:
+    patch = f"def crash(*given):\n    {CRASH}\nllama.LlamaBackend.close = crash"
+    report = compare(str(tiny), envelope="alpaca", program=python(STAND_IN.format(patch)))
+    assert report.agrees is True
+    assert [finding.placement for finding in report.findings] == ["cpu", "gpu"]
+
+
+def test_a_hang_is_a_finding() -> None:
+    report = compare(None, program=on("gpu", "import time; time.sleep(600)"), seconds=1.0)
+    assert report.cpu is not None
+    assert report.gpu is None
+    [finding] = report.findings
+    assert " 1 s " in finding.finding
+
+
+def test_a_hang_tells_where() -> None:
+    code = "import time; from ecellm_lite.doctor_offload import __main__ as ours; "
+    code += "ours._answer = lambda *given: time.sleep(600); ours.main()"
+    [finding] = compare(None, program=on("gpu", code), seconds=5.0).findings
+    assert finding.last_lines[0].startswith("Timeout")
+    assert any("__main__.py" in line and "in main" in line for line in finding.last_lines)
+
+
+@posix
+def test_a_process_that_cannot_be_killed_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(child, "_GRACE", 0.1)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda process: left.append(process))
+    ended = watch(python("import time; time.sleep(600)", "{}"), 0.1)
+    assert ended.trouble
+    assert left[0].poll() is None
+    monkeypatch.undo()
+    left[0].kill()
+    left[0].wait()
+
+
+@posix
+def test_who_interrupts_the_doctor_ends_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def interrupted(process: subprocess.Popen[bytes], seconds: float) -> int:
+        started.append(process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        watch(python("import time; time.sleep(600)", "{}"), 60)
+    monkeypatch.undo()
+    assert started[0].wait() == -signal.SIGKILL
+
+
+def run_with(**changed: object) -> str:
+    return json.dumps({"model": "shop", "run": {**ANSWERED, **changed}})
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "rubbish", "", "[1, 2]", "null", "7", '{"run": {"value": "B"}, "model": "shop"}', "[" * 60000, "\\xff",
+        run_with(probabilities=None), run_with(probabilities={}), run_with(probabilities={"A": 1.0}),
+        run_with(probabilities={"B": "much"}), run_with(probabilities={"B": float("nan")}), run_with(value=["B"]),
+        run_with(load_seconds=None), run_with(gpu_layers="2"), run_with(placement=None), run_with(more=1),
+        json.dumps({"model": 7, "run": ANSWERED}), '{"error": null}', '{"error": {"code": [], "message": "No."}}',
+        '{"error": {"code": "model", "message": null}}',
+    ],
+)  # fmt: skip
+def test_rubbish_is_a_finding(output: str) -> None:
+    report = compare(None, program=on("gpu", f"sys.stdout.buffer.write(b'{output}')"))
+    assert report.cpu is not None
+    assert report.gpu is None
+    [finding] = report.findings
+    assert finding.placement == "gpu"
+    assert len(finding.finding) < 250
+
+
+def test_an_answer_that_one_has_not_has_no_probability_there() -> None:
+    report = compare(None, program=on("gpu", f"print({run_with(probabilities={'B': 0.75, 'C': 0.4})!r})"))
+    assert report.difference == pytest.approx(0.4)
+    assert report.agrees is False
+
+
+def test_what_native_code_prints_is_no_result(tiny: Path) -> None:
+    patch = "import os\nclose = llama.LlamaBackend.close\n"
+    patch += "def loud(self):\n    os.write(1, b'ggml: freed')\n    close(self)\nllama.LlamaBackend.close = loud"
+    patch += "\nplace = llama.gpus\nllama.gpus = lambda devices: os.write(1, b'ggml: found') and place(devices)"
+    report = compare(str(tiny), envelope="alpaca", program=python(STAND_IN.format(patch)))
+    assert report.agrees is True
+    assert report.findings == ()
+
+
+def test_of_much_talk_the_end_is_kept() -> None:
+    code = "[print('x' * 999, n, file=sys.stderr) for n in range(999)]\nprint('yes\\n' * 99999)\n0/0"
+    ended = watch(python(code, "{}"), 60)
+    assert len(ended.output) == 1 << 16
+    assert 10 < len(ended.last_lines) <= 80
+    assert max(map(len, ended.last_lines)) == 300
+    assert ended.last_lines[-1] == "ZeroDivisionError: division by zero"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_who_never_stops_talking_is_stopped(stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "_MOST", 1 << 20)
+    code = f"while True: sys.{stream}.write('x' * 9999 + '\\n'); time.sleep(0.001)"
+    ended = watch(python(f"import time\n{code}", "{}"), 20)
+    assert "1 MiB" in ended.trouble
+    assert (len(ended.output), bool(ended.last_lines)) == ((1 << 16, False) if stream == "stdout" else (0, True))
+
+
+def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+    report = compare(None, program=[str(tmp_path / "none")])
+    assert len(report.findings) == 2
+    assert os.strerror(errno.ENOENT) in report.findings[0].finding
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, ""),
+        (3, "exit code 3"),
+        (-250, "signal 250"),
+        (0xC0000005, "exit code 0xC0000005"),
+    ],
+)
+def test_exit_codes_are_said_in_words(code: int, words: str) -> None:
+    assert bool(ending(code)) == bool(code)
+    assert words in ending(code)
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGABRT", "SIGTERM"])
+def test_signals_are_said_by_name(name: str) -> None:
+    ended = watch(python(f"import os, signal; os.kill(os.getpid(), signal.{name})", "{}"), 60)
+    assert name in ended.trouble
+    assert ("(" in ended.trouble) == (name != "SIGTERM")  # what it means

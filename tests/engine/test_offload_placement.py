@@ -1,0 +1,178 @@
+"""Which layers go to which GPU, compared with llama.cpp's own rule, which is reimplemented here from its source."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecellm_lite import UsageError
+from ecellm_lite.engine import memory
+from ecellm_lite.engine.memory import kv_bytes_per_cell
+from ecellm_lite.engine.offload import MARGIN, on_cpu
+from ecellm_lite.engine.settings import Settings
+from tests.support.offload_headers import HEADERS, SHAPES, gpus_of, plan
+from tests.support.refusals import refusal
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [("S", (33, 33, 33, 33, 33)), ("M", (22, 33, 33, 33, 33)), ("L", (11, 20, 28, 41, 41))],
+)
+def test_what_fits_one_device(name: str, layers: tuple[int, ...]) -> None:
+    """Of 4, 6, 8, 12 and 24 GiB free, with a context of 4096 tokens.
+
+    By hand, M in 4 GiB: 3072 MiB are left beside the margin. The output takes 103, computing 160, and a layer
+    117 + 16 of KV memory: 21 layers and the output. L: 128, 233 and 170 + 80: 10 layers and the output.
+    """
+    assert tuple(plan(HEADERS[name], gpus_of(free)).n_gpu_layers for free in (4, 6, 8, 12, 24)) == layers
+
+
+def test_a_placement_is_said_in_a_sentence() -> None:
+    assert plan(HEADERS["M"], gpus_of(8)).description == (
+        "33 of 33 layers on GPU0 (4.4 GiB of 8.0 GiB), including 512 MiB of KV memory"
+    )
+    assert plan(HEADERS["M"], gpus_of(3, 5)).description == (
+        "33 of 33 layers on GPUs, 10 on GPU0 (1.5 GiB of 3.0 GiB), 23 on GPU1 (3.2 GiB of 5.0 GiB), "
+        "including 512 MiB of KV memory"
+    )
+    assert plan(HEADERS["M"], gpus_of(1.1)).description == (
+        "0 of 33 layers on GPU0 (1.1 GiB free): none fits with 1.0 GiB to spare"
+    )
+
+
+def test_one_device_is_enough_where_it_holds_all() -> None:
+    for free in ((6, 12), (12, 6)):
+        placed = plan(HEADERS["M"], gpus_of(*free))
+        assert placed.devices == (f"GPU{free.index(12)}",)
+        assert placed.tensor_split == (33.0,)
+
+
+def test_uneven_devices_are_filled_to_the_same_share_of_their_room() -> None:
+    small, large = plan(HEADERS["L"], gpus_of(5, 9)).loads
+    assert small.layers + large.layers == 41
+    shares = [load.size / (load.free - MARGIN) for load in (small, large)]
+    layer = large.size / large.layers / (small.free - MARGIN)
+    assert abs(shares[0] - shares[1]) < layer + 1 / 32
+
+
+def test_a_device_without_room_is_left_out() -> None:
+    placed = plan(HEADERS["L"], gpus_of(8, 0.5, 8))
+    assert placed.devices == ("GPU0", "GPU2")
+    assert placed.n_gpu_layers == 41
+    assert [load.layers for load in placed.loads][1] == 0
+
+
+def test_a_longer_context_leaves_room_for_fewer_layers() -> None:
+    layers = [plan(HEADERS["M"], gpus_of(6), cells=cells).n_gpu_layers for cells in (4096, 16384, 32768)]
+    assert layers[0] == 33 > layers[1] > layers[2]
+    without = plan(HEADERS["M"], gpus_of(6), cells=16384, flash_attention=False).n_gpu_layers
+    assert without < layers[1]
+
+
+def test_layers_that_are_asked_for_are_placed() -> None:
+    assert plan(HEADERS["M"], gpus_of(8), "all").n_gpu_layers == 33
+    assert plan(HEADERS["M"], gpus_of(8), 1000).n_gpu_layers == 33
+    assert plan(HEADERS["M"], gpus_of(8), 10).tensor_split == (10.0,)
+    nothing = plan(HEADERS["M"], gpus_of(8), 0)
+    assert (nothing.n_gpu_layers, nothing.devices, nothing.tensor_split) == (0, (), ())
+    # Only `auto` keeps the margin; an explicit number may use it.
+    assert plan(HEADERS["M"], gpus_of(4.5), "auto").n_gpu_layers < 33
+    assert plan(HEADERS["M"], gpus_of(4.5), "all").n_gpu_layers == 33
+
+
+@pytest.mark.parametrize("gpu_layers", ["all", 33, 30])
+def test_layers_that_do_not_fit_are_refused_with_figures(gpu_layers: str | int) -> None:
+    with refusal(UsageError, " 4.", "4,096", "GPU0", "3.0 GiB", 14, settings=("gpu_layers", "context")):
+        plan(HEADERS["M"], gpus_of(3), gpu_layers)
+
+
+def test_without_a_gpu_all_is_the_cpu() -> None:
+    for gpu_layers in ("auto", 0):
+        assert on_cpu(gpu_layers).n_gpu_layers == 0
+        assert on_cpu(gpu_layers).loads == ()
+    for gpu_layers in ("all", 1):
+        with refusal(UsageError, gpu_layers, settings=("gpu_layers",)):
+            on_cpu(gpu_layers)
+
+
+@pytest.mark.parametrize("gpu_layers", [-1, True, 1.5, "5", None])
+def test_only_counts_and_words_are_asked_for(gpu_layers: Any) -> None:
+    with refusal(UsageError, repr(gpu_layers), settings=("gpu_layers",)):
+        Settings(gpu_layers=gpu_layers)
+
+
+def divided_by_llama_cpp(layers: int, n_gpu_layers: int, tensor_split: Sequence[float]) -> list[int | None]:
+    """The device of each layer and of the output, None for the CPU.
+
+    After load_tensors of src/llama-model.cpp: the splits are summed up and normalized in float32, and a place goes to
+    std::upper_bound of its fraction among them.
+    """
+    splits = [np.float32(part) for part in accumulate(tensor_split)]
+    splits = [np.float32(part / splits[-1]) for part in splits]
+    start = max(layers + 1 - n_gpu_layers, 0)
+    active = min(n_gpu_layers, layers + 1) if tensor_split else 0
+    return [
+        None
+        if place < start or place - start >= active
+        else bisect_right(splits, np.float32(np.float32(place - start) / np.float32(active)))
+        for place in range(layers + 1)
+    ]
+
+
+FREE = st.lists(st.floats(0, 16), min_size=1, max_size=5)
+NAMES = st.sampled_from(["S", "M", "L", "demo"])
+CELLS = st.sampled_from([256, 1000, 4096, 16384])
+
+
+@given(NAMES, FREE, CELLS, st.booleans(), st.sampled_from(["f16", "q8_0", "f32"]))
+def test_no_device_is_given_more_than_it_has(
+    name: str, free: list[float], cells: int, flash_attention: bool, kv_type: str
+) -> None:
+    gpus = gpus_of(*free)
+    placed = plan(HEADERS[name], gpus, cells=cells, flash_attention=flash_attention, kv_type=kv_type)
+    assert sum(load.layers for load in placed.loads) == placed.n_gpu_layers == sum(placed.tensor_split)
+    assert 0 <= placed.n_gpu_layers <= SHAPES[name][0] + 1
+    for load, gpu in zip(placed.loads, gpus, strict=True):
+        assert (load.size == 0) == (load.layers == 0)
+        assert load.size <= max(gpu.free - MARGIN, 0)
+    if placed.n_gpu_layers == SHAPES[name][0] + 1:
+        header = HEADERS[name]
+        assert sum(load.weights for load in placed.loads) == sum(memory.weights_by_place(header))
+        padded = -(-cells // 256) * 256
+        assert sum(load.kv for load in placed.loads) == padded * kv_bytes_per_cell(header, kv_type)
+
+
+@given(NAMES, FREE, CELLS)
+def test_llama_cpp_divides_as_planned(name: str, free: list[float], cells: int) -> None:
+    placed = plan(HEADERS[name], gpus_of(*free), cells=cells)
+    layers = SHAPES[name][0]
+    divided = divided_by_llama_cpp(layers, placed.n_gpu_layers, placed.tensor_split)
+    planned: list[int | None] = [None] * (layers + 1 - placed.n_gpu_layers)
+    for index, count in enumerate(placed.tensor_split):
+        planned += [index] * int(count)
+    assert divided == planned
+
+
+@given(NAMES, FREE, st.data())
+def test_more_memory_never_means_fewer_layers(name: str, free: list[float], data: st.DataObject) -> None:
+    more = [size + data.draw(st.floats(0, 8)) for size in free]
+    assert plan(HEADERS[name], gpus_of(*more)).n_gpu_layers >= plan(HEADERS[name], gpus_of(*free)).n_gpu_layers
+
+
+@given(NAMES, FREE, st.integers(0, 50))
+def test_what_is_asked_for_is_placed_or_refused(name: str, free: list[float], gpu_layers: int) -> None:
+    gpus = gpus_of(*free)
+    try:
+        placed = plan(HEADERS[name], gpus, gpu_layers)
+    except UsageError:
+        assert plan(HEADERS[name], gpus).n_gpu_layers < gpu_layers
+    else:
+        assert placed.n_gpu_layers == min(gpu_layers, SHAPES[name][0] + 1)
+        assert all(load.size <= gpu.free for load, gpu in zip(placed.loads, gpus, strict=True))

@@ -1,0 +1,65 @@
+"""Programs that stand in for `doctor --offload`'s own: they answer, fail, crash or hang on request."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+import pytest
+
+from ecellm_lite.cli.main import run_command
+from ecellm_lite.doctor_offload import comparison
+from ecellm_lite.doctor_offload.comparison import compare
+
+# On Windows a crash is an exit code, not a signal.
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+
+
+def python(code: str, *arguments: str) -> list[str]:
+    """A program of these lines, in which `asked` is its request."""
+    start = f"import json, sys\nasked = json.loads(sys.argv[1])\n{code}"
+    return [sys.executable, "-X", "faulthandler", "-c", start, *arguments]
+
+
+CRASH = "import faulthandler; print('CUDA error: out of luck', file=sys.stderr, flush=True); faulthandler._sigsegv()"
+
+# The real program, which takes llama.cpp's CPU for a GPU and uses one core (others may be busy); `{}` runs first.
+STAND_IN = """
+from ecellm_lite import ggml
+from ecellm_lite.doctor_offload.__main__ import main
+from ecellm_lite.engine import llama
+llama.gpus = lambda devices: [device for device in ggml.devices() if device.kind == "cpu"]
+llama.available_cores = lambda: 1
+{}
+main()
+"""
+
+# A program without a model that answers for the other placement.
+ANSWERED = {
+    "placement": "2 of 2 layers on GPU0",
+    "gpu_layers": 2,
+    "value": "B",
+    "probabilities": {"A": 0.25, "B": 0.75},
+    "load_seconds": 0.5,
+    "row_seconds": 0.25,
+}
+
+ANSWER = f"print(json.dumps({{'model': 'shop', 'run': {ANSWERED}}}), flush=True)"
+
+
+def on(placement: str, code: str, other: str = ANSWER) -> list[str]:
+    """A program that runs `code` on that placement and `other` on the other."""
+    there = "asked['gpu_layers'] " + ("== 'all'" if placement == "gpu" else "== 0")
+    return python(f"if {there}:\n    {code}\nelse:\n    {other}")
+
+
+def doctor(monkeypatch: pytest.MonkeyPatch, program: Sequence[str], *arguments: str, seconds: float = 60.0) -> int:
+    """Run the command with another program in place of the package's own."""
+    monkeypatch.setattr(comparison, "compare", partial(compare, program=program, seconds=seconds))
+    return run_command(["doctor", "--offload", *arguments])
+
+
+def failed(code: str, message: str = "llama.cpp cannot load it: convert it again.") -> str:
+    """The code of a program that ends with an error."""
+    return f"print(json.dumps({ {'error': {'code': code, 'message': message}} }))"

@@ -1,0 +1,22 @@
+"""Rows of products that share prefixes, and a tree of prefixes filled with tokens."""
+
+from __future__ import annotations
+
+from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.engine.prefixes import Prefixes
+
+INSTRUCTION = list(b"an instruction that every row shares, and some more of it. ")
+
+
+def product_rows(products: int, candidates: int) -> list[list[int]]:
+    """One product against many, the products taking turns: neighbouring rows share only their instruction."""
+    texts = [b"product %d is a thing with a long description, %d pages of it, " % (n, n * 7) for n in range(products)]
+    return [
+        [*INSTRUCTION, *texts[number % products], *b"candidate %d" % (number // products)]
+        for number in range(products * candidates)
+    ]
+
+
+def fill(prefixes: Prefixes, backend: FakeBackend) -> None:
+    while nodes := list(prefixes.unfilled()):
+        backend.decode([prefixes.chunk(nodes[0], backend.batch)])
