@@ -29,10 +29,11 @@ def read_gguf_adapter(path: Path) -> PeftAdapter:
     """Return the adapter in a GGUF file, still with GGUF names; raises ModelError if it cannot be merged."""
     header = read_header(path)
     metadata = header.metadata
-    kind = metadata.get("general.type")
-    if kind != "adapter" or metadata.get("adapter.type") != "lora":
+    kind, adapter = metadata.get("general.type"), metadata.get("adapter.type")
+    if (kind, adapter) != ("adapter", "lora"):
         raise ModelError(
-            f"{path} is not a LoRA adapter: its general.type is {str(kind)[:40]!r}",
+            f"{path} is not a LoRA adapter: its general.type is {str(kind)[:40]!r}, its adapter.type "
+            f"{str(adapter)[:40]!r}",
             step="give a LoRA adapter",
             file=str(path),
         )

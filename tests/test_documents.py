@@ -72,7 +72,7 @@ def test_a_document_becomes_its_dataclass(path: Path) -> None:
     ],
 )
 def test_anything_else_is_refused(text: str | bytes, value: str, path: Path) -> None:
-    with pytest.raises(ValueError, match=re.escape(value)):
+    with pytest.raises(ValueError, match=re.escape(value) or None):
         read(path, text)
 
 

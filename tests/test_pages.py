@@ -175,8 +175,8 @@ def _reviews(folder: Path) -> None:
     texts = {"A: very positive": "I love it", "E: very negative": "It broke on the first day"}
     rows = [
         {"input": {"review": f"{text}. Order {number}."}, "output": answer}
-        for number in range(30)
+        for number in range(12)
         for answer, text in texts.items()
     ]
-    write_lines(folder / "train.jsonl", rows[:50])
-    write_lines(folder / "test.jsonl", rows[50:])
+    write_lines(folder / "train.jsonl", rows[:20])
+    write_lines(folder / "test.jsonl", rows[20:])

@@ -104,7 +104,7 @@ def rotation_order(heads: int, size: int) -> NDArray[np.uint32]:
 def _rotation(rope: Hyperparameters) -> dict[str, MetadataValue]:
     kind = rope.one_of("rope_type", ("default", "linear"), "default")
     if rope.number("partial_rotary_factor", 1.0) != 1.0:
-        raise unsupported("rotates only a part of each head, which Llama does not", "partial_rotary_factor")
+        raise unsupported("has a partial_rotary_factor, which Llama has not", "partial_rotary_factor")
     base: dict[str, MetadataValue] = {"llama.rope.freq_base": ("FLOAT32", rope.number("rope_theta", 10000.0))}
     if kind == "default":
         return base

@@ -25,12 +25,16 @@ def worded(error: EcellmError, options: Mapping[str, str]) -> str:
 
 
 def options_of(command: click.Command) -> dict[str, str]:
-    """Return a command's options in their long form, by parameter name: `--gpu-layers` by `gpu_layers`.
+    """Return a command's options in their long form: `--gpu-layers` by `gpu_layers`, `--task` by `task` and `tasks`.
 
-    An option has the name of its setting, which is an argument's name in the rooms below.
+    An option or its parameter has the name of its setting, which is an argument's name in the rooms below.
     """
-    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-    return {option.name: max(option.opts, key=len) for option in options if option.name}
+    options = {}
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            option = max(parameter.opts, key=len)
+            options |= {name: option for name in (option.lstrip("-").replace("-", "_"), parameter.name) if name}
+    return options
 
 
 def command_of(program: click.Command, arguments: Sequence[str]) -> click.Command:

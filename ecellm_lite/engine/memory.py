@@ -96,8 +96,8 @@ def compute_bytes(
     It is the mask over the cells plus the largest of three needs in f32: attention, feed-forward and, with `output`,
     logits. `pipelined`: the whole model is on several devices, where llama.cpp keeps four copies of its inputs. The
     terms were fitted to the buffers that llama.cpp reports for models of eCeLLM's three shapes and the demo's (see
-    tests/engine/test_offload_memory.py): estimates are between 8% below and a third above those buffers. A back end's own
-    scratch memory is not included.
+    tests/engine/test_offload_memory.py): estimates are between 8% below and a third above those buffers. A back end's
+    own scratch memory is not included.
     """
     embedding = _integers(header, "embedding_length")[0]
     heads = max(_by_layer(header, "attention.head_count"))

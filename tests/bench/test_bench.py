@@ -31,13 +31,12 @@ from ecellm_lite.cli.main import run_command
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.engine.settings import Settings
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
-from ecellm_lite.errors import EcellmError
+from ecellm_lite.errors import ContextError
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.models.tuning import read_tuning
 from ecellm_lite.runtime import Runtime
 from ecellm_lite.tasks.registry import TASKS
 from tests.support.commands import refused
-from tests.support.refusals import refusal
 from tests.support.tiny_models import write_tiny_model
 
 
@@ -91,7 +90,7 @@ def test_bare_rates_keep_to_the_memory(cells: int, batch: int) -> None:
 def test_a_row_that_fails_is_not_counted_as_fast() -> None:
     backend = FakeBackend(cells=4096)
     backend.longest = 64
-    with Runtime.over(backend) as runtime, refusal(EcellmError, settings=("context",)):
+    with Runtime.over(backend) as runtime, pytest.raises(ContextError):
         rates.row_rate(runtime, TASKS["product_matching"], 2)
 
 
