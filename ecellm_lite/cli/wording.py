@@ -29,7 +29,7 @@ def options_of(command: click.Command) -> dict[str, str]:
 
     An option or its parameter has the name of its setting, which is an argument's name in the rooms below.
     """
-    options = {}
+    options: dict[str, str] = {}
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             option = max(parameter.opts, key=len)
