@@ -182,6 +182,7 @@ def test_absurd_configurations(kind: str, tmp_path: Path) -> None:
         ("smollm", {"num_attention_heads": 3}, "3"),
         ("smollm", {"attention_bias": True}, "q_proj.bias"),
         ("smollm", {"tie_word_embeddings": False}, "lm_head.weight"),
+        ("phi", {"num_attention_heads": 5, "num_key_value_heads": 5}, "5 heads"),
         ("phi", {"qk_layernorm": True}, "qk_layernorm"),
         ("phi", {"tie_word_embeddings": True}, "tie_word_embeddings"),
         ("phi", {"hidden_act": "silu"}, "hidden_act"),
