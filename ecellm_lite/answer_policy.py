@@ -58,11 +58,11 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class AnswerPolicy:
-    """Turns the outcomes of one model into answers, with its name, envelope and `calibrations`.
+    """Makes answers from the outcomes of one model, and decides which of its `calibrations` applies to a row.
 
-    A deterministic answer leaves out what depends on earlier rows. An answer is an abstention if its probability is
-    below the required minimum, or its coverage is below that of its calibration's rows: it has no value, but keeps its
-    probabilities.
+    A deterministic answer leaves out its time and the count of cached tokens, because they depend on other rows. If a
+    row has a `min_probability`, its answer is an abstention below that probability, or below the `least_coverage` of
+    its calibration: it has no value, but keeps its probabilities.
     """
 
     model: ModelName
@@ -72,7 +72,7 @@ class AnswerPolicy:
     _named: dict[str, Calibrations] = field(default_factory=dict)
 
     def chosen_calibrations(self, calibration: CalibrationChoice) -> Calibrations | None:
-        """Return the calibrations that a caller chose; raises ModelError if a file is not for this model."""
+        """Return the calibrations that a caller chose; raises ModelError if a chosen file is not for this model."""
         if calibration is False:
             return None
         if calibration == "auto":
@@ -91,7 +91,7 @@ class AnswerPolicy:
         return calibrations.find(_scope(calibrations, task, question)) if calibrations else None
 
     def refusal(self, calibrations: Calibrations | None, task: Task, instruction: str | None = None) -> str | None:
-        """Return why a task's calibration is not used with this instruction, or None if it is."""
+        """Return why a task's calibration is not used with this instruction; None if it is used or there is none."""
         if calibrations is None:
             return None
         own, other = (
@@ -108,7 +108,7 @@ class AnswerPolicy:
     def refusal_of_row(
         self, calibrations: Calibrations | None, task: Task, row: Mapping[str, Any], instruction: str | None = None
     ) -> str | None:
-        """Return why a task's calibration is not used for a row, or None if it is.
+        """Return why a task's calibration is not used for a row; None if it is used or there is none.
 
         Raises InputError for a bad row, if the task has a calibration.
         """
@@ -123,7 +123,7 @@ class AnswerPolicy:
     def checked_task(
         self, task: str | Task, calibrations: Calibrations | None = None, instruction: str | None = None
     ) -> Task:
-        """Return the task; raises UsageError if it does not exist, or if a named calibration is not for it."""
+        """Return the task; raises UsageError if it does not exist, or if the chosen calibration file is not for it."""
         task = task if isinstance(task, Task) else get_task(task)
         if calibrations and calibrations.named and (reason := self.refusal(calibrations, task, instruction)):
             raise UsageError(reason)
@@ -168,7 +168,7 @@ class AnswerPolicy:
             self._settle(row, future)
 
     def expire(self, row: Submission, future: Future[Answer], deadline_ms: float) -> None:
-        """Drop a row whose deadline has passed, and give it an error, unless it is already settled."""
+        """Drop a row whose deadline has passed, with a DeadlineError as its answer, unless it is already settled."""
         if row.claim():
             row.failure = deadline_error(deadline_ms)
             row.cancel()
@@ -189,7 +189,7 @@ class AnswerPolicy:
 
 
 def checked_probability(least: float | None) -> float | None:
-    """Return the least probability that answers must have; raises UsageError if it is not a probability."""
+    """Return the least probability that answers must have; raises UsageError unless it is None or from 0 to 1."""
     if least is None or (isinstance(least, (int, float)) and 0 <= least <= 1):
         return least
     raise UsageError(
@@ -198,7 +198,7 @@ def checked_probability(least: float | None) -> float | None:
 
 
 def checked_deadline(milliseconds: float | None) -> float | None:
-    """Return a request's time limit in milliseconds; raises UsageError if it is not valid."""
+    """Return a request's time limit in milliseconds; raises UsageError unless it is None or from above 0 to LONGEST."""
     number = isinstance(milliseconds, (int, float)) and not isinstance(milliseconds, bool)
     if milliseconds is None or (number and 0 < milliseconds <= LONGEST):
         return milliseconds

@@ -1,4 +1,4 @@
-"""The seam above the engine: how every front end (command line, pipe, server, jobs) gets answers.
+"""The interface through which every front end (command line, pipe, server, jobs) gets answers.
 
 A Runtime answers in this process. A child process, or two models that share the work, answer through the same protocol,
 so a front end need not know which one it uses.
@@ -26,18 +26,19 @@ Priority = Literal["normal", "urgent"]
 
 
 class RequestOptions(TypedDict, total=False):
-    """The options of one request; whatever is left out is as the task and the model define it.
+    """The options of one request; all of them may be left out.
 
     `instruction` replaces the task's own. `space` replaces the row's own answer space, for example by a JSON schema.
     `shorten`: a row that is too long is cut in the fields where its task allows it, and the answer says what was cut.
-    `min_probability`: a less probable answer becomes an abstention; with a calibration, so does an answer to a row that
-    looks unlike those that the calibration was fitted on. `calibration`: "auto" uses the model's stored one if it fits,
-    False none, a path that file. `seed` is for sampled text (a Text space with a temperature). `deadline_ms`: a row
-    without an answer this many milliseconds after it was submitted gets a DeadlineError, and the engine drops it before
-    its next call of the model. `priority`: `urgent` rows are admitted before all waiting normal rows, in order of
-    arrival. An endless stream of urgent rows starves the others.
-    `listener` is called, by another thread, with what is written so far of a free text, each time that it has grown; of
-    two identical requests at once only the first is told.
+    `min_probability`: an answer below this probability becomes an abstention. If a calibration is used, so does an
+    answer to a row unlike the rows the calibration was fitted on.
+    `calibration`: "auto" uses the model's stored calibration if it fits, False uses none, and a path uses the
+    calibration in that file. `seed` is for sampled text (a Text space with a temperature).
+    `deadline_ms`: a row without an answer this many milliseconds after it was submitted gets a DeadlineError, and the
+    engine drops it before its next call of the model. `priority`: `urgent` rows are admitted before all waiting normal
+    rows, in order of arrival. An endless stream of urgent rows starves the others.
+    `listener` is called from another thread with the free text so far, each time the text grows; if two identical
+    requests run at the same time, only the first one's listener is called.
     """
 
     instruction: str | None
@@ -52,7 +53,7 @@ class RequestOptions(TypedDict, total=False):
 
 
 class Answerer(Protocol):
-    """Answers rows; may be called from any number of threads."""
+    """A model that answers rows, wherever it runs; any number of threads may use it."""
 
     @property
     def model(self) -> ModelName:
@@ -60,7 +61,7 @@ class Answerer(Protocol):
 
     @property
     def envelope(self) -> Envelope:
-        """The text around its prompts."""
+        """The fixed text around each row's text in a prompt."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -69,8 +70,8 @@ class Answerer(Protocol):
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Return a future for the answer; rows run in order of arrival, except when reordered to share prefixes.
 
-        A bad row gets an answer with an error, and so does an InputError in place of a row. Cancelling the future frees
-        the row's part of the engine. Raises UsageError for an unknown task or an invalid option. The future fails with
+        A bad row gets an answer with an error, and so does an InputError in place of a row. Cancelling the future also
+        drops the row from the engine. Raises UsageError for an unknown task or an invalid option. The future fails with
         ClosedError if the answerer is closed first.
         """
 
@@ -94,4 +95,4 @@ class KeepsCalibrations(Protocol):
     """An answerer that can name the calibration it uses for a task."""
 
     def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
-        """Return the stored calibration of a task, chosen as for a request; it may not apply to every row."""
+        """Return the calibration of a task, or None; it may not apply to every row. See RequestOptions."""

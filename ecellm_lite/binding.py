@@ -7,7 +7,7 @@ loaded globally first, all symbols bind to it.
 
 It also keeps llama.cpp's threads from spinning. In GCC's OpenMP a thread that waits for others spins for milliseconds
 before it sleeps. Beside a busy program the system may then run the spinning thread in place of the one it waits for,
-and both programs slow down by a factor.
+and both programs become several times slower.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LOOKS = 1000
 
 @contextmanager
 def _short_waits() -> Iterator[None]:
-    """Give _LOOKS to an OpenMP library that is loaded in this block, unless the user chose how its threads wait."""
+    """Let an OpenMP library loaded in this block use _LOOKS, unless the user chose how its threads wait."""
     if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         yield
         return

@@ -1,4 +1,4 @@
-"""Calls at given times, made by a thread that runs only while there are any.
+"""Makes calls at given times, in a thread that runs only while calls are scheduled.
 
 A deadline must not wait for the engine, which may be in the middle of a long call of the model.
 """
@@ -16,7 +16,7 @@ LONGEST = 86_400_000
 
 
 class Deadlines:
-    """Makes each call at its time unless it was withdrawn; any thread may use it. A call must return at once."""
+    """A schedule that any thread may use: each call is made at its time unless withdrawn, and must return at once."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

@@ -1,4 +1,4 @@
-"""Checks what this machine and this install can do, and what to do next."""
+"""Checks what this machine and this installation can do, and advises what to do next."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def examine(store: Store) -> list[Check]:
 
 
 def as_json(checks: list[Check]) -> dict[str, Any]:
-    """Return the checks as plain data, and whether none is bad."""
+    """Return the checks as plain data (`checks`), and whether none of them is bad (`ok`)."""
     return {"ok": all(check.state != "bad" for check in checks), "checks": [asdict(check) for check in checks]}
 
 

@@ -26,7 +26,7 @@ def read_document(form: type[Document], path: Path, *, largest: int, formats: Se
     """Return the document in a file of at most `largest` bytes, decoded into a dataclass.
 
     With `formats`, its key `format` must be one of these numbers. Raises OSError if the file does not exist or cannot
-    be read, and ValueError with the fault if the document is invalid.
+    be read, and ValueError that names the fault if the document is invalid.
     """
     value = _parsed(_read(path, largest))
     if formats:

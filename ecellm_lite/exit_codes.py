@@ -24,7 +24,7 @@ _STATUSES = {
 
 
 def ending(code: int) -> str:
-    """Say what an exit code of subprocess means, to complete a sentence that begins with "the process"; empty for 0.
+    """Return what an exit code of subprocess means, in words that follow "the process"; empty for 0.
 
     The code is negative for a signal, and an NTSTATUS if Windows stopped the process.
     """

@@ -1,4 +1,4 @@
-"""Answers every row of a data frame, for whoever has an Answerer."""
+"""Answers every row of a data frame with any Answerer."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def answers_frame(
     constants: Mapping[str, Any] | None = None,
     **options: Unpack[RequestOptions],
 ) -> Any:
-    """Return a data frame of pandas, polars or pyarrow with the answer of each row in further columns.
+    """Return a data frame (pandas, polars or pyarrow) with further columns for the answer of each row.
 
     The columns are those of a job's output: `answer`, `probability`, `confidence`, `abstained`, `warnings`, `error`; an
-    extraction with constant attributes has a column for each. `map` says which column is which field, where their names
-    differ; `constants` are fields with one value for all rows. A row that fails has its error.
+    extraction with constant attributes has a column for each attribute. `map` gives the column, or columns, of each
+    field that is named differently; `constants` are fields with one value for all rows. A row that fails has its error.
 
-    Raises UsageError for columns that do not fit the task, InputError for what is not a data frame.
+    Raises UsageError for columns that do not fit the task, and InputError if `frame` is not a data frame.
     """
     from ecellm_lite.tables.columns import ColumnMap, MapOptions
     from ecellm_lite.tables.frame import Frame

@@ -76,7 +76,7 @@ def _keep_interrupt() -> None:
 
 
 def is_logging(frame: FrameType | None) -> bool:
-    """Whether llama.cpp is logging in this frame of a signal handler; if so, the interruption is remembered.
+    """Return whether llama.cpp is logging in this frame of a signal handler; if so, remember the interruption.
 
     A handler can run before the callback's first line, where an exception would be lost.
     """
@@ -222,7 +222,7 @@ def library_path() -> Path:
 
 
 def load_backend(path: Path) -> bool:
-    """Let ggml load a back end, which adds its device; False if ggml refuses, and `reason` says why."""
+    """Load a back end and its device into ggml; return False if ggml refuses it, and `reason` then says why."""
     start_library()
     return bool(symbol("ggml_backend_load", ctypes.c_void_p, ctypes.c_char_p)(os.fsencode(path)))
 
@@ -246,7 +246,9 @@ class _TypeTraits(ctypes.Structure):
 
 
 def to_float(kind: TensorType) -> int:
-    """Return the address of ggml's function that turns blocks of a type into float32: (blocks, weights, int64 count).
+    """Return the address of ggml's function that turns blocks of a type into float32.
+
+    Its arguments are pointers to the blocks and to the float32 weights, and the count of weights as int64.
 
     Raises EcellmError if the library's struct is laid out differently.
     """
@@ -264,7 +266,7 @@ def quantize_chunk_address() -> int:
 
 
 def dequantize(blocks: NDArray[np.uint8], kind: TensorType, columns: int) -> NDArray[np.float32]:
-    """Return rows of blocks, (rows, bytes), as float32, (rows, columns), by ggml's own function."""
+    """Return the float32 weights, (rows, columns), that ggml computes from quantized rows, (rows, bytes)."""
     source = np.ascontiguousarray(blocks)
     weights = np.empty((len(source), columns), dtype=np.float32)
     if source.shape[1] != kind.row_bytes(columns):
@@ -277,7 +279,7 @@ def dequantize(blocks: NDArray[np.uint8], kind: TensorType, columns: int) -> NDA
 def quantize_chunk(
     weights: NDArray[np.float32], kind: TensorType, importance: NDArray[np.float32] | None = None
 ) -> NDArray[np.uint8]:
-    """Return rows of finite float32, (rows, columns), as blocks, (rows, bytes), by ggml's own quantizer.
+    """Return the blocks, (rows, bytes), that ggml's quantizer makes of finite weights, (rows, columns).
 
     `importance`: the imatrix of the rows' matrix, (columns,). The GIL is released during the call.
     """

@@ -1,4 +1,4 @@
-"""Questions become the scheduler's requests: their prompts, their tokens, and the prefix that a task's rows share."""
+"""Makes the scheduler's requests from questions: the prompt, its tokens, and the prefix that a task's rows share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST_TOKEN = 256
 class Prompts:
     """The prompts of one model; safe to use from any number of threads.
 
-    `longest` is how many tokens fit the model's context, the answer's included.
+    `longest` is the most tokens that a prompt and its answer may have together.
     """
 
     def __init__(self, envelope: Envelope, driver: Driver, longest: int) -> None:
@@ -41,7 +41,7 @@ class Prompts:
             return backend.vocabulary.tokenize(prompt, begin=True)
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        """Return a question as the scheduler's request: its tokens, and how many of them the task's rows share.
+        """Return the scheduler's request for a question: its tokens, and how many of them the task's rows share.
 
         Raises ContextError for a prompt that is too long even to be tokenized.
         """
@@ -64,7 +64,7 @@ class Prompts:
         )
 
     def needs(self, question: Question, space: Space | None = None) -> int:
-        """Return how many tokens of the context a question and the room for its answer need, or a few more."""
+        """Return the most tokens that a question and its answer take; above `longest` if the prompt is too long."""
         prompt = self.prompt(question)
         if self._endless(prompt):
             return len(prompt)

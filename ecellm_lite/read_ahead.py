@@ -22,8 +22,9 @@ def read_ahead(
     """Yield one answer for each row, in order, while a separate thread submits the following rows.
 
     At most `most` rows are read ahead. An answer is yielded as soon as it is ready, even if the next row is not there
-    yet: a sender may wait for an answer before it sends more. That thread calls `finish` after the last row. An
-    exception from `rows` or `submit` is raised in place of its row's answer. Unread answers are cancelled at the end.
+    yet: a sender may wait for an answer before it sends more. The submitting thread calls `finish` after the last row.
+    An exception from `rows` or `submit` is raised in place of its row's answer. If the caller stops early, the answers
+    that were not read are cancelled.
     """
     queue: SimpleQueue[Future[Result] | BaseException | None] = SimpleQueue()
     room = threading.Semaphore(most)

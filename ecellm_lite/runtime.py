@@ -60,9 +60,9 @@ class Runtime:
     only model in the store, else the demo). `envelope`: `alpaca` or `mistral`, for a model file that does not name one.
     `deterministic`: the same row gets the same answer, byte for byte, whatever runs beside it or ran before.
     `prefix_files`: the states of instructions (never of rows) are kept in the user's store, so that the next process
-    need not compute them again; not with layers on a GPU. `grouped`: rows run in the order that shares most, but
-    answers come in the order of the rows. `drafts`: words of the prompt are tried as the next words of free text while
-    few rows run.
+    need not compute them again (not with layers on a GPU). `grouped`: rows run in the order that shares most, but
+    answers come in the order of the rows. `drafts`: while few rows run, words of the prompt are tried as the next words
+    of free text.
 
     The other settings are those of engine.settings.Settings. If `threads`, `kv_type`, `micro_batch` or
     `flash_attention` is not given and the runtime is not deterministic, the value tuned for this model and machine is
@@ -171,8 +171,8 @@ class Runtime:
     ) -> Iterator[Answer]:
         """Yield one answer for each row, in order; see Answerer.
 
-        Up to 256 rows are read ahead by a separate thread and run together, those that share most at a time. Identical
-        rows are answered once.
+        A separate thread reads up to 256 rows ahead, and those that share most run together. Identical rows are
+        computed once.
         """
         calibrations = self._policy.chosen_calibrations(options.get("calibration", "auto"))
         checked_task = self._policy.checked_task(task, calibrations, options.get("instruction"))
@@ -191,7 +191,7 @@ class Runtime:
         constants: Mapping[str, Any] | None = None,
         **options: Unpack[RequestOptions],
     ) -> Any:
-        """Return a data frame with the answer of each row in further columns; see frames.answers_frame."""
+        """Return a data frame with further columns for the answer of each row; see frames.answers_frame."""
         return answers_frame(self, task, frame, map=map, constants=constants, **options)
 
     def uncalibrated(
@@ -202,7 +202,7 @@ class Runtime:
         instruction: str | None = None,
         calibration: CalibrationChoice = "auto",
     ) -> str | None:
-        """Return a sentence on why the stored calibration of a task is not used; None if it is used or there is none.
+        """Return in a sentence why the stored calibration of a task is not used; None if it is used or there is none.
 
         A calibration applies only to the instruction that it was fitted with; `instruction` is as for `answer`. With a
         row, the sentence is about the row's answer: a row in the data set's form has an instruction of its own.
@@ -217,7 +217,7 @@ class Runtime:
         return self._policy.refusal_of_row(calibrations, checked_task, row, instruction)
 
     def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
-        """Return the stored calibration of a task, which may not apply to every row. See KeepsCalibrations."""
+        """Return the calibration of a task, or None; it may not apply to every row. See KeepsCalibrations."""
         calibrations = self._policy.chosen_calibrations(calibration)
         checked_task = self._policy.checked_task(task)
         return calibrations.get(checked_task.name) if calibrations else None
@@ -227,7 +227,7 @@ class Runtime:
         return self._prompts.prompt(self._policy.checked_task(task).question(row, instruction=instruction))
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        """Return a question as the scheduler's request: its tokens, and how many of them the task's rows share.
+        """Return the scheduler's request for a question: its tokens, and how many of them the task's rows share.
 
         Raises ContextError for a prompt that is too long even to be tokenized.
         """

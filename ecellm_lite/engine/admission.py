@@ -59,7 +59,7 @@ class Admission:
         return bool(self._active) and (self.retrying or self._draining or self._runnable() >= self._backend.batch)
 
     def allows(self, request: Request, own: int) -> bool:
-        """Whether a row may join that adds `own` tokens to its shared prefix."""
+        """Whether a row that adds `own` tokens to its shared prefix may join."""
         if not self._active:
             return True
         if not request.urgent and self._crowded(request, own):
@@ -78,7 +78,7 @@ class Admission:
         return self._backend.cells - self._prefixes.cells - sum(slot.own for slot in self._active)
 
     def grow(self, request: Request) -> None:
-        """Grow the empty memory for the waiting rows if possible, by powers of two so that this is rare."""
+        """Grow the empty memory for the waiting rows if possible, to a power of two so that growing is rare."""
         try:
             self.reserve(self._useful_cells(request))
         except ModelError:  # the other rows can wait longer
@@ -87,7 +87,7 @@ class Admission:
         self._draining = False
 
     def reserve(self, tokens: int) -> None:
-        """Grow the memory to at least `tokens`, or as far as it can; growing empties it."""
+        """Grow the memory to at least `tokens`, or as far as possible; growing empties it."""
         backend = self._backend
         if backend.cells < min(tokens, backend.most):
             try:

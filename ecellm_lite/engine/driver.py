@@ -22,8 +22,8 @@ PAUSE, LONGEST_PAUSE = 0.01, 0.1
 class Driver:
     """Runs a scheduler and its backend in a thread of its own, which also frees the backend.
 
-    Any thread may call at any time. A forked process does not have this thread: every call there but `close` raises
-    ClosedError.
+    Any thread may call its methods at any time. A forked process does not have the driver's thread: there `submit`,
+    `model_in_use` and `check_open` raise ClosedError.
     """
 
     def __init__(self, scheduler: Scheduler, backend: Backend) -> None:
@@ -39,7 +39,7 @@ class Driver:
         self._thread.start()
 
     def submit(self, request: Request, *, more: bool = False) -> None:
-        """Queue a request; `more` means that another follows at once. After `close` it ends with ClosedError."""
+        """Queue a request; `more` says that another follows at once. After `close` this raises ClosedError."""
         self.check_open()
         with self._wake:
             if not self._closing:
@@ -60,7 +60,7 @@ class Driver:
 
     @contextmanager
     def model_in_use(self) -> Iterator[Backend]:
-        """Lend the backend and keep it from being freed meanwhile; raises ClosedError if it is freed already."""
+        """Yield the backend, which is not freed inside the block; raises ClosedError if the driver was closed."""
         with self._model:
             self.check_open()
             yield self._backend
@@ -101,7 +101,7 @@ class Driver:
                 self._backend.close()
 
     def _wait(self) -> bool:
-        """Sleep until there is work; False when the thread is to end."""
+        """Sleep until there is work, and return True; return False once the thread must end."""
         with self._wake:
             while not self._closing:
                 if self._scheduler.running:

@@ -1,7 +1,7 @@
 """A deterministic engine without weights, for testing everything above the engine; a test sets its logits.
 
 Its tokens are bytes and a few short strings, so every text can be tokenized and every token read. It keeps the
-contract of the real one, and raises where llama.cpp would compute nonsense: a gap in a sequence, a fork of missing
+contract of the real engine, and raises where llama.cpp would compute nonsense: a gap in a sequence, a fork of missing
 tokens, a full memory.
 """
 
@@ -31,7 +31,7 @@ LogitsOf = Callable[[Sequence[int]], Logits]
 
 
 class FakeVocabulary:
-    """One token for each byte and for a few strings, and an EOS and a BOS token."""
+    """A vocabulary of one token for each byte and for each of a few strings, an EOS and a BOS token."""
 
     size = len(_PIECES)
     end = END
@@ -74,7 +74,7 @@ def scattered(tokens: Sequence[int]) -> Logits:
 
 
 class FakeBackend:
-    """A memory of tokens with logits from a function of them; `decoded` counts the tokens computed."""
+    """A memory of token sequences, whose logits a given function computes; `decoded` counts the tokens computed."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class FakeBackend:
         self._memory: list[list[list[int]]] = [[] for _ in range(sequences)]
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Append the chunks to the memory and return the function's logits; see Backend."""
+        """Append the chunks to the memory and return the test's logits for each chunk that asks; see Backend."""
         if self._closed:
             raise EcellmError("The fake engine was used after it was closed.")
         if sum(len(chunk.tokens) for chunk in chunks) > self.batch:
@@ -154,12 +154,12 @@ class FakeBackend:
         return np.array(self.tokens(sequence), dtype=np.int32).tobytes()
 
     def load(self, sequence: int, state: bytes) -> bool:
-        """Put saved tokens back."""
+        """Put saved tokens back into an empty sequence; return False if they do not fit."""
         if self._memory[sequence] or len(state) % 4 or self.used + len(state) // 4 > self.cells:
             return False
         self._memory[sequence] = [[token] for token in np.frombuffer(state, dtype=np.int32).tolist()]
         return True
 
     def close(self) -> None:
-        """Refuse every further call, as freed memory would not."""
+        """Let every further `decode` raise, where freed memory would fail unnoticed."""
         self._closed = True

@@ -1,4 +1,4 @@
-"""The seam under the scheduler: what it needs from whatever computes logits, llama.cpp or the fake."""
+"""The interface below the scheduler: what a backend that computes logits, llama.cpp or the fake, must provide."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecellm_lite.answers.decoding import Logits, Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens to append after the first `position` tokens of a sequence; logits are returned after the last `ask`."""
+    """Tokens to append after the first `position` tokens of a sequence, with logits after each of the last `ask`."""
 
     sequence: int
     position: int
@@ -35,10 +35,10 @@ class Backend(Protocol):
     batch: int
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Append the chunks to the memory and return the logits of those that ask for any, in order.
+        """Append the chunks to the memory and return the logits of each chunk that asks for some, in order.
 
-        Each is (vocabulary.size,) if its chunk asks for one row, else (ask, vocabulary.size), and may be a view that
-        the next call overwrites. Raises EcellmError if the model cannot compute.
+        A chunk's logits are (vocabulary.size,) if `ask` is 1, else (ask, vocabulary.size), and may be a view that the
+        next call overwrites. Raises EcellmError if the model cannot compute.
         """
 
     def fork(self, source: int, target: int, length: int) -> None:

@@ -114,7 +114,10 @@ class LlamaBackend:
 
     @property
     def prompt_kernels(self) -> prompt.State:
-        """What computes prompts. With layers on a GPU, llama.cpp sends it the products of the CPU's layers too."""
+        """The state of the prompt kernels.
+
+        With layers on a GPU they are off: llama.cpp gives the GPU the products of the layers on the CPU too.
+        """
         if self.placement.n_gpu_layers:
             return prompt.State("", "layers are on a GPU")
         return self._kernels
@@ -148,7 +151,7 @@ class LlamaBackend:
         return json.dumps(facts)
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Append the chunks to the memory and return the logits of those that ask for any; see Backend."""
+        """Append the chunks to the memory and return the logits of each chunk that asks for some; see Backend."""
         prompt.use(self.prompt_kernels)
         status = llama.llama_decode(self._context, self._fill.filled(chunks))
         check_interrupt()
@@ -215,7 +218,7 @@ class LlamaBackend:
             llama.llama_free(context)
 
     def save(self, sequence: int) -> bytes:
-        """Return llama.cpp's state of a sequence, or nothing if it has none."""
+        """Return llama.cpp's state of a sequence; empty if it has none."""
         size = llama.llama_state_seq_get_size_ext(self._context, sequence, 0)
         buffer = (ctypes.c_uint8 * size)()
         length = llama.llama_state_seq_get_data_ext(self._context, buffer, size, sequence, 0)

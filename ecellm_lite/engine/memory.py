@@ -29,9 +29,9 @@ def weight_bytes(header: Header) -> int:
 
 
 def weights_by_place(header: Header) -> list[int]:
-    """Return the size of each layer's tensors, and at the end that of the output's.
+    """Return the size of each layer's tensors, followed by the size of the output's tensors.
 
-    llama.cpp keeps the token embedding on the CPU. It counts only if llama.cpp copies it to be the output, too.
+    llama.cpp keeps the token embedding on the CPU, so it counts only where llama.cpp copies it to use it as the output.
     """
     sizes = [0] * (_layers(header) + 1)
     tied = all(tensor.name != "output.weight" for tensor in header.tensors)
@@ -91,13 +91,13 @@ def compute_bytes(
     output: bool = True,
     pipelined: bool = False,
 ) -> int:
-    """Estimate what llama.cpp reserves on a device to compute a micro-batch of `tokens`.
+    """Return an estimate of the memory that llama.cpp reserves on a device to compute a micro-batch of `tokens`.
 
-    It is the mask over the cells plus the largest of three needs in f32: attention, feed-forward and, with `output`,
-    logits. `pipelined`: the whole model is on several devices, where llama.cpp keeps four copies of its inputs. The
-    terms were fitted to the buffers that llama.cpp reports for models of eCeLLM's three shapes and the demo's (see
-    tests/engine/test_offload_memory.py): estimates are between 8% below and a third above those buffers. A back end's
-    own scratch memory is not included.
+    The estimate is the mask over the cells plus the largest of three needs in f32: attention, feed-forward and, with
+    `output`, logits. `pipelined`: the whole model is on several devices, where llama.cpp keeps four copies of its
+    inputs. The terms were fitted to the buffers that llama.cpp reports for models of eCeLLM's three shapes and the
+    demo's (see tests/engine/test_offload_memory.py): estimates are between 8% below and a third above those buffers. A
+    back end's own scratch memory is not included.
     """
     embedding = _integers(header, "embedding_length")[0]
     heads = max(_by_layer(header, "attention.head_count"))
@@ -132,14 +132,14 @@ def _key_value_heads(header: Header) -> Sequence[int]:
 
 
 def _head_lengths(header: Header) -> tuple[int, int]:
-    """Return how many numbers a head's key has, and a head's value."""
+    """Return how many numbers an attention head's key and its value have."""
     default = _integers(header, "embedding_length")[0] // max(_by_layer(header, "attention.head_count")[0], 1)
     keys = _integers(header, "attention.key_length", default)[0]
     return keys, _integers(header, "attention.value_length", default)[0]
 
 
 def _by_layer(header: Header, key: str, default: Sequence[int] | None = None) -> Sequence[int]:
-    """Return a number for each layer, from a key that holds one for all layers or an array."""
+    """Return a number for each layer; the key holds one number for all layers, or an array."""
     layers = _layers(header)
     if default is not None and _name(header, key) not in header.metadata:
         return default
@@ -154,7 +154,7 @@ def _by_layer(header: Header, key: str, default: Sequence[int] | None = None) ->
 
 
 def _integers(header: Header, key: str, default: int | None = None) -> list[int]:
-    """Return the whole numbers of an architecture's key, which holds one or an array."""
+    """Return the whole numbers of an architecture's key, which holds one number or an array."""
     numbers = np.atleast_1d(np.asarray(header.metadata.get(_name(header, key), default)))
     if numbers.dtype.kind not in "iu" or not numbers.size or numbers.min() < 0:
         raise ModelError(

@@ -28,7 +28,7 @@ _SHARES = 64
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a GPU with `free` bytes takes: `layers` (the output counts as one), and their sizes."""
+    """The layers that go to a GPU with `free` bytes: their number (the output counts as one) and their sizes."""
 
     device: str
     free: int
@@ -62,7 +62,7 @@ class Placement:
 
     @property
     def tensor_split(self) -> tuple[float, ...]:
-        """The value of llama.cpp's parameter tensor_split, for `devices`: counts of layers, which it splits exactly."""
+        """The value of llama.cpp's parameter tensor_split: the exact number of layers for each of `devices`."""
         return tuple(float(load.layers) for load in self.loads if load.layers)
 
 
@@ -89,9 +89,9 @@ def place(
 ) -> Placement:
     """Return which layers go to which of the devices that llama.cpp would use.
 
-    `gpu_layers`: `auto` for as many as fit beside MARGIN, `all`, or a number (more than there are means all). They go
-    to the device with the most room if it can take them all, else to all devices. Raises UsageError if layers are
-    requested that do not fit the free memory.
+    `gpu_layers`: `auto` for as many as fit beside MARGIN, `all`, or a number (more than there are means all). The
+    layers go to the device with the most room if it can take them all, else to all devices. Raises UsageError if the
+    requested layers do not fit the free memory.
     """
     plan = _Plan(header, gpus, cells, kv_type, micro_batch, flash_attention)
     fitting = next((count for count in range(plan.places, 0, -1) if plan.divided(count, MARGIN)), 0)
@@ -137,7 +137,7 @@ class _Plan:
         }
 
     def divided(self, count: int, margin: int) -> tuple[int, ...] | None:
-        """Return how many of the last `count` places each device takes, in order; None if they do not fit or are 0."""
+        """Return how many of the last `count` places each device takes; None if they do not fit or `count` is 0."""
         rooms = [max(gpu.free - margin, 0) for gpu in self.gpus]
         best = rooms.index(max(rooms))
         if counts := self._filled(count, [room * (index == best) for index, room in enumerate(rooms)], False):
@@ -172,7 +172,7 @@ class _Plan:
         return self._compute[output, pipelined] + (self._borrowed if count < self.places else 0)
 
     def _filled(self, count: int, rooms: Sequence[int], pipelined: bool) -> tuple[int, ...] | None:
-        """Return the counts that fill one device after another; if these do not fit, no others in this order do."""
+        """Return how many places each device takes if one is filled after another; None if all places do not fit."""
         place = self.places - count
         counts = []
         for room in rooms:

@@ -38,9 +38,9 @@ class PrefixFiles:
     """The states of one model under the same `circumstances`, which go into each file's key.
 
     `model` is the sha256 of the bytes that were loaded. A state is written only while `unchanged` says that the file
-    still holds them: llama.cpp maps the file and would see other bytes. The files of all models in `root` together take
-    at most `most_bytes`. Disk errors are never raised: a state that cannot be read or written is computed, as without
-    files.
+    still holds these bytes: llama.cpp maps the file and would see other bytes. The files of all models in `root`
+    together take at most `most_bytes`. Disk errors are never raised: a state that cannot be read or written is
+    computed, as without files.
     """
 
     def __init__(

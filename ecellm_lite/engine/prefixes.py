@@ -15,7 +15,7 @@ from ecellm_lite.engine.interface import Backend, Chunk
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The node that shares the most tokens with the start of a prompt (None: no node does), and how many."""
+    """The node that shares the most tokens with the start of a prompt (None if no node shares any), and how many."""
 
     prefix: Prefix | None = None
     length: int = 0
@@ -30,8 +30,8 @@ class Match:
 class Prefix:
     """A node: its tokens from the root on, of which the first `filled` are in memory. It is forked from `origin`.
 
-    `begun` says that the fork was made. `uses` has an entry for each live row or node that was forked from it, or
-    will be: how many tokens they share. The state of an `instruction` goes to a file; `saved` says that it did.
+    `begun` says that the fork was made. `uses` lists, for each live row or node that was or will be forked from this
+    node, how many tokens they share. The state of an `instruction` goes to a file, and `saved` says that it went there.
     """
 
     tokens: Sequence[int]
@@ -45,12 +45,12 @@ class Prefix:
 
     @property
     def ready(self) -> bool:
-        """Whether all its tokens are in memory."""
+        """Whether all tokens of the node are in memory."""
         return self.filled == len(self.tokens)
 
     @property
     def own(self) -> int:
-        """How many tokens of memory it needs besides its origin's, including those not filled yet."""
+        """How many tokens of memory the node needs besides its origin's, including those not filled yet."""
         return len(self.tokens) - self.origin.length
 
 

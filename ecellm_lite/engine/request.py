@@ -26,9 +26,9 @@ class Request:
     `cancelled`. An `urgent` request is admitted before all others.
 
     Any thread may set `cancelled` at any time when nobody waits for the answer any more. A `done` request has an
-    outcome or an error, the number of prompt tokens that were in memory already (`cached`), of answer tokens that the
-    model processed (`decoded` chosen, `forced` not), of tokens computed for wrong drafts (`wasted`), and the seconds
-    since it was admitted. `twins` are identical requests, which get the same answer.
+    outcome or an error, and the `seconds` since it was admitted. It counts the prompt tokens that were in memory
+    already (`cached`), the answer tokens that the model processed (`decoded` if chosen, `forced` if not), and the
+    tokens computed for wrong drafts (`wasted`). `twins` are identical requests, which get the same answer.
     """
 
     prompt: Sequence[int]
@@ -64,7 +64,7 @@ class Request:
 
     @property
     def awaited(self) -> bool:
-        """Whether anybody waits for it or for one of its twins."""
+        """Whether anybody waits for the request or for one of its twins."""
         return not self.cancelled or any(not twin.cancelled for twin in self.twins)
 
     def end(self, outcome: Outcome | None = None, error: EcellmError | None = None) -> None:
@@ -75,13 +75,16 @@ class Request:
             ended()
 
     def end_like(self, twin: Request) -> None:
-        """End as an identical request did; this one cost nothing more."""
+        """End with the outcome of an identical request.
+
+        The whole prompt counts as cached, because this request took no computation.
+        """
         self.cached = len(self.prompt)
         self.decoded, self.forced = twin.decoded, twin.forced
         self.end(twin.outcome, twin.error)
 
     def asks_the_same(self, other: Request) -> bool:
-        """Whether this request's answer will serve the other one too; false once this one is done."""
+        """Whether the answer to this request will serve the other request too; false once this request is done."""
         alike = self.seed == other.seed and self.space == other.space and list(self.prompt) == list(other.prompt)
         return alike and not self.done and self.urgent >= other.urgent
 

@@ -75,7 +75,7 @@ class Sharing:
         return match
 
     def save(self) -> None:
-        """Write the instructions that were read since the last call to files."""
+        """Write to files the states of the instructions that were read since the last call."""
         if self._files:
             for node in self._prefixes.unsaved():
                 if state := self._backend.save(node.sequence):

@@ -8,7 +8,7 @@ from ecellm_lite.engine.request import Request
 
 
 class Twins:
-    """The unanswered requests, by their prompts; any thread may call at any time.
+    """The unanswered requests, by their prompts; any thread may use it at any time.
 
     One lock is held while a request becomes another's twin, ends, or is dropped, so none is lost. Callers are never
     notified under the lock.
@@ -19,7 +19,7 @@ class Twins:
         self._unanswered: dict[int, Request] = {}  # by the hash of the prompt
 
     def join(self, request: Request) -> bool:
-        """Make a request the twin of an identical one, which answers both; False if there is none."""
+        """Make a request the twin of an identical request, whose answer both get; return False if there is none."""
         key = _key(request)
         with self._lock:
             first = self._unanswered.get(key)

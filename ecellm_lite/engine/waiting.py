@@ -14,7 +14,7 @@ GROUP = 128
 
 
 class Waiting:
-    """Requests arrive one by one and leave in groups: up to GROUP of them are sorted by their prompts.
+    """A queue of requests that arrive one by one and leave in groups of up to GROUP, sorted by their prompts.
 
     Urgent requests leave first, in order of arrival. No other request is overtaken by one of a later group. With
     `grouped` False requests leave in order of arrival.
