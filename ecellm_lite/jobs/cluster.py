@@ -1,4 +1,4 @@
-"""A Ray cluster: how it is reached, what an actor takes of a node, and the actor itself, an Answerer over there."""
+"""A Ray cluster: how to connect to it, which resources an actor takes, and the actor that answers rows on a node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Make = Callable[[], Answerer]
 
 
 class ClusterActor:
-    """What runs on a node: an Answerer that takes rows in batches."""
+    """A Ray actor that answers batches of rows on a node, with an Answerer of its own."""
 
     def __init__(self, make: Make) -> None:
         self._answerer: Answerer | None = None
@@ -30,13 +30,13 @@ class ClusterActor:
             self._error = error
 
     def facts(self) -> tuple[ModelName, str, tuple[str, ...]] | EcellmError:
-        """Return the model, its envelope's name and the tasks, or why there is no model."""
+        """Return the model, its envelope's name and the tasks' names, or the error that kept the model from loading."""
         if self._answerer is None:
             return self._error
         return self._answerer.model, self._answerer.envelope.name, tuple(self._answerer.tasks)
 
     def kept_calibration(self, task: Task, calibration: CalibrationChoice) -> Calibration | None:
-        """Return the calibration that is kept for a task."""
+        """Return the calibration that is kept for a task, or None if there is none."""
         if isinstance(self._answerer, KeepsCalibrations):
             return self._answerer.kept_calibration(task, calibration=calibration)
         return None
@@ -50,7 +50,7 @@ class ClusterActor:
 
 
 def node_share(nodes: Sequence[Mapping[str, Any]], threads: int | None) -> dict[str, float]:
-    """Return what an actor takes of a node: cores, and a GPU if the cluster has any."""
+    """Return the resources that an actor takes, as Ray names them: cores, and one GPU if the cluster has any."""
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     most = max((int(each.get("CPU", 0)) for each in resources), default=0)
     gpus = any(each.get("GPU") for each in resources)
@@ -58,7 +58,7 @@ def node_share(nodes: Sequence[Mapping[str, Any]], threads: int | None) -> dict[
 
 
 def fitting_actors(nodes: Sequence[Mapping[str, Any]], share: Mapping[str, float]) -> int:
-    """Return how many actors the cluster has room for."""
+    """Return how many actors with this share of resources fit on the nodes that are alive."""
     count = 0
     for node in nodes:
         if node["Alive"]:
@@ -71,7 +71,10 @@ def fitting_actors(nodes: Sequence[Mapping[str, Any]], share: Mapping[str, float
 
 
 def connect(address: str | None) -> tuple[Any, bool]:
-    """Return ray, connected to a cluster, and whether that was done here."""
+    """Return the module ray, connected to a cluster, and whether this call connected it.
+
+    Raises UsageError if ray is not installed, or if there is no cluster at the address.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine
     try:
         import ray
@@ -89,5 +92,5 @@ def connect(address: str | None) -> tuple[Any, bool]:
 
 
 def brief(error: BaseException) -> str:
-    """Return an error in one line."""
+    """Return an error's message in one line of at most 200 characters."""
     return " ".join(str(error).split())[:200]

@@ -24,7 +24,7 @@ from ecellm_lite.tasks.task import Task
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A person's entry in a review table, and its line."""
+    """An answer that a person wrote into a review table, and the line that it is in."""
 
     text: str
     line: int
@@ -32,10 +32,11 @@ class Correction:
 
 @dataclass(slots=True)
 class Corrections:
-    """Answers that replace the model's, by row key; `space` is the request's own answer space, if it has one.
+    """A person's answers to one task, by row key, which replace the model's.
 
-    `stored` are answer strings from the journal, `entries` those of a review table. `applied` are the answer strings of
-    the corrected rows, and `labelled` those rows with their answers.
+    `space` is the request's own answer space, if it has one. `stored` are answer strings from the journal, `entries`
+    those of a review table. `applied` collects the answer strings of the corrected rows, `labelled` the rows themselves
+    with these answers.
     """
 
     task: Task
@@ -47,7 +48,10 @@ class Corrections:
     labelled: list[Mapping[str, Any]] = field(default_factory=list)
 
     def apply(self, row: Mapping[str, Any], key: bytes, answer: Answer) -> Answer:
-        """Return an answer, corrected if a person corrected it; raises InputError for an invalid correction."""
+        """Return a person's correction of the answer, or the answer itself if there is none.
+
+        Raises InputError for an invalid correction.
+        """
         entry = self.entries.get(shown_key(key) or "")
         if entry is None and key not in self.stored:
             return answer
@@ -66,7 +70,7 @@ class Corrections:
 
 
 def read_corrections(path: Path) -> dict[str, Correction]:
-    """Return the corrections in a review table, by row key; lines without one are left out.
+    """Return the corrections in a review table, by row key; lines without a correction are left out.
 
     Raises InputError for a file that is not a review table, or that corrects the same row in two ways.
     """
@@ -102,7 +106,7 @@ def read_corrections(path: Path) -> dict[str, Correction]:
 
 
 def unused_entries(entries: Mapping[str, Correction], used: Iterable[bytes]) -> int:
-    """Return how many lines of a review table belong to no row, by the keys of the rows that were corrected."""
+    """Return how many entries of a review table belong to no row; `used` are the keys of the corrected rows."""
     keys = {shown_key(key) for key in used}
     return sum(key not in keys for key in entries)
 
@@ -126,7 +130,7 @@ def corrected(answer: Answer, space: Space, text: str) -> Answer:
 
 
 def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
-    """Return the answer of a row that could not be read; `facts` are those of its job."""
+    """Return the answer, with its error, of a row that could not be read; `facts` are the job's."""
     name, _, sha256 = facts.get("model", "").rpartition(" ")
     return Answer.failed(task.name, error, model=ModelName(name, sha256), envelope=facts.get("envelope", ""))
 
@@ -141,7 +145,7 @@ def labelled_row(task: Task, row: Mapping[str, Any], text: str) -> dict[str, Any
 
 
 def write_labelled(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write labelled rows as JSON Lines, creating the folder if needed; raises InputError if that fails."""
+    """Write labelled rows as JSON Lines, creating the folder if needed; raises InputError if they cannot be written."""
     try:
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, default=str) + "\n" for row in rows)

@@ -1,4 +1,4 @@
-"""Estimate how long a job will take: answer a sample of its rows, and scale up by length.
+"""Estimates how long a job will take: answers a sample of its rows, and extrapolates by the rows' lengths.
 
 A prompt's time grows with its tokens, and so, within one table, with the characters of its row. Duplicate rows are
 answered once.
@@ -33,11 +33,11 @@ _T = 3.182  # Student's t for a 95% range with GROUPS - 1 degrees of freedom
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A job's number of rows, how many are duplicates, and the seconds that they take, with a range.
+    """How many rows a job has, how many of them are duplicates, and how many seconds the job takes, with a 95% range.
 
-    `counted`: every row was counted; otherwise the numbers are extrapolated from the share of the file that was read.
-    If that share is unknown, `whole` is False and the numbers cover only the rows that were read. `answered` rows were
-    tried, of which `failed` have an error.
+    If `counted`, every row was counted; otherwise the numbers are extrapolated from the share of the file that was
+    read. If that share is unknown, `whole` is False and the numbers cover only the rows that were read. For the
+    estimate `answered` rows were answered, `failed` of them with an error.
     """
 
     rows: int
@@ -51,7 +51,7 @@ class Estimate:
     most: float
 
 
-# A row as each of the job's tasks is asked it; None where one is not.
+# One row of the table as each of the job's tasks reads it; None for a task that is not asked.
 AskedRow = Sequence[Row | None]
 
 
@@ -75,7 +75,7 @@ class _Sample:
 
 
 def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) -> Estimate:
-    """Read a job's table or its beginning, answer about 50 of its rows, and estimate the whole.
+    """Read a job's table or its beginning, answer about 50 of its rows, and return the estimate for the whole job.
 
     Raises InputError if no row can be answered.
     """
@@ -138,6 +138,6 @@ def _groups(rows: Sequence[AskedRow]) -> list[Sequence[AskedRow]]:
 
 
 def _size(row: AskedRow) -> int:
-    """Return a row's characters as all tasks are asked it, its id left out."""
+    """Return how many characters a row has, summed over the tasks that are asked of it; its id does not count."""
     fields = [{name: value for name, value in each.items() if name != "id"} for each in row if each is not None]
     return sum(len(json.dumps(each, default=str)) for each in fields)

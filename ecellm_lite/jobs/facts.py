@@ -15,7 +15,7 @@ from ecellm_lite.tasks.task import Task
 
 
 def job_facts(answerer: Answerer, tasks: Sequence[Task], options: RequestOptions) -> dict[str, str]:
-    """Return the facts by name: the model, its envelope, the tasks and their wording, and each request's options."""
+    """Return the facts by name: the model, its envelope, the tasks with their wording, and the request options."""
     instructions = [str(options.get("instruction") or task.instruction) for task in tasks]
     return {
         "model": f"{answerer.model.name} {answerer.model.sha256}",
@@ -36,7 +36,7 @@ def task_fact(*tasks: Task) -> str:
 
 
 def _calibration(answerer: Answerer, task: Task, options: RequestOptions) -> str:
-    """Return the calibration in use, so that fitting or removing one between two runs is noticed."""
+    """Return the calibration in use as a text, so that a calibration fitted or removed between two runs is noticed."""
     chosen = options.get("calibration", "auto")
     if isinstance(answerer, KeepsCalibrations):
         calibration = answerer.kept_calibration(task, calibration=chosen)

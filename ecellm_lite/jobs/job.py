@@ -1,7 +1,8 @@
 """A job answers every row of a table, and writes each row with its answer, in order.
 
-A job with an output file keeps its answers in a journal beside it. Started again, it reuses them, whatever stopped it,
-even if rows were edited or sorted meanwhile. A job may ask several tasks of each row.
+A job with an output file stores its answers in a journal beside that file. When the job is started again, whatever
+stopped it, it reuses the stored answers, even if rows were edited or sorted meanwhile. A job may ask several tasks of
+each row.
 """
 
 from __future__ import annotations
@@ -67,9 +68,9 @@ Progress = Callable[[JobStep], None]
 class JobOptions:
     """How a job's table is read, mapped and written, and which stored answers are reused.
 
-    `restart` answers every row anew; `retry_failed` those whose answer was an error. `review_below` is the probability
-    below which answers are also written to a review table, or `auto` to use a calibration's thresholds. `report` is
-    where a page about the finished job is written.
+    `restart` answers every row anew, `retry_failed` only the rows whose answer was an error. `review_below` is the
+    probability below which answers are also written to a review table, or `auto` to use a calibration's thresholds.
+    `report` is the path of a page about the finished job.
     """
 
     table: TableOptions = field(default_factory=TableOptions)
@@ -83,7 +84,7 @@ class JobOptions:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An open table, the tasks that are asked of its rows, and the output file (None: standard output)."""
+    """A job: an open table, the tasks that are asked of its rows, and the output file (None: standard output)."""
 
     tasks: tuple[JobTask, ...]
     table: Table
@@ -92,13 +93,13 @@ class Job:
 
     @property
     def journal_path(self) -> Path | None:
-        """Where the answers are stored; None if the output is not a file, so that the job cannot be resumed."""
+        """The path of the journal; None if the output is not a file, and the job so cannot be resumed."""
         if self.output is None or not is_replaceable(self.output):
             return None
         return journal_of(self.output)
 
     def rows(self) -> Iterator[tuple[TableRow, Sequence[MappedRow]]]:
-        """Yield each row of the table, and the row as each task reads it."""
+        """Yield pairs: a row of the table, and the same row as each task reads it."""
         for source in self.table.rows():
             yield source, [part.columns.row(source) for part in self.tasks]
 
@@ -107,7 +108,7 @@ class Job:
 
         A row that fails is written with its error, and does not end the job. Raises InputError if the answers cannot
         be written, and UsageError if an unfinished job on the same output had other settings, if `review_below` is
-        `auto` and there are no thresholds, or if there are several tasks and an option is for one.
+        `auto` and there are no thresholds, or if a job of several tasks gets an option that is meant for one task.
         """
         if len(self.tasks) > 1 and (options.get("instruction") or options.get("space")):
             raise UsageError(
@@ -166,7 +167,7 @@ class Job:
         tally: Tally,
         progress: Progress | None,
     ) -> None:
-        """Write the output, the review table and the report, with a person's answer where there is one."""
+        """Write the output, the review table and the report; a person's correction replaces the model's answer."""
         started = time.perf_counter()
         with job_writer(self.tasks, self.table, self.output, self.options.write, rules, tally) as writer:
             for source, answers in rows:
@@ -193,7 +194,7 @@ class Job:
     def _answers(
         self, answerer: Answerer, journal: Journal | None, options: RequestOptions, tally: Tally
     ) -> Iterator[JobRow]:
-        """Yield each row with its answers, in order; those that share a row are asked one after the other."""
+        """Yield each row with its answers, in order; the tasks of one row are asked one after the other."""
         pending: deque[JobAnswer] = deque()
 
         def submit(asked: tuple[JobTask, MappedRow]) -> Future[Answer | None]:

@@ -1,4 +1,4 @@
-"""A row on its way through a job: as its tasks are asked it, and with its answers."""
+"""A row on its way through a job: the row as each task reads it, with its answers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ecellm_lite.tables.row import TableRow
 
 
 class JobAnswer(NamedTuple):
-    """A row as one task is asked it, and its answer, None where it is not asked.
+    """A row as one task reads it, and its answer, which is None if the row is skipped or has no answer yet.
 
-    `key` is what the journal knows it by, None where it has none; a `reused` answer is from there. `share` is the share
-    of the table that was read when the row was.
+    `key` identifies the row in the journal, and is None without a journal or for a row that could not be read; a
+    `reused` answer is from the journal. `share` is the share of the table that was read up to this row.
     """
 
     mapped: MappedRow
@@ -25,7 +25,7 @@ class JobAnswer(NamedTuple):
     share: float | None = None
 
     def answered(self, answer: Answer) -> JobAnswer:
-        """Return it with an answer, to whose warnings come those of the mapping."""
+        """Return a copy with an answer, whose warnings come after those of the mapping."""
         warnings = [*self.mapped.warnings, *(answer.warnings or ())]
         return self._replace(answer=replace(answer, warnings=warnings or None))
 
@@ -38,13 +38,13 @@ class JobRow(NamedTuple):
 
     @property
     def reused(self) -> bool:
-        """Whether the row was answered by the journal alone."""
+        """Whether the row was answered from the journal alone; tasks that could not read it do not count."""
         answers = self.answers
         return any(each.reused for each in answers) and all(each.reused or each.mapped.error for each in answers)
 
 
 class JobStep(NamedTuple):
-    """What a job's progress is told with each answer: the row's number, and what JobAnswer says of it."""
+    """What a job reports to its progress: an answer, the row's number, and `share` and `reused` as in JobAnswer."""
 
     answer: Answer
     number: int

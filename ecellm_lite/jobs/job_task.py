@@ -1,4 +1,4 @@
-"""A task that a job asks of every row, with the columns that its fields are read from."""
+"""A task that a job asks of every row, with the columns from which its fields are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ecellm_lite.tasks.task import Task
 
 @dataclass(frozen=True, slots=True)
 class JobTask:
-    """A task and its mapping; `alone` says that its job has no other."""
+    """A task and its mapping; `alone` is true if the job has no other task."""
 
     task: Task
     columns: ColumnMap
@@ -33,12 +33,12 @@ class JobTask:
         return self.columns.description if self.alone else f"{self.name}: {self.columns.description}"
 
     def key(self, row: Mapping[str, Any]) -> bytes:
-        """Return the hash that a row's answer to this task is known by in the job's journal."""
+        """Return the hash under which the job's journal stores a row's answer to this task."""
         key = row_key(row)
         return key if self.alone else hashlib.sha256(self.name.encode() + b"\0" + key).digest()
 
     def answer_columns(self, before: Sequence[str], more: Sequence[str] = ()) -> AnswerColumns:
-        """Return the columns of the answers to this task, behind those that come `before`, with `more` at the end."""
+        """Return the columns of this task's answers, then `more`; `before` are the columns on their left."""
         attributes = self.columns.attributes
         return AnswerColumns.of(self.task, before, attributes=attributes, more=more, named=not self.alone)
 
@@ -46,8 +46,8 @@ class JobTask:
 def job_tasks(tasks: Sequence[Task], columns: Sequence[str] | None, options: MapOptions) -> tuple[JobTask, ...]:
     """Return each task with its mapping of a table's columns.
 
-    Of several tasks each takes the mappings and constants of the fields that it has. Raises UsageError for columns that
-    do not fit a task, a field that no task has, and two tasks of one name.
+    Each of several tasks takes the mappings and constants of its own fields. Raises UsageError for columns that do not
+    fit a task, for a field that no task has, and for two tasks of one name.
     """
     if len(tasks) == 1:
         return (JobTask(tasks[0], ColumnMap(tasks[0], columns, options)),)

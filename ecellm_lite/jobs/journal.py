@@ -30,12 +30,12 @@ _BUSY = "locked"
 
 
 class Journal:
-    """The answers of one job. `facts` are its model, task and options; None accepts those in the file.
+    """The stored answers of one job. `facts` are its model, task and options; None accepts the facts in the file.
 
-    Only one process can have it open. Any thread may call at any time.
+    Only one process can have the file open, but any of its threads may call any method at any time.
 
-    Raises UsageError if another process has it open, or if its answers have other facts and `restart` is False (with
-    `restart` they are deleted), and InputError if it is damaged or cannot be written.
+    Raises UsageError if another process has the file open, or if its answers have other facts and `restart` is False
+    (with `restart` they are deleted), and InputError if the file is damaged or cannot be written.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, str] | None, *, restart: bool = False) -> None:
@@ -54,7 +54,7 @@ class Journal:
             raise
 
     def get(self, key: bytes) -> Answer | None:
-        """Return the answer stored under a key, without the row's id."""
+        """Return the answer stored under a key, without the row's id; None if there is none."""
         with self._lock, _explained(self.path):
             row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
         return _answer(row[0], self.path) if row else None
@@ -93,7 +93,7 @@ class Journal:
         return True
 
     def count(self) -> int:
-        """Return how many answers there are."""
+        """Return how many answers are stored."""
         with self._lock, _explained(self.path):
             [count] = self._database.execute("SELECT count(*) FROM answers").fetchone()
         return int(count)
@@ -148,7 +148,7 @@ class Journal:
 
 
 def row_key(row: Mapping[str, Any]) -> bytes:
-    """Return the hash that identifies a row: of its fields in any order, without its id."""
+    """Return the hash of a row's fields, which identifies it; their order and the row's id do not matter."""
     fields = {name: value for name, value in row.items() if name != "id"}
     text = json.dumps(fields, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -28,7 +28,7 @@ class HasDescriptor(Protocol):
 def output_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a job's output as `path.part`, and rename it to `path` when the block ends without an error.
 
-    A device or a pipe is written directly. Raises InputError if it cannot be written.
+    A device or a pipe is written directly. Raises InputError if the output cannot be written.
     """
     check_output(path)
     if not is_replaceable(path):
@@ -46,7 +46,7 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def part_of(path: Path) -> Path:
-    """Return the path of an output that is not complete yet."""
+    """Return the path at which an output is written until it is complete."""
     return path.with_name(path.name + ".part")
 
 
@@ -56,14 +56,14 @@ def is_replaceable(path: Path) -> bool:
 
 
 def same_file(one: Path, other: Path) -> bool:
-    """Return whether two paths are one regular file, even if it does not exist yet."""
+    """Return whether two paths name the same regular file, which need not exist yet."""
     if not (is_replaceable(one) and is_replaceable(other)):
         return False
     return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
 
 
 def check_output(path: Path, setting: str = "output") -> None:
-    """Raise InputError if no file can be written there: it is a folder, or in a folder that does not exist.
+    """Raise InputError if no file can be written at a path: it is a folder, or its folder does not exist.
 
     `setting` is the name of the argument that holds the path, for the error.
     """
@@ -82,7 +82,7 @@ def check_output(path: Path, setting: str = "output") -> None:
 def is_read_from(path: Path | None, file: HasDescriptor) -> bool:
     """Return whether writing to a path (None: to standard output) would change the file that is being read.
 
-    Standard input may be such a file too, if it was redirected from one.
+    This also holds for standard input that was redirected from a file.
     """
     try:
         source = os.fstat(file.fileno())
@@ -103,9 +103,9 @@ def standard_output() -> IO[bytes]:
 
 
 def write_whole(path: Path, text: str, setting: str) -> None:
-    """Write a text, whole or not at all; a device or a pipe is written directly.
+    """Write a text to a file, whole or not at all; a device or a pipe is written directly.
 
-    `setting` is the name of the argument that holds the path, for the InputError where it cannot be written.
+    Raises InputError if it cannot be written; `setting` is the argument that the error names.
     """
     with _writable(path, setting):
         if not is_replaceable(path):
@@ -125,7 +125,7 @@ class FlushedFile:
         self._file = file
 
     def write(self, data: bytes) -> int:
-        """Write bytes; raises InputError where they cannot be written."""
+        """Write bytes and flush them; raises InputError if they cannot be written."""
         try:
             count = self._file.write(data)
             self._file.flush()

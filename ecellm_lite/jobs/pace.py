@@ -1,7 +1,7 @@
-"""How fast a job goes, and how long it will still take: by the tokens that the model computes, not by rows.
+"""How fast a job goes and how long it will still take, measured in tokens that the model computes, not in rows.
 
-A row of ten words takes a fraction of the time of one of a thousand, and answers from the journal or of a repeated row
-take none.
+A row of ten words takes a fraction of the time of a row of a thousand words, and an answer from the journal or to a
+repeated row takes no time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ecellm_lite.jobs.job_row import JobStep
 
 @dataclass(slots=True)
 class Pace:
-    """What a job has done since `started`, a time in seconds; `add` is called with each of its answers."""
+    """What a job has done since `started`, a time in seconds; the job calls `add` with each answer."""
 
     started: float
     rows: int = 0
@@ -34,16 +34,16 @@ class Pace:
 
     @property
     def total_rows(self) -> int | None:
-        """The rows of the whole table, estimated from the share that is done; None if that is unknown."""
+        """The rows of the whole table, estimated from the share that is done; None if that share is unknown."""
         return round(self.rows / self.share) if self.share else None
 
     @property
     def total_tokens(self) -> float | None:
-        """The tokens of the whole table, estimated in the same way."""
+        """The tokens that the whole table takes, estimated from the share that is done; None if that is unknown."""
         return self.tokens / self.share if self.share else None
 
     def seconds_left(self, now: float) -> float | None:
-        """Return how long the rest takes at the rate so far; None as long as nothing is known."""
+        """Return how many seconds the rest takes at the rate so far; None as long as that is unknown."""
         total = self.total_tokens
         if total is None or not self.computed:
             return None
@@ -51,7 +51,7 @@ class Pace:
 
 
 def computed_tokens(answer: Answer) -> int:
-    """Return how many tokens the model computed for an answer; none for one that failed."""
+    """Return how many tokens the model computed for an answer; 0 for an answer that failed."""
     usage = answer.usage
     if usage is None:
         return 0

@@ -1,7 +1,7 @@
 """An Answerer over a Ray cluster: each actor has a model of its own, and rows go to whichever actor is free.
 
-The job stays where it was started, with its table, its journal and its output, so that a cluster writes the same rows
-in the same order as one machine. When a node dies, the rows that it had are asked again elsewhere. Rows that kill one
+The job itself, with its table, journal and output, runs where it was started, so that a cluster writes the same rows
+in the same order as one machine. When a node dies, its unanswered rows are sent to other nodes. Rows that kill one
 actor after another are refused.
 """
 
@@ -53,7 +53,7 @@ class Asked:
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """An actor, whether its model is loaded, and how many calls it has."""
+    """An actor, whether its model is loaded, and how many of its calls are unfinished."""
 
     actor: Any
     ready: bool = False
@@ -61,13 +61,13 @@ class Worker:
 
 
 class RayRuntime:
-    """A model on each of a cluster's actors; a context manager, and safe to use from any number of threads.
+    """An Answerer with a model on each actor of a cluster; a context manager, usable from any threads.
 
-    `address` is the cluster's (default: the one that RAY_ADDRESS names, else a new one on this machine). `actors` is
-    how many there are (default: as many as fit). Each has `threads` cores, and a GPU if the cluster has GPUs. The other
-    `settings` are Runtime's; every node needs the model in a store of its own.
+    `address` is the cluster's address (default: the one in RAY_ADDRESS, else a new cluster on this machine). `actors`
+    is the number of actors (default: as many as fit). Each has `threads` cores, and a GPU if the cluster has GPUs. The
+    other `settings` are Runtime's; every node needs the model in a store of its own.
 
-    Raises UsageError if ray is missing or the cluster has no room, and what loading the model raises.
+    Raises UsageError if ray is missing or the cluster has no room, and any error of loading the model.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class RayRuntime:
 
     @property
     def window(self) -> int:
-        """How many rows must be read ahead of the answers for every actor to have work."""
+        """How many rows a job must read ahead of the answers to keep every actor busy."""
         return 2 * BATCH * IN_FLIGHT * self._actors
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
@@ -145,7 +145,7 @@ class RayRuntime:
         yield from read_ahead(rows, lambda row: self.submit(checked, row, **options), most=self.window)
 
     def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
-        """Return the calibration that is kept for a task, by one of the nodes; see KeepsCalibrations."""
+        """Return the calibration that one of the nodes keeps for a task; see KeepsCalibrations."""
         checked = task if isinstance(task, Task) else get_task(task)
         worker = next(worker for worker in list(self._workers) if worker.ready)
         kept: Calibration | None = self._ray.get(worker.actor.kept_calibration.remote(checked, calibration))
@@ -166,7 +166,7 @@ class RayRuntime:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # What follows runs in the dispatcher's thread alone.
+    # The methods below run only in the dispatcher's thread.
 
     def _dispatch(self) -> None:
         while (event := self._news.get()) is not None:
@@ -209,7 +209,7 @@ class RayRuntime:
             self._start()
 
     def _send(self) -> None:
-        """Give each actor with room a batch, in turns, so that few rows are spread over many actors."""
+        """Send a batch to each actor that can take one, so that few rows are spread over many actors."""
         free = [worker for worker in self._workers if worker.ready and worker.calls < IN_FLIGHT]
         for worker in sorted(free, key=lambda worker: worker.calls):
             batch = self._batch(len(free))

@@ -1,7 +1,7 @@
-"""Which answers a person should review, and the review table that they are written to beside a job's output.
+"""Which answers a person should review, and the review table beside a job's output that lists them.
 
-The review table has the columns of the output and three more: the reason for the review, an empty one for the correct
-answer, and a key that identifies the row in the corrected table, whatever its order.
+The review table has the columns of the output and three more: the reason for the review, an empty column for the
+correct answer, and a key that identifies the row even if a person sorts the table.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KEY_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class ReviewRule:
-    """When an answer needs review: below a probability, or below the thresholds of a calibration."""
+    """The rule by which an answer needs review: below a probability, or below a calibration's thresholds."""
 
     below: float | None = None
     calibration: Calibration | None = None
@@ -58,7 +58,7 @@ class ReviewRule:
 def review_rule(below: float | str, answerer: Answerer, task: Task, options: RequestOptions) -> ReviewRule:
     """Return the rule for a probability, or for `auto`, which takes the thresholds of the calibration in use.
 
-    Raises UsageError if there are none.
+    Raises UsageError for `auto` if there are no thresholds.
     """
     if below != AUTO:
         return ReviewRule(below=float(below))
@@ -84,16 +84,16 @@ def review_of(output: Path) -> Path:
 
 
 def review_columns(*, alone: bool) -> tuple[str, ...]:
-    """Return the columns of a review table behind those of the output; with the task where it is not `alone`."""
+    """Return the columns that a review table has after those of the output; with several tasks, also the task's."""
     return (REASON, CORRECTION, KEY) if alone else (TASK, REASON, CORRECTION, KEY)
 
 
 def review_cells(task: str | None, reason: str, key: bytes | None) -> dict[str, str | None]:
-    """Return the cells of a review table that are not those of the output; None stands for a job's only task."""
+    """Return the cells for the columns of review_columns, by column; `task` is None if the job has only one."""
     named = {} if task is None else {TASK: task}
     return {**named, REASON: reason, CORRECTION: None, KEY: shown_key(key)}
 
 
 def shown_key(key: bytes | None) -> str | None:
-    """Return a row's key as the review table shows it; its letter keeps spreadsheets from reading it as a number."""
+    """Return a row's key as the review table shows it, with a letter, so that no spreadsheet makes it a number."""
     return f"r{key[:KEY_BYTES].hex()}" if key else None

@@ -1,4 +1,4 @@
-"""What a job's answers were, counted as they pass: in bounded memory, however long the table is."""
+"""Statistics of a job's answers, counted while it runs: in bounded memory, however long the table is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLOWEST = 10
 
 @dataclass(slots=True)
 class ErrorKind:
-    """Errors with one code: how many, and the line and message of the first."""
+    """The errors with one code: how many there are, and the line and message of the first."""
 
     code: str
     line: int
@@ -30,7 +30,7 @@ class ErrorKind:
 
 @dataclass(frozen=True, slots=True, order=True)
 class SlowRow:
-    """A row that took long; `row` is what was asked, as JSON."""
+    """A row that took long to answer; `row` is the row as the task read it, as JSON."""
 
     seconds: float
     line: int
@@ -41,11 +41,11 @@ class SlowRow:
 
 @dataclass(slots=True)
 class TaskStatistics:
-    """The answers to one task.
+    """Counts of the answers to one task.
 
-    `answers` counts what was answered (an extraction: each attribute with a value or without), `others` what came when
-    there were too many different answers to count each. `bins` counts answers by their probability, in ten steps of
-    equal width. `automatic` answers need no review, and the others have one of the `reasons`.
+    `answers` counts equal answers (of an extraction, each attribute with and without a value); `others` counts new
+    answers once there are too many different ones to count each. `bins` counts answers by probability, in ten steps of
+    equal width. `automatic` answers need no review and were not corrected; `reasons` counts why others need review.
     """
 
     task: str
@@ -69,7 +69,7 @@ class TaskStatistics:
         return sorted(self._slow, reverse=True)
 
     def add(self, mapped: MappedRow, answer: Answer, *, reason: str | None, corrected: bool) -> None:
-        """Count an answer; `reason` says why a person should look at it, None where nobody need."""
+        """Count an answer; `reason` says why a person should review it, and is None if nobody needs to."""
         self.failed += answer.error is not None
         self.abstained += answer.abstained
         self.corrected += corrected
@@ -106,7 +106,7 @@ class TaskStatistics:
 
 
 def _names(answer: Answer) -> Iterator[str]:
-    """Yield the names under which an answer is counted; none for free text or without a value."""
+    """Yield the names under which an answer is counted; nothing for free text or for an answer without a value."""
     if answer.value is None:
         return
     if answer.type == "extraction":

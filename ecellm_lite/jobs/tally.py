@@ -1,4 +1,4 @@
-"""What a job came to, in numbers."""
+"""The outcome of a job in numbers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ecellm_lite.answers.answer import Answer
 
 @dataclass(slots=True)
 class Tally:
-    """How many rows a job wrote, in all and by outcome; a row of several tasks counts once.
+    """How many rows a job wrote, in total and by outcome; with several tasks, a row still counts once.
 
-    A row `failed` if one of its answers did. `reused` rows had their answers in the journal, `skipped` ones were not
+    A row `failed` if one of its answers failed. `reused` rows had their answers in the journal, `skipped` ones were not
     answered, `repeated_ids` had the id of an earlier row. `to_review` answers are in the review table, and `corrected`
     ones came from a person. `notes` say what was left out of the table or could not be written unchanged.
     """
