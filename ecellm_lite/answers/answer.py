@@ -11,7 +11,7 @@ from ecellm_lite.errors import EcellmError, error_of
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts: of the prompt, of its cached part, and of the answer's chosen and its forced tokens.
+    """Counts of tokens: in the prompt, in its cached part, and in the answer, decoded by the model or forced.
 
     The token that settles the answer is not counted if the model need not read it. `cached_tokens` is None in
     deterministic mode, where an answer must not depend on what ran before it.
@@ -49,7 +49,7 @@ class RowError:
         return cls(error.code, str(error), error.field, error.step)
 
     def exception(self) -> EcellmError:
-        """Return the error as an exception of its kind."""
+        """Return the error as an exception of the class that has its code."""
         message = self.message.removesuffix(f": {self.step}.") if self.step else self.message
         return error_of(self.code)(message, step=self.step, field=self.field)
 
@@ -68,14 +68,15 @@ class Answer:
 
     `value` is true or false for a predicate, a key for a choice, the probability-weighted position for a score, the
     keys best first for a ranking, a list of {attribute, value, source, probability} for an extraction, a string for
-    text, an object for a schema; None for a failed or abstained row. `text` is the exact ECInstruct answer string.
-    If the model was not sure enough, the row is abstained: no value and no text, but the probabilities that say why.
-    `probability` is the answer's among the allowed answers, `confidence` how far the largest probability stands above
-    uniform, `coverage` how much of the model's probability fell on the allowed tokens at all. `seconds` runs from
-    the row's turn to its answer, and is None in deterministic mode. `calibration` names what the probabilities were
-    calibrated by: task, temperature, rows and hash, `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`. `shortened` says
-    what was cut from the row or the answer, and is None if nothing was; `warnings` lists anything else that is odd
-    about the row or its answer, and is None if nothing is.
+    text, an object for a schema; None for a failed or abstained row. `text` is the exact ECInstruct answer string. If
+    the model was not sure enough, the answer is an abstention: it has no value and no text, but the probabilities that
+    show why. `probability` is the answer's share among the allowed answers, `confidence` is how far the largest
+    probability is above uniform, and `coverage` is how much of the model's probability fell on the allowed tokens.
+    `seconds` is the time from the row's turn to its answer, and is None in deterministic mode. `calibration` names the
+    calibration of the probabilities by task, temperature, rows and hash, as in
+    `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`. `shortened` says what was cut from the row or the answer, and is
+    None if nothing was; `warnings` lists anything else that is odd about the row or its answer, and is None if nothing
+    is.
     """
 
     id: str | int | None
@@ -103,7 +104,7 @@ class Answer:
 
     @classmethod
     def failed(cls, task: str, error: EcellmError, *, model: ModelName, envelope: str, row: Any = None) -> Answer:
-        """Return the answer of a row that failed before the model; it has the row's id, if the row could be read."""
+        """Return the answer of a row that failed before it reached the model, with the row's id if it could be read."""
         return cls(
             id=row.get("id") if isinstance(row, Mapping) else None,
             task=task,

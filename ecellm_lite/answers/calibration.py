@@ -1,7 +1,7 @@
 """Temperature scaling, so that of the answers given a probability of 0.8, eight in ten are right.
 
 Calibration after Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017): softmax(logits / T), which is
-p^(1/T) / Σ p^(1/T). Above 1 it makes a model less sure, below 1 more; which answer is the likeliest never changes.
+p^(1/T) / Σ p^(1/T). A T above 1 makes a model less sure, a T below 1 surer; the likeliest answer stays the same.
 
 The entries of an extraction also have a bias, sigmoid(logit(p) / T + b), as in Platt's "Probabilistic outputs for
 SVMs" (1999): a span has too many rivals for a softmax, and may be wrong more often than right.
@@ -40,7 +40,7 @@ def tempered(shares: Sequence[float] | Probabilities, temperature: float) -> Pro
 
 
 def tempered_odds(probability: float, temperature: float, bias: float = 0.0) -> float:
-    """Return sigmoid(logit(p) / T + b): a calibrated probability against everything else together."""
+    """Return sigmoid(logit(p) / T + b): one outcome's calibrated probability, against all others together."""
     for_it, against = log_shares((probability, 1.0 - probability)) / temperature
     return 1.0 / (1.0 + math.exp(min(against - for_it - bias, _MOST)))
 
@@ -48,7 +48,7 @@ def tempered_odds(probability: float, temperature: float, bias: float = 0.0) -> 
 def tempered_among(probability: float, count: int, temperature: float) -> float:
     """Return a probability at a temperature, against `count` - 1 others that share the rest evenly.
 
-    It is p^(1/T) / (p^(1/T) + (n - 1) ((1 - p) / (n - 1))^(1/T)), which goes to 1/n as T grows.
+    With n = `count`, it is p^(1/T) / (p^(1/T) + (n - 1) ((1 - p) / (n - 1))^(1/T)), which goes to 1/n as T grows.
     """
     return tempered_odds(probability, temperature, -(1.0 - 1.0 / temperature) * math.log(count - 1))
 

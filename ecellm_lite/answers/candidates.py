@@ -1,9 +1,9 @@
 """Decodes every closed answer by walking a sorted matrix of candidate token rows.
 
-Each possible answer is tokenized as it follows the prompt, and the rows are sorted. A state is a range of rows and a
-depth; the tokens that may come next are the distinct values of one column. A single value is *forced* and needs no
-model; several values are a choice, a softmax over them. A row that is a prefix of another ends with the end-of-sequence
-token as its own branch.
+Each possible answer is tokenized as a continuation of the prompt, and its tokens are a row; the rows are sorted. A
+state is a range of rows and a depth; the tokens that may come next are the distinct values of one column. A single
+value is *forced* and needs no model; several values are a choice, a softmax over them. A row that is a prefix of
+another ends with the end-of-sequence token as its own branch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ _PAD = -1
 
 @dataclass(frozen=True, slots=True)
 class Branches:
-    """The tokens that may come next, ascending, and where the rows of each begin (one extra entry: where all end)."""
+    """The tokens that may come next, ascending, and the first row of each.
+
+    `starts` has one more entry than `tokens`: the end of all rows.
+    """
 
     tokens: NDArray[np.int32]
     starts: NDArray[np.intp]
@@ -53,7 +56,7 @@ class Candidates:
     def way(self, low: int, high: int, depth: int, most: int) -> list[int]:
         """Return at most `most` tokens from `depth` on, along the largest branches to the last place where rows differ.
 
-        Empty if the rows never differ beyond `depth`.
+        The list is empty if the rows never differ beyond `depth`.
         """
         tokens: list[int] = []
         ends = 0

@@ -13,7 +13,7 @@ from ecellm_lite.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Choice(OneOf):
-    """One of `options` (at least one, with distinct keys and texts); the value is the option's key."""
+    """A space whose answers are `options` (at least one, with distinct keys and texts); the value is the key."""
 
     options: tuple[Option, ...]
     type: ClassVar[str] = "choice"
@@ -28,13 +28,13 @@ class Choice(OneOf):
         return key
 
     def headline(self, answer: Answer) -> str:
-        """Return the text that the model wrote, or the key if the text does not begin with it."""
+        """Return the text that the model wrote, or the key if the text does not begin with the key."""
         text, key = answer.text or "", str(answer.value)
         return text if text.startswith(key) else key
 
 
 def lettered(texts: Sequence[str], *, whole: bool) -> Choice:
-    """Return the choice among lines such as `A: first`; the model writes the `whole` line or its letter alone."""
+    """Return the choice among lines such as `A: first`; the model writes the line if `whole`, else its letter."""
     pairs = zip(letters_of(texts), texts, strict=True)
     return Choice(tuple(Option(letter, text if whole else letter, text) for letter, text in pairs))
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Claim:
     """One choice of an answer: the shares of the options, the chosen one first; at least one share.
 
-    `right` is the index of the correct option. The last share is the sum of `alike` answers, which are assumed to
-    share it evenly.
+    `right` is the index of the correct option. The last share is the sum of `alike` answers, which are assumed to have
+    equal parts of it.
     """
 
     shares: tuple[float, ...]

@@ -26,7 +26,7 @@ _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 
 
 class Closing:
-    """Finds ways to close JSON texts in one vocabulary."""
+    """Finds the tokens of a vocabulary that close a JSON text."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -36,7 +36,7 @@ class Closing:
     def in_time(self, matcher: Any, tokens: Sequence[int], limit: int, logits: Logits, token: int) -> int:
         """Return `token` if the text can still be closed after it, else the likeliest token for which it can.
 
-        The matcher has read `tokens`, and the closed text may have `limit` of them; the logits of tokens that are not
+        The matcher has read `tokens`, and the closed text may have `limit` tokens; the logits of tokens that are not
         allowed are -inf. If no way to close the text is found, `token` itself is returned.
         """
         text, most = self._vocabulary.detokenize(tokens), limit - len(tokens)

@@ -41,12 +41,12 @@ class Vocabulary(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Keep the first `keep` answer tokens, append `tokens`, and return the logits after the last one.
+    """A request to the engine: keep the first `keep` answer tokens, append `tokens`, return the logits after the last.
 
-    `forced` of the tokens were settled without the model; the last `drafted` are guesses that the model may reject.
-    The engine checks as many drafts as it has room for, and returns the logits after the token before them and after
-    each checked one, (tried + 1, vocabulary.size), or (vocabulary.size,) if it checked none; the next step keeps the
-    right ones. The other tokens were chosen from the model's logits.
+    `forced` tokens were settled without the model, and the last `drafted` tokens are guesses that the model may reject;
+    the others were chosen from the model's logits. The engine checks as many drafts as it has room for, and returns the
+    logits after the token before the drafts and after each checked draft, (checked + 1, vocabulary.size), or
+    (vocabulary.size,) if it checked none. The next step keeps the right drafts.
     """
 
     keep: int
@@ -59,10 +59,10 @@ class Step:
 class Outcome:
     """What a space decided from the model's logits: the answer's value, its ECInstruct string and its probabilities.
 
-    `probabilities` maps each possible answer's key to its share (they sum to 1), and is None if the answer is not
-    one of a few. `coverage` is the share of the whole vocabulary's probability that fell on the allowed tokens at the
-    first choice (for an extraction the lowest over its choices). `tokens` are the answer's own, for a closed answer the
-    end of tokenize(prompt + text). `shortened` says which limit ended the answer, if one did.
+    `probabilities` maps each possible answer's key to its share (they sum to 1), and is None if the answer is not one
+    of a few. `coverage` is the share of the whole vocabulary's probability that fell on the allowed tokens at the first
+    choice (for an extraction the lowest over its choices). `tokens` are the answer's tokens; for a closed answer they
+    are the end of tokenize(prompt + text). `shortened` says which limit ended the answer, if one did.
     """
 
     value: Any
@@ -85,7 +85,7 @@ Listener = Callable[[str], None]
 class Scene:
     """Where an answer is decoded: after a prompt, in a vocabulary, with `room` tokens left in the context.
 
-    At most `drafts` tokens may be guessed in one step. The `listener` is told a text as it grows.
+    At most `drafts` tokens may be guessed in one step. The `listener` is called with a text as it grows.
     """
 
     vocabulary: Vocabulary
@@ -98,9 +98,9 @@ class Scene:
     def continuation(self, text: str, *, after: str = RESPONSE) -> list[int]:
         """Return the tokens of `text` as they are when it follows `after`.
 
-        Text alone has other ids than text in its place: SentencePiece puts a space before it. `after` must end where
-        the tokenizer starts a new piece whatever follows, as the prompt's last newline does. Raises ModelError for a
-        vocabulary in which it does not.
+        Text tokenized alone has other ids than text that follows another: SentencePiece puts a space before it. `after`
+        must end where the tokenizer starts a new piece whatever follows, as the prompt's last newline does. Raises
+        ModelError if the vocabulary joins `after` and `text`.
         """
         anchor = self.vocabulary.tokenize(after)
         joint = self.vocabulary.tokenize(after + text)

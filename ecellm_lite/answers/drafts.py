@@ -13,7 +13,7 @@ _MATCH = 2
 
 
 class Lookup:
-    """Guesses that the latest tokens go on as they last did earlier, in the prompt or the answer."""
+    """Guesses the next tokens: those that followed the latest ones at their last occurrence in the prompt or answer."""
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self._tokens: list[int] = []
@@ -35,5 +35,5 @@ class Lookup:
         return () if start is None else tuple(self._tokens[start : start + min(most, self._trust)])
 
     def learn(self, guessed: int, right: int) -> None:
-        """After a right guess, guess twice as many tokens; after a wrong one, only as many as were right."""
+        """Set the length of the next guess: twice `guessed` if all were right, else `right`, but at least 1."""
         self._trust = 2 * guessed if right == guessed else max(1, right)

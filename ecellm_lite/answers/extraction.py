@@ -82,7 +82,7 @@ class Extraction(Space):
     def normalized(self, text: str) -> str:
         """Return the answer string for a JSON object of attributes and values; a missing attribute is None.
 
-        A value gets the first source that contains it. The answer string itself is accepted, too.
+        A value gets the first source that contains it. An answer string is accepted, too.
         """
         try:
             values = json.loads(text)
@@ -108,7 +108,7 @@ class Extraction(Space):
         ]
 
     def longest(self, scene: Scene) -> int:
-        """Return how many tokens the answer has in which every value is the span with the longest JSON."""
+        """Return the number of tokens of the answer in which every value is the span with the longest JSON."""
         spans = [SourceText(source, text).longest for source, text in self.sources.items()]
         longest = max([NONE, *spans], key=lambda span: len(span.json))
         return len(scene.continuation(self._answer_text(dict.fromkeys(self._names, longest))))
@@ -126,10 +126,11 @@ class Extraction(Space):
         return replace(outcome, value=entries, probability=math.prod(entry["probability"] for entry in entries))
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return a claim for each entry: its attribute has this value, from this source, or none.
+        """Return one claim per entry: that the attribute has this value from this source, or that it has no value.
 
-        It is correct if the gold answer has the same entry; "none" is also correct if the gold answer has no entry for
-        the attribute. The gold answer may have further values, because an entry does not claim to be the only one.
+        A claim is correct if the gold answer has the same entry; "no value" is also correct if the gold answer has no
+        entry for the attribute. The gold answer may have further values, because an entry does not claim to be the only
+        one.
         """
         gold_values: dict[str, set[tuple[str | None, str | None]]] = {}
         for entry in self.parse(gold):
@@ -150,7 +151,7 @@ class Extraction(Space):
         return f"{present} of {len(answer.value)} attributes found"
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return each attribute with its value, source and probability; nothing for an abstention."""
+        """Return each attribute with its value, source and probability; no lines for an abstention."""
         return tuple(
             Detail(
                 entry["attribute"],
@@ -225,7 +226,7 @@ class _Grid:
                     self._heads.setdefault(head, []).append((text, word))
 
     def choose(self, close: str, tape: Tape) -> Generator[Step, Logits, tuple[Span, Walked]]:
-        """Walk to a span, or to NONE, followed by `close`."""
+        """Walk to a span or to NONE, followed by `close`; return it with the walk's result."""
         heads = list(self._heads)
         end = self._scene.vocabulary.end
         head = yield from walk(Candidates(heads, end), tape)

@@ -137,7 +137,7 @@ class _GrammarReader:
         return quoted[0] if len(quoted) == 1 else f"({' '.join(quoted)})"
 
     def _class(self, text: str) -> str:
-        """Return the inside of a class, with the characters escaped that are special only in a regular expression."""
+        """Return the inside of a character class, with escapes for what is special only in a regular expression."""
         place, parts = 0, []
         while place < len(text):
             match = _CHARACTER.match(text, place)

@@ -120,7 +120,7 @@ def _target(definition: Any, reference: str) -> Any:
 
 
 def _coefficient(multiple: float) -> Decimal:
-    """Return the number as an integer: 0.25 becomes 25."""
+    """Return the number scaled by a power of ten to an integer: 0.25 becomes 25."""
     number = abs(Decimal(repr(multiple)))
     if not number.is_finite() or not number:
         return Decimal(1)  # refused by llguidance itself

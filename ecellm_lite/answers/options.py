@@ -53,7 +53,7 @@ class OneOf(Space):
         return tuple(option.text for option in self.offered)
 
     def decode(self, scene: Scene) -> Decoding:
-        """Score every option; if the first tokens differ, as with letters, nothing is decoded."""
+        """Score every option; if the options' first tokens differ, as with letters, no token is decoded."""
         options = self.offered
         rows = [scene.continuation(option.text) for option in options]
         weighed = yield from weigh(Candidates(rows, scene.vocabulary.end), Tape(), drafts=scene.drafts)
@@ -84,11 +84,11 @@ class OneOf(Space):
         return self._option(text).text
 
     def longest(self, scene: Scene) -> int:
-        """Return the tokens of the longest option."""
+        """Return the number of tokens of the longest option."""
         return max(len(scene.continuation(text)) for text in self.alternatives)
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim: the likeliest option is the right one."""
+        """Return one claim: that the likeliest option is the right one."""
         shares: Mapping[str, float] = answer.probabilities or {}
         chosen = max(shares, key=shares.__getitem__)
         order = [chosen, *(key for key in shares if key != chosen)]

@@ -26,9 +26,9 @@ GAINS: Mapping[str, float] = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
 
 @dataclass(frozen=True, slots=True)
 class Ranking(Space):
-    """Every order of the letters, which are distinct and at least one.
+    """The space of all orders of `letters`, which are distinct and at least one.
 
-    `lines` are the texts of the letters, in the same order, to show to a person: `A: Umbrella`.
+    `lines` are shown to a person, one for each letter in the same order, such as `A: Umbrella`.
     """
 
     letters: tuple[str, ...]
@@ -40,7 +40,7 @@ class Ranking(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Choose the letters place by place; the last one needs no choice.
 
-        The probability is the product over the places; the probabilities and the confidence are of the first place.
+        `probability` is the product over the places; `probabilities` and `confidence` are of the first place.
         """
         tape = Tape()
         order: list[str] = []
@@ -92,17 +92,17 @@ class Ranking(Space):
         return len(scene.continuation(",".join(self.letters)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the first place's softmax at a temperature, and the whole order's probability among all orders."""
+        """Return the outcome with the first place's softmax and the order's probability at a temperature."""
         after = tempered_outcome(outcome, temperature)
         if after is outcome or outcome.probability is None:
             return outcome
         return replace(after, probability=tempered_among(outcome.probability, self._orders, temperature))
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return one claim: no order is better than this one.
+        """Return one claim: that no order is better than the answer's.
 
-        With labels, it is correct if no product comes before a more relevant one; without, if the order is the gold
-        one. All other orders share the rest evenly.
+        With labels, the claim is correct if no product comes before a more relevant one; without labels, if the order
+        is the gold one. All other orders share the remaining probability evenly.
         """
         gold_order, order, probability = self.parse(gold), answer.value, answer.probability or 0.0
         if self._orders == 1:
@@ -115,7 +115,7 @@ class Ranking(Space):
         return (Claim((probability, 1.0 - probability), 0 if correct else 1, self._orders - 1),)
 
     def read_labels(self, labels: Any) -> tuple[str, ...] | None:
-        """Return the relevance (E, S, C or I) of each product in the order of the letters, None if there is none."""
+        """Return the relevance (E, S, C or I) of each product in the order of the letters; None without labels."""
         if labels is None:
             return None
         if (

@@ -14,7 +14,7 @@ from ecellm_lite.answers.options import OneOf, Option
 
 @dataclass(frozen=True, slots=True)
 class Score(OneOf):
-    """Levels from the lowest to the highest; the value is the probability-weighted position, 1 for the lowest.
+    """A space of levels, the lowest first; the value is the probability-weighted position, 1 for the lowest.
 
     A model that is torn between 4 and 5 of 5 answers 4.5, where a choice would have to pick one. `texts` is what the
     model writes for each level, if that is not the level itself.
@@ -38,7 +38,7 @@ class Score(OneOf):
         return _averaged((yield from OneOf.decode(self, scene)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the levels' softmax at a temperature, and the position that results."""
+        """Return the outcome with the levels' softmax at a temperature, and the position that follows from it."""
         return _averaged(tempered_outcome(outcome, temperature))
 
     def headline(self, answer: Answer) -> str:

@@ -50,12 +50,12 @@ class Space(ABC):
         return text
 
     def value_of(self, text: str) -> Any:
-        """Return the value of a person's answer string, in the form of `Answer.value`; raises InputError."""
+        """Return the value of a person's answer string, in the form of `Answer.value`; raises InputError for others."""
         return self.parse(text)
 
     @property
     def alternatives(self) -> tuple[str, ...]:
-        """The answer strings that the model chooses from; empty if they are not a few."""
+        """The answer strings that the model chooses from; empty if there are too many to list."""
         return ()
 
     def longest(self, scene: Scene) -> int:
@@ -63,11 +63,11 @@ class Space(ABC):
         return max(1, scene.room // SHARE)
 
     def as_options(self) -> dict[str, Any] | None:
-        """Return the request options that define this space in another process, None if none can."""
+        """Return the request options that define this space in another process, or None if no options can."""
         return None
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return an outcome at a temperature; without probabilities it is unchanged."""
+        """Return an outcome with its probabilities at a temperature; one without probabilities is unchanged."""
         return tempered_outcome(outcome, temperature)
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
@@ -79,18 +79,18 @@ class Space(ABC):
         raise InputError(f"Answers of type {self.type} have no probability", step="evaluate answers of another type")
 
     def read_labels(self, labels: Any) -> tuple[str, ...] | None:
-        """Return the relevance labels of a row whose products are ranked, else None; raises InputError for others."""
+        """Return a row's relevance labels if its products are ranked, else None; raises InputError for wrong labels."""
         return None
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return constant answers to compare with: the same for every row, as far as the space allows.
+        """Return answers to compare with, which are the same for every row as far as the space allows.
 
         `golds` are the distinct answer strings of a data set, at least one, the most frequent first.
         """
         return tuple(golds)
 
     def headline(self, answer: Answer) -> str:
-        """Return an answer, which has a value, in one line for a person."""
+        """Return, as one line for a person, an answer that has a value."""
         return answer.text or "(empty)"
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:

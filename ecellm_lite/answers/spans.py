@@ -1,8 +1,8 @@
 """The spans of a product's texts that may be an attribute's value.
 
-A span runs from the beginning of a word to the end of one, at most 16 words on, and is also offered without a
-plural s. A word is a run of letters, a run of digits, or one other sign. Of the 4,916 values that people marked in
-the labelled rows this project measures with, 97.4% are such spans.
+A span is 1 to 16 words in a row, and is also offered without a plural s. A word is a run of letters, a run of digits,
+or one other sign. Of the 4,916 values that people marked in the labelled rows this project measures with, 97.4% are
+such spans.
 """
 
 from __future__ import annotations

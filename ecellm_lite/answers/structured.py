@@ -27,7 +27,7 @@ LAST = 128
 
 @dataclass(frozen=True, slots=True)
 class Structured(Space):
-    """Every text that an llguidance grammar allows; made by `schema` or `grammar` from a `source`."""
+    """The space of the texts that an llguidance grammar allows; `schema` or `grammar` makes it from a `source`."""
 
     compiled: str
     max_tokens: int = MAX_TOKENS
@@ -36,7 +36,7 @@ class Structured(Space):
     type: ClassVar[str] = "text"
 
     def decode(self, scene: Scene) -> Decoding:
-        """Choose the likeliest allowed token each time; tokens that the grammar forces need no model.
+        """Choose one allowed token after another; tokens that the grammar forces need no model.
 
         JSON is closed before the limit (or the context's end) if its schema permits; a grammar's text is cut back to
         the last place where it was complete. Raises GrammarError if there is no such place.
@@ -100,7 +100,7 @@ class Structured(Space):
         return {"grammar": self.source, "max_tokens": self.max_tokens, "temperature": self.temperature}
 
     def closing(self, vocabulary: Vocabulary) -> Closing | None:
-        """Return what closes a text in time, or None if nothing is known of its form."""
+        """Return the Closing that ends a text in time, or None if texts of this form cannot be closed."""
         return None
 
     def parse(self, text: str) -> Any:
@@ -110,7 +110,7 @@ class Structured(Space):
 
 @dataclass(frozen=True, slots=True)
 class JsonText(Structured):
-    """Every JSON text that a schema allows; the value is the parsed JSON."""
+    """The space of the JSON texts that a schema allows; the value is the parsed JSON."""
 
     type: ClassVar[str] = "schema"
 
@@ -119,7 +119,7 @@ class JsonText(Structured):
         return {"schema": self.source, "max_tokens": self.max_tokens, "temperature": self.temperature}
 
     def closing(self, vocabulary: Vocabulary) -> Closing:
-        """Return what closes JSON in time."""
+        """Return the Closing that ends a JSON text in time."""
         return Closing(vocabulary)
 
     def parse(self, text: str) -> Any:

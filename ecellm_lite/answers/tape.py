@@ -8,7 +8,7 @@ from ecellm_lite.answers.decoding import Step
 
 
 class Tape:
-    """Answer tokens in order, sent in steps; it also counts which of them the model chose."""
+    """The answer's tokens in order, sent to the model in steps; counts the forced tokens of each step."""
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
@@ -33,7 +33,7 @@ class Tape:
     def move(self, path: Sequence[int]) -> None:
         """Replace the answer by `path`, keeping their common beginning.
 
-        After the model's first call, the first new token is one of the branches that it was asked about.
+        After the model's first call, the first new token counts as chosen, because the model was asked about it.
         """
         shared = 0
         while shared < min(len(path), len(self.tokens)) and path[shared] == self.tokens[shared]:

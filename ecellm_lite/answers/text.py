@@ -22,12 +22,12 @@ MAX_TOKENS = 100
 
 @dataclass(frozen=True, slots=True)
 class Text(Space):
-    """Any text of at most `max_tokens` tokens; control tokens end it and never occur in it.
+    """The space of the texts of at most `max_tokens` tokens; control tokens end a text and never occur in it.
 
     At temperature 0 each token is the likeliest; above 0 tokens are sampled with the scene's seed. The text ends before
-    the first of the `stop` texts. White space around it is kept if `whole`. With `logprobs` the value is not the text
-    but an object: `text`, `ended` (whether the model or a stop text ended it), and `tokens`, each with its `bytes`, its
-    `logprob`, and that many of the likeliest tokens in its place (`top`).
+    the first of the `stop` texts. White space around the text is kept if `whole`. With `logprobs` the value is not the
+    text but an object: `text`, `ended` (whether the model or a stop text ended it), and `tokens`, each with its
+    `bytes`, its `logprob`, and the `logprobs` likeliest tokens in its place (`top`).
     """
 
     max_tokens: int = MAX_TOKENS
@@ -53,7 +53,7 @@ class Text(Space):
         return (golds[0], "")
 
     def decode(self, scene: Scene) -> Decoding:
-        """Write token by token, checking drafts along the way; surrounding white space is stripped."""
+        """Write token by token, checking drafts along the way; surrounding white space is stripped unless `whole`."""
         vocabulary = scene.vocabulary
         generator = np.random.default_rng(scene.seed)
         forbidden = np.setdiff1d(vocabulary.control, list(vocabulary.ends))
@@ -107,7 +107,7 @@ class Text(Space):
         return text if self.whole else text.strip()
 
     def _stopped(self, text: str) -> int | None:
-        """Return where the first stop text begins, None where there is none."""
+        """Return the index where the first stop text begins, or None if there is none."""
         return min((place for stop in self.stop if (place := text.find(stop)) >= 0), default=None)
 
     def parse(self, text: str) -> str:

@@ -1,4 +1,4 @@
-"""How likely each token of a text was, and what else stood to choose in its place."""
+"""How likely each token of a text was, and which other tokens were likely in its place."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class TokenScores:
         self._tokens: list[dict[str, Any]] = []
 
     def add(self, logits: Logits, token: int) -> None:
-        """Add the token that was chosen by these logits, (vocabulary.size,), of which forbidden ones are -inf."""
+        """Add the token that was chosen by these logits, (vocabulary.size,); those of forbidden tokens are -inf."""
         peak = logits.max()
         logarithms = logits - (peak + np.log(np.exp(logits - peak, dtype=np.float64).sum()))
         best = np.argsort(-logarithms, kind="stable")[: self._top]
         self._tokens.append({**self._scored(logarithms, token), "top": [self._scored(logarithms, one) for one in best]})
 
     def within(self, text: str) -> list[dict[str, Any]]:
-        """Return the tokens up to the one that the text ends in."""
+        """Return the tokens from the first to the one in which the text ends, each as a dict."""
         most, size = len(text.encode("utf-8", "replace")), 0
         kept: list[dict[str, Any]] = []
         for token in self._tokens:

@@ -14,8 +14,8 @@
     choices = [{ value = "billing", description = "invoices and refunds" }, { value = "delivery" }]
 
 A field has a name, and may have: doc, example, `required = false`, `list = true` (a list of texts), `long = true` (it
-may be shortened). custom_answers describes the table [answer]. The model sees a single text field unchanged, and
-otherwise JSON of the fields, in the envelope of the ten tasks.
+may be shortened). custom_answers describes the table [answer]. The model sees a single text field unchanged, and other
+fields as one JSON object, in the envelope of the ten tasks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MAX_EXAMPLES = 26
 
 
 def read_task(path: Path, reserved: Collection[str] = ()) -> Task:
-    """Return the task that a TOML file describes; it must not have a `reserved` name.
+    """Return the task that a TOML file describes; its name must not be one of `reserved`.
 
     Raises InputError with the file and the wrong key.
     """

@@ -11,8 +11,8 @@
 | schema | schema: a table, or file: a JSON file beside the task's; max_tokens (optional) | a JSON value |
 | grammar | grammar: GBNF or Lark, or file; max_tokens (optional) | a text |
 
-Up to 26 choices, and levels, are listed with letters as ECInstruct's options are, and the model answers with a letter;
-more are listed without, and it answers with the value.
+Levels, and up to 26 choices, are listed with letters like ECInstruct's options, and the model answers with a letter.
+More choices are listed without letters, and the model answers with the value itself.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """A task's answers: a description, the fields with the limits that the answers need, and the task's functions.
+    """What the table [answer] gives a task: a description, the fields with limits added, and its functions.
 
     `subject` is the list field that the answers refer to, which is never shortened.
     """
@@ -239,7 +239,7 @@ def _source_key(table: TaskTable, key: str) -> str:
 
 
 def _read_beside(table: TaskTable) -> str:
-    """Return the text of a file in the folder of the task's own, or below it."""
+    """Return the text of the file that `file` names; it must be in the folder of the task's file, or below it."""
     name = table.text("file", most=LONGEST_LABEL)
     inside = PurePosixPath(name)
     if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:

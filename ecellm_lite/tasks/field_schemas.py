@@ -12,7 +12,7 @@ _MANY = 10_000
 
 
 def row_schema(fields: Sequence[Field]) -> dict[str, Any]:
-    """Return the schema of an object with these fields; others are allowed, and ignored."""
+    """Return the JSON schema of a row with these fields; it allows other keys, which are ignored."""
     return {
         "type": "object",
         "properties": {field.name: {**_schema(field), "description": field.doc} for field in fields},

@@ -1,8 +1,8 @@
 """The input fields of a task: each checks its value, and an error names the field and shows a valid value.
 
-A field's `read` takes a JSON value and returns it in one form, or raises InputError. In place of a text, a number is
-accepted with its spelling, and a blank text is refused. A field that is null, NaN, blank or an empty list counts as
-missing. Lone surrogates, which JSON can carry and UTF-8 cannot, become U+FFFD.
+A field's `read` takes a JSON value and returns it in the field's form, or raises InputError. Where a text is expected,
+a number is accepted and keeps its spelling, and a blank text is refused. A field that is null, NaN, blank or an empty
+list counts as missing. Lone surrogates, which JSON can carry and UTF-8 cannot, become U+FFFD.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Field(Protocol):
 
     @property
     def name(self) -> str:
-        """The key in a row."""
+        """The field's key in a row."""
 
     @property
     def doc(self) -> str:
-        """One sentence that describes it."""
+        """One sentence that describes the field."""
 
     @property
     def example(self) -> Any:
@@ -39,11 +39,11 @@ class Field(Protocol):
 
     @property
     def required(self) -> bool:
-        """Whether a row must have it."""
+        """Whether a row must have the field."""
 
     @property
     def kind(self) -> str:
-        """The form in words, for errors and help."""
+        """The form of a valid value in words, for errors and help."""
 
     def read(self, value: Any, place: str) -> Any:
         """Return the value in the field's form; `place` names it in errors, as in `product_1.title`."""
@@ -51,7 +51,7 @@ class Field(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TextField:
-    """A text."""
+    """A field with a text."""
 
     name: str
     doc: str
@@ -66,7 +66,7 @@ class TextField:
 
 @dataclass(frozen=True, slots=True)
 class ParagraphsField:
-    """A text, or a list of paragraphs, which are joined with a comma and a space; blank ones are left out."""
+    """A field with a text, or a list of paragraphs, joined with a comma and a space; blank ones are left out."""
 
     name: str
     doc: str
@@ -84,7 +84,7 @@ class ParagraphsField:
 
 @dataclass(frozen=True, slots=True)
 class TextsField:
-    """A list of `least` to `most` texts; blank ones are refused if the list is required, and otherwise left out."""
+    """A field with `least` to `most` texts; blank ones are refused if the field is required, and otherwise left out."""
 
     name: str
     doc: str
@@ -108,7 +108,7 @@ class TextsField:
 
 @dataclass(frozen=True, slots=True)
 class RecordField:
-    """An object with fields of its own."""
+    """A field with an object that has fields of its own."""
 
     name: str
     doc: str
@@ -135,7 +135,7 @@ class RecordField:
 
 @dataclass(frozen=True, slots=True)
 class ItemsField:
-    """A list of `least` to `most` items, each a text or an object {title, category: [text, …], brand}."""
+    """A field with a list of `least` to `most` items, each a text or an object {title, category: [text, …], brand}."""
 
     name: str
     doc: str
@@ -171,7 +171,8 @@ _ITEM: tuple[Field, ...] = (
 def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = "") -> dict[str, Any]:
     """Return the fields of a row that have a value, each in its form; other keys are left out.
 
-    Raises InputError for a required field that is missing (naming a similar key), blank or of another form.
+    Raises InputError for a required field that is missing (naming a similar key) or blank, and for a value of another
+    form.
     """
     values: dict[str, Any] = {}
     for field in fields:
@@ -198,7 +199,7 @@ def _text(field: Field, value: Any, place: str) -> str:
 
 
 def text_of(value: Any) -> str | None:
-    """Return a text, or a number with its spelling; None for anything else, including true and false."""
+    """Return a text unchanged, or a number as it is spelled; None for anything else, including true and false."""
     if isinstance(value, str):
         return encodable(value)
     if isinstance(value, bool) or not isinstance(value, int | float):

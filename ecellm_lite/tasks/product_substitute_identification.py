@@ -1,4 +1,4 @@
-"""Product_Substitute_Identification (PSI): is a product a substitute for what a query asks?"""
+"""Product_Substitute_Identification (PSI): is a product a substitute for what a query asks for?"""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""A typed question about a state: a task made on the spot, of the kind that the field's decision APIs have.
+"""A typed question about a state: a task made on the spot, as in other decision APIs.
 
     {"type": "predicate", "instructions": "Does the customer want a refund?"}
     {"type": "choice", "instructions": "Which desk?", "choices": [{"value": "billing", "description": "invoices"}, …]}
     {"type": "score", "instructions": "How urgent is it?", "levels": [{"label": "low"}, {"label": "high"}]}
 
-A row has a `state`, any text. The question stands behind it, so that the model reads a state once for all questions
-about it. Choices of up to 26, and levels, are listed as ECInstruct lists options, and the model answers with a letter;
-more choices are listed as they are, and it answers with the value.
+A row has a `state`, which is any text. The question follows the state, so that the model reads a state only once for
+all questions about it. Levels, and up to 26 choices, are listed with letters like ECInstruct's options, and the model
+answers with a letter. More choices are listed without letters, and the model answers with the value itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LONGEST_VALUE = 1000
 
 @dataclass(frozen=True, slots=True)
 class OfferedChoice:
-    """A choice: the value that an answer has, and what it means."""
+    """A possible answer of a choice: its value, and what the value means."""
 
     value: str
     description: str | None = None
@@ -51,7 +51,7 @@ class OfferedChoice:
 
 @dataclass(frozen=True, slots=True)
 class OfferedLevel:
-    """A level of a score, and what it means."""
+    """A level of a score: its label, and what the label means."""
 
     label: str
     description: str | None = None
@@ -59,7 +59,7 @@ class OfferedLevel:
 
 @dataclass(frozen=True, slots=True)
 class QuestionForm:
-    """A question as it is written; `choices` for a choice, `levels` for a score, lowest first, neither for others."""
+    """A question's definition: a choice has `choices`, a score has `levels` (lowest first), others have neither."""
 
     type: str
     instructions: str
@@ -68,9 +68,9 @@ class QuestionForm:
 
 
 def question_task(definition: Mapping[str, Any]) -> Task:
-    """Return the task that asks a question, named by its hash, or the one of tasks/texts.py that writes free text.
+    """Return the task that asks a question, named by the question's hash; for free text, a task of tasks/texts.py.
 
-    Raises InputError with the place of what is wrong.
+    Raises InputError that names the wrong part of the definition.
     """
     if len(definition) == 1 and definition.get("type") in TEXTS:
         return TEXTS[definition["type"]]
@@ -106,7 +106,7 @@ def question_task(definition: Mapping[str, Any]) -> Task:
 
 
 def _offered(form: QuestionForm) -> tuple[list[str], Space]:
-    """Return the lines that list the possible answers, and their space."""
+    """Return the lines that list the possible answers, and the space of these answers."""
     if form.type == "choice" and form.choices and not form.levels:
         values = [encodable(choice.value) for choice in form.choices]
         lines = [_line(value, choice.description) for value, choice in zip(values, form.choices, strict=True)]

@@ -49,9 +49,10 @@ _NAMES: dict[str, Task] = {
 
 
 def get_task(name: str) -> Task:
-    """Return a task by its name, hub name or abbreviation, in any case, or a user's own by its name or its file.
+    """Return one of the ten by its name, hub name or abbreviation, in any case, or a user's own task by name or file.
 
-    Raises UsageError with similar names for an unknown task, and InputError for an own task whose file is wrong.
+    Raises UsageError, which names similar tasks, for an unknown task, and InputError for a user's own task whose file
+    is not valid.
     """
     key = name.strip().lower().replace("-", "_")
     if key in _NAMES:
@@ -78,7 +79,7 @@ def load_task(path: str | Path) -> Task:
 
 
 def own_files() -> dict[str, Path]:
-    """Return the files in the user's folder of tasks by task name, sorted, without reading them."""
+    """Return the path of each file in the user's folder of tasks, by task name and sorted; no file is read."""
     folder = home() / "tasks"
     try:
         return {path.stem: path for path in sorted(folder.glob("[!.]*.toml"))}

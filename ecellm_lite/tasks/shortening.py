@@ -1,4 +1,4 @@
-"""Cuts a row that is too long for the context, in the task's own long fields and as little as possible.
+"""Shortens a row that is too long for the context: cuts the task's long fields, as little as possible.
 
 Only descriptive texts, such as a review or a description, and the oldest part of a history are cut. Questions, titles,
 queries, attributes, candidates and the products of a ranking, whose letters are its answer, are never cut. A cut leaves
@@ -32,7 +32,7 @@ class Long(Protocol):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Their names, `product_1.description` for a field inside another."""
+        """The fields' names; a field inside another is written `product_1.description`."""
 
     def least(self, values: Values) -> int:
         """Return how many parts must stay."""
@@ -44,7 +44,7 @@ class Long(Protocol):
         """Return the row with `size` parts left, at least `least`."""
 
     def note(self, values: Values, size: int) -> str:
-        """Return what this cut leaves, in one phrase."""
+        """Return in one phrase what a cut to `size` parts leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,11 @@ class Words:
     fields: tuple[str, ...]
 
     def least(self, values: Values) -> int:
-        """Return one word for each field with a text."""
+        """Return the number of fields with a text, because each keeps at least one word."""
         return len(self._counts(values))
 
     def size(self, values: Values) -> int:
-        """Return the words of the longest field, times the number of fields."""
+        """Return the number of words of the longest field, times the number of fields with a text."""
         counts = self._counts(values)
         return max(counts.values(), default=0) * len(counts)
 
@@ -92,7 +92,7 @@ class Words:
         return {field: count for field, count in counts.items() if count}
 
     def _shares(self, values: Values, size: int) -> dict[str, tuple[int, int]]:
-        """Return for each field its words and how many may stay; the first fields get the remainder."""
+        """Return, for each field, its number of words and its share of `size`; the first fields get the remainder."""
         counts = self._counts(values)
         shares = {field: (size + len(counts) - 1 - place) // len(counts) for place, field in enumerate(counts)}
         return {field: (count, shares[field]) for field, count in counts.items()}
@@ -110,11 +110,11 @@ class Latest:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The list's name."""
+        """The list's name, as the only field."""
         return (self.field,)
 
     def least(self, values: Values) -> int:
-        """Return one item."""
+        """Return 1, because the last item always stays."""
         return 1
 
     def size(self, values: Values) -> int:
@@ -143,8 +143,8 @@ def least_cut(
 ) -> Cut | None:
     """Return the smallest cut after which a row needs at most `most` tokens; None if no cut is enough.
 
-    `needs` returns how many tokens a row needs; this one needs `whole`, which is more than `most`. The fields of `long`
-    are cut in order, the next only when the one before is down to its least.
+    `needs` returns how many tokens a row needs; the uncut row needs `whole`, which is more than `most`. The entries of
+    `long` are cut in order, each only when the one before is down to its least.
     """
     notes: list[str] = []
     for one in long:

@@ -33,7 +33,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def read_file(path: Path, what: str) -> str:
-    """Return the text of a regular UTF-8 file of at most MAX_BYTES; else raises InputError, where `what` names it."""
+    """Return the text of a regular UTF-8 file of at most MAX_BYTES; else raises InputError, which calls it `what`."""
     file_name = str(path)
     try:
         with open(path, "rb", opener=_at_once) as file:  # Path.open takes no opener
@@ -62,7 +62,7 @@ def _at_once(name: str, flags: int) -> int:
 class TaskTable:
     """One table of a file: each value is checked when it is read, and an unknown key is an error.
 
-    `place` is its path, such as `answer.choices[1]`, and empty for the file's top table.
+    `place` is the table's path in the file, such as `answer.choices[1]`; it is empty for the file's top table.
     """
 
     def __init__(self, path: Path, place: str, values: Mapping[str, Any]) -> None:
@@ -95,7 +95,7 @@ class TaskTable:
         return self._error(self._place if key is None else self._at(key), reason, step)
 
     def only(self, *keys: str) -> None:
-        """Raise InputError for a key that is none of these."""
+        """Raise InputError if the table has a key that is not among `keys`."""
         for key in self._values:
             if key not in keys:
                 near = get_close_matches(key, keys, n=1) or keys
@@ -108,27 +108,27 @@ class TaskTable:
         return self._values[key]
 
     def text(self, key: str, *, most: int, lines: bool = False, default: str | None = None) -> str:
-        """Return a text of 1 to `most` characters, with line feeds only if `lines` allows them."""
+        """Return the text under a key: 1 to `most` characters, and line feeds only if `lines` allows them."""
         if default is not None and key not in self._values:
             return default
         return self._checked(key, self.value(key), most, lines)
 
     def texts(self, key: str, *, least: int, most: int, longest: int) -> tuple[str, ...]:
-        """Return a list of `least` to `most` different texts."""
+        """Return the list under a key: `least` to `most` different texts of at most `longest` characters."""
         values = self._list(key, least, most, "texts")
         texts = tuple(self._checked(key, value, longest, False) for value in values)
         self.different(key, texts)
         return texts
 
     def flag(self, key: str, *, default: bool) -> bool:
-        """Return true or false."""
+        """Return the boolean under a key, or `default` if the key is missing."""
         value = self._values.get(key, default)
         if not isinstance(value, bool):
             raise self.error(key, f"is {shown(value)}", "write true or false")
         return value
 
     def number(self, key: str, *, least: int, most: int, default: int) -> int:
-        """Return a whole number."""
+        """Return the whole number from `least` to `most` under a key, or `default` if the key is missing."""
         value = self._values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise self.error(key, f"is {shown(value)}", f"write a whole number from {least} to {most:,}")
@@ -153,7 +153,7 @@ class TaskTable:
         return tables
 
     def different(self, key: str, texts: tuple[str, ...]) -> None:
-        """Raise InputError if a text occurs twice."""
+        """Raise InputError about `key` if a text occurs twice."""
         for index, text in enumerate(texts):
             if text in texts[:index]:
                 raise self.error(key, f"has {text[:80]!r} twice", "give each one once")

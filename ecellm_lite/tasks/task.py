@@ -23,10 +23,10 @@ _ADVICE = "shorten the row, or allow a larger context if the model has one"
 class Question:
     """One row in the wire format: the texts that go into an envelope, and the space of its answers.
 
-    `values` are the fields it was written from, None if the row came in the wire format; `shortened` says what was cut
-    from them. `stem` is the beginning of `text` that other questions share, such as a state; `bare`: the text is the
-    whole prompt, with no envelope around it. `advice` is what to do if the prompt is too long, and `settings` are those
-    that it is about. `warnings` say what of the row the model cannot see.
+    `values` are the row's fields, None if the row came in the wire format; `shortened` says what was cut from the
+    fields. `stem` is the beginning of `text` that other questions share, such as a state. If `bare`, the text is the
+    whole prompt, with no envelope around it. `advice` says what to do if the prompt is too long, and `settings` names
+    the settings that the advice is about. `warnings` say which parts of the row the model cannot see.
     """
 
     instruction: str
@@ -46,7 +46,7 @@ class Question:
 class Wire:
     """A row's input and options strings as the model sees them, and the space of its answers.
 
-    `warnings` say what of the row is missing in the strings; `stem` and `bare` are those of the Question.
+    `warnings` say which parts of the row are missing in the strings; `stem` and `bare` are as in Question.
     """
 
     text: str
@@ -61,10 +61,10 @@ class Wire:
 class Task:
     """One of ECInstruct's tasks, or a user's own.
 
-    `write` turns the fields of a row into its wire strings; `read` returns the answer space of strings (input, options)
-    that are already in the wire format. `long` are the fields that may be cut to fit a context, in that order;
-    `free_text` is the space of a task that answers in free text, `source` the file of a user's own task, and
-    `definition` the question of a task made on the spot (see tasks/questions.py).
+    `write` turns the fields of a row into its wire strings; `read` returns the answer space of a row whose strings
+    (input, options) are already in the wire format. `long` are the fields that may be cut to fit a context, in the
+    order of cutting; `free_text` is the space of a task that answers in free text, `source` the file of a user's own
+    task, and `definition` the question of a task made on the spot (see tasks/questions.py).
     """
 
     name: str
@@ -82,7 +82,7 @@ class Task:
     definition: Mapping[str, Any] | None = None
 
     def question(self, row: Mapping[str, Any], *, instruction: str | None = None) -> Question:
-        """Return the question of a row, with the task's seed instruction or another; raises InputError.
+        """Return the question of a row, with the task's seed instruction or another; raises InputError for a wrong row.
 
         A row has the task's fields, at the top or under `input`; or it is in the data set's own form
         {instruction, input, options}, whose strings, including its instruction, are used unchanged.

@@ -1,7 +1,7 @@
-"""Free text without a task: what is said to the model in its envelope, or a prompt as it stands.
+"""Free text without a task: a text for the model in its envelope, or a whole prompt without one.
 
 `{"type": "text"}`: a row has a `text`, and the request's `instruction` says what to do with it. `{"type": "prompt"}`: a
-row has a `prompt`, which the model reads as it stands, with no envelope around it.
+row has a `prompt`, which the model reads unchanged, with no envelope around it.
 """
 
 from __future__ import annotations

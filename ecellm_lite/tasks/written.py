@@ -17,7 +17,7 @@ class WrittenNumber(float):
     text: str
 
     def __new__(cls, text: str) -> Self:
-        """Read the number."""
+        """Make the number that `text` spells."""
         number = super().__new__(cls, text)
         number.text = text
         return number
@@ -33,7 +33,7 @@ def read_json(data: str | bytes) -> Any:
 
 
 def as_written(value: Any) -> Any:
-    """Return a row that is the same after a trip through JSON: WrittenNumbers become texts, NaN null."""
+    """Return a row that a trip through JSON does not change: WrittenNumbers become texts, and NaN becomes None."""
     if isinstance(value, Mapping):
         return {key: as_written(part) for key, part in value.items()}
     if isinstance(value, list):
