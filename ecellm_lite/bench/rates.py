@@ -66,9 +66,9 @@ class Rates:
 def measure(
     path: Path, envelope: Envelope, settings: Settings, *, rows: int | None = None, say: Callable[[str], None]
 ) -> Rates:
-    """Load the model and measure it; `say` is told each step.
+    """Load the model and return its rates; `say` is called with a line for each step.
 
-    `rows` of each task are answered, or as many as take about SECONDS.
+    `rows` rows of each task are answered; by default as many as take about SECONDS.
     """
     say("loading the model")
     started = time.perf_counter()
@@ -110,7 +110,7 @@ def prefill_rate(backend: Backend) -> float:
 
 
 def decode_rate(backend: Backend, sequences: int) -> float:
-    """Return how many tokens per second the backend generates in this many sequences, which share a prompt."""
+    """Return how many tokens per second the backend generates in so many sequences at once, which share a prompt."""
     most = min(STEPS, max(1, (backend.longest - 1) // (2 * sequences)))
     tokens = _tokens(backend, most)
     backend.clear()
@@ -174,7 +174,7 @@ def peak_memory() -> int | None:
 
 
 def _rate(work: Callable[[], int]) -> float:
-    """Return units of work per second; the first call warms up."""
+    """Return the units per second of `work`, which returns the units of one call; the first call warms up."""
     work()
     units, started = 0, time.perf_counter()
     while True:

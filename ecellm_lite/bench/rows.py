@@ -42,7 +42,7 @@ def _shuffled(value: Any, random: Random) -> Any:
 class FixedLengthText(Space):
     """Text of exactly `tokens` tokens, even where the model would end it.
 
-    Otherwise settings that change the logits a little could look faster because a text came out shorter.
+    Without this, a setting that changes the logits slightly could look faster just because its text came out shorter.
     """
 
     tokens: int

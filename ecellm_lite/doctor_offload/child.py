@@ -1,4 +1,4 @@
-"""Runs a process that may crash, hang or be killed, and says in words how it ended."""
+"""Runs a process that may crash, hang or be killed, and tells how the process ended."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ProcessResult:
 
 
 def watch(command: Sequence[str], seconds: float) -> ProcessResult:
-    """Run a command until it ends; kill it after `seconds`, or if it writes far too much.
+    """Run a command and return its result; kill it after `seconds`, or if it writes far too much.
 
     A failure is part of the result, never an exception.
     """
@@ -71,7 +71,7 @@ def _watched(command: Sequence[str], seconds: float, output: IO[bytes], errors: 
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float, files: Sequence[IO[bytes]]) -> str:
-    """Wait for a process that writes to these files, or kill it; return what went wrong."""
+    """Wait for a process that writes to these files, or kill it; return the `trouble` of its ProcessResult."""
     end = time.monotonic() + seconds
     while (remaining := end - time.monotonic()) > 0:
         try:

@@ -28,7 +28,7 @@ SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The row on one placement: its answer, the probability of each possible answer, and seconds."""
+    """The row on one placement: its answer, each possible answer's probability, and the times in seconds."""
 
     placement: str
     gpu_layers: int
@@ -40,7 +40,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What went wrong on a placement (`cpu` or `gpu`), the next step, and the last lines that its process wrote."""
+    """A failure on a placement (`cpu` or `gpu`), with the next step and the last lines that its process wrote."""
 
     placement: str
     finding: str
@@ -50,10 +50,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class OffloadCheck:
-    """The row without and with the GPU; `difference` is the largest between two probabilities of the same answer.
+    """The row's results without and with the GPU, compared.
 
-    A placement without an answer is None and has a finding, and then nothing is compared. If a process died after its
-    answer, it has both. `model` is None if neither process got as far as its name.
+    `difference` is the largest difference between the two probabilities of the same answer. A placement without an
+    answer is None and has a finding, and nothing is compared then. A placement whose process died after its answer has
+    both. `model` is None if no name was given and neither process reported one.
     """
 
     model: str | None
@@ -66,7 +67,7 @@ class OffloadCheck:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the GPU computes the same as the CPU, up to rounding; None if either has no answer."""
+        """Whether the GPU computes the same as the CPU, up to rounding; None if one of them has no answer."""
         return None if self.difference is None else self.difference <= TOLERANCE
 
     def as_dict(self) -> dict[str, Any]:
@@ -100,7 +101,7 @@ _CPU = _Side(
 
 @dataclass(frozen=True, slots=True)
 class _RowResult:
-    """What a process prints for an answered row."""
+    """The JSON object that a process prints for an answered row."""
 
     model: str
     run: Run
@@ -116,14 +117,14 @@ class _Error:
 
 @dataclass(frozen=True, slots=True)
 class _ErrorResult:
-    """What a process prints for an error."""
+    """The JSON object that a process prints for an error."""
 
     error: _Error
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """What a placement's process printed, and what went wrong with it."""
+    """The outcome of a placement's process: what the process printed, and its problem if it had one."""
 
     model: str | None = None
     run: Run | None = None
@@ -134,10 +135,10 @@ class _Attempt:
 def compare(
     model: str | None, *, envelope: str | None = None, program: Sequence[str] = PROGRAM, seconds: float = SECONDS
 ) -> OffloadCheck:
-    """Answer an example row with 0 and with all layers on the GPU, each in a process of its own, and compare.
+    """Answer a row with no layers and with all layers on the GPU, each in its own process, and compare the answers.
 
     `program` answers on one placement, as `python -m ecellm_lite.doctor_offload` does, within `seconds`. A process that
-    crashes, is killed, hangs or ends with an error is a finding, and does not stop the other placement.
+    crashes, is killed, hangs or ends with an error is reported as a problem, and does not stop the other placement.
 
     Raises UsageError if llama.cpp has no GPU device or the model does not fit it. If both placements end with an error,
     such as ModelError for a missing model, that error is raised.
@@ -159,7 +160,7 @@ def compare(
 
 
 def _problem(side: _Side, attempt: _Attempt) -> Problem | None:
-    """Return what went wrong on a placement, or None if nothing did."""
+    """Return the problem of a placement, or None if it has none."""
     if attempt.error is None:
         return attempt.problem
     return Problem(side.name, f"With {side.layers} the row was not answered. {attempt.error}", side.advice)
@@ -180,7 +181,7 @@ def _attempt(side: _Side, model: str | None, envelope: str | None, program: Sequ
 
 
 def _read(process: ProcessResult) -> _Attempt | None:
-    """Return what a process printed, or None if it is not a result."""
+    """Return the result that a process printed, or None if its output is not a result."""
     try:
         data = json.loads(process.output)
         if isinstance(data, dict) and "error" in data:

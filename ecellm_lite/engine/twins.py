@@ -8,7 +8,7 @@ from ecellm_lite.engine.request import Request
 
 
 class Twins:
-    """The unanswered requests, by their prompts; any thread may use it at any time.
+    """The unanswered requests, by their prompts; any thread may call the methods at any time.
 
     One lock is held while a request becomes another's twin, ends, or is dropped, so none is lost. Callers are never
     notified under the lock.

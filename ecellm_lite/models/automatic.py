@@ -1,4 +1,4 @@
-"""The thresholds of probability from which answers need no review."""
+"""Thresholds: the probabilities from which answers need no review."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ EVERY = ""
 
 @dataclass(frozen=True, slots=True)
 class Automatic:
-    """For each answer, by its key, the least probability at which a share `precision` of the answers is right.
+    """The threshold of each answer, by its key: from this probability on, a share `precision` of the answers is right.
 
-    An answer that is never this precise has None. The thresholds were chosen on some rows and tested on `rows` others:
-    a `share` of those was automatic, and a share `reached` of the automatic ones was right (None if there were none).
+    The threshold is None if no probability reaches this precision. The thresholds were chosen on some rows and tested
+    on `rows` other rows: a `share` of these was answered automatically, and a share `reached` of the automatic answers
+    was right (None if there were no automatic answers).
     """
 
     precision: float

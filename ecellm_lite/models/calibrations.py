@@ -1,8 +1,8 @@
 """Stored calibrations: what `ecellm-lite calibrate` fitted for a model and a task, as a JSON file beside the model.
 
 A calibration is used only with the model, envelope, instruction and options that it was fitted with. A model in the
-store has its calibrations in the folder `calibration` beside it; those of any other GGUF file are in the store under
-its sha256. Files are treated as hostile input.
+store has its calibrations in the folder `calibration` beside it; the calibrations of any other GGUF file are in the
+store, under the file's sha256. Files are treated as hostile input.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CalibrationChoice = str | Path | Literal[False]
 class Scope:
     """What a calibration was fitted for: task, answer type, model sha256, envelope, hashes of instruction and options.
 
-    `options` is None if each row has options of its own or there are none.
+    `options` is None if there are no options, or if each row has its own.
     """
 
     task: str
@@ -52,7 +52,7 @@ class Scope:
     options: str | None
 
     def differs(self, other: Scope, subject: str = "the task") -> str | None:
-        """Say how another scope differs from this one, or return None if this calibration may be used for it.
+        """Return in words how another scope differs from this one; None if the calibration may be used for it.
 
         `subject` names what the other scope belongs to.
         """
@@ -69,7 +69,7 @@ class Scope:
         return None
 
     def differs_in_model(self, model: str, envelope: str) -> str | None:
-        """Say how a model (its sha256) or an envelope differs from the calibration's own; None if both are the same."""
+        """Return in words how a model (a sha256) or envelope differs from the calibration's; None if both are equal."""
         if self.model != model:
             return f"it is for the model {self.model[:8]}, and this one is {model[:8] or 'unknown'}"
         if self.envelope != envelope:
@@ -95,9 +95,10 @@ class Measures:
 class Calibration:
     """A temperature (and a bias for extractions), its scope, and the data and measures of the fit.
 
-    It was fitted on all `rows`. `before` and `after` were measured on held-out rows: each half with the temperature
-    fitted on the other. 99% of the rows had a coverage of at least `least_coverage`. `data` and `data_sha256` name the
-    file of the rows. `automatic`: the thresholds at which answers need no review, if they were requested.
+    The temperature was fitted on all `rows`. `before` and `after` were measured on held-out rows: each half with the
+    temperature fitted on the other half. 99% of the rows had a coverage of at least `least_coverage`. `data` and
+    `data_sha256` name the file of the rows. `automatic`: the thresholds at which answers need no review, if they were
+    requested.
     """
 
     scope: Scope
@@ -116,7 +117,7 @@ class Calibration:
 
     @property
     def name(self) -> str:
-        """The name in answers, with its hash at the end: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`."""
+        """The name in answers, with the calibration's hash: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`."""
         facts = {name: value for name, value in asdict(self).items() if value is not None or name != "automatic"}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         bias = f" b={self.bias:.3g}" if self.bias else ""
@@ -135,7 +136,8 @@ class Calibration:
 class Calibrations:
     """The calibrations of one model and envelope, from a folder; each is read when its task is first needed.
 
-    With `named` there is only that file. Raises ModelError if it is missing, damaged, or of another model or envelope.
+    With `named`, the calibration in that file is the only one. Raises ModelError if the file is missing, damaged, or
+    for another model or envelope.
     """
 
     def __init__(self, model: str, envelope: str, folder: Path | None = None, *, named: Path | None = None) -> None:
@@ -153,7 +155,7 @@ class Calibrations:
                 raise ModelError(f"The calibration {named} cannot be used: {reason}", step="calibrate this one")
 
     def scope(self, task: str, kind: str, instruction: str, options: str | None) -> Scope:
-        """Return the scope of a question to this model."""
+        """Return the scope of a question that this model is asked."""
         hashed = None if options is None else text_hash(options)
         return Scope(task, kind, self._model, self._envelope, text_hash(instruction), hashed)
 
@@ -163,7 +165,7 @@ class Calibrations:
         return calibration if calibration and calibration.scope.differs(scope) is None else None
 
     def get(self, task: str) -> Calibration | None:
-        """Return the stored calibration of a task, even if it does not fit every question, or None."""
+        """Return the calibration of a task, which may not fit every question, or None if there is none."""
         return self._of(task)
 
     def has(self, task: str) -> bool:
@@ -171,9 +173,9 @@ class Calibrations:
         return self._of(task) is not None or task in self._unusable
 
     def refusal(self, scope: Scope, *, of_row: bool = False) -> str | None:
-        """Say in one sentence why the calibration of a task, or of one of its rows, is not used.
+        """Return in a sentence why the calibration of a task is not used for a scope; None if it is used or missing.
 
-        Returns None if it is used or there is none.
+        The sentence is about the task, or with `of_row` about one of its rows.
         """
         calibration = self._of(scope.task)
         if unusable := self._unusable.get(scope.task):
@@ -211,7 +213,7 @@ def calibration_folder(store: Store, model: StoredModel) -> Path:
 
 
 def stored_calibrations(store: Store, model: str, envelope: str) -> Calibrations:
-    """Return the calibrations that a store has for a model, by its sha256, whether it holds the model itself or not."""
+    """Return a store's calibrations for a model, given by its sha256, even if the model itself is not stored."""
     folder = store.root / "calibration" / model
     for name in store.names():
         with suppress(ModelError):  # another model that is damaged
@@ -237,7 +239,7 @@ def keep_calibration(store: Store, model: StoredModel, calibration: Calibration)
 
 
 def remove_calibrations(store: Store, model: StoredModel, task: str | None = None) -> list[str]:
-    """Remove the calibration of a task, or all of a model's, and return the names of their tasks.
+    """Remove a model's calibration of one task, or of all tasks, and return the names of the tasks.
 
     Raises ModelError if a file cannot be removed.
     """
@@ -255,7 +257,7 @@ def remove_calibrations(store: Store, model: StoredModel, task: str | None = Non
 
 
 def read_calibration(path: Path) -> Calibration | None:
-    """Return the calibration in a file, or None if there is no file; raises ModelError if it cannot be used."""
+    """Return the calibration in a file, or None if there is no file; raises ModelError if the file cannot be used."""
     try:
         calibration = read_document(Calibration, path, largest=LARGEST, formats=(1, FORMAT))
         _check(calibration)

@@ -1,4 +1,4 @@
-"""The published models, and what each needs to get prompts in the form it was trained on.
+"""The published models, each with the envelope that its prompts need.
 
 Facts from the model cards of NingLab/eCeLLM-S, -M and -L (CC-BY-4.0; Peng et al., arXiv 2402.08831).
 """
@@ -58,7 +58,7 @@ DEMO = "demo"
 def catalogue_entry(name: str) -> CatalogueModel | None:
     """Return the published model that a name belongs to, or None.
 
-    Names such as `eCeLLM-M`, `ecellm-m:Q4_K_M`, `eCeLLM-M.Q4_K_M.gguf`, or the hub's `NingLab/eCeLLM-M`.
+    Such names are `eCeLLM-M`, `ecellm-m:Q4_K_M`, `eCeLLM-M.Q4_K_M.gguf`, or the hub's `NingLab/eCeLLM-M`.
     """
     lowered = name.lower()
     for entry in CATALOGUE.values():
@@ -71,7 +71,7 @@ def catalogue_entry(name: str) -> CatalogueModel | None:
 
 
 def how_to_get(name: str) -> str:
-    """Return the next step for a model that is not in the store."""
+    """Return in words how to get a model that is not in the store: the `step` of an error."""
     if entry := catalogue_entry(name):
         return (
             f"`ecellm-lite models pull {name}` fetches {entry.hub_id} and converts it, "

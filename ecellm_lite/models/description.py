@@ -14,7 +14,7 @@ from ecellm_lite.models.store import Store, StoredModel
 
 
 def describe_store(store: Store) -> dict[str, Any]:
-    """Return the manifests of the stored models, the errors of damaged ones by name, and the published models."""
+    """Return the manifests of the stored models, the errors of damaged models by name, and the published models."""
     manifests, damaged = [], {}
     for name in store.names():
         try:
@@ -25,7 +25,7 @@ def describe_store(store: Store) -> dict[str, Any]:
 
 
 def describe_model(store: Store, name: str, *, verify: bool = False) -> dict[str, Any]:
-    """Return a model's manifest and what its file says; with `verify` the file is hashed again.
+    """Return a model's manifest, its calibrations and facts from its file; with `verify` the file is hashed again.
 
     Raises ModelError if the model does not exist or is damaged.
     """
@@ -48,7 +48,7 @@ def describe_model(store: Store, name: str, *, verify: bool = False) -> dict[str
 
 
 def _calibrations(store: Store, model: StoredModel) -> list[str]:
-    """Return the names of a model's calibrations; a calibration that is not used is followed by the reason."""
+    """Return the names of a model's calibrations; an unused calibration has the reason after or instead of its name."""
     names = []
     for path in sorted(calibration_folder(store, model).glob("[!.]*.json")):
         try:

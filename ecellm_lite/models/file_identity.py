@@ -49,7 +49,7 @@ class FileIdentity:
     sample: str
 
     def holds(self, path: Path) -> bool:
-        """Whether the file at `path` is still this one, according to the file system; no byte of it is read."""
+        """Whether the file at `path` is unchanged according to the file system; no byte of the file is read."""
         with suppress(OSError):
             return _state(path.stat()) == (self.size, self.modified, self.changed, self.inode)
         return False
@@ -64,13 +64,13 @@ class _Remembered:
 
 
 class FileIdentities:
-    """The identities of files by their paths, stored in a JSON file; if that is unusable, files are hashed again."""
+    """The identities of files by their paths, stored in a JSON file; if it is unusable, the files are hashed again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def remembered(self, path: Path) -> str | None:
-        """Return the last sha256 that was stored for a path, whatever the file holds now."""
+        """Return the last sha256 that was stored for a path, or None; the file may have changed since."""
         identity = self._read().get(_key(path))
         return identity.sha256 if identity else None
 
@@ -93,7 +93,7 @@ class FileIdentities:
         return identity
 
     def note(self, path: Path, sha256: str) -> FileIdentity:
-        """Store the sha256 of a file that was just written, and was hashed while it was written."""
+        """Store and return the identity of a file that was hashed while it was written, just now."""
         _wait_for_next_tick(_state(path.stat()))
         with path.open("rb") as file:
             state = _state(os.fstat(file.fileno()))
@@ -140,7 +140,7 @@ def _sha256(file: BinaryIO) -> str:
 
 
 def _wait_for_next_tick(state: tuple[int, int, int, int]) -> None:
-    """Wait until any later write to the file would get a later time than the file has now."""
+    """Wait until any later write would give the file a later time than it has now."""
     _, modified, changed, _ = state
     age = time.time_ns() - max(modified, changed)
     if 0 <= age < _GRAIN:

@@ -16,9 +16,9 @@ _TOKEN = 4  # random bytes in the name of a temporary file
 
 @contextmanager
 def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; its file replaces `path` if the block succeeds, else it is removed.
+    """Yield the path of a temporary file, which replaces `path` if the block succeeds and is removed otherwise.
 
-    The data is on the disk before it gets its name: a reader sees the old file or the new one, even after a power
+    The data is on the disk before the file is renamed: a reader sees the old file or the new one, even after a power
     failure. The file is created with the process's umask, or readable by its owner alone if `private`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,7 @@ Value: TypeAlias = "int | float | bool | str | tuple[str, ...] | NDArray[Any]"
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """A tensor's place in the file: shape, contiguous dimension first; offset and size in bytes."""
+    """A tensor's type, shape (the contiguous dimension first), and offset and size in bytes."""
 
     name: str
     shape: tuple[int, ...]
@@ -60,8 +60,8 @@ class TensorInfo:
 class Header:
     """The contents of a file's header; arrays are NumPy arrays, or tuples of strings with invalid UTF-8 as surrogates.
 
-    `tensors` are in the file's order; their data begins at byte `data_offset` of the file. `kinds`: the format's number
-    for the type of each metadata value.
+    `tensors` are in the file's order; their data begins at byte `data_offset` of the file. `kinds`: the type
+    of each metadata value, as the format's number.
     """
 
     path: Path
@@ -123,12 +123,12 @@ class _HeaderReader:
         return bytes(self._buffer[start : self.position])
 
     def number(self, code: str) -> Any:
-        """Return the next number, in a struct format."""
+        """Return the next number; `code` is its format in the module struct."""
         (value,) = struct.unpack(code, self.take(struct.calcsize(code)))
         return value
 
     def count(self, limit: int, least: int, what: str) -> int:
-        """Return a count of items of at least `least` bytes each, checked against the limit and the file's size."""
+        """Return the next number, a count of items: at most `limit`, and at `least` bytes each they fit the file."""
         count: int = self.number("<Q")
         if count > limit:
             raise self.damaged(f"it declares {count} {what}, and the limit is {limit}")
@@ -180,7 +180,7 @@ class _HeaderReader:
 
 
 def shown(text: str | bytes) -> str:
-    """Return text from a file for a message: short, and without control characters that a terminal would obey."""
+    """Return text from a file as a message may show it: short, and without control characters."""
     return repr(text[:60])
 
 
@@ -263,7 +263,7 @@ def _scalar(reader: _HeaderReader, key: str, kind: int) -> int | float | bool:
 
 
 def _tensor(reader: _HeaderReader) -> TensorInfo:
-    """Return a tensor as declared, its offset counted from the beginning of the data."""
+    """Return the next tensor as declared: its offset counts from the beginning of the data."""
     name = reader.name(MAX_NAME_BYTES, "a tensor's name")
     dimensions: int = reader.number("<I")
     if not 1 <= dimensions <= MAX_DIMENSIONS:
@@ -290,7 +290,7 @@ def _tensor(reader: _HeaderReader) -> TensorInfo:
 def _placed(
     reader: _HeaderReader, declared: list[TensorInfo], data_offset: int, alignment: int
 ) -> tuple[TensorInfo, ...]:
-    """Return the tensors with offsets in the file; as in ggml, each begins at the aligned end of the one before."""
+    """Return the tensors with offsets in the file; as in ggml, each must begin at the aligned end of the previous."""
     names: set[str] = set()
     placed = []
     expected = 0

@@ -33,8 +33,8 @@ def is_repository(name: str) -> bool:
 def cached(repository: str, revision: str | None = None) -> Path:
     """Return the folder of a repository in the hub's cache; raises ModelError if it is not there.
 
-    Newer versions of huggingface_hub keep a list of a repository's files and refuse a folder that lacks some; with an
-    older one the reader of the folder has to notice.
+    Newer versions of huggingface_hub keep a list of a repository's files and refuse a folder that lacks some. Older
+    versions do not, and whoever reads the folder must notice missing files.
     """
     from huggingface_hub import snapshot_download
 
@@ -52,7 +52,7 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
     """Fetch a repository's weights, configuration and tokenizer into the hub's cache and return their folder.
 
     Raises ModelError if the repository does not exist, the disk is too small, or the connection breaks. Complete files
-    are kept, and the next call fetches the rest.
+    are kept then, and the next call fetches the rest.
     """
     # huggingface_hub reads both variables when it is imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -19,7 +19,7 @@ LARGEST = 1 << 20  # bytes; a manifest is about a page
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`file` names the model's file beside the manifest, `size` is in bytes, `source` tells its origin in words."""
+    """A manifest: `file` is the file beside it, `size` is in bytes, and `source` tells the file's origin in words."""
 
     name: str
     file: str

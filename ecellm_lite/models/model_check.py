@@ -1,8 +1,8 @@
 """Checks that llama.cpp can run a model safely: its architecture, hyperparameters, vocabulary and tensor types.
 
 It refuses whatever makes llama.cpp abort the process, read other files, or silently use other values than the file's.
-For each listed architecture, forged files that pass these checks were tried, and none crashed; many other
-architectures abort.
+For each listed architecture, forged files that pass these checks were tried, and none crashed llama.cpp; in many
+other architectures such files do.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def check_model(header: Header) -> None:
 
 
 class _Keys:
-    """A header's metadata; each access checks type and range."""
+    """A header's metadata by key; every access checks the value's type and range."""
 
     def __init__(self, header: Header) -> None:
         self.header = header
@@ -72,7 +72,7 @@ class _Keys:
         return value
 
     def layers(self, key: str, layers: int, low: int, high: int, default: list[int] | None = None) -> list[int]:
-        """Return a number for each layer; the file has one for all of them, or an array."""
+        """Return a number for each layer; the file has one number for all layers, or an array."""
         value = self.metadata.get(key, default)
         if value is default and default is not None:
             return default

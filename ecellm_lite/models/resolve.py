@@ -25,9 +25,9 @@ Makers = Mapping[str, Callable[[Store], StoredModel]]
 def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | None = None) -> StoredModel:
     """Return the model that `name` means; its header is checked before llama.cpp reads the file.
 
-    The manifest's sha256 is that of the file's bytes. Without a name: ECELLM_MODEL, else the only model in the store,
-    else the demo. Raises ModelError if there is no such model or its file is damaged, and UsageError if the store has
-    several and none is named, or if the file's envelope is unknown.
+    The sha256 in the model's manifest is that of the file's bytes. Without a name, the model is ECELLM_MODEL, else the
+    only model in the store, else the demo. Raises ModelError if there is no such model or its file is damaged, and
+    UsageError if no name is given and the store has several models, or if the file's envelope is unknown.
     """
     name = name or os.environ.get("ECELLM_MODEL") or _only(store) or DEMO
     if name in makers:
@@ -83,9 +83,9 @@ def _from_path(path: Path, store: Store, envelope: str | None) -> StoredModel:
 
 
 def envelope_of(header: Header, names: Sequence[str]) -> str:
-    """Return the envelope that a file's metadata or one of its names tells; raises UsageError if none does.
+    """Return the envelope that a file's metadata or one of its names implies; raises UsageError if none does.
 
-    It is never guessed: with the wrong envelope eCeLLM's weights score at zero.
+    An envelope is never guessed: with the wrong envelope eCeLLM's weights score at zero.
     """
     envelope_name = header.metadata.get("ecellm.envelope")
     if isinstance(envelope_name, str):
@@ -102,7 +102,7 @@ def envelope_of(header: Header, names: Sequence[str]) -> str:
 
 
 def tasks_of(header: Header) -> tuple[str, ...]:
-    """Return the names of the tasks that a file says it is made for; none if it does not say."""
+    """Return the names of the tasks that a file says it is made for; empty if it names none."""
     names = header.metadata.get(TASKS_KEY)
     # Invalid UTF-8 was read as surrogates, which cannot be printed.
     return tuple(name.encode("utf-8", "replace").decode() for name in names) if isinstance(names, tuple) else ()

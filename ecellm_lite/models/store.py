@@ -35,8 +35,8 @@ _PATIENCE = 5.0  # seconds to wait for another process to write a small file
 class StoredModel:
     """A stored model: its file and its manifest.
 
-    `tasks`: those that the file names, once its header is read. `identity`: the file's state when it was found to have
-    the manifest's sha256, once that was checked.
+    `tasks` are the tasks that the file names (empty until its header is read). `identity` is the file's state when its
+    sha256 was last found to be the manifest's (None if that was not checked).
     """
 
     path: Path
@@ -57,7 +57,7 @@ class StoredModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelPaths:
-    """Where a new model's file and manifest go; the model exists once its manifest does."""
+    """The paths of a new model's file and manifest; the model exists once its manifest does."""
 
     file: Path
     manifest: Path
@@ -120,7 +120,7 @@ class Store:
     def load(self, name: str) -> StoredModel:
         """Return the model of that name after checking that its file has exactly the bytes that the manifest names.
 
-        Raises ModelError if it has others, or does not exist.
+        Raises ModelError if the file has other bytes, or if there is no such model.
         """
         model = self.get(name)
         identity = self.identify(model.path)
@@ -133,9 +133,9 @@ class Store:
         return replace(model, identity=identity)
 
     def identify(self, path: Path, *, again: bool = False) -> FileIdentity:
-        """Return which bytes a model's file holds; with `again` it is hashed in full even if its hash is remembered.
+        """Return the identity of a model's file; with `again` the file is hashed even if its hash is remembered.
 
-        Raises ModelError if it cannot be read.
+        Raises ModelError if the file cannot be read.
         """
         try:
             before = self._identities.remembered(path)
@@ -149,7 +149,7 @@ class Store:
         return identity
 
     def _forget_states(self, sha256: str | None) -> None:
-        """Remove the saved states that a model's former bytes computed."""
+        """Remove the saved states that were computed with a model's former bytes, given by their sha256."""
         if sha256:
             shutil.rmtree(self.states / sha256, ignore_errors=True)
 
@@ -157,7 +157,7 @@ class Store:
     def writing(self, name: str, *, patience: float = 0.0) -> Iterator[None]:
         """Let no other process write or remove the model of this name inside the block.
 
-        Raises BusyError if another one still does after `patience` seconds.
+        Raises BusyError if another process is still doing so after `patience` seconds.
         """
         folder = self.folder(name)
         with only_writer(self.root / "locks" / f"{folder.name}.lock", f"the model {name!r}", patience):
@@ -167,7 +167,7 @@ class Store:
     def writing_beside(self, model: StoredModel) -> Iterator[None]:
         """Allow writing into a model's folder inside the block, while the model stays there.
 
-        Raises ModelError if the model was removed or replaced. A file outside the store has no folder of its own.
+        Raises ModelError if the model was removed or replaced. For a file outside the store nothing is checked.
         """
         if not self.owns(model):
             yield
@@ -205,7 +205,7 @@ class Store:
                 self.note(name)
 
     def note(self, name: str) -> None:
-        """Store the sha256 of a model that was just written, so that it need not be hashed again."""
+        """Remember the sha256 of a model that was just written, so that its file need not be hashed again."""
         model = self.get(name)
         before = self._identities.remembered(model.path)
         with suppress(OSError):
@@ -239,9 +239,9 @@ class Store:
         return StoredModel(place.file, manifest)
 
     def remove(self, name: str) -> None:
-        """Delete a model and everything beside it; if its folder is a symbolic link, only the link.
+        """Delete a model and everything beside it; if its folder is a symbolic link, delete only the link.
 
-        Raises ModelError if there is no such model, and BusyError while another process writes it.
+        Raises ModelError if there is no such model, and BusyError while another process writes the model.
         """
         folder = self.folder(name)
         if not folder.is_dir():
@@ -265,9 +265,9 @@ class Store:
 
 
 def _bring(source: Path, target: Path, *, move: bool) -> str:
-    """Bring a file into the store and return its sha256: copied, or hard-linked if it is to be moved.
+    """Copy a file into the store, or hard-link a file that is to be moved, and return its sha256.
 
-    The caller removes the original at the end. A symbolic link is copied, and so is a file on another disk.
+    The caller removes the original of a move at the end. A symbolic link is copied, and so is a file on another disk.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in (target, *temporaries(target)):  # of a process that was killed

@@ -1,7 +1,7 @@
-"""Lets only one process at a time write each name in the store.
+"""Locks the names in the store, so that only one process at a time writes each.
 
-It is a lock of the operating system on a file beside the models. It ends with its process, however that ends, and
-reading a model needs no lock.
+A lock is the operating system's, on a file beside the models. It ends with its process, however the process ends.
+Reading a model needs no lock.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ecellm_lite.errors import BusyError, ModelError
 def only_writer(path: Path, what: str, patience: float = 0.0) -> Iterator[None]:
     """Hold the lock in the file at `path`, after waiting for it at most `patience` seconds.
 
-    Raises BusyError if another process or thread holds it, and ModelError if the file cannot be created; `what` says in
-    words what is locked.
+    Raises BusyError if another process or thread holds the lock, and ModelError if the file cannot be created. `what`
+    names in words, for the errors, the thing that is locked.
     """
     from filelock import FileLock, Timeout
 

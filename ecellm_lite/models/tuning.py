@@ -1,7 +1,7 @@
 """The tuning of a model on a machine: the fastest settings that bench/tuner.py found, as a JSON file beside the model.
 
-It is used only with the model, machine and versions that it was measured with. A stored model has its tuning in its
-folder; that of any other GGUF file is in the store under its sha256.
+A tuning is used only with the model, machine and versions that it was measured with. A stored model has its tuning in
+its folder; the tuning of any other GGUF file is in the store, under the file's sha256.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHOICES: Mapping[str, tuple[int | str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a measured rate depends on besides the model: the cores this process may use, the devices, and versions."""
+    """A machine, as far as rates depend on it: the cores that this process may use, the devices, and the versions."""
 
     cores: int
     devices: tuple[str, ...]
@@ -42,7 +42,7 @@ class Machine:
 
 
 def this_machine(cores: int) -> Machine:
-    """Return this machine with the number of cores that may be used; ggml names the CPU among its devices."""
+    """Return this machine, of which `cores` cores may be used; its devices, as ggml lists them, include the CPU."""
     devices = tuple(f"{device.name}: {device.description}" for device in ggml.devices())
     return Machine(cores, devices, ggml.version(), __version__)
 
@@ -51,8 +51,8 @@ def this_machine(cores: int) -> Machine:
 class Tuning:
     """The settings that were faster than the defaults; empty if the defaults are best.
 
-    `model` is the sha256 of the file, `gpu_layers` the setting while it was measured, and `trials` are the settings
-    tried, with their rows per second.
+    `model` is the sha256 of the model's file, `gpu_layers` is the setting during the measurement, and `trials` are the
+    settings that were tried, with their rows per second.
     """
 
     model: str
@@ -63,7 +63,7 @@ class Tuning:
     format: int = FORMAT
 
     def holds(self, model: str, machine: Machine) -> bool:
-        """Whether it was measured with this model (its sha256) on this machine."""
+        """Whether the tuning was measured with this model (a sha256) on this machine."""
         return self.model == model and self.machine == machine
 
     def write(self, path: Path) -> None:
@@ -90,7 +90,7 @@ def keep_tuning(store: Store, model: StoredModel, tuning: Tuning) -> None:
 
 
 def read_tuning(path: Path) -> Tuning | None:
-    """Return the tuning in a file, or None if there is no file; raises ModelError if it is damaged."""
+    """Return the tuning in a file, or None if there is no file; raises ModelError if the file is damaged."""
     try:
         tuning = read_document(Tuning, path, largest=LARGEST, formats=(FORMAT,))
         _check(tuning.settings)

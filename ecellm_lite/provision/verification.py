@@ -1,6 +1,6 @@
-"""Checks a model's file: its hash and header, and its tokens and logits against the original's.
+"""Checks a model's file: its hash and header, and its tokens and logits against those of the original.
 
-The converter's comparisons know neither engine nor tasks; this module provides both.
+The converter's comparisons know neither the engine nor the tasks; this module provides both.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _EXACT = Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=20
 
 
 def verify(file: Path, base: str | None = None, adapters: Adapters = ()) -> list[CheckResult]:
-    """Check a file's hash and header, and if a base is given its tokens and logits; see check_against.
+    """Check a file's hash and header and, if a base is given, its tokens and logits; see check_against.
 
-    Raises ModelError if the file is not a complete model, and UsageError if there is no such base.
+    Raises ModelError if the file is not a complete model, and UsageError if the base does not exist.
     """
     header = read_header(file)
     check_model(header)
@@ -71,12 +71,12 @@ def check_against(file: Path, folder: Path, adapters: Adapters = ()) -> list[Che
 
 
 def failures(results: Sequence[CheckResult]) -> str:
-    """Return the failed checks with their details, or an empty text if there are none."""
+    """Return the failed checks with their details, as one text; empty if no check failed."""
     return "; ".join(f"{result.name}: {result.detail}" for result in results if result.passed is False)
 
 
 def checkpoint_of(base: str) -> Path:
-    """Return the folder of a checkpoint: a path, or from the hub's cache; raises UsageError if there is none."""
+    """Return the folder of a checkpoint, given by its path or a cached hub id; raises UsageError if there is none."""
     folder = checkpoint_folder(base)
     if not folder.is_dir():
         raise UsageError(f"There is no folder {base[:200]!r}", step="give a checkpoint's folder, or a cached hub id")
@@ -84,7 +84,7 @@ def checkpoint_of(base: str) -> Path:
 
 
 def logits_of(backend: LlamaBackend, prompts: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
-    """Yield a model's logits for each prompt's tokens, (tokens, ids)."""
+    """Yield a model's logits after each token of a prompt, (tokens, vocabulary), for one prompt after another."""
     for prompt in prompts:
         backend.clear()
         parts = []
@@ -109,7 +109,7 @@ def _check_hash(file: Path) -> CheckResult:
 
 
 def _envelope_of(header: Header, name: str) -> Envelope:
-    """Return the envelope for the prompts to compare; any will do if the file names none."""
+    """Return the envelope for the prompts of the comparison: the file's, or any other if the file names none."""
     try:
         return get_envelope(envelope_of(header, [name]))
     except UsageError:
