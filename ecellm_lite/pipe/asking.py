@@ -38,7 +38,7 @@ class Asking:
     def of(cls, ask: Ask, failed: Callable[[EcellmError], Answer], listener: Listener | None = None) -> Asking:
         """Return a request to send; raises InputError for a row that does not fit into a line of the protocol.
 
-        `failed` makes the answer of a row that failed, from its error.
+        `failed` makes the answer to a failed row from the row's error.
         """
         try:
             line = ask_line(ask)
@@ -138,7 +138,11 @@ class Requests:
         return requests
 
     def child_died(self) -> tuple[list[Asking], list[Asking]]:
-        """Put the child's requests back in front, but drop and return the cancelled ones, and those sent alone."""
+        """Put the dead child's requests back in front of their queues, and return (cancelled, lost) ones.
+
+        Those are dropped: requests that were cancelled, and a request that was sent alone, which is refused from now
+        on.
+        """
         lost, cancelled = [], []
         for number, asking in reversed(self._sent.items()):
             if asking.future.cancelled():

@@ -20,8 +20,8 @@ PATIENCE = 5.0  # seconds to wait for a write to a dead process to end
 class Child:
     """A process started from a command; `received` is called with each message, `ended` once after it has exited.
 
-    A thread of this object calls both. A child that sends a message `received` cannot read is killed. The child shares
-    our standard error.
+    Both are called in a thread of this object. A child that sends a message that `received` cannot read is killed. The
+    child shares our standard error.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Child:
         self._process.kill()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it has exited and `ended` was called; False after a timeout, or in the thread that calls it."""
+        """Wait until the child has exited and `ended` was called; False after a timeout, or in `ended`'s thread."""
         if threading.current_thread() is self._thread:
             return False
         self._thread.join(seconds)

@@ -45,14 +45,13 @@ class ChildRuntime:
     """A model in a child process; a context manager, and safe to use from any number of threads.
 
     `settings` are Runtime's (model, envelope, context, threads, gpu_layers, prompt_kernels, deterministic,
-    prefix_files).
-    `start_seconds`: how long a child may take to get ready. `hang_seconds`: a child that has rows and makes no
-    call of the model for this long, or does not answer, is killed. `memory_bytes` limits what the child may allocate
-    (the model's file is mapped and does not count), `nice` lowers its priority, and `cores` is how many cores it may
-    use, or a list of their numbers, where the system can.
+    prefix_files). `start_seconds`: how long a child may take to get ready. `hang_seconds`: a child that has rows is
+    killed if it makes no call of the model, or does not reply, for this long. `memory_bytes` limits what the child may
+    allocate (the model's file is mapped and does not count), `nice` lowers its priority, and `cores` is how many cores
+    it may use, or a list of their numbers, on systems that allow it.
 
     `idle_seconds`: a child without requests for this long is ended, which frees its memory; the next request starts
-    another. `lazy`: the first request starts the child; until then the model is known from its file alone.
+    another. `lazy`: the first request starts the child; until then only the model's file is read.
 
     Raises what loading the model raises, and CrashError if the child dies while loading. When a request starts a child
     and that fails, the waiting requests get the error, and the next request tries again.
@@ -105,7 +104,7 @@ class ChildRuntime:
 
     @property
     def ready(self) -> bool:
-        """Whether a child has loaded the model, or none is wanted until the next request."""
+        """Whether a child has loaded the model, or none is needed until the next request."""
         return self._supervisor.is_ready
 
     @property

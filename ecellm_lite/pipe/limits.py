@@ -1,4 +1,4 @@
-"""Limits on the memory and the priority of this process."""
+"""Limits on the memory, the priority and the cores of this process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def lower_priority(nice: int) -> None:
 
 
 def keep_to_cores(cores: int | Sequence[int]) -> None:
-    """Use only this many of the cores that this process may use (the last ones), or only the cores of a list."""
+    """Limit this process to the last `cores` of its cores, or to the cores with the numbers in a list."""
     import psutil
 
     process = psutil.Process()
@@ -62,7 +62,7 @@ def keep_to_cores(cores: int | Sequence[int]) -> None:
 
 
 def _threads() -> list[int]:
-    """Return this process's thread ids where each has its own priority and cores (Linux), else 0 for the process."""
+    """Return this process's thread ids on Linux, where each has its own priority and cores; elsewhere [0]."""
     try:
         return [int(thread.name) for thread in Path("/proc/self/task").iterdir()]
     except OSError:

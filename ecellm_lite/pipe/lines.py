@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 from ecellm_lite.pipe.messages import LONGEST_LINE
 
-# The most requests, and bytes of them, that were read and whose answers are not written yet.
+# The most requests, and the most bytes of requests, that may wait for their answers to be written.
 MOST_MESSAGES = 1 << 14
 MOST_BYTES = 64 << 20
 
@@ -18,9 +18,9 @@ Line = Callable[[], bytes]
 
 
 def read_lines(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Yield the lines that `read` returns in pieces, until it returns none; without line ends and blank lines.
+    """Yield the lines in the bytes that `read` returns, without line ends and blank lines, until it returns none.
 
-    A line longer than LONGEST_LINE is cut to one byte more, which shows that it is too long.
+    A line longer than LONGEST_LINE is cut to LONGEST_LINE + 1 bytes, which shows that it is too long.
     """
     line = bytearray()
     while piece := read(_PIECE):
@@ -42,8 +42,9 @@ def _extend(line: bytearray, part: bytes) -> None:
 class Output:
     """Writes lines in its own thread, so that a slow reader delays only its own requests.
 
-    `write` writes all bytes or raises OSError; then `broken` is set, and later lines are dropped. Lines are functions,
-    which that thread calls. Take room for a request before its line is put.
+    `write` must write all bytes or raise OSError; after an error `broken` is set, and later lines are dropped. A line
+    is a function that returns its bytes; the thread calls it. Call `take_room` for a request before `put` with its
+    line.
     """
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
@@ -70,11 +71,11 @@ class Output:
         return not self.broken.is_set()
 
     def put(self, line: Line, size: int) -> None:
-        """Queue a line; when it is written, the room of its request of `size` bytes is given back."""
+        """Queue a line; when it is written, the room taken for its request of `size` bytes is given back."""
         self._queue.put((line, size))
 
     def offer(self, line: Line) -> bool:
-        """Queue a line that may be left out; False if the reader is so slow that it was."""
+        """Queue a line that may be left out; False if it was, because the reader is too slow or gone."""
         with self._room:
             if self._messages >= MOST_MESSAGES or self.broken.is_set():
                 return False
@@ -83,7 +84,7 @@ class Output:
         return True
 
     def close(self, seconds: float | None = None) -> bool:
-        """Write what is queued and end; False if that takes longer than `seconds`."""
+        """Write the queued lines and end the thread; False if that takes longer than `seconds`."""
         self._queue.put(None)
         self._thread.join(seconds)
         return not self._thread.is_alive()

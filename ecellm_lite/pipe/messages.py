@@ -24,7 +24,7 @@ Id = str | int
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A row to answer; `task` is a task's name, or a question that is one (see tasks/questions.py)."""
+    """A request to answer a row; `task` is a task's name, or a question (see tasks/questions.py)."""
 
     id: Id
     task: str | Mapping[str, Any]
@@ -133,7 +133,7 @@ def _is_id(value: Any) -> TypeGuard[Id]:
 
 
 def _first_id(line: bytes) -> Id | None:
-    """Return the id of a line that begins with it, whatever the rest is, so that its sender need not wait for ever."""
+    """Return the id that a line begins with, even if the rest is invalid: its sender waits for a reply to it."""
     if match := _FIRST_ID.match(line):
         try:
             id_ = json.loads(match[1])

@@ -36,7 +36,7 @@ HOTTEST = 10.0
 
 
 def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
-    """Return the options of a request for a task; null counts as left out.
+    """Return the options of a request for a task; an option that is null counts as absent.
 
     Raises ProtocolError for an invalid option, GrammarError for a schema or grammar that does not compile.
     """
@@ -60,7 +60,7 @@ def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
 
 
 def wire_options(options: RequestOptions) -> dict[str, Any]:
-    """Return options as they are sent; raises UsageError for a custom answer space, which cannot be sent."""
+    """Return options in the protocol's form; raises UsageError for a custom answer space, which has none."""
     wire: dict[str, Any] = dict(options)
     space = wire.pop("space", None)
     if wire.pop("listener", None):
@@ -108,7 +108,7 @@ def _space(task: Task, options: Mapping[str, Any]) -> Space | None:
 
 
 def _of_text(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of free text alone."""
+    """Return the options that only free text has."""
     stop, logprobs = options.get("stop", []), options.get("logprobs", 0)
     texts = all(isinstance(text, str) and 0 < len(text) <= LONGEST_STOP for text in stop)
     if not texts or len(stop) > MOST_STOPS:

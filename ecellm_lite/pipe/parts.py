@@ -1,4 +1,4 @@
-"""A text on its way, part by part: what one side writes while it grows, and what the other puts together again."""
+"""Sends a growing text in parts, and joins the parts on the other side."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ecellm_lite.pipe.messages import Id, line_of
 
 
 class Parts:
-    """A listener that sends what a text has grown by; a part that a slow reader has no room for comes with the next."""
+    """A listener that sends each new part of a text; if the reader is too slow for a part, it comes with the next."""
 
     def __init__(self, id_: Id, output: Output) -> None:
         self._id = id_
@@ -17,12 +17,15 @@ class Parts:
         self._sent = 0
 
     def __call__(self, text: str) -> None:
-        """Send the rest of a text that has grown."""
+        """Send the part of the text that was not sent before."""
         message = {"type": "part", "id": self._id, "start": self._sent, "text": text[self._sent :]}
         if self._output.offer(partial(line_of, message)):
             self._sent = len(text)
 
 
 def joined(text: str, start: int, part: str) -> str:
-    """Return a text with a part that begins at `start`; a child that was restarted begins again."""
+    """Return the text so far with a part that begins at `start`.
+
+    A restarted child sends the text from its beginning; parts that are already known change nothing.
+    """
     return text if start + len(part) <= len(text) else text[:start] + part

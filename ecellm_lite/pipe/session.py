@@ -31,14 +31,14 @@ from ecellm_lite.tasks.questions import question_task
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.version import __version__
 
-# Whether the engine is busy, and how many calls of the model it has made.
+# Returns whether the engine is busy, and how many calls of the model it has made.
 Progress = Callable[[], tuple[bool, int]]
 
 _REPLIES = {"ping": "pong"}  # the other replies have the name of their request
 
 
 class Session:
-    """Answers one host. Every request gets one line with its id: an answer, an error or a cancellation."""
+    """Answers one host. Every request ends with one line with its id: an answer, an error or a cancellation."""
 
     def __init__(self, answerer: Answerer, output: Output, progress: Progress | None = None) -> None:
         self._answerer = answerer
@@ -67,7 +67,7 @@ class Session:
         self._drain()
 
     def _take(self, line: bytes) -> Id | None:
-        """Handle a line; return its id if it is a request to close."""
+        """Handle a line; return its id if it is a request to close, otherwise None."""
         id_: Id | None = None
         try:
             message = read_message(line)
@@ -118,7 +118,7 @@ class Session:
             self._changed.notify_all()
 
     def _cancel(self, id_: Id, size: int) -> None:
-        """Cancel a request, which then replies itself."""
+        """Cancel a request; its `cancelled` line is written when its future ends."""
         with self._changed:
             future = self._in_flight.get(id_)
         if future is None:
@@ -131,7 +131,10 @@ class Session:
         self._output.put(bytes, size)
 
     def _reply(self, control: Control) -> bytes:
-        """Return the line that answers a control request, made only when it is written: unread ones take no memory."""
+        """Return the reply to a control request as a line.
+
+        It is called only when the line is written, so replies that the host does not read take no memory.
+        """
         try:
             return line_of({"type": _REPLIES.get(control.kind, control.kind), "id": control.id, **self._facts(control)})
         except EcellmError as error:

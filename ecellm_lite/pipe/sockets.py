@@ -19,7 +19,7 @@ MOST_HOSTS = 64
 
 
 class SocketServer:
-    """Serves an Answerer to every host that connects; only this user can (0600)."""
+    """Serves an Answerer to every host that connects to a Unix socket; only this user may connect (0600)."""
 
     def __init__(self, path: Path, answerer: Answerer, progress: Progress | None = None) -> None:
         self._answerer = answerer
@@ -64,7 +64,7 @@ def _reader(host: socket.socket) -> Callable[[int], bytes]:
 
 
 def bound_socket(path: Path) -> socket.socket:
-    """Return a Unix socket that listens at `path`, for this user alone; raises InputError where it cannot."""
+    """Return a Unix socket that listens at `path`, for this user alone; raises InputError if that fails."""
     if not hasattr(socket, "AF_UNIX"):
         raise UsageError("This system has no Unix sockets", step="use standard input and output")
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -13,7 +13,7 @@ def take_standard_streams() -> tuple[Callable[[int], bytes], Callable[[bytes], N
     """Return functions that read from the original standard input and write to the original standard output.
 
     From then on, whatever prints to standard output, native code too, prints to standard error, and standard input is
-    empty; child processes inherit neither original. Raises InputError if one of the two is closed.
+    empty; child processes inherit neither original. Raises InputError if standard input or output is closed.
     """
     # If a stream was closed when Python started, its descriptor may belong to another file by now.
     for stream, name in ((sys.stdin, "input"), (sys.stdout, "output")):

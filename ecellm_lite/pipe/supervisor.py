@@ -1,4 +1,4 @@
-"""Keeps a child process running: starts it, checks that it works, and sends its requests again when it died."""
+"""Keeps a child process running: starts it, checks that it works, and sends its requests again if it dies."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FAREWELL = 5.0  # seconds that a child has to exit by itself
 
 
 class Supervisor:
-    """A child process, its requests and those that wait; any thread may call at any time.
+    """Keeps a child process running, and sends it requests; any thread may call any method at any time.
 
     A child that dies or hangs is started again. A request that two children died with is sent alone; if a third dies
     too, it is refused from then on. If the first child dies before it is ready, all requests fail, now and later. If
-    later children keep dying so, the waiting requests fail, and the next request tries again.
+    later children keep dying before they are ready, the waiting requests fail, and the next request tries again.
 
-    If `lazy`, the first request starts the child. A child without requests for `idle_seconds` is ended, and the next
-    request starts another.
+    If `lazy`, the first request starts the child, and a failed start never makes later requests fail. A child without
+    requests for `idle_seconds` is ended, and the next request starts another.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Supervisor:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a child is ready, or none is wanted until the next request."""
+        """Whether a child is ready, or none is needed until the next request."""
         return self._ready is not None or not self._wanted
 
     @property
@@ -104,7 +104,7 @@ class Supervisor:
             asking.future.add_done_callback(lambda future: self._cancel(asking) if future.cancelled() else None)
 
     def check_open(self) -> None:
-        """Raise an error if no request can be taken."""
+        """Raise an error if this no longer takes requests: it is closed, failed, or a forked copy."""
         if os.getpid() != self._process:
             raise forked_error()
         if self._failure:
@@ -278,9 +278,9 @@ class Supervisor:
         asking.settle(answer)
 
     def _fail(self, error: EcellmError) -> list[Asking]:
-        """Give up, and return the requests that must now fail.
+        """Give up on the child, and return the requests that must now fail.
 
-        If no child was ever ready, later requests fail too; else each of them starts a child once.
+        If no child was ever ready, later requests fail too, unless `lazy`; otherwise the next request starts a child.
         """
         child, self._child, self._ready = self._child, None, None
         if child:

@@ -1,1 +1,1 @@
-"""HTTP: an Answerer for everything that speaks it, with tasks, typed decisions, texts, metrics and a page."""
+"""An HTTP server for an Answerer: tasks, typed decisions, texts, batches, metrics and a page."""

@@ -14,7 +14,7 @@ _SMOOTHING = 0.1  # the weight of the latest request in the rate
 
 
 class Admission:
-    """The rows without an answer, all requests together and by key; for the event loop's thread alone."""
+    """Counts the rows that wait for an answer, in total and by API key; only for the event loop's thread."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -24,7 +24,7 @@ class Admission:
 
     @contextmanager
     def admit(self, rows: int, key: Key | None) -> Iterator[None]:
-        """Hold room for the rows of one request; raises RefusedError (429) where there is none."""
+        """Count a request's rows as waiting during the block; raises RefusedError (429) if there is no room."""
         if self.waiting + rows > self._most and self.waiting:
             raise self._full("The queue is full", "queue_full", self.waiting + rows - self._most)
         if key and key.rows is not None and self._of_key[key.name] + rows > key.rows:

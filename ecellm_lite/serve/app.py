@@ -1,4 +1,4 @@
-"""The application: its routes, what it makes of errors, and the checks in front of both."""
+"""The FastAPI application: its routes, its error responses, and the checks in front of them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from ecellm_lite.version import __version__
 
 
 def create_app(service: Service, access: Access | None = None, *, log: Log | None = None) -> FastAPI:
-    """Return the application over a service; `log` gets a line for each request (default: standard error)."""
+    """Return the application that serves a service; `log` gets an entry per request (default: standard error)."""
     access = access or Access()
     app = FastAPI(
         title="ecellm-lite",
         version=__version__,
         summary="eCeLLM on a shop's own server: typed answers with probabilities.",
-        # The pages that show the document load scripts from elsewhere.
+        # The pages that show the OpenAPI document load scripts from other sites.
         docs_url=None,
         redoc_url=None,
         lifespan=_life,
@@ -44,7 +44,7 @@ def create_app(service: Service, access: Access | None = None, *, log: Log | Non
     app.add_exception_handler(EcellmError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    # Each one goes around those before it.
+    # Each middleware wraps those added before it.
     app.add_middleware(Guard, keys=service.keys, access=access)
     if access.origins:
         app.add_middleware(
@@ -60,7 +60,7 @@ def create_app(service: Service, access: Access | None = None, *, log: Log | Non
 
 @asynccontextmanager
 async def _life(app: FastAPI) -> AsyncIterator[None]:
-    """Go on with the batches that a server before this one left, and stop them in time."""
+    """Start the batch runner, which resumes an earlier server's batches, and stop it at shutdown."""
     service: Service = app.state.service
     with ExitStack() as stack:
         try:
@@ -78,7 +78,7 @@ async def _ours(_: Request, error: Exception) -> Response:
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    """Say where a body does not fit, but not what stood there."""
+    """Return the response (422) to an invalid body: the place of each fault, without the client's values."""
     faults = cast("RequestValidationError", error).errors()
     first = faults[0]
     place = place_of(first["loc"])

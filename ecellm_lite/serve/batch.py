@@ -23,7 +23,10 @@ _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancel
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch and its progress. `times` says when it entered each status, `errors` why its file was not accepted."""
+    """A batch and its progress.
+
+    `times`: when it entered each status, in Unix seconds. `errors`: why its input file was refused.
+    """
 
     id: str
     owner: str | None
@@ -48,7 +51,7 @@ class Batch:
         return cls(id_, owner, endpoint, input_file_id, int(time.time()), metadata=dict(metadata))
 
     def at(self, status: str, **changes: Any) -> Batch:
-        """Return the batch with a status that begins now."""
+        """Return a copy of the batch that enters a status now, with further `changes` of its fields."""
         return replace(self, status=status, times={**self.times, status: int(time.time())}, **changes)
 
     @property
@@ -94,7 +97,7 @@ class BatchStore:
                 yield batch
 
     def get(self, id_: str, owner: str | None) -> Batch:
-        """Return a batch of that owner; raises RefusedError (404) where there is none."""
+        """Return an owner's batch by its id; raises RefusedError (404) if there is none."""
         batch = self._read(self._folder / f"{id_}.json") if _ID.fullmatch(id_) else None
         if batch is None or batch.owner != owner:
             raise RefusedError(404, "batch_not_found", f"There is no batch {id_[:80]!r}", step="make one")
@@ -106,7 +109,7 @@ class BatchStore:
             file.write_text(json.dumps(asdict(batch)), encoding="utf-8")
 
     def journal(self, batch: Batch) -> Path:
-        """Return the path of a batch's responses while it runs."""
+        """Return the path of a batch's journal, which holds its responses until the batch ends."""
         return self._folder / f"{batch.id}.journal"
 
     def _read(self, path: Path) -> Batch | None:

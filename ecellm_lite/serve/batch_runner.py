@@ -1,7 +1,8 @@
-"""Runs batches, one after the other: each line is a request to this server, and each response is kept as it comes.
+"""Runs batches one after the other: each line of a batch's file is a request to this server.
 
-A server that is killed goes on where it was: the journal has a line for each response, and a torn last one is asked
-again. The order of the output is that in which requests were answered.
+Each response is written to the batch's journal at once, so a server that replaces a killed one goes on from there; a
+request whose line in the journal is incomplete is sent again. The output has the order in which the requests were
+answered.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from ecellm_lite.serve.stored_files import StoredFiles
 from ecellm_lite.serve.strict_json import read_strictly
 
 MOST_LINES = 50_000
-AT_ONCE = 64  # requests of a batch
+AT_ONCE = 64  # requests of a batch in flight at a time
 LONGEST_LINE = 4 << 20  # bytes
-_SAVE = 1.0  # seconds between two looks at how far a batch is
+_SAVE = 1.0  # seconds between two saves of a batch's progress
 _AGAIN = 1.0  # seconds until a request that found the queue full is asked again
-_LISTED = 20  # errors of a file that are told
+_LISTED = 20  # errors of a file that are reported
 _FULL, _AWAY = 429, 503
 
 
@@ -44,7 +45,10 @@ class Line:
 
 
 class BatchRunner:
-    """The batches of one server; for the event loop's thread alone. `keys` knows the owners'."""
+    """Runs the batches of one server; only for the event loop's thread.
+
+    `keys`: the API keys, by which a batch's requests are made as its owner's.
+    """
 
     def __init__(self, files: StoredFiles, store: BatchStore, keys: Keys) -> None:
         self._files = files
@@ -55,7 +59,7 @@ class BatchRunner:
         self._turn = asyncio.Semaphore(1)
 
     def start(self, app: ASGIApp) -> None:
-        """Begin, with what a server before this one left unfinished."""
+        """Start with the batches that an earlier server left unfinished; `app` answers the requests."""
         self._app = app
         for batch in self._store:
             if not batch.over:
@@ -68,13 +72,16 @@ class BatchRunner:
             raise RefusedError(503, "batches_elsewhere", message, step="ask that one")
 
     def run(self, batch: Batch) -> None:
-        """Run a batch when its turn comes."""
+        """Queue a batch, which runs when its turn comes."""
         task = asyncio.create_task(self._run(batch))
         self._tasks[batch.id] = task
         task.add_done_callback(lambda _: self._tasks.pop(batch.id, None))
 
     async def cancel(self, batch: Batch) -> Batch:
-        """Cancel a batch; what it has answered by then is in its output."""
+        """Cancel a batch and return it; its output has the responses so far.
+
+        Raises RefusedError (409) if the batch has ended.
+        """
         if batch.over:
             raise RefusedError(409, "batch_over", f"The batch is {batch.status}", step="make another")
         batch = batch.at("cancelling")
@@ -86,7 +93,7 @@ class BatchRunner:
         return self._finished(self._counted(batch), "cancelled")
 
     async def close(self) -> None:
-        """Stop; a later server goes on with what is not done."""
+        """Stop all batches; a later server resumes them."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -114,7 +121,7 @@ class BatchRunner:
             self._finished(batch, "completed" if over else "expired")
 
     async def _answer(self, batch: Batch, lines: list[Line]) -> bool:
-        """Answer all lines that the journal has no response to; False where the batch's time was over first."""
+        """Send the requests that have no response in the journal; return False if the batch expires first."""
         answered = {response["custom_id"] for response in responses(self._store.journal(batch))}
         waiting = iter([line for line in lines if line.custom_id not in answered])
         left = batch.expires_at - time.time()
@@ -165,7 +172,7 @@ class BatchRunner:
         return replace(batch, completed=completed, failed=len(statuses) - completed)
 
     def _finished(self, batch: Batch, status: str) -> Batch:
-        """Write the output and error files, and keep the batch in its last status."""
+        """Write the output and error files, and return the batch, stored with its final status."""
         journal = self._store.journal(batch)
         ids: dict[str, str | None] = {"output": None, "error": None}
         for name, good in (("output", True), ("error", False)):
@@ -181,7 +188,7 @@ class BatchRunner:
 
 
 def responses(journal: Path) -> Iterator[dict[str, Any]]:
-    """Yield the responses in a journal; a torn line, which a kill leaves, is passed over."""
+    """Yield the responses in a journal; an incomplete line, which a kill leaves, is skipped."""
     try:
         with journal.open("rb") as file:
             for line in file:
@@ -193,14 +200,14 @@ def responses(journal: Path) -> Iterator[dict[str, Any]]:
 
 
 def mend(journal: Path) -> None:
-    """Cut off a torn line at a journal's end, which the next response would be joined to."""
+    """Remove an incomplete last line from a journal, so that the next response begins a new line."""
     with suppress(FileNotFoundError), journal.open("rb+") as file:
         data = file.read()
         file.truncate(data.rfind(b"\n") + 1)
 
 
 def read_requests(path: Path, endpoint: str) -> tuple[list[Line], list[dict[str, Any]]]:
-    """Return the requests in a file, and what is wrong in it; with anything wrong no request is to be run."""
+    """Return a file's requests and its errors; if there are errors, none of the requests may be run."""
     lines: list[Line] = []
     errors: list[dict[str, Any]] = []
     known: set[str] = set()

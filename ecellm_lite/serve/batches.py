@@ -1,4 +1,4 @@
-"""`/v1/batches`: many requests of a file, run when there is time, in OpenAI's form."""
+"""`/v1/batches`, in OpenAI's form: runs the requests of an uploaded file when there is time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_OPEN = 100  # batches of one owner that are not over
 
 
 class NewBatch(Form):
-    """The file whose requests are to be run, and the endpoint that all of them are for."""
+    """A new batch: the file that holds its requests, and the endpoint that all of them are for."""
 
     input_file_id: str
     endpoint: str = Field(description=f"One of {', '.join(_ENDPOINTS)}, or /v1/tasks/TASK.")
@@ -35,7 +35,7 @@ class NewBatch(Form):
 
 @router.post("/v1/batches", summary="Run the requests of a file")
 async def made(body: NewBatch, request: Request, service: Served) -> dict[str, Any]:
-    """Make a batch; it is checked and run in its turn."""
+    """Create a batch and return it; its file is checked, and its requests are run, when its turn comes."""
     owner = exchange_of(request).owner
     service.files.get(body.input_file_id, owner)
     if task := _TASK.fullmatch(body.endpoint):
@@ -55,7 +55,7 @@ async def made(body: NewBatch, request: Request, service: Served) -> dict[str, A
 
 @router.get("/v1/batches", summary="The batches there are")
 async def listed(request: Request, service: Served, after: str = "", limit: int = 20) -> dict[str, Any]:
-    """Return the batches of the key that asks, the newest first."""
+    """Return the batches of the request's API key, newest first; `after` is the id of the last one already seen."""
     owner = exchange_of(request).owner
     owned = sorted((one for one in service.batches if one.owner == owner), key=lambda one: (-one.created_at, one.id))
     place = next((place for place, one in enumerate(owned, start=1) if one.id == after), 0)
@@ -77,6 +77,6 @@ async def batch_by_id(batch_id: str, request: Request, service: Served) -> dict[
 
 @router.post("/v1/batches/{batch_id}/cancel", summary="Cancel a batch")
 async def cancelled(batch_id: str, request: Request, service: Served) -> dict[str, Any]:
-    """Cancel a batch; what it has answered is in its output file."""
+    """Cancel a batch and return it; its output file has the responses so far."""
     batch = service.batches.get(batch_id, exchange_of(request).owner)
     return (await service.runner.cancel(batch)).as_dict()

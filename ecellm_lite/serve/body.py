@@ -1,4 +1,4 @@
-"""A request's body: JSON of a bounded size that comes in time, plain or packed with zstd."""
+"""Reads request bodies: JSON of limited size, plain or compressed with zstd, within a time limit."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-# 8 MiB, what a decoder must support (RFC 8878): more would be memory that a small body can ask for.
+# 8 MiB, what a decoder must support (RFC 8878): more would let a small body take more memory.
 _WINDOW = {int(zstd.DecompressionParameter.window_log_max): 23}
 
 
 class JsonRequest(Request):
-    """A request whose body is read as this module says."""
+    """A request whose body must be JSON within the server's limits."""
 
     async def body(self) -> bytes:
-        """Return the unpacked body; raises RefusedError (408, 413, 415 or 400)."""
+        """Return the decompressed body; raises RefusedError (400, 408, 413 or 415) if it is not accepted."""
         if not hasattr(self, "_body"):
             self._body = await _read(self, service_of(self).limits)
         return self._body
 
     async def json(self) -> Any:
-        """Return the body's value; raises RefusedError (400)."""
+        """Return the body's JSON value; raises RefusedError as `body` does, and (400) for invalid JSON."""
         if not hasattr(self, "_json"):
             self._json = read_strictly(await self.body())
         return self._json
@@ -44,7 +44,7 @@ class JsonRoute(APIRoute):
     """A route whose requests are JsonRequests."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler, which reads the body before anything is made of it."""
+        """Return the route's handler, which reads and checks the body before anything else."""
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:

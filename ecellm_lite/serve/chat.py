@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: a conversation in the model's envelope, free or in the form of a JSON schema."""
+"""`POST /v1/chat/completions`: answers a conversation, in the model's envelope, with free text or JSON of a schema."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ANY_OBJECT = {"type": "object", "additionalProperties": True}
 
 
 class TextPart(Form):
-    """Text."""
+    """A part of a message: text."""
 
     type: Literal["text"]
     text: str
 
 
 class OtherPart(Form):
-    """An image, sound or file, which is refused."""
+    """A part of a message that is not text, such as an image or a sound; it is refused."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -38,7 +38,7 @@ class OtherPart(Form):
 
 
 class Message(Form):
-    """What someone said."""
+    """A message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
@@ -72,19 +72,19 @@ class NamedSchema(Form):
 
 
 class AsText(Form):
-    """Free text."""
+    """The response format of free text."""
 
     type: Literal["text"]
 
 
 class AsObject(Form):
-    """Any JSON object."""
+    """The response format of any JSON object."""
 
     type: Literal["json_object"]
 
 
 class AsSchema(Form):
-    """JSON in the form of a schema, which always holds."""
+    """The response format of JSON that always fits a schema."""
 
     type: Literal["json_schema"]
     json_schema: NamedSchema
@@ -99,7 +99,7 @@ Format = Annotated[
 
 
 class Chat(Sampling):
-    """A conversation. Its system messages are the instruction in the model's envelope, the rest is the input."""
+    """A conversation to answer. Its system messages become the envelope's instruction, the others the input."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"model": "demo", "messages": [{"role": "user", "content": "Is it loud?"}]}]}
@@ -168,9 +168,9 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
 
 
 def conversation(messages: Sequence[Message]) -> tuple[str, str]:
-    """Return the instruction and the input that a conversation is in an envelope; who spoke stands before each turn.
+    """Return a conversation as an envelope's (instruction, input); each turn of the input begins with its role.
 
-    A lone message of a user is the input as it stands. Raises RefusedError (400) for what is no text.
+    A single turn becomes the input unchanged. Raises RefusedError (400) for a part that is not text.
     """
     texts = [(message.role, _content(message, place)) for place, message in enumerate(messages)]
     instruction = "\n\n".join(text for role, text in texts if role in ("system", "developer"))

@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: the model goes on with a prompt, which it reads as it stands."""
+"""`POST /v1/completions`: the model continues a prompt, which it reads without an envelope."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_PROMPTS = 128
 
 
 class Completions(Sampling):
-    """A prompt, or several; no envelope is put around them."""
+    """One or several prompts to continue; no envelope is put around them."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"model": "demo", "prompt": "The best umbrella is"}]})
 
@@ -34,7 +34,7 @@ class Completions(Sampling):
 
 @router.post("/v1/completions", summary="Text from a prompt")
 async def completions(body: Completions, request: Request, service: Served) -> Response:
-    """Go on with each prompt; with `stream` the text comes as server-sent events."""
+    """Continue each prompt; with `stream` the text comes as server-sent events."""
     service.check_model(body.model)
     options = options_of(body, 16 if body.max_tokens is None else body.max_tokens, body.logprobs, None)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt[:MOST_PROMPTS]

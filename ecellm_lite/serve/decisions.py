@@ -1,4 +1,4 @@
-"""`POST /v1/decisions`: typed decisions in OpenAI's form, for its own clients."""
+"""`POST /v1/decisions`: typed decisions in OpenAI's form, for OpenAI's own clients."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Name = Annotated[str, Field(max_length=256)]
 
 
 class Predicate(Form):
-    """Is a statement about the input true?"""
+    """A question whether a statement about the input is true."""
 
     type: Literal["predicate"]
     instructions: Instructions
@@ -45,14 +45,14 @@ class Predicate(Form):
 
 
 class OfferedChoice(Form):
-    """One of the choices; the text "true" and true are two values."""
+    """One of a question's choices; the text "true" and the boolean true are two values."""
 
     value: Annotated[str, Field(min_length=1, max_length=LONGEST_VALUE)] | bool
     description: str | None = None
 
 
 class Choice(Form):
-    """Which of the choices?"""
+    """A question which of several choices is right."""
 
     type: Literal["choice"]
     instructions: Instructions
@@ -68,14 +68,14 @@ class Choice(Form):
 
 
 class OfferedLevel(Form):
-    """One of the levels."""
+    """One of the levels of a score."""
 
     label: str = Field(min_length=1, max_length=LONGEST_VALUE)
     description: str | None = None
 
 
 class Score(Form):
-    """Which place between the lowest level, which comes first, and the highest?"""
+    """A question about the place on a scale, whose levels are listed from the lowest to the highest."""
 
     type: Literal["score"]
     instructions: Instructions
@@ -104,7 +104,7 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class Decisions(Form):
-    """An input and the questions about it. `option_orders` is this server's own: see docs/serve.md."""
+    """An input and the questions about it. Only this server has `option_orders`; see docs/serve.md."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -123,7 +123,7 @@ class Decisions(Form):
 async def decisions(body: Decisions, request: Request, service: Served) -> Response:
     """Answer 1 to 400 questions about one input, which the model reads once for all of them.
 
-    A question that cannot be answered is a refusal, unless none of them can.
+    A question that cannot be answered gets a refusal; if none can be answered, the request fails.
     """
     service.check_model(body.model)
     state = input_text(body.input)
@@ -157,7 +157,7 @@ def _definition(asked: Predicate | Choice | Score, instructions: str) -> Mapping
 
 
 def _text(value: str | bool, texts: set[str]) -> str:
-    """Return a choice's value as the text that the model reads; that of a boolean differs from all `texts`."""
+    """Return a choice's value as the text that the model reads; a boolean's text differs from all `texts`."""
     if isinstance(value, str):
         return value
     text = "true" if value else "false"

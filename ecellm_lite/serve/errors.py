@@ -1,4 +1,4 @@
-"""Errors as HTTP has them: a status, and a body in OpenAI's form, whose `param` is the place of the fault."""
+"""HTTP's form of errors: a status, and a body in OpenAI's form, whose `param` is the place of the fault."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecellm_lite.answers.answer import RowError
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.serve.json_response import JsonResponse
 
-# The status of an error of ours, by its code. What a caller can mend is a 422.
+# The HTTP status of an error, by its code. An error that the caller can correct is a 422.
 _STATUSES = {
     "closed": HTTPStatus.SERVICE_UNAVAILABLE,
     "context_exceeded": HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -27,12 +27,12 @@ _STATUSES = {
 }
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
-# Nobody reads it: the client went away. The number is nginx's.
+# nginx's status for a client that closed its connection; only the log and the metrics show it.
 CLIENT_GONE = 499
 
 
 class RefusedError(EcellmError):
-    """A request that is refused as such; `status` is HTTP's, and `reason` a stable code."""
+    """The server refuses a request; `status` is the HTTP status, and `reason` a stable code."""
 
     code = "refused"
     exit_code = 3
@@ -58,7 +58,7 @@ def status_of(code: str) -> int:
 
 
 def error_body(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
-    """Return an error in OpenAI's form."""
+    """Return the body of an error response in OpenAI's form; `param` is the place of the fault."""
     kind = _TYPES.get(status, "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
@@ -76,7 +76,7 @@ def error_response(error: EcellmError) -> Response:
 
 
 def row_error_response(error: RowError, place: str) -> Response:
-    """Return the response to a request whose only row, which stands at `place`, has this error."""
+    """Return the response to a request whose only row failed; `place` is the row's place in the body."""
     status = status_of(error.code)
     param = f"{place}.{error.field}" if error.field else place
     return JsonResponse(error_body(status, error.code, error.message, param), status)

@@ -24,7 +24,7 @@ from ecellm_lite.serve.metrics import Metrics
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-# What a response says of itself, unless its route says otherwise.
+# The headers of a response, unless its route sets others.
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -39,7 +39,7 @@ Log = Callable[[Mapping[str, Any]], None]
 
 @dataclass(slots=True)
 class Exchange:
-    """What is known of a request: its id, the key it came with, how many rows it asked about, and its status."""
+    """A request's id, start (monotonic seconds), API key, number of rows, and status (0 before the response)."""
 
     id: str
     started: float = field(default_factory=time.monotonic)
@@ -49,14 +49,15 @@ class Exchange:
 
     @property
     def owner(self) -> str | None:
-        """Whose files and batches it may see: those of its key, None where the server has no keys."""
+        """The name of the request's key, whose files and batches it may see; None if the server has no keys."""
         return self.key.name if self.key else None
 
 
 class Exchanges:
-    """ASGI middleware, outermost: no request leaves without an id and a line in the log, and no fault without a 500.
+    """The outermost ASGI middleware: gives each request an id and a log entry, and each unexpected exception a 500.
 
-    A line has no text of the client's: of its path the route's pattern stands there, of its key the name.
+    A log entry has no text of the client's: it has the route's pattern instead of the path, and the key's name instead
+    of the key.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, log: Log | None = None) -> None:
@@ -125,6 +126,6 @@ def _print(line: Mapping[str, Any]) -> None:
 
 
 def _report(error: Exception, exchange: Exchange) -> None:
-    """Print where a fault arose, without its message, which may hold a row's text."""
+    """Print where an exception was raised, but not its message, which may hold a row's text."""
     frames = "".join(traceback.format_tb(error.__traceback__)[-6:])
     print(f"Request {exchange.id}: {type(error).__name__}\n{frames}", file=sys.stderr, flush=True)  # noqa: T201

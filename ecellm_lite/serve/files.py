@@ -1,4 +1,4 @@
-"""`/v1/files`: the tables of requests that batches read, and what they write, in OpenAI's form."""
+"""`/v1/files`, in OpenAI's form: the files of requests that batches read, and of responses that they write."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _UPLOAD = {
 
 @router.post("/v1/files", summary="Upload requests", openapi_extra=_UPLOAD)
 async def upload(request: Request, service: Served) -> dict[str, Any]:
-    """Take a file of JSON Lines, one request a line, of at most 200 MB."""
+    """Store an uploaded file of JSON Lines, one request per line, of at most 200 MiB."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         raise RefusedError(415, "content_type", "An upload is a form", step="send multipart/form-data")
     bounded = Request(request.scope, _bounded(request.receive))
@@ -72,7 +72,7 @@ async def upload(request: Request, service: Served) -> dict[str, Any]:
 
 @router.get("/v1/files", summary="The files there are")
 async def listed(request: Request, service: Served) -> dict[str, Any]:
-    """Return the files of the key that asks, the newest first."""
+    """Return the files of the request's API key, newest first."""
     owned = [file for file in service.files if file.owner == _owner(request)]
     files = sorted(owned, key=lambda file: -file.created_at)
     ids = [file.id for file in files]
@@ -87,7 +87,7 @@ async def listed(request: Request, service: Served) -> dict[str, Any]:
 
 @router.get("/v1/files/{file_id}", summary="One file")
 async def file_by_id(file_id: str, request: Request, service: Served) -> dict[str, Any]:
-    """Return what is known of a file."""
+    """Return a file's name, purpose, size and time of creation."""
     return service.files.get(file_id, _owner(request)).as_dict()
 
 
@@ -111,7 +111,7 @@ def _owner(request: Request) -> str | None:
 
 
 def _bounded(receive: Receive) -> Receive:
-    """Return `receive` that raises RefusedError (413) once it gave more than a file and its form may have."""
+    """Return a `receive` that raises RefusedError (413) if an upload is larger than a file and its form may be."""
     total = 0
 
     async def bounded() -> Message:

@@ -1,4 +1,4 @@
-"""The base of every request body: strict types, no unknown key, and unions that are told apart by one look."""
+"""The base of all request bodies: strict types, no unknown keys, and unions that are told apart by one value."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator
 
-# A union's tags begin with it, so that the place of a fault can be told without them.
+# The first character of a union's tags, by which they are left out of a fault's place.
 MARK = "~"
 
 
 class Form(BaseModel):
-    """A JSON object with these keys and no others; a number is no text, and true is no number."""
+    """A JSON object without unknown keys; nothing is converted, so a number is no text, and true is no number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
 
 def by_type(*kinds: str, default: str | None = None) -> Discriminator:
-    """Return what tells forms apart by their `type`; those without one are of the `default` type."""
+    """Return a discriminator that tells forms apart by their `type`; a form without one has the `default` type."""
 
     def tag(value: Any) -> str | None:
         kind = value.get("type", default) if isinstance(value, dict) else getattr(value, "type", default)
@@ -29,7 +29,7 @@ def by_type(*kinds: str, default: str | None = None) -> Discriminator:
 
 
 def text_or(other: str) -> Discriminator:
-    """Return what tells a text from a list or an object, which is tagged `other`."""
+    """Return a discriminator that tells a text from a list or an object, which gets the tag `other`."""
 
     def tag(value: Any) -> str | None:
         return f"{MARK}text" if isinstance(value, str) else f"{MARK}{other}"
@@ -38,6 +38,6 @@ def text_or(other: str) -> Discriminator:
 
 
 def place_of(location: tuple[int | str, ...]) -> str | None:
-    """Return the place of a fault in a body, `questions.3.choices` say; None for the body itself."""
+    """Return a fault's place in the body, such as `questions.3.choices`; None for the body itself."""
     parts = [str(part) for part in location[1:] if not str(part).startswith(MARK)]
     return ".".join(parts) or None

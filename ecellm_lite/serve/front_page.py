@@ -1,4 +1,4 @@
-"""The page at `/`, and the files that it is made of: a fixed list, read once, with nothing from elsewhere."""
+"""The page at `/` and its files, which are read once; the page loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def index() -> Response:
 
 @router.get("/page/{name}")
 async def part(name: str) -> Response:
-    """Return a file of the page; raises RefusedError (404) for any other name."""
+    """Return one of the page's files; raises RefusedError (404) if it has no file of this name."""
     if name not in _FILES:
         raise RefusedError(404, "not_found", "There is no such file")
     return _response(name)

@@ -1,8 +1,8 @@
-"""Who may ask: the Host header, the Origin of a page, and the API key are checked before anything else is.
+"""Checks who may ask, before anything else, by the Host header, the Origin header and the API key.
 
 A server without keys is for this machine alone. A page of another site that is open in a browser here must not reach
-it: by a name of its own that leads to this machine (DNS rebinding), its Host is foreign; by a request across sites,
-its Origin is.
+it. If the page uses a name of its own that leads to this machine (DNS rebinding), its Host is foreign; if it sends a
+cross-site request, its Origin is foreign.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from ecellm_lite.serve.keys import Key, Keys
 
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 LARGEST_HEAD = 1 << 14  # bytes of a request's line and headers
-_OPEN = "/health"  # says nothing but that the process lives
+_OPEN = "/health"  # needs no key: it tells only that the process lives
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where requests may come from.
+    """The rules for where requests may come from.
 
-    `hosts` are the names that the server is called by, None where any is (a Unix socket has none). `addresses`: an IP
-    address is such a name too, as the server listens on several. `origins` are the pages that may ask from another
-    site.
+    `hosts`: the names by which clients may call the server; None allows any name (for a Unix socket). `addresses`: any
+    IP address is allowed too, because the server listens on several. `origins`: other sites whose pages may send
+    requests.
     """
 
     hosts: Collection[str] | None = LOOPBACK

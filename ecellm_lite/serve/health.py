@@ -15,13 +15,13 @@ router = APIRouter(tags=["health"])
 
 @router.get("/health", summary="The server lives")
 async def health() -> dict[str, str]:
-    """Answer without asking the engine, and without an API key."""
+    """Return that the server lives, without asking the engine; this needs no API key."""
     return {"status": "ok"}
 
 
 @router.get("/ready", summary="A model answers", responses={503: {"description": "Not now"}})
 async def ready(service: Served) -> Response:
-    """Answer 503 while the engine's process is being started again."""
+    """Return whether a model answers: 503 while the engine's process is being started again."""
     if service.ready:
         return JsonResponse({"status": "ready", "model": service.answerer.model.name})
     body = error_body(503, "not_ready", "The engine's process is being started again: ask again in 5 s.")
@@ -30,5 +30,5 @@ async def ready(service: Served) -> Response:
 
 @router.get("/metrics", summary="Numbers for Prometheus", response_class=PlainTextResponse)
 async def numbers(service: Served) -> Response:
-    """Return requests, rows, tokens, times, coverage, what waits, and restarts of the engine."""
+    """Return how many requests, rows, tokens, waiting rows and engine restarts there were, with times and coverage."""
     return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)

@@ -15,7 +15,7 @@ from ecellm_lite.serve.exchange import exchange_of
 
 Result = TypeVar("Result")
 
-# Seconds that work goes on for nobody. TypeSafe's client gives up after 10 s, and asks again some seconds later.
+# Seconds that work goes on without a client. TypeSafe's gives up after 10 s, and asks again some seconds later.
 GRACE = 10.0
 
 
@@ -26,7 +26,7 @@ class _Work:
 
 
 class InFlight:
-    """The work that runs, by a hash of who asked for it and what; for the event loop's thread alone."""
+    """The running work, by a hash of its request's key, path and body; only for the event loop's thread."""
 
     def __init__(self, grace: float = GRACE) -> None:
         self._works: dict[bytes, _Work] = {}
@@ -36,7 +36,10 @@ class InFlight:
         return len(self._works)
 
     async def share(self, request: Request, make: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Return the result of `make`, or of the same request's that runs already; raises GoneError as until_gone."""
+        """Return the result of `make`, or of the work that already runs for an identical request.
+
+        Raises GoneError if the client closes its connection first; the work then goes on for some seconds.
+        """
         key = await _key(request)
         work = self._works.get(key)
         if work is None:
@@ -63,7 +66,7 @@ class InFlight:
 
 
 async def until_gone(request: Request, result: Awaitable[Result]) -> Result:
-    """Return a result, or cancel it and raise GoneError when the client closes its connection first."""
+    """Return the awaited result; if the client closes its connection first, cancel it and raise GoneError."""
     future = asyncio.ensure_future(result)
     gone = asyncio.create_task(_disconnected(request))
     try:

@@ -1,4 +1,4 @@
-"""A request that the server makes to itself: a line of a batch, which goes the way of any other request."""
+"""Requests that the server makes to itself: those of a batch, which are handled like all others."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from starlette.types import ASGIApp, Message
 
 from ecellm_lite.serve.keys import Key
 
-# The key of a scope that no HTTP request has: who may ask was checked when the batch was made.
+# Marks such a request in its scope, as no HTTP request can: who may ask was checked when the batch was made.
 TRUSTED = "ecellm_lite.trusted"
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back."""
+    """A response: its HTTP status, its request's id, and the JSON value of its body."""
 
     status: int
     request_id: str
@@ -26,7 +26,7 @@ class Response:
 
 
 async def ask(app: ASGIApp, path: str, body: Mapping[str, Any], key: Key | None) -> Response:
-    """Return the response to a POST of a JSON body; the request is dropped when this is cancelled."""
+    """Return the application's response to a POST of a JSON body under `key`; cancelling this drops the request."""
     data = json.dumps(body).encode()
     sent = [{"type": "http.request", "body": data, "more_body": False}]
     status, headers, pieces = 0, {}, []

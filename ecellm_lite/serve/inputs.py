@@ -1,4 +1,4 @@
-"""The input of a decision in OpenAI's form, a text or messages with parts, as the text that the model reads."""
+"""Turns a decision's input in OpenAI's form, a text or messages with parts, into the text that the model reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEEPEST, MOST_VALUES, LARGEST = 32, 10_000, 256 << 10  # of a JSON part: levels,
 
 
 class TextPart(Form):
-    """Text."""
+    """A part of a message: text."""
 
     type: Literal["input_text"]
     text: str
@@ -24,7 +24,7 @@ class TextPart(Form):
 
 
 class JsonPart(Form):
-    """A JSON object, or a list of them."""
+    """A part of a message: a JSON object, or a list of objects."""
 
     type: Literal["input_json"]
     data: dict[str, Any] | list[dict[str, Any]]
@@ -38,7 +38,7 @@ class JsonPart(Form):
 
 
 class ImagePart(Form):
-    """An image, which no model here can see: it is refused, never left out."""
+    """A part of a message: an image, which is always refused, because no model here can see it."""
 
     type: Literal["input_image"]
     image_url: str | None = None
@@ -48,7 +48,7 @@ class ImagePart(Form):
 
 
 class OutputPart(Form):
-    """Text of an assistant."""
+    """A part of a message: an assistant's text."""
 
     type: Literal["output_text"]
     text: str
@@ -57,7 +57,7 @@ class OutputPart(Form):
 
 
 class RefusalPart(Form):
-    """An assistant's refusal."""
+    """A part of a message: an assistant's refusal."""
 
     type: Literal["refusal"]
     refusal: str
@@ -80,7 +80,7 @@ Content = Annotated[
 
 
 class Message(Form):
-    """What someone said."""
+    """A message of a conversation."""
 
     type: Literal["message"] = "message"
     role: Literal["user", "developer", "system", "assistant"]
@@ -119,7 +119,7 @@ class FunctionCall(Form):
 
 
 class FunctionCallOutput(Form):
-    """What a function gave back."""
+    """The output of a function call."""
 
     type: Literal["function_call_output"]
     call_id: str
@@ -129,7 +129,7 @@ class FunctionCallOutput(Form):
 
 
 class CustomToolCall(Form):
-    """A call of a tool."""
+    """A call of a custom tool."""
 
     type: Literal["custom_tool_call"]
     call_id: str
@@ -141,7 +141,7 @@ class CustomToolCall(Form):
 
 
 class CustomToolCallOutput(Form):
-    """What a tool gave back."""
+    """The output of a call of a custom tool."""
 
     type: Literal["custom_tool_call_output"]
     call_id: str
@@ -166,9 +166,10 @@ Input = Annotated[
 
 
 def input_text(value: str | Sequence[Any], place: str = "input") -> str:
-    """Return an input as text: that of a lone message of a user as it stands, others with who said it.
+    """Return an input as text, in which each message begins with its role, and each call with its name.
 
-    Raises RefusedError for an image (400), and for an output without its call (422).
+    A single message of a user is its text alone. Raises RefusedError for an image (400), and for an output without its
+    call (422).
     """
     if isinstance(value, str):
         return value

@@ -1,4 +1,4 @@
-"""JSON responses in ASCII: a text may hold half a surrogate pair, which UTF-8 cannot."""
+"""JSON responses in ASCII: a text may hold half a surrogate pair, which UTF-8 cannot encode."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 
 
 class JsonResponse(JSONResponse):
-    """A value as one line of ASCII JSON."""
+    """A response whose body is one line of ASCII JSON."""
 
     def render(self, content: Any) -> bytes:
         """Return the response's body."""

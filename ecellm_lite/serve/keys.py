@@ -1,11 +1,11 @@
-"""API keys: who may ask, by name, and how much at once.
+"""API keys: which clients may ask, and how many rows of each may wait at a time.
 
-A file has a key a line: its name, the key, and optionally the most rows that may wait for it at a time.
+A file has one key per line: its name, the key itself, and optionally how many of its rows may wait at a time.
 
     till-1    3Jk…   200
     warehouse 9xQ…
 
-Only hashes of keys stay in memory, and comparing takes the same time whichever key is wrong, and wherever.
+Only hashes of keys stay in memory, and comparing a wrong key takes the same time wherever it differs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ _KEY = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One client's key; `rows` is the most that may wait for it at a time, None for as many as the server takes."""
+    """A client's API key, as its name and hash.
+
+    `rows`: how many of its rows may wait at a time; None for the server's limit.
+    """
 
     name: str
     digest: bytes
@@ -35,7 +38,7 @@ class Key:
 
     @classmethod
     def of(cls, name: str, key: str, rows: int | None = None) -> Key:
-        """Return a key; raises InputError for one that is too short, or that no header can hold."""
+        """Return a key; raises InputError if it is too short, or has characters that no header can hold."""
         if len(key) < SHORTEST or not _KEY.fullmatch(key):
             raise InputError(
                 f"The API key {name!r} has {len(key)} characters",
@@ -46,7 +49,7 @@ class Key:
 
 
 class Keys:
-    """The keys that are accepted; without any, everyone is."""
+    """The accepted API keys; if there are none, every request is accepted."""
 
     def __init__(self, keys: Sequence[Key] = ()) -> None:
         self._keys = tuple(keys)
@@ -55,11 +58,11 @@ class Keys:
         return len(self._keys)
 
     def named(self, name: str) -> Key | None:
-        """Return the key of that name, or None."""
+        """Return the key with this name; None if there is none."""
         return next((key for key in self._keys if key.name == name), None)
 
     def find(self, presented: str) -> Key | None:
-        """Return the key that was presented, or None; every key is compared."""
+        """Return the accepted key that equals the one presented, or None; it is compared with all of them."""
         digest = _digest(presented)
         match: Key | None = None
         for key in self._keys:
@@ -69,7 +72,7 @@ class Keys:
 
 
 def read_keys(path: Path) -> list[Key]:
-    """Return the keys in a file; raises InputError with the line of what is wrong."""
+    """Return the keys in a file; raises InputError, with the number of the line that is wrong."""
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)

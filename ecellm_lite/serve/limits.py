@@ -1,4 +1,4 @@
-"""What one request, one client and the whole server may take."""
+"""The limits of a request, a connection and the whole server."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Caps that hold for everyone; a request above one is refused, and costs nothing else.
+    """Limits that hold for all clients; a request that exceeds one is refused.
 
-    `body_bytes` counts a body as it is once decompressed. `rows` are those of one request, `waiting` the rows and
-    questions of all requests together that have no answer yet. `body_seconds` is the time for a request's head and
-    again for its body, `idle_seconds` that of a connection with nothing to do. `drain_seconds` is what open requests
-    have when the server is told to end.
+    `body_bytes`: of a decompressed body. `rows`: of one request. `waiting`: rows and questions of all requests together
+    that have no answer yet. `connections`: open at a time. `body_seconds`: for receiving a request's head, and again
+    for its body. `idle_seconds`: how long an unused connection stays open. `drain_seconds`: how long open requests may
+    go on after the server is told to end.
     """
 
     body_bytes: int = 4 << 20

@@ -18,7 +18,11 @@ _BACKLOG = 1024
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """An open socket, what a person would call it, and whether only this machine, or this user, can reach it."""
+    """An open socket that the server listens on.
+
+    `name`: its address or path, for people. `private`: only this machine, or this user, can reach it. `path`: the Unix
+    socket's file, which `close` removes.
+    """
 
     socket: socket.socket
     name: str
@@ -26,7 +30,7 @@ class Listening:
     path: Path | None = None
 
     def access(self, hosts: tuple[str, ...] = (), origins: tuple[str, ...] = ()) -> Access:
-        """Return where requests may come from: by the socket's own address, and by the further names given."""
+        """Return the access rules: the socket's own address is allowed, and the given hosts and origins."""
         if self.socket.family not in (socket.AF_INET, socket.AF_INET6):
             return Access(None, origins=origins)
         address = ipaddress.ip_address(self.socket.getsockname()[0])
@@ -40,9 +44,9 @@ class Listening:
 
 
 def listen(host: str, port: int, path: Path | None = None) -> Listening:
-    """Return the socket that systemd passed, else a Unix socket at `path`, else one at an address.
+    """Return the socket that systemd passed; else a Unix socket at `path`, if given; else one at the address.
 
-    Raises InputError where it cannot be opened.
+    Raises InputError if the socket cannot be opened.
     """
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
         return _described(socket.socket(fileno=_FIRST_PASSED))

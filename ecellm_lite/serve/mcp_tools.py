@@ -80,7 +80,7 @@ def tool_of(task: Task) -> Tool:
 
 
 async def call(answerer: Answerer, name: str, arguments: Mapping[str, Any]) -> CallToolResult:
-    """Return the answers to a tool's call; a wrong one is a result with an error, which a model can mend."""
+    """Return the result of a call of a tool; a wrong call's result holds an error, which a model can correct."""
     try:
         if name == DECIDE.name:
             return _result({"answers": await _decide(answerer, arguments)})

@@ -1,4 +1,4 @@
-"""What Prometheus is told: requests, rows, tokens, times, coverage, what waits, and how often the engine died."""
+"""The metrics for Prometheus: requests, rows, tokens, times, coverage, waiting rows and engine restarts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHARES = (0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1)
 
 
 class Metrics:
-    """The numbers of one server. No label holds what a client sent: a label is a route, a task's name or a code."""
+    """The metrics of one server. No label holds text of a client: labels are routes, codes and names of tasks."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -32,11 +32,11 @@ class Metrics:
         )
 
     def watch(self, name: str, help_: str, value: Callable[[], float]) -> None:
-        """Add a number that is looked up whenever it is asked for."""
+        """Add a gauge; `value` is called for its value whenever the metrics are read."""
         Gauge(name, help_, registry=self._registry).set_function(value)
 
     def count(self, task: str, answers: Sequence[Answer]) -> None:
-        """Count answers to a task of that name."""
+        """Count the answers to a task, with their tokens, times and coverage."""
         for answer in answers:
             outcome = answer.error.code if answer.error else "abstained" if answer.abstained else "answered"
             self._rows.labels(task, outcome).inc()

@@ -1,4 +1,4 @@
-"""Questions about one state, as both decision standards have them: asked together, and answered each by its kind."""
+"""Typed questions about one state, which both decision endpoints ask together."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ LONGEST = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question in the form of tasks/questions.py. `Decided.shares` follow the order of its options here."""
+    """A question, defined as in tasks/questions.py; `Decided.shares` has the order of its options."""
 
     definition: Mapping[str, Any]
 
     @property
     def options(self) -> int:
-        """How many options it has; 2 for a predicate."""
+        """The number of options; 2 for a predicate."""
         return len(self.definition.get("choices") or self.definition.get("levels") or (True, False))
 
     def in_orders(self, count: int) -> list[tuple[Mapping[str, Any], int]]:
-        """Return the question with its choices rotated in at most `count` ways, each with the number of places.
+        """Return at most `count` pairs: the definition with rotated choices, and by how many places.
 
         A question without choices is returned once, unchanged.
         """
@@ -51,7 +51,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What became of a question: the `shares` of its options, which sum to 1, or the error that it ended with."""
+    """The outcome of a question: the `shares` of its options, which sum to 1, or the error that it ended with.
+
+    `answers`: one for each order of its options.
+    """
 
     shares: Sequence[float]
     answers: Sequence[Answer]
@@ -85,7 +88,7 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How many tokens a request's prompts have, with shared ones counted once, and how many of them were cached."""
+    """The number of a request's prompt tokens, with shared ones counted once, and how many of them were cached."""
 
     tokens: int
     cached: int
@@ -96,8 +99,9 @@ async def decide(
 ) -> list[Decided]:
     """Return what the model decides about each question, in order.
 
-    Raises RefusedError if the questions are too much text, if one is invalid (the error names its place), and if the
-    queue is full. A question that fails later has its error in Decided.
+    `orders`: over how many orders of its choices a question's shares are averaged. Raises RefusedError if the state is
+    too long for so many questions, if a question is invalid (the error names its place), or if the queue is full. A
+    question that fails later has its error in Decided.
     """
     if len(questions) * len(state) > LONGEST:
         message = f"{len(questions)} questions about {len(state):,} characters are too much for one request"

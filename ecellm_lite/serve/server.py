@@ -1,4 +1,4 @@
-"""Runs the application: connections in, a clean end on SIGTERM, and nobody who sends slowly holds a place."""
+"""Runs the application until SIGTERM; clients that send too slowly are disconnected."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from ecellm_lite.serve.listening import Listening
 
 
 class PatientProtocol(H11Protocol):
-    """uvicorn's own protocol, with an end to its patience: a head, or the rest of a refused body, is there in time."""
+    """uvicorn's protocol, with a time limit for receiving a request's head or the rest of a refused body."""
 
     head_seconds = Limits().body_seconds
     _due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for the first head."""
+        """Start the time limit for the first head."""
         super().connection_made(transport)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Wait for the rest of what was begun, or no more once it is whole."""
+        """Start the time limit while a head is incomplete, and stop it once the head is complete."""
         super().data_received(data)
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Stop the time limit."""
         self._no_more()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Wait for the rest of a body that was refused: a client that still sends would not see the response else."""
+        """Start the time limit for the rest of a refused body: a client still sending must get to read the response."""
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY:
             self._wait()
@@ -60,7 +60,7 @@ class PatientProtocol(H11Protocol):
 
 
 def check_private(listening: Listening, keys: Keys) -> None:
-    """Raise UsageError for a server that others can reach, and that asks for no key."""
+    """Raise UsageError if other machines can reach the server and it has no API keys."""
     if not listening.private and not keys:
         raise UsageError(
             f"{listening.name} can be reached from other machines, and the server has no API keys",
@@ -70,7 +70,7 @@ def check_private(listening: Listening, keys: Keys) -> None:
 
 
 def server_of(app: FastAPI, limits: Limits) -> uvicorn.Server:
-    """Return the server of an application."""
+    """Return the uvicorn server of an application."""
     protocol = type("Protocol", (PatientProtocol,), {"head_seconds": limits.body_seconds})
     return uvicorn.Server(
         uvicorn.Config(
@@ -91,11 +91,11 @@ def server_of(app: FastAPI, limits: Limits) -> uvicorn.Server:
 
 
 def run(app: FastAPI, listening: Listening, limits: Limits) -> None:
-    """Serve until SIGTERM or an interrupt; requests that are then open are still answered, within the limits."""
+    """Serve until SIGTERM or an interrupt; open requests are then still answered, for at most `drain_seconds`."""
     server = server_of(app, limits)
     try:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again behind its end
+            signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again after it has ended
         server.run(sockets=[listening.socket])
     finally:
         listening.close()

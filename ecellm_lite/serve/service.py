@@ -32,7 +32,7 @@ from ecellm_lite.serve.stored_files import StoredFiles
 class Service:
     """One server's parts, shared by all its requests.
 
-    `aliases` are patterns of further names that its model answers to (`jev-*`); `folder` holds the files of batches.
+    `aliases`: patterns of further names that its model answers to (`jev-*`). `folder`: holds stored files and batches.
     """
 
     answerer: Answerer
@@ -75,10 +75,10 @@ class Service:
     async def answers(
         self, request: Request, task: str, rows: int, submit: Callable[[], Sequence[Future[Answer]]]
     ) -> list[Answer]:
-        """Return the answers to the rows that `submit` hands in, in order; `task` is what the metrics call them.
+        """Return the answers to the rows that `submit` submits, in order.
 
-        Raises RefusedError where there is no room for so many, and whatever `submit` raises. When this is cancelled,
-        the rows are dropped.
+        `task`: the rows' task in the metrics. `rows`: how many there are. Raises RefusedError if there is no room for
+        them, and whatever `submit` raises. If this is cancelled, the rows are dropped.
         """
         with self.admission.admit(rows, exchange_of(request).key):
             futures = await _submitted(submit)
@@ -91,7 +91,7 @@ class Service:
 
 
 async def _submitted(submit: Callable[[], Sequence[Future[Answer]]]) -> Sequence[Future[Answer]]:
-    """Return what `submit` gives; it runs in a thread, as schemas and many rows would make other requests wait."""
+    """Return the futures of `submit`, run in a thread: schemas or many rows would make other requests wait."""
     thread = asyncio.ensure_future(asyncio.to_thread(submit))
     try:
         return await asyncio.shield(thread)
@@ -107,7 +107,7 @@ def _drop(thread: asyncio.Future[Sequence[Future[Answer]]]) -> None:
 
 
 def service_of(request: Request) -> Service:
-    """Return the service that a request came to."""
+    """Return the service that handles a request."""
     return cast("Service", request.app.state.service)
 
 

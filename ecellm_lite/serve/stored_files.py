@@ -1,7 +1,7 @@
-"""Files that clients upload and that batches write: JSON Lines in a folder of the server's user, each with an owner.
+"""Files that clients upload or that batches write: JSON Lines in a folder of the server's user, each with an owner.
 
-What they hold is the customers': the folder is the user's alone, and a file stays until it is deleted. A name in it
-never comes from a client.
+They hold customers' data: only the server's user can read the folder, and a file stays until it is deleted. The names
+in the folder never come from clients.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ID = re.compile(r"file-[0-9a-f]{24}")
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file: `owner` is the name of the key that may see it, None where the server has no keys."""
+    """A stored file's description; `owner` is the name of the key that may see it, None on a server without keys."""
 
     id: str
     owner: str | None
@@ -45,7 +45,7 @@ class StoredFile:
 
 
 class StoredFiles:
-    """The files in a folder."""
+    """The stored files in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -59,21 +59,21 @@ class StoredFiles:
                 yield file
 
     def get(self, id_: str, owner: str | None) -> StoredFile:
-        """Return a file of that owner; raises RefusedError (404) where there is none."""
+        """Return an owner's file by its id; raises RefusedError (404) if there is none."""
         file = self._read(self._folder / f"{id_}.json") if _ID.fullmatch(id_) else None
         if file is None or file.owner != owner:
             raise RefusedError(404, "file_not_found", f"There is no file {id_[:80]!r}", step="upload it")
         return file
 
     def path(self, file: StoredFile) -> Path:
-        """Return where a file's bytes are."""
+        """Return the path of a file's content."""
         return self._folder / f"{file.id}.jsonl"
 
     @contextmanager
     def adding(self, owner: str | None, filename: str, purpose: str) -> Iterator[tuple[IO[bytes], list[StoredFile]]]:
-        """Give a file to write to, and a list that has the stored one when it is written; a failed one leaves nothing.
+        """Yield a file to write to, and a list that gets the StoredFile at the end of the block.
 
-        Raises RefusedError (413) where the folder has no room.
+        If the block raises, nothing is stored. Raises RefusedError (413) if the folder has no room.
         """
         if sum(file.bytes for file in self) > MOST_BYTES:
             message = f"The server's files have more than {MOST_BYTES >> 30} GiB"

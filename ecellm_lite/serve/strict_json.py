@@ -10,7 +10,7 @@ from ecellm_lite.tasks.written import WrittenNumber
 
 
 def read_strictly(data: bytes) -> Any:
-    """Return the value of a JSON text; raises RefusedError (400) for what is none, or is nested too deep to read."""
+    """Return the value of a JSON text; raises RefusedError (400) if it is invalid or nested too deep."""
     try:
         text = data.decode("utf-8")
         return json.loads(text, parse_constant=_no_number, parse_float=WrittenNumber, object_pairs_hook=_once)

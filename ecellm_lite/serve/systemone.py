@@ -1,4 +1,4 @@
-"""`POST /v1/systemone`: typed decisions in TypeSafe's form, for its own clients."""
+"""`POST /v1/systemone`: typed decisions in TypeSafe's form, for TypeSafe's own clients."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Content = str | dict[str, Any] | list[Any]
 
 
 class NoulCriteria(Form):
-    """What yes and no mean."""
+    """The criteria of a yes-or-no question: what yes and no mean."""
 
     true: Content | None = None
     false: Content | None = None
 
 
 class Noul(Form):
-    """Yes or no?"""
+    """A yes-or-no question."""
 
     type: Literal["noul"]
     instructions: Content | None = None
@@ -40,7 +40,7 @@ class Noul(Form):
 
 
 class Choice(Form):
-    """Which of the labels?"""
+    """A question which of several labels fits."""
 
     type: Literal["choice"]
     instructions: Content | None = None
@@ -48,7 +48,7 @@ class Choice(Form):
 
 
 class Score(Form):
-    """Which of the levels, the lowest first?"""
+    """A question which of several levels fits, listed from the lowest to the highest."""
 
     type: Literal["score"]
     instructions: Content | None = None
@@ -56,7 +56,7 @@ class Score(Form):
 
 
 class Box(Form):
-    """A place in an image, which no model here can see: it is refused."""
+    """A question about a place in an image; it is refused, because no model here can see images."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -83,7 +83,7 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class SystemOne(Form):
-    """A state and the questions about it, by their ids."""
+    """A state, and the questions about it by their ids."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -142,7 +142,7 @@ def _definition(id_: str, asked: Noul | Choice | Score | Box) -> Mapping[str, An
 
 
 def _text(content: Content) -> str:
-    """Return a text as it stands, and all else as JSON."""
+    """Return a text unchanged, and any other content as JSON."""
     return content if isinstance(content, str) else written_json(content)
 
 

@@ -1,4 +1,4 @@
-"""The tasks over HTTP: what there are, and answers to a row or to a list of rows."""
+"""`/v1/tasks`: describes the tasks, and answers a row or a list of rows."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from ecellm_lite.tasks.task import Task
 
 router = APIRouter(tags=["tasks"], route_class=JsonRoute)
 
-# A task's file could be named by its path elsewhere; over HTTP nothing is read by a path.
+# Elsewhere a task can be named by its file's path; over HTTP no path is read.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Options(Form):
-    """What may be settled for each request; see docs/pipe.md, whose options these are."""
+    """The options of a request, which mean the same as the pipe's; see docs/pipe.md."""
 
     instruction: str | None = Field(default=None, min_length=1, description="In place of the task's own.")
     shorten: bool | None = Field(default=None, description="Cut a row that is too long; its answer says what was cut.")
@@ -73,7 +73,7 @@ class Rows(Form):
 
 
 class Answers(Form):
-    """The answers to a list of rows, in order; a row that failed has its error in its place."""
+    """The answers to a list of rows, in order; a failed row's answer holds its error."""
 
     answers: list[Answer]
 
@@ -94,9 +94,9 @@ async def task_by_name(task: str, service: Served) -> dict[str, Any]:
     "/v1/tasks/{task}", summary="Answer a row, or a list of rows", responses={200: {"model": Answer | Answers}}
 )
 async def ask(task: str, body: Rows, request: Request, service: Served) -> Response:
-    """Answer with the answer of `row`, or with those of `rows` in order.
+    """Return the answer to `row`, or the answers to `rows` in order.
 
-    A single row that fails is an HTTP error. In a list each row has its answer, and a failed one an error in it.
+    If a single row fails, the response is an HTTP error. In a list, a failed row's answer holds its error.
     """
     checked_task = served_task(service, task)
     rows: list[Any] = [body.row] if body.rows is None else body.rows
@@ -130,7 +130,7 @@ class OneRow(Form):
 
 @router.post("/v1/tasks/{task}/prompt", summary="What the model would read")
 async def prompt(task: str, body: OneRow, service: Served) -> Response:
-    """Return the exact prompt that a row becomes, and the lines of its options by their keys; no model is asked."""
+    """Return the exact prompt made of a row, and its options' lines by their keys, without asking the model."""
     checked_task = served_task(service, task)
     try:
         question = await asyncio.to_thread(checked_task.question, body.row, instruction=body.instruction)
@@ -141,14 +141,14 @@ async def prompt(task: str, body: OneRow, service: Served) -> Response:
 
 
 def labels(space: Space) -> dict[str, str]:
-    """Return the lines of a space's options, or of what it ranks, by their keys; empty where it has none."""
+    """Return the lines of a space's options or ranked items by their keys; empty if it has neither."""
     if isinstance(space, OneOf):
         return {option.key: option.line or option.text for option in space.offered}
     return dict(zip(space.letters, space.lines, strict=False)) if isinstance(space, Ranking) else {}
 
 
 def served_task(service: Service, name: str) -> Task:
-    """Return the task of that name; raises RefusedError (404) where the server has none."""
+    """Return a task by its name; raises RefusedError (404) if there is none, (500) if its file is invalid."""
     try:
         if not _NAME.fullmatch(name):
             raise UsageError("There is no such task", step=f"use one of {', '.join(service.answerer.tasks)}")

@@ -1,4 +1,4 @@
-"""Free text and JSON in OpenAI's two forms: what both have in common, and what of them is not served."""
+"""What OpenAI's two forms of text requests have in common, and which of their parameters are refused."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ MOST_CHOICES = 16  # texts of one request
 
 
 class StreamOptions(Form):
-    """What a stream has besides its text."""
+    """What a stream contains in addition to its text."""
 
     include_usage: bool = False
     include_obfuscation: bool | None = None
 
 
 class Sampling(Form):
-    """What both forms say of how a text is written. What this server cannot do is refused, never left out."""
+    """The parameters of both forms. A value that this server does not support is refused, never ignored."""
 
     model: str
     n: int = Field(
@@ -58,7 +58,7 @@ class Sampling(Form):
     user: str | None = Field(default=None, description="Taken, and without effect.")
 
     def refuse(self) -> None:
-        """Raise RefusedError (400) for what this server cannot do."""
+        """Raise RefusedError (400) if a parameter has a value that is not supported."""
         for name, harmless in _HARMLESS.items():
             value = getattr(self, name, None)
             if value is not None and value != harmless:
@@ -68,17 +68,17 @@ class Sampling(Form):
 
     @property
     def usage_streamed(self) -> bool:
-        """Whether the last piece of a stream is its usage."""
+        """Whether the last piece of a stream holds its usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
     def refuse_several(self, prompts: int = 1) -> None:
-        """Raise RefusedError (400) for a stream of several texts."""
+        """Raise RefusedError (400) if several texts are asked for, which a stream cannot have."""
         if self.n > 1 or prompts > 1:
             message = "A stream is of one text"
             raise RefusedError(400, "unsupported_parameter", message, step="ask for one, or without stream", field="n")
 
     def stops(self) -> list[str]:
-        """Return the texts that end a text."""
+        """Return the texts at which a generated text ends; raises RefusedError (422) if they are too many."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         if len(stops) > MOST_STOPS:
             message = f"There are {len(stops)} stop texts"
@@ -86,7 +86,7 @@ class Sampling(Form):
         return stops
 
 
-# The values with which a parameter that is not supported asks for nothing.
+# The values of unsupported parameters that are accepted, because they ask for nothing.
 _HARMLESS: Mapping[str, Any] = {
     "top_p": 1,
     "frequency_penalty": 0,
@@ -108,7 +108,10 @@ _HARMLESS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text that was written: whether it came to its own end, and its tokens, each with `bytes`, `logprob`, `top`."""
+    """A generated text.
+
+    `ended`: it came to its own end, not to a limit. `tokens`: each with `bytes`, `logprob` and `top`; empty for JSON.
+    """
 
     text: str
     ended: bool
@@ -116,13 +119,13 @@ class Text:
 
     @property
     def finish(self) -> str:
-        """Why it ended, as OpenAI says it."""
+        """Why the text ended, in OpenAI's words: stop or length."""
         return "stop" if self.ended else "length"
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One text to write: the kind of tasks/texts.py, its row, and the options of the pipe."""
+    """A text to generate: its kind (a key of TEXTS in tasks/texts.py), its row, and the pipe's options."""
 
     kind: str
     row: Mapping[str, Any]
@@ -130,7 +133,7 @@ class Asked:
 
 
 def options_of(body: Sampling, most: int, logprobs: int | None, schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the pipe's options for what a body asks; raises RefusedError for what does not go together."""
+    """Return the pipe's options for a body; raises RefusedError for invalid or incompatible parameters."""
     body.refuse()
     stops = body.stops()
     if not 1 <= most <= LONGEST_ANSWER:
@@ -154,10 +157,10 @@ async def written(
     seed: int | None,
     listener: Listener | None = None,
 ) -> tuple[list[Text], dict[str, Any]]:
-    """Return `count` texts for each that is asked for, and OpenAI's usage; raises what the first failed one raises.
+    """Return `count` texts for each of `asked`, and OpenAI's usage; raises the error of the first that failed.
 
-    With a seed the same texts come again, as far as the batches are the same. The `listener` is told of a lone text as
-    it grows.
+    The same seed gives the same texts, if the engine's batches are the same too. `listener` is called with the text so
+    far while it grows; use it for a single text only.
     """
     first = seed if seed is not None else secrets.randbits(32)
 
@@ -192,14 +195,14 @@ async def written(
 
 
 def head(kind: str, prefix: str, model: str) -> dict[str, Any]:
-    """Return what every response and every piece of a stream begins with."""
+    """Return the fields that every response, and every piece of a stream, begins with."""
     return {"id": f"{prefix}-{secrets.token_hex(12)}", "object": kind, "created": int(time.time()), "model": model}
 
 
 async def growing(
     service: Service, request: Request, asked: Asked, seed: int | None
 ) -> AsyncIterator[str | tuple[Text, dict[str, Any]]]:
-    """Yield what a text has grown by, each time, and at last the whole of it with its usage; raises as `written`."""
+    """Yield each new part of a growing text, and at the end (the whole text, its usage); raises like `written`."""
     loop = asyncio.get_running_loop()
     told: asyncio.Queue[str] = asyncio.Queue()
     work = asyncio.create_task(
@@ -231,7 +234,7 @@ def _quietly(call: Callable[..., object], *arguments: object) -> None:
 
 
 async def streamed(pieces: AsyncIterator[Mapping[str, Any]]) -> StreamingResponse:
-    """Return server-sent events of these pieces, with OpenAI's mark at their end; what the first raises is raised."""
+    """Return the pieces as server-sent events, with OpenAI's end mark; raises an error of the first piece."""
     first = await anext(pieces)
 
     async def events() -> AsyncIterator[str]:
