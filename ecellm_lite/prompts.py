@@ -64,7 +64,7 @@ class Prompts:
         )
 
     def needs(self, question: Question, space: Space | None = None) -> int:
-        """Return the most tokens that a question and its answer take; above `longest` if the prompt is too long."""
+        """Return the most tokens that a question and its answer take: more than `longest` if the prompt is too long."""
         prompt = self.prompt(question)
         if self._endless(prompt):
             return len(prompt)

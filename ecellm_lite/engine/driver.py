@@ -39,7 +39,10 @@ class Driver:
         self._thread.start()
 
     def submit(self, request: Request, *, more: bool = False) -> None:
-        """Queue a request; `more` says that another follows at once. After `close` this raises ClosedError."""
+        """Queue a request; `more` says that another follows at once.
+
+        Raises ClosedError after `close`. A request that `close` overtakes ends with ClosedError.
+        """
         self.check_open()
         with self._wake:
             if not self._closing:

@@ -128,7 +128,7 @@ class _HeaderReader:
         return value
 
     def count(self, limit: int, least: int, what: str) -> int:
-        """Return the next number, a count of items: at most `limit`, and at `least` bytes each they fit the file."""
+        """Return the next count of items, checked against `limit` and the file's size at `least` bytes an item."""
         count: int = self.number("<Q")
         if count > limit:
             raise self.damaged(f"it declares {count} {what}, and the limit is {limit}")
@@ -290,7 +290,7 @@ def _tensor(reader: _HeaderReader) -> TensorInfo:
 def _placed(
     reader: _HeaderReader, declared: list[TensorInfo], data_offset: int, alignment: int
 ) -> tuple[TensorInfo, ...]:
-    """Return the tensors with offsets in the file; as in ggml, each must begin at the aligned end of the previous."""
+    """Return the tensors with offsets in the file; as in ggml, each must begin at the aligned end of the one before."""
     names: set[str] = set()
     placed = []
     expected = 0
