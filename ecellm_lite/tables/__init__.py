@@ -1,8 +1,8 @@
 """Tables in and out: CSV and TSV, XLSX and ODS, Parquet and Arrow, JSON Lines, and product feeds.
 
 A table is read as a stream: its rows come one by one, each with its place in the file, and a row that cannot be read
-carries an error and does not end the table. A file's form, encoding, delimiter, quotes, header and totals are detected
-from its first bytes, described in one sentence (`Table.description`), and can be overridden (`TableOptions`).
+carries an error and does not end the table. A file's form, encoding, delimiter, quotes and header are detected from its
+first bytes and described in one sentence (`Table.description`). `TableOptions` override the detection.
 
 A `ColumnMap` turns a table's rows into a task's, and finds missing columns before the first row is read; a
 `ResultWriter` writes the table again, with the answers after its own columns.
@@ -21,6 +21,6 @@ A `ColumnMap` turns a table's rows into a task's, and finds missing columns befo
 ...             writer.write(row.source, next((row.warned(answer) for answer in answers), None))
 ...         writer.close()
 
-The room knows tasks and answers, but not the engine. Its libraries are the extra `tables`; each is imported when a file
-needs it, and CSV in UTF-8, TSV and JSON Lines need none.
+The package knows tasks and answers, but not the engine. The libraries that it uses are the extra `tables`; each is
+imported when a file needs it, and CSV in UTF-8, TSV and JSON Lines need no library.
 """

@@ -1,7 +1,7 @@
 """Maps a table's columns to a task's fields.
 
-A column with the name of a field is read for it; others are mapped explicitly, as in `product_1.title=Title`. A missing
-field is reported before the first row is read, and so before a model is loaded.
+A column with the name of a field fills that field; other columns are mapped explicitly, as in `product_1.title=Title`.
+A missing field is reported before the first row is read, and so before a model is loaded.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class MapOptions:
 
 
 class ColumnMap:
-    """The fields of a task, each with the columns that it is read from."""
+    """A mapping from a task's fields to the columns from which each is read."""
 
     def __init__(self, task: Task, columns: Sequence[str] | None, options: MapOptions | None = None) -> None:
-        """Map the columns; raises UsageError if one does not exist, or if a required field has none.
+        """Map the columns; raises UsageError if a mapped column does not exist, or if a required field has no column.
 
-        `columns` is None for a table in which each row has its own.
+        `columns` is None for a table in which each row has its own columns.
         """
         self._task = task
         self._options = options or MapOptions()
@@ -74,7 +74,7 @@ class ColumnMap:
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """The attributes of an extraction, if they are the same for all rows."""
+        """The attributes of an extraction if they are the same for all rows, else empty."""
         value = self._constants.get("attributes", ())
         return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
 
@@ -91,7 +91,7 @@ class ColumnMap:
         return map(self.row, table.rows())
 
     def row(self, source: TableRow) -> MappedRow:
-        """Return one row; call this in the table's order, because a cell may be filled from the one above it."""
+        """Return a row as the task reads it; call this in the table's order, as a cell may be filled from above."""
         if source.error is not None:
             return MappedRow(source, None, source.error)
         cells = self._filled(source.cells) if self._fill_down else source.cells
@@ -231,7 +231,7 @@ class ColumnMap:
 
 
 def field_names(task: Task) -> list[str]:
-    """Return what a column may be mapped to: a task's fields, the id, and those of the data set's own form."""
+    """Return the names to which a column may be mapped: a task's fields, the id, and the data set's own fields."""
     return [*_leaves(task), _ID, *_WIRE]
 
 
@@ -247,7 +247,7 @@ def _leaves(task: Task) -> dict[str, Field]:
 
 
 def _is_required(name: str, task: Task) -> bool:
-    """Return whether a field is required in every row: its record, if it is in one, is required too."""
+    """Return whether a field is required in every row; for a field of a record, whether the record is."""
     record = name.partition(".")[0]
     return all(each.required for each in task.fields if each.name == record)
 
@@ -289,7 +289,7 @@ def _plain(name: str) -> str:
 
 
 def _near(name: str, columns: Sequence[str]) -> str:
-    """Return columns as a list in words, the most similar names first."""
+    """Return the columns as a list in words, those with names similar to `name` first."""
     plain = {_plain(column): column for column in columns}
     plain_name = _plain(name.rpartition(".")[2])
     near = [plain[each] for each in get_close_matches(plain_name, list(plain), n=5, cutoff=_LEAST_ALIKE)]

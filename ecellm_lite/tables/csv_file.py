@@ -1,4 +1,4 @@
-"""CSV, TSV and other delimited text, as shops' systems write it."""
+"""Reads CSV, TSV and other delimited text, as shops' systems write it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,10 @@ class CsvFile(Table):
 
 
 def open_csv(source: Source, options: TableOptions) -> CsvFile:
-    """Detect the form of a file of delimited text, and return it; raises InputError if it has no rows."""
+    """Detect the dialect and header of delimited text, and return the open file.
+
+    Raises InputError if it has no rows.
+    """
     encoding = _encoding(source, options)
     whole = source.whole and len(source.head) <= _SAMPLE_BYTES
     sample = source.head if whole else source.head[: max(_SAMPLE_BYTES, encoding.skip)]

@@ -1,7 +1,7 @@
-"""CSV that spreadsheets open correctly, in which no cell of ours runs as a formula.
+"""Writes CSV that spreadsheets open correctly, in which no cell of ours runs as a formula.
 
-Cells of ours may contain words of the input, and so of the author of a review or a product's name. As OWASP's page on
-CSV injection advises, a cell that begins with a formula's character gets a single quote in front.
+Cells of ours may contain words of the input, and so whatever the author of a review or of a product's name wrote. As
+OWASP's page on CSV injection advises, a cell that begins like a formula gets a single quote in front.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class CsvWriter:
 
 
 def guarded(text: str) -> str:
-    """Return a text that no spreadsheet reads as a formula.
+    """Return the text so that no spreadsheet reads it as a formula.
 
     >>> guarded("=1+1"), guarded("yes")
     ("'=1+1", 'yes')

@@ -1,7 +1,7 @@
 """Detects the dialect of delimited text, by reading its first lines in each of the usual dialects.
 
-The right one gives records of equal width. Lines before the header have fewer cells, so the width is checked from the
-first record that has it.
+The right dialect gives records with equal numbers of cells. Lines before the header have fewer cells, so the records
+before the first one with the usual number count less.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ from ecellm_lite.tables.records import Record, Records
 _RECORDS = 300
 _LEAST = 0.3  # score below which the text is read as a single column
 
-# Commas are the most frequent in texts and numbers, and so are the weakest evidence.
+# Commas are the weakest evidence, because they are the most frequent in texts and numbers.
 _TRUST = {"\t": 1.0, ";": 0.98, "|": 0.97, ",": 0.96}
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A sample read in one dialect: its records, their usual number of cells, and the share that has it, 0 to 1."""
+    """A sample read in one dialect: its records, their usual number of cells (`width`), and its share.
+
+    `share` is the share of records with this width, from 0 to 1.
+    """
 
     dialect: Dialect
     records: Sequence[Record]
@@ -36,7 +39,7 @@ class Reading:
 
     @property
     def score(self) -> float:
-        """How likely this dialect is; a width beyond four cells adds nothing."""
+        """How likely this dialect is the right one; a width beyond four cells adds nothing."""
         trust = _TRUST.get(self.dialect.delimiter or "", 1.0)
         return trust * self.share**2 * min(2.0, log2(self.width))
 
@@ -52,7 +55,7 @@ def find_dialect(
     """Return the dialect that fits the first lines of a file best, with the records that it gives.
 
     `whole`: the lines are the whole file. `delimiter` and `quote` override the detection. Raises UsageError for an
-    invalid one.
+    invalid delimiter or quote.
     """
     single = _character(delimiter, "delimiter", {"tab": "\t", "\\t": "\t"})
     mark = _character(quote, "quote", {"none": ""})
@@ -96,7 +99,7 @@ def _read(lines: Sequence[Line], dialect: Dialect, whole: bool) -> Reading:
 
 
 def _share(records: Sequence[Record], width: int) -> float:
-    """Return the share of records with this width, from the first that has it; each one before counts a quarter."""
+    """Return the share of records with this width; each record before the first with it counts only a quarter."""
     fits = [len(record.cells) == width and record.fault is None for record in records]
     first = fits.index(True)
     return sum(fits) / (len(fits) - first + 0.25 * first)

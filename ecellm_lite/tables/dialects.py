@@ -12,7 +12,7 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 
 
 class Quoting(Enum):
-    """Whether a quote at the start of a cell quotes it: yes, no, or undecided by the sample.
+    """Whether a quote at the start of a cell makes it a quoted cell: yes, no, or undecided by the sample.
 
     If undecided, a line that is not valid with quotes is read without them.
     """
@@ -24,7 +24,7 @@ class Quoting(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A delimiter (None for a single column), and the quote and its use."""
+    """A delimiter (None for a single column), the quote character, and whether it quotes cells."""
 
     delimiter: str | None
     quoting: Quoting = Quoting.UNSURE

@@ -1,8 +1,8 @@
 """Detects the encoding of a text file from its first bytes.
 
-A byte-order mark decides, even after white space, where some plugins print theirs. Without one, valid UTF-8 is UTF-8;
-otherwise charset-normalizer decides from the lines that are not ASCII. If several encodings fit equally well, the ones
-that shops' systems write are preferred.
+A byte-order mark decides, even after white space, because some plugins print white space before it. Without a mark,
+valid UTF-8 is UTF-8; otherwise charset-normalizer decides from the lines that are not ASCII. If several encodings fit
+equally well, those that shops' systems write are preferred.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Encoding:
 def find_encoding(head: bytes, *, whole: bool, encoding: str | None = None, name: str = "the file") -> Encoding:
     """Return the encoding of a file that begins with these bytes (`whole`: they are the whole file).
 
-    `encoding` overrides the detection. Raises UsageError for one that Python does not know, and InputError for bytes
-    that are not text.
+    `encoding` overrides the detection. Raises UsageError for an encoding that Python does not know, and InputError for
+    bytes that are not text.
     """
     marked = _marked(head)
     if encoding is not None:
@@ -110,7 +110,7 @@ def _codec(encoding: str) -> str:
 
 
 def _wide(head: bytes) -> str | None:
-    """Return the UTF-16 codec for bytes of which every second one is mostly zero."""
+    """Return the UTF-16 codec if nearly every second byte is zero, else None."""
     pairs = len(head) // 2
     if head[1::2].count(0) > 0.4 * pairs and head[0::2].count(0) < 0.1 * pairs:
         return "utf-16-le"

@@ -1,4 +1,4 @@
-"""Libraries of the extra `tables`, imported where they are first used."""
+"""Imports the libraries of the extra `tables` when they are first used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ecellm_lite.errors import UsageError
 
 
 def library(module: str, purpose: str) -> Any:
-    """Return an optional module. If it is missing, raises UsageError with the command that installs it.
+    """Return an optional module; raises UsageError with the command that installs it if it is missing.
 
     `purpose` is the noun that the error names, such as "A zstd file".
     """

@@ -1,6 +1,7 @@
 """RSS and Atom feeds, such as those for Google Merchant Center: each item is a row, and its elements are the columns.
 
-A nested element has both names, `g:shipping.g:price`; repeated elements are numbered, `g:additional_image_link (2)`.
+The column of a nested element has its parent's name in front, as in `g:shipping.g:price`; repeated elements are
+numbered, as in `g:additional_image_link (2)`.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ _GOOGLE = "http://base.google.com/ns/1.0"
 
 @dataclass(slots=True, kw_only=True)
 class Feed(Table):
-    """A feed; a row has a column for each element of its item."""
+    """A feed as a table; a row has a column for each element of its item."""
 
     items: Iterator[TableRow]
     first: list[TableRow]
 
     def rows(self) -> Iterator[TableRow]:
-        """Yield the items."""
+        """Yield the items as rows."""
         while self.first:
             yield self.first.pop(0)
         yield from self.items

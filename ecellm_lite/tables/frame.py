@@ -1,6 +1,6 @@
-"""A data frame of pandas, polars or pyarrow as a table: its rows in, and the same frame with further columns out.
+"""Reads a data frame of pandas, polars or pyarrow as a table, and returns the same frame with further columns.
 
-narwhals gives all of them one interface; it is imported when a frame comes, and imports none of them itself.
+narwhals gives all three libraries one interface; it is imported with the first frame, and imports none of the three.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ class Frame:
     """A data frame in memory; its own columns, types and index are never changed."""
 
     def __init__(self, frame: Any) -> None:
-        """Take a native frame; raises InputError for anything else, UsageError if narwhals is missing."""
+        """Take a native frame, whose columns must have distinct names that are texts.
+
+        Raises InputError for anything else, and UsageError if narwhals is missing.
+        """
         self._narwhals = narwhals = library("narwhals", "A data frame")
         try:
             self._frame = narwhals.from_native(frame, eager_only=True)
@@ -42,7 +45,7 @@ class Frame:
             yield TableRow(number, number, row, _error(number, row))
 
     def with_columns(self, columns: Sequence[OwnColumn], rows: Sequence[Sequence[Any]]) -> Any:
-        """Return a native frame with further columns; `rows` has a value for each of them, None for none."""
+        """Return a native frame with further columns; each of `rows` has a value for each such column, or None."""
         kinds = {
             Kind.TEXT: self._narwhals.String,
             Kind.NUMBER: self._narwhals.Float64,
@@ -57,7 +60,7 @@ class Frame:
 
 
 def _plain(cell: Any) -> Any:
-    """Return a cell as Python has it: no array, no scalar of numpy, None for what is missing."""
+    """Return a cell as a plain Python value: lists and numbers in place of numpy's, None for a missing value."""
     if type(cell).__name__ in _ABSENT:
         return None
     return cell.tolist() if hasattr(cell, "tolist") else cell

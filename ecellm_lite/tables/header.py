@@ -1,7 +1,7 @@
-"""Finds the row that names a table's columns, and the names.
+"""Finds the row that names a table's columns, and returns the names.
 
 Exports put report titles before the header, Amazon's files have three rows of headers, taxonomies have none, and one
-system writes its header twice without a line end between.
+system writes its header twice in one line.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class TableHeader:
 def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = None) -> TableHeader:
     """Return the header of a table that begins with these rows, most of which have `width` cells.
 
-    `header_row` overrides the detection: a place, or 0 for a table without a header. Raises UsageError if no row begins
-    there.
+    `header_row` overrides the detection: the number of a line or row, or 0 for a table without a header. Raises
+    UsageError if no row begins there.
     """
     index: int | None
     if header_row is None:
@@ -98,7 +98,7 @@ def _spans(row: SampleRow, width: int) -> bool:
 
 
 def _below(rows: Sequence[SampleRow], first: int, width: int) -> int:
-    """Return the index of a row of identifiers below a header in words, if there is one, else of the header."""
+    """Return the index of the row of identifiers below a header in words; without such a row, that of the header."""
     data = rows[first + 4 : first + 4 + _ROWS]
     for index in range(min(first + 3, len(rows) - 1), first, -1):
         others = [row for row in data if _identifiers(row, width)]
@@ -154,7 +154,7 @@ def _mostly(column: Sequence[str], test: Callable[[str], bool]) -> bool:
 
 
 def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[list[str], tuple[str, ...]]:
-    """Return as many names as the rows have cells, if nearly all rows differ from the header in that."""
+    """Return the names, cut or filled up to `width` if nearly all rows have this width, and findings about that."""
     agree = sum(1 for row in data if len(row.cells) == width)
     if len(names) == width or len(data) < 3 or agree < 0.9 * len(data):
         return names, ()
@@ -169,7 +169,7 @@ def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[li
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Return distinct names: a repeated one gets a number, an empty one its place."""
+    """Return the names made distinct: a repeated name gets a number, an empty one its place."""
     existing = set(names)
     columns: dict[str, None] = {}
     for place, name in enumerate(names, 1):

@@ -45,14 +45,14 @@ def is_html(text: str) -> bool:
 def html_text(html: str) -> str:
     r"""Return the text of a piece of HTML, with a line feed between blocks.
 
-    Some exports write line ends as the two characters `\n`; in HTML they are space.
+    Some exports write a line end as the two characters `\n`; here it becomes white space, as a line end in HTML is.
 
     >>> html_text("<p>Mug &amp; lid</p><ul><li>blue<li>red</ul>")
     'Mug & lid\nblue\nred'
     """
     etree = library("lxml.etree", "HTML in a cell")
     parser = etree.HTMLParser(target=_Text(), no_network=True, recover=True, remove_comments=True, remove_pis=True)
-    # With this tag the parser keeps leading white space, and reads no leading text as a title.
+    # This tag makes the parser keep leading white space, and keeps it from reading leading text as a title.
     parser.feed("<body>" + html.replace("\\r\\n", "\n").replace("\\n", "\n"))
     text: str = parser.close()
     return text
@@ -66,7 +66,7 @@ class _Text:
         self._hidden: list[str] = []
 
     def start(self, tag: str, attributes: Any) -> None:
-        """Record the start of hidden content or of a line."""
+        """Handle an opening tag: it may begin hidden content, a line or a cell."""
         if self._hidden:
             if tag == self._hidden[-1]:
                 self._hidden.append(tag)
@@ -78,7 +78,7 @@ class _Text:
             self._parts.append(" ")
 
     def end(self, tag: str) -> None:
-        """Record the end of hidden content or of a line."""
+        """Handle a closing tag: it may end hidden content, or a block and with it a line."""
         if self._hidden:
             if tag == self._hidden[-1]:
                 self._hidden.pop()
@@ -86,10 +86,10 @@ class _Text:
             self._parts.append("\n")
 
     def data(self, text: str) -> None:
-        """Add a visible text; its own line ends are space."""
+        """Add a text unless it is hidden; its own line ends become spaces."""
         if not self._hidden:
             self._parts.append(text.replace("\n", " "))
 
     def close(self) -> str:
-        """Return the text with runs of white space collapsed."""
+        """Return the collected text with runs of white space collapsed."""
         return _LINES.sub("\n", _SPACE.sub(" ", "".join(self._parts))).strip()

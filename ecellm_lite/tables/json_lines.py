@@ -64,7 +64,7 @@ def read_rows(file: IO[bytes]) -> Iterator[Mapping[str, Any] | InputError]:
 
 
 def numbered_rows(file: IO[bytes]) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    """Yield the same as read_rows, each with its line number from 1."""
+    """Yield pairs: a row or error as read_rows yields it, after its line number from 1."""
     number = 0
     while line := file.readline(LONGEST_LINE + 1):
         number += 1

@@ -12,7 +12,7 @@ LINE_CHARACTERS = 8 << 20
 
 
 class Line(NamedTuple):
-    """A line with its number from 1 and its line end; a `cut` one was longer than LINE_CHARACTERS."""
+    """A line: its number from 1, and its text with the line end; a `cut` line was too long and is shortened."""
 
     number: int
     text: str

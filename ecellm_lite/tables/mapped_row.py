@@ -30,7 +30,7 @@ class MappedRow:
 
     @property
     def request(self) -> Mapping[str, Any] | InputError:
-        """The row or its error, as an Answerer accepts them; not for a skipped row."""
+        """The row or its error, either of which an Answerer accepts; do not use it for a skipped row."""
         request = self.error or self.row
         assert request is not None
         return request

@@ -1,4 +1,4 @@
-"""Opens a table of any form, which is detected from the first bytes, never from the name."""
+"""Opens a table of any form; the form is detected from the first bytes, never from the name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def open_table(path: Path | str, options: TableOptions | None = None) -> Table:
     """Open a table: CSV, TSV, XLSX, ODS, Parquet, Arrow, JSON Lines or a feed, or one of them in gzip or zstd.
 
     `-` is standard input. Raises InputError for a file that is not a table, and UsageError for an option that does not
-    apply or a library that is not installed. Close it, or use it in a `with` statement.
+    apply or a library that is not installed. Close the table, or use it in a `with` statement.
     """
     source = open_source(path)
     try:
@@ -87,7 +87,7 @@ def _text(source: Source, options: TableOptions) -> Table:
 
 
 def _only(options: TableOptions, *settings: str, source: Source) -> None:
-    """Raise UsageError for a setting that does not apply to this form."""
+    """Raise UsageError if `options` have a setting that is not in `settings`, which apply to the source's form."""
     for setting in ("encoding", "delimiter", "quote", "header_row", "sheet"):
         if setting not in settings and getattr(options, setting) is not None:
             raise UsageError(

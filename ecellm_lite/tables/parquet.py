@@ -1,4 +1,4 @@
-"""Parquet and Arrow files (Feather too), batch by batch."""
+"""Reads Parquet and Arrow files (also Feather), batch by batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BATCH = 1000  # rows
 
 @dataclass(slots=True, kw_only=True)
 class ColumnFile(Table):
-    """A file of typed columns; a cell is a Python value of its type, None if it is null."""
+    """A file of typed columns; a cell is a Python value of its column's type, or None if it is null."""
 
     types: Any  # its Arrow schema, with distinct names
     batches: Iterator[Any]
@@ -28,7 +28,7 @@ class ColumnFile(Table):
     place: int = 0
 
     def rows(self) -> Iterator[TableRow]:
-        """Yield the rows; one with a text that is not UTF-8 carries an error."""
+        """Yield the rows; a row with a text that is not UTF-8 carries an error."""
         arrow = library("pyarrow", "A Parquet or Arrow file")
         try:
             for large in self.batches:
@@ -61,7 +61,7 @@ class ColumnFile(Table):
 
 
 def open_parquet(source: Source) -> ColumnFile:
-    """Return a Parquet file; raises InputError if it is not one."""
+    """Return a Parquet file as a table; raises InputError for any other file."""
     arrow = library("pyarrow", "A Parquet file")
     parquet = library("pyarrow.parquet", "A Parquet file")
     try:
@@ -73,7 +73,7 @@ def open_parquet(source: Source) -> ColumnFile:
 
 
 def open_arrow(source: Source) -> ColumnFile:
-    """Return an Arrow file, in the file format (Feather) or the stream format; raises InputError if it is not one."""
+    """Return an Arrow file (Feather) or Arrow stream as a table; raises InputError for any other file."""
     arrow = library("pyarrow", "An Arrow file")
     try:
         if source.head.startswith(b"ARROW1"):
@@ -104,7 +104,7 @@ def _column_file(source: Source, form: str, schema: Any, batches: Iterator[Any],
 
 
 def _values(column: Any) -> Sequence[Any]:
-    """Return a column's values; one beyond the range of Python's types (nanoseconds, year 10000) as a text."""
+    """Return a column's values; those beyond Python's types (nanoseconds, the year 10000) are texts."""
     try:
         values: list[Any] = column.to_pylist()
     except (ValueError, OverflowError):

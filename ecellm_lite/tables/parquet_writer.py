@@ -1,4 +1,4 @@
-"""Parquet, in row groups; the schema is fixed before the first row, so that a column may begin with nulls."""
+"""Writes Parquet in row groups; the schema is fixed before the first row, so that a column may begin with nulls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHARACTERS = 16 << 20  # of a row group of long rows, which then has fewer rows
 
 
 class ParquetWriter:
-    """Writes rows; the input's columns keep their types, or are texts if it has none."""
+    """Writes rows; the input's columns keep their types, and are texts if the input has no types."""
 
     def __init__(
         self, file: IO[bytes], columns: Sequence[str], own: Sequence[OwnColumn], types: pa.Schema | None

@@ -1,8 +1,8 @@
 """The records of delimited text: a record is a line, or several lines if a quoted cell contains line ends.
 
-The csv module reads well-formed records. Malformed ones are repaired here, so that a broken record costs no other one:
-a quote that is never closed would swallow the rows up to the next quote. So if a record is malformed, and the line
-after its first looks like a whole record, only its first line is the broken one.
+The csv module reads well-formed records. Malformed ones are repaired here, so that a broken record does not spoil
+others: a quote that is never closed would swallow the rows up to the next quote. So if a record is malformed, and its
+second line looks like the start of a record, only the first line is taken as the broken record.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LONE_RETURN = "has a lone carriage return outside quotes"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with a record, as the end of a sentence, what to do, and the index of the cell, if it is in one."""
+    """A fault in a record: the reason as the end of a sentence, what to do, and the cell's index if it is in a cell."""
 
     reason: str
     step: str
@@ -36,7 +36,7 @@ class Fault:
 
 
 class Record(NamedTuple):
-    """A record's cells, its first and last line, and what is wrong with it."""
+    """A record: its cells, the numbers of its first and last line, and what is wrong with it."""
 
     line: int
     last_line: int
@@ -45,7 +45,7 @@ class Record(NamedTuple):
 
 
 class Records:
-    """The records of lines; `width` is how many cells each should have, None if that is not known yet.
+    """An iterator over the records of lines; `width` is how many cells each should have, None if that is unknown yet.
 
     Blank lines are skipped. A record of another width is returned unchanged.
     """
@@ -126,7 +126,7 @@ class Records:
         return self._checked(lines, split.cells, split.reason)
 
     def _rest(self) -> list[Line]:
-        """Skip the lines that look like the rest of a broken record; return the last one, without its text, if any."""
+        """Skip the lines that look like the rest of a broken record; return the last without its text, if any."""
         last: list[Line] = []
         while line := self._pending.popleft() if self._pending else next(self._lines, None):
             if self._begins(line.text):
@@ -187,7 +187,7 @@ class _Split(NamedTuple):
 
 
 def _split(text: str, delimiter: str, quote: str) -> _Split:
-    """Return the cells of one record (without its line end), or those before a fault with the fault's reason."""
+    """Split one record, without its line end, into cells; at a fault, return the cells so far and the reason."""
     cells: list[str] = []
     start, end = 0, len(text)
     while True:

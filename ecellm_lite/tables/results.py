@@ -1,8 +1,8 @@
 """The columns that a job adds to a row for its answer, and their values.
 
-`answer` is the answer's text (`yes`, `B: positive`; of a choice whose text is a letter, the value), a score's number,
-or a ranking's order (`B, A, C`). An extraction has a column for each attribute if all rows have the same attributes,
-and otherwise an object in `answer`.
+The column `answer` has the answer's text (`yes`, `B: positive`), a score's number, or a ranking's order (`B, A, C`);
+for a choice whose text is only a letter it has the value. An extraction has a column for each attribute if all rows
+have the same attributes, and otherwise an object in `answer`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class AnswerColumns:
         return cls(columns, attributes=attributes, scores=scores, more=more, task=task.name if named else None)
 
     def values(self, answer: Answer | None, more: Mapping[str, str | None] = _NOTHING) -> tuple[Any, ...]:
-        """Return an answer's values, one for each column; all are None for a skipped row."""
+        """Return an answer's values, one for each column; without an answer (a skipped row) all are None."""
         if answer is None:
             return (None,) * len(self.columns)
         warnings = "; ".join(warning.message for warning in answer.warnings or ()) or None
@@ -117,7 +117,7 @@ class AnswerColumns:
 
 
 def shown_text(answer: Answer) -> str | None:
-    """Return an answer's text as a person reads it: of a choice whose text is a mere letter, the value itself."""
+    """Return an answer's text as a person reads it: for a choice whose text is only a letter, the value."""
     if answer.type == "choice" and answer.text is not None and not answer.text.startswith(str(answer.value)):
         return str(answer.value)
     return answer.text

@@ -1,4 +1,4 @@
-"""A row of a table, and the table that every reader returns."""
+"""A row of a table, and the base class of the tables that the readers return."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CELL_CHARACTERS = 1 << 20
 
 
 def fault_of(text: str) -> str | None:
-    """Return what is wrong with a cell's text, as the end of a sentence."""
+    """Return what is wrong with a cell's text, as the end of a sentence; None if nothing is."""
     if "\0" in text:
         return "has a NUL character"
     if len(text) > CELL_CHARACTERS:
@@ -32,7 +32,7 @@ class TableRow:
     """One row of a table: its number from 1 and its cells by column, unchanged.
 
     `line` is where the row begins: the line of a text file, the row of a spreadsheet, else the row's number. A row that
-    cannot be used has an `error` that says why, and the cells that could be read.
+    cannot be used has an `error` that says why, and those cells that could be read.
     """
 
     number: int
@@ -43,7 +43,7 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """How to read a table, where the detection should not decide; None leaves it to the detection.
+    """How to read a table if the detection should not decide; a setting that is None is left to the detection.
 
     `encoding` is a name that Python knows (`cp1252`). `delimiter` is one character, or `tab`; `quote` is one character,
     or `none`. `header_row` is the line of a text file, or the row of a spreadsheet, that has the columns' names, or 0

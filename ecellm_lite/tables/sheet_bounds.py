@@ -46,14 +46,14 @@ def check_bounds(file: IO[bytes], name: str) -> None:
 
 
 class _UnpackedParts:
-    """The bytes of a file's parts, block by block, with a limit on their total."""
+    """Unpacks the parts of a file block by block, with a limit on the bytes of all parts together."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._count = 0
 
     def blocks(self, part: IO[bytes]) -> Iterator[bytes]:
-        """Yield a part's bytes; raises InputError if all parts together have too many."""
+        """Yield a part's bytes in blocks; raises InputError if all parts together have too many bytes."""
         while block := part.read(_BLOCK):
             self._count += len(block)
             if self._count > UNPACKED_BYTES:
@@ -64,7 +64,7 @@ class _UnpackedParts:
 def _cells(filename: str, blocks: Iterator[bytes]) -> int:
     """Return how many cells the rectangle around a sheet's cells has, or 0 for a part that is not a sheet.
 
-    Such a part is also read, so that its bytes are counted.
+    A part that is not a sheet is read all the same, so that its bytes are counted.
     """
     if _SHEET.fullmatch(filename):
         return _xlsx_cells(blocks)

@@ -1,7 +1,7 @@
 """The bytes of a table, from a file or standard input, decompressed if they are gzip or zstd.
 
-They are read once and not kept, except for the first ones, from which the form is detected. A file that decompresses to
-far more than any table does is refused while it is read.
+The bytes are read once and not kept, except for the first ones, from which the form is detected. A file that
+decompresses to far more bytes than any table does is refused while it is read.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _DAMAGED = (EOFError, OSError, zlib.error, ValueError)
 
 
 class Source:
-    """An open table: `head` has its first bytes (all of them, if it is `whole`), `stream` all bytes, decompressed.
+    """The open bytes of a table: `head` has the first (all, if it is `whole`), `stream` all, both decompressed.
 
-    For a pipe with JSON Lines the head is what has arrived, so that its first rows are read at once.
+    For a pipe with JSON Lines, `head` has only the bytes that have arrived, so that the first rows are read at once.
     """
 
     def __init__(self, raw: IO[bytes], name: str, size: int | None) -> None:
@@ -83,9 +83,9 @@ class Source:
         return copy
 
     def beyond_ascii(self) -> bytes:
-        """Return a block after the head that is not ASCII, from the start of a line.
+        """Return the next block after the head that is not ASCII, starting with the first line that is not.
 
-        Empty if there is none in the next 64 MiB, or if the file cannot be read ahead of the stream.
+        The result is empty if there is none in the next 64 MiB, or if the file cannot be read ahead of the stream.
         """
         if self.packing or self._size is None:
             return b""
@@ -223,7 +223,7 @@ class _Joined(io.RawIOBase):
 
 
 def _begin(file: io.RawIOBase) -> bytes:
-    """Return the bytes that tell how a file is compressed; a pipe may deliver them one by one."""
+    """Read and return the first bytes, which tell how a file is compressed; a pipe may deliver them one by one."""
     begin = b""
     while len(begin) < _BEGIN and (block := file.read(_BEGIN - len(begin))):
         begin += block

@@ -1,6 +1,6 @@
-"""A sheet of an XLSX or ODS file.
+"""Reads a sheet of an XLSX or ODS file.
 
-The library reads a whole sheet as one rectangle of cells, and would end the process for one that does not fit into
+The library reads a whole sheet as one rectangle of cells, and ends the process if the rectangle does not fit into
 memory, so `sheet_bounds` first refuses files that are too large.
 """
 
@@ -25,7 +25,7 @@ _SAMPLE_ROWS = 300
 
 @dataclass(slots=True, kw_only=True)
 class Spreadsheet(Table):
-    """One sheet; a cell is a text, a number, a truth value, a date or a time, or None if it is empty."""
+    """A sheet as a table; a cell is a text, a number, a truth value, a date or a time, or None if it is empty."""
 
     sheet: Any
     last_place: int  # of the header

@@ -1,4 +1,4 @@
-"""Rows of totals at the end of a table, which reports add and no task should answer."""
+"""Leaves out the rows of totals that reports add at the end of a table, which no task should answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def is_total(row: TableRow) -> bool:
 
 
 def without_totals(rows: Iterable[TableRow], notes: list[str]) -> Iterator[TableRow]:
-    """Yield the rows without those of totals at the end, which are mentioned in a note."""
+    """Yield the rows except the rows of totals at the end; a note that mentions them is added to `notes`."""
     totals: list[TableRow] = []
     for row in rows:
         if len(totals) < _MOST and is_total(row):

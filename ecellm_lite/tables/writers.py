@@ -1,8 +1,8 @@
 """Writes a job's results as a table: the input's own columns unchanged, then those of the answers.
 
-The ending of the name decides the form: CSV, XLSX or Parquet, else JSON Lines, which has the whole answers and nothing
-of the input: with one task the answer itself, with several `{"id": …, "answers": {TASK: answer, …}}`. All are written
-row by row in bounded memory, to an open file that the caller closes.
+The ending of the name decides the form: CSV, TSV, XLSX or Parquet, else JSON Lines. A line of JSON has the whole answer
+and nothing of the input; with several tasks it is `{"id": …, "answers": {TASK: answer, …}}`. All forms are written row
+by row in bounded memory, to an open file that the caller closes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class WriteOptions:
 
 
 class RowWriter(Protocol):
-    """Writes rows in one form; `notes`, complete at the end, say what could not be written unchanged."""
+    """A writer of rows in one form; `notes`, complete at the end, say what could not be written unchanged."""
 
     notes: list[str]
 
@@ -65,7 +65,8 @@ def form_of(name: str) -> str:
 class ResultWriter:
     """Writes rows with their answers to one or several tasks.
 
-    `columns` are the input's, and `schema` has their Arrow types, if known; `answers` are the columns of each task.
+    `columns` are the input's columns, `schema` has their Arrow types, if known, and `answers` are the columns that each
+    task adds.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class ResultWriter:
     def write(self, row: TableRow, *answers: Answer | None, more: Mapping[str, str | None] | None = None) -> None:
         """Write a row and its answer to each task; None stands for a skipped row.
 
-        `more` are the values of further columns; a line of JSON then has the row's own cells too.
+        `more` has the values of further columns; with it, a line of JSON also has the row's own cells.
         """
         if self._rows:
             cells: Mapping[str, Any] = row.cells
