@@ -4,10 +4,11 @@
     ecellm-lite run --task product_matching --model demo --calibration off --rows $rows --output pairs.jsonl
     python -m benchmarks.automatic $rows pairs.jsonl
 
-The model answers once, and the answers are parted in halves again and again. The halves are those of the file, every
-second line, and random ones, each taken both ways round. An answer is automatic where its probability reaches the
-threshold of its answer, which the other half chose as `calibrate --target-precision 0.95` chooses. A temperature
-changes no threshold's rows for yes or no, because it keeps their order.
+The model answers each row once. The rows are split into halves in many ways: the file's first and second half, every
+second line and the rest, and random halves. In each split, each half chooses a threshold for each answer, as
+`calibrate --target-precision 0.95` does, and the other half is checked: an answer is automatic if its probability
+reaches its threshold. A temperature would make the same rows automatic, because it keeps the order of the yes answers
+and of the no answers.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ALLOWED = 0.05  # of the random halves may be below
 
 
 class Half(NamedTuple):
-    """How well thresholds do on the half they were not chosen on; `precision` is None if no answer is automatic."""
+    """The result of thresholds on the half that did not choose them; `precision` is None if no answer is automatic."""
 
     share: float
     precision: float | None
@@ -43,7 +44,7 @@ class Half(NamedTuple):
 @click.option("--halves", type=click.IntRange(1), default=100, show_default=True, help="Random ways to part the rows.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/automatic.json"))
 def main(labelled: Path, answers: Path, halves: int, output: Path) -> None:
-    """Part the rows, choose, judge, and write the figures."""
+    """Split the rows, choose thresholds, check them, and write the figures."""
     given = [Answer.from_dict(json.loads(line)) for line in answers.read_text("utf-8").splitlines()]
     golds = [json.loads(line)["output"] for line in labelled.read_text("utf-8").splitlines()]
     rows = [
@@ -82,14 +83,14 @@ def main(labelled: Path, answers: Path, halves: int, output: Path) -> None:
 
 
 def both_ways(rows: Sequence[Judged], first: NDArray[np.bool_]) -> list[Half]:
-    """Return what each half of the rows has by the thresholds of the other."""
+    """Return the results on the second half and on the first half, each with thresholds chosen on the other half."""
     one = [row for row, inside in zip(rows, first, strict=True) if inside]
     other = [row for row, inside in zip(rows, first, strict=True) if not inside]
     return [judge(one, other), judge(other, one)]
 
 
 def judge(choosing: Sequence[Judged], judged: Sequence[Judged]) -> Half:
-    """Return what the thresholds that some rows choose reach on others."""
+    """Choose thresholds on the rows `choosing`, and return their result on the rows `judged`."""
     keys = {row.key for row in choosing}
     thresholds = {key: least_threshold([row for row in choosing if row.key == key], TARGET) for key in keys}
     right = [

@@ -59,5 +59,5 @@ def _bar(index: int, x: float, y: float, width: float) -> str:
 
 
 def text(x: float, y: float, content: str, kind: str = "") -> str:
-    """Return a line of text at a place; `kind` is one of STYLE's classes."""
+    """Return the SVG element of a line of text that begins at (x, y); `kind` is one of STYLE's classes."""
     return f'<text class="{kind}" xml:space="preserve" x="{x:.1f}" y="{y:.1f}">{escape(content)}</text>'

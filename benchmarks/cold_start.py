@@ -2,9 +2,9 @@
 
     python -m benchmarks.cold_start
 
-A process is started for one row, in turns with an empty and a filled folder of prefixes. Measured are the seconds from
-its start to its end, and those of the row itself, with the demo model and with a model of Mistral-7B's shape. The
-latter has random weights (Q4_0, about 4 GB, written for this and removed), so only its times mean something.
+A process is started for one row, in turns with an empty and a filled folder of prefixes. The results have the seconds
+from its start to its end and the seconds of the row itself, with the demo model and with a model of Mistral-7B's shape.
+The latter has random weights (Q4_0, about 4 GB, written for this and removed), so only its times mean something.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main(repeats: int, large: bool, output: Path) -> None:
 
 
 def measure(model: Path, home: Path, repeats: int) -> dict[str, Any]:
-    """Return the median seconds of the process and of the row, with the number of tokens that were found on disk."""
+    """Return the median seconds of the process and of the row, cold and warm, and the tokens found on disk."""
     start(model, home)  # so that the file's hash is stored, and the file is in the page cache
     seconds: dict[str, dict[str, list[float]]] = {name: {"process": [], "row": []} for name in ("cold", "warm")}
     tokens: dict[str, Any] = {}
@@ -78,7 +78,7 @@ def measure(model: Path, home: Path, repeats: int) -> dict[str, Any]:
 
 
 def start(model: Path, home: Path) -> dict[str, Any]:
-    """Run `ecellm-lite run` for the row in a process of its own and return the answer."""
+    """Run `ecellm-lite run` for the row in a new process, and return the answer."""
     program = "from ecellm_lite.cli.main import main; main()"
     options = ["--model", str(model), "--envelope", "alpaca", "--task", "SA", "--input", json.dumps(ROW), "--json"]
     done = subprocess.run(
@@ -144,7 +144,7 @@ def write_model(path: Path, vocabulary_of: Path) -> None:
 
 
 def random_blocks(rows: int, columns: int) -> Any:
-    """Return random Q4_0 blocks, (rows, bytes of a row), with weights as large as those of an untrained model."""
+    """Return random Q4_0 blocks, of shape (rows, bytes per row), with weights as large as an untrained model's."""
     blocks = np.random.default_rng(0).integers(0, 256, (rows, columns // BLOCK, 18), dtype=np.uint8)
     blocks[:, :, :2] = np.array([1 / (4 * columns**0.5)], dtype="<f2").view(np.uint8)
     return blocks.reshape(rows, -1)

@@ -4,8 +4,9 @@
 
 The checkpoint has a published shape and random bfloat16 weights, and its adapter of rank 16 changes all matrices. Ours
 is `ecellm-lite convert` to Q4_K_M. The chain has three steps: transformers and peft load, merge and save;
-convert_hf_to_gguf.py writes a 16-bit GGUF file; llama.cpp's quantizer makes it Q4_K_M on as many threads. For each
-process, in one run, with the inputs already in the page cache: seconds, peak resident memory, and bytes written.
+convert_hf_to_gguf.py writes a 16-bit GGUF file; llama.cpp's quantizer makes it Q4_K_M on as many threads. All
+processes run one after the other, with their inputs already in the page cache. The results have the seconds, the peak
+resident memory and the bytes written of each process.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ def run(command: Sequence[str], folder: Path) -> dict[str, Any]:
 
 
 def used(folder: Path) -> int:
-    """Return the bytes of all files in a folder."""
+    """Return the total size of all files in a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -274,7 +275,7 @@ def write_shards(folder: Path, shapes: dict[str, tuple[int, ...]], pool: NDArray
 
 
 def configuration(shape: Shape) -> dict[str, Any]:
-    """Return the config.json."""
+    """Return the content of config.json."""
     return {
         "architectures": [f"{shape.architecture}ForCausalLM"], "model_type": shape.architecture.lower(),
         "hidden_size": shape.hidden, "intermediate_size": shape.inner, "num_hidden_layers": shape.layers,
@@ -311,7 +312,7 @@ def write_adapter(folder: Path, shape: Shape) -> None:
 
 
 def picture(results: dict[str, Any]) -> str:
-    """Return the figure: the seconds of ours and of each step of the chain."""
+    """Return the figure: the seconds of our conversion and of each step of the chain."""
     groups = [
         Group(step, [(each["seconds"], f"{each['seconds']:.0f} s, {each['peak_memory'] / 2**30:.1f} GiB")])
         for step, each in results["steps"].items()
@@ -326,7 +327,7 @@ def picture(results: dict[str, Any]) -> str:
 
 
 def say(steps: dict[str, dict[str, Any]]) -> None:
-    """Print the figures of the last step."""
+    """Print the figures of the latest step."""
     step, each = list(steps.items())[-1]
     click.echo(f"{step}: {each}", err=True)
 

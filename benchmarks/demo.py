@@ -109,7 +109,7 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 
 
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
-    """Return each way's metric over the rows that it answered, and the first way's lead over it on those rows."""
+    """Return each way's metric on the rows that it answered, and the first way's lead over it on the same rows."""
     first = next(iter(ways))
     values: dict[str, Any] = {}
     above: dict[str, Any] = {}

@@ -1,8 +1,8 @@
-"""Claim: free text is written faster if the prompt's own words are tried as the next ones.
+"""Claim: free text is written faster if words of the prompt are tried as the next words.
 
     python -m benchmarks.drafts
 
-The first rows of answer generation are answered with and without drafts, all together and one by one, in turns.
+The first rows of answer generation are answered with and without drafts, in turns: once all together, once one by one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Claim: a converted file predicts the same as its checkpoint, with adapters the same as peft's unmerged model.
+"""Claim: a converted file predicts the same as its checkpoint, and with adapters the same as peft's unmerged model.
 
     pip install torch transformers peft
     python -m benchmarks.exactness
@@ -34,7 +34,7 @@ from tests.support.tiny_checkpoints import CONFIGS, WIDTH, write_checkpoint
 @click.option("--prompts", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/exactness.json"))
 def main(prompts: int, output: Path) -> None:
-    """Compare the logits and write how far apart they are."""
+    """Compare the logits and write their differences."""
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         for kind in CONFIGS:
@@ -55,7 +55,7 @@ def main(prompts: int, output: Path) -> None:
 
 
 def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], count: int) -> dict[str, Any]:
-    """Return how far the file's logits are from the original's.
+    """Return the differences between the file's logits and the original's, over `count` random prompts.
 
     `misplaced` counts positions where the most likely token differs although the original's two largest logits are
     further apart than twice the prompt's largest difference.
@@ -87,7 +87,7 @@ def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], c
 
 
 def adapter_of(folder: Path, kind: str) -> Path:
-    """Write an adapter on q and k of all layers and on the output matrix."""
+    """Write an adapter on q and k of all layers and on the output matrix, and return its folder."""
     config = CONFIGS[kind]
     size = config.get("head_dim", WIDTH // config["num_attention_heads"])
     weights = factors("lm_head", config["vocab_size"], WIDTH)

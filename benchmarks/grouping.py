@@ -2,9 +2,9 @@
 
     python -m benchmarks.grouping
 
-The first products of labelled rows are each paired with the second products of all of them, and the pairs are shuffled,
-as in a file sorted by something else. The rows are run in turns as a job runs them, and in the file's order with only
-the instruction shared.
+`product_1` of each of the first `--products` labelled rows is paired with `product_2` of each of the first
+`--candidates`, and the pairs are shuffled, as in a file sorted by something else. They are answered in two ways, in
+turns: as a job does it, and in the file's order with only the instruction shared.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m benchmarks.identity
 
 Weights of every kind (tests/support/weights.py) are quantized to each quantized type by each variant and by ggml's own
-quantizer, and the blocks are compared byte for byte. For K-quants, half of them have an imatrix; with an imatrix, the
-other types are quantized by ggml itself, except Q8_0, which ignores it.
+quantizer, and the blocks are compared byte for byte. For K-quants, half of the weights have an imatrix. The other types
+are compared without one: with an imatrix, ggml itself quantizes them, except Q8_0, which ignores it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ SPLIT = "train"
 def lessons(data: Path, tasks: Sequence[Task], rows: int, envelope: Envelope, tested: Sequence[Labelled]) -> list[str]:
     """Return about `rows` prompts of the training split with their answers, spread evenly over tasks and rows.
 
-    Rows with the same prompt as a `tested` row are left out: the imatrix must not have seen what it is measured on.
+    Rows with the same prompt as a `tested` row are left out: the imatrix must not come from the rows that test it.
     """
     excluded = {prompt_of(row, envelope) for row in tested}
     gathered = gather(labelled_files(data, tasks, SPLIT), tasks, split=SPLIT, limit=-(-rows // len(tasks)))
@@ -35,7 +35,7 @@ def prompt_of(row: Labelled, envelope: Envelope) -> str:
 
 
 def collect(program: Path, model: Path, texts: Sequence[str], target: Path, threads: int) -> None:
-    """Write a model's imatrix over the texts to the target; raises ClickException with the program's message."""
+    """Write the model's imatrix over the texts to `target`; raise ClickException if the program fails."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
         file.write("\n\n".join(texts))
         file.flush()

@@ -1,11 +1,11 @@
-"""Claim: a job's table and journal cost at most a tenth of the demo's time a row, in memory that does not grow.
+"""Claim: a job's table and journal cost at most a tenth of the demo's time per row, in memory that does not grow.
 
     python -m benchmarks.job_cost
 
-A job reads, maps and writes the CSV catalogue of `tables.py` and keeps its journal, with an answer that is there at
-once: what is left is everything but the model. Its processor time a row stands beside that of the demo on the task that
-takes the least (results/throughput.json). Peak memory is that of a process of its own (table_job.py), after
-2,000 rows and at the end. A Parquet file of short rows is read, mapped and written too, without a journal.
+A job reads, maps and writes the CSV catalogue of `tables.py` and keeps its journal; its made-up answers come at once,
+so that only the model's work is missing. Its processor time per row is compared with the demo's on the task that takes
+the least (results/throughput.json). Peak memory is that of a separate process (table_job.py), after 2,000 rows and at
+the end. A Parquet file of short rows is read, mapped and written too, without a journal.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ THROUGHPUT = Path("benchmarks/results/throughput.json")
 @click.option("--short-rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of the Parquet file.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/job_cost.json"))
 def main(rows: int, short_rows: int, output: Path) -> None:
-    """Measure, and write the figures."""
+    """Measure the job and the Parquet file, and write the figures."""
     with tempfile.TemporaryDirectory() as folder:
         whole = job(Path(folder), rows)
         short = parquet(Path(folder), short_rows)
@@ -65,7 +65,7 @@ def main(rows: int, short_rows: int, output: Path) -> None:
 
 
 def job(folder: Path, count: int) -> dict[str, Any]:
-    """Return what a job over so many rows took."""
+    """Return the processor time, peak memory and journal size of a job over `count` rows."""
     source = folder / f"catalogue-{count}.csv"
     with source.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -75,7 +75,7 @@ def job(folder: Path, count: int) -> dict[str, Any]:
 
 
 def parquet(folder: Path, count: int) -> dict[str, Any]:
-    """Return what a Parquet file of so many short rows took, whose rows must all be there afterwards."""
+    """Return the processor time and peak memory for a Parquet file of `count` short rows; check that no row is lost."""
     source, output = folder / "short.parquet", folder / "short.out.parquet"
     columns = {"id": range(count), "title": [f"Mug {number}" for number in range(count)]}
     pq.write_table(pa.table(columns), source, row_group_size=100_000)
@@ -85,7 +85,7 @@ def parquet(folder: Path, count: int) -> dict[str, Any]:
 
 
 def taken(how: str, source: Path, output: Path) -> dict[str, Any]:
-    """Return what table_job.py measured of itself."""
+    """Run table_job.py, and return the measurements that it prints."""
     command = [sys.executable, "-m", "benchmarks.table_job", how, str(source), str(output)]
     facts: dict[str, Any] = json.loads(subprocess.check_output(command))
     return facts

@@ -43,7 +43,7 @@ def main(data: Path, rows: int, minutes: float, threads: int | None, output: Pat
 
 
 def over_fake(count: int) -> dict[str, Any]:
-    """Answer made-up reviews, all different, and return the samples."""
+    """Answer made-up reviews, all different, and return the memory samples."""
     rows = (
         {"id": n, "review": f"Number {n} came after {n % 97} days and is {'fine' if n % 3 else 'broken'}."}
         for n in range(count)
@@ -57,7 +57,7 @@ def over_fake(count: int) -> dict[str, Any]:
 
 
 def over_demo(data: Path, minutes: float, threads: int | None) -> dict[str, Any]:
-    """Answer labelled rows of one task after the other until the time is up, and return the samples."""
+    """Answer labelled rows of one task after the other until the time is up, and return the memory samples."""
     started = time.monotonic()
     samples: list[float] = []
     count = 0
@@ -82,7 +82,7 @@ def turns(data: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 def growth(samples: list[float]) -> dict[str, Any]:
-    """Return the samples (MiB), and how much they grew after a tenth of the run."""
+    """Return the samples (MiB), and their growth from a tenth of the run to its end."""
     settled = samples[len(samples) // 10]
     return {"resident_mib": samples, "growth_mib": round(samples[-1] - settled, 1)}
 

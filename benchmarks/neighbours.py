@@ -75,7 +75,7 @@ def main(data: Path, seconds: float, repeats: int, model: str, output: Path) -> 
 
 
 def even_rows(path: Path) -> list[Row]:
-    """Return the labelled rows of middle length: whichever of them are answered, they take about as long."""
+    """Return labelled rows of middle length, which all take about as long to answer."""
     lines = sorted(path.read_text("utf-8").splitlines(), key=len)
     spare = max(0, len(lines) - ROWS) // 2
     return [{"input": json.loads(line)["input"]} for line in lines[spare : spare + ROWS]]
@@ -83,7 +83,7 @@ def even_rows(path: Path) -> list[Row]:
 
 @contextmanager
 def started(model: str, way: str) -> Iterator[ChildRuntime]:
-    """Give a child whose threads wait in this way, which it reads from its environment when it starts."""
+    """Yield a ChildRuntime whose threads wait in this way; the child reads it from its environment when it starts."""
     before = {name: os.environ.pop(name, None) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     if way == "spinning":
         os.environ["GOMP_SPINCOUNT"] = SPINNING
@@ -95,7 +95,7 @@ def started(model: str, way: str) -> Iterator[ChildRuntime]:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Rows per second, and what each hog and all other programs had of a core."""
+    """The rows per second, and the processor time of each hog and of all other programs, as shares of a core."""
 
     rate: float
     hog_share: float
@@ -103,7 +103,7 @@ class Measurement:
 
 
 def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
-    """Measure until other programs take no more than DISTURBED of a core; return the least disturbed measurement."""
+    """Measure until other programs take at most DISTURBED of a core, up to TRIES times; return the least disturbed."""
     best = beside(child, rows, hogs, seconds)
     for _ in range(TRIES - 1):
         if best.others <= DISTURBED:
@@ -113,7 +113,7 @@ def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: fl
 
 
 def beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
-    """Answer rows next to so many hogs for so long."""
+    """Answer rows next to `hogs` hogs for `seconds`, and return the measurement."""
     endless = itertools.cycle(rows)
     with ExitStack() as stack:
         processes = [stack.enter_context(hog()) for _ in range(hogs)]
@@ -133,19 +133,19 @@ def beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) 
 
 
 def machine_seconds() -> float:
-    """Return the processor time of all programs so far."""
+    """Return the seconds of processor time that all programs have used so far."""
     times = psutil.cpu_times()
     return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
 
 
 def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
-    """Return the processor time of these processes so far."""
+    """Return the seconds of processor time that these processes have used so far."""
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 @contextmanager
 def hog() -> Iterator[psutil.Process]:
-    """Give a process that computes without end."""
+    """Yield a process that computes endlessly."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
         try:
             yield psutil.Process(process.pid)
@@ -154,7 +154,10 @@ def hog() -> Iterator[psutil.Process]:
 
 
 def summary(rates: dict[int, list[float]], shares: dict[int, list[float]]) -> dict[str, Any]:
-    """Return the best rates (other programs can only lower one), alone and compared with it, and a hog's shares."""
+    """Return the best rate for each number of hogs, its share of the rate alone, and a hog's share of a core.
+
+    The best rate of the repeats counts, because other programs can only lower it.
+    """
     rate = {hogs: max(each) for hogs, each in rates.items()}
     cores = available_cores()
     return {

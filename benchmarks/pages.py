@@ -29,7 +29,7 @@ _PEERS = ("ecellm-lite", "Llama", "llama-server")
 
 @cache
 def results(name: str) -> Mapping[str, Any]:
-    """Return a results file."""
+    """Return the content of a results file."""
     data: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
     return data
 
@@ -41,7 +41,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def provenance(name: str) -> str:
-    """Return the machine and the command that made a results file."""
+    """Return the machine and the command that made a results file, in parentheses."""
     facts = results(name)
     widths = [width for width in ("AVX512", "AVX2", "NEON") if f"{width} = 1" in facts["machine"]]
     machine = facts["machine"].split(", CPU")[0].split(", CUDA")[0].replace(" 1 cores", " 1 core")
@@ -55,7 +55,7 @@ def short(task: str) -> str:
 
 
 def quality() -> str:
-    """Return the demo's metric on each task next to those of trivial answers."""
+    """Return the table of the demo's metric on each task, next to those of trivial answers."""
     rows = [
         (
             short(task),
@@ -69,7 +69,7 @@ def quality() -> str:
 
 
 def demo() -> str:
-    """Return the demo's metric on each task next to those of its base and of trivial answers."""
+    """Return the table of the demo's metric on each task, next to those of its base and of trivial answers."""
     rows = [
         (
             short(task),
@@ -84,7 +84,7 @@ def demo() -> str:
 
 
 def ece() -> str:
-    """Return the demo's calibration error out of the box, on the tasks with many rows."""
+    """Return the table of the demo's calibration error out of the box, on the tasks with many rows."""
     tests = {name: task["test"] for name, task in results("calibration")["tasks"].items()}
     many = {name: test for name, test in tests.items() if test and test["rows"] >= 300}
     lines = table([short(name) for name in many], [[f"{test['ece']:.3f}" for test in many.values()]])
@@ -92,7 +92,7 @@ def ece() -> str:
 
 
 def speed() -> str:
-    """Return rows per second on each task next to the peers', with the geometric means."""
+    """Return the table of rows per second on each task, next to the peers', with the geometric means of the ratios."""
     facts = results("throughput")
     tasks = facts["tasks"].values()
     head = ["rows/s", *map(short, facts["tasks"])]
@@ -102,7 +102,7 @@ def speed() -> str:
 
 
 def throughput() -> str:
-    """Return each task's rates, ratios and share of the roofline."""
+    """Return the table of each task's rates, ratios and share of the roofline."""
     facts = results("throughput")
     rows = [
         [
@@ -120,7 +120,7 @@ def throughput() -> str:
 
 
 def convert() -> str:
-    """Return the time, memory and written bytes of each step of a conversion."""
+    """Return the table of the time, memory and written bytes of each step of a conversion."""
     facts = results("convert")
     names = {"ecellm-lite": "**one pass, `ecellm-lite convert`**"}
     rows = [
@@ -138,7 +138,7 @@ def convert() -> str:
 
 
 def quantization() -> str:
-    """Return each file type's size, speed and agreement."""
+    """Return the table of each file type's size, speed and agreement."""
     rows = [
         (
             name,
@@ -155,7 +155,7 @@ def quantization() -> str:
 
 
 def agreement() -> str:
-    """Return how often fast mode gives the same answer as deterministic mode."""
+    """Return the sentence that says how often fast mode gives the same answer as deterministic mode."""
     facts = results("agreement")
     return (
         f"of {facts['rows']} labelled rows of the scored tasks, {facts['agreeing']} had the same answer in both modes; "
@@ -164,7 +164,7 @@ def agreement() -> str:
 
 
 def grouping() -> str:
-    """Return how much sorting rows gains."""
+    """Return the sentence that says how much faster grouped rows are answered."""
     facts = results("grouping")
     return (
         f"{facts['products']} products against {facts['candidates']} candidates each, shuffled, ran "
@@ -173,7 +173,7 @@ def grouping() -> str:
 
 
 def cold_start() -> str:
-    """Return the times of a new process's first answer, with and without its instruction on disk."""
+    """Return the table of the times of a new process's first answer, with and without its instruction on disk."""
     rows = [
         (
             name,
@@ -194,7 +194,7 @@ def cold_start() -> str:
 
 
 def offload() -> str:
-    """Return rates on the GPU, and how its answers compare with the CPU's."""
+    """Return the table of rates on the GPU, and a comparison of its answers with the CPU's."""
     facts = results("offload")
     rates = facts["rows_per_second"]
     lines = table(["on the H100", *map(short, rates)], [["rows/s", *(f"{rate:.1f}" for rate in rates.values())]])
@@ -210,7 +210,7 @@ def offload() -> str:
 
 
 def drafts() -> str:
-    """Return how much trying the prompt's words gains."""
+    """Return the sentence that says how much faster free text is with drafts from the prompt's words."""
     ratio = results("drafts")["ratio"]
     return (
         f"on {results('drafts')['rows']} rows of AG that was {ratio['together']:.1f} times as fast in one job, and "
@@ -219,7 +219,7 @@ def drafts() -> str:
 
 
 def memory() -> str:
-    """Return how much a process's memory grows."""
+    """Return the sentence that says how much a process's memory grows."""
     facts = results("memory")["demo_model"]
     return (
         f"in {facts['minutes']:.0f} minutes of answering rows the demo's process grew by "
@@ -228,7 +228,7 @@ def memory() -> str:
 
 
 def neighbours() -> str:
-    """Return rates next to busy programs, with threads that spin and with threads that sleep."""
+    """Return the table of rates next to busy programs, with threads that spin and with threads that sleep."""
     facts = results("neighbours")
     rows = []
     for hogs in facts["patient"]["rows_per_second"]:
@@ -251,7 +251,7 @@ def neighbours() -> str:
 
 
 def pipe() -> str:
-    """Return rates inside and outside of the host's process, and the cost of a request, a start and a death."""
+    """Return the table of rates inside and outside the host's process, and the times of requests, starts and deaths."""
     facts = results("pipe")
     rows = [
         (
@@ -276,7 +276,7 @@ def pipe() -> str:
 
 
 def tables() -> str:
-    """Return rows per second of tables without a model."""
+    """Return the table of rows per second of reading and writing tables without a model."""
     facts = results("tables")
     rows = []
     for form, rates in facts["reading_rows_per_second"].items():
@@ -292,7 +292,7 @@ def tables() -> str:
 
 
 def job_cost() -> str:
-    """Return what a job takes beside its model."""
+    """Return the text on the time, memory and journal of a job without its model."""
     facts = results("job_cost")
     peak, parquet = facts["peak_memory_mib"], facts["parquet"]
     return (
@@ -306,7 +306,7 @@ def job_cost() -> str:
 
 
 def automatic() -> str:
-    """Return what thresholds reach that were chosen on one half of the rows."""
+    """Return the text on the precision of thresholds that were chosen on one half of the rows."""
     facts = results("automatic")
     random = facts["random"]
     named = [
@@ -325,7 +325,7 @@ def automatic() -> str:
 
 
 def scale() -> str:
-    """Return what many rows take on several machines."""
+    """Return the table of the time that many rows take on several machines."""
     head = ("task", "tokens a row", "core seconds a row", "rows/s a core", *scaling.HEAD)
     return (
         f"{table(head, scaling.rows(results('throughput')))}\n\nThe first four columns were measured "
@@ -334,13 +334,13 @@ def scale() -> str:
 
 
 def scale_limits() -> str:
-    """Return where many rows meet a limit that is not the cores."""
+    """Return the list of the limits of many rows other than the number of cores."""
     names = ("throughput", "quantization", "job_cost", "cold_start", "offload")
     return "\n".join(f"- {line}" for line in scaling.limits(*map(results, names)))
 
 
 def quantize() -> str:
-    """Return each variant's rate as a multiple of ggml's."""
+    """Return the table of each variant's rate as a multiple of ggml's."""
     types = results("quantize")["types"]
     ways = [way for way in next(iter(types.values()))["times_ggml"] if way != "ggml"]
     rows = [
@@ -356,7 +356,10 @@ def quantize() -> str:
 
 
 def prompts() -> str:
-    """Return how fast and how exactly prompts are read, next to llama.cpp's own ways and a fork."""
+    """Return the table of how fast and how exactly the prompt kernels read prompts, compared with other kernels.
+
+    The others are llama.cpp's own kernels and the fork ik_llama.cpp.
+    """
     models = results("prompts")["models"]
     ways = next(iter(models.values()))["sizes"]["256"]["tokens_per_second"]
     rows = []

@@ -2,14 +2,14 @@
 
     python -m benchmarks.pipe
 
-It measures, alternating:
+Measured in turns:
 
-- throughput: the first rows of each task by a Runtime in this process, by a ChildRuntime, and by a host that writes all
-  lines to `ecellm-lite pipe` and reads all answers;
+- throughput: the rate of the first rows of each task with a Runtime in this process, with a ChildRuntime, and with a
+  host that writes all lines to `ecellm-lite pipe` and reads all answers;
 - one request: the milliseconds of one short row, asked repeatedly;
 - cold start: the seconds from a process's start to its first answer, with the model's file in the page cache;
-- deaths: a ChildRuntime's child is killed (SIGKILL) under load; the seconds until the next child's first answer, and
-  the rate from 3 s after the kill.
+- deaths: the seconds from killing a ChildRuntime's child (SIGKILL) under load to the next child's first answer, and the
+  rate from 3 s after the kill.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Answers = Callable[[str, Sequence[Row]], None]
 
 
 class Host:
-    """A program that talks to `ecellm-lite pipe`."""
+    """A program that starts `ecellm-lite pipe` and talks to it."""
 
     def __init__(self, *options: str) -> None:
         self.process = subprocess.Popen([*COMMAND, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -104,7 +104,7 @@ def main(data: Path, rows: int, repeats: int, kills: int, model: str, output: Pa
 
 
 def all_of(answerer: Answerer) -> Answers:
-    """Return a function that gets an answer to every row, and stops at an error."""
+    """Return a function that answers every row, and raises AssertionError at the first error."""
 
     def answers(task: str, rows: Sequence[Row]) -> None:
         for answer in answerer.answers(task, rows):
@@ -114,7 +114,7 @@ def all_of(answerer: Answerer) -> Answers:
 
 
 def throughput(ways: Mapping[str, Answers], task: str, data: Path, count: int, repeats: int) -> dict[str, Any]:
-    """Return the median rows a second of a task in each way."""
+    """Return each way's median rows per second on a task, and its share of the Runtime's."""
     lines = (data / task / "test.jsonl").read_text("utf-8").splitlines()[:count]
     rows = [{"input": json.loads(line)["input"]} for line in lines]
     rates: dict[str, list[float]] = {way: [] for way in ways}
@@ -131,7 +131,7 @@ def throughput(ways: Mapping[str, Answers], task: str, data: Path, count: int, r
 
 
 def one_request(ways: Mapping[str, Answers], repeats: int) -> dict[str, Any]:
-    """Return the median milliseconds of one row in each way, and what another process adds."""
+    """Return each way's median milliseconds for one row, and how many it adds to the Runtime's."""
     milliseconds: dict[str, list[float]] = {way: [] for way in ways}
     for number, way in itertools.product(range(repeats + 2), ways):
         began = time.perf_counter()
@@ -143,7 +143,7 @@ def one_request(ways: Mapping[str, Answers], repeats: int) -> dict[str, Any]:
 
 
 def cold_start(model: str, repeats: int) -> dict[str, float]:
-    """Return the median seconds from the start of a process to its first answer; for `--lazy` also to `ready`."""
+    """Return the median seconds from a process's start to its first answer, for `--lazy` also to its `ready`."""
     seconds: dict[str, list[float]] = {}
 
     def note(name: str, began: float) -> None:
@@ -165,21 +165,21 @@ def cold_start(model: str, repeats: int) -> dict[str, float]:
 
 
 class Load:
-    """Keeps requests waiting at a ChildRuntime, as many as `IN_FLIGHT`."""
+    """A load on a ChildRuntime: `IN_FLIGHT` requests that wait for their answers."""
 
     def __init__(self, child: ChildRuntime, rows: Sequence[Row]) -> None:
         self._child, self._rows = child, itertools.cycle(rows)
         self._waiting: set[Future[Answer]] = set()
 
     def step(self, seconds: float = 0.05) -> int:
-        """Return how many answers came, after so many seconds at most."""
+        """Submit what is missing, wait at most `seconds` for an answer, and return how many came."""
         missing = IN_FLIGHT - len(self._waiting)
         self._waiting |= {self._child.submit(TASK, next(self._rows)) for _ in range(missing)}
         done, self._waiting = wait(self._waiting, seconds, FIRST_COMPLETED)
         return len(done)
 
     def rate(self, seconds: float) -> float:
-        """Return rows a second over so many seconds."""
+        """Keep the load for `seconds`, and return the rows answered per second."""
         began, count = time.perf_counter(), 0
         while (passed := time.perf_counter() - began) < seconds:
             count += self.step()
@@ -187,7 +187,7 @@ class Load:
 
 
 def deaths(child: ChildRuntime, rows: Sequence[Row], kills: int) -> dict[str, Any]:
-    """Kill the child under load; return the seconds to the next answer each time, and the rates before and after."""
+    """Kill the child under load `kills` times; return the seconds to an answer, and the rates before and after."""
     load = Load(child, rows)
     load.rate(2.0)
     before, after, recovered = [], [], []

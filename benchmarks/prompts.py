@@ -2,8 +2,8 @@
 
     python -m benchmarks.prompts
 
-Prompts of 1 to 512 tokens are read in one `llama_decode`, in turns by the prompt kernels, by llama.cpp with the weights
-as they are in the file, and by llama.cpp with the weights repacked for its own kernels; with `--ik-python` also by
+Prompts of 1 to 512 tokens are read in one `llama_decode`, in turns by the prompt kernels, by llama.cpp with the file's
+weights unchanged, and by llama.cpp with the weights repacked for its own kernels; with `--ik-python` also by
 ik_llama.cpp. The models are SmolLM2-135M (the demo) in several file types, and models with random weights that have a
 few layers as wide as those of 1B and 7B models. Rates are medians; with one thread they are based on processor time,
 which other programs hardly affect. For the demo's types there is also the Kullback-Leibler divergence of the next
@@ -47,7 +47,7 @@ SHAPES = {"1B": (2048, 5632, 32, 8, 8), "7B": (4096, 11008, 32, 32, 3)}
 
 
 class Plain(LlamaBackend):
-    """llama.cpp with the weights as they are in the file."""
+    """A backend of llama.cpp that does not repack the file's weights."""
 
     repacks = False
 
@@ -98,7 +98,7 @@ def main(
 
 
 def model(shape: str, kind: str, folder: Path) -> Path:
-    """Return a model of a shape in a file type; make it if it does not exist."""
+    """Return the path of a model of a shape in a file type; make the model if it does not exist."""
     path = folder / f"{shape}-{kind}.gguf"
     if not path.exists():
         requantize(source(shape, folder), path, kind)
@@ -108,7 +108,7 @@ def model(shape: str, kind: str, folder: Path) -> Path:
 
 
 def source(shape: str, folder: Path) -> Path:
-    """Return a model of a shape in a type that can be converted to the others."""
+    """Return the path of a model of a shape in a type from which the others are made; make it if it does not exist."""
     if shape == "135M":
         return ensure_demo(Store(), threads=available_cores()).path
     embedding, feed_forward, heads, heads_kv, layers = SHAPES[shape]
@@ -128,7 +128,7 @@ def source(shape: str, folder: Path) -> Path:
 
 
 def backends(path: Path, settings: Settings) -> dict[str, LlamaBackend]:
-    """Return the ways to read a prompt, each with the model loaded."""
+    """Return, by name, a backend for each way to read a prompt, with the model loaded."""
     stock = replace(settings, prompt_kernels="off")
     return {
         "prompt kernels": LlamaBackend(path, settings),
@@ -140,7 +140,10 @@ def backends(path: Path, settings: Settings) -> dict[str, LlamaBackend]:
 def measure(
     path: Path, settings: Settings, sizes: Sequence[int], turns: int, ik_python: Path | None
 ) -> tuple[dict[str, Any], str]:
-    """Return each size's rates (tokens per second, and ours relative to llama.cpp's faster way), and our variant."""
+    """Return each size's rates, in tokens per second, and the name of the prompt kernels' variant.
+
+    In each size's results, `times` is the prompt kernels' rate relative to llama.cpp's faster way.
+    """
     ways = backends(path, settings)
     fork = IkLlama(ik_python, path, settings.threads or 1, settings.micro_batch) if ik_python else None
     names = [*ways, "ik_llama.cpp"] if fork else list(ways)
@@ -189,14 +192,14 @@ def divergences(path: Path, settings: Settings) -> dict[str, float]:
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return log-probabilities, (places, vocabulary)."""
+    """Return the log-probabilities, of the same shape (positions, vocabulary)."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return result
 
 
 def picture(models: Mapping[str, Any]) -> str:
-    """Return the figure: tokens per second at 256 tokens, as multiples of llama.cpp with the weights as in the file."""
+    """Return the figure: tokens per second at 256 tokens, as multiples of llama.cpp's without repacking."""
     measured = [one["sizes"]["256"]["tokens_per_second"] for one in models.values()]
     legend = [way for way in measured[0] if all(way in rates for rates in measured)]
     groups = []

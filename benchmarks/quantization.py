@@ -1,9 +1,9 @@
-"""Claim: which file type of a model to use on this machine, by its answers and its speed.
+"""Finds the file type of a model to use on this machine, by its answers and its speed.
 
     python -m benchmarks.quantization --imatrix-tool imatrix-build/bin/llama-imatrix
 
 A base and its adapters are converted to each file type and, where it can matter, again with an imatrix, which
-llama.cpp's llama-imatrix collects on the F16 file and rows of `train.jsonl`. Rows of `test.jsonl` are answered in
+llama.cpp's llama-imatrix collects with the F16 file on rows of `train.jsonl`. Rows of `test.jsonl` are answered in
 deterministic mode, so that only the weights can cause a difference from F16. A file is left out if another has the same
 tensor types, because then both have the same bytes after the header. Tokens per second are measured as in
 `ecellm-lite bench`, for the files in turns; rates are medians over the turns. A file fits if no task's metric is below
@@ -52,7 +52,7 @@ TaskRows = Mapping[str, Sequence[Labelled]]  # by task
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A converted file, its tensors' types by name, and the number of tensors of each type."""
+    """A converted file, with its tensors' types by name and the number of tensors of each type."""
 
     path: Path
     manifest: Manifest
@@ -164,7 +164,7 @@ def main(
 
 
 def converted(request: ConversionRequest, threads: int, others: Mapping[str, File]) -> File | str:
-    """Convert and return the file; if another has the same tensor types, write nothing and return its name instead."""
+    """Convert and return the file; if one of `others` has the same tensor types, write nothing and return its name."""
     with prepared(request) as conversion:
         plan = conversion.plan
         types = {tensor.name: tensor.type.name for tensor in plan.tensors}
@@ -195,7 +195,7 @@ def answered(file: File, labelled: TaskRows, name: str, threads: int) -> TaskAns
 
 
 def measured_rates(files: Mapping[str, File], threads: int, turns: int) -> dict[str, tuple[float, float]]:
-    """Return the tokens per second that each file reads and writes: medians over turns, each with every file.
+    """Return the tokens per second that each file reads and writes: medians over turns that each measure every file.
 
     Files with the same tensor types share a measurement, because their speed does not depend on the values.
     """
@@ -253,7 +253,7 @@ def described(
 
 
 def rated(one: Mapping[str, Any]) -> Rated:
-    """Return what the recommendation depends on."""
+    """Return the part of a file's results on which the recommendation depends."""
     return Rated(
         one["bytes"],
         one["prefill_tokens_per_second"],
@@ -264,7 +264,7 @@ def rated(one: Mapping[str, Any]) -> Rated:
 
 
 def lows(one: Mapping[str, Any]) -> dict[str, float]:
-    """Return the lower end of each task's interval."""
+    """Return the lower end of each task's interval in a file's results."""
     return {task: each["interval"][0] for task, each in one["tasks"].items()}
 
 

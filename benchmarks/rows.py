@@ -4,7 +4,7 @@
 
 Each task's `test.jsonl` is run once in fast mode, and every answer is checked against its row: it has the row's id and
 place, it parses as one of the row's answers, probabilities sum to 1 within 1e-6, extracted values are spans of their
-source, and the tokens of a closed answer are the end of tokenize(prompt + text). Problems are counted; whether the
+source, and tokenize(prompt + text) ends with the tokens of a closed answer. Problems are counted; whether the
 answers are right is not checked here.
 """
 
@@ -31,7 +31,7 @@ from ecellm_lite.tasks.task import Question, Task
 
 
 class Recording(Runtime):
-    """A runtime that keeps its requests; their outcomes have the answers' tokens."""
+    """A Runtime that keeps its requests, whose outcomes have the answers' tokens."""
 
     requests: list[Request]
 
@@ -91,7 +91,7 @@ def tokens_of(runtime: Runtime, task: Task, row: dict[str, Any], answer: Answer)
 
 
 def check(answer: Answer, row: dict[str, Any], request: Request, tokens: list[int]) -> list[str]:
-    """Return the problems of a row's answer, a few words each."""
+    """Return the problems of a row's answer, each in a few words."""
     if answer.error or request.outcome is None:
         return [f"error: {answer.error}"]
     space, problems = request.space, []

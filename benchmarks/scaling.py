@@ -1,4 +1,4 @@
-"""Reckons from the results files what a million and a hundred million rows take; docs/scale.md has the rules."""
+"""Computes from the results files how long a million and a hundred million rows take; docs/scale.md has the rules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEVEN = "Mistral-7B's shape"  # in the results of cold_start
 
 
 def rows(throughput: Facts) -> list[tuple[str, ...]]:
-    """Return for each task its tokens and core seconds a row, and how long many rows take on several machines."""
+    """Return a table row for each task: tokens and core seconds per row, and the times of many rows by machine."""
     lines = []
     for task in _shown(throughput):
         facts = throughput["tasks"][task]
@@ -36,7 +36,7 @@ def rows(throughput: Facts) -> list[tuple[str, ...]]:
 
 
 def limits(throughput: Facts, quantization: Facts, job_cost: Facts, cold_start: Facts, offload: Facts) -> list[str]:
-    """Return in sentences what else than the number of cores decides."""
+    """Return a paragraph on each limit other than the number of cores."""
     size = quantization["types"]["Q8_0"]["bytes"]  # the demo's type
     core = weights_per_second(throughput, size) / 1e9
     milliseconds, journal = job_cost["milliseconds_a_row"], job_cost["journal_bytes_a_row"]
@@ -64,7 +64,7 @@ def limits(throughput: Facts, quantization: Facts, job_cost: Facts, cold_start: 
 
 
 def weights_per_second(throughput: Facts, size: int) -> float:
-    """Return the bytes of weights that a core reads a second at most, for a model file of this size."""
+    """Return the most bytes of weights that a core reads per second on any task, from a model file of `size` bytes."""
     rates: list[float] = []
     for facts in throughput["tasks"].values():
         calls = facts["time"]["calls"] / facts["rows"]  # a row
@@ -73,7 +73,7 @@ def weights_per_second(throughput: Facts, size: int) -> float:
 
 
 def tokens_per_second(cold_start: Facts) -> float:
-    """Return the tokens of a prompt that a core reads a second with a model of 7 billion weights."""
+    """Return the prompt tokens that a core reads per second with a model of 7 billion weights."""
     facts = cold_start["models"][SEVEN]
     cores = int(cold_start["machine"].split(", ")[1].split()[0])
     rate: float = facts["prompt_tokens"] / facts["cold"]["row"] / cores
@@ -81,7 +81,7 @@ def tokens_per_second(cold_start: Facts) -> float:
 
 
 def in_words(seconds: float) -> str:
-    """Return a long time with two digits that mean something.
+    """Return a long time in minutes, hours or days, with one decimal below 10 and none from there on.
 
     >>> in_words(90), in_words(5400), in_words(200000)
     ('1.5 min', '1.5 h', '2.3 days')

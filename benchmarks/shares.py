@@ -1,6 +1,6 @@
 """Measures where a run's time goes: its backend, its vocabulary and its answer spaces are wrapped and timed.
 
-Time counts once, for the innermost part that runs: when a space tokenizes, that time is the tokenizer's. The clock
+Time counts once, for the innermost part that runs: if a space tokenizes, the time counts for the tokenizer. The clock
 costs a few microseconds per call, so shares are measured in a pass of their own, whose rate is not reported.
 """
 
@@ -28,7 +28,7 @@ PREFILL, DECODE = "model, prompts only", "model, prompts and answers"
 
 
 class Clock:
-    """Adds passing time to the part that is running."""
+    """A clock that counts the time of each part of a run."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
@@ -61,7 +61,7 @@ class TimedVocabulary:
         self._clock = clock
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Tokenize on the clock."""
+        """Tokenize, and count the time."""
         with self._clock.part(TOKENIZE):
             return self._vocabulary.tokenize(text, begin=begin)
 
@@ -70,7 +70,7 @@ class TimedVocabulary:
 
 
 class TimedBackend:
-    """A backend whose calls are timed: those that only read prompts, and those in which some row writes its answer."""
+    """A backend that times its calls: those that only read prompts, and separately those in which a row answers."""
 
     def __init__(self, backend: Backend, clock: Clock) -> None:
         self._backend = backend
@@ -80,7 +80,7 @@ class TimedBackend:
         self.tokens = self.calls = 0
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Compute on the clock."""
+        """Compute the chunks, and count the time."""
         answers = any(chunk.sequence in self._answering for chunk in chunks)
         self._answering.update(chunk.sequence for chunk in chunks if chunk.ask)
         self.tokens += sum(len(chunk.tokens) for chunk in chunks)
@@ -89,12 +89,12 @@ class TimedBackend:
             return self._backend.decode(chunks)
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Note that another row now has the sequence."""
+        """Fork, and note that `target` now belongs to a row that does not answer yet."""
         self._answering.discard(target)
         self._backend.fork(source, target, length)
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Note that the row is gone if nothing of it remains."""
+        """Truncate, and note that no row answers in the sequence if nothing of it remains."""
         if not length:
             self._answering.discard(sequence)
         self._backend.truncate(sequence, length)
@@ -116,7 +116,7 @@ class TimedSpace:
         return self._space.type
 
     def decode(self, scene: Scene) -> Decoding:
-        """Decode on the clock; the time between a step and its logits is not counted for the space."""
+        """Decode, and count the time, except the time between a step and its logits."""
         decoding = self._space.decode(scene)
         logits: Logits | None = None
         while True:
@@ -146,7 +146,7 @@ class Timed(Runtime):
 
 
 def shares(model: Path, envelope: str, threads: int, tasks: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
-    """Return, for each task, which share of its time each part took, and the model's calls and tokens."""
+    """Return, for each task, the share of its time that each part took, and the counts of model calls and tokens."""
     clock = Clock()
     backend = TimedBackend(LlamaBackend(model, Settings(threads=threads)), clock)
     results = {}

@@ -1,10 +1,10 @@
-"""Takes a table through with a made-up answer for each row, and prints what that took of a process, as JSON.
+"""Reads and writes a table with a made-up answer for each row, and prints the process's time and memory as JSON.
 
     python -m benchmarks.table_job tables|job CATALOGUE OUTPUT
 
-`tables` reads, maps and writes; `job` does it as a job with its journal. The answers come at once, so that what is
-measured is everything around a model. `tables.py` and `job_cost.py` run it in processes of their own, and so it imports
-nothing that measures.
+`tables` reads, maps and writes; `job` does the same as a job with its journal. The answers come at once, so the figures
+are those of everything around a model. `tables.py` and `job_cost.py` run this module in a separate process, so it
+imports neither of them.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ EXTRACTION = replace(
 
 
 class Instant:
-    """An Answerer that has its answer already."""
+    """An Answerer that returns the same made-up answer at once."""
 
     model: ModelName = ANSWER.model
     envelope: Envelope = get_envelope(ANSWER.envelope)
     tasks: tuple[str, ...] = tuple(TASKS)
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return the answer."""
+        """Return a future that has the answer already."""
         future: Future[Answer] = Future()
         future.set_result(EXTRACTION)
         return future
@@ -85,7 +85,7 @@ class Instant:
 
 
 def main() -> None:
-    """Take the table through."""
+    """Read and write the table, and print the figures."""
     how, source, output = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     few: list[int] = []
     rows = job(source, output, few) if how == "job" else tables(source, output)
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def tables(source: Path, output: Path) -> int:
-    """Read, map and write, and return the number of rows."""
+    """Read, map and write a table, and return the number of rows."""
     count = 0
     with open_table(source) as table, output.open("wb") as file:
         names = table.all_columns()
@@ -109,7 +109,10 @@ def tables(source: Path, output: Path) -> int:
 
 
 def job(source: Path, output: Path, few: list[int]) -> int:
-    """Do the same as a job with a journal; `few` gets the peak after the first rows."""
+    """Run the table as a job with a journal, and return the number of rows.
+
+    The peak memory (KiB) after FEW rows is appended to `few`.
+    """
 
     def note(step: JobStep) -> None:
         if step.number == FEW:
@@ -122,12 +125,12 @@ def job(source: Path, output: Path, few: list[int]) -> int:
 
 
 def options_for(columns: Iterable[str]) -> MapOptions:
-    """Return the mapping of a table, which may lack a body."""
+    """Return the mapping for a table with these columns, which may lack `body`."""
     return OPTIONS if "body" in columns else MapOptions(constants=ATTRIBUTES)
 
 
 def peak() -> int:
-    """Return this process's peak memory in KiB, on Linux; getrusage would return its parent's if that is larger."""
+    """Return this process's peak memory in KiB (Linux only); getrusage would return the parent's if that is larger."""
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1])
 

@@ -106,7 +106,7 @@ def write_files(folder: Path, rows: int, sheet_rows: int) -> dict[str, Path]:
 
 
 def reading(path: Path) -> dict[str, int | None]:
-    """Return the rates at which we and polars read a file."""
+    """Return the rows per second at which we and polars read a file."""
     return {"ecellm_lite": rate(lambda: read(path)), "polars": polars_rate(path)}
 
 
@@ -117,7 +117,7 @@ def read(path: Path) -> int:
 
 
 def polars_rate(path: Path) -> int | None:
-    """Return polars' rate; None for a format for which it needs another library."""
+    """Return polars' rows per second; None for a format that polars cannot read without another library."""
     import polars
 
     readers: Mapping[str, Callable[[Path], Any]] = {
@@ -130,7 +130,7 @@ def polars_rate(path: Path) -> int | None:
 
 
 def mapping(count: int) -> dict[str, int]:
-    """Return the rates of mapping rows whose body is HTML and of rows whose body is plain text."""
+    """Return the rows per second of mapping rows with a body of HTML, and rows with a body of plain text."""
 
     def mapped(rows: list[TableRow]) -> int:
         return sum(1 for row in map(ColumnMap(TASK, COLUMNS, OPTIONS).row, rows) if row.row)
@@ -139,13 +139,13 @@ def mapping(count: int) -> dict[str, int]:
 
 
 def writing(folder: Path, count: int) -> dict[str, int]:
-    """Return the rates of writing rows with an answer each, by format."""
+    """Return the rows per second of writing rows with an answer each, by format."""
     rows = table_rows(count, BODY)
     return {form: rate(partial(write, folder / f"out.{form}", rows)) for form in ("csv", "jsonl", "parquet", "xlsx")}
 
 
 def table_rows(count: int, body: str) -> list[TableRow]:
-    """Return rows in memory."""
+    """Return `count` rows of the catalogue in memory."""
     return [TableRow(number, number, row) for number, row in enumerate(catalogue(count, body), 1)]
 
 
@@ -160,7 +160,7 @@ def write(path: Path, rows: list[TableRow]) -> int:
 
 
 def memory(folder: Path, count: int) -> dict[str, float]:
-    """Return the peaks in MiB of processes that read, map and write a short file and a long one."""
+    """Return the peak memory, in MiB, of processes that read, map and write a short file and a long one."""
     peaks = {}
     for rows in (FEW, count):
         path = folder / f"memory-{rows}.csv"
@@ -174,7 +174,7 @@ def memory(folder: Path, count: int) -> dict[str, float]:
 
 
 def short(folder: Path, count: int) -> dict[str, int | float]:
-    """Read a Parquet file of short rows and write it with answers, and return the rate."""
+    """Read a Parquet file of short rows, write the rows with answers, and return the seconds and the rate."""
     path = folder / "short.parquet"
     pq.write_table(pa.table({"id": range(count), "title": [f"Mug {number}" for number in range(count)]}), path)
     started = time.perf_counter()
@@ -191,7 +191,7 @@ def short(folder: Path, count: int) -> dict[str, int | float]:
 
 
 def rate(work: Callable[[], int]) -> int:
-    """Return the best of a few rates; `work` returns how many rows it processed."""
+    """Return the best rate of a few runs of `work`, in rows per second; `work` returns its number of rows."""
     rates = []
     for _ in range(REPEATS):
         gc.collect()

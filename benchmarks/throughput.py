@@ -1,12 +1,12 @@
-"""Claim: no alternative answers a task faster by more than noise, and scored tasks run near the machine's limit.
+"""Claim: no alternative is faster at a task by more than noise, and scored tasks run near the machine's limit.
 
     python -m benchmarks.throughput --llama-server build/bin/llama-server
 
 Each task's first rows of `test.jsonl` are answered by this project's Runtime in fast mode, by llama-cpp-python's
 `Llama` class and by llama.cpp's server: one after the other in one run, from the same file, with the same prompts and
 threads. Both peers have the GBNF grammar that a user would write for the row. The roofline is the rate at which plain
-`llama_decode` reads 512 tokens, measured before each of our passes. For each repeat everything is loaded again, so no
-peer remembers rows, and warmed up on eight other rows, so every peer has the instruction in memory. Rates are medians
+`llama_decode` reads 512 tokens, measured before each of our passes. Each repeat loads all peers again, so that none
+remembers rows, and warms them up on eight other rows, so that each has the instruction in memory. Rates are medians
 over the repeats. Answers are not compared here.
 """
 
@@ -52,7 +52,7 @@ SCORED = {"predicate", "choice"}
 class Passes:
     """A task's passes by peer, and the roofline before each of ours, in tokens per second.
 
-    `cpu`: each pass's seconds of processor time, which are more reliable on a shared machine.
+    `cpu` has each pass's seconds of processor time by peer, which are more reliable on a shared machine.
     """
 
     peers: dict[str, list[Pass]] = field(default_factory=dict)
@@ -116,7 +116,7 @@ def main(
 
 
 def read_rows(data: Path, task: Task, rows: int, envelope: Envelope) -> Rows:
-    """Return a task's first rows; the rows after them in the file warm up."""
+    """Return a task's first rows to measure, and the rows after them in the file to warm up with."""
     lines = (data / task.name / "test.jsonl").read_text("utf-8").splitlines()[: rows + WARM_ROWS]
     if len(lines) <= WARM_ROWS:
         raise click.ClickException(f"{data / task.name} has {len(lines)} rows, fewer than {WARM_ROWS + 1}.")
@@ -135,7 +135,7 @@ def run(
     passes: Mapping[str, Passes],
     repeat: str,
 ) -> None:
-    """Load every peer, run each task with one peer after the other, and free them."""
+    """Load every peer, run each task with one peer after the other, add the figures to `passes`, and free the peers."""
     peers: dict[str, Peer] = {}
     try:
         for name, make in makers.items():

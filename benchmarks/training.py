@@ -4,9 +4,9 @@ r"""Claim: the demo's adapter learned its tasks, as far as the curves of its tra
         --machine 'one H100 80GB'
 
 Nothing is trained here: the curves that `ecellm-lite train learn` left in its folders are put into one results file and
-drawn. A sitting is one run of the training. It begins with the adapter that the previous one kept, so each is drawn up
-to the adapter that it kept; --beside is the first sitting with another setting. The x axis counts rows, because the
-sittings differ in the rows per step.
+drawn. A sitting is one run of the training. It begins with the adapter that the previous sitting kept, so each curve
+ends where its sitting's adapter was kept; --beside is a first sitting with another setting. The x axis counts rows,
+because the sittings differ in the rows per step.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def picture(facts: dict[str, Any]) -> str:
 
 
 def _up_to_best(sitting: dict[str, Any]) -> dict[str, Any]:
-    """Return a sitting up to the adapter that it kept, the one with the best score."""
+    """Return a sitting's curves up to the adapter that it kept, which is the one with the best score."""
     best = max(sitting["validations"], key=lambda one: one["score"])["step"]
     points = {name: [one for one in sitting[name] if one["step"] <= best] for name in ("losses", "validations")}
     return {**sitting, **points, "steps": best}
@@ -139,7 +139,7 @@ def _before(run: Iterable[dict[str, Any]]) -> list[int]:
 
 
 def _validated(run: Sequence[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
-    """Return each validation after the number of rows learned until then."""
+    """Return each validation, paired with the number of rows learned before it."""
     return [
         (before + sitting["recipe"]["rows"] * validation["step"], validation)
         for sitting, before in zip(run, _before(run), strict=True)

@@ -1,4 +1,4 @@
-"""Reports the measured file types: a sentence and a figure."""
+"""The report of the measured file types: a sentence and a figure."""
 
 from __future__ import annotations
 

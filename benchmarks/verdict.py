@@ -1,4 +1,4 @@
-"""How far a quantized file's answers are from the reference's, and which file to choose."""
+"""The difference between a quantized file's answers and the reference's, and the choice of a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEAST_AGREEMENT = 0.97
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """A file: its bytes, the tokens per second it reads and writes, its agreement, and each task's primary metric."""
+    """A file's bytes, its tokens per second in reading and writing, its agreement, and each task's primary metric."""
 
     size: int
     prefill: float
@@ -25,7 +25,7 @@ class Rated:
 
     @property
     def speed(self) -> float:
-        """The geometric mean of the two rates, so that neither counts for more."""
+        """The geometric mean of the two rates, so that both count the same."""
         return geometric_mean((self.prefill, self.decode))
 
 
@@ -39,7 +39,7 @@ class Recommendation:
 
 
 def agreement(reference: Sequence[Answer], answers: Sequence[Answer]) -> float:
-    """Return the share of rows with the same answer."""
+    """Return the share of rows with the same answer in both."""
     same = [one.text == other.text for one, other in zip(reference, answers, strict=True)]
     return sum(same) / len(same)
 
@@ -55,9 +55,10 @@ def divergence(reference: Sequence[Answer], answers: Sequence[Answer]) -> float 
 
 
 def recommended(files: Mapping[str, Rated], lows: Mapping[str, float]) -> Recommendation:
-    """Return which files to choose; `lows` is the lower end of the reference's interval for each task.
+    """Return which files to choose; `lows` has the lower end of the reference's interval for each task.
 
-    A file fits if no task's metric is below that end and it agrees with the reference on LEAST_AGREEMENT of the rows.
+    A file fits if no task's metric is below that end and its answers agree with the reference's on LEAST_AGREEMENT of
+    the rows.
     The reference must be among the files, so that at least one fits.
     """
     fit = tuple(

@@ -2,8 +2,8 @@
 
     python -m benchmarks.demo_rows --data ../shared/data --passes 8 --seed 7 --held-out held-out -o lessons.npz
 
-The options are those of `ecellm-lite train lessons`. The adapter's card (ecellm_lite/demo/adapter/README.md) says which
-ones its lessons were made with.
+The options are those of `ecellm-lite train lessons`. The adapter's card (ecellm_lite/demo/adapter/README.md) says with
+which options its lessons were made.
 """
 
 from __future__ import annotations

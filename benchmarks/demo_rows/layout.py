@@ -1,4 +1,7 @@
-"""The layout of a pass of the demo's training: tasks with few rows repeat them, and made rows are added."""
+"""The layout of one pass of the demo's training.
+
+The rows of tasks that have few are repeated, and synthetic ("made") rows are added.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ MADE = {
 
 
 def demo_layout(most: Mapping[str, int] | None = None) -> Layout:
-    """Return the layout; `most`: the most rows of a task, by task."""
+    """Return the layout; `most` limits, by task, the labelled rows and the made rows of a pass."""
     makers = {
         "query_product_ranking": _rankings,
         "multiclass_product_classification": _classifications,

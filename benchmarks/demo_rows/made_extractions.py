@@ -1,9 +1,10 @@
 """Makes rows of attribute_value_extraction with descriptions and features, because the data has only titles.
 
-A model that has seen values only in titles would take other texts for values. So a labelled title gets a description
-and features, from reviews' sentences and other products' titles, without any word that a training row has in a value of
-the requested attributes. If the title has no value of an attribute, in half of the rows one of its values is stated in
-the description or features, and is the answer, unless that text could also answer another attribute.
+A model that has seen values only in titles would take words of other texts for values. So a labelled title gets a
+description and features, made from reviews' sentences and other products' titles. They contain no word that any
+training row has in a value of the requested attributes. If the title has no value for a requested attribute, then in
+half of the cases the description or features state one, which is the answer, unless that text could also answer another
+attribute.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _BRAND = 2  # words at the start of a title, where its brand is
 
 
 def extraction_rows(rows: Sequence[Row], reviews: Iterable[str], count: int, random: Random) -> list[Row]:
-    """Return made rows: the task's labelled `rows` that have only a title, extended by other fields."""
+    """Return made rows: labelled `rows` of the task that have only a title, extended by other fields."""
     titled = [row for row in rows if only_titled(row["input"])]
     values = _values_of(titled)
     sentences = [sentence for review in reviews for sentence in _SENTENCE.findall(review)]
@@ -46,7 +47,7 @@ def extraction_rows(rows: Sequence[Row], reviews: Iterable[str], count: int, ran
 def _extended(
     row: Row, rows: Sequence[Row], values: Mapping[str, Sequence[str]], sentences: Sequence[str], random: Random
 ) -> Row:
-    """Return the row with other fields, and perhaps with one more attribute, of which its title has no value."""
+    """Return the row with more fields, and perhaps with one more attribute for which its title has no value."""
     fields, entries = row["input"], json.loads(row["output"])
     attributes = list(fields["attributes"])
     more = random.choice(list(values)) if values else ""
@@ -86,7 +87,7 @@ def _extended(
 
 
 def _values_of(rows: Iterable[Row]) -> dict[str, list[str]]:
-    """Return each attribute's values in labelled rows, each once, in order."""
+    """Return the values of each attribute in labelled rows, each value once, in the rows' order."""
     values: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for row in rows:
         for entry in json.loads(row["output"]):

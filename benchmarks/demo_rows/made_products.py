@@ -38,7 +38,7 @@ def _lexicon() -> Mapping[str, Any]:
 
 
 class _Product:
-    """A product: its texts, and the value and field of each attribute that they state."""
+    """An invented product: its texts, and the value and field of each attribute that they state."""
 
     def __init__(self, lexicon: Mapping[str, Any], random: Random) -> None:
         self._lexicon = lexicon
@@ -68,7 +68,7 @@ class _Product:
         return {"id": None, "task": "attribute_value_extraction", "input": fields, "output": json.dumps(entries)}
 
     def _describe(self, brand: str) -> None:
-        """Write the texts."""
+        """Write the product's texts, and note the attributes that they state."""
         random, trade, phrases = self._random, self._trade, self._lexicon["told"]
         words = [self._noun]
         material: str = random.choice(trade["materials"])
@@ -111,7 +111,7 @@ class _Product:
         return value
 
     def _claim(self, attribute: str, value: str, field: str, ways: Sequence[str]) -> None:
-        """State a value in a feature or a sentence."""
+        """State an attribute's value in a text of the field, made from one of the templates `ways`."""
         way = self._random.choice(ways)
         self._facts[attribute] = (value, field)
         key = attribute.split()[0]

@@ -26,7 +26,7 @@ EXACT, IRRELEVANT = OPTIONS[0], OPTIONS[3]
 
 
 def titles_of(rows: Iterable[Row]) -> list[str]:
-    """Return the product titles in labelled rows, each once, in order."""
+    """Return the product titles in labelled rows, each once, in the rows' order."""
     titles: dict[str, None] = {}
     for row in rows:
         fields = row["input"]
@@ -45,7 +45,7 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
 
 
 def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random: Random) -> list[Row]:
-    """Return made rows of query_product_ranking: the answer has the best product first, then unrelated ones in order.
+    """Return made rows of query_product_ranking: the answer has the best product first, then the others as listed.
 
     Half of the queries are from the task's labelled `rows`, with products from these rows, so that only their texts
     distinguish the best one; the others are made from a title. If there are fewer titles than a list has products, no

@@ -1,9 +1,9 @@
-"""ik_llama.cpp, a fork of llama.cpp, from its wheel on PyPI: reads prompts in a Python that has it installed.
+"""Reads prompts with ik_llama.cpp, a fork of llama.cpp, in a Python that has its wheel from PyPI installed.
 
     PYTHON benchmarks/peers/ik_llama.py MODEL THREADS BATCH
 
-Each line of standard input is a prompt's tokens as JSON; the answer is the seconds that reading it took (processor time
-with one thread). Weights are repacked, as with its option -rtr.
+Each line of standard input is the JSON list of a prompt's tokens; each line of output is the seconds that reading them
+took (processor time if there is one thread). Weights are repacked, as with the fork's option -rtr.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 
 class IkLlama:
-    """The child process, as the benchmark uses it."""
+    """A child process that reads prompts with ik_llama.cpp."""
 
     def __init__(self, python: Path, model: Path, threads: int, batch: int) -> None:
         command = [str(python), __file__, str(model), str(threads), str(batch)]

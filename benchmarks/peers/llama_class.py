@@ -1,7 +1,7 @@
 """llama-cpp-python's own `Llama` class, one completion after the other, as its documentation shows it.
 
-It keeps the last prompt's tokens in memory and reads only what differs, so it also reads the instruction once. All
-other settings are its defaults: flash attention, for example, is off.
+The class keeps the last prompt's tokens in memory and reads only what differs, so it too reads the instruction once.
+All other settings are its defaults: flash attention, for example, is off.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ CONTEXT = 4096
 
 
 class LlamaClass:
-    """A `Llama`. A grammar that it cannot read would end the process, so tests check ours with llama.cpp first."""
+    """A peer that answers with a `Llama`.
+
+    A grammar that llama.cpp cannot read would end the process, so tests check our grammars with llama.cpp first.
+    """
 
     def __init__(self, model: Path, threads: int, context: int | None) -> None:
         self._llama = Llama(
@@ -51,7 +54,7 @@ class LlamaClass:
         return Pass(time.perf_counter() - started, failures, written)
 
     def cpu_seconds(self) -> float:
-        """Return this process's time; the other peers sleep meanwhile."""
+        """Return this process's processor time; the other peers sleep while this one runs."""
         return time.process_time()
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from ecellm_lite.engine.settings import Settings
 
 
 class Ours:
-    """A Runtime with its defaults; this machine's tuning is not used, because the peers have none."""
+    """A peer that is a Runtime with its defaults, without this machine's tuning, because the other peers have none."""
 
     def __init__(self, model: Path, envelope: str, threads: int, context: int | None) -> None:
         untuned = Settings()
@@ -37,7 +37,7 @@ class Ours:
         return Pass(seconds, len(rows) - len(usages), written, computed)
 
     def cpu_seconds(self) -> float:
-        """Return this process's time; the other peers sleep meanwhile."""
+        """Return this process's processor time; the other peers sleep while this one runs."""
         return time.process_time()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The interface of a peer: it answers the same rows and is timed."""
+"""The interface of a peer: a runtime under comparison that answers the same rows and is timed."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One pass over a task's rows.
+    """The measurements of one pass over a task's rows.
 
-    `failures`: the rows without an answer. `answer_tokens`: the tokens written for the others. `computed`: the tokens
-    that the model computed, if the peer reports them.
+    `failures` is the number of rows without an answer, `answer_tokens` the number of tokens written for the others, and
+    `computed` the number of tokens that the model computed (None if the peer does not report it).
     """
 
     seconds: float
@@ -42,10 +42,10 @@ class Peer(Protocol):
     """A loaded model that answers; it is loaded again for each repeat, so that it cannot remember rows."""
 
     def run(self, task: str, rows: Sequence[PreparedRow]) -> Pass:
-        """Answer the rows of a task and return what it took."""
+        """Answer the rows of a task, and return the measurements."""
 
     def cpu_seconds(self) -> float | None:
-        """Return the processor time that the peer's process has used; None if the platform does not report it."""
+        """Return the seconds of processor time that the peer's process has used; None if they are not known."""
 
     def close(self) -> None:
         """Free the model."""
