@@ -54,7 +54,7 @@ def main(data: Path, rows: int, model: str, envelope: str | None, output: Path) 
 def answered(
     labelled: dict[str, list[Any]], rows: int, model: str, envelope: str | None, gpu_layers: str | int
 ) -> tuple[dict[str, list[Answer]], dict[str, Any]]:
-    """Return the answers to each task's first rows, and the facts: the seconds to load and each task's rows per second."""
+    """Return the answers to each task's first rows, and a mapping with the seconds to load and the rows per second."""
     answers: dict[str, list[Answer]] = {}
     rates: dict[str, float] = {}
     started = time.perf_counter()

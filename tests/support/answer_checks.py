@@ -37,7 +37,7 @@ HOSTILE = [
 
 
 def hard(kind: str) -> Callable[[Sequence[int]], Logits]:
-    """Logits that a broken or hostile model could give."""
+    """Return a function that gives the logits of a broken or hostile model, of a kind of KINDS or NOT_FINITE."""
 
     def logits(tokens: Sequence[int]) -> Logits:
         generator = np.random.default_rng(len(tokens))
@@ -62,7 +62,7 @@ def hard(kind: str) -> Callable[[Sequence[int]], Logits]:
 
 
 def check(answer: Answer, row: Mapping[str, Any], space: Space) -> None:
-    """Check an answer against everything that its type promises."""
+    """Assert that the row's answer keeps everything that its type promises."""
     assert answer.error is None
     assert answer.type == space.type
     assert answer.text is not None

@@ -1,4 +1,4 @@
-"""Commands that must fail with one sentence, or answer with JSON."""
+"""Running commands that must fail with one sentence, or answer with JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REVIEW = '{"review": "It works, but it is loud."}'
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
-    """Run a command that must fail with this code, one sentence on stderr and no output; returns it."""
+    """Run a command that must fail with this code, without output; return the one sentence that it writes to stderr."""
     assert run_command(list(arguments)) == code
     output = capsys.readouterr()
     assert output.out == ""

@@ -1,4 +1,4 @@
-"""Labelled rows, answers to them and what an evaluation makes of both."""
+"""Labelled rows, answers to them, and evaluations of both."""
 
 from __future__ import annotations
 

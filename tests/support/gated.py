@@ -11,7 +11,7 @@ PATIENCE = 60  # seconds after which a test that hangs fails
 
 
 class Gated(FakeBackend):
-    """Computes only while its gate is open, and counts its calls."""
+    """A fake engine that waits in each call until its gate is open, and counts the calls."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a refused GGUF file must show: a ModelError with path and next step, at once and with little memory."""
+"""Checks of refused GGUF files: a ModelError with path and next step, raised with little memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecellm_lite.models.model_check import check_model
 
 
 def refused(path: Path, *values: object) -> None:
-    """Check that reading a file is refused, naming its path and these values, without large buffers."""
+    """Check that reading a file raises a ModelError that names its path and these values, without large buffers."""
     tracemalloc.start()
     with pytest.raises(ModelError) as caught:
         read_header(path)
@@ -24,7 +24,7 @@ def refused(path: Path, *values: object) -> None:
 
 
 def unfit(header: Header, *values: object) -> None:
-    """Check that a model whose header was read is refused, naming these values."""
+    """Check that the model with this header is refused with a ModelError that names its path and these values."""
     with pytest.raises(ModelError) as caught:
         check_model(header)
     check_error(caught.value, header.path, *values)
@@ -44,7 +44,7 @@ def written(tmp_path: Path, content: bytes) -> Path:
 
 
 def check_outcome(path: Path) -> None:
-    """Read the file, and check what was read; nothing but ModelError may come of it."""
+    """Check that reading a file raises nothing but ModelError, and that the tensors read lie inside the file."""
     try:
         header = read_header(path)
     except ModelError:

@@ -21,7 +21,7 @@ class Element:
 
 
 class Page(HTMLParser):
-    """All elements of a page with their own text; refuses a tag that is not closed where it should be."""
+    """All elements of a page, with the text inside them; a tag that is not closed where it should be fails the test."""
 
     def __init__(self, source: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A local imitation of the Hugging Face hub: one repository, and network faults."""
+"""A local imitation of the Hugging Face hub, with one repository and network faults."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """Serves `files` as those of `repository`; a context manager, `endpoint` is its address.
+    """A server that serves `files` as those of `repository`, as a context manager; `endpoint` is its address.
 
-    `breaks`: of these files the connection ends after so many bytes of each answer, `times` times. `lies`: of these
-    files the hub says another size than they have. `meanwhile` is called with a file's name before it is sent.
+    `breaks` has, by file, the number of bytes after which the connection ends, in the file's first `times` answers.
+    `lies` has, by file, a false size that the hub states. `meanwhile` is called with a file's name before it is sent.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ ROWS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 def row(task: str, number: int) -> dict[str, Any]:
-    """Return a row of a task in this project's form; no two of them are the same."""
+    """Return a row of a task in this project's form; rows of different numbers differ."""
     example, answers = ROWS[task]
     key = next(name for name, value in example.items() if isinstance(value, str)) if task in _TEXTS else None
     fields = {**example, key: f"{example[key]} {number}"} if key else example
@@ -69,7 +69,7 @@ def dataset_row(
 
 
 def write_lines(path: Path, rows: list[Any]) -> Path:
-    """Write rows as JSON Lines; a text is a line as it stands."""
+    """Write rows as JSON Lines, and return the path; a row that is a text is written unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in rows))
     return path

@@ -1,4 +1,4 @@
-"""Triples of extractions, and both readings of a metric."""
+"""Triples of extractions, and a metric computed in both readings."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ SHAPES = {
 
 
 def header_of(name: str, **metadata: Any) -> Header:
-    """A header of that shape in Q4_0 with an output in Q6_K; the demo's embedding is tied."""
+    """Return a header of the shape `name` in Q4_0, with an output in Q6_K (the demo's is tied to the embedding)."""
     layers, embedding, feed_forward, heads, heads_kv, vocabulary = SHAPES[name]
     architecture = "phi2" if name == "S" else "llama"
     key_value = embedding // heads * heads_kv
@@ -78,7 +78,7 @@ HEADERS = {name: header_of(name) for name in SHAPES}
 
 
 def gpus_of(*free: float) -> list[Device]:
-    """Made-up devices with so many GiB free."""
+    """Return made-up GPUs, with this many GiB free on each."""
     return [Device(f"GPU{n}", "made up", "gpu", int(size * GIB), int(size * GIB)) for n, size in enumerate(free)]
 
 

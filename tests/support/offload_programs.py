@@ -17,7 +17,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"
 
 
 def python(code: str, *arguments: str) -> list[str]:
-    """A program of these lines, in which `asked` is its request."""
+    """Return the command of a Python program of these lines, in which `asked` is its request."""
     start = f"import json, sys\nasked = json.loads(sys.argv[1])\n{code}"
     return [sys.executable, "-X", "faulthandler", "-c", start, *arguments]
 
@@ -49,17 +49,17 @@ ANSWER = f"print(json.dumps({{'model': 'shop', 'run': {ANSWERED}}}), flush=True)
 
 
 def on(placement: str, code: str, other: str = ANSWER) -> list[str]:
-    """A program that runs `code` on that placement and `other` on the other."""
+    """Return the command of a program that runs `code` on this placement ("gpu" or "cpu"), and `other` on the other."""
     there = "asked['gpu_layers'] " + ("== 'all'" if placement == "gpu" else "== 0")
     return python(f"if {there}:\n    {code}\nelse:\n    {other}")
 
 
 def doctor(monkeypatch: pytest.MonkeyPatch, program: Sequence[str], *arguments: str, seconds: float = 60.0) -> int:
-    """Run the command with another program in place of the package's own."""
+    """Run `doctor --offload` with another program in place of the package's own, and return the exit status."""
     monkeypatch.setattr(comparison, "compare", partial(compare, program=program, seconds=seconds))
     return run_command(["doctor", "--offload", *arguments])
 
 
 def failed(code: str, message: str = "llama.cpp cannot load it: convert it again.") -> str:
-    """The code of a program that ends with an error."""
+    """Return the code of a program that reports an error."""
     return f"print(json.dumps({ {'error': {'code': code, 'message': message}} }))"

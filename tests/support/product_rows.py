@@ -9,7 +9,10 @@ INSTRUCTION = list(b"an instruction that every row shares, and some more of it. 
 
 
 def product_rows(products: int, candidates: int) -> list[list[int]]:
-    """One product against many, the products taking turns: neighbouring rows share only their instruction."""
+    """Return the tokens of rows that each compare a product with a candidate.
+
+    The products take turns, so neighbouring rows share only their instruction.
+    """
     texts = [b"product %d is a thing with a long description, %d pages of it, " % (n, n * 7) for n in range(products)]
     return [
         [*INSTRUCTION, *texts[number % products], *b"candidate %d" % (number // products)]

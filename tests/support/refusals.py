@@ -1,4 +1,4 @@
-"""Expecting an error by its class, its place and the values that its message names, and not by its wording."""
+"""Expecting an error by its class, its place and the values that it names, not by its wording."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ecellm_lite.errors import EcellmError
 
 @contextmanager
 def refusal(kind: type[EcellmError], *values: object, **place: object) -> Iterator[None]:
-    """Expect an error of this class; `place` are its attributes (file, field, line, settings).
+    """Expect an error of this class; `place` has attributes that it must have (file, field, line, settings).
 
-    Each of the values (a name, a number, a word of the input) must stand in the message or its step.
+    The message or the step must contain each of the values (a name, a number, a word of the input).
     """
     with pytest.raises(kind) as caught:
         yield

@@ -32,7 +32,7 @@ class Recording(Runtime):
         return super().tokenize(prompt)
 
     def needs(self, name: str, row: Row) -> int:
-        """The number of tokens of a row's prompt and of the room for its answer."""
+        """Return the number of tokens of a row's prompt and the room for its answer together."""
         space = TASKS[name].question(row).space
         return len(super().tokenize(self.prompt(name, row))) + space.longest(
             Scene(FakeVocabulary(), self._backend.longest)

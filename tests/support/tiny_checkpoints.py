@@ -58,9 +58,9 @@ _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 def write_checkpoint(folder: Path, kind: str, *, tokenizer: bool = True, **changes: Any) -> Path:
-    """Write a checkpoint of a kind of CONFIGS to `folder`, with its tokenizer or none, and return `folder`.
+    """Write a checkpoint of a kind of CONFIGS to `folder`, with or without its tokenizer, and return `folder`.
 
-    `changes`: to the configuration as it is written; of the weights, only the tokens' number follows it.
+    `changes` are made to the written configuration; among them, only `vocab_size` also changes the weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = dict(CONFIGS[kind])
@@ -80,7 +80,7 @@ def write_checkpoint(folder: Path, kind: str, *, tokenizer: bool = True, **chang
 
 
 def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Return the tensors of a checkpoint with their shapes."""
+    """Return the shape of each tensor of a checkpoint, by name."""
     width, inner, size = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     head = config.get("head_dim", width // config["num_attention_heads"])
     query, key = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
@@ -118,7 +118,7 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def write_safetensors(path: Path, weights: Mapping[str, NDArray[Any]], dtype: str) -> None:
-    """Write arrays as one file; those of type BF16 come as their bits."""
+    """Write arrays as one safetensors file; arrays of type BF16 are given as their bits."""
     header, end = {}, 0
     for name, values in weights.items():
         header[name] = {"dtype": dtype, "shape": values.shape, "data_offsets": [end, end + values.nbytes]}

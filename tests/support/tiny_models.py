@@ -37,10 +37,10 @@ def write_tiny_model(
 ) -> Path:
     """Write a model of architecture llama to `path`, and return `path`.
 
-    Any text tokenizes: the vocabulary holds all 256 bytes, and each of `words`, alone and behind a space, is one token
-    (`gpt2`: byte-level BPE; `llama`: SentencePiece). `quantization` is the matrices' type (one that gguf can write).
-    `metadata` replaces or adds keys: None leaves a key out, (value, GGUFValueType) or (list, ARRAY, element type) fixes
-    the type. `tensors` replaces, adds or (None) leaves out tensors, given as NumPy arrays (rows, columns).
+    Any text can be tokenized: the vocabulary has all 256 bytes, and each of `words`, alone and after a space, is one
+    token (`gpt2`: byte-level BPE; `llama`: SentencePiece). `quantization` is the matrices' type (one that gguf can
+    write). `metadata` replaces or adds keys: None removes a key; (value, GGUFValueType) or (list, ARRAY, element type)
+    sets the type too. `tensors` replaces or adds tensors, as NumPy arrays (rows, columns); None removes a tensor.
     """
     vocabulary = _bpe(words) if tokenizer == "gpt2" else _sentencepiece(words)
     keys: dict[str, Any] = {
@@ -116,7 +116,7 @@ def _weights(
 
 
 def _byte_letters() -> list[str]:
-    """Return GPT-2's letter for each byte: itself where it is visible in Latin-1, else one from U+0100 on."""
+    """Return GPT-2's letter for each byte: its Latin-1 character if that is visible, else one from U+0100 on."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     hidden = iter(range(0x100, 0x200))
     return [chr(byte if byte in visible else next(hidden)) for byte in range(256)]

