@@ -123,7 +123,10 @@ def convert(
 
 
 def _place(target: Path | None, name: str | None) -> tuple[Path, Path | None]:
-    """Return the file's path, and the manifest's if the file goes into the store."""
+    """Return the path of the GGUF file, and that of its manifest if the file goes into the store (else None).
+
+    Raises UsageError unless exactly one of `target` and `name` is given.
+    """
     from ecellm_lite.models.store import Store
 
     if (target is None) == (name is None):

@@ -1,9 +1,9 @@
 """The entry point of the command `ecellm-lite`, which runs before anything else is imported.
 
-Ctrl-C may be pressed while modules are imported: an interruption then ends the process at once, with one sentence. A
-closed standard stream is opened on /dev/null, because the next file to be opened would get its descriptor, and what
-llama.cpp prints would be written into that file. `sys.stdin`, `sys.stdout` or `sys.stderr` stays None, by which the
-commands recognize it.
+If Ctrl-C is pressed while modules are imported, the process ends at once, with one sentence. A closed standard stream
+is opened on /dev/null; otherwise the next file to be opened would get its descriptor, and the output of llama.cpp would
+be written into that file. `sys.stdin`, `sys.stdout` or `sys.stderr` stays None, so that the commands can recognize a
+closed stream.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def occupy_closed_streams() -> None:
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
-    """Let the command clean up and end, unless it is interrupted a second time.
+    """Let the command clean up and end; a second interruption ends the process at once.
 
-    During an import the process ends at once: an exception there would be swallowed, or leave half a module.
+    During an import the process ends at once: an exception would be swallowed, or leave a module half imported.
     """
     signal.signal(signal.SIGINT, _leave)
     if (ggml := sys.modules.get("ecellm_lite.ggml")) and ggml.is_logging(frame):
@@ -65,7 +65,7 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
 
 
 def _leave(*_: object) -> NoReturn:
-    """End the process as interrupted; as after a kill, its files are complete or can be resumed."""
+    """End the process at once as interrupted; as after a kill, its files are complete or can be resumed."""
     try:
         os.write(2, b"ecellm-lite: Interrupted.\n")
     finally:

@@ -1,4 +1,4 @@
-"""Types of options with a special form: DIR:0.5, PATTERN=TYPE, 1GiB, a,b."""
+"""Types of options whose values have a special form: DIR:0.5, PATTERN=TYPE, 1GiB, a,b."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class GpuLayers(click.ParamType):  # type: ignore[type-arg]
 
 
 class Cores(click.ParamType):  # type: ignore[type-arg]
-    """How many cores, or which: numbers and ranges of them with commas between."""
+    """A number of cores, or a list of cores: their numbers and ranges of numbers, separated by commas."""
 
     name = "N|LIST"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | list[int]:
-        """Return the number, or the numbers of the cores."""
+        """Return how many cores, or the list of their numbers."""
         if isinstance(value, int | list):
             return value
         if re.fullmatch("[1-9][0-9]{0,3}", value):

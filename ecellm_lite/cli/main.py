@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
             try:
                 result: object = super().invoke(ctx)
             finally:
-                # Before an error of the command is shown, so that a failed write is reported first.
+                # Flush before an error of the command is shown, so that a failed write is reported first.
                 if sys.stdout:
                     sys.stdout.flush()
         except BrokenPipeError:
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def run_command(arguments: list[str]) -> int:
-    """Run one command line; returns the exit code, with errors on stderr as one sentence (--debug: a traceback)."""
+    """Run one command line and return the exit code; an error goes to stderr in one sentence (--debug: a traceback)."""
     try:
         result = cli.main(arguments, prog_name="ecellm-lite", standalone_mode=False)
         return result if isinstance(result, int) else 0  # for --help and --version click returns an exit code

@@ -27,7 +27,7 @@ _NAMES = {
 
 
 def show_results(results: Results, console: Console | None = None) -> None:
-    """Print the primary metric of each task with its interval, beside the paper's models."""
+    """Print the primary metric of each task with its interval, beside the metrics of the paper's models."""
     console = console or Console()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     heads = ("task", "rows", "metric", "all\nrows", "95%\ninterval", "paper's\nway")
@@ -59,7 +59,7 @@ def _row(task: TaskResult, setting: str | None) -> Iterable[str | Text]:
 
 
 def _missing(task: TaskResult) -> Iterable[str]:
-    """Yield how many rows have no answer, and why."""
+    """Yield a sentence on how many rows have no answer, and why; nothing if all have one."""
     parts = (("failed", task.failed), ("abstained", task.abstained), ("unreadable", len(task.unreadable)))
     text = ", ".join(f"{count:,} {what}" for what, count in parts if count)
     if text:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 # The options of a single request.
 REQUEST_OPTIONS = ("calibration", "min_probability", "seed")
 
-# The same as kernels.prompt.CHOICES, whose import would load llama.cpp.
+# A copy of kernels.prompt.CHOICES, because importing it would load llama.cpp.
 PROMPT_KERNELS = ("auto", "off", "avx2")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def certainty_options(command: Command) -> Command:
-    """Add the options for the least probability of an answer and for its calibration."""
+    """Add the options for the least probability that an answer needs, and for the calibration."""
     for option in (
         click.option(
             "--calibration",
@@ -45,7 +45,7 @@ def split_options(options: dict[str, Any]) -> RequestOptions:
 
 
 def debug_option(command: Command) -> Command:
-    """Add --debug, for which main() shows an error's traceback."""
+    """Add --debug, with which main() shows an error's traceback."""
     return click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")(command)
 
 

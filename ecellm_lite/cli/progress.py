@@ -61,7 +61,8 @@ def rows_progress(count: int, *, hidden: bool, name: str = "rows") -> Iterator[C
 def job_progress(*, hidden: bool) -> Iterator[Callable[[JobStep], None]]:
     """Yield a function to call with each answer of a job; a bar shows rows/s, the remaining time and how many failed.
 
-    The bar and the time count tokens, whose total is estimated from the share of the table that is done.
+    The bar and the remaining time are measured in tokens; their total is estimated from the share of the table that is
+    done.
     """
     from ecellm_lite.jobs.pace import Pace
     from ecellm_lite.report.shown import span
@@ -99,7 +100,7 @@ def _rows_bar(console: Console, rows: ProgressColumn, left: ProgressColumn) -> P
         left,
         TextColumn("{task.fields[failed]}"),
     )
-    # Answers that go to standard output must not be redirected to the bar's terminal.
+    # Answers on standard output must not be redirected to the bar's terminal.
     return Progress(*columns, console=console, transient=True, redirect_stdout=False)
 
 
@@ -115,7 +116,8 @@ def _failed(failures: int) -> str:
 def conversion_progress(*, hidden: bool) -> Iterator[Callable[[ConversionProgress], None] | None]:
     """Yield a function to call with a conversion's progress; a bar shows the bytes read, GB/s and the remaining time.
 
-    The bar appears with the first call, because a download before it may show its own bars.
+    The bar appears with the first call, because an earlier download may show its own bars. Without a bar, None is
+    yielded instead of the function.
     """
     console = Console(stderr=True)
     if hidden or not console.is_terminal:

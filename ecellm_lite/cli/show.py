@@ -19,12 +19,12 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def show_answer(answer: Answer, space: Space, console: Console | None = None) -> None:
-    """Print an answer of a space to the terminal."""
+    """Print an answer to the terminal; `space` is the answer space that it comes from."""
     (console or Console()).print(render(answer, space))
 
 
 def render(answer: Answer, space: Space) -> RenderableType:
-    """Return an answer as something rich can print."""
+    """Return an answer as an object that rich can print."""
     headline = "no answer: too unsure" if answer.abstained else plain(space.headline(answer))
     share = "" if answer.probability is None else f"  {answer.probability:.1%}"
     parts: list[RenderableType] = [Text.assemble((headline, "bold"), share), ""]
@@ -38,7 +38,7 @@ def render(answer: Answer, space: Space) -> RenderableType:
 
 
 def _table(details: Sequence[Detail]) -> Table:
-    """Return the lines as a table with only the columns that are used."""
+    """Return a table with a line for each detail, and only the columns that some detail uses."""
     texts = any(detail.text for detail in details)
     notes = any(detail.note for detail in details)
     shares = any(detail.share is not None for detail in details)
@@ -73,7 +73,7 @@ def _footer(answer: Answer) -> Text:
 
 
 def bar(share: float, width: int = _WIDTH) -> str:
-    """Return a share as a bar that is `width` characters long for 1, exact to an eighth of a character."""
+    """Return a bar for a share from 0 to 1, exact to an eighth of a character and padded to `width` characters."""
     eighths = round(max(0.0, min(1.0, share)) * width * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)

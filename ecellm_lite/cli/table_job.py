@@ -50,7 +50,7 @@ class TableJob:
                 click.echo(plain(text))
 
     def run(self, options: RequestOptions, model: Mapping[str, Any]) -> None:
-        """Answer every row; raises JobError if some failed."""
+        """Answer every row; raises JobError if some rows failed."""
         with self._open() as job:
             if not self.quiet and job.table.columns is not None:
                 _describe(job)
@@ -66,7 +66,7 @@ class TableJob:
             raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed; {place} has their errors.")
 
     def estimate(self, options: RequestOptions, model: Mapping[str, Any]) -> None:
-        """Answer some rows, and print how long all of them will take."""
+        """Answer some rows, and print an estimate of how long all rows will take."""
         unwritten = replace(self.options, review_below=None, report=None)
         with (
             open_job(self.rows, None, self.tasks, unwritten) as job,
@@ -108,7 +108,7 @@ class TableJob:
 
 
 def _estimated(result: Estimate) -> str:
-    """Return an estimate in a few sentences."""
+    """Return a few sentences that describe an estimate."""
     about = "" if result.counted else "about " if result.whole else "the first "
     rows = f"{about}{result.rows:,} rows, of which {result.duplicates:,} are duplicates and not answered again"
     failed = f", {result.failed} with an error" if result.failed else ""

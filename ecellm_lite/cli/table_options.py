@@ -1,4 +1,4 @@
-"""Options of jobs over tables: what the table is, which column is which field, how the results are written."""
+"""Options of jobs over tables: how a table is read, which column is which field, and how results are written."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def table_options(command: Command) -> Command:
 
 
 def job_options(options: dict[str, Any]) -> JobOptions:
-    """Take a job's options out of a command's, and return them."""
+    """Remove a job's options from a command's options, and return them."""
     from ecellm_lite.jobs.job import JobOptions
     from ecellm_lite.tables.columns import MapOptions
     from ecellm_lite.tables.row import TableOptions

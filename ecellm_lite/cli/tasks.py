@@ -42,7 +42,7 @@ def tasks(task: Task | None, as_json: bool) -> None:
 
 
 def _own() -> tuple[list[Task], dict[str, str]]:
-    """Return the user's own tasks, and the errors of those that cannot be read, by file name."""
+    """Return the user's own tasks, and by name the errors of the tasks that cannot be read."""
     from ecellm_lite.tasks.registry import load_own, own_files
 
     own: list[Task] = []

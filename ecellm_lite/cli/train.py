@@ -20,7 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Most(click.ParamType):  # type: ignore[type-arg]
-    """A limit of rows for every task (N) or for one (TASK=N)."""
+    """A limit on the number of rows, for every task (N) or for one task (TASK=N)."""
 
     name = "[TASK=]N"
     rows = click.IntRange(1)
@@ -179,14 +179,14 @@ def learn(
 
 
 def base() -> Path:
-    """Return the weights on which the demo is based."""
+    """Return the path of the weights on which the demo is based."""
     from ecellm_lite.demo.build import shipped_weights
 
     return shipped_weights()
 
 
 def limits(most: Sequence[tuple[str | None, int]]) -> dict[str, int]:
-    """Return the most rows of each limited task; a limit for one task overrides the one for all."""
+    """Return the limit of rows for each limited task; a limit for one task overrides the limit for all."""
     from ecellm_lite.tasks.registry import TASKS
 
     every = {task: rows for task in TASKS for name, rows in most if name is None}

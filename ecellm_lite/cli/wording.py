@@ -1,4 +1,4 @@
-"""Words errors for the command line: a setting that an error names becomes the option of the command that was run."""
+"""Words errors for the command line: settings that an error names become options of the command that was run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ecellm_lite.errors import EcellmError
 
 
 def worded(error: EcellmError, options: Mapping[str, str]) -> str:
-    """Return an error as one sentence; `options` are the command's options, by setting.
+    """Return an error as one sentence; `options` maps settings to the command's options.
 
     >>> error = EcellmError("The row is too long", step="allow more tokens", settings=["context"])
     >>> worded(error, {})
@@ -25,9 +25,9 @@ def worded(error: EcellmError, options: Mapping[str, str]) -> str:
 
 
 def options_of(command: click.Command) -> dict[str, str]:
-    """Return a command's options in their long form: `--gpu-layers` by `gpu_layers`, `--task` by `task` and `tasks`.
+    """Return a command's options by setting: `gpu_layers` gives `--gpu-layers`, `task` and `tasks` give `--task`.
 
-    An option or its parameter has the name of its setting, which is an argument's name in the rooms below.
+    A setting is the name of an argument in the Python API; the option or its parameter has the same name.
     """
     options: dict[str, str] = {}
     for parameter in command.params:

@@ -1,1 +1,1 @@
-"""Pages for a browser: what the report of an evaluation and that of a job have in common."""
+"""Pages for a browser: the common parts of the reports on evaluations and on jobs."""

@@ -1,4 +1,4 @@
-"""The square plot in which curves over shares are drawn."""
+"""The layout of a square plot with curves over shares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LEFT, TOP, SIDE, RIGHT = 54, 14, 300, 22  # pixels: room for the labels, and the
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A line of the grid and its label."""
+    """A line of the grid, its position in pixels, and its label."""
 
     at: float
     label: str
@@ -19,7 +19,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A square, horizontally from 0 to 1 and vertically from `floor` to 1, with `below` pixels of room under it."""
+    """The layout of a square plot: from 0 to 1 across, from `floor` to 1 upwards, with `below` pixels under it."""
 
     floor: float = 0.0
     below: int = 0
@@ -39,11 +39,11 @@ class Plot:
         return TOP + SIDE + self.below + 46
 
     def x(self, value: float) -> float:
-        """Return the horizontal place of a share, in pixels."""
+        """Return the horizontal place of a share, in pixels from the left."""
         return round(LEFT + SIDE * value, 1)
 
     def y(self, value: float) -> float:
-        """Return the vertical place of a share, in pixels from the top; a value below the floor is placed on it."""
+        """Return the vertical place of a share, in pixels from the top; a value below the floor is put on it."""
         return round(TOP + SIDE * (1 - (max(value, self.floor) - self.floor) / (1 - self.floor)), 1)
 
     @property

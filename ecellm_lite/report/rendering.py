@@ -1,7 +1,7 @@
 """Renders a report as one page of HTML, which loads nothing, runs nothing, and shows the data as text.
 
-Every text of the data passes the templates' autoescape; nothing is ever marked as safe. The page's content security
-policy allows only its own style sheet, by hash.
+The templates escape every text of the data; nothing is ever marked as safe. The page's content security policy allows
+only its own style sheet, by hash.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def check(package: str) -> None:
 
 
 def render(package: str, template: str, **values: Any) -> str:
-    """Return a page from a template of a package, or of this one; raises UsageError if jinja2 is not installed.
+    """Return a page from a template in a package, or else in this one; raises UsageError if jinja2 is not installed.
 
     Templates extend `base.html`, which has the head of the page and its style.
     """

@@ -15,7 +15,7 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def clean(text: str) -> str:
-    """Return the text with controls replaced by their symbols, and forbidden characters by U+FFFD."""
+    """Return the text with symbols in place of control characters, and U+FFFD for characters that HTML forbids."""
     return _UNSEEN.sub(lambda match: _symbol(ord(match[0])), text.replace("\r\n", "\n"))
 
 
@@ -26,9 +26,9 @@ def _symbol(code: int) -> str:
 def cut(value: Any, limit: int = 80) -> str:
     """Return a value as clean text, shortened if it is long.
 
-    A text is shown as it is, anything else as JSON, and None as a dash. If there are more than `limit` characters, that
-    many are kept, and a note between head and tail says how many were left out. The tail is kept because a prompt's
-    answers are at its end.
+    A text stays a text, None becomes a dash, and anything else becomes JSON. Of a text longer than `limit`, only that
+    many characters are kept, at its beginning and its end, and a note between them says how many were left out. The end
+    is kept because a prompt's answers are there.
     """
     if value is None:
         return ABSENT
@@ -46,7 +46,7 @@ def score(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """Return a share from 0 to 1 in percent; only 1 is shown as 100%, and only 0 as 0%."""
+    """Return a share from 0 to 1 in percent; only exactly 1 is shown as 100%, and only exactly 0 as 0%."""
     if value is None or not math.isfinite(value):
         return ABSENT
     if 0.995 <= value < 1:
@@ -57,7 +57,7 @@ def share(value: float | None) -> str:
 
 
 def threshold(probability: float) -> str:
-    """Return a least probability with four decimals, rounded down, so that it still admits this probability."""
+    """Return a threshold with four decimals, rounded down, so that an answer with this probability still reaches it."""
     return f"{math.floor(probability * 1e4) / 1e4:.4f}"
 
 

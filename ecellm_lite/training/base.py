@@ -1,6 +1,6 @@
-"""The base model in torch, from a GGUF file's dequantized weights, into which the adapter is merged later.
+"""Loads the base model in torch, with the dequantized weights of the GGUF file into which the adapter is merged later.
 
-Needs torch, transformers and gguf, and no llama.cpp.
+This needs torch, transformers and gguf, but no llama.cpp.
 """
 
 from __future__ import annotations
@@ -78,6 +78,6 @@ def load_base(path: Path) -> Any:
 
 
 def _unrotated(weight: Any, heads: int) -> Any:
-    """Return a query or key matrix with each head's two halves apart: llama.cpp interleaves them."""
+    """Return a query or key matrix in which each head's halves follow each other; llama.cpp interleaves them."""
     rows, columns = weight.shape
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)

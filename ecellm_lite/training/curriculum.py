@@ -1,7 +1,7 @@
 """A curriculum turns labelled rows into lessons, pass after pass, each with new wording.
 
-Each held-out row becomes one lesson, with the task's own instruction. In each pass, every other row is varied where
-order means nothing, and gets the task's instruction or a paraphrase of it.
+Each held-out row becomes one lesson, with the task's own instruction. Every other row becomes a lesson in each pass: it
+is varied where order means nothing, and gets the task's instruction or a paraphrase of it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ecellm_lite.training.variation import varied
 
 LONGEST = 1024  # tokens: longer lessons are left out
 
-# Makes at most `count` more rows of a task from the rows to learn, which are given by task.
+# A function that makes at most `count` more rows of a task from the rows to learn, which it gets by task.
 Maker = Callable[[Rows, int, Random], list[Row]]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The composition of a pass, by task.
+    """The composition of a pass: settings by task.
 
-    Each row is repeated `repeats` times (once by default); at most `most` of these are drawn, anew for each pass; and
-    `made` adds a number of rows from a maker, also at most `most`.
+    Each row occurs `repeats` times (once by default), and at most `most` rows are drawn, anew for each pass. `made`
+    adds a number of rows from a maker, also at most `most`.
     """
 
     repeats: Mapping[str, int] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Curriculum:
-    """The lessons, the held-out rows, and how many rows of each task were too long for a lesson."""
+    """A curriculum: its lessons, the held-out rows, and how many rows of each task were too long for a lesson."""
 
     lessons: Lessons
     held_out: Rows
@@ -101,7 +101,7 @@ def make_curriculum(
 
 
 def _drawn(rows: Rows, layout: Layout, random: Random) -> list[Row]:
-    """Return the rows of a pass, labelled and made."""
+    """Return the labelled rows and the made rows of a pass."""
     drawn: list[Row] = []
     for task, labelled in rows.items():
         most = layout.most.get(task, sys.maxsize)
@@ -113,7 +113,7 @@ def _drawn(rows: Rows, layout: Layout, random: Random) -> list[Row]:
 
 
 class _School:
-    """Turns rows into lessons."""
+    """Turns rows into lessons and collects them."""
 
     def __init__(self, vocabulary: Vocabulary, envelope: Envelope) -> None:
         self.lessons = Lessons(vocabulary.end)
@@ -122,7 +122,7 @@ class _School:
         self._envelope = envelope
 
     def teach(self, row: Row, turn: int, random: Random | None = None) -> None:
-        """Add a row's lesson; with `random`, varied and with a random wording."""
+        """Add a row's lesson; if `random` is given, the row is varied and the wording of its instruction is drawn."""
         task = get_task(row["task"])
         fields, answer, instruction = row["input"], row["output"], None
         if random:

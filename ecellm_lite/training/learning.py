@@ -1,4 +1,4 @@
-"""Trains LoRA on a base model by the paper's recipe, pass after pass over the lessons, with checkpoints.
+"""Trains a LoRA adapter on a base model by the paper's recipe, pass after pass over the lessons, with checkpoints.
 
 Source of the recipe: Peng et al., arXiv 2402.08831, appendix: LoRA of rank 16 and alpha 16 on the attention and
 feed-forward matrices, cosine schedule, the prompt's tokens masked, the end-of-sequence token learned.
@@ -43,7 +43,7 @@ _SAME = ("recipe", "steps", "first_pass", "passes", "lessons")  # must not chang
 class Recipe:
     """The settings of a training; `rate` is the highest learning rate, `rows` the batch size.
 
-    A batch goes through the model at most `tokens` at a time, padding counted: that bounds the memory and changes
+    A batch goes through the model in parts of at most `tokens` tokens with padding, which bounds the memory and changes
     nothing else. With `bfloat16` the frozen weights are computed in 16 bits: faster, and not bit-reproducible.
     """
 
@@ -60,8 +60,8 @@ class Recipe:
 class Learning:
     """A training; `folder` holds its checkpoint, its curves and the best adapter so far.
 
-    It uses `passes` of the lessons' passes (by default all that remain), starting with `first_pass`, counted from 0.
-    Raises UsageError if the lessons have fewer.
+    The training uses `passes` passes of the lessons (by default all that remain), from `first_pass` on, counted from 0.
+    Raises UsageError if the lessons have fewer passes.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Learning:
         self._plan: list[list[Lesson]] = []
         self._pass_ends: set[int] = set()
         for number, turn in enumerate(range(first_pass, last)):
-            # Each pass has its own order, whichever step the training resumes from.
+            # The order depends only on the pass, not on the step from which the training resumes.
             self._plan += batches(lessons.of(turn), recipe.rows, Random(recipe.seed + number))  # noqa: S311
             self._pass_ends.add(len(self._plan))
         tokens = [lesson.tokens for batch in self._plan for lesson in batch]
@@ -151,7 +151,7 @@ class Learning:
         (self.folder / "curves.json").write_text(json.dumps(self._curves(), indent=1) + "\n", "utf-8")
 
     def resume(self) -> None:
-        """Continue from the folder's checkpoint if there is one; raises UsageError if it is of another training."""
+        """Continue from the folder's checkpoint if there is one; raises UsageError if it is another training's."""
         path = self.folder / "checkpoint.pt"
         if path.is_file():
             state = torch.load(path, map_location=self.device, weights_only=True)
@@ -163,7 +163,10 @@ class Learning:
             self.losses, self.validations = state["curves"]["losses"], state["curves"]["validations"]
 
     def start_from(self, folder: Path) -> None:
-        """Start from the weights of a trained adapter; raises ModelError if there is none, or if its shape differs."""
+        """Start from the weights of the trained adapter in a folder.
+
+        Raises ModelError if there is none, or if its shape differs.
+        """
         if not all((folder / name).is_file() for name in ("adapter_config.json", "adapter_model.safetensors")):
             raise ModelError(
                 f"{folder} has no adapter", step="give the folder of adapter_model.safetensors and its config"
@@ -180,7 +183,7 @@ class Learning:
         set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device=self.device))
 
     def _learn(self, batch: Sequence[Lesson]) -> float:
-        """Take one step; return the mean negative log-likelihood of a row's answer."""
+        """Take one step; return the negative log-likelihood of a row's answer, averaged over the batch."""
         torch.manual_seed(self.recipe.seed + self.step)  # dropout depends on the step alone, so a resume repeats it
         self.model.train()
         for group in self._optimizer.param_groups:
@@ -213,7 +216,7 @@ class Learning:
         for row, lesson in enumerate(part):
             tokens[row, : len(lesson.tokens)] = torch.tensor(lesson.tokens)
             places[row, len(lesson.tokens) - lesson.answer - 1 : len(lesson.tokens) - 1] = True
-        # Padding comes last, where causal attention never looks: no mask is needed.
+        # Padding comes last, and causal attention never looks ahead, so no mask is needed.
         with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.bfloat16):
             states = self.model.base_model.model.model(input_ids=tokens.to(self.device), use_cache=False)
         return states.last_hidden_state, places.to(self.device)
@@ -248,7 +251,7 @@ class Learning:
             self._keep()
 
     def _keep(self) -> None:
-        """Write the adapter in PEFT's format, in 16 bits."""
+        """Write the adapter into the folder, in PEFT's format with 16-bit weights."""
         halves = {
             name: tensor.to(torch.float16)
             for name, tensor in get_peft_model_state_dict(self.model, save_embedding_layers=False).items()

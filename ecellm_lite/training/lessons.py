@@ -26,10 +26,10 @@ GROUP = 16  # batches whose lessons are sorted by length together
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A row's tokens, of which the last `answer` are the answer and its end.
+    """A row's tokens, of which the last `answer` are the answer and the end-of-sequence token.
 
-    `choices` are the first tokens of the possible answers and `gold` the index of the right one; empty and -1 if the
-    first token does not decide the answer. `turn` is the pass, from 0.
+    `choices` are the first tokens of the possible answers, and `gold` is the index of the right one; if the first token
+    does not decide the answer, `choices` is empty and `gold` is -1. `turn` is the pass, from 0.
     """
 
     task: str
@@ -53,7 +53,7 @@ class Lessons:
 
     @property
     def passes(self) -> int:
-        """How many passes there are."""
+        """How many passes the lessons have."""
         return 1 + max((lesson.turn for lesson in self.lessons), default=VALIDATION)
 
     def write(self, path: Path) -> None:

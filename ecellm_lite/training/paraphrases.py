@@ -1,7 +1,7 @@
 """Paraphrases of the tasks' instructions, so that a model does not depend on one wording.
 
-They are this project's own. Four of each task are trained on; `HELD_OUT` are never trained on, and measure what another
-wording costs.
+They were written for this project. Training uses four for each task; those in `HELD_OUT` are never trained on, and
+measure how much an unknown wording costs.
 """
 
 from __future__ import annotations

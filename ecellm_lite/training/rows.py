@@ -1,4 +1,4 @@
-"""Labelled rows for a training, read from a folder, with some held out for validation."""
+"""Reads labelled rows for a training from a folder, and holds some of them out for validation."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _labelled(line: str, task: str) -> Row:
 def split_rows(rows: Rows, random: Random) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
     """Return the rows to learn and the held-out rows; the same seed gives the same split.
 
-    A row with the same input as a held-out one is in neither.
+    Other rows with the same input as a held-out row are left out.
     """
     learned, held_out = {}, {}
     for task, labelled in rows.items():

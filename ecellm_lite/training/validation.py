@@ -22,19 +22,19 @@ class _Totals:
 
 
 class Validation:
-    """Collects rows, and measures for each task how likely the right answers are and how often they win."""
+    """Collects rows, and measures for each task how likely the right answers are and how often they come first."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, _Totals] = {}
 
     def add(self, lesson: Lesson, logits: NDArray[np.float32]) -> None:
-        """Add a row; `logits` (answer, vocabulary) are those before each token of its answer."""
+        """Add a row; `logits` (answer, vocabulary) has the logits that predict each token of its answer."""
         totals = self._tasks.setdefault(lesson.task, _Totals())
         labels = np.asarray(lesson.tokens[-lesson.answer :])
         peak = logits.max(axis=1)
         whole = peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1))
         totals.loss.append(float((whole - logits[np.arange(len(labels)), labels]).sum()))
-        # Each token is the likeliest after the right ones before it, so greedy decoding would write this answer.
+        # If each token is the likeliest after the right ones before it, greedy decoding would write this answer.
         totals.exact.append(bool((logits.argmax(axis=1) == labels).all()))
         if lesson.gold >= 0:
             totals.pairs.append((lesson.gold, int(logits[0, np.asarray(lesson.choices)].argmax())))
@@ -42,7 +42,8 @@ class Validation:
     def result(self) -> dict[str, Any]:
         """Return {"score", "tasks": {task: {"rows", "loss", "exact", "accuracy", "macro_f1"}}}.
 
-        The score is the mean over the tasks of macro-F1, or of the share of exact answers if there are no choices.
+        The score is the mean over the tasks with at least LEAST_ROWS rows: of macro-F1, or of the share of exact
+        answers if a task has no choices. If there are no such tasks, the score is the negative mean loss.
         """
         tasks: dict[str, dict[str, float]] = {}
         for name, totals in self._tasks.items():
@@ -56,7 +57,7 @@ class Validation:
 
 
 def _macro_f1(pairs: list[tuple[int, int]]) -> float:
-    """Return the mean F1 over the choices that were right or likeliest for some row."""
+    """Return the mean F1 of the choices that were right or likeliest for some row; `pairs` are (right, likeliest)."""
     scores = []
     for choice in {place for pair in pairs for place in pair}:
         both = sum(right == choice == likeliest for right, likeliest in pairs)

@@ -1,4 +1,4 @@
-"""Varies what must not matter in a labelled row, so that a model does not learn it.
+"""Varies the parts of a labelled row that must not matter, so that a model does not learn them.
 
 Each function takes a row's fields and answer string and returns both, drawn anew for each pass.
 """
@@ -17,7 +17,7 @@ Varied = tuple[Fields, str]
 
 
 def varied(task: str, fields: Fields, answer: str, random: Random) -> Varied:
-    """Return a row in another order, for the tasks in which order means nothing; others keep their rows."""
+    """Return a row's fields and answer in another order if order means nothing in its task, else unchanged."""
     change = _CHANGES.get(task)
     return change(fields, answer, random) if change else (fields, answer)
 
@@ -32,7 +32,7 @@ def _swapped(fields: Fields, answer: str, random: Random) -> Varied:
 def _attributes(fields: Fields, answer: str, random: Random) -> Varied:
     """Ask for the attributes in any order, and half of the time move a title's end to another field.
 
-    The answer has the same order, and names the field that each value moved to.
+    The answer follows this order, and names the field that each value is in now.
     """
     attributes = random.sample(fields["attributes"], len(fields["attributes"]))
     place = {attribute.lower(): number for number, attribute in enumerate(attributes)}
@@ -68,19 +68,19 @@ def only_titled(fields: Fields) -> bool:
 
 
 def holds(text: str, value: str) -> bool:
-    """Return whether a text has the value as whole words: `men` is in "for men" and not in "women"."""
+    """Return whether a text contains a value as whole words: "for men" holds `men`, and "women" does not."""
     return re.search(rf"(?<!\w){re.escape(value.lower())}(?!\w)", text.lower()) is not None
 
 
 def perhaps_a_price(random: Random) -> dict[str, str]:
-    """Return the field `price`, or half of the time nothing."""
+    """Return the field `price`, or half of the time no field."""
     if random.random() < 0.5:
         return {}
     return {"price": f"${random.randint(3, 180)}.{random.choice(['00', '49', '99'])}"}
 
 
 def _candidates(fields: Fields, answer: str, random: Random) -> Varied:
-    """Shuffle the candidates; half of the time cut the history, so that an earlier purchase is the next item."""
+    """Shuffle the candidates; half of the time cut the history, so that an earlier purchase becomes the next item."""
     history, candidates = list(fields["history"]), list(fields["candidates"])
     gold = ascii_uppercase.index(answer)
     if len(history) >= SHORTEST_HISTORY and random.random() < 0.5:
@@ -95,9 +95,9 @@ def _candidates(fields: Fields, answer: str, random: Random) -> Varied:
 
 
 def _products(fields: Fields, answer: str, random: Random) -> Varied:
-    """Shuffle the products; the letters of the ranking follow them.
+    """Shuffle the products, and change the letters of the ranking accordingly.
 
-    If all but the best are ranked in the list's own order, they count as equally good and keep that order.
+    If all products but the best are ranked in the list's own order, they count as equally good and keep that order.
     """
     products, (best, *others) = fields["products"], [ascii_uppercase.index(letter) for letter in answer.split(",")]
     if others == sorted(others):
