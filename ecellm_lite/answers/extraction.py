@@ -33,7 +33,10 @@ MAX_WORDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Extraction(Space):
-    """For each of `attributes` (at least one) a span of one of `sources` (source name to text), or None."""
+    """A space whose answers give each of `attributes` (at least one) a span of one of `sources`, or None.
+
+    `sources` maps the names of the product's texts to the texts.
+    """
 
     attributes: tuple[str, ...]
     sources: Mapping[str, str]

@@ -17,7 +17,7 @@ from ecellm_lite.evaluate.metrics.measured import Pair
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """The same answer for every row of a task: the one at `place` of its space's `constants`."""
+    """A baseline that gives every row of a task the same answer: the one at `place` in the space's `constants`."""
 
     golds: tuple[str, ...]
     place: int
@@ -27,17 +27,20 @@ class Constant:
         return space.constants(self.golds)[self.place]
 
     def pairs(self, rows: Sequence[Labelled]) -> list[Pair]:
-        """Return the rows' gold strings with this answer, as metrics.kinds.measure reads them."""
+        """Return, for each row, the pair of its gold string and this answer, for metrics.kinds.measure."""
         return [Pair(row.gold, self.text(row.space), row.labels) for row in rows]
 
 
 def majority(training: Sequence[Labelled]) -> Constant:
-    """Return the most frequent answer of a task's rows, at least one; extractions and rankings have only one."""
+    """Return the constant with the most frequent answer of a task's rows, which are at least one.
+
+    Extractions and rankings have only one constant.
+    """
     return constants(training)[0]
 
 
 def best_constant(training: Sequence[Labelled]) -> Constant:
-    """Return the constant with the best primary metric on these rows, at least one and all of one task."""
+    """Return the constant with the best primary metric on these rows, which are of one task and at least one."""
 
     def primary(constant: Constant) -> float:
         measured = measure(training[0].task, constant.pairs(training))

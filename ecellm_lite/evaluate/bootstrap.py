@@ -20,12 +20,12 @@ _AT_ONCE = 1 << 22  # counts in memory: 32 MiB
 
 
 def interval(columns: Numbers, metric: Metric) -> Interval:
-    """Return the 95% percentile interval of a metric over rows (rows, columns)."""
+    """Return the 95% percentile interval of a metric of the rows' numbers (rows, columns)."""
     return _ends(np.concatenate([metric(counts @ columns) for counts in _resamples(len(columns))]))
 
 
 def paired_interval(before: Numbers, after: Numbers, metric: Metric) -> Interval:
-    """Return the 95% interval of a metric's gain, over the same rows twice (rows, columns).
+    """Return the 95% interval of a metric's gain from `before` to `after`, (rows, columns) of the same rows.
 
     Both sides use the same resample, which cancels the difficulty that a row has for both.
     """
@@ -34,7 +34,7 @@ def paired_interval(before: Numbers, after: Numbers, metric: Metric) -> Interval
 
 
 def _resamples(rows: int) -> Iterator[Numbers]:
-    """Yield counts (resamples, rows), RESAMPLES in all."""
+    """Yield counts (resamples, rows) in batches, for RESAMPLES resamples in all."""
     generator = np.random.default_rng(SEED)
     remaining = RESAMPLES
     while remaining:

@@ -1,4 +1,4 @@
-"""Fits a calibration to labelled rows, or says why there is none."""
+"""Fits a calibration to labelled rows, or says why it cannot be kept."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ecellm_lite.version import __version__
 
 
 class LabelledTask(NamedTuple):
-    """A task's labelled rows, and their file."""
+    """A task, its labelled rows, and their file."""
 
     task: Task
     rows: Sequence[Labelled]
@@ -36,9 +36,9 @@ class LabelledTask(NamedTuple):
 class CalibrationResult:
     """The result for a task: a fit (None if there were too few rows), and why it is refused (None if it is not).
 
-    `failed` rows had no answer, and `others` have another instruction than the task's; neither are in the fit.
-    `automatic` are the thresholds for the target precision; with them a calibration is kept even if the temperature is
-    refused, with temperature 1.
+    `failed` counts the rows without an answer, `others` the rows with another instruction than the task's; the fit uses
+    neither. `automatic` are the thresholds for the target precision; if there are any, a calibration is kept even if
+    the temperature is refused, and its temperature is then 1.
     """
 
     scope: Scope
@@ -51,7 +51,7 @@ class CalibrationResult:
 
     @property
     def calibration(self) -> Calibration | None:
-        """The calibration to keep, None if the fit is refused and there are no thresholds."""
+        """The calibration to keep; None without a fit, or if the fit is refused and there are no thresholds."""
         fit = self.fit
         if fit is None or (self.refusal and self.automatic is None):
             return None
@@ -73,7 +73,7 @@ class CalibrationResult:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the result as plain data."""
         return asdict(self)
 
 
@@ -108,9 +108,9 @@ def calibrate_task(
 ) -> CalibrationResult:
     """Answer labelled rows without a calibration, and fit a temperature to the answers.
 
-    A `target_precision` also gives the thresholds above which this share of the answers is right. Rows with another
-    instruction than the task's own are left out, because a calibration holds for one instruction. Raises InputError for
-    a task that answers in free text, UsageError if scipy is not installed.
+    With a `target_precision`, the result also has the thresholds above which this share of the answers is right. Rows
+    with another instruction than the task's own are left out, because a calibration holds for one instruction. Raises
+    InputError for a task that answers in free text, and UsageError if scipy is not installed.
     """
     pairs = [(row, question) for row in rows if (question := task.question(row.row)).instruction == task.instruction]
     if not pairs:

@@ -1,6 +1,6 @@
 """The claims of a row's answer, compared with the gold answer: `eval` measures them, and `calibrate` fits to them.
 
-The `claims` of an answer space define them (ecellm_lite/answers).
+`Space.claims` makes them (ecellm_lite/answers).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Case:
 
     @property
     def correct(self) -> bool:
-        """Whether the answer as a whole is right; its probability refers to this."""
+        """Whether the answer as a whole (every claim) is right: the event whose probability the answer states."""
         return all(claim.correct for claim in self.claims)
 
 
 def case_of(space: Space, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> Case:
-    """Return the case of an answer and the gold answer string.
+    """Return the case of an answer, compared with the gold answer string.
 
     `labels` are the relevance of each product of a ranking. Raises InputError for an answer without a probability, or a
     gold answer outside the space.

@@ -22,7 +22,7 @@ NAMED = 5  # rows that are listed as better, and as worse
 
 @dataclass(frozen=True, slots=True)
 class Flipped:
-    """How many rows' scores rose or fell, and the first of these rows (the id, or the line of a row without one)."""
+    """The rows whose scores rose, or fell: their number, and the first of them by id, or by line if they have no id."""
 
     count: int
     rows: list[str | int]
@@ -120,7 +120,7 @@ def _compared(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> T
 
 
 def _columns(primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
-    """Return each side's numbers, by row, and a function that makes the primary metric of their sums."""
+    """Return the numbers (rows, columns) before and after, and the primary metric as a function of their sums."""
     gold = [record.gold for record, _ in pairs]
     if len({isinstance(record.score, list) for pair in pairs for record in pair}) > 1:
         raise InputError(f"The scores of {primary} are of two kinds, so one of the files of results was edited.")

@@ -45,10 +45,10 @@ def evaluate(
     refusal: Callable[[Labelled], str | None] = lambda _: None,
     unreadable: Sequence[Unreadable] = (),
 ) -> TaskResult:
-    """Return the result of a task's answers, one for each row; `prompt` returns a row's prompt, for the few shown.
+    """Return the result of a task's answers, one for each row.
 
-    `refusal` returns why a row is not calibrated, None if the task has no calibration; `seconds` is how long all the
-    answers took.
+    `prompt` returns a row's prompt, for the few rows that are shown. `refusal` returns why the task's calibration is
+    not used for a row, None if it is used or there is none. `seconds` is the time that all answers took.
     """
     measured = measure_rows(task, rows, answers)
     paper, all_rows = measured.values()
@@ -98,7 +98,7 @@ def evaluate(
 
 
 def measure_rows(task: Task, rows: Sequence[Labelled], answers: Sequence[Answer]) -> Measured:
-    """Measure answers to labelled rows."""
+    """Return the metrics of answers, one for each labelled row."""
     return measure(task, [Pair(row.gold, answer.text, row.labels) for row, answer in zip(rows, answers, strict=True)])
 
 
@@ -172,7 +172,7 @@ def _example(record: RowResult, prompt: str) -> Example:
 
 
 def _setting_notes(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> list[str]:
-    """Return notes on the data set's settings that the rows are from."""
+    """Return notes on the data set's settings from which the rows come."""
     settings = [str(row.row.get("setting") or "") for row in rows]
     notes = []
     if examples := sum("shot" in setting.lower() for setting in settings):
@@ -188,7 +188,7 @@ def _setting_notes(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> li
 
 
 def _case(row: Labelled, answer: Answer) -> Case | None:
-    """Return the claims of a row's answer; None if it has no probability or no value."""
+    """Return the claims of a row's answer; None if the answer has no probability or no value."""
     if answer.value is None or answer.probability is None:
         return None
     return case_of(row.space, answer, row.gold, row.labels)
@@ -197,7 +197,10 @@ def _case(row: Labelled, answer: Answer) -> Case | None:
 def _uncalibrated(
     rows: Sequence[Labelled], answers: Sequence[Answer], refusal: Callable[[Labelled], str | None]
 ) -> Uncalibrated | None:
-    """Return how many answers with a probability lack their task's calibration, and the first."""
+    """Return how many answers with a probability lack their task's calibration; None if none do.
+
+    The result also has the line of the first such row, and the reason.
+    """
     plain = [
         (row.line, reason)
         for row, answer in zip(rows, answers, strict=True)

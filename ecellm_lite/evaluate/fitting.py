@@ -37,10 +37,10 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A fitted temperature, and what it does to held-out rows.
+    """A fitted temperature, and its effect on held-out rows.
 
     `gain` is in nats per row, and `error` is its standard error. `log_ratio` is the logarithm of the held-out rows'
-    likelihood with the temperature over that without, as the mean over the two halves.
+    likelihood ratio, with the temperature to without it; the ratio is the mean over the two halves.
     """
 
     temperature: float
@@ -55,7 +55,7 @@ class Fit:
 
     @property
     def refusal(self) -> str | None:
-        """Why the temperature should not be kept, None if it should."""
+        """Why the temperature should not be kept, or None if it should be."""
         if self.gain <= 0:
             return "held-out rows are no likelier with it"
         if self.gain <= self.error:
@@ -82,7 +82,7 @@ def check_installed() -> None:
 def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
     """Fit a temperature to cases; `biased` adds a bias, for claims between one entry and all else.
 
-    Raises InputError for fewer than 10 cases, UsageError if scipy is not installed.
+    Raises InputError for fewer than 10 cases, and UsageError if scipy is not installed.
     """
     if len(cases) < LEAST_ROWS:
         message = f"A temperature needs at least {LEAST_ROWS} rows, and there are {len(cases)}"
@@ -114,9 +114,9 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Claims:
-    """All claims of some rows: their log shares (claims, most shares), and each one's right place and row.
+    """The claims of some rows: log shares (claims, most shares), and the right option and the row of each claim.
 
-    `alike` (claims, most shares) are the logarithms of how many answers have each share together.
+    `alike` (claims, most shares) has the logarithm of the number of answers of which each share is the sum.
     """
 
     logs: Floats
@@ -139,7 +139,7 @@ class _Claims:
         return cls(logs, alike, right, np.array([row for row, _ in claims], dtype=np.intp), len(cases))
 
     def among(self, rows: NDArray[np.bool_]) -> _Claims:
-        """Return the claims of some of the rows."""
+        """Return the claims of the rows for which the mask `rows` is true."""
         chosen = rows[self.rows]
         return _Claims(self.logs[chosen], self.alike[chosen], self.right[chosen], self.rows[chosen], self.count)
 

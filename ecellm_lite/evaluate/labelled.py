@@ -35,12 +35,12 @@ class Labelled:
 
     @property
     def id(self) -> str | int | None:
-        """The row's own id."""
+        """The row's own id, or None if it has none."""
         return id_of(self.row)
 
     @property
     def space(self) -> Space:
-        """The space of its answers."""
+        """The space of the row's answers."""
         return self.task.question(self.row).space
 
 
@@ -68,7 +68,7 @@ def task_of(row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
 
 
 def labelled(task: Task, line: int, row: Mapping[str, Any]) -> Labelled:
-    """Return a row with its answer; raises InputError for a missing or wrong field, or an impossible answer."""
+    """Return a row with its gold answer; raises InputError for a missing or wrong field, or an impossible answer."""
     gold = row.get("output")
     if not isinstance(gold, str):
         output = "no output" if gold is None else f"the output {shown(gold)}"

@@ -42,7 +42,7 @@ class LabelledFile:
     def rows(
         self, tasks: Sequence[Task], split: str = SPLIT, setting: str = SETTING
     ) -> Iterator[Labelled | tuple[Task | None, Unreadable]]:
-        """Yield the rows of these tasks, and each unreadable line with its task, if that is known.
+        """Yield the rows of these tasks, and (task, Unreadable) for an unreadable line, with None for an unknown task.
 
         Raises InputError for a file that cannot be read or has another form.
         """
@@ -88,7 +88,10 @@ class LabelledFile:
 
 
 def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> list[LabelledFile]:
-    """Return the files at a path: itself, or TASK/SPLIT.jsonl in a folder; raises InputError if it has none."""
+    """Return the files at a path: the file itself, or the files TASK/SPLIT.jsonl in a folder.
+
+    Raises InputError if there are none.
+    """
     try:
         folder, other = path.is_dir(), path.exists() and not path.is_file()
     except OSError as error:  # a name may be too long, or a folder closed to us
@@ -126,7 +129,7 @@ def gather(
     setting: str = SETTING,
     limit: int | None = None,
 ) -> LabelledRows:
-    """Read files and keep at most `limit` rows per task, spread evenly over them; always the same ones.
+    """Return the rows of files: at most `limit` per task, spread evenly over the files, and always the same.
 
     Raises InputError if there is no row of these tasks, readable or not.
     """
@@ -172,7 +175,7 @@ class Spread:
         self._count += 1
 
     def chosen(self) -> list[Labelled]:
-        """Return the rows, in their order."""
+        """Return the chosen rows, in the order of the stream."""
         rows = self._rows
         if not self._limit or len(rows) <= self._limit:
             return rows
@@ -215,7 +218,10 @@ def _numbered(file: BufferedReader, path: Path) -> Iterator[tuple[int, Mapping[s
 
 
 def _array(file: BufferedReader) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    """Yield the objects of a JSON array, numbered from 1, without holding more than one of them."""
+    """Yield the numbers (from 1) and objects of a JSON array, one at a time in memory.
+
+    An item that cannot be read is an InputError in place of the object.
+    """
     try:
         import ijson
     except ImportError:
@@ -240,7 +246,10 @@ def _array(file: BufferedReader) -> Iterator[tuple[int, Mapping[str, Any] | Inpu
 
 
 class _Bounded:
-    """A file of rows that refuses to read more than LONGEST_LINE bytes (up to a block) for one row."""
+    """A file of rows that raises InputError once more than LONGEST_LINE bytes were read for one row.
+
+    The last block read may go over the limit.
+    """
 
     def __init__(self, file: BufferedReader) -> None:
         self._file = file
@@ -248,7 +257,7 @@ class _Bounded:
         self.rows = 0  # complete ones
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes, or raise InputError for a row without end."""
+        """Return the next bytes; raises InputError if the row is too long."""
         if self._read > LONGEST_LINE:
             raise InputError(
                 f"Row {self.rows + 1} has more than {LONGEST_LINE:,} bytes, and the rows after it are lost",
@@ -259,13 +268,13 @@ class _Bounded:
         return data
 
     def ended(self) -> None:
-        """Count the row that is complete, and start the next."""
+        """Count the row as complete, and start the next one."""
         self._read = 0
         self.rows += 1
 
 
 def _items(events: Iterable[tuple[str, Any]], builder: Callable[[], Any], bounded: _Bounded) -> Iterator[Any]:
-    """Yield the items of an array from its events; raises InputError for one that is nested too deeply."""
+    """Yield the items of an array from its events; raises InputError for an item nested too deeply."""
     depth = 0
     item = None
     for event, value in events:

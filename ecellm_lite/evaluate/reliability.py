@@ -17,7 +17,7 @@ POINTS = 50
 
 
 def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliability | None:
-    """Return how well probabilities agree with right answers, in 10 bins of equal width; None without any.
+    """Return how well probabilities agree with right answers, in 10 bins of equal width; None without probabilities.
 
     ECE is the mean over answers of |share of right ones - mean probability| of their bin (Naeini et al., 2015), Brier
     the mean squared difference between the answer's probability and 1 (right) or 0 (wrong).
@@ -43,9 +43,9 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliab
 
 
 def risk(probabilities: Sequence[float], right: Sequence[bool], rows: int) -> list[RiskPoint] | None:
-    """Return the share of `rows` answered, and the accuracy, if only the surest answers are given; None without any.
+    """Return the share of `rows` answered and the accuracy at several thresholds; None without probabilities.
 
-    The points go from the surest answers to all of them.
+    The points go from the surest answers alone to all answers.
     """
     if not probabilities:
         return None

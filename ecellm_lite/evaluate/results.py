@@ -25,7 +25,7 @@ Score = float | list[int]
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A line (in a JSON array: a row, from 1) that could not be evaluated, and why."""
+    """A line (in a JSON array: a row, counted from 1) that could not be evaluated, and why."""
 
     line: int
     message: str
@@ -115,7 +115,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Uncalibrated:
-    """How many rows a task's calibration does not hold for; the first one's line, and why."""
+    """The number of rows for which a task's calibration does not hold, and the line and reason of the first."""
 
     rows: int
     line: int
@@ -124,10 +124,9 @@ class Uncalibrated:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """The results of one task; `interval` is of the primary metric over all rows.
+    """The results of one task; `interval` is that of the primary metric over all rows.
 
-    `calibration` is the one named in its answers. Older files, without this key, are read with None and without
-    uncalibrated rows.
+    `calibration` is the calibration that the answers name. Older files lack it and `uncalibrated`; both are then None.
     """
 
     abbreviation: str
@@ -179,9 +178,9 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
-    """The settings: at most `limit` rows per task, of a split and a setting, with another instruction.
+    """An evaluation's settings: at most `limit` rows per task, their split and setting, and another instruction.
 
-    Answers below `min_probability` are abstentions; older files, without this key, are read with None.
+    Answers below `min_probability` are abstentions; older files lack the key, which is then None.
     """
 
     limit: int | None

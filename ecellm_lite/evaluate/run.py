@@ -53,11 +53,11 @@ class Evaluation:
         warn: Callable[[str], None] = _ignore,
         **options: Unpack[RequestOptions],
     ) -> Results:
-        """Answer and measure all tasks.
+        """Answer the rows of all tasks, measure the answers, and return the results.
 
         `progress` is called with each answer, `keep` with the results so far before the next task begins, and `warn`
-        with a sentence for each task whose stored calibration is not used. Raises UsageError for a calibration that
-        was named and is for another task.
+        with a sentence for each task whose stored calibration is not used. Raises UsageError if the options name a
+        calibration that is for another task.
         """
         started = time.perf_counter()
         measured: dict[str, TaskResult] = {}
@@ -75,7 +75,7 @@ class Evaluation:
         return self._results(runtime, options, measured, started)
 
     def _uncalibrated(self, runtime: Runtime, options: RequestOptions) -> dict[str, str]:
-        """Return, for each task whose calibration is not used, the reason."""
+        """Return the reason for each task, by name, whose calibration is not used."""
         instruction, calibration = options.get("instruction"), options.get("calibration", "auto")
         refusals = {
             name: runtime.uncalibrated(name, instruction=instruction, calibration=calibration)
@@ -136,7 +136,7 @@ def prepare_evaluation(
     limit: int | None = None,
     outputs: Outputs | None = None,
 ) -> Evaluation:
-    """Read the labelled rows of these tasks, at most `limit` of each, and check where the results go.
+    """Read the labelled rows of these tasks, at most `limit` of each, and check that the results can be written.
 
     Raises InputError for files without such rows or an output that cannot be written, and UsageError for a task that
     cannot be measured here or an output that would overwrite the rows.

@@ -5,7 +5,8 @@ that, if the true precision were lower than the target, chance would make them l
 This is the one-sided 95% lower confidence bound of Clopper and Pearson ("The use of confidence or fiducial limits",
 Biometrika 1934). For a target of 95% it takes 59 right answers and none wrong, or 93 with one wrong.
 
-What the thresholds reach is measured on rows held out: each half of the rows is judged by those chosen on the other.
+The precision that the thresholds reach is measured on held-out rows: each half of the rows is judged by the thresholds
+chosen on the other half.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ class Judged:
 
 
 def judged(space: Space, answer: Answer, case: Case, calibration: tuple[float, float], least_coverage: float) -> Judged:
-    """Return an uncalibrated answer's judgement, with its probability under a calibration's temperature and bias."""
+    """Return the judgement of an uncalibrated answer, calibrated by the pair (temperature, bias).
+
+    An answer with less coverage than `least_coverage` is not usual.
+    """
     outcome = Outcome(
         value=answer.value,
         text=answer.text or "",
@@ -54,9 +58,9 @@ def judged(space: Space, answer: Answer, case: Case, calibration: tuple[float, f
 
 
 def automatic(rows: Sequence[Judged], precision: float, *, by_answer: bool, seed: int = 0) -> Automatic:
-    """Return the thresholds for a precision below 1, and what they reach on held-out rows.
+    """Return the thresholds for a precision below 1, and the precision that they reach on held-out rows.
 
-    `by_answer`: each answer has its own threshold, for rows that have the same answers to choose from.
+    If `by_answer`, each answer has its own threshold; the rows must then all have the same possible answers.
     """
     keys = sorted({row.key for row in rows}) if by_answer else [EVERY]
     halves = np.arange(len(rows)) % 2
@@ -78,9 +82,9 @@ def automatic(rows: Sequence[Judged], precision: float, *, by_answer: bool, seed
 
 
 def least_threshold(rows: Sequence[Judged], precision: float) -> float | None:
-    """Return the least probability whose answers are right with `precision`, by its lower confidence bound.
+    """Return the least probability from which on answers reach `precision` by its lower confidence bound.
 
-    None if no probability reaches the precision. Needs scipy, as fitting a temperature does.
+    The result is None if no probability reaches the precision. Needs scipy, as fitting a temperature does.
     """
     from scipy.special import bdtr
 

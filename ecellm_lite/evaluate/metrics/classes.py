@@ -47,7 +47,7 @@ def class_table(gold: Sequence[str], texts: Sequence[str | None], labels: Sequen
 
 
 class ConfusionTable:
-    """A confusion table as one-hot rows: each gold label with each answer, and last with no answer."""
+    """A confusion table as one-hot `columns` (rows, cells): a cell for each gold label with each answer or none."""
 
     def __init__(self, gold: Sequence[str], answers: Sequence[str | None], labels: Sequence[str]) -> None:
         self.labels = list(labels)
@@ -62,12 +62,12 @@ class ConfusionTable:
         self.columns[np.arange(len(gold)), cells] = 1
 
     def counts(self, sums: Numbers) -> Numbers:
-        """Return the table (…, gold, answer or none) of sums."""
+        """Return sums of the columns as tables (…, gold labels, answers and, last, no answer)."""
         size = len(self.labels)
         return sums.reshape(*sums.shape[:-1], size, size + 1)
 
     def answered(self, sums: Numbers) -> Numbers:
-        """Return the table of the rows that have an answer."""
+        """Return the tables (…, gold labels, answers) of the rows that have an answer."""
         return self.counts(sums)[..., :-1]
 
     def right(self, sums: Numbers) -> Numbers:
@@ -84,7 +84,10 @@ class ConfusionTable:
         return ratio(self.right(sums), self.answered(sums).sum(axis=(-2, -1)))
 
     def macro_f1(self, counts: Numbers) -> Numbers:
-        """Return the mean F1 of the labels that occur in a table, (…, labels, labels or one more)."""
+        """Return the mean F1 of the labels that occur in `counts`.
+
+        `counts` are tables (…, gold labels, answers), with or without a last column for no answer.
+        """
         gold = counts.sum(axis=-1)
         answered = counts.sum(axis=-2)[..., : len(self.labels)]
         hits: Numbers = np.diagonal(counts, axis1=-2, axis2=-1)
@@ -94,6 +97,6 @@ class ConfusionTable:
 
     @property
     def confusion(self) -> Confusion:
-        """The table of all rows, as it is shown."""
+        """The confusion table of all rows, to be shown."""
         counts = self.counts(self.columns.sum(axis=0)).astype(int).tolist()
         return Confusion(self.labels, counts)

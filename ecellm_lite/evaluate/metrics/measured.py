@@ -1,4 +1,4 @@
-"""Rows as columns of numbers; a metric is a function of their sums, so that a resample needs only new sums."""
+"""Rows as columns of numbers; a metric is a function of the columns' sums, so that a resample needs only new sums."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Pairs as rows of numbers (rows, columns), and the metrics of their sums.
+    """Pairs as `columns` of numbers (rows, columns), and the metrics, which are functions of the columns' sums.
 
     `paper` are the metrics as the authors' script computes them, `all` those with every row in the denominator; both
-    have the `primary` one. `scores` are each row's own contribution to it, and `answered` whether it had a readable
-    answer.
+    contain the `primary` metric. `scores` has each row's own contribution to the primary metric, and `answered` whether
+    the row had a readable answer.
     """
 
     columns: Numbers
@@ -47,7 +47,7 @@ class Measured:
     notes: tuple[str, ...] = field(default=())
 
     def values(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Return the metrics of all rows, in the paper's way and with every row in the denominator."""
+        """Return the metrics of all rows twice: in the paper's way, and with every row in the denominator."""
         sums = self.columns.sum(axis=0)
         return tuple({name: float(metric(sums)) for name, metric in group.items()} for group in (self.paper, self.all))  # type: ignore[return-value]
 
@@ -58,10 +58,10 @@ def ratio(part: Numbers, whole: Numbers) -> Numbers:
 
 
 def harmonic(precision: Numbers, recall: Numbers) -> Numbers:
-    """Return F1, and 0 where both are 0."""
+    """Return F1, which is 0 where precision and recall are both 0."""
     return ratio(2 * precision * recall, precision + recall)
 
 
 def mean(columns: Numbers) -> Numbers:
-    """Return the sum of the first column divided by the second, which counts the rows."""
+    """Return the first column's sum divided by the second's, which is the number of rows."""
     return ratio(columns[..., 0], columns[..., 1])

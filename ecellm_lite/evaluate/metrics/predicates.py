@@ -1,7 +1,7 @@
 """Metrics of yes or no (PM, PSI, AP): F1 of yes, accuracy, precision, recall, specificity, negative predictive value.
 
 With every row in the denominator, a row without an answer is wrong where its gold label counts: in accuracy, recall and
-specificity. Precision and the negative predictive value are shares of the answers yes and no, and so ignore it.
+specificity. Precision and the negative predictive value are shares of the answers yes and no, and so ignore such a row.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LABELS = ("yes", "no")
 
 
 def word_of(text: str | None) -> str | None:
-    """Return yes or no, in any case and with any white space around it, or None."""
+    """Return the yes or no of a text, which may have any case and white space around it, or None for other texts."""
     word = (text or "").strip().lower()
     return word if word in _LABELS else None
 
@@ -41,7 +41,7 @@ def word_table(gold: Sequence[str], texts: Sequence[str | None]) -> ConfusionTab
 
 
 def f1_of_yes(table: ConfusionTable) -> Metric:
-    """Return the metric F1 of yes on a table's sums, with every row in the denominator."""
+    """Return F1 of yes as a function of a table's sums, with every row in the denominator."""
     return _metrics(table, paper=False)["f1"]
 
 
@@ -50,7 +50,7 @@ def _metrics(table: ConfusionTable, *, paper: bool) -> dict[str, Metric]:
         return table.answered(sums) if paper else table.counts(sums)
 
     def share(row: int, column: int, axis: int) -> Metric:
-        """Return a cell's share of its row (axis -1: of a gold label) or its column (axis -2: of an answer)."""
+        """Return the metric of a cell's share of its gold label's row (axis -1) or its answer's column (axis -2)."""
 
         def metric(sums: Numbers) -> Numbers:
             confusion = counts(sums)

@@ -28,7 +28,7 @@ _BERT_LAYER = 17  # bert-score's default for roberta-large
 def measure_texts(pairs: Sequence[Pair]) -> Measured:
     """Measure free texts; columns are rows, answers, BERTScore if available, and ROUGE-L.
 
-    BERTScore F1 is the primary metric if available, as in the paper. Raises UsageError without rouge-score.
+    BERTScore F1 is the primary metric if available, as in the paper. Raises UsageError if rouge-score is not installed.
     """
     answered = [pair.text is not None for pair in pairs]
     rouge = rouge_l(pairs)
@@ -62,7 +62,7 @@ def rouge_l(pairs: Sequence[Pair]) -> list[float]:
 
 
 def rouge_scorer() -> RougeScorer:
-    """Return the scorer of ROUGE-L; raises UsageError if it is not installed."""
+    """Return the scorer of ROUGE-L; raises UsageError if rouge-score is not installed."""
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError:

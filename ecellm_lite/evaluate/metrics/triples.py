@@ -1,10 +1,10 @@
 """Metrics of attributes, values and sources (AVE): precision*, recall* and F1* over the triples of all rows.
 
 A triple is right if attribute, value and source are exactly those of a gold triple. Each row's triples are a set: order
-and repetition do not matter, and an attribute may have several. A missing value is the triple (attribute, "None",
-"None") on both sides: saying that there is no value is an answer, right or wrong. The sums are over all rows, so that
-a row with many attributes weighs more. In the authors' script an answer that cannot be read is an empty list, whose
-gold triples stay in recall's denominator, so both ways of counting are the same here.
+and repetition do not matter, and an attribute may have several triples. A missing value is the triple (attribute,
+"None", "None") on both sides: saying that there is no value is an answer, right or wrong. The sums are over all rows,
+so that a row with many attributes weighs more. In the authors' script an answer that cannot be read is an empty list,
+and its row's gold triples stay in recall's denominator, so both ways of counting are the same here.
 
 The contained_ metrics are the script's for out-of-domain rows: a triple is also right if its value and its source each
 contain the gold's or are contained in it. Precision is then the share of answered triples that match a gold one, recall
@@ -34,7 +34,7 @@ class Triple:
     source: str
 
     def contains(self, other: Triple) -> bool:
-        """Return whether value and source contain the other's, or are contained in them."""
+        """Return whether the value and the source each contain the other's or are contained in it."""
         return self.attribute == other.attribute and all(
             bool(mine) and bool(theirs) and (mine in theirs or theirs in mine)
             for mine, theirs in ((self.value, other.value), (self.source, other.source))

@@ -22,7 +22,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The rows of data with one right answer."""
+    """A row of the matrix: the data's rows with one gold answer."""
 
     label: str
     cells: list[Cell]

@@ -49,7 +49,7 @@ class Standing:
 
 
 def draw(overview: Overview) -> Standing | None:
-    """Return the figure for a table with at least one result of ours, else None."""
+    """Return the figure, or None if the table has no result of this evaluation."""
     if all(line.every is None for line in overview.lines):
         return None
     places = []

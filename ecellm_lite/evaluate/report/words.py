@@ -57,12 +57,12 @@ def meaning(metric: str) -> str:
 
 
 def title(task: str) -> str:
-    """Return a task's name as a heading: product_matching is Product matching."""
+    """Return a task's name as a heading: `Product matching` for product_matching."""
     text = cut(task.replace("_", " "), 60)
     return text[:1].upper() + text[1:]
 
 
 def summary(task: str) -> str:
-    """Return a task's summary and its possible answers, empty for one that is not among the ten."""
+    """Return a task's summary and its possible answers, empty for a task that is not among the ten."""
     entry = TASKS.get(task)
     return f"{entry.summary} Answers: {entry.answers}" if entry else ""
