@@ -50,12 +50,12 @@ class WholeTensor:
     shape: tuple[int, ...]
 
     def part(self, rows: slice) -> WholeTensor:
-        """Return some of its rows."""
+        """Return the tensor's part that consists of these rows."""
         first, end, _ = rows.indices(self.shape[0])
         return replace(self, first=self.first + first, shape=(max(0, end - first), *self.shape[1:]))
 
     def blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield blocks of at most `size` values, each as its first row's number and its rows in float32."""
+        """Yield pairs of a first row's number and a block of rows, in float32, of about `size` values at most."""
         with self.file.reopened() as file:
             if not self.shape:
                 yield 0, widened(file.rows(self.name), self.type)
@@ -73,10 +73,10 @@ class WholeTensor:
 
 @dataclass(frozen=True, slots=True)
 class PeftAdapter:
-    """An adapter: factors by module, in memory; whole tensors by name; and base tensors that were saved with it.
+    """An adapter: factors by module, whole tensors by name, and base tensors that were saved with it, by name.
 
-    Modules and tensors have their names in the base's checkpoint. `magnitudes`, (rows,) by module: the norm of each row
-    after merging (DoRA). `targets`: see AdapterSettings.
+    Factors are in memory, tensors are read when needed. Modules and tensors have their names in the base's checkpoint.
+    `magnitudes`, (rows,) by module: the norm of each row after merging (DoRA). `targets`: see AdapterSettings.
     """
 
     path: Path
@@ -89,7 +89,7 @@ class PeftAdapter:
     targets: tuple[str, ...] = ()
 
     def without_tensors(self) -> PeftAdapter:
-        """Return the adapter without its tensors, as the manifest needs it."""
+        """Return the adapter without its factors and tensors, which the manifest does not need."""
         return replace(self, factors={}, magnitudes={}, saved={}, base_layers={})
 
 

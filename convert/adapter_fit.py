@@ -23,8 +23,8 @@ _COMPARED = 1 << 22  # weights at a time
 class AdapterFit:
     """Which of the file's tensors an adapter changes, by their names in the file.
 
-    `factors`: the module whose factors are added. `saved`: the key of the whole tensor that replaces it, unless the two
-    are equal.
+    `factors`: for each tensor, the module whose factors are added to it. `saved`: for each tensor, the key of the whole
+    tensor that replaces it; a whole tensor that equals the base's is left out.
     """
 
     factors: Mapping[str, str]
@@ -110,13 +110,13 @@ def _in_layer(module: str) -> tuple[str, str] | None:
 
 
 def _can_be(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
-    """Whether a tensor can be the source's; if the source is quantized, only the shapes can be compared."""
+    """Whether a whole tensor can equal the source's; if the source is quantized, only the shapes are compared."""
     tensor = source.tensor(recipe.source)
     return whole.shape == tensor.shape if tensor.type not in FLOATS else _equals(source, recipe, whole)
 
 
 def _equals(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
-    """Whether the source holds these values."""
+    """Whether the source's tensor has the values of a whole tensor; false if the source is quantized."""
     tensor = source.tensor(recipe.source)
     if whole.shape != tensor.shape or tensor.type not in FLOATS:
         return False

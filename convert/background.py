@@ -1,6 +1,6 @@
 """Work in a background thread: reading ahead of the main thread, and writing behind it.
 
-An error in the background thread is raised in the main thread when that takes or passes on its next item.
+An error in the background thread is raised in the main thread when the main thread takes or passes on its next item.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class NotFiniteError(ModelError):
 
 
 def read_blocks(plan: Plan, source: TensorSource, done: int) -> Iterator[tuple[PlannedTensor, int, Block]]:
-    """Yield (tensor, first row, block) in the file's order, for all that comes after the file's first `done` bytes."""
+    """Yield (tensor, first row, block) in the file's order, for the part of the file after its first `done` bytes."""
     for tensor in plan.tensors:
         step = max(1, plan.block_weights // tensor.columns)
         # Skip whole rows; `done` can be any byte, because an interrupted run may have used another block size.

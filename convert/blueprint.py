@@ -45,7 +45,7 @@ class TensorRecipe:
 
     @property
     def key(self) -> str:
-        """The tensor's name in an adapter, also for a tied model's output matrix, which has none in its checkpoint."""
+        """The tensor's name in an adapter; a tied model's output matrix has one too, though none in the checkpoint."""
         return (
             f"{self.module}.weight" if self.module and self.source.endswith(".weight") else self.module or self.source
         )
@@ -71,7 +71,7 @@ class TensorRecipe:
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """A file before it is planned: architecture, metadata in the file's order, recipes in the checkpoint's.
+    """A file before it is planned: its architecture, metadata (in the file's order) and recipes (in the checkpoint's).
 
     `tied`: the embedding is also the output matrix, and the file has no `output.weight`. `output`: the recipe for an
     output matrix, used if an adapter of a tied model changes only one of the two.

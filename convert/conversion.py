@@ -60,7 +60,7 @@ class Conversion:
         self.plan.check_room(self.request.target, unfinished_bytes)
 
     def seconds(self, threads: int) -> float:
-        """Return roughly how many seconds it will take, by converting one block of each type."""
+        """Return roughly how many seconds the conversion will take, estimated by converting a block of each type."""
         return estimated_seconds(self.plan, self.source, threads)
 
     def run(

@@ -88,7 +88,7 @@ def _value(kind: str, value: Any) -> bytes:
 
 
 def _array(values: Any) -> bytes:
-    """Return an array's element type, length and items as bytes; Python's int is INT32, float is FLOAT32 (gguf-py)."""
+    """Return an array's element type, length and items as bytes; as in gguf-py, int is INT32, float is FLOAT32."""
     if isinstance(values, np.ndarray):
         return _numbers(values)
     items = list(values)

@@ -1,4 +1,4 @@
-"""An importance matrix in llama.cpp's GGUF format: how much each column of a matrix is used, so where errors matter.
+"""An importance matrix in llama.cpp's GGUF format: how much each column of a matrix is used, and so its errors matter.
 
 It has two tensors per matrix: NAME.in_sum2, the sum of squares of each column's inputs, and NAME.counts, the number of
 inputs. The format: tools/imatrix of https://github.com/ggml-org/llama.cpp; the older .dat files are not read.

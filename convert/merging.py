@@ -25,7 +25,7 @@ from ecellm_lite.kernels.block import MOST_ADAPTERS, MOST_RANK
 
 @dataclass(frozen=True, slots=True)
 class WeightedAdapter:
-    """An adapter, and the weight that multiplies what it adds."""
+    """An adapter, and the weight by which its changes are multiplied."""
 
     adapter: PeftAdapter
     weight: float = 1.0

@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What the rules depend on: the number of layers, query heads, and key and value heads."""
+    """A model's numbers of layers, query heads, and key and value heads, on which the rules depend."""
 
     layers: int
     heads: int
@@ -117,7 +117,7 @@ class _Rules:
         return default
 
     def _count(self, part: str) -> int:
-        """Return how many tensors of this part came before."""
+        """Return how many tensors of this part were counted before, and count this one."""
         place = self._counts[part]
         self._counts[part] += 1
         return place

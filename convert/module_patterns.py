@@ -43,7 +43,7 @@ class ModulePatterns:
             raise ValueError(f"{self._name} has too many keys for the number of the adapter's modules")
 
     def value(self, module: str, default: Any) -> Any:
-        """Return the value of a module."""
+        """Return a module's value; `default` if no pattern matches its name."""
         for alternatives, value in self._patterns:
             if any(alternative.matches(module) for alternative in alternatives):
                 return value

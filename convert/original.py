@@ -1,6 +1,7 @@
 """The original of a converted file: its tokens and logits, from the packages that the model was trained with.
 
-Tokens come from tokenizers or sentencepiece, logits from transformers and, for adapters, peft. All are optional.
+Tokens come from tokenizers or sentencepiece, logits from transformers and, for adapters, peft. All these packages are
+optional.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def write_file(
     progress: Callable[[ConversionProgress], None] | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> WrittenFile:
-    """Write everything still missing from an unfinished file; `UnfinishedFile.finish` then gives it its name.
+    """Write everything still missing from an unfinished file; `UnfinishedFile.finish` then gives it its final name.
 
     `check` is called with the file's path once the header is written, and raises to stop the conversion. Raises
     ModelError if an input changes meanwhile, a weight is not finite, or a write fails. After an interruption, the file
@@ -94,7 +94,7 @@ def write_file(
 
 
 def estimated_seconds(plan: Plan, source: TensorSource, threads: int) -> float:
-    """Return roughly how many seconds the plan will take, by converting one block of each of its types."""
+    """Return roughly how many seconds the plan will take, estimated by converting a block of each type."""
     largest: dict[str, PlannedTensor] = {}
     for tensor in sorted(plan.tensors, key=lambda one: one.size):
         largest[tensor.type.name] = tensor

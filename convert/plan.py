@@ -40,8 +40,8 @@ _RESERVE = 128 << 20  # bytes of memory for the program itself
 class Plan:
     """A file to be written: `header` is its first bytes, `size` its length in bytes.
 
-    `block_weights`: how many weights are read, converted and written at a time. `memory`: the most bytes of memory that
-    this needs. `identity`: a hash of everything that decides the file's bytes, except the source's bytes.
+    `block_weights`: how many weights are read, converted and written at a time. `memory`: the most memory that writing
+    needs, in bytes. `identity`: a hash of everything that decides the file's bytes, except the source's bytes.
     """
 
     file_type: str
@@ -78,7 +78,7 @@ class Plan:
         return 8 * self.size / max(1, sum(math.prod(tensor.shape) for tensor in self.tensors))
 
     def check_room(self, target: Path, bytes_written: int = 0) -> None:
-        """Raise ModelError if disk or memory is too small; `bytes_written` of the file exist already."""
+        """Raise ModelError if disk or memory is too small; the file's first `bytes_written` bytes exist already."""
         folder = next((folder for folder in target.absolute().parents if folder.is_dir()), None)
         if folder is None:
             raise ModelError(

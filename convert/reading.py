@@ -30,7 +30,7 @@ def changed_meanwhile(path: Path) -> ModelError:
 
 
 def open_for_reading(path: Path) -> int:
-    """Return a descriptor of an open file; raises ModelError if it cannot be opened."""
+    """Open a file and return its descriptor; raises ModelError if it cannot be opened."""
     # Without O_NONBLOCK, opening a FIFO would wait for a writer.
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
@@ -69,7 +69,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
-    """Return the object in a JSON file; raises ModelError if there is none."""
+    """Return the object in a JSON file; raises ModelError if the file does not hold one."""
     try:
         content = json.loads(read_bytes(path, limit).decode("utf-8"))
     except (ValueError, RecursionError) as error:

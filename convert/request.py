@@ -59,7 +59,7 @@ class ConversionRequest:
         return folder.resolve().name if folder.exists() else self.base
 
     def check_paths(self) -> None:
-        """Raise an error for a path that the system cannot look up."""
+        """Raise UsageError or ModelError for a path that the system cannot look up."""
         if not self.target.name:
             raise UsageError(
                 f"{self.target} is not a file's name", step="give one such as model.gguf", settings=("target",)

@@ -1,8 +1,8 @@
 """A safetensors file, read as untrusted input: its header must agree with the file, and tensors are read by rows.
 
 The file is opened once, must be a regular file, and is read with pread. It is not mapped: if another program truncated
-it, that would kill the process, and mapped pages count as its memory. Everything that the format forbids (holes,
-overlaps, duplicate names) is refused. The format: https://github.com/huggingface/safetensors.
+a mapped file, our process would be killed, and mapped pages count as the process's memory. Everything that the format
+forbids (holes, overlaps, duplicate names) is refused. The format: https://github.com/huggingface/safetensors.
 """
 
 from __future__ import annotations

@@ -96,7 +96,10 @@ def _piece(data: bytes, path: Path) -> Piece:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
-    """Yield a message's fields by number: messages as bytes, 32-bit values as floats (the only kind here)."""
+    """Yield each field of a protobuf message as its number and its value.
+
+    A value is an integer, the bytes of a text or an inner message, or a float: no other 32-bit values occur here.
+    """
     position, end = 0, len(data)
     while position < end:
         tag, position = _varint(data, position)

@@ -103,8 +103,8 @@ def _ranks(merges: object, ids: Mapping[str, int], path: Path) -> dict[str, int]
 def _space_first(tokenizer: Mapping[str, Any], path: Path) -> bool:
     """Return whether a space is put before a text; raises ModelError for steps that SentencePiece does not have.
 
-    It is written in one of two ways: as the normalizer Prepend, or as the pre-tokenizer Metaspace, which adds no space
-    to a text that already begins with one.
+    A file says so in one of two ways: with the normalizer Prepend, or with the pre-tokenizer Metaspace, which adds no
+    space to a text that already begins with one.
     """
     first = False
     for step in _steps(tokenizer.get("normalizer"), "normalizers", path):

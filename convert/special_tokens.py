@@ -81,7 +81,7 @@ def _configured(value: object, size: int) -> int | None:
 
 
 def _added_automatically(tokenizer: Mapping[str, Any] | None, texts: Mapping[str, str | None]) -> dict[str, bool]:
-    """Return whether the post-processor of a tokenizer.json adds BOS and EOS, as far as it says."""
+    """Return whether a tokenizer.json's post-processor adds "bos" and "eos"; what it leaves open is absent."""
     flags: dict[str, bool] = {}
     processor = (tokenizer or {}).get("post_processor")
     if not isinstance(processor, dict):

@@ -49,7 +49,7 @@ LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of one check: `passed` is None if it could not be made."""
+    """The result of one check; `passed` is None if the check could not be made."""
 
     name: str
     passed: bool | None
@@ -57,7 +57,7 @@ class CheckResult:
 
 
 def check_tokens(tokenize: Tokenize, original: Tokenize, texts: Sequence[str]) -> CheckResult:
-    """Return whether the file tokenizes to exactly the original's ids."""
+    """Return the result of checking that the file's tokenizer gives exactly the original's ids."""
     for text in texts:
         tokens, expected = tokenize(text), original(text)
         if tokens != expected:
@@ -72,9 +72,10 @@ def check_tokens(tokenize: Tokenize, original: Tokenize, texts: Sequence[str]) -
 
 
 def check_logits(pairs: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]], file_type: str) -> CheckResult:
-    """Return whether the file predicts like the original; `pairs` are its logits and the original's, (tokens, ids).
+    """Return the result of checking that the file predicts like the original.
 
-    The mean KL divergence and the share of positions with the same likeliest token are compared with LIMITS.
+    `pairs`: for each prompt, the file's logits and the original's, (tokens, ids) each. Their mean KL divergence, and
+    the share of positions with the same likeliest token, are compared with LIMITS.
     """
     divergences: list[NDArray[np.float64]] = []
     same: list[NDArray[np.bool_]] = []
@@ -94,7 +95,7 @@ def check_logits(pairs: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the logarithms of the probabilities, row by row."""
+    """Return the logarithms of each row's probabilities."""
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=1, keepdims=True)
     return np.asarray(wide - np.log(np.exp(wide).sum(axis=1, keepdims=True)))

@@ -80,7 +80,7 @@ class UnfinishedFile:
             raise self._refused(error) from None
 
     def read(self, count: int, offset: int) -> bytes:
-        """Return up to `count` bytes from an offset."""
+        """Return up to `count` bytes from an offset; raises ModelError if there are none or reading fails."""
         try:
             data = os.pread(self._descriptor, count, offset)
         except OSError as error:

@@ -14,7 +14,10 @@ MAX_COUNT = (1 << 31) - 1  # llama.cpp keeps counts as 32-bit numbers
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """The values of a config.json by name; an absent or null value takes its default, if there is one."""
+    """The values of a config.json by name; an absent or null value takes its default, if there is one.
+
+    Every method raises ModelError for a value that it does not accept.
+    """
 
     values: Mapping[str, Any]
 

@@ -28,9 +28,10 @@ class Recipes:
         self._recipes: dict[str, TensorRecipe] = {}  # by source
 
     def take(self, name: str, source: str, shape: tuple[int, ...], order: NDArray[np.uint32] | None = None) -> None:
-        """Make the file's tensor `name` from the checkpoint's `source`; see TensorRecipe for `shape` and `order`.
+        """Add the recipe of the file's tensor `name`, made from the checkpoint's tensor `source`.
 
-        Raises ModelError if the source is missing, has another shape, or does not hold weights.
+        `shape` and `order`: see TensorRecipe. Raises ModelError if the source is missing, has another shape, or does
+        not hold weights.
         """
         tensor = self._checkpoint.tensor(source)
         if tensor.shape != shape:
@@ -44,7 +45,7 @@ class Recipes:
     def take_if_present(
         self, name: str, source: str, shape: tuple[int, ...], order: NDArray[np.uint32] | None = None
     ) -> None:
-        """Do the same as `take` if the checkpoint has the tensor; otherwise nothing."""
+        """Do the same as `take` if the checkpoint has the tensor; otherwise do nothing."""
         if source in self._checkpoint:
             self.take(name, source, shape, order)
 
@@ -62,7 +63,7 @@ class Recipes:
 
 
 def general_metadata(architecture: str, checkpoint: Checkpoint) -> dict[str, MetadataValue]:
-    """Return the metadata of every model: its architecture, and its folder's or repository's name."""
+    """Return the metadata that every model gets: its architecture, and its repository's or folder's name."""
     folder = checkpoint.folder.resolve()
     name = folder.name
     if folder.parent.name == "snapshots":  # the hub's cache: models--ORGANIZATION--NAME/snapshots/REVISION

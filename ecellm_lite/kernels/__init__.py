@@ -7,8 +7,9 @@
 
 The bytes are the same either way. `ECELLM_KERNELS` names the variant to use (avx512, avx2, neon, baseline, or `ggml`
 for numpy and ggml's own functions). A native variant is used only if its results for test weights have the expected
-hash. `is_exact` tells whether a variant's do; ggml's own functions do not if their build fuses a*b+c. With every
-variant, ggml widens a quantized source, and quantizes to Q4_0, Q4_1, Q5_0 and Q5_1 if there is an imatrix.
+hash. `is_exact` tells whether a variant's results have that hash; the results of ggml's own functions do not have it if
+their build fuses a*b+c. With every variant, ggml widens a quantized source, and quantizes to Q4_0, Q4_1, Q5_0 and Q5_1
+if there is an imatrix.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ _EXPECTED = "1a464bf5165fa3866a707f739b101461b29a994d3e6841c77968a680975a465a"
 
 
 def variants() -> list[str]:
-    """Return the variants that can run here, best first; `ggml` always can."""
+    """Return the variants that can run here, best first; `ggml` is always the last."""
     return [*native.variants(), "ggml"]
 
 
@@ -40,7 +40,7 @@ def is_exact(variant: str) -> bool:
 
 
 def result_hash(variant: str) -> str:
-    """Return the hash of what a variant makes of the sample weights."""
+    """Return the sha256, in hex, of the bytes to which a variant converts the sample weights."""
     convert: Callable[[Block], NDArray[np.uint8]] = (
         plain.convert if variant == "ggml" else lambda block: native.convert(block, variant=variant)
     )
@@ -53,9 +53,10 @@ def result_hash(variant: str) -> str:
 
 
 def sample_weights() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return weights, (17, 256), and an importance: pseudo-random values, exact in float32, scaled row by row.
+    """Return weights, (17, 256), and their importance, (256,).
 
-    17 is one more than the lanes of the widest variant, so a partly filled group is tested too.
+    All are pseudo-random values, exact in float32; each row of weights has its own scale. 17 is one more than the lanes
+    of the widest variant, so a partly filled group is tested too.
     """
     places = np.arange(18 * 256, dtype=np.uint32).reshape(18, 256)
     scattered = (places * np.uint32(2654435761) >> 8).astype(np.float32) / np.float32(1 << 23) - np.float32(1)

@@ -28,7 +28,8 @@ def start(choice: str = "auto") -> State:
     """Return the state for one of CHOICES; `auto` means what ECELLM_PROMPT_KERNELS says, if it is set.
 
     The first call with another choice than `off` registers the kernels with ggml, so it must come before a model is
-    loaded. Raises UsageError for a name that is not in CHOICES. Kernels that cannot be used are a state, not an error.
+    loaded. Raises UsageError for a name that is not in CHOICES. If the kernels cannot be used, no error is raised: the
+    State says why.
     """
     if choice == "auto":
         choice = os.environ.get("ECELLM_PROMPT_KERNELS") or "auto"

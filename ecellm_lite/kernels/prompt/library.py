@@ -97,7 +97,11 @@ def shares_threads(native: Any) -> bool:
 def multiply(
     blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], *, variant: str, threads: int = 1
 ) -> NDArray[np.float32]:
-    """Return the product, (columns, rows), of weights, (rows, bytes of a row), with columns, (columns, depth)."""
+    """Return the product of weights and columns, (columns, rows).
+
+    `blocks`: the quantized weights, (rows, bytes of a row). `x`: the columns, (columns, depth). Raises EcellmError if
+    the library refuses the product.
+    """
     columns, depth = x.shape
     if blocks.shape[1] < kind.row_bytes(depth) or x.strides[1] != x.itemsize:
         raise EcellmError(f"Rows of {blocks.shape[1]:,} bytes do not hold {depth:,} weights as {kind.name}.")

@@ -1,4 +1,4 @@
-"""The kernels' trial: whether they compute the same products as ggml, run through this llama.cpp's own graphs."""
+"""The kernels' trial: whether they compute the same products as ggml, when llama.cpp's own graphs call them."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ class _Parameters(ctypes.Structure):
 def product(
     blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], device: str, *, threads: int = 1
 ) -> NDArray[np.float32]:
-    """Return a ggml device's product, (columns, rows), of weights, (rows, bytes of a row), with `x`, (columns, depth).
+    """Return the product of weights and columns as a ggml device computes it, (columns, rows).
 
-    Raises EcellmError with just the reason if there is no such device.
+    `blocks`: the quantized weights, (rows, bytes of a row). `x`: the columns, (columns, depth). Raises EcellmError with
+    just the reason if there is no such device.
     """
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     columns, depth = x.shape
