@@ -47,8 +47,8 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
 def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random: Random) -> list[Row]:
     """Return made rows of query_product_ranking: the answer has the best product first, then the others as listed.
 
-    Half of the queries are from the task's labelled `rows`, with products from these rows, so that only their texts
-    distinguish the best one; the others are made from a title. If there are fewer titles than a list has products, no
+    About half of the queries are from the task's labelled `rows`. All their products are from these rows too, so that
+    the best product differs from the others only in its text. The other queries are made from a title. If there are fewer titles than a list has products, no
     rows are made.
     """
     rankings: list[Row] = []

@@ -116,7 +116,7 @@ class LlamaBackend:
     def prompt_kernels(self) -> prompt.State:
         """The state of the prompt kernels.
 
-        With layers on a GPU they are off: llama.cpp gives the GPU the products of the layers on the CPU too.
+        They are off if any layer is on a GPU: llama.cpp then computes the matrix products of the other layers there too.
         """
         if self.placement.n_gpu_layers:
             return prompt.State("", "layers are on a GPU")

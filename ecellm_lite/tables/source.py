@@ -36,7 +36,7 @@ _DAMAGED = (EOFError, OSError, zlib.error, ValueError)
 
 
 class Source:
-    """The open bytes of a table: `head` has the first (all, if it is `whole`), `stream` all, both decompressed.
+    """An open table's decompressed bytes: `head` has the first ones, or all if `whole` is true; `stream` yields all.
 
     For a pipe with JSON Lines, `head` has only the bytes that have arrived, so that the first rows are read at once.
     """

@@ -68,7 +68,7 @@ class Answers:
 
 
 def answers_of(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
-    """Return the answers that the table [answer] defines; raises InputError with the wrong key."""
+    """Return the answers that the table [answer] defines; raises an InputError that names a wrong key."""
     kind = table.text("type", most=20)
     if kind not in _KINDS:
         raise table.error("type", f"is {kind!r}", f"write one of {', '.join(_KINDS)}")

@@ -42,7 +42,7 @@ def measure_classes(pairs: Sequence[Pair], primary: str) -> Measured:
 
 
 def class_table(gold: Sequence[str], texts: Sequence[str | None], labels: Sequence[str]) -> ConfusionTable:
-    """Return the confusion table of answer strings over these letters, which must be all that occur in them."""
+    """Return the confusion table of answer strings; `labels` has every letter that one of them begins with."""
     return ConfusionTable([letter_of(text) or "" for text in gold], [letter_of(text) for text in texts], labels)
 
 

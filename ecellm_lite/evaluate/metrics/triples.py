@@ -34,7 +34,7 @@ class Triple:
     source: str
 
     def contains(self, other: Triple) -> bool:
-        """Return whether the value and the source each contain the other's or are contained in it."""
+        """Return whether the attributes are equal, and of the two values and the two sources one contains the other."""
         return self.attribute == other.attribute and all(
             bool(mine) and bool(theirs) and (mine in theirs or theirs in mine)
             for mine, theirs in ((self.value, other.value), (self.source, other.source))
