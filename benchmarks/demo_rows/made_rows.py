@@ -48,8 +48,8 @@ def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random:
     """Return made rows of query_product_ranking: the answer has the best product first, then the others as listed.
 
     About half of the queries are from the task's labelled `rows`. All their products are from these rows too, so that
-    the best product differs from the others only in its text. The other queries are made from a title. If there are fewer titles than a list has products, no
-    rows are made.
+    the best product differs from the others only in its text. The other queries are made from a title. If there are
+    fewer titles than a list has products, no rows are made.
     """
     rankings: list[Row] = []
     listed = titles_of(rows)

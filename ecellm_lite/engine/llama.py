@@ -116,7 +116,7 @@ class LlamaBackend:
     def prompt_kernels(self) -> prompt.State:
         """The state of the prompt kernels.
 
-        They are off if any layer is on a GPU: llama.cpp then computes the matrix products of the other layers there too.
+        They are off if any layer is on a GPU: llama.cpp then computes the other layers' matrix products there too.
         """
         if self.placement.n_gpu_layers:
             return prompt.State("", "layers are on a GPU")
