@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("ray", reason="a cluster needs the extra ray")
+pytest.importorskip("ray.cluster_utils", reason="a cluster needs the extra ray")
 
 from ecellm_lite import TASKS, InputError, ModelError, Runtime, UsageError, load_task
 from ecellm_lite.engine.fake import FakeBackend
