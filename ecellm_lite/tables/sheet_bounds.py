@@ -41,6 +41,7 @@ def check_bounds(file: IO[bytes], name: str) -> None:
                     cells = _cells(info.filename, unpacked.blocks(part))
                 if cells > CELLS:
                     raise _too_large(name, f"has a sheet of {cells:,} cells")
+    # NotImplementedError: a compression that zipfile does not know.
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError, expat.ExpatError) as error:
         raise InputError(f"{name} is damaged ({error})", step="save it again as XLSX or as CSV", file=name) from None
 
