@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks.facts import write_results
 from ecellm_lite.answers.answer import Answer
-from ecellm_lite.evaluate.thresholds import DOUBT, Judged, least_threshold
+from ecellm_lite.evaluate.thresholds import DOUBT, Judged, least_thresholds, reaches
 
 TARGET, LEAST = 0.95, 0.93
 ALLOWED = 0.05  # of the random halves may be below
@@ -91,13 +91,8 @@ def both_ways(rows: Sequence[Judged], first: NDArray[np.bool_]) -> list[Half]:
 
 def judge(choosing: Sequence[Judged], judged: Sequence[Judged]) -> Half:
     """Choose thresholds on the rows `choosing`, and return their result on the rows `judged`."""
-    keys = {row.key for row in choosing}
-    thresholds = {key: least_threshold([row for row in choosing if row.key == key], TARGET) for key in keys}
-    right = [
-        row.correct
-        for row in judged
-        if (threshold := thresholds.get(row.key)) is not None and row.probability >= threshold
-    ]
+    thresholds = least_thresholds(choosing, TARGET, sorted({row.key for row in choosing}))
+    right = [row.correct for row in judged if reaches(row, thresholds)]
     return Half(len(right) / len(judged), fmean(right) if right else None)
 
 

@@ -3,7 +3,9 @@
 A precision measured on few rows is mostly luck, so a threshold must pass a test: the rows above it are so seldom wrong
 that, if the true precision were lower than the target, chance would make them look as good in at most 5% of samples.
 This is the one-sided 95% lower confidence bound of Clopper and Pearson ("The use of confidence or fiducial limits",
-Biometrika 1934). For a target of 95% it takes 59 right answers and none wrong, or 93 with one wrong.
+Biometrika 1934). Several answers with thresholds of their own share the 5% (Bonferroni's correction): with two, each
+threshold may be too low in 2.5% of samples. For a target of 95%, one threshold takes 59 right answers and none wrong,
+or 93 with one wrong; one of two takes 72 and none, or 110 with one.
 
 The precision that the thresholds reach is measured on held-out rows: each half of the rows is judged by the thresholds
 chosen on the other half.
@@ -68,23 +70,38 @@ def automatic(rows: Sequence[Judged], precision: float, *, by_answer: bool, seed
     chosen: list[Judged] = []
     for half in (0, 1):
         others = [row for row, place in zip(rows, halves, strict=True) if place != half]
-        thresholds = _thresholds(others, precision, keys)
+        thresholds = least_thresholds(others, precision, keys)
         own = [row for row, place in zip(rows, halves, strict=True) if place == half]
-        chosen += [row for row in own if _reaches(row, thresholds)]
+        chosen += [row for row in own if reaches(row, thresholds)]
     right = sum(row.correct for row in chosen)
     return Automatic(
         precision=precision,
-        thresholds=_thresholds(rows, precision, keys),
+        thresholds=least_thresholds(rows, precision, keys),
         rows=len(rows),
         share=len(chosen) / len(rows) if rows else 0.0,
         reached=right / len(chosen) if chosen else None,
     )
 
 
-def least_threshold(rows: Sequence[Judged], precision: float) -> float | None:
+def least_thresholds(rows: Sequence[Judged], precision: float, keys: Sequence[str]) -> dict[str, float | None]:
+    """Return the least threshold for each key: an answer's, or `EVERY` for all answers together.
+
+    The keys share the 5% of doubt in equal parts.
+    """
+    doubt = DOUBT / max(1, len(keys))
+    return {key: least_threshold([row for row in rows if key in (EVERY, row.key)], precision, doubt) for key in keys}
+
+
+def reaches(row: Judged, thresholds: Mapping[str, float | None]) -> bool:
+    """Return whether a row is automatic: it is usual, and its probability reaches its answer's threshold."""
+    threshold = thresholds[EVERY] if EVERY in thresholds else thresholds.get(row.key)
+    return row.usual and threshold is not None and row.probability >= threshold
+
+
+def least_threshold(rows: Sequence[Judged], precision: float, doubt: float = DOUBT) -> float | None:
     """Return the least probability from which on answers reach `precision` by its lower confidence bound.
 
-    The result is None if no probability reaches the precision. Needs scipy, as fitting a temperature does.
+    The bound is too high in at most the share `doubt` of samples. The result is None if no probability reaches the precision. Needs scipy, as fitting a temperature does.
     """
     from scipy.special import bdtr
 
@@ -93,16 +110,7 @@ def least_threshold(rows: Sequence[Judged], precision: float) -> float | None:
     counts = np.arange(1, len(ordered) + 1)
     wrong = np.cumsum([not row.correct for row in ordered])
     # bdtr(k, n, p): the probability of at most k wrong answers of n, if each is wrong with probability p.
-    precise = bdtr(wrong, counts, 1 - precision) <= DOUBT
+    precise = bdtr(wrong, counts, 1 - precision) <= doubt
     ends = np.append(np.diff(probabilities) != 0, True)  # a threshold cannot part equal probabilities
     places = np.flatnonzero(precise & ends[: len(ordered)])
     return float(probabilities[places[-1]]) if len(places) else None
-
-
-def _thresholds(rows: Sequence[Judged], precision: float, keys: Sequence[str]) -> dict[str, float | None]:
-    return {key: least_threshold([row for row in rows if key in (EVERY, row.key)], precision) for key in keys}
-
-
-def _reaches(row: Judged, thresholds: Mapping[str, float | None]) -> bool:
-    threshold = thresholds[EVERY] if EVERY in thresholds else thresholds.get(row.key)
-    return row.usual and threshold is not None and row.probability >= threshold

@@ -20,7 +20,7 @@ from ecellm_lite.envelopes import Envelope
 from ecellm_lite.evaluate.calibrating import calibrate_task
 from ecellm_lite.evaluate.labelled import labelled
 from ecellm_lite.evaluate.results import DataFile
-from ecellm_lite.evaluate.thresholds import Judged, automatic, least_threshold
+from ecellm_lite.evaluate.thresholds import Judged, automatic, least_threshold, least_thresholds
 from ecellm_lite.jobs.review import ReviewRule
 from ecellm_lite.models.automatic import EVERY, Automatic
 from ecellm_lite.tasks.registry import TASKS
@@ -78,6 +78,15 @@ def test_each_answer_has_its_own() -> None:
     assert (chosen.share, chosen.reached, chosen.rows) == (0.5, 1.0, 400)
     assert automatic([*sure, *wrong], 0.95, by_answer=False).thresholds == {EVERY: None}
     assert automatic([], 0.95, by_answer=True) == Automatic(0.95, {}, 0, 0.0, None)
+
+
+def test_answers_share_the_doubt() -> None:
+    """Two answers each need a bound of 97.5%: 0.95 ** 72 is 0.0249 and 0.95 ** 71 is 0.0262."""
+    yes = [Judged("yes", 0.9, True)] * 72
+    no = [Judged("no", 0.8, True)] * 71
+    assert least_thresholds([*yes, *no], 0.95, ["no", "yes"]) == {"no": None, "yes": 0.9}
+    assert least_thresholds(no, 0.95, ["no"]) == {"no": 0.8}
+    assert least_thresholds(no[:59], 0.95, [EVERY]) == {EVERY: 0.8}
 
 
 @pytest.mark.slow
