@@ -101,7 +101,8 @@ def reaches(row: Judged, thresholds: Mapping[str, float | None]) -> bool:
 def least_threshold(rows: Sequence[Judged], precision: float, doubt: float = DOUBT) -> float | None:
     """Return the least probability from which on answers reach `precision` by its lower confidence bound.
 
-    The bound is too high in at most the share `doubt` of samples. The result is None if no probability reaches the precision. Needs scipy, as fitting a temperature does.
+    The bound is too high in at most the share `doubt` of samples. The result is None if no probability reaches the
+    precision. Needs scipy, as fitting a temperature does.
     """
     from scipy.special import bdtr
 
