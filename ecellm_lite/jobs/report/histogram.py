@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ecellm_lite.report.plot import Tick
 from ecellm_lite.report.shown import share
 
-LEFT, TOP, WIDTH, HEIGHT = 14, 24, 340, 150  # pixels: the margins, and the size of the area that the bars are in
+LEFT, TOP, WIDTH, HEIGHT = 22, 24, 340, 150  # pixels: the margins, and the size of the area that the bars are in
 
 
 @dataclass(frozen=True, slots=True)
