@@ -1,4 +1,4 @@
-"""What happens to a row before and after the engine: which calibration applies, and how its Answer is made."""
+"""Chooses the calibration for a row, and makes the row's Answer from what the engine returned."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEAST_COVERAGE = 0.01
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """A submitted row with its request, or with the error that prevented one."""
+    """A submitted row: its request to the engine, or in `failure` the error that prevented the request."""
 
     id: str | int | None
     task: Task
@@ -47,7 +47,7 @@ class Submission:
         return self.failure or (self.request.error if self.request else None)
 
     def claim(self) -> bool:
-        """Return True to the first caller only, which may then settle the row."""
+        """Return True on the first call only; the caller that gets True must complete the row's future."""
         return self._unsettled.acquire(blocking=False)
 
     def cancel(self) -> None:
@@ -58,11 +58,11 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class AnswerPolicy:
-    """Makes answers from the outcomes of one model, and decides which of its `calibrations` applies to a row.
+    """Makes the answers of one model from the engine's outcomes, and decides which calibration applies to a row.
 
-    A deterministic answer leaves out its time and the count of cached tokens, because they depend on other rows. If a
-    row has a `min_probability`, its answer is an abstention below that probability, or below the `least_coverage` of
-    its calibration: it has no value, but keeps its probabilities.
+    In deterministic mode an answer has neither its time nor the count of cached tokens, because both depend on other
+    rows. With `min_probability`, an answer becomes an abstention if its probability is below that, or if its coverage
+    is below the `least_coverage` of the calibration. An abstention has no value, but keeps its probabilities.
     """
 
     model: ModelName
@@ -91,7 +91,7 @@ class AnswerPolicy:
         return calibrations.find(_scope(calibrations, task, question)) if calibrations else None
 
     def refusal(self, calibrations: Calibrations | None, task: Task, instruction: str | None = None) -> str | None:
-        """Return why a task's calibration is not used with this instruction; None if it is used or there is none."""
+        """Return why a task's calibration is not used with this instruction; None if it is used or does not exist."""
         if calibrations is None:
             return None
         own, other = (
@@ -108,7 +108,7 @@ class AnswerPolicy:
     def refusal_of_row(
         self, calibrations: Calibrations | None, task: Task, row: Mapping[str, Any], instruction: str | None = None
     ) -> str | None:
-        """Return why a task's calibration is not used for a row; None if it is used or there is none.
+        """Return why a task's calibration is not used for a row; None if it is used or does not exist.
 
         Raises InputError for a bad row, if the task has a calibration.
         """
@@ -163,12 +163,12 @@ class AnswerPolicy:
         )
 
     def settle(self, row: Submission, future: Future[Answer]) -> None:
-        """Pass a finished row's answer to its future, unless the row is already settled."""
+        """Complete the future with a finished row's answer, unless the row was already completed."""
         if row.claim():
             self._settle(row, future)
 
     def expire(self, row: Submission, future: Future[Answer], deadline_ms: float) -> None:
-        """Drop a row whose deadline has passed, with a DeadlineError as its answer, unless it is already settled."""
+        """Drop a row whose deadline has passed and answer it with a DeadlineError, unless it was already completed."""
         if row.claim():
             row.failure = deadline_error(deadline_ms)
             row.cancel()

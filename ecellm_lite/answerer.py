@@ -30,13 +30,15 @@ class RequestOptions(TypedDict, total=False):
 
     `instruction` replaces the task's own. `space` replaces the row's own answer space, for example by a JSON schema.
     `shorten`: a row that is too long is cut in the fields where its task allows it, and the answer says what was cut.
-    `min_probability`: an answer below this probability becomes an abstention. If a calibration is used, so does an
-    answer to a row unlike the rows the calibration was fitted on.
+    `min_probability`: an answer below this probability becomes an abstention. With a calibration, so does an answer
+    whose coverage is lower than on nearly all rows that the calibration was fitted to.
     `calibration`: "auto" uses the model's stored calibration if it fits, False uses none, and a path uses the
-    calibration in that file. `seed` is for sampled text (a Text space with a temperature).
-    `deadline_ms`: a row without an answer this many milliseconds after it was submitted gets a DeadlineError, and the
-    engine drops it before its next call of the model. `priority`: `urgent` rows are admitted before all waiting normal
-    rows, in order of arrival. An endless stream of urgent rows starves the others.
+    calibration in that file.
+    `seed` is for sampled text (a Text space with a temperature).
+    `deadline_ms`: a row that has no answer this many milliseconds after it was submitted gets a DeadlineError, and the
+    engine drops the row before the next call of the model.
+    `priority`: `urgent` rows start, in order of arrival, before all waiting `normal` rows. While urgent rows keep
+    coming, normal rows do not start.
     `listener` is called from another thread with the free text so far, each time the text grows; if two identical
     requests run at the same time, only the first one's listener is called.
     """
@@ -70,9 +72,9 @@ class Answerer(Protocol):
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Return a future for the answer; rows run in order of arrival, except when reordered to share prefixes.
 
-        A bad row gets an answer with an error, and so does an InputError in place of a row. Cancelling the future also
-        drops the row from the engine. Raises UsageError for an unknown task or an invalid option. The future fails with
-        ClosedError if the answerer is closed first.
+        The answer to a bad row holds the error. In place of a row, an InputError may be passed: it becomes the answer's
+        error. Cancelling the future also drops the row from the engine. Raises UsageError for an unknown task or an
+        invalid option. The future fails with ClosedError if the answerer is closed first.
         """
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
@@ -83,7 +85,8 @@ class Answerer(Protocol):
     ) -> Iterator[Answer]:
         """Yield one answer for each row, in order; rows are read ahead.
 
-        A bad row gets an answer with an error, and so does an InputError in place of a row.
+        The answer to a bad row holds the error. In place of a row, an InputError may be passed: it becomes the answer's
+        error.
         """
 
     def close(self) -> None:
@@ -95,4 +98,4 @@ class KeepsCalibrations(Protocol):
     """An answerer that can name the calibration it uses for a task."""
 
     def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
-        """Return the calibration of a task, or None; it may not apply to every row. See RequestOptions."""
+        """Return a task's calibration, or None. It may not apply to a row with its own instruction or options."""

@@ -2,12 +2,12 @@
 
 A build of llama.cpp can contain its own copy of that runtime, linked into its GPU library. If another library, such as
 numpy's, has already loaded the system's copy privately, some symbols bind to one copy and some to the other, and the
-first regular expression of a vocabulary kills the process (seen with a CUDA build on an H100). If the system's copy is
-loaded globally first, all symbols bind to it.
+process crashes when llama.cpp compiles a vocabulary's first regular expression (seen with a CUDA build on an H100). If
+the system's copy is loaded globally first, all symbols bind to it.
 
 It also keeps llama.cpp's threads from spinning. In GCC's OpenMP a thread that waits for others spins for milliseconds
-before it sleeps. Beside a busy program the system may then run the spinning thread in place of the one it waits for,
-and both programs become several times slower.
+before it sleeps. If another program is busy on the same cores, the system may run a spinning thread while the thread it
+waits for gets no core. Both programs then become several times slower.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LOOKS = 1000
 
 @contextmanager
 def _short_waits() -> Iterator[None]:
-    """Let an OpenMP library loaded in this block use _LOOKS, unless the user chose how its threads wait."""
+    """Set _LOOKS for an OpenMP library that is loaded in this block, unless the user has set how its threads wait."""
     if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         yield
         return

@@ -29,7 +29,7 @@ class Check:
 
 
 def examine(store: Store) -> list[Check]:
-    """Return the checks in reading order; their only side effect is to store the verdict on the prompt kernels."""
+    """Return the checks in reading order; they only store whether the prompt kernels work, and change nothing else."""
     engine = _engine()
     runs = all(check.state != "bad" for check in engine)
     tunings = _tunings(store) if runs else []

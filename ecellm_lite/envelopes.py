@@ -34,7 +34,7 @@ class Envelope:
         return f"{self.head}### Instruction:\n{instruction}\n\n### Input:\n"
 
     def prompt(self, instruction: str, text: str, options: str | None = None) -> str:
-        """Return the whole prompt; if `options` is None or empty, it is left out with its heading."""
+        """Return the whole prompt; if `options` is None or empty, their heading is left out, too."""
         listed = f"\n\n### Options:\n{options}" if options else ""
         return f"{self.prefix(instruction)}{text}{listed}\n\n{self.tail}"
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 
 class EcellmError(Exception):
-    """Any error of ecellm-lite; an instance of this class itself is a fault of the program (exit code 1).
+    """The base class of all errors; raised itself, it means a fault in the program or its installation (exit code 1).
 
     `message` says what is wrong, with the value that was wrong; `step` says what to do next. Without a `step` the
     message is a whole sentence, with its period. `field` is a field of a row or file (`product_1.title`), `line` a line
@@ -94,7 +94,7 @@ class BusyError(ModelError):
 
 
 class ClosedError(EcellmError):
-    """The engine was closed before the answer was ready, or was used in another process (exit code 1)."""
+    """The engine was closed before the answer was ready, or was used in a forked process (exit code 1)."""
 
     code = "closed"
 

@@ -12,7 +12,7 @@ from ecellm_lite.tasks.task import Task
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-# The columns of each field: one, or several that a list field takes or a text joins.
+# The column of each field, or several columns: a list field takes them as items, and a text field joins them.
 FrameMap = Mapping[str, "str | Sequence[str]"]
 
 
@@ -28,8 +28,9 @@ def answers_frame(
     """Return a data frame (pandas, polars or pyarrow) with further columns for the answer of each row.
 
     The columns are those of a job's output: `answer`, `probability`, `confidence`, `abstained`, `warnings`, `error`; an
-    extraction with constant attributes has a column for each attribute. `map` gives the column, or columns, of each
-    field that is named differently; `constants` are fields with one value for all rows. A row that fails has its error.
+    extraction of the same attributes for all rows has a column for each attribute. `map` gives the column, or columns,
+    of each field that is named differently; `constants` are fields with one value for all rows. A failed row has its
+    error in `error`.
 
     Raises UsageError for columns that do not fit the task, and InputError if `frame` is not a data frame.
     """

@@ -70,15 +70,15 @@ _note = llama.llama_log_callback(_note_error)
 
 
 def _keep_interrupt() -> None:
-    """Remember an interruption for the caller of llama.cpp; ctypes would print it and drop it."""
+    """Remember a KeyboardInterrupt for the caller of llama.cpp: ctypes would drop an exception raised in a callback."""
     global _interrupted
     _interrupted = True
 
 
 def is_logging(frame: FrameType | None) -> bool:
-    """Return whether llama.cpp is logging in this frame of a signal handler; if so, remember the interruption.
+    """Return whether a signal arrived in our log callback (`frame` is the interrupted one); if so, remember it.
 
-    A handler can run before the callback's first line, where an exception would be lost.
+    The signal can arrive before the callback's first line, where the callback cannot catch an exception yet.
     """
     while frame and frame.f_code is not _note_error.__code__:
         frame = frame.f_back
@@ -181,9 +181,9 @@ def devices() -> list[Device]:
 def gpus(candidates: Sequence[Device]) -> list[Device]:
     """Return the devices that layers can be offloaded to, chosen as llama.cpp itself does.
 
-    No card is listed twice. Integrated GPUs, all of one back end, are used only if there are no others. A device that
-    reports no memory of its own has the host's (llama_prepare_model_devices of src/llama.cpp, load_tensors of
-    src/llama-model.cpp).
+    No card is listed twice. Integrated GPUs are used only if there are no others, and only those of one back end. A
+    device that reports no memory of its own is given the host's (llama_prepare_model_devices of src/llama.cpp,
+    load_tensors of src/llama-model.cpp).
     """
     cards: dict[str, Device] = {}
     for device in candidates:

@@ -17,10 +17,10 @@ from ecellm_lite.models.store import Store, StoredModel
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A backend with a loaded model, and what goes with the model.
+    """A loaded model with its name, envelope and calibrations.
 
-    `files` stores the states of instructions, `placement` says which layers are on which GPU, and `intended_tasks` are
-    the tasks that the model's file names (empty if it names none).
+    `files` keeps on disk what the model computed for instructions, `placement` says which layers are on which GPU, and
+    `intended_tasks` are the tasks that the model's file names (empty if it names none).
     """
 
     backend: Backend
@@ -33,7 +33,7 @@ class LoadedModel:
 
 
 def find_model(model: str | Path | None, envelope: str | None = None) -> tuple[Store, StoredModel]:
-    """Return the store and the model that a name means, checked but not loaded; a missing demo is made.
+    """Return the store and the model that a name means, checked but not loaded; the demo is made if it is missing.
 
     Raises ModelError if there is no such model or its file is damaged, UsageError for an unknown envelope.
     """

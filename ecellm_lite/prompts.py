@@ -1,4 +1,4 @@
-"""Makes the scheduler's requests from questions: the prompt, its tokens, and the prefix that a task's rows share."""
+"""Turns questions (rows of tasks) into requests: tokenizes the prompts, and counts the tokens that rows share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ecellm_lite.engine.request import Request, context_error
 from ecellm_lite.envelopes import Envelope
 from ecellm_lite.tasks.task import Question
 
-# How many beginnings' tokens are cached; rows in the data set's own form may each have another instruction.
+# How many beginnings of prompts are cached as tokens; each row in ECInstruct's form may have its own instruction.
 BEGINNINGS = 64
 
 # No vocabulary has a token of more bytes. A prompt too long even with such tokens is not tokenized at all.
@@ -78,7 +78,7 @@ class Prompts:
         return len(prompt) > LONGEST_TOKEN * self.longest
 
     def _beginning(self, question: Question) -> list[int]:
-        """Return the tokens that a prompt begins with and shares with others: the instruction, and a state."""
+        """Return the tokens of the prompt's beginning that rows share: its instruction, and the question's stem."""
         text = "" if question.bare else self._envelope.prefix(question.instruction) + question.stem
         tokens = self._beginnings.get(text)
         if tokens is None:

@@ -1,4 +1,4 @@
-"""Submits rows ahead of the answers being read, so that calls are full and no answer waits for input."""
+"""Submits further rows while earlier answers are computed, so that each call of the model is full."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def read_ahead(
 ) -> Iterator[Result]:
     """Yield one answer for each row, in order, while a separate thread submits the following rows.
 
-    At most `most` rows are read ahead. An answer is yielded as soon as it is ready, even if the next row is not there
-    yet: a sender may wait for an answer before it sends more. The submitting thread calls `finish` after the last row.
-    An exception from `rows` or `submit` is raised in place of its row's answer. If the caller stops early, the answers
-    that were not read are cancelled.
+    At most `most` rows are read ahead. An answer is yielded as soon as it is ready, even if the next row has not
+    arrived: the sender may wait for this answer before it sends another row. The submitting thread calls `finish` after
+    the last row. An exception from `rows` or `submit` is raised in place of its row's answer. If the caller stops
+    early, the answers that were not read are cancelled.
     """
     queue: SimpleQueue[Future[Result] | BaseException | None] = SimpleQueue()
     room = threading.Semaphore(most)

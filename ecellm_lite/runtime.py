@@ -1,4 +1,4 @@
-"""The Answerer in this process, and the one place where tasks and the engine meet.
+"""Runtime: an Answerer that runs the model in this process. It connects the tasks with the engine.
 
 >>> from ecellm_lite import Runtime
 >>> with Runtime("demo") as runtime:                                                       # doctest: +SKIP
@@ -47,7 +47,7 @@ from ecellm_lite.tasks.task import Question, Task
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-# Rows read ahead of the next answer: one group that runs, and one that fills the calls at its end.
+# Rows read ahead of the next answer: the group that runs, and the next one, which fills the calls as the first ends.
 WINDOW = 2 * GROUP
 
 
@@ -59,10 +59,10 @@ class Runtime:
     `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo` (default: ECELLM_MODEL, else the
     only model in the store, else the demo). `envelope`: `alpaca` or `mistral`, for a model file that does not name one.
     `deterministic`: the same row gets the same answer, byte for byte, whatever runs beside it or ran before.
-    `prefix_files`: the states of instructions (never of rows) are kept in the user's store, so that the next process
-    need not compute them again (not with layers on a GPU). `grouped`: rows run in the order that shares most, but
-    answers come in the order of the rows. `drafts`: while few rows run, words of the prompt are tried as the next words
-    of free text.
+    `prefix_files`: what the model computed for an instruction (never for a row) is kept in the user's store, so that
+    the next process need not compute it again; with layers on a GPU nothing is kept. `grouped`: rows with the same
+    beginning run together, but answers come in the order of the rows. `drafts`: while few rows run, the next words of
+    free text are guessed from the prompt, and the model checks several guesses in one call.
 
     The other settings are those of engine.settings.Settings. If `threads`, `kv_type`, `micro_batch` or
     `flash_attention` is not given and the runtime is not deterministic, the value tuned for this model and machine is
@@ -171,7 +171,7 @@ class Runtime:
     ) -> Iterator[Answer]:
         """Yield one answer for each row, in order; see Answerer.
 
-        A separate thread reads up to 256 rows ahead, and those that share most run together. Identical rows are
+        A separate thread reads up to 256 rows ahead. Rows with the same beginning run together, and identical rows are
         computed once.
         """
         calibrations = self._policy.chosen_calibrations(options.get("calibration", "auto"))
@@ -202,10 +202,10 @@ class Runtime:
         instruction: str | None = None,
         calibration: CalibrationChoice = "auto",
     ) -> str | None:
-        """Return in a sentence why the stored calibration of a task is not used; None if it is used or there is none.
+        """Return a sentence on why a task's stored calibration is not used; None if it is used or does not exist.
 
         A calibration applies only to the instruction that it was fitted with; `instruction` is as for `answer`. With a
-        row, the sentence is about the row's answer: a row in the data set's form has an instruction of its own.
+        `row`, the sentence is about this row: a row in ECInstruct's form has its own instruction.
 
         Raises UsageError if `calibration` names a file that does not apply, and InputError for a bad row if there is a
         calibration.
@@ -217,7 +217,7 @@ class Runtime:
         return self._policy.refusal_of_row(calibrations, checked_task, row, instruction)
 
     def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
-        """Return the calibration of a task, or None; it may not apply to every row. See KeepsCalibrations."""
+        """Return a task's calibration, or None. It may not apply to a row with its own instruction or options."""
         calibrations = self._policy.chosen_calibrations(calibration)
         checked_task = self._policy.checked_task(task)
         return calibrations.get(checked_task.name) if calibrations else None
@@ -272,7 +272,7 @@ class Runtime:
         return submission, future
 
     def _prepared(self, task: str | Task, row: Row | InputError, options: RequestOptions) -> Submission:
-        """Return a row's submission: with its request, or with the error that prevented one."""
+        """Return a row's submission: its request to the engine, or the error that prevented the request."""
         instruction, space = options.get("instruction"), options.get("space")
         least = checked_probability(options.get("min_probability"))
         urgent = checked_priority(options.get("priority", "normal"))

@@ -11,10 +11,11 @@ from ecellm_lite.errors import EcellmError, error_of
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Counts of tokens: in the prompt, in its cached part, and in the answer, decoded by the model or forced.
+    """Token counts: of the prompt, of the part of it that was in memory already, and of the answer (decoded, forced).
 
-    The token that settles the answer is not counted if the model need not read it. `cached_tokens` is None in
-    deterministic mode, where an answer must not depend on what ran before it.
+    Decoded tokens were chosen by the model, and forced tokens had no alternative. A last token that the model did not
+    have to read is not counted. `cached_tokens` is None in deterministic mode, where an answer must not depend on what
+    ran before it.
     """
 
     prompt_tokens: int
@@ -69,11 +70,11 @@ class Answer:
     `value` is true or false for a predicate, a key for a choice, the probability-weighted position for a score, the
     keys best first for a ranking, a list of {attribute, value, source, probability} for an extraction, a string for
     text, an object for a schema; None for a failed or abstained row. `text` is the exact ECInstruct answer string. If
-    the model was not sure enough, the answer is an abstention: it has no value and no text, but the probabilities that
-    show why. `probability` is the answer's share among the allowed answers, `confidence` is how far the largest
-    probability is above uniform, and `coverage` is how much of the model's probability fell on the allowed tokens.
-    `seconds` is the time from the row's turn to its answer, and is None in deterministic mode. `calibration` names the
-    calibration of the probabilities by task, temperature, rows and hash, as in
+    the model was not sure enough, the answer is an abstention: it has probabilities, but no value and no text.
+    `probability` is the answer's share among the allowed answers, `confidence` is how far the largest probability is
+    above that of a random guess (0 to 1), and `coverage` is how much of the model's probability fell on the allowed
+    tokens. `seconds` is the time from when the row began to run until its answer, and is None in deterministic mode.
+    `calibration` names the calibration of the probabilities by task, temperature, rows and hash, as in
     `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`. `shortened` says what was cut from the row or the answer, and is
     None if nothing was; `warnings` lists anything else that is odd about the row or its answer, and is None if nothing
     is.
@@ -125,7 +126,7 @@ class Answer:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Answer:
-        """Return the answer from the plain data of `as_dict`, also after a trip through JSON."""
+        """Return the answer from the plain data of `as_dict`, even if that went through JSON."""
         parts = {name: data[name] and kind(**data[name]) for name, kind in _PARTS.items()}
         warnings = data["warnings"] and [AnswerWarning(**warning) for warning in data["warnings"]]
         return cls(**{**data, **parts, "warnings": warnings})

@@ -1,10 +1,11 @@
-"""Temperature scaling, so that of the answers given a probability of 0.8, eight in ten are right.
+"""Temperature scaling: corrects probabilities, so that eight in ten answers with probability 0.8 are right.
 
 Calibration after Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017): softmax(logits / T), which is
 p^(1/T) / Σ p^(1/T). A T above 1 makes a model less sure, a T below 1 surer; the likeliest answer stays the same.
 
-The entries of an extraction also have a bias, sigmoid(logit(p) / T + b), as in Platt's "Probabilistic outputs for
-SVMs" (1999): a span has too many rivals for a softmax, and may be wrong more often than right.
+The entries of an extraction also have a bias, sigmoid(logit(p) / T + b), as in Platt's "Probabilistic outputs for SVMs"
+(1999). An entry is calibrated as right or wrong, not among all possible spans, and it may be wrong more often than
+right, which a temperature alone cannot express.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def log_shares(shares: Sequence[float] | Probabilities) -> NDArray[np.float64]:
 
 
 def tempered(shares: Sequence[float] | Probabilities, temperature: float) -> Probabilities:
-    """Return the shares (n,) at a temperature above 0; their order stays, and they sum to 1."""
+    """Return the shares, (n,), rescaled by a temperature above 0; they keep their order and sum to 1."""
     logs = log_shares(shares) / temperature
     powers = np.exp(logs - logs.max())
     weighted: Probabilities = powers / powers.sum()
@@ -46,7 +47,7 @@ def tempered_odds(probability: float, temperature: float, bias: float = 0.0) -> 
 
 
 def tempered_among(probability: float, count: int, temperature: float) -> float:
-    """Return a probability at a temperature, against `count` - 1 others that share the rest evenly.
+    """Return a probability rescaled by a temperature; `count` - 1 other answers share the rest evenly.
 
     With n = `count`, it is p^(1/T) / (p^(1/T) + (n - 1) ((1 - p) / (n - 1))^(1/T)), which goes to 1/n as T grows.
     """
@@ -54,7 +55,7 @@ def tempered_among(probability: float, count: int, temperature: float) -> float:
 
 
 def tempered_outcome(outcome: Outcome, temperature: float) -> Outcome:
-    """Return an outcome of a few answers with its softmax at a temperature, and the confidence recomputed.
+    """Return an outcome with its probabilities rescaled by a temperature, and its confidence recomputed.
 
     The answer never changes. At temperature 1, or with a single possible answer, nothing else changes either.
     """

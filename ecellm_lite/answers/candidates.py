@@ -1,9 +1,10 @@
-"""Decodes every closed answer by walking a sorted matrix of candidate token rows.
+"""Finds the answer among a fixed set of candidates, by walking a sorted matrix of their tokens.
 
-Each possible answer is tokenized as a continuation of the prompt, and its tokens are a row; the rows are sorted. A
-state is a range of rows and a depth; the tokens that may come next are the distinct values of one column. A single
-value is *forced* and needs no model; several values are a choice, a softmax over them. A row that is a prefix of
-another ends with the end-of-sequence token as its own branch.
+Each possible answer is tokenized as a continuation of the prompt. Its tokens are one row of the matrix, and the rows
+are sorted. After some tokens of an answer, the rows that begin with these tokens are a range, and the tokens that may
+come next are the distinct values of the next column (a column's index is the `depth`). If there is only one value, it
+is *forced* and needs no model; otherwise a softmax over the values decides. Each row ends with the end-of-sequence
+token, so that one answer may be the beginning of another.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Branches:
 
 
 class Candidates:
-    """Candidate answers as a sorted int32 matrix (rows, width), padded with -1; `order` maps rows to the given order.
+    """Candidate answers as a sorted int32 matrix, (rows, width), padded with -1; `order` has each row's original index.
 
     `rows` must be distinct; `end` is the token that closes an answer, and is appended to each row.
     """
@@ -54,7 +55,7 @@ class Candidates:
         return Branches(column[starts], np.append(starts, high - low) + low)
 
     def way(self, low: int, high: int, depth: int, most: int) -> list[int]:
-        """Return at most `most` tokens from `depth` on, along the largest branches to the last place where rows differ.
+        """Return at most `most` next tokens: those of most rows at each place, up to the last place where rows differ.
 
         The list is empty if the rows never differ beyond `depth`.
         """
@@ -81,7 +82,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """The candidate that a walk reached (its original index), the product of its choices' shares, and the coverage."""
+    """The result of a walk: the candidate's original index, the product of the shares chosen, and the coverage."""
 
     index: int
     probability: float
@@ -89,11 +90,11 @@ class Walked:
 
 
 def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Step, Logits, Walked]:
-    """Go down to one candidate, taking the likeliest branch at each choice, and leave its tokens on the tape.
+    """Choose one candidate by taking the likeliest token wherever candidates differ; append its tokens to the tape.
 
-    The tape already holds the first `depth` tokens, which all candidates have in common.
-    Tokens that follow from the last choice stay on the tape; the model sees them only if more of the answer follows.
-    `coverage` is the lowest of all choices, and 1 if there was no choice.
+    The tape already holds the first `depth` tokens, which all candidates have in common. Forced tokens after the last
+    choice go to the model only if more of the answer follows. `coverage` is the lowest of all choices, and 1 if there
+    was no choice.
     """
     low, high = 0, len(candidates.order)
     probability = coverage = 1.0
@@ -125,10 +126,10 @@ class Weighed:
 def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[Step, Logits, Weighed]:
     """Return the exact probability of each candidate, evaluating every place where two of them differ.
 
-    The candidates are whole answers, starting at the prompt's end. If the first token distinguishes all of them,
-    as with letters and yes/no, the prompt's own last logits are enough and nothing is decoded. Otherwise there are at
-    most as many places as candidates, and a step shows the model up to `drafts` tokens of the path between two of them,
-    so that candidates that are prefixes of each other take a few calls rather than one each.
+    The candidates are whole answers, starting at the prompt's end. If the first token distinguishes all of them, as
+    with letters and yes/no, the prompt's own last logits are enough and nothing is decoded. Otherwise the candidates
+    differ in fewer places than there are candidates. One call can evaluate several places on a path of up to `drafts`
+    tokens, which saves calls if candidates are prefixes of each other.
     """
     shares = np.zeros(len(candidates.order))
     coverage: float | None = None

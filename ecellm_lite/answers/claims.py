@@ -1,4 +1,4 @@
-"""What an answer's probability claims, compared with the labelled answer."""
+"""Compares the probabilities of an answer with its gold answer, to fit and to measure calibrations."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One choice of an answer: the shares of the options, the chosen one first; at least one share.
+    """One decision within an answer: the shares of its options, with the chosen option first; at least one share.
 
-    `right` is the index of the correct option. The last share is the sum of `alike` answers, which are assumed to have
-    equal parts of it.
+    `right` is the index of the correct option. The last share is the sum over `alike` options, which are assumed to be
+    equally likely.
     """
 
     shares: tuple[float, ...]

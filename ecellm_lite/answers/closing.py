@@ -1,8 +1,8 @@
-"""Closes a JSON text before its token limit: no token is chosen after which it could not be closed in time.
+"""Ends a JSON text within its token limit: a token is chosen only if the text can still be closed after it.
 
-The path to the end is found without logits: a string is closed by its quote, an object or a list by its bracket,
-and a missing value becomes the shortest of its kind. The search is greedy, so an existing path may be missed (after a
-string that must hold certain words, for example); any path that it finds is allowed by the schema.
+The tokens that close a text are found without the model: a string is closed by its quote, an object or a list by its
+bracket, and a missing value becomes the shortest of its kind. The search is greedy and can miss a way to close the
+text, for example if a string must contain certain words. The schema allows every way that it finds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from ecellm_lite.answers.decoding import Logits, Vocabulary
 
-# What to try first, sign by sign; digits and date signs are for strings with a pattern or a format.
+# What to try first, character by character; digits and date signs are for strings with a pattern or a format.
 _IN_STRING = '"0123456789-:.aA TZ'
 _BETWEEN = '}],"0123456789[{'
 
@@ -36,8 +36,8 @@ class Closing:
     def in_time(self, matcher: Any, tokens: Sequence[int], limit: int, logits: Logits, token: int) -> int:
         """Return `token` if the text can still be closed after it, else the likeliest token for which it can.
 
-        The matcher has read `tokens`, and the closed text may have `limit` tokens; the logits of tokens that are not
-        allowed are -inf. If no way to close the text is found, `token` itself is returned.
+        The matcher has read `tokens`, and `limit` is the most tokens that the closed text may have. The logits of
+        tokens that are not allowed are -inf. If no way to close the text is found, `token` itself is returned.
         """
         text, most = self._vocabulary.detokenize(tokens), limit - len(tokens)
         if self._closes(matcher, text, token, most) or not (way := self._way(matcher, text, most)):

@@ -43,10 +43,10 @@ class Vocabulary(Protocol):
 class Step:
     """A request to the engine: keep the first `keep` answer tokens, append `tokens`, return the logits after the last.
 
-    `forced` tokens were settled without the model, and the last `drafted` tokens are guesses that the model may reject;
-    the others were chosen from the model's logits. The engine checks as many drafts as it has room for, and returns the
-    logits after the token before the drafts and after each checked draft, (checked + 1, vocabulary.size), or
-    (vocabulary.size,) if it checked none. The next step keeps the right drafts.
+    Of the tokens, `forced` needed no model, and the last `drafted` are guesses that the model may reject; the others
+    were chosen from the model's logits. The engine checks as many drafts as it has room for. It returns the logits
+    after the last token before the drafts and after each checked draft: (checked + 1, vocabulary.size), or
+    (vocabulary.size,) if it checked none. The `keep` of the next step includes the drafts that were right.
     """
 
     keep: int
@@ -61,8 +61,8 @@ class Outcome:
 
     `probabilities` maps each possible answer's key to its share (they sum to 1), and is None if the answer is not one
     of a few. `coverage` is the share of the whole vocabulary's probability that fell on the allowed tokens at the first
-    choice (for an extraction the lowest over its choices). `tokens` are the answer's tokens; for a closed answer they
-    are the end of tokenize(prompt + text). `shortened` says which limit ended the answer, if one did.
+    choice (for an extraction the lowest over its choices). `tokens` are the answer's tokens; for an answer from a fixed
+    set they are the end of tokenize(prompt + text). `shortened` says which limit ended the answer, if one did.
     """
 
     value: Any
@@ -77,13 +77,13 @@ class Outcome:
 
 Decoding = Generator[Step, Logits, Outcome]
 
-# Gets all that is written so far of a text, each time that it has grown.
+# Called with the whole text so far, each time it has grown.
 Listener = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where an answer is decoded: after a prompt, in a vocabulary, with `room` tokens left in the context.
+    """What a space needs to decode an answer: the vocabulary, the prompt, and `room`, the tokens left in the context.
 
     At most `drafts` tokens may be guessed in one step. The `listener` is called with a text as it grows.
     """
@@ -96,10 +96,10 @@ class Scene:
     listener: Listener | None = None
 
     def continuation(self, text: str, *, after: str = RESPONSE) -> list[int]:
-        """Return the tokens of `text` as they are when it follows `after`.
+        """Return the tokens that `text` has when it follows `after`.
 
-        Text tokenized alone has other ids than text that follows another: SentencePiece puts a space before it. `after`
-        must end where the tokenizer starts a new piece whatever follows, as the prompt's last newline does. Raises
+        Tokenized alone, the text can get other ids, because SentencePiece puts a space before it. `after` must end
+        where the tokenizer always starts a new token; the newline at the end of every prompt is such a place. Raises
         ModelError if the vocabulary joins `after` and `text`.
         """
         anchor = self.vocabulary.tokenize(after)

@@ -1,4 +1,4 @@
-"""Drafts of free text: an answer about documents often copies them, so their next words are a good guess.
+"""Guesses the next words of free text from the prompt, because an answer about a text often copies from it.
 
 This is prompt lookup decoding. A guess costs little if the model checks several tokens in one call, and it never
 changes the answer: a token that the model would not have written is dropped.
@@ -13,7 +13,7 @@ _MATCH = 2
 
 
 class Lookup:
-    """Guesses the next tokens: those that followed the latest ones at their last occurrence in the prompt or answer."""
+    """Guesses the next tokens: finds where the latest tokens last occurred before, and returns what followed there."""
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self._tokens: list[int] = []

@@ -27,7 +27,7 @@ from ecellm_lite.errors import InputError
 
 NONE = Span("None", "None")
 
-# Signs count as words, and a token may hold many, so the context alone does not bound the work for a row.
+# Punctuation marks count as words, and one token can hold many, so the context size does not limit a row's work.
 MAX_WORDS = 10_000
 
 
@@ -45,10 +45,10 @@ class Extraction(Space):
     biased: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
-        """Walk to one span for each attribute in turn; the JSON between the values is forced.
+        """Choose one span for each attribute in turn; the JSON between the values is forced.
 
-        Each entry has the probability of its own choices; the answer's probability is their product, and its coverage
-        the lowest.
+        An entry's probability is the product over its choices. The answer's probability is the product over its
+        entries, and its coverage is the lowest of any choice.
         """
         texts = [SourceText(source, text) for source, text in self.sources.items()]
         words = sum(len(text.starts) for text in texts)
@@ -117,9 +117,9 @@ class Extraction(Space):
         return len(scene.continuation(self._answer_text(dict.fromkeys(self._names, longest))))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with calibrated probabilities, of each entry and of all together.
+        """Return the outcome with a calibrated probability for each entry and for the whole answer.
 
-        An entry has two outcomes: its own value, and all else.
+        An entry is calibrated as a choice between its own value and any other.
         """
         if temperature == 1.0 and bias == 0.0:
             return outcome
@@ -132,8 +132,7 @@ class Extraction(Space):
         """Return one claim per entry: that the attribute has this value from this source, or that it has no value.
 
         A claim is correct if the gold answer has the same entry; "no value" is also correct if the gold answer has no
-        entry for the attribute. The gold answer may have further values, because an entry does not claim to be the only
-        one.
+        entry for the attribute. Further values of the attribute in the gold answer do not make the claim wrong.
         """
         gold_values: dict[str, set[tuple[str | None, str | None]]] = {}
         for entry in self.parse(gold):
@@ -145,7 +144,7 @@ class Extraction(Space):
         return tuple(claims)
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the answer that finds nothing."""
+        """Return the answer in which no attribute has a value."""
         return (self._answer_text(dict.fromkeys(self._names, NONE)),)
 
     def headline(self, answer: Answer) -> str:
@@ -209,13 +208,13 @@ class Extraction(Space):
 
 
 class _Grid:
-    """The candidate spans of one row's texts, made in two steps: first how spans begin, then the spans themselves.
+    """The candidate spans of one row's texts, tokenized in two steps: first their beginnings (heads), then the rest.
 
-    A title of 25 words has about 250 spans and a description thousands. Once the first tokens are chosen, only the
-    spans that begin with them are tokenized in full.
+    A title of 25 words has about 250 spans and a description thousands. Once a head is chosen, only the spans that
+    begin with it are tokenized in full.
     """
 
-    # Two tokens: the opening quote, which may include a character of the value, and the next one.
+    # The length of a head in tokens: the opening quote, which may include a character of the value, and the next one.
     HEAD = 2
 
     def __init__(self, scene: Scene, texts: list[SourceText]) -> None:
@@ -229,7 +228,7 @@ class _Grid:
                     self._heads.setdefault(head, []).append((text, word))
 
     def choose(self, close: str, tape: Tape) -> Generator[Step, Logits, tuple[Span, Walked]]:
-        """Walk to a span or to NONE, followed by `close`; return it with the walk's result."""
+        """Choose a span or NONE, append it and the text `close` to the tape, and return it with the walk's result."""
         heads = list(self._heads)
         end = self._scene.vocabulary.end
         head = yield from walk(Candidates(heads, end), tape)

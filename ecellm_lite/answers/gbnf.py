@@ -1,8 +1,8 @@
 r"""Converts GBNF, llama.cpp's form of grammars, to the Lark form that llguidance reads.
 
 llguidance's own converter does the work, after the text is rewritten here: what the converter cannot handle (escapes
-such as `\u00e9`, two rules whose names differ only in case, a missing rule) is put into a form that it accepts, or is
-an error with its line. Source: grammars/README.md of ggml-org/llama.cpp.
+such as `\u00e9`, two rules whose names differ only in case, a missing rule) is put into a form that it accepts, or
+raises an error with its line. Source: grammars/README.md of ggml-org/llama.cpp.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class _GrammarReader:
         if token["range"] is not None:
             return f"[{token['negated']}{self._class(token['range'])}]"
         if token["any"]:
-            return "[\\x00-\U0010ffff]"  # any character, including a line feed, which Lark's point excludes
+            return "[\\x00-\U0010ffff]"  # any character, including a line feed, which a dot in Lark excludes
         if token["least"]:
             return self._repeats(token)
         return token["sign"] or " "
@@ -137,7 +137,7 @@ class _GrammarReader:
         return quoted[0] if len(quoted) == 1 else f"({' '.join(quoted)})"
 
     def _class(self, text: str) -> str:
-        """Return the inside of a character class, with escapes for what is special only in a regular expression."""
+        """Return the inside of a character class, escaping what is special in regular expressions but not in GBNF."""
         place, parts = 0, []
         while place < len(text):
             match = _CHARACTER.match(text, place)

@@ -1,9 +1,9 @@
 """Limits on the size, depth and cost of grammars, checked before native code sees them.
 
-llguidance reports most mistakes itself. What would crash or stall it is refused here: long chains of rules or
-references overflow its stack, and joined patterns, joined multiples and operators that intersect regular expressions
-take unbounded time and memory. The limits were found by experiment, with llguidance 1.9 on a stack of 1 MiB, the
-smallest that a thread usually has.
+llguidance reports most mistakes itself. What would crash or stall it is refused here. Long chains of rules or
+references overflow its stack. Joined schemas with many patterns, large products of `multipleOf`, and operators that
+intersect regular expressions take unbounded time and memory. The limits were found by experiment, with llguidance 1.9
+on a stack of 1 MiB, the smallest that a thread usually has.
 """
 
 from __future__ import annotations

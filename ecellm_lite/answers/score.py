@@ -14,7 +14,7 @@ from ecellm_lite.answers.options import OneOf, Option
 
 @dataclass(frozen=True, slots=True)
 class Score(OneOf):
-    """A space of levels, the lowest first; the value is the probability-weighted position, 1 for the lowest.
+    """A space of levels, the lowest first; the value is the mean position, weighted by probability (the lowest is 1).
 
     A model that is torn between 4 and 5 of 5 answers 4.5, where a choice would have to pick one. `texts` is what the
     model writes for each level, if that is not the level itself.
@@ -38,7 +38,7 @@ class Score(OneOf):
         return _averaged((yield from OneOf.decode(self, scene)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with the levels' softmax at a temperature, and the position that follows from it."""
+        """Return the outcome with its probabilities rescaled by a temperature, and the position recomputed."""
         return _averaged(tempered_outcome(outcome, temperature))
 
     def headline(self, answer: Answer) -> str:

@@ -13,15 +13,15 @@ from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
 from ecellm_lite.answers.details import Detail, bars
 from ecellm_lite.errors import InputError
 
-# The share (a quarter) of the context that is kept free for an open answer, whose limit says little about its length.
+# A quarter of the context is kept free for an answer of open length: its limit says little about its length.
 SHARE = 4
 
 
 class Space(ABC):
-    """The set of answers that one row may get, and everything that depends on their kind.
+    """The answers that one row may get, and all operations that depend on the type of answer.
 
-    A space of your own defines `type`, `decode` and `parse`, and inherits the rest, which suits an open answer. An
-    outcome with probabilities is calibrated and shown as one of a few answers.
+    A space of your own defines `type`, `decode` and `parse`, and inherits the rest, which suits answers that cannot be
+    listed. An outcome with probabilities is calibrated and shown as a choice among a few answers.
 
     `type` is the answer's type in the contract: predicate, choice, score, ranking, extraction, text or schema.
     `generates`: answers are generated token by token rather than scored in a few calls of the model. `scored`: answers
@@ -67,7 +67,7 @@ class Space(ABC):
         return None
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return an outcome with its probabilities at a temperature; one without probabilities is unchanged."""
+        """Return an outcome with its probabilities rescaled by a temperature; without probabilities it is unchanged."""
         return tempered_outcome(outcome, temperature)
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
@@ -83,14 +83,14 @@ class Space(ABC):
         return None
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return answers to compare with, which are the same for every row as far as the space allows.
+        """Return baseline answers to compare with, which ignore the row as far as the space allows.
 
         `golds` are the distinct answer strings of a data set, at least one, the most frequent first.
         """
         return tuple(golds)
 
     def headline(self, answer: Answer) -> str:
-        """Return, as one line for a person, an answer that has a value."""
+        """Return one line of text for a person; the answer must have a value."""
         return answer.text or "(empty)"
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:

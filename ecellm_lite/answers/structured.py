@@ -27,7 +27,7 @@ LAST = 128
 
 @dataclass(frozen=True, slots=True)
 class Structured(Space):
-    """The space of the texts that an llguidance grammar allows; `schema` or `grammar` makes it from a `source`."""
+    """The space of the texts that a grammar allows; use `schema` or `grammar` to make one from its `source`."""
 
     compiled: str
     max_tokens: int = MAX_TOKENS
@@ -92,7 +92,7 @@ class Structured(Space):
         return Outcome(value=self.parse(text), text=text, tokens=tokens, shortened=shortened)
 
     def longest(self, scene: Scene) -> int:
-        """Return `max_tokens`, or the reserve for an open answer (see Space) if that is less."""
+        """Return `max_tokens`, but at most a quarter of the context."""
         return min(self.max_tokens, Space.longest(self, scene))
 
     def as_options(self) -> dict[str, Any]:
@@ -180,7 +180,7 @@ _LARGEST = 10**15  # an unbounded number could go on for as many digits as there
 
 
 def _closed(schema: Any, depth: int = 1) -> Any:
-    """Return the schema with its objects closed and its numbers bounded, unless it says otherwise."""
+    """Return the schema with no further properties in objects and with bounds on numbers, unless it sets its own."""
     if depth > MAX_DEPTH:
         raise GrammarError(f"The schema is nested more than {MAX_DEPTH} deep", step="flatten it")
     if not isinstance(schema, Mapping):

@@ -38,7 +38,7 @@ class Text(Space):
     type: ClassVar[str] = "text"
 
     def longest(self, scene: Scene) -> int:
-        """Return `max_tokens`, or the reserve for an open answer (see Space) if that is less."""
+        """Return `max_tokens`, but at most a quarter of the context."""
         return min(self.max_tokens, Space.longest(self, scene))
 
     def as_options(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Text(Space):
         return Outcome(value=value, text=text, tokens=tape.tokens, shortened=shortened)
 
     def _settled(self, data: bytes) -> str:
-        """Return the beginning of a text that will not change: no half character, stop text or space at its end."""
+        """Return the part of a text that can no longer change: without a partial character or stop text at its end."""
         text = _decoded(data)
         text = text[: self._stopped(text)]
         text = text[: max(0, len(text) - max(map(len, self.stop), default=1) + 1)]
