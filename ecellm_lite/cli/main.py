@@ -76,7 +76,7 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """eCeLLM, the e-commerce language models, on your own machine: typed answers with probabilities, offline.
 
-    Exit codes: 0 success; 1 `doctor` found something that will not work, or a fault of ours; 2 wrong usage; 3 bad
+    Exit codes: 0 success; 1 `doctor` found something that will not work, or a bug in ecellm-lite; 2 wrong usage; 3 bad
     input; 4 no such model, or one that is damaged or fails `verify`; 5 a job ended, but some rows failed; 130
     interrupted.
     """
@@ -114,7 +114,7 @@ def run_command(arguments: list[str]) -> int:
 
 
 def _fault(error: Exception, arguments: list[str]) -> int:
-    sentence = f"A fault of ours: {type(error).__name__}: {error}; run again with --debug and report it."
+    sentence = f"A bug in ecellm-lite: {type(error).__name__}: {error}; run again with --debug and report it."
     return _fail(sentence, 1, debug="--debug" in arguments)
 
 

@@ -177,4 +177,4 @@ class Session:
 
 
 def _fault(error: BaseException) -> EcellmError:
-    return EcellmError(f"A fault of ours: {type(error).__name__}: {error}.")
+    return EcellmError(f"A bug in ecellm-lite: {type(error).__name__}: {error}.")

@@ -1,1 +1,1 @@
-"""An HTTP server for an Answerer: tasks, typed decisions, texts, batches, metrics and a page."""
+"""The HTTP server: tasks, decisions, texts, batches, metrics and a web page, over an Answerer (see answerer.py)."""

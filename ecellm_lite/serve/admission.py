@@ -1,4 +1,4 @@
-"""How many rows may wait for an answer at a time; a request that finds no room is told when to ask again."""
+"""Limits how many rows wait for an answer at a time; a refused request is told when to ask again."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SMOOTHING = 0.1  # the weight of the latest request in the rate
 
 
 class Admission:
-    """Counts the rows that wait for an answer, in total and by API key; only for the event loop's thread."""
+    """Counts the rows that wait for an answer, in total and by API key; use it only in the event loop's thread."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._of_key: Counter[str] = Counter()
-        self._rate = 10.0  # rows a second, until some were answered
+        self._rate = 10.0  # rows a second, assumed until some were answered
         self.waiting = 0
 
     @contextmanager

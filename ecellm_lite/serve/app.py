@@ -26,7 +26,7 @@ from ecellm_lite.version import __version__
 
 
 def create_app(service: Service, access: Access | None = None, *, log: Log | None = None) -> FastAPI:
-    """Return the application that serves a service; `log` gets an entry per request (default: standard error)."""
+    """Return the application; `log` is called with an entry for each request (default: print it to standard error)."""
     access = access or Access()
     app = FastAPI(
         title="ecellm-lite",
@@ -65,7 +65,7 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
     with ExitStack() as stack:
         try:
             stack.enter_context(only_writer(service.folder / "lock", "the batches of this user", 0.0))
-        except BusyError:  # another server of this user runs them
+        except BusyError:  # another server of this user runs its batches
             yield
             return
         service.runner.start(app)
@@ -78,7 +78,7 @@ async def _ours(_: Request, error: Exception) -> Response:
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    """Return the response (422) to an invalid body: the place of each fault, without the client's values."""
+    """Return the response (422) to an invalid body; it names the place of each fault, but repeats no value."""
     faults = cast("RequestValidationError", error).errors()
     first = faults[0]
     place = place_of(first["loc"])

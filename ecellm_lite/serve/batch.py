@@ -1,4 +1,4 @@
-"""Batches of requests: each is kept with its progress in a JSON file, which a restarted server reads."""
+"""Batches of requests; each is kept in a JSON file with its progress, so that a restarted server can continue it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ecellm_lite.documents import read_document
 from ecellm_lite.models.files import replacing
 from ecellm_lite.serve.errors import RefusedError
 
-WINDOW = 24 * 3600  # seconds, the only completion window that OpenAI's form knows
+WINDOW = 24 * 3600  # seconds; OpenAI's API has no other completion window
 _ID = re.compile(r"batch_[0-9a-f]{24}")
 OVER = ("failed", "completed", "expired", "cancelled")
 _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
@@ -25,7 +25,7 @@ _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancel
 class Batch:
     """A batch and its progress.
 
-    `times`: when it entered each status, in Unix seconds. `errors`: why its input file was refused.
+    `times`: when the batch entered each status, in Unix seconds. `errors`: why its input file was refused.
     """
 
     id: str
@@ -51,21 +51,21 @@ class Batch:
         return cls(id_, owner, endpoint, input_file_id, int(time.time()), metadata=dict(metadata))
 
     def at(self, status: str, **changes: Any) -> Batch:
-        """Return a copy of the batch that enters a status now, with further `changes` of its fields."""
+        """Return a copy with a new status, entered now, and with `changes` to other fields."""
         return replace(self, status=status, times={**self.times, status: int(time.time())}, **changes)
 
     @property
     def over(self) -> bool:
-        """Whether the batch has ended, in whatever way."""
+        """Whether the batch has completed, failed, expired or been cancelled."""
         return self.status in OVER
 
     @property
     def expires_at(self) -> int:
-        """When the batch ends even if it is not done, in Unix seconds."""
+        """When the batch expires, in Unix seconds."""
         return self.created_at + WINDOW
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the batch in OpenAI's form."""
+        """Return the batch in OpenAI's format."""
         return {
             "id": self.id,
             "object": "batch",
@@ -85,7 +85,7 @@ class Batch:
 
 
 class BatchStore:
-    """The batches in a folder, each in a JSON file of its own."""
+    """The batches stored in a folder, one JSON file for each."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -109,7 +109,7 @@ class BatchStore:
             file.write_text(json.dumps(asdict(batch)), encoding="utf-8")
 
     def journal(self, batch: Batch) -> Path:
-        """Return the path of a batch's journal, which holds its responses until the batch ends."""
+        """Return the path of a batch's journal: the file that holds its responses until the batch ends."""
         return self._folder / f"{batch.id}.journal"
 
     def _read(self, path: Path) -> Batch | None:

@@ -1,8 +1,8 @@
 """Runs batches one after the other: each line of a batch's file is a request to this server.
 
-Each response is written to the batch's journal at once, so a server that replaces a killed one goes on from there; a
-request whose line in the journal is incomplete is sent again. The output has the order in which the requests were
-answered.
+Each response is written at once to the batch's journal, a file of responses. If the server is killed, the next server
+continues from the journal, and sends a request again if its response there is incomplete. The output lists the
+responses in the order in which they arrived.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ MOST_LINES = 50_000
 AT_ONCE = 64  # requests of a batch in flight at a time
 LONGEST_LINE = 4 << 20  # bytes
 _SAVE = 1.0  # seconds between two saves of a batch's progress
-_AGAIN = 1.0  # seconds until a request that found the queue full is asked again
-_LISTED = 20  # errors of a file that are reported
+_AGAIN = 1.0  # seconds before a request is sent again after the queue was full
+_LISTED = 20  # errors reported for one file, at most
 _FULL, _AWAY = 429, 503
 
 
@@ -45,9 +45,9 @@ class Line:
 
 
 class BatchRunner:
-    """Runs the batches of one server; only for the event loop's thread.
+    """Runs the batches of one server; use it only in the event loop's thread.
 
-    `keys`: the API keys, by which a batch's requests are made as its owner's.
+    `keys`: the server's API keys; a batch's requests are made with the key of its owner.
     """
 
     def __init__(self, files: StoredFiles, store: BatchStore, keys: Keys) -> None:
@@ -59,7 +59,7 @@ class BatchRunner:
         self._turn = asyncio.Semaphore(1)
 
     def start(self, app: ASGIApp) -> None:
-        """Start with the batches that an earlier server left unfinished; `app` answers the requests."""
+        """Resume the batches that an earlier server left unfinished; `app` answers their requests."""
         self._app = app
         for batch in self._store:
             if not batch.over:
@@ -69,7 +69,7 @@ class BatchRunner:
         """Raise RefusedError (503) if another server runs this user's batches."""
         if self._app is None:
             message = "Another server of this user runs the batches"
-            raise RefusedError(503, "batches_elsewhere", message, step="ask that one")
+            raise RefusedError(503, "batches_elsewhere", message, step="send the request to that server")
 
     def run(self, batch: Batch) -> None:
         """Queue a batch, which runs when its turn comes."""
@@ -172,7 +172,7 @@ class BatchRunner:
         return replace(batch, completed=completed, failed=len(statuses) - completed)
 
     def _finished(self, batch: Batch, status: str) -> Batch:
-        """Write the output and error files, and return the batch, stored with its final status."""
+        """Write the output and error files, store the batch with its final status, and return it."""
         journal = self._store.journal(batch)
         ids: dict[str, str | None] = {"output": None, "error": None}
         for name, good in (("output", True), ("error", False)):
@@ -188,7 +188,7 @@ class BatchRunner:
 
 
 def responses(journal: Path) -> Iterator[dict[str, Any]]:
-    """Yield the responses in a journal; an incomplete line, which a kill leaves, is skipped."""
+    """Yield the responses in a journal, without a last line that a killed server left incomplete."""
     try:
         with journal.open("rb") as file:
             for line in file:
@@ -207,7 +207,7 @@ def mend(journal: Path) -> None:
 
 
 def read_requests(path: Path, endpoint: str) -> tuple[list[Line], list[dict[str, Any]]]:
-    """Return a file's requests and its errors; if there are errors, none of the requests may be run."""
+    """Return a file's requests and its errors; if there are any errors, no request may be run."""
     lines: list[Line] = []
     errors: list[dict[str, Any]] = []
     known: set[str] = set()
@@ -221,7 +221,7 @@ def read_requests(path: Path, endpoint: str) -> tuple[list[Line], list[dict[str,
             try:
                 line = _read(data, endpoint)
                 if line.custom_id in known:
-                    raise RefusedError(422, "duplicate_custom_id", "The custom_id is another line's", field="custom_id")
+                    raise RefusedError(422, "duplicate_custom_id", "Two lines have this custom_id", field="custom_id")
             except RefusedError as error:
                 errors.append(_error(error.reason, str(error), number, error.field))
                 if len(errors) >= _LISTED or error.reason == "line_too_long":
@@ -239,11 +239,11 @@ def _read(data: bytes, endpoint: str) -> Line:
         raise RefusedError(422, "line_too_long", f"The line has more than {LONGEST_LINE:,} bytes")
     value = read_strictly(data)
     if not isinstance(value, dict) or not isinstance(value.get("body"), dict):
-        raise RefusedError(422, "invalid_request", "The line is no request with a body", field="body")
+        raise RefusedError(422, "invalid_request", "The line is not a request with a body", field="body")
     if not isinstance(value.get("custom_id"), str):
         raise RefusedError(422, "missing_custom_id", "The line has no custom_id", field="custom_id")
     if value.get("method") != "POST" or value.get("url") != endpoint:
-        raise RefusedError(422, "mismatched_url", f"The line is no POST to {endpoint}", field="url")
+        raise RefusedError(422, "mismatched_url", f"The line is not a POST to {endpoint}", field="url")
     return Line(value["custom_id"], value["body"])
 
 

@@ -1,4 +1,4 @@
-"""`/v1/batches`, in OpenAI's form: runs the requests of an uploaded file when there is time."""
+"""`/v1/batches`, in OpenAI's format: runs the requests of an uploaded file in the background."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ router = APIRouter(tags=["batches"], route_class=JsonRoute)
 
 _ENDPOINTS = ("/v1/decisions", "/v1/systemone", "/v1/chat/completions", "/v1/completions")
 _TASK = re.compile(r"/v1/tasks/([A-Za-z0-9_-]{1,64})")
-_MOST_OPEN = 100  # batches of one owner that are not over
+_MOST_OPEN = 100  # unfinished batches of one owner
 
 
 class NewBatch(Form):
-    """A new batch: the file that holds its requests, and the endpoint that all of them are for."""
+    """A batch to create: the file that holds its requests, and the endpoint that they are for."""
 
     input_file_id: str
     endpoint: str = Field(description=f"One of {', '.join(_ENDPOINTS)}, or /v1/tasks/TASK.")
@@ -35,7 +35,7 @@ class NewBatch(Form):
 
 @router.post("/v1/batches", summary="Run the requests of a file")
 async def made(body: NewBatch, request: Request, service: Served) -> dict[str, Any]:
-    """Create a batch and return it; its file is checked, and its requests are run, when its turn comes."""
+    """Create a batch and return it; when its turn comes, its file is checked and its requests are run."""
     owner = exchange_of(request).owner
     service.files.get(body.input_file_id, owner)
     if task := _TASK.fullmatch(body.endpoint):

@@ -44,7 +44,7 @@ class JsonRoute(APIRoute):
     """A route whose requests are JsonRequests."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the route's handler, which reads and checks the body before anything else."""
+        """Return a handler that reads and checks the body before the route's own code runs."""
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
@@ -96,7 +96,7 @@ def _unpacked(data: bytes, limits: Limits) -> bytes:
     if len(unpacked) > limits.body_bytes:
         raise _too_large(limits)
     if not decompressor.eof or decompressor.unused_data:
-        raise RefusedError(400, "invalid_zstd", "The body is not one whole zstd frame", step="send it plain")
+        raise RefusedError(400, "invalid_zstd", "The body is not exactly one complete zstd frame", step="send it plain")
     return bytes(unpacked)
 
 

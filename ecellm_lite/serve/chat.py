@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: answers a conversation, in the model's envelope, with free text or JSON of a schema."""
+"""`POST /v1/chat/completions`: answers a conversation with free text, or with JSON that fits a schema."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ecellm_lite.serve.texts import Asked, Sampling, Text, growing, head, option
 
 router = APIRouter(tags=["text"], route_class=JsonRoute)
 
-MOST_TOKENS = 512  # where a request names no limit
+MOST_TOKENS = 512  # of an answer, if the request sets no limit
 ANY_OBJECT = {"type": "object", "additionalProperties": True}
 
 
@@ -72,19 +72,19 @@ class NamedSchema(Form):
 
 
 class AsText(Form):
-    """The response format of free text."""
+    """The response format `text`: free text."""
 
     type: Literal["text"]
 
 
 class AsObject(Form):
-    """The response format of any JSON object."""
+    """The response format `json_object`: any JSON object."""
 
     type: Literal["json_object"]
 
 
 class AsSchema(Form):
-    """The response format of JSON that always fits a schema."""
+    """The response format `json_schema`: JSON that always fits a schema."""
 
     type: Literal["json_schema"]
     json_schema: NamedSchema
@@ -99,7 +99,7 @@ Format = Annotated[
 
 
 class Chat(Sampling):
-    """A conversation to answer. Its system messages become the envelope's instruction, the others the input."""
+    """A conversation to answer: system messages become the prompt's instruction, all others its input."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"model": "demo", "messages": [{"role": "user", "content": "Is it loud?"}]}]}
@@ -168,9 +168,9 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
 
 
 def conversation(messages: Sequence[Message]) -> tuple[str, str]:
-    """Return a conversation as an envelope's (instruction, input); each turn of the input begins with its role.
+    """Return a conversation as a prompt's (instruction, input); each message of the input begins with its role.
 
-    A single turn becomes the input unchanged. Raises RefusedError (400) for a part that is not text.
+    A single message becomes the input unchanged. Raises RefusedError (400) for a part that is not text.
     """
     texts = [(message.role, _content(message, place)) for place, message in enumerate(messages)]
     instruction = "\n\n".join(text for role, text in texts if role in ("system", "developer"))
@@ -188,7 +188,7 @@ def _content(message: Message, place: int) -> str:
             raise RefusedError(
                 400,
                 "unsupported_content",
-                f"The model reads text alone, and this is {part.type}",
+                f"The model reads only text, and this part is {part.type}",
                 step="send text",
                 field=f"messages.{place}.content.{index}",
             )
@@ -209,7 +209,7 @@ async def _pieces(
 
     begun = False
     async for grown in growth:
-        if not begun:  # what failed before has raised
+        if not begun:  # a request that failed earlier has raised its error by now
             yield piece({"role": "assistant", "content": ""})
             begun = True
         if isinstance(grown, str):
@@ -222,6 +222,6 @@ async def _pieces(
 
 
 def _logprob(token: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a token's log-probability in the newer of OpenAI's two forms."""
+    """Return a token's log-probability in the format of OpenAI's chat completions."""
     top = [{"token": shown(one), "bytes": one["bytes"], "logprob": one["logprob"]} for one in token["top"]]
     return {"token": shown(token), "bytes": token["bytes"], "logprob": token["logprob"], "top_logprobs": top}

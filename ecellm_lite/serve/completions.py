@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: the model continues a prompt, which it reads without an envelope."""
+"""`POST /v1/completions`: the model continues a prompt exactly as it was sent, without an envelope around it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def _pieces(
 
 
 def _logprobs(tokens: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return log-probabilities in the older of OpenAI's two forms."""
+    """Return log-probabilities in the format of OpenAI's older endpoint, `/v1/completions`."""
     names = [shown(token) for token in tokens]
     offsets = [sum(map(len, names[:place])) for place in range(len(names))]
     return {

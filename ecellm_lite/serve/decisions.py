@@ -1,4 +1,7 @@
-"""`POST /v1/decisions`: typed decisions in OpenAI's form, for OpenAI's own clients."""
+"""`POST /v1/decisions`: typed decisions in OpenAI's format, for OpenAI's own clients.
+
+A decision is a predicate (true or false), a choice or a score, with probabilities.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ Name = Annotated[str, Field(max_length=256)]
 
 
 class Predicate(Form):
-    """A question whether a statement about the input is true."""
+    """The question whether a statement about the input is true."""
 
     type: Literal["predicate"]
     instructions: Instructions
@@ -45,14 +48,14 @@ class Predicate(Form):
 
 
 class OfferedChoice(Form):
-    """One of a question's choices; the text "true" and the boolean true are two values."""
+    """One of a question's choices; the text "true" and the boolean true are different values."""
 
     value: Annotated[str, Field(min_length=1, max_length=LONGEST_VALUE)] | bool
     description: str | None = None
 
 
 class Choice(Form):
-    """A question which of several choices is right."""
+    """The question which of several choices is right."""
 
     type: Literal["choice"]
     instructions: Instructions
@@ -68,14 +71,14 @@ class Choice(Form):
 
 
 class OfferedLevel(Form):
-    """One of the levels of a score."""
+    """One level of a score."""
 
     label: str = Field(min_length=1, max_length=LONGEST_VALUE)
     description: str | None = None
 
 
 class Score(Form):
-    """A question about the place on a scale, whose levels are listed from the lowest to the highest."""
+    """The question which level of a scale fits; the levels are listed from the lowest to the highest."""
 
     type: Literal["score"]
     instructions: Instructions
@@ -104,7 +107,7 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class Decisions(Form):
-    """An input and the questions about it. Only this server has `option_orders`; see docs/serve.md."""
+    """An input and the questions about it; `option_orders` is this server's own addition (see docs/serve.md)."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -157,7 +160,7 @@ def _definition(asked: Predicate | Choice | Score, instructions: str) -> Mapping
 
 
 def _text(value: str | bool, texts: set[str]) -> str:
-    """Return a choice's value as the text that the model reads; a boolean's text differs from all `texts`."""
+    """Return a choice's value as text for the model; a boolean's text differs from all `texts`, the textual values."""
     if isinstance(value, str):
         return value
     text = "true" if value else "false"

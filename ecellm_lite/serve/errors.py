@@ -1,4 +1,4 @@
-"""HTTP's form of errors: a status, and a body in OpenAI's form, whose `param` is the place of the fault."""
+"""Errors as HTTP responses: a status, and a body in OpenAI's format; `param` names the wrong part of the request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecellm_lite.answers.answer import RowError
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.serve.json_response import JsonResponse
 
-# The HTTP status of an error, by its code. An error that the caller can correct is a 422.
+# The HTTP status of an error, by its code; errors that the client can correct have 422.
 _STATUSES = {
     "closed": HTTPStatus.SERVICE_UNAVAILABLE,
     "context_exceeded": HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -58,7 +58,7 @@ def status_of(code: str) -> int:
 
 
 def error_body(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
-    """Return the body of an error response in OpenAI's form; `param` is the place of the fault."""
+    """Return the body of an error response in OpenAI's format; `param` names the wrong part of the request."""
     kind = _TYPES.get(status, "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 

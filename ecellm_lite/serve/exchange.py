@@ -54,10 +54,10 @@ class Exchange:
 
 
 class Exchanges:
-    """The outermost ASGI middleware: gives each request an id and a log entry, and each unexpected exception a 500.
+    """The outermost ASGI middleware: gives each request an id and a log entry; an unexpected exception becomes a 500.
 
-    A log entry has no text of the client's: it has the route's pattern instead of the path, and the key's name instead
-    of the key.
+    A log entry contains no text from the client: it has the route's pattern instead of the path, and the key's name
+    instead of the key.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, log: Log | None = None) -> None:
@@ -85,10 +85,10 @@ class Exchanges:
 
         try:
             await self._app(scope, receive, answer)
-        except Exception as error:  # noqa: BLE001 - a fault in one request must not take the connection's others along
+        except Exception as error:  # noqa: BLE001 - a bug must not end the connection's other requests
             _report(error, exchange)
             if not exchange.status:
-                message = "A fault of ours: its place is in the server's log, under this request's id."
+                message = "A bug in ecellm-lite: the server's log says where, under this request's id."
                 await JsonResponse(error_body(500, "internal", message), 500)(scope, receive, answer)
         finally:
             self._close(scope, exchange)

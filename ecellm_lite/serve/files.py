@@ -1,4 +1,4 @@
-"""`/v1/files`, in OpenAI's form: the files of requests that batches read, and of responses that they write."""
+"""`/v1/files`, in OpenAI's format: batches read their requests from such files, and write their responses to others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _UPLOAD = {
 async def upload(request: Request, service: Served) -> dict[str, Any]:
     """Store an uploaded file of JSON Lines, one request per line, of at most 200 MiB."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
-        raise RefusedError(415, "content_type", "An upload is a form", step="send multipart/form-data")
+        raise RefusedError(415, "content_type", "The upload is not a form", step="send multipart/form-data")
     bounded = Request(request.scope, _bounded(request.receive))
     try:
         form = await asyncio.wait_for(
@@ -60,7 +60,7 @@ async def upload(request: Request, service: Served) -> dict[str, Any]:
         if not isinstance(file, UploadFile):
             raise RefusedError(422, "missing", "The form has no file", step="send one", field="file")
         if purpose not in _PURPOSES:
-            raise RefusedError(422, "purpose", "The purpose is another", step="send batch", field="purpose")
+            raise RefusedError(422, "purpose", "The purpose is not batch", step="send purpose=batch", field="purpose")
         files = service.files
         with files.adding(_owner(request), file.filename or "requests.jsonl", str(purpose)) as (target, stored):
             while piece := await file.read(_PIECE):
@@ -111,7 +111,7 @@ def _owner(request: Request) -> str | None:
 
 
 def _bounded(receive: Receive) -> Receive:
-    """Return a `receive` that raises RefusedError (413) if an upload is larger than a file and its form may be."""
+    """Return an ASGI `receive` that raises RefusedError (413) once a form is larger than a file may be, plus 64 KiB."""
     total = 0
 
     async def bounded() -> Message:

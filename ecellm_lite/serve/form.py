@@ -1,4 +1,4 @@
-"""The base of all request bodies: strict types, no unknown keys, and unions that are told apart by one value."""
+"""The base class of request bodies, which refuses unknown keys and converts no value to another type."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator
 
-# The first character of a union's tags, by which they are left out of a fault's place.
+# The first character of a union's tags, so that they can be recognized and left out of a fault's place.
 MARK = "~"
 
 
 class Form(BaseModel):
-    """A JSON object without unknown keys; nothing is converted, so a number is no text, and true is no number."""
+    """A JSON object without unknown keys; a number is not accepted as text, nor true as a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
 
 def by_type(*kinds: str, default: str | None = None) -> Discriminator:
-    """Return a discriminator that tells forms apart by their `type`; a form without one has the `default` type."""
+    """Return a pydantic discriminator that reads an object's `type`; an object without one has the `default` type."""
 
     def tag(value: Any) -> str | None:
         kind = value.get("type", default) if isinstance(value, dict) else getattr(value, "type", default)
@@ -29,7 +29,7 @@ def by_type(*kinds: str, default: str | None = None) -> Discriminator:
 
 
 def text_or(other: str) -> Discriminator:
-    """Return a discriminator that tells a text from a list or an object, which gets the tag `other`."""
+    """Return a pydantic discriminator: a text gets the tag `text`, and a list or an object gets the tag `other`."""
 
     def tag(value: Any) -> str | None:
         return f"{MARK}text" if isinstance(value, str) else f"{MARK}{other}"

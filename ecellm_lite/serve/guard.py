@@ -1,8 +1,8 @@
-"""Checks who may ask, before anything else, by the Host header, the Origin header and the API key.
+"""Checks each request's Host header, Origin header and API key before anything else.
 
-A server without keys is for this machine alone. A page of another site that is open in a browser here must not reach
-it. If the page uses a name of its own that leads to this machine (DNS rebinding), its Host is foreign; if it sends a
-cross-site request, its Origin is foreign.
+A server without keys answers only this machine, and no web page of another site, even if it is open in a browser here.
+If the page's host name leads to this machine (DNS rebinding), the Host header is wrong; if the page sends a cross-site
+request, the Origin header is wrong.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from ecellm_lite.serve.keys import Key, Keys
 
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 LARGEST_HEAD = 1 << 14  # bytes of a request's line and headers
-_OPEN = "/health"  # needs no key: it tells only that the process lives
+_OPEN = "/health"  # needs no key: it shows only that the process runs
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
     """The rules for where requests may come from.
 
-    `hosts`: the names by which clients may call the server; None allows any name (for a Unix socket). `addresses`: any
-    IP address is allowed too, because the server listens on several. `origins`: other sites whose pages may send
-    requests.
+    `hosts`: the names by which clients may call the server; None allows any name (for a Unix socket). `addresses`:
+    whether any IP address is allowed in place of a name, for a server that listens on several. `origins`: other sites
+    whose pages may send requests.
     """
 
     hosts: Collection[str] | None = LOOPBACK
@@ -43,7 +43,7 @@ class Access:
 
 
 class Guard:
-    """ASGI middleware that passes on only the requests that the keys and access rules allow."""
+    """ASGI middleware that refuses requests without a valid key, or against the access rules."""
 
     def __init__(self, app: ASGIApp, keys: Keys, access: Access) -> None:
         self._app = app
@@ -82,7 +82,7 @@ class Guard:
             raise RefusedError(
                 403,
                 "foreign_origin",
-                "A page of another site asks",
+                "The request comes from a page of another site",
                 step="let the server know the page's origin",
                 settings=("allow_origin",),
             )
@@ -113,7 +113,7 @@ class Guard:
         scheme, _, presented = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._keys.find(presented.strip())
-        if scheme.lower() == "basic":  # a browser asks for a name and a password, of which the latter is the key
+        if scheme.lower() == "basic":  # a browser asks for a name and a password; the password is the key
             try:
                 _, _, presented = base64.b64decode(presented, validate=True).decode("utf-8").partition(":")
             except (binascii.Error, ValueError):

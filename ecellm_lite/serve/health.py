@@ -1,4 +1,4 @@
-"""Whether the server lives, whether a model answers, and the metrics."""
+"""`/health`: whether the server runs; `/ready`: whether a model answers; `/metrics`: numbers for Prometheus."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ router = APIRouter(tags=["health"])
 
 @router.get("/health", summary="The server lives")
 async def health() -> dict[str, str]:
-    """Return that the server lives, without asking the engine; this needs no API key."""
+    """Report that the server runs, without asking the engine; this needs no API key."""
     return {"status": "ok"}
 
 
 @router.get("/ready", summary="A model answers", responses={503: {"description": "Not now"}})
 async def ready(service: Served) -> Response:
-    """Return whether a model answers: 503 while the engine's process is being started again."""
+    """Report whether a model answers; the status is 503 while the engine's process is being restarted."""
     if service.ready:
         return JsonResponse({"status": "ready", "model": service.answerer.model.name})
     body = error_body(503, "not_ready", "The engine's process is being started again: ask again in 5 s.")
@@ -30,5 +30,5 @@ async def ready(service: Served) -> Response:
 
 @router.get("/metrics", summary="Numbers for Prometheus", response_class=PlainTextResponse)
 async def numbers(service: Served) -> Response:
-    """Return how many requests, rows, tokens, waiting rows and engine restarts there were, with times and coverage."""
+    """Return counts of requests, rows, tokens and engine restarts, the rows that wait now, times, and coverage."""
     return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)

@@ -1,4 +1,4 @@
-"""Identical requests in flight share one answer: a client that gives up and asks again finds its work going on."""
+"""Identical requests in progress share one answer, so a client that gives up and asks again starts no second run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ecellm_lite.serve.exchange import exchange_of
 
 Result = TypeVar("Result")
 
-# Seconds that work goes on without a client. TypeSafe's gives up after 10 s, and asks again some seconds later.
+# Seconds that work goes on without a client: TypeSafe's client gives up after 10 s, and asks again a little later.
 GRACE = 10.0
 
 
@@ -26,7 +26,7 @@ class _Work:
 
 
 class InFlight:
-    """The running work, by a hash of its request's key, path and body; only for the event loop's thread."""
+    """The work in progress, by a hash of API key, path and body; use it only in the event loop's thread."""
 
     def __init__(self, grace: float = GRACE) -> None:
         self._works: dict[bytes, _Work] = {}

@@ -1,4 +1,4 @@
-"""Requests that the server makes to itself: those of a batch, which are handled like all others."""
+"""Requests that the server sends to itself: the requests of a batch are handled like those of a client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message
 
 from ecellm_lite.serve.keys import Key
 
-# Marks such a request in its scope, as no HTTP request can: who may ask was checked when the batch was made.
+# Marks such a request in its ASGI scope, which no client can set: access was checked when the batch was created.
 TRUSTED = "ecellm_lite.trusted"
 
 
@@ -26,7 +26,7 @@ class Response:
 
 
 async def ask(app: ASGIApp, path: str, body: Mapping[str, Any], key: Key | None) -> Response:
-    """Return the application's response to a POST of a JSON body under `key`; cancelling this drops the request."""
+    """POST a JSON body to the application under a key, and return the response; cancelling this drops the request."""
     data = json.dumps(body).encode()
     sent = [{"type": "http.request", "body": data, "more_body": False}]
     status, headers, pieces = 0, {}, []
@@ -34,7 +34,7 @@ async def ask(app: ASGIApp, path: str, body: Mapping[str, Any], key: Key | None)
     async def receive() -> Message:
         if sent:
             return sent.pop()
-        await asyncio.Event().wait()  # this client stays
+        await asyncio.Event().wait()  # this client never disconnects
         raise AssertionError
 
     async def send(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Turns a decision's input in OpenAI's form, a text or messages with parts, into the text that the model reads."""
+"""Turns the input of OpenAI's decision requests (a text, or messages with parts) into the text that the model reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.form import Form, by_type, text_or
 from ecellm_lite.tasks.written import WrittenNumber
 
-DEEPEST, MOST_VALUES, LARGEST = 32, 10_000, 256 << 10  # of a JSON part: levels, values, bytes
+DEEPEST, MOST_VALUES, LARGEST = 32, 10_000, 256 << 10  # limits of a JSON part: levels, values, bytes
 
 
 class TextPart(Form):
@@ -168,8 +168,8 @@ Input = Annotated[
 def input_text(value: str | Sequence[Any], place: str = "input") -> str:
     """Return an input as text, in which each message begins with its role, and each call with its name.
 
-    A single message of a user is its text alone. Raises RefusedError for an image (400), and for an output without its
-    call (422).
+    A single user message becomes its text alone, without the role. Raises RefusedError for an image (400), and for an
+    output without its call (422).
     """
     if isinstance(value, str):
         return value
@@ -218,7 +218,7 @@ def written_json(value: Any) -> str:
 
 
 def check_json(data: Any) -> None:
-    """Raise ValueError for JSON that is too deep or too large for a state."""
+    """Raise ValueError for JSON that is nested too deep, or too large for the model to read."""
     waiting, values = [(data, 1)], 0
     while waiting:
         value, level = waiting.pop()

@@ -1,11 +1,11 @@
-"""API keys: which clients may ask, and how many rows of each may wait at a time.
+"""API keys: which clients may send requests, and how many rows of each may wait at a time.
 
 A file has one key per line: its name, the key itself, and optionally how many of its rows may wait at a time.
 
     till-1    3Jk…   200
     warehouse 9xQ…
 
-Only hashes of keys stay in memory, and comparing a wrong key takes the same time wherever it differs.
+Only hashes of keys stay in memory. Checking a wrong key takes equally long however much of it is right.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from ecellm_lite.errors import InputError
 
 SHORTEST = 16  # characters
-LARGEST = 1 << 16  # bytes of a file
+LARGEST = 1 << 16  # bytes of a file of keys
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KEY = re.compile(r"[!-~]+")
 
@@ -38,7 +38,7 @@ class Key:
 
     @classmethod
     def of(cls, name: str, key: str, rows: int | None = None) -> Key:
-        """Return a key; raises InputError if it is too short, or has characters that no header can hold."""
+        """Return a key; raises InputError if it is too short, or has characters that a header cannot contain."""
         if len(key) < SHORTEST or not _KEY.fullmatch(key):
             raise InputError(
                 f"The API key {name!r} has {len(key)} characters",
@@ -62,7 +62,7 @@ class Keys:
         return next((key for key in self._keys if key.name == name), None)
 
     def find(self, presented: str) -> Key | None:
-        """Return the accepted key that equals the one presented, or None; it is compared with all of them."""
+        """Return the accepted key that a client sent, or None; all keys are compared, so the time reveals nothing."""
         digest = _digest(presented)
         match: Key | None = None
         for key in self._keys:
@@ -72,7 +72,7 @@ class Keys:
 
 
 def read_keys(path: Path) -> list[Key]:
-    """Return the keys in a file; raises InputError, with the number of the line that is wrong."""
+    """Return the keys in a file; raises InputError with the number of the wrong line."""
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
@@ -86,7 +86,8 @@ def read_keys(path: Path) -> list[Key]:
         if not words or words[0].startswith("#"):
             continue
         if len(words) not in (2, 3) or not _NAME.fullmatch(words[0]) or words[0] in keys:
-            raise _error(path, f"has no new name and key in line {number}", "write NAME KEY, or NAME KEY ROWS", number)
+            reason = f"has no name and key, or a repeated name, in line {number}"
+            raise _error(path, reason, "write NAME KEY, or NAME KEY ROWS", number)
         if len(words) == 3 and not (words[2].isdecimal() and 0 < int(words[2][:9]) == int(words[2])):
             raise _error(path, f"has no number of rows in line {number}", "write NAME KEY ROWS", number)
         keys[words[0]] = Key.of(words[0], words[1], int(words[2]) if len(words) == 3 else None)

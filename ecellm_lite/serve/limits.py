@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Limits:
     """Limits that hold for all clients; a request that exceeds one is refused.
 
-    `body_bytes`: of a decompressed body. `rows`: of one request. `waiting`: rows and questions of all requests together
-    that have no answer yet. `connections`: open at a time. `body_seconds`: for receiving a request's head, and again
+    `body_bytes`: of a decompressed body. `rows`: of one request. `waiting`: rows and questions that wait, of all
+    requests together. `connections`: open at a time. `body_seconds`: for receiving a request's head, and as long again
     for its body. `idle_seconds`: how long an unused connection stays open. `drain_seconds`: how long open requests may
     go on after the server is told to end.
     """

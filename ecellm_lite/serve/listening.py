@@ -20,7 +20,7 @@ _BACKLOG = 1024
 class Listening:
     """An open socket that the server listens on.
 
-    `name`: its address or path, for people. `private`: only this machine, or this user, can reach it. `path`: the Unix
+    `name`: its address or path, for people. `private`: only this machine or this user can reach it. `path`: the Unix
     socket's file, which `close` removes.
     """
 
@@ -44,7 +44,7 @@ class Listening:
 
 
 def listen(host: str, port: int, path: Path | None = None) -> Listening:
-    """Return the socket that systemd passed; else a Unix socket at `path`, if given; else one at the address.
+    """Return the socket that systemd passed; else a Unix socket at `path`, if given; else a TCP socket.
 
     Raises InputError if the socket cannot be opened.
     """

@@ -1,4 +1,4 @@
-"""The tasks and typed decisions as tools of the Model Context Protocol, over standard input and output."""
+"""Offers the tasks and `decide` (typed questions) as tools of the Model Context Protocol, over standard streams."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def tool_of(task: Task) -> Tool:
 
 
 async def call(answerer: Answerer, name: str, arguments: Mapping[str, Any]) -> CallToolResult:
-    """Return the result of a call of a tool; a wrong call's result holds an error, which a model can correct."""
+    """Call a tool and return its result; the result of a wrong call is an error from which a model can correct it."""
     try:
         if name == DECIDE.name:
             return _result({"answers": await _decide(answerer, arguments)})
@@ -93,7 +93,7 @@ async def call(answerer: Answerer, name: str, arguments: Mapping[str, Any]) -> C
 
 
 async def serve(answerer: Answerer) -> None:
-    """Answer a host on standard input and output until it sends no more."""
+    """Answer the host program on standard input and output until it closes the input."""
 
     async def tools(*_: object) -> ListToolsResult:
         return ListToolsResult(tools=[DECIDE, *(tool_of(get_task(name)) for name in answerer.tasks)])

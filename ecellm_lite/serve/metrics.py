@@ -14,7 +14,7 @@ _SHARES = (0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1)
 
 
 class Metrics:
-    """The metrics of one server. No label holds text of a client: labels are routes, codes and names of tasks."""
+    """The metrics of one server. Labels are routes, codes and task names, never text from a client."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -32,7 +32,7 @@ class Metrics:
         )
 
     def watch(self, name: str, help_: str, value: Callable[[], float]) -> None:
-        """Add a gauge; `value` is called for its value whenever the metrics are read."""
+        """Add a gauge; `value` is called each time the metrics are read."""
         Gauge(name, help_, registry=self._registry).set_function(value)
 
     def count(self, task: str, answers: Sequence[Answer]) -> None:
@@ -51,5 +51,5 @@ class Metrics:
                 self._tokens.labels("forced").inc(usage.forced_tokens)
 
     def text(self) -> bytes:
-        """Return all numbers in Prometheus' text form."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""`GET /v1/models`: the models that can be asked, in OpenAI's form and in TypeSafe's at once."""
+"""`GET /v1/models`: the models that can be asked, in one response for both OpenAI's and TypeSafe's clients."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ecellm_lite.serve.service import Served, Service
 
 router = APIRouter(tags=["models"])
 
-# When a model was made is not known of every file: the day that this project began stands for all.
+# Not every file states when its model was made, so every model gets the day on which this project began.
 _RELEASED, _CREATED = "2026-01-01", 1_767_225_600
 
 
 @router.get("/v1/models", summary="The models there are")
 async def models(service: Served) -> dict[str, Any]:
-    """Return the models, under `data` as OpenAI's clients read them and under `models` as TypeSafe's do."""
+    """Return the models: `data` is for OpenAI's clients, and `models` for TypeSafe's."""
     return {
         "object": "list",
         "data": [_model(name) for name in service.models],
@@ -28,7 +28,7 @@ async def models(service: Served) -> dict[str, Any]:
 
 @router.get("/v1/models/{model:path}", summary="One model")
 async def model_by_name(model: str, service: Served) -> dict[str, Any]:
-    """Return a model in OpenAI's form."""
+    """Return a model in OpenAI's format."""
     service.check_model(model)
     return _model(model)
 

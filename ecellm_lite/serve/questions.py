@@ -1,4 +1,4 @@
-"""Typed questions about one state, which both decision endpoints ask together."""
+"""Typed questions about one state (a text or data); both decision endpoints ask all questions of a request together."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from ecellm_lite.tasks.task import Task
 MOST = 400  # questions of one request
 MOST_ORDERS = 26
 
-# Characters that one request may have the model read: its state goes to the engine's process with each question.
+# Characters of state and questions in one request: the state is sent to the engine's process with each question.
 LONGEST = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question, defined as in tasks/questions.py; `Decided.shares` has the order of its options."""
+    """A question; `definition` is in the form that tasks/questions.py describes."""
 
     definition: Mapping[str, Any]
 
@@ -38,7 +38,7 @@ class Question:
         return len(self.definition.get("choices") or self.definition.get("levels") or (True, False))
 
     def in_orders(self, count: int) -> list[tuple[Mapping[str, Any], int]]:
-        """Return at most `count` pairs: the definition with rotated choices, and by how many places.
+        """Return at most `count` pairs: the definition with its choices rotated, and the number of places rotated.
 
         A question without choices is returned once, unchanged.
         """
@@ -51,9 +51,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The outcome of a question: the `shares` of its options, which sum to 1, or the error that it ended with.
+    """The outcome of a question: the `shares` of its options in their own order, which sum to 1, or its error.
 
-    `answers`: one for each order of its options.
+    `answers`: one for each order in which the options were asked.
     """
 
     shares: Sequence[float]
@@ -62,7 +62,7 @@ class Decided:
 
     @property
     def best(self) -> int:
-        """The place of the likeliest option."""
+        """The index of the likeliest option."""
         return max(range(len(self.shares)), key=self.shares.__getitem__)
 
     @property
@@ -72,14 +72,15 @@ class Decided:
 
     @property
     def mean(self) -> float:
-        """The mean of the levels' places, weighted by their shares; the first place is 0."""
+        """The mean of the levels' indices from 0, weighted by their shares."""
         return sum(place * share for place, share in enumerate(self.shares))
 
     @property
     def agreement(self) -> float:
         """How close a score's shares are to their mode: 1 - E|i - mode| / E|j - middle|, with j uniform.
 
-        The formula is that of llama.cpp's server. Where shares far from the mode make it negative, the result is 0.
+        i is a level's index, weighted by the shares; j is one of all levels with equal weight. The formula is that of
+        llama.cpp's server; a negative result becomes 0.
         """
         count, mode = len(self.shares), self.best
         distance = sum(share * abs(place - mode) for place, share in enumerate(self.shares))
@@ -88,7 +89,7 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The number of a request's prompt tokens, with shared ones counted once, and how many of them were cached."""
+    """A request's number of prompt tokens, with the shared prefix counted once, and how many of them were cached."""
 
     tokens: int
     cached: int
@@ -99,9 +100,9 @@ async def decide(
 ) -> list[Decided]:
     """Return what the model decides about each question, in order.
 
-    `orders`: over how many orders of its choices a question's shares are averaged. Raises RefusedError if the state is
-    too long for so many questions, if a question is invalid (the error names its place), or if the queue is full. A
-    question that fails later has its error in Decided.
+    `orders`: in how many orders of its choices each question is asked; the shares are averaged. Raises RefusedError if
+    the state is too long for so many questions, if a question is invalid (the error names its place), or if the queue
+    is full. If a question fails later, its Decided has the error.
     """
     if len(questions) * len(state) > LONGEST:
         message = f"{len(questions)} questions about {len(state):,} characters are too much for one request"

@@ -41,7 +41,7 @@ class PatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Start the time limit for the rest of a refused body: a client still sending must get to read the response."""
+        """Start the time limit for the rest of a refused body; the client reads the response only after sending it."""
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY:
             self._wait()
@@ -95,7 +95,7 @@ def run(app: FastAPI, listening: Listening, limits: Limits) -> None:
     server = server_of(app, limits)
     try:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again after it has ended
+            signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises the signal again after its shutdown
         server.run(sockets=[listening.socket])
     finally:
         listening.close()

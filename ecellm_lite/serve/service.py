@@ -32,7 +32,7 @@ from ecellm_lite.serve.stored_files import StoredFiles
 class Service:
     """One server's parts, shared by all its requests.
 
-    `aliases`: patterns of further names that its model answers to (`jev-*`). `folder`: holds stored files and batches.
+    `aliases`: patterns of other names for its model (`jev-*`). `folder`: where files and batches are stored.
     """
 
     answerer: Answerer
@@ -91,11 +91,11 @@ class Service:
 
 
 async def _submitted(submit: Callable[[], Sequence[Future[Answer]]]) -> Sequence[Future[Answer]]:
-    """Return the futures of `submit`, run in a thread: schemas or many rows would make other requests wait."""
+    """Run `submit` in a thread, because compiling schemas takes long, and return its futures."""
     thread = asyncio.ensure_future(asyncio.to_thread(submit))
     try:
         return await asyncio.shield(thread)
-    except asyncio.CancelledError:  # the thread goes on: what it hands in is dropped when it is done
+    except asyncio.CancelledError:  # the thread cannot be stopped; its futures are dropped
         thread.add_done_callback(_drop)
         raise
 

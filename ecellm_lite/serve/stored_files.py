@@ -1,7 +1,7 @@
-"""Files that clients upload or that batches write: JSON Lines in a folder of the server's user, each with an owner.
+"""Files that clients upload or that batches write: JSON Lines in a folder, each with an owner.
 
-They hold customers' data: only the server's user can read the folder, and a file stays until it is deleted. The names
-in the folder never come from clients.
+The files hold customers' data: only the server's user can read the folder, and each file stays until it is deleted.
+Names of files on disk never come from clients.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ecellm_lite.documents import read_document
 from ecellm_lite.models.files import replacing
 from ecellm_lite.serve.errors import RefusedError
 
-LARGEST = 200 << 20  # bytes of one file, as OpenAI has it
+LARGEST = 200 << 20  # bytes of one file, the same limit as OpenAI's
 MOST_BYTES = 4 << 30  # of all files together
 _ID = re.compile(r"file-[0-9a-f]{24}")
 
@@ -39,7 +39,7 @@ class StoredFile:
     format: int = 1
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the file in OpenAI's form."""
+        """Return the file in OpenAI's format."""
         fields = {name: value for name, value in asdict(self).items() if name not in ("owner", "format")}
         return {**fields, "object": "file", "status": "processed", "expires_at": None, "status_details": None}
 
@@ -50,7 +50,7 @@ class StoredFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in folder.glob("*.part"):  # by a server that was killed
+        for left in folder.glob("*.part"):  # left by a server that was killed
             left.unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[StoredFile]:

@@ -1,4 +1,4 @@
-"""JSON as the server reads it: no NaN, no key twice, and fractions that keep their spelling."""
+"""Reads JSON strictly: NaN and repeated keys are refused, and fractions keep their spelling (19.50)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`POST /v1/systemone`: typed decisions in TypeSafe's form, for TypeSafe's own clients."""
+"""`POST /v1/systemone`: typed decisions in TypeSafe's format, for TypeSafe's own clients.
+
+A decision answers a yes-or-no question, or says which label or level fits, with probabilities.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ class Noul(Form):
 
 
 class Choice(Form):
-    """A question which of several labels fits."""
+    """The question which of several labels fits."""
 
     type: Literal["choice"]
     instructions: Content | None = None
@@ -48,7 +51,7 @@ class Choice(Form):
 
 
 class Score(Form):
-    """A question which of several levels fits, listed from the lowest to the highest."""
+    """The question which of several levels fits; they are listed from the lowest to the highest."""
 
     type: Literal["score"]
     instructions: Content | None = None
@@ -83,7 +86,7 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class SystemOne(Form):
-    """A state, and the questions about it by their ids."""
+    """A state (the text or data to judge), and the questions about it, by id."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -107,7 +110,7 @@ async def systemone(body: SystemOne, request: Request, service: Served) -> Respo
     """
     service.check_model(body.model)
     if body.assets:
-        raise RefusedError(400, "unsupported_image", "The model has no eyes", step="send no assets", field="assets")
+        raise RefusedError(400, "unsupported_image", "The model sees no images", step="send no assets", field="assets")
     state = _text(body.state)
     questions = [Question(_definition(id_, asked)) for id_, asked in body.questions.items()]
     count_rows(request, len(questions))

@@ -34,7 +34,7 @@ from ecellm_lite.tasks.task import Task
 
 router = APIRouter(tags=["tasks"], route_class=JsonRoute)
 
-# Elsewhere a task can be named by its file's path; over HTTP no path is read.
+# On the command line a task may be the path of a file; a name sent over HTTP must never be read as a path.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -80,7 +80,7 @@ class Answers(Form):
 
 @router.get("/v1/tasks", summary="The tasks there are")
 async def tasks(service: Served) -> dict[str, Any]:
-    """Return each task's fields, instruction, answers and an example: the ten, and the server's own."""
+    """Return the fields, instruction, answers and an example of each of the ten tasks and of the server's own."""
     return {"tasks": [_described(get_task(name)) for name in service.answerer.tasks]}
 
 
@@ -130,7 +130,7 @@ class OneRow(Form):
 
 @router.post("/v1/tasks/{task}/prompt", summary="What the model would read")
 async def prompt(task: str, body: OneRow, service: Served) -> Response:
-    """Return the exact prompt made of a row, and its options' lines by their keys, without asking the model."""
+    """Return a row's exact prompt, and the text of each option by its key, without asking the model."""
     checked_task = served_task(service, task)
     try:
         question = await asyncio.to_thread(checked_task.question, body.row, instruction=body.instruction)
@@ -141,7 +141,7 @@ async def prompt(task: str, body: OneRow, service: Served) -> Response:
 
 
 def labels(space: Space) -> dict[str, str]:
-    """Return the lines of a space's options or ranked items by their keys; empty if it has neither."""
+    """Return the prompt's lines for an answer set's options or ranked items, by key; empty if it has neither."""
     if isinstance(space, OneOf):
         return {option.key: option.line or option.text for option in space.offered}
     return dict(zip(space.letters, space.lines, strict=False)) if isinstance(space, Ranking) else {}
@@ -162,5 +162,5 @@ def served_task(service: Service, name: str) -> Task:
 
 def _described(task: Task) -> dict[str, Any]:
     description = describe(task)
-    del description["file"]  # where it lies is nobody's business
+    del description["file"]  # clients must not learn where it is
     return description

@@ -1,4 +1,4 @@
-"""What OpenAI's two forms of text requests have in common, and which of their parameters are refused."""
+"""What OpenAI's two text endpoints have in common: their parameters, which of them are refused, and streams."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StreamOptions(Form):
 
 
 class Sampling(Form):
-    """The parameters of both forms. A value that this server does not support is refused, never ignored."""
+    """The parameters of both endpoints. A value that this server does not support is refused, never ignored."""
 
     model: str
     n: int = Field(
@@ -72,13 +72,13 @@ class Sampling(Form):
         return self.stream_options is not None and self.stream_options.include_usage
 
     def refuse_several(self, prompts: int = 1) -> None:
-        """Raise RefusedError (400) if several texts are asked for, which a stream cannot have."""
+        """Raise RefusedError (400) if a stream is asked for several texts."""
         if self.n > 1 or prompts > 1:
             message = "A stream is of one text"
             raise RefusedError(400, "unsupported_parameter", message, step="ask for one, or without stream", field="n")
 
     def stops(self) -> list[str]:
-        """Return the texts at which a generated text ends; raises RefusedError (422) if they are too many."""
+        """Return the texts at which a generated text ends; raises RefusedError (422) if there are too many."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         if len(stops) > MOST_STOPS:
             message = f"There are {len(stops)} stop texts"
@@ -110,7 +110,8 @@ _HARMLESS: Mapping[str, Any] = {
 class Text:
     """A generated text.
 
-    `ended`: it came to its own end, not to a limit. `tokens`: each with `bytes`, `logprob` and `top`; empty for JSON.
+    `ended`: whether the model ended it; otherwise a limit did. `tokens`: each with `bytes`, `logprob` and `top`; empty
+    for JSON.
     """
 
     text: str
@@ -157,9 +158,9 @@ async def written(
     seed: int | None,
     listener: Listener | None = None,
 ) -> tuple[list[Text], dict[str, Any]]:
-    """Return `count` texts for each of `asked`, and OpenAI's usage; raises the error of the first that failed.
+    """Return `count` texts for each of `asked`, and the token counts in OpenAI's format; raises the first error.
 
-    The same seed gives the same texts, if the engine's batches are the same too. `listener` is called with the text so
+    The same seed gives the same texts only if the engine's batches are the same. `listener` is called with the text so
     far while it grows; use it for a single text only.
     """
     first = seed if seed is not None else secrets.randbits(32)
@@ -195,14 +196,14 @@ async def written(
 
 
 def head(kind: str, prefix: str, model: str) -> dict[str, Any]:
-    """Return the fields that every response, and every piece of a stream, begins with."""
+    """Return the fields with which every response and every piece of a stream begins."""
     return {"id": f"{prefix}-{secrets.token_hex(12)}", "object": kind, "created": int(time.time()), "model": model}
 
 
 async def growing(
     service: Service, request: Request, asked: Asked, seed: int | None
 ) -> AsyncIterator[str | tuple[Text, dict[str, Any]]]:
-    """Yield each new part of a growing text, and at the end (the whole text, its usage); raises like `written`."""
+    """Yield each new part of a growing text, and at the end (whole text, token counts); raises the text's error."""
     loop = asyncio.get_running_loop()
     told: asyncio.Queue[str] = asyncio.Queue()
     work = asyncio.create_task(
@@ -229,12 +230,12 @@ async def growing(
 
 
 def _quietly(call: Callable[..., object], *arguments: object) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+    with suppress(RuntimeError):  # the loop is closed: the client is gone
         call(*arguments)
 
 
 async def streamed(pieces: AsyncIterator[Mapping[str, Any]]) -> StreamingResponse:
-    """Return the pieces as server-sent events, with OpenAI's end mark; raises an error of the first piece."""
+    """Return the pieces as server-sent events, with OpenAI's end mark; raises the error if the first piece has one."""
     first = await anext(pieces)
 
     async def events() -> AsyncIterator[str]:
@@ -244,7 +245,7 @@ async def streamed(pieces: AsyncIterator[Mapping[str, Any]]) -> StreamingRespons
                 yield _event(piece)
         except GoneError:
             return
-        except EcellmError as error:  # the status was sent before
+        except EcellmError as error:  # the HTTP status has been sent already
             yield _event(error_body(500, error.code, str(error)))
         yield "data: [DONE]\n\n"
 
@@ -256,7 +257,7 @@ def _event(piece: Mapping[str, Any]) -> str:
 
 
 def shown(token: Mapping[str, Any]) -> str:
-    """Return a token's bytes as text."""
+    """Return a token's bytes as text, with U+FFFD for bytes that are not UTF-8."""
     return bytes(token["bytes"]).decode("utf-8", "replace")
 
 

@@ -134,7 +134,7 @@ def test_closed_streams(command: str, codes: tuple[int, ...], tmp_path: Path) ->
         assert done.returncode == code, f"{closing}: {done.stderr}"
         for text in (done.stdout, done.stderr):
             assert "Traceback" not in text, closing
-            assert "A fault of ours" not in text, closing
+            assert "A bug in ecellm-lite" not in text, closing
             assert "Exception ignored" not in text, closing
 
 
