@@ -182,7 +182,7 @@ class AnswerPolicy:
             return
         try:
             answer = self.answer(row)
-        except Exception as error:  # noqa: BLE001 - it is raised to whoever reads the answer
+        except Exception as error:  # noqa: BLE001 - the reader of the answer gets it
             future.set_exception(error)
         else:
             future.set_result(answer)

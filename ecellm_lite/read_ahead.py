@@ -40,7 +40,7 @@ def read_ahead(
                 if stopped.is_set():
                     future.cancel()
                     return
-        except BaseException as error:  # noqa: BLE001 - it is raised to whoever reads the answers
+        except BaseException as error:  # noqa: BLE001 - the reader of the answers gets it
             end = error
         finally:
             if finish:

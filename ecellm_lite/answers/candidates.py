@@ -144,7 +144,7 @@ def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[S
         tape.move(candidates.matrix[low, :depth].tolist())
         way = candidates.way(low, high, depth, drafts)
         rows = np.atleast_2d((yield tape.step(way)))
-        # The last row of logits has no token after it: the path ends here, or was tried no further.
+        # No token follows the last row of logits: the path ends here, or the engine checked no further.
         for logits, token in zip_longest(rows, way[: len(rows) - 1]):
             next_ = candidates.branches(low, high, depth)
             restricted = restrict(logits, next_.tokens)

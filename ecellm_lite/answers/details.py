@@ -12,7 +12,7 @@ from ecellm_lite.answers.answer import Answer
 class Detail:
     """One line: a label, optionally a text and a note on it, and a probability to draw as a bar.
 
-    `chosen` lines are highlighted. The texts may come from a row, so whoever shows them must escape them.
+    `chosen` lines are highlighted. The texts may come from a row, so a page that shows them must escape them.
     """
 
     label: str

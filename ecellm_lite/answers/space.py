@@ -50,7 +50,7 @@ class Space(ABC):
         return text
 
     def value_of(self, text: str) -> Any:
-        """Return the value of a person's answer string, in the form of `Answer.value`; raises InputError for others."""
+        """Return the `Answer.value` of a person's answer string; raises InputError if it is not an answer."""
         return self.parse(text)
 
     @property

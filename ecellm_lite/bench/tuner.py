@@ -22,10 +22,11 @@ from ecellm_lite.tasks.registry import TASKS
 
 # How many times a setting is measured, in turn with the best so far.
 ROUNDS = 4
-# It wins if its slowest reading beats all of the other's (1 in 70 by chance) and its median is faster by this share.
+# A setting wins if its slowest reading beats all readings of the best so far (1 in 70 by chance), and its median is
+# faster by this share.
 MARGIN = 0.03
 
-# The three ways of answering: scored at the prompt's end, walked through candidates, and generated.
+# A task for each way of answering: scored at the prompt's end, chosen token by token among candidates, generated.
 TASKS_TRIED: Mapping[str, Space | None] = {
     "product_matching": None,
     "attribute_value_extraction": None,

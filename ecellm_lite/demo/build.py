@@ -79,7 +79,7 @@ def _adapter() -> Path:
 
 
 def _built(store: Store, threads: int) -> StoredModel:
-    # The converter loads native code, which whoever finds the model made has no use for.
+    # Imported here because the converter loads native code, which is not needed if the model exists already.
     from ecellm_lite.convert.conversion import prepared
     from ecellm_lite.convert.request import ConversionRequest
 

@@ -1,4 +1,4 @@
-"""Answers one row on one placement: `python -m ecellm_lite.doctor_offload JSON` prints the result as a JSON object.
+"""Answers one row on the CPU or the GPU: `python -m ecellm_lite.doctor_offload JSON` prints the result as JSON.
 
 The argument is a JSON object with `model` (null for the default), `envelope` (or null), `gpu_layers` and `seconds` (the
 time limit). The output is {"model": its name, "run": the fields of Run}, or {"error": {"code", "message", "step",
@@ -21,7 +21,8 @@ from ecellm_lite.errors import EcellmError
 from ecellm_lite.runtime import Runtime
 from ecellm_lite.tasks.registry import get_task
 
-# The first row on a GPU waits for kernels to compile and memory to be set up; this row takes that time.
+# The first row on a GPU waits until kernels are compiled and memory is set up; this row takes that time, so that the
+# measured row does not.
 WARM_UP = {"review": "It does what it should."}
 
 
@@ -42,8 +43,8 @@ def main() -> None:
 
 def _answer(argument: dict[str, Any], output: TextIO) -> None:
     started = time.perf_counter()
-    # Both placements must compute the same from scratch: without prefixes of an earlier process, without a calibration,
-    # and with the default settings instead of a tuning, which is valid for one placement only.
+    # Both placements must compute the same from scratch: without instruction states of an earlier process, without a
+    # calibration, and with the default settings (a tuning is valid either for the CPU or for the GPU).
     settings = Settings()
     with Runtime(
         argument["model"],

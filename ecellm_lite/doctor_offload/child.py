@@ -56,7 +56,7 @@ def watch(command: Sequence[str], seconds: float) -> ProcessResult:
 
 
 def _watched(command: Sequence[str], seconds: float, output: IO[bytes], errors: IO[bytes]) -> ProcessResult:
-    # Otherwise Python would look for our modules in the current folder first, whoever put files there.
+    # Otherwise Python would look for our modules in the current folder first, where anybody may have put files.
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     process = subprocess.Popen(  # noqa: S603 - this package's own module
         command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment

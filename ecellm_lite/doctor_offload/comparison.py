@@ -28,7 +28,7 @@ SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The row on one placement: its answer, each possible answer's probability, and the times in seconds."""
+    """The row's result on one placement (`cpu` or `gpu`): its answer, all answers' probabilities, times in seconds."""
 
     placement: str
     gpu_layers: int
@@ -52,9 +52,9 @@ class Problem:
 class OffloadCheck:
     """The row's results without and with the GPU, compared.
 
-    `difference` is the largest difference between the two probabilities of the same answer. A placement without an
-    answer is None and has a finding, and nothing is compared then. A placement whose process died after its answer has
-    both. `model` is None if no name was given and neither process reported one.
+    `difference` is the largest difference between the two probabilities of the same answer. If a placement has no
+    answer, its Run is None, `findings` says why, and nothing is compared. A process that died after its answer has both
+    a Run and a finding. `model` is None if no name was given and neither process reported one.
     """
 
     model: str | None

@@ -11,21 +11,23 @@ from ecellm_lite.engine.slot import Slot
 from ecellm_lite.engine.waiting import Waiting
 from ecellm_lite.errors import ModelError
 
-# Rows are admitted until their prompts add up to this many batches. Attention looks at every cell in use, other rows'
-# too, so each further row slows a call that is already full. Generated answers need a call for nearly every token, and
-# only many rows can fill those calls: for them, with RESERVE for each, up to two thirds of the memory is used.
+# Rows are admitted until their prompts add up to this many batches. Attention reads every cell in use, including other
+# rows', so each further row slows a call that is already full. Generated answers need a call for nearly every token,
+# and only many rows together fill such calls: such rows are admitted until they take two thirds of the memory, with
+# RESERVE tokens for each answer.
 CROWD, GENERATING_CROWD = 2, 10
 
-# Tokens of memory that a row must find free besides its prompt. A row that needs more waits until others end.
+# A row is admitted only if this many tokens of memory are free besides its prompt's. A row that needs more waits until
+# others end.
 RESERVE = 64
 
 
 class Admission:
     """Decides whether the next row may join the running rows.
 
-    `active` are the running rows; the scheduler updates the list. No row is admitted while draining, that is until no
-    row runs and the memory can grow. While `retrying`, after a failed call, rows run one at a time. With `grouped`
-    False the memory grows for one row at a time.
+    `active` are the running rows; the scheduler updates the list. Before the memory grows, it is drained: no row is
+    admitted until all running rows have ended. While `retrying`, after a failed call, rows run one at a time. With
+    `grouped` False the memory grows for one row at a time.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class Admission:
         self._prefixes = prefixes
         self._active = active
         self._grouped = grouped
-        self._largest = backend.most  # the most that the memory grows to because many rows wait
+        self._largest = backend.most  # the largest size that the memory grows to for many rows
         self._draining = False
         self._retries = 0  # rows that still have to run one at a time
 
@@ -112,7 +114,7 @@ class Admission:
         return nodes + sum(len(slot.pending) for slot in self._active if slot.match.ready)
 
     def _crowded(self, request: Request, own: int) -> bool:
-        """Whether enough rows run without this one, which would add `own` tokens."""
+        """Whether enough rows are running already; this one would add `own` tokens."""
         standing = own + sum(slot.own + len(slot.pending) for slot in self._active)
         if standing <= CROWD * self._backend.batch:
             return False

@@ -30,7 +30,7 @@ class Driver:
         self._scheduler = scheduler
         self._backend = backend
         self._wake = threading.Condition()
-        self._model = threading.Lock()  # held while another thread uses the model, so that it is not freed
+        self._model = threading.Lock()  # held by a thread that uses the model, which must not be freed meanwhile
         self._closing = False
         self._more = False  # whether the caller of the last request is about to send another
         self._first = self._latest = 0.0  # when the first request since idle arrived, and the last one
@@ -41,7 +41,7 @@ class Driver:
     def submit(self, request: Request, *, more: bool = False) -> None:
         """Queue a request; `more` says that another follows at once.
 
-        Raises ClosedError after `close`. A request that `close` overtakes ends with ClosedError.
+        Raises ClosedError after `close`. If `close` is called during this call, the request ends with ClosedError.
         """
         self.check_open()
         with self._wake:

@@ -1,8 +1,8 @@
 """A deterministic engine without weights, for testing everything above the engine; a test sets its logits.
 
-Its tokens are bytes and a few short strings, so every text can be tokenized and every token read. It keeps the
-contract of the real engine, and raises where llama.cpp would compute nonsense: a gap in a sequence, a fork of missing
-tokens, a full memory.
+Its tokens are bytes and a few short strings, so every text can be tokenized and every token read. It behaves like the
+real engine, but raises an error where llama.cpp would compute nonsense: a gap in a sequence, a fork of missing tokens,
+a full memory.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def scattered(tokens: Sequence[int]) -> Logits:
 
 
 class FakeBackend:
-    """A memory of token sequences, whose logits a given function computes; `decoded` counts the tokens computed."""
+    """A memory of token sequences; a function passed in computes their logits, and `decoded` counts the tokens."""
 
     def __init__(
         self,
@@ -161,5 +161,5 @@ class FakeBackend:
         return True
 
     def close(self) -> None:
-        """Let every further `decode` raise, where freed memory would fail unnoticed."""
+        """Make every later `decode` raise an error; a real model used after it is freed may fail unnoticed."""
         self._closed = True

@@ -11,7 +11,7 @@ from ecellm_lite.answers.decoding import Logits, Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens to append after the first `position` tokens of a sequence, with logits after each of the last `ask`."""
+    """Tokens to append after the first `position` tokens of a sequence; the last `ask` of them are to get logits."""
 
     sequence: int
     position: int

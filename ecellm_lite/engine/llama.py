@@ -1,4 +1,4 @@
-"""llama.cpp as a backend; the only file that drives the llama_cpp API (its low-level functions, not its `Llama`)."""
+"""llama.cpp as a backend; the only file that runs models through llama_cpp (its C functions, not its `Llama` class)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class LlamaBackend:
             planned = self.placement.n_gpu_layers
             if settings.gpu_layers != "auto" or not planned:
                 raise
-            # The plan was too optimistic: another program took memory since, or this back end needs more than others.
+            # The plan did not fit: another program has taken memory since, or this back end needs more than others.
             self._open_with_less(path, settings, planned, error.message)
         self._fill = Batch(self.batch)
 
@@ -129,7 +129,7 @@ class LlamaBackend:
 
     @property
     def circumstances(self) -> str:
-        """What a saved state depends on besides the model: it can be loaded only where all of this is the same.
+        """What a saved state depends on besides the model; a state is loaded only if all of this is the same.
 
         Flash attention on `auto` is not listed: it follows from the library, the model and the devices.
         """
@@ -173,7 +173,7 @@ class LlamaBackend:
         return np.ctypeslib.as_array(pointer, (self.vocabulary.size,))
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Share a prefix; with a unified memory only the cells' owners change."""
+        """Share a prefix; nothing is copied, because in a unified memory a cell can belong to several sequences."""
         llama.llama_memory_seq_cp(self._memory, source, target, 0, length)
 
     def truncate(self, sequence: int, length: int) -> None:

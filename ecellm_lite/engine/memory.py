@@ -1,6 +1,6 @@
 """How much memory a model takes, from its GGUF header alone: weights, KV memory, and compute buffers.
 
-Sizes are bytes. llama.cpp counts L + 1 places in a model of L layers; the last is the output.
+Sizes are bytes. llama.cpp divides a model of L layers into L + 1 places: one for each layer, and one for the output.
 Headers are treated as hostile: a key that is missing or not a number is a ModelError.
 """
 
@@ -31,7 +31,8 @@ def weight_bytes(header: Header) -> int:
 def weights_by_place(header: Header) -> list[int]:
     """Return the size of each layer's tensors, followed by the size of the output's tensors.
 
-    llama.cpp keeps the token embedding on the CPU, so it counts only where llama.cpp copies it to use it as the output.
+    The token embedding stays on the CPU and is not counted. If it is also the output matrix, llama.cpp makes a copy of
+    it, which counts as the output.
     """
     sizes = [0] * (_layers(header) + 1)
     tied = all(tensor.name != "output.weight" for tensor in header.tensors)
@@ -72,7 +73,8 @@ def cells_that_fit(header: Header, kv_type: str, room: int) -> int:
 def affordable_cells(header: Header, kv_type: str, available: int) -> int:
     """Return the largest context, at least CELLS, that a machine with `available` bytes of memory should hold.
 
-    The weights are mapped and fill memory as they are read. KV memory may take half of what they leave.
+    The weights count in full, because their mapped file fills memory as it is read. KV memory may take half of the
+    rest.
     """
     return max(CELLS, cells_that_fit(header, kv_type, (available - weight_bytes(header)) // 2))
 
@@ -93,11 +95,11 @@ def compute_bytes(
 ) -> int:
     """Return an estimate of the memory that llama.cpp reserves on a device to compute a micro-batch of `tokens`.
 
-    The estimate is the mask over the cells plus the largest of three needs in f32: attention, feed-forward and, with
-    `output`, logits. `pipelined`: the whole model is on several devices, where llama.cpp keeps four copies of its
-    inputs. The terms were fitted to the buffers that llama.cpp reports for models of eCeLLM's three shapes and the
-    demo's (see tests/engine/test_offload_memory.py): estimates are between 8% below and a third above those buffers. A
-    back end's own scratch memory is not included.
+    The estimate is the attention mask plus the largest of three float32 buffers: for attention, for feed-forward and,
+    with `output`, for logits. `pipelined`: the whole model is on several devices, where llama.cpp keeps four copies of
+    its inputs. The terms were fitted to the buffers that llama.cpp reports for models of eCeLLM's three shapes and the
+    demo's (see tests/engine/test_offload_memory.py): the estimates are from 8% too low to 33% too high. A back end's
+    own scratch memory is not included.
     """
     embedding = _integers(header, "embedding_length")[0]
     heads = max(_by_layer(header, "attention.head_count"))
@@ -117,7 +119,7 @@ def _vocabulary(header: Header) -> int:
 
 
 def _feed_forward(header: Header, embedding: int) -> int:
-    """Return the width of a layer's inner values, over all experts that see a token together."""
+    """Return the width of a feed-forward layer, summed over the experts that process one token."""
     width = max(_integers(header, "feed_forward_length", 4 * embedding))
     expert = max(_integers(header, "expert_feed_forward_length", width))
     return max(width, expert * max(_integers(header, "expert_used_count", 0)))

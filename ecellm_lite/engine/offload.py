@@ -39,7 +39,7 @@ class Load:
 
     @property
     def size(self) -> int:
-        """All the bytes that the device takes."""
+        """The bytes that these layers take on the device, in all."""
         return self.weights + self.kv + self.compute
 
 
@@ -89,9 +89,9 @@ def place(
 ) -> Placement:
     """Return which layers go to which of the devices that llama.cpp would use.
 
-    `gpu_layers`: `auto` for as many as fit beside MARGIN, `all`, or a number (more than there are means all). The
-    layers go to the device with the most room if it can take them all, else to all devices. Raises UsageError if the
-    requested layers do not fit the free memory.
+    `gpu_layers`: `auto` for as many as fit while MARGIN stays free, `all`, or a number (more than there are means all).
+    The layers go to the device with the most room if it can take them all, else to all devices. Raises UsageError if
+    the requested layers do not fit the free memory.
     """
     plan = _Plan(header, gpus, cells, kv_type, micro_batch, flash_attention)
     fitting = next((count for count in range(plan.places, 0, -1) if plan.divided(count, MARGIN)), 0)

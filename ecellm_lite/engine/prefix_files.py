@@ -1,11 +1,11 @@
-"""States of instructions on disk, so that a new process need not read them again: a private folder of bounded size.
+"""Stores the model's states for instructions in a private folder, so that a new process need not compute them again.
 
 Only instructions are stored, never a row: nothing that a customer wrote is kept. llama.cpp aborts the process on some
-damaged states and accepts others as valid, so it only gets states whose length and hash are right and that no other
-user could have written. A refused file is removed and its state computed again.
+damaged states and accepts others as valid, so a state is loaded only if its length and hash are right and no other user
+could have written the file. Any other file is removed, and its state is computed again.
 
-Each model has a folder of its own, named by the sha256 of its bytes and removed with it. States computed by damaged
-weights therefore never reach the repaired ones.
+Each model has its own folder, which is named by the sha256 of the model's file and removed with the model. States that
+a damaged file computed are therefore never used with the repaired file.
 
 File format, little-endian: 8 bytes of magic, the key (32 bytes), the state's sha256 (32), its length (8), the state.
 """
@@ -35,12 +35,12 @@ MOST_BYTES = 1 << 30  # the instructions of all ten tasks take 20 MB for the dem
 
 
 class PrefixFiles:
-    """The states of one model under the same `circumstances`, which go into each file's key.
+    """The states of one model under the same `circumstances` (see LlamaBackend), which are part of each file's key.
 
     `model` is the sha256 of the bytes that were loaded. A state is written only while `unchanged` says that the file
-    still holds these bytes: llama.cpp maps the file and would see other bytes. The files of all models in `root`
-    together take at most `most_bytes`. Disk errors are never raised: a state that cannot be read or written is
-    computed, as without files.
+    still has these bytes, because llama.cpp maps the file and would compute with changed ones. The files of all models
+    in `root` together take at most `most_bytes`. Disk errors are never raised: a state that cannot be read is computed
+    again.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class PrefixFiles:
         return all(_is_private(os.lstat(folder)) for folder in (self._root, self._folder))
 
     def _make_room(self, size: int) -> bool:
-        """Remove the least recently used states until `size` bytes fit; False if they never will."""
+        """Remove the least recently used states until `size` bytes fit; return False if that is impossible."""
         states = []
         for path in self._root.rglob("*"):
             with suppress(FileNotFoundError):  # another process removed it

@@ -1,8 +1,8 @@
 """Prefixes that stay in the KV memory: a tree over token ids, in which each row finds its longest resident prefix.
 
 Each node holds a sequence with all tokens from the root to its end, and shares the cells of the nodes above it. The
-instruction of a job's rows is a node, and so is what some rows share beyond it: one product's text before many
-candidates, one query before many products.
+instruction of a job's rows is a node. Text that some rows share after the instruction is another: for example, one
+product's text before many candidates, or one query before many products.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ecellm_lite.engine.interface import Backend, Chunk
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The node that shares the most tokens with the start of a prompt (None if no node shares any), and how many."""
+    """The node that shares the most tokens with the start of a prompt (None if none does), and their number."""
 
     prefix: Prefix | None = None
     length: int = 0
@@ -28,10 +28,10 @@ class Match:
 
 @dataclass(slots=True, eq=False)
 class Prefix:
-    """A node: its tokens from the root on, of which the first `filled` are in memory. It is forked from `origin`.
+    """A node: its tokens from the root on, of which the first `filled` are in memory; it forks from `origin`.
 
-    `begun` says that the fork was made. `uses` lists, for each live row or node that was or will be forked from this
-    node, how many tokens they share. The state of an `instruction` goes to a file, and `saved` says that it went there.
+    `begun`: whether the fork was made. `uses`: how many tokens of this node each row or node shares that forks from it.
+    `instruction`: whether the state is to be saved in a file; `saved`: whether that was done.
     """
 
     tokens: Sequence[int]
@@ -69,7 +69,7 @@ class Prefixes:
         return sum(node.own for node in self._nodes)
 
     def find(self, prompt: Sequence[int]) -> Match:
-        """Return the longest match with a prompt, except its last token: the logits after that one are needed."""
+        """Return the longest match with a prompt without its last token, which must be read again for its logits."""
         best = Match()
         for node in self._nodes:
             if len(node.tokens) > best.length:
@@ -92,10 +92,10 @@ class Prefixes:
             match.prefix.uses.remove(match.length)
 
     def add(self, tokens: Sequence[int], origin: Match, *, instruction: bool = False) -> Match:
-        """Add a node for `tokens` behind `origin` and return the match that ends in it.
+        """Add a node for `tokens` below the node of `origin`, and return the match with the new node.
 
-        If no sequence is free, or can be freed, return `origin`. While the node exists, its origin is not dropped. The
-        caller fills the node, `chunk` by `chunk`.
+        If no sequence is free and none can be freed, return `origin`. While the node exists, its origin is not dropped.
+        The caller fills the node, `chunk` by `chunk`.
         """
         self.hold(origin)
         if not self._free and not self._drop():

@@ -20,9 +20,9 @@ CONTEXT = ("context",)
 class Request:
     """A prompt whose first `shared` tokens belong to its instruction, and the space of its possible answers.
 
-    `lasting`: the instruction may be kept on disk, as it comes from a task or the caller and not from a row. `advice`
-    is the next step for the caller of a row that is too long, and `settings` are the settings that it is about. `ended`
-    is called once, by the engine's thread, when the request has an outcome or an error, or was dropped because it was
+    `lasting`: the instruction may be kept on disk, because it comes from a task or the caller and not from a row.
+    `advice` and `settings` become the `step` and `settings` of the error if the row is too long. `ended` is called
+    once, by the engine's thread, when the request has an outcome or an error, or was dropped because it was
     `cancelled`. An `urgent` request is admitted before all others.
 
     Any thread may set `cancelled` at any time when nobody waits for the answer any more. A `done` request has an
@@ -84,7 +84,7 @@ class Request:
         self.end(twin.outcome, twin.error)
 
     def asks_the_same(self, other: Request) -> bool:
-        """Whether the answer to this request will serve the other request too; false once this request is done."""
+        """Whether the other request is identical, so that one answer serves both; false once this request is done."""
         alike = self.seed == other.seed and self.space == other.space and list(self.prompt) == list(other.prompt)
         return alike and not self.done and self.urgent >= other.urgent
 

@@ -75,7 +75,7 @@ class Scheduler:
         backend.clear()
 
     def submit(self, request: Request) -> None:
-        """Queue a request; a prompt that leaves no room for an answer ends it at once with a ContextError."""
+        """Queue a request; if its prompt leaves no room for an answer, it ends at once with a ContextError."""
         if len(request.prompt) >= self._backend.longest:
             request.end(error=self._too_long(request))
         elif not self._twins.join(request):
@@ -201,7 +201,7 @@ class Scheduler:
         return chunks
 
     def _make_room(self) -> list[Chunk]:
-        """Return the next chunks when memory is full: first prefixes are evicted, then the youngest rows wait again."""
+        """Free memory and return the next chunks: first drop prefixes, then put the newest rows back into the queue."""
         while not (chunks := self._chunks()):
             if self._prefixes.evict():
                 continue

@@ -1,4 +1,4 @@
-"""Finds what a row shares with others: the prefix of its prompt that is in memory, or will be read once for several."""
+"""Finds the prefix that a row shares with others: one already in memory, or one that is now read for several rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAST_SAVING = 32
 
 
 class Sharing:
-    """Finds the prefix that a row forks from, and adds to the tree what the rows after it will share.
+    """Finds the prefix that a row forks from, and adds to the tree the prefixes that later rows will share.
 
     Instructions are loaded from `files` if given. `grouped`: rows may share more than their instruction.
     """
@@ -51,7 +51,7 @@ class Sharing:
         return Match()
 
     def extended(self, request: Request, match: Match) -> Match:
-        """Return the match extended by new nodes for what other rows share: the instruction, and neighbours' text."""
+        """Return the match after adding nodes for what the row shares with others: its instruction, and more text."""
         prompt = request.prompt
         instruction = request.instruction
         if instruction > match.length:
@@ -89,6 +89,6 @@ class Sharing:
         # A loaded state shares no cells with other nodes.
         if node.origin.length + len(request.prompt) - match.length + RESERVE > self._admission.room:
             return False
-        # A state that does not load is written again once the node has been computed.
+        # If a state does not load, it is computed and written again.
         state = self._files.read(node.tokens)
         return state is not None and self._prefixes.load(node, state)

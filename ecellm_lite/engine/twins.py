@@ -10,8 +10,8 @@ from ecellm_lite.engine.request import Request
 class Twins:
     """The unanswered requests, by their prompts; any thread may call the methods at any time.
 
-    One lock is held while a request becomes another's twin, ends, or is dropped, so none is lost. Callers are never
-    notified under the lock.
+    One lock guards every change: a request becomes a twin, ends, or is dropped. Callers are notified after the lock is
+    released.
     """
 
     def __init__(self) -> None:

@@ -16,8 +16,8 @@ GROUP = 128
 class Waiting:
     """A queue of requests that arrive one by one and leave in groups of up to GROUP, sorted by their prompts.
 
-    Urgent requests leave first, in order of arrival. No other request is overtaken by one of a later group. With
-    `grouped` False requests leave in order of arrival.
+    Urgent requests leave first, in order of arrival. Other requests leave group by group. With `grouped` False requests
+    leave in order of arrival.
     """
 
     def __init__(self, *, grouped: bool = True) -> None:
@@ -73,7 +73,8 @@ class Waiting:
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
         """Yield (tokens, rows): the next `rows` rows of the group, including the first, share their first `tokens`.
 
-        Starts at the nearest neighbour and ends when `least` tokens or fewer are shared; tokens fall as rows rise.
+        The pairs go from few rows that share many tokens to many rows that share few; pairs with `least` tokens or
+        fewer are left out.
         """
         shared = len(prompt)
         for rows, other in enumerate(islice(self._group, 1, None), start=2):

@@ -1,4 +1,4 @@
-"""The Python interface of kernels/: converts rows of a checkpoint to rows of a file, natively or by numpy and ggml.
+"""The Python interface of kernels/: converts rows of a checkpoint to those of a GGUF file, in C++ or by numpy and ggml.
 
     Factors(a, b, scale)                 a LoRA adapter's factors for one matrix
     Block(source, "BF16", "Q4_K", …)     rows, with all that is needed to convert them
@@ -7,9 +7,9 @@
 
 The bytes are the same either way. `ECELLM_KERNELS` names the variant to use (avx512, avx2, neon, baseline, or `ggml`
 for numpy and ggml's own functions). A native variant is used only if its results for test weights have the expected
-hash. `is_exact` tells whether a variant's results have that hash; the results of ggml's own functions do not have it if
-their build fuses a*b+c. With every variant, ggml widens a quantized source, and quantizes to Q4_0, Q4_1, Q5_0 and Q5_1
-if there is an imatrix.
+hash. `is_exact` tells whether a variant's results have that hash; `ggml` has another one if ggml was built to fuse
+a*b+c. Two steps are ggml's with every variant: reading a quantized source, and quantizing to Q4_0, Q4_1, Q5_0 or Q5_1
+with an imatrix.
 """
 
 from __future__ import annotations

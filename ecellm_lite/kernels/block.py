@@ -35,8 +35,8 @@ class Block:
 
     `source`: (rows, columns) of float32, float16 or, for BF16, uint16 bits; for a quantized type (rows, bytes of a row)
     of uint8. `adapters` are added one after the other, in float32. `magnitudes`, (rows,): each merged row is scaled to
-    this norm (DoRA). `order`, (rows,): for each row of the target, its row in the source, in `b` and in `magnitudes`.
-    `importance`, (columns,): the imatrix, for the types that use one.
+    this norm (DoRA). `order`, (rows,): for each row of the target, the index of its row in the source, `b` and
+    `magnitudes`. `importance`, (columns,): the imatrix, for the types that use one.
 
     Raises UsageError if shapes and types do not fit together, ModelError if the imatrix is not finite.
     """

@@ -35,7 +35,7 @@ def name() -> str:
 
 @cache
 def is_exact(variant: str) -> bool:
-    """Whether a variant computes the expected bytes; ggml's own functions may not, because some builds fuse a*b+c."""
+    """Whether a variant computes the expected bytes; `ggml` does not if ggml was built to fuse a*b+c."""
     return result_hash(variant) == _EXPECTED
 
 

@@ -32,7 +32,8 @@ def first_not_finite(rows: NDArray[np.uint8], kind: TensorType) -> tuple[int, in
     for word in _WORDS.get(kind.name, ()) if len(words) else ():
         for first in range(0, len(words), _PIECE):
             bits = np.ascontiguousarray(words[first : first + _PIECE, word])
-            # Read as integers, infinities and NaNs are the largest: positive ones signed, negative ones unsigned.
+            # Positive infinities and NaNs are the largest values as signed integers, negative ones as unsigned
+            # integers.
             if bits.view(np.int16).max() >= infinity or bits.max() >= infinity | 0x8000:
                 blocks.append(first + int(np.argmax(bits & infinity == infinity)))
                 break

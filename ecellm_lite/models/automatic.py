@@ -1,4 +1,4 @@
-"""Thresholds: the probabilities from which answers need no review."""
+"""Thresholds: the probability that an answer must reach to need no review."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ EVERY = ""
 
 @dataclass(frozen=True, slots=True)
 class Automatic:
-    """The threshold of each answer, by its key: from this probability on, a share `precision` of the answers is right.
+    """A threshold for each answer's key: of the answers that reach it, a share of `precision` is right.
 
     The threshold is None if no probability reaches this precision. The thresholds were chosen on some rows and tested
-    on `rows` other rows: a `share` of these was answered automatically, and a share `reached` of the automatic answers
-    was right (None if there were no automatic answers).
+    on `rows` other rows: `share` is the part of these that reached its threshold, and `reached` is the part of those
+    that was right (None if none reached it).
     """
 
     precision: float

@@ -21,11 +21,11 @@ from ecellm_lite.models.automatic import Automatic
 from ecellm_lite.models.files import replacing
 from ecellm_lite.models.store import Store, StoredModel
 
-# In format 1 rankings were fitted to the first place only, and are refused. Other types in that format are valid.
+# Calibrations of rankings in format 1 are refused: they were fitted to the first place only. Other types are valid.
 FORMAT = 2
 LARGEST = 1 << 16  # bytes; a calibration is about a page
 
-# Outside these bounds the probabilities are all alike or all certain, and a temperature does not help.
+# Outside these bounds all answers become equally likely, or one becomes certain: a temperature does not help.
 LOWEST, HIGHEST = 0.05, 20.0
 LARGEST_BIAS = 10.0
 MOST_ROWS = 10**12
@@ -52,7 +52,7 @@ class Scope:
     options: str | None
 
     def differs(self, other: Scope, subject: str = "the task") -> str | None:
-        """Return in words how another scope differs from this one; None if the calibration may be used for it.
+        """Return in words how another scope differs from this one; None if the calibration may be used there.
 
         `subject` names what the other scope belongs to.
         """
@@ -173,9 +173,9 @@ class Calibrations:
         return self._of(task) is not None or task in self._unusable
 
     def refusal(self, scope: Scope, *, of_row: bool = False) -> str | None:
-        """Return in a sentence why the calibration of a task is not used for a scope; None if it is used or missing.
+        """Return a sentence on why a task's calibration is not used for a scope; None if it is used or does not exist.
 
-        The sentence is about the task, or with `of_row` about one of its rows.
+        The sentence is about the task or, with `of_row`, about one row of the task.
         """
         calibration = self._of(scope.task)
         if unusable := self._unusable.get(scope.task):

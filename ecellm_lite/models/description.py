@@ -48,7 +48,7 @@ def describe_model(store: Store, name: str, *, verify: bool = False) -> dict[str
 
 
 def _calibrations(store: Store, model: StoredModel) -> list[str]:
-    """Return the names of a model's calibrations; an unused calibration has the reason after or instead of its name."""
+    """Return the names of a model's calibrations; for an unused one, the reason follows its name or replaces it."""
     names = []
     for path in sorted(calibration_folder(store, model).glob("[!.]*.json")):
         try:

@@ -4,10 +4,10 @@ A remembered hash is used only if the file's size, both of its times, its inode 
 4 KiB, spread evenly) are unchanged. This notices any write through the file system, even by a program that resets the
 modification time: the time of the last change of any kind (ctime) cannot be set.
 
-These changes are missed until the file is hashed again in full (`again`): bytes outside the sample that rot on the disk
-or are written past the file system; a write within the file system's time resolution after the hash (some milliseconds,
-two seconds on FAT); and on Windows, which has no ctime, a write by a program that resets the modification time. A file
-that was copied or restored from a backup is always hashed again.
+These changes are missed until the file is hashed again in full (`again`): bytes outside the sample that decay on the
+disk or are written without the file system; a write within the file system's time resolution after the hash (some
+milliseconds, two seconds on FAT); and on Windows, which has no ctime, a write by a program that resets the modification
+time. A file that was copied or restored from a backup is always hashed again.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class FileIdentities:
         return identity
 
     def note(self, path: Path, sha256: str) -> FileIdentity:
-        """Store and return the identity of a file that was hashed while it was written, just now."""
+        """Store and return the identity of a file that was just written, given the hash of its bytes."""
         _wait_for_next_tick(_state(path.stat()))
         with path.open("rb") as file:
             state = _state(os.fstat(file.fileno()))

@@ -34,7 +34,7 @@ def cached(repository: str, revision: str | None = None) -> Path:
     """Return the folder of a repository in the hub's cache; raises ModelError if it is not there.
 
     Newer versions of huggingface_hub keep a list of a repository's files and refuse a folder that lacks some. Older
-    versions do not, and whoever reads the folder must notice missing files.
+    versions return the folder anyway, so its reader must notice missing files.
     """
     from huggingface_hub import snapshot_download
 
@@ -71,8 +71,8 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
         names = [name for name in sizes if any(fnmatch(name, pattern) for pattern in FILES)]
         size = sum(sizes[name] for name in names)
         _check_room(repository, size, cache)
-        # Not by its commit hash: the library would not record which commit the name means, and find nothing when
-        # offline.
+        # Fetched by name, not by commit hash: otherwise the library does not record the name's commit, and finds
+        # nothing when offline.
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILES)))
         if folder.name != info.sha:
             raise ModelError(f"{repository} was changed on the hub meanwhile", step="pull again to fetch the changes")

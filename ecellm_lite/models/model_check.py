@@ -1,8 +1,8 @@
 """Checks that llama.cpp can run a model safely: its architecture, hyperparameters, vocabulary and tensor types.
 
 It refuses whatever makes llama.cpp abort the process, read other files, or silently use other values than the file's.
-For each listed architecture, forged files that pass these checks were tried, and none crashed llama.cpp; in many
-other architectures such files do.
+For each listed architecture, forged files that pass these checks were tried, and none crashed llama.cpp. Many other
+architectures crash on such files, so they are not listed.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ Makers = Mapping[str, Callable[[Store], StoredModel]]
 def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | None = None) -> StoredModel:
     """Return the model that `name` means; its header is checked before llama.cpp reads the file.
 
-    The sha256 in the model's manifest is that of the file's bytes. Without a name, the model is ECELLM_MODEL, else the
-    only model in the store, else the demo. Raises ModelError if there is no such model or its file is damaged, and
-    UsageError if no name is given and the store has several models, or if the file's envelope is unknown.
+    The sha256 in the returned manifest is the file's. Without a name, the model is ECELLM_MODEL, else the only model in
+    the store, else the demo. Raises ModelError if there is no such model or its file is damaged, and UsageError if no
+    name is given and the store has several models, or if the file's envelope is unknown.
     """
     name = name or os.environ.get("ECELLM_MODEL") or _only(store) or DEMO
     if name in makers:

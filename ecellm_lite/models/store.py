@@ -23,7 +23,7 @@ from ecellm_lite.models.manifest import Manifest, read_manifest
 from ecellm_lite.models.model_check import check_model
 from ecellm_lite.models.store_lock import only_writer
 
-# Without "--", which stands for the colon in a folder's name.
+# A name may not contain "--", which stands for the colon in a folder's name.
 _NAME = re.compile(r"(?!.*--)[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!-)(:[A-Za-z0-9_]{1,16})?")
 _MODEL = "model.gguf"
 _MANIFEST = "manifest.json"
@@ -36,7 +36,7 @@ class StoredModel:
     """A stored model: its file and its manifest.
 
     `tasks` are the tasks that the file names (empty until its header is read). `identity` is the file's state when its
-    sha256 was last found to be the manifest's (None if that was not checked).
+    sha256 was last checked and found equal to the manifest's (None if it was not checked).
     """
 
     path: Path
@@ -155,9 +155,9 @@ class Store:
 
     @contextmanager
     def writing(self, name: str, *, patience: float = 0.0) -> Iterator[None]:
-        """Let no other process write or remove the model of this name inside the block.
+        """Lock a model's name: no other process can write or remove that model inside the block.
 
-        Raises BusyError if another process is still doing so after `patience` seconds.
+        Raises BusyError if another process still holds the lock after `patience` seconds.
         """
         folder = self.folder(name)
         with only_writer(self.root / "locks" / f"{folder.name}.lock", f"the model {name!r}", patience):
@@ -165,7 +165,7 @@ class Store:
 
     @contextmanager
     def writing_beside(self, model: StoredModel) -> Iterator[None]:
-        """Allow writing into a model's folder inside the block, while the model stays there.
+        """Lock a model inside the block, so that files can be written beside it.
 
         Raises ModelError if the model was removed or replaced. For a file outside the store nothing is checked.
         """

@@ -1,7 +1,7 @@
-"""Locks the names in the store, so that only one process at a time writes each.
+"""Locks model names, so that only one process at a time writes a model in the store.
 
-A lock is the operating system's, on a file beside the models. It ends with its process, however the process ends.
-Reading a model needs no lock.
+A lock is an operating-system lock on a file beside the models, so it is released even if its process is killed. Reading
+a model needs no lock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def only_writer(path: Path, what: str, patience: float = 0.0) -> Iterator[None]:
     """Hold the lock in the file at `path`, after waiting for it at most `patience` seconds.
 
     Raises BusyError if another process or thread holds the lock, and ModelError if the file cannot be created. `what`
-    names in words, for the errors, the thing that is locked.
+    names the locked thing in error messages.
     """
     from filelock import FileLock, Timeout
 

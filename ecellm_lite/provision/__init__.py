@@ -1,1 +1,1 @@
-"""Gets a model ready for use: download, conversion, checks, store. Here the converter meets the engine."""
+"""Gets a model ready for use: download, conversion, checks, store. It uses both the converter and the engine."""

@@ -1,6 +1,6 @@
 """Checks a model's file: its hash and header, and its tokens and logits against those of the original.
 
-The converter's comparisons know neither the engine nor the tasks; this module provides both.
+The comparisons are the converter's; this module gives them the engine and the prompts that they need.
 """
 
 from __future__ import annotations

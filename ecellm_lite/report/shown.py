@@ -26,9 +26,9 @@ def _symbol(code: int) -> str:
 def cut(value: Any, limit: int = 80) -> str:
     """Return a value as clean text, shortened if it is long.
 
-    A text stays a text, None becomes a dash, and anything else becomes JSON. Of a text longer than `limit`, only that
-    many characters are kept, at its beginning and its end, and a note between them says how many were left out. The end
-    is kept because a prompt's answers are there.
+    A text stays a text, None becomes a dash, and anything else becomes JSON. If a text is longer than `limit`, its
+    middle is replaced by a note with the number of characters left out. The end is kept because a prompt's options are
+    there.
     """
     if value is None:
         return ABSENT

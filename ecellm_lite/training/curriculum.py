@@ -1,7 +1,7 @@
 """A curriculum turns labelled rows into lessons, pass after pass, each with new wording.
 
-Each held-out row becomes one lesson, with the task's own instruction. Every other row becomes a lesson in each pass: it
-is varied where order means nothing, and gets the task's instruction or a paraphrase of it.
+Each held-out row becomes one lesson, with the task's own instruction. Every other row becomes a lesson in each pass:
+parts whose order means nothing are shuffled, and the instruction is the task's own or a paraphrase.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ecellm_lite.training.variation import varied
 
 LONGEST = 1024  # tokens: longer lessons are left out
 
-# A function that makes at most `count` more rows of a task from the rows to learn, which it gets by task.
+# A function that gets the rows to learn, by task, and makes at most `count` further rows of one task from them.
 Maker = Callable[[Rows, int, Random], list[Row]]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The composition of a pass: settings by task.
+    """What a pass consists of, by task.
 
-    Each row occurs `repeats` times (once by default), and at most `most` rows are drawn, anew for each pass. `made`
-    adds a number of rows from a maker, also at most `most`.
+    `repeats`: how often each row occurs (default: once). `most`: the most rows of a pass, drawn anew for each pass.
+    `made`: a function that makes further rows, and how many to make (also at most `most`).
     """
 
     repeats: Mapping[str, int] = field(default_factory=dict)

@@ -60,7 +60,7 @@ class Recipe:
 class Learning:
     """A training; `folder` holds its checkpoint, its curves and the best adapter so far.
 
-    The training uses `passes` passes of the lessons (by default all that remain), from `first_pass` on, counted from 0.
+    The training uses `passes` passes of the lessons (default: all that remain), beginning with `first_pass` (from 0).
     Raises UsageError if the lessons have fewer passes.
     """
 

@@ -1,4 +1,4 @@
-"""Varies the parts of a labelled row that must not matter, so that a model does not learn them.
+"""Varies what must not matter in a labelled row, such as the order of products, so that a model does not learn it.
 
 Each function takes a row's fields and answer string and returns both, drawn anew for each pass.
 """
@@ -32,7 +32,7 @@ def _swapped(fields: Fields, answer: str, random: Random) -> Varied:
 def _attributes(fields: Fields, answer: str, random: Random) -> Varied:
     """Ask for the attributes in any order, and half of the time move a title's end to another field.
 
-    The answer follows this order, and names the field that each value is in now.
+    The answer is in the new order, and names the field in which each value now is.
     """
     attributes = random.sample(fields["attributes"], len(fields["attributes"]))
     place = {attribute.lower(): number for number, attribute in enumerate(attributes)}
@@ -97,7 +97,7 @@ def _candidates(fields: Fields, answer: str, random: Random) -> Varied:
 def _products(fields: Fields, answer: str, random: Random) -> Varied:
     """Shuffle the products, and change the letters of the ranking accordingly.
 
-    If all products but the best are ranked in the list's own order, they count as equally good and keep that order.
+    If the other products are ranked in the order of the list, they count as equally good, and only the best one moves.
     """
     products, (best, *others) = fields["products"], [ascii_uppercase.index(letter) for letter in answer.split(",")]
     if others == sorted(others):

@@ -3,10 +3,10 @@
     start("auto")     State(variant="avx2", reason="") or State(variant="", reason="this install has none")
     use(state)        whether llama.cpp's next calls by this thread may use them
 
-They are a ggml accelerator, like its BLAS back end; llama.cpp passes it products with quantized weights. Before the
-first model is loaded, the library's version, the processor and ggml's tensors are checked, and a child process compares
-test products with ggml's. Its verdict is kept in the store for these versions. If anything does not fit, llama.cpp
-computes by itself, and `doctor` says why.
+For ggml they are an accelerator like its BLAS back end: llama.cpp gives them the products with quantized weights.
+Before the first model is loaded, the library's version, the processor and ggml's tensors are checked, and a child
+process compares test products with ggml's. The result is kept in the store until one of the versions changes. If a
+check fails, llama.cpp uses its own products, and `doctor` says why.
 
 `ECELLM_PROMPT_KERNELS` sets what `auto` means: off, or a variant.
 """

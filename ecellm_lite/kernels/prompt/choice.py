@@ -18,7 +18,7 @@ _NOT_MEASURED = ("AVX512", "AVX_VNNI", "AMX_INT8")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The variant in use; if it is empty, llama.cpp computes by itself, and `reason` says why."""
+    """The variant in use; if it is empty, llama.cpp uses its own products, and `reason` says why."""
 
     variant: str
     reason: str = ""
@@ -56,7 +56,7 @@ def use(state: State) -> None:
 
 
 def _variant(choice: str) -> str:
-    """Return the variant to use; raises EcellmError with just the reason if there is none."""
+    """Return the variant to use; raises EcellmError, whose message is only the reason, if there is none."""
     variants = library.variants(library.library(library.path()))
     if choice != "auto":
         if choice not in variants:

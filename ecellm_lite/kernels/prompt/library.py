@@ -49,7 +49,7 @@ def path() -> Path:
 def library(place: Path) -> Any:
     """Return the native library.
 
-    Raises EcellmError with just the reason if it is missing, does not load, or has another version.
+    Raises EcellmError, whose message is only the reason, if it is missing, does not load, or has another version.
     """
     if not place.is_file():
         raise EcellmError("this install has none: they are compiled for x86-64 by a C++ compiler with OpenMP")
@@ -79,7 +79,7 @@ def variants(native: Any) -> list[str]:
 def register(native: Any, place: Path, variant: str, least: int = 0) -> None:
     """Register the kernels as a ggml back end for products of at least `least` columns (0: the measured thresholds).
 
-    Raises EcellmError with just the reason if ggml or the library refuses.
+    Raises EcellmError, whose message is only the reason, if ggml or the library refuses.
     """
     addresses = (ctypes.c_void_p * len(FUNCTIONS))(*[ggml.address(name) for name in FUNCTIONS])
     if status := native.ecellm_prompt_start(variant.encode(), addresses, least):

@@ -21,7 +21,7 @@ _TOLERANCE = 0.03
 
 
 def check() -> None:
-    """Raise EcellmError with just the reason if the kernels' results differ from ggml's own."""
+    """Raise EcellmError, whose message is only the reason, if the kernels' results differ from ggml's own."""
     generator = np.random.default_rng(3)
     weights = generator.standard_normal((_ROWS, _DEPTH), dtype=np.float32)
     x = generator.standard_normal((_COLUMNS, _DEPTH), dtype=np.float32)
@@ -45,8 +45,8 @@ def product(
 ) -> NDArray[np.float32]:
     """Return the product of weights and columns as a ggml device computes it, (columns, rows).
 
-    `blocks`: the quantized weights, (rows, bytes of a row). `x`: the columns, (columns, depth). Raises EcellmError with
-    just the reason if there is no such device.
+    `blocks`: the quantized weights, (rows, bytes of a row). `x`: the columns, (columns, depth). Raises EcellmError,
+    whose message is only the reason, if there is no such device.
     """
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     columns, depth = x.shape

@@ -1,4 +1,4 @@
-"""Whether the kernels passed their trial with these libraries on this processor: tried once in a child, then stored."""
+"""Remembers whether the kernels passed their trial, which runs in a child process once per processor and version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from ecellm_lite.errors import EcellmError
 from ecellm_lite.home import home
 
 _SECONDS = 120  # the trial takes one second, more on a busy machine
-# The signals of a library that does not fit. Other signals, such as an out-of-memory kill, say nothing about it.
+# The signals of a library that does not fit. Other signals, such as that of an out-of-memory kill, say nothing about
+# the library.
 _CRASHES = {-signal.SIGILL, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGSEGV}
 
 _LARGEST = 1 << 16  # bytes of the file of verdicts
@@ -26,7 +27,7 @@ _LARGEST = 1 << 16  # bytes of the file of verdicts
 def refusal(place: Path, variant: str) -> str:
     """Return why the kernels cannot be used; empty if they passed.
 
-    Raises EcellmError with just the reason if the trial did not give a verdict.
+    Raises EcellmError, whose message is only the reason, if the trial did not give a verdict.
     """
     file = home() / "prompt_kernels.json"
     key = _key(place, variant)
@@ -41,7 +42,7 @@ def refusal(place: Path, variant: str) -> str:
 def _ask(place: Path, variant: str) -> str:
     """Run the trial in a child process; return why the kernels cannot be used, or an empty text if they passed.
 
-    Raises EcellmError with just the reason if the trial did not finish and should be repeated.
+    Raises EcellmError, whose message is only the reason, if the trial did not finish and should be repeated.
     """
     if not sys.executable or getattr(sys, "frozen", False):
         raise EcellmError("their trial needs a Python interpreter to run in")
