@@ -1,1 +1,1 @@
-"""Converts checkpoints and adapters to GGUF files; installed as `ecellm_lite.convert`."""
+"""Converts model checkpoints (Hugging Face folders) and adapters to GGUF; installed as `ecellm_lite.convert`."""

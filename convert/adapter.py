@@ -1,6 +1,7 @@
-"""A PEFT adapter (LoRA, rsLoRA or DoRA): the factors that it adds to its base's matrices, and the tensors it replaces.
+"""A PEFT adapter (LoRA, rsLoRA or DoRA): what it adds to its base's matrices, and which tensors it replaces.
 
-An adapter that cannot be merged exactly is refused with the reason. The format: PEFT's get_peft_model_state_dict
+For each matrix that it changes, it has two small matrices, the factors A and B, whose product B A is added. An adapter
+that cannot be merged exactly is refused with the reason. The format: PEFT's get_peft_model_state_dict
 (https://github.com/huggingface/peft).
 """
 
@@ -38,9 +39,9 @@ _BASE_LAYER = (".base_layer.weight", ".base_layer.bias")
 
 @dataclass(frozen=True, slots=True)
 class WholeTensor:
-    """A whole tensor of an adapter, or some of its rows, read when needed: it can be as large as the embedding.
+    """A tensor of an adapter that replaces one of the base, or some of its rows; it can be large.
 
-    `file` is closed, and reopened for each read.
+    Its values are read only when needed. `file` is closed, and is opened again for each read.
     """
 
     file: SafetensorsFile
@@ -50,12 +51,12 @@ class WholeTensor:
     shape: tuple[int, ...]
 
     def part(self, rows: slice) -> WholeTensor:
-        """Return the tensor's part that consists of these rows."""
+        """Return these rows of the tensor; nothing is read yet."""
         first, end, _ = rows.indices(self.shape[0])
         return replace(self, first=self.first + first, shape=(max(0, end - first), *self.shape[1:]))
 
     def blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield pairs of a first row's number and a block of rows, in float32, of about `size` values at most."""
+        """Yield (number of the first row, rows in float32) for blocks of rows with about `size` values each."""
         with self.file.reopened() as file:
             if not self.shape:
                 yield 0, widened(file.rows(self.name), self.type)
@@ -75,8 +76,9 @@ class WholeTensor:
 class PeftAdapter:
     """An adapter: factors by module, whole tensors by name, and base tensors that were saved with it, by name.
 
-    Factors are in memory, tensors are read when needed. Modules and tensors have their names in the base's checkpoint.
-    `magnitudes`, (rows,) by module: the norm of each row after merging (DoRA). `targets`: see AdapterSettings.
+    Factors are in memory, and tensors are read when needed. Modules and tensors are named as in the base's checkpoint.
+    `magnitudes` (DoRA only) has, by module, the norm of each row after merging, (rows,). `targets`: see
+    AdapterSettings.
     """
 
     path: Path
@@ -89,7 +91,7 @@ class PeftAdapter:
     targets: tuple[str, ...] = ()
 
     def without_tensors(self) -> PeftAdapter:
-        """Return the adapter without its factors and tensors, which the manifest does not need."""
+        """Return a copy without factors and tensors, to free their memory; the manifest needs only the rest."""
         return replace(self, factors={}, magnitudes={}, saved={}, base_layers={})
 
 
@@ -143,7 +145,7 @@ def check_memory(path: Path, shapes: Iterable[Sequence[int]]) -> None:
 def _read_tensors(
     file: SafetensorsFile,
 ) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, WholeTensor], dict[str, WholeTensor]]:
-    """Return the parts of each module's factors, the whole tensors, and the base's tensors saved with them."""
+    """Return the parts of each module's factors, the whole tensors, and the saved tensors of the base."""
     check_memory(file.path, [one.shape for key, one in file.tensors.items() if key.endswith(tuple(_FACTORS))])
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}
     saved: dict[str, WholeTensor] = {}
@@ -164,7 +166,7 @@ def _read_tensors(
         check_weights(tensor, file.path)
         whole = WholeTensor(file, key, tensor.type, 0, tensor.shape)
         if name.endswith(_BASE_LAYER):
-            # If an embedding or an output matrix is a target, PEFT also saves its values in the base.
+            # If an adapter changes an embedding or output matrix, PEFT also saves the base's own values of that matrix.
             base_layers["".join(name.rsplit(".base_layer", 1))] = whole
             continue
         name = name.replace(".modules_to_save.", ".")
@@ -179,7 +181,7 @@ def _factors(module: str, part: Mapping[str, NDArray[np.float32]], settings: Ada
     if names == {"a", "b"}:
         a, b = part["a"], part["b"]
     elif names == {"embedding_a", "embedding_b"}:
-        # An embedding's rows are tokens: the transpose of B A is added.
+        # The rows of an embedding are tokens, so the transpose of B A is added.
         a, b = part["embedding_b"].T, part["embedding_a"].T
     else:
         raise damaged(folder, f"has {', '.join(part)} for {module!r}, which is not one pair of factors")
@@ -192,7 +194,7 @@ def _magnitudes(module: str, part: Mapping[str, NDArray[np.float32]], rows: int,
     if "magnitude" not in part:
         raise damaged(folder, f"has no magnitudes for {module!r}, although it is a DoRA adapter")
     if "embedding_a" in part:
-        # DoRA's magnitudes of an embedding are norms of columns.
+        # For an embedding, DoRA's magnitudes are norms of columns, not of rows.
         raise ModelError(
             f"{folder}: {module!r} is an embedding with DoRA", step="merge the adapter with peft", file=str(folder)
         )

@@ -1,7 +1,7 @@
-"""Whether an adapter belongs to a base: the base must have each tensor that it names, in the same shape.
+"""Whether an adapter belongs to a base: the base must have every tensor that the adapter names, in the same shape.
 
-An adapter that fits only in part is refused, and the error lists the keys that do not fit: merged in part, it would be
-a model that nobody trained.
+An adapter that fits only in part is refused, because the merged model would be one that nobody trained. The error lists
+the keys that do not fit.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _COMPARED = 1 << 22  # weights at a time
 
 @dataclass(frozen=True, slots=True)
 class AdapterFit:
-    """Which of the file's tensors an adapter changes, by their names in the file.
+    """Which tensors of the GGUF file an adapter changes, by their names in the file.
 
-    `factors`: for each tensor, the module whose factors are added to it. `saved`: for each tensor, the key of the whole
-    tensor that replaces it; a whole tensor that equals the base's is left out.
+    `factors`: for each tensor, the module whose factors are added to it. `saved`: for each tensor, the key of the
+    adapter's tensor that replaces it. A replacement that equals the base's tensor is left out.
     """
 
     factors: Mapping[str, str]
@@ -36,7 +36,7 @@ class AdapterFit:
 
 
 def fit(blueprint: Blueprint, source: TensorSource, adapter: PeftAdapter) -> AdapterFit:
-    """Return which tensors of the file an adapter changes; raises ModelError if it belongs to another base."""
+    """Return which tensors of the file an adapter changes; raises ModelError if the adapter belongs to another base."""
     recipes = [*blueprint.recipes, *([blueprint.output] if blueprint.output and blueprint.tied else [])]
     modules = {recipe.module: recipe for recipe in recipes if recipe.module}
     tensors = {recipe.key: recipe for recipe in recipes}
@@ -62,7 +62,7 @@ def fit(blueprint: Blueprint, source: TensorSource, adapter: PeftAdapter) -> Ada
 
 
 def _check_targets(blueprint: Blueprint, adapter: PeftAdapter, matrices: Set[str]) -> None:
-    """Raise ModelError if a matrix that target_modules names has no factors, as in a file that lost some."""
+    """Raise ModelError if a matrix that target_modules names has no factors: the adapter's file is incomplete."""
     if not adapter.targets:
         return
     targets = set(adapter.targets)
@@ -98,25 +98,25 @@ def _check_shapes(
 
 
 def _ends(module: str) -> list[str]:
-    """Return a module's name, and the part after each of its dots."""
+    """Return the ends of a module's name: "a.b.c", "b.c" and "c" for a.b.c."""
     parts = module.split(".")
     return [".".join(parts[first:]) for first in range(len(parts))]
 
 
 def _in_layer(module: str) -> tuple[str, str] | None:
-    """Return the parts of a module's name before and after its layer number; None if it is in no layer."""
+    """Return a module's name before and after its layer number; None if the name has no layer number."""
     match = re.fullmatch(r"(model\.layers\.)\d+\.(.+)", module)
     return (match[1], match[2]) if match else None
 
 
 def _can_be(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
-    """Whether a whole tensor can equal the source's; if the source is quantized, only the shapes are compared."""
+    """Whether a whole tensor can equal the source's tensor; if the source is quantized, only shapes are compared."""
     tensor = source.tensor(recipe.source)
     return whole.shape == tensor.shape if tensor.type not in FLOATS else _equals(source, recipe, whole)
 
 
 def _equals(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
-    """Whether the source's tensor has the values of a whole tensor; false if the source is quantized."""
+    """Whether a whole tensor has the same values as the source's tensor; false if the source is quantized."""
     tensor = source.tensor(recipe.source)
     if whole.shape != tensor.shape or tensor.type not in FLOATS:
         return False

@@ -1,7 +1,8 @@
-"""An adapter_config.json: whether the adapter can be merged, and the scale of each module's factors.
+"""Reads adapter_config.json: whether the adapter can be merged, and the scale of each module's factors.
 
-Settings that this merge cannot reproduce are refused: an adapter merged in part would be a model that nobody trained.
-The settings: PEFT's LoraConfig (https://github.com/huggingface/peft).
+The scale is the number by which the factors' product is multiplied before it is added. Settings that this merge cannot
+reproduce are refused, because a model merged in part would be one that nobody trained. The settings: PEFT's LoraConfig
+(https://github.com/huggingface/peft).
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ _CHOOSING = ("layers_to_transform", "layers_pattern", "exclude_modules")
 class AdapterSettings:
     """What an adapter's configuration says about its modules.
 
-    `targets`: the ends of the names of the modules with factors, in every layer; empty if modules are chosen in another
-    way. `dora`: each module has magnitudes.
+    `targets`: ends of module names, such as `q_proj`; in every layer, the modules with such a name have factors. It is
+    empty if the configuration chooses modules in another way. `dora`: each module also has magnitudes.
     """
 
     path: Path
@@ -60,7 +61,7 @@ class AdapterSettings:
     _alpha: Any
 
     def check_work(self, modules: Iterable[str]) -> None:
-        """Raise ModelError if looking up the values of these modules could take too long."""
+        """Raise ModelError if it could take too long to look up the rank and alpha of these modules."""
         try:
             for patterns in (self._ranks, self._alphas):
                 patterns.check_work(modules)
@@ -117,7 +118,7 @@ def read_settings(path: Path) -> AdapterSettings:
 
 
 def is_scale(scale: float) -> bool:
-    """Whether the scale is not 0 and can be represented in float32, in which factors are added."""
+    """Whether a scale is usable: not 0, and within the range of float32, in which factors are added."""
     return _SMALLEST <= abs(scale) <= _LARGEST
 
 

@@ -1,6 +1,6 @@
 """Work in a background thread: reading ahead of the main thread, and writing behind it.
 
-An error in the background thread is raised in the main thread when the main thread takes or passes on its next item.
+An error in the background thread is raised in the main thread when that thread asks for its next item or passes one on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_POLL = 0.1  # seconds between a waiting thread's checks whether it should end
+_POLL = 0.1  # seconds; how often a waiting thread checks whether it should end
 
 
 class ReadAhead(Generic[T]):
@@ -60,7 +60,7 @@ class ReadAhead(Generic[T]):
 class WriteBehind(Generic[T]):
     """Calls a function on each item in a background thread, at most `depth` items behind; a context manager.
 
-    Leaving the block, with or without an error, waits for the remaining items, unless the function itself failed.
+    The end of the `with` block waits until the remaining items are done, unless the function has failed.
     """
 
     def __init__(self, work: Callable[[T], None], depth: int) -> None:

@@ -35,7 +35,7 @@ def read_blocks(plan: Plan, source: TensorSource, done: int) -> Iterator[tuple[P
 
 
 def read_block(tensor: PlannedTensor, source: TensorSource, first: int, count: int) -> Block:
-    """Return `count` rows of a tensor, from the file's row `first` on, with all that is needed to convert them."""
+    """Return `count` rows of a tensor, from the file's row `first` on, with everything needed to convert them."""
     recipe = tensor.recipe
     places: slice | NDArray[np.integer[Any]] = slice(first, first + count)  # the rows' places in the source
     order = None
@@ -47,7 +47,7 @@ def read_block(tensor: PlannedTensor, source: TensorSource, first: int, count: i
         row_numbers = recipe.order[first : first + count].astype(np.int64)
         places = np.sort(row_numbers)
         order = np.searchsorted(places, row_numbers)
-        # Neighboring rows are read in one call: a permutation within heads has few runs of them.
+        # Each run of neighboring rows is read in one call. Rows move only within their head, so there are few runs.
         cuts = np.flatnonzero(np.diff(places) != 1) + 1
         runs = [_rows(tensor, source, int(run[0]), len(run)) for run in np.split(places, cuts)]
         rows = runs[0] if len(runs) == 1 else np.concatenate(runs)
@@ -63,7 +63,7 @@ def read_block(tensor: PlannedTensor, source: TensorSource, first: int, count: i
 
 
 def converted(tensor: PlannedTensor, first: int, block: Block, threads: int) -> NDArray[np.uint8]:
-    """Return a block's bytes in the file, (rows, bytes of a row); raises NotFiniteError with the place."""
+    """Return a block as bytes of the file, (rows, bytes of a row); raises NotFiniteError with the weight's place."""
     try:
         # Like llama-quantize, copy what already has the right type.
         if block.source_type == block.target_type and block.source_type not in FLOATS and not block.adapters:

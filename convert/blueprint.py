@@ -1,6 +1,7 @@
 """The blueprint of a GGUF file: its metadata, and how each of its tensors is made from a checkpoint.
 
-An architecture draws it (architectures/), adapters are attached to it, and the plan adds types and offsets.
+The code for an architecture (architectures/) makes the blueprint, adapters are then attached to it (merging.py), and
+the plan adds each tensor's type and offset (plan.py).
 """
 
 from __future__ import annotations
@@ -22,15 +23,19 @@ MetadataValue: TypeAlias = "tuple[str, Any]"
 
 @dataclass(frozen=True, slots=True)
 class TensorRecipe:
-    """How a tensor of the file is made.
+    """How a tensor of the file is made from a tensor of the checkpoint, its source.
 
-    `source`: its name in the checkpoint. `shape` has the contiguous dimension last. `module`: its name in an adapter
-    (the source without `.weight`). `order`, (rows,): the source's row for each row of the file's tensor, if the
-    architecture permutes them. `adapter_order`, (rows,): the adapter's row for each row of the source, if the source is
-    permuted and the adapter is not.
+    - `source`: the source's name in the checkpoint.
+    - `shape`: its last dimension is contiguous in memory.
+    - `module`: the source's name in an adapter, which is the name without `.weight`.
+    - `order`, (rows,): for each row of the file's tensor, the source's row, if the architecture permutes rows.
+    - `adapter_order`, (rows,): for each row of the source, the adapter's row, if only the source is permuted.
 
-    Adapters set the rest. `factors` are added, and each merged row is scaled to its norm in `magnitudes` (DoRA); both
-    are indexed by the source's rows. `saved`, of the same shape, replaces the source.
+    The other fields are set when adapters are attached; their rows are those of the source:
+
+    - `factors`: their products are added.
+    - `magnitudes` (DoRA): each merged row is scaled to this norm.
+    - `saved`: a tensor of the same shape that replaces the source.
     """
 
     name: str
@@ -45,14 +50,17 @@ class TensorRecipe:
 
     @property
     def key(self) -> str:
-        """The tensor's name in an adapter; a tied model's output matrix has one too, though none in the checkpoint."""
+        """The tensor's name in an adapter.
+
+        The output matrix of a tied model has such a name too, although the checkpoint does not contain that matrix.
+        """
         return (
             f"{self.module}.weight" if self.module and self.source.endswith(".weight") else self.module or self.source
         )
 
     @property
     def memory_bytes(self) -> int:
-        """The bytes that stay in memory until the tensor is written."""
+        """How many bytes the recipe keeps in memory until its tensor is written."""
         arrays = [self.magnitudes, self.saved, self.order]
         arrays += [array for each in self.factors for array in (each.a, each.b)]
         return sum(array.nbytes for array in arrays if array is not None)
@@ -73,8 +81,9 @@ class TensorRecipe:
 class Blueprint:
     """A file before it is planned: its architecture, metadata (in the file's order) and recipes (in the checkpoint's).
 
-    `tied`: the embedding is also the output matrix, and the file has no `output.weight`. `output`: the recipe for an
-    output matrix, used if an adapter of a tied model changes only one of the two.
+    `tied`: the embedding is also the output matrix, and the file has no `output.weight`. `output`: the recipe for a
+    separate output matrix, used if the model is tied and an adapter changes only the embedding or only the output
+    matrix.
     """
 
     architecture: str

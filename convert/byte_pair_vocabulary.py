@@ -1,7 +1,8 @@
 """A byte-level BPE vocabulary for llama.cpp: from tokenizer.json, or from vocab.json and merges.txt.
 
-Before its bytes are merged, a text is split into words. tokenizer.json has a regular expression for it, a GGUF file has
-the name of a rule. The name is looked up as in llama.cpp's converter: by the ids of a fixed text.
+A BPE tokenizer first splits a text into words. tokenizer.json describes the split by a regular expression, but a GGUF
+file only names one of llama.cpp's rules. The name is found as in llama.cpp's converter: a fixed text is tokenized, and
+the hash of its ids is looked up.
 """
 
 from __future__ import annotations
@@ -136,8 +137,8 @@ def _name(
     merges: Sequence[tuple[str, str]],
     model: Mapping[str, Any],
 ) -> str:
-    """Return llama.cpp's name for how texts are split; raises ModelError if it has none."""
-    # The library gets only what decides the ids: a file can also ask for padding to any length.
+    """Return llama.cpp's name for how texts are split; raises ModelError if llama.cpp has no such rule."""
+    # The library gets only what decides the ids, because a hostile file could also ask for padding to any length.
     ignores = model.get("ignore_merges") is True
     parts = {"type": "BPE", "vocab": ids, "merges": [list(pair) for pair in merges], "ignore_merges": ignores}
     tokenizer = json.dumps({"version": "1.0", **whole, "model": parts})

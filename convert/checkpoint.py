@@ -1,7 +1,7 @@
-"""A Hugging Face checkpoint: a folder of safetensors, whole or in shards, with its config.json.
+"""A Hugging Face checkpoint: a folder with a config.json and weights in one or several safetensors files (shards).
 
-Nothing in the folder is run and no template is rendered. A link that leads out of the folder is refused, except from a
-snapshot of the Hugging Face cache to its blobs.
+Nothing in the folder is run and no template is rendered. Links out of the folder are refused, except those of the
+Hugging Face cache, whose snapshots link to its blobs.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Checkpoint:
         return self._tensor_files[name]
 
     def _index(self) -> Mapping[str, str]:
-        """Return the shard of each tensor according to the index."""
+        """Return the file of each tensor according to the index, model.safetensors.index.json."""
         if not (self.folder / _INDEX).exists():
             raise self._no_weights()
         path = inside(self.folder, _INDEX)
@@ -142,7 +142,7 @@ class Checkpoint:
         )
 
     def _by_tensor(self, index: Mapping[str, str] | None) -> dict[str, SafetensorsFile]:
-        """Return the file of each tensor; raises ModelError if the index disagrees."""
+        """Return the file of each tensor; raises ModelError if the index names another file or lacks a tensor."""
         files: dict[str, SafetensorsFile] = {}
         for file in self.files:
             for name in file.tensors:

@@ -54,7 +54,7 @@ class Conversion:
     imatrix: Imatrix | None
 
     def check_room(self) -> None:
-        """Raise ModelError if disk or memory is too small; what an earlier run has written needs no further space."""
+        """Raise ModelError if free disk space or memory is too small; bytes written by an earlier run need no space."""
         unfinished, _ = unfinished_paths(self.request.target)
         unfinished_bytes = unfinished.stat().st_blocks * 512 if unfinished.is_file() else 0
         self.plan.check_room(self.request.target, unfinished_bytes)
@@ -123,7 +123,7 @@ class Conversion:
 
 @contextmanager
 def prepared(request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint] | None = None) -> Iterator[Conversion]:
-    """Open the inputs and draw the plan; the inputs stay open inside the block.
+    """Open the inputs and draw the plan; the inputs stay open inside the `with` block.
 
     `draw` makes the blueprint, by default from the checkpoint's architecture and vocabulary. Raises ModelError if the
     inputs are damaged or do not fit together, UsageError for a request that cannot be fulfilled.
@@ -192,7 +192,7 @@ def _check_header(unfinished: Path) -> None:
 
 @contextmanager
 def _reported(path: Path, action: str, step: str) -> Iterator[None]:
-    """Turn an OSError into a ModelError."""
+    """Turn an OSError of the block into a ModelError that says which action failed on which path."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,8 @@
-"""A LoRA adapter in llama.cpp's GGUF format, as its convert_lora_to_gguf.py writes it.
+"""A LoRA adapter in llama.cpp's GGUF form, as its convert_lora_to_gguf.py writes it.
 
-Its tensors are named after the GGUF tensors that they change, and B's rows are permuted like theirs. Names and order
-are translated to those of a PEFT adapter, so the rest of the code sees only one kind. Its scale is alpha / rank.
+Its tensors are named after the GGUF tensors that they change, and the rows of the factor B are in the GGUF tensor's
+order. Names and order are translated to those of a PEFT adapter, so the rest of the code sees only one kind. The scale
+of the factors is alpha / rank.
 """
 
 from __future__ import annotations
@@ -78,9 +79,9 @@ def read_gguf_adapter(path: Path) -> PeftAdapter:
 
 
 def with_checkpoint_names(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
-    """Return a GGUF adapter with a checkpoint's names of modules and order of rows.
+    """Return a GGUF adapter with the module names and the row order of a checkpoint.
 
-    Raises ModelError if the blueprint lacks one of its tensors, or the number of rows differs.
+    Raises ModelError if the adapter changes a tensor that the blueprint lacks or that has another number of rows.
     """
     recipes = {
         recipe.name: recipe for recipe in (*blueprint.recipes, *([blueprint.output] if blueprint.output else []))

@@ -1,6 +1,7 @@
-"""A GGUF file as a base: its tensors are converted again, and adapters find them by their names in a checkpoint.
+"""A GGUF file as the base of a conversion: its tensors are converted again, with or without adapters.
 
-Quantized tensors have already lost precision and lose a little more; the manifest records it.
+Adapters name tensors as in a checkpoint, so GGUF names are translated. Quantized tensors have already lost precision
+and lose a little more; the manifest records it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ecellm_lite.kernels.floats import FLOATS
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.model_check import check_model
 
-# A checkpoint's modules by the names of the tensors in a GGUF file.
+# From the names of tensors in a GGUF file to the names of modules in a checkpoint.
 _ENDS = {"token_embd": "model.embed_tokens", "output": "lm_head"}
 _MODULES = {
     "llama": {
@@ -93,7 +94,7 @@ class GgufBase:
         return self._tensors[name]
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
-        """Return rows of a tensor: (count, columns) of F32, F16 or BF16's bits, else (count, bytes).
+        """Return rows of a tensor: (count, columns) of F32, F16 or BF16 (as bits); (count, bytes) of a quantized type.
 
         For a vector of floats, `first` and `count` count values; a quantized vector is returned whole, as one row.
         """
@@ -146,7 +147,7 @@ class GgufBase:
     def _metadata(self) -> dict[str, MetadataValue]:
         metadata: dict[str, MetadataValue] = {}
         for key, value in self.header.metadata.items():
-            # The new file does not use the base's imatrix; an empty list says nothing.
+            # The new file does not use the base's imatrix. Empty lists have no element type, so they cannot be written.
             if not key.startswith("quantize.imatrix.") and not (isinstance(value, tuple) and not value):
                 metadata[key] = (KINDS[self.header.kinds[key]], value)
         return metadata

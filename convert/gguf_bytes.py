@@ -43,7 +43,7 @@ def aligned(offset: int, alignment: int = ALIGNMENT) -> int:
 def header_bytes(
     metadata: Mapping[str, MetadataValue], tensors: Sequence[PlannedTensor], alignment: int = ALIGNMENT
 ) -> bytes:
-    """Return everything before the tensors' data, which follow immediately.
+    """Return the header, padded so that the tensors' data follow it immediately.
 
     Raises EcellmError for a value that is not of its declared type, ModelError for a tensor's name that is not UTF-8.
     """

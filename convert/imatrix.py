@@ -1,7 +1,8 @@
-"""An importance matrix in llama.cpp's GGUF format: how much each column of a matrix is used, and so its errors matter.
+"""An importance matrix in llama.cpp's GGUF format: how much an error in each column of a matrix matters.
 
-It has two tensors per matrix: NAME.in_sum2, the sum of squares of each column's inputs, and NAME.counts, the number of
-inputs. The format: tools/imatrix of https://github.com/ggml-org/llama.cpp; the older .dat files are not read.
+For each matrix of the model it has two tensors: NAME.in_sum2, the sum of squares of each column's inputs, and
+NAME.counts, the number of inputs. The format: tools/imatrix of https://github.com/ggml-org/llama.cpp; the older .dat
+files are not read.
 """
 
 from __future__ import annotations

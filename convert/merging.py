@@ -1,7 +1,7 @@
 """Attaches adapters to a blueprint: what is added to each tensor of the file, and what replaces a tensor.
 
-If an adapter changes only the embedding or only the output matrix of a tied model, the file gets both. The other one
-stays as it was, as in peft's unmerged model.
+In a tied model, the embedding is also the output matrix. If an adapter changes only one of the two, the file gets both
+as separate tensors, and the other one keeps the base's values, as in peft's unmerged model.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _with_factors(recipe: TensorRecipe, module: str, weighted: WeightedAdapter) 
 def _replaced(recipe: TensorRecipe, key: str, weighted: WeightedAdapter) -> TensorRecipe:
     path = weighted.adapter.path
     if weighted.weight != 1:
-        raise _unusable(f"{path} replaces the whole tensor {key!r}, which takes no weight", "use it at weight 1")
+        raise _unusable(f"{path} replaces the whole tensor {key!r}, to which no weight applies", "use it at weight 1")
     if recipe.saved is not None:
         raise _unusable(f"{path} and another adapter both replace the whole tensor {key!r}", "use only one of them")
     saved, order = weighted.adapter.saved[key].values(), recipe.adapter_order

@@ -1,9 +1,9 @@
 r"""The keys of PEFT's rank_pattern and alpha_pattern: patterns of module names, each with its own value.
 
-PEFT matches a key, a regular expression, with a module's whole name or with the part after one of its dots. The keys
-are untrusted, so only what PEFT's users write is accepted: letters, digits, dots, `\d+`, one `.*`, alternatives with
-`|`, and the anchors `^` and `$`. Such a pattern matches without backtracking, so the time of a match is bounded by the
-product of the pattern's and the name's lengths.
+A key is a regular expression. PEFT matches it with a module's whole name or with the rest of the name after one of its
+dots. The keys are untrusted, so only what PEFT's users write is accepted: letters, digits, dots, `\d+`, one `.*`,
+alternatives with `|`, and the anchors `^` and `$`. Such a pattern matches without backtracking, so the time of a match
+is bounded by the product of the pattern's and the name's lengths.
 
 >>> patterns = ModulePatterns({r"layers\.\d+\.q_proj": 8, "v_proj|down_proj": 4}, "rank_pattern")
 >>> [patterns.value(name, 16) for name in ("model.layers.3.q_proj", "v_proj", "other_v_proj")]
@@ -61,7 +61,7 @@ class _Alternative:
         """Whether the pattern matches the end of a module's name."""
         if self.tail is None:
             return self.head.fullmatch(module) is not None
-        # The head's first match also ends first, so it leaves the tail the most room.
+        # The first match of the head (the part before `.*`) also ends first, so it leaves the most room for the tail.
         head = self.head.match(module)
         return head is not None and self.tail.search(module, head.end()) is not None
 
@@ -87,7 +87,7 @@ def _alternative(text: str) -> _Alternative:
     head, tail = pieces[:place], pieces[place + 1 :]
     if ".*" in tail:
         raise ValueError
-    # Next to `.*`, one digit matches the same names as many, and cannot backtrack.
+    # Next to `.*`, `\d` matches the same names as `\d+`, and cannot backtrack.
     if head[-1:] == [r"\d+"]:
         head[-1] = r"\d"
     if tail[:1] == [r"\d+"]:
@@ -98,8 +98,8 @@ def _alternative(text: str) -> _Alternative:
 def _pieces(text: str) -> list[str]:
     r"""Return the pieces of a pattern as regular expressions.
 
-    After `\d+` nothing may match a digit, or there would be several ways to match: a digit is refused there, and a dot
-    matches any character but a digit.
+    If a digit could follow `\d+`, a name could match in several ways. So a digit directly after `\d+` is refused, and a
+    dot there matches any character except a digit.
     """
     pieces: list[str] = []
     place = 0

@@ -1,7 +1,8 @@
 """Translates the module names of Phi-2's original remote code, which some adapters use, to the current names.
 
-There `mixer.Wqkv` stacks the rows of q, k and v, so its factors become three pairs, each with the same A and a third of
-B's rows. The names: modeling_phi.py of https://huggingface.co/microsoft/phi-2 before January 2024.
+In that code, the rows of q, k and v are stacked in one matrix, `mixer.Wqkv`. Its factors are therefore split into three
+pairs, each with the same A and a third of B's rows. The names: modeling_phi.py of
+https://huggingface.co/microsoft/phi-2 before January 2024.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The original of a converted file: its tokens and logits, from the packages that the model was trained with.
+"""Computes the tokens and logits of a converted file's original, with the packages that it was trained with.
 
 Tokens come from tokenizers or sentencepiece, logits from transformers and, for adapters, peft. All these packages are
 optional.

@@ -1,7 +1,7 @@
 """Carries out a plan: one thread reads blocks of rows ahead, all threads convert them, one writes them in order.
 
-Memory is bounded by a few blocks and the adapters. The bytes do not depend on interruptions, on the number of threads,
-or on the size of a block.
+Only a few blocks and the adapters are in memory. The file's bytes do not depend on interruptions, on the number of
+threads, or on the size of a block.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from ecellm_lite.tensor_types import CONVERTED, TensorType
 class PlannedTensor:
     """A recipe with the type and place of its tensor.
 
-    `source_type`: the type of the rows that are read. `offset`: bytes from the beginning of the file's data, as in the
-    header. `importance`: the imatrix, (columns,), for a type that uses one.
+    `source_type`: the type of the rows that are read. `offset`: where the tensor begins, in bytes from the beginning of
+    the tensors' data. `importance`: the imatrix, (columns,), if the type uses one.
     """
 
     recipe: TensorRecipe
@@ -44,7 +44,7 @@ class PlannedTensor:
 
     @property
     def rows(self) -> int:
-        """The number of rows; a vector is one."""
+        """The number of rows; a vector counts as one row."""
         return math.prod(self.shape[:-1])
 
     @property

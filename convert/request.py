@@ -24,12 +24,17 @@ ENVELOPE_KEY = "ecellm.envelope"
 class ConversionRequest:
     """What to convert, and into what.
 
-    `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file. `adapters`: PEFT folders or
-    GGUF files, with their weights. `envelope`: its name, unless the base names it. `overrides`: pairs of a pattern of
-    tensor names and a type. `max_memory`: bytes. `name`: the model's name. `manifest`: the manifest's path, by default
-    next to the file. `base_name`: the base's name in the manifest. `source`, `licence` and `details` override or extend
-    the manifest. `tasks`: names of the tasks that the model is for; by default those of a GGUF base, or the ten for a
-    published model, and none after merging an adapter.
+    - `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file.
+    - `adapters`: PEFT folders or GGUF files, with their weights.
+    - `envelope`: its name; needed only if the base does not name one.
+    - `overrides`: pairs of a pattern of tensor names and a type.
+    - `max_memory`: the most memory to use, in bytes.
+    - `name`: the model's name.
+    - `manifest`: the manifest's path, by default next to the file.
+    - `base_name`: the base's name in the manifest.
+    - `source`, `licence` and `details`: override or extend the manifest.
+    - `tasks`: names of the tasks that the model is for. By default they are those that a GGUF base names, or the ten
+      for a published model. After merging an adapter there are none by default.
     """
 
     base: str
@@ -81,7 +86,7 @@ class ConversionRequest:
                     ) from None
 
     def choose_envelope(self, metadata: Mapping[str, MetadataValue]) -> str:
-        """Return the envelope's name; it is never guessed, because eCeLLM's answers with a wrong one are worthless.
+        """Return the envelope's name; it is never guessed, because answers with a wrong envelope are worthless.
 
         `metadata`: the base's. Raises UsageError if nothing names an envelope.
         """

@@ -1,8 +1,9 @@
 """A safetensors file, read as untrusted input: its header must agree with the file, and tensors are read by rows.
 
-The file is opened once, must be a regular file, and is read with pread. It is not mapped: if another program truncated
-a mapped file, our process would be killed, and mapped pages count as the process's memory. Everything that the format
-forbids (holes, overlaps, duplicate names) is refused. The format: https://github.com/huggingface/safetensors.
+The file is opened once, must be a regular file, and is read with pread. It is not memory-mapped, for two reasons: our
+process would be killed if another program truncated the file, and mapped pages count as the process's memory.
+Everything that the format forbids (holes, overlaps, duplicate names) is refused. The format:
+https://github.com/huggingface/safetensors.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ecellm_lite.kernels.floats import FLOATS
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 MAX_DIMENSIONS = 8
 MAX_NAME_LENGTH = 512
-MAX_VALUES = 1 << 40  # in a tensor, not counting empty dimensions: numpy cannot make arrays of all empty shapes
+MAX_VALUES = 1 << 40  # of a tensor; a dimension of 0 counts as 1, because numpy refuses huge empty shapes too
 
 # Bytes per value, by the format's name for the type.
 _SIZES = {

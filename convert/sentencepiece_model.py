@@ -98,7 +98,7 @@ def _piece(data: bytes, path: Path) -> Piece:
 def _fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
     """Yield each field of a protobuf message as its number and its value.
 
-    A value is an integer, the bytes of a text or an inner message, or a float: no other 32-bit values occur here.
+    A value is an integer, bytes (a text or an inner message), or a float. Every 32-bit value in this format is a float.
     """
     position, end = 0, len(data)
     while position < end:

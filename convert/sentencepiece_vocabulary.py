@@ -1,7 +1,7 @@
 """A SentencePiece vocabulary for llama.cpp: from tokenizer.model, otherwise from tokenizer.json.
 
-Like SentencePiece, llama.cpp merges the pair whose result has the highest score. tokenizer.json has no scores, but a
-list of merges, whose order implies them. (llama.cpp's converter gives every token the same score, so its file
+Like SentencePiece, llama.cpp merges the pair whose result has the highest score. tokenizer.json has no scores, so they
+are made from the order of its list of merges. (llama.cpp's converter gives every token the same score, so its file
 tokenizes differently than in training.)
 """
 
@@ -103,8 +103,8 @@ def _ranks(merges: object, ids: Mapping[str, int], path: Path) -> dict[str, int]
 def _space_first(tokenizer: Mapping[str, Any], path: Path) -> bool:
     """Return whether a space is put before a text; raises ModelError for steps that SentencePiece does not have.
 
-    A file says so in one of two ways: with the normalizer Prepend, or with the pre-tokenizer Metaspace, which adds no
-    space to a text that already begins with one.
+    A file asks for the space in one of two ways: with the normalizer Prepend, or with the pre-tokenizer Metaspace.
+    Metaspace adds no space to a text that already begins with one.
     """
     first = False
     for step in _steps(tokenizer.get("normalizer"), "normalizers", path):

@@ -35,7 +35,7 @@ def special_tokens(
     added: Sequence[AddedToken],
     size: int,
 ) -> dict[str, MetadataValue]:
-    """Return the keys for the special tokens, whether they are added to a prompt, and the chat template.
+    """Return GGUF metadata: the special tokens, whether they are added to a prompt, and the chat template.
 
     `config`: the content of config.json, whose ids are used if the tokenizer names none. `tokenizer`: the content of
     tokenizer.json, if there is one. `size`: the model's number of tokens; ids beyond it are left out.
@@ -81,7 +81,7 @@ def _configured(value: object, size: int) -> int | None:
 
 
 def _added_automatically(tokenizer: Mapping[str, Any] | None, texts: Mapping[str, str | None]) -> dict[str, bool]:
-    """Return whether a tokenizer.json's post-processor adds "bos" and "eos"; what it leaves open is absent."""
+    """Return whether tokenizer.json adds "bos" and "eos" to a text; a token that it does not decide about is absent."""
     flags: dict[str, bool] = {}
     processor = (tokenizer or {}).get("post_processor")
     if not isinstance(processor, dict):

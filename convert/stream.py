@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ecellm_lite.convert.writer import UnfinishedFile
 
-_FLUSH_BYTES = 64 << 20  # between two journal lines
+_FLUSH_BYTES = 64 << 20  # written between two lines of the journal
 _FLUSH_SECONDS = 5.0
 _HASHED_BYTES = 4 << 20  # at a time
 
@@ -41,7 +41,7 @@ class FileStream:
         self._end += len(data)
 
     def put(self, block: tuple[int, NDArray[np.uint8]]) -> None:
-        """Append a block at its offset in the file, after zeros that pad to it."""
+        """Append zeros up to the block's offset in the file, and then the block."""
         offset, rows = block
         data = memoryview(rows.reshape(-1).data)
         # A resumed run begins with the row that was only partly written.

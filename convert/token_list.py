@@ -32,7 +32,7 @@ class AddedToken:
 
 @dataclass(slots=True)
 class TokenList:
-    """The tokens of a model with `size` ids; an id that is never set is padding, which no text is tokenized to."""
+    """The tokens of a model with `size` ids; an id that is never set is padding, which the tokenizer never produces."""
 
     size: int
     texts: list[str] = field(init=False)
@@ -59,7 +59,7 @@ class TokenList:
                 self.set(token.id, token.text.replace("▁", " "), USER_DEFINED, ADDED_SCORE)
 
     def metadata(self, model: str, pre: str, scores: bool) -> dict[str, MetadataValue]:
-        """Return the tokenizer.ggml keys; raises ModelError if two tokens have the same text."""
+        """Return the GGUF keys that begin with tokenizer.ggml; raises ModelError if two tokens have the same text."""
         ids: dict[str, int] = {}
         for token, text in enumerate(self.texts):
             if ids.setdefault(text, token) != token:
@@ -79,7 +79,7 @@ class TokenList:
 
 
 def not_reproducible(path: Path, problem: str) -> ModelError:
-    """Return the error for a tokenizer that llama.cpp cannot reproduce: it would tokenize texts differently.
+    """Return the error for a tokenizer that llama.cpp cannot reproduce, so that texts would become other tokens.
 
     `problem` continues a sentence that begins with the file's path.
     """
@@ -125,8 +125,8 @@ def vocabulary(value: object, path: Path, size: int) -> dict[str, int]:
 def added_tokens(folder: Path, tokenizer: Mapping[str, Any] | None) -> list[AddedToken]:
     """Return a checkpoint's added tokens in the order of their ids.
 
-    They come from added_tokens.json, tokenizer_config.json and `tokenizer`, the content of tokenizer.json. If several
-    describe the same id, the last one counts.
+    They are read from added_tokens.json, then tokenizer_config.json, then `tokenizer`, the content of tokenizer.json.
+    If several describe the same id, the last one counts.
     """
     tokens: dict[int, AddedToken] = {}
     path = folder / "added_tokens.json"

@@ -1,6 +1,6 @@
 """Compares a converted file with its original: the tokens of texts, and the logits of prompts.
 
-It runs neither model; the caller passes functions and arrays (see `original` for the original's).
+It runs no model: the caller passes the tokenizers and the logits (original.py computes those of the original).
 """
 
 from __future__ import annotations

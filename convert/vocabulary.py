@@ -72,6 +72,6 @@ def _sentencepiece(tokens: TokenList, space_first: bool) -> dict[str, MetadataVa
 def _byte_pairs(vocabulary: byte_pair_vocabulary.BytePairs) -> dict[str, MetadataValue]:
     metadata = vocabulary.tokens.metadata("gpt2", vocabulary.pre, scores=False)
     metadata["tokenizer.ggml.merges"] = ("ARRAY", vocabulary.merges)
-    # llama.cpp's default depends on `pre`; the special tokens override this if the vocabulary adds one.
+    # llama.cpp's default depends on `pre`. If the tokenizer adds such a token, special_tokens() sets this to true.
     metadata["tokenizer.ggml.add_bos_token"] = ("BOOL", False)
     return metadata

@@ -35,9 +35,9 @@ class UnfinishedFile:
     """The file that will become `target`; a context manager that keeps what resuming needs until `forget` is called.
 
     `facts` say what the file is made of. With `resume`, the bytes that an earlier run with the same facts wrote are
-    kept, and `done` is how many; otherwise `done` is 0. `whole` is the sha256 of a file that already has its name, if
-    the earlier run ended between `finish` and `forget`. Raises ModelError if another conversion is writing the target,
-    if the earlier run had other facts, or if a write fails.
+    kept, and `done` is their number; otherwise `done` is 0. If the earlier run ended between `finish` and `forget`, the
+    file is complete and already has its name; `whole` is then its sha256. Raises ModelError if another conversion is
+    writing the target, if the earlier run had other facts, or if a write fails.
     """
 
     def __init__(self, target: Path, size: int, facts: Mapping[str, Any], *, resume: bool = False) -> None:
@@ -108,7 +108,7 @@ class UnfinishedFile:
             raise self._refused(error) from None
 
     def forget(self) -> None:
-        """Remove the journal and the unfinished file, because nothing is left to resume or it must not be resumed."""
+        """Remove the journal and the unfinished file: the conversion is complete, or must not be resumed."""
         # The journal goes last: without its lock, another conversion may use these names.
         for descriptor, path in ((self._descriptor, self.unfinished), (self._journal, self.journal)):
             with suppress(OSError):
@@ -152,7 +152,7 @@ class UnfinishedFile:
             journal = os.open(self.journal, _FLAGS | os.O_APPEND, 0o644)
             try:
                 fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Between opening and locking, its previous owner may have removed it, and someone else made a new one.
+                # Between opening and locking, the previous owner may have removed this file, and another made a new one.
                 if _is_at(journal, self.journal):
                     self._journal = journal
                     return
@@ -217,7 +217,7 @@ def unfinished_paths(target: Path) -> tuple[Path, Path]:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file still has this path."""
+    """Whether this path still leads to the open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
@@ -249,7 +249,7 @@ def _difference(old: Any, new: Any) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush a folder's names to the disk."""
+    """Flush a folder's list of files to the disk, so that a rename survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -14,7 +14,7 @@ from ecellm_lite.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """llama.cpp's name for an architecture, and the function that draws a checkpoint's blueprint."""
+    """An architecture: its name in llama.cpp, and the function that makes a checkpoint's blueprint (blueprint.py)."""
 
     name: str
     blueprint: Callable[[Checkpoint], Blueprint]

@@ -59,7 +59,7 @@ class Hyperparameters:
         return Hyperparameters(value or {})
 
     def refuse(self, name: str, reason: str) -> None:
-        """Raise ModelError if the value is present and is neither null nor false."""
+        """Raise ModelError for a setting that cannot be converted: any value except null and false."""
         value = self.values.get(name)
         if value is not None and value is not False:
             raise _wrong(name, value, reason)
@@ -72,10 +72,10 @@ class Hyperparameters:
 
 
 def rope_parameters(config: Hyperparameters) -> Hyperparameters:
-    """Return the parameters of the rotary embedding, by their names in transformers since version 5.
+    """Return the parameters of the rotary position embedding, under the names that transformers 5 uses.
 
-    Before version 5, `rope_theta` and `partial_rotary_factor` were at the top level, and the rest in `rope_scaling`,
-    which had a `type`.
+    Older versions have `rope_theta` and `partial_rotary_factor` at the top level, and the rest under `rope_scaling`,
+    where `rope_type` was once called `type`.
     """
     parameters = {
         name: config.values[name] for name in ("rope_theta", "partial_rotary_factor") if name in config.values

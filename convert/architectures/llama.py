@@ -1,7 +1,7 @@
 """Llama and models of its architecture: Llama-2, Mistral, SmolLM2.
 
 Names and keys are those of llama.cpp's converter (conversion/llama.py) and loader (src/models/llama.cpp). Mistral's
-sliding window has no key: for this architecture, llama.cpp attends to the whole context.
+sliding window is not written to the file: for this architecture, llama.cpp always attends to the whole context.
 """
 
 from __future__ import annotations
@@ -90,9 +90,11 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
 
 
 def rotation_order(heads: int, size: int) -> NDArray[np.uint32]:
-    """Return, for each row of a query or key matrix in the file, its row in the checkpoint: (heads * size,).
+    """Return the checkpoint's row for each row of a query or key matrix in the GGUF file, (heads * size,).
 
-    Hugging Face rotates a head's first half against its second; llama.cpp rotates neighbors, so it interleaves the two.
+    The rotary embedding rotates rows in pairs. In Hugging Face's layout, a pair is a row of the head's first half and
+    the matching row of its second half. In llama.cpp's layout, a pair is two neighboring rows, so the two halves are
+    interleaved.
 
     >>> rotation_order(1, 6).tolist()
     [0, 3, 1, 4, 2, 5]
@@ -104,7 +106,7 @@ def rotation_order(heads: int, size: int) -> NDArray[np.uint32]:
 def _rotation(rope: Hyperparameters) -> dict[str, MetadataValue]:
     kind = rope.one_of("rope_type", ("default", "linear"), "default")
     if rope.number("partial_rotary_factor", 1.0) != 1.0:
-        raise unsupported("has a partial_rotary_factor, which Llama has not", "partial_rotary_factor")
+        raise unsupported("has a partial_rotary_factor, which Llama does not have", "partial_rotary_factor")
     base: dict[str, MetadataValue] = {"llama.rope.freq_base": ("FLOAT32", rope.number("rope_theta", 10000.0))}
     if kind == "default":
         return base
@@ -116,7 +118,7 @@ def _rotation(rope: Hyperparameters) -> dict[str, MetadataValue]:
 
 
 def _check_tied(checkpoint: Checkpoint) -> None:
-    """Raise ModelError if a tied model has an output matrix that differs from its embedding."""
+    """Raise ModelError if config.json says that embedding and output matrix are the same (tied), but they differ."""
     embedding, output = checkpoint.tensor(_EMBEDDING), checkpoint.tensor(_OUTPUT)
     same = embedding.shape == output.shape and embedding.type == output.type
     for first in range(0, embedding.shape[0] if same else 0, _COMPARED_ROWS):

@@ -1,6 +1,7 @@
-"""The recipes of a checkpoint's tensors: each is taken by name and must have the shape that its architecture implies.
+"""Collects the recipes for a checkpoint's tensors (see blueprint.py), and checks the tensors' shapes.
 
-Tensors that nothing has taken at the end are refused, so no weight is ever dropped silently.
+A tensor must have the shape that the configuration implies. A tensor without a recipe is an error, so no weight is ever
+dropped silently.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Recipes:
             self.take(name, source, shape, order)
 
     def finish(self, ignored: frozenset[str] = frozenset()) -> tuple[TensorRecipe, ...]:
-        """Return the recipes in the checkpoint's order; raises ModelError if a tensor has none."""
+        """Return the recipes in the checkpoint's order; raises ModelError if one of its tensors has no recipe."""
         for source in self._checkpoint:
             if source not in self._recipes and source not in ignored and not _CONSTANTS.fullmatch(source):
                 raise ModelError(
