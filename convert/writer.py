@@ -152,7 +152,7 @@ class UnfinishedFile:
             journal = os.open(self.journal, _FLAGS | os.O_APPEND, 0o644)
             try:
                 fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Between opening and locking, the previous owner may have removed this file, and another made a new one.
+                # Between opening and locking, the previous owner may have removed the file and another made a new one.
                 if _is_at(journal, self.journal):
                     self._journal = journal
                     return
