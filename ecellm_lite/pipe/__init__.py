@@ -1,1 +1,1 @@
-"""JSON lines between processes: `ecellm-lite pipe` serves an Answerer with them, and ChildRuntime is a client."""
+"""The protocol of JSON lines: `ecellm-lite pipe` answers by it, and ChildRuntime is a client of such a process."""

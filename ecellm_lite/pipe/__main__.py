@@ -11,11 +11,11 @@ from ecellm_lite.pipe.serve import load_runtime, serve_standard_streams
 
 
 def main() -> int:
-    """Serve until the parent sends no more; return the exit code."""
+    """Serve until the parent closes standard input; return the exit code."""
     settings = json.loads(sys.argv[1])
     try:
         serve_standard_streams(partial(load_runtime, **settings))
-    except EcellmError as error:  # the parent has received it
+    except EcellmError as error:  # the error was sent to the parent
         return error.exit_code
     return 0
 

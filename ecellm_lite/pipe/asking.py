@@ -15,16 +15,16 @@ from ecellm_lite.errors import CrashError, EcellmError, InputError, ProtocolErro
 from ecellm_lite.pipe.messages import Ask, ask_line, read_message
 from ecellm_lite.pipe.parts import joined
 
-# Requests that a child has at once: enough for full model calls, and few enough to repeat when it dies.
+# Requests sent to a child at a time: enough to fill the model's batches, few enough to repeat if the child dies.
 MOST_SENT = 256
 
-# Requests that killed a child, whose hashes are remembered.
+# How many requests that killed a child are remembered, by their hashes.
 REMEMBERED = 1024
 
 
 @dataclass(slots=True, eq=False)
 class Asking:
-    """A request, its future answer, and how many children died while they had it."""
+    """A request, its future answer, and how many children died while they were answering it."""
 
     ask: Ask
     line: bytes
@@ -36,9 +36,9 @@ class Asking:
 
     @classmethod
     def of(cls, ask: Ask, failed: Callable[[EcellmError], Answer], listener: Listener | None = None) -> Asking:
-        """Return a request to send; raises InputError for a row that does not fit into a line of the protocol.
+        """Return a request to send; raises InputError if the row is not JSON or too long for the protocol.
 
-        `failed` makes the answer to a failed row from the row's error.
+        `failed` turns an error into the answer of the failed row.
         """
         try:
             line = ask_line(ask)
@@ -50,7 +50,7 @@ class Asking:
         return cls(ask, line, failed, Future(), listener)
 
     def hear(self, start: int, part: str) -> None:
-        """Give the listener the text so far, if a new part makes it longer."""
+        """Add a part that begins at character `start`; call the listener with the text so far if it has grown."""
         text = joined(self.text, start, part)
         if self.listener and len(text) > len(self.text):
             self.text = text
@@ -58,17 +58,17 @@ class Asking:
 
     @property
     def number(self) -> int:
-        """The request's id, which its answer repeats."""
+        """The request's id, which is repeated in its answer."""
         return int(self.ask.id)
 
     @property
     def urgent(self) -> bool:
-        """Whether it goes before the requests that are not urgent."""
+        """Whether the request is sent before those that are not urgent."""
         return self.ask.options.get("priority") == "urgent"
 
     @property
     def suspect(self) -> bool:
-        """Whether it must be sent alone, because two children died while they had it."""
+        """Whether the request must be sent alone, because two children died while they had it."""
         return self.deaths >= 2
 
     @property
@@ -77,7 +77,7 @@ class Asking:
         return hashlib.sha256(ask_line(replace(self.ask, id=0))).digest()
 
     def settle(self, answer: Answer | None = None, error: EcellmError | None = None) -> None:
-        """Give the future its answer or error; must be called once, even for a cancelled future."""
+        """Set the future's answer or error; call this exactly once, even if the future was cancelled."""
         if self.future.set_running_or_notify_cancel():
             if answer:
                 self.future.set_result(answer)
@@ -86,10 +86,10 @@ class Asking:
 
 
 class Requests:
-    """The requests that a child has, those that wait, and the hashes of those that are refused.
+    """The requests that were sent to the child, the waiting requests, and the hashes of refused requests.
 
-    Urgent ones are sent at once, however many the child has; its engine puts them in front of the others.
-    Suspects, which may have caused a child's death, are sent one at a time, with no other request.
+    An urgent request is sent at once, however many the child has; the engine puts it in front of the others. A suspect,
+    which may have caused a child's death, is sent while the child has no other request.
     """
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class Requests:
                 yield asking
 
     def sent(self, number: int) -> Asking | None:
-        """Return a request that the child has; None if the child does not have it any more."""
+        """Return the request with this number, or None if the child does not have it (any more)."""
         return self._sent.get(number)
 
     def is_sent(self, number: int) -> bool:
@@ -138,16 +138,15 @@ class Requests:
         return requests
 
     def child_died(self) -> tuple[list[Asking], list[Asking]]:
-        """Put the dead child's requests back in front of their queues, and return (cancelled, lost) ones.
+        """Put the dead child's requests back in front of their queues; return the dropped ones as (cancelled, lost).
 
-        Those are dropped: requests that were cancelled, and a request that was sent alone, which is refused from now
-        on.
+        A request is cancelled if its future was, and lost if it was sent alone; a lost request is refused from now on.
         """
         lost, cancelled = [], []
         for number, asking in reversed(self._sent.items()):
             if asking.future.cancelled():
                 cancelled.append(asking)
-            elif asking.suspect:  # it was alone
+            elif asking.suspect:  # it was sent alone
                 self._refuse(asking.key)
                 lost.append(asking)
             else:
@@ -159,7 +158,7 @@ class Requests:
         return cancelled, lost
 
     def refuses(self, asking: Asking) -> bool:
-        """Return whether an identical request killed a child that had no other."""
+        """Return whether an identical request killed a child that had no other request."""
         return bool(self._refused) and asking.key in self._refused
 
     def _place(self, asking: Asking) -> OrderedDict[int, Asking]:

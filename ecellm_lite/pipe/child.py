@@ -1,4 +1,4 @@
-"""A child process that speaks the protocol: lines go in, messages come out, and its exit is noticed."""
+"""A child process that speaks the protocol: sends it lines, and reports its messages and its exit."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from ecellm_lite.pipe.lines import Output, read_lines
 
 Message = Mapping[str, Any]
 
-PATIENCE = 5.0  # seconds to wait for a write to a dead process to end
+PATIENCE = 5.0  # seconds to wait until a write to a dead process has ended
 
 
 class Child:
     """A process started from a command; `received` is called with each message, `ended` once after it has exited.
 
-    Both are called in a thread of this object. A child that sends a message that `received` cannot read is killed. The
-    child shares our standard error.
+    Both are called in a thread of this object. If `received` cannot read a message, the child is killed. The child
+    shares this process's standard error.
     """
 
     def __init__(
         self, command: Sequence[str], received: Callable[[Child, Message], None], ended: Callable[[Child], None]
     ) -> None:
-        # An interrupt from the terminal is the parent's to handle.
+        # Only the parent handles an interrupt from the terminal.
         separate: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             separate = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-        self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+        self._process = subprocess.Popen(  # noqa: S603 - the command comes from this package
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **separate
         )
         assert self._process.stdin
@@ -54,7 +54,7 @@ class Child:
         return self._process.wait()
 
     def send(self, line: bytes) -> None:
-        """Send a line; it is lost if the child has exited."""
+        """Send a line, which is lost if the child has exited."""
         self._output.take_room(0)
         self._output.put(lambda: line, 0)
 
@@ -80,13 +80,13 @@ class Child:
                 message = json.loads(line)
                 self._received(self, message)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            pass  # not a message of the protocol: the child cannot be trusted any more
+            pass  # not a message of the protocol, so the child cannot be trusted any more
         finally:
             self._process.kill()
             self._process.wait()
             assert self._process.stdin
             assert self._process.stdout
-            if self._output.close(PATIENCE):  # else the write could reach another file with the same descriptor
+            if self._output.close(PATIENCE):  # else the write could reach another file that got the descriptor
                 self._process.stdin.close()
             self._process.stdout.close()
             self._ended(self)

@@ -1,7 +1,7 @@
 """An Answerer whose engine runs in a child process, so that a crash of the engine leaves this process alive.
 
-A child that dies or hangs is started again, and its requests are sent again. A request that two children died with is
-sent alone; if a third dies too, it is refused from then on.
+A child that dies or hangs is replaced, and its requests are sent again. A request that two children died with is sent
+alone; if a third child dies with it, it is refused from then on.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from ecellm_lite.tasks.task import Task
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-WINDOW = 256  # rows read ahead of the next answer
+WINDOW = 256  # rows that may be read ahead of the next answer
 
 
 class ChildRuntime:
     """A model in a child process; a context manager, and safe to use from any number of threads.
 
     `settings` are Runtime's (model, envelope, context, threads, gpu_layers, prompt_kernels, deterministic,
-    prefix_files). `start_seconds`: how long a child may take to get ready. `hang_seconds`: a child that has rows is
+    prefix_files). `start_seconds`: how long a child may take to get ready. `hang_seconds`: a child that has requests is
     killed if it makes no call of the model, or does not reply, for this long. `memory_bytes` limits what the child may
     allocate (the model's file is mapped and does not count), `nice` lowers its priority, and `cores` is how many cores
     it may use, or a list of their numbers, on systems that allow it.
@@ -104,7 +104,7 @@ class ChildRuntime:
 
     @property
     def ready(self) -> bool:
-        """Whether a child has loaded the model, or none is needed until the next request."""
+        """Whether a child has loaded the model, or the next request will start one."""
         return self._supervisor.is_ready
 
     @property
@@ -130,7 +130,7 @@ class ChildRuntime:
             future.set_result(self._failed(checked_task, row, error))
             return future
         self._supervisor.ask(asking)
-        if deadline_ms is not None:  # counted here too: the child may be dead, or start counting later
+        if deadline_ms is not None:  # the deadline is watched here too: the child may be dead, or start counting later
             expire = partial(self._supervisor.expire, asking, failed(deadline_error(deadline_ms)))
             withdraw = self._deadlines.add(started + deadline_ms / 1000, expire)
             asking.future.add_done_callback(lambda _: withdraw())
@@ -159,7 +159,7 @@ class ChildRuntime:
         task: str | Task,
         frame: Any,
         *,
-        map: FrameMap | None = None,  # noqa: A002 - as the option of the command line is called
+        map: FrameMap | None = None,  # noqa: A002 - the command line's option has this name
         constants: Mapping[str, Any] | None = None,
         **options: Unpack[RequestOptions],
     ) -> Any:
@@ -167,7 +167,7 @@ class ChildRuntime:
         return answers_frame(self, task, frame, map=map, constants=constants, **options)
 
     def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
-        """Return the calibration for a task, from the store that the child reads too; see KeepsCalibrations."""
+        """Return the stored calibration for a task (the child reads the same store); see KeepsCalibrations."""
         task = task if isinstance(task, Task) else get_task(task)
         sha256, envelope = self.model.sha256, self.envelope.name
         if calibration is False:
@@ -177,7 +177,7 @@ class ChildRuntime:
         return Calibrations(sha256, envelope, named=Path(calibration)).get(task.name)
 
     def close(self) -> None:
-        """End the child; pending answers fail with ClosedError. A second call does nothing."""
+        """End the child; requests without an answer fail with ClosedError. A second call does nothing."""
         self._close()
 
     def __enter__(self) -> Self:

@@ -7,13 +7,14 @@ import sys
 import threading
 import time
 
-_LOOK = 1.0  # seconds between checks, where the system has no better way
+_LOOK = 1.0  # seconds between checks, on systems that cannot report the parent's end
 
 
 def end_with_parent() -> None:
     """End this process at once when its parent has ended.
 
-    Linux's PR_SET_PDEATHSIG is not used: it watches the thread that started us, which may end before its process.
+    Linux's PR_SET_PDEATHSIG is not used: it watches only the thread that started this process, and a thread may end
+    before its process.
     """
     threading.Thread(target=_watch, args=(os.getppid(),), name="ecellm-lite parent", daemon=True).start()
 
@@ -32,10 +33,10 @@ def _wait(parent: int) -> None:
 
         try:
             descriptor = os.pidfd_open(parent)
-        except OSError:  # the kernel has none, or a sandbox forbids it
+        except OSError:  # the kernel has no pidfd_open, or a sandbox forbids it
             pass
         else:
-            if os.getppid() == parent:  # else it ended before it could be watched
+            if os.getppid() == parent:  # otherwise the parent ended before it could be watched
                 select.select([descriptor], [], [])
             return
     while os.getppid() == parent:

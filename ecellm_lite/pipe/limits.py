@@ -12,7 +12,7 @@ from ecellm_lite.errors import UsageError
 
 
 def limit_memory(memory_bytes: int) -> None:
-    """Limit how many bytes this process may allocate; a mapped model file does not count."""
+    """Limit how many bytes this process may allocate; the mapped model file is not counted."""
     if sys.platform == "win32":
         raise UsageError("Memory cannot be limited on this system", settings=("memory_bytes",))
     import resource
@@ -32,16 +32,16 @@ def lower_priority(nice: int) -> None:
         psutil.Process().nice(level)
     else:
         for thread in _threads():
-            lowest = max(nice, os.getpriority(os.PRIO_PROCESS, thread))  # raising it again is not allowed
+            lowest = max(nice, os.getpriority(os.PRIO_PROCESS, thread))  # a lower priority may not be raised
             os.setpriority(os.PRIO_PROCESS, thread, lowest)
         if os.getsid(0) == os.getpid():
-            # Linux may compare sessions first, and nice levels within each session only (sched(7), autogroup).
+            # Where Linux groups processes by session, nice levels count only within one (autogroup in sched(7)).
             with suppress(OSError):
                 Path("/proc/self/autogroup").write_text(str(nice), "ascii")
 
 
 def keep_to_cores(cores: int | Sequence[int]) -> None:
-    """Limit this process to the last `cores` of its cores, or to the cores with the numbers in a list."""
+    """Limit this process to its last N cores if `cores` is a number N, else to the cores in the list."""
     import psutil
 
     process = psutil.Process()
@@ -62,7 +62,7 @@ def keep_to_cores(cores: int | Sequence[int]) -> None:
 
 
 def _threads() -> list[int]:
-    """Return this process's thread ids on Linux, where each has its own priority and cores; elsewhere [0]."""
+    """Return the ids of this process's threads on Linux, where each thread has its own limits; elsewhere [0]."""
     try:
         return [int(thread.name) for thread in Path("/proc/self/task").iterdir()]
     except OSError:

@@ -1,4 +1,4 @@
-"""Reads and writes lines on a pipe or socket, in bounded memory whatever the other side does."""
+"""Reads and writes lines on a pipe or socket. Memory stays bounded whatever the other side sends or leaves unread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 from ecellm_lite.pipe.messages import LONGEST_LINE
 
-# The most requests, and the most bytes of requests, that may wait for their answers to be written.
+# How many requests, and how many bytes of them, may be without a written answer.
 MOST_MESSAGES = 1 << 14
 MOST_BYTES = 64 << 20
 
@@ -18,7 +18,7 @@ Line = Callable[[], bytes]
 
 
 def read_lines(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Yield the lines in the bytes that `read` returns, without line ends and blank lines, until it returns none.
+    """Yield the lines in the bytes that `read` returns, until it returns none; line ends and blank lines are left out.
 
     A line longer than LONGEST_LINE is cut to LONGEST_LINE + 1 bytes, which shows that it is too long.
     """
@@ -40,11 +40,11 @@ def _extend(line: bytearray, part: bytes) -> None:
 
 
 class Output:
-    """Writes lines in its own thread, so that a slow reader delays only its own requests.
+    """Writes lines to a reader in a thread of its own, so that a slow reader delays only its own requests.
 
     `write` must write all bytes or raise OSError; after an error `broken` is set, and later lines are dropped. A line
-    is a function that returns its bytes; the thread calls it. Call `take_room` for a request before `put` with its
-    line.
+    is a function that returns bytes, called in that thread. Call `take_room` when a request arrives, and later `put`
+    with the line of its answer.
     """
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
@@ -57,7 +57,7 @@ class Output:
         self._thread.start()
 
     def take_room(self, size: int) -> bool:
-        """Wait until there is room for another request of `size` bytes; False if the reader is gone."""
+        """Wait until there is room for a request of `size` bytes, and take it; return False if the reader is gone."""
         with self._room:
             self._room.wait_for(
                 lambda: (
@@ -71,11 +71,11 @@ class Output:
         return not self.broken.is_set()
 
     def put(self, line: Line, size: int) -> None:
-        """Queue a line; when it is written, the room taken for its request of `size` bytes is given back."""
+        """Queue the answer to a request of `size` bytes; the request's room is free again once the line is written."""
         self._queue.put((line, size))
 
     def offer(self, line: Line) -> bool:
-        """Queue a line that may be left out; False if it was, because the reader is too slow or gone."""
+        """Queue a line that may be left out; return False if it was, because the reader is too slow or gone."""
         with self._room:
             if self._messages >= MOST_MESSAGES or self.broken.is_set():
                 return False
@@ -84,7 +84,7 @@ class Output:
         return True
 
     def close(self, seconds: float | None = None) -> bool:
-        """Write the queued lines and end the thread; False if that takes longer than `seconds`."""
+        """Write the queued lines and end the thread; return False if that takes longer than `seconds`."""
         self._queue.put(None)
         self._thread.join(seconds)
         return not self._thread.is_alive()
@@ -98,7 +98,7 @@ class Output:
                 except OSError:
                     self.broken.set()
                 except BaseException:
-                    self.broken.set()  # else `take_room` would wait for ever
+                    self.broken.set()  # otherwise `take_room` would wait forever
                     with self._room:
                         self._room.notify_all()
                     raise

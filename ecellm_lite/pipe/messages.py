@@ -1,4 +1,4 @@
-"""The protocol: what a host may send, one JSON object per line, and what it gets back.
+"""The messages of the protocol, one JSON object per line: a host's requests, and the lines that it gets back.
 
 docs/pipe.md describes it for authors of clients, and protocol.schema.json defines the messages of both sides.
 """
@@ -16,15 +16,15 @@ from ecellm_lite.errors import EcellmError, ProtocolError
 from ecellm_lite.tasks.written import WrittenNumber, as_written
 
 PROTOCOL = 1
-LONGEST_LINE = 16 << 20  # bytes, the line's end included
+LONGEST_LINE = 16 << 20  # bytes, including the line end
 
-# A request's number or name, which its answer repeats.
+# A request's id, a number or a text, which is repeated in its answer.
 Id = str | int
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request to answer a row; `task` is a task's name, or a question (see tasks/questions.py)."""
+    """A request to answer a row; `task` is a task's name, or a question as tasks/questions.py describes it."""
 
     id: Id
     task: str | Mapping[str, Any]
@@ -96,7 +96,7 @@ def control_line(control: Control) -> bytes:
 
 
 def answer_line(id_: Id, answer: Answer) -> bytes:
-    """Return the answer to a request as a line, or an error if JSON cannot hold it."""
+    """Return the answer to a request as a line, or an error's line if the answer cannot be written as JSON."""
     try:
         return line_of({"type": "answer", "id": id_, "answer": answer.as_dict()})
     except (ValueError, RecursionError) as error:
@@ -104,7 +104,7 @@ def answer_line(id_: Id, answer: Answer) -> bytes:
 
 
 def error_line(id_: Id | None, error: EcellmError) -> bytes:
-    """Return the error of a request that is invalid or could not be answered at all, as a line."""
+    """Return the line that reports an error: a request is invalid, or could not be answered at all."""
     row_error = RowError.of(error)
     fields = {"code": row_error.code, "message": row_error.message, "field": row_error.field, "step": row_error.step}
     return line_of({"type": "error", "id": id_, "error": fields})
@@ -128,12 +128,12 @@ def _id(data: dict[str, Any]) -> Id:
 def _is_id(value: Any) -> TypeGuard[Id]:
     if isinstance(value, str):
         return len(value) <= 256
-    # A whole number is one that JavaScript holds exactly.
+    # Larger whole numbers are not exact in JavaScript.
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53
 
 
 def _first_id(line: bytes) -> Id | None:
-    """Return the id that a line begins with, even if the rest is invalid: its sender waits for a reply to it."""
+    """Return the id at the beginning of a line that is otherwise invalid; its sender waits for a reply with that id."""
     if match := _FIRST_ID.match(line):
         try:
             id_ = json.loads(match[1])

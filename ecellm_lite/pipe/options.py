@@ -1,4 +1,4 @@
-"""Converts a request's options between the wire and an Answerer."""
+"""Converts a request's options between the protocol and an Answerer."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
 
 
 def wire_options(options: RequestOptions) -> dict[str, Any]:
-    """Return options in the protocol's form; raises UsageError for a custom answer space, which has none."""
+    """Return options as the protocol writes them; raises UsageError for an answer set that it cannot express."""
     wire: dict[str, Any] = dict(options)
     space = wire.pop("space", None)
     if wire.pop("listener", None):
@@ -108,7 +108,7 @@ def _space(task: Task, options: Mapping[str, Any]) -> Space | None:
 
 
 def _of_text(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that only free text has."""
+    """Return the given options that only free text has; raises ProtocolError for an invalid one."""
     stop, logprobs = options.get("stop", []), options.get("logprobs", 0)
     texts = all(isinstance(text, str) and 0 < len(text) <= LONGEST_STOP for text in stop)
     if not texts or len(stop) > MOST_STOPS:

@@ -9,7 +9,7 @@ from ecellm_lite.pipe.messages import Id, line_of
 
 
 class Parts:
-    """A listener that sends each new part of a text; if the reader is too slow for a part, it comes with the next."""
+    """A listener that sends each new part of a text; a part for which the reader is too slow is sent with the next."""
 
     def __init__(self, id_: Id, output: Output) -> None:
         self._id = id_
@@ -24,8 +24,8 @@ class Parts:
 
 
 def joined(text: str, start: int, part: str) -> str:
-    """Return the text so far with a part that begins at `start`.
+    """Return the text so far, extended by a part that begins at character `start`.
 
-    A restarted child sends the text from its beginning; parts that are already known change nothing.
+    A restarted child sends the text again from its beginning; a part that is in the text already changes nothing.
     """
     return text if start + len(part) <= len(text) else text[:start] + part

@@ -1,4 +1,4 @@
-"""Serves an Answerer to the process that started this one, or to the processes that connect to a socket."""
+"""Answers the process that started this one, or every process that connects to a socket, from an Answerer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ecellm_lite.pipe.sockets import SocketServer
 from ecellm_lite.pipe.stdio import take_standard_streams
 from ecellm_lite.runtime import Runtime
 
-# Makes the Answerer, and the function that reports its engine's progress, if there is one.
+# Returns an Answerer, and the function that reports its engine's progress (None: there is none).
 Load = Callable[[], tuple[Answerer, Progress | None]]
 
 
@@ -33,7 +33,7 @@ def load_runtime(
     cores: int | Sequence[int] | None = None,
     **settings: Any,
 ) -> tuple[Answerer, Progress | None]:
-    """Limit this process (see pipe/limits.py), and return a Runtime with these settings, and its `progress`."""
+    """Limit this process (see pipe/limits.py), and return a Runtime with these settings and its function `progress`."""
     if memory_bytes is not None:
         limit_memory(memory_bytes)
     if nice is not None:
@@ -45,7 +45,7 @@ def load_runtime(
 
 
 def serve_standard_streams(load: Load) -> None:
-    """Answer the host on standard input and output until it sends no more.
+    """Answer the host on standard input and output until it closes the input.
 
     If the model does not load, the error is sent on standard output and raised.
     """
@@ -82,7 +82,7 @@ def serve_socket(load: Load, path: Path) -> None:
 
 
 def _run(session: Session, read: Callable[[int], bytes], output: Output) -> None:
-    """Run a session in a thread, because reading cannot be interrupted when the host is gone."""
+    """Run a session in its own thread, because a read from the host cannot be interrupted when the host is gone."""
     ended: Future[None] = Future()
 
     def converse() -> None:

@@ -1,4 +1,4 @@
-"""One host's session with an Answerer: requests are read in order, and answered as they finish."""
+"""A host's session with an Answerer: requests are read in order, and each is answered as soon as it is done."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from ecellm_lite.tasks.questions import question_task
 from ecellm_lite.tasks.registry import get_task
 from ecellm_lite.version import __version__
 
-# Returns whether the engine is busy, and how many calls of the model it has made.
+# Returns whether the engine is busy, and how many times it has called the model.
 Progress = Callable[[], tuple[bool, int]]
 
-_REPLIES = {"ping": "pong"}  # the other replies have the name of their request
+_REPLIES = {"ping": "pong"}  # every other reply has the type of its request
 
 
 class Session:
-    """Answers one host. Every request ends with one line with its id: an answer, an error or a cancellation."""
+    """Answers one host. Every request ends with one line that has its id: an answer, an error or a cancellation."""
 
     def __init__(self, answerer: Answerer, output: Output, progress: Progress | None = None) -> None:
         self._answerer = answerer
@@ -50,9 +50,9 @@ class Session:
         self._counts = {"answered": 0, "failed": 0, "cancelled": 0}
 
     def run(self, lines: Iterable[bytes]) -> None:
-        """Send `ready`, take requests until there are no more, and finish those in flight.
+        """Send `ready`, read requests until the input ends, and finish those in progress.
 
-        If the host no longer reads the answers, requests in flight are cancelled.
+        If the host no longer reads the answers, requests in progress are cancelled.
         """
         self._output.take_room(0)
         self._send(self._ready(), 0)
@@ -67,7 +67,7 @@ class Session:
         self._drain()
 
     def _take(self, line: bytes) -> Id | None:
-        """Handle a line; return its id if it is a request to close, otherwise None."""
+        """Handle a line; return its id if it is a `close` request, otherwise None."""
         id_: Id | None = None
         try:
             message = read_message(line)
@@ -84,7 +84,7 @@ class Session:
             if isinstance(error, ProtocolError) and error.id is not None:
                 id_ = error.id
             self._output.put(partial(error_line, id_, error), len(line))
-        except Exception as error:  # noqa: BLE001 - our fault in one request must not end the others
+        except Exception as error:  # noqa: BLE001 - a bug must not end the other requests
             self._output.put(partial(error_line, id_, _fault(error)), len(line))
         return None
 
@@ -133,7 +133,7 @@ class Session:
     def _reply(self, control: Control) -> bytes:
         """Return the reply to a control request as a line.
 
-        It is called only when the line is written, so replies that the host does not read take no memory.
+        The reply is made only when it is written, so replies that the host does not read take no memory.
         """
         try:
             return line_of({"type": _REPLIES.get(control.kind, control.kind), "id": control.id, **self._facts(control)})

@@ -34,7 +34,7 @@ class SocketServer:
             self._places.acquire()
             try:
                 host, _ = self._socket.accept()
-            except OSError:  # closed
+            except OSError:  # `close` was called
                 return
             threading.Thread(target=self._serve, args=(host,), name="ecellm-lite host", daemon=True).start()
 

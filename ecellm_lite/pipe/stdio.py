@@ -1,4 +1,4 @@
-"""Reserves standard input and output for the protocol: nothing else can read from or write to them."""
+"""Reserves standard input and output for the protocol, so that no other code can read from or write to them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from ecellm_lite.errors import InputError
 def take_standard_streams() -> tuple[Callable[[int], bytes], Callable[[bytes], None]]:
     """Return functions that read from the original standard input and write to the original standard output.
 
-    From then on, whatever prints to standard output, native code too, prints to standard error, and standard input is
-    empty; child processes inherit neither original. Raises InputError if standard input or output is closed.
+    After this call, all code that prints to standard output, including native code, prints to standard error, and
+    standard input is empty. Child processes do not inherit the originals. Raises InputError if standard input or output
+    is closed.
     """
-    # If a stream was closed when Python started, its descriptor may belong to another file by now.
+    # If a stream was closed when Python started, another file may have its descriptor by now.
     for stream, name in ((sys.stdin, "input"), (sys.stdout, "output")):
         if stream is None:
             raise _closed(name)
@@ -39,7 +40,7 @@ def take_standard_streams() -> tuple[Callable[[int], bytes], Callable[[bytes], N
 
 def _moved(descriptor: int, name: str) -> int:
     try:
-        copy = os.dup(descriptor)  # not inherited by child processes
+        copy = os.dup(descriptor)  # child processes do not inherit it
     except OSError:
         raise _closed(name) from None
     if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""Keeps a child process running: starts it, checks that it works, and sends its requests again if it dies."""
+"""Keeps a child process running: starts it, checks that it works, and replaces it if it dies or hangs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ecellm_lite.pipe.child import Child, Message
 from ecellm_lite.pipe.messages import PROTOCOL, Control, control_line
 
 HEARTBEAT = 2.0  # seconds between two pings of the child
-STARTS = 6  # children that may die in a row before one is ready
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds before a child is started again, doubled until one has replied
-FAREWELL = 5.0  # seconds that a child has to exit by itself
+STARTS = 6  # how many children may die in a row before they are ready
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds before a restart, doubled each time until a child replies
+FAREWELL = 5.0  # seconds that a child gets to exit by itself
 
 
 class Supervisor:
-    """Keeps a child process running, and sends it requests; any thread may call any method at any time.
+    """Keeps a child process running and sends it requests. Any thread may call any method at any time.
 
-    A child that dies or hangs is started again. A request that two children died with is sent alone; if a third dies
-    too, it is refused from then on. If the first child dies before it is ready, all requests fail, now and later. If
-    later children keep dying before they are ready, the waiting requests fail, and the next request tries again.
+    A child that dies or hangs is replaced. A request that two children died with is sent alone; if a third child dies
+    with it, it is refused from then on. If the first child dies before it is ready, all requests fail, now and later.
+    If later children keep dying before they are ready, the waiting requests fail, and the next request starts another.
 
     If `lazy`, the first request starts the child, and a failed start never makes later requests fail. A child without
     requests for `idle_seconds` is ended, and the next request starts another.
@@ -58,8 +58,8 @@ class Supervisor:
         self._failed_starts = 0
         self._pause = 0.0  # seconds before the next start
         self._closing = False
-        self._calls: int | None = None  # of the model, as the child last reported
-        self._alive = 0.0  # when it last showed progress
+        self._calls: int | None = None  # calls of the model, as the child last reported
+        self._alive = 0.0  # when the child last showed progress
         self._pinged = False  # whether a ping has no reply yet
         self._process = os.getpid()
         self.restarts = 0  # children that died and were replaced
@@ -68,7 +68,7 @@ class Supervisor:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a child is ready, or none is needed until the next request."""
+        """Whether a child is ready, or the next request will start one."""
         return self._ready is not None or not self._wanted
 
     @property
@@ -78,7 +78,7 @@ class Supervisor:
         return child.pid if child else None
 
     def ready(self) -> Message:
-        """Wait for the first child, and return its `ready` message; raises the error that its start ended with."""
+        """Wait for the first child and return its `ready` message; raises the child's error if its start fails."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._failure or self._closing)
             if self._ready:
@@ -86,7 +86,7 @@ class Supervisor:
             raise self._failure or closed_error()
 
     def ask(self, asking: Asking) -> None:
-        """Queue a request; raises ClosedError, or the error that the child's start ended with."""
+        """Queue a request; raises ClosedError, or the child's error if its start has failed."""
         self.check_open()
         with self._changed:
             self.check_open()
@@ -104,11 +104,11 @@ class Supervisor:
             asking.future.add_done_callback(lambda future: self._cancel(asking) if future.cancelled() else None)
 
     def check_open(self) -> None:
-        """Raise an error if this no longer takes requests: it is closed, failed, or a forked copy."""
+        """Raise an error if no more requests are taken: after `close`, after a failed start, or in a forked process."""
         if os.getpid() != self._process:
             raise forked_error()
         if self._failure:
-            raise copy(self._failure)  # an error that is raised again and again would keep every caller's frames
+            raise copy(self._failure)  # raising the same object again and again would keep every caller's frames
         if self._closing:
             raise closed_error()
 
@@ -129,7 +129,7 @@ class Supervisor:
             self._thread.join(FAREWELL)
 
     def _supervise(self) -> None:
-        """Keep a child running while one is wanted, and check that it works."""
+        """Keep a child running while one is wanted, and check that it works (the supervisor's thread)."""
         while True:
             unused = None
             with self._changed:
@@ -153,7 +153,7 @@ class Supervisor:
                 _end(unused, gently=True)
 
     def _patience(self, idle: bool) -> float | None:
-        """Return how many seconds to wait for news before checking on the child; None for any time."""
+        """Return how many seconds to wait for news before checking on the child; None: no limit."""
         if not idle:
             return HEARTBEAT
         return None if self._idle_seconds is None else max(0.0, self._alive + self._idle_seconds - time.monotonic())
@@ -169,7 +169,7 @@ class Supervisor:
         except OSError as error:
             failure = CrashError(f"The engine's process cannot be started ({error.strerror}).")
             abandoned = self._fail(failure)
-            threading.Thread(target=_settle_all, args=(abandoned, failure), daemon=True).start()  # not under our lock
+            threading.Thread(target=_settle_all, args=(abandoned, failure), daemon=True).start()  # outside the lock
 
     def _look_after(self, child: Child) -> None:
         silence = time.monotonic() - self._alive
@@ -204,8 +204,8 @@ class Supervisor:
                     abandoned = self._fail(error)
             elif error and number is None:
                 if self._ready:
-                    raise ValueError("the child did not understand a line of ours")
-                abandoned = self._fail(error)  # it cannot start
+                    raise ValueError("the child did not understand a line")
+                abandoned = self._fail(error)  # the child cannot start
             elif kind == "part":
                 self._alive = time.monotonic()
                 growing = self._requests.sent(message["id"])
@@ -256,7 +256,7 @@ class Supervisor:
                 self._child.send(asking.line)
 
     def _cancel(self, asking: Asking) -> None:
-        """Drop a cancelled request; one that the child has is dropped when the child replies."""
+        """Drop a cancelled request: at once if it waits, or when the child replies if the child has it."""
         with self._changed:
             if self._requests.is_sent(asking.number):
                 if self._child:
@@ -268,7 +268,7 @@ class Supervisor:
             dropped.settle()
 
     def expire(self, asking: Asking, answer: Answer) -> None:
-        """Settle and drop a request whose deadline has passed, unless it has an answer already."""
+        """Fail and drop a request whose deadline has passed, unless it has an answer already."""
         with self._changed:
             if self._child and self._requests.is_sent(asking.number):
                 self._child.send(control_line(Control(asking.number, "cancel")))
@@ -294,7 +294,7 @@ class Supervisor:
 
 
 def _end(child: Child, *, gently: bool) -> None:
-    """End a child; `gently` lets it exit by itself first."""
+    """End a child; with `gently`, give it time to exit by itself first."""
     child.send(control_line(Control(0, "close")))
     if not gently or not child.wait(FAREWELL):
         child.kill()
