@@ -2,9 +2,9 @@
 
     python -m benchmarks.agreement --rows 60
 
-Labelled rows of the scored tasks are answered in both modes. Batching changes the last bits of llama.cpp's logits, so
-the answer may change where two are about equally likely. For each row whose answers differ, the results have the two
-largest probabilities in both modes.
+Labelled rows of the scored tasks (those that do not write text) are answered in both modes. Batching changes the last
+bits of llama.cpp's logits, so the answer may change where two are about equally likely. For each row whose answers
+differ, the results have the two largest probabilities in both modes.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Claim: the demo's probabilities are calibrated out of the box: about eight of ten answers given with 0.8 are right.
+"""Claim: the demo's probabilities can be trusted out of the box: of answers given with 0.8, about 80% are right.
 
     ecellm-lite eval --task all --data ../shared/data --model demo --output demo.json
     ecellm-lite eval --task all --data ../shared/data/more --model demo --output more.json
     python -m benchmarks.calibration demo.json --others more.json
 
-The evaluations must run in a store in which the demo was not calibrated (ECELLM_HOME=$(mktemp -d)). The results have,
-for each task, the expected calibration error over 10 bins and the Brier score, on test rows from the sources that the
-demo learned from and, with --others, on rows from other sources; and the facts of the task's shipped calibration. If a
-task has no calibration, the errors are those of the model's own probabilities.
+The evaluations must run in a store in which the demo was not calibrated (ECELLM_HOME=$(mktemp -d)). For each task, the
+results have the expected calibration error over 10 bins and the Brier score. They are measured on test rows from the
+sources that the demo learned from and, with --others, on rows from other sources. The results also have the facts of
+the task's shipped calibration. If a task has none, the errors are those of the model's own probabilities.
 """
 
 from __future__ import annotations

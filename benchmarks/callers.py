@@ -2,10 +2,10 @@
 
     python -m benchmarks.callers
 
-The shortest labelled rows of three tasks are answered in two ways: by `Runtime.answers`, one task after the other, and
-by 64 threads that each take the next row from one shuffled list, `submit` it and wait. Each part of the list is
-answered in both ways, one right after the other, because a shared machine is not equally fast for long. The processor
-time of an idle Runtime is measured too.
+The shortest labelled rows of three tasks are answered in two ways: by `Runtime.answers`, one task after the other; and
+by 64 threads, each of which takes the next row from one shuffled list, calls `submit` and waits. The list is split into
+parts, and each part is answered in both ways, one right after the other, because a shared machine's speed changes over
+time. The processor time of an idle Runtime is measured too.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main(data: Path, rows: int, idle: float, model: str, output: Path) -> None:
         "seconds_of_each_part": seconds,
         "ratio": round(ratio, 3),
         "processor_seconds": {way: round(each, 1) for way, each in processor.items()},
-        "answers_that_differ": differing,  # near ties: rows are batched with other rows
+        "answers_that_differ": differing,  # near ties, because rows are batched with other rows
         "idle": {"seconds": idle, "cpu_seconds": round(cpu, 4)},
     }
     write_results(output, "callers", facts)

@@ -1,10 +1,11 @@
-"""Claim: a new process that finds its instruction on disk reads only the row.
+"""Claim: a new process that finds its instruction on disk computes only the row.
 
     python -m benchmarks.cold_start
 
-A process is started for one row, in turns with an empty and a filled folder of prefixes. The results have the seconds
-from its start to its end and the seconds of the row itself, with the demo model and with a model of Mistral-7B's shape.
-The latter has random weights (Q4_0, about 4 GB, written for this and removed), so only its times mean something.
+A process is started for one row, alternately with an empty folder of stored prefixes and with a filled one. The results
+have the seconds of the whole process and the seconds of the row alone, with the demo model and with a model of
+Mistral-7B's shape. The latter has random weights (Q4_0, about 4 GB, written for this and removed), so only its times
+mean something.
 """
 
 from __future__ import annotations
@@ -55,8 +56,11 @@ def main(repeats: int, large: bool, output: Path) -> None:
 
 
 def measure(model: Path, home: Path, repeats: int) -> dict[str, Any]:
-    """Return the median seconds of the process and of the row, cold and warm, and the tokens found on disk."""
-    start(model, home)  # so that the file's hash is stored, and the file is in the page cache
+    """Return the median seconds of the process and of the row, and the number of tokens found on disk.
+
+    Each is measured with an empty folder ("cold") and with a filled one ("warm").
+    """
+    start(model, home)  # stores the file's hash, and brings the file into the page cache
     seconds: dict[str, dict[str, list[float]]] = {name: {"process": [], "row": []} for name in ("cold", "warm")}
     tokens: dict[str, Any] = {}
     for _ in range(repeats):

@@ -239,7 +239,7 @@ def tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def write_shards(folder: Path, shapes: dict[str, tuple[int, ...]], pool: NDArray[np.uint16]) -> None:
-    """Write random bfloat16 tensors, each from another place in the pool, in shards with an index."""
+    """Write random bfloat16 tensors in shards with an index; each tensor is copied from another place in the pool."""
     shards: list[list[str]] = [[]]
     filled = 0
     for name, shape in shapes.items():
@@ -286,7 +286,7 @@ def configuration(shape: Shape) -> dict[str, Any]:
 
 
 def write_adapter(folder: Path, shape: Shape) -> None:
-    """Write a PEFT adapter of RANK on every matrix except the embedding."""
+    """Write a PEFT adapter of the rank RANK on every matrix except the embedding."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(1)
     header: dict[str, Any] = {}

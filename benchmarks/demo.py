@@ -6,10 +6,11 @@
     python -m benchmarks.demo demo.json base.json --paraphrased words.json
 
 `base.gguf` is the base converted to the demo's file type without the adapter. The paraphrased instructions are those of
-ecellm_lite/training/paraphrases.py that were not trained on. For each task, the results have one metric (macro-F1 for
-yes/no and for options, F1* for extraction, HR@1, NDCG, ROUGE-L) with its 95% interval, for four ways to answer the test
-rows: the demo, the base, the most frequent answer of the training rows, and the constant answer that is best on them. A
-paired bootstrap gives the demo's lead over each of the others on the rows that both answered.
+ecellm_lite/training/paraphrases.py that were not trained on. The test rows are answered in four ways: by the demo, by
+the base, with the most frequent answer of the training rows, and with the constant answer whose metric on the training
+rows is best. For each task and way, the results have one metric with its 95% interval: macro-F1 for yes/no and for
+options, F1* for extraction, HR@1, NDCG, or ROUGE-L. A paired bootstrap gives the demo's lead over each other way on the
+rows that both answered.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 
 
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
-    """Return each way's metric on the rows that it answered, and the first way's lead over it on the same rows."""
+    """Return each way's metric on the rows that it answered, and how far the first way leads on common rows."""
     first = next(iter(ways))
     values: dict[str, Any] = {}
     above: dict[str, Any] = {}
@@ -127,7 +128,7 @@ def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) ->
 def _columns(task: Task, rows: Sequence[Labelled], answers: Texts) -> tuple[str, Numbers, Metric]:
     gold, texts = [row.gold for row in rows], [answers[row.id, row.line] for row in rows]
     if task.abbreviation in (*YES_NO, *OPTIONS):
-        # The same table for all ways: the task's labels, also those that no answer uses.
+        # All ways use the same table: it has all the task's labels, also those that no answer uses.
         table = word_table(gold, texts) if task.abbreviation in YES_NO else class_table(gold, texts, "ABCDE")
         return "macro_f1", table.columns, lambda sums: table.macro_f1(table.counts(sums))
     pairs = [Pair(row.gold, text, row.labels) for row, text in zip(rows, texts, strict=True)]

@@ -2,7 +2,8 @@
 
     python -m benchmarks.drafts
 
-The first rows of answer generation are answered with and without drafts, in turns: once all together, once one by one.
+The words that are tried are called a draft. The first rows of answer generation are answered alternately with and
+without drafts: all rows together, and one row after the other.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def main(prompts: int, output: Path) -> None:
         for kind in CONFIGS:
             base = write_checkpoint(Path(name) / kind, kind)
             index = base / "model.safetensors.index.json"
-            if index.exists():  # transformers needs an entry that nothing else does
+            if index.exists():  # transformers refuses an index without metadata
                 index.write_text(json.dumps({"metadata": {}, **json.loads(index.read_text())}))
             for adapters in ((), ((adapter_of(Path(name) / f"{kind}-adapter", kind), 1.0),)):
                 target = Path(name) / "out.gguf"
@@ -57,8 +57,8 @@ def main(prompts: int, output: Path) -> None:
 def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], count: int) -> dict[str, Any]:
     """Return the differences between the file's logits and the original's, over `count` random prompts.
 
-    `misplaced` counts positions where the most likely token differs although the original's two largest logits are
-    further apart than twice the prompt's largest difference.
+    `misplaced` counts positions where the most likely token differs for another reason than rounding: the original's
+    two largest logits are further apart than twice the largest difference of any logit in the prompt.
     """
     generator = np.random.default_rng(0)
     prompts = [generator.integers(3, 31000, int(length)).tolist() for length in generator.integers(4, 60, count)]

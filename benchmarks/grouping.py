@@ -3,8 +3,9 @@
     python -m benchmarks.grouping
 
 `product_1` of each of the first `--products` labelled rows is paired with `product_2` of each of the first
-`--candidates`, and the pairs are shuffled, as in a file sorted by something else. They are answered in two ways, in
-turns: as a job does it, and in the file's order with only the instruction shared.
+`--candidates`, and the pairs are shuffled, as in a file sorted by something else. They are answered alternately in two
+ways: as a job does, which brings rows with the same beginning together; and in the file's order, with only the
+instruction shared.
 """
 
 from __future__ import annotations

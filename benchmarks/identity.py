@@ -2,9 +2,10 @@
 
     python -m benchmarks.identity
 
-Weights of every kind (tests/support/weights.py) are quantized to each quantized type by each variant and by ggml's own
-quantizer, and the blocks are compared byte for byte. For K-quants, half of the weights have an imatrix. The other types
-are compared without one: with an imatrix, ggml itself quantizes them, except Q8_0, which ignores it.
+Weights of every kind (tests/support/weights.py) are quantized to each quantized type by each variant of the kernels and
+by ggml's own quantizer, and the blocks are compared byte for byte. For K-quants, half of the weights have an imatrix.
+The other types are compared without one: Q8_0 ignores an imatrix, and for the rest our converter calls ggml if there is
+one.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
     python -m benchmarks.job_cost
 
-A job reads, maps and writes the CSV catalogue of `tables.py` and keeps its journal; its made-up answers come at once,
-so that only the model's work is missing. Its processor time per row is compared with the demo's on the task that takes
-the least (results/throughput.json). Peak memory is that of a separate process (table_job.py), after 2,000 rows and at
-the end. A Parquet file of short rows is read, mapped and written too, without a journal.
+A job reads the CSV catalogue of `tables.py`, maps its columns to a task's fields, writes the answers and keeps a
+journal. The answers are made up and come at once, so everything except the model's work is measured. The processor time
+per row is compared with the demo's on its fastest task (results/throughput.json). Peak memory is that of a separate
+process (table_job.py), after 2,000 rows and at the end. A Parquet file of short rows is read, mapped and written too,
+without a journal.
 """
 
 from __future__ import annotations

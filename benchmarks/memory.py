@@ -2,9 +2,10 @@
 
     python -m benchmarks.memory --minutes 10
 
-20,000 made-up rows run through the fake engine, which would show a leak in the scheduler, its tree or its lists of
-rows. Then labelled rows of all tasks run through the demo model, over and over, for some minutes. Resident memory is
-sampled throughout; the result is its growth from a tenth of the run, when everything has been allocated, to the end.
+20,000 made-up rows run through the fake engine, which would show a leak in the scheduler, its prefix tree or its lists
+of rows. Then labelled rows of all tasks run through the demo model, over and over, for some minutes. Resident memory is
+sampled throughout. The result is how much it grows after the first tenth of the run, when everything has been
+allocated.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def turns(data: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 def growth(samples: list[float]) -> dict[str, Any]:
-    """Return the samples (MiB), and their growth from a tenth of the run to its end."""
+    """Return the samples (MiB), and how much they grow after the first tenth of the run."""
     settled = samples[len(samples) // 10]
     return {"resident_mib": samples, "growth_mib": round(samples[-1] - settled, 1)}
 

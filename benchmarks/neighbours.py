@@ -2,10 +2,13 @@
 
     python -m benchmarks.neighbours
 
-A ChildRuntime answers rows alone and next to one and two programs that compute endlessly ("hogs"), alternately with
-OpenMP's default waiting (`spinning`: a waiting thread spins for milliseconds) and with this project's (`patient`). A
-hog's share is its processor time over the elapsed time: a whole core when it is alone. `fair_share` is what it gets if
-all threads that want a core get the same. A measurement that other programs disturbed is repeated.
+A ChildRuntime (an engine in a child process) answers rows alone, next to one program that computes endlessly (a "hog"),
+and next to two. This is done with two ways in which the child's threads wait for each other: OpenMP's default, where
+they keep their cores busy for milliseconds (`spinning`), and this project's, where they soon sleep (`patient`).
+
+A hog's share is its processor time divided by the elapsed time: a whole core when it is alone. `fair_share` is the
+share it would have if all threads that want a core got the same. A measurement that other programs disturbed is
+repeated.
 """
 
 from __future__ import annotations
@@ -35,9 +38,9 @@ from ecellm_lite.pipe.child_runtime import ChildRuntime
 TASK = "sentiment_analysis"
 ROWS, IN_FLIGHT = 96, 32
 HOGS = (0, 1, 2)
-SPINNING = "300000"  # libgomp's own count, where nothing is said
-DISTURBED, TRIES = 0.05, 3  # of a core that other programs may take, and measurements until they take no more
-LEAST = {1: 0.45, 2: 0.30}  # of the rate alone, by the number of hogs
+SPINNING = "300000"  # libgomp's default
+DISTURBED, TRIES = 0.05, 3  # the share of a core that other programs may take, and the most measurements
+LEAST = {1: 0.45, 2: 0.30}  # the least share of the rate alone, by the number of hogs
 
 
 @click.command()
@@ -47,7 +50,7 @@ LEAST = {1: 0.45, 2: 0.30}  # of the rate alone, by the number of hogs
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/neighbours.json"))
 def main(data: Path, seconds: float, repeats: int, model: str, output: Path) -> None:
-    """Measure both ways of waiting beside each number of hogs, and write the rates."""
+    """Measure both ways of waiting next to each number of hogs, and write the rates."""
     rows = even_rows(data / TASK / "test.jsonl")
     rates: dict[str, dict[int, list[float]]] = {}
     shares: dict[str, dict[int, list[float]]] = {}
@@ -83,7 +86,7 @@ def even_rows(path: Path) -> list[Row]:
 
 @contextmanager
 def started(model: str, way: str) -> Iterator[ChildRuntime]:
-    """Yield a ChildRuntime whose threads wait in this way; the child reads it from its environment when it starts."""
+    """Yield a ChildRuntime whose threads wait in this way, which is set in the environment of the child process."""
     before = {name: os.environ.pop(name, None) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     if way == "spinning":
         os.environ["GOMP_SPINCOUNT"] = SPINNING

@@ -251,7 +251,7 @@ def neighbours() -> str:
 
 
 def pipe() -> str:
-    """Return the table of rates inside and outside the host's process, and the times of requests, starts and deaths."""
+    """Return the table of rates inside and outside the host program, and the times of requests, starts and kills."""
     facts = results("pipe")
     rows = [
         (
@@ -292,7 +292,7 @@ def tables() -> str:
 
 
 def job_cost() -> str:
-    """Return the text on the time, memory and journal of a job without its model."""
+    """Return the text on the time, memory and journal of a job, without its model's work."""
     facts = results("job_cost")
     peak, parquet = facts["peak_memory_mib"], facts["parquet"]
     return (
@@ -334,7 +334,7 @@ def scale() -> str:
 
 
 def scale_limits() -> str:
-    """Return the list of the limits of many rows other than the number of cores."""
+    """Return the list of what limits many rows besides the number of cores."""
     names = ("throughput", "quantization", "job_cost", "cold_start", "offload")
     return "\n".join(f"- {line}" for line in scaling.limits(*map(results, names)))
 

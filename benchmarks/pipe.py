@@ -1,11 +1,11 @@
-"""Claim: an engine in another process answers as fast as one in the host's own, and is soon back when it dies.
+"""Claim: an engine in another process answers as fast as one inside the host program, and is soon replaced if it dies.
 
     python -m benchmarks.pipe
 
-Measured in turns:
+Three ways are measured in turns: a Runtime in this process; a ChildRuntime, whose engine is in a child process; and a
+host program that writes lines to `ecellm-lite pipe` and reads the answers. The measurements:
 
-- throughput: the rate of the first rows of each task with a Runtime in this process, with a ChildRuntime, and with a
-  host that writes all lines to `ecellm-lite pipe` and reads all answers;
+- throughput: the rate of the first rows of each task, all requested at once;
 - one request: the milliseconds of one short row, asked repeatedly;
 - cold start: the seconds from a process's start to its first answer, with the model's file in the page cache;
 - deaths: the seconds from killing a ChildRuntime's child (SIGKILL) under load to the next child's first answer, and the
@@ -143,7 +143,7 @@ def one_request(ways: Mapping[str, Answers], repeats: int) -> dict[str, Any]:
 
 
 def cold_start(model: str, repeats: int) -> dict[str, float]:
-    """Return the median seconds from a process's start to its first answer, for `--lazy` also to its `ready`."""
+    """Return the median seconds from start to first answer; for `--lazy`, also to the message `ready`."""
     seconds: dict[str, list[float]] = {}
 
     def note(name: str, began: float) -> None:

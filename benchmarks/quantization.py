@@ -2,12 +2,13 @@
 
     python -m benchmarks.quantization --imatrix-tool imatrix-build/bin/llama-imatrix
 
-A base and its adapters are converted to each file type and, where it can matter, again with an imatrix, which
-llama.cpp's llama-imatrix collects with the F16 file on rows of `train.jsonl`. Rows of `test.jsonl` are answered in
-deterministic mode, so that only the weights can cause a difference from F16. A file is left out if another has the same
-tensor types, because then both have the same bytes after the header. Tokens per second are measured as in
-`ecellm-lite bench`, for the files in turns; rates are medians over the turns. A file fits if no task's metric is below
-F16's 95% interval and it gives F16's answer on 97% of the rows.
+A base and its adapters are converted to each file type and, where an imatrix can matter, a second time with one.
+llama.cpp's llama-imatrix collects it with the F16 file on rows of `train.jsonl`. A file is left out if another has the
+same tensor types, because then both have the same bytes after the header.
+
+Rows of `test.jsonl` are answered in deterministic mode, so that only the weights can cause a difference from F16.
+Tokens per second are measured as in `ecellm-lite bench`, for the files in turns; rates are medians over the turns. A
+file fits if no task's metric is below F16's 95% interval and it gives F16's answer on 97% of the rows.
 """
 
 from __future__ import annotations

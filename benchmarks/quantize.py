@@ -3,8 +3,8 @@
     python -m benchmarks.quantize
 
 Normally distributed weights, like a model's, are quantized to each K-quant with and without an imatrix, and to the
-types that need no search: in turns by ggml's own quantizer, by each variant on one core, and by the best variant on all
-cores. Rates are medians.
+types that need no search. This is done in turns by ggml's own quantizer, by each variant of the kernels on one core,
+and by the best variant on all cores. Rates are medians.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def measure(ways: dict[str, Callable[[], Any]], weights: int, repeats: int) -> d
     first = next(iter(ways))
     return {
         "million_weights_per_second": {way: round(weights / median(each) / 1e6, 1) for way, each in seconds.items()},
-        # The median of each turn's ratio, because what slows the machine for a while slows both.
+        # The median of the turns' ratios, because whatever slows the machine during a turn slows both ways.
         f"times_{first}": {
             way: round(median(base / one for base, one in zip(seconds[first], each, strict=True)), 2)
             for way, each in seconds.items()

@@ -2,10 +2,15 @@
 
     python benchmarks/rows.py --data ../shared/data --output benchmarks/results/rows.json
 
-Each task's `test.jsonl` is run once in fast mode, and every answer is checked against its row: it has the row's id and
-place, it parses as one of the row's answers, probabilities sum to 1 within 1e-6, extracted values are spans of their
-source, and tokenize(prompt + text) ends with the tokens of a closed answer. Problems are counted; whether the
-answers are right is not checked here.
+Each task's `test.jsonl` is run once in fast mode, and every answer is checked against its row:
+
+- it has the row's id and place;
+- it parses as one of the row's answers;
+- its probabilities sum to 1 within 1e-6;
+- extracted values occur in their source;
+- unless it is free text, tokenizing the prompt and the answer together gives the tokens that the model read and wrote.
+
+Problems are counted; whether the answers are right is not checked here.
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ from ecellm_lite.tasks.task import Question, Task
 
 
 class Recording(Runtime):
-    """A Runtime that keeps its requests, whose outcomes have the answers' tokens."""
+    """A Runtime that keeps its requests; their outcomes have the answers' tokens."""
 
     requests: list[Request]
 

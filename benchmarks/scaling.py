@@ -10,7 +10,7 @@ from ecellm_lite.tasks.registry import TASKS
 Facts = Mapping[str, Any]
 
 SHOWN = ("PSI", "PM", "SA", "AVE", "SR", "AG")  # from the shortest rows to the longest work
-LAPTOP, SERVER, MACHINES = 8, 64, 10  # cores, cores, and machines of the cluster
+LAPTOP, SERVER, MACHINES = 8, 64, 10  # cores of each, and machines in a cluster
 MILLION, MANY = 10**6, 10**8
 HEAD = ("a million: 8 cores", "64 cores", "ten of 64", "a hundred million: 64 cores", "ten of 64")
 SEVEN = "Mistral-7B's shape"  # in the results of cold_start

@@ -70,7 +70,7 @@ class TimedVocabulary:
 
 
 class TimedBackend:
-    """A backend that times its calls: those that only read prompts, and separately those in which a row answers."""
+    """A backend whose calls are timed as two kinds: those that only read prompts, and those in which rows answer."""
 
     def __init__(self, backend: Backend, clock: Clock) -> None:
         self._backend = backend
@@ -89,12 +89,12 @@ class TimedBackend:
             return self._backend.decode(chunks)
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Fork, and note that `target` now belongs to a row that does not answer yet."""
+        """Copy a sequence's beginning to `target`, and note that the row in `target` does not answer yet."""
         self._answering.discard(target)
         self._backend.fork(source, target, length)
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Truncate, and note that no row answers in the sequence if nothing of it remains."""
+        """Truncate a sequence; if nothing of it remains, note that no row answers in it."""
         if not length:
             self._answering.discard(sequence)
         self._backend.truncate(sequence, length)

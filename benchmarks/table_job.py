@@ -2,9 +2,9 @@
 
     python -m benchmarks.table_job tables|job CATALOGUE OUTPUT
 
-`tables` reads, maps and writes; `job` does the same as a job with its journal. The answers come at once, so the figures
-are those of everything around a model. `tables.py` and `job_cost.py` run this module in a separate process, so it
-imports neither of them.
+`tables` reads the table, maps its columns to a task's fields, and writes it with the answers; `job` does the same as a
+job with its journal. The answers come at once, so time and memory are those of everything except a model. `tables.py`
+and `job_cost.py` run this module in a separate process, and it imports neither of them, to keep its memory small.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def job(source: Path, output: Path, few: list[int]) -> int:
 
 
 def options_for(columns: Iterable[str]) -> MapOptions:
-    """Return the mapping for a table with these columns, which may lack `body`."""
+    """Return the options that map a table with these columns to a task's fields; the column `body` may be missing."""
     return OPTIONS if "body" in columns else MapOptions(constants=ATTRIBUTES)
 
 

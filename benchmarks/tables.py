@@ -3,11 +3,13 @@
     pip install polars
     python -m benchmarks.tables
 
-A made-up catalogue (a sku, a title, a brand, a price, a body of HTML with line ends and quotes in it, and seven columns
-that no task reads) is written in each supported format and read again; polars reads the same files in the same run.
-polars returns whole columns and keeps a file in memory, while our reader yields rows one by one with their places, in
-bounded memory. Neither is told anything about a file's format. Mapping starts from rows in memory, with the body as
-HTML and as plain text; writing starts from rows in memory with an answer each.
+A made-up catalogue is written in each supported format and read again. It has a sku, a title, a brand, a price, a body
+of HTML with line ends and quotes in it, and seven columns that no task reads. polars reads the same files in the same
+run. It returns whole columns and keeps a file in memory, while our reader yields rows one by one with their places, in
+bounded memory. Both must find out a file's format by themselves.
+
+Mapping, which turns a table's columns into a task's fields, starts from rows in memory, with the body as HTML and as
+plain text. Writing starts from rows in memory with an answer each.
 
 Memory is the peak of a separate process that reads, maps and writes a CSV file, for 2,000 rows and for all of them. A
 Parquet file of short rows is also read and written.

@@ -4,10 +4,11 @@
 
 Each task's first rows of `test.jsonl` are answered by this project's Runtime in fast mode, by llama-cpp-python's
 `Llama` class and by llama.cpp's server: one after the other in one run, from the same file, with the same prompts and
-threads. Both peers have the GBNF grammar that a user would write for the row. The roofline is the rate at which plain
-`llama_decode` reads 512 tokens, measured before each of our passes. Each repeat loads all peers again, so that none
-remembers rows, and warms them up on eight other rows, so that each has the instruction in memory. Rates are medians
-over the repeats. Answers are not compared here.
+threads. The latter two have the GBNF grammar that a user would write for the row. The roofline is the rate at which
+plain `llama_decode` reads 512 tokens, measured before each pass of our Runtime.
+
+Each repeat loads all three again, so that none remembers rows, and warms them up on eight other rows, so that each has
+the instruction in memory. Rates are medians over the repeats. Answers are not compared here.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from ecellm_lite.tasks.task import Task
 
 OURS, CLASS, SERVER = "ecellm-lite", "Llama", "llama-server"
 
-WARM_ROWS = SLOTS  # one for each of the server's slots, which keep a prompt each
+WARM_ROWS = SLOTS  # one for each of the server's slots, because each slot keeps a prompt
 ROOFLINE_BATCHES = 2
 
 # The answer spaces that are decided on the prompt's last logits; the others decode.
@@ -52,7 +53,8 @@ SCORED = {"predicate", "choice"}
 class Passes:
     """A task's passes by peer, and the roofline before each of ours, in tokens per second.
 
-    `cpu` has each pass's seconds of processor time by peer, which are more reliable on a shared machine.
+    `cpu` has, by peer, each pass's seconds of processor time; on a shared machine they are more reliable than elapsed
+    time.
     """
 
     peers: dict[str, list[Pass]] = field(default_factory=dict)

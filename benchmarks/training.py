@@ -4,9 +4,9 @@ r"""Claim: the demo's adapter learned its tasks, as far as the curves of its tra
         --machine 'one H100 80GB'
 
 Nothing is trained here: the curves that `ecellm-lite train learn` left in its folders are put into one results file and
-drawn. A sitting is one run of the training. It begins with the adapter that the previous sitting kept, so each curve
-ends where its sitting's adapter was kept; --beside is a first sitting with another setting. The x axis counts rows,
-because the sittings differ in the rows per step.
+drawn. A sitting is one run of the training. The next sitting begins with the adapter that the one before kept, so a
+sitting's curve is drawn up to the step of that adapter. --beside is a first sitting with another setting, for
+comparison. The x axis counts rows, because the sittings differ in the rows per step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks.facts import write_results
 from ecellm_lite.models.files import replacing
 
 Point = tuple[float, float]
-Run = tuple[str, Sequence[dict[str, Any]]]  # a name and its sittings
+Run = tuple[str, Sequence[dict[str, Any]]]  # a name, and the curves of its sittings
 
 LEFT, MIDDLE, TOP, PANEL, HEIGHT = 52, 430, 104, 230, 384  # pixels; two panels of the same width and height
 PANEL_WIDTH = 300

@@ -31,7 +31,7 @@ class Rated:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The files that pass both tests of `recommended`, in the order given, and the smallest and the fastest of them."""
+    """The files that fit (see `recommended`), in the order given, and the smallest and the fastest of them."""
 
     fit: tuple[str, ...]
     smallest: str
@@ -57,9 +57,8 @@ def divergence(reference: Sequence[Answer], answers: Sequence[Answer]) -> float 
 def recommended(files: Mapping[str, Rated], lows: Mapping[str, float]) -> Recommendation:
     """Return which files to choose; `lows` has the lower end of the reference's interval for each task.
 
-    A file fits if no task's metric is below that end and its answers agree with the reference's on LEAST_AGREEMENT of
-    the rows.
-    The reference must be among the files, so that at least one fits.
+    A file fits if no task's metric is below that lower end and its answers agree with the reference's on at least
+    LEAST_AGREEMENT of the rows. The reference must be among the files, so that at least one fits.
     """
     fit = tuple(
         name

@@ -1,9 +1,10 @@
-"""Makes the lessons of the demo's adapter: those of `ecellm-lite train lessons`, plus made rows where the data has few.
+"""Makes the lessons (training examples) of the demo's adapter.
 
     python -m benchmarks.demo_rows --data ../shared/data --passes 8 --seed 7 --held-out held-out -o lessons.npz
 
-The options are those of `ecellm-lite train lessons`. The adapter's card (ecellm_lite/demo/adapter/README.md) says with
-which options its lessons were made.
+They are those of `ecellm-lite train lessons`, plus made-up rows for tasks with little data. The options are those of
+`ecellm-lite train lessons`. The adapter's card (ecellm_lite/demo/adapter/README.md) says with which options its lessons
+were made.
 """
 
 from __future__ import annotations

@@ -2,14 +2,15 @@
 
     python -m benchmarks.demo_rows.calibrations --data ../shared/data
 
-Half of a task's rows were held out from training, and half are from other sources (DATA/more/TASK/train.jsonl): a model
-is most overconfident on rows unlike those it learned from, and a shop's rows are unlike them. For extraction, only a
-fifth of the rows are from other sources: nearly all answers to them are wrong, and half would make the model doubt rows
-like those it learned from. If fewer than 80 rows were held out, up to 250 from other sources are added. Rows of a
-predicate or a choice are drawn so that each answer is as frequent as among the training rows.
+Half of a task's rows were held out from training, and half are from other sources (DATA/more/TASK/train.jsonl). A model
+is most overconfident on rows unlike those it learned from, and a shop's rows are of that kind. For extraction, only a
+fifth of the rows are from other sources: nearly all answers to them are wrong, so with a half, the calibration would
+also lower the probabilities of rows like those that the model learned from. If fewer than 80 rows were held out, up to
+250 from other sources are added. For a predicate or a choice, rows are drawn so that each answer is as frequent as
+among the training rows.
 
-The rows are written to build/calibration-rows, `ecellm-lite calibrate` fits calibrations to them in a temporary store,
-and the ones that it keeps replace those in ecellm_lite/demo/calibrations/.
+The rows are written to build/calibration-rows, and `ecellm-lite calibrate` fits calibrations to them in a temporary
+store. Those that it keeps replace the ones in ecellm_lite/demo/calibrations/.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def main(data: Path, task: str, rows: Path) -> None:
 
 
 def calibration_rows(data: Path) -> dict[str, list[Row]]:
-    """Return the rows to fit to, by task; without the task of free text, which has no probability."""
+    """Return the rows to fit to, by task; free text is left out, because it has no probability."""
     labelled, others = read_rows(data), read_rows(data / "more")
     random = Random(SEED)
     rows = split_rows(labelled, random)[1]
@@ -85,7 +86,10 @@ def calibration_rows(data: Path) -> dict[str, list[Row]]:
 
 
 def with_shares(rows: Sequence[Row], labelled: Sequence[Row], random: Random) -> list[Row]:
-    """Return as many rows as possible with the labelled rows' share of each answer; all rows if not a SHARED task."""
+    """Return as many of `rows` as possible, with each answer as frequent as among the `labelled` rows.
+
+    For a task that is not in SHARED, all rows are returned.
+    """
     if labelled[0]["task"] not in SHARED:
         return list(rows)
     shares = Counter(row["output"] for row in labelled)

@@ -1,10 +1,11 @@
 """Makes rows of attribute_value_extraction with descriptions and features, because the data has only titles.
 
-A model that has seen values only in titles would take words of other texts for values. So a labelled title gets a
-description and features, made from reviews' sentences and other products' titles. They contain no word that any
-training row has in a value of the requested attributes. If the title has no value for a requested attribute, then in
-half of the cases the description or features state one, which is the answer, unless that text could also answer another
-attribute.
+A model that has seen values only in titles would take unrelated words of other texts for values. So a labelled title
+gets a description and features, made from reviews' sentences and other products' titles. Sentences and titles are not
+used if they contain a word that occurs, in any training row, in a value of a requested attribute.
+
+If the title has no value for a requested attribute, then in half of the cases the description or features state one,
+and that value is the answer. A statement that could also answer another attribute is left out.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Makes rows for tasks where the data has few rows, or rows that hardly separate right answers from wrong ones.
+"""Makes rows for tasks where the data has few rows, or rows from which the right answer is hard to learn.
 
-A query is some words of a title, as a customer would type them. The product that it was made from is an exact match,
-and products that share no word with it are irrelevant; only judged rows can teach what is between. A purchase history
-from the data gets other candidates, and often fewer, because it is easier to learn from short lists which letter
-belongs to the right item.
+A made query is some words of a product's title, as a customer would type them. That product is an exact match, and
+products that share no word with the query are irrelevant. Only labelled rows can teach the degrees between the two.
+
+A purchase history from the data gets other candidates, and often fewer: the model learns which letter belongs to the
+right item more easily from short lists.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
 def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random: Random) -> list[Row]:
     """Return made rows of query_product_ranking: the answer has the best product first, then the others as listed.
 
-    About half of the queries are from the task's labelled `rows`. All their products are from these rows too, so that
-    the best product differs from the others only in its text. The other queries are made from a title. If there are
-    fewer titles than a list has products, no rows are made.
+    About half of the queries are from the task's labelled `rows`. All products listed for such a query are from these
+    rows too, so that the best product differs from the others only in its text. The other queries are made from a
+    title. If there are fewer titles than a list has products, no rows are made.
     """
     rankings: list[Row] = []
     listed = titles_of(rows)
@@ -80,8 +81,9 @@ def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random:
 def recommendation_rows(rows: Sequence[Row], count: int, random: Random) -> list[Row]:
     """Return made rows of sequential_recommendation: the next item among candidates from other rows.
 
-    The histories are those of the task's labelled `rows` whose items are texts, cut after any item except the first
-    few. Up to 19 other candidates are drawn, each as often as it is a candidate in the data.
+    A history is that of one of the task's labelled `rows` whose items are texts. It is cut after any item except the
+    first few, so that the item after the cut is the answer. Up to 19 other candidates are drawn, each as often as it is
+    a candidate in the data.
     """
     rows = [row for row in rows if all(isinstance(item, str) for key in _ITEMS for item in row["input"][key])]
     all_candidates = [item for row in rows for item in row["input"]["candidates"]]

@@ -1,7 +1,7 @@
 """llama-cpp-python's own `Llama` class, one completion after the other, as its documentation shows it.
 
-The class keeps the last prompt's tokens in memory and reads only what differs, so it too reads the instruction once.
-All other settings are its defaults: flash attention, for example, is off.
+The class keeps the last prompt's tokens in memory and reads only from the first token that differs. So it too reads the
+instruction once. All other settings are its defaults: flash attention, for example, is off.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from ecellm_lite.ggml import start_library
 from ecellm_lite.kernels.prompt import State, use
 
 TOKENS = 512
-STOCK = State("", "a peer reads prompts as llama.cpp does")  # ours may have left the kernels on for this thread
+# Our own peer may have left the prompt kernels on for this thread.
+STOCK = State("", "a peer reads prompts as llama.cpp does")
 
 
 class PlainDecode:
