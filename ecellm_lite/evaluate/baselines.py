@@ -1,6 +1,6 @@
-"""Baselines: answers that do not depend on a row's text, and show what a metric is without any model.
+"""Baselines: answers that do not depend on a row's text, which show how high a metric is without any model.
 
-PM's F1 or QPR's NDCG can be high for an answer that is always the same; only what a model gains over it counts.
+An answer that is always the same can have a high F1 (PM) or NDCG (QPR), so only what a model gains over it counts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Constant:
 
 
 def majority(training: Sequence[Labelled]) -> Constant:
-    """Return the constant with the most frequent answer of a task's rows, which are at least one.
+    """Return the constant that is the most frequent answer of a task's rows; there must be at least one row.
 
     Extractions and rankings have only one constant.
     """
@@ -40,7 +40,7 @@ def majority(training: Sequence[Labelled]) -> Constant:
 
 
 def best_constant(training: Sequence[Labelled]) -> Constant:
-    """Return the constant with the best primary metric on these rows, which are of one task and at least one."""
+    """Return the constant with the best primary metric on these rows, which are of one task; at least one row."""
 
     def primary(constant: Constant) -> float:
         measured = measure(training[0].task, constant.pairs(training))

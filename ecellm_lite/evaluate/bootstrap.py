@@ -1,7 +1,8 @@
 """Confidence intervals of a metric over rows, by the bootstrap (Efron, 1979).
 
-Rows are drawn with replacement, as many as there are, 1,000 times. A resample is a count for each row, and a metric is
-a function of sums (metrics/measured.py), so that all resamples take a few matrix products.
+A resample is as many rows as there are, drawn with replacement; there are 1,000 resamples. A resample is stored as a
+count for each row, and a metric is a function of sums (metrics/measured.py), so that a few matrix products compute all
+resamples.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from ecellm_lite.evaluate.metrics.measured import Metric, Numbers
 from ecellm_lite.evaluate.results import Interval
 
 RESAMPLES = 1000
-SEED = 2402  # the same rows, the same interval
+SEED = 2402  # fixed, so that the same rows give the same interval
 _ENDS = (0.025, 0.975)
 _AT_ONCE = 1 << 22  # counts in memory: 32 MiB
 
 
 def interval(columns: Numbers, metric: Metric) -> Interval:
-    """Return the 95% percentile interval of a metric of the rows' numbers (rows, columns)."""
+    """Return a metric's 95% percentile interval; `columns` has the rows' numbers, (rows, columns)."""
     return _ends(np.concatenate([metric(counts @ columns) for counts in _resamples(len(columns))]))
 
 
 def paired_interval(before: Numbers, after: Numbers, metric: Metric) -> Interval:
     """Return the 95% interval of a metric's gain from `before` to `after`, (rows, columns) of the same rows.
 
-    Both sides use the same resample, which cancels the difficulty that a row has for both.
+    Both sides use the same resamples, so rows that are hard for both do not widen the interval.
     """
     gains = [metric(counts @ after) - metric(counts @ before) for counts in _resamples(len(before))]
     return _ends(np.concatenate(gains))

@@ -37,8 +37,8 @@ class CalibrationResult:
     """The result for a task: a fit (None if there were too few rows), and why it is refused (None if it is not).
 
     `failed` counts the rows without an answer, `others` the rows with another instruction than the task's; the fit uses
-    neither. `automatic` are the thresholds for the target precision; if there are any, a calibration is kept even if
-    the temperature is refused, and its temperature is then 1.
+    neither. `automatic` has the thresholds above which answers reach the target precision. If there are any, the
+    calibration is kept even if its temperature is refused; the temperature is then 1.
     """
 
     scope: Scope

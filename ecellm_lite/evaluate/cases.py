@@ -1,6 +1,6 @@
 """The claims of a row's answer, compared with the gold answer: `eval` measures them, and `calibrate` fits to them.
 
-`Space.claims` makes them (ecellm_lite/answers).
+A claim is one decision in an answer, with its probability; `Space.claims` returns them (ecellm_lite/answers/claims.py).
 """
 
 from __future__ import annotations

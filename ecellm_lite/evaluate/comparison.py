@@ -22,7 +22,7 @@ NAMED = 5  # rows that are listed as better, and as worse
 
 @dataclass(frozen=True, slots=True)
 class Flipped:
-    """The rows whose scores rose, or fell: their number, and the first of them by id, or by line if they have no id."""
+    """The rows whose scores rose, or those whose scores fell: how many, and the first few by id (or by line)."""
 
     count: int
     rows: list[str | int]

@@ -1,4 +1,7 @@
-"""Turns labelled rows and their answers into results: metrics, intervals, curves, and the rows worth a look."""
+"""Turns labelled rows and their answers into results: metrics, intervals, curves, and examples to look at.
+
+The examples are the slowest and the least certain rows.
+"""
 
 from __future__ import annotations
 
@@ -172,7 +175,7 @@ def _example(record: RowResult, prompt: str) -> Example:
 
 
 def _setting_notes(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> list[str]:
-    """Return notes on the data set's settings from which the rows come."""
+    """Return notes on rows from a setting with worked examples, or from an out-of-domain setting."""
     settings = [str(row.row.get("setting") or "") for row in rows]
     notes = []
     if examples := sum("shot" in setting.lower() for setting in settings):

@@ -1,15 +1,15 @@
 """Fits a temperature to labelled rows, and keeps it only if it improves held-out rows.
 
-The rows are split into two halves by a seed. Each half is evaluated with the temperature fitted to the other, so that
-every row is held out once. The temperature must give
+The rows are split at random into two halves; the seed decides how. Each half is evaluated with the temperature fitted
+to the other, so that every row is held out once. The temperature must give
 
 - a log-likelihood per row that is higher by more than the standard error of this gain; and
 - a likelihood at least 20 times as large, as the mean over the two halves. A well-calibrated model passes this by
-  chance at most 5% of the time, however few the rows: the split likelihood ratio of Wasserman, Ramdas and
+  chance at most 5% of the time, however few the rows. This is the split likelihood ratio of Wasserman, Ramdas and
   Balakrishnan, "Universal inference" (PNAS 2020).
 
-Then the temperature is fitted again, on all rows. An extraction's temperature and bias are fitted and tested
-together in the same way.
+Then the temperature is fitted again, on all rows. An extraction's temperature and bias are fitted and tested together
+in the same way.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from ecellm_lite.evaluate.reliability import reliability
 from ecellm_lite.models.calibrations import HIGHEST, LARGEST_BIAS, LOWEST, Measures
 
 LEAST_ROWS = 10
-LEAST_RATIO = 20.0  # of the held-out rows' likelihoods
-STRANGE = 0.01  # the share of rows with a coverage below the least one
+LEAST_RATIO = 20.0  # of the held-out rows' likelihood with the temperature to that without it
+STRANGE = 0.01  # the share of rows with less than the calibration's least coverage
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -39,8 +39,8 @@ Indices = NDArray[np.intp]
 class Fit:
     """A fitted temperature, and its effect on held-out rows.
 
-    `gain` is in nats per row, and `error` is its standard error. `log_ratio` is the logarithm of the held-out rows'
-    likelihood ratio, with the temperature to without it; the ratio is the mean over the two halves.
+    `gain` is in nats per row, and `error` is its standard error. `log_ratio` is the logarithm of a likelihood ratio:
+    the held-out rows' likelihood with the temperature, divided by that without it, as the mean over the two halves.
     """
 
     temperature: float
@@ -80,9 +80,10 @@ def check_installed() -> None:
 
 
 def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
-    """Fit a temperature to cases; `biased` adds a bias, for claims between one entry and all else.
+    """Fit a temperature to cases, and with `biased` also a bias.
 
-    Raises InputError for fewer than 10 cases, and UsageError if scipy is not installed.
+    A bias is for claims that decide between one value and everything else, as in extractions. Raises InputError for
+    fewer than 10 cases, and UsageError if scipy is not installed.
     """
     if len(cases) < LEAST_ROWS:
         message = f"A temperature needs at least {LEAST_ROWS} rows, and there are {len(cases)}"
@@ -114,9 +115,11 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Claims:
-    """The claims of some rows: log shares (claims, most shares), and the right option and the row of each claim.
+    """The claims of some rows as arrays, with a claim in each line: `logs`, `alike` (claims, most shares).
 
-    `alike` (claims, most shares) has the logarithm of the number of answers of which each share is the sum.
+    `logs`: the logarithms of the shares of the claim's options, the chosen option first. A share can be the sum of
+    several answers' shares; `alike` has the logarithm of their number. `right`: the index of the right option. `rows`:
+    the index of the claim's row.
     """
 
     logs: Floats
@@ -174,8 +177,8 @@ class _Claims:
         return Measures(float(log_likelihoods.mean()), reliable.ece, reliable.brier)
 
     def _tempered(self, settings: Floats) -> Floats:
-        """Return the log shares (claims, most shares) under the temperatures and biases of their rows."""
-        # n answers that have the share s together have s/n each: that is tempered, and multiplied by n again.
+        """Return the log shares (claims, most shares) after applying each row's temperature and bias."""
+        # If n answers together have the share s, each has s/n: the temperature applies to s/n, and n multiplies again.
         logs = (self.logs - self.alike) / settings[self.rows, :1] + self.alike
         logs[:, 0] += settings[self.rows, 1]
         peaks = logs.max(axis=1, keepdims=True)

@@ -42,9 +42,9 @@ class LabelledFile:
     def rows(
         self, tasks: Sequence[Task], split: str = SPLIT, setting: str = SETTING
     ) -> Iterator[Labelled | tuple[Task | None, Unreadable]]:
-        """Yield the rows of these tasks, and (task, Unreadable) for an unreadable line, with None for an unknown task.
+        """Yield the rows of these tasks, and a pair (task, Unreadable) for each line that cannot be read.
 
-        Raises InputError for a file that cannot be read or has another form.
+        The pair's task is None if it is unknown. Raises InputError for a file that cannot be read or has another form.
         """
         expected = self.task or (tasks[0] if len(tasks) == 1 else None)
         own = {task.name: task for task in tasks if task.source}
@@ -115,7 +115,7 @@ def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> lis
 
 @dataclass(slots=True)
 class LabelledRows:
-    """The rows to evaluate, and the lines that could not be read, both by the task's name (None: task unknown)."""
+    """The rows to evaluate and the lines that could not be read, each by the task's name (None if it is unknown)."""
 
     rows: dict[str, list[Labelled]]
     unreadable: dict[str | None, list[Unreadable]]
@@ -274,7 +274,7 @@ class _Bounded:
 
 
 def _items(events: Iterable[tuple[str, Any]], builder: Callable[[], Any], bounded: _Bounded) -> Iterator[Any]:
-    """Yield the items of an array from its events; raises InputError for an item nested too deeply."""
+    """Yield the items of an array from ijson's events; raises InputError for an item nested too deeply."""
     depth = 0
     item = None
     for event, value in events:

@@ -45,14 +45,14 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliab
 def risk(probabilities: Sequence[float], right: Sequence[bool], rows: int) -> list[RiskPoint] | None:
     """Return the share of `rows` answered and the accuracy at several thresholds; None without probabilities.
 
-    The points go from the surest answers alone to all answers.
+    The first point has only the answers with the highest probability, the last one has all answers.
     """
     if not probabilities:
         return None
     order = np.argsort(-np.asarray(probabilities), kind="stable")
     sorted_probabilities = np.asarray(probabilities, dtype=np.float64)[order]
     hits = np.cumsum(np.asarray(right, dtype=np.float64)[order])
-    # The last of each run of equal probabilities, which a threshold cannot separate.
+    # The last of each run of equal probabilities, because a threshold cannot separate them.
     ends = np.flatnonzero(np.append(np.diff(sorted_probabilities) != 0, True))
     chosen = np.unique(ends[np.linspace(0, len(ends) - 1, min(len(ends), POINTS)).round().astype(int)])
     return [

@@ -78,7 +78,7 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True)
 class RiskPoint:
-    """With only the answers of at least `min_probability`: the share of rows answered, and the share of those right."""
+    """What giving only answers of at least `min_probability` does: the share of rows answered, and of those right."""
 
     min_probability: float
     answered: float
@@ -102,7 +102,7 @@ class RowResult:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A row worth a look, with its exact prompt."""
+    """A row shown as an example, such as a slow one, with its exact prompt."""
 
     id: str | int | None
     line: int
@@ -126,7 +126,8 @@ class Uncalibrated:
 class TaskResult:
     """The results of one task; `interval` is that of the primary metric over all rows.
 
-    `calibration` is the calibration that the answers name. Older files lack it and `uncalibrated`; both are then None.
+    `calibration` is the calibration that the answers say was used. Older files lack it and `uncalibrated`; both are
+    then None.
     """
 
     abbreviation: str
@@ -180,7 +181,7 @@ class DataFile:
 class EvaluationSettings:
     """An evaluation's settings: at most `limit` rows per task, their split and setting, and another instruction.
 
-    Answers below `min_probability` are abstentions; older files lack the key, which is then None.
+    Answers below `min_probability` count as abstentions. Older files lack this key; it is then None.
     """
 
     limit: int | None

@@ -75,7 +75,7 @@ class Evaluation:
         return self._results(runtime, options, measured, started)
 
     def _uncalibrated(self, runtime: Runtime, options: RequestOptions) -> dict[str, str]:
-        """Return the reason for each task, by name, whose calibration is not used."""
+        """Return, by task name, why its calibration is not used; tasks whose calibration is used are left out."""
         instruction, calibration = options.get("instruction"), options.get("calibration", "auto")
         refusals = {
             name: runtime.uncalibrated(name, instruction=instruction, calibration=calibration)

@@ -56,7 +56,7 @@ Row = Mapping[str, Any]
 class Answers:
     """What the table [answer] gives a task: a description, the fields with limits added, and its functions.
 
-    `subject` is the list field that the answers refer to, which is never shortened.
+    `subject` is the list field that the answers refer to, such as the products of a ranking; it is never shortened.
     """
 
     description: str

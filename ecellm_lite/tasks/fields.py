@@ -219,7 +219,7 @@ def is_blank(text: str) -> bool:
 
 
 def _is_absent(value: Any, required: bool) -> bool:
-    """Return whether a field counts as missing; a required field that is blank does not, and is refused later."""
+    """Return whether a field counts as missing; a blank required field does not, because `read` refuses it later."""
     if isinstance(value, str | list) and required:
         return False
     return all(map(_is_empty, value)) if isinstance(value, list) else _is_empty(value)

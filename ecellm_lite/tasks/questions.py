@@ -1,12 +1,12 @@
-"""A typed question about a state: a task made on the spot, as in other decision APIs.
+"""A typed question about any text, the state: a task that is defined in the request, as in other decision APIs.
 
     {"type": "predicate", "instructions": "Does the customer want a refund?"}
     {"type": "choice", "instructions": "Which desk?", "choices": [{"value": "billing", "description": "invoices"}, …]}
     {"type": "score", "instructions": "How urgent is it?", "levels": [{"label": "low"}, {"label": "high"}]}
 
-A row has a `state`, which is any text. The question follows the state, so that the model reads a state only once for
-all questions about it. Levels, and up to 26 choices, are listed with letters like ECInstruct's options, and the model
-answers with a letter. More choices are listed without letters, and the model answers with the value itself.
+A row has the field `state`. The question follows the state, so that the model reads a state only once for all questions
+about it. Levels, and up to 26 choices, are listed with letters like ECInstruct's options, and the model answers with a
+letter. More choices are listed without letters, and the model answers with the value itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ecellm_lite.tasks.task import Task, Wire
 from ecellm_lite.tasks.texts import TEXTS
 from ecellm_lite.tasks.wire import LONGEST_OPTIONS
 
-# One instruction for all types: the state is read once only if what stands before it is the same.
+# The same for all types, because a state is read only once if the text before it is the same.
 INSTRUCTION = "Read the text and answer the question about it. Answer with one of the options."
 
 STATE = TextField("state", "What the question is about.", "My parcel never came, and I want my money back.")
@@ -70,7 +70,7 @@ class QuestionForm:
 def question_task(definition: Mapping[str, Any]) -> Task:
     """Return the task that asks a question, named by the question's hash; for free text, a task of tasks/texts.py.
 
-    Raises InputError that names the wrong part of the definition.
+    Raises an InputError that names the wrong part of the definition.
     """
     if len(definition) == 1 and definition.get("type") in TEXTS:
         return TEXTS[definition["type"]]

@@ -1,8 +1,9 @@
 """Shortens a row that is too long for the context: cuts the task's long fields, as little as possible.
 
 Only descriptive texts, such as a review or a description, and the oldest part of a history are cut. Questions, titles,
-queries, attributes, candidates and the products of a ranking, whose letters are its answer, are never cut. A cut leaves
-at least one word or item of each field, and is always the same for the same row and context.
+queries, attributes and candidates are never cut, nor are the products of a ranking, because the answer consists of
+their letters. A cut leaves at least one word or item of each field, and is always the same for the same row and
+context.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Long(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Texts, or lists of texts, that lose their last words; several fields are cut evenly, to the same length.
+    """Texts, or lists of texts, that lose their last words; several fields are cut to the same length.
 
     A list is treated as one text: its last texts are removed first, then the last words of the text before.
 

@@ -33,7 +33,10 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def read_file(path: Path, what: str) -> str:
-    """Return the text of a regular UTF-8 file of at most MAX_BYTES; else raises InputError, which calls it `what`."""
+    """Return the text of a regular UTF-8 file of at most MAX_BYTES.
+
+    Raises InputError, whose message calls the file `what`.
+    """
     file_name = str(path)
     try:
         with open(path, "rb", opener=_at_once) as file:  # Path.open takes no opener

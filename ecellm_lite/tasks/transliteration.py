@@ -1,9 +1,9 @@
 """Converts queries and titles to ASCII, as the models of MPC, PSI and QPR read them.
 
-ECInstruct's authors normalized these texts with NFKD and then dropped what was not ASCII, so that `Café ™` became
-`Cafe TM`; this module does the same. Characters without an ASCII form in NFKD are first written as people would type
-them: Latin letters (`ß` as `ss`), fractions (`¼` as `1/4`), digits, dashes, quotes, operators, currencies and units.
-Other scripts are dropped as in training, since no model has seen romanized words; the dropped letters are counted.
+ECInstruct's authors normalized these texts with NFKD and then dropped what was not ASCII, so that `Café ™` became `Cafe
+TM`; this module does the same. Characters without an ASCII form in NFKD are first written as people would type them:
+Latin letters (`ß` as `ss`), fractions (`¼` as `1/4`), digits, dashes, quotes, operators, currencies and units. Letters
+and digits of other scripts are dropped as in training, since no model has seen romanized words; they are counted.
 Pictures and ornaments (`★`, `®`) are dropped and not counted.
 """
 
@@ -18,7 +18,7 @@ from anyascii import anyascii
 
 from ecellm_lite.answers.answer import AnswerWarning
 
-# What shops mean by these signs, which the library transcribes by their look or NFKD turns into other letters.
+# Signs as shops mean them; the library would write what they look like, and NFKD would write other letters.
 _SIGNS = {"×": "x", "″": '"', "´": "'", "°": "deg", "µ": "u", "\u2126": "ohm", "\u2044": "/"}
 
 # A single Greek letter is a unit; in a Greek word it is a letter.

@@ -1,8 +1,8 @@
 """Metrics of letters (PRP, SA, MPC): accuracy and macro-F1.
 
-Macro-F1 is the mean over the labels that occur in the gold or in an answer, the default of scikit-learn. A row without
-an answer has its own column: with every row in the denominator it is wrong (it lowers its label's recall, and no
-label's precision); in the paper's way it is left out.
+Macro-F1 is the mean F1 over the labels that occur in the gold answers or in an answer, the default of scikit-learn. A
+row without an answer is counted in a column of its own. With every row in the denominator, it is wrong: it lowers the
+recall of its label, and the precision of none. In the paper's way it is left out.
 """
 
 from __future__ import annotations
@@ -42,12 +42,15 @@ def measure_classes(pairs: Sequence[Pair], primary: str) -> Measured:
 
 
 def class_table(gold: Sequence[str], texts: Sequence[str | None], labels: Sequence[str]) -> ConfusionTable:
-    """Return the confusion table of answer strings; `labels` has every letter that one of them begins with."""
+    """Return the confusion table of answer strings; `labels` must contain each letter that one of them begins with."""
     return ConfusionTable([letter_of(text) or "" for text in gold], [letter_of(text) for text in texts], labels)
 
 
 class ConfusionTable:
-    """A confusion table as one-hot `columns` (rows, cells): a cell for each gold label with each answer or none."""
+    """A confusion table as `columns` (rows, cells), with a cell for each pair of a gold label and an answer or none.
+
+    Each row has a 1 in its own cell and 0 in all others.
+    """
 
     def __init__(self, gold: Sequence[str], answers: Sequence[str | None], labels: Sequence[str]) -> None:
         self.labels = list(labels)
@@ -62,7 +65,7 @@ class ConfusionTable:
         self.columns[np.arange(len(gold)), cells] = 1
 
     def counts(self, sums: Numbers) -> Numbers:
-        """Return sums of the columns as tables (…, gold labels, answers and, last, no answer)."""
+        """Return sums of the columns as tables (…, gold labels, answers); the last column is for no answer."""
         size = len(self.labels)
         return sums.reshape(*sums.shape[:-1], size, size + 1)
 

@@ -1,4 +1,4 @@
-"""Rows as columns of numbers; a metric is a function of the columns' sums, so that a resample needs only new sums."""
+"""Stores rows as columns of numbers; a metric is a function of the columns' sums, so a resample needs only new sums."""
 
 from __future__ import annotations
 

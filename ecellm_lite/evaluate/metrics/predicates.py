@@ -1,7 +1,7 @@
 """Metrics of yes or no (PM, PSI, AP): F1 of yes, accuracy, precision, recall, specificity, negative predictive value.
 
-With every row in the denominator, a row without an answer is wrong where its gold label counts: in accuracy, recall and
-specificity. Precision and the negative predictive value are shares of the answers yes and no, and so ignore such a row.
+With every row in the denominator, a row without an answer counts as wrong in accuracy, recall and specificity.
+Precision and the negative predictive value are shares of the answers yes and no, so such a row does not change them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LABELS = ("yes", "no")
 
 
 def word_of(text: str | None) -> str | None:
-    """Return the yes or no of a text, which may have any case and white space around it, or None for other texts."""
+    """Return yes or no if that is the text, in any case and with any white space around it; otherwise None."""
     word = (text or "").strip().lower()
     return word if word in _LABELS else None
 
@@ -50,7 +50,7 @@ def _metrics(table: ConfusionTable, *, paper: bool) -> dict[str, Metric]:
         return table.answered(sums) if paper else table.counts(sums)
 
     def share(row: int, column: int, axis: int) -> Metric:
-        """Return the metric of a cell's share of its gold label's row (axis -1) or its answer's column (axis -2)."""
+        """Return a metric: a cell's share of the cells with its gold label (axis -1) or with its answer (axis -2)."""
 
         def metric(sums: Numbers) -> Numbers:
             confusion = counts(sums)

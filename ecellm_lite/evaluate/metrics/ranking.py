@@ -1,10 +1,12 @@
-"""The metric of rankings (QPR): NDCG, with gains by how relevant each product is to the query.
+"""The metric of rankings (QPR): NDCG, in which each product has a gain by its relevance to the query.
 
 NDCG = DCG / ideal DCG, DCG = sum over places i from 1 of (2^gain - 1) / log2(i + 1), as in the authors' script. Gains
 are those of the row's labels (E exact, S substitute, C complement, I irrelevant); without labels they fall with the
-gold rank. The ideal order is of all products, or in the paper's way of the products that the answer names; a product
-that an answer leaves out gains nothing, and one that it names twice counts once. A row without an answer counts 0 in
-both ways, as in that script, and so does a row whose products are all irrelevant.
+gold rank. The ideal order has all products; in the paper's way it has only those that the answer names. A product that
+the answer leaves out gains nothing, and one that it names twice counts once.
+
+As in the authors' script, a row without an answer counts 0 in both ways, and so does a row whose products are all
+irrelevant.
 """
 
 from __future__ import annotations

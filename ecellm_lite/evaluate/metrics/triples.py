@@ -3,12 +3,12 @@
 A triple is right if attribute, value and source are exactly those of a gold triple. Each row's triples are a set: order
 and repetition do not matter, and an attribute may have several triples. A missing value is the triple (attribute,
 "None", "None") on both sides: saying that there is no value is an answer, right or wrong. The sums are over all rows,
-so that a row with many attributes weighs more. In the authors' script an answer that cannot be read is an empty list,
-and its row's gold triples stay in recall's denominator, so both ways of counting are the same here.
+so that a row with many attributes weighs more. As in the authors' script, an answer that cannot be read is an empty
+list, and its row's gold triples stay in recall's denominator. So the two ways to count such a row are the same here.
 
-The contained_ metrics are the script's for out-of-domain rows: a triple is also right if its value and its source each
-contain the gold's or are contained in it. Precision is then the share of answered triples that match a gold one, recall
-the share of gold triples that match an answered one.
+The contained_ metrics are those that the script uses for out-of-domain rows. There a triple is also right if its value
+contains the gold value or is contained in it, and its source likewise. Precision is then the share of answered triples
+that match a gold one, recall the share of gold triples that match an answered one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Triple:
     source: str
 
     def contains(self, other: Triple) -> bool:
-        """Return whether the attributes are equal, and of the two values and the two sources one contains the other."""
+        """Return whether the attributes are equal, and one value contains the other, and one source the other."""
         return self.attribute == other.attribute and all(
             bool(mine) and bool(theirs) and (mine in theirs or theirs in mine)
             for mine, theirs in ((self.value, other.value), (self.source, other.source))

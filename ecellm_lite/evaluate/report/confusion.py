@@ -22,7 +22,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the matrix: the data's rows with one gold answer."""
+    """A row of the matrix, which counts the labelled rows with one gold answer."""
 
     label: str
     cells: list[Cell]

@@ -1,4 +1,4 @@
-"""The report as one page of HTML: the tasks' metrics, figures and rows worth a look."""
+"""The report as one page of HTML: the tasks' metrics, figures and example rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reliability diagram: how often answers were right against their probability."""
+"""The reliability diagram: for each range of probabilities, how often answers were right."""
 
 from __future__ import annotations
 

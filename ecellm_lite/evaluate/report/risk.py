@@ -1,4 +1,4 @@
-"""The curve of accuracy against the share of rows answered, when unsure answers are held back."""
+"""The curve of accuracy against the share of rows answered, if unsure answers are held back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ecellm_lite.report.plot import Plot
 from ecellm_lite.report.shown import share, threshold
 
 MOST = 240  # points drawn
-FEWEST = 10  # answers behind a point that is drawn: with fewer, the share is too noisy
+FEWEST = 10  # answers that a drawn point needs; with fewer, its accuracy is too noisy
 LISTED = 12  # points in the table beside the curve
 
 
