@@ -6,29 +6,25 @@ import json
 import os
 import re
 import shlex
-import subprocess
+import shutil
 import sys
 from pathlib import Path
 
 import click
-import numpy as np
 import pytest
 
 from benchmarks import pages as pages_module
 from ecellm_lite.cli.main import COMMANDS, cli, run_command
 from ecellm_lite.models.store import StoredModel
-from tests.support.labelled_rows import row, write_lines
-from tests.support.small_checkpoints import write_adapter
-from tests.support.tiny_checkpoints import write_checkpoint
+from tests.support.page_blocks import blocks_of, run_blocks
+from tests.support.page_folders import prepared
 
 ROOT = Path(__file__).parent.parent
 OTHERS = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "clients/README.md")
 PAGES = [*pages_module.PAGES, *(ROOT / name for name in OTHERS)]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text("utf-8") for page in pages_module.PAGES}
 
-_BLOCK = re.compile(
-    r"^(<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>sh|python)\n(?P<code>.*?)^```", re.S | re.M
-)
+RUN = {**TEXTS, **{name: (ROOT / name).read_text("utf-8") for name in OTHERS}}
 
 
 def anchors(text: str) -> set[str]:
@@ -85,7 +81,7 @@ def test_the_options_that_are_spoken_of_are_there() -> None:
 
 @pytest.mark.parametrize("page", TEXTS)
 def test_commands_that_are_not_run_are_there(page: str) -> None:
-    lines = "".join(block["code"] for block in _BLOCK.finditer(TEXTS[page]) if block["reason"]).replace("\\\n", " ")
+    lines = "".join(block.code for block in blocks_of(TEXTS[page]) if block.reason).replace("\\\n", " ")
     for line in lines.splitlines():
         if line.startswith("ecellm-lite "):
             command: click.Command | None = cli
@@ -97,32 +93,33 @@ def test_commands_that_are_not_run_are_there(page: str) -> None:
             command.make_parser(click.Context(command)).parse_args(words)  # raises for an option that it has not
 
 
+@pytest.mark.parametrize("page", RUN)
+def test_json_is_json(page: str) -> None:
+    for block in re.findall(r"^```json\n(.*?)^```", RUN[page], re.S | re.M):
+        rest = block
+        while rest := rest.lstrip():
+            _, end = json.JSONDecoder().raw_decode(rest)
+            rest = rest[end:]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", TEXTS)
+@pytest.mark.parametrize("page", [page for page in RUN if any(block.reason is None for block in blocks_of(RUN[page]))])
 def test_code_runs_as_it_stands(page: str, demo_model: StoredModel, tmp_path: Path) -> None:
-    """Runs each page's code blocks in order, in a folder with what a reader would have."""
-    blocks = [block for block in _BLOCK.finditer(TEXTS[page]) if not block["reason"]]
-    if not blocks:
-        pytest.skip("it has no code that can be run here")
-    for name in ("ecellm_lite", "benchmarks"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    if page == "docs/models.md":
-        _fine_tune(tmp_path)
-    if page in {"docs/evaluate.md", "docs/calibrate.md"}:
-        _labelled(tmp_path)
-    if page == "docs/jobs.md":
-        _pairs(tmp_path)
-    if page == "docs/train.md":
-        pytest.importorskip("torch", reason="torch and peft are installed by those who train")
-        _reviews(tmp_path / "rows" / "sentiment_analysis")
-    scripts = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1"}
-    for block in blocks:
-        command = [sys.executable, "-c", block["code"]]
-        if block["language"] == "sh":
-            command = ["bash", "-euo", "pipefail", "-c", block["code"]]
-        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, f"{block['code']}\n{ended.stdout}\n{ended.stderr}"
+    """Runs each page's code blocks in order, in a folder with what a reader would have, and a store of their own."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("ecellm_lite", "benchmarks", "clients"):
+        (folder / name).symlink_to(ROOT / name)
+    home = tmp_path / "home"
+    shutil.copytree(demo_model.path.parent, home / "models" / "demo", copy_function=os.link)
+    blocks = [block for block in blocks_of(RUN[page]) if block.reason is None]
+    missing = {name for block in blocks for name in block.missing}
+    with prepared(page, folder) as settings:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "NO_COLOR": "1", "ECELLM_HOME": str(home), **settings}
+        run_blocks([block for block in blocks if not block.missing], folder, environment)
+    if missing:
+        pytest.skip(f"all other blocks ran: {', '.join(sorted(missing))} is not installed")
 
 
 def test_the_tasks_are_those_that_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,49 +131,3 @@ def test_the_tasks_are_those_that_are_listed(capsys: pytest.CaptureFixture[str])
 def test_the_picture_needs_no_network() -> None:
     picture = (ROOT / "benchmarks" / "figures" / "answer.svg").read_text("utf-8")
     assert not re.search(r"url\(|href=|<image|@font-face", picture.replace("url(#", ""))
-
-
-def _fine_tune(folder: Path) -> None:
-    """A small checkpoint and an adapter for it."""
-    model = write_checkpoint(folder / "my-model", "smollm")
-    config = json.loads((model / "config.json").read_text("utf-8"))
-    width, rank = config["hidden_size"], 2
-    query = "model.layers.0.self_attn.q_proj.lora_"
-    tensors = {
-        f"{query}A.weight": np.full((rank, width), 0.01, np.float32),
-        f"{query}B.weight": np.full((width, rank), 0.01, np.float32),
-    }
-    write_adapter(folder / "my-adapter", tensors, r=rank, lora_alpha=rank)
-
-
-def _labelled(folder: Path) -> None:
-    for place in ("rows", "held-out"):
-        for task in ("sentiment_analysis", "product_matching"):
-            (folder / place / task).mkdir(parents=True)
-            write_lines(folder / place / task / "test.jsonl", [row(task, number) for number in range(8)])
-
-
-def _pairs(folder: Path) -> None:
-    """Labelled pairs that are easy to tell, and a table of such pairs."""
-    pairs = [(f"oak table model {number}", f"oak table model {number}", "yes") for number in range(30)]
-    pairs += [(f"oak table model {number}", f"garden hose {number} ft", "no") for number in range(30)]
-    labelled = [
-        {"input": {"product_1": {"title": one}, "product_2": {"title": other}}, "output": answer}
-        for one, other, answer in pairs
-    ]
-    write_lines(folder / "pairs.jsonl", labelled)
-    lines = [f"{one},{other}\n" for one, other, _ in pairs[::5]]
-    (folder / "pairs.csv").write_text("product_1.title,product_2.title\n" + "".join(lines), "utf-8")
-
-
-def _reviews(folder: Path) -> None:
-    """Enough reviews to learn from, to hold some out, and to measure with."""
-    folder.mkdir(parents=True)
-    texts = {"A: very positive": "I love it", "E: very negative": "It broke on the first day"}
-    rows = [
-        {"input": {"review": f"{text}. Order {number}."}, "output": answer}
-        for number in range(12)
-        for answer, text in texts.items()
-    ]
-    write_lines(folder / "train.jsonl", rows[:20])
-    write_lines(folder / "test.jsonl", rows[20:])

@@ -1,0 +1,128 @@
+"""The code blocks of a page, and a run of them in order, as a reader would.
+
+A comment on the line above a block says what is special about it:
+
+    <!-- not run: REASON -->      it cannot be run here
+    <!-- needs: NAME, NAME -->    it is left out where one of these packages or programs is not installed
+    <!-- runs until stopped -->   a server: the blocks below run beside it, and at the end it is told to stop
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+PORT = 8765  # of `ecellm-lite serve`, if it is told no other
+PATIENCE = 120  # seconds, for a server to load its model and to stop
+
+_BLOCK = re.compile(
+    r"^(?:<!-- (?:not run: (?P<reason>[^\n]+)|needs: (?P<needs>[^\n]+)|(?P<server>runs until stopped)) -->\n)?"
+    r"```(?P<language>sh|python)\n(?P<code>.*?)^```",
+    re.S | re.M,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block in `language`, sh or python; `reason` says why it is not run."""
+
+    language: str
+    code: str
+    reason: str | None = None
+    needs: Sequence[str] = ()
+    server: bool = False
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """What it needs and is not installed."""
+        return [name for name in self.needs if not (importlib.util.find_spec(name) or shutil.which(name))]
+
+
+def blocks_of(page: str) -> Sequence[Block]:
+    """Return the blocks of a page, given as its text."""
+    return [
+        Block(
+            language=block["language"],
+            code=block["code"],
+            reason=block["reason"],
+            needs=re.findall(r"[^, ]+", block["needs"] or ""),
+            server=bool(block["server"]),
+        )
+        for block in _BLOCK.finditer(page)
+    ]
+
+
+def run_blocks(blocks: Sequence[Block], folder: Path, environment: Mapping[str, str]) -> None:
+    """Run blocks in `folder`; each must end with exit code 0."""
+    with ExitStack() as servers:
+        for block in blocks:
+            if block.server:
+                servers.enter_context(_serving(block, folder, environment))
+                continue
+            command = [sys.executable, "-c", block.code]
+            if block.language == "sh":
+                command = ["bash", "-euo", "pipefail", "-c", block.code]
+            ended = subprocess.run(
+                command,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert ended.returncode == 0, f"{block.code}\n{ended.stdout}\n{ended.stderr}"
+
+
+@contextmanager
+def _serving(block: Block, folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """Start the one command of a block, wait until it answers, and at the end stop it as a service manager does.
+
+    All test processes of a machine take turns, since the port is always the same.
+    """
+    log = folder / "server.log"
+    with FileLock(Path(tempfile.gettempdir()) / f"ecellm-lite-{PORT}.lock"), log.open("wb") as output:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", PORT)) == 0:
+                pytest.skip(f"another program listens at port {PORT}")
+        command = shlex.split(block.code, comments=True)
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while not _ready():
+                assert server.poll() is None, log.read_text("utf-8")
+                assert time.monotonic() < deadline, log.read_text("utf-8")
+                time.sleep(0.1)
+            yield
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(PATIENCE) == 0, log.read_text("utf-8")
+        finally:
+            server.kill()
+            server.wait()
+
+
+def _ready() -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=10)
+    try:
+        connection.request("GET", "/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
