@@ -119,7 +119,7 @@ def test_code_runs_as_it_stands(page: str, demo_model: StoredModel, tmp_path: Pa
         environment = {**os.environ, "PATH": path, "NO_COLOR": "1", "ECELLM_HOME": str(home), **settings}
         run_blocks([block for block in blocks if not block.missing], folder, environment)
     if missing:
-        pytest.skip(f"all other blocks ran: {', '.join(sorted(missing))} is not installed")
+        pytest.skip(f"not installed: {', '.join(sorted(missing))}; the blocks that need none of them ran")
 
 
 def test_the_tasks_are_those_that_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
