@@ -198,7 +198,7 @@ def checked_probability(least: float | None) -> float | None:
 
 
 def checked_deadline(milliseconds: float | None) -> float | None:
-    """Return a request's time limit in milliseconds; raises UsageError unless it is None or from above 0 to LONGEST."""
+    """Return a request's time limit in milliseconds (None: no limit); raises UsageError if it is out of range."""
     number = isinstance(milliseconds, (int, float)) and not isinstance(milliseconds, bool)
     if milliseconds is None or (number and 0 < milliseconds <= LONGEST):
         return milliseconds

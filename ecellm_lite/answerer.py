@@ -83,7 +83,7 @@ class Answerer(Protocol):
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in order; rows are read ahead.
+        """Yield one answer for each row, in order; later rows are read meanwhile.
 
         The answer to a bad row holds the error. In place of a row, an InputError may be passed: it becomes the answer's
         error.

@@ -1,8 +1,8 @@
 """All errors of this package: each says what is wrong, where, with which value, and what to do next.
 
-Nothing in this package deliberately raises any other exception for what a user, a file or a machine did. Errors are
-worded for no particular front end: `step` names no command-line option, Python argument or HTTP field. If a setting
-helps, `settings` names it, and each front end words it in its own way.
+Every fault of a user, a file or a machine is reported by one of these errors. Errors are worded for no particular front
+end: `step` names no command-line option, Python argument or HTTP field. If a setting helps, `settings` names it, and
+each front end words it in its own way.
 
 >>> error = ContextError("The prompt has 5,000 tokens", step="shorten the row", settings=("context",))
 >>> str(error)

@@ -90,7 +90,7 @@ class Walked:
 
 
 def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Step, Logits, Walked]:
-    """Choose one candidate by taking the likeliest token wherever candidates differ; append its tokens to the tape.
+    """Choose one candidate by taking the likeliest token wherever candidates differ; put its tokens on `tape`.
 
     The tape already holds the first `depth` tokens, which all candidates have in common. Forced tokens after the last
     choice go to the model only if more of the answer follows. `coverage` is the lowest of all choices, and 1 if there

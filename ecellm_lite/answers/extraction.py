@@ -111,7 +111,7 @@ class Extraction(Space):
         ]
 
     def longest(self, scene: Scene) -> int:
-        """Return the number of tokens of the answer in which every value is the span with the longest JSON."""
+        """Return the number of tokens of the longest answer: each value is the span with the longest JSON."""
         spans = [SourceText(source, text).longest for source, text in self.sources.items()]
         longest = max([NONE, *spans], key=lambda span: len(span.json))
         return len(scene.continuation(self._answer_text(dict.fromkeys(self._names, longest))))
@@ -180,7 +180,7 @@ class Extraction(Space):
         raise InputError(f"The value {words[:80]!r} of {name} is in none of the row's texts", step="copy it from one")
 
     def _answer_text(self, spans: Mapping[str, Span]) -> str:
-        """Return the answer string for values, which are given by the attributes' names in lower case."""
+        """Return the answer string for the values in `spans`, whose keys are the attributes' names in lower case."""
         objects = [f'{{"attribute": {json.dumps(name)}, "value":{spans[name].json}' for name in self._names]
         return f"[{', '.join(objects)}]"
 

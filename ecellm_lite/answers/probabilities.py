@@ -56,7 +56,7 @@ def sound(logits: Logits) -> Logits:
 
 
 def confidence(shares: Probabilities | Sequence[float]) -> float:
-    """Return how far the largest share is above uniform: (max p - 1/k) / (1 - 1/k), and 1 for a single answer."""
+    """Return how far the largest of k shares is above 1/k: (max p - 1/k) / (1 - 1/k), and 1 for a single share."""
     count = len(shares)
     if count == 1:
         return 1.0

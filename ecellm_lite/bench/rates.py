@@ -110,7 +110,7 @@ def prefill_rate(backend: Backend) -> float:
 
 
 def decode_rate(backend: Backend, sequences: int) -> float:
-    """Return how many tokens per second the backend generates in so many sequences at once, which share a prompt."""
+    """Return how many tokens per second the backend generates in several sequences at once, with one shared prompt."""
     most = min(STEPS, max(1, (backend.longest - 1) // (2 * sequences)))
     tokens = _tokens(backend, most)
     backend.clear()
@@ -155,7 +155,7 @@ def row_rate(runtime: Runtime, task: Task, count: int, space: Space | None = Non
 
 def rows_for(runtime: Runtime, task: Task) -> int:
     """Return how many rows of a task take about SECONDS, estimated from one row that runs alone."""
-    # Rows with numbers that the measured rows do not have.
+    # Two rows that are not among the measured ones.
     rows = made_up_rows(task, MOST_ROWS + 3)[-2:]
     runtime.answer(task, rows[0])
     started = time.perf_counter()

@@ -99,7 +99,7 @@ class LlamaBackend:
             raise
 
     def _open_with_less(self, path: Path, settings: Settings, planned: int, failure: str) -> None:
-        """Load with half the planned layers on the GPUs, else with none, and note it in the placement."""
+        """Load with half the planned layers on the GPUs, else with none, and record this in the placement."""
         for layers in dict.fromkeys((planned // 2, 0)):
             try:
                 self.placement = _placement(path, replace(settings, gpu_layers=layers))

@@ -55,7 +55,7 @@ class Prefix:
 
 
 class Prefixes:
-    """The resident nodes. When room runs out, the least recently used one is dropped; that is never an error."""
+    """The nodes in memory. When room runs out, the least recently used node is dropped, without an error."""
 
     def __init__(self, backend: Backend, sequences: Sequence[int]) -> None:
         self._backend = backend
@@ -116,7 +116,7 @@ class Prefixes:
                 yield node
 
     def chunk(self, node: Prefix, most: int) -> Chunk:
-        """Return a node's next tokens, at most `most`. They count as filled: the next call must include them."""
+        """Return a node's next tokens, at most `most`; the next call must include them, as they count as filled."""
         start, node.filled = node.filled, min(node.filled + most, len(node.tokens))
         return Chunk(node.sequence, start, node.tokens[start : node.filled], ask=0)
 

@@ -1,4 +1,4 @@
-"""The kernels in numpy and ggml's quantizer, without native code of our own; the bytes are the same.
+"""The kernels without native code of our own, by numpy and ggml's quantizer; the bytes are the same.
 
 Sums are computed in the order of kernels/merge.h, with one rounding per operation.
 """

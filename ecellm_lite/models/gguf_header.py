@@ -58,10 +58,10 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Header:
-    """The contents of a file's header; arrays are NumPy arrays, or tuples of strings with invalid UTF-8 as surrogates.
+    """The contents of a file's header; its numeric arrays are NumPy arrays, and its arrays of text are tuples.
 
-    `tensors` are in the file's order; their data begins at byte `data_offset` of the file. `kinds`: the type
-    of each metadata value, as the format's number.
+    Invalid UTF-8 in text becomes surrogates. `tensors` are in the file's order; their data begins at byte `data_offset`
+    of the file. `kinds`: the type of each metadata value, as the format's number.
     """
 
     path: Path
@@ -128,7 +128,7 @@ class _HeaderReader:
         return value
 
     def count(self, limit: int, least: int, what: str) -> int:
-        """Return the next count of items, checked against `limit` and the file's size at `least` bytes an item."""
+        """Return the next count: at most `limit` items, and as many as the file has room for at `least` bytes each."""
         count: int = self.number("<Q")
         if count > limit:
             raise self.damaged(f"it declares {count} {what}, and the limit is {limit}")

@@ -109,7 +109,7 @@ def _check_hash(file: Path) -> CheckResult:
 
 
 def _envelope_of(header: Header, name: str) -> Envelope:
-    """Return the envelope for the prompts of the comparison: the file's, or any other if the file names none."""
+    """Return the envelope for the prompts of the comparison: the file's or, if the file names none, any one."""
     try:
         return get_envelope(envelope_of(header, [name]))
     except UsageError:

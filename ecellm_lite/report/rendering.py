@@ -25,7 +25,7 @@ def check(package: str) -> None:
 
 
 def render(package: str, template: str, **values: Any) -> str:
-    """Return a page from a template in a package, or else in this one; raises UsageError if jinja2 is not installed.
+    """Return a page from a template of `package` or of this package; raises UsageError if jinja2 is not installed.
 
     Templates extend `base.html`, which has the head of the page and its style.
     """

@@ -42,8 +42,9 @@ class Validation:
     def result(self) -> dict[str, Any]:
         """Return {"score", "tasks": {task: {"rows", "loss", "exact", "accuracy", "macro_f1"}}}.
 
-        The score is the mean over the tasks with at least LEAST_ROWS rows: of macro-F1, or of the share of exact
-        answers if a task has no choices. If there are no such tasks, the score is the negative mean loss.
+        The score is the mean over the tasks with at least LEAST_ROWS rows. A task counts with its macro-F1 or, if it
+        has no choices, with its share of exact answers. If there are no such tasks, the score is the negative mean
+        loss.
         """
         tasks: dict[str, dict[str, float]] = {}
         for name, totals in self._tasks.items():

@@ -99,8 +99,8 @@ def multiply(
 ) -> NDArray[np.float32]:
     """Return the product of weights and columns, (columns, rows).
 
-    `blocks`: the quantized weights, (rows, bytes of a row). `x`: the columns, (columns, depth). Raises EcellmError if
-    the library refuses the product.
+    `blocks`: the quantized weights, (rows, bytes of a row). `x`: the columns to multiply by, one per row: (columns,
+    depth). Raises EcellmError if the library refuses the product.
     """
     columns, depth = x.shape
     if blocks.shape[1] < kind.row_bytes(depth) or x.strides[1] != x.itemsize:

@@ -1,4 +1,4 @@
-"""The kernels' trial: whether they compute the same products as ggml, when llama.cpp's own graphs call them."""
+"""The kernels' trial: checks that their products are those of ggml, when a ggml graph calls them."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def product(
 ) -> NDArray[np.float32]:
     """Return the product of weights and columns as a ggml device computes it, (columns, rows).
 
-    `blocks`: the quantized weights, (rows, bytes of a row). `x`: the columns, (columns, depth). Raises EcellmError,
-    whose message is only the reason, if there is no such device.
+    `blocks`: the quantized weights, (rows, bytes of a row). `x`: the columns to multiply by, one per row: (columns,
+    depth). Raises EcellmError, whose message is only the reason, if there is no such device.
     """
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     columns, depth = x.shape
