@@ -1,4 +1,4 @@
-"""A Ray cluster: how to connect to it, which resources an actor takes, and the actor that answers rows on a node."""
+"""A Ray cluster: connects to it, divides its nodes among actors, and defines the actor that answers rows on a node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ecellm_lite.models.calibrations import Calibration, CalibrationChoice
 from ecellm_lite.pipe.options import request_options
 from ecellm_lite.tasks.task import Task
 
-CORES = 4  # of an actor, if the nodes have as many
+CORES = 4  # cores of an actor, if the nodes have that many
 
 Make = Callable[[], Answerer]
 
@@ -26,17 +26,17 @@ class ClusterActor:
         self._error = EcellmError("The actor has no model.")
         try:
             self._answerer = make()
-        except EcellmError as error:  # for facts(): an actor that raises here would die, and say little
+        except EcellmError as error:  # facts() returns it: an actor that raises here would die without a clear error
             self._error = error
 
     def facts(self) -> tuple[ModelName, str, tuple[str, ...]] | EcellmError:
-        """Return the model, its envelope's name and the tasks' names, or the error that kept the model from loading."""
+        """Return the model, its envelope's name and the tasks' names, or the error if the model did not load."""
         if self._answerer is None:
             return self._error
         return self._answerer.model, self._answerer.envelope.name, tuple(self._answerer.tasks)
 
     def kept_calibration(self, task: Task, calibration: CalibrationChoice) -> Calibration | None:
-        """Return the calibration that is kept for a task, or None if there is none."""
+        """Return the calibration that the node's store has for a task, or None."""
         if isinstance(self._answerer, KeepsCalibrations):
             return self._answerer.kept_calibration(task, calibration=calibration)
         return None
@@ -50,7 +50,7 @@ class ClusterActor:
 
 
 def node_share(nodes: Sequence[Mapping[str, Any]], threads: int | None) -> dict[str, float]:
-    """Return the resources that an actor takes, as Ray names them: cores, and one GPU if the cluster has any."""
+    """Return the resources that each actor takes, under Ray's names: cores, and one GPU if the cluster has any."""
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     most = max((int(each.get("CPU", 0)) for each in resources), default=0)
     gpus = any(each.get("GPU") for each in resources)
@@ -58,7 +58,7 @@ def node_share(nodes: Sequence[Mapping[str, Any]], threads: int | None) -> dict[
 
 
 def fitting_actors(nodes: Sequence[Mapping[str, Any]], share: Mapping[str, float]) -> int:
-    """Return how many actors with this share of resources fit on the nodes that are alive."""
+    """Return how many actors fit on the nodes that are alive, if each takes these resources."""
     count = 0
     for node in nodes:
         if node["Alive"]:
@@ -75,7 +75,7 @@ def connect(address: str | None) -> tuple[Any, bool]:
 
     Raises UsageError if ray is not installed, or if there is no cluster at the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # otherwise Ray reports its use over the network
     try:
         import ray
     except ImportError:
@@ -92,5 +92,5 @@ def connect(address: str | None) -> tuple[Any, bool]:
 
 
 def brief(error: BaseException) -> str:
-    """Return an error's message in one line of at most 200 characters."""
+    """Return an error's message as one line of at most 200 characters."""
     return " ".join(str(error).split())[:200]

@@ -1,6 +1,6 @@
 """A person's answers from a corrected review table, which replace the model's.
 
-They are stored in the job's journal, so that running the same job again writes them too. No model is called here.
+They are stored in the job's journal, so that a later run of the same job writes them again. No model is called here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ecellm_lite.tasks.task import Task
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """An answer that a person wrote into a review table, and the line that it is in."""
+    """An answer that a person wrote into a review table, and its line in that table."""
 
     text: str
     line: int
@@ -32,11 +32,11 @@ class Correction:
 
 @dataclass(slots=True)
 class Corrections:
-    """A person's answers to one task, by row key, which replace the model's.
+    """A person's answers to one task, which replace the model's; a row is identified by the hash of its fields.
 
-    `space` is the request's own answer space, if it has one. `stored` are answer strings from the journal, `entries`
-    those of a review table. `applied` collects the answer strings of the corrected rows, `labelled` the rows themselves
-    with these answers.
+    `stored` are the corrections in the journal, as answer texts; `entries` are those in a review table. `space` is the
+    answer set of the job's own request, if it replaces the task's. `applied` collects the answer text of each corrected
+    row, and `labelled` the rows together with these answers.
     """
 
     task: Task
@@ -106,13 +106,13 @@ def read_corrections(path: Path) -> dict[str, Correction]:
 
 
 def unused_entries(entries: Mapping[str, Correction], used: Iterable[bytes]) -> int:
-    """Return how many entries of a review table belong to no row; `used` are the keys of the corrected rows."""
+    """Return how many entries of a review table belong to none of the rows with the keys `used`."""
     keys = {shown_key(key) for key in used}
     return sum(key not in keys for key in entries)
 
 
 def corrected(answer: Answer, space: Space, text: str) -> Answer:
-    """Return an answer with a person's answer string in place of the model's."""
+    """Return the answer with a person's text in place of the model's, and a warning that says so."""
     instead = "no answer" if answer.text is None else repr(answer.text)
     warning = AnswerWarning("corrected", f"Corrected by a person, in place of {instead}.")
     return replace(
@@ -130,15 +130,15 @@ def corrected(answer: Answer, space: Space, text: str) -> Answer:
 
 
 def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
-    """Return the answer, with its error, of a row that could not be read; `facts` are the job's."""
+    """Return the failed answer to a row that could not be read; `facts` (see jobs/facts.py) name the model."""
     name, _, sha256 = facts.get("model", "").rpartition(" ")
     return Answer.failed(task.name, error, model=ModelName(name, sha256), envelope=facts.get("envelope", ""))
 
 
 def labelled_row(task: Task, row: Mapping[str, Any], text: str) -> dict[str, Any]:
-    """Return a row with its correct answer, in the form that `eval`, `calibrate` and `train` read."""
+    """Return a row with its correct answer, in the format that the commands `eval`, `calibrate` and `train` read."""
     identity = {"id": row["id"]} if row.get("id") is not None else {}
-    if "input" in row and "input" not in {each.name for each in task.fields}:  # in the data set's own form
+    if "input" in row and "input" not in {each.name for each in task.fields}:  # as in ECInstruct's files
         return {"task": task.name, **row, "output": text}
     fields = {name: value for name, value in row.items() if name != "id"}
     return {**identity, "task": task.name, "input": fields, "output": text}
@@ -156,7 +156,7 @@ def write_labelled(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def missing_answer(number: int) -> UsageError:
-    """Return the error for a row that has no answer yet."""
+    """Return the error for a row that has no answer in the journal."""
     return UsageError(
         f"Row {number} has no answer yet, and corrections are applied without a model",
         step="finish the job first, with the same table and mapping",
@@ -166,6 +166,6 @@ def missing_answer(number: int) -> UsageError:
 
 def _correction(row: TableRow) -> Correction:
     cell = row.cells[CORRECTION]
-    if isinstance(cell, list) and all(isinstance(part, str) for part in cell):  # a ranking, in JSON Lines
+    if isinstance(cell, list) and all(isinstance(part, str) for part in cell):  # the list of a ranking, in JSON Lines
         cell = ",".join(cell)
     return Correction(cell_text(cell).strip(), row.line)

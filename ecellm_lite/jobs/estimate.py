@@ -1,7 +1,7 @@
 """Estimates how long a job will take: answers a sample of its rows, and extrapolates by the rows' lengths.
 
-A prompt's time grows with its tokens, and so, within one table, with the characters of its row. Duplicate rows are
-answered once.
+Time grows with the tokens of a prompt; within one table, the characters of a row stand for them. A duplicate row
+adds no time, because a job answers equal rows once.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ecellm_lite.jobs.journal import row_key
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-READ = 100_000  # rows read at most, to count and to sample
+READ = 100_000  # at most this many rows are read and counted
 
-# Rows to answer: a few to warm up the engine, then groups that are timed separately.
+# Numbers of rows to answer: WARM to warm up the engine, then GROUPS groups of GROUP rows, each timed separately.
 WARM, GROUPS, GROUP = 2, 4, 12
 
 _T = 3.182  # Student's t for a 95% range with GROUPS - 1 degrees of freedom
@@ -35,9 +35,9 @@ _T = 3.182  # Student's t for a 95% range with GROUPS - 1 degrees of freedom
 class Estimate:
     """How many rows a job has, how many of them are duplicates, and how many seconds the job takes, with a 95% range.
 
-    If `counted`, every row was counted; otherwise the numbers are extrapolated from the share of the file that was
-    read. If that share is unknown, `whole` is False and the numbers cover only the rows that were read. For the
-    estimate `answered` rows were answered, `failed` of them with an error.
+    `least` and `most` are the range in seconds. If `counted`, every row was counted; otherwise the numbers are
+    extrapolated from the share of the file that was read. If that share is unknown, `whole` is False and the numbers
+    cover only the rows that were read. The estimate is based on `answered` rows, `failed` of them with an error.
     """
 
     rows: int
@@ -51,7 +51,7 @@ class Estimate:
     most: float
 
 
-# One row of the table as each of the job's tasks reads it; None for a task that is not asked.
+# One row of the table as each of the job's tasks reads it; None for a task that skips it or cannot read it.
 AskedRow = Sequence[Row | None]
 
 
@@ -112,8 +112,8 @@ def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) ->
 
 
 def _read(job: Job) -> tuple[_Sample, bool, float | None]:
-    """Return a sample of the rows, whether the whole table was read, and if not, the share that was read."""
-    sample = _Sample(Random(0), [])  # noqa: S311 - it draws rows, not secrets
+    """Return a sample of the rows, whether the whole table was read, and otherwise the share that was read."""
+    sample = _Sample(Random(0), [])  # noqa: S311 - random rows, no secrets
     keys: set[bytes] = set()
     for _, mapped_rows in job.rows():
         rows = [mapped.row for mapped in mapped_rows]

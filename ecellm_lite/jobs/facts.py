@@ -1,4 +1,4 @@
-"""The facts that decide a job's answers: stored answers are reused only if all of them are the same."""
+"""The facts on which a job's answers depend; stored answers are reused only if no fact has changed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def task_fact(*tasks: Task) -> str:
 
 
 def _calibration(answerer: Answerer, task: Task, options: RequestOptions) -> str:
-    """Return the calibration in use as a text, so that a calibration fitted or removed between two runs is noticed."""
+    """Return the calibration in use as a text, so that a change of calibration between two runs is noticed."""
     chosen = options.get("calibration", "auto")
     if isinstance(answerer, KeepsCalibrations):
         calibration = answerer.kept_calibration(task, calibration=chosen)

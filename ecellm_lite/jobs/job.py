@@ -1,8 +1,8 @@
 """A job answers every row of a table, and writes each row with its answer, in order.
 
-A job with an output file stores its answers in a journal beside that file. When the job is started again, whatever
-stopped it, it reuses the stored answers, even if rows were edited or sorted meanwhile. A job may ask several tasks of
-each row.
+A job with an output file stores its answers in a journal beside that file. If it is stopped and started again, it
+reuses the stored answers, even if some rows were edited or the table was sorted. A job may ask several tasks of each
+row.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ from ecellm_lite.tasks.task import Task
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-WINDOW = 256  # rows read ahead of the next answer to write
+WINDOW = 256  # rows that may be read ahead of the next row to write
 
-# Errors of the engine, not of the row: the row is tried again when the job resumes.
+# Codes of errors of the engine, not of the row; the row is tried again when the job resumes.
 _PASSING = frozenset(("internal", "closed", "crashed"))
 
 Progress = Callable[[JobStep], None]
@@ -68,9 +68,9 @@ Progress = Callable[[JobStep], None]
 class JobOptions:
     """How a job's table is read, mapped and written, and which stored answers are reused.
 
-    `restart` answers every row anew, `retry_failed` only the rows whose answer was an error. `review_below` is the
+    `restart` answers every row again, `retry_failed` only the rows whose answer was an error. `review_below` is the
     probability below which answers are also written to a review table, or `auto` to use a calibration's thresholds.
-    `report` is the path of a page about the finished job.
+    `report` is the path at which an HTML page about the finished job is written.
     """
 
     table: TableOptions = field(default_factory=TableOptions)
@@ -84,7 +84,7 @@ class JobOptions:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job: an open table, the tasks that are asked of its rows, and the output file (None: standard output)."""
+    """A job: an open table, the tasks to ask of its rows, and the output file (None: standard output)."""
 
     tasks: tuple[JobTask, ...]
     table: Table
@@ -93,7 +93,7 @@ class Job:
 
     @property
     def journal_path(self) -> Path | None:
-        """The path of the journal; None if the output is not a file, and the job so cannot be resumed."""
+        """The path of the journal; None if the output is not a file, so that the job cannot be resumed."""
         if self.output is None or not is_replaceable(self.output):
             return None
         return journal_of(self.output)
@@ -112,7 +112,7 @@ class Job:
         """
         if len(self.tasks) > 1 and (options.get("instruction") or options.get("space")):
             raise UsageError(
-                "An instruction or a form of the answer is for one task, and there are several",
+                "An instruction or an answer's form is for one task, but there are several",
                 step="leave it out, or ask one task",
                 settings=("instruction", "task"),
             )
@@ -133,8 +133,8 @@ class Job:
     def correct(self, file: Path, *, labelled: Path | None = None, space: Space | None = None) -> Tally:
         """Rewrite the output with the corrections of a review table, and return the tally; no model is called.
 
-        All rows of this table that were ever corrected are written to `labelled`, as labelled rows. Raises InputError
-        for an invalid correction, and UsageError if the job has not finished.
+        If `labelled` is given, all rows of the table that were corrected now or earlier are written to that file, with
+        the right answers. Raises InputError for an invalid correction, and UsageError if the job has not finished.
         """
         tally = Tally()
         tasks = [part.task for part in self.tasks]
@@ -194,7 +194,7 @@ class Job:
     def _answers(
         self, answerer: Answerer, journal: Journal | None, options: RequestOptions, tally: Tally
     ) -> Iterator[JobRow]:
-        """Yield each row with its answers, in order; the tasks of one row are asked one after the other."""
+        """Yield each row with its answers to all tasks, in the table's order."""
         pending: deque[JobAnswer] = deque()
 
         def submit(asked: tuple[JobTask, MappedRow]) -> Future[Answer | None]:
@@ -214,7 +214,7 @@ class Job:
 
         asked = (pair for _, mapped in self.rows() for pair in zip(self.tasks, mapped, strict=True))
         answers: list[JobAnswer] = []
-        most = max(WINDOW * len(self.tasks), getattr(answerer, "window", 0))  # a cluster has more at once
+        most = max(WINDOW * len(self.tasks), getattr(answerer, "window", 0))  # a cluster answers more rows at a time
         for answer in read_ahead(asked, submit, most=most):
             each = pending.popleft()
             if answer:
@@ -265,10 +265,10 @@ def open_job(
     if options.review_below is not None and (output is None or not is_replaceable(output)):
         raise UsageError("A review table needs an output file beside it", step="name one", settings=("output",))
     if output:
-        form_of(output.name)  # raises for a form that cannot be written
+        form_of(output.name)  # raises UsageError for a file type that cannot be written
         check_output(output)
     else:
-        standard_output()  # raises if it is closed
+        standard_output()  # raises InputError if it is closed
     if options.report:
         _check_report(options.report, output)
     with open_table(rows, options.table) as table:

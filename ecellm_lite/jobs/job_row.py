@@ -1,4 +1,4 @@
-"""A row on its way through a job: the row as each task reads it, with its answers."""
+"""A row inside a job: the row as each task reads it, with its answers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ecellm_lite.tables.row import TableRow
 class JobAnswer(NamedTuple):
     """A row as one task reads it, and its answer, which is None if the row is skipped or has no answer yet.
 
-    `key` identifies the row in the journal, and is None without a journal or for a row that could not be read; a
-    `reused` answer is from the journal. `share` is the share of the table that was read up to this row.
+    `key` identifies the row in the journal; it is None without a journal, or if the row could not be read. `reused`:
+    the answer is from the journal. `share` is how much of the table was read up to this row, from 0 to 1.
     """
 
     mapped: MappedRow
@@ -25,7 +25,7 @@ class JobAnswer(NamedTuple):
     share: float | None = None
 
     def answered(self, answer: Answer) -> JobAnswer:
-        """Return a copy with an answer, whose warnings come after those of the mapping."""
+        """Return a copy with an answer; the warnings of the column mapping are put before the answer's own."""
         warnings = [*self.mapped.warnings, *(answer.warnings or ())]
         return self._replace(answer=replace(answer, warnings=warnings or None))
 
@@ -38,13 +38,13 @@ class JobRow(NamedTuple):
 
     @property
     def reused(self) -> bool:
-        """Whether the row was answered from the journal alone; tasks that could not read it do not count."""
+        """Whether all answers to the row are from the journal, apart from tasks that could not read the row."""
         answers = self.answers
         return any(each.reused for each in answers) and all(each.reused or each.mapped.error for each in answers)
 
 
 class JobStep(NamedTuple):
-    """What a job reports to its progress: an answer, the row's number, and `share` and `reused` as in JobAnswer."""
+    """What a job reports to its progress function: an answer and its row's number; the rest is as in JobAnswer."""
 
     answer: Answer
     number: int

@@ -1,4 +1,4 @@
-"""A task that a job asks of every row, with the columns from which its fields are read."""
+"""A task that a job asks of every row, and the columns from which the task's fields are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ecellm_lite.tasks.task import Task
 
 @dataclass(frozen=True, slots=True)
 class JobTask:
-    """A task and its mapping; `alone` is true if the job has no other task."""
+    """A task and its mapping of columns; `alone` means that the job has no other task."""
 
     task: Task
     columns: ColumnMap
@@ -38,7 +38,7 @@ class JobTask:
         return key if self.alone else hashlib.sha256(self.name.encode() + b"\0" + key).digest()
 
     def answer_columns(self, before: Sequence[str], more: Sequence[str] = ()) -> AnswerColumns:
-        """Return the columns of this task's answers, then `more`; `before` are the columns on their left."""
+        """Return the columns for this task's answers, followed by `more`; their names differ from those in `before`."""
         attributes = self.columns.attributes
         return AnswerColumns.of(self.task, before, attributes=attributes, more=more, named=not self.alone)
 
@@ -46,14 +46,14 @@ class JobTask:
 def job_tasks(tasks: Sequence[Task], columns: Sequence[str] | None, options: MapOptions) -> tuple[JobTask, ...]:
     """Return each task with its mapping of a table's columns.
 
-    Each of several tasks takes the mappings and constants of its own fields. Raises UsageError for columns that do not
-    fit a task, for a field that no task has, and for two tasks of one name.
+    If there are several tasks, each uses the mappings and constants of its own fields. Raises UsageError if the columns
+    do not fit a task, if no task has a mapped field, or if two tasks have the same name.
     """
     if len(tasks) == 1:
         return (JobTask(tasks[0], ColumnMap(tasks[0], columns, options)),)
     names = [task.name for task in tasks]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(f"The task {twice} is there twice", step="name it once", settings=("task",))
+        raise UsageError(f"The task {twice} is given twice", step="name it once", settings=("task",))
     fields = {name for task in tasks for name in field_names(task)}
     for name in (*map(_field, options.map), *options.constants):
         if name not in fields:

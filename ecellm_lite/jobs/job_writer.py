@@ -1,4 +1,4 @@
-"""Writes a job's rows to its output, and the answers that a person should look at to a table beside it."""
+"""Writes a job's rows to its output, and the answers that a person should check to a review table beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ecellm_lite.tables.writers import ResultWriter, WriteOptions, form_of
 
 
 class JobWriter:
-    """Writes rows and counts them; `rules` has one rule for each task, or none if nothing is reviewed."""
+    """Writes rows and counts them; `rules` has a review rule for each task, or is empty if there is no review table."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class JobWriter:
         self.statistics = [TaskStatistics(part.name) for part in tasks]
 
     def write(self, row: JobRow, corrected: Sequence[bool]) -> None:
-        """Write a row; `corrected` says for each task whether the answer is a person's."""
+        """Write a row; `corrected` says for each task whether a person wrote the answer."""
         self._writer.write(row.source, *(each.answer for each in row.answers))
         answers = [each.answer for each in row.answers if each.answer]
         if not answers:
@@ -72,7 +72,7 @@ def job_writer(
     rules: Sequence[ReviewRule],
     tally: Tally,
 ) -> Iterator[JobWriter]:
-    """Open a job's output (None: standard output) and its review table; they get their names when the block ends."""
+    """Open a job's output (None: standard output) and its review table; both are renamed when the block ends."""
     form = form_of(output.name) if output else "jsonl"
     names = () if form == "jsonl" else table.all_columns()
 
@@ -89,7 +89,7 @@ def job_writer(
         if rules and output:
             beside = stack.enter_context(output_file(review_of(output)))
             more = review_columns(alone=len(tasks) == 1)
-            # With several tasks, each line of the review table is about one of them, so all share the same columns.
+            # With several tasks, each line of the review table is about one task, so all tasks share the same columns.
             one = tasks[0].answer_columns(names, more) if len(tasks) == 1 else AnswerColumns(names, more=more)
             review = writer(beside, [one])
         rows = JobWriter(tasks, tally, writer(file, columns), review, rules)

@@ -1,8 +1,8 @@
-"""A job's answers so far, in an SQLite file beside its output, where they survive whatever stops the job.
+"""A job's answers so far, in an SQLite file beside its output, so that they survive if the job is stopped or killed.
 
 A row is identified by a hash of its fields, never by its number, so that answers still match after a table is edited
-or sorted. The rows themselves are not stored. A person's corrections are stored apart from the answers, and survive a
-restart of the same task.
+or sorted. The rows themselves are not stored. A person's corrections are stored apart from the answers; when a
+job of the same task is restarted, its answers are deleted, but not its corrections.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from ecellm_lite.errors import InputError, UsageError
 
 FORMAT = "1"
 
-# Answers, and seconds of answers, that a kill may lose: committing each costs more than a short answer takes.
+# How many answers, and how many seconds of them, a kill may lose: committing each one would slow down short answers.
 UNCOMMITTED, UNCOMMITTED_SECONDS = 256, 0.5
 
 _BUSY = "locked"
 
 
 class Journal:
-    """The stored answers of one job. `facts` are its model, task and options; None accepts the facts in the file.
+    """The stored answers of one job. `facts` (see jobs/facts.py) are the job's; None accepts those in the file.
 
     Only one process can have the file open, but any of its threads may call any method at any time.
 
-    Raises UsageError if another process has the file open, or if its answers have other facts and `restart` is False
-    (with `restart` they are deleted), and InputError if the file is damaged or cannot be written.
+    `restart` deletes the stored answers. Raises UsageError if another process has the file open, or if its facts differ
+    and `restart` is False, and InputError if the file is damaged or cannot be written.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, str] | None, *, restart: bool = False) -> None:
@@ -71,12 +71,12 @@ class Journal:
                 self._commit()
 
     def corrections(self) -> dict[bytes, str]:
-        """Return the answer strings of people's corrections, by row key."""
+        """Return the texts of people's corrections, by row key."""
         with self._lock, _explained(self.path):
             return dict(self._database.execute("SELECT key, text FROM corrections"))
 
     def correct(self, corrections: Mapping[bytes, str]) -> None:
-        """Store the answer strings of people's corrections, all or none."""
+        """Store the texts of people's corrections, by row key: all of them or, after an error, none."""
         with self._lock, _explained(self.path):
             self._commit()
             self._database.execute("BEGIN")
@@ -84,7 +84,7 @@ class Journal:
             self._database.execute("COMMIT")
 
     def note(self, id_: str | int) -> bool:
-        """Record a row's id; return False if another row has it."""
+        """Record a row's id; return False if another row has the same id."""
         with self._lock, _explained(self.path):
             try:
                 self._database.execute("INSERT INTO temp.ids VALUES (?)", (json.dumps(id_),))
@@ -113,7 +113,7 @@ class Journal:
         self.close()
 
     def _open(self, facts: Mapping[str, str] | None, restart: bool) -> None:
-        # Exclusive from the first write on, so that a second process finds it locked.
+        # The lock is held from the first write on, so that a second process cannot open the file.
         self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")
@@ -148,7 +148,7 @@ class Journal:
 
 
 def row_key(row: Mapping[str, Any]) -> bytes:
-    """Return the hash of a row's fields, which identifies it; their order and the row's id do not matter."""
+    """Return the hash of a row's fields, which identifies the row; the order of the fields and the id do not matter."""
     fields = {name: value for name, value in row.items() if name != "id"}
     text = json.dumps(fields, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

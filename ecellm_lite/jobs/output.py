@@ -1,6 +1,6 @@
 """A job's output file, which appears under its own name only when it is complete.
 
-Until then it has the suffix `.part`; after an interruption, that file remains.
+Until then its name ends in `.part`; if the job is interrupted, the `.part` file remains.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
         yield file
         with _writable(path):
             file.flush()
-            os.fsync(file.fileno())  # else a power cut could leave the name without the answers
+            os.fsync(file.fileno())  # otherwise a power cut could leave a file without the answers
     with _writable(path):
         part_of(path).replace(path)
 
@@ -67,7 +67,7 @@ def check_output(path: Path, setting: str = "output") -> None:
 
     `setting` is the name of the argument that holds the path, for the error.
     """
-    with _writable(path, setting):  # a name may be too long, or a folder closed to us
+    with _writable(path, setting):  # the name may be too long, or the folder inaccessible
         part_of(path).exists()
         if path.is_dir():
             raise InputError(f"{path} is a folder", step="give the name of a file in it", settings=(setting,))
@@ -103,7 +103,7 @@ def standard_output() -> IO[bytes]:
 
 
 def write_whole(path: Path, text: str, setting: str) -> None:
-    """Write a text to a file, whole or not at all; a device or a pipe is written directly.
+    """Write a text to a file that appears only when it is complete; a device or a pipe is written directly.
 
     Raises InputError if it cannot be written; `setting` is the argument that the error names.
     """
@@ -129,7 +129,7 @@ class FlushedFile:
         try:
             count = self._file.write(data)
             self._file.flush()
-        except BrokenPipeError:  # the reader of our output is gone, which is not an error
+        except BrokenPipeError:  # the reader of the output is gone, which is not an error here
             raise
         except OSError as error:
             message = f"The answers cannot be written ({error.strerror})"

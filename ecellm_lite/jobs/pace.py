@@ -1,7 +1,6 @@
-"""How fast a job goes and how long it will still take, measured in tokens that the model computes, not in rows.
+"""How fast a job is and how long the rest will take, measured in tokens that the model computes, not in rows.
 
-A row of ten words takes a fraction of the time of a row of a thousand words, and an answer from the journal or to a
-repeated row takes no time.
+Rows differ in length, and an answer from the journal or to a repeated row takes no time at all.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from ecellm_lite.jobs.job_row import JobStep
 
 @dataclass(slots=True)
 class Pace:
-    """What a job has done since `started`, a time in seconds; the job calls `add` with each answer."""
+    """What a job has done since the time `started`, in seconds; the job calls `add` with each answer."""
 
     started: float
     rows: int = 0
     failed: int = 0
-    tokens: int = 0  # of all answers
-    computed: int = 0  # of those that are not from the journal
-    share: float | None = None  # of the table
+    tokens: int = 0  # tokens of all answers
+    computed: int = 0  # tokens of the answers that are not from the journal
+    share: float | None = None  # of the table that is done, from 0 to 1
 
     def add(self, step: JobStep) -> None:
         """Count an answer."""
@@ -43,7 +42,7 @@ class Pace:
         return self.tokens / self.share if self.share else None
 
     def seconds_left(self, now: float) -> float | None:
-        """Return how many seconds the rest takes at the rate so far; None as long as that is unknown."""
+        """Return how many seconds the rest will take at the rate so far; None while that is unknown."""
         total = self.total_tokens
         if total is None or not self.computed:
             return None

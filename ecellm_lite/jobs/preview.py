@@ -15,7 +15,7 @@ from ecellm_lite.tables.mapped_row import MappedRow
 def preview(job: Job, envelope: Envelope, count: int, instruction: str | None = None) -> Iterator[str]:
     """Yield a text for each of the first `count` rows and each task: the row and its prompt, or the row's error.
 
-    Rows that are skipped are left out and not counted.
+    Skipped rows are left out and not counted.
     """
     for source, mapped_rows in job.rows():
         if all(mapped.skipped for mapped in mapped_rows):

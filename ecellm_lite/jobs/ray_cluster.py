@@ -1,8 +1,8 @@
 """An Answerer over a Ray cluster: each actor has a model of its own, and rows go to whichever actor is free.
 
-The job itself, with its table, journal and output, runs where it was started, so that a cluster writes the same rows
-in the same order as one machine. When a node dies, its unanswered rows are sent to other nodes. Rows that kill one
-actor after another are refused.
+The job itself, with its table, journal and output, runs on the machine that started it, so that the output has the
+same rows in the same order as without a cluster. When a node dies, its unanswered rows are sent to other nodes. Rows
+that kill one actor after another are refused.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 BATCH = 64  # rows in one call of an actor
-IN_FLIGHT = 2  # calls that an actor has at once, so that its engine need not wait for rows
+IN_FLIGHT = 2  # calls sent to an actor at a time, so that its engine need not wait for rows
 
-ALONE = 2  # deaths after which the rows of a batch are asked one by one
-REFUSED = 4  # deaths after which a row is refused
-STARTS = 3  # actors that may die in a row before one of them is ready
+ALONE = 2  # after this many deaths of actors, the rows of a batch are sent one by one
+REFUSED = 4  # after this many deaths of actors, a row is refused
+STARTS = 3  # how many actors may die one after another before they are ready
 
 
 @dataclass(slots=True, eq=False)
 class Asked:
-    """A row that waits for its answer; `options` are in the form of the pipe's protocol."""
+    """A row that waits for its answer; `options` are in the format of the pipe's protocol (docs/pipe.md)."""
 
     task: Task
     row: Row
@@ -61,7 +61,7 @@ class Worker:
 
 
 class RayRuntime:
-    """An Answerer with a model on each actor of a cluster; a context manager, usable from any threads.
+    """An Answerer with a model on each actor of a cluster; a context manager, safe to use from any thread.
 
     `address` is the cluster's address (default: the one in RAY_ADDRESS, else a new cluster on this machine). `actors`
     is the number of actors (default: as many as fit). Each has `threads` cores, and a GPU if the cluster has GPUs. The
@@ -89,8 +89,8 @@ class RayRuntime:
                 f"No node of the cluster has {self._share['num_cpus']} cores", step="use fewer", settings=("threads",)
             )
         self._lock = threading.Lock()
-        self._waiting: deque[list[Asked]] = deque()  # batches that lost their actor, and go first
-        self._open: dict[int, list[Asked]] = {}  # batches that an actor has, by their identity
+        self._waiting: deque[list[Asked]] = deque()  # batches whose actor died; they are sent first
+        self._open: dict[int, list[Asked]] = {}  # batches that were sent to an actor, by id()
         self._rows: deque[Asked] = deque()
         self._workers: set[Worker] = set()
         self._failed_starts = 0
@@ -111,7 +111,7 @@ class RayRuntime:
 
     @property
     def window(self) -> int:
-        """How many rows a job must read ahead of the answers to keep every actor busy."""
+        """How many rows a job must submit ahead of the answers to keep every actor busy."""
         return 2 * BATCH * IN_FLIGHT * self._actors
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
@@ -131,7 +131,7 @@ class RayRuntime:
         return asked.future
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row; an error in the answer is raised. See Answerer."""
+        """Return the answer to one row, or raise the error that its answer would carry; see Answerer."""
         answer = self.submit(task, row, **options).result()
         if answer.error:
             raise answer.error.exception()
@@ -145,14 +145,14 @@ class RayRuntime:
         yield from read_ahead(rows, lambda row: self.submit(checked, row, **options), most=self.window)
 
     def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
-        """Return the calibration that one of the nodes keeps for a task; see KeepsCalibrations."""
+        """Return the calibration that a node's store has for a task; see KeepsCalibrations."""
         checked = task if isinstance(task, Task) else get_task(task)
         worker = next(worker for worker in list(self._workers) if worker.ready)
         kept: Calibration | None = self._ray.get(worker.actor.kept_calibration.remote(checked, calibration))
         return kept
 
     def close(self) -> None:
-        """End the actors; pending answers fail with ClosedError. A second call does nothing."""
+        """End the actors; rows without an answer fail with ClosedError. A second call does nothing."""
         if not self._closing:
             self._closing = True
             self._news.put(None)
@@ -173,7 +173,7 @@ class RayRuntime:
             if not self._failure:
                 try:
                     event()
-                except Exception as error:  # noqa: BLE001 - whoever waits for an answer must hear of it
+                except Exception as error:  # noqa: BLE001 - every waiting future must get the error
                     self._fail(CrashError(f"The cluster cannot be used ({brief(error)})."))
         for worker in self._workers:
             self._ray.kill(worker.actor)
@@ -209,7 +209,7 @@ class RayRuntime:
             self._start()
 
     def _send(self) -> None:
-        """Send a batch to each actor that can take one, so that few rows are spread over many actors."""
+        """Send one batch to each actor that has room; the rows are divided equally among those actors."""
         free = [worker for worker in self._workers if worker.ready and worker.calls < IN_FLIGHT]
         for worker in sorted(free, key=lambda worker: worker.calls):
             batch = self._batch(len(free))
@@ -243,7 +243,7 @@ class RayRuntime:
         elif isinstance(error, self._ray.exceptions.RayActorError):
             self._lost(batch)
             self._replace(worker)
-        else:  # a fault in the call itself, an option that does not fit say
+        else:  # the call itself failed, for example by an invalid option
             self._settle(batch, getattr(error, "cause", None) or error)
         self._send()
 

@@ -24,7 +24,7 @@ KEY_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class ReviewRule:
-    """The rule by which an answer needs review: below a probability, or below a calibration's thresholds."""
+    """The rule by which an answer needs review: a probability below a limit, or below a calibration's threshold."""
 
     below: float | None = None
     calibration: Calibration | None = None
@@ -56,7 +56,7 @@ class ReviewRule:
 
 
 def review_rule(below: float | str, answerer: Answerer, task: Task, options: RequestOptions) -> ReviewRule:
-    """Return the rule for a probability, or for `auto`, which takes the thresholds of the calibration in use.
+    """Return the rule for a limit from 0 to 1, or for `auto`: the thresholds of the calibration in use.
 
     Raises UsageError for `auto` if there are no thresholds.
     """
@@ -84,16 +84,16 @@ def review_of(output: Path) -> Path:
 
 
 def review_columns(*, alone: bool) -> tuple[str, ...]:
-    """Return the columns that a review table has after those of the output; with several tasks, also the task's."""
+    """Return the columns that a review table has after those of the output; with several tasks, one names the task."""
     return (REASON, CORRECTION, KEY) if alone else (TASK, REASON, CORRECTION, KEY)
 
 
 def review_cells(task: str | None, reason: str, key: bytes | None) -> dict[str, str | None]:
-    """Return the cells for the columns of review_columns, by column; `task` is None if the job has only one."""
+    """Return the cells for the columns of review_columns, by column; `task` is None if the job has only one task."""
     named = {} if task is None else {TASK: task}
     return {**named, REASON: reason, CORRECTION: None, KEY: shown_key(key)}
 
 
 def shown_key(key: bytes | None) -> str | None:
-    """Return a row's key as the review table shows it, with a letter, so that no spreadsheet makes it a number."""
+    """Return a row's key as the review table shows it: it begins with a letter, so that it is no number."""
     return f"r{key[:KEY_BYTES].hex()}" if key else None

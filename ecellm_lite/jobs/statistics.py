@@ -1,4 +1,4 @@
-"""Statistics of a job's answers, counted while it runs: in bounded memory, however long the table is."""
+"""Statistics of a job's answers, counted while the job runs, in bounded memory for tables of any length."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ecellm_lite.tables.mapped_row import MappedRow
 from ecellm_lite.tables.results import shown_text
 
 BINS = 10
-DISTINCT = 1000  # different answers that are counted by name
+DISTINCT = 1000  # at most this many different answers are counted separately
 SLOWEST = 10
 
 
 @dataclass(slots=True)
 class ErrorKind:
-    """The errors with one code: how many there are, and the line and message of the first."""
+    """The errors that share a code: how many there are, and the line and message of the first."""
 
     code: str
     line: int
@@ -30,7 +30,7 @@ class ErrorKind:
 
 @dataclass(frozen=True, slots=True, order=True)
 class SlowRow:
-    """A row that took long to answer; `row` is the row as the task read it, as JSON."""
+    """A row that took long to answer; `row` is the JSON of the row as the task read it."""
 
     seconds: float
     line: int
@@ -43,9 +43,10 @@ class SlowRow:
 class TaskStatistics:
     """Counts of the answers to one task.
 
-    `answers` counts equal answers (of an extraction, each attribute with and without a value); `others` counts new
-    answers once there are too many different ones to count each. `bins` counts answers by probability, in ten steps of
-    equal width. `automatic` answers need no review and were not corrected; `reasons` counts why others need review.
+    `answers` counts each different answer (for an extraction, each attribute with and without a value); `others` counts
+    the answers beyond the limit on different ones. `bins` counts answers by probability, in ten steps of
+    equal width. `automatic` counts answers that need no review and were not corrected; `reasons` counts the reasons for
+    reviews.
     """
 
     task: str

@@ -9,11 +9,12 @@ from ecellm_lite.answers.answer import Answer
 
 @dataclass(slots=True)
 class Tally:
-    """How many rows a job wrote, in total and by outcome; with several tasks, a row still counts once.
+    """How many rows a job wrote, in total and by outcome; a row counts once, even if it was asked several tasks.
 
-    A row `failed` if one of its answers failed. `reused` rows had their answers in the journal, `skipped` ones were not
-    answered, `repeated_ids` had the id of an earlier row. `to_review` answers are in the review table, and `corrected`
-    ones came from a person. `notes` say what was left out of the table or could not be written unchanged.
+    A row `failed` if one of its answers failed. The answers of `reused` rows were in the journal, `skipped` rows were
+    not answered, and `repeated_ids` rows had the id of an earlier row. `to_review` answers are in the review table, and
+    `corrected` ones came from a person. `notes` are sentences about what was left out of the table or could not be
+    written unchanged.
     """
 
     rows: int = 0
