@@ -114,7 +114,7 @@ def all_of(answerer: Answerer) -> Answers:
 
 
 def throughput(ways: Mapping[str, Answers], task: str, data: Path, count: int, repeats: int) -> dict[str, Any]:
-    """Return each way's median rows per second on a task, and its share of the Runtime's."""
+    """Return each way's median rows per second on a task, and its rate as a share of the Runtime's."""
     lines = (data / task / "test.jsonl").read_text("utf-8").splitlines()[:count]
     rows = [{"input": json.loads(line)["input"]} for line in lines]
     rates: dict[str, list[float]] = {way: [] for way in ways}
@@ -131,7 +131,7 @@ def throughput(ways: Mapping[str, Answers], task: str, data: Path, count: int, r
 
 
 def one_request(ways: Mapping[str, Answers], repeats: int) -> dict[str, Any]:
-    """Return each way's median milliseconds for one row, and how many it adds to the Runtime's."""
+    """Return each way's median milliseconds for one row, and how many more these are than the Runtime's."""
     milliseconds: dict[str, list[float]] = {way: [] for way in ways}
     for number, way in itertools.product(range(repeats + 2), ways):
         began = time.perf_counter()
@@ -172,7 +172,7 @@ class Load:
         self._waiting: set[Future[Answer]] = set()
 
     def step(self, seconds: float = 0.05) -> int:
-        """Submit what is missing, wait at most `seconds` for an answer, and return how many came."""
+        """Submit requests up to IN_FLIGHT, wait at most `seconds` for an answer, and return how many answers came."""
         missing = IN_FLIGHT - len(self._waiting)
         self._waiting |= {self._child.submit(TASK, next(self._rows)) for _ in range(missing)}
         done, self._waiting = wait(self._waiting, seconds, FIRST_COMPLETED)

@@ -116,7 +116,7 @@ class TimedSpace:
         return self._space.type
 
     def decode(self, scene: Scene) -> Decoding:
-        """Decode, and count the time, except the time between a step and its logits."""
+        """Decode, and count the time, except the time in which the space waits for the model's logits."""
         decoding = self._space.decode(scene)
         logits: Logits | None = None
         while True:

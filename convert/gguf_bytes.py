@@ -20,7 +20,7 @@ from ecellm_lite.models.gguf_header import MAX_NAME_BYTES
 VERSION = 3
 ALIGNMENT = 32  # unless general.alignment names another
 
-# By gguf-py's names: the type's number, and its struct format.
+# For each type, by gguf-py's name: its number in the file, and its format in the module struct.
 _TYPES = {
     "UINT8": (0, "<B"), "INT8": (1, "<b"), "UINT16": (2, "<H"), "INT16": (3, "<h"), "UINT32": (4, "<I"),
     "INT32": (5, "<i"), "FLOAT32": (6, "<f"), "BOOL": (7, "<?"), "STRING": (8, ""), "ARRAY": (9, ""),

@@ -23,7 +23,10 @@ ADDED_SCORE, PADDING_SCORE = -1000.0, -10000.0
 
 @dataclass(frozen=True, slots=True)
 class AddedToken:
-    """A token that a tokenizer looks for before it splits a text; a special one marks something and is not text."""
+    """A token that a tokenizer looks for before it splits a text.
+
+    A special one is a mark, such as the end of a text, and not a piece of text.
+    """
 
     id: int
     text: str

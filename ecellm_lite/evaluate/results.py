@@ -78,7 +78,10 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True)
 class RiskPoint:
-    """What giving only answers of at least `min_probability` does: the share of rows answered, and of those right."""
+    """The effect of giving only answers with a probability of at least `min_probability`.
+
+    `answered` is the share of rows that get an answer, `accuracy` the share of right ones among these answers.
+    """
 
     min_probability: float
     answered: float

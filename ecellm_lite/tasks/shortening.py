@@ -29,7 +29,7 @@ Values = Mapping[str, Any]
 
 
 class Long(Protocol):
-    """Fields of a row that may be cut, and the order in which their parts are removed."""
+    """Fields of a row that may be cut, and the order in which their parts (words or items) are removed."""
 
     @property
     def fields(self) -> tuple[str, ...]:
