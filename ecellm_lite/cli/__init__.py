@@ -1,1 +1,1 @@
-"""The command line: one file for each command. Nothing else imports it."""
+"""The command line: one file for each command. No other package imports this one."""

@@ -1,4 +1,4 @@
-"""`ecellm-lite bench`: how fast this machine is with a model, and which settings make it faster."""
+"""`ecellm-lite bench`: measures how fast this machine is with a model, and finds faster settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ecellm-lite calibrate`: fit a temperature to labelled rows, and keep it beside the model if it helps."""
+"""`ecellm-lite calibrate`: fits a temperature (a divisor of logits) to labelled rows, and stores it if it helps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ecellm_lite.models.store import StoredModel
     from ecellm_lite.tasks.task import Task
 
-SHOWN = 10  # lines that could not be read
+SHOWN = 10  # unreadable lines to name, at most
 
 
 @click.command()
@@ -59,11 +59,11 @@ def calibrate(
     """Make a model's probabilities reliable: of the answers with 0.8, eight in ten should be right.
 
     Answers labelled rows, fits a temperature to them, and keeps it beside the model if it makes held-out rows likelier;
-    later runs use it automatically. Use other rows than those that you measure the model with.
+    later runs use it automatically. Do not calibrate with the rows on which you measure the model.
 
     \b
     ecellm-lite calibrate --task sentiment_analysis --data reviews.jsonl
-    """  # noqa: D301 - click keeps these line breaks only with the character itself
+    """  # noqa: D301 - click needs a real backspace character
     from ecellm_lite.cli.loading import find_model, load_runtime
     from ecellm_lite.models.calibrations import calibration_path, keep_calibration, remove_calibrations
 
@@ -94,7 +94,7 @@ def calibrate(
                     raise
                 click.echo(str(error), err=True)
                 continue
-            # Kept at once: the next task takes long, and may be interrupted.
+            # Stored at once, because the next task takes long and may be interrupted.
             calibration = None if dry_run else result.calibration
             path = str(keep_calibration(store, stored, calibration)) if calibration else None
             results.append(result.as_dict() | {"kept": path})

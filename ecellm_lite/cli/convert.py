@@ -1,4 +1,4 @@
-"""`ecellm-lite convert`: a checkpoint and its adapters become one quantized file."""
+"""`ecellm-lite convert`: converts a checkpoint and its adapters to one quantized file."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def convert(
 
 
 def _place(target: Path | None, name: str | None) -> tuple[Path, Path | None]:
-    """Return the path of the GGUF file, and that of its manifest if the file goes into the store (else None).
+    """Return the path of the GGUF file, and the manifest's path if the file goes into the store, else None.
 
     Raises UsageError unless exactly one of `target` and `name` is given.
     """

@@ -1,4 +1,4 @@
-"""`ecellm-lite doctor`: what this machine and installation can do."""
+"""`ecellm-lite doctor`: reports what this machine and installation can do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ecellm-lite eval`: how good a model's answers are on labelled rows, and what changed since the last evaluation."""
+"""`ecellm-lite eval`: measures a model's answers on labelled rows, and compares two evaluations."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def evaluate(
     ecellm-lite eval --task all --data ROWS/ --report report.html
     ecellm-lite eval --task AVE --data dataset.json --setting OOD_Diverse_Instruction --limit 500
     ecellm-lite eval --compare before.json after.json
-    """  # noqa: D301 - click keeps these line breaks only with the character itself
+    """  # noqa: D301 - click needs a real backspace character
     if compare:
         if data or tasks or output or report:
             raise UsageError("--compare reads two files of results and runs nothing: leave the other options out.")
@@ -86,7 +86,7 @@ def evaluate(
         raise
     try:
         outputs.write(results)
-    finally:  # results of hours are shown even if a full disk refuses them
+    finally:  # shown first: they took hours, and the disk may be full
         _show(results, as_json=as_json)
     if results.failures:
         raise JobError(
@@ -123,7 +123,7 @@ def _compare(before: Path, after: Path, *, as_json: bool) -> None:
 
 
 def _first_failure(results: Results) -> str:
-    """Return the first line that failed, in words."""
+    """Return where and why the first row failed, for a message."""
     failures = [(line.line, line.message) for line in results.unreadable]
     for task in results.tasks.values():
         failures += [(line.line, line.message) for line in task.unreadable]

@@ -1,4 +1,4 @@
-"""Types of options whose values have a special form: DIR:0.5, PATTERN=TYPE, 1GiB, a,b."""
+"""Types of option values with a special format, such as DIR:0.5, PATTERN=TYPE, 1GiB or a,b."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class GpuLayers(click.ParamType):  # type: ignore[type-arg]
 
 
 class Cores(click.ParamType):  # type: ignore[type-arg]
-    """A number of cores, or a list of cores: their numbers and ranges of numbers, separated by commas."""
+    """A number of cores, or the cores to use: numbers and ranges, separated by commas."""
 
     name = "N|LIST"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | list[int]:
-        """Return how many cores, or the list of their numbers."""
+        """Return the number of cores, or the list of the cores' numbers."""
         if isinstance(value, int | list):
             return value
         if re.fullmatch("[1-9][0-9]{0,3}", value):
@@ -59,12 +59,12 @@ class WeightedFolder(click.ParamType):  # type: ignore[type-arg]
             try:
                 return Path(folder), float(weight)
             except ValueError:
-                pass  # the colon belongs to the path
+                pass  # the colon is part of the path
         return Path(value), 1.0
 
 
 class TensorTypeOverride(click.ParamType):  # type: ignore[type-arg]
-    """PATTERN=TYPE: a pattern of tensor names, and their type."""
+    """PATTERN=TYPE: the type for tensors whose names match a pattern."""
 
     name = "pattern=type"
 
@@ -79,7 +79,7 @@ class TensorTypeOverride(click.ParamType):  # type: ignore[type-arg]
 
 
 class TaskNames(click.ParamType):  # type: ignore[type-arg]
-    """Names of tasks, separated by commas; the converter checks whether they exist."""
+    """Names of tasks, separated by commas; whether the tasks exist is checked later, by the converter."""
 
     name = "task,…"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredModel]:
-    """Return the store, and the model with this path or name; None stands for the default model."""
+    """Return the store, and the model with this path or name (None: the default model)."""
     from ecellm_lite.demo.build import ensure_demo
     from ecellm_lite.models.resolve import resolve
     from ecellm_lite.models.store import Store
@@ -28,7 +28,7 @@ def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredMo
 
 
 def load_runtime(model: Mapping[str, Any], *, quiet: bool) -> Runtime:
-    """Load the model for the options of `model_options`, while a spinner is shown."""
+    """Load the model that the options of `model_options` describe, and show a spinner meanwhile."""
     from ecellm_lite.cli.progress import waiting
 
     with waiting("loading the model", hidden=quiet):
@@ -52,7 +52,7 @@ def load_answerer(
 
 
 def warn(runtime: Runtime, task: Task, options: RequestOptions) -> None:
-    """Print where the model's layers are placed, and why its answers to a task may be unreliable or uncalibrated."""
+    """Print where the model's layers are, and warn if its answers to the task may be unreliable or uncalibrated."""
     if runtime.placement and runtime.placement.loads:
         click.echo(f"{runtime.placement.description}.", err=True)
     if runtime.intended_tasks and task.name not in runtime.intended_tasks:

@@ -15,7 +15,7 @@ from ecellm_lite.cli.wording import command_of, options_of, worded
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.version import __version__
 
-# Command -> its short help; a command is imported when it is called, so that `--help` is fast.
+# The short help of each command; a command is imported only when it is called, so that `--help` is fast.
 COMMANDS = {
     "run": "Answer a row, or every row of a file.",
     "tasks": "List the tasks, or describe one.",
@@ -32,7 +32,7 @@ COMMANDS = {
     "train": "Train an adapter on labelled rows.",
 }
 
-# Commands whose function and file in cli/ have another name: `eval` is a built-in function of Python.
+# Commands whose file and function have another name; `eval` is the name of a Python built-in.
 _NAMES = {"eval": "evaluate"}
 
 
@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
             try:
                 result: object = super().invoke(ctx)
             finally:
-                # Flush before an error of the command is shown, so that a failed write is reported first.
+                # Flush before an error is shown, so that a failed write is reported instead of it.
                 if sys.stdout:
                     sys.stdout.flush()
         except BrokenPipeError:
@@ -88,10 +88,10 @@ def main() -> None:
 
 
 def run_command(arguments: list[str]) -> int:
-    """Run one command line and return the exit code; an error goes to stderr in one sentence (--debug: a traceback)."""
+    """Run one command line and return the exit code; an error is one sentence on stderr (--debug adds a traceback)."""
     try:
         result = cli.main(arguments, prog_name="ecellm-lite", standalone_mode=False)
-        return result if isinstance(result, int) else 0  # for --help and --version click returns an exit code
+        return result if isinstance(result, int) else 0  # click returns an exit code for --help and --version
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 2

@@ -1,4 +1,4 @@
-"""`ecellm-lite mcp`: tools for a program that speaks the Model Context Protocol, on standard input and output."""
+"""`ecellm-lite mcp`: offers tools to a Model Context Protocol client, on standard input and output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ecellm_lite.cli.options import model_options
 @click.option("--prefix-files/--no-prefix-files", default=True, help="Keep processed instructions on disk.")
 @model_options
 def mcp(**model: Any) -> None:
-    """Be a tool server: each task is a tool, and `decide` answers questions of one's own about a text."""
+    """Offer tools to a host: each task is a tool, and `decide` answers the host's own questions about a text."""
     import asyncio
     from importlib.util import find_spec
 

@@ -15,7 +15,7 @@ from ecellm_lite.evaluate.paper import paper_figures
 from ecellm_lite.evaluate.results import Interval, Results, TaskResult, Unreadable
 
 _BESIDE = ("eCeLLM-S", "eCeLLM-M", "eCeLLM-L", "GPT-4 Turbo")
-_NAMED = 5  # lines that could not be read, of each task
+_NAMED = 5  # unreadable lines to name for each task, at most
 _NAMES = {
     "f1": "F1",
     "macro_f1": "macro-F1",
@@ -27,7 +27,7 @@ _NAMES = {
 
 
 def show_results(results: Results, console: Console | None = None) -> None:
-    """Print the primary metric of each task with its interval, beside the metrics of the paper's models."""
+    """Print each task's main metric with its 95% interval, beside the figures of the models in eCeLLM's paper."""
     console = console or Console()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     heads = ("task", "rows", "metric", "all\nrows", "95%\ninterval", "paper's\nway")
@@ -59,7 +59,7 @@ def _row(task: TaskResult, setting: str | None) -> Iterable[str | Text]:
 
 
 def _missing(task: TaskResult) -> Iterable[str]:
-    """Yield a sentence on how many rows have no answer, and why; nothing if all have one."""
+    """Yield a sentence that says how many rows have no answer, and why; yield nothing if all rows have one."""
     parts = (("failed", task.failed), ("abstained", task.abstained), ("unreadable", len(task.unreadable)))
     text = ", ".join(f"{count:,} {what}" for what, count in parts if count)
     if text:
@@ -67,7 +67,7 @@ def _missing(task: TaskResult) -> Iterable[str]:
 
 
 def _unreadable(lines: Sequence[Unreadable]) -> Iterable[str]:
-    """Yield the first lines that could not be read, with the reason."""
+    """Yield the first unreadable lines, each with the reason."""
     for line in lines[:_NAMED]:
         yield f"line {line.line}: {line.message}"
     if len(lines) > _NAMED:
@@ -75,7 +75,7 @@ def _unreadable(lines: Sequence[Unreadable]) -> Iterable[str]:
 
 
 def show_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    """Print what changed in each task, and in which rows."""
+    """Print how each task's result changed, and which rows changed."""
     console = console or Console()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in ("task", "rows", "metric", "before", "after", "difference", "95% interval", "better", "worse"):

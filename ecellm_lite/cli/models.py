@@ -1,4 +1,4 @@
-"""`ecellm-lite models`: the local store."""
+"""`ecellm-lite models`: manages the models in the local store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
 def list_(as_json: bool) -> None:
-    """List the models in the store, and the published ones."""
+    """List the models in the store, and the published models."""
     from ecellm_lite.models.description import describe_store
     from ecellm_lite.models.store import Store
 
@@ -98,8 +98,8 @@ def pull(
     """Download a model, convert it, check it and put it into the store.
 
     MODEL is a published model (eCeLLM-M, or eCeLLM-M:Q8_0 with its type) or a repository of the Hugging Face hub
-    (OWNER/NAME). The same command continues an interrupted download or conversion: complete files are not fetched
-    again.
+    (OWNER/NAME). Run the same command again to continue an interrupted download or conversion; complete files are
+    kept.
     """
     from ecellm_lite.cli.progress import conversion_progress
     from ecellm_lite.provision.pull import pull as pull_model

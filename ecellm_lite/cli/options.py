@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ecellm_lite.envelopes import ENVELOPES
 if TYPE_CHECKING:
     from ecellm_lite.answerer import RequestOptions
 
-# The options of a single request.
+# The command-line options that belong to a request (see RequestOptions).
 REQUEST_OPTIONS = ("calibration", "min_probability", "seed")
 
 # A copy of kernels.prompt.CHOICES, because importing it would load llama.cpp.
@@ -24,7 +24,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def certainty_options(command: Command) -> Command:
-    """Add the options for the least probability that an answer needs, and for the calibration."""
+    """Add the options --calibration and --min-probability."""
     for option in (
         click.option(
             "--calibration",
@@ -40,17 +40,17 @@ def certainty_options(command: Command) -> Command:
 
 
 def split_options(options: dict[str, Any]) -> RequestOptions:
-    """Remove the options of a request from a command's options, and return them."""
+    """Remove the options that belong to a request from a command's options, and return them."""
     return cast("RequestOptions", {name: options.pop(name) for name in REQUEST_OPTIONS if name in options})
 
 
 def debug_option(command: Command) -> Command:
-    """Add --debug, with which main() shows an error's traceback."""
+    """Add --debug, which makes main() print an error's traceback."""
     return click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")(command)
 
 
 def model_options(command: Command) -> Command:
-    """Add the options that select the model and how it runs."""
+    """Add the options that select the model and say how it runs."""
     for option in reversed(
         [
             click.option(

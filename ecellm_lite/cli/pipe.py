@@ -1,4 +1,4 @@
-"""`ecellm-lite pipe`: JSON lines for a host program, on standard input and output or on a socket."""
+"""`ecellm-lite pipe`: answers a host program in JSON lines, on standard input and output or on a socket."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pipe(socket: Path | None, isolated: bool, idle: float | None, lazy: bool, **
 
     \b
     echo '{"id": 1, "task": "sentiment_analysis", "row": {"review": "It works."}}' | ecellm-lite pipe
-    """  # noqa: D301 - click keeps these line breaks only with the character itself
+    """  # noqa: D301 - click needs a real backspace character
     from ecellm_lite.cli.options import split_options
     from ecellm_lite.pipe.serve import load_runtime, serve_socket, serve_standard_streams
 

@@ -1,4 +1,4 @@
-"""Shows progress on standard error, if that is a terminal."""
+"""Shows progress on standard error, if standard error is a terminal."""
 
 from __future__ import annotations
 
@@ -59,10 +59,9 @@ def rows_progress(count: int, *, hidden: bool, name: str = "rows") -> Iterator[C
 
 @contextmanager
 def job_progress(*, hidden: bool) -> Iterator[Callable[[JobStep], None]]:
-    """Yield a function to call with each answer of a job; a bar shows rows/s, the remaining time and how many failed.
+    """Yield a function to call with each answer of a job; a bar shows rows/s, the remaining time and failed rows.
 
-    The bar and the remaining time are measured in tokens; their total is estimated from the share of the table that is
-    done.
+    Progress is measured in tokens; the total is estimated from the share of the table that is done.
     """
     from ecellm_lite.jobs.pace import Pace
     from ecellm_lite.report.shown import span
@@ -100,7 +99,7 @@ def _rows_bar(console: Console, rows: ProgressColumn, left: ProgressColumn) -> P
         left,
         TextColumn("{task.fields[failed]}"),
     )
-    # Answers on standard output must not be redirected to the bar's terminal.
+    # rich would otherwise write answers on standard output to the bar's terminal.
     return Progress(*columns, console=console, transient=True, redirect_stdout=False)
 
 
@@ -116,8 +115,8 @@ def _failed(failures: int) -> str:
 def conversion_progress(*, hidden: bool) -> Iterator[Callable[[ConversionProgress], None] | None]:
     """Yield a function to call with a conversion's progress; a bar shows the bytes read, GB/s and the remaining time.
 
-    The bar appears with the first call, because an earlier download may show its own bars. Without a bar, None is
-    yielded instead of the function.
+    The bar appears at the first call, because an earlier download may show bars of its own. If no bar is to be shown,
+    None is yielded instead of the function.
     """
     console = Console(stderr=True)
     if hidden or not console.is_terminal:

@@ -20,7 +20,7 @@ _EXAMPLE = 'give an object such as \'{"review": "I like it"}\''
 
 
 def read_row(value: str) -> Mapping[str, Any]:
-    """Return the row in the value of --input, or in the file that it names."""
+    """Return the row: `--input` has the row as JSON, or names a file with it."""
     if not value.strip():
         raise InputError("--input is empty", step=f"{_EXAMPLE}, or a file")
     text = value if value.lstrip().startswith(("{", "[")) else _read_text(value, "--input")
@@ -39,7 +39,7 @@ def read_row(value: str) -> Mapping[str, Any]:
 def read_space(
     task: Task, schema: Path | None, grammar: Path | None, max_tokens: int | None, temperature: float
 ) -> Space | None:
-    """Return the answer space that the options define in place of the task's own; None without such options."""
+    """Return the answer set that the options define in place of the task's own; None without such options."""
     if schema is None and grammar is None and max_tokens is None and temperature == 0:
         return None
     if schema is not None and grammar is not None:

@@ -1,4 +1,4 @@
-"""`ecellm-lite run`: answer a row, or every row of a file."""
+"""`ecellm-lite run`: answers a row, or every row of a file."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def run(
     ecellm-lite run --task sentiment_analysis --input '{"review": "Works, but it is loud."}'
     ecellm-lite run --task sentiment_analysis --rows reviews.csv --map review=Body --output answers.csv
     ecellm-lite run --task sentiment_analysis --task ./routing.toml --rows reviews.csv --output answers.csv
-    """  # noqa: D301 - click keeps these line breaks only with the character itself
+    """  # noqa: D301 - click needs a real backspace character
     from ecellm_lite.cli.reading import read_row, read_space
     from ecellm_lite.jobs.output import standard_output
 
@@ -127,7 +127,7 @@ def run(
     if labelled is not None and corrections is None:
         raise UsageError("--labelled is where corrected rows go: give --corrections.")
     if value is not None:
-        standard_output()  # raises if it is closed, before a model is loaded
+        standard_output()  # raises InputError if it is closed, before a model is loaded
     if show_prompt:
         if value is None:
             raise UsageError("--show-prompt shows one prompt: give --input.")
@@ -183,7 +183,7 @@ def _answer(
 ) -> None:
     from ecellm_lite.cli.loading import load_runtime, warn
 
-    question = task.question(row, instruction=options["instruction"])  # before a model is loaded for it
+    question = task.question(row, instruction=options["instruction"])  # checked before a model is loaded
     with load_runtime(model, quiet=quiet) as runtime:
         if not quiet:
             warn(runtime, task, options)

@@ -1,4 +1,4 @@
-"""`ecellm-lite serve`: HTTP for everything that speaks it."""
+"""`ecellm-lite serve`: answers over HTTP."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def serve(
     ecellm-lite serve &
     curl http://127.0.0.1:8765/v1/tasks/sentiment_analysis -H 'Content-Type: application/json' \\
       -d '{"row": {"review": "Works, but it is loud."}}'
-    """  # noqa: D301 - click keeps these line breaks only with the character itself
+    """  # noqa: D301 - click needs a real backspace character
     from ecellm_lite.cli.options import split_options
     from ecellm_lite.cli.progress import waiting as shown
     from ecellm_lite.serve.extras import check_extras

@@ -1,4 +1,4 @@
-"""Shows an answer on a terminal: the answer first, then a bar for each possibility."""
+"""Shows an answer on a terminal: first the answer, then each possible answer with its probability as a bar."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ecellm_lite.answers.details import Detail
 from ecellm_lite.answers.space import Space
 from ecellm_lite.cli.plain import plain
 
-_LABEL = 48  # characters of an option's line
-_WIDTH, _NARROW = 30, 10  # of a bar for probability 1, alone or beside texts
+_LABEL = 48  # longest label, in characters
+_WIDTH, _NARROW = 30, 10  # characters of a bar for probability 1: alone, or beside texts
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def show_answer(answer: Answer, space: Space, console: Console | None = None) -> None:
-    """Print an answer to the terminal; `space` is the answer space that it comes from."""
+    """Print an answer to the terminal; `space` is the set of possible answers."""
     (console or Console()).print(render(answer, space))
 
 
 def render(answer: Answer, space: Space) -> RenderableType:
-    """Return an answer as an object that rich can print."""
+    """Return an answer in a form that the library rich can print."""
     headline = "no answer: too unsure" if answer.abstained else plain(space.headline(answer))
     share = "" if answer.probability is None else f"  {answer.probability:.1%}"
     parts: list[RenderableType] = [Text.assemble((headline, "bold"), share), ""]
@@ -38,7 +38,7 @@ def render(answer: Answer, space: Space) -> RenderableType:
 
 
 def _table(details: Sequence[Detail]) -> Table:
-    """Return a table with a line for each detail, and only the columns that some detail uses."""
+    """Return a table with a line for each detail; a column that no detail uses is left out."""
     texts = any(detail.text for detail in details)
     notes = any(detail.note for detail in details)
     shares = any(detail.share is not None for detail in details)
@@ -73,7 +73,7 @@ def _footer(answer: Answer) -> Text:
 
 
 def bar(share: float, width: int = _WIDTH) -> str:
-    """Return a bar for a share from 0 to 1, exact to an eighth of a character and padded to `width` characters."""
+    """Return a bar for a share from 0 to 1, exact to an eighth of a character, padded to `width` characters."""
     eighths = round(max(0.0, min(1.0, share)) * width * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)

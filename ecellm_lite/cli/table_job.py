@@ -1,4 +1,4 @@
-"""What `run --rows` does with a table: preview it, estimate its time, answer it, or correct its answers."""
+"""What `run --rows` does with a table: previews it, estimates its time, answers it, or corrects its answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TableJob:
-    """A table to answer, with the options of a command line."""
+    """A table to answer, with the command line's options."""
 
     tasks: Sequence[Task]
     rows: Path
@@ -66,7 +66,7 @@ class TableJob:
             raise JobError(f"{tally.failed:,} of {tally.rows:,} rows failed; {place} has their errors.")
 
     def estimate(self, options: RequestOptions, model: Mapping[str, Any]) -> None:
-        """Answer some rows, and print an estimate of how long all rows will take."""
+        """Answer some rows, and print how long all rows will probably take."""
         unwritten = replace(self.options, review_below=None, report=None)
         with (
             open_job(self.rows, None, self.tasks, unwritten) as job,
@@ -75,7 +75,7 @@ class TableJob:
             click.echo(_estimated(estimate(job, runtime, **options)))
 
     def correct(self, corrections: Path, labelled: Path | None, space: Space | None) -> None:
-        """Write a person's answers into the output."""
+        """Write a person's corrections into the output."""
         with self._open() as job:
             tally = job.correct(corrections, labelled=labelled, space=space)
         self._report(tally)

@@ -1,4 +1,4 @@
-"""Options of jobs over tables: how a table is read, which column is which field, and how results are written."""
+"""Options of jobs over tables: how the table is read, which column fills which field, how results are written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WRITE = ("bom", "safe_cells")
 
 
 def table_options(command: Command) -> Command:
-    """Add the options of a table's job."""
+    """Add the options of a job over a table."""
     for option in reversed(
         [
             click.option("--map", multiple=True, metavar="FIELD=COLUMN", help="Read a field from a column."),
@@ -68,7 +68,7 @@ def table_options(command: Command) -> Command:
 
 
 def job_options(options: dict[str, Any]) -> JobOptions:
-    """Remove a job's options from a command's options, and return them."""
+    """Remove the options of a job from a command's options, and return them."""
     from ecellm_lite.jobs.job import JobOptions
     from ecellm_lite.tables.columns import MapOptions
     from ecellm_lite.tables.row import TableOptions

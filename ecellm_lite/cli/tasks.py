@@ -42,7 +42,7 @@ def tasks(task: Task | None, as_json: bool) -> None:
 
 
 def _own() -> tuple[list[Task], dict[str, str]]:
-    """Return the user's own tasks, and by name the errors of the tasks that cannot be read."""
+    """Return the user's own tasks, and the error of each task that cannot be read, by its name."""
     from ecellm_lite.tasks.registry import load_own, own_files
 
     own: list[Task] = []

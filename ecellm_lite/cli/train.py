@@ -1,4 +1,7 @@
-"""`ecellm-lite train`: an adapter from labelled rows; `lessons` needs llama.cpp, then `learn` needs torch."""
+"""`ecellm-lite train`: trains an adapter on labelled rows, in two steps.
+
+`lessons` turns the rows into tokens with llama.cpp; `learn` trains on these tokens with torch.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ def train() -> None:
     ecellm-lite train learn lessons.npz -o trained
 
     The result is trained/adapter, a PEFT folder that `ecellm-lite convert --lora` takes.
-    """  # noqa: D301 - click keeps these line breaks only with the character itself
+    """  # noqa: D301 - click needs a real backspace character
 
 
 model_option = click.option(
@@ -56,7 +59,7 @@ model_option = click.option(
 
 
 def lesson_options(command: Command) -> Command:
-    """Add the options of a command that makes lessons."""
+    """Add the options of a command that makes lessons (tokens to train on)."""
     for option in reversed(
         [
             click.option(
@@ -150,7 +153,7 @@ def learn(
     output: Path,
     **settings: float,
 ) -> None:
-    """Train an adapter on lessons; the best by validation is kept."""
+    """Train an adapter on lessons; the version with the best validation is kept."""
     try:
         from ecellm_lite.training.base import load_base
         from ecellm_lite.training.learning import Learning, Recipe
@@ -186,7 +189,7 @@ def base() -> Path:
 
 
 def limits(most: Sequence[tuple[str | None, int]]) -> dict[str, int]:
-    """Return the limit of rows for each limited task; a limit for one task overrides the limit for all."""
+    """Return the limit on rows of each limited task; a limit for one task overrides the limit for all."""
     from ecellm_lite.tasks.registry import TASKS
 
     every = {task: rows for task in TASKS for name, rows in most if name is None}
@@ -194,7 +197,7 @@ def limits(most: Sequence[tuple[str | None, int]]) -> dict[str, int]:
 
 
 def summary(curriculum: Curriculum) -> str:
-    """Return one line about a curriculum."""
+    """Return one line about a curriculum (all lessons of a training)."""
     lessons, held_out = curriculum.lessons, sum(map(len, curriculum.held_out.values()))
     left_out = f"; left out as too long: {dict(curriculum.too_long)}" if curriculum.too_long else ""
     return f"{lessons.passes} passes of {len(lessons.of(0)):,} lessons, {held_out:,} rows held out{left_out}"

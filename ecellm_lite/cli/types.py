@@ -1,4 +1,4 @@
-"""Types of options whose values the shell completes: tasks, models, calibrations."""
+"""Types of option values that the shell can complete: tasks, models, calibrations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ALL = "all"
 
 
 class TaskType(click.ParamType):  # type: ignore[type-arg]
-    """A task: the name of one, or the TOML file of a user's own task."""
+    """A task: its name, or the TOML file of a user's own task."""
 
     name = "task"
 
@@ -26,7 +26,7 @@ class TaskType(click.ParamType):  # type: ignore[type-arg]
         return task
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the names of tasks that begin like this, also the user's own, or let the shell complete a path."""
+        """Return the tasks that begin with the typed text, also the user's own; or let the shell complete a path."""
         from ecellm_lite.tasks.registry import TASKS, own_files
 
         summaries = {name: task.summary for name, task in TASKS.items()}
@@ -39,7 +39,7 @@ class TasksType(TaskType):
     """A task, or `all` for all ten tasks of eCeLLM."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return a list of the one task or of all ten."""
+        """Return a list with the one task, or with all ten."""
         from ecellm_lite.tasks.registry import TASKS
 
         if not isinstance(value, str):
@@ -55,7 +55,7 @@ class ModelType(click.ParamType):  # type: ignore[type-arg]
     name = "model"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the names of stored models that begin like this, or let the shell complete a path."""
+        """Return the stored models that begin with the typed text; or let the shell complete a path."""
         from ecellm_lite.models.catalogue import DEMO
         from ecellm_lite.models.store import Store
 

@@ -1,4 +1,4 @@
-"""Words errors for the command line: settings that an error names become options of the command that was run."""
+"""Words errors for the command line: a setting that an error names becomes an option of the command, as `--context`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ecellm_lite.errors import EcellmError
 
 
 def worded(error: EcellmError, options: Mapping[str, str]) -> str:
-    """Return an error as one sentence; `options` maps settings to the command's options.
+    """Return an error as one sentence; `options` maps the names of settings to the command's options.
 
     >>> error = EcellmError("The row is too long", step="allow more tokens", settings=["context"])
     >>> worded(error, {})
@@ -25,9 +25,10 @@ def worded(error: EcellmError, options: Mapping[str, str]) -> str:
 
 
 def options_of(command: click.Command) -> dict[str, str]:
-    """Return a command's options by setting: `gpu_layers` gives `--gpu-layers`, `task` and `tasks` give `--task`.
+    """Return a command's options by the setting that each one sets, such as `--gpu-layers` by `gpu_layers`.
 
-    A setting is the name of an argument in the Python API; the option or its parameter has the same name.
+    A setting is the name of an argument in the Python API. An option is found by its own name and by its parameter's
+    name: `--task` is found by `task` and by `tasks`.
     """
     options: dict[str, str] = {}
     for parameter in command.params:
@@ -38,7 +39,7 @@ def options_of(command: click.Command) -> dict[str, str]:
 
 
 def command_of(program: click.Command, arguments: Sequence[str]) -> click.Command:
-    """Return the command that a command line runs: for `models pull X` it is `pull`."""
+    """Return the command that a command line runs, such as `pull` for `models pull X`."""
     command = program
     for argument in arguments:
         if not isinstance(command, click.Group):
