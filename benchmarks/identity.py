@@ -4,8 +4,8 @@
 
 Weights of every kind (tests/support/weights.py) are quantized to each quantized type by each variant of the kernels and
 by ggml's own quantizer, and the blocks are compared byte for byte. For K-quants, half of the weights have an imatrix.
-The other types are compared without one: Q8_0 ignores an imatrix, and for the rest our converter calls ggml if there is
-one.
+The other types are compared without one: Q8_0 ignores an imatrix, and for the rest, our converter calls ggml
+itself if it is given one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Claim: a busy program on the same cores costs the model its fair share of them, and no more.
+"""Claim: a busy program takes only its fair share of the cores away from the model.
 
     python -m benchmarks.neighbours
 
@@ -6,7 +6,7 @@ A ChildRuntime (an engine in a child process) answers rows alone, next to one pr
 and next to two. This is done with two ways in which the child's threads wait for each other: OpenMP's default, where
 they keep their cores busy for milliseconds (`spinning`), and this project's, where they soon sleep (`patient`).
 
-A hog's share is its processor time divided by the elapsed time: a whole core when it is alone. `fair_share` is the
+A hog's share is its processor time divided by the elapsed time: 1, a whole core, when it is alone. `fair_share` is the
 share it would have if all threads that want a core got the same. A measurement that other programs disturbed is
 repeated.
 """

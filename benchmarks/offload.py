@@ -32,7 +32,7 @@ from ecellm_lite.tasks.registry import TASKS
 @click.option("--envelope")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/offload.json"))
 def main(data: Path, rows: int, model: str, envelope: str | None, output: Path) -> None:
-    """Answer the rows on both, and write the GPU's rates and how many answers agree."""
+    """Answer the rows on the GPU and on the CPU; write the GPU's rates and how many answers agree."""
     labelled = {
         task: [json.loads(line) for line in (data / task / "test.jsonl").read_text("utf-8").splitlines()[: 2 * rows]]
         for task in TASKS

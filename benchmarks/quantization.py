@@ -196,9 +196,10 @@ def answered(file: File, labelled: TaskRows, name: str, threads: int) -> TaskAns
 
 
 def measured_rates(files: Mapping[str, File], threads: int, turns: int) -> dict[str, tuple[float, float]]:
-    """Return the tokens per second that each file reads and writes: medians over turns that each measure every file.
+    """Return the tokens per second that each file reads and writes, as medians over the turns.
 
-    Files with the same tensor types share a measurement, because their speed does not depend on the values.
+    Each turn measures every file. Files with the same tensor types share a measurement, because their speed does not
+    depend on the values.
     """
     keys = {name: tuple(sorted(file.types.items())) for name, file in files.items()}
     first = {key: name for name, key in reversed(keys.items())}

@@ -26,7 +26,7 @@ class SourceTensor:
 
     @property
     def row_bytes(self) -> int:
-        """The number of bytes for one index of the first dimension."""
+        """The number of bytes of a row, which is one index of the first dimension."""
         return self.size // max(1, self.shape[0]) if self.shape else self.size
 
 

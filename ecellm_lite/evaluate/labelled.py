@@ -40,7 +40,7 @@ class Labelled:
 
     @property
     def space(self) -> Space:
-        """The space of the row's answers."""
+        """The row's answer space."""
         return self.task.question(self.row).space
 
 

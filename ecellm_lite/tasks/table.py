@@ -1,4 +1,4 @@
-"""A table of a user's TOML file, read as hostile input: every mistake is an error that names its file and key."""
+"""A table of a user's TOML file, read as hostile input: every mistake is an error that names the file and the key."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Macro-F1 is the mean F1 over the labels that occur in the gold answers or in an answer, the default of scikit-learn. A
 row without an answer is counted in a column of its own. With every row in the denominator, it is wrong: it lowers the
-recall of its label, and the precision of none. In the paper's way it is left out.
+recall of its label, but no label's precision. In the paper's way it is left out.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def _metrics(table: ConfusionTable, *, paper: bool) -> dict[str, Metric]:
         return table.answered(sums) if paper else table.counts(sums)
 
     def share(row: int, column: int, axis: int) -> Metric:
-        """Return a metric: a cell's share of the cells with its gold label (axis -1) or with its answer (axis -2)."""
+        """Return a metric: a cell of the table divided by the sum of its row (axis -1) or of its column (axis -2)."""
 
         def metric(sums: Numbers) -> Numbers:
             confusion = counts(sums)

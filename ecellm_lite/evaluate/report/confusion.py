@@ -12,7 +12,7 @@ SHADES = 10  # steps of a cell's colour, each a class of the style sheet
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One count, its share of the row, and the cell's colour: for right or wrong, in a `shade` from 0 to 10."""
+    """One count, its share of the row, and its colour: whether it counts right answers, and a `shade` from 0 to 10."""
 
     count: int
     share: float
