@@ -200,7 +200,7 @@ def means(results: Mapping[str, Any]) -> str:
 
 
 def picture(results: Mapping[str, Any]) -> str:
-    """Return the results as a figure: for each task a bar per peer, followed by its rate and our rate relative to it."""
+    """Return the figure: for each task a bar per peer, followed by its rate and our rate relative to it."""
     groups = [
         Group(
             TASKS[name].abbreviation,
