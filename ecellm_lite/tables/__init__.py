@@ -1,11 +1,11 @@
 """Tables in and out: CSV and TSV, XLSX and ODS, Parquet and Arrow, JSON Lines, and product feeds.
 
 A table is read as a stream: its rows come one by one, each with its place in the file, and a row that cannot be read
-carries an error and does not end the table. A file's form, encoding, delimiter, quotes and header are detected from its
+carries an error and does not end the table. A file's type, encoding, delimiter, quotes and header are detected from its
 first bytes and described in one sentence (`Table.description`). `TableOptions` override the detection.
 
-A `ColumnMap` turns a table's rows into a task's, and finds missing columns before the first row is read; a
-`ResultWriter` writes the table again, with the answers after its own columns.
+A `ColumnMap` turns a table's rows into rows of a task, and reports missing columns before the first row is read. A
+`ResultWriter` writes the table again, with columns for the answers after the table's own.
 
 >>> from ecellm_lite.tables.columns import ColumnMap, MapOptions
 >>> from ecellm_lite.tables.opening import open_table
@@ -21,6 +21,6 @@ A `ColumnMap` turns a table's rows into a task's, and finds missing columns befo
 ...             writer.write(row.source, next((row.warned(answer) for answer in answers), None))
 ...         writer.close()
 
-The package knows tasks and answers, but not the engine. The libraries that it uses are the extra `tables`; each is
-imported when a file needs it, and CSV in UTF-8, TSV and JSON Lines need no library.
+The package does not use the engine. The extra `tables` installs its libraries, each of which is imported when a file
+needs it; CSV in UTF-8, TSV and JSON Lines need no library.
 """

@@ -1,4 +1,4 @@
-"""The values of cells as text."""
+"""Converts the values of cells to text."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cell_text(cell: Any) -> str:
 
 
 def exact_text(cell: Any) -> str:
-    """Return a cell as a text without loss: a number has all its digits."""
+    """Return a cell as a text without loss: a number keeps all its digits."""
     return repr(cell) if isinstance(cell, float) else cell_text(cell)
 
 

@@ -1,7 +1,7 @@
 """Maps a table's columns to a task's fields.
 
 A column with the name of a field fills that field; other columns are mapped explicitly, as in `product_1.title=Title`.
-A missing field is reported before the first row is read, and so before a model is loaded.
+A missing column is reported before the first row is read, and therefore before a model is loaded.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class MapOptions:
 
     `map` has pairs of a field and its column, written `FIELD=COLUMN`. If a field has several columns, their texts are
     joined with a space, or form a list if the field is a list. `constants` are values of fields for all rows. Rows in
-    which `only_where` is empty are skipped. `fill_down` are columns whose empty cells take the value above. `html` says
-    which cells are read as HTML: those that clearly are, all, or none.
+    which the column `only_where` is empty are skipped. In the columns `fill_down`, an empty cell takes the value of the
+    row above. `html` says which cells are read as HTML: those that clearly are HTML, all, or none.
     """
 
     map: Sequence[str] = ()
@@ -74,7 +74,7 @@ class ColumnMap:
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """The attributes of an extraction if they are the same for all rows, else empty."""
+        """The attributes that an extraction asks for, if they are the same for all rows; otherwise empty."""
         value = self._constants.get("attributes", ())
         return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
 
@@ -91,7 +91,7 @@ class ColumnMap:
         return map(self.row, table.rows())
 
     def row(self, source: TableRow) -> MappedRow:
-        """Return a row as the task reads it; call this in the table's order, as a cell may be filled from above."""
+        """Return a row as the task reads it; call this in the table's order, because cells may be filled from above."""
         if source.error is not None:
             return MappedRow(source, None, source.error)
         cells = self._filled(source.cells) if self._fill_down else source.cells
@@ -159,7 +159,7 @@ class ColumnMap:
         assert self._columns is not None
         names = [*self._fields, _ID]
         if {"instruction", "input"} <= set(self._columns) and "input" not in self._fields:
-            names = [*_WIRE, _ID]  # rows in the data set's own form
+            names = [*_WIRE, _ID]  # rows in the format of the ECInstruct data set
         for name in names:
             if name in self.columns or name in self._options.constants:
                 continue
@@ -231,12 +231,12 @@ class ColumnMap:
 
 
 def field_names(task: Task) -> list[str]:
-    """Return the names to which a column may be mapped: a task's fields, the id, and the data set's own fields."""
+    """Return the names to which a column may be mapped: a task's fields, the id, and ECInstruct's own fields."""
     return [*_leaves(task), _ID, *_WIRE]
 
 
 def _leaves(task: Task) -> dict[str, Field]:
-    """Return a task's fields by their names in a mapping; a record's are named `record.field`."""
+    """Return a task's fields by their names in a mapping; a field inside a record is named `record.field`."""
     leaves: dict[str, Field] = {}
     for each in task.fields:
         if isinstance(each, RecordField):
@@ -267,7 +267,7 @@ def _put(row: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _listed(value: Any) -> list[Any] | None:
-    """Return a list, or the list in a JSON text; None for anything else."""
+    """Return the value if it is a list, or the list that a JSON text contains; None for anything else."""
     if isinstance(value, list):
         return value
     if isinstance(value, str) and value.lstrip().startswith("["):
@@ -284,12 +284,12 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _plain(name: str) -> str:
-    """Return a name for comparison: without case, space, punctuation and Google's prefix."""
+    """Return a name for comparison: without case, spaces, punctuation and Google's prefix `g:`."""
     return re.sub(r"[\W_]+", "", name.casefold().strip().removeprefix("g:"))
 
 
 def _near(name: str, columns: Sequence[str]) -> str:
-    """Return the columns as a list in words, those with names similar to `name` first."""
+    """Return the columns as a text for an error's next step; those with names similar to `name` come first."""
     plain = {_plain(column): column for column in columns}
     plain_name = _plain(name.rpartition(".")[2])
     near = [plain[each] for each in get_close_matches(plain_name, list(plain), n=5, cutoff=_LEAST_ALIKE)]

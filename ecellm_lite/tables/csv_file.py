@@ -21,7 +21,7 @@ from ecellm_lite.tables.totals import without_totals
 
 _SAMPLE_LINES = 2000
 _SAMPLE_BYTES = 1 << 18
-_SEPARATOR = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)  # Excel's own first line
+_SEPARATOR = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)  # a first line that Excel understands, such as `sep=;`
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class CsvFile(Table):
                 if record.fault is not None or len(record.cells) != width:
                     error = self._error(record)
                 yield TableRow(number, record.line, cells, error)
-        except InputError as error:  # the file is damaged from here on
+        except InputError as error:  # the rest of the file is damaged
             error.line = last + 1
             yield TableRow(number + 1, last + 1, {}, error)
 
@@ -116,7 +116,7 @@ def open_csv(source: Source, options: TableOptions) -> CsvFile:
 def _encoding(source: Source, options: TableOptions) -> Encoding:
     head = source.head
     if not source.whole and options.encoding is None and head.isascii() and b"\0" not in head:
-        # The head is ASCII, so what distinguishes encodings comes after it.
+        # The first bytes are ASCII, so only later bytes can tell encodings apart.
         return find_encoding(source.beyond_ascii(), whole=False, name=source.name)
     return find_encoding(head, whole=source.whole, encoding=options.encoding, name=source.name)
 

@@ -1,7 +1,7 @@
-"""Writes CSV that spreadsheets open correctly, in which no cell of ours runs as a formula.
+"""Writes CSV that spreadsheets open correctly, and in which no added cell runs as a formula.
 
-Cells of ours may contain words of the input, and so whatever the author of a review or of a product's name wrote. As
-OWASP's page on CSV injection advises, a cell that begins like a formula gets a single quote in front.
+The cells that a job adds may contain text of the input, for example of a review's author. As OWASP's page on CSV
+injection advises, a single quote is put before an added cell that begins like a formula.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import IO, Any
 from ecellm_lite.tables.cells import exact_text
 from ecellm_lite.tasks.fields import encodable
 
-_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the first four at full width
+_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width forms of the first four
 _NUMBER = re.compile(r"[+-]?\d[\d.,]*%?")
 
 
@@ -41,7 +41,7 @@ class CsvWriter:
         self._writer.writerow([self._input(column) for column in columns])
 
     def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
-        """Write a row: the input's cells unchanged (unless `safe_cells`), and ours so that none is a formula."""
+        """Write a row: the input's cells, unchanged unless `safe_cells` is set, and the added cells, none a formula."""
         self._writer.writerow([*map(self._input, cells), *map(_own, own)])
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class CsvWriter:
 
 
 def guarded(text: str) -> str:
-    """Return the text so that no spreadsheet reads it as a formula.
+    """Return the text, changed if a spreadsheet would read it as a formula.
 
     >>> guarded("=1+1"), guarded("yes")
     ("'=1+1", 'yes')

@@ -1,7 +1,7 @@
-"""Detects the dialect of delimited text, by reading its first lines in each of the usual dialects.
+"""Detects the dialect of delimited text (its delimiter and quotes), by reading its first lines in each usual dialect.
 
-The right dialect gives records with equal numbers of cells. Lines before the header have fewer cells, so the records
-before the first one with the usual number count less.
+The right dialect gives records with equal numbers of cells. Records before the first one with the most frequent number
+count less, because lines above the header, such as titles, have fewer cells.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ecellm_lite.tables.lines import Line
 from ecellm_lite.tables.records import Record, Records
 
 _RECORDS = 300
-_LEAST = 0.3  # score below which the text is read as a single column
+_LEAST = 0.3  # below this score, the text is read as a single column
 
-# Commas are the weakest evidence, because they are the most frequent in texts and numbers.
+# A factor for each delimiter: commas are the weakest evidence, because texts and numbers contain them too.
 _TRUST = {"\t": 1.0, ";": 0.98, "|": 0.97, ",": 0.96}
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A sample read in one dialect: its records, their usual number of cells (`width`), and its share.
+    """A sample read in one dialect: its records, their most frequent number of cells (`width`), and `share`.
 
-    `share` is the share of records with this width, from 0 to 1.
+    `share` is the share of records that have this width, from 0 to 1.
     """
 
     dialect: Dialect
@@ -39,7 +39,7 @@ class Reading:
 
     @property
     def score(self) -> float:
-        """How likely this dialect is the right one; a width beyond four cells adds nothing."""
+        """How likely this dialect is the right one, from 0 to 2; a width beyond four cells adds nothing."""
         trust = _TRUST.get(self.dialect.delimiter or "", 1.0)
         return trust * self.share**2 * min(2.0, log2(self.width))
 
@@ -69,7 +69,7 @@ def find_dialect(
 
 
 def _reading(lines: Sequence[Line], text: str, delimiter: str | None, quote: str | None, whole: bool) -> Reading:
-    """Return the best reading with a delimiter: with quotes, or without if that fits better."""
+    """Return the best reading with this delimiter: with quotes, or without quotes if that fits better."""
     if quote == "":
         return _read(lines, Dialect(delimiter, Quoting.NONE), whole)
     dialect = Dialect(delimiter, Quoting.QUOTED, quote or '"')
@@ -88,7 +88,7 @@ def _reading(lines: Sequence[Line], text: str, delimiter: str | None, quote: str
 def _read(lines: Sequence[Line], dialect: Dialect, whole: bool) -> Reading:
     records = list(islice(Records(iter(lines), dialect), _RECORDS + 1))
     if len(records) > _RECORDS or (len(records) > 1 and not whole):
-        records = records[:-1]  # the last one may be cut
+        records = records[:-1]  # the last record may be cut
     good = [len(record.cells) for record in records if record.fault is None]
     widths = Counter(width for width in good if width > 1)
     if dialect.delimiter is None or not widths:
@@ -99,14 +99,14 @@ def _read(lines: Sequence[Line], dialect: Dialect, whole: bool) -> Reading:
 
 
 def _share(records: Sequence[Record], width: int) -> float:
-    """Return the share of records with this width; each record before the first with it counts only a quarter."""
+    """Return the share of records with this width; records before the first such record count only a quarter."""
     fits = [len(record.cells) == width and record.fault is None for record in records]
     first = fits.index(True)
     return sum(fits) / (len(fits) - first + 0.25 * first)
 
 
 def _quoted_cells(text: str, delimiter: str, quote: str) -> int:
-    """Return how many cells are fully quoted, on one line."""
+    """Return how many cells are completely quoted and lie on one line."""
     mark, edge = re.escape(quote), re.escape(delimiter)
     inside = f"[^{mark}\n]*"
     cell = f"(?:^|{edge}){mark}{inside}(?:{mark}{mark}{inside})*{mark}(?={edge}|[\r\n]|\\Z)"

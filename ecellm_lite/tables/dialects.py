@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from enum import Enum
 
 SINGLE_COLUMN = "\x1f"
-"""Used as the delimiter of a table with one column: no text contains a unit separator."""
+"""Used as the delimiter of a table with one column, because texts do not contain this character (unit separator)."""
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 class Quoting(Enum):
-    """Whether a quote at the start of a cell makes it a quoted cell: yes, no, or undecided by the sample.
+    """Whether a quote at the start of a cell begins a quoted cell: yes, no, or undecided by the first lines.
 
-    If undecided, a line that is not valid with quotes is read without them.
+    If undecided, a line that is invalid with quoted cells is read without them.
     """
 
     QUOTED = "quoted"
@@ -24,7 +24,7 @@ class Quoting(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A delimiter (None for a single column), the quote character, and whether it quotes cells."""
+    """A delimiter (None for a single column), a quote character, and whether that character quotes cells."""
 
     delimiter: str | None
     quoting: Quoting = Quoting.UNSURE
@@ -32,7 +32,7 @@ class Dialect:
 
     @property
     def label(self) -> str:
-        """The dialect in words."""
+        """The dialect in words, for the table's description."""
         delimiter = self.delimiter
         words = "one column" if delimiter is None else DELIMITERS.get(delimiter, f"delimiter {delimiter!r}")
         return f"{words}, quotes taken literally" if self.quoting is Quoting.NONE else words

@@ -1,8 +1,8 @@
 """Detects the encoding of a text file from its first bytes.
 
 A byte-order mark decides, even after white space, because some plugins print white space before it. Without a mark,
-valid UTF-8 is UTF-8; otherwise charset-normalizer decides from the lines that are not ASCII. If several encodings fit
-equally well, those that shops' systems write are preferred.
+valid UTF-8 is read as UTF-8; otherwise charset-normalizer decides from the lines that are not ASCII. If several
+encodings fit equally well, those that shops' systems write are preferred.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ INVALID_BYTES = "ecellm-invalid"
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, because this mark begins with that of UTF-16
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _SPACE = b" \t\r\n"
-_SAMPLE = 1 << 16  # bytes that charset-normalizer sees
+_SAMPLE = 1 << 16  # bytes that charset-normalizer examines
 
-# In order of preference among those that fit equally well.
+# If several encodings fit equally well, the first of these is chosen.
 _CANDIDATES = (
     "cp1252", "cp932", "cp1250", "cp1251", "gb18030", "euc_jp", "cp949", "big5", "cp1254", "cp1253", "cp1255",
     "cp1256", "iso8859_2", "iso8859_15", "mac_roman", "koi8_r", "cp850", "cp437",
@@ -52,13 +52,13 @@ class Encoding:
 
     @property
     def label(self) -> str:
-        """The encoding in words."""
+        """The encoding in words, for the table's description."""
         name = _LABELS.get(self.codec, self.codec.replace("cp12", "Windows-12") if "cp12" in self.codec else self.codec)
         return f"{name} with a byte-order mark" if self.mark else name
 
 
 def find_encoding(head: bytes, *, whole: bool, encoding: str | None = None, name: str = "the file") -> Encoding:
-    """Return the encoding of a file that begins with these bytes (`whole`: they are the whole file).
+    """Return the encoding of a file that begins with these bytes; `whole` means that they are the whole file.
 
     `encoding` overrides the detection. Raises UsageError for an encoding that Python does not know, and InputError for
     bytes that are not text.
@@ -103,14 +103,14 @@ def _codec(encoding: str) -> str:
             step="use utf-8, cp1252, cp932, mac_roman or another that Python knows",
             settings=("encoding",),
         ) from None
-    # Files in these encodings really contain characters of the supersets.
+    # Real files that claim these encodings contain characters of their supersets.
     return {"iso8859-1": "cp1252", "shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "gbk": "gb18030"}.get(
         info.name, info.name
     )
 
 
 def _wide(head: bytes) -> str | None:
-    """Return the UTF-16 codec if nearly every second byte is zero, else None."""
+    """Return the UTF-16 codec if nearly every second byte is zero, otherwise None."""
     pairs = len(head) // 2
     if head[1::2].count(0) > 0.4 * pairs and head[0::2].count(0) < 0.1 * pairs:
         return "utf-16-le"
@@ -139,7 +139,7 @@ def _decodes(line: bytes) -> bool:
 
 
 def _is_japanese(sample: bytes) -> bool:
-    """Return whether a sample has many kana in cp932; in no other encoding are those bytes so frequent."""
+    """Return whether a sample has many kana in cp932; no other encoding has so many of those bytes."""
     text = sample[:_SAMPLE].decode("cp932", "replace")
     kana = sum(1 for character in text if "\u3041" <= character <= "\u30fc")
     return kana > 1 and kana > 0.2 * sum(1 for character in text if character > "\x7f")

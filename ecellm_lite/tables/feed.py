@@ -1,4 +1,4 @@
-"""RSS and Atom feeds, such as those for Google Merchant Center: each item is a row, and its elements are the columns.
+"""Reads RSS and Atom feeds, such as those for Google Merchant Center: an item is a row, its elements are the cells.
 
 The column of a nested element has its parent's name in front, as in `g:shipping.g:price`; repeated elements are
 numbered, as in `g:additional_image_link (2)`.
@@ -18,8 +18,8 @@ from ecellm_lite.tables.row import CELL_CHARACTERS, Table, TableRow
 from ecellm_lite.tables.source import Source
 
 _ITEM_CHARACTERS = 16 << 20
-_DEEPEST = 16  # elements within an item
-_MOST = 1000  # elements of an item
+_DEEPEST = 16  # how deep elements may be nested in an item
+_MOST = 1000  # elements that an item may have
 _SAMPLE = 300
 _GOOGLE = "http://base.google.com/ns/1.0"
 
@@ -95,7 +95,7 @@ def _items(file: IO[bytes], name: str) -> Iterator[TableRow]:
 
 
 class _Pieces(io.RawIOBase):
-    """A wrapper that keeps lxml from closing the file."""
+    """A wrapper of a file that lxml cannot close."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

@@ -1,6 +1,6 @@
-"""Reads a data frame of pandas, polars or pyarrow as a table, and returns the same frame with further columns.
+"""Reads a data frame of pandas, polars or pyarrow as a table, and adds columns to a copy of it.
 
-narwhals gives all three libraries one interface; it is imported with the first frame, and imports none of the three.
+The library narwhals, imported with the first frame, gives all three one interface, and imports none of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Frame:
     """A data frame in memory; its own columns, types and index are never changed."""
 
     def __init__(self, frame: Any) -> None:
-        """Take a native frame, whose columns must have distinct names that are texts.
+        """Take a frame of one of the three libraries; its columns' names must be distinct texts.
 
         Raises InputError for anything else, and UsageError if narwhals is missing.
         """
@@ -45,7 +45,7 @@ class Frame:
             yield TableRow(number, number, row, _error(number, row))
 
     def with_columns(self, columns: Sequence[OwnColumn], rows: Sequence[Sequence[Any]]) -> Any:
-        """Return a native frame with further columns; each of `rows` has a value for each such column, or None."""
+        """Return a copy of the frame with further columns; each of `rows` has a value or None for each new column."""
         kinds = {
             Kind.TEXT: self._narwhals.String,
             Kind.NUMBER: self._narwhals.Float64,

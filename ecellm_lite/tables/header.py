@@ -21,7 +21,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z][\w.:#\[\]-]*")
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """One of a table's first rows: its first and last line or row number in the file, and its cells."""
+    """One of a table's first rows: its first and last line in the file (in a spreadsheet: its row), and its cells."""
 
     place: int
     last: int
@@ -32,7 +32,7 @@ class SampleRow:
 class TableHeader:
     """The names of the columns, and the place of the last row before the data (0 if there is none).
 
-    `findings` are phrases about what is unusual.
+    `findings` are phrases for the table's description about what is unusual.
     """
 
     columns: tuple[str, ...]
@@ -92,13 +92,13 @@ def _is_comment(row: SampleRow) -> bool:
 
 
 def _spans(row: SampleRow, width: int) -> bool:
-    """Return whether a row is nearly as wide as the table, and at least half filled."""
+    """Return whether a row is nearly as wide as the table, and has text in at least half of its cells."""
     filled = [index for index, cell in enumerate(row.cells) if text_of(cell)]
     return bool(filled) and filled[-1] + 1 >= 0.75 * width and len(filled) >= 0.5 * min(width, len(row.cells))
 
 
 def _below(rows: Sequence[SampleRow], first: int, width: int) -> int:
-    """Return the index of the row of identifiers below a header in words; without such a row, that of the header."""
+    """Return the index of a row of identifiers (`item_name`) below a header in words, otherwise the header's."""
     data = rows[first + 4 : first + 4 + _ROWS]
     for index in range(min(first + 3, len(rows) - 1), first, -1):
         others = [row for row in data if _identifiers(row, width)]
@@ -120,7 +120,7 @@ def _identifiers(row: SampleRow, width: int) -> bool:
 def _is_data(row: SampleRow, data: Sequence[SampleRow]) -> bool:
     """Return whether the presumed header looks like the rows below it."""
     if not data or any(list(other.cells) == list(row.cells) for other in data if len(row.cells) > 1):
-        return False  # a header is repeated where files were concatenated
+        return False  # a repeated row is a header: files were concatenated
     words_over_numbers, like_data = 0, 0
     for index, cell in enumerate(row.cells):
         column = [text for other in data if index < len(other.cells) and (text := text_of(other.cells[index]))]
@@ -133,7 +133,7 @@ def _is_data(row: SampleRow, data: Sequence[SampleRow]) -> bool:
             words_over_numbers += 1
         elif (len(name) > 1 and name in column) or (_is_coded(name) and _mostly(column, _is_coded)):
             like_data += 1
-        elif len(row.cells) == 1:  # a list of paths begins with its first root
+        elif len(row.cells) == 1:  # in a list of category paths, the first row is a root of later ones
             like_data += any(text.startswith(f"{name} > ") for text in column)
     return like_data > 0 and words_over_numbers == 0
 
@@ -145,7 +145,7 @@ def _is_number(cell: Any) -> bool:
 
 
 def _is_coded(text: str) -> bool:
-    """Return whether a text begins with a digit or a web address, as no column's name does."""
+    """Return whether a text begins with a digit or is a web address; a column's name does not."""
     return re.match(r"\d|https?://", text) is not None
 
 
@@ -154,7 +154,7 @@ def _mostly(column: Sequence[str], test: Callable[[str], bool]) -> bool:
 
 
 def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[list[str], tuple[str, ...]]:
-    """Return the names, cut or filled up to `width` if nearly all rows have this width, and findings about that."""
+    """Return the names, and findings about them; if nearly all rows have `width` cells, so many names are returned."""
     agree = sum(1 for row in data if len(row.cells) == width)
     if len(names) == width or len(data) < 3 or agree < 0.9 * len(data):
         return names, ()
@@ -162,14 +162,14 @@ def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[li
         finding = f"the header names {len(names)} of {width} columns"
         return names + [""] * (width - len(names)), (finding,)
     columns = names[:width]
-    last = columns[-1].removesuffix(columns[0]).removesuffix('"')  # two quoted names meet in a doubled quote
+    last = columns[-1].removesuffix(columns[0]).removesuffix('"')  # two quoted headers meet in a doubled quote
     if names[width:] == [*columns[1:-1], last]:
         return [*columns[:-1], last], ("the header stands twice in one line",)
     return columns, (f"the header has {len(names)} names for {width} columns, of which the first are used",)
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names made distinct: a repeated name gets a number, an empty one its place."""
+    """Return distinct names: a number is added to a repeated name, and an empty name becomes `column N`."""
     existing = set(names)
     columns: dict[str, None] = {}
     for place, name in enumerate(names, 1):

@@ -1,7 +1,7 @@
 """Converts HTML in a cell into the text that a browser would show.
 
-Tags, scripts, styles and hidden XML of word processors are removed, entities are decoded; blocks, table rows and line
-breaks begin a new line. lxml's parser is fed as a stream, so that deep or damaged HTML does not stop it.
+Tags, scripts, styles and hidden XML of word processors are removed, and entities are decoded. Blocks, table rows and
+line breaks begin a new line. lxml parses the HTML as a stream, so that deep or damaged HTML does not stop it.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def is_html(text: str) -> bool:
 def html_text(html: str) -> str:
     r"""Return the text of a piece of HTML, with a line feed between blocks.
 
-    Some exports write a line end as the two characters `\n`; here it becomes white space, as a line end in HTML is.
+    Some exports write a line end as the two characters `\n`; this becomes white space, like a line end in HTML.
 
     >>> html_text("<p>Mug &amp; lid</p><ul><li>blue<li>red</ul>")
     'Mug & lid\nblue\nred'
     """
     etree = library("lxml.etree", "HTML in a cell")
     parser = etree.HTMLParser(target=_Text(), no_network=True, recover=True, remove_comments=True, remove_pis=True)
-    # This tag makes the parser keep leading white space, and keeps it from reading leading text as a title.
+    # With this tag, the parser keeps leading white space, and does not take leading text for a title.
     parser.feed("<body>" + html.replace("\\r\\n", "\n").replace("\\n", "\n"))
     text: str = parser.close()
     return text
@@ -78,7 +78,7 @@ class _Text:
             self._parts.append(" ")
 
     def end(self, tag: str) -> None:
-        """Handle a closing tag: it may end hidden content, or a block and with it a line."""
+        """Handle a closing tag: it may end hidden content, or a block and its last line."""
         if self._hidden:
             if tag == self._hidden[-1]:
                 self._hidden.pop()
@@ -86,7 +86,7 @@ class _Text:
             self._parts.append("\n")
 
     def data(self, text: str) -> None:
-        """Add a text unless it is hidden; its own line ends become spaces."""
+        """Add a text unless it is hidden; line ends in the text become spaces."""
         if not self._hidden:
             self._parts.append(text.replace("\n", " "))
 

@@ -1,4 +1,4 @@
-"""JSON Lines: one object per line; a line that cannot be read becomes an error and does not end the file."""
+"""Reads JSON Lines, one object per line; a line that cannot be read becomes an error and does not end the file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class JsonLines(Table):
             for line, row in numbered_rows(self.source.stream):
                 number += 1
                 yield TableRow(number, line, {}, row) if isinstance(row, InputError) else TableRow(number, line, row)
-        except InputError as error:  # the file is damaged from here on
+        except InputError as error:  # the rest of the file is damaged
             yield TableRow(number + 1, line + 1, {}, error)
 
     def all_columns(self) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ def read_rows(file: IO[bytes]) -> Iterator[Mapping[str, Any] | InputError]:
 
 
 def numbered_rows(file: IO[bytes]) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    """Yield pairs: a row or error as read_rows yields it, after its line number from 1."""
+    """Yield pairs of a line number from 1 and what read_rows yields for that line: a row or an error."""
     number = 0
     while line := file.readline(LONGEST_LINE + 1):
         number += 1

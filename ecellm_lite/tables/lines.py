@@ -1,4 +1,4 @@
-"""The lines of a text file, decoded one by one, each of bounded length."""
+"""Reads the lines of a text file one by one, and decodes them; a line that is too long is cut."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LINE_CHARACTERS = 8 << 20
 
 
 class Line(NamedTuple):
-    """A line: its number from 1, and its text with the line end; a `cut` line was too long and is shortened."""
+    """A line: its number from 1, and its text with the line end; `cut` means that the line was too long and was cut."""
 
     number: int
     text: str
@@ -35,10 +35,10 @@ def read_lines(file: IO[bytes], encoding: Encoding, end: str = "\n") -> Iterator
                 continue
             line = line[:1024]
             while (rest := text.readline(LINE_CHARACTERS)) and not rest.endswith(end):
-                del rest  # before the next one is read, so that only one is in memory
+                del rest  # before the next line is read, so that only one is in memory
             yield Line(number, line + end, cut=True)
     finally:
-        text.detach()  # the file is its opener's to close
+        text.detach()  # whoever opened the file closes it
 
 
 def line_end(text: str) -> str:

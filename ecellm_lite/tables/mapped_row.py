@@ -15,7 +15,8 @@ from ecellm_lite.tables.row import TableRow
 class MappedRow:
     """A row of a table as its task reads it.
 
-    `row` is None for a row with an `error`, and for one that is `skipped`. `warnings` say what the mapping changed.
+    `row` is None for a row with an `error`, and for one that is `skipped`. `warnings` say what was changed in
+    its cells.
     """
 
     source: TableRow
@@ -30,13 +31,13 @@ class MappedRow:
 
     @property
     def request(self) -> Mapping[str, Any] | InputError:
-        """The row or its error, either of which an Answerer accepts; do not use it for a skipped row."""
+        """The row or its error, to pass to an Answerer, which accepts both; do not use this for a skipped row."""
         request = self.error or self.row
         assert request is not None
         return request
 
     def warned(self, answer: Answer) -> Answer:
-        """Return the row's answer with the mapping's warnings added."""
+        """Return the answer to this row with the mapping's warnings added."""
         if not self.warnings:
             return answer
         return replace(answer, warnings=(*(answer.warnings or ()), *self.warnings))

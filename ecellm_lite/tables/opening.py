@@ -1,4 +1,4 @@
-"""Opens a table of any form; the form is detected from the first bytes, never from the name."""
+"""Opens a table of any file type; the type is detected from the first bytes, never from the name."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _text(source: Source, options: TableOptions) -> Table:
 
 
 def _only(options: TableOptions, *settings: str, source: Source) -> None:
-    """Raise UsageError if `options` have a setting that is not in `settings`, which apply to the source's form."""
+    """Raise UsageError if `options` have a setting that is not in `settings`, those that this file type has."""
     for setting in ("encoding", "delimiter", "quote", "header_row", "sheet"):
         if setting not in settings and getattr(options, setting) is not None:
             raise UsageError(

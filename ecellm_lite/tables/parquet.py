@@ -20,7 +20,7 @@ _BATCH = 1000  # rows
 
 @dataclass(slots=True, kw_only=True)
 class ColumnFile(Table):
-    """A file of typed columns; a cell is a Python value of its column's type, or None if it is null."""
+    """A file of typed columns; a cell is a Python value of the column's type, or None for null."""
 
     types: Any  # its Arrow schema, with distinct names
     batches: Iterator[Any]
@@ -104,7 +104,7 @@ def _column_file(source: Source, form: str, schema: Any, batches: Iterator[Any],
 
 
 def _values(column: Any) -> Sequence[Any]:
-    """Return a column's values; those beyond Python's types (nanoseconds, the year 10000) are texts."""
+    """Return a column's values; those that Python cannot hold (nanoseconds, the year 10000) become texts."""
     try:
         values: list[Any] = column.to_pylist()
     except (ValueError, OverflowError):

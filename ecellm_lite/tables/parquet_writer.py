@@ -1,4 +1,4 @@
-"""Writes Parquet in row groups; the schema is fixed before the first row, so that a column may begin with nulls."""
+"""Writes Parquet in groups of rows; the columns' types are fixed before the first row, so a column may begin empty."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ecellm_lite.tasks.fields import encodable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROWS = 10_000  # of a row group
-_CHARACTERS = 16 << 20  # of a row group of long rows, which then has fewer rows
+_ROWS = 10_000  # of a full row group
+_CHARACTERS = 16 << 20  # a row group of this many characters is full too
 
 
 class ParquetWriter:
-    """Writes rows; the input's columns keep their types, and are texts if the input has no types."""
+    """Writes rows; the input's columns keep their types, or are written as texts if the input has no types."""
 
     def __init__(
         self, file: IO[bytes], columns: Sequence[str], own: Sequence[OwnColumn], types: pa.Schema | None
@@ -60,7 +60,7 @@ class ParquetWriter:
         try:
             return self._arrow.array(values, kind)
         except (self._arrow.ArrowException, TypeError, ValueError, OverflowError):
-            # Some values are beyond the range of Python's types, and were read as texts.
+            # Values that Python cannot hold were read as texts.
             return self._arrow.array([_text(value) for value in values], self._arrow.string()).cast(kind)
 
 

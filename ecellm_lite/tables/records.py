@@ -1,8 +1,8 @@
 """The records of delimited text: a record is a line, or several lines if a quoted cell contains line ends.
 
-The csv module reads well-formed records. Malformed ones are repaired here, so that a broken record does not spoil
-others: a quote that is never closed would swallow the rows up to the next quote. So if a record is malformed, and its
-second line looks like the start of a record, only the first line is taken as the broken record.
+The csv module reads well-formed records. Malformed ones are handled here, because a quote that is never closed would
+swallow all rows up to the next quote. If the second line of a malformed record looks like the start of another record,
+only the first line is taken as the broken record.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LONE_RETURN = "has a lone carriage return outside quotes"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault in a record: the reason as the end of a sentence, what to do, and the cell's index if it is in a cell."""
+    """A fault in a record: the reason as the end of a sentence, what to do, and the cell's index (None: no cell's)."""
 
     reason: str
     step: str
@@ -45,9 +45,9 @@ class Record(NamedTuple):
 
 
 class Records:
-    """An iterator over the records of lines; `width` is how many cells each should have, None if that is unknown yet.
+    """An iterator over the records in some lines; `width` is how many cells each should have (None: not known yet).
 
-    Blank lines are skipped. A record of another width is returned unchanged.
+    Blank lines are skipped. A record with more or fewer cells is returned unchanged.
     """
 
     def __init__(self, lines: Iterator[Line], dialect: Dialect, width: int | None = None) -> None:
@@ -57,7 +57,7 @@ class Records:
         self.width = width
         self._record_lines: list[Line] = []  # of the record that is being read
         self._size = 0
-        self._pending: deque[Line] = deque()  # lines that were read for a record and do not belong to it
+        self._pending: deque[Line] = deque()  # lines that were read but belong to later records
 
     def __iter__(self) -> Iterator[Record]:
         if self._dialect.quoting is Quoting.NONE:
@@ -107,11 +107,11 @@ class Records:
         return line.text
 
     def _mended(self) -> Record:
-        """Return the malformed record, and give back the lines that are not part of it."""
+        """Return the malformed record, and put the lines that are not part of it back, to be read again."""
         lines = list(self._record_lines)
         split = self._split("".join(line.text for line in lines))
         if split.reason is None and (self.width is None or len(split.cells) == self.width):
-            return self._checked(lines, split.cells, None)  # such as a cell beyond the csv module's limit
+            return self._checked(lines, split.cells, None)  # only the csv module's limits refused it
         if self._unsure:
             text = _ended(lines[0].text)
             cells = text.split(self._delimiter)
@@ -126,7 +126,7 @@ class Records:
         return self._checked(lines, split.cells, split.reason)
 
     def _rest(self) -> list[Line]:
-        """Skip the lines that look like the rest of a broken record; return the last without its text, if any."""
+        """Skip the lines that look like the rest of a broken record; return the last one, if any, without its text."""
         last: list[Line] = []
         while line := self._pending.popleft() if self._pending else next(self._lines, None):
             if self._begins(line.text):
@@ -164,7 +164,7 @@ class Records:
         return Record(lines[0].number, lines[-1].number, cells, fault)
 
 
-class _RecordTooLong(Exception):  # noqa: N818 - it is caught in this file
+class _RecordTooLong(Exception):  # noqa: N818 - caught in this file, never an error outside
     pass
 
 
@@ -187,7 +187,7 @@ class _Split(NamedTuple):
 
 
 def _split(text: str, delimiter: str, quote: str) -> _Split:
-    """Split one record, without its line end, into cells; at a fault, return the cells so far and the reason."""
+    """Split a record without its line end into cells; at a fault, stop and return the cells so far and the reason."""
     cells: list[str] = []
     start, end = 0, len(text)
     while True:
@@ -220,7 +220,7 @@ def _ended(text: str) -> str:
 
 
 def _blank(text: str) -> str:
-    """Return a line without its line end, or nothing if it is blank."""
+    """Return a line without its line end, or an empty text if the line is blank."""
     return "" if text.isspace() and "\t" not in text else _ended(text)
 
 

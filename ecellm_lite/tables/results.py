@@ -1,8 +1,8 @@
 """The columns that a job adds to a row for its answer, and their values.
 
-The column `answer` has the answer's text (`yes`, `B: positive`), a score's number, or a ranking's order (`B, A, C`);
-for a choice whose text is only a letter it has the value. An extraction has a column for each attribute if all rows
-have the same attributes, and otherwise an object in `answer`.
+The column `answer` has the answer's text (`yes`, `B: positive`), a score's number, or a ranking's order (`B, A, C`). If
+the text of a choice is only a letter, the column has the choice's value. An extraction has a column for each attribute
+if all rows have the same attributes, and otherwise an object in `answer`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class OwnColumn:
 class AnswerColumns:
     """The columns that a job adds to a table, with names that differ from the table's own.
 
-    `attributes` are an extraction's, if they are the same for all rows; `scores` says that the answers are numbers.
+    `attributes` are those that an extraction asks for, if all rows have the same; `scores`: the answers are numbers.
     `more` are further columns of texts. With several tasks, `task` precedes each name: `sentiment_analysis.answer`.
     """
 
@@ -81,7 +81,7 @@ class AnswerColumns:
         more: Sequence[str] = (),
         named: bool = False,
     ) -> AnswerColumns:
-        """Return the columns of a task's answers; `named` puts the task's name before each."""
+        """Return the columns of a task's answers; `named` puts the task's name before each column's name."""
         scores = task.question(task.example()).space.type == "score"
         return cls(columns, attributes=attributes, scores=scores, more=more, task=task.name if named else None)
 
@@ -117,7 +117,7 @@ class AnswerColumns:
 
 
 def shown_text(answer: Answer) -> str | None:
-    """Return an answer's text as a person reads it: for a choice whose text is only a letter, the value."""
+    """Return an answer's text for a person; for a choice whose text is only a letter, this is the choice's value."""
     if answer.type == "choice" and answer.text is not None and not answer.text.startswith(str(answer.value)):
         return str(answer.value)
     return answer.text

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CELL_CHARACTERS = 1 << 20
-"""A cell with more characters is an error: the largest that shops' systems export have about 33,000."""
+"""A cell with more characters is an error; the largest cells that shops' systems export have about 33,000."""
 
 
 def fault_of(text: str) -> str | None:
-    """Return what is wrong with a cell's text, as the end of a sentence; None if nothing is."""
+    """Return what is wrong with a cell's text, as the end of a sentence, or None if nothing is wrong."""
     if "\0" in text:
         return "has a NUL character"
     if len(text) > CELL_CHARACTERS:
@@ -31,8 +31,8 @@ def fault_of(text: str) -> str | None:
 class TableRow:
     """One row of a table: its number from 1 and its cells by column, unchanged.
 
-    `line` is where the row begins: the line of a text file, the row of a spreadsheet, else the row's number. A row that
-    cannot be used has an `error` that says why, and those cells that could be read.
+    `line` is where the row begins: a line of a text file, a row of a spreadsheet, otherwise `number`. A row that cannot
+    be used has an `error` that says why, and only the cells that could be read.
     """
 
     number: int
@@ -43,12 +43,12 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """How to read a table if the detection should not decide; a setting that is None is left to the detection.
+    """How to read a table; a setting that is None is detected from the file.
 
     `encoding` is a name that Python knows (`cp1252`). `delimiter` is one character, or `tab`; `quote` is one character,
     or `none`. `header_row` is the line of a text file, or the row of a spreadsheet, that has the columns' names, or 0
-    if none has. `sheet` is the name or number of a spreadsheet's sheet. `total_rows` keeps the rows of totals at the
-    end of a table, which are left out otherwise.
+    if there is no such line. `sheet` is the name or number of a spreadsheet's sheet. `total_rows` keeps rows of
+    totals at the end of a table, which are left out otherwise.
     """
 
     encoding: str | None = None
@@ -63,8 +63,8 @@ class TableOptions:
 class Table(ABC):
     """A table that is read once, row by row, in bounded memory.
 
-    `columns` are the names of its columns; None if each row has its own (JSON Lines). `description` is one sentence on
-    what was detected, and `notes`, complete once the rows are read, say what was left out.
+    `columns` are the names of its columns, or None if each row has its own (JSON Lines). `description` is one sentence
+    on what was detected, and `notes`, complete once the rows are read, say what was left out.
     """
 
     source: Source
@@ -77,7 +77,7 @@ class Table(ABC):
         """Yield the rows; a row that cannot be read carries its error and does not affect the others."""
 
     def all_columns(self) -> tuple[str, ...]:
-        """Return the names of all columns, before the rows are read; this reads a file without a header once."""
+        """Return the names of all columns; if each row has its own, this reads the whole file first."""
         assert self.columns is not None
         return self.columns
 

@@ -1,7 +1,7 @@
 """Refuses spreadsheets that would not fit into memory, by scanning their XML as a stream.
 
-A ZIP file may unpack to a thousand times its size, and two cells in opposite corners span a rectangle of 17 billion
-cells.
+A ZIP file may unpack to a thousand times its size, and a sheet with two cells in opposite corners is read as 17
+billion cells.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ecellm_lite.errors import InputError
 
 UNPACKED_BYTES = 2 << 30
 CELLS = 48_000_000
-"""The most cells in the rectangle around a sheet's cells; each takes 32 bytes."""
+"""The most cells in the rectangle around a sheet's cells; each cell takes 32 bytes of memory."""
 
 _BLOCK = 1 << 20
-_OVERLAP = 64  # bytes of a block that are scanned again with the next
+_OVERLAP = 64  # bytes at the end of a block that are scanned again with the next block
 _COLUMN = re.compile(rb"""\sr\s*=\s*["']\$?([A-Za-z]{1,7})\$?\d""")
 _ROW = re.compile(rb"""\sr\s*=\s*["']\$?[A-Za-z]{0,7}\$?(\d{1,9})["']""")
 _ROW_TAG = re.compile(rb"<(?:\w+:)?row[\s>/]")
@@ -41,13 +41,13 @@ def check_bounds(file: IO[bytes], name: str) -> None:
                     cells = _cells(info.filename, unpacked.blocks(part))
                 if cells > CELLS:
                     raise _too_large(name, f"has a sheet of {cells:,} cells")
-    # NotImplementedError: a compression that zipfile does not know.
+    # NotImplementedError: zipfile does not know the compression.
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError, expat.ExpatError) as error:
         raise InputError(f"{name} is damaged ({error})", step="save it again as XLSX or as CSV", file=name) from None
 
 
 class _UnpackedParts:
-    """Unpacks the parts of a file block by block, with a limit on the bytes of all parts together."""
+    """Unpacks the parts of a ZIP file block by block, with a limit on the bytes of all parts together."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -63,7 +63,7 @@ class _UnpackedParts:
 
 
 def _cells(filename: str, blocks: Iterator[bytes]) -> int:
-    """Return how many cells the rectangle around a sheet's cells has, or 0 for a part that is not a sheet.
+    """Return how many cells are in the rectangle around a sheet's cells, or 0 for a part that is not a sheet.
 
     A part that is not a sheet is read all the same, so that its bytes are counted.
     """
@@ -98,7 +98,7 @@ def _column(letters: bytes) -> int:
 
 
 class _OdsCells:
-    """Counts an ODS sheet's cells, each as often as it is repeated; empty ones at the end do not count."""
+    """Counts an ODS sheet's cells, including repeats; empty cells at the end do not count."""
 
     def __init__(self) -> None:
         self.largest = 0
@@ -132,7 +132,7 @@ def _ods_cells(blocks: Iterator[bytes]) -> int:
     for block in blocks:
         try:
             parser.Parse(block)
-        except ValueError as error:  # a repetition that is not a number
+        except ValueError as error:  # the repeat attribute is not a number
             raise expat.ExpatError(str(error)) from None
         if counter.largest > CELLS:
             break

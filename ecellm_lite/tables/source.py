@@ -1,6 +1,6 @@
 """The bytes of a table, from a file or standard input, decompressed if they are gzip or zstd.
 
-The bytes are read once and not kept, except for the first ones, from which the form is detected. A file that
+The bytes are read once and not kept, except for the first ones, from which the file's type is detected. A file that
 decompresses to far more bytes than any table does is refused while it is read.
 """
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 HEAD = 1 << 20
-"""Bytes from which a file's form, encoding, delimiter and header are detected."""
+"""How many bytes are used to detect a file's type, encoding, delimiter and header."""
 
-_BEGIN = 8  # bytes that tell how a file is compressed
-_AHEAD = 64 << 20  # bytes after the head that are searched for some that are not ASCII
+_BEGIN = 8  # how many bytes show whether and how a file is compressed
+_AHEAD = 64 << 20  # how far after the head to search for bytes that are not ASCII
 
 UNPACKED_ALWAYS = 256 << 20
 UNPACKED_RATIO = 500
-"""gzip reaches at most 1,032; a catalogue of nearly equal rows about 100."""
+"""A file that grows by a larger factor is refused: gzip can reach 1,032, a catalogue of nearly equal rows about 100."""
 
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _DAMAGED = (EOFError, OSError, zlib.error, ValueError)
@@ -38,7 +38,7 @@ _DAMAGED = (EOFError, OSError, zlib.error, ValueError)
 class Source:
     """An open table's decompressed bytes: `head` has the first ones, or all if `whole` is true; `stream` yields all.
 
-    For a pipe with JSON Lines, `head` has only the bytes that have arrived, so that the first rows are read at once.
+    For a pipe with JSON Lines, `head` has only the bytes that have arrived, so that the first rows need not wait.
     """
 
     def __init__(self, raw: IO[bytes], name: str, size: int | None) -> None:
@@ -61,7 +61,7 @@ class Source:
 
     @property
     def share(self) -> float | None:
-        """The share of the bytes that has been taken out of `stream`, from 0 to 1; None for a pipe."""
+        """The share of the file that has been read from `stream`, from 0 to 1; None for a pipe."""
         taken = self.stream.tell()
         if self._length:
             return min(1.0, taken / self._length)
@@ -85,7 +85,7 @@ class Source:
     def beyond_ascii(self) -> bytes:
         """Return the next block after the head that is not ASCII, starting with the first line that is not.
 
-        The result is empty if there is none in the next 64 MiB, or if the file cannot be read ahead of the stream.
+        The result is empty if the next 64 MiB are ASCII, or if the file cannot be read ahead of the stream.
         """
         if self.packing or self._size is None:
             return b""
@@ -181,7 +181,7 @@ class _UnpackedFile(io.RawIOBase):
             block = self._file.read1(len(view))  # type: ignore[attr-defined]  # read() would drop the bytes before the damage
         except _DAMAGED as error:
             raise _damaged(self._name, error) from None
-        except Exception as error:  # zstd's error class exists only where zstd does
+        except Exception as error:  # zstd's error class exists only if zstd is installed
             if type(error).__name__ != "ZstdError":
                 raise
             raise _damaged(self._name, error) from None
@@ -197,7 +197,7 @@ class _UnpackedFile(io.RawIOBase):
 
 
 class _Joined(io.RawIOBase):
-    """The first bytes of a file, then the rest of it, or the error that followed them."""
+    """A file that yields the bytes `head`, then the file `rest`; or, after `head`, raises `damage`."""
 
     def __init__(self, head: bytes, rest: IO[bytes] | io.RawIOBase, damage: InputError | None) -> None:
         self._head = memoryview(head)
@@ -223,7 +223,7 @@ class _Joined(io.RawIOBase):
 
 
 def _begin(file: io.RawIOBase) -> bytes:
-    """Read and return the first bytes, which tell how a file is compressed; a pipe may deliver them one by one."""
+    """Read and return the bytes that show how a file is compressed; a pipe may deliver them one by one."""
     begin = b""
     while len(begin) < _BEGIN and (block := file.read(_BEGIN - len(begin))):
         begin += block
@@ -231,7 +231,7 @@ def _begin(file: io.RawIOBase) -> bytes:
 
 
 def _head(file: Any) -> tuple[bytes, bool, InputError | None]:
-    """Return the first bytes, whether they are the whole file, and the error that ended the reading, if any."""
+    """Return the first bytes, whether they are the whole file, and the error that ended reading, if any."""
     blocks: list[bytes] = []
     size = 0
     try:

@@ -1,7 +1,7 @@
 """Reads a sheet of an XLSX or ODS file.
 
-The library reads a whole sheet as one rectangle of cells, and ends the process if the rectangle does not fit into
-memory, so `sheet_bounds` first refuses files that are too large.
+The library python-calamine reads a whole sheet as one rectangle of cells, and the process dies if that does not fit
+into memory. Therefore `sheet_bounds` first refuses files that are too large.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Spreadsheet(Table):
 
 
 def open_spreadsheet(source: Source, options: TableOptions) -> Spreadsheet:
-    """Return the sheet that `options` names, or the first that is neither empty nor hidden."""
+    """Return the sheet that `options` name, or else the first sheet that is neither empty nor hidden."""
     calamine = library("python_calamine", "A spreadsheet")
     file = source.seekable()
     check_bounds(file, source.name)

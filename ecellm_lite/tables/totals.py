@@ -1,4 +1,4 @@
-"""Leaves out the rows of totals that reports add at the end of a table, which no task should answer."""
+"""Leaves out rows of totals at the end of a table, as reports add them: they are not rows for a task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIGURE = re.compile(r"[\s\d.,:%+\u2013\u2014<>$\u20ac£¥-]*|[A-Z]{3}\s?[\d.,]+
 
 
 def is_total(row: TableRow) -> bool:
-    """Return whether a row begins with "Total" and otherwise has only figures."""
+    """Return whether a row begins with "Total" and otherwise has only numbers."""
     cells = (text for cell in row.cells.values() if (text := "" if cell is None else str(cell)).strip())
     first = next(cells, None)
     if first is None or _TOTAL.fullmatch(first) is None:
@@ -27,7 +27,7 @@ def is_total(row: TableRow) -> bool:
 
 
 def without_totals(rows: Iterable[TableRow], notes: list[str]) -> Iterator[TableRow]:
-    """Yield the rows except the rows of totals at the end; a note that mentions them is added to `notes`."""
+    """Yield the rows except rows of totals at the end; a sentence about the left-out rows is added to `notes`."""
     totals: list[TableRow] = []
     for row in rows:
         if len(totals) < _MOST and is_total(row):

@@ -1,8 +1,8 @@
-"""Writes a job's results as a table: the input's own columns unchanged, then those of the answers.
+"""Writes a job's results as a table: first the input's own columns, unchanged, then the columns of the answers.
 
-The ending of the name decides the form: CSV, TSV, XLSX or Parquet, else JSON Lines. A line of JSON has the whole answer
-and nothing of the input; with several tasks it is `{"id": …, "answers": {TASK: answer, …}}`. All forms are written row
-by row in bounded memory, to an open file that the caller closes.
+The ending of the file's name decides the file type: CSV, TSV, XLSX or Parquet, otherwise JSON Lines. A line of JSON has
+the whole answer and nothing of the input; with several tasks it is `{"id": …, "answers": {TASK: answer, …}}`. Every
+type is written row by row in bounded memory, to an open file that the caller closes.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _NEAR = {".xls": ".xlsx", ".ods": ".xlsx", ".arrow": ".parquet", ".feather": ".p
 class WriteOptions:
     """How a table is written.
 
-    `bom` puts a byte-order mark before CSV, which tells Excel that it is UTF-8. `safe_cells` keeps the input's own
-    cells in CSV from running as formulas, which changes them; cells of ours never do. `delimiter` is for CSV.
+    `bom` puts a byte-order mark before CSV, which tells Excel that it is UTF-8. `safe_cells` changes the input's
+    own cells in CSV so that none runs as a formula; added cells never do. `delimiter` is for CSV.
     """
 
     bom: bool = False
@@ -40,21 +40,21 @@ class WriteOptions:
 
 
 class RowWriter(Protocol):
-    """A writer of rows in one form; `notes`, complete at the end, say what could not be written unchanged."""
+    """A writer of rows to one file type; `notes`, complete at the end, say what could not be written unchanged."""
 
     notes: list[str]
 
     def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
-        """Write a row: the input's cells, and ours."""
+        """Write a row: the input's cells, and the added cells."""
 
     def close(self) -> None:
         """Write the end of the table; the file itself stays open."""
 
 
 def form_of(name: str) -> str:
-    """Return the form for a file's name: csv, tsv, xlsx, parquet, or jsonl for any other.
+    """Return the file type for a file's name: csv, tsv, xlsx, parquet, or jsonl for any other name.
 
-    Raises UsageError for the ending of a table that cannot be written.
+    Raises UsageError for the ending of a file type that is not written (.xls, .ods, .arrow, .feather).
     """
     suffix = PurePath(name).suffix.lower()
     if suffix in _NEAR:
@@ -65,8 +65,8 @@ def form_of(name: str) -> str:
 class ResultWriter:
     """Writes rows with their answers to one or several tasks.
 
-    `columns` are the input's columns, `schema` has their Arrow types, if known, and `answers` are the columns that each
-    task adds.
+    `columns` are the input's columns, `schema` has their Arrow types if those are known, and `answers` has the columns
+    that each task adds.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class ResultWriter:
         return self._rows.notes if self._rows else ()
 
     def write(self, row: TableRow, *answers: Answer | None, more: Mapping[str, str | None] | None = None) -> None:
-        """Write a row and its answer to each task; None stands for a skipped row.
+        """Write a row and its answer to each task; an answer is None if the task skipped the row.
 
         `more` has the values of further columns; with it, a line of JSON also has the row's own cells.
         """

@@ -1,4 +1,4 @@
-"""XLSX, written row by row; texts are always written as texts, never as formulas."""
+"""Writes XLSX row by row; a text is always written as a text, never as a formula."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ecellm_lite.tasks.fields import encodable
 CELL_CHARACTERS = 32_767
 ROWS = 1_048_576
 COLUMNS = 16_384
-_EXACT = 1 << 53  # a spreadsheet's numbers are doubles
+_EXACT = 1 << 53  # larger whole numbers are not exact in a spreadsheet
 _FIRST_YEAR = 1900
 
 
 class XlsxWriter:
-    """Writes rows to a sheet, and to a further one when a sheet is full."""
+    """Writes rows to a sheet, and to a new sheet when one is full."""
 
     def __init__(self, file: IO[bytes], columns: Sequence[str], own: Sequence[OwnColumn]) -> None:
         xlsxwriter = library("xlsxwriter", "Writing XLSX")
