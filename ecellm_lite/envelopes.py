@@ -4,7 +4,7 @@ An envelope is data, not a template language: nothing in a row or an instruction
 template is never rendered. Source: `templates/` of ninglab/eCeLLM and the ECInstruct data set (Peng et al., arXiv
 2402.08831; CC-BY-4.0).
 
->>> ALPACA.prompt("Say yes or no.", "Is it blue?")[-39:]
+>>> ALPACA.prompt("Say yes or no.", "Is it blue?")[-40:]
 '\n\n### Input:\nIs it blue?\n\n### Response:\n'
 """
 
@@ -34,7 +34,7 @@ class Envelope:
         return f"{self.head}### Instruction:\n{instruction}\n\n### Input:\n"
 
     def prompt(self, instruction: str, text: str, options: str | None = None) -> str:
-        """Return the whole prompt; if `options` is None or empty, their heading is left out, too."""
+        """Return the whole prompt; without `options` it has no heading for them either."""
         listed = f"\n\n### Options:\n{options}" if options else ""
         return f"{self.prefix(instruction)}{text}{listed}\n\n{self.tail}"
 
