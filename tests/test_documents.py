@@ -1,4 +1,4 @@
-"""Documents in files: anything but a complete, strict, small and regular file of the right form is refused."""
+"""Documents in files: only a complete, small, regular file of strictly valid JSON in the right format is accepted."""
 
 from __future__ import annotations
 

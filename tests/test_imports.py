@@ -1,4 +1,4 @@
-"""The rooms import each other in one direction only."""
+"""The packages import each other in one direction only."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_llama_cpp_has_few_doors(path: Path) -> None:
 
 
 def test_a_conversion_imports_no_torch_and_no_pickle() -> None:
-    """Only `verify` runs the original model."""
+    """Only `verify` may import torch, because it runs the original model."""
     libraries = {"torch", "transformers", "peft", "pickle", "safetensors"}
     rooms = [path for path in FILES if room_of(path) == "convert"]
     heavy = {path.name: libraries & {name.split(".")[0] for name in imported(path)} for path in rooms}

@@ -1,4 +1,4 @@
-"""The runtime over the fake engine: rows in order, errors in their place, threads, interrupts."""
+"""The runtime with the fake engine: order of answers, errors of single rows, threads, interrupts."""
 
 from __future__ import annotations
 

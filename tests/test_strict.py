@@ -1,4 +1,4 @@
-"""Plain data is accepted exactly in the form of a dataclass, or refused with the place that does not fit."""
+"""Plain data is accepted only if it fits a dataclass exactly; otherwise the error names the place."""
 
 from __future__ import annotations
 

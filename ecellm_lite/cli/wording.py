@@ -1,4 +1,4 @@
-"""Words errors for the command line: a setting that an error names becomes an option of the command, as `--context`."""
+"""Words errors for the command line: a setting that an error names becomes the option's name (`--context`)."""
 
 from __future__ import annotations
 

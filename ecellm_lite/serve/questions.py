@@ -51,7 +51,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The outcome of a question: the `shares` of its options in their own order, which sum to 1, or its error.
+    """The outcome of a question: the `shares` of its options in their own order, which sum to 1, or an error.
 
     `answers`: one for each order in which the options were asked.
     """

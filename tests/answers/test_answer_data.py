@@ -41,7 +41,7 @@ VALUES: Mapping[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def answers(draw: st.DrawFn) -> Answer:
-    """Any answer of any kind, even one that no space would give."""
+    """Draw an answer of any kind, even one that no answer set would give."""
     type_ = draw(st.sampled_from(list(VALUES)))
     return Answer(
         id=draw(st.none() | TEXTS | st.integers(-(1 << 63), 1 << 63)),
@@ -66,7 +66,7 @@ def answers(draw: st.DrawFn) -> Answer:
 
 
 def check_inverse(answer: Answer) -> None:
-    """Check both directions, including the order of the keys."""
+    """Check that an answer and its data stay the same in a round trip, including the order of the keys."""
     for data in (answer.as_dict(), json.loads(json.dumps(answer.as_dict()))):
         again = Answer.from_dict(data)
         assert again == answer

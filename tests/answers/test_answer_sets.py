@@ -1,4 +1,4 @@
-"""No logits and no text produce an answer outside the row's set."""
+"""Whatever the model's logits and the row's text are, the answer is in the row's answer set."""
 
 from __future__ import annotations
 

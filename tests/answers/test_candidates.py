@@ -1,4 +1,4 @@
-"""The candidate matrix: which tokens may come next, where a candidate ends, and how probable each one is."""
+"""The matrix of candidate answers: which tokens may come next, where an answer ends, how probable each one is."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(
 ) -> tuple[T, list[Step]]:
     """Drive a generator as the scheduler does, with logits that depend on the whole answer so far.
 
-    Of each step's drafts so many are tried; all of them where `tries` ends.
+    `tries` says how many of each step's drafts are tried; after its end, all of them are.
     """
     seen: list[int] = answer if answer is not None else []
     steps: list[Step] = []
@@ -51,7 +51,7 @@ def run(
 
 
 def exact(rows: Sequence[Sequence[int]]) -> list[float]:
-    """The same probabilities by brute force: at each token a softmax over all tokens that some row has there."""
+    """Return the same probabilities by brute force: at each token, a softmax over the tokens that can follow."""
     closed = [(*row, END) for row in rows]
     shares = []
     for row in closed:

@@ -35,7 +35,7 @@ def test_it_is_a_softmax() -> None:
 
 @given(finite_logits, some_tokens, st.integers(0, 31), st.sampled_from([math.nan, math.inf, -math.inf]))
 def test_one_that_is_not_finite_is_an_error(logits: np.ndarray, allowed: list[int], place: int, value: float) -> None:
-    """At any place, because coverage is a share of the whole distribution."""
+    """A logit that is not finite is an error at any index, because coverage is a share of the whole distribution."""
     logits[place] = value
     with refusal(ModelError, settings=("gpu_layers",)):
         restrict(logits, allowed)

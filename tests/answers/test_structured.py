@@ -1,4 +1,4 @@
-"""JSON schemas and grammars: answers obey them, they keep their meaning, and harmful ones are refused."""
+"""JSON schemas and grammars: answers obey them exactly, and harmful ones are refused."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def matcher_of(space: Structured) -> Any:
 @pytest.mark.parametrize("kind", ["scattered", "equal", "huge", "end"])
 @pytest.mark.parametrize("name", CLOSABLE)
 def test_json_is_closed_before_its_limit(name: str, kind: str, temperature: float) -> None:
-    """From the shortest limit that leaves room to close it, an answer comes, and it obeys its schema."""
+    """With any limit that leaves room to close the JSON, the answer obeys its schema."""
     vocabulary = FakeVocabulary()
     definition = CLOSABLE[name]
     shortest = Closing(vocabulary)._way(matcher_of(schema(definition)), b"", 100)

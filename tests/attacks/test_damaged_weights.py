@@ -1,4 +1,4 @@
-"""Weights that are damaged and then repaired: nothing saved in between gives a wrong answer afterwards."""
+"""Weights that are damaged and then repaired: nothing that was saved in between gives a wrong answer later."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def answer(model: str | Path, *, prefix_files: bool = True) -> Answer:
 
 
 def damage(path: Path) -> None:
-    """Overwrite 4 KiB of the first layer's weights with other valid numbers; the file's times stay."""
+    """Overwrite 4 KiB of the first layer's weights with other valid numbers; keep the file's times."""
     tensor = next(tensor for tensor in read_header(path).tensors if tensor.name == "blk.0.ffn_up.weight")
     in_its_place(path, lambda data: data[: tensor.offset] + bytes(4096) + data[tensor.offset + 4096 :])
 
 
 def in_its_place(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Overwrite a file; its size, inode and modification time stay."""
+    """Overwrite a file, but keep its size, inode and modification time."""
     status = path.stat()
     data = change(path.read_bytes())
     with path.open("r+b") as file:
@@ -52,7 +52,7 @@ def in_its_place(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 
 def states(home: Path) -> dict[str, int]:
-    """How many instructions are kept on disk, by the sha256 of the model that read them."""
+    """Return how many instructions' states are stored on disk, by the sha256 of the model that read them."""
     return {folder.name: len(list(folder.iterdir())) for folder in (home / "prefixes").glob("*")}
 
 
@@ -115,7 +115,7 @@ def test_a_model_that_takes_anothers_name(good: Path, home: Path, tmp_path: Path
 
 
 def test_weights_that_are_damaged_while_they_are_in_use_leave_no_state(good: Path, home: Path, tmp_path: Path) -> None:
-    """llama.cpp maps the file, so it computes with whatever is written there meanwhile."""
+    """llama.cpp maps the file, so a change to the file changes what it computes."""
     path = tmp_path / "model.gguf"
     shutil.copyfile(good, path)
     with Runtime(path, envelope="alpaca") as runtime:

@@ -1,4 +1,4 @@
-"""Schemas and grammars that crashed or hung llguidance or used all memory; each is refused before it gets there."""
+"""Schemas and grammars that would crash or hang llguidance, or use all memory; each is refused before it gets there."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ecellm_lite.answers.limits import MAX_CHAIN, MAX_JOINED, MAX_KEYS, MAX_MULT
 
 
 def rules(count: int, name: str = "a") -> str:
-    """Rules that each hold the next."""
+    """Return rules, each of which contains the next."""
     chain = "\n".join(f"{name}{i}: {name}{i + 1}" for i in range(count))
     return f'start: {name}0\n{chain}\n{name}{count}: "x"'
 
 
 def definitions(count: int, link: str) -> dict[str, Any]:
-    """Definitions that each refer to the next; `link` is JSON with NEXT where the reference stands."""
+    """Return definitions, each of which refers to the next; `link` is JSON with NEXT in the place of the reference."""
     links: dict[str, Any] = {f"a{i}": json.loads(link.replace("NEXT", f"#/$defs/a{i + 1}")) for i in range(count)}
     return {"$ref": "#/$defs/a0", "$defs": {**links, f"a{count}": {"type": "boolean"}}}
 

@@ -187,7 +187,7 @@ print(json.dumps(answer.as_dict()))
 
 @pytest.mark.slow
 def test_processes_at_once_and_damage_between_them(demo_model: StoredModel) -> None:
-    """On the real engine: four processes write and read the same file; damaged states never reach llama.cpp."""
+    """On the real engine, four processes write and read the same file; damaged states never reach llama.cpp."""
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True)

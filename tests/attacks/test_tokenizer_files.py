@@ -1,4 +1,4 @@
-"""Tokenizer files and configurations with any content: an error of ours, never a crash, a hang or another exception."""
+"""Tokenizer files and configurations with any content: an error of this package, never a crash or a hang."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VALUES: list[Any] = [
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the places of values in a JSON value; of long objects and lists, the first ones."""
+    """Yield the paths of the values inside a JSON value; only the first ones of long objects and lists."""
     if isinstance(value, dict):
         inner: list[Any] = list(value)[:12]
     else:

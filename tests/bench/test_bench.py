@@ -1,4 +1,4 @@
-"""The command `bench`, its made-up rows, and the script that measures the peers in the same run."""
+"""The command `bench`, its made-up rows, and the script that measures other programs in the same run."""
 
 from __future__ import annotations
 
@@ -141,13 +141,13 @@ def test_options_that_do_not_go_together_are_refused(capsys: pytest.CaptureFixtu
 
 
 class Grammar:
-    """llama.cpp's own reading of a GBNF grammar."""
+    """A GBNF grammar as llama.cpp reads it."""
 
     def __init__(self, vocabulary: LlamaVocabulary) -> None:
         self.vocabulary = vocabulary
 
     def takes(self, grammar: str, text: str) -> bool:
-        """Whether the grammar accepts the text's tokens and the end of the text after them."""
+        """Return whether the grammar accepts the whole text and its end."""
         sampler = llama.llama_sampler_init_grammar(self.vocabulary._pointer, grammar.encode(), b"root")
         assert sampler, grammar
         try:
@@ -213,7 +213,7 @@ def test_grammars_take_the_gold_answers(name: str, data: Path, grammar: Grammar)
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
-    """Files of made-up rows in the place of labelled ones."""
+    """Return a folder of made-up rows, used in place of labelled rows."""
     for task in TASKS.values():
         (tmp_path / "data" / task.name).mkdir(parents=True)
         rows = "".join(json.dumps(row) + "\n" for row in made_up_rows(task, 12))
@@ -269,7 +269,7 @@ def test_a_server_that_does_not_start_is_told_of(tiny: Path, labelled: Path, tmp
 
 
 def test_a_server_that_answers_nothing_fails_on_every_row(tmp_path: Path) -> None:
-    """A stand-in server that is healthy but refuses every completion."""
+    """The server here reports that it is healthy, but refuses every completion."""
     program = tmp_path / "llama-server"
     program.write_text(
         "#!/usr/bin/env python3\n"

@@ -1,4 +1,4 @@
-"""Tunings: one stored on a machine is used there and nowhere else, and a damaged file does no harm."""
+"""Tunings: a stored tuning is used only on the machine that it was made on, and a damaged file does no harm."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_a_runtime_is_loaded_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 class Scripted:
-    """A machine with made-up rates: a factor for each setting, and noise that depends on the number of calls."""
+    """A machine with made-up speeds: a factor for each setting, and noise that depends on the number of calls."""
 
     def __init__(self, factors: Mapping[tuple[str, int | str], float], noise: float = 0.0) -> None:
         self.factors = factors

@@ -38,7 +38,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> str:
 def test_the_demo_is_calibrated_where_it_is_too_sure(
     demo_model: StoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The demo calls nearly every review very positive, with high confidence; here every label is neutral."""
+    """The demo answers "very positive" to nearly every review, with high confidence; every label here is neutral."""
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path / "home"))
     rows = [{"input": {"review": f"It works, number {number}."}, "output": "C: neutral"} for number in range(10)]
     write_rows(tmp_path / "rows" / "sentiment_analysis" / "test.jsonl", rows)
@@ -71,7 +71,7 @@ def test_the_demo_is_calibrated_where_it_is_too_sure(
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoredModel]:
-    """The only model in a store of these tests' own."""
+    """Return the only model in a store that only these tests use."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ECELLM_HOME", str(tmp_path_factory.mktemp("calibrated")))
         file = write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", context=1024)
@@ -87,7 +87,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def rows(model: StoredModel, task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows labelled with the model's own answers, so that it is always right; half of them name their task."""
+    """Write rows labelled with the model's own answers, so that it is always right; half of them name the task."""
     from ecellm_lite import Runtime
 
     mails = [{"mail": f"mail {number}"} for number in range(24)]
@@ -106,7 +106,7 @@ def path(model: StoredModel) -> Path:
 
 @pytest.fixture(scope="module")
 def fresh_calibration(task: str, rows: Path, path: Path) -> Calibration:
-    """The calibration that the command fits for the model."""
+    """Return the calibration that the command fits for the model."""
     assert run_command(["calibrate", "--task", task, "--data", str(rows), "--quiet"]) == 0
     calibration = read_calibration(path)
     assert calibration is not None
@@ -115,7 +115,7 @@ def fresh_calibration(task: str, rows: Path, path: Path) -> Calibration:
 
 @pytest.fixture
 def calibrated(fresh_calibration: Calibration, path: Path) -> Calibration:
-    """The model's calibration, restored if the last test changed it."""
+    """Return the model's calibration, restored if an earlier test changed it."""
     fresh_calibration.write(path)
     return fresh_calibration
 

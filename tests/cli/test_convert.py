@@ -45,7 +45,7 @@ QUERY = "model.layers.1.self_attn.q_proj"
 
 @pytest.fixture(autouse=True)
 def _drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A blueprint written by hand, with a vocabulary that llama.cpp accepts."""
+    """Use a blueprint (the plan of a model's tensors) written by hand, with a vocabulary that llama.cpp accepts."""
     letters = [chr(0x4E00 + number) for number in range(TOKENS)]
     header = read_header(write_tiny_model(tmp_path / "tiny.gguf", words=["ab"]))
     named, merges = (header.metadata[f"tokenizer.ggml.{key}"] for key in ("tokens", "merges"))

@@ -76,7 +76,7 @@ def test_interruptions_that_are_ignored_stay_ignored() -> None:
 
 
 def test_an_interruption_while_llama_cpp_logs() -> None:
-    """ctypes prints and discards exceptions raised in a callback."""
+    """ctypes would print and discard an exception raised in a callback, so the interruption must be raised later."""
     body = """
     from ecellm_lite import ggml
     log = ggml._note

@@ -1,4 +1,4 @@
-"""`ecellm-lite eval`, from files of rows to a table, JSON, a page and an exit code."""
+"""`ecellm-lite eval`: from files of rows to a table, JSON, a page and an exit code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def output_of(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) ->
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with six rows of each task."""
+    """Return a folder with six rows of each task."""
     folder = tmp_path_factory.mktemp("rows")
     for name in TASKS:
         write_lines(folder / name / "test.jsonl", [row(name, number) for number in range(6)])
@@ -49,7 +49,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fake engine in place of a model."""
+    """Use the fake engine in place of a model."""
 
     def fake(*, context: int | None, deterministic: bool, **_: Any) -> Runtime:
         return Runtime.over(FakeBackend(cells=context or 4096), deterministic=deterministic)
@@ -59,7 +59,7 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def results_file(rows: Path, tmp_path: Path, fake_engine: None) -> tuple[Path, Results]:
-    """The fake engine's results on these rows, in a file."""
+    """Return a file with the fake engine's results on these rows."""
     path = tmp_path / "results.json"
     assert run_command(["eval", "--task", "all", "--data", str(rows), "--output", str(path), "--quiet"]) == 0
     return path, read_results(path)

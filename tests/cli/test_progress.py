@@ -1,4 +1,4 @@
-"""Bars on standard error: they leave standard output alone, and appear when there is progress."""
+"""Progress bars: they are shown on standard error only, and appear at the first progress."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ecellm_lite.jobs.job_row import JobStep
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What a bar writes to a terminal."""
+    """Collect what a bar writes to a terminal."""
     screen = io.StringIO()
     monkeypatch.setattr(progress, "Console", lambda **_: Console(force_terminal=True, file=screen, width=120))
     return screen

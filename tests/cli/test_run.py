@@ -1,4 +1,4 @@
-"""The command line: the contract of its output, its exit codes, and one sentence for each mistake."""
+"""The command `run`: its output, its exit codes, and one sentence for each mistake."""
 
 from __future__ import annotations
 

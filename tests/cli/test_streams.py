@@ -1,4 +1,4 @@
-"""Standard input and output that are closed, full or abandoned by their reader: the exit code and one sentence."""
+"""Standard streams that are closed, full or no longer read: the exit code, and one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors name no options; the command line adds its own."""
+"""Errors do not name options of the command line; the command line adds them."""
 
 from __future__ import annotations
 

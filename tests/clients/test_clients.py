@@ -1,4 +1,4 @@
-"""The clients, each run by its own toolchain against the pipe over the fake engine; skipped where it is missing."""
+"""The clients in other languages, each against a pipe with the fake engine; skipped if the language is missing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def language(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def check(language: str, tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """The command of a language's check."""
+    """Return the command that checks a language's client."""
     if language == "node":
         return [tool("node"), CHECKS / "check.mjs"]
     folder = tmp_path_factory.mktemp(language)
@@ -80,7 +80,7 @@ def test_json_is_read_and_written(language: str, check: Command) -> None:
 
 @pytest.fixture
 def bin_folder(tmp_path: Path) -> Path:
-    """A folder for PATH whose `ecellm-lite` is the pipe over the fake engine."""
+    """Return a folder for PATH in which `ecellm-lite` is a pipe with the fake engine."""
     folder = tmp_path / "bin"
     folder.mkdir()
     script = folder / "ecellm-lite"
@@ -90,7 +90,7 @@ def bin_folder(tmp_path: Path) -> Path:
 
 
 def test_the_readme_says_how(language: str, bin_folder: Path, tmp_path: Path) -> None:
-    """Its block for the language, in a folder of its own, with a copy of the client beside it."""
+    """The README's code for each language runs in a folder of its own, beside a copy of the client."""
     marks = {"node": "js", "java": "java", "c": "c"}
     readme = (CLIENTS / "README.md").read_text("utf-8")
     blocks = re.findall(rf"^```{marks[language]}\n(.*?)^```", readme, re.S | re.M)

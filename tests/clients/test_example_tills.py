@@ -1,4 +1,4 @@
-"""The example tills, as a shop would run them: the command line's pipe and the demo model."""
+"""The example programs for tills, run as a shop would: with `ecellm-lite pipe` and the demo model."""
 
 from __future__ import annotations
 

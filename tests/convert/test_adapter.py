@@ -1,4 +1,4 @@
-"""PEFT adapters as peft saves them: what is read, and what is refused."""
+"""Adapters as the library peft saves them: what is read, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind: everything in order, errors raised to the caller, no thread left running."""
+"""Reading and writing in background threads: in order, errors reach the caller, and no thread is left running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A LoRA adapter in llama.cpp's format gives the same result as in PEFT's, on a checkpoint and on a GGUF file."""
+"""A LoRA adapter in llama.cpp's format gives the same result as in PEFT's format, on a checkpoint and a GGUF file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAMES = {
 def written(
     folder: Path, kind: str = "lora", extra: str = "", alpha: float = ALPHA, key: str = ""
 ) -> tuple[Path, Path]:
-    """Write one adapter in both forms; llama.cpp's has B's rows in the file's order."""
+    """Write one adapter in both formats; in llama.cpp's, the rows of the matrix B have the GGUF file's order."""
     config = CONFIGS["smollm"]
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     size = WIDTH // heads

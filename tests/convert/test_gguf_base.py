@@ -1,4 +1,4 @@
-"""A GGUF file as a base: without an adapter llama.cpp's own bytes; with one, merged in the order of the file's rows."""
+"""A GGUF file as the base: quantized to llama.cpp's own bytes, and merged with adapters in the order of its rows."""
 
 from __future__ import annotations
 

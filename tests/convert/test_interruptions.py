@@ -26,7 +26,7 @@ from tests.support.small_checkpoints import weights, write_checkpoint
 
 
 def named_only(plan: Plan, source: Checkpoint, target: Path) -> WrittenFile:
-    """Leave what a run leaves that stops between naming the file and writing the manifest."""
+    """Make the files that a run leaves if it stops after renaming the output and before writing the manifest."""
     with unfinished_file(plan, source, target) as file:
         written = write_file(plan, source, file)
         file.finish(written.sha256)

@@ -1,4 +1,4 @@
-"""Each tensor gets the type and the bytes that llama.cpp's own quantizer gives it."""
+"""File types with mixed tensor types (Q4_K_M): each tensor has the type and bytes of llama.cpp's own quantizer."""
 
 from __future__ import annotations
 

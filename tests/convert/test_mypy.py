@@ -1,4 +1,4 @@
-"""mypy checks convert/ under the name it is installed as."""
+"""mypy checks convert/ under the name that it has when installed, ecellm_lite.convert."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tasks that a model is for: stored in its file, shown, and a warning for any other task."""
+"""The tasks that a model is meant for are stored in its file and shown; any other task gets a warning."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def matcher(base: Path) -> Path:
-    """A model for two tasks."""
+    """Return a model that is meant for two tasks."""
     target = base.parent / "matcher.gguf"
     assert convert(base, target, "--tasks", "PM, Product_Matching,answer-generation") == (
         "product_matching",

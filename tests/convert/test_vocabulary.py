@@ -39,7 +39,7 @@ def test_added_tokens_and_padding(tmp_path: Path) -> None:
 
 
 def test_scores_are_those_of_the_model_file(tmp_path: Path) -> None:
-    """From tokenizer.json, scores have the same order, except among equal ones."""
+    """Scores made from tokenizer.json order the pieces like those of tokenizer.model, except pieces of equal score."""
     one, other = tmp_path / "one", tmp_path / "other"
     for folder, write in ((one, write_mistral_model), (other, write_mistral_tokenizer)):
         folder.mkdir()

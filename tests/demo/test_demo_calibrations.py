@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def model(store: Store) -> StoredModel:
-    """A demo whose manifest has the expected hash."""
+    """Return a demo model whose manifest has the expected hash."""
     manifest = Manifest("demo", "model.gguf", 4, MODEL_SHA256, "alpaca", "")
     return StoredModel(store.folder("demo") / "model.gguf", manifest)
 

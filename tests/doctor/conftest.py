@@ -11,5 +11,5 @@ from tests.support.tiny_models import write_tiny_model
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of six layers and the output."""
+    """Return a tiny model of six layers and an output layer."""
     return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", layers=6, context=2048)

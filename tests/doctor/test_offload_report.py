@@ -66,7 +66,7 @@ def test_the_parent_never_loads_llama_cpp() -> None:
 
 
 def test_without_a_gpu(demo_model: StoredModel, capsys: pytest.CaptureFixture[str]) -> None:
-    """The package's own program, on the build installed here."""
+    """Runs the package's own program with the installed build of llama.cpp."""
     assert demo_model.path.is_file()
     with refusal(UsageError, settings=("gpu_layers",)):
         compare("demo")

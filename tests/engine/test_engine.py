@@ -39,7 +39,7 @@ def test_every_example_is_answered_from_its_set(name: str, demo: Runtime) -> Non
 
 
 def tail_of(backend: LlamaBackend, runtime: Runtime, name: str, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
-    """The tokens that the model was given, and the tokenizer's for the prompt and the answer's text."""
+    """Return the tokens of prompt and answer as the model had them, and as the tokenizer makes them from one text."""
     request = runtime.request(TASKS[name].question(row))
     scheduler = Scheduler(backend)
     scheduler.submit(request)
@@ -115,7 +115,7 @@ def as_bytes(answers: list[Any]) -> list[str]:
 
 
 def test_deterministic_answers_are_the_same_bytes(demo_model: StoredModel) -> None:
-    """For any batch, order of rows and contents of the memory, including a restored state."""
+    """The bytes are the same for any batch, order of rows and content of the memory, also after restoring a state."""
     with Runtime(demo_model.path, envelope="alpaca", deterministic=True) as runtime:
         cold = as_bytes([runtime.answer("sentiment_analysis", ROWS[0])])
         batch = as_bytes(list(runtime.answers("sentiment_analysis", ROWS)))

@@ -1,4 +1,4 @@
-"""The memory grows for waiting rows and long answers, and never in deterministic mode."""
+"""The engine's memory grows for waiting rows and long answers, but never in deterministic mode."""
 
 from __future__ import annotations
 

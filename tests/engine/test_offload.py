@@ -1,4 +1,4 @@
-"""Layers on the real llama.cpp, with its CPU as the device to offload to, which its loader treats the same way.
+"""Layers on a device, on the real llama.cpp: its CPU stands in for a GPU, which its loader treats the same way.
 
 No test here ran on a GPU.
 """
@@ -50,7 +50,7 @@ def test_the_devices_that_layers_go_to() -> None:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Device:
-    """llama.cpp's CPU, which the engine then takes for a GPU."""
+    """Make the engine take llama.cpp's CPU for a GPU, and return that device."""
     [cpu] = [device for device in ggml.devices() if device.kind == "cpu"]
     monkeypatch.setattr(llama, "gpus", lambda devices: [cpu])
     return cpu
@@ -61,7 +61,7 @@ ROW = {"review": "Works, but it is loud."}
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of six layers and the output."""
+    """Return a tiny model of six layers and an output layer."""
     return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", layers=6, context=2048)
 
 

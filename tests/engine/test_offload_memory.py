@@ -1,4 +1,4 @@
-"""How much memory weights, KV cells and computing take, next to what llama.cpp's log reports."""
+"""The estimate of memory for weights, KV cells and computing, compared with llama.cpp's log."""
 
 from __future__ import annotations
 

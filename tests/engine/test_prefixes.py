@@ -60,7 +60,7 @@ def test_what_others_stand_on_is_not_evicted() -> None:
 
 
 def test_what_nobody_shares_of_a_node_is_given_up() -> None:
-    """Two instructions begin alike; when memory is short, the older keeps only what the newer uses."""
+    """Two instructions begin alike; when memory is short, the older one keeps only the part that both share."""
     backend = FakeBackend()
     prefixes = Prefixes(backend, range(4))
     old = prefixes.add(list(b"Below is an old instruction"), Match(), instruction=True)
@@ -112,7 +112,7 @@ def test_a_tree_without_room_says_what_is_there() -> None:
 
 
 def test_rows_that_share_are_computed_together_and_answered_in_place() -> None:
-    """20 rows each of 5 products, mixed: each product's text is computed once, and answers keep their places."""
+    """20 rows for each of 5 products are mixed: each product's text is computed once, and answers stay in order."""
     prompts = product_rows(5, 20)
     runs: dict[bool, list[Request]] = {}
     computed: dict[bool, int] = {}
@@ -197,7 +197,7 @@ def test_duplicates_in_a_job_have_a_line_each() -> None:
 
 
 class Copying(FakeBackend):
-    """Repeats the prompt from its beginning, as an answer that quotes a document does."""
+    """An engine whose answer repeats the prompt, like an answer that quotes a document."""
 
     def __init__(self, length: int) -> None:
         self.calls = 0
@@ -237,7 +237,7 @@ def test_drafts_save_calls_and_change_no_answer(rows: int) -> None:
     temperature=st.sampled_from([0.0, 1.0]),
 )
 def test_any_drafts_give_the_same_text(texts: list[str], tokens: int, batch: int, temperature: float) -> None:
-    """The fake's logits depend only on the tokens, so drafts change only the number of calls."""
+    """The fake engine's logits depend only on the tokens, so drafts change only the number of calls."""
 
     def logits(sequence: Sequence[int]) -> Logits:
         values = scattered(sequence[-2:])

@@ -1,4 +1,4 @@
-"""The prompt kernels inside llama.cpp: used where they may be, and not at all if something does not fit."""
+"""The prompt kernels (faster matrix products for prompts) inside llama.cpp: used only if everything fits."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def products() -> int:
 
 
 def test_a_model_reads_its_prompt_with_them(demo_model: StoredModel, variant: str) -> None:
-    """With and without the kernels alternately in one process: neither disturbs the other."""
+    """Runs with and without the kernels alternate in one process; neither disturbs the other."""
     tokens = list(range(1000, 1040))
     settings = Settings(gpu_layers=0, context=256, threads=2, prompt_kernels=variant)
     ours = LlamaBackend(demo_model.path, settings)
@@ -72,7 +72,7 @@ def test_a_model_reads_its_prompt_with_them(demo_model: StoredModel, variant: st
 
 
 def test_a_gpu_is_not_kept_from_its_products(demo_model: StoredModel, variant: str) -> None:
-    """A GPU's products with the weights of CPU layers are faster than ours."""
+    """A GPU may multiply with the weights of CPU layers, which is faster than the kernels."""
     backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, context=256, prompt_kernels=variant))
     assert backend.prompt_kernels == State(variant)
     backend.placement = Placement((Load("GPU0", free=1 << 30, layers=3),), "three layers on a GPU")
@@ -118,7 +118,7 @@ DOCTORED = {
 
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process that has not looked for kernels yet, and a store without verdicts."""
+    """Simulate a process that has not looked for kernels yet, and a store without verdicts on them."""
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ECELLM_PROMPT_KERNELS", raising=False)
     monkeypatch.setattr(ggml, "system_info", lambda: "CPU : AVX2 = 1")
@@ -167,7 +167,7 @@ def test_no_library_is_no_error(fresh: None, tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_verdict_is_asked_for_once(fresh: None, variant: str, tmp_path: Path) -> None:
-    """In child processes, because this one has the kernels already."""
+    """Runs in child processes, because this process has loaded the kernels already."""
     program = (
         "import sys; from ecellm_lite.kernels.prompt import choice, verdict, start\n"
         "ask = verdict._ask\n"

@@ -1,4 +1,4 @@
-"""The scheduler: full calls, forked prefixes, and rows that wait or restart when memory is short."""
+"""The scheduler: full batches, shared prefixes, and rows that wait or restart when memory is short."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def finish(scheduler: Scheduler, requests: Sequence[Request]) -> None:
 
 
 class Counting(FakeBackend):
-    """Notes how many tokens and rows each call had, and how many sequences were started."""
+    """An engine that counts the tokens and rows of each call, and the sequences that were started."""
 
     def __init__(self, **settings: int) -> None:
         super().__init__(scattered, **settings)
@@ -156,7 +156,7 @@ def test_an_empty_state_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_deterministic_mode_takes_no_part_of_a_longer_prefix() -> None:
-    """A row whose first character joins the instruction's last token shares one token less of it."""
+    """If a row's first character joins the instruction's last token, the row shares one token less."""
     backend = Counting()
     scheduler = Scheduler(backend, deterministic=True)
     rows = prompts([20, 30])

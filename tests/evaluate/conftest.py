@@ -13,7 +13,7 @@ from tests.support.evaluations import result_of, rows_of, whole
 
 @pytest.fixture(scope="module")
 def fake() -> Results:
-    """All tasks, as the fake engine answers them."""
+    """Return results of all tasks, as the fake engine answers them."""
     pytest.importorskip("rouge_score", reason="free text is measured by rouge-score (extra 'eval')")
     tasks = {}
     with Runtime.over(FakeBackend()) as runtime:

@@ -1,4 +1,4 @@
-"""Fitting a temperature: it corrects an overconfident model, and a fit that may be chance is not kept."""
+"""Fitting a temperature: it corrects an overconfident model, and a fit that may be due to chance is not kept."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_model_that_is_wrong_about_itself_is_mended(temperature: float) -> Non
 
 
 def test_ten_rows_are_too_few_to_tell() -> None:
-    """For a slightly overconfident model a temperature fits ten rows better, but no such fit is kept."""
+    """A temperature fits ten rows of a slightly overconfident model better, but such a fit is never kept."""
     for seed in range(20):
         fitted = fit(drawn(10, 1.5, seed))
         assert fitted.rows == 10
@@ -53,7 +53,7 @@ def test_ten_rows_are_too_few_to_tell() -> None:
 
 
 def test_ten_right_answers_do_not_make_a_model_certain() -> None:
-    """All held-out rows become likelier, with hardly any spread, but one such file in ten occurs by chance."""
+    """All held-out rows become likelier by nearly the same amount, but one such file in ten occurs by chance."""
     fitted = fit([Case((Claim((0.8, 0.2), 0),), 1.0)] * 10)
     assert fitted.temperature == pytest.approx(LOWEST, rel=0.01)
     assert fitted.gain == pytest.approx(-math.log(0.8), abs=1e-3)
@@ -78,7 +78,7 @@ def test_what_is_the_same_for_every_seed_is_the_temperature() -> None:
 
 
 def test_the_measures_by_hand() -> None:
-    """Half the rows are right at 0.9: the best temperature brings that to 0.5, within the bounds."""
+    """Half of the rows with probability 0.9 are right: the best temperature brings 0.9 near 0.5, within its bounds."""
     cases = [Case((Claim((0.9, 0.1), place % 2),), place / 100) for place in range(100)]
     fitted = fit(cases)
     assert fitted.before.log_likelihood == pytest.approx((math.log(0.9) + math.log(0.1)) / 2)
@@ -108,7 +108,7 @@ def test_rows_weigh_as_rows_and_not_as_choices() -> None:
 
 
 def entries(count: int, seed: int) -> list[Case]:
-    """Return extractions of three entries, which say 0.5 to 0.99 and are right with sigmoid(logit(p) / 2 - 2)."""
+    """Return extractions of three entries of p from 0.5 to 0.99, each right with sigmoid(logit(p) / 2 - 2)."""
     generator = np.random.default_rng(seed)
     cases = []
     for _ in range(count):
@@ -119,7 +119,7 @@ def entries(count: int, seed: int) -> list[Case]:
 
 
 def test_entries_that_are_mostly_wrong_have_a_bias() -> None:
-    """No temperature brings 0.9 below one half; a bias does."""
+    """No temperature brings a probability of 0.9 below one half, but a bias does."""
     plain, fitted = fit(entries(300, seed=1)), fit(entries(300, seed=1), biased=True)
     assert plain.bias == 0
     assert plain.temperature == pytest.approx(HIGHEST, rel=0.01)
@@ -151,7 +151,7 @@ def test_without_scipy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_orders_that_are_too_sure_are_mended() -> None:
-    """Six orders of logits that are three times too large."""
+    """There are six orders, from logits that are three times too large."""
     cases = []
     for case in drawn(400, 3.0, seed=7, options=6):
         [claim] = case.claims
@@ -164,7 +164,7 @@ def test_orders_that_are_too_sure_are_mended() -> None:
 
 
 def test_a_claim_by_hand() -> None:
-    """Half of the orders given 0.8 are right: 0.8 among three is 8 to 1 and 1, and so a half is T = log 8 / log 2."""
+    """Half of the orders with probability 0.8 are right; T = log 8 / log 2 makes 8:1:1 into 2:1:1, one half."""
     cases = [Case((Claim((0.8, 0.2), place % 2, 2),), 1.0) for place in range(200)]
     fitted = fit(cases)
     assert fitted.temperature == pytest.approx(math.log(8) / math.log(2), rel=1e-3)

@@ -1,4 +1,4 @@
-"""From an answer and its gold to the cases that a temperature is fitted to."""
+"""Answers and their right answers as the cases to which a temperature is fitted."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_ranking_is_one_choice_among_all_orders() -> None:
     [("EIS", True), ("EEE", True), ("III", True), ("ESS", True), ("ESI", False), ("SEE", False), ("CIS", False)],
 )
 def test_labels_say_which_orders_none_is_better_than(labels: str, right: bool) -> None:
-    """Of A,C,B: the labels of A, B and C, in this order."""
+    """The order is A,C,B; the expected labels are those of A, B and C, in this order."""
     answer = Answer(
         "r", "query_product_ranking", "ranking", ["A", "C", "B"], "A,C,B", 0.6,
         {"A": 0.7, "B": 0.1, "C": 0.2}, 0.5, 0.9, False, None, None, MODEL, "alpaca",
@@ -93,7 +93,7 @@ def test_labels_say_which_orders_none_is_better_than(labels: str, right: bool) -
 
 
 def test_a_ranking_is_fitted_as_it_is_calibrated() -> None:
-    """The fit calibrates an order exactly as an answer does, among six orders or 26!."""
+    """The fit changes an order's probability exactly as answering does, among six orders or 26!."""
     generator = np.random.default_rng(3)
     for letters in (1, 2, 3, 26):
         keys = [chr(ord("A") + place) for place in range(letters)]

@@ -1,4 +1,4 @@
-"""What changed between two files of results."""
+"""The comparison of two files of results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.refusals import refusal
 
 
 def predicates(texts: str, **other: Any) -> Results:
-    """Results of rows whose gold is yes and no in turn, answered y, n or - (not at all)."""
+    """Return results of rows whose right answers are yes and no in turn; an answer is y, n or - (no answer)."""
     rows = rows_of("PM", len(texts))
     words = {"y": "yes", "n": "no", "-": None}
     answers = [answer_of(one, words[letter]) for one, letter in zip(rows, texts, strict=True)]

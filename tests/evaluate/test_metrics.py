@@ -1,4 +1,4 @@
-"""The metrics, checked with other libraries, with naive code, and by hand."""
+"""The metrics, compared with other libraries, with naive code, and with figures worked out by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WORDS = st.sampled_from(("yes", "no"))
 
 
 def pairs_of(answers: st.SearchStrategy[str], *, missing: bool = True) -> st.SearchStrategy[list[Pair]]:
-    """Pairs of gold answers and answers, some of which are missing or unreadable."""
+    """Return a strategy for pairs of a right answer and an answer, which may be missing or unreadable."""
     texts = answers | st.none() | st.just("no idea") if missing else answers
     return st.lists(st.builds(Pair, answers, texts), min_size=1, max_size=30)
 

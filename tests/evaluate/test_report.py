@@ -63,7 +63,7 @@ def test_no_tag_of_the_data_survives(parsed: Page) -> None:
 
 
 def one_task(results: Results, text: str) -> Results:
-    """Results of one task with a text in every place that the data fills."""
+    """Return results of one task with `text` in every place that comes from the data."""
     task = results.tasks["product_matching"]
     example = replace(task.slowest[0], id=text, gold=text, text=text, prompt=text)
     assert task.confusion
@@ -204,7 +204,7 @@ def luminance(colour: str) -> float:
 
 
 def contrast(one: str, other: str) -> float:
-    """The contrast of WCAG 2.1, from 1 to 21."""
+    """Return the contrast of two colours by WCAG 2.1, from 1 to 21."""
     dark, light = sorted(map(luminance, (one, other)))
     return (light + 0.05) / (dark + 0.05)
 

@@ -117,7 +117,7 @@ def test_a_device_is_refused() -> None:
 
 
 def damaged(fake: Results) -> list[tuple[str, Any]]:
-    """Ways to damage a results file: a value that the error must name, and the data."""
+    """Return pairs: a value that the error must name, and the damaged data of a results file."""
 
     def changed(*path: str | int, value: Any) -> Any:
         data = json.loads(json.dumps(fake.as_dict()))

@@ -1,4 +1,4 @@
-"""Labelled rows from files: every row in its place, and every damaged one reported with its line."""
+"""Labelled rows from files: every row is read in order, and every damaged row is reported with its line."""
 
 from __future__ import annotations
 

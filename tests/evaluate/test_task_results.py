@@ -1,4 +1,4 @@
-"""A task's results: rows without an answer, notes, reliability, and risk by threshold."""
+"""A task's results: rows without an answer, notes, reliability of probabilities, and errors by threshold."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_settings_that_need_a_word_have_a_note() -> None:
 
 
 def test_a_ranking_is_judged_by_what_its_probability_claims() -> None:
-    """The probability is of the whole order: the right product first is not enough."""
+    """The probability is that of the whole order, so the right first product is not enough."""
     rows = rows_of("QPR", 2)  # B,A,C and C,B,A
     shares = {"A": 0.1, "B": 0.9, "C": 0.0}
     fields = {"type": "ranking", "probabilities": shares}
@@ -72,7 +72,7 @@ def test_a_ranking_is_judged_by_what_its_probability_claims() -> None:
 
 
 def test_an_extraction_is_right_where_all_its_entries_are() -> None:
-    """Each attribute is asked once: a second value in the data makes no entry wrong."""
+    """Each attribute is asked for once, so a second value in the data makes no entry wrong."""
     [one] = rows_of("AVE", 1)
     second = {"attribute": "color", "value": "blue", "source": "product title"}
     gold = json.dumps([*json.loads(one.gold), second])

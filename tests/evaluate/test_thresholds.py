@@ -52,7 +52,7 @@ def test_the_least_threshold_by_hand() -> None:
 
 
 def test_answers_above_a_threshold_are_as_precise_as_was_asked() -> None:
-    """With well-calibrated probabilities the true precision at and above t is (1 + t) / 2."""
+    """With these probabilities, the true precision of answers at and above t is (1 + t) / 2."""
     thresholds = [least_threshold(rows(400, seed), 0.9) for seed in range(200)]
     finite = [threshold for threshold in thresholds if threshold is not None]
     assert len(finite) > 150
@@ -92,7 +92,7 @@ def test_answers_share_the_doubt() -> None:
 @pytest.mark.slow
 @pytest.mark.data
 def test_product_matching_is_automatic_at_95_percent(data: Path, demo: Runtime, tmp_path: Path) -> None:
-    """Chosen on one half of the rows; on the other half at least 93% of the automatic answers are right."""
+    """The threshold is chosen on half of the rows; on the others, at least 93% of the automatic answers are right."""
     task = TASKS["product_matching"]
     lines = (data / task.name / "test.jsonl").read_text("utf-8").splitlines()
     labelled_rows = [labelled(task, number, json.loads(line)) for number, line in enumerate(lines, 1)]

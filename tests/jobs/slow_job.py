@@ -1,4 +1,4 @@
-"""A job over a slow fake engine, to be killed: ROWS OUTPUT."""
+"""A program that runs a job over a slow fake engine, for tests that kill it; its arguments are ROWS and OUTPUT."""
 
 from __future__ import annotations
 

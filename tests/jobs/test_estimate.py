@@ -1,4 +1,4 @@
-"""Estimates: how long a job takes, by some of its rows."""
+"""Estimates of how long a job takes, from some of its rows."""
 
 from __future__ import annotations
 

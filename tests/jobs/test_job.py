@@ -1,4 +1,4 @@
-"""Jobs: every row once and in order, whatever interrupts them, and no row answered twice."""
+"""Jobs: every row is written once and in order, even after an interruption, and no row is answered twice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TASK = TASKS["sentiment_analysis"]
 
 
 class Counting(Runtime):
-    """Counts the rows that it answers."""
+    """An Answerer that counts the rows that it answers."""
 
     answered: int
 

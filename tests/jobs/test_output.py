@@ -1,4 +1,4 @@
-"""A job's output: complete under its own name, or not there."""
+"""A job's output: under its own name, the file is complete or missing."""
 
 from __future__ import annotations
 

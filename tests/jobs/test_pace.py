@@ -1,4 +1,4 @@
-"""The time that a job still takes: by tokens, whatever rows are short or long, known or new."""
+"""The time that a job will still take is estimated from tokens, so short, long and repeated rows do not mislead it."""
 
 from __future__ import annotations
 

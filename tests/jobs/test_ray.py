@@ -1,4 +1,4 @@
-"""A Ray cluster of three local nodes: the same rows as one machine, and none lost when a node dies."""
+"""A Ray cluster of three local nodes writes the same rows as one machine, and loses none when a node dies."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def write_rows(path: Path, count: int) -> Path:
 
 
 def whole(rows: Path, output: Path, task: Task = TASK) -> bytes:
-    """Return what one machine writes."""
+    """Return the output of the same job without a cluster."""
     with open_job(rows, output, task) as job, fake() as runtime:
         job.run(runtime)
     return output.read_bytes()
@@ -135,7 +135,7 @@ def test_a_model_that_is_not_there_is_one_error() -> None:
 
 
 def test_a_node_that_dies_loses_and_doubles_nothing(cluster: Any, tmp_path: Path) -> None:
-    """The last test of the cluster: it has a node less afterwards."""
+    """This must be the cluster's last test, because the cluster loses a node."""
     rows = write_rows(tmp_path / "rows.jsonl", 600)
     nodes = list(cluster.worker_nodes)
     steps: list[int] = []

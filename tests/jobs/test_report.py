@@ -1,4 +1,4 @@
-"""The page about a finished job: what was answered, how surely, what needs a person, and what failed."""
+"""The page about a finished job: its answers, their probabilities, what needs review, and what failed."""
 
 from __future__ import annotations
 

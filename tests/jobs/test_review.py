@@ -1,4 +1,4 @@
-"""Review: which answers a person sees, and what happens to their corrections."""
+"""Review: which answers a person must check, and what happens to the corrections."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def runtime(calibration: Calibration | None = None, folder: Path | None = None) 
 
 
 def write_table(path: Path, count: int) -> Path:
-    """Write rows, the last of which has no review."""
+    """Write a table of reviews; the last row has none."""
     reviews = [f"review number {number}" for number in range(count - 1)] + [""]
     if path.suffix == ".jsonl":
         lines = ({"id": number, "review": review} for number, review in enumerate(reviews))

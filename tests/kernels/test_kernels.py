@@ -1,4 +1,4 @@
-"""The kernels give ggml's bytes for any rows, type and processor."""
+"""The quantization kernels give the same bytes as ggml, for any rows, type and processor."""
 
 from __future__ import annotations
 

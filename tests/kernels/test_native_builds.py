@@ -1,4 +1,4 @@
-"""The kernels' source for other processors and under the sanitizers, if the compilers are installed."""
+"""The kernels' source, built for other processors and with sanitizers, if the compilers are installed."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not 
 @needs_compiler
 @REFERENCE
 def test_sixteen_lanes_give_the_bytes_of_ggml(tmp_path: Path) -> None:
-    """The widest variant's source on any processor: the compiler splits its vectors."""
+    """The source of the widest variant runs on any processor, because the compiler splits its vectors."""
     program = build("g++", tmp_path, "driver.cpp", {"baseline": ["-DECELLM_LANES=16"]}, "-O2")
     compare([str(program)], "baseline")
 
@@ -98,7 +98,7 @@ def test_quotients_are_those_of_a_division(tmp_path: Path) -> None:
 
 @needs_compiler
 def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
-    """A fuzzer over the ABI's arguments: sizes, strides, nulls, overlaps, infinities."""
+    """A fuzzer tries all kinds of arguments of the C functions: sizes, strides, nulls, overlaps, infinities."""
     options = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     variants = {"baseline": ["-DECELLM_LANES=4"]}
     if platform.machine() in ("x86_64", "AMD64"):
@@ -119,7 +119,7 @@ def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
 @needs_compiler
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the prompt kernels are for x86-64")
 def test_the_sanitizers_find_nothing_in_the_prompt_kernels(tmp_path: Path) -> None:
-    """Random shapes, strides and bits, on up to three threads."""
+    """A fuzzer tries random shapes, strides and bits, on up to three threads."""
     prompt = KERNELS / "prompt"
     options = ["-std=c++17", "-O1", "-g", "-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     options += ["-fno-sanitize=float-cast-overflow", "-DECELLM_HAS_AVX", f"-I{prompt}", f"-I{prompt / 'avx2'}"]

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not variants(), reason="no prompt kernels for th
 
 
 def quantized(x: NDArray[np.float32], limit: float) -> NDArray[np.float64]:
-    """Activations, (columns, depth), as the kernels quantize them: blocks of 32, largest / limit, ties to even."""
+    """Return activations (columns, depth) as the kernels quantize them: in blocks of 32, the largest at `limit`."""
     blocks = x.reshape(len(x), -1, BLOCK)
     largest = np.abs(blocks).max(axis=2, keepdims=True)
     counts = largest >= np.float32(2.0**-100)
@@ -42,7 +42,7 @@ def quantized(x: NDArray[np.float32], limit: float) -> NDArray[np.float64]:
 
 
 def compare(blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], result: NDArray[np.float32]) -> None:
-    """Only float32 operations round: the product of two scales, a minimum, and one or two additions per block."""
+    """Compare products, with room for float32 rounding: two scales' product, a minimum, 1 or 2 additions per block."""
     weights = ggml.dequantize(blocks, kind, x.shape[1]).astype(np.float64)
     activations = quantized(x, 32767 if kind.name in WORDS else 127)
     # A minimum may cancel what a scale adds: both are as large as the row's largest weight at most.
@@ -54,7 +54,7 @@ def compare(blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32],
 def product(
     generator: np.random.Generator, kind: TensorType, rows: int, columns: int, depth: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Weights of all sizes, and activations of all sizes that a float32 product can hold."""
+    """Return random quantized weights and activations, of all magnitudes whose product float32 can hold."""
     weights = generator.normal(size=(rows, depth)) * 10.0 ** generator.integers(-4, 3, (rows, 1))
     x = generator.normal(size=(columns, depth)) * 10.0 ** generator.integers(-6, 12, (columns, 1))
     pick = generator.integers(0, 6, (columns, depth // BLOCK))
@@ -107,7 +107,7 @@ def test_a_product_of_many_columns_and_strides(variant: str, name: str) -> None:
 @pytest.mark.parametrize("variant", variants())
 @pytest.mark.parametrize("name", TYPES)
 def test_a_column_does_not_depend_on_the_others(variant: str, name: str) -> None:
-    """Bit for bit, with any number of columns and threads, which makes deterministic batches possible."""
+    """A column is the same bit for bit with any number of columns and threads; deterministic batches need this."""
     kind = CONVERTED[name]
     weights, x = product(np.random.default_rng(5), kind, 37, 21, 1536)
     together = library.multiply(weights, kind, x, variant=variant)

@@ -50,7 +50,7 @@ def test_it_goes_with_its_model(store: Store, model: StoredModel) -> None:
 
 
 def test_a_store_has_the_calibrations_of_a_model_by_its_hash(store: Store, model: StoredModel, tmp_path: Path) -> None:
-    """As a ChildRuntime looks them up, which only knows the model's hash."""
+    """A ChildRuntime looks calibrations up by hash, because it knows nothing else of the model."""
     calibration = calibration_of("sentiment_analysis")
     elsewhere = replace(model, path=tmp_path / "x.gguf")
     calibration.write(calibration_path(store, elsewhere, "sentiment_analysis"))

@@ -1,4 +1,4 @@
-"""A calibration holds for its model, envelope, task, instruction and options, and for nothing else."""
+"""A calibration is used only for its own model, envelope, task, instruction and options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store, manifests, hashes, and what a model's name means."""
+"""The store, manifests, hashes, and how a model is found by its name."""
 
 from __future__ import annotations
 

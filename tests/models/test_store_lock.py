@@ -1,4 +1,4 @@
-"""Two writers of the same name in the store: the second is refused, and nothing is lost."""
+"""If two processes write the same name in the store, the second is refused, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_second_of_two_is_refused(store: Store, gguf: Path, other: Path, mon
 
 
 def test_many_processes_and_one_name(store: Store, tmp_path: Path) -> None:
-    """One model is in the store, complete; the others were refused."""
+    """One complete model is in the store; the other processes were refused."""
     program = """
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a temperature does to probabilities and to answers."""
+"""How a calibration's temperature changes probabilities and answers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`ecellm-lite pipe` over the fake engine, for tests. A review of `poison` kills the process, `hang` makes it hang.
+"""`ecellm-lite pipe` with the fake engine. The review `poison` kills the process, and `hang` makes it hang.
 
-Its argument is how it loads: `missing`, `crash`, `slow`, or `isolated`, in a child process of its own; `crash FILE`
-crashes if the file exists, and notes in it that it was started.
+The argument says how the model loads: `missing`, `crash`, `slow`, or `isolated` (in a child process). `crash FILE`
+crashes if the file exists, and writes to the file at each start.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A ChildRuntime: the same answers as in process, and a child that dies loses no other request."""
+"""A ChildRuntime gives the same answers as a Runtime, and if its child dies, no other request is lost."""
 
 from __future__ import annotations
 

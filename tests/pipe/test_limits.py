@@ -1,4 +1,4 @@
-"""What a process may take of the machine: set in a process of its own, for all of its threads."""
+"""Limits on a process's memory, priority and cores, tested in child processes; they hold for all threads."""
 
 from __future__ import annotations
 

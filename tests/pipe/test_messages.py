@@ -1,4 +1,4 @@
-"""Lines as messages: whatever a host sends is a message by the published schema, or a ProtocolError."""
+"""Reading lines: each line from a host is a message that fits the published schema, or raises ProtocolError."""
 
 from __future__ import annotations
 

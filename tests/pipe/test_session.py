@@ -159,7 +159,7 @@ def test_whatever_a_host_sends_it_gets_a_line_with_its_id(lines: list[bytes]) ->
 
 
 def session_over_fake(lines: list[bytes]) -> list[dict[str, Any]]:
-    """Return the messages behind `ready` of a conversation in this process."""
+    """Return the messages after `ready` of a conversation in this process."""
     written: list[bytes] = []
     output = Output(written.append)
     with Runtime.over(FakeBackend()) as runtime:

@@ -104,7 +104,7 @@ def test_a_published_model_is_for_the_ten_tasks(tmp_path: Path) -> None:
 
 
 def filled(disk: Path, left: int) -> Path:
-    """Fill a disk except for `left` bytes, as another program may."""
+    """Fill a disk, except for `left` bytes, as another program might."""
     ballast = disk / "ballast"
     with ballast.open("wb") as file:
         file.write(bytes(max(0, shutil.disk_usage(disk).free - left)))
@@ -163,7 +163,7 @@ def test_a_disk_that_fills_while_it_downloads(small_disk: Path, tmp_path: Path) 
 def test_a_store_that_fills_while_it_converts(
     when: str, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The repository is already downloaded; other tests cover the hub."""
+    """The repository is downloaded already, because other tests cover the download."""
     base = write_checkpoint(tmp_path / "base", "smollm")
     resize(small_disk, "32m")
     monkeypatch.setenv("ECELLM_HOME", str(small_disk))

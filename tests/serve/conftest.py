@@ -1,4 +1,4 @@
-"""One server for the tests that leave nothing behind."""
+"""One server, shared by the tests that leave nothing behind."""
 
 from __future__ import annotations
 

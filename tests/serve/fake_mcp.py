@@ -1,4 +1,4 @@
-"""`ecellm-lite mcp` over a child with the fake engine."""
+"""`ecellm-lite mcp` with the fake engine in a child process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server over the fake engine on a free port, in a thread of the test's own, and a client of the plainest kind."""
+"""A server with the fake engine on a free port, in a thread of the test process, and a minimal client."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Server:
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 
     def begin(self, path: str, body: Any) -> socket.socket:
-        """Send a request, and leave its response on the way."""
+        """Send a request, and return without reading the response."""
         data = json.dumps(body).encode()
         head = ["Host: localhost", "Content-Type: application/json", f"Content-Length: {len(data)}", "", ""]
         connection = self.connect()
@@ -106,7 +106,7 @@ class Server:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for what happens in another thread."""
+    """Wait until another thread makes the condition true."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""Files and batches by OpenAI's own client: whole, cancelled, damaged, and over a restart of the server."""
+"""Files and batches with OpenAI's own client: complete, cancelled, damaged, and continued by a restarted server."""
 
 from __future__ import annotations
 

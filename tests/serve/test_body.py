@@ -1,4 +1,4 @@
-"""Bodies: JSON alone, bounded, in time, plain or zstd."""
+"""Request bodies: only JSON, limited in size and time, plain or compressed with zstd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decisions by OpenAI's own client: what comes back fits its models strictly, and the shares are the engine's."""
+"""Decisions with OpenAI's own client: responses fit its models strictly, and probabilities are the engine's."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def client(server: Server) -> Iterator[Any]:
 
 
 def decide(client: Any, **body: Any) -> Any:
-    """Return what came back, held against the client's own models in strict mode, with no key more or less."""
+    """Return the response, checked against the client's own models in strict mode: no key is missing or unknown."""
     from openai.types import Decision
 
     raw = client.decisions.with_raw_response.create(**{"model": "fake", "input": STATE, **body})

@@ -1,4 +1,4 @@
-"""`ecellm-lite serve` as a user starts it, over the demo model."""
+"""`ecellm-lite serve` as a user starts it, with the demo model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask: Host, Origin and API keys."""
+"""Which requests are refused by their Host, their Origin or their API key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page: nothing comes from elsewhere, and a browser clicks through all of it."""
+"""The web page: it loads nothing from other sites, and a browser tries all of it."""
 
 from __future__ import annotations
 

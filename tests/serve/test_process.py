@@ -1,4 +1,4 @@
-"""A server in a process of its own, whose engine dies, and which is told to end."""
+"""A server in a process of its own: its engine dies and is replaced, and SIGTERM ends the server cleanly."""
 
 from __future__ import annotations
 

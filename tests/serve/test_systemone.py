@@ -1,4 +1,4 @@
-"""Decisions by TypeSafe's own client, plain and packed with zstd."""
+"""Decisions with TypeSafe's own client, plain and compressed with zstd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks over HTTP: the answers are those of the answerer, and a wrong request has its place in its error."""
+"""Tasks over HTTP: answers equal the Answerer's, and an error names the wrong part of the request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks that every answer must pass, and logits and texts that try to break them."""
+"""The checks that every answer must pass, and hostile logits and texts that answers must survive."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HOSTILE = [
 
 
 def hard(kind: str) -> Callable[[Sequence[int]], Logits]:
-    """Return a function that gives the logits of a broken or hostile model, of a kind of KINDS or NOT_FINITE."""
+    """Return a function that returns hostile logits; `kind` is one of KINDS or NOT_FINITE."""
 
     def logits(tokens: Sequence[int]) -> Logits:
         generator = np.random.default_rng(len(tokens))
@@ -62,7 +62,7 @@ def hard(kind: str) -> Callable[[Sequence[int]], Logits]:
 
 
 def check(answer: Answer, row: Mapping[str, Any], space: Space) -> None:
-    """Assert that the row's answer keeps everything that its type promises."""
+    """Assert that the answer to a row is valid for the answer's type."""
     assert answer.error is None
     assert answer.type == space.type
     assert answer.text is not None

@@ -1,4 +1,4 @@
-"""Calibrations of a made-up model, and a store that has them."""
+"""Calibrations of a made-up model, and a store that holds them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cases of a model whose logits are too large by a factor."""
+"""Random cases (probabilities and right answers) of an overconfident model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MODEL = ModelName("shop", "5" * 64)
 
 
 def drawn(count: int, temperature: float, seed: int, *, options: int = 5) -> list[Case]:
-    """Return cases of a model whose logits are `temperature` times too large."""
+    """Return random cases of a model whose logits are `temperature` times too large."""
     generator = np.random.default_rng(seed)
     cases = []
     for _ in range(count):

@@ -13,10 +13,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """A server that serves `files` as those of `repository`, as a context manager; `endpoint` is its address.
+    """A server, used as a context manager, that has `files` as those of `repository`; `endpoint` is its address.
 
-    `breaks` has, by file, the number of bytes after which the connection ends, in the file's first `times` answers.
-    `lies` has, by file, a false size that the hub states. `meanwhile` is called with a file's name before it is sent.
+    `breaks`: by file, after how many bytes the connection breaks, in the first `times` downloads of that file.
+    `lies`: by file, a false size that the hub states. `meanwhile` is called with each file's name before it is sent.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Triples of extractions, and a metric computed in both readings."""
+"""Entries of extractions (attribute, value, source), and a metric over all rows and in the paper's own way."""
 
 from __future__ import annotations
 

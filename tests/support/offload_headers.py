@@ -1,4 +1,4 @@
-"""Headers of eCeLLM's shapes and made-up GPUs, for tests of placement that need no model and no GPU."""
+"""Headers of models with eCeLLM's shapes, and made-up GPUs, for tests that need no model and no GPU."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHAPES = {
 
 
 def header_of(name: str, **metadata: Any) -> Header:
-    """Return a header of the shape `name` in Q4_0, with an output in Q6_K (the demo's is tied to the embedding)."""
+    """Return a header of the shape `name` in Q4_0, with an output in Q6_K (the demo's output is its embedding)."""
     layers, embedding, feed_forward, heads, heads_kv, vocabulary = SHAPES[name]
     architecture = "phi2" if name == "S" else "llama"
     key_value = embedding // heads * heads_kv

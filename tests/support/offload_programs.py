@@ -1,4 +1,4 @@
-"""Programs that stand in for `doctor --offload`'s own: they answer, fail, crash or hang on request."""
+"""Programs that replace the child process of `doctor --offload`: they answer, fail, crash or hang."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"
 
 
 def python(code: str, *arguments: str) -> list[str]:
-    """Return the command of a Python program of these lines, in which `asked` is its request."""
+    """Return the command of a Python program with these lines, in which the variable `asked` is the request."""
     start = f"import json, sys\nasked = json.loads(sys.argv[1])\n{code}"
     return [sys.executable, "-X", "faulthandler", "-c", start, *arguments]
 
@@ -49,17 +49,17 @@ ANSWER = f"print(json.dumps({{'model': 'shop', 'run': {ANSWERED}}}), flush=True)
 
 
 def on(placement: str, code: str, other: str = ANSWER) -> list[str]:
-    """Return the command of a program that runs `code` on this placement ("gpu" or "cpu"), and `other` on the other."""
+    """Return the command of a program that runs `code` if asked for `placement` ("gpu" or "cpu"), otherwise `other`."""
     there = "asked['gpu_layers'] " + ("== 'all'" if placement == "gpu" else "== 0")
     return python(f"if {there}:\n    {code}\nelse:\n    {other}")
 
 
 def doctor(monkeypatch: pytest.MonkeyPatch, program: Sequence[str], *arguments: str, seconds: float = 60.0) -> int:
-    """Run `doctor --offload` with another program in place of the package's own, and return the exit status."""
+    """Run `doctor --offload` with another program as its child process, and return the exit code."""
     monkeypatch.setattr(comparison, "compare", partial(compare, program=program, seconds=seconds))
     return run_command(["doctor", "--offload", *arguments])
 
 
 def failed(code: str, message: str = "llama.cpp cannot load it: convert it again.") -> str:
-    """Return the code of a program that reports an error."""
+    """Return the Python code of a program that reports an error."""
     return f"print(json.dumps({ {'error': {'code': code, 'message': message}} }))"

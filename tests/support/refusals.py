@@ -1,4 +1,4 @@
-"""Expecting an error by its class, its place and the values that it names, not by its wording."""
+"""Checks an error by its class, its place and the values that it names, not by its wording."""
 
 from __future__ import annotations
 

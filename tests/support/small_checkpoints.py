@@ -1,4 +1,4 @@
-"""Small checkpoints and adapters on disk, with the blueprint of their architecture."""
+"""Small checkpoints and adapters on disk, and the blueprint (the tensors and their order) of their architecture."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 def shapes(*, layers: int = LAYERS, tied: bool = False) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return, for each tensor of a Llama checkpoint, its name in the converted file and its shape."""
+    """Return the name in the converted file and the shape of each tensor of a Llama checkpoint."""
     key_value = WIDTH // HEADS * KV_HEADS
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {
         "model.embed_tokens.weight": ("token_embd.weight", (TOKENS, WIDTH)),

@@ -1,6 +1,6 @@
 """Small Hugging Face checkpoints with random weights, of each architecture that can be converted, with real tokenizers.
 
-The same kind gives the same bytes: the golden files in golden/convert/ were made from them.
+The same kind always gives the same bytes, because the golden files in golden/convert/ were made from them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tiny LLaMA models with random weights that llama.cpp loads, for tests that need a real engine and no knowledge.
+"""Tiny LLaMA models with random weights that llama.cpp loads, for tests that need a real engine but no real model.
 
 The same arguments give the same bytes. A model takes a few hundred kilobytes at most and a few milliseconds to write.
 """

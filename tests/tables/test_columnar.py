@@ -93,7 +93,7 @@ def test_two_columns_of_one_name(tmp_path: Path) -> None:
 
 
 def test_a_million_short_rows(tmp_path: Path) -> None:
-    """Enough rows for several batches, which are what is tested."""
+    """There are enough rows for several batches."""
     count = 25_000
     pq.write_table(pa.table({"n": range(count)}), tmp_path / "x.parquet")
     with open_table(tmp_path / "x.parquet") as opened:

@@ -1,4 +1,4 @@
-"""Columns become fields."""
+"""Columns of a table become fields of a task."""
 
 from __future__ import annotations
 

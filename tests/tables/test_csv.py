@@ -1,4 +1,4 @@
-"""The form of delimited text is found: encoding, delimiter, quotes and header."""
+"""The encoding, delimiter, quotes and header of delimited text are detected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows from JSON Lines: every line keeps its number, whatever it holds."""
+"""Rows from JSON Lines: every line keeps its number, whatever the other lines contain."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_zstd(tmp_path: Path) -> None:
 
 
 def test_csv_needs_none_of_the_libraries(tmp_path: Path) -> None:
-    """They take a second to import, and are not installed everywhere."""
+    """The libraries take a second to import, and are not installed everywhere."""
     path = write(tmp_path / "x.csv", "review\nI like it\n")
     code = f"""
 import sys

@@ -1,4 +1,4 @@
-"""A place for task files."""
+"""A folder for task files."""
 
 from __future__ import annotations
 

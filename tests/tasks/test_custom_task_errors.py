@@ -1,4 +1,4 @@
-"""The error for a wrong task file names the place, and a hostile file takes no time or memory."""
+"""The error for an invalid task file names the place; a hostile file takes hardly any time or memory."""
 
 from __future__ import annotations
 

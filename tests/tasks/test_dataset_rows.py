@@ -1,4 +1,4 @@
-"""Rows in the data set's own format, with strings that our fields never produce, and nested rows."""
+"""Rows in ECInstruct's own format, with strings that this project's fields never produce, and nested rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every task's example in every envelope, byte for byte; the files were written by hand from the format."""
+"""The prompt of every task's example in every envelope equals a file, byte for byte; the files were written by hand."""
 
 from __future__ import annotations
 

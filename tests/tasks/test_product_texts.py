@@ -1,4 +1,4 @@
-"""Products and items as the model sees them: cut, quoted and numbered as in ECInstruct, each text written by hand."""
+"""Products and items as the model reads them: cut, quoted and numbered as in ECInstruct; texts are written by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows as shops have them: blank and missing texts, numbers, other scripts, characters beyond ASCII."""
+"""Rows as real shops have them: blank and missing texts, numbers, other scripts, characters beyond ASCII."""
 
 from __future__ import annotations
 
@@ -212,14 +212,14 @@ def test_what_training_could_read_is_as_training_read_it(text: str) -> None:
 
 
 def unwilling(tokens: Sequence[int]) -> Logits:
-    """Logits of a model that always prefers to end."""
+    """Return the logits of a model that always prefers to end."""
     logits = scattered(tokens)
     logits[END] = 12
     return logits
 
 
 def willing(tokens: Sequence[int]) -> Logits:
-    """Logits of a model that answers yes or no."""
+    """Return the logits of a model that answers yes or no."""
     logits = scattered(tokens)
     logits[[ord("y"), ord("n")]] = 12, 11
     return logits

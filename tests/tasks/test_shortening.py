@@ -112,7 +112,7 @@ def test_the_least_is_cut(case: Case, size: int) -> None:
 
 
 def test_long_rows_are_cut_at_all() -> None:
-    """Guards the test above, which would pass if nothing were ever cut."""
+    """Guards the test above, which would also pass if nothing were ever cut."""
     for case in CASES:
         with over(case.context) as runtime:
             assert runtime.needs(case.task, case.row(1)) <= case.context

@@ -1,4 +1,4 @@
-"""Synthetic extraction rows: text beside the title holds no answer unless it is labelled as one."""
+"""Synthetic extraction rows: text outside the title contains no value of an attribute unless it is labelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A synthetic product states each value in the field that its answer names, and no value whose answer is none."""
+"""A synthetic product has each value in the field that the answer names, and no value if the answer is none."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def texts(row: Row) -> dict[str, str]:
 
 
 def values(attribute: str) -> list[str]:
-    """All values of an attribute in the lexicon, except sizes: "small" is not a size in "for small hands"."""
+    """Return all values of an attribute in the lexicon, except sizes: "small" is not a size in "for small hands"."""
     lexicon = _lexicon()
     trades = lexicon["trades"].values()
     by_attribute: dict[str, list[Any]] = {

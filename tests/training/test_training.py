@@ -1,4 +1,4 @@
-"""Training in torch on a tiny model: the same model as llama.cpp's, repeatable, and better with its adapter."""
+"""Training a tiny model in torch: it computes what llama.cpp does, is repeatable, and its adapter helps."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lessons() -> Lessons:
-    """The answer follows the row's first token: A behind 65, B behind 66, and then the end."""
+    """Return lessons whose answer depends on the row's first token: A for 65, B for 66, followed by the end."""
     random = Random(0)
     taught = []
     for turn, count in ((VALIDATION, 16), (0, ROWS), (1, LATER_ROWS)):
@@ -65,7 +65,7 @@ def lessons() -> Lessons:
 
 @pytest.fixture(scope="module")
 def trained(tiny: Path, lessons: Lessons, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a complete training."""
+    """Return the folder of a complete training."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "EVERY", 1)
@@ -74,7 +74,7 @@ def trained(tiny: Path, lessons: Lessons, tmp_path_factory: pytest.TempPathFacto
 
 
 def quiet(line: str) -> None:
-    """Say nothing."""
+    """Ignore a progress message."""
 
 
 def curves(folder: Path) -> Any:

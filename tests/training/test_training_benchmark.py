@@ -1,4 +1,4 @@
-"""The figure of a training: its runs one after another, by rows, each up to the adapter that it kept."""
+"""The chart of a training: its runs are drawn one after another, each up to the adapter that was kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sitting(rows: int, steps: int, scores: dict[int, float]) -> dict[str, Any]:
 
 
 def lines(svg: str, kind: str) -> list[list[float]]:
-    """Return the x of each point of the lines of a kind."""
+    """Return the x coordinates of the points of all lines of a kind."""
     polylines = re.findall(rf'<polyline class="{kind}" points="([^"]*)"', svg)
     return [[float(point.split(",")[0]) for point in points.split()] for points in polylines]
 

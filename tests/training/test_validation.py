@@ -1,4 +1,4 @@
-"""The validation of a training: macro-F1 as in scikit-learn, exact answers, and the likelihood."""
+"""The validation of a training: macro-F1 as in scikit-learn, the share of exact answers, and the likelihood."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many answers had which probability, as bars."""
+"""A bar chart of the answers' probabilities: how many answers are in each range."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """The bars, the ticks below them, and the same in words."""
+    """The bars, the ticks below them, and a text that describes both."""
 
     bars: list[Bar]
     ticks: list[Tick]
@@ -38,7 +38,7 @@ class Histogram:
 
 
 def draw(bins: Sequence[int]) -> Histogram | None:
-    """Return the bars of counts in bins of equal width from 0 to 1, or None if all are empty."""
+    """Return the histogram of these counts, which are of equal ranges from 0 to 1; None if all counts are 0."""
     most = max(bins)
     if not most:
         return None

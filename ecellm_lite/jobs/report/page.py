@@ -1,4 +1,4 @@
-"""A finished job as one page: what was answered, how sure the model was, what needs a person, and what failed."""
+"""A finished job as one page: what was answered, how sure the model was, what needs review, and what failed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ecellm_lite.tasks.registry import TASKS
 assert __package__
 PACKAGE = __package__  # whose templates are rendered
 
-SHOWN = 30  # different answers, the most frequent ones
+SHOWN = 30  # at most so many different answers are shown, the most frequent ones
 
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
     """A finished job: its table and mappings in words, where the answers are, and what they were.
 
-    `reviewed` says that a rule chose answers for review.
+    `reviewed` means that there was a rule for which answers need review.
     """
 
     table: str
@@ -38,7 +38,7 @@ class JobReport:
 
 @dataclass(frozen=True, slots=True)
 class AnswerShare:
-    """An answer, how often it was given, and its share of all that were counted."""
+    """An answer, how often it was given, and its share of all counted answers."""
 
     answer: str
     count: int
@@ -47,7 +47,7 @@ class AnswerShare:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A task's part of the page."""
+    """The part of the page about one task."""
 
     anchor: str
     title: str
@@ -60,7 +60,7 @@ class Section:
 
 
 def check_installed() -> None:
-    """Raise UsageError if jinja2 is missing: to be called before a job, which may take hours."""
+    """Raise UsageError if jinja2 is missing; call this before a job, which may take hours."""
     rendering.check(PACKAGE)
 
 

@@ -36,7 +36,7 @@ def main(source: str, python: str) -> None:
 
 
 def described(path: Path) -> dict[str, Any]:
-    """Return a file's metadata (of an array its items' type, count and hash), and its tensors' shapes and hashes."""
+    """Return a file's metadata (for an array: its items' type, count and hash), and its tensors' shapes and hashes."""
     reader = gguf.GGUFReader(path)
     metadata = {}
     for field in reader.fields.values():
