@@ -51,14 +51,18 @@ def debug_option(command: Command) -> Command:
 
 def model_options(command: Command) -> Command:
     """Add the options that select the model and say how it runs."""
+    return click.option(
+        "-m",
+        "--model",
+        type=ModelType(),
+        help="A GGUF file, or a name in the store.  [default: ECELLM_MODEL, else your only one, else demo]",
+    )(engine_options(command))
+
+
+def engine_options(command: Command) -> Command:
+    """Add the options for how a model runs."""
     for option in reversed(
         [
-            click.option(
-                "-m",
-                "--model",
-                type=ModelType(),
-                help="A GGUF file, or a name in the store.  [default: ECELLM_MODEL, else your only one, else demo]",
-            ),
             click.option(
                 "--envelope",
                 type=click.Choice(list(ENVELOPES)),

@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from ecellm_lite.cli.options import model_options
+from ecellm_lite.cli.forms import Size
+from ecellm_lite.cli.options import engine_options
+from ecellm_lite.cli.types import ALL, ModelType
 
 
 @click.command()
@@ -27,7 +29,7 @@ from ecellm_lite.cli.options import model_options
     multiple=True,
     default=["jev-*"],
     show_default=True,
-    help="A further name, or a pattern of names, that the model answers to.",
+    help="A further name, or a pattern of names, that the first model answers to.",
 )
 @click.option(
     "--body-bytes", type=click.IntRange(1024, 16 << 20), default=4 << 20, show_default=True, help="The largest body."
@@ -42,10 +44,31 @@ from ecellm_lite.cli.options import model_options
     show_default=True,
     help="The most rows without an answer.",
 )
-@click.option("--memory-bytes", type=click.IntRange(1 << 24), help="The most memory the engine may allocate.")
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    type=ModelType(),
+    multiple=True,
+    help="GGUF files or names in the store, the first loaded at once, others on demand; `all` for the whole store.  "
+    "[default: ECELLM_MODEL, else your only one, else demo]",
+)
+@click.option(
+    "--memory",
+    type=Size(),
+    help="What loaded models may take together (8GiB); the least recently used makes room.  [default: what is free]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Engines of each model, each on its share of the cores.",
+)
+@click.option("--memory-bytes", type=click.IntRange(1 << 24), help="The most memory an engine may allocate.")
 @click.option("--nice", type=click.IntRange(0, 19), help="Lower the engine's priority: the higher, the more.")
 @click.option("--prefix-files/--no-prefix-files", default=True, help="Keep processed instructions on disk.")
-@model_options
+@engine_options
 def serve(
     host: str,
     port: int,
@@ -57,7 +80,10 @@ def serve(
     body_bytes: int,
     rows: int,
     waiting: int,
-    **model: Any,
+    models: tuple[str, ...],
+    memory: int | None,
+    workers: int,
+    **settings: Any,
 ) -> None:
     """Answer over HTTP: tasks, typed decisions, text, batches, and a page. For this machine alone, without API keys.
 
@@ -73,25 +99,34 @@ def serve(
     from ecellm_lite.serve.extras import check_extras
 
     check_extras()
-    from ecellm_lite.pipe.child_runtime import ChildRuntime
     from ecellm_lite.serve.app import create_app
+    from ecellm_lite.serve.fleet import Fleet
     from ecellm_lite.serve.keys import Key, Keys, read_keys
     from ecellm_lite.serve.limits import Limits
     from ecellm_lite.serve.listening import listen
+    from ecellm_lite.serve.model_source import StoreModels, free_memory, source_of
     from ecellm_lite.serve.server import check_private, run
     from ecellm_lite.serve.service import Service
 
-    split_options(model)
-    quiet = model.pop("quiet")
+    split_options(settings)
+    quiet = settings.pop("quiet")
     single = os.environ.get("ECELLM_API_KEY")
     keys = Keys(read_keys(api_keys) if api_keys else [Key.of("ECELLM_API_KEY", single)] if single else [])
     listening = listen(host, port, socket)
     check_private(listening, keys)
     limits = Limits(body_bytes=body_bytes, rows=rows, waiting=waiting)
+    names: list[str | None] = [*dict.fromkeys(name for name in models if name != ALL)] or [None]
+    others = StoreModels(settings, workers) if ALL in models else None
+    if memory is None and (others or workers > 1 or len(names) > 1):
+        memory = free_memory()
     with shown("loading the model", hidden=quiet):
-        answerer = ChildRuntime(**model)
-    with answerer:
+        fleet = Fleet([source_of(name, workers, **settings) for name in names], memory=memory, others=others)
+        fleet.load()
+    with fleet:
         if not quiet:
-            click.echo(f"{answerer.model.name} answers at {listening.name}", err=True)
-        service = Service(answerer, limits, keys, alias)
+            more = len(fleet.names) - 1
+            click.echo(
+                f"{fleet.default}{f' (and {more} more on demand)' * (more > 0)} answers at {listening.name}", err=True
+            )
+        service = Service(fleet, limits, keys, alias)
         run(create_app(service, listening.access(allow_host, allow_origin)), listening, limits)

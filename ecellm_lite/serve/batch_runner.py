@@ -156,7 +156,9 @@ class BatchRunner:
         key = self._keys.named(batch.owner) if batch.owner else None
         while True:
             response = await ask(self._app, batch.endpoint, line.body, key)
-            if response.status not in (_FULL, _AWAY):
+            # A model that does not load would keep the batch waiting until it expires.
+            failed = response.status == _AWAY and response.body["error"]["code"] == "model_failed"
+            if failed or response.status not in (_FULL, _AWAY):
                 break
             await asyncio.sleep(_AGAIN)
         return {

@@ -39,7 +39,7 @@ async def made(body: NewBatch, request: Request, service: Served) -> dict[str, A
     owner = exchange_of(request).owner
     service.files.get(body.input_file_id, owner)
     if task := _TASK.fullmatch(body.endpoint):
-        served_task(service, task[1])
+        served_task(task[1])
     elif body.endpoint not in _ENDPOINTS:
         message = "The endpoint is none that batches are for"
         raise RefusedError(422, "endpoint", message, step=f"use {', '.join(_ENDPOINTS)}", field="endpoint")

@@ -136,7 +136,7 @@ class Chat(Sampling):
 @router.post("/v1/chat/completions", summary="Text from a conversation")
 async def chat(body: Chat, request: Request, service: Served) -> Response:
     """Answer a conversation; with `stream` the text comes as server-sent events."""
-    service.check_model(body.model)
+    model = await service.model(body.model)
     most = body.max_completion_tokens or body.max_tokens or MOST_TOKENS
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     if body.top_logprobs is not None and not body.logprobs:
@@ -149,10 +149,10 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
     asked = Asked("text", {"text": text}, options)
     if body.stream:
         body.refuse_several()
-        opening = head("chat.completion.chunk", "chatcmpl", service.answerer.model.name)
-        growth = growing(service, request, asked, body.seed)
+        opening = head("chat.completion.chunk", "chatcmpl", model.name)
+        growth = growing(service, request, model, asked, body.seed)
         return await streamed(_pieces(opening, growth, with_usage=body.usage_streamed))
-    texts, usage = await written(service, request, [asked], body.n, body.seed)
+    texts, usage = await written(service, request, model, [asked], body.n, body.seed)
     choices = [
         {
             "index": index,
@@ -162,9 +162,7 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
         }
         for index, text in enumerate(texts)
     ]
-    return JsonResponse(
-        {**head("chat.completion", "chatcmpl", service.answerer.model.name), "choices": choices, "usage": usage}
-    )
+    return JsonResponse({**head("chat.completion", "chatcmpl", model.name), "choices": choices, "usage": usage})
 
 
 def conversation(messages: Sequence[Message]) -> tuple[str, str]:

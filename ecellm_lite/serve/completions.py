@@ -35,16 +35,16 @@ class Completions(Sampling):
 @router.post("/v1/completions", summary="Text from a prompt")
 async def completions(body: Completions, request: Request, service: Served) -> Response:
     """Continue each prompt; with `stream` the text comes as server-sent events."""
-    service.check_model(body.model)
+    model = await service.model(body.model)
     options = options_of(body, 16 if body.max_tokens is None else body.max_tokens, body.logprobs, None)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt[:MOST_PROMPTS]
     asked = [Asked("prompt", {"prompt": prompt}, options) for prompt in prompts]
-    opening = head("text_completion", "cmpl", service.answerer.model.name)
+    opening = head("text_completion", "cmpl", model.name)
     if body.stream:
         body.refuse_several(len(prompts))
-        growth = growing(service, request, asked[0], body.seed)
+        growth = growing(service, request, model, asked[0], body.seed)
         return await streamed(_pieces(opening, growth, with_usage=body.usage_streamed))
-    texts, usage = await written(service, request, asked, body.n, body.seed)
+    texts, usage = await written(service, request, model, asked, body.n, body.seed)
     choices = [
         {
             "index": index,

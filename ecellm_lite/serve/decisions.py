@@ -128,7 +128,7 @@ async def decisions(body: Decisions, request: Request, service: Served) -> Respo
 
     A question that cannot be answered gets a refusal; if none can be answered, the request fails.
     """
-    service.check_model(body.model)
+    model = await service.model(body.model)
     state = input_text(body.input)
     questions = [
         Question(_definition(asked, content_text(asked.instructions, f"questions.{place}.instructions")))
@@ -136,13 +136,13 @@ async def decisions(body: Decisions, request: Request, service: Served) -> Respo
     ]
     count_rows(request, len(questions))
     decided = await service.in_flight.share(
-        request, lambda: decide(service, request, state, questions, orders=body.option_orders)
+        request, lambda: decide(service, request, model, state, questions, orders=body.option_orders)
     )
     if all(each.error for each in decided) and decided[0].error:
         return row_error_response(decided[0].error, "input")
     answers = [_answer(asked, each) for asked, each in zip(body.questions, decided, strict=True)]
     return JsonResponse(
-        {"answers": answers, "model": service.answerer.model.name, "usage": _usage(decided)},
+        {"answers": answers, "model": model.name, "usage": _usage(decided)},
         headers=calibration_header(decided),
     )
 

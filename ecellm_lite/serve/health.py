@@ -20,15 +20,23 @@ async def health() -> dict[str, str]:
 
 
 @router.get("/ready", summary="A model answers", responses={503: {"description": "Not now"}})
-async def ready(service: Served) -> Response:
-    """Report whether a model answers; the status is 503 while the engine's process is being restarted."""
-    if service.ready:
-        return JsonResponse({"status": "ready", "model": service.answerer.model.name})
-    body = error_body(503, "not_ready", "The engine's process is being started again: ask again in 5 s.")
-    return JsonResponse(body, 503, {"Retry-After": "5"})
+async def ready(service: Served, model: str | None = None) -> Response:
+    """Return whether a model answers, or the one that is named, and the state of each.
+
+    A model that would be loaded for the next request (`unloaded`) counts as one that answers. The status is 503 while
+    all are `loading`, `restarting` or `failed`.
+    """
+    if model is not None:
+        model = (await service.model(model)).name
+    states = {name: resident.state for name, resident in service.fleet.residents.items()}
+    answering = [name for name, state in states.items() if state in ("ready", "unloaded")]
+    if answering if model is None else states.get(model, "unloaded") in ("ready", "unloaded"):
+        return JsonResponse({"status": "ready", "model": model or service.fleet.default, "models": states})
+    body = error_body(503, "not_ready", "No model answers now: ask again in 5 s.")
+    return JsonResponse({**body, "models": states}, 503, {"Retry-After": "5"})
 
 
 @router.get("/metrics", summary="Numbers for Prometheus", response_class=PlainTextResponse)
 async def numbers(service: Served) -> Response:
-    """Return counts of requests, rows, tokens and engine restarts, the rows that wait now, times, and coverage."""
+    """Return counts of requests, rows, tokens, loads and restarts, the rows that wait now, times, and coverage."""
     return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)

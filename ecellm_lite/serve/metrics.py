@@ -1,12 +1,15 @@
-"""The metrics for Prometheus: requests, rows, tokens, times, coverage, waiting rows and engine restarts."""
+"""The metrics for Prometheus: requests, rows, tokens, times, coverage, waiting rows, and the models' states."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from ecellm_lite.answers.answer import Answer
+from ecellm_lite.serve.fleet import Resident
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -14,7 +17,7 @@ _SHARES = (0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1)
 
 
 class Metrics:
-    """The metrics of one server. Labels are routes, codes and task names, never text from a client."""
+    """The metrics of one server. Labels are routes, codes, and names of tasks and models, never text from a client."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -22,34 +25,59 @@ class Metrics:
         self.request_seconds = Histogram(
             "ecellm_request_seconds", "Seconds to a response.", ["route"], buckets=_SECONDS, registry=registry
         )
-        self._rows = Counter("ecellm_rows", "Rows and questions.", ["task", "outcome"], registry=registry)
+        self._rows = Counter("ecellm_rows", "Rows and questions.", ["model", "task", "outcome"], registry=registry)
         self._row_seconds = Histogram(
-            "ecellm_row_seconds", "Seconds that a row ran.", ["task"], buckets=_SECONDS, registry=registry
+            "ecellm_row_seconds", "Seconds that a row ran.", ["model", "task"], buckets=_SECONDS, registry=registry
         )
-        self._tokens = Counter("ecellm_tokens", "Tokens.", ["kind"], registry=registry)
+        self._tokens = Counter("ecellm_tokens", "Tokens.", ["model", "kind"], registry=registry)
         self._coverage = Histogram(
-            "ecellm_coverage", "Coverage of answers.", ["task"], buckets=_SHARES, registry=registry
+            "ecellm_coverage", "Coverage of answers.", ["model", "task"], buckets=_SHARES, registry=registry
         )
 
     def watch(self, name: str, help_: str, value: Callable[[], float]) -> None:
         """Add a gauge; `value` is called each time the metrics are read."""
         Gauge(name, help_, registry=self._registry).set_function(value)
 
-    def count(self, task: str, answers: Sequence[Answer]) -> None:
-        """Count the answers to a task, with their tokens, times and coverage."""
+    def watch_models(self, residents: Mapping[str, Resident]) -> None:
+        """Add the gauges of the models; they are read from `residents` whenever the metrics are read."""
+        self._registry.register(_ModelGauges(residents))
+
+    def count(self, model: str, task: str, answers: Sequence[Answer]) -> None:
+        """Count a model's answers to a task, with their tokens, times and coverage."""
         for answer in answers:
             outcome = answer.error.code if answer.error else "abstained" if answer.abstained else "answered"
-            self._rows.labels(task, outcome).inc()
+            self._rows.labels(model, task, outcome).inc()
             if answer.seconds is not None:
-                self._row_seconds.labels(task).observe(answer.seconds)
+                self._row_seconds.labels(model, task).observe(answer.seconds)
             if answer.coverage is not None:
-                self._coverage.labels(task).observe(answer.coverage)
+                self._coverage.labels(model, task).observe(answer.coverage)
             if usage := answer.usage:
-                self._tokens.labels("prompt").inc(usage.prompt_tokens)
-                self._tokens.labels("cached").inc(usage.cached_tokens or 0)
-                self._tokens.labels("decoded").inc(usage.decoded_tokens)
-                self._tokens.labels("forced").inc(usage.forced_tokens)
+                self._tokens.labels(model, "prompt").inc(usage.prompt_tokens)
+                self._tokens.labels(model, "cached").inc(usage.cached_tokens or 0)
+                self._tokens.labels(model, "decoded").inc(usage.decoded_tokens)
+                self._tokens.labels(model, "forced").inc(usage.forced_tokens)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class _ModelGauges(Collector):
+    """Each model's state, requests in flight, planned memory, and how often it was loaded and started again."""
+
+    def __init__(self, residents: Mapping[str, Resident]) -> None:
+        self._residents = residents
+
+    def collect(self) -> Iterator[Metric]:
+        values: dict[tuple[str, str], Callable[[Resident], float]] = {
+            ("ecellm_model_ready", "Whether the model is loaded and answers."): lambda one: one.state == "ready",
+            ("ecellm_model_requests", "Requests in flight."): lambda one: one.requests,
+            ("ecellm_model_memory_bytes", "Memory that the loaded model may take."): lambda one: one.held,
+            ("ecellm_model_loads", "Times that the model was loaded."): lambda one: one.loads,
+            ("ecellm_engine_restarts", "Times that an engine's process was started again."): lambda one: one.restarts,
+        }
+        for (name, help_), value in values.items():
+            family = GaugeMetricFamily(name, help_, labels=["model"])
+            for model, resident in list(self._residents.items()):
+                family.add_metric([model], value(resident))
+            yield family

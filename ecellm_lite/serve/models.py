@@ -16,12 +16,13 @@ _RELEASED, _CREATED = "2026-01-01", 1_767_225_600
 
 @router.get("/v1/models", summary="The models there are")
 async def models(service: Served) -> dict[str, Any]:
-    """Return the models: `data` is for OpenAI's clients, and `models` for TypeSafe's."""
+    """Return the models, the default first: `data` is for OpenAI's clients, and `models` for TypeSafe's."""
+    names = service.fleet.names
     return {
         "object": "list",
-        "data": [_model(name) for name in service.models],
+        "data": [_model(name) for name in names],
         "models": [
-            {"name": name, "description": _description(service), "release_date": _RELEASED} for name in service.models
+            {"name": name, "description": _description(service, name), "release_date": _RELEASED} for name in names
         ],
     }
 
@@ -29,7 +30,7 @@ async def models(service: Served) -> dict[str, Any]:
 @router.get("/v1/models/{model:path}", summary="One model")
 async def model_by_name(model: str, service: Served) -> dict[str, Any]:
     """Return a model in OpenAI's format."""
-    service.check_model(model)
+    await service.model(model)
     return _model(model)
 
 
@@ -37,6 +38,9 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": _CREATED, "owned_by": "ecellm-lite"}
 
 
-def _description(service: Service) -> str:
-    model = service.answerer.model
-    return f"sha256 {model.sha256[:16]}, envelope {service.answerer.envelope.name}"
+def _description(service: Service, name: str) -> str:
+    resident = service.fleet.residents.get(name)
+    if not resident:
+        return "in the store"
+    source = resident.source
+    return f"sha256 {source.model.sha256[:16]}, envelope {source.envelope.name}, {resident.state}"

@@ -15,7 +15,9 @@ from ecellm_lite.answers.probabilities import confidence
 from ecellm_lite.errors import InputError
 from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.exchange import exchange_of
+from ecellm_lite.serve.model_source import ModelSource
 from ecellm_lite.serve.service import Service
+from ecellm_lite.serve.workers import Submits
 from ecellm_lite.tasks.questions import question_task
 from ecellm_lite.tasks.task import Task
 
@@ -96,7 +98,13 @@ class Reading:
 
 
 async def decide(
-    service: Service, request: Request, state: str, questions: Sequence[Question], *, orders: int = 1
+    service: Service,
+    request: Request,
+    model: ModelSource,
+    state: str,
+    questions: Sequence[Question],
+    *,
+    orders: int = 1,
 ) -> list[Decided]:
     """Return what the model decides about each question, in order.
 
@@ -110,10 +118,10 @@ async def decide(
     turned = [question.in_orders(orders) for question in questions]
     tasks = [(_task(definition, place), turn) for place, each in enumerate(turned) for definition, turn in each]
 
-    def submit() -> list[Future[Answer]]:
-        return [service.answerer.submit(task, {"state": state}) for task, _ in tasks]
+    def submit(engine: Submits) -> list[Future[Answer]]:
+        return [engine.submit(task, {"state": state}) for task, _ in tasks]
 
-    answers = iter(await service.answers(request, "question", len(tasks), submit))
+    answers = iter(await service.answers(request, model, "question", len(tasks), submit, together=True))
     return [_decided([(next(answers), turn) for _, turn in each]) for each in turned]
 
 

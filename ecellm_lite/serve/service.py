@@ -1,4 +1,4 @@
-"""What every route needs: the answerer, the limits, the keys, the queue and the metrics."""
+"""What every route needs: the models, the limits, the keys, the queue and the metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Annotated, cast
 from fastapi import Depends
 from starlette.requests import Request
 
-from ecellm_lite.answerer import Answerer
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.home import home
 from ecellm_lite.serve.admission import Admission
@@ -21,21 +20,27 @@ from ecellm_lite.serve.batch import BatchStore
 from ecellm_lite.serve.batch_runner import BatchRunner
 from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.exchange import exchange_of
+from ecellm_lite.serve.fleet import Fleet
 from ecellm_lite.serve.in_flight import InFlight
 from ecellm_lite.serve.keys import Keys
 from ecellm_lite.serve.limits import Limits
 from ecellm_lite.serve.metrics import Metrics
+from ecellm_lite.serve.model_source import ModelSource
 from ecellm_lite.serve.stored_files import StoredFiles
+from ecellm_lite.serve.workers import Submits, Workers
+
+# Submits rows to an engine, and returns their futures.
+Submit = Callable[[Submits], Sequence[Future[Answer]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Service:
     """One server's parts, shared by all its requests.
 
-    `aliases`: patterns of other names for its model (`jev-*`). `folder`: where files and batches are stored.
+    `aliases`: patterns of other names for the default model (`jev-*`). `folder`: where files and batches are stored.
     """
 
-    answerer: Answerer
+    fleet: Fleet
     limits: Limits = field(default_factory=Limits)
     keys: Keys = field(default_factory=Keys)
     aliases: Sequence[str] = ()
@@ -53,46 +58,39 @@ class Service:
         object.__setattr__(self, "runner", BatchRunner(self.files, self.batches, self.keys))
         object.__setattr__(self, "admission", Admission(self.limits.waiting))
         self.metrics.watch("ecellm_waiting_rows", "Rows without an answer.", lambda: self.admission.waiting)
-        self.metrics.watch("ecellm_engine_restarts", "Times that the engine's process was started again.", self._deaths)
+        self.metrics.watch_models(self.fleet.residents)
 
-    @property
-    def ready(self) -> bool:
-        """Whether a model is loaded and answers."""
-        return bool(getattr(self.answerer, "ready", True))
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The names of the models that can be asked."""
-        return (self.answerer.model.name,)
-
-    def check_model(self, name: str) -> None:
-        """Raise RefusedError (404) for a model that is not served."""
-        if name not in self.models and not any(fnmatchcase(name, alias) for alias in self.aliases):
-            message = f"There is no model {name[:80]!r} here"
-            step = f"use {' or '.join(self.models)}"
-            raise RefusedError(404, "model_not_found", message, step=step, field="model")
+    async def model(self, name: str | None) -> ModelSource:
+        """Return the model that a request names, the default without a name; raises RefusedError (404) for no such."""
+        if name is None or any(fnmatchcase(name, alias) for alias in self.aliases):
+            name = name if name in self.fleet.residents else self.fleet.default
+        if source := await self.fleet.find(name):
+            return source
+        names = self.fleet.names
+        step = f"use {' or '.join(names[:10])}{', or another of GET /v1/models' * (len(names) > 10)}"
+        raise RefusedError(404, "model_not_found", f"There is no model {name[:80]!r} here", step=step, field="model")
 
     async def answers(
-        self, request: Request, task: str, rows: int, submit: Callable[[], Sequence[Future[Answer]]]
+        self, request: Request, model: ModelSource, task: str, rows: int, submit: Submit, *, together: bool = False
     ) -> list[Answer]:
-        """Return the answers to the rows that `submit` submits, in order.
+        """Return the answers to the rows that `submit` submits to the model, in order.
 
-        `task`: the rows' task in the metrics. `rows`: how many there are. Raises RefusedError if there is no room for
-        them, and whatever `submit` raises. If this is cancelled, the rows are dropped.
+        `task`: the rows' task in the metrics. `rows`: how many there are. `together`: all go to the same engine,
+        because they share a long text. Raises RefusedError if there is no room for them or the model cannot be loaded,
+        and whatever `submit` raises. If this is cancelled, the rows are dropped.
         """
         with self.admission.admit(rows, exchange_of(request).key):
-            futures = await _submitted(submit)
-            answers: list[Answer] = await asyncio.gather(*map(asyncio.wrap_future, futures))
-        self.metrics.count(task, answers)
+            async with self.fleet.use(model) as answerer:
+                engine = answerer.shortest() if together and isinstance(answerer, Workers) else answerer
+                futures = await _submitted(submit, engine)
+                answers: list[Answer] = await asyncio.gather(*map(asyncio.wrap_future, futures))
+        self.metrics.count(model.name, task, answers)
         return answers
 
-    def _deaths(self) -> float:
-        return float(getattr(self.answerer, "restarts", 0))
 
-
-async def _submitted(submit: Callable[[], Sequence[Future[Answer]]]) -> Sequence[Future[Answer]]:
+async def _submitted(submit: Submit, engine: Submits) -> Sequence[Future[Answer]]:
     """Run `submit` in a thread, because compiling schemas takes long, and return its futures."""
-    thread = asyncio.ensure_future(asyncio.to_thread(submit))
+    thread = asyncio.ensure_future(asyncio.to_thread(submit, engine))
     try:
         return await asyncio.shield(thread)
     except asyncio.CancelledError:  # the thread cannot be stopped; its futures are dropped

@@ -108,21 +108,19 @@ async def systemone(body: SystemOne, request: Request, service: Served) -> Respo
 
     All questions are answered, or the request fails.
     """
-    service.check_model(body.model)
+    model = await service.model(body.model)
     if body.assets:
         raise RefusedError(400, "unsupported_image", "The model sees no images", step="send no assets", field="assets")
     state = _text(body.state)
     questions = [Question(_definition(id_, asked)) for id_, asked in body.questions.items()]
     count_rows(request, len(questions))
-    decided = await service.in_flight.share(request, lambda: decide(service, request, state, questions))
+    decided = await service.in_flight.share(request, lambda: decide(service, request, model, state, questions))
     for id_, each in zip(body.questions, decided, strict=True):
         if each.error:
             return row_error_response(each.error, f"questions.{id_[:80]}")
     answers = {id_: _answer(asked, each) for (id_, asked), each in zip(body.questions.items(), decided, strict=True)}
     usage = {"input_tokens": reading(decided).tokens, "output_tokens": 0}
-    return JsonResponse(
-        {"model": service.answerer.model.name, "answers": answers, "usage": usage}, headers=calibration_header(decided)
-    )
+    return JsonResponse({"model": model.name, "answers": answers, "usage": usage}, headers=calibration_header(decided))
 
 
 def _definition(id_: str, asked: Noul | Choice | Score | Box) -> Mapping[str, Any]:

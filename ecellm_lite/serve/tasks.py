@@ -26,9 +26,10 @@ from ecellm_lite.serve.exchange import exchange_of
 from ecellm_lite.serve.form import Form
 from ecellm_lite.serve.in_flight import until_gone
 from ecellm_lite.serve.json_response import JsonResponse
-from ecellm_lite.serve.service import Served, Service
+from ecellm_lite.serve.service import Served
+from ecellm_lite.serve.workers import Submits
 from ecellm_lite.tasks.description import describe
-from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.tasks.registry import get_task, task_names
 from ecellm_lite.tasks.sentiment_analysis import TASK as EXAMPLE
 from ecellm_lite.tasks.task import Task
 
@@ -59,6 +60,7 @@ class Options(Form):
 class Rows(Form):
     """A row or a list of rows of one task."""
 
+    model: str | None = Field(default=None, description="One of /v1/models; without it the first of them.")
     row: dict[str, Any] | None = Field(default=None, description="The task's fields, and optionally an id.")
     rows: list[Any] | None = Field(default=None, min_length=1, description="Several of them.")
     options: Options = Options()
@@ -79,15 +81,15 @@ class Answers(Form):
 
 
 @router.get("/v1/tasks", summary="The tasks there are")
-async def tasks(service: Served) -> dict[str, Any]:
+async def tasks() -> dict[str, Any]:
     """Return the fields, instruction, answers and an example of each of the ten tasks and of the server's own."""
-    return {"tasks": [_described(get_task(name)) for name in service.answerer.tasks]}
+    return {"tasks": [_described(get_task(name)) for name in task_names()]}
 
 
 @router.get("/v1/tasks/{task}", summary="One task")
-async def task_by_name(task: str, service: Served) -> dict[str, Any]:
+async def task_by_name(task: str) -> dict[str, Any]:
     """Return a task's fields, instruction, answers and an example, by its name or abbreviation."""
-    return _described(served_task(service, task))
+    return _described(served_task(task))
 
 
 @router.post(
@@ -98,21 +100,22 @@ async def ask(task: str, body: Rows, request: Request, service: Served) -> Respo
 
     If a single row fails, the response is an HTTP error. In a list, a failed row's answer holds its error.
     """
-    checked_task = served_task(service, task)
+    checked_task = served_task(task)
     rows: list[Any] = [body.row] if body.rows is None else body.rows
     if len(rows) > service.limits.rows:
         message = f"The request has {len(rows):,} rows"
         raise RefusedError(
             422, "too_many_rows", message, step=f"send at most {service.limits.rows:,} at a time", field="rows"
         )
+    model = await service.model(body.model)
     options = body.options.model_dump(by_alias=True, exclude_none=True)
 
-    def submit() -> Sequence[Future[Answer]]:
+    def submit(engine: Submits) -> Sequence[Future[Answer]]:
         checked = request_options(checked_task, options)
-        return [service.answerer.submit(checked_task, row, **checked) for row in rows]
+        return [engine.submit(checked_task, row, **checked) for row in rows]
 
     exchange_of(request).rows = len(rows)
-    answers = await until_gone(request, service.answers(request, checked_task.name, len(rows), submit))
+    answers = await until_gone(request, service.answers(request, model, checked_task.name, len(rows), submit))
     if body.rows is not None:
         return JsonResponse({"answers": [answer.as_dict() for answer in answers]})
     [answer] = answers
@@ -124,6 +127,7 @@ async def ask(task: str, body: Rows, request: Request, service: Served) -> Respo
 class OneRow(Form):
     """A row of a task."""
 
+    model: str | None = Field(default=None, description="One of /v1/models; without it the first of them.")
     row: dict[str, Any]
     instruction: str | None = Field(default=None, min_length=1, description="In place of the task's own.")
 
@@ -131,12 +135,13 @@ class OneRow(Form):
 @router.post("/v1/tasks/{task}/prompt", summary="What the model would read")
 async def prompt(task: str, body: OneRow, service: Served) -> Response:
     """Return a row's exact prompt, and the text of each option by its key, without asking the model."""
-    checked_task = served_task(service, task)
+    checked_task = served_task(task)
+    model = await service.model(body.model)
     try:
         question = await asyncio.to_thread(checked_task.question, body.row, instruction=body.instruction)
     except InputError as error:
         return row_error_response(RowError.of(error), "row")
-    text = service.answerer.envelope.prompt(question.instruction, question.text, question.options)
+    text = model.envelope.prompt(question.instruction, question.text, question.options)
     return JsonResponse({"prompt": text, "labels": labels(question.space)})
 
 
@@ -147,11 +152,11 @@ def labels(space: Space) -> dict[str, str]:
     return dict(zip(space.letters, space.lines, strict=False)) if isinstance(space, Ranking) else {}
 
 
-def served_task(service: Service, name: str) -> Task:
+def served_task(name: str) -> Task:
     """Return a task by its name; raises RefusedError (404) if there is none, (500) if its file is invalid."""
     try:
         if not _NAME.fullmatch(name):
-            raise UsageError("There is no such task", step=f"use one of {', '.join(service.answerer.tasks)}")
+            raise UsageError("There is no such task", step=f"use one of {', '.join(task_names())}")
         task = get_task(name)
     except UsageError as error:
         raise RefusedError(404, "task_not_found", error.message, step=error.step, field="task") from None

@@ -24,7 +24,9 @@ from ecellm_lite.serve.errors import GoneError, RefusedError, error_body
 from ecellm_lite.serve.exchange import exchange_of
 from ecellm_lite.serve.form import Form
 from ecellm_lite.serve.in_flight import until_gone
+from ecellm_lite.serve.model_source import ModelSource
 from ecellm_lite.serve.service import Service
+from ecellm_lite.serve.workers import Submits
 from ecellm_lite.tasks.texts import TEXTS
 
 MOST_CHOICES = 16  # texts of one request
@@ -153,6 +155,7 @@ def options_of(body: Sampling, most: int, logprobs: int | None, schema: Mapping[
 async def written(
     service: Service,
     request: Request,
+    model: ModelSource,
     asked: Sequence[Asked],
     count: int,
     seed: int | None,
@@ -165,18 +168,18 @@ async def written(
     """
     first = seed if seed is not None else secrets.randbits(32)
 
-    def submit() -> list[Future[Answer]]:
+    def submit(engine: Submits) -> list[Future[Answer]]:
         futures = []
         for one in asked:
             options = request_options(TEXTS[one.kind], one.options)
             options["listener"] = listener
             for number in range(count):
                 options["seed"] = (first + number) % (1 << 32)
-                futures.append(service.answerer.submit(TEXTS[one.kind], one.row, **options))
+                futures.append(engine.submit(TEXTS[one.kind], one.row, **options))
         return futures
 
     exchange_of(request).rows = len(asked) * count
-    answers = await until_gone(request, service.answers(request, "text", len(asked) * count, submit))
+    answers = await until_gone(request, service.answers(request, model, "text", len(asked) * count, submit))
     for answer in answers:
         if answer.error:
             raise answer.error.exception()
@@ -201,14 +204,20 @@ def head(kind: str, prefix: str, model: str) -> dict[str, Any]:
 
 
 async def growing(
-    service: Service, request: Request, asked: Asked, seed: int | None
+    service: Service, request: Request, model: ModelSource, asked: Asked, seed: int | None
 ) -> AsyncIterator[str | tuple[Text, dict[str, Any]]]:
     """Yield each new part of a growing text, and at the end (whole text, token counts); raises the text's error."""
     loop = asyncio.get_running_loop()
     told: asyncio.Queue[str] = asyncio.Queue()
     work = asyncio.create_task(
         written(
-            service, request, [asked], 1, seed, lambda text: _quietly(loop.call_soon_threadsafe, told.put_nowait, text)
+            service,
+            request,
+            model,
+            [asked],
+            1,
+            seed,
+            lambda text: _quietly(loop.call_soon_threadsafe, told.put_nowait, text),
         )
     )
     sent = 0

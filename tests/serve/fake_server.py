@@ -6,6 +6,7 @@ import sys
 
 from ecellm_lite.pipe.child_runtime import ChildRuntime
 from ecellm_lite.serve.app import create_app
+from ecellm_lite.serve.fleet import Fleet
 from ecellm_lite.serve.limits import Limits
 from ecellm_lite.serve.listening import listen
 from ecellm_lite.serve.server import run
@@ -18,4 +19,4 @@ if __name__ == "__main__":
     with ChildRuntime(command=FAKE_PIPE) as child:
         sys.stdout.write(f"{listening.socket.getsockname()[1]} {child.pid}\n")
         sys.stdout.flush()
-        run(create_app(Service(child, limits, aliases=["jev-*"]), listening.access()), listening, limits)
+        run(create_app(Service(Fleet.of(child), limits, aliases=["jev-*"]), listening.access()), listening, limits)

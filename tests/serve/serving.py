@@ -24,6 +24,7 @@ from ecellm_lite import Runtime
 from ecellm_lite.answerer import Answerer
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.serve.app import create_app
+from ecellm_lite.serve.fleet import Fleet
 from ecellm_lite.serve.guard import Access
 from ecellm_lite.serve.keys import Keys
 from ecellm_lite.serve.limits import Limits
@@ -117,6 +118,7 @@ def until(condition: Callable[[], bool]) -> None:
 def serving(
     answerer: Answerer | None = None,
     *,
+    fleet: Fleet | None = None,
     limits: Limits | None = None,
     keys: Keys | None = None,
     hosts: tuple[str, ...] = (),
@@ -125,11 +127,14 @@ def serving(
     folder: Path | None = None,
     path: Path | None = None,
 ) -> Iterator[Server]:
-    """Serve an answerer, by default a Runtime over the fake engine; at a `path` on a Unix socket."""
+    """Serve a fleet or an answerer, by default a Runtime over the fake engine; at a `path` on a Unix socket."""
     limits = limits or Limits()
-    answerer = answerer or Runtime.over(FakeBackend(sequences=64, cells=1 << 14))
+    if fleet:
+        fleet.load()
+    else:
+        fleet = Fleet.of(answerer or Runtime.over(FakeBackend(sequences=64, cells=1 << 14)))
     folder = folder or Path(tempfile.mkdtemp(dir=os.environ["ECELLM_HOME"]))
-    service = Service(answerer, limits, keys or Keys(), ALIASES, folder=folder)
+    service = Service(fleet, limits, keys or Keys(), ALIASES, folder=folder)
     listening = listen("127.0.0.1", 0, path)
     served = Server(0 if path else listening.socket.getsockname()[1], service)
     app = create_app(service, access or listening.access(hosts, origins), log=served.log.append)
@@ -144,5 +149,5 @@ def serving(
         server.should_exit = True
         thread.join(PATIENCE)
         listening.close()
-        answerer.close()
+        fleet.close()
         assert not thread.is_alive()

@@ -208,7 +208,8 @@ def test_what_is_wrong_has_its_error_class_and_place(
 
 def test_the_other_error_classes() -> None:
     backend = Gated()
-    with serving(Runtime.over(backend), keys=Keys([Key.of("a", "k" * 20, 2)])) as server:
+    runtime = Runtime.over(backend)
+    with serving(runtime, keys=Keys([Key.of("a", "k" * 20, 2)])) as server:
         with _client(server) as client, pytest.raises(openai.AuthenticationError):
             decide(client, questions=[PREDICATE])
         with _client(server, "k" * 20) as client:
@@ -227,7 +228,7 @@ def test_the_other_error_classes() -> None:
                     content=b"{",
                     options={"headers": {"Content-Type": "application/json"}},
                 )
-            server.service.answerer.close()
+            runtime.close()
             backend.gate.set()
             with pytest.raises(openai.InternalServerError):
                 decide(client, questions=[PREDICATE])

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
@@ -59,7 +60,7 @@ def test_the_engines_death_is_a_pause(process: Process) -> None:
         for thread in threads:
             thread.join(PATIENCE)
         assert statuses == [200] * 4
-    assert "ecellm_engine_restarts 3.0" in process.get("/metrics").body.decode()
+    assert 'ecellm_engine_restarts{model="fake"} 3.0' in process.get("/metrics").body.decode()
     assert process.get("/ready").status == 200
 
 
@@ -95,4 +96,9 @@ def _kill_child(process: Process) -> None:
 def _children(pid: int) -> list[int]:
     import psutil
 
-    return [child.pid for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+    alive = []
+    for child in psutil.Process(pid).children():
+        with suppress(psutil.NoSuchProcess):  # it may end between the two looks
+            if child.status() != psutil.STATUS_ZOMBIE:
+                alive.append(child.pid)
+    return alive

@@ -167,8 +167,8 @@ def test_metrics_and_the_log_hold_no_texts() -> None:
         text = server.get("/metrics").body.decode()
         assert server.get("/health").json == {"status": "ok"}
         assert server.get("/ready").status == 200
-    assert 'ecellm_rows_total{outcome="answered",task="sentiment_analysis"} 2.0' in text
-    assert 'ecellm_rows_total{outcome="input",task="sentiment_analysis"} 1.0' in text
+    assert 'ecellm_rows_total{model="fake",outcome="answered",task="sentiment_analysis"} 2.0' in text
+    assert 'ecellm_rows_total{model="fake",outcome="input",task="sentiment_analysis"} 1.0' in text
     assert 'ecellm_requests_total{route="/v1/tasks/{task}",status="404"} 1.0' in text
     assert "secret" not in text
     lines = json.dumps(server.log)

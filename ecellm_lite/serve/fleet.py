@@ -1,0 +1,254 @@
+"""The models of a server: loaded when they are asked for, and unloaded, the least recently used first, to make room.
+
+A model with requests in flight is never unloaded. A model that cannot be loaded does not harm the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from typing_extensions import Self
+
+from ecellm_lite.answerer import Answerer
+from ecellm_lite.errors import EcellmError, UsageError
+from ecellm_lite.serve.errors import RefusedError, retry_after
+from ecellm_lite.serve.model_source import ModelSource
+
+ROOM_SECONDS = 30.0  # how long a request waits until other models can be unloaded
+FAILED_SECONDS = 30.0  # how long a model that did not load is not tried again
+
+
+class OtherModels(Protocol):
+    """Models that can be asked for besides those that a server names."""
+
+    def names(self) -> list[str]:
+        """Return their names."""
+
+    def find(self, name: str) -> ModelSource | None:
+        """Return one of them, or None; raises ModelError if it is damaged."""
+
+
+@dataclass(slots=True, eq=False)
+class Resident:
+    """A model's state: its answerer if it is loaded, its requests in flight, when it was last used, and its counts."""
+
+    source: ModelSource
+    answerer: Answerer | None = None
+    loading: asyncio.Task[Answerer] | None = None
+    requests: int = 0
+    used: float = 0.0
+    loads: int = 0
+    failed: float | None = None  # when it last failed to load
+    past_restarts: int = 0
+    held: int = 0  # bytes, from the moment that its room is made
+
+    @property
+    def state(self) -> str:
+        """What the model is: ready, restarting, loading, unloaded or failed."""
+        if self.answerer:
+            return "ready" if getattr(self.answerer, "ready", True) else "restarting"
+        if self.loading:
+            return "loading"
+        return "unloaded" if self.failed is None else "failed"
+
+    @property
+    def restarts(self) -> int:
+        """How often an engine's process of the model was started again."""
+        return self.past_restarts + int(getattr(self.answerer, "restarts", 0))
+
+
+class Fleet:
+    """Models by name; the first is the default. Only for the event loop's thread, but for `load` and `close`.
+
+    `memory`: the bytes that loaded models may take together (None: no limit). `others`: models that may be asked for
+    by name too. Raises UsageError for two models of one name, and for one that takes more than `memory` by itself.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[ModelSource],
+        *,
+        memory: int | None = None,
+        others: OtherModels | None = None,
+        room_seconds: float = ROOM_SECONDS,
+    ) -> None:
+        self.residents: dict[str, Resident] = {}
+        self.memory = memory
+        self._others = others
+        self._room_seconds = room_seconds
+        self._turn = asyncio.Lock()  # one model makes room at a time
+        self._freed = asyncio.Event()
+        self._closed = False
+        for source in sources:
+            if source.name in self.residents:
+                message = f"Two models have the name {source.name}"
+                raise UsageError(message, step="add one to the store under another name", settings=("model",))
+            if self._too_large(source):
+                raise UsageError(
+                    f"{source.name} takes {_size(source.bytes)}, and the models have {_size(memory or 0)}",
+                    step="give more memory, a smaller context, or fewer workers",
+                    settings=("memory", "context", "workers"),
+                )
+            self.residents[source.name] = Resident(source)
+        self.default = sources[0].name
+
+    @classmethod
+    def of(cls, answerer: Answerer) -> Self:
+        """Return the fleet of a single model that is loaded already."""
+        fleet = cls([ModelSource(answerer.model, answerer.envelope, 0, lambda: answerer)])
+        fleet.load()
+        return fleet
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all models that can be asked for, the default first."""
+        return list(dict.fromkeys([*self.residents, *(self._others.names() if self._others else [])]))
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one model answers, or would be loaded for the next request."""
+        return any(resident.state in ("ready", "unloaded") for resident in self.residents.values())
+
+    def load(self) -> None:
+        """Load the default model; raises what loading it raises. Only before the event loop runs."""
+        resident = self.residents[self.default]
+        resident.held = resident.source.bytes
+        resident.answerer = resident.source.start()
+        resident.loads += 1
+
+    def close(self) -> None:
+        """Close all models."""
+        self._closed = True
+        for resident in self.residents.values():
+            if resident.answerer:
+                resident.answerer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def find(self, name: str) -> ModelSource | None:
+        """Return a model by its name, or None if there is none; raises RefusedError (503) if its file is damaged."""
+        resident = self.residents.get(name)
+        if not self._others or (resident and resident.held):
+            return resident.source if resident else None
+        try:
+            source = await asyncio.to_thread(self._others.find, name)
+        except EcellmError as error:
+            raise _failed(name, error, FAILED_SECONDS) from error
+        resident = self.residents.setdefault(name, Resident(source)) if source else self.residents.get(name)
+        if source and resident and not resident.held and not resident.loading:
+            resident.source = source  # the store may have another file under this name now
+        return resident.source if resident else None
+
+    @asynccontextmanager
+    async def use(self, source: ModelSource) -> AsyncIterator[Answerer]:
+        """Yield the answerer of a model, which is loaded first if need be and stays loaded during the block.
+
+        Raises RefusedError: 507 for a model that takes more memory than all may have, 503 if there is no room now
+        because the others have requests, or if the model did not load.
+        """
+        resident = self.residents[source.name]
+        resident.requests += 1
+        try:
+            yield resident.answerer or await self._loaded(resident)
+        finally:
+            resident.requests -= 1
+            resident.used = time.monotonic()
+            self._freed.set()
+
+    async def _loaded(self, resident: Resident) -> Answerer:
+        name = resident.source.name
+        if self._too_large(resident.source):
+            message = f"{name} takes {_size(resident.source.bytes)}, and the models here have {_size(self.memory or 0)}"
+            # OpenAI's clients would ask again.
+            headers = {"X-Should-Retry": "false"}
+            raise RefusedError(
+                507, "model_too_large", message, step="ask for a smaller one", field="model", headers=headers
+            )
+        if resident.failed is not None and (left := resident.failed + FAILED_SECONDS - time.monotonic()) > 0:
+            raise _failed(name, None, left)
+        if resident.loading is None:
+            resident.loading = asyncio.create_task(self._load(resident))
+            resident.loading.add_done_callback(_seen)
+        return await asyncio.shield(resident.loading)  # it goes on if this client goes away
+
+    async def _load(self, resident: Resident) -> Answerer:
+        name = resident.source.name
+        try:
+            try:
+                await asyncio.wait_for(self._make_room(resident), self._room_seconds)
+            except asyncio.TimeoutError:
+                message = f"There is no room for {name} now: the models that are loaded have requests"
+                headers = retry_after(self._room_seconds)
+                raise RefusedError(503, "no_room", message, step="ask again later", headers=headers) from None
+            resident.failed = None
+            resident.answerer = await asyncio.to_thread(resident.source.start)
+        except RefusedError:
+            raise
+        except EcellmError as error:
+            resident.failed = time.monotonic()
+            raise _failed(name, error, FAILED_SECONDS) from error
+        finally:
+            resident.loading = None
+            if not resident.answerer:
+                resident.held = 0
+            self._freed.set()
+        resident.loads += 1
+        if self._closed:
+            resident.answerer.close()
+        return resident.answerer
+
+    async def _make_room(self, resident: Resident) -> None:
+        """Unload models until another one fits, and hold its room."""
+        async with self._turn:
+            while self.memory is not None and self._held() + resident.source.bytes > self.memory:
+                idle = [one for one in self.residents.values() if one.answerer and not one.requests]
+                if idle:
+                    await self._unload(min(idle, key=lambda one: one.used))
+                else:
+                    self._freed.clear()
+                    await self._freed.wait()
+            resident.held = resident.source.bytes
+
+    async def _unload(self, resident: Resident) -> None:
+        answerer, resident.answerer = resident.answerer, None
+        assert answerer
+        resident.past_restarts += int(getattr(answerer, "restarts", 0))
+        try:
+            await asyncio.shield(asyncio.to_thread(answerer.close))
+        finally:
+            resident.held = 0
+
+    def _held(self) -> int:
+        return sum(resident.held for resident in self.residents.values())
+
+    def _too_large(self, source: ModelSource) -> bool:
+        return self.memory is not None and source.bytes > self.memory
+
+
+def _failed(name: str, error: EcellmError | None, seconds: float) -> RefusedError:
+    """Return what a client is told of a model that did not load; its reason, which may hold paths, is logged."""
+    if error:
+        print(f"{name} did not load: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the log is standard error
+    message = f"{name} did not load: its reason is in the server's log"
+    return RefusedError(
+        503, "model_failed", message, step="ask for another", field="model", headers=retry_after(seconds)
+    )
+
+
+def _seen(task: asyncio.Task[Answerer]) -> None:
+    if not task.cancelled():
+        task.exception()  # each request that waited got it: asyncio need not report it
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 1 << 30 else f"{size / 2**20:.0f} MiB"

@@ -1,0 +1,112 @@
+"""A model that can be loaded by its name: what it is, how much memory it takes, and how its engines are started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ecellm_lite.answerer import Answerer
+from ecellm_lite.answers.answer import ModelName
+from ecellm_lite.engine.footprint import footprint
+from ecellm_lite.engine.settings import Settings, available_cores
+from ecellm_lite.engine.tuned import tuned_settings
+from ecellm_lite.envelopes import Envelope, get_envelope
+from ecellm_lite.errors import UsageError
+from ecellm_lite.loading import find_model
+from ecellm_lite.models.gguf_header import read_header
+from ecellm_lite.models.store import Store
+from ecellm_lite.pipe.child_runtime import ChildRuntime
+from ecellm_lite.serve.workers import Workers
+
+_ENGINE = {field.name for field in fields(Settings)}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model: its name and sha256, its envelope, the `bytes` that it takes when loaded, and `start`.
+
+    `start` loads it, which may take minutes, and returns its Answerer; it raises what loading a model raises.
+    """
+
+    model: ModelName
+    envelope: Envelope
+    bytes: int
+    start: Callable[[], Answerer]
+
+    @property
+    def name(self) -> str:
+        """The name that requests call the model by."""
+        return self.model.name
+
+
+class StoreModels:
+    """The models of the user's store, as it is when they are asked for."""
+
+    def __init__(self, settings: dict[str, Any], workers: int = 1) -> None:
+        self._settings = settings
+        self._workers = workers
+
+    def names(self) -> list[str]:
+        """Return the names of the stored models."""
+        return Store().names()
+
+    def find(self, name: str) -> ModelSource | None:
+        """Return a stored model by its name, or None; raises ModelError if it is damaged."""
+        return source_of(name, self._workers, **self._settings) if Store().has(name) else None
+
+
+def source_of(name: str | None, workers: int = 1, **settings: Any) -> ModelSource:
+    """Return the model that a name or path means, as a number of engines with ChildRuntime's settings.
+
+    Raises what finding a model raises, and UsageError for more engines than cores.
+    """
+    cores = shared_cores(workers)
+    store, stored = find_model(name, settings.get("envelope"))
+    engine = {key: value for key, value in settings.items() if key in _ENGINE}
+    size = footprint(read_header(stored.path), tuned_settings(store, stored, **engine))
+    identity = stored.manifest
+    named = name or (identity.name if store.owns(stored) else None)
+
+    def start() -> Answerer:
+        if workers == 1:
+            return ChildRuntime(named, **settings)
+        with ExitStack() as stack:
+            children = [stack.enter_context(ChildRuntime(named, cores=each, **settings)) for each in cores]
+            stack.pop_all()
+        return Workers(children)
+
+    return ModelSource(
+        ModelName(identity.name, identity.sha256), get_envelope(identity.envelope), size.of(workers), start
+    )
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that this machine has free."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def shared_cores(workers: int) -> Sequence[list[int] | None]:
+    """Return the numbers of the cores that each of several engines has for itself; [None] for a single one.
+
+    Raises UsageError for more engines than cores, or on a system where cores cannot be chosen.
+    """
+    if workers == 1:
+        return [None]
+    import psutil
+
+    process, count = psutil.Process(), available_cores()
+    if not hasattr(process, "cpu_affinity"):
+        raise UsageError(
+            "Several workers need cores of their own, and cores cannot be chosen on this system",
+            step="use one",
+            settings=("workers",),
+        )
+    if workers > count:
+        message = f"{workers} workers do not fit {count} core{'s' * (count > 1)}, because each needs one"
+        raise UsageError(message, step=f"use at most {count}", settings=("workers",))
+    cores = sorted(process.cpu_affinity())
+    return [cores[place * count // workers : (place + 1) * count // workers] for place in range(workers)]

@@ -1,0 +1,112 @@
+"""Several engines of one model as one Answerer: each row goes to the engine with the shortest queue."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Protocol
+
+from ecellm_lite.answerer import Answerer, RequestOptions, Row
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.errors import InputError
+from ecellm_lite.read_ahead import read_ahead
+from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.tasks.task import Task
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+WINDOW = 256  # rows of each engine read ahead of the next answer
+
+
+class Submits(Protocol):
+    """Whatever takes rows: an Answerer, or one of its engines."""
+
+    def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
+        """Return a future for the answer; see Answerer."""
+
+
+class Worker:
+    """One engine, and how many of its rows have no answer yet."""
+
+    def __init__(self, answerer: Answerer) -> None:
+        self.answerer = answerer
+        self.waiting = 0
+        self._lock = threading.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the engine answers now; see ChildRuntime."""
+        return bool(getattr(self.answerer, "ready", True))
+
+    def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
+        """Return a future for the answer; see Answerer."""
+        self.count(1)
+        return self.submit_counted(task, row, options)
+
+    def submit_counted(self, task: str | Task, row: Row | InputError, options: RequestOptions) -> Future[Answer]:
+        """Submit a row that was counted before."""
+        try:
+            future = self.answerer.submit(task, row, **options)
+        except BaseException:
+            self.count(-1)
+            raise
+        future.add_done_callback(lambda _: self.count(-1))
+        return future
+
+    def count(self, change: int) -> None:
+        """Change the number of rows without an answer."""
+        with self._lock:
+            self.waiting += change
+
+
+class Workers:
+    """Engines of one model; an Answerer, which closes them. Any number of threads may use it."""
+
+    def __init__(self, answerers: Sequence[Answerer]) -> None:
+        self.members = [Worker(answerer) for answerer in answerers]
+        self._lock = threading.Lock()
+        first = answerers[0]
+        self.model, self.envelope, self.tasks = first.model, first.envelope, first.tasks
+
+    @property
+    def ready(self) -> bool:
+        """Whether an engine answers now."""
+        return any(member.ready for member in self.members)
+
+    @property
+    def restarts(self) -> int:
+        """How often an engine's process was started again."""
+        return sum(getattr(member.answerer, "restarts", 0) for member in self.members)
+
+    def shortest(self) -> Worker:
+        """Return the engine with the fewest rows waiting; one that is being started again comes last.
+
+        Rows that share a long text, such as questions about one state, are best submitted to one engine, which reads
+        the text once.
+        """
+        return min(self.members, key=lambda member: (not member.ready, member.waiting))
+
+    def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
+        """Return a future for the answer, from the engine with the shortest queue; see Answerer."""
+        with self._lock:  # two threads must not find the same queue the shortest
+            member = self.shortest()
+            member.count(1)
+        return member.submit_counted(task, row, options)
+
+    def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
+        """Return the answer to one row, or raise the error that its answer would carry; see Answerer."""
+        return self.shortest().answerer.answer(task, row, **options)
+
+    def answers(
+        self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
+    ) -> Iterator[Answer]:
+        """Yield one answer for each row, in order; see Answerer."""
+        checked = task if isinstance(task, Task) else get_task(task)
+        yield from read_ahead(rows, lambda row: self.submit(checked, row, **options), most=WINDOW * len(self.members))
+
+    def close(self) -> None:
+        """Close all engines."""
+        for member in self.members:
+            member.answerer.close()
