@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from ecellm_lite import Runtime
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.serve.limits import Limits
+from ecellm_lite.serve.workers import Workers
 from tests.serve.serving import PATIENCE, Server, serving, until
 from tests.support.answer_checks import EXAMPLES
 from tests.support.gated import Gated
@@ -127,13 +127,14 @@ def test_a_full_queue_says_when_to_ask_again() -> None:
 
 def test_rows_of_a_client_that_went_away_are_dropped() -> None:
     backend = Gated()
-    with serving(Runtime.over(backend)) as server:
+    engine = Workers([Runtime.over(backend)])
+    with serving(engine) as server:
         body = {"rows": [{"review": f"row {number}"} for number in range(300)]}
         with server.begin("/v1/tasks/SA", body):
             until(lambda: server.service.admission.waiting == 300)
         until(lambda: server.service.admission.waiting == 0)
         assert server.log[-1]["status"] == 499
-        time.sleep(0.1)  # the loop's next turns cancel row by row
+        until(lambda: engine.members[0].waiting == 0)
         before = backend.decoded
         backend.gate.set()
         usage = server.post("/v1/tasks/SA", {"row": REVIEW}).json["usage"]
