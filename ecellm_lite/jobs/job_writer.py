@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, cast
 
@@ -74,6 +75,7 @@ def job_writer(
 ) -> Iterator[JobWriter]:
     """Open a job's output (None: standard output) and its review table; both are renamed when the block ends."""
     form = form_of(output.name) if output else "jsonl"
+    options = replace(options, delimiter=table.delimiter, bom=options.bom or table.bom)
     names = () if form == "jsonl" else table.all_columns()
 
     def writer(file: IO[bytes], answers: Sequence[AnswerColumns]) -> ResultWriter:

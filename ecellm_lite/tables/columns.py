@@ -16,6 +16,7 @@ from typing import Any, Literal
 from ecellm_lite.answers.answer import AnswerWarning
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.tables.cells import cell_text, is_empty
+from ecellm_lite.tables.dialects import DELIMITERS
 from ecellm_lite.tables.html_text import html_text, is_html
 from ecellm_lite.tables.mapped_row import MappedRow
 from ecellm_lite.tables.row import Table, TableRow
@@ -108,7 +109,8 @@ class ColumnMap:
             if values := [value for value in values if value is not None]:
                 _put(row, name, self._formed(name, values))
         if not self._unmapped and not row.keys() - {_ID}:
-            names = ", ".join(repr(column) for columns in self.columns.values() for column in columns)
+            mapped = [columns for name, columns in self.columns.items() if name != _ID]
+            names = ", ".join(repr(column) for columns in mapped for column in columns)
             error = InputError(
                 f"Row {source.number} has nothing in {names}",
                 step="leave such rows out, or fill them from the row above",
@@ -127,15 +129,19 @@ class ColumnMap:
             name, equals, column = pair.partition("=")
             if not equals or not column:
                 raise UsageError(f"{pair!r} is not a mapping", step="write FIELD=COLUMN", settings=("map",))
-            name = self._field(name.strip())
+            name = self._field(name.strip(), column.strip())
             mapped[name] = (*mapped.get(name, ()), self._column(column, "map"))
         for name in self._options.constants:
             self._field(name)
         return mapped
 
-    def _field(self, name: str) -> str:
+    def _field(self, name: str, column: str = "") -> str:
         names = field_names(self._task)
         if name not in names:
+            if column in names and name in (self._columns or ()):
+                raise UsageError(
+                    f"{name!r} is a column and {column!r} a field", step=f"write {column}={name}", settings=("map",)
+                )
             near = get_close_matches(name, names, n=3, cutoff=_LEAST_ALIKE)
             raise UsageError(
                 f"{self._task.name} has no field {name!r}",
@@ -150,9 +156,19 @@ class ColumnMap:
         alike = [column for column in self._columns if _plain(column) == _plain(name)]
         if len(alike) == 1:
             return alike[0]
+        self._check_delimiter()
         raise UsageError(
             f"There is no column {name!r}", step=f"use one of {_near(name, self._columns)}", settings=(setting,)
         )
+
+    def _check_delimiter(self) -> None:
+        """Raise UsageError if the table was read as a single column, and its header has a delimiter."""
+        if self._columns and len(self._columns) == 1 and any(each in self._columns[0] for each in DELIMITERS):
+            raise UsageError(
+                f"The table was read as the one column {self._columns[0][:60]!r}, as its lines differ in their cells",
+                step="name its delimiter",
+                settings=("delimiter",),
+            )
 
     def _name_by_name(self) -> None:
         """Map each field that has no column yet to the one column with the same name."""
@@ -185,6 +201,7 @@ class ColumnMap:
 
     def _missing(self, name: str, each: Field) -> UsageError:
         assert self._columns is not None
+        self._check_delimiter()
         return UsageError(
             f"{self._task.name} needs {name} ({each.doc.rstrip('.')}), and no column has that name",
             step=f"map one to it, {name}=COLUMN, where COLUMN is one of {_near(name, self._columns)}",

@@ -105,6 +105,8 @@ def open_csv(source: Source, options: TableOptions) -> CsvFile:
         source=source,
         columns=header.columns,
         description=f"{source.name}: CSV, {', '.join(parts)}; {width} {'column' if width == 1 else 'columns'}",
+        delimiter=";" if reading.dialect.delimiter == ";" else ",",
+        bom=encoding.mark,
         encoding=encoding,
         dialect=reading.dialect,
         end=end,

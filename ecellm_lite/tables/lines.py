@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 from ecellm_lite.tables.encoding import INVALID_BYTES, Encoding
 
 LINE_CHARACTERS = 8 << 20
+
+_FIRST_LINE = re.compile(r'(?:[^"\r\n]+|"[^"]*")*')
 
 
 class Line(NamedTuple):
@@ -42,5 +45,12 @@ def read_lines(file: IO[bytes], encoding: Encoding, end: str = "\n") -> Iterator
 
 
 def line_end(text: str) -> str:
-    """Return the line end of a text: a line feed, or a carriage return if there is no line feed at all."""
-    return "\r" if "\r" in text and "\n" not in text else "\n"
+    """Return the line end of a text: a line feed, or a lone carriage return if the first line ends with one.
+
+    Old files with carriage returns may have line feeds inside their quoted cells.
+    """
+    if "\n" not in text:
+        return "\r" if "\r" in text else "\n"
+    start = _FIRST_LINE.match(text)
+    end = text[start.end() :][:2] if start else ""
+    return "\r" if end[:1] == "\r" and end[1:] not in ("\r", "\n") else "\n"

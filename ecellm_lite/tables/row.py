@@ -64,13 +64,16 @@ class Table(ABC):
     """A table that is read once, row by row, in bounded memory.
 
     `columns` are the names of its columns, or None if each row has its own (JSON Lines). `description` is one sentence
-    on what was detected, and `notes`, complete once the rows are read, say what was left out.
+    on what was detected, and `notes`, complete once the rows are read, say what was left out. `delimiter` and `bom` (a
+    byte-order mark at the start) are those of a CSV of its answers, so that the same spreadsheet opens both.
     """
 
     source: Source
     columns: tuple[str, ...] | None
     description: str
     notes: list[str] = field(default_factory=list)
+    delimiter: str = ","
+    bom: bool = False
 
     @abstractmethod
     def rows(self) -> Iterator[TableRow]:

@@ -76,13 +76,27 @@ def test_a_table_comes_out_with_its_answers(tmp_path: Path) -> None:
     tally, _ = run(rows, output, options)
     assert (tally.rows, tally.failed) == (3, 1)
     with output.open(newline="", encoding="utf-8") as file:
-        table = list(csv.DictReader(file))
+        table = list(csv.DictReader(file, delimiter=";"))
     assert [row["SKU"] for row in table] == ["A1", "A2", "A3"]
     assert table[0]["Title"] == "Mug; red"
     assert table[2]["Body"] == "loud, but\nworks"
     assert [bool(row["answer"]) for row in table] == [True, False, True]
     assert [bool(row["error"]) for row in table] == [False, True, False]
     assert table[0]["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("data", "start"),
+    [
+        (b"\xef\xbb\xbfid;review\n1;good\n2;bad\n", b"\xef\xbb\xbfid;review;answer"),
+        (b"id\treview\n1\tgood\n2\tbad\n", b"id,review,answer"),
+    ],
+)
+def test_the_same_spreadsheet_opens_a_table_and_its_answers(data: bytes, start: bytes, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_bytes(data)
+    run(rows, tmp_path / "answers.csv")
+    assert (tmp_path / "answers.csv").read_bytes().startswith(start)
 
 
 @pytest.mark.parametrize(

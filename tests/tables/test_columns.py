@@ -102,6 +102,21 @@ def test_a_row_with_nothing_to_ask_is_an_error() -> None:
     assert result.error is not None
     assert result.error.line == 9
     assert result.error.settings == ("only_where", "fill_down")
+    assert "'review'" in result.error.message
+    assert "'id'" not in result.error.message, "it is not empty"
+
+
+def test_a_mapping_the_wrong_way_round_is_turned() -> None:
+    with pytest.raises(UsageError) as error:
+        ColumnMap(SENTIMENT, ["Text"], MapOptions(map=["Text=review"]))
+    assert "review=Text" in (error.value.step or "")
+
+
+@pytest.mark.parametrize("options", [MapOptions(), MapOptions(map=["review=Text"])])
+def test_one_column_that_is_several_needs_a_delimiter(options: MapOptions) -> None:
+    with pytest.raises(UsageError) as error:
+        ColumnMap(SENTIMENT, ["SKU;Text"], options)
+    assert error.value.settings == ("delimiter",)
 
 
 @pytest.mark.parametrize(

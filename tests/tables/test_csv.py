@@ -122,6 +122,19 @@ def test_carriage_returns_as_line_ends(tmp_path: Path) -> None:
     assert cells(read(write(tmp_path / "x.csv", "a,b\r1,2\r3,4\r"))[1]) == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
 
 
+@pytest.mark.parametrize(
+    ("text", "review"),
+    [
+        ('id,review\r1,"so\nso"\r2,bad\r', "so\nso"),
+        ('id,review\n1,"so\rso"\r\n2,bad\n', "so\rso"),
+        ('"i\nd",review\r1,"so\nso"\r2,bad\r', "so\nso"),
+    ],
+)
+def test_line_ends_in_cells_are_not_those_of_lines(tmp_path: Path, text: str, review: str) -> None:
+    _, rows = read(write(tmp_path / "x.csv", text))
+    assert [row.cells["review"] for row in rows] == [review, "bad"]
+
+
 def test_excels_own_first_line(tmp_path: Path) -> None:
     _, rows = read(write(tmp_path / "x.csv", "sep=;\r\na;b\r\n1,5;2\r\n"))
     assert cells(rows) == [{"a": "1,5", "b": "2"}]
