@@ -199,7 +199,7 @@ def content_text(content: str | Sequence[Any], place: str) -> str:
     texts = []
     for index, part in enumerate(content):
         if isinstance(part, ImagePart):
-            message = "The model has no eyes"
+            message = "The model sees no images"
             raise RefusedError(400, "unsupported_image", message, step="send text or JSON", field=f"{place}.{index}")
         if isinstance(part, JsonPart):
             texts.append(written_json(part.data))

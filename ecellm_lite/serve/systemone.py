@@ -138,7 +138,7 @@ def _definition(id_: str, asked: Noul | Choice | Score | Box) -> Mapping[str, An
     if isinstance(asked, Score):
         levels = [{"label": _text(level)} for level in asked.criteria]
         return {"type": "score", "instructions": instructions, "levels": levels}
-    message = f"The question {id_[:80]!r} is about a place in an image, and the model has no eyes"
+    message = f"The question {id_[:80]!r} is about a place in an image, and the model sees no images"
     raise RefusedError(400, "unsupported_image", message, step="leave it out", field=f"questions.{id_[:80]}")
 
 
