@@ -228,26 +228,27 @@ def memory() -> str:
 
 
 def neighbours() -> str:
-    """Return the table of rates next to busy programs, with threads that spin and with threads that sleep."""
+    """Return the table of rates next to busy programs, by llama.cpp's own threads and by ours."""
     facts = results("neighbours")
     rows = []
-    for hogs in facts["patient"]["rows_per_second"]:
+    for hogs in facts["ours"]["rows_per_second"]:
         cells = []
-        for way in ("spinning", "patient"):
+        for way in ("plain", "ours"):
             one = facts[way]
             part = f", {one['of_the_rate_alone'][hogs]:.0%}" if hogs != "0" else ""
             cells += [f"{one['rows_per_second'][hogs]:.2f}{part}", f"{one['hog_share'][hogs]:.0%}" if part else ""]
-        fair = facts["patient"]["fair_share"]
+        fair = facts["ours"]["fair_share"]
         rows.append((hogs, *cells, f"{fair[hogs]:.0%}" if hogs in fair else ""))
     head = (
         "busy programs",
-        "spinning: rows/s, of the rate alone",
+        "plain llama.cpp: rows/s, of the rate alone",
         "of a core, each program",
         "here: rows/s, of the rate alone",
         "of a core, each program",
         "equal part",
     )
-    return f"{table(head, rows)}\n\n{provenance('neighbours')}"
+    alone = f"Alone it has {1 - facts['cost_alone']:.0%} of plain llama.cpp's rate (median over pairs of short turns)"
+    return f"{table(head, rows)}\n\n{alone} {provenance('neighbours')}."
 
 
 def pipe() -> str:

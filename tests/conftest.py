@@ -30,6 +30,14 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ.pop("ECELLM_MODEL", None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _same_threads() -> Iterator[None]:
+    """Each call of a model in this process uses as many threads, whatever other programs do meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ecellm_lite.engine.threads.Machine.clock", lambda _: 0.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def demo_model(_home: None) -> StoredModel:
     """Return the demo model, which is made once."""

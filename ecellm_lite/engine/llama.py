@@ -20,6 +20,7 @@ from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.memory import affordable_cells
 from ecellm_lite.engine.offload import Placement, on_cpu, place
 from ecellm_lite.engine.settings import DEFAULT_CONTEXT, Settings, available_cores
+from ecellm_lite.engine.threads import Threads
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.errors import EcellmError, ModelError, UsageError
 from ecellm_lite.ggml import check_interrupt, device_list, devices, gpus, reason, start_library, system_info, version
@@ -48,6 +49,9 @@ class LlamaBackend:
         start_library()
         check_structures()
         self._settings = settings
+        # Deterministic answers must not depend on what other programs do.
+        self._most_threads = settings.threads or available_cores()
+        self._threads = Threads(self._most_threads, fixed=settings.deterministic)
         # Before the model is loaded: it can use only the back ends that ggml has by then.
         self._kernels = prompt.start(settings.prompt_kernels)
         self._model: Any = None
@@ -144,7 +148,7 @@ class LlamaBackend:
             "kv_unified": True,
             "flash_attention": settings.flash,
             "micro_batch": settings.micro_batch,
-            "threads": settings.threads or available_cores(),
+            "threads": self._most_threads,
             "deterministic": settings.deterministic,
             "prompt_kernels": self.prompt_kernels.variant,
         }
@@ -153,7 +157,10 @@ class LlamaBackend:
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
         """Append the chunks to the memory and return the logits of each chunk that asks for some; see Backend."""
         prompt.use(self.prompt_kernels)
+        threads = self._threads.count
+        llama.llama_set_n_threads(self._context, threads, threads)
         status = llama.llama_decode(self._context, self._fill.filled(chunks))
+        self._threads.look()
         check_interrupt()
         if status:
             message = f"llama.cpp failed to compute a batch ({status}: {reason()})"
@@ -246,7 +253,7 @@ class LlamaBackend:
         parameters.n_ctx = cells
         parameters.n_batch = parameters.n_ubatch = self.batch
         parameters.n_seq_max = self.sequences
-        parameters.n_threads = parameters.n_threads_batch = settings.threads or available_cores()
+        parameters.n_threads = parameters.n_threads_batch = self._most_threads
         parameters.type_k = parameters.type_v = _KV_TYPES[settings.kv_type]
         # Without it llama_memory_seq_cp copies buffers, and aborts the process on part of a sequence.
         parameters.kv_unified = True

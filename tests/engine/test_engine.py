@@ -17,6 +17,7 @@ from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.llama import LlamaBackend
 from ecellm_lite.engine.scheduler import Scheduler
 from ecellm_lite.engine.settings import Settings
+from ecellm_lite.engine.threads import Threads
 from ecellm_lite.engine.vocabulary import LlamaVocabulary
 from ecellm_lite.models.store import StoredModel
 from ecellm_lite.tasks.registry import TASKS
@@ -136,6 +137,23 @@ def test_deterministic_answers_are_the_same_bytes(demo_model: StoredModel) -> No
     assert batch == backwards == as_bytes(mixed) == again_batch
     assert extraction == again_extraction
     assert generation == again
+
+
+def test_the_number_of_threads_changes_between_calls_and_no_deterministic_answer(
+    backend: LlamaBackend, demo_model: StoredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = Threads(3, fixed=True)
+    monkeypatch.setattr(backend, "_threads", busy)
+    backend.clear()
+    backend.decode([Chunk(0, 0, [1, 2, 3], ask=1)])
+    assert llama.llama_n_threads(backend._context) == 3
+    rows = [EXAMPLES["sentiment_analysis"], {"review": "Broke within a week. " * 8}]
+    answers = []
+    for threads in (1, 2, 3):
+        settings: Any = {"deterministic": True, "threads": threads, "prefix_files": False}
+        with Runtime(demo_model.path, envelope="alpaca", **settings) as one:
+            answers.append([one.answer("sentiment_analysis", row).probabilities for row in rows])
+    assert answers[0] == answers[1] == answers[2]
 
 
 def test_fast_mode_is_near_deterministic_mode(demo: Runtime, demo_model: StoredModel) -> None:

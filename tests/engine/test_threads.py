@@ -1,0 +1,79 @@
+"""A call of the model leaves the cores that other programs keep busy to them, and uses all where that gains nothing."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from ecellm_lite.engine.threads import Machine, Threads
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how many threads want a core")
+
+
+class Office(Machine):
+    """A machine with `cores`, on which `programs` compute endlessly; `used` is how many cores they get."""
+
+    def __init__(self, cores: int = 4) -> None:
+        self.cores = cores
+        self.programs = 0
+        self.used = 0.0
+        self._time = self._seconds = 0.0
+
+    def clock(self) -> float:
+        self._time += 0.1
+        self._seconds += 0.1 * self.used
+        return self._time
+
+    def seconds(self) -> float:
+        return self._seconds
+
+    def running(self) -> int:
+        return self.programs
+
+
+def watched(threads: Threads, machine: Office, programs: int, used: float) -> int:
+    """The number of threads after a while next to these programs."""
+    machine.programs, machine.used = programs, used
+    for _ in range(10):
+        threads.look()
+    return threads.count
+
+
+@pytest.mark.parametrize(
+    ("most", "programs", "used", "count"),
+    [
+        (4, 1, 1.0, 3),
+        (4, 3, 2.9, 1),
+        (4, 4, 2.1, 4),  # they could fill all cores
+        (4, 90, 3.8, 4),
+        (2, 1, 1.0, 2),
+        (2, 3, 3.0, 1),
+        (1, 3, 3.0, 1),
+        (8, 2, 2.0, 2),
+    ],
+)
+def test_busy_cores_are_left_to_others_unless_all_are_busy(most: int, programs: int, used: float, count: int) -> None:
+    machine = Office()
+    threads = Threads(most, machine=machine)
+    assert threads.count == most
+    assert watched(threads, machine, programs, used) == count
+    assert watched(threads, machine, 0, 0.0) == most
+
+
+def test_a_program_that_runs_for_a_moment_changes_nothing() -> None:
+    machine = Office()
+    assert watched(Threads(4, machine=machine), machine, 3, 0.3) == 4
+
+
+def test_a_fixed_number_is_fixed() -> None:
+    machine = Office()
+    assert watched(Threads(4, fixed=True, machine=machine), machine, 3, 3.0) == 4
+
+
+def test_this_machine_tells() -> None:
+    machine = Machine()
+    before = machine.seconds()
+    assert machine.running() >= 0
+    assert machine.seconds() - before > -0.1  # the system counts in hundredths of a second
+    assert machine.cores >= 1
