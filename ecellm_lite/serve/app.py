@@ -16,6 +16,7 @@ from starlette.responses import Response
 from ecellm_lite.errors import BusyError, EcellmError
 from ecellm_lite.models.store_lock import only_writer
 from ecellm_lite.serve import batches, chat, completions, decisions, files, front_page, health, models, systemone, tasks
+from ecellm_lite.serve.document import Application
 from ecellm_lite.serve.errors import error_body, error_response
 from ecellm_lite.serve.exchange import Exchanges, Log
 from ecellm_lite.serve.form import place_of
@@ -28,7 +29,8 @@ from ecellm_lite.version import __version__
 def create_app(service: Service, access: Access | None = None, *, log: Log | None = None) -> FastAPI:
     """Return the application; `log` is called with an entry for each request (default: print it to standard error)."""
     access = access or Access()
-    app = FastAPI(
+    app = Application(
+        with_keys=bool(service.keys),
         title="ecellm-lite",
         version=__version__,
         summary="eCeLLM on a shop's own server: typed answers with probabilities.",
@@ -92,8 +94,19 @@ def _sentence(fault: Mapping[str, Any], place: str | None) -> str:
     return f"{place}: {message}." if place else f"The body does not fit: {message}."
 
 
-async def _http(_: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     fault = cast("HTTPException", error)
     code = {404: "not_found", 405: "method_not_allowed"}.get(fault.status_code, "http_error")
     body = error_body(fault.status_code, code, f"{fault.detail}.")
-    return JsonResponse(body, fault.status_code, fault.headers)
+    headers = _allowed(request) if fault.status_code == 405 else fault.headers
+    return JsonResponse(body, fault.status_code, headers or fault.headers)
+
+
+def _allowed(request: Request) -> Mapping[str, str] | None:
+    """Return the header that names a path's methods; None for a path that is not in the document.
+
+    Starlette names only the methods of the first of the path's routes.
+    """
+    route = request.scope.get("route")
+    methods = request.app.openapi()["paths"].get(getattr(route, "path_format", ""), {})
+    return {"Allow": ", ".join(method.upper() for method in methods)} if methods else None

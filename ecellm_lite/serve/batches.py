@@ -10,9 +10,11 @@ from pydantic import Field
 
 from ecellm_lite.serve.batch import Batch
 from ecellm_lite.serve.body import JsonRoute
+from ecellm_lite.serve.document import BODY, replies
 from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.exchange import exchange_of
 from ecellm_lite.serve.form import Form
+from ecellm_lite.serve.replies import BatchList, BatchReply
 from ecellm_lite.serve.service import Served
 from ecellm_lite.serve.tasks import served_task
 
@@ -33,7 +35,7 @@ class NewBatch(Form):
     output_expires_after: Any = Field(default=None, description="Taken, and without effect.")
 
 
-@router.post("/v1/batches", summary="Run the requests of a file")
+@router.post("/v1/batches", summary="Run the requests of a file", responses=replies(BatchReply, 404, *BODY, 429, 503))
 async def made(body: NewBatch, request: Request, service: Served) -> dict[str, Any]:
     """Create a batch and return it; when its turn comes, its file is checked and its requests are run."""
     owner = exchange_of(request).owner
@@ -53,7 +55,7 @@ async def made(body: NewBatch, request: Request, service: Served) -> dict[str, A
     return batch.as_dict()
 
 
-@router.get("/v1/batches", summary="The batches there are")
+@router.get("/v1/batches", summary="The batches there are", responses=replies(BatchList, 422))
 async def listed(request: Request, service: Served, after: str = "", limit: int = 20) -> dict[str, Any]:
     """Return the batches of the request's API key, newest first; `after` is the id of the last one already seen."""
     owner = exchange_of(request).owner
@@ -69,13 +71,13 @@ async def listed(request: Request, service: Served, after: str = "", limit: int 
     }
 
 
-@router.get("/v1/batches/{batch_id}", summary="How far a batch is")
+@router.get("/v1/batches/{batch_id}", summary="How far a batch is", responses=replies(BatchReply, 404))
 async def batch_by_id(batch_id: str, request: Request, service: Served) -> dict[str, Any]:
     """Return a batch's status and counts."""
     return service.batches.get(batch_id, exchange_of(request).owner).as_dict()
 
 
-@router.post("/v1/batches/{batch_id}/cancel", summary="Cancel a batch")
+@router.post("/v1/batches/{batch_id}/cancel", summary="Cancel a batch", responses=replies(BatchReply, 404, 409))
 async def cancelled(batch_id: str, request: Request, service: Served) -> dict[str, Any]:
     """Cancel a batch and return it; its output file has the responses so far."""
     batch = service.batches.get(batch_id, exchange_of(request).owner)

@@ -9,12 +9,15 @@ from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field, Tag
 from starlette.responses import Response
 
+from ecellm_lite.pipe.options import LONGEST_ANSWER, MOST_LOGPROBS
+from ecellm_lite.serve.answer_replies import ChatReply
 from ecellm_lite.serve.body import JsonRoute
+from ecellm_lite.serve.document import ROWS, replies
 from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.form import Form, by_type, text_or
 from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.service import Served
-from ecellm_lite.serve.texts import Asked, Sampling, Text, growing, head, options_of, shown, streamed, written
+from ecellm_lite.serve.texts import Asked, Sampling, Text, growing, head, only, options_of, shown, streamed, written
 
 router = APIRouter(tags=["text"], route_class=JsonRoute)
 
@@ -106,20 +109,20 @@ class Chat(Sampling):
     )
 
     messages: list[Message] = Field(min_length=1, max_length=1000)
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
+    max_tokens: int | None = Field(default=None, ge=1, le=LONGEST_ANSWER)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=LONGEST_ANSWER)
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    top_logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
     response_format: Format | None = None
-    tools: list[Any] | None = Field(default=None, description="Refused.")
-    tool_choice: Any = Field(default=None, description="Refused.")
-    functions: list[Any] | None = Field(default=None, description="Refused.")
-    function_call: Any = Field(default=None, description="Refused.")
+    tools: list[Any] | None = only([], "Refused.")
+    tool_choice: Any = only("none", "Refused.")
+    functions: list[Any] | None = only([], "Refused.")
+    function_call: Any = only("none", "Refused.")
     parallel_tool_calls: bool | None = Field(default=None, description="Taken, and without effect.")
-    modalities: list[str] | None = Field(default=None, description="Text alone.")
-    audio: Any = Field(default=None, description="Refused.")
-    prediction: Any = Field(default=None, description="Refused.")
-    web_search_options: Any = Field(default=None, description="Refused.")
+    modalities: list[str] | None = only(["text"], "Text alone.")
+    audio: Any = only(None, "Refused.")
+    prediction: Any = only(None, "Refused.")
+    web_search_options: Any = only(None, "Refused.")
     metadata: dict[str, str] | None = Field(default=None, description="Taken, and without effect.")
     store: bool | None = Field(default=None, description="Taken, and without effect.")
     service_tier: str | None = Field(default=None, description="Taken, and without effect.")
@@ -133,7 +136,9 @@ class Chat(Sampling):
     verbosity: str | None = Field(default=None, description="Taken, and without effect.")
 
 
-@router.post("/v1/chat/completions", summary="Text from a conversation")
+@router.post(
+    "/v1/chat/completions", summary="Text from a conversation", responses=replies(ChatReply, 404, *ROWS, stream=True)
+)
 async def chat(body: Chat, request: Request, service: Served) -> Response:
     """Answer a conversation; with `stream` the text comes as server-sent events."""
     model = await service.model(body.model)

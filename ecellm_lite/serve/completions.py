@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, Tag
 from starlette.responses import Response
 
+from ecellm_lite.pipe.options import LONGEST_ANSWER, MOST_LOGPROBS
+from ecellm_lite.serve.answer_replies import CompletionsReply
 from ecellm_lite.serve.body import JsonRoute
+from ecellm_lite.serve.document import ROWS, replies
+from ecellm_lite.serve.form import text_or
 from ecellm_lite.serve.json_response import JsonResponse
 from ecellm_lite.serve.service import Served
-from ecellm_lite.serve.texts import Asked, Sampling, Text, growing, head, options_of, shown, streamed, written
+from ecellm_lite.serve.texts import Asked, Sampling, Text, growing, head, only, options_of, shown, streamed, written
 
 router = APIRouter(tags=["text"], route_class=JsonRoute)
 
 MOST_PROMPTS = 128
+Prompts = Annotated[
+    Annotated[str, Field(min_length=1, max_length=1 << 20), Tag("~text")]
+    | Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS), Tag("~texts")],
+    text_or("texts"),
+]
 
 
 class Completions(Sampling):
@@ -24,20 +33,22 @@ class Completions(Sampling):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"model": "demo", "prompt": "The best umbrella is"}]})
 
-    prompt: str | list[str] = Field(min_length=1, max_length=1 << 20)
-    max_tokens: int | None = Field(default=16, description="OpenAI's own default.")
-    logprobs: int | None = Field(default=None, ge=0, le=20)
-    suffix: str | None = None
-    best_of: int | None = None
-    echo: bool | None = None
+    prompt: Prompts
+    max_tokens: int | None = Field(default=16, ge=1, le=LONGEST_ANSWER, description="OpenAI's own default.")
+    logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
+    suffix: str | None = only("", "Refused.")
+    best_of: int | None = only(1, "1 alone.")
+    echo: bool | None = only(False, "Refused.")
 
 
-@router.post("/v1/completions", summary="Text from a prompt")
+@router.post(
+    "/v1/completions", summary="Text from a prompt", responses=replies(CompletionsReply, 404, *ROWS, stream=True)
+)
 async def completions(body: Completions, request: Request, service: Served) -> Response:
     """Continue each prompt; with `stream` the text comes as server-sent events."""
     model = await service.model(body.model)
     options = options_of(body, 16 if body.max_tokens is None else body.max_tokens, body.logprobs, None)
-    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt[:MOST_PROMPTS]
+    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     asked = [Asked("prompt", {"prompt": prompt}, options) for prompt in prompts]
     opening = head("text_completion", "cmpl", model.name)
     if body.stream:

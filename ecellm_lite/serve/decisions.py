@@ -12,7 +12,9 @@ from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field, Tag, field_validator
 from starlette.responses import Response
 
+from ecellm_lite.serve.answer_replies import DecisionsReply
 from ecellm_lite.serve.body import JsonRoute
+from ecellm_lite.serve.document import ROWS, replies
 from ecellm_lite.serve.errors import row_error_response
 from ecellm_lite.serve.form import Form, by_type, text_or
 from ecellm_lite.serve.inputs import Input, Part, content_text, input_text
@@ -122,7 +124,9 @@ class Decisions(Form):
     )
 
 
-@router.post("/v1/decisions", summary="Typed decisions, in OpenAI's form")
+@router.post(
+    "/v1/decisions", summary="Typed decisions, in OpenAI's form", responses=replies(DecisionsReply, 404, *ROWS)
+)
 async def decisions(body: Decisions, request: Request, service: Served) -> Response:
     """Answer 1 to 400 questions about one input, which the model reads once for all of them.
 

@@ -11,8 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive
 
+from ecellm_lite.serve.document import BODY, errors, replies
 from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.exchange import exchange_of
+from ecellm_lite.serve.replies import DeletedFile, FileList, FileReply
 from ecellm_lite.serve.service import Served
 from ecellm_lite.serve.stored_files import LARGEST
 
@@ -39,7 +41,7 @@ _UPLOAD = {
 }
 
 
-@router.post("/v1/files", summary="Upload requests", openapi_extra=_UPLOAD)
+@router.post("/v1/files", summary="Upload requests", openapi_extra=_UPLOAD, responses=replies(FileReply, *BODY))
 async def upload(request: Request, service: Served) -> dict[str, Any]:
     """Store an uploaded file of JSON Lines, one request per line, of at most 200 MiB."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
@@ -70,7 +72,7 @@ async def upload(request: Request, service: Served) -> dict[str, Any]:
     return stored[0].as_dict()
 
 
-@router.get("/v1/files", summary="The files there are")
+@router.get("/v1/files", summary="The files there are", responses=replies(FileList))
 async def listed(request: Request, service: Served) -> dict[str, Any]:
     """Return the files of the request's API key, newest first."""
     owned = [file for file in service.files if file.owner == _owner(request)]
@@ -85,20 +87,25 @@ async def listed(request: Request, service: Served) -> dict[str, Any]:
     }
 
 
-@router.get("/v1/files/{file_id}", summary="One file")
+@router.get("/v1/files/{file_id}", summary="One file", responses=replies(FileReply, 404))
 async def file_by_id(file_id: str, request: Request, service: Served) -> dict[str, Any]:
     """Return a file's name, purpose, size and time of creation."""
     return service.files.get(file_id, _owner(request)).as_dict()
 
 
-@router.get("/v1/files/{file_id}/content", summary="What is in a file")
+@router.get(
+    "/v1/files/{file_id}/content",
+    summary="What is in a file",
+    response_class=FileResponse,
+    responses={200: {"content": {"application/jsonl": {"schema": {"type": "string"}}}}, **errors(404)},
+)
 async def content(file_id: str, request: Request, service: Served) -> Response:
     """Return a file's bytes."""
     path = service.files.path(service.files.get(file_id, _owner(request)))
     return FileResponse(path, media_type="application/jsonl", headers={"Content-Disposition": "attachment"})
 
 
-@router.delete("/v1/files/{file_id}", summary="Delete a file")
+@router.delete("/v1/files/{file_id}", summary="Delete a file", responses=replies(DeletedFile, 404))
 async def deleted(file_id: str, request: Request, service: Served) -> dict[str, Any]:
     """Delete a file; a batch that reads it fails."""
     file = service.files.get(file_id, _owner(request))

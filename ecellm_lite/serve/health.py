@@ -6,20 +6,22 @@ from fastapi import APIRouter
 from starlette.responses import PlainTextResponse, Response
 
 from ecellm_lite.serve import metrics
+from ecellm_lite.serve.document import replies
 from ecellm_lite.serve.errors import error_body
 from ecellm_lite.serve.json_response import JsonResponse
+from ecellm_lite.serve.replies import Health, Ready
 from ecellm_lite.serve.service import Served
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health", summary="The server lives")
+@router.get("/health", summary="The server lives", responses=replies(Health))
 async def health() -> dict[str, str]:
     """Report that the server runs, without asking the engine; this needs no API key."""
     return {"status": "ok"}
 
 
-@router.get("/ready", summary="A model answers", responses={503: {"description": "Not now"}})
+@router.get("/ready", summary="A model answers", responses=replies(Ready, 404, 422, 503))
 async def ready(service: Served, model: str | None = None) -> Response:
     """Return whether a model answers, or the one that is named, and the state of each.
 

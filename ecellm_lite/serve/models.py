@@ -6,6 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from ecellm_lite.serve.document import replies
+from ecellm_lite.serve.replies import ModelList, ModelReply
 from ecellm_lite.serve.service import Served, Service
 
 router = APIRouter(tags=["models"])
@@ -14,7 +16,7 @@ router = APIRouter(tags=["models"])
 _RELEASED, _CREATED = "2026-01-01", 1_767_225_600
 
 
-@router.get("/v1/models", summary="The models there are")
+@router.get("/v1/models", summary="The models there are", responses=replies(ModelList))
 async def models(service: Served) -> dict[str, Any]:
     """Return the models, the default first: `data` is for OpenAI's clients, and `models` for TypeSafe's."""
     names = service.fleet.names
@@ -27,7 +29,7 @@ async def models(service: Served) -> dict[str, Any]:
     }
 
 
-@router.get("/v1/models/{model:path}", summary="One model")
+@router.get("/v1/models/{model:path}", summary="One model", responses=replies(ModelReply, 404))
 async def model_by_name(model: str, service: Served) -> dict[str, Any]:
     """Return a model in OpenAI's format."""
     await service.model(model)

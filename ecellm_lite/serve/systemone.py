@@ -12,7 +12,9 @@ from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field, Tag, field_validator
 from starlette.responses import Response
 
+from ecellm_lite.serve.answer_replies import SystemOneReply
 from ecellm_lite.serve.body import JsonRoute
+from ecellm_lite.serve.document import ROWS, replies
 from ecellm_lite.serve.errors import RefusedError, row_error_response
 from ecellm_lite.serve.form import Form, by_type
 from ecellm_lite.serve.inputs import check_json, written_json
@@ -55,7 +57,7 @@ class Score(Form):
 
     type: Literal["score"]
     instructions: Content | None = None
-    criteria: list[Content] = Field(min_length=2, max_length=MAX_LEVELS)
+    criteria: list[Content] = Field(min_length=2, max_length=MAX_LEVELS, json_schema_extra={"uniqueItems": True})
 
 
 class Box(Form):
@@ -102,7 +104,9 @@ class SystemOne(Form):
         return state
 
 
-@router.post("/v1/systemone", summary="Typed decisions, in TypeSafe's form")
+@router.post(
+    "/v1/systemone", summary="Typed decisions, in TypeSafe's form", responses=replies(SystemOneReply, 404, *ROWS)
+)
 async def systemone(body: SystemOne, request: Request, service: Served) -> Response:
     """Answer 1 to 400 questions about one state, which the model reads once for all of them.
 

@@ -21,11 +21,13 @@ from ecellm_lite.deadlines import LONGEST
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.pipe.options import HOTTEST, LONGEST_ANSWER, request_options
 from ecellm_lite.serve.body import JsonRoute
+from ecellm_lite.serve.document import BODY, ROWS, replies
 from ecellm_lite.serve.errors import RefusedError, row_error_response
 from ecellm_lite.serve.exchange import exchange_of
 from ecellm_lite.serve.form import Form
 from ecellm_lite.serve.in_flight import until_gone
 from ecellm_lite.serve.json_response import JsonResponse
+from ecellm_lite.serve.replies import PromptReply, TaskList, TaskReply
 from ecellm_lite.serve.service import Served
 from ecellm_lite.serve.workers import Submits
 from ecellm_lite.tasks.description import describe
@@ -65,7 +67,15 @@ class Rows(Form):
     rows: list[Any] | None = Field(default=None, min_length=1, description="Several of them.")
     options: Options = Options()
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"row": EXAMPLE.example()}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"row": EXAMPLE.example()}],
+            "oneOf": [
+                {"required": ["row"], "properties": {"row": {"type": "object"}, "rows": {"type": "null"}}},
+                {"required": ["rows"], "properties": {"rows": {"type": "array"}, "row": {"type": "null"}}},
+            ],
+        }
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -80,20 +90,20 @@ class Answers(Form):
     answers: list[Answer]
 
 
-@router.get("/v1/tasks", summary="The tasks there are")
+@router.get("/v1/tasks", summary="The tasks there are", responses=replies(TaskList))
 async def tasks() -> dict[str, Any]:
     """Return the fields, instruction, answers and an example of each of the ten tasks and of the server's own."""
     return {"tasks": [_described(get_task(name)) for name in task_names()]}
 
 
-@router.get("/v1/tasks/{task}", summary="One task")
+@router.get("/v1/tasks/{task}", summary="One task", responses=replies(TaskReply, 404))
 async def task_by_name(task: str) -> dict[str, Any]:
     """Return a task's fields, instruction, answers and an example, by its name or abbreviation."""
     return _described(served_task(task))
 
 
 @router.post(
-    "/v1/tasks/{task}", summary="Answer a row, or a list of rows", responses={200: {"model": Answer | Answers}}
+    "/v1/tasks/{task}", summary="Answer a row, or a list of rows", responses=replies(Answer | Answers, 404, *ROWS)
 )
 async def ask(task: str, body: Rows, request: Request, service: Served) -> Response:
     """Return the answer to `row`, or the answers to `rows` in order.
@@ -132,7 +142,7 @@ class OneRow(Form):
     instruction: str | None = Field(default=None, min_length=1, description="In place of the task's own.")
 
 
-@router.post("/v1/tasks/{task}/prompt", summary="What the model would read")
+@router.post("/v1/tasks/{task}/prompt", summary="What the model would read", responses=replies(PromptReply, 404, *BODY))
 async def prompt(task: str, body: OneRow, service: Served) -> Response:
     """Return a row's exact prompt, and the text of each option by its key, without asking the model."""
     checked_task = served_task(task)

@@ -10,19 +10,19 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, Tag
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.answers.decoding import Listener
 from ecellm_lite.errors import EcellmError
-from ecellm_lite.pipe.options import HOTTEST, LONGEST_ANSWER, MOST_LOGPROBS, MOST_STOPS, request_options
+from ecellm_lite.pipe.options import HOTTEST, LONGEST_STOP, MOST_STOPS, request_options
 from ecellm_lite.serve.errors import GoneError, RefusedError, error_body
 from ecellm_lite.serve.exchange import exchange_of
-from ecellm_lite.serve.form import Form
+from ecellm_lite.serve.form import Form, text_or
 from ecellm_lite.serve.in_flight import until_gone
 from ecellm_lite.serve.model_source import ModelSource
 from ecellm_lite.serve.service import Service
@@ -30,6 +30,18 @@ from ecellm_lite.serve.workers import Submits
 from ecellm_lite.tasks.texts import TEXTS
 
 MOST_CHOICES = 16  # texts of one request
+
+
+Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
+Stops = Annotated[
+    Annotated[Stop, Tag("~text")] | Annotated[list[Stop], Field(max_length=MOST_STOPS), Tag("~texts")],
+    text_or("texts"),
+]
+
+
+def only(harmless: Any, description: str) -> Any:
+    """Return a field that takes one `harmless` value or null; the others are refused with 400, not with 422."""
+    return Field(default=None, description=description, json_schema_extra={"enum": [harmless, None]})
 
 
 class StreamOptions(Form):
@@ -46,17 +58,17 @@ class Sampling(Form):
     n: int = Field(
         default=1, ge=1, le=MOST_CHOICES, description="So many texts; without a temperature they are the same."
     )
-    seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63)
-    stop: str | list[str] | None = None
+    seed: int | None = Field(default=None, ge=-(1 << 63), le=1 << 63)
+    stop: Stops | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(
         default=None, ge=0, le=HOTTEST, description="Without it each token is the likeliest."
     )
-    top_p: float | None = Field(default=None, description="1 alone: nothing is cut off.")
-    frequency_penalty: float | None = Field(default=None, description="0 alone.")
-    presence_penalty: float | None = Field(default=None, description="0 alone.")
-    logit_bias: dict[str, float] | None = Field(default=None, description="Empty alone.")
+    top_p: float | None = only(1, "1 alone: nothing is cut off.")
+    frequency_penalty: float | None = only(0, "0 alone.")
+    presence_penalty: float | None = only(0, "0 alone.")
+    logit_bias: dict[str, float] | None = only({}, "Empty alone.")
     user: str | None = Field(default=None, description="Taken, and without effect.")
 
     def refuse(self) -> None:
@@ -80,12 +92,8 @@ class Sampling(Form):
             raise RefusedError(400, "unsupported_parameter", message, step="ask for one, or without stream", field="n")
 
     def stops(self) -> list[str]:
-        """Return the texts at which a generated text ends; raises RefusedError (422) if there are too many."""
-        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        if len(stops) > MOST_STOPS:
-            message = f"There are {len(stops)} stop texts"
-            raise RefusedError(422, "too_many_stops", message, step=f"give at most {MOST_STOPS}", field="stop")
-        return stops
+        """Return the texts at which a generated text ends."""
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
 
 # The values of unsupported parameters that are accepted, because they ask for nothing.
@@ -139,10 +147,6 @@ def options_of(body: Sampling, most: int, logprobs: int | None, schema: Mapping[
     """Return the pipe's options for a body; raises RefusedError for invalid or incompatible parameters."""
     body.refuse()
     stops = body.stops()
-    if not 1 <= most <= LONGEST_ANSWER:
-        raise RefusedError(422, "max_tokens", f"max_tokens is {most}", step=f"give 1 to {LONGEST_ANSWER:,}")
-    if logprobs is not None and not 0 <= logprobs <= MOST_LOGPROBS:
-        raise RefusedError(422, "logprobs", f"{logprobs} alternatives", step=f"ask for at most {MOST_LOGPROBS}")
     options: dict[str, Any] = {"max_tokens": most, "temperature": body.temperature or 0.0}
     if schema is None:
         return {**options, "logprobs": logprobs or 0, **({"stop": stops} if stops else {})}

@@ -9,7 +9,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
@@ -126,6 +126,7 @@ def serving(
     access: Access | None = None,
     folder: Path | None = None,
     path: Path | None = None,
+    aliases: Sequence[str] = ALIASES,
 ) -> Iterator[Server]:
     """Serve a fleet or an answerer, by default a Runtime over the fake engine; at a `path` on a Unix socket."""
     limits = limits or Limits()
@@ -134,7 +135,7 @@ def serving(
     else:
         fleet = Fleet.of(answerer or Runtime.over(FakeBackend(sequences=64, cells=1 << 14)))
     folder = folder or Path(tempfile.mkdtemp(dir=os.environ["ECELLM_HOME"]))
-    service = Service(fleet, limits, keys or Keys(), ALIASES, folder=folder)
+    service = Service(fleet, limits, keys or Keys(), aliases, folder=folder)
     listening = listen("127.0.0.1", 0, path)
     served = Server(0 if path else listening.socket.getsockname()[1], service)
     app = create_app(service, access or listening.access(hosts, origins), log=served.log.append)

@@ -1,0 +1,224 @@
+"""What the decision and text routes respond with, for the OpenAPI document; tests hold the responses to it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ecellm_lite.serve.replies import Reply
+
+
+class PredicateAnswer(Reply):
+    """How likely the statement is true."""
+
+    type: Literal["predicate"]
+    name: str | None
+    probability: float = Field(ge=0, le=1)
+
+
+class ChoiceShare(Reply):
+    """A choice's share."""
+
+    value: str | bool
+    probability: float = Field(ge=0, le=1)
+
+
+class ChoiceAnswer(Reply):
+    """The likeliest choice, and the share of each."""
+
+    type: Literal["choice"]
+    name: str | None
+    choice: str | bool
+    confidence: float = Field(ge=0, le=1)
+    probabilities: list[ChoiceShare]
+
+
+class LevelShare(Reply):
+    """A level's share."""
+
+    value: int
+    label: str
+    probability: float = Field(ge=0, le=1)
+
+
+class ScoreAnswer(Reply):
+    """The mean of the levels' places, and the share of each."""
+
+    type: Literal["score"]
+    name: str | None
+    score: float = Field(ge=0)
+    confidence: float = Field(ge=0, le=1)
+    probabilities: list[LevelShare]
+
+
+class RefusedAnswer(Reply):
+    """A question that could not be answered."""
+
+    type: Literal["refusal"]
+    name: str | None
+
+
+class CachedTokens(Reply):
+    """How many of the tokens were read before."""
+
+    cached_tokens: int
+    cache_write_tokens: Literal[0]
+
+
+class ReasoningTokens(Reply):
+    """The model does not reason aloud."""
+
+    reasoning_tokens: Literal[0]
+
+
+class DecisionUsage(Reply):
+    """Tokens; one that several questions share counts once."""
+
+    input_tokens: int
+    input_tokens_details: CachedTokens
+    output_tokens: Literal[0]
+    output_tokens_details: ReasoningTokens
+    total_tokens: int
+
+
+class DecisionsReply(Reply):
+    """The answers to the questions, in order."""
+
+    answers: list[PredicateAnswer | ChoiceAnswer | ScoreAnswer | RefusedAnswer]
+    model: str
+    usage: DecisionUsage
+
+
+class NoulReply(Reply):
+    """How likely yes is."""
+
+    type: Literal["noul"]
+    noul: float = Field(ge=0, le=1)
+
+
+class LabelReply(Reply):
+    """The likeliest label, and the share of each."""
+
+    type: Literal["choice"]
+    choice: str
+    confidence: float = Field(ge=0, le=1)
+    probabilities: dict[str, float]
+
+
+class LevelReply(Reply):
+    """The mean of the levels' places; the levels and their shares by place."""
+
+    type: Literal["score"]
+    score: float = Field(ge=0)
+    confidence: float = Field(ge=0, le=1)
+    legend: dict[str, Any]
+    probabilities: dict[str, float]
+
+
+class TypeSafeUsage(Reply):
+    """Tokens; one that several questions share counts once."""
+
+    input_tokens: int
+    output_tokens: Literal[0]
+
+
+class SystemOneReply(Reply):
+    """The answers to the questions by their ids."""
+
+    model: str
+    answers: dict[str, NoulReply | LabelReply | LevelReply]
+    usage: TypeSafeUsage
+
+
+class PromptTokens(Reply):
+    """How many of the prompt's tokens were read before."""
+
+    cached_tokens: int
+
+
+class TextUsage(Reply):
+    """Tokens of a prompt and its texts."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokens
+
+
+class TopToken(Reply):
+    """A token and its log-probability."""
+
+    token: str
+    bytes: list[int]
+    logprob: float
+
+
+class ChatToken(TopToken):
+    """A token of a text, and the likeliest in its place."""
+
+    top_logprobs: list[TopToken]
+
+
+class ChatLogprobs(Reply):
+    """The log-probabilities of a text's tokens."""
+
+    content: list[ChatToken]
+    refusal: None
+
+
+class ChatMessage(Reply):
+    """A text of the model's."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(Reply):
+    """One of the texts asked for."""
+
+    index: int
+    message: ChatMessage
+    finish_reason: Literal["stop", "length"]
+    logprobs: ChatLogprobs | None
+
+
+class ChatReply(Reply):
+    """A completed conversation."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: TextUsage
+
+
+class CompletionLogprobs(Reply):
+    """The log-probabilities of a text's tokens."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class CompletionChoice(Reply):
+    """One of the texts asked for."""
+
+    index: int
+    text: str
+    finish_reason: Literal["stop", "length"]
+    logprobs: CompletionLogprobs | None
+
+
+class CompletionsReply(Reply):
+    """Continued prompts."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: TextUsage

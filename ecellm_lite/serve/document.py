@@ -1,0 +1,108 @@
+"""The OpenAPI document: the errors that each route can end with, and how a client shows its API key."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from fastapi import FastAPI
+from pydantic import BaseModel, Field
+
+# The routes' `responses`, in FastAPI's form.
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
+
+class Fault(BaseModel):
+    """What is wrong with a request."""
+
+    message: str
+    type: Literal[
+        "authentication_error", "invalid_request_error", "permission_error", "rate_limit_error", "server_error"
+    ]
+    param: str | None = Field(description="The place of the fault in the body, such as rows.3.review.")
+    code: str = Field(description="A stable code.")
+
+
+class Mismatch(BaseModel):
+    """A value of the body that does not fit."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Refusal(BaseModel):
+    """The body of an error's response, in OpenAI's form; `detail` lists the values that do not fit."""
+
+    error: Fault
+    detail: list[Mismatch] = Field(default=[], max_length=20)
+
+
+_WHEN = {
+    400: "The body is no strict JSON, or asks for what this server does not do",
+    401: "No valid API key",
+    403: "A page of another site asks",
+    404: "There is no such thing",
+    408: "The body did not come in time",
+    409: "It has ended already",
+    413: "The body, or the text in it, is too large",
+    415: "The body has another type, or is packed otherwise than as zstd",
+    421: "The Host header names another server",
+    422: "A value does not fit",
+    429: "The queue is full",
+    431: "The headers are too large",
+    500: "A fault of ours",
+    503: "The engine's process is being started again",
+    504: "The deadline has passed",
+}
+_SECONDS = {"description": "When to ask again, in seconds.", "schema": {"type": "integer", "minimum": 1}}
+_WAITING = (429, 503)
+
+# Statuses that routes have in common: with a JSON body, and with rows for the engine.
+BODY = (400, 408, 413, 415, 422)
+ROWS = (*BODY, 429, 503, 504)
+_EVERY = (401, 403, 421, 431, 500)
+
+
+def errors(*statuses: int) -> Responses:
+    """Return the responses of a route that ends with these statuses."""
+    return {
+        status: {
+            "model": Refusal,
+            "description": _WHEN[status],
+            **({"headers": {"Retry-After": _SECONDS}} if status in _WAITING else {}),
+        }
+        for status in sorted(statuses)
+    }
+
+
+def replies(model: Any, *statuses: int, stream: bool = False) -> Responses:
+    """Return the responses of a route: `model` for 200, or a `stream` of events, and errors for `statuses`."""
+    events = {"content": {"text/event-stream": {}}} if stream else {}
+    return {200: {"model": model, "description": "Done", **events}, **errors(*statuses)}
+
+
+class Application(FastAPI):
+    """An application whose document names the errors of every route, and the ways to show an API key.
+
+    `with_keys`: whether clients need one.
+    """
+
+    def __init__(self, *, with_keys: bool, **options: Any) -> None:
+        super().__init__(responses=errors(*_EVERY), **options)
+        self._with_keys = with_keys
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document."""
+        document = super().openapi()
+        if self._with_keys and "security" not in document:
+            document["security"] = [{name: []} for name in _SCHEMES]
+            document.setdefault("components", {})["securitySchemes"] = _SCHEMES
+            document["paths"]["/health"]["get"]["security"] = []
+        return document
+
+
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+    "basic": {"type": "http", "scheme": "basic", "description": "For browsers: the password is the key."},
+}

@@ -1,0 +1,181 @@
+"""What the routes respond with, for the OpenAPI document; tests hold the responses to it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Reply(BaseModel):
+    """A JSON object of which every key is listed, and always there."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Health(Reply):
+    """The server lives."""
+
+    status: Literal["ok"]
+
+
+class Ready(Reply):
+    """A model answers; `models`: the state of each."""
+
+    status: Literal["ready"]
+    model: str
+    models: dict[str, str]
+
+
+class TaskField(Reply):
+    """A field of a task's rows."""
+
+    name: str
+    kind: str
+    required: bool
+    doc: str
+    example: Any
+
+
+class TaskReply(Reply):
+    """A task, with an example of its rows."""
+
+    name: str
+    abbreviation: str | None
+    hub_name: str | None
+    summary: str
+    instruction: str
+    fields: list[TaskField]
+    answers: str
+    example: dict[str, Any]
+
+
+class TaskList(Reply):
+    """The tasks that rows can be sent for."""
+
+    tasks: list[TaskReply]
+
+
+class PromptReply(Reply):
+    """What the model would read, and the lines of its options by their keys."""
+
+    prompt: str
+    labels: dict[str, str]
+
+
+class ModelReply(Reply):
+    """A model, in OpenAI's form."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class TypeSafeModel(Reply):
+    """A model, in TypeSafe's form."""
+
+    name: str
+    description: str
+    release_date: str
+
+
+class ModelList(Reply):
+    """The models, in both forms."""
+
+    object: Literal["list"]
+    data: list[ModelReply]
+    models: list[TypeSafeModel]
+
+
+class FileReply(Reply):
+    """A stored file."""
+
+    id: str
+    object: Literal["file"]
+    filename: str
+    purpose: Literal["batch", "batch_output"]
+    bytes: int
+    created_at: int
+    status: Literal["processed"]
+    expires_at: None
+    status_details: None
+
+
+class DeletedFile(Reply):
+    """A file that is gone."""
+
+    id: str
+    object: Literal["file"]
+    deleted: Literal[True]
+
+
+class FileList(Reply):
+    """Files, newest first."""
+
+    object: Literal["list"]
+    data: list[FileReply]
+    has_more: Literal[False]
+    first_id: str | None
+    last_id: str | None
+
+
+class BatchFault(Reply):
+    """Why a batch's input file was refused."""
+
+    code: str
+    message: str
+    line: int | None
+    param: str | None
+
+
+class BatchFaults(Reply):
+    """The faults of a batch's input file."""
+
+    object: Literal["list"]
+    data: list[BatchFault]
+
+
+class BatchCounts(Reply):
+    """How many requests a batch has, and how many were answered."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class BatchReply(Reply):
+    """A batch; times are in Unix seconds."""
+
+    id: str
+    object: Literal["batch"]
+    endpoint: str
+    errors: BatchFaults | None
+    input_file_id: str
+    completion_window: Literal["24h"]
+    status: Literal[
+        "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
+    ]
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    in_progress_at: int | None
+    expires_at: int
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: BatchCounts
+    metadata: dict[str, str] | None
+
+
+class BatchList(Reply):
+    """Batches, newest first."""
+
+    object: Literal["list"]
+    data: list[BatchReply]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
