@@ -139,6 +139,15 @@ def test_an_address_that_others_reach_needs_keys() -> None:
         listen("203.0.113.1", 1)
 
 
+def test_what_is_sent_waits_for_no_acknowledgement() -> None:
+    listening = listen("127.0.0.1", 0)
+    with socket.create_connection(listening.socket.getsockname()):
+        accepted, _ = listening.socket.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    listening.close()
+
+
 def test_an_address_is_a_name_where_the_server_listens_on_several() -> None:
     with serving(access=Access(addresses=True)) as server:
         assert server.ask("GET", "/health", host="192.0.2.7:80").status == 200
