@@ -77,7 +77,7 @@ def errors(*statuses: int) -> Responses:
 
 def replies(model: Any, *statuses: int, stream: bool = False) -> Responses:
     """Return the responses of a route: `model` for 200, or a `stream` of events, and errors for `statuses`."""
-    events = {"content": {"text/event-stream": {}}} if stream else {}
+    events: dict[str, Any] = {"content": {"text/event-stream": {}}} if stream else {}
     return {200: {"model": model, "description": "Done", **events}, **errors(*statuses)}
 
 

@@ -66,8 +66,8 @@ def listen(host: str, port: int, path: Path | None = None) -> Listening:
 def _described(opened: socket.socket) -> Listening:
     if opened.family not in (socket.AF_INET, socket.AF_INET6):
         return Listening(opened, str(opened.getsockname()), private=True)
-    # asyncio does this only for sockets that name their protocol. Without it a response's body waits until the client has
-    # acknowledged its head, which most do after 40 ms.
+    # asyncio does this only for sockets that name their protocol. Without it a response's body waits until the client
+    # has acknowledged its head, which most do after 40 ms.
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     host, port = opened.getsockname()[:2]
     name = f"http://[{host}]:{port}" if opened.family == socket.AF_INET6 else f"http://{host}:{port}"

@@ -6,7 +6,8 @@ from typing import Any
 
 import jsonschema
 
-from tests.serve.serving import Server
+from ecellm_lite.serve.keys import Key, Keys
+from tests.serve.serving import Server, serving
 
 PAGE = {"/", "/page/{name}"}
 
@@ -43,13 +44,29 @@ def test_examples_fit_their_schemas_and_are_answered(server: Server) -> None:
     for path, operations in document["paths"].items():
         body = operations.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json")
         for example in _examples(document, body["schema"]) if body else []:
-            jsonschema.validate(example, {**body["schema"], "components": document["components"]})
+            _validate(document, example, body["schema"])
             if "model" in example:
                 example = {**example, "model": "fake"}
             reply = server.post(path.replace("{task}", "sentiment_analysis"), example)
             assert reply.status == 200, (path, reply.body)
+            responses = operations["post"]["responses"]
+            _validate(document, reply.json, responses["200"]["content"]["application/json"]["schema"])
+            refused = server.post(path.replace("{task}", "sentiment_analysis"), {"x": 1})
+            _validate(document, refused.json, responses[str(refused.status)]["content"]["application/json"]["schema"])
             examples += 1
     assert examples >= 5
+
+
+def test_the_document_says_how_a_key_is_shown() -> None:
+    with serving(keys=Keys([Key.of("till", "k" * 20)])) as server:
+        document = server.get("/openapi.json", {"X-Api-Key": "k" * 20}).json
+    assert {scheme["type"] for scheme in document["components"]["securitySchemes"].values()} == {"apiKey", "http"}
+    assert document["security"]
+    assert document["paths"]["/health"]["get"]["security"] == []
+
+
+def _validate(document: Any, value: Any, schema: Any) -> None:
+    jsonschema.validate(value, {**schema, "components": document["components"]})
 
 
 def _examples(document: Any, schema: Any) -> list[Any]:

@@ -148,6 +148,12 @@ def test_a_completion_is_streamed_too(client: Any) -> None:
     assert "".join(piece.choices[0].text for piece in pieces) == complete(client).choices[0].text
 
 
+def test_more_prompts_than_are_answered_are_refused(client: Any) -> None:
+    with pytest.raises(openai.UnprocessableEntityError) as error:
+        complete(client, prompt=["x"] * 129)
+    assert error.value.param == "prompt"
+
+
 @pytest.mark.parametrize(
     ("more", "kind", "param"),
     [
@@ -166,6 +172,9 @@ def test_a_completion_is_streamed_too(client: Any) -> None:
         ({"messages": [{"role": "robot", "content": "x"}]}, "UnprocessableEntityError", "messages.0.role"),
         ({"stop": ["a"] * 5}, "UnprocessableEntityError", "stop"),
         ({"stream": True, "n": 2}, "BadRequestError", "n"),
+        ({"stop": [""]}, "UnprocessableEntityError", "stop.0"),
+        ({"max_completion_tokens": 0}, "UnprocessableEntityError", "max_completion_tokens"),
+        ({"max_tokens": -1}, "UnprocessableEntityError", "max_tokens"),
         ({"top_logprobs": 2}, "UnprocessableEntityError", "top_logprobs"),
         ({"extra_body": {"guided_regex": "x"}}, "UnprocessableEntityError", "guided_regex"),
         ({"model": "gpt-6"}, "NotFoundError", "model"),
