@@ -116,7 +116,7 @@ class TimedSpace:
         return self._space.type
 
     def decode(self, scene: Scene) -> Decoding:
-        """Decode, and count the time, except the time in which the space waits for the model's logits."""
+        """Decode as the space does, and time it; waiting for the model's logits is not timed."""
         decoding = self._space.decode(scene)
         logits: Logits | None = None
         while True:

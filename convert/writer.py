@@ -189,7 +189,7 @@ class UnfinishedFile:
         _sync_folder(self.target.parent)
 
     def _resumable_bytes(self, facts: Any) -> int:
-        """Return how many bytes of a file with these facts are already written."""
+        """Return how many bytes an earlier run has written; raises NotResumableError if it had other facts."""
         journal = _read_journal(self.journal)
         if "facts" not in journal:
             return 0

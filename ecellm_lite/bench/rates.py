@@ -174,7 +174,10 @@ def peak_memory() -> int | None:
 
 
 def _rate(work: Callable[[], int]) -> float:
-    """Return the units per second of `work`, which returns the units of one call; the first call warms up."""
+    """Call `work` for SECONDS, and return how much it did per second; the first call only warms up.
+
+    Each call of `work` returns how many tokens or rows it processed.
+    """
     work()
     units, started = 0, time.perf_counter()
     while True:

@@ -56,10 +56,11 @@ def calibrate(
     quiet: bool,
     **settings: Any,
 ) -> None:
-    """Make a model's probabilities reliable: of the answers with 0.8, eight in ten should be right.
+    """Make a model's probabilities reliable: of answers with probability 0.8, eight in ten should be right.
 
-    Answers labelled rows, fits a temperature to them, and keeps it beside the model if it makes held-out rows likelier;
-    later runs use it automatically. Do not calibrate with the rows on which you measure the model.
+    Answers labelled rows, fits a temperature to them, and keeps it beside the model if it helps: on rows that it was
+    not fitted to, the right answers must get clearly higher probabilities. Later runs use it automatically. Do not
+    calibrate with the rows on which you measure the model.
 
     \b
     ecellm-lite calibrate --task sentiment_analysis --data reviews.jsonl

@@ -58,7 +58,8 @@ OUT_OF_DOMAIN: Mapping[str, Mapping[str, float]] = _table(
 def paper_figures(abbreviation: str, metric: str, setting: str | None = None) -> dict[str, float]:
     """Return the paper's figure of each model for a task; empty if the paper does not report this metric.
 
-    A `setting` that begins with OOD selects the out-of-domain table, in which F1* of extractions is our contained_f1.
+    If `setting` begins with OOD, the figures are from the paper's out-of-domain table. Its figures for extractions are
+    then returned for the metric `contained_f1`, not for `f1`.
     """
     outside = (setting or "").startswith("OOD")
     if metric != ("contained_f1" if outside and abbreviation == "AVE" else METRICS.get(abbreviation)):

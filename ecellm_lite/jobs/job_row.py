@@ -38,7 +38,7 @@ class JobRow(NamedTuple):
 
     @property
     def reused(self) -> bool:
-        """Whether all answers to the row are from the journal, apart from tasks that could not read the row."""
+        """Whether the journal had the row's answers for all tasks; tasks that could not read the row do not count."""
         answers = self.answers
         return any(each.reused for each in answers) and all(each.reused or each.mapped.error for each in answers)
 

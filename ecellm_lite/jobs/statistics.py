@@ -43,10 +43,10 @@ class SlowRow:
 class TaskStatistics:
     """Counts of the answers to one task.
 
-    `answers` counts each different answer (for an extraction, each attribute with and without a value); `others` counts
-    the answers beyond the limit on different ones. `bins` counts answers by probability, in ten steps of
-    equal width. `automatic` counts answers that need no review and were not corrected; `reasons` counts the reasons for
-    reviews.
+    `answers` says how often each answer was given (for an extraction: how often each attribute had a value, and how
+    often it had none). It holds at most DISTINCT different answers; `others` counts all answers that it has no room
+    for. `bins` counts answers by probability, in ten steps of equal width. `automatic` counts answers that need no
+    review and were not corrected; `reasons` counts the reasons for reviews.
     """
 
     task: str

@@ -63,7 +63,11 @@ def _weights(block: Block, places: NDArray[np.integer]) -> NDArray[np.float32]:
 
 
 def _norms(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the rows' norms, summed in doubles: eight sums over every eighth column, then their sum."""
+    """Return each row's Euclidean norm.
+
+    The squares are added in doubles, in the order of kernels/merge.h: first into eight sums (column i into sum
+    i mod 8), then these eight into one.
+    """
     rows, columns = weights.shape
     padded = np.zeros((rows, -(-columns // 8) * 8))
     padded[:, :columns] = weights
