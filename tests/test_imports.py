@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 RANKS = [
     {"deadlines", "errors", "exit_codes", "strict", "tensor_types", "version"},
     {"binding", "documents", "report"},
+    {"backends"},
     {"envelopes", "ggml", "home"},
     {"answers"},
     {"kernels", "models", "tasks"},
@@ -34,6 +35,7 @@ RANKS = [
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 BINDING = "ecellm_lite/binding.py"
 LLAMA = {
+    "ecellm_lite/backends.py",
     "ecellm_lite/ggml.py",
     "ecellm_lite/engine/batch.py",
     "ecellm_lite/engine/llama.py",

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ecellm_lite import ggml
+from ecellm_lite.backends import library_path
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.home import home
 
@@ -61,7 +62,7 @@ def _ask(place: Path, variant: str) -> str:
 def _key(place: Path, variant: str) -> str:
     """Return a hash of everything that a verdict depends on."""
     facts = [variant, ggml.version(), platform.processor() or platform.machine(), ggml.system_info()]
-    for library in (place, *sorted(ggml.library_path().parent.glob("libggml*"))):
+    for library in (place, *sorted(library_path().parent.glob("libggml*"))):
         status = library.stat()
         facts += [str(library), str(status.st_size), str(status.st_mtime_ns)]
     return sha256("\n".join(facts).encode()).hexdigest()

@@ -1,0 +1,73 @@
+"""Loads ggml's back ends from llama-cpp-python's own folder, in a build that has them as separate libraries.
+
+An ordinary build of llama.cpp contains its code for the processor, and nothing is loaded here. A portable build
+(`ecellm-lite bundle engine`) has a library for each kind of processor, such as libggml-cpu-haswell.so, and ggml loads
+the best one that the processor can run. No other folder is searched: ggml by itself would also look in the current one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecellm_lite.binding import llama
+from ecellm_lite.errors import EcellmError
+
+_PREFIX = "ggml-cpu-" if sys.platform == "win32" else "libggml-cpu-"
+_SUFFIX = ".dll" if sys.platform == "win32" else ".so"
+
+
+@dataclass(frozen=True, slots=True)
+class CpuVariant:
+    """ggml's code for one kind of processor; ggml loads the highest score.
+
+    `score` is a bit for each kind of instructions that the library uses, and 0 if this processor lacks one of them.
+    """
+
+    name: str
+    score: int
+    path: Path
+
+
+def library_path() -> Path:
+    """Return the path of the llama.cpp library that this process has loaded."""
+    return Path(llama._lib._name)
+
+
+def load_backends() -> None:
+    """Load the back ends of a portable build, and do nothing for an ordinary one; call it before llama.cpp is started.
+
+    Raises EcellmError if the build has no code for this processor.
+    """
+    registry = llama._lib.ggml_backend_reg_by_name
+    registry.restype, registry.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
+    if registry(b"CPU"):
+        return
+    folder = library_path().parent
+    load = llama._lib.ggml_backend_load_all_from_path
+    load.restype, load.argtypes = None, [ctypes.c_char_p]
+    load(os.fsencode(folder))
+    if not registry(b"CPU"):
+        raise EcellmError(
+            f"llama.cpp has no code for this processor in {folder}",
+            step="install llama-cpp-python again, or build it with `ecellm-lite bundle engine`",
+        )
+
+
+def cpu_variants(folder: Path) -> Sequence[CpuVariant]:
+    """Return the variants in a folder of llama.cpp's libraries, best first; none if it is an ordinary build.
+
+    Each of them is opened to ask for its score, as ggml itself does.
+    """
+    variants = []
+    for path in sorted(folder.glob(f"{_PREFIX}*{_SUFFIX}")):
+        try:
+            score = int(ctypes.CDLL(str(path)).ggml_backend_score())
+        except (OSError, AttributeError):  # a library that does not load, which ggml skips too
+            score = 0
+        variants.append(CpuVariant(path.name[len(_PREFIX) : -len(_SUFFIX)], score, path))
+    return sorted(variants, key=lambda variant: -variant.score)
