@@ -111,7 +111,9 @@ def test_code_runs_as_it_stands(page: str, demo_model: StoredModel, tmp_path: Pa
     for name in ("ecellm_lite", "benchmarks", "clients"):
         (folder / name).symlink_to(ROOT / name)
     home = tmp_path / "home"
-    shutil.copytree(demo_model.path.parent, home / "models" / "demo", copy_function=os.link)
+    demo = home / "models" / "demo"
+    shutil.copytree(demo_model.path.parent, demo, ignore=shutil.ignore_patterns(demo_model.path.name))
+    (demo / demo_model.path.name).symlink_to(demo_model.path)
     blocks = [block for block in blocks_of(RUN[page]) if block.reason is None]
     missing = {name for block in blocks for name in block.missing}
     with prepared(page, folder) as settings:

@@ -112,6 +112,7 @@ def _serving(block: Block, folder: Path, environment: Mapping[str, str]) -> Iter
             yield
             server.send_signal(signal.SIGTERM)
             assert server.wait(PATIENCE) == 0, log.read_text("utf-8")
+            assert not re.search(r'"route": "/v1.*"status": [45]', log.read_text("utf-8")), log.read_text("utf-8")
         finally:
             server.kill()
             server.wait()
