@@ -17,7 +17,7 @@ from benchmarks import pages as pages_module
 from ecellm_lite.cli.main import COMMANDS, cli, run_command
 from ecellm_lite.models.store import StoredModel
 from tests.support.page_blocks import blocks_of, run_blocks
-from tests.support.page_folders import prepared
+from tests.support.page_folders import home_of, prepared
 
 ROOT = Path(__file__).parent.parent
 OTHERS = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "clients/README.md")
@@ -110,7 +110,7 @@ def test_code_runs_as_it_stands(page: str, demo_model: StoredModel, tmp_path: Pa
     folder.mkdir()
     for name in ("ecellm_lite", "benchmarks", "clients"):
         (folder / name).symlink_to(ROOT / name)
-    home = tmp_path / "home"
+    home = home_of(folder)
     demo = home / "models" / "demo"
     shutil.copytree(demo_model.path.parent, demo, ignore=shutil.ignore_patterns(demo_model.path.name))
     (demo / demo_model.path.name).symlink_to(demo_model.path)

@@ -4,7 +4,7 @@ A comment on the line above a block says what is special about it:
 
     <!-- not run: REASON -->      it cannot be run here
     <!-- needs: NAME, NAME -->    it is left out where one of these packages or programs is not installed
-    <!-- runs until stopped -->   a server: the blocks below run beside it, and at the end it is told to stop
+    <!-- runs until stopped -->   a server: the blocks below run beside it, until the next one or the end of the page
 """
 
 from __future__ import annotations
@@ -70,10 +70,11 @@ def blocks_of(page: str) -> Sequence[Block]:
 
 def run_blocks(blocks: Sequence[Block], folder: Path, environment: Mapping[str, str]) -> None:
     """Run blocks in `folder`; each must end with exit code 0."""
-    with ExitStack() as servers:
+    with ExitStack() as running:
         for block in blocks:
             if block.server:
-                servers.enter_context(_serving(block, folder, environment))
+                running.close()
+                running.enter_context(_serving(block, folder, environment))
                 continue
             command = [sys.executable, "-c", block.code]
             if block.language == "sh":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ecellm_lite.models.store import Store
 from tests.support.hub import Hub
 from tests.support.labelled_rows import dataset_row, row, write_lines
 from tests.support.small_checkpoints import write_adapter
@@ -18,6 +19,11 @@ from tests.support.tiny_models import write_tiny_model
 Environment = Mapping[str, str]
 
 SETTING = "OOD_Diverse_Instruction"  # of ECInstruct: rows of kinds of products that were not trained on
+
+
+def home_of(folder: Path) -> Path:
+    """Return the place of the store of a reader who works in `folder`."""
+    return folder.with_name("home")
 
 
 @contextmanager
@@ -93,6 +99,13 @@ def _scale(folder: Path, _: ExitStack) -> Environment:
     return {"RAY_USAGE_STATS_ENABLED": "0"}
 
 
+def _serve(folder: Path, _: ExitStack) -> Environment:
+    """Small files in the places of eCeLLM-M's, in the store, and of a model of one's own."""
+    model = write_tiny_model(folder / "my-own.gguf", context=2048, metadata={"ecellm.envelope": "alpaca"})
+    Store(home_of(folder)).add(model, "eCeLLM-M:Q4_K_M", "mistral")
+    return {}
+
+
 def _train(folder: Path, _: ExitStack) -> Environment:
     """Enough reviews to learn from, to hold some out, and to measure with."""
     texts = {"A: very positive": "I love it", "E: very negative": "It broke on the first day"}
@@ -113,5 +126,6 @@ _PREPARATIONS: Mapping[str, Callable[[Path, ExitStack], Environment]] = {
     "docs/models.md": _models,
     "docs/performance.md": _performance,
     "docs/scale.md": _scale,
+    "docs/serve.md": _serve,
     "docs/train.md": _train,
 }
