@@ -28,7 +28,12 @@ def read_document(form: type[Document], path: Path, *, largest: int, formats: Se
     With `formats`, its key `format` must be one of these numbers. Raises OSError if the file does not exist or cannot
     be read, and ValueError that names the fault if the document is invalid.
     """
-    value = _parsed(_read(path, largest))
+    return parse_document(form, _read(path, largest), formats=formats)
+
+
+def parse_document(form: type[Document], data: bytes, *, formats: Sequence[int] = ()) -> Document:
+    """Return the document in `data`, decoded into a dataclass; raises ValueError, as read_document does."""
+    value = _parsed(data)
     if formats:
         number = value.get("format") if isinstance(value, dict) else None
         if type(number) is not int or number not in formats:

@@ -1,4 +1,4 @@
-"""The folder of a user's own data: models and tasks."""
+"""The folders of a user's own data: models and tasks, installed bundles and trusted keys."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ from platformdirs import user_data_path
 def home() -> Path:
     """Return ECELLM_HOME, else the platform's folder for user data; it may not exist yet."""
     return Path(os.environ.get("ECELLM_HOME") or user_data_path("ecellm-lite", appauthor=False))
+
+
+def bundle_home() -> Path:
+    """Return ECELLM_BUNDLES, else `home()`: an installed bundle has a home of its own, and bundles are not in it."""
+    return Path(os.environ.get("ECELLM_BUNDLES") or home())

@@ -28,7 +28,7 @@ RANKS = [
     {"pipe"},
     {"bench", "doctor", "doctor_offload", "jobs", "training"},
     {"evaluate"},
-    {"serve"},
+    {"bundle", "serve"},
     {"cli"},
     {"__main__"},
 ]

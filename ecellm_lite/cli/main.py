@@ -28,6 +28,7 @@ COMMANDS = {
     "mcp": "Be a tool server of the Model Context Protocol.",
     "eval": "Measure a model's answers on labelled rows, as the paper does.",
     "calibrate": "Fit a temperature to labelled rows, so that probabilities are reliable.",
+    "bundle": "Make, check and install one file for a machine with no network.",
     "bench": "Measure this machine with a model; --tune finds faster settings.",
     "train": "Train an adapter on labelled rows.",
 }

@@ -112,6 +112,19 @@ def _failed(failures: int) -> str:
 
 
 @contextmanager
+def bytes_progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a function to call with the bytes done and their total; a bar shows them, and the remaining time."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        job = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(job, completed=done, total=total)
+
+
+@contextmanager
 def conversion_progress(*, hidden: bool) -> Iterator[Callable[[ConversionProgress], None] | None]:
     """Yield a function to call with a conversion's progress; a bar shows the bytes read, GB/s and the remaining time.
 

@@ -31,11 +31,15 @@ class Manifest:
     details: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
-    def write(self, path: Path) -> None:
-        """Write the manifest atomically. Characters of a file name that are not valid text become `?`."""
+    def encode(self) -> bytes:
+        """Return the manifest as JSON. Characters of a file name that are not valid text become `?`."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        return text.encode("utf-8", "replace")
+
+    def write(self, path: Path) -> None:
+        """Write the manifest atomically."""
         with replacing(path) as temporary:
-            temporary.write_bytes(text.encode("utf-8", "replace"))
+            temporary.write_bytes(self.encode())
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -1,0 +1,151 @@
+"""What a bundle holds, and its making: the model with its calibrations, own tasks, adapters, and the program itself."""
+
+from __future__ import annotations
+
+import os
+import platform as machine
+import re
+import stat
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from ecellm_lite.bundle.archive import Progress, opened
+from ecellm_lite.bundle.index import FORMAT, Index
+from ecellm_lite.bundle.keys import SecretKey
+from ecellm_lite.bundle.notices import notices
+from ecellm_lite.bundle.starter import PROGRAM
+from ecellm_lite.bundle.wheels import WHEELS, wheels_of
+from ecellm_lite.bundle.writer import Source, write_bundle
+from ecellm_lite.errors import UsageError
+from ecellm_lite.models.calibrations import calibration_folder, read_calibration
+from ecellm_lite.models.gguf_header import read_header
+from ecellm_lite.models.store import Store, StoredModel
+from ecellm_lite.tasks.registry import load_task
+from ecellm_lite.tasks.table import TaskTable
+
+HOME = "home"  # the installed program's ECELLM_HOME
+
+_ADAPTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a bundle is made of: a stored model, and files and folders that its user names.
+
+    `program` is the folder of a standalone program, with an executable `ecellm-lite` (or `ecellm-lite.exe`), and
+    `wheels` a folder of wheels for the target's Python. `adapters` are LoRA files by name, `tasks` TOML files.
+    """
+
+    model: StoredModel
+    wheels: Path | None = None
+    program: Path | None = None
+    tasks: Sequence[Path] = ()
+    adapters: Mapping[str, Path] = field(default_factory=dict)
+
+
+def create(
+    target: Path,
+    contents: Contents,
+    store: Store,
+    *,
+    name: str | None = None,
+    serial: int | None = None,
+    key: SecretKey | None = None,
+    since: Path | None = None,
+    progress: Progress | None = None,
+) -> Index:
+    """Write a bundle to `target` and return its index.
+
+    `name`: by default that of `target`. `serial`: by default the time in seconds; each bundle of a name needs a higher
+    one. With `key` the bundle is signed. `since`, an older bundle, makes a delta: files that are the same there are
+    left out. Raises UsageError for contents that cannot be bundled, ModelError if a file cannot be read or written.
+    """
+    sources = list(_sources(contents, store, signed=key is not None))
+    # Small files first: the starter reads the program from the beginning. The model is last.
+    sources.sort(key=lambda source: (source.path.startswith(f"{HOME}/models/"), source.path))
+    draft = Index(
+        FORMAT,
+        name or target.name.partition(".")[0],
+        serial or int(time.time()),
+        datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        contents.model.manifest.name,
+        this_platform() if contents.program else "",
+        None,
+        None,
+        [],
+    )
+    if since is None:
+        return write_bundle(target, draft, sources, key, progress=progress)
+    # What is left out is compared by its sha256, so a false old bundle can only make a delta that does not install.
+    with opened(since, [key.public] if key else [], unsigned=key is None) as old:
+        if old.index.name != draft.name or old.index.serial >= draft.serial:
+            raise UsageError(
+                f"{since.name} is {old.index.name} with serial number {old.index.serial}, and the new one is "
+                f"{draft.name} with {draft.serial}",
+                step="use the same name and a higher serial number",
+                settings=("name", "serial"),
+            )
+        draft = replace(draft, base=old.sha256)
+        return write_bundle(target, draft, sources, key, base=old.index.by_path, progress=progress)
+
+
+def this_platform() -> str:
+    """Return the platform of this machine, such as linux-x86_64."""
+    return f"{sys.platform}-{machine.machine().lower()}"
+
+
+def _sources(contents: Contents, store: Store, *, signed: bool) -> Iterator[Source]:
+    yield from _model(contents.model, store)
+    wheels = wheels_of(contents.wheels, signed=signed) if contents.wheels else []
+    for wheel in wheels:
+        yield Source(f"{WHEELS}/{wheel.path.name}", wheel.path)
+    program = list(_program(contents.program)) if contents.program else []
+    yield from program
+    for path in contents.tasks:
+        task = load_task(path)
+        yield Source(f"{HOME}/tasks/{task.name}.toml", path)
+        if beside := TaskTable.read(path).value("answer").get("file"):  # a schema or a grammar; load_task checked it
+            yield Source(f"{HOME}/tasks/{beside}", path.parent / beside)
+    for name, path in contents.adapters.items():
+        if not _ADAPTER.fullmatch(name):
+            step = "use letters, digits, '.', '_' and '-'"
+            raise UsageError(f"{name[:80]!r} cannot be the name of an adapter", step=step, settings=("adapter",))
+        if read_header(path).metadata.get("general.type") != "adapter":
+            raise UsageError(f"{path} is not an adapter", step="make one with `ecellm-lite convert`")
+        yield Source(f"adapters/{name}.gguf", path)
+    distributions = contents.program.rglob("*.dist-info") if contents.program else []
+    yield from notices(contents.model.manifest, wheels, distributions)
+
+
+def _model(model: StoredModel, store: Store) -> Iterator[Source]:
+    """Yield the model's file, a manifest for it, and its calibrations, as the store of the target will have them."""
+    name = model.manifest.name
+    folder = f"{HOME}/{store.folder(name).relative_to(store.root).as_posix()}"
+    manifest = replace(model.manifest, file="model.gguf")
+    yield Source(f"{folder}/model.gguf", model.path)
+    yield Source(f"{folder}/manifest.json", manifest.encode())
+    for path in sorted(calibration_folder(store, model).glob("[!.]*.json")):
+        if (calibration := read_calibration(path)) and calibration.scope.model == manifest.sha256:
+            yield Source(f"{folder}/calibration/{path.name}", path)
+
+
+def _program(folder: Path) -> Iterator[Source]:
+    """Yield the files of a standalone program; links to files within it become files."""
+    executables = [name for name in (PROGRAM, f"{PROGRAM}.exe") if (folder / Path(name).name).is_file()]
+    if not executables:
+        raise UsageError(f"The folder {folder} has no program ecellm-lite", step="give the folder that it is in")
+    whole = folder.resolve()
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(place) / name
+            if not path.resolve().is_relative_to(whole) or not path.is_file():
+                raise UsageError(f"{path} is not a file, or lies elsewhere", step="replace it by a copy")
+            executable = bool(path.stat().st_mode & stat.S_IXUSR)
+            yield Source(f"program/{path.relative_to(folder).as_posix()}", path, executable)
+        if links := [name for name in folders if (Path(place) / name).is_symlink()]:
+            raise UsageError(f"{Path(place) / links[0]} is a link to a folder", step="replace it by a copy")

@@ -1,0 +1,108 @@
+"""The index of a bundle: its name and serial number, and each file's path, size, hashes and mode, as JSON.
+
+The index is what is signed. Everything else in a bundle follows from it: the files by their sha256, and the archive's
+own bytes by archive.layout.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from ecellm_lite.bundle.paths import check_paths
+from ecellm_lite.documents import parse_document
+
+FORMAT = 1
+LARGEST = 1 << 24  # bytes, of an index
+MOST_FILES = 20_000
+LARGEST_FILE = 1 << 44
+LARGEST_SERIAL = 1 << 52  # so that every JSON reader keeps it exactly
+FOLDERS = ("adapters", "home", "licences", "program", "wheels")
+MODES = (0o644, 0o755)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<![.])")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_CRC32 = re.compile(r"[0-9a-f]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFile:
+    """A file: its path in the installed folder, size in bytes, sha256 and CRC-32 in hex, and mode (0o644 or 0o755).
+
+    `included` is False in a delta for a file that is unchanged: it is taken from the installed version.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    crc32: str
+    mode: int
+    included: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index. Of two bundles with one name, the one with the higher serial number is newer.
+
+    `model` is the model's name in the store, and `platform` is where the program runs, such as linux-x86_64, empty
+    without a program. `starter` is the sha256 of the script in front of the archive, and `base` that of the index that
+    a delta is based on; None without one.
+    """
+
+    format: int
+    name: str
+    serial: int
+    created: str
+    model: str
+    platform: str
+    starter: str | None
+    base: str | None
+    files: list[BundleFile]
+
+    @property
+    def by_path(self) -> Mapping[str, BundleFile]:
+        """The files by path."""
+        return {file.path: file for file in self.files}
+
+    @property
+    def included(self) -> Sequence[BundleFile]:
+        """The files whose bytes are in this bundle, in order."""
+        return [file for file in self.files if file.included]
+
+    def encode(self) -> bytes:
+        """Return the index as JSON. Its length depends on no hash: hashes and checksums have a fixed width."""
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
+
+
+def read_index(data: bytes) -> Index:
+    """Return the index in `data`; raises ValueError that names the fault."""
+    index = parse_document(Index, data, formats=(FORMAT,))
+    check_index(index)
+    if index.encode() != data:
+        raise ValueError("it is not written in the one way in which an index is written")
+    return index
+
+
+def check_index(index: Index) -> None:
+    """Raise ValueError for an invalid value."""
+    if len(index.files) > MOST_FILES:
+        raise ValueError(f"it has {len(index.files):,} files, and at most {MOST_FILES:,} are allowed")
+    if not _NAME.fullmatch(index.name):
+        raise ValueError(f"name is {index.name[:80]!r}")
+    if not 0 < index.serial < LARGEST_SERIAL:
+        raise ValueError(f"serial is {index.serial}")
+    for key, value in (("base", index.base), ("starter", index.starter)):
+        if value is not None and not _SHA256.fullmatch(value):
+            raise ValueError(f"{key} is {value[:80]!r}")
+    for file in index.files:
+        if not 0 <= file.size <= LARGEST_FILE or file.mode not in MODES:
+            raise ValueError(f"the size or mode of {file.path[:80]!r} is invalid")
+        if not _SHA256.fullmatch(file.sha256) or not _CRC32.fullmatch(file.crc32):
+            raise ValueError(f"the sha256 or crc32 of {file.path[:80]!r} is invalid")
+        if not file.included and index.base is None:
+            raise ValueError(f"{file.path[:80]!r} is not included, and the bundle is no delta")
+        if file.path.partition("/")[0] not in FOLDERS or "/" not in file.path:
+            raise ValueError(f"{file.path[:80]!r} is in none of the folders {', '.join(FOLDERS)}")
+    check_paths(file.path for file in index.files)

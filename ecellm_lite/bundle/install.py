@@ -1,0 +1,208 @@
+"""Installs a bundle: into a folder of its own, completely, and only then is it the current version.
+
+Each file is hashed while it is written, and nothing but what a signed index names is ever written. With wheels, pip
+installs them into the version's own virtual environment, without a network. A bundle that is refused, or whose program
+does not start here, leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecellm_lite.bundle.archive import INDEX, Archive, Progress, opened
+from ecellm_lite.bundle.contents import HOME, this_platform
+from ecellm_lite.bundle.index import BundleFile
+from ecellm_lite.bundle.installation import Installation, Version
+from ecellm_lite.bundle.keys import PublicKey
+from ecellm_lite.bundle.launcher import NAME, command_of, write_command, write_launcher
+from ecellm_lite.bundle.wheels import WHEELS, make_environment
+from ecellm_lite.errors import ModelError
+from ecellm_lite.models.files import in_words
+from ecellm_lite.models.gguf_header import read_header
+from ecellm_lite.models.model_check import check_model
+from ecellm_lite.models.store import Store
+
+_BLOCK = 1 << 20
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_START = 120  # seconds that a program may take to start
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What was installed: the version, the command that starts it, and the key that signed it."""
+
+    version: Version
+    command: Path
+    key: PublicKey | None
+
+
+def install(
+    path: Path,
+    keys: Sequence[PublicKey],
+    *,
+    unsigned: bool = False,
+    base: Path | None = None,
+    progress: Progress | None = None,
+) -> Installed:
+    """Install a bundle signed with one of `keys` under `base`, and make it the current version.
+
+    Raises ModelError if the bundle is refused, is older than one that was installed before, does not fit this machine,
+    or is a delta to a version that is not installed; BusyError while another process installs it.
+    """
+    with opened(path, keys, unsigned=unsigned) as archive:
+        index = archive.index
+        if index.platform and index.platform != this_platform():
+            message = f"The program in {path.name} is for {index.platform}, and this is {this_platform()}"
+            raise ModelError(message, step="get the bundle for this machine")
+        installation = Installation(index.name, base)
+        try:
+            with installation.writing():
+                installation.check_newer(index, archive.sha256)
+                folder = _whole_version(installation, archive)
+                if folder is None:
+                    installation.clean()
+                    folder = _new_version(installation, archive, progress)
+                installation.switch(folder)
+                installation.clean()
+        except OSError as error:
+            raise ModelError(
+                f"The bundle could not be installed in {installation.root} ({error.strerror or error})",
+                step="free some space or check its permissions",
+            ) from None
+        current = installation.current()
+        assert current is not None
+        return Installed(current, _command(installation), archive.key)
+
+
+def _command(installation: Installation) -> Path:
+    return installation.root / (f"{NAME}.cmd" if os.name == "nt" else f"current/{NAME}")
+
+
+def _whole_version(installation: Installation, archive: Archive) -> Path | None:
+    """Return the folder of this bundle's version if it is installed already and intact."""
+    for version in installation.versions():
+        if version.sha256 == archive.sha256:
+            try:
+                version.check()
+            except ModelError:
+                continue
+            return version.folder
+    return None
+
+
+def _new_version(installation: Installation, archive: Archive, progress: Progress | None) -> Path:
+    """Write, check and try a version, and return its folder."""
+    index = archive.index
+    total = sum(file.size for file in index.included)
+    free = shutil.disk_usage(installation.root).free
+    if total > free:
+        raise ModelError(
+            f"The bundle needs {in_words(total)}, and {installation.root} has {in_words(free)} free",
+            step="free some space",
+        )
+    older = _base_of(installation, archive) if index.base else None
+    staging = installation.staging(secrets.token_hex(4))
+    try:
+        done = 0
+        for file in index.files:
+            target = staging / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not file.included:
+                assert older is not None
+                _take(older.folder / file.path, target, file)
+                continue
+            with os.fdopen(os.open(target, _FLAGS, file.mode), "wb") as written:
+                for block in archive.data(file):
+                    written.write(block)
+                    done += len(block)
+                    if progress:
+                        progress(done, total)
+        _check_model(staging, index.model)
+        if (staging / WHEELS).is_dir() and not (staging / "program").is_dir():
+            make_environment(staging / "venv", staging / WHEELS)
+        write_launcher(staging)
+        _try(staging)
+        (staging / INDEX).write_bytes(archive.index_bytes)
+        _sync(staging)
+        installation.remember(index, archive.sha256)
+        folder = installation.free_folder(index, archive.sha256)
+        staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    # Its hash was just computed: the first start need not hash the model again.
+    Store(folder / HOME).note(index.model)
+    if os.name == "nt":
+        write_command(installation.root, folder)
+    return folder
+
+
+def _base_of(installation: Installation, archive: Archive) -> Version:
+    for version in installation.versions():
+        if version.sha256 == archive.index.base:
+            return version
+    raise ModelError(
+        f"{archive.path.name} holds only what changed since another version, which is not installed here",
+        step="install the whole bundle",
+    )
+
+
+def _take(source: Path, target: Path, file: BundleFile) -> None:
+    """Take an unchanged file from the version that a delta is based on, by a hard link if possible, and check it."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        if not source.is_file():
+            raise ModelError(f"{source} is missing", step="install the whole bundle") from None
+        shutil.copyfile(source, target)
+        target.chmod(file.mode)
+    digest, size = hashlib.sha256(), 0
+    with target.open("rb") as taken:
+        while block := taken.read(_BLOCK):
+            digest.update(block)
+            size += len(block)
+    if size != file.size or digest.hexdigest() != file.sha256:
+        raise ModelError(f"{source} is damaged", step="install the whole bundle")
+
+
+def _check_model(version: Path, name: str) -> None:
+    """Raise ModelError unless the version's store has a model of this name that llama.cpp can be given."""
+    model = Store(version / HOME).get(name)
+    check_model(read_header(model.path))
+
+
+def _try(version: Path) -> None:
+    """Raise ModelError unless the version's own program starts on this machine."""
+    command = command_of(version)
+    if not command:
+        return
+    try:
+        ended = subprocess.run(  # noqa: S603 - a program from a signed bundle
+            [*command, "--version"], capture_output=True, text=True, errors="replace", timeout=_START, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ModelError(
+            f"The bundle's program does not start here ({error})", step="get one for this machine"
+        ) from None
+    if ended.returncode:
+        reason = ended.stderr.strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]
+        raise ModelError(
+            f"The bundle's program does not start here ({reason[0][:300]})", step="get one for this machine"
+        )
+
+
+def _sync(folder: Path) -> None:
+    """Have everything in a folder on the disk."""
+    if hasattr(os, "sync"):
+        os.sync()
+        return
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())

@@ -1,0 +1,187 @@
+"""The installed versions of a bundle: each in a folder of its own, one of them current.
+
+A version is complete before it becomes current, and becomes current by one atomic rename: a process that is killed at
+any moment leaves the old version or the new one. The version before is kept for a rollback.
+
+    BASE/bundles/NAME/versions/SERIAL-HASH/   the files of a bundle, its index, and the script `ecellm-lite`
+    BASE/bundles/NAME/current                 a link to the current version (on Windows the file current.txt)
+    BASE/bundles/NAME/newest.json             the highest serial number that was ever installed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ecellm_lite.bundle import pointer
+from ecellm_lite.bundle.archive import INDEX
+from ecellm_lite.bundle.index import LARGEST, Index, read_index
+from ecellm_lite.documents import read_document
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.home import bundle_home
+from ecellm_lite.models.files import replacing, sha256_of
+from ecellm_lite.models.store_lock import only_writer
+
+KEPT = 2  # versions: the current one and the one before
+
+_VERSION = re.compile(r"(?P<serial>[1-9][0-9]{0,15})-[0-9a-f]{12}(\.[0-9]+)?")
+_NEWEST = "newest.json"
+_NEW = ".new-"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An installed version: its folder, its index, and the index's sha256."""
+
+    folder: Path
+    index: Index
+    sha256: str
+
+    def check(self) -> None:
+        """Raise ModelError if a file is missing or has other bytes than the index names."""
+        for file in self.index.files:
+            path = self.folder / file.path
+            if not path.is_file() or path.stat().st_size != file.size or sha256_of(path) != file.sha256:
+                raise ModelError(f"{path} is damaged or missing", step="install the whole bundle again")
+
+
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """The highest serial number that was installed, and the sha256 of its index."""
+
+    format: int
+    name: str
+    serial: int
+    index: str
+
+
+class Installation:
+    """The versions of the bundle `name` under `base`, by default the user's folder for bundles."""
+
+    def __init__(self, name: str, base: Path | None = None) -> None:
+        self.name = name
+        self.root = (base or bundle_home()) / "bundles" / name
+        self.versions_folder = self.root / "versions"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the lock under which versions come and go; raises BusyError if another process holds it."""
+        self.versions_folder.mkdir(parents=True, exist_ok=True)
+        with only_writer(self.root / "lock", f"the bundle {self.name!r}"):
+            yield
+
+    def versions(self) -> list[Version]:
+        """Return the installed versions, the one with the highest serial number last; damaged ones are left out."""
+        versions = []
+        for folder in self.versions_folder.glob("[1-9]*"):
+            if _VERSION.fullmatch(folder.name):
+                with suppress(OSError, ValueError):
+                    versions.append(_read_version(folder))
+        return sorted(versions, key=lambda version: (version.index.serial, version.folder.name))
+
+    def current(self) -> Version | None:
+        """Return the current version, or None."""
+        name = pointer.read(self.root)
+        return next((version for version in self.versions() if version.folder.name == name), None)
+
+    def free_folder(self, index: Index, sha256: str) -> Path:
+        """Return the path of a folder, which does not exist, for a new version."""
+        name, number = f"{index.serial}-{sha256[:12]}", 2
+        folder = self.versions_folder / name
+        while folder.exists():
+            folder = self.versions_folder / f"{name}.{number}"
+            number += 1
+        return folder
+
+    def check_newer(self, index: Index, sha256: str) -> None:
+        """Raise ModelError if a bundle is older than one that was installed before, or has its serial number."""
+        newest = self._newest()
+        if newest and (index.serial, sha256) != (newest.serial, newest.index) and index.serial <= newest.serial:
+            raise ModelError(
+                f"The bundle {self.name} has serial number {index.serial}, and {newest.serial} was installed before",
+                step="get the newest bundle; `bundle rollback` goes back to the version before",
+            )
+
+    def remember(self, index: Index, sha256: str) -> None:
+        """Store that a bundle was installed, so that no older one is."""
+        newest = _Newest(_FORMAT, self.name, index.serial, sha256)
+        with replacing(self.root / _NEWEST) as temporary:
+            temporary.write_text(json.dumps(asdict(newest)) + "\n", "utf-8")
+
+    def switch(self, version: Path) -> None:
+        """Make a version the current one."""
+        pointer.write(self.root, version.name)
+
+    def staging(self, token: str) -> Path:
+        """Return the path for a version that is not complete; an interrupted one is removed by `clean`."""
+        return self.versions_folder / f"{_NEW}{token}"
+
+    def clean(self) -> None:
+        """Remove what interrupted installations left, and all versions but the current one and the one before."""
+        for leftover in [*self.versions_folder.glob(f"{_NEW}*"), *self.root.glob(f".{pointer.LINK}.*")]:
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+        current = self.current()
+        if current is None:
+            return
+        older = [one for one in self.versions() if one.index.serial < current.index.serial]
+        kept = {current.folder, *(one.folder for one in older[1 - KEPT :])}
+        for version in self.versions():
+            if version.folder not in kept:
+                # Without its index it is no version any more, even if the rest cannot be removed.
+                (version.folder / INDEX).unlink(missing_ok=True)
+                shutil.rmtree(version.folder, ignore_errors=True)
+
+    def rollback(self) -> Version:
+        """Go back to the version before, and return it; raises ModelError if there is none or it is damaged."""
+        with self.writing():
+            current = self.current()
+            older = [one for one in self.versions() if current and one.index.serial < current.index.serial]
+            if not older:
+                raise ModelError(f"There is no earlier version of the bundle {self.name!r}", step="install one")
+            older[-1].check()
+            self.switch(older[-1].folder)
+            return older[-1]
+
+    def _newest(self) -> _Newest | None:
+        path = self.root / _NEWEST
+        try:
+            newest = read_document(_Newest, path, largest=1 << 12, formats=(_FORMAT,))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{path} is damaged ({error})", step="remove it if you trust the bundle") from None
+        return newest
+
+
+def chosen(name: str | None, base: Path | None = None) -> Installation:
+    """Return the installation of a name or, without one, of the only installed bundle; raises UsageError."""
+    names = installed_names(base)
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        step = f"name one of {', '.join(names)}" if names else "install one first"
+        raise UsageError(f"There is no installed bundle {name!r}" if name else "No one bundle is meant", step=step)
+    return Installation(name, base)
+
+
+def installed_names(base: Path | None = None) -> list[str]:
+    """Return the names of the installed bundles."""
+    folder = (base or bundle_home()) / "bundles"
+    return sorted(path.name for path in folder.glob("[!.]*") if Installation(path.name, base).current())
+
+
+def _read_version(folder: Path) -> Version:
+    data = (folder / INDEX).read_bytes()
+    if len(data) > LARGEST:
+        raise ValueError("too large")
+    return Version(folder, read_index(data), hashlib.sha256(data).hexdigest())

@@ -1,0 +1,67 @@
+"""The script `ecellm-lite` of an installed version: it starts the program with the version's models and tasks.
+
+The program is the standalone one of the bundle, else the one installed from its wheels, else the one on the PATH. The
+script finds its version once, so a program that runs keeps its files when another version is installed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ecellm_lite.bundle.pointer import FILE
+from ecellm_lite.bundle.wheels import environment_python
+
+NAME = "ecellm-lite"
+
+_SHELL = """\
+#!/bin/sh
+here=$(dirname "$(readlink -f "$0")")
+export ECELLM_HOME="$here/home" ECELLM_BUNDLES="${{here%/*/*/*/*}}"
+exec {program} "$@"
+"""
+
+_COMMAND = """\
+@echo off
+setlocal
+set /p VERSION=<"%~dp0{pointer}"
+set "HERE=%~dp0versions\\%VERSION%"
+set "ECELLM_HOME=%HERE%\\home"
+set "ECELLM_BUNDLES=%~dp0..\\.."
+{program} %*
+"""
+
+
+def write_launcher(version: Path) -> Path:
+    """Write the script into a version's folder, and return it."""
+    program = "ecellm-lite"
+    if (version / "program").is_dir():
+        program = '"$here/program/ecellm-lite"'
+    elif (version / "venv").is_dir():
+        program = '"$here/venv/bin/python" -I -m ecellm_lite'
+    path = version / NAME
+    path.write_text(_SHELL.format(program=program), "utf-8")
+    path.chmod(path.stat().st_mode | 0o111)
+    return path
+
+
+def write_command(root: Path, version: Path) -> Path:
+    """Write the script for Windows, which reads the name of the current version, into `root`, and return it."""
+    program = "ecellm-lite.exe"
+    if (version / "program").is_dir():
+        program = '"%HERE%\\program\\ecellm-lite.exe"'
+    elif (version / "venv").is_dir():
+        program = '"%HERE%\\venv\\Scripts\\python.exe" -I -m ecellm_lite'
+    path = root / f"{NAME}.cmd"
+    path.write_text(_COMMAND.format(pointer=FILE, program=program), "utf-8", newline="\r\n")
+    return path
+
+
+def command_of(version: Path) -> list[str]:
+    """Return the command that starts a version's own program, or nothing if it brings none."""
+    suffix = ".exe" if os.name == "nt" else ""
+    if (program := version / "program" / f"{NAME}{suffix}").is_file():
+        return [str(program)]
+    if (version / "venv").is_dir():
+        return [str(environment_python(version / "venv")), "-I", "-m", "ecellm_lite"]
+    return []

@@ -1,0 +1,105 @@
+"""The bytes of a bundle's archive: a ZIP64 file with stored entries, fully determined by its entries and its start.
+
+Headers follow PKWARE's APPNOTE 6.3.10, sections 4.3.7 (local header), 4.3.12 (central directory) and 4.3.14 to 4.3.16
+(its ends). Sizes and offsets are always in the ZIP64 fields, times are those of 1980-01-01, names are UTF-8. So a
+reader need not interpret an archive: it compares the archive with the only bytes that its index allows.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LOCAL = struct.Struct("<IHHHHHIIIHH")  # then the name and _LOCAL_SIZES
+_LOCAL_SIZES = struct.Struct("<HHQQ")
+_CENTRAL = struct.Struct("<IHHHHHHIIIHHHHHII")
+_CENTRAL_SIZES = struct.Struct("<HHQQQ")
+_END_64 = struct.Struct("<IQHHIIQQQQ")
+_LOCATOR = struct.Struct("<IIQI")
+_END = struct.Struct("<IHHHHIIH")
+
+LOCAL_MAGIC = 0x04034B50
+_VERSION = 45  # the first with ZIP64
+_MADE_BY = 3 << 8 | _VERSION  # Unix, so that unzip keeps the modes
+_UTF8 = 1 << 11
+_DATE = 1 << 5 | 1
+_REGULAR = 0o100000
+_SEE_64 = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file in an archive."""
+
+    name: str
+    size: int
+    crc32: int
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the bytes of an archive are: each entry's header and the offset of its data, the tail, the whole size."""
+
+    entries: Sequence[Entry]
+    headers: Sequence[tuple[int, bytes]]
+    offsets: Sequence[int]
+    tail: tuple[int, bytes]
+    size: int
+
+
+def layout(entries: Sequence[Entry], start: int) -> Layout:
+    """Return the layout of an archive with these entries that begins at byte `start` of its file."""
+    headers, offsets, directory = [], [], []
+    place = start
+    for entry in entries:
+        header = local_header(entry)
+        headers.append((place, header))
+        directory.append(_central_header(entry, place))
+        offsets.append(place + len(header))
+        place += len(header) + entry.size
+    tail = b"".join(directory)
+    tail += _end(len(entries), len(tail), place)
+    return Layout(entries, headers, offsets, (place, tail), place + len(tail))
+
+
+def local_header(entry: Entry) -> bytes:
+    """Return the header in front of an entry's data."""
+    name = entry.name.encode("utf-8")
+    sizes = _LOCAL_SIZES.pack(1, _LOCAL_SIZES.size - 4, entry.size, entry.size)
+    fixed = LOCAL.pack(LOCAL_MAGIC, _VERSION, _UTF8, 0, 0, _DATE, entry.crc32, _SEE_64, _SEE_64, len(name), len(sizes))
+    return fixed + name + sizes
+
+
+def header_size(name: str) -> int:
+    """Return the size of a local header in bytes."""
+    return LOCAL.size + len(name.encode("utf-8")) + _LOCAL_SIZES.size
+
+
+def read_local_header(header: bytes, name: str) -> Entry | None:
+    """Return the entry that a local header describes, or None if it is not that of a regular entry of this name."""
+    if len(header) != header_size(name):
+        return None
+    crc32 = LOCAL.unpack_from(header)[6]
+    size = _LOCAL_SIZES.unpack_from(header, len(header) - _LOCAL_SIZES.size)[2]
+    entry = Entry(name, size, crc32, 0o644)
+    return entry if local_header(entry) == header else None
+
+
+def _central_header(entry: Entry, place: int) -> bytes:
+    name = entry.name.encode("utf-8")
+    sizes = _CENTRAL_SIZES.pack(1, _CENTRAL_SIZES.size - 4, entry.size, entry.size, place)
+    mode = (_REGULAR | entry.mode) << 16
+    fixed = _CENTRAL.pack(
+        0x02014B50, _MADE_BY, _VERSION, _UTF8, 0, 0, _DATE, entry.crc32, _SEE_64, _SEE_64,
+        len(name), len(sizes), 0, 0, 0, mode, _SEE_64,
+    )  # fmt: skip
+    return fixed + name + sizes
+
+
+def _end(count: int, size: int, place: int) -> bytes:
+    """Return the three records at the end: the ZIP64 one, its locator, and the old one that points to both."""
+    end = _END_64.pack(0x06064B50, _END_64.size - 12, _MADE_BY, _VERSION, 0, 0, count, count, size, place)
+    locator = _LOCATOR.pack(0x07064B50, 0, place + size, 1)
+    return end + locator + _END.pack(0x06054B50, 0, 0, 0xFFFF, 0xFFFF, _SEE_64, _SEE_64, 0)

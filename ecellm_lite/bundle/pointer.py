@@ -1,0 +1,53 @@
+"""Which version is the current one: a symbolic link or, on Windows, a small file; both are replaced atomically."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from ecellm_lite.models.files import replacing
+
+LINK, FILE = "current", "current.txt"
+
+
+def read_link(root: Path) -> str | None:
+    """Return the name of the current version by the link in `root`, or None."""
+    try:
+        return (root / LINK).readlink().name
+    except OSError:
+        return None
+
+
+def write_link(root: Path, version: str) -> None:
+    """Make `version` the current one: another process sees the old version or the new one."""
+    temporary = root / f".{LINK}.{secrets.token_hex(4)}"
+    temporary.symlink_to(Path("versions") / version, target_is_directory=True)
+    temporary.replace(root / LINK)
+    _sync(root)
+
+
+def read_file(root: Path) -> str | None:
+    """Return the name of the current version by the file in `root`, or None."""
+    try:
+        name = (root / FILE).read_text("utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    return name if name and Path(name).name == name else None
+
+
+def write_file(root: Path, version: str) -> None:
+    """Make `version` the current one, as write_link does, where links need rights that a user has not."""
+    with replacing(root / FILE) as temporary:
+        temporary.write_text(version + "\n", "utf-8")
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+read, write = (read_file, write_file) if os.name == "nt" else (read_link, write_link)

@@ -1,0 +1,75 @@
+"""Signatures in minisign's format, so that `minisign -V` checks them too.
+
+A signature is of the BLAKE2b hash of a file. Its trusted comment is signed as well, together with the signature.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+
+from ecellm_lite.bundle.keys import PublicKey, SecretKey
+from ecellm_lite.errors import ModelError
+
+LARGEST = 1 << 12  # bytes
+_PREHASHED = b"ED"
+_TRUSTED = "trusted comment: "
+
+
+def sign(data: bytes, key: SecretKey, comment: str) -> bytes:
+    """Return the text of the signature of `data`; `comment` is one line, and signed too."""
+    signature = key.sign(_hash(data))
+    of_both = key.sign(signature + comment.encode("utf-8"))
+    lines = (
+        _untrusted(key.public),
+        _base64(_PREHASHED + key.public.id + signature),
+        f"{_TRUSTED}{comment}",
+        _base64(of_both),
+    )
+    return "".join(f"{line}\n" for line in lines).encode("utf-8")
+
+
+def verify(data: bytes, text: bytes, keys: Sequence[PublicKey], what: str) -> PublicKey:
+    """Return the key among `keys` that signed `data`; raises ModelError if none did. `what` names the data."""
+    try:
+        lines = text.decode("utf-8").splitlines()
+        if len(text) > LARGEST or len(lines) != 4 or text != "".join(f"{line}\n" for line in lines).encode("utf-8"):
+            raise ValueError
+        signed, of_both = (base64.b64decode(lines[number], validate=True) for number in (1, 3))
+        if (len(signed), len(of_both), signed[:2]) != (74, 64, _PREHASHED):
+            raise ValueError
+        # The first line is not signed, and base64 has spare bits: only what `sign` writes is accepted.
+        identity, signature = signed[2:10], signed[10:]
+        written = (_untrusted(PublicKey(identity, b"")), _base64(signed), _base64(of_both))
+        if (lines[0], lines[1], lines[3]) != written or not lines[2].startswith(_TRUSTED):
+            raise ValueError
+    except (ValueError, binascii.Error):
+        raise ModelError(f"The signature of {what} is damaged", step="get it again") from None
+    candidates = [key for key in keys if key.id == identity]
+    if not candidates:
+        name = PublicKey(identity, b"").name
+        trusted = ", ".join(key.name for key in keys) or "none"
+        raise ModelError(
+            f"{what} is signed with the key {name}, which is not trusted (trusted: {trusted})",
+            step="check who made it, and give that person's public key",
+            settings=("key",),
+        )
+    comment = lines[2].removeprefix(_TRUSTED).encode("utf-8")
+    for key in candidates:
+        if key.verifies(signature, _hash(data)) and key.verifies(of_both, signature + comment):
+            return key
+    raise ModelError(f"The signature of {what} is wrong: it was changed after it was signed", step="get it again")
+
+
+def _untrusted(key: PublicKey) -> str:
+    return f"untrusted comment: signature from ecellm-lite, key {key.name}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _hash(data: bytes) -> bytes:
+    return hashlib.blake2b(data).digest()

@@ -1,0 +1,78 @@
+"""The shell script in front of a bundle's archive, with which a machine that has nothing of ours installs it.
+
+`sh BUNDLE --key KEY` copies the standalone program, or the wheels, out of the bundle into a temporary folder, compares
+their sha256, and has that program install the bundle, which checks the signature. The script needs a POSIX shell with
+tail, head, mktemp and sha256sum (or shasum), and Python with pip and venv for wheels. Nothing checks the script itself
+and the program that it starts: a first install trusts whoever brought the file (docs/offline.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from ecellm_lite.bundle.archive import STARTER_STEP
+from ecellm_lite.bundle.index import BundleFile, Index
+from ecellm_lite.bundle.wheels import WHEELS, project_of
+
+PROGRAM = "program/ecellm-lite"
+
+_SCRIPT = """\
+#!/bin/sh
+# Installs the bundle {name}, serial number {serial}: sh THIS-FILE --key KEY.pub
+# Its options are those of `ecellm-lite bundle install`. A ZIP archive with all files begins behind this script.
+set -eu
+case $0 in /*) bundle=$0 ;; *) bundle=$PWD/$0 ;; esac
+folder=$(mktemp -d "${{TMPDIR:-/tmp}}/ecellm-lite.XXXXXX")
+trap 'rm -rf "$folder"' EXIT
+trap 'exit 130' HUP INT TERM
+while read -r sha256 mode offset size path; do
+  mkdir -p "$folder/${{path%/*}}"
+  tail -c +$(({start} + offset + 1)) "$bundle" 2> /dev/null | head -c "$size" > "$folder/$path"
+  chmod "$mode" "$folder/$path"
+  echo "$sha256  $path" >> "$folder/sums"
+done << 'FILES'
+{table}
+FILES
+if command -v sha256sum > /dev/null; then check=sha256sum; else check='shasum -a 256'; fi
+(cd "$folder" && $check -c sums > /dev/null 2>&1) || {{ echo "$bundle is damaged: copy it again." >&2; exit 4; }}
+{start_program} bundle install "$bundle" "$@" || exit $?
+exit 0
+"""
+
+_WITH_WHEELS = """\
+python3 -m venv "$folder/venv" || { echo "Python with venv is needed (Debian: apt install python3-venv)." >&2; exit 1; }
+"$folder/venv/bin/python" -m pip --isolated --disable-pip-version-check install --quiet --no-index --no-cache-dir \\
+  --no-compile --find-links "$folder/wheels" PROJECTS
+"$folder/venv/bin/python" -m ecellm_lite"""
+
+
+def starter_of(index: Index, offsets: Sequence[int]) -> bytes:
+    """Return the script, padded to a multiple of STARTER_STEP, or nothing if the bundle has no program.
+
+    `offsets` are those of the included files' data from the archive's start. A delta has no script: the version that is
+    installed installs it.
+    """
+    paths = {file.path for file in index.files}
+    folder = "program" if PROGRAM in paths else WHEELS
+    needed = [(file, place) for file, place in zip(index.included, offsets, strict=True) if _is_in(file, folder)]
+    if not needed or index.base:
+        return b""
+    start_program = f'"$folder/{PROGRAM}"'
+    if folder == WHEELS:
+        projects = sorted({project_of(PurePosixPath(file.path).name) for file, _ in needed})
+        start_program = _WITH_WHEELS.replace("PROJECTS", " ".join(projects))
+    table = "\n".join(f"{file.sha256} {file.mode:o} {place} {file.size} {file.path}" for file, place in needed)
+
+    def script(start: int) -> bytes:
+        return _SCRIPT.format(
+            name=index.name, serial=index.serial, start=start, table=table, start_program=start_program
+        ).encode("utf-8")
+
+    longest = len(script(10**9))
+    size = -(-longest // STARTER_STEP) * STARTER_STEP
+    return script(size).ljust(size, b"\n")
+
+
+def _is_in(file: BundleFile, folder: str) -> bool:
+    return file.path.startswith(f"{folder}/")

@@ -1,0 +1,117 @@
+"""Wheels in a bundle: their projects and metadata, and the virtual environment that they are installed into."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.message import Message
+from email.parser import BytesParser
+from pathlib import Path
+
+from ecellm_lite.errors import ModelError, UsageError
+
+WHEELS = "wheels"
+OURS = "ecellm-lite"
+
+_NAME = re.compile(r"(?P<project>[A-Za-z0-9][A-Za-z0-9._]*)-(?P<version>[^-]+)(-[0-9][^-]*)?(-[^-]+){3}\.whl")
+_LARGEST_TEXT = 1 << 20  # bytes, of metadata or a licence
+_TEXTS = re.compile(r"[^/]+\.dist-info/(?:licenses/.+|(?:LICEN[CS]E|COPYING|NOTICE|AUTHORS)[^/]*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A wheel: its file, its metadata (PEP 566 and 639), and the texts of its licences by their path."""
+
+    path: Path
+    metadata: Message
+    texts: Sequence[tuple[str, bytes]]
+
+    @property
+    def licence(self) -> str:
+        """The licence that its metadata names: the expression, else the field, else the classifiers; may be empty."""
+        expression, text = self.metadata.get("License-Expression"), self.metadata.get("License")
+        if expression or (text and len(text) <= 80 and "\n" not in text):
+            return str(expression or text)
+        classifiers = [one for one in self.metadata.get_all("Classifier", []) if one.startswith("License ::")]
+        return ", ".join(one.rpartition(":: ")[2] for one in classifiers)
+
+
+def project_of(name: str) -> str:
+    """Return the project of a wheel, given its file's name; raises UsageError for another name."""
+    match = _NAME.fullmatch(name)
+    if not match:
+        raise UsageError(f"{name[:100]!r} is not the name of a wheel", step="leave only wheels in the folder")
+    return re.sub(r"[-_.]+", "-", match["project"]).lower()
+
+
+def wheels_of(folder: Path, *, signed: bool) -> Sequence[Wheel]:
+    """Return the wheels in a folder; raises UsageError unless they are wheels and this program's is among them."""
+    paths = sorted(folder.glob("*.whl"))
+    projects = {project_of(path.name) for path in paths}
+    needed = {OURS, "cryptography"} if signed else {OURS}
+    if missing := sorted(needed - projects):
+        raise UsageError(
+            f"The folder {folder} has no wheel of {missing[0]}",
+            step=f"fill it with `pip wheel --wheel-dir {folder} 'ecellm-lite[bundle]'`",
+            settings=("wheels",),
+        )
+    return [_read_wheel(path) for path in paths]
+
+
+def make_environment(folder: Path, wheels: Path) -> None:
+    """Make a virtual environment in `folder` with every project in the folder `wheels`, without any network.
+
+    Raises ModelError if there is no Python with venv, or the wheels do not fit it.
+    """
+    projects = sorted({project_of(path.name) for path in wheels.glob("*.whl")})
+    _run([_python(), "-m", "venv", str(folder)], "the virtual environment could not be made", "install Python's venv")
+    pip = [str(environment_python(folder)), "-m", "pip", "--isolated", "--disable-pip-version-check", "install"]
+    options = ["--quiet", "--no-index", "--no-cache-dir", "--no-compile", "--find-links", str(wheels)]
+    _run([*pip, *options, *projects], "its wheels could not be installed", "use a bundle made for this Python")
+
+
+def environment_python(folder: Path) -> Path:
+    """Return the path of Python in a virtual environment."""
+    return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def _read_wheel(path: Path) -> Wheel:
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            [name] = [one for one in wheel.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", one)]
+            texts = [one for one in wheel.infolist() if _TEXTS.fullmatch(one.filename) and not one.is_dir()]
+            if any(one.file_size > _LARGEST_TEXT for one in [wheel.getinfo(name), *texts]):
+                raise ValueError("its metadata or licence is too large")
+            metadata = BytesParser().parsebytes(wheel.read(name))
+            return Wheel(path, metadata, [(one.filename, wheel.read(one)) for one in texts])
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path} is not a wheel ({error})", step="fetch it again") from None
+
+
+def _python() -> str:
+    """Return the Python to make an environment with: not that of an environment, which may be a temporary one."""
+    base = getattr(sys, "_base_executable", None)
+    if base and not getattr(sys, "frozen", False):
+        return str(base)
+    python = shutil.which("python3") or shutil.which("python")
+    if not python:
+        raise ModelError("The bundle has wheels, and there is no Python on this machine", step="install Python 3")
+    return python
+
+
+def _run(command: Sequence[str], fault: str, step: str) -> None:
+    try:
+        ended = subprocess.run(  # noqa: S603 - Python and pip
+            command, capture_output=True, text=True, errors="replace", check=False
+        )
+    except OSError as error:
+        raise ModelError(f"The bundle is not installed: {fault} ({error.strerror})", step=step) from None
+    if ended.returncode:
+        lines = (ended.stderr or ended.stdout).strip().splitlines()
+        reason = lines[-1][:300] if lines else f"exit code {ended.returncode}"
+        raise ModelError(f"The bundle is not installed: {fault} ({reason})", step=step)

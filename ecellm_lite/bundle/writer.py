@@ -1,0 +1,182 @@
+"""Writes a bundle in one pass: each file is read once, and copied while it is hashed.
+
+Sizes are known before, and every hash has a fixed width, so the place of each byte is known too: the files' data is
+written first, then the headers, the index and its signature. The bundle replaces `target` only when it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from io import FileIO
+from pathlib import Path
+
+from ecellm_lite.bundle.archive import INDEX, SIGNATURE, Progress
+from ecellm_lite.bundle.index import BundleFile, Index, check_index
+from ecellm_lite.bundle.keys import SecretKey
+from ecellm_lite.bundle.layout import Entry, layout
+from ecellm_lite.bundle.signature import sign
+from ecellm_lite.bundle.starter import starter_of
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.files import in_words, replacing
+
+_BLOCK = 1 << 20
+_NO_SHA256, _NO_CRC32 = "0" * 64, "0" * 8
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file for a bundle: its path there, its bytes or the file that has them, and whether it may be executed."""
+
+    path: str
+    content: bytes | Path
+    executable: bool = False
+
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
+
+
+def write_bundle(
+    target: Path,
+    draft: Index,
+    sources: Sequence[Source],
+    key: SecretKey | None,
+    *,
+    base: Mapping[str, BundleFile] | None = None,
+    progress: Progress | None = None,
+) -> Index:
+    """Write a bundle of `sources` and return its index; `draft` has everything but the files and the starter.
+
+    With `base`, the files of an older bundle by path, files that are the same there are left out. Raises UsageError for
+    a path that is not allowed, and ModelError if a file cannot be read or changes, or the disk is full.
+    """
+    try:
+        files = [_unhashed(source) for source in sources]
+        if base is not None:
+            files = [_compared(source, file, base.get(file.path)) for source, file in zip(sources, files, strict=True)]
+        index = replace(draft, files=files)
+        check_index(index)
+    except ValueError as error:
+        raise UsageError(f"The bundle cannot be made: {error}", step="rename the file") from None
+    except OSError as error:
+        raise ModelError(f"{error.filename} cannot be read ({error.strerror})", step="check it") from None
+    try:
+        included = [source for source, file in zip(sources, files, strict=True) if file.included]
+        _check_room(target, sum(source.size for source in included))
+        with replacing(target) as temporary, FileIO(temporary, "r+") as file:
+            return _write(file, index, included, key, progress)
+    except OSError as error:
+        raise ModelError(
+            f"{target} cannot be written ({error.strerror})", step="free some space, or write elsewhere"
+        ) from None
+
+
+def _write(
+    file: FileIO, index: Index, sources: Sequence[Source], key: SecretKey | None, progress: Progress | None
+) -> Index:
+    script = _starter(index, key)
+    index = replace(index, starter=_NO_SHA256 if script else None)
+    places = layout(_entries(index, key), len(script))
+    total, done = sum(source.size for source in sources), 0
+    hashed: dict[str, BundleFile] = {}
+    ahead = len(places.offsets) - len(sources)
+    with ThreadPoolExecutor(1) as beside:
+        for source, blank, place in zip(sources, index.included, places.offsets[ahead:], strict=True):
+            file.seek(place)
+            hashed[source.path] = _copy(source, blank, file, beside)
+            done += source.size
+            if progress:
+                progress(done, total)
+    index = replace(index, files=[hashed.get(one.path, one) for one in index.files])
+    script = _starter(index, key)
+    index = replace(index, starter=hashlib.sha256(script).hexdigest() if script else None)
+    places = layout(_entries(index, key), len(script))
+    for place, data in [(0, script), *places.headers, *_own_data(index, key, places.offsets), places.tail]:
+        file.seek(place)
+        _write_all(file, data)
+    return index
+
+
+def _starter(index: Index, key: SecretKey | None) -> bytes:
+    """Return the script in front of the archive, padded; its size depends on no hash."""
+    places = layout(_entries(replace(index, starter=_NO_SHA256), key), 0)
+    ahead = len(places.offsets) - len(index.included)
+    return starter_of(index, places.offsets[ahead:])
+
+
+def _entries(index: Index, key: SecretKey | None) -> list[Entry]:
+    small = [Entry(name, len(data), zlib.crc32(data), 0o644) for name, data in _own_entries(index, key)]
+    return small + [Entry(file.path, file.size, int(file.crc32, 16), file.mode) for file in index.included]
+
+
+def _own_entries(index: Index, key: SecretKey | None) -> list[tuple[str, bytes]]:
+    data = index.encode()
+    if not key:
+        return [(INDEX, data)]
+    return [(INDEX, data), (SIGNATURE, sign(data, key, f"bundle {index.name}, serial {index.serial}"))]
+
+
+def _own_data(index: Index, key: SecretKey | None, offsets: Sequence[int]) -> list[tuple[int, bytes]]:
+    return [(place, data) for place, (_, data) in zip(offsets, _own_entries(index, key), strict=False)]
+
+
+def _copy(source: Source, blank: BundleFile, target: FileIO, beside: ThreadPoolExecutor) -> BundleFile:
+    """Copy a file's bytes and return its entry with its hashes; the CRC is computed in another thread."""
+    digest, crc32, left = hashlib.sha256(), 0, blank.size
+    if isinstance(source.content, bytes):
+        _write_all(target, source.content)
+        digest.update(source.content)
+        return replace(blank, sha256=digest.hexdigest(), crc32=f"{zlib.crc32(source.content):08x}")
+    block = memoryview(bytearray(_BLOCK))
+    with FileIO(source.content) as file:
+        while count := file.readinto(block):
+            left -= count
+            if left < 0:
+                break
+            check = beside.submit(zlib.crc32, block[:count], crc32)
+            _write_all(target, block[:count])
+            digest.update(block[:count])
+            crc32 = check.result()
+    if left:
+        raise ModelError(f"{source.content} changed while it was read", step="try again once it is written")
+    return replace(blank, sha256=digest.hexdigest(), crc32=f"{crc32:08x}")
+
+
+def _write_all(target: FileIO, data: bytes | memoryview) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[target.write(rest) :]
+
+
+def _unhashed(source: Source) -> BundleFile:
+    return BundleFile(source.path, source.size, _NO_SHA256, _NO_CRC32, 0o755 if source.executable else 0o644)
+
+
+def _compared(source: Source, blank: BundleFile, old: BundleFile | None) -> BundleFile:
+    """Return the old entry, not included, if the file is the same as in the older bundle; else `blank`."""
+    if old is None or (old.size, old.mode) != (blank.size, blank.mode):
+        return blank
+    digest = hashlib.sha256()
+    if isinstance(source.content, bytes):
+        digest.update(source.content)
+    else:
+        with source.content.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    return replace(old, included=False) if digest.hexdigest() == old.sha256 else blank
+
+
+def _check_room(target: Path, size: int) -> None:
+    folder = next(path for path in target.absolute().parents if path.is_dir())
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise ModelError(
+            f"The bundle needs {in_words(size)}, and {folder} has {in_words(free)} free",
+            step="free some space, or write elsewhere",
+        )

@@ -1,0 +1,180 @@
+"""`ecellm-lite bundle`: one file for a machine with no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ecellm_lite.cli.forms import NamedFile
+from ecellm_lite.cli.options import debug_option
+from ecellm_lite.cli.plain import plain
+from ecellm_lite.cli.types import ModelType
+
+if TYPE_CHECKING:
+    from ecellm_lite.bundle.keys import PublicKey
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.group()
+def bundle() -> None:
+    """Everything for a machine with no network in one signed file: make, check and install it.
+
+    \b
+    ecellm-lite bundle keygen shop
+    ecellm-lite bundle create --output till.ecb --model demo --wheels wheels --sign shop.key
+    sh till.ecb --key shop.pub
+
+    The last line is for the other machine, which has only a shell and, for wheels, Python.
+    """  # noqa: D301 - click keeps these line breaks only with the character itself
+
+
+def trust_options(command: Command) -> Command:
+    """Add the options for the keys that a signature may be made with."""
+    for option in (
+        click.option("--unsigned", is_flag=True, help="Accept a bundle without a signature."),
+        click.option(
+            "--key", type=_FILE, help="The public key of whoever made it.  [default: the keys that you trust already]"
+        ),
+    ):
+        command = option(command)
+    return debug_option(command)
+
+
+base_option = click.option("--to", "base", type=_FOLDER, help="Where bundles are.  [default: your data folder]")
+
+
+@bundle.command()
+@click.option("-o", "--output", type=_FILE, required=True, help="The bundle.")
+@click.option("-m", "--model", type=ModelType(), required=True, help="A GGUF file, or a name in the store.")
+@click.option("--wheels", type=_FOLDER, help="A folder of wheels for the other machine's Python.")
+@click.option("--program", type=_FOLDER, help="The folder of the standalone program, which needs no Python.")
+@click.option("--task", "tasks", type=_FILE, multiple=True, help="The TOML file of a task of your own.")
+@click.option("--adapter", "adapters", type=NamedFile(), multiple=True, help="A LoRA file for the model, NAME=FILE.")
+@click.option("--name", help="The bundle's name; a newer bundle of a name replaces the older one.  [default: OUTPUT's]")
+@click.option("--serial", type=click.IntRange(1), help="Its number, higher than the last one's.  [default: the time]")
+@click.option("--sign", type=_FILE, help="Your secret key, from `bundle keygen`.")
+@click.option("--since", type=_FILE, help="An older bundle: write only what changed since.")
+@debug_option
+def create(
+    output: Path,
+    model: str,
+    wheels: Path | None,
+    program: Path | None,
+    tasks: Sequence[Path],
+    adapters: Sequence[tuple[str, Path]],
+    name: str | None,
+    serial: int | None,
+    sign: Path | None,
+    since: Path | None,
+) -> None:
+    """Write a bundle: the model with its calibrations, the program, own tasks, adapters, licences."""
+    from ecellm_lite.bundle.contents import Contents
+    from ecellm_lite.bundle.contents import create as create_bundle
+    from ecellm_lite.bundle.keys import read_secret_key
+    from ecellm_lite.cli.progress import bytes_progress
+    from ecellm_lite.loading import find_model
+    from ecellm_lite.models.files import in_words
+
+    key = read_secret_key(sign) if sign else None
+    store, stored = find_model(model)
+    contents = Contents(stored, wheels, program, tasks, dict(adapters))
+    with bytes_progress("writing") as progress:
+        index = create_bundle(
+            output, contents, store, name=name, serial=serial, key=key, since=since, progress=progress
+        )
+    files = f"{len(index.included)} of {len(index.files)} files" if since else f"{len(index.files)} files"
+    signed = f"signed with the key {key.public.name}" if key else "not signed"
+    click.echo(f"{output}: {index.name}, serial number {index.serial}, {files}, {signed}")
+    click.echo(f"{in_words(output.stat().st_size)}")
+
+
+@bundle.command()
+@click.argument("file", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@trust_options
+def verify(file: Path, key: Path | None, unsigned: bool, as_json: bool) -> None:
+    """Check a bundle's signature, and every byte in it."""
+    from ecellm_lite.bundle.archive import opened
+    from ecellm_lite.cli.progress import bytes_progress
+
+    with opened(file, keys_for(key), unsigned=unsigned) as archive, bytes_progress("reading") as progress:
+        archive.verify(progress)
+    index = archive.index
+    facts = {
+        "name": index.name,
+        "serial": index.serial,
+        "created": index.created,
+        "model": index.model,
+        "platform": index.platform or None,
+        "key": archive.key.name if archive.key else None,
+        "sha256": archive.sha256,
+        "base": index.base,
+        "files": len(index.files),
+        "bytes": sum(one.size for one in index.included),
+    }
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        if value is not None:
+            click.echo(plain(f"{name:10} {value}"))
+    click.echo("It is whole.")
+
+
+@bundle.command()
+@click.argument("file", type=_FILE)
+@base_option
+@trust_options
+def install(file: Path, key: Path | None, unsigned: bool, base: Path | None) -> None:
+    """Install a bundle, or a newer one beside the older; the signing key is trusted from then on."""
+    from ecellm_lite.bundle.install import install as install_bundle
+    from ecellm_lite.bundle.keys import trust
+    from ecellm_lite.cli.progress import bytes_progress
+
+    with bytes_progress("installing") as progress:
+        installed = install_bundle(file, keys_for(key, base), unsigned=unsigned, base=base, progress=progress)
+    if key and installed.key:
+        trust(installed.key, base)
+    index = installed.version.index
+    click.echo(f"{index.name}, serial number {index.serial}, is installed. Start it with\n{installed.command}")
+
+
+@bundle.command()
+@click.argument("name", required=False)
+@base_option
+@debug_option
+def rollback(name: str | None, base: Path | None) -> None:
+    """Go back to the version that was installed before."""
+    from ecellm_lite.bundle.installation import chosen
+
+    version = chosen(name, base).rollback()
+    click.echo(f"{version.index.name} is back at serial number {version.index.serial}.")
+
+
+@bundle.command()
+@click.argument("name", type=click.Path(path_type=Path))
+@debug_option
+def keygen(name: Path) -> None:
+    """Make a pair of keys: NAME.key, which is secret, to sign with, and NAME.pub for those who check."""
+    from ecellm_lite.bundle.keys import make_key
+
+    secret = make_key()
+    secret_file, public_file = name.with_name(f"{name.name}.key"), name.with_name(f"{name.name}.pub")
+    secret.write(secret_file)
+    secret.public.write(public_file)
+    click.echo(f"{secret_file} is secret: keep it off the machines that install. {public_file} goes to them.")
+
+
+def keys_for(key: Path | None, base: Path | None = None) -> Sequence[PublicKey]:
+    """Return the key in a file or, without one, the keys that this user trusts."""
+    from ecellm_lite.bundle.keys import read_public_key, trusted_keys
+
+    return [read_public_key(key)] if key else trusted_keys(base)

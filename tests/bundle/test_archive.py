@@ -1,0 +1,139 @@
+"""A bundle is a ZIP archive that other programs read, written in one pass, and signed as minisign signs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ecellm_lite.bundle.archive import opened
+from ecellm_lite.bundle.contents import Contents
+from ecellm_lite.bundle.index import FORMAT, Index, read_index
+from ecellm_lite.bundle.layout import Entry, layout
+from ecellm_lite.bundle.writer import Source, write_bundle
+from ecellm_lite.errors import InputError, ModelError, UsageError
+from tests.support.bundles import TASK, Shop
+from tests.support.refusals import refusal
+
+
+def test_a_bundle_holds_what_it_was_made_of(shop: Shop) -> None:
+    path = shop.bundle()
+    with opened(path, [shop.key.public]) as archive:
+        archive.verify()
+        index = archive.index
+    assert (index.name, index.serial, index.model, archive.key) == ("till", 1, "tiny:F32", shop.key.public)
+    with zipfile.ZipFile(path) as other:
+        assert other.testzip() is None
+        assert other.namelist() == ["index.json", "index.json.minisig", *(file.path for file in index.files)]
+        for file in index.files:
+            assert hashlib.sha256(other.read(file.path)).hexdigest() == file.sha256
+            assert other.getinfo(file.path).external_attr >> 16 & 0o777 == file.mode
+            assert other.getinfo(file.path).compress_type == zipfile.ZIP_STORED
+        assert other.read("home/tasks/routing.toml").decode() == TASK
+        assert other.read("program/lib/data file.txt") == b"data\n"
+        assert read_index(other.read("index.json")) == index
+    assert index.by_path["program/ecellm-lite"].mode == 0o755
+    assert index.files[-1].path.endswith("model.gguf")
+
+
+def test_licences_are_listed(shop: Shop) -> None:
+    with zipfile.ZipFile(shop.bundle()) as archive:
+        listed = json.loads(archive.read("licences/list.cdx.json"))
+    [model] = [one for one in listed["components"] if one["type"] == "machine-learning-model"]
+    assert (model["name"], model["licenses"]) == ("tiny:F32", [{"license": {"name": "CC0-1.0"}}])
+    assert model["hashes"][0]["content"] == shop.contents.model.manifest.sha256
+
+
+def test_files_above_four_gibibytes_have_their_place(tmp_path: Path) -> None:
+    """A sparse file with the bytes of a large archive's layout is a ZIP archive."""
+    entries = [Entry("a/one", 5 << 30, 0, 0o644), Entry("a/zwölf", 3, 0, 0o755)]
+    places = layout(entries, 4096)
+    path = tmp_path / "large.zip"
+    with path.open("wb") as file:
+        for place, header in [*places.headers, places.tail]:
+            file.seek(place)
+            file.write(header)
+    assert path.stat().st_size == places.size > 5 << 30
+    with zipfile.ZipFile(path) as archive:
+        assert [(one.filename, one.file_size) for one in archive.infolist()] == [("a/one", 5 << 30), ("a/zwölf", 3)]
+
+
+def test_the_signature_is_minisigns(shop: Shop, tmp_path: Path) -> None:
+    minisign = pytest.importorskip("minisign", reason="py-minisign is not installed")
+    shop.key.write(tmp_path / "shop.key")
+    shop.key.public.write(tmp_path / "shop.pub")
+    public = minisign.PublicKey.from_base64((tmp_path / "shop.pub").read_text("utf-8").splitlines()[1])
+    with zipfile.ZipFile(shop.bundle()) as archive:
+        data, signature = (archive.read(name) for name in ("index.json", "index.json.minisig"))
+    public.verify(data, minisign.Signature.from_bytes(signature))
+    secret = minisign.SecretKey.from_bytes((tmp_path / "shop.key").read_bytes())
+    public.verify(b"text", secret.sign(b"text"))
+
+
+def test_the_signature_has_minisigns_form(shop: Shop) -> None:
+    with zipfile.ZipFile(shop.bundle()) as archive:
+        data, text = (archive.read(name) for name in ("index.json", "index.json.minisig"))
+    untrusted, signature, trusted, of_both = text.decode().splitlines()
+    assert (untrusted[:19], trusted) == ("untrusted comment: ", "trusted comment: bundle till, serial 1")
+    raw = base64.b64decode(signature)
+    assert (raw[:2], raw[2:10]) == (b"ED", shop.key.public.id)
+    assert shop.key.public.verifies(raw[10:], hashlib.blake2b(data).digest())
+    assert shop.key.public.verifies(base64.b64decode(of_both), raw[10:] + b"bundle till, serial 1")
+
+
+def test_a_delta_holds_what_changed(shop: Shop) -> None:
+    old = shop.bundle()
+    shop.say("two")
+    new = shop.bundle("new.ecb", serial=2, since=old)
+    with opened(new, [shop.key.public]) as archive:
+        assert [file.path for file in archive.index.included] == ["program/ecellm-lite"]
+        archive.verify()
+    assert new.stat().st_size < old.stat().st_size / 4
+    with refusal(UsageError, settings=("name", "serial")):
+        shop.bundle("again.ecb", serial=1, since=old)
+
+
+def test_what_cannot_be_bundled(shop: Shop, tmp_path: Path) -> None:
+    program = shop.folder / "program"
+    (program / "con.txt").write_text("x", "utf-8")
+    with refusal(UsageError, "con.txt"):
+        shop.bundle()
+    (program / "con.txt").rename(program / "Con")
+    with refusal(UsageError, "Con"):
+        shop.bundle()
+    (program / "Con").unlink()
+    (program / "passwd").symlink_to("/etc/passwd")
+    with refusal(UsageError, "passwd"):
+        shop.bundle()
+    (program / "passwd").unlink()
+    (shop.folder / "bad.toml").write_text("name = 3", "utf-8")
+    with refusal(InputError, "bad.toml"):
+        shop.bundle(contents=Contents(shop.contents.model, tasks=[shop.folder / "bad.toml"]))
+    with refusal(UsageError, settings=("wheels",)):
+        shop.bundle(contents=Contents(shop.contents.model, wheels=tmp_path))
+    with refusal(UsageError, "adapter"):
+        shop.bundle(contents=Contents(shop.contents.model, adapters={"style": shop.contents.model.path}))
+    assert not (shop.folder / "till.ecb").exists()
+
+
+def test_a_file_that_changes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "grows"
+    path.write_bytes(b"1234")
+    draft = Index(FORMAT, "till", 1, "now", "tiny", "", None, None, [])
+    monkeypatch.setattr(Source, "size", property(lambda _: 3))
+    with refusal(ModelError, "grows"):
+        write_bundle(tmp_path / "till.ecb", draft, [Source("home/x", path)], None)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_old_bundle_stays_if_a_new_one_fails(shop: Shop) -> None:
+    path = shop.bundle()
+    before = path.read_bytes()
+    shop.contents.model.path.unlink()
+    with refusal(ModelError, "model.gguf"):
+        shop.bundle(serial=2)
+    assert path.read_bytes() == before

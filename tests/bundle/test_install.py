@@ -1,0 +1,186 @@
+"""Bundles are installed beside each other, one of them current, by an ordinary user."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ecellm_lite.bundle import pointer
+from ecellm_lite.bundle.contents import HOME, Contents
+from ecellm_lite.bundle.install import install
+from ecellm_lite.bundle.installation import Installation, chosen
+from ecellm_lite.bundle.launcher import write_command
+from ecellm_lite.cli.main import run_command
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.store import Store
+from tests.support.bundles import Shop
+from tests.support.commands import answered, refused
+from tests.support.refusals import refusal
+
+
+def said(command: Path) -> str:
+    return subprocess.run([command], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_versions_follow_each_other_and_go_back(shop: Shop, base: Path) -> None:
+    trusted = [shop.key.public]
+    command = base / "bundles" / "till" / "current" / "ecellm-lite"
+    for serial, words in ((1, "one"), (2, "two"), (3, "three")):
+        shop.say(words)
+        installed = install(shop.bundle(f"{serial}.ecb", serial), trusted)
+        assert (installed.command, installed.version.index.serial, said(command)) == (command, serial, words)
+    installation = chosen(None)
+    assert [version.index.serial for version in installation.versions()] == [2, 3]
+    assert installation.rollback().index.serial == 2
+    assert said(command) == "two"
+    with refusal(ModelError, "till"):
+        installation.rollback()
+    install(shop.folder / "3.ecb", trusted)
+    assert said(command) == "three"
+    with refusal(ModelError, "2", "3"):
+        install(shop.folder / "2.ecb", trusted)
+    shop.say("another three")
+    with refusal(ModelError, "3"):
+        install(shop.bundle("other.ecb", 3), trusted)
+    assert said(command) == "three"
+
+
+def test_the_version_has_its_own_store(shop: Shop) -> None:
+    version = install(shop.bundle(), [shop.key.public]).version
+    store = Store(version.folder / HOME)
+    assert store.load("tiny:F32").manifest.sha256 == shop.contents.model.manifest.sha256
+    assert (version.folder / HOME / "tasks" / "routing.toml").is_file()
+    version.check()
+
+
+def test_a_delta_needs_its_base(shop: Shop, base: Path) -> None:
+    trusted = [shop.key.public]
+    old = shop.bundle("old.ecb", 1)
+    shop.say("two")
+    delta = shop.bundle("delta.ecb", 2, since=old)
+    with refusal(ModelError, "delta.ecb"):
+        install(delta, trusted)
+    installed = install(old, trusted).version
+    install(delta, trusted)
+    assert said(base / "bundles" / "till" / "current" / "ecellm-lite") == "two"
+    chosen("till").current().check()  # type: ignore[union-attr]
+
+    chosen("till").rollback()
+    (base / "bundles" / "till" / "newest.json").unlink()
+    shop.say("three")
+    damaged = installed.folder / HOME / "models" / "tiny--F32" / "model.gguf"
+    data = bytearray(damaged.read_bytes())
+    data[-1] ^= 1
+    damaged.write_bytes(data)
+    with refusal(ModelError, "model.gguf"):
+        install(shop.bundle("delta2.ecb", 4, since=old), trusted)
+    assert said(base / "bundles" / "till" / "current" / "ecellm-lite") == "one"
+
+
+def test_a_program_that_does_not_start_is_not_installed(shop: Shop, base: Path) -> None:
+    install(shop.bundle(), [shop.key.public])
+    (shop.folder / "program" / "ecellm-lite").write_text("#!/bin/sh\necho no >&2\nexit 3\n", "utf-8")
+    with refusal(ModelError, "no"):
+        install(shop.bundle("bad.ecb", 2), [shop.key.public])
+    assert said(base / "bundles" / "till" / "current" / "ecellm-lite") == "one"
+    assert [path.name for path in (base / "bundles" / "till" / "versions").glob(".*")] == []
+
+
+def test_a_program_for_another_machine_is_refused(shop: Shop, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = shop.bundle()
+    monkeypatch.setattr("ecellm_lite.bundle.contents.machine.machine", lambda: "sparc")
+    with refusal(ModelError, "sparc"):
+        install(path, [shop.key.public])
+    assert not base.exists()
+
+
+def test_a_damaged_version_is_replaced(shop: Shop, base: Path) -> None:
+    path, trusted = shop.bundle(), [shop.key.public]
+    first = install(path, trusted).version
+    (first.folder / "program" / "lib" / "data file.txt").write_text("date\n", "utf-8")
+    second = install(path, trusted).version
+    assert second.folder != first.folder
+    second.check()
+    assert [version.folder for version in chosen("till").versions()] == [second.folder]
+
+
+def test_the_shell_script_starts_the_program_that_installs(shop: Shop, base: Path, tmp_path: Path) -> None:
+    """The program in this bundle prints what it is asked to do."""
+    program = shop.folder / "program" / "ecellm-lite"
+    program.write_text('#!/bin/sh\ncat "${0%/*}/lib/data file.txt"\nprintf "%s|" "$@"\n', "utf-8")
+    path = shop.bundle("my till.ecb")
+    ended = subprocess.run(["sh", path.name, "--key", "a b.pub"], cwd=path.parent, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, f"data\nbundle|install|{path}|--key|a b.pub|"), ended.stderr
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"data\n")] ^= 1
+    path.write_bytes(data)
+    ended = subprocess.run(["sh", path, "--key", "shop.pub"], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (4, "")
+    program.write_text("#!/bin/sh\nexit 7\n", "utf-8")
+    assert subprocess.run(["sh", shop.bundle("bad.ecb")], check=False).returncode == 7
+
+
+def test_the_commands(shop: Shop, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, model = str(tmp_path / "till.ecb"), str(shop.contents.model.path)
+    assert run_command(["bundle", "keygen", str(tmp_path / "shop")]) == 0
+    secret, public = str(tmp_path / "shop.key"), str(tmp_path / "shop.pub")
+    create = ["bundle", "create", "--output", path, "--model", "tiny:F32", "--sign", secret, "--serial", "7"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ECELLM_HOME", str(shop.store.root))
+        assert run_command(create) == 0
+    assert model
+    capsys.readouterr()
+    assert "--key" in refused(capsys, 4, "bundle", "verify", path)
+    assert "--key" in refused(capsys, 4, "bundle", "install", path)
+    facts = answered(capsys, "bundle", "verify", path, "--key", public, "--json")
+    assert (facts["name"], facts["serial"], facts["model"]) == ("till", 7, "tiny:F32")
+    assert run_command(["bundle", "install", path, "--key", public]) == 0
+    assert run_command(["bundle", "verify", path]) == 0  # the key is trusted now
+    capsys.readouterr()
+    refused(capsys, 4, "bundle", "rollback")
+    refused(capsys, 2, "bundle", "rollback", "other")
+    refused(capsys, 4, "bundle", "verify", str(tmp_path / "absent.ecb"))
+
+
+def test_unsigned_bundles_need_a_word(shop: Shop, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(shop.bundle(key=None))
+    assert "--unsigned" in refused(capsys, 4, "bundle", "verify", path)
+    assert "--unsigned" in refused(capsys, 4, "bundle", "install", path)
+    assert run_command(["bundle", "verify", path, "--unsigned"]) == 0
+    assert run_command(["bundle", "install", path, "--unsigned"]) == 0
+
+
+def test_no_one_bundle_is_meant(shop: Shop) -> None:
+    with pytest.raises(UsageError):
+        chosen(None)
+
+
+def test_the_pointer_of_windows(tmp_path: Path, shop: Shop) -> None:
+    """Run here, on this system's files: nobody has run it on Windows."""
+    assert pointer.read_file(tmp_path) is None
+    for name in ("1-aaaaaaaaaaaa", "2-bbbbbbbbbbbb"):
+        pointer.write_file(tmp_path, name)
+        assert pointer.read_file(tmp_path) == name
+    (tmp_path / pointer.FILE).write_text("../other", "utf-8")
+    assert pointer.read_file(tmp_path) is None
+    script = write_command(tmp_path, tmp_path).read_bytes()
+    assert b"current.txt" in script
+    assert script.count(b"\r\n") == script.count(b"\n")
+
+
+def test_the_file_of_the_newest_serial_is_hostile(shop: Shop, base: Path) -> None:
+    install(shop.bundle(), [shop.key.public])
+    newest = base / "bundles" / "till" / "newest.json"
+    assert json.loads(newest.read_text("utf-8"))["serial"] == 1
+    newest.write_text("{}", "utf-8")
+    with refusal(ModelError, "newest.json"):
+        install(shop.bundle("two.ecb", 2), [shop.key.public])
+
+
+def test_a_model_alone(shop: Shop, base: Path) -> None:
+    version = install(shop.bundle(contents=Contents(shop.contents.model)), [shop.key.public]).version
+    assert 'exec ecellm-lite "$@"' in (version.folder / "ecellm-lite").read_text("utf-8")
+    assert Installation("till").current() == version

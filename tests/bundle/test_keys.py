@@ -1,0 +1,68 @@
+"""Keys: written and read, and refused if they are damaged or others may read them."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from ecellm_lite.bundle import keys
+from ecellm_lite.bundle.signature import sign, verify
+from ecellm_lite.errors import ModelError, UsageError
+from tests.support.refusals import refusal
+
+pytest.importorskip("cryptography", reason="the extra 'bundle' is not installed")
+
+
+def test_keys_come_back_from_their_files(tmp_path: Path) -> None:
+    secret = keys.make_key()
+    secret.write(tmp_path / "a.key")
+    secret.public.write(tmp_path / "a.pub")
+    assert stat.S_IMODE((tmp_path / "a.key").stat().st_mode) == 0o600
+    assert keys.read_secret_key(tmp_path / "a.key") == secret
+    assert keys.read_public_key(tmp_path / "a.pub") == secret.public
+    with refusal(UsageError, "a.key"):
+        secret.write(tmp_path / "a.key")
+
+
+def test_keys_that_are_refused(tmp_path: Path) -> None:
+    secret = keys.make_key()
+    path = tmp_path / "a.key"
+    secret.write(path)
+    text = path.read_text("utf-8")
+    path.chmod(0o640)
+    with refusal(ModelError, "640"):
+        keys.read_secret_key(path)
+    path.chmod(0o600)
+    for position in range(len(text) - 60, len(text) - 1, 7):  # in the secret's and the checksum's bytes
+        letter = "A" if text[position] != "A" else "B"
+        path.write_text(text[:position] + letter + text[position + 1 :], "utf-8")
+        with pytest.raises(ModelError):
+            keys.read_secret_key(path)
+    for name in ("a.key", "absent.pub"):
+        with pytest.raises(ModelError):
+            keys.read_public_key(tmp_path / name)
+
+
+def test_a_signature_is_of_its_data_and_comment() -> None:
+    secret, other = keys.make_key(), keys.make_key()
+    text = sign(b"data", secret, "serial 1")
+    assert verify(b"data", text, [other.public, secret.public], "x") == secret.public
+    for data, signature, trusted in (
+        (b"date", text, [secret.public]),
+        (b"data", text.replace(b"serial 1", b"serial 2"), [secret.public]),
+        (b"data", text, [other.public]),
+        (b"data", text, []),
+        (b"data", text, [keys.PublicKey(secret.public.id, other.public.key)]),
+        (b"data", text + b"\n", [secret.public]),
+    ):
+        with pytest.raises(ModelError):
+            verify(data, signature, trusted, "x")
+
+
+def test_trusted_keys_are_kept(tmp_path: Path) -> None:
+    secret = keys.make_key()
+    assert keys.trusted_keys(tmp_path) == []
+    keys.trust(secret.public, tmp_path)
+    assert keys.trusted_keys(tmp_path) == [secret.public]
