@@ -56,10 +56,10 @@ OUT_OF_DOMAIN: Mapping[str, Mapping[str, float]] = _table(
 
 
 def paper_figures(abbreviation: str, metric: str, setting: str | None = None) -> dict[str, float]:
-    """Return the paper's figure of each model for a task; empty if the paper does not report this metric.
+    """Return what the paper reports for each model on a task; empty if the paper does not report this metric.
 
-    If `setting` begins with OOD, the figures are from the paper's out-of-domain table. Its figures for extractions are
-    then returned for the metric `contained_f1`, not for `f1`.
+    If `setting` begins with OOD, the figures are from the paper's out-of-domain table. For extractions, that table
+    reports the metric `contained_f1` instead of `f1`.
     """
     outside = (setting or "").startswith("OOD")
     if metric != ("contained_f1" if outside and abbreviation == "AVE" else METRICS.get(abbreviation)):

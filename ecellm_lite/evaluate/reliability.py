@@ -19,8 +19,9 @@ POINTS = 50
 def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliability | None:
     """Return how well probabilities agree with right answers, in 10 bins of equal width; None without probabilities.
 
-    ECE is the mean over answers of |share of right ones - mean probability| of their bin (Naeini et al., 2015), Brier
-    the mean squared difference between the answer's probability and 1 (right) or 0 (wrong).
+    ECE (Naeini et al., 2015): a bin's gap is the difference between its share of right answers and its mean
+    probability. ECE is the mean gap, where each bin counts as often as it has answers.
+    Brier: the mean of (probability - 1)^2 for right answers and probability^2 for wrong ones.
     """
     if not probabilities:
         return None
@@ -43,9 +44,10 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliab
 
 
 def risk(probabilities: Sequence[float], right: Sequence[bool], rows: int) -> list[RiskPoint] | None:
-    """Return the share of `rows` answered and the accuracy at several thresholds; None without probabilities.
+    """Return a point for each of several thresholds: the share of `rows` answered, and how many answers are right.
 
-    The first point has only the answers with the highest probability, the last one has all answers.
+    The first threshold keeps only the answers with the highest probability, the last one keeps all. None without
+    probabilities.
     """
     if not probabilities:
         return None

@@ -25,7 +25,7 @@ Score = float | list[int]
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A line (in a JSON array: a row, counted from 1) that could not be evaluated, and why."""
+    """A line that could not be evaluated, and why. In a JSON array, `line` is the number of the item, from 1."""
 
     line: int
     message: str
@@ -68,7 +68,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How well probabilities predict how often answers are right: the bins, their mean gap (ECE), the Brier score."""
+    """How well probabilities agree with how often answers are right; see evaluate/reliability.py."""
 
     bins: list[ReliabilityBin]
     ece: float
@@ -118,7 +118,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Uncalibrated:
-    """The number of rows for which a task's calibration does not hold, and the line and reason of the first."""
+    """How many rows a task's calibration does not apply to; `line` and `reason` are those of the first such row."""
 
     rows: int
     line: int
@@ -129,8 +129,8 @@ class Uncalibrated:
 class TaskResult:
     """The results of one task; `interval` is that of the primary metric over all rows.
 
-    `calibration` is the calibration that the answers say was used. Older files lack it and `uncalibrated`; both are
-    then None.
+    `calibration` names the calibration that was used, as the answers name it. In older files `calibration` and
+    `uncalibrated` are missing; they are then None.
     """
 
     abbreviation: str
@@ -182,9 +182,12 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
-    """An evaluation's settings: at most `limit` rows per task, their split and setting, and another instruction.
+    """An evaluation's settings.
 
-    Answers below `min_probability` count as abstentions. Older files lack this key; it is then None.
+    `limit`: the most rows of a task.
+    `split`, `setting`: which of the labelled rows were used.
+    `instruction`: the instruction that replaced the task's own (None: it was not replaced).
+    `min_probability`: answers below it count as abstentions. It is None in older files, which lack it.
     """
 
     limit: int | None
@@ -197,7 +200,10 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A whole evaluation; `tasks` are by name, `unreadable` are lines of a mixed file that belong to no task."""
+    """A whole evaluation. `tasks` has the results by task name.
+
+    `unreadable`: in a file with rows of several tasks, the lines whose task is unknown.
+    """
 
     format: int
     created: str

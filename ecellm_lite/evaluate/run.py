@@ -75,7 +75,7 @@ class Evaluation:
         return self._results(runtime, options, measured, started)
 
     def _uncalibrated(self, runtime: Runtime, options: RequestOptions) -> dict[str, str]:
-        """Return, by task name, why its calibration is not used; tasks whose calibration is used are left out."""
+        """Return, for each task whose calibration is not used, its name and the reason."""
         instruction, calibration = options.get("instruction"), options.get("calibration", "auto")
         refusals = {
             name: runtime.uncalibrated(name, instruction=instruction, calibration=calibration)
@@ -138,8 +138,8 @@ def prepare_evaluation(
 ) -> Evaluation:
     """Read the labelled rows of these tasks, at most `limit` of each, and check that the results can be written.
 
-    Raises InputError for files without such rows or an output that cannot be written, and UsageError for a task that
-    cannot be measured here or an output that would overwrite the rows.
+    Raises InputError if a file has no rows of these tasks or an output cannot be written, and UsageError if a task
+    cannot be measured here or an output would overwrite the rows.
     """
     for task in tasks:
         check_measurable(task)

@@ -1,14 +1,19 @@
-"""Chooses, for each answer, the least probability above which answers are precise enough to need no review.
+"""Chooses the lowest probability from which on answers are right often enough to need no review.
 
-A precision measured on few rows is mostly luck, so a threshold must pass a test: the rows above it are so seldom wrong
-that, if the true precision were lower than the target, chance would make them look as good in at most 5% of samples.
-This is the one-sided 95% lower confidence bound of Clopper and Pearson ("The use of confidence or fiducial limits",
-Biometrika 1934). Several answers with thresholds of their own share the 5% (Bonferroni's correction): with two, each
-threshold may be too low in 2.5% of samples. For a target of 95%, one threshold takes 59 right answers and none wrong,
-or 93 with one wrong; one of two takes 72 and none, or 110 with one.
+How often is enough is a target that the user gives, such as 95% (the precision). On few rows, the share that is right
+is mostly luck. So a threshold must pass a test: if answers above it were really right less often than the target, a
+sample of rows would look this good in at most 5% of cases. This is the one-sided 95% lower confidence bound of Clopper
+and Pearson ("The use of confidence or fiducial limits", Biometrika 1934).
 
-The precision that the thresholds reach is measured on held-out rows: each half of the rows is judged by the thresholds
-chosen on the other half.
+Each possible answer may have a threshold of its own. The thresholds then share the 5% (Bonferroni's correction): with
+two, each may be too low in 2.5% of cases. How many rows above a threshold a target of 95% needs:
+
+    thresholds    if none is wrong    if one is wrong
+    one           59                  93
+    two           72 each             110 each
+
+How often answers above the thresholds are right is measured on held-out rows: each half of the rows is judged by the
+thresholds chosen on the other half.
 """
 
 from __future__ import annotations
@@ -29,9 +34,9 @@ DOUBT = 0.05  # the probability that the lower bound of a precision is too high
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A labelled row's answer: its key, its calibrated probability, and whether it is right.
+    """A labelled row's answer: the key of its most likely option, its calibrated probability, and whether it is right.
 
-    A row that is not `usual` looks unlike the others, and is never automatic.
+    An answer that is not `usual` has an unusually low coverage, so it always needs review.
     """
 
     key: str
@@ -41,7 +46,7 @@ class Judged:
 
 
 def judged(space: Space, answer: Answer, case: Case, calibration: tuple[float, float], least_coverage: float) -> Judged:
-    """Return the judgement of an uncalibrated answer, calibrated by the pair (temperature, bias).
+    """Return an uncalibrated answer as a Judged, after calibrating it; `calibration` is (temperature, bias).
 
     An answer with less coverage than `least_coverage` is not usual.
     """
@@ -84,9 +89,9 @@ def automatic(rows: Sequence[Judged], precision: float, *, by_answer: bool, seed
 
 
 def least_thresholds(rows: Sequence[Judged], precision: float, keys: Sequence[str]) -> dict[str, float | None]:
-    """Return the least threshold for each key: an answer's, or `EVERY` for all answers together.
+    """Return the lowest threshold for each key. A key stands for one answer, or (`EVERY`) for all answers together.
 
-    The keys share the 5% of doubt in equal parts.
+    Each key gets an equal part of the 5% of doubt.
     """
     doubt = DOUBT / max(1, len(keys))
     return {key: least_threshold([row for row in rows if key in (EVERY, row.key)], precision, doubt) for key in keys}
@@ -99,10 +104,10 @@ def reaches(row: Judged, thresholds: Mapping[str, float | None]) -> bool:
 
 
 def least_threshold(rows: Sequence[Judged], precision: float, doubt: float = DOUBT) -> float | None:
-    """Return the least probability from which on answers reach `precision` by its lower confidence bound.
+    """Return the lowest probability from which on answers pass the module's test; None if there is none.
 
-    The bound is too high in at most the share `doubt` of samples. The result is None if no probability reaches the
-    precision. Needs scipy, as fitting a temperature does.
+    `precision` is the share of right answers that the test asks for, and `doubt` is the share of cases in which it may
+    pass by chance. Needs scipy.
     """
     from scipy.special import bdtr
 

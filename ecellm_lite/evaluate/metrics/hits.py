@@ -13,7 +13,10 @@ _LETTER = re.compile(r"[A-Z]")
 
 
 def measure_hits(pairs: Sequence[Pair]) -> Measured:
-    """Measure single letters; columns are hits, rows and answers."""
+    """Measure answers that are single letters.
+
+    The columns count the right answers, the rows, and the answers that are a letter.
+    """
     answers = [(pair.text or "").strip() for pair in pairs]
     answered = [_LETTER.fullmatch(answer) is not None for answer in answers]
     scores = [float(answer == pair.gold.strip()) for answer, pair in zip(answers, pairs, strict=True)]

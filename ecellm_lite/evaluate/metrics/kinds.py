@@ -38,10 +38,10 @@ def check_measurable(task: Task) -> None:
 
 
 def measure(task: Task, pairs: Sequence[Pair]) -> Measured:
-    """Measure answer strings, wherever they come from, against gold ones; `pairs` has at least one.
+    """Compare answers with gold answers, and return the task's metrics; `pairs` must not be empty.
 
-    Gold strings must be valid for the task; an answer that cannot be read counts as no answer. Raises UsageError for a
-    task that is not one of the ten, or whose metrics need a package that is not installed.
+    The gold answers must be valid for the task; an answer that cannot be read counts as no answer. Raises UsageError
+    for a task that is not one of the ten, or whose metrics need a package that is not installed.
     """
     check_measurable(task)
     return _KINDS[task.abbreviation](pairs)

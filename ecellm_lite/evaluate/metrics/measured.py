@@ -1,4 +1,8 @@
-"""Stores rows as columns of numbers; a metric is a function of the columns' sums, so a resample needs only new sums."""
+"""What the metrics of a task are computed from: a few numbers for each row.
+
+Every metric is computed from the sums of these numbers over the rows. To measure another selection of the rows, as
+confidence intervals need, it is enough to add up their numbers.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ Metric = Callable[[Numbers], Numbers]
 class Pair:
     """A row's gold answer string and the model's answer string, None if there is no answer.
 
-    `labels` are the relevance of a ranking's products (metrics/ranking.py).
+    `labels`: for a ranking, how relevant each product is (see metrics/ranking.py).
     """
 
     gold: str
@@ -30,11 +34,14 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Pairs as `columns` of numbers (rows, columns), and the metrics, which are functions of the columns' sums.
+    """Measured rows, with functions that compute the metrics from them.
 
-    `paper` are the metrics as the authors' script computes them, `all` those with every row in the denominator; both
-    contain the `primary` metric. `scores` has each row's own contribution to the primary metric, and `answered` whether
-    the row had a readable answer.
+    `columns`: the numbers of each row, in the shape (rows, columns). A metric takes the sums of these columns.
+    `primary`: the name of the main metric, which is in both `paper` and `all`.
+    `paper`: the metrics as the authors' script computes them.
+    `all`: the metrics with every row in the denominator.
+    `scores`: what each row contributes to the main metric.
+    `answered`: for each row, whether it had a readable answer.
     """
 
     columns: Numbers
@@ -63,5 +70,5 @@ def harmonic(precision: Numbers, recall: Numbers) -> Numbers:
 
 
 def mean(columns: Numbers) -> Numbers:
-    """Return the first column's sum divided by the second's, which is the number of rows."""
+    """Return a metric's mean over the rows: column 0 has the sum of its values, column 1 the number of rows."""
     return ratio(columns[..., 0], columns[..., 1])

@@ -21,7 +21,7 @@ def word_of(text: str | None) -> str | None:
 
 
 def measure_predicates(pairs: Sequence[Pair]) -> Measured:
-    """Measure yes and no."""
+    """Measure answers that are yes or no."""
     texts = [pair.text for pair in pairs]
     table = word_table([pair.gold for pair in pairs], texts)
     return Measured(
@@ -41,7 +41,7 @@ def word_table(gold: Sequence[str], texts: Sequence[str | None]) -> ConfusionTab
 
 
 def f1_of_yes(table: ConfusionTable) -> Metric:
-    """Return F1 of yes as a function of a table's sums, with every row in the denominator."""
+    """Return the function that computes F1 of yes from sums of this table; every row is in the denominator."""
     return _metrics(table, paper=False)["f1"]
 
 
@@ -50,7 +50,7 @@ def _metrics(table: ConfusionTable, *, paper: bool) -> dict[str, Metric]:
         return table.answered(sums) if paper else table.counts(sums)
 
     def share(row: int, column: int, axis: int) -> Metric:
-        """Return a metric: a cell of the table divided by the sum of its row (axis -1) or of its column (axis -2)."""
+        """Return the metric that divides a cell of the table by a sum: of its row (axis -1) or column (axis -2)."""
 
         def metric(sums: Numbers) -> Numbers:
             confusion = counts(sums)

@@ -1,12 +1,16 @@
-"""The metric of rankings (QPR): NDCG, in which each product has a gain by its relevance to the query.
+"""The metric of rankings (QPR): NDCG, which is 1 if the most relevant products come first.
 
-NDCG = DCG / ideal DCG, DCG = sum over places i from 1 of (2^gain - 1) / log2(i + 1), as in the authors' script. Gains
-are those of the row's labels (E exact, S substitute, C complement, I irrelevant); without labels they fall with the
-gold rank. The ideal order has all products; in the paper's way it has only those that the answer names. A product that
-the answer leaves out gains nothing, and one that it names twice counts once.
+As in the authors' script:
 
-As in the authors' script, a row without an answer counts 0 in both ways, and so does a row whose products are all
-irrelevant.
+    NDCG = DCG of the answer's order / DCG of the ideal order
+    DCG = sum over the places i = 1, 2, … of (2^gain - 1) / log2(i + 1)
+
+A product's gain is given by its label in the row: E exact, S substitute, C complement, I irrelevant. Without labels,
+the gain is given by the product's place in the gold answer. The ideal order has all products; in the paper's way it
+has only those that the answer names. A product that the answer leaves out gains nothing, and one that it names twice
+counts once.
+
+As in the authors' script, a row counts 0 if it has no answer, or if all its products are irrelevant.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ _BY_RANK = (1.0, 0.1, 0.01)
 
 
 def measure_rankings(pairs: Sequence[Pair]) -> Measured:
-    """Measure rankings; columns are NDCG, rows, and NDCG with the paper's ideal."""
+    """Measure rankings; the columns are the NDCG, 1 (which counts the rows), and the NDCG in the paper's way."""
     gains = [_gains(pair) for pair in pairs]
     orders = [_order(pair.text, letter_gains) for pair, letter_gains in zip(pairs, gains, strict=True)]
     scores, paper = [], []

@@ -26,9 +26,10 @@ _BERT_LAYER = 17  # bert-score's default for roberta-large
 
 
 def measure_texts(pairs: Sequence[Pair]) -> Measured:
-    """Measure free texts; columns are rows, answers, BERTScore if available, and ROUGE-L.
+    """Measure free texts; the primary metric is BERTScore's F1 if available, as in the paper, else ROUGE-L.
 
-    BERTScore F1 is the primary metric if available, as in the paper. Raises UsageError if rouge-score is not installed.
+    The columns are: 1 (which counts the rows), whether there is an answer, BERTScore if available, and ROUGE-L. Raises
+    UsageError if rouge-score is not installed.
     """
     answered = [pair.text is not None for pair in pairs]
     rouge = rouge_l(pairs)

@@ -1,14 +1,16 @@
 """Metrics of attributes, values and sources (AVE): precision*, recall* and F1* over the triples of all rows.
 
-A triple is right if attribute, value and source are exactly those of a gold triple. Each row's triples are a set: order
-and repetition do not matter, and an attribute may have several triples. A missing value is the triple (attribute,
-"None", "None") on both sides: saying that there is no value is an answer, right or wrong. The sums are over all rows,
-so that a row with many attributes weighs more. As in the authors' script, an answer that cannot be read is an empty
-list, and its row's gold triples stay in recall's denominator. So the two ways to count such a row are the same here.
+A triple is right if attribute, value and source are exactly those of a gold triple. Order and repetition do not matter,
+and an attribute may have several triples. That an attribute has no value is written as the triple (attribute, "None",
+"None"), in gold answers and in the model's: it is right or wrong like any other triple. The triples of all rows are
+counted together, so a row with many attributes weighs more. As in the authors' script, an answer that cannot be read
+has no triples, but its row's gold triples still count in recall. So the paper's way, and every row in the denominator,
+give the same result here.
 
-The contained_ metrics are those that the script uses for out-of-domain rows. There a triple is also right if its value
-contains the gold value or is contained in it, and its source likewise. Precision is then the share of answered triples
-that match a gold one, recall the share of gold triples that match an answered one.
+The authors' script measures out-of-domain rows less strictly; these metrics begin with `contained_`. A triple then
+matches another if the attributes are equal, one of the two values contains the other, and so for the sources. Precision
+is the share of the model's triples that match a gold one, recall the share of gold triples that match one of the
+model's.
 """
 
 from __future__ import annotations
@@ -47,9 +49,9 @@ def _triple_of(attribute: Any, value: Any, source: Any) -> Triple:
 
 
 def triples_of(text: str | None) -> frozenset[Triple] | None:
-    """Return the triples of an answer string, or None if it is not a JSON list of objects with an attribute each.
+    """Return the triples of an answer string; None if it is not a JSON list of objects that have an `attribute`.
 
-    An entry without a value or a source is a triple that matches no gold one.
+    If an object has no `value` or no `source`, its triple matches no gold one.
     """
     try:
         entries = json.loads(text or "")
@@ -61,7 +63,14 @@ def triples_of(text: str | None) -> frozenset[Triple] | None:
 
 
 def measure_triples(pairs: Sequence[Pair]) -> Measured:
-    """Measure extractions; columns are hits, answered, gold, contained answers and contained gold triples."""
+    """Measure extractions. Each column counts triples:
+
+    0. the right ones,
+    1. those of the model,
+    2. the gold ones,
+    3. those of the model that match a gold one, as the contained_ metrics define it,
+    4. the gold ones that match one of the model's in this way.
+    """
     gold = [triples_of(pair.gold) or frozenset() for pair in pairs]
     answers = [triples_of(pair.text) for pair in pairs]
     columns: Numbers = np.zeros((len(pairs), 5))
@@ -85,7 +94,7 @@ def measure_triples(pairs: Sequence[Pair]) -> Measured:
 
 
 def f1_of(sums: Numbers) -> Numbers:
-    """Return F1* of sums whose first three columns are hits, answered and gold triples."""
+    """Return F1* from the first three sums of measure_triples' columns."""
     return harmonic(ratio(sums[..., 0], sums[..., 1]), ratio(sums[..., 0], sums[..., 2]))
 
 

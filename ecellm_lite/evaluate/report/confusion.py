@@ -12,7 +12,10 @@ SHADES = 10  # steps of a cell's colour, each a class of the style sheet
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One count, its share of the row, and its colour: whether it counts right answers, and a `shade` from 0 to 10."""
+    """One count, and its share of the row's total.
+
+    `right` (whether it counts right answers) and `shade` (from 0 to 10) give its colour.
+    """
 
     count: int
     share: float

@@ -27,7 +27,7 @@ class Curve:
 
 
 def draw(risk_points: Sequence[RiskPoint], rows: int) -> Curve | None:
-    """Return the curve through a task's thresholds, or None if none of them keeps enough of its `rows`."""
+    """Return the curve of a task with `rows` rows; None if every threshold keeps too few answers to be shown."""
     points = sorted(
         (point for point in risk_points if point.answered * rows >= FEWEST - 0.5), key=lambda point: point.answered
     )

@@ -13,7 +13,12 @@ WIDTH, LEFT, RIGHT, TOP, STEP = 860, 70, 838, 36, 28  # pixels
 
 @dataclass(frozen=True, slots=True)
 class StandingRow:
-    """A task's line in pixels: this evaluation's point and interval, the paper's own models, and its other models."""
+    """A task's line, with all positions in pixels.
+
+    `ours` and `reach`: this evaluation's result and its interval.
+    `kin`: the results of the eCeLLM models in the paper.
+    `others`: the results of the other models in the paper.
+    """
 
     label: str
     y: int
