@@ -27,10 +27,12 @@ def answers_frame(
 ) -> Any:
     """Return a data frame (pandas, polars or pyarrow) with further columns for the answer of each row.
 
-    The columns are those of a job's output: `answer`, `probability`, `confidence`, `abstained`, `warnings`, `error`; an
-    extraction of the same attributes for all rows has a column for each attribute. `map` gives the column, or columns,
-    of each field that is named differently; `constants` are fields with one value for all rows. A failed row has its
-    error in `error`.
+    The columns are those of a job's output: `answer`, `probability`, `confidence`, `abstained`, `warnings` and `error`.
+    If an extraction asks all rows for the same attributes, there is also a column for each attribute. A failed row has
+    its error in `error`.
+
+    `map`: for a field whose column has another name, the name of that column, or of several columns.
+    `constants`: the fields that have the same value in all rows.
 
     Raises UsageError for columns that do not fit the task, and InputError if `frame` is not a data frame.
     """

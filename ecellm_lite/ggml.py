@@ -77,9 +77,10 @@ def _keep_interrupt() -> None:
 
 
 def is_logging(frame: FrameType | None) -> bool:
-    """Return whether a signal arrived in our log callback (`frame` is the interrupted one); if so, remember it.
+    """Return whether an interrupt arrived while our log callback ran; if so, remember it.
 
-    The signal can arrive before the callback's first line, where the callback cannot catch an exception yet.
+    `frame` is the Python frame that was interrupted. An exception would be lost if the callback has not reached its
+    first line, because it cannot catch one before.
     """
     while frame and frame.f_code is not _note_error.__code__:
         frame = frame.f_back
@@ -98,9 +99,9 @@ def check_interrupt() -> None:
 
 @cache
 def start_library() -> None:
-    """Start llama.cpp once; of its log only the last errors are kept, for `reason`.
+    """Start llama.cpp once. Only the last errors of its log are kept; `reason` returns them.
 
-    Raises EcellmError if its build has no code for this processor.
+    Raises EcellmError if llama.cpp's build has no code for this processor.
     """
     # The callback must live as long as the library: if it is garbage-collected, the process crashes.
     llama.llama_log_set(_note, ctypes.c_void_p(0))
@@ -290,7 +291,7 @@ def quantize_chunk(
 ) -> NDArray[np.uint8]:
     """Return the blocks, (rows, bytes), that ggml's quantizer makes of finite weights, (rows, columns).
 
-    `importance`: the imatrix of the rows' matrix, (columns,). The GIL is released during the call.
+    `importance`: how much each column matters, (columns,), from the imatrix. The GIL is released during the call.
     """
     source = np.ascontiguousarray(weights, dtype=np.float32)
     rows, columns = source.shape

@@ -78,7 +78,10 @@ class Prompts:
         return len(prompt) > LONGEST_TOKEN * self.longest
 
     def _beginning(self, question: Question) -> list[int]:
-        """Return the tokens of the prompt's beginning that rows share: its instruction, and the question's stem."""
+        """Return the tokens of the beginning that this prompt shares with others: the instruction, then the stem.
+
+        `Question.stem` is the beginning of the question's text that other questions share.
+        """
         text = "" if question.bare else self._envelope.prefix(question.instruction) + question.stem
         tokens = self._beginnings.get(text)
         if tokens is None:

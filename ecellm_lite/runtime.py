@@ -57,19 +57,21 @@ class Runtime:
     It is an Answerer; RequestOptions lists the options of each request.
 
     `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo` (default: ECELLM_MODEL, else the
-    only model in the store, else the demo). `envelope`: `alpaca` or `mistral`, for a model file that does not name one.
+        only model in the store, else the demo).
+    `envelope`: `alpaca` or `mistral`, for a model file that does not name one.
     `deterministic`: the same row gets the same answer, byte for byte, whatever runs beside it or ran before.
     `prefix_files`: what the model computed for an instruction (never for a row) is kept in the user's store, so that
-    the next process need not compute it again; with layers on a GPU nothing is kept. `grouped`: rows with the same
-    beginning run together, but answers come in the order of the rows. `drafts`: while few rows run, the next words of
-    free text are guessed from the prompt, and the model checks several guesses in one call.
+        the next process need not compute it again; with layers on a GPU nothing is kept.
+    `grouped`: rows with the same beginning run together, but answers come in the order of the rows.
+    `drafts`: while few rows run, the next words of free text are guessed from the prompt, and the model checks several
+        guesses in one call.
 
-    The other settings are those of engine.settings.Settings. If `threads`, `kv_type`, `micro_batch` or
+    The other settings are described in engine.settings.Settings. If `threads`, `kv_type`, `micro_batch` or
     `flash_attention` is not given and the runtime is not deterministic, the value tuned for this model and machine is
     used.
 
-    `placement` says which layers are on which GPU (None for a runtime made by `over`). `intended_tasks` are the tasks
-    that the model's file names (empty if it names none).
+    The attribute `placement` says which layers are on which GPU (None for a runtime made by `over`), and
+    `intended_tasks` are the tasks that the model's file names (empty if it names none).
 
     Raises ModelError if there is no such model or its file is damaged, and UsageError for invalid settings.
     """
@@ -204,11 +206,11 @@ class Runtime:
     ) -> str | None:
         """Return a sentence on why a task's stored calibration is not used; None if it is used or does not exist.
 
-        A calibration applies only to the instruction that it was fitted with; `instruction` is as for `answer`. With a
-        `row`, the sentence is about this row: a row in ECInstruct's form has its own instruction.
+        A calibration applies only to the instruction that it was fitted with. `instruction` replaces the task's own.
+        With a `row`, the sentence is about this row, because a row in ECInstruct's form has its own instruction.
 
-        Raises UsageError if `calibration` names a file that does not apply, and InputError for a bad row if there is a
-        calibration.
+        Raises UsageError if `calibration` names a file that does not apply. If the task has a calibration, raises
+        InputError for a bad row.
         """
         calibrations = self._policy.chosen_calibrations(calibration)
         checked_task = self._policy.checked_task(task, calibrations, instruction)

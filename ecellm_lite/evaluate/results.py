@@ -202,7 +202,7 @@ class EvaluationSettings:
 class Results:
     """A whole evaluation. `tasks` has the results by task name.
 
-    `unreadable`: in a file with rows of several tasks, the lines whose task is unknown.
+    `unreadable`: in a file with rows of several tasks, the lines whose task cannot be told.
     """
 
     format: int

@@ -1,7 +1,7 @@
 """Estimates how long a job will take: answers a sample of its rows, and extrapolates by the rows' lengths.
 
-Time grows with the tokens of a prompt; within one table, the characters of a row stand for them. A duplicate row
-adds no time, because a job answers equal rows once.
+A row's time is taken to be proportional to its number of characters, because it grows with the tokens of the prompt.
+A duplicate row adds no time, because a job answers equal rows once.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) ->
 
 
 def _read(job: Job) -> tuple[_Sample, bool, float | None]:
-    """Return a sample of the rows, whether the whole table was read, and otherwise the share that was read."""
+    """Return a sample of the rows, whether the whole table was read, and, if it was not, the share that was read."""
     sample = _Sample(Random(0), [])  # noqa: S311 - random rows, no secrets
     keys: set[bytes] = set()
     for _, mapped_rows in job.rows():

@@ -38,7 +38,10 @@ class JobTask:
         return key if self.alone else hashlib.sha256(self.name.encode() + b"\0" + key).digest()
 
     def answer_columns(self, before: Sequence[str], more: Sequence[str] = ()) -> AnswerColumns:
-        """Return the columns for this task's answers, followed by `more`; their names differ from those in `before`."""
+        """Return the columns for this task's answers, followed by the columns `more`.
+
+        They get names that the table's other columns, `before`, do not have.
+        """
         attributes = self.columns.attributes
         return AnswerColumns.of(self.task, before, attributes=attributes, more=more, named=not self.alone)
 

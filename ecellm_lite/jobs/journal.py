@@ -30,12 +30,13 @@ _BUSY = "locked"
 
 
 class Journal:
-    """The stored answers of one job. `facts` (see jobs/facts.py) are the job's; None accepts those in the file.
+    """The stored answers of one job, in a file that only one process can have open; any thread may call any method.
 
-    Only one process can have the file open, but any of its threads may call any method at any time.
+    `facts`: what the job's answers depend on (see jobs/facts.py). None: the facts in the file are not compared.
+    `restart`: delete the stored answers.
 
-    `restart` deletes the stored answers. Raises UsageError if another process has the file open, or if its facts differ
-    and `restart` is False, and InputError if the file is damaged or cannot be written.
+    Raises UsageError if another process has the file open, or if the file has other facts and `restart` is False.
+    Raises InputError if the file is damaged or cannot be written.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, str] | None, *, restart: bool = False) -> None:

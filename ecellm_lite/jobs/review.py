@@ -84,16 +84,16 @@ def review_of(output: Path) -> Path:
 
 
 def review_columns(*, alone: bool) -> tuple[str, ...]:
-    """Return the columns that a review table has after those of the output; with several tasks, one names the task."""
+    """Return the columns that a review table adds to those of the output: one for the task, unless it is `alone`."""
     return (REASON, CORRECTION, KEY) if alone else (TASK, REASON, CORRECTION, KEY)
 
 
 def review_cells(task: str | None, reason: str, key: bytes | None) -> dict[str, str | None]:
-    """Return the cells for the columns of review_columns, by column; `task` is None if the job has only one task."""
+    """Return a row's cells in the columns of review_columns, by column; `task` is None if the job has only one."""
     named = {} if task is None else {TASK: task}
     return {**named, REASON: reason, CORRECTION: None, KEY: shown_key(key)}
 
 
 def shown_key(key: bytes | None) -> str | None:
-    """Return a row's key as the review table shows it: it begins with a letter, so that it is no number."""
+    """Return a row's key as the review table shows it: with a letter first, so no spreadsheet reads it as a number."""
     return f"r{key[:KEY_BYTES].hex()}" if key else None

@@ -107,7 +107,7 @@ class TaskStatistics:
 
 
 def _names(answer: Answer) -> Iterator[str]:
-    """Yield the names under which an answer is counted; nothing for free text or for an answer without a value."""
+    """Yield the names that `answers` counts an answer under; none for free text or for an answer without a value."""
     if answer.value is None:
         return
     if answer.type == "extraction":

@@ -5,11 +5,14 @@
     convert(block)                       their bytes: widened, merged, scaled, permuted and quantized
     quantize(weights, "Q4_K")            a matrix's bytes
 
-The bytes are the same either way. `ECELLM_KERNELS` names the variant to use (avx512, avx2, neon, baseline, or `ggml`
-for numpy and ggml's own functions). A native variant is used only if its results for test weights have the expected
-hash. `is_exact` tells whether a variant's results have that hash; `ggml` has another one if ggml was built to fuse
-a*b+c. Two steps are ggml's with every variant: reading a quantized source, and quantizing to Q4_0, Q4_1, Q5_0 or Q5_1
-with an imatrix.
+The C++ code and the code with numpy and ggml compute the same bytes. `ECELLM_KERNELS` names the variant to use: avx512,
+avx2, neon or baseline for C++, or `ggml` for numpy and ggml's own functions.
+
+`is_exact` tells whether a variant converts test weights to the expected bytes; a C++ variant that does not is never
+used. The variant `ggml` does not if ggml was compiled to round a*b+c once instead of twice.
+
+Two steps are ggml's with every variant: reading a quantized source, and quantizing to Q4_0, Q4_1, Q5_0 or Q5_1 with an
+imatrix.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ __all__ = ["Block", "Factors", "convert", "is_exact", "name", "quantize", "varia
 def convert(block: Block, *, threads: int = 1) -> NDArray[np.uint8]:
     """Return the block's rows in the target's type: (rows, bytes of a row).
 
-    Raises ModelError with the place if a result is infinite or NaN, before or after it is quantized.
+    If a result is infinite or NaN, before or after it is quantized, raises ModelError, which says in which row and
+    column.
     """
     variant = name()
     if variant == "ggml":
@@ -49,7 +53,7 @@ def quantize(
 ) -> NDArray[np.uint8]:
     """Return finite float32 weights, (rows, columns), as blocks of a type: (rows, bytes of a row).
 
-    `importance`: the imatrix, (columns,). Raises UsageError if shapes do not fit, ModelError with the place if a weight
-    is infinite, NaN, or too large for the type.
+    `importance`: how much each column matters, (columns,), from the imatrix. Raises UsageError if shapes do not fit. If
+    a weight is infinite, NaN, or too large for the type, raises ModelError, which says in which row and column.
     """
     return convert(Block(weights, "F32", target_type, importance=importance), threads=threads)

@@ -33,10 +33,13 @@ class Factors:
 class Block:
     """Rows of a tensor, with all that is needed to convert them.
 
-    `source`: (rows, columns) of float32, float16 or, for BF16, uint16 bits; for a quantized type (rows, bytes of a row)
-    of uint8. `adapters` are added one after the other, in float32. `magnitudes`, (rows,): each merged row is scaled to
-    this norm (DoRA). `order`, (rows,): for each row of the target, the index of its row in the source, `b` and
-    `magnitudes`. `importance`, (columns,): the imatrix, for the types that use one.
+    `source`: the rows. Plain floats have the shape (rows, columns) and the numpy type float32, float16 or, with the
+        bits of BF16, uint16. A quantized type has the shape (rows, bytes of a row) and the numpy type uint8.
+    `adapters`: they are added one after the other, in float32.
+    `magnitudes`, (rows,): the norm to which each row is scaled after the adapters are added (DoRA).
+    `order`, (rows,): for each row of the result, the row of the source that it comes from. The rows of `magnitudes`
+        and of an adapter's `b` are in the source's order.
+    `importance`, (columns,): how much each column matters, from the imatrix, for the types that use one.
 
     Raises UsageError if shapes and types do not fit together, ModelError if the imatrix is not finite.
     """

@@ -35,7 +35,10 @@ def name() -> str:
 
 @cache
 def is_exact(variant: str) -> bool:
-    """Whether a variant computes the expected bytes; `ggml` does not if ggml was built to fuse a*b+c."""
+    """Whether a variant converts the sample weights to the expected bytes.
+
+    The variant `ggml` does not if ggml was compiled to round a*b+c once instead of twice.
+    """
     return result_hash(variant) == _EXPECTED
 
 
@@ -53,10 +56,10 @@ def result_hash(variant: str) -> str:
 
 
 def sample_weights() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return weights, (17, 256), and their importance, (256,).
+    """Return weights, (17, 256), and the importance of their columns, (256,).
 
-    All are pseudo-random values, exact in float32; each row of weights has its own scale. 17 is one more than the lanes
-    of the widest variant, so a partly filled group is tested too.
+    All are pseudo-random values, exact in float32; each row of weights has its own scale. The widest variant takes 16
+    rows at a time, so the 17th row tests a group that is not full.
     """
     places = np.arange(18 * 256, dtype=np.uint32).reshape(18, 256)
     scattered = (places * np.uint32(2654435761) >> 8).astype(np.float32) / np.float32(1 << 23) - np.float32(1)

@@ -22,7 +22,7 @@ _PIECE = 1 << 18  # blocks at a time, which fit the processor's cache
 
 
 def first_not_finite(rows: NDArray[np.uint8], kind: TensorType) -> tuple[int, int] | None:
-    """Return the row and first column of the first block that holds an infinity or NaN; None if no block does.
+    """Find an infinity or NaN: return the row and column where the quantized block that holds it begins, else None.
 
     `rows`: (rows, bytes of a row), contiguous.
     """

@@ -12,11 +12,12 @@ EVERY = ""
 
 @dataclass(frozen=True, slots=True)
 class Automatic:
-    """A threshold for each answer's key: of the answers that reach it, a share of `precision` is right.
+    """Thresholds above which the share of right answers is at least `precision`, and a test of them.
 
-    The threshold is None if no probability reaches this precision. The thresholds were chosen on some rows and tested
-    on `rows` other rows: `share` is the part of these that reached its threshold, and `reached` is the part of those
-    that was right (None if none reached it).
+    `thresholds`: one for each possible answer, or one for all under the key EVERY. None: no probability is high enough.
+    `rows`: how many held-out rows they were tested on.
+    `share`: the share of these rows whose answer reached its threshold.
+    `reached`: the share of right ones among those answers (None if there are none).
     """
 
     precision: float

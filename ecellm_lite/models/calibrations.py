@@ -52,9 +52,9 @@ class Scope:
     options: str | None
 
     def differs(self, other: Scope, subject: str = "the task") -> str | None:
-        """Return in words how another scope differs from this one; None if the calibration may be used there.
+        """Return in words why this scope's calibration does not apply to another scope; None if it applies.
 
-        `subject` names what the other scope belongs to.
+        `subject` names what the other scope belongs to, such as "the row".
         """
         if reason := self.differs_in_model(other.model, other.envelope):
             return reason
@@ -69,7 +69,7 @@ class Scope:
         return None
 
     def differs_in_model(self, model: str, envelope: str) -> str | None:
-        """Return in words how a model (a sha256) or envelope differs from the calibration's; None if both are equal."""
+        """Return in words how this model (a sha256) or envelope differs from the scope's; None if neither differs."""
         if self.model != model:
             return f"it is for the model {self.model[:8]}, and this one is {model[:8] or 'unknown'}"
         if self.envelope != envelope:
@@ -84,7 +84,11 @@ def text_hash(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """Measures on held-out rows: mean log-likelihood in nats, expected calibration error, Brier score."""
+    """How good the probabilities of held-out rows were.
+
+    `log_likelihood`: the mean logarithm of the right answer's probability; nearer to 0 is better.
+    `ece`, `brier`: the expected calibration error and the Brier score (see evaluate/reliability.py); lower is better.
+    """
 
     log_likelihood: float
     ece: float
@@ -93,12 +97,14 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A temperature (and a bias for extractions), its scope, and the data and measures of the fit.
+    """A correction of probabilities, what it applies to, and how it was fitted.
 
-    The temperature was fitted on all `rows`. `before` and `after` were measured on held-out rows: each half with the
-    temperature fitted on the other half. 99% of the rows had a coverage of at least `least_coverage`. `data` and
-    `data_sha256` name the file of the rows. `automatic`: the thresholds at which answers need no review, if they were
-    requested.
+    `temperature`, `bias`: the correction, fitted to all `rows`; only extractions have a bias.
+    `before`, `after`: how good probabilities were without and with a correction, measured on `held_out` rows. Each half
+        of these was corrected by what was fitted to the other half.
+    `least_coverage`: 99% of the rows had at least this coverage.
+    `data`, `data_sha256`: the file of the rows.
+    `automatic`: the thresholds at which answers need no review, if they were requested.
     """
 
     scope: Scope
@@ -165,7 +171,7 @@ class Calibrations:
         return calibration if calibration and calibration.scope.differs(scope) is None else None
 
     def get(self, task: str) -> Calibration | None:
-        """Return the calibration of a task, which may not fit every question, or None if there is none."""
+        """Return a task's calibration, even if it does not apply to every question; None if there is none."""
         return self._of(task)
 
     def has(self, task: str) -> bool:
@@ -175,7 +181,7 @@ class Calibrations:
     def refusal(self, scope: Scope, *, of_row: bool = False) -> str | None:
         """Return a sentence on why a task's calibration is not used for a scope; None if it is used or does not exist.
 
-        The sentence is about the task or, with `of_row`, about one row of the task.
+        With `of_row`, the sentence speaks of one row, otherwise of the task.
         """
         calibration = self._of(scope.task)
         if unusable := self._unusable.get(scope.task):

@@ -14,7 +14,12 @@ from ecellm_lite.models.store import Store, StoredModel
 
 
 def describe_store(store: Store) -> dict[str, Any]:
-    """Return the manifests of the stored models, the errors of damaged models by name, and the published models."""
+    """Return what the store has and what could be had.
+
+    `store`: the manifests of the stored models.
+    `damaged`: what is wrong with damaged models, by their names.
+    `catalogue`: the published models.
+    """
     manifests, damaged = [], {}
     for name in store.names():
         try:
@@ -48,7 +53,10 @@ def describe_model(store: Store, name: str, *, verify: bool = False) -> dict[str
 
 
 def _calibrations(store: Store, model: StoredModel) -> list[str]:
-    """Return the names of a model's calibrations; for an unused one, the reason follows its name or replaces it."""
+    """Return a text for each of a model's calibrations: its name, and why it is not used, if so.
+
+    For a file that cannot be read, the text is only the reason.
+    """
     names = []
     for path in sorted(calibration_folder(store, model).glob("[!.]*.json")):
         try:

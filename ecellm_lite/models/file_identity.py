@@ -1,13 +1,16 @@
 """The sha256 of files, computed once and remembered until the file changes.
 
-A remembered hash is used only if the file's size, both of its times, its inode and a sample of its bytes (64 blocks of
-4 KiB, spread evenly) are unchanged. This notices any write through the file system, even by a program that resets the
-modification time: the time of the last change of any kind (ctime) cannot be set.
+A remembered hash is used only if all of these are unchanged: the file's size, its time of modification, its time of
+change (ctime), its inode, and a sample of its bytes (64 blocks of 4 KiB, spread evenly). This notices any write through
+the file system. A program may reset the time of modification, but no program can set the ctime.
 
-These changes are missed until the file is hashed again in full (`again`): bytes outside the sample that decay on the
-disk or are written without the file system; a write within the file system's time resolution after the hash (some
-milliseconds, two seconds on FAT); and on Windows, which has no ctime, a write by a program that resets the modification
-time. A file that was copied or restored from a backup is always hashed again.
+These changes are missed until the file is hashed again in full (`again`):
+
+- Bytes outside the sample decay on the disk, or are written without the file system.
+- The file is written so soon after the hash that its times do not change: in some milliseconds, or two seconds on FAT.
+- On Windows, which has no ctime, a program writes the file and resets the time of modification.
+
+A file that was copied or restored from a backup is always hashed again.
 """
 
 from __future__ import annotations

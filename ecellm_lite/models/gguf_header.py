@@ -128,7 +128,10 @@ class _HeaderReader:
         return value
 
     def count(self, limit: int, least: int, what: str) -> int:
-        """Return the next count: at most `limit` items, and as many as the file has room for at `least` bytes each."""
+        """Return the next count of items.
+
+        Raises ModelError for more than `limit`, or for more than the rest of the file can hold at `least` bytes each.
+        """
         count: int = self.number("<Q")
         if count > limit:
             raise self.damaged(f"it declares {count} {what}, and the limit is {limit}")
@@ -150,7 +153,7 @@ class _HeaderReader:
         return name
 
     def strings(self, count: int) -> tuple[str, ...]:
-        """Return the next strings, in a tight loop because vocabularies are long."""
+        """Return the next `count` strings. The loop is written for speed, because vocabularies are long."""
         buffer, position, length_of = self._buffer, self.position, struct.Struct("<Q").unpack_from
         texts = []
         for _ in repeat(None, count):
@@ -263,7 +266,7 @@ def _scalar(reader: _HeaderReader, key: str, kind: int) -> int | float | bool:
 
 
 def _tensor(reader: _HeaderReader) -> TensorInfo:
-    """Return the next tensor as declared: its offset counts from the beginning of the data."""
+    """Return the next tensor as the header declares it; its offset counts from where the tensors' data begins."""
     name = reader.name(MAX_NAME_BYTES, "a tensor's name")
     dimensions: int = reader.number("<I")
     if not 1 <= dimensions <= MAX_DIMENSIONS:
@@ -290,7 +293,10 @@ def _tensor(reader: _HeaderReader) -> TensorInfo:
 def _placed(
     reader: _HeaderReader, declared: list[TensorInfo], data_offset: int, alignment: int
 ) -> tuple[TensorInfo, ...]:
-    """Return the tensors with offsets in the file; as in ggml, each must begin at the aligned end of the one before."""
+    """Return the tensors with their offsets in the file instead of in the data.
+
+    As in ggml, a tensor must begin where the one before it ends, rounded up to the alignment.
+    """
     names: set[str] = set()
     placed = []
     expected = 0

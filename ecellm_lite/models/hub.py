@@ -93,7 +93,7 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
 
 
 def drop(folder: Path) -> None:
-    """Delete this revision, which `download` fetched, from the hub's cache."""
+    """Delete from the hub's cache what `download` fetched; `folder` is the folder that it returned."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 

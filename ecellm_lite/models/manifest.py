@@ -19,7 +19,7 @@ LARGEST = 1 << 20  # bytes; a manifest is about a page
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest: `file` is the model file's name, `size` is in bytes, and `source` tells its origin in words."""
+    """A manifest: `file` is the model file's name, `size` its size in bytes, and `source` its origin in words."""
 
     name: str
     file: str

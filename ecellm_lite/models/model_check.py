@@ -72,7 +72,7 @@ class _Keys:
         return value
 
     def layers(self, key: str, layers: int, low: int, high: int, default: list[int] | None = None) -> list[int]:
-        """Return a number for each layer; the file has one number for all layers, or an array."""
+        """Return a key's value for each layer; the file has one whole number for all layers, or one for each."""
         value = self.metadata.get(key, default)
         if value is default and default is not None:
             return default

@@ -83,7 +83,9 @@ def _from_path(path: Path, store: Store, envelope: str | None) -> StoredModel:
 
 
 def envelope_of(header: Header, names: Sequence[str]) -> str:
-    """Return the envelope that a file's metadata or one of its names implies; raises UsageError if none does.
+    """Return the envelope that a file's metadata names, or that of the published model that one of `names` means.
+
+    Raises UsageError if there is neither.
 
     An envelope is never guessed: with the wrong envelope eCeLLM's weights score at zero.
     """

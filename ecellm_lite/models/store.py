@@ -265,9 +265,10 @@ class Store:
 
 
 def _bring(source: Path, target: Path, *, move: bool) -> str:
-    """Copy a file into the store, or hard-link a file that is to be moved, and return its sha256.
+    """Put a file into the store, and return its sha256; the original stays.
 
-    The caller removes the original of a move at the end. A symbolic link is copied, and so is a file on another disk.
+    A file that is to be moved is hard-linked, and the caller removes the original at the end. All others are copied,
+    and so is a symbolic link or a file on another disk.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in (target, *temporaries(target)):  # of a process that was killed

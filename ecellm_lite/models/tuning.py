@@ -42,17 +42,19 @@ class Machine:
 
 
 def this_machine(cores: int) -> Machine:
-    """Return this machine, of which `cores` cores may be used; its devices, as ggml lists them, include the CPU."""
+    """Return this machine, if `cores` of its cores may be used; its devices are those that ggml lists."""
     devices = tuple(f"{device.name}: {device.description}" for device in ggml.devices())
     return Machine(cores, devices, ggml.version(), __version__)
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """The settings that were faster than the defaults; empty if the defaults are best.
+    """The fastest settings of a model on a machine.
 
-    `model` is the sha256 of the model's file, `gpu_layers` is the setting during the measurement, and `trials` are the
-    settings that were tried, with their rows per second.
+    `model`: the sha256 of the model's file.
+    `gpu_layers`: the value of this setting during the measurement.
+    `settings`: those that were faster than the defaults; empty if the defaults are best.
+    `trials`: the settings that were tried, with their rows per second.
     """
 
     model: str

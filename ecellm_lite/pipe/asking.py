@@ -50,7 +50,10 @@ class Asking:
         return cls(ask, line, failed, Future(), listener)
 
     def hear(self, start: int, part: str) -> None:
-        """Add a part that begins at character `start`; call the listener with the text so far if it has grown."""
+        """Add a part of the answer's text, which begins at character `start` of the text.
+
+        If the text has grown, call the listener with the text so far.
+        """
         text = joined(self.text, start, part)
         if self.listener and len(text) > len(self.text):
             self.text = text
@@ -88,8 +91,8 @@ class Asking:
 class Requests:
     """The requests that were sent to the child, the waiting requests, and the hashes of refused requests.
 
-    An urgent request is sent at once, however many the child has; the engine puts it in front of the others. A suspect,
-    which may have caused a child's death, is sent while the child has no other request.
+    An urgent request is sent at once, even if the child has many; the engine puts it in front of the others. A suspect
+    is a request that may have killed children before. It is sent alone: the child gets no other request meanwhile.
     """
 
     def __init__(self) -> None:
@@ -138,9 +141,10 @@ class Requests:
         return requests
 
     def child_died(self) -> tuple[list[Asking], list[Asking]]:
-        """Put the dead child's requests back in front of their queues; return the dropped ones as (cancelled, lost).
+        """Put the dead child's requests back at the front of their queues, to be sent again.
 
-        A request is cancelled if its future was, and lost if it was sent alone; a lost request is refused from now on.
+        Two kinds are dropped and returned: requests whose future was cancelled, and lost ones. A lost request was sent
+        alone, so it killed the child; from now on it is refused.
         """
         lost, cancelled = [], []
         for number, asking in reversed(self._sent.items()):

@@ -44,17 +44,19 @@ WINDOW = 256  # rows that may be read ahead of the next answer
 class ChildRuntime:
     """A model in a child process; a context manager, and safe to use from any number of threads.
 
-    `settings` are Runtime's (model, envelope, context, threads, gpu_layers, prompt_kernels, deterministic,
-    prefix_files). `start_seconds`: how long a child may take to get ready. `hang_seconds`: a child that has requests is
-    killed if it makes no call of the model, or does not reply, for this long. `memory_bytes` limits what the child may
-    allocate (the model's file is mapped and does not count), `nice` lowers its priority, and `cores` is how many cores
-    it may use, or a list of their numbers, on systems that allow it.
-
+    `start_seconds`: how long a child may take to get ready.
+    `hang_seconds`: a child that has requests is killed if it makes no call of the model, or does not reply, for this
+        long.
+    `memory_bytes`: how much the child may allocate; the model's file is mapped and does not count.
+    `nice`: by how much the child's priority is lowered.
+    `cores`: how many cores it may use, or a list of their numbers, on systems that allow it.
     `idle_seconds`: a child without requests for this long is ended, which frees its memory; the next request starts
-    another. `lazy`: the first request starts the child; until then only the model's file is read.
+        another.
+    `lazy`: the first request starts the child; until then only the model's file is read.
+    `settings`: as in Runtime (envelope, context, threads, gpu_layers, prompt_kernels, deterministic, prefix_files).
 
-    Raises what loading the model raises, and CrashError if the child dies while loading. When a request starts a child
-    and that fails, the waiting requests get the error, and the next request tries again.
+    Raises what loading the model raises, and CrashError if the child dies while loading. If a request starts a child
+    and the start fails, the waiting requests get the error, and the next request tries again.
     """
 
     def __init__(

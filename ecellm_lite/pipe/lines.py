@@ -18,9 +18,9 @@ Line = Callable[[], bytes]
 
 
 def read_lines(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Yield the lines in the bytes that `read` returns, until it returns none; line ends and blank lines are left out.
+    """Yield the lines in what `read` returns, until it returns no bytes; line ends and blank lines are left out.
 
-    A line longer than LONGEST_LINE is cut to LONGEST_LINE + 1 bytes, which shows that it is too long.
+    A line longer than LONGEST_LINE is cut to LONGEST_LINE + 1 bytes, so that the caller sees that it is too long.
     """
     line = bytearray()
     while piece := read(_PIECE):
@@ -40,11 +40,11 @@ def _extend(line: bytearray, part: bytes) -> None:
 
 
 class Output:
-    """Writes lines to a reader in a thread of its own, so that a slow reader delays only its own requests.
+    """Writes lines to one reader. Each Output has a thread, so a slow reader delays only its own requests.
 
-    `write` must write all bytes or raise OSError; after an error `broken` is set, and later lines are dropped. A line
-    is a function that returns bytes, called in that thread. Call `take_room` when a request arrives, and later `put`
-    with the line of its answer.
+    `write` must write all bytes or raise OSError. After an error the event `broken` is set, and later lines are
+    dropped. A line is given as a function that returns its bytes; the thread calls it when it writes the line. Call
+    `take_room` when a request arrives, and later `put` with the line of its answer.
     """
 
     def __init__(self, write: Callable[[bytes], object]) -> None:

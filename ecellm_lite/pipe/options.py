@@ -108,7 +108,7 @@ def _space(task: Task, options: Mapping[str, Any]) -> Space | None:
 
 
 def _of_text(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given options that only free text has; raises ProtocolError for an invalid one."""
+    """Return those of the options that only apply to free text; raises ProtocolError for an invalid one."""
     stop, logprobs = options.get("stop", []), options.get("logprobs", 0)
     texts = all(isinstance(text, str) and 0 < len(text) <= LONGEST_STOP for text in stop)
     if not texts or len(stop) > MOST_STOPS:

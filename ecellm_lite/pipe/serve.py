@@ -33,7 +33,7 @@ def load_runtime(
     cores: int | Sequence[int] | None = None,
     **settings: Any,
 ) -> tuple[Answerer, Progress | None]:
-    """Limit this process (see pipe/limits.py), and return a Runtime with these settings and its function `progress`."""
+    """Limit this process (see pipe/limits.py); return a Runtime with these settings, and the Runtime's `progress`."""
     if memory_bytes is not None:
         limit_memory(memory_bytes)
     if nice is not None:

@@ -40,11 +40,14 @@ def pull(
 ) -> Manifest:
     """Put a model into the store, complete and checked, and return its manifest; after an error it is not stored.
 
-    `model` is a published model's name, optionally with a file type after a colon, or a repository on the hub.
-    `file_type`: by default the one after the colon, else FILE_TYPE. `adapters`: folders or repositories, each with the
-    factor that its change is multiplied by. `name`: the model's name in the store. `drop`: delete the download
-    afterwards. `quiet`: no progress bars for the download. After an interruption a second call continues: complete
-    files are not fetched again.
+    `model`: a published model's name, optionally with a file type after a colon, or a repository on the hub.
+    `file_type`: by default the one after the colon, else FILE_TYPE.
+    `adapters`: folders or repositories, each with the factor that its change is multiplied by.
+    `name`: the model's name in the store.
+    `drop`: delete the download afterwards.
+    `quiet`: no progress bars for the download.
+
+    After an interruption a second call continues: complete files are not fetched again.
 
     Raises UsageError for invalid arguments, before anything is fetched, and ModelError if the download, the conversion
     or a check fails.

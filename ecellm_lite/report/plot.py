@@ -1,4 +1,4 @@
-"""The layout of a square plot with curves over shares."""
+"""The layout of a square plot whose axes are shares from 0 to 1."""
 
 from __future__ import annotations
 

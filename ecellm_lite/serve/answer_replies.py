@@ -1,4 +1,4 @@
-"""What the decision and text routes respond with, for the OpenAPI document; tests hold the responses to it."""
+"""What the decision and text routes respond with, for the OpenAPI document; tests compare real responses with it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ChoiceShare(Reply):
 
 
 class ChoiceAnswer(Reply):
-    """The likeliest choice, and the share of each."""
+    """The likeliest choice, and the share of each choice."""
 
     type: Literal["choice"]
     name: str | None
@@ -43,7 +43,7 @@ class LevelShare(Reply):
 
 
 class ScoreAnswer(Reply):
-    """The mean of the levels' places, and the share of each."""
+    """The mean of the levels' places (from 0), weighted by their shares; and the share of each level."""
 
     type: Literal["score"]
     name: str | None
@@ -67,13 +67,13 @@ class CachedTokens(Reply):
 
 
 class ReasoningTokens(Reply):
-    """The model does not reason aloud."""
+    """Always 0: the model writes no reasoning."""
 
     reasoning_tokens: Literal[0]
 
 
 class DecisionUsage(Reply):
-    """Tokens; one that several questions share counts once."""
+    """How many tokens were read; a token that several questions share counts once."""
 
     input_tokens: int
     input_tokens_details: CachedTokens
@@ -91,14 +91,14 @@ class DecisionsReply(Reply):
 
 
 class NoulReply(Reply):
-    """How likely yes is."""
+    """The answer to a yes-or-no question: the probability of yes."""
 
     type: Literal["noul"]
     noul: float = Field(ge=0, le=1)
 
 
 class LabelReply(Reply):
-    """The likeliest label, and the share of each."""
+    """The likeliest label, and the share of each label."""
 
     type: Literal["choice"]
     choice: str
@@ -107,7 +107,7 @@ class LabelReply(Reply):
 
 
 class LevelReply(Reply):
-    """The mean of the levels' places; the levels and their shares by place."""
+    """The mean of the levels' places (from 0), weighted by their shares; the levels, and their shares, by place."""
 
     type: Literal["score"]
     score: float = Field(ge=0)
@@ -117,7 +117,7 @@ class LevelReply(Reply):
 
 
 class TypeSafeUsage(Reply):
-    """Tokens; one that several questions share counts once."""
+    """How many tokens were read; a token that several questions share counts once."""
 
     input_tokens: int
     output_tokens: Literal[0]
@@ -155,7 +155,7 @@ class TopToken(Reply):
 
 
 class ChatToken(TopToken):
-    """A token of a text, and the likeliest in its place."""
+    """A token of a text, and the tokens that were likeliest in its place."""
 
     top_logprobs: list[TopToken]
 

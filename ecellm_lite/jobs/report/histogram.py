@@ -38,7 +38,7 @@ class Histogram:
 
 
 def draw(bins: Sequence[int]) -> Histogram | None:
-    """Return the histogram of these counts, which are of equal ranges from 0 to 1; None if all counts are 0."""
+    """Return the histogram; None if all counts are 0. Each of `bins` counts the answers in one of equal ranges."""
     most = max(bins)
     if not most:
         return None

@@ -22,9 +22,9 @@ SHOWN = 30  # at most so many different answers are shown, the most frequent one
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """A finished job: its table and mappings in words, where the answers are, and what they were.
+    """What the page says about a finished job; `table` and `mappings` are in words.
 
-    `reviewed` means that there was a rule for which answers need review.
+    `output` is the file with the answers. `reviewed`: the job had a rule for which answers need review.
     """
 
     table: str

@@ -56,7 +56,7 @@ def use(state: State) -> None:
 
 
 def _variant(choice: str) -> str:
-    """Return the variant to use; raises EcellmError, whose message is only the reason, if there is none."""
+    """Return the variant to use; if there is none, raises EcellmError with the reason as its whole message."""
     variants = library.variants(library.library(library.path()))
     if choice != "auto":
         if choice not in variants:

@@ -49,7 +49,7 @@ def path() -> Path:
 def library(place: Path) -> Any:
     """Return the native library.
 
-    Raises EcellmError, whose message is only the reason, if it is missing, does not load, or has another version.
+    If it is missing, does not load, or has another version, raises EcellmError with the reason as its whole message.
     """
     if not place.is_file():
         raise EcellmError("this install has none: they are compiled for x86-64 by a C++ compiler with OpenMP")
@@ -77,9 +77,10 @@ def variants(native: Any) -> list[str]:
 
 
 def register(native: Any, place: Path, variant: str, least: int = 0) -> None:
-    """Register the kernels as a ggml back end for products of at least `least` columns (0: the measured thresholds).
+    """Register the kernels as a ggml back end.
 
-    Raises EcellmError, whose message is only the reason, if ggml or the library refuses.
+    ggml uses them for products of at least `least` columns. 0: the library decides from how many on.
+    If ggml or the library refuses, raises EcellmError with the reason as its whole message.
     """
     addresses = (ctypes.c_void_p * len(FUNCTIONS))(*[ggml.address(name) for name in FUNCTIONS])
     if status := native.ecellm_prompt_start(variant.encode(), addresses, least):
@@ -97,10 +98,12 @@ def shares_threads(native: Any) -> bool:
 def multiply(
     blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], *, variant: str, threads: int = 1
 ) -> NDArray[np.float32]:
-    """Return the product of weights and columns, (columns, rows).
+    """Return the product of quantized weights and `x`, in the shape (columns, rows).
 
-    `blocks`: the quantized weights, (rows, bytes of a row). `x`: the columns to multiply by, one per row: (columns,
-    depth). Raises EcellmError if the library refuses the product.
+    `blocks`: the weights, (rows, bytes of a row).
+    `x`: the vectors to multiply by, (columns, depth). Each row of the array is one of the product's columns.
+
+    Raises EcellmError if the library refuses the product.
     """
     columns, depth = x.shape
     if blocks.shape[1] < kind.row_bytes(depth) or x.strides[1] != x.itemsize:

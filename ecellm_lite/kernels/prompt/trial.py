@@ -21,7 +21,7 @@ _TOLERANCE = 0.03
 
 
 def check() -> None:
-    """Raise EcellmError, whose message is only the reason, if the kernels' results differ from ggml's own."""
+    """If the kernels' results differ from ggml's own, raise EcellmError with the reason as its whole message."""
     generator = np.random.default_rng(3)
     weights = generator.standard_normal((_ROWS, _DEPTH), dtype=np.float32)
     x = generator.standard_normal((_COLUMNS, _DEPTH), dtype=np.float32)
@@ -43,10 +43,12 @@ class _Parameters(ctypes.Structure):
 def product(
     blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], device: str, *, threads: int = 1
 ) -> NDArray[np.float32]:
-    """Return the product of weights and columns as a ggml device computes it, (columns, rows).
+    """Return the product of quantized weights and `x` as a ggml device computes it, in the shape (columns, rows).
 
-    `blocks`: the quantized weights, (rows, bytes of a row). `x`: the columns to multiply by, one per row: (columns,
-    depth). Raises EcellmError, whose message is only the reason, if there is no such device.
+    `blocks`: the weights, (rows, bytes of a row).
+    `x`: the vectors to multiply by, (columns, depth). Each row of the array is one of the product's columns.
+
+    If there is no such device, or it fails, raises EcellmError with the reason as its whole message.
     """
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     columns, depth = x.shape

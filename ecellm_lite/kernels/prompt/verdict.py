@@ -28,7 +28,7 @@ _LARGEST = 1 << 16  # bytes of the file of verdicts
 def refusal(place: Path, variant: str) -> str:
     """Return why the kernels cannot be used; empty if they passed.
 
-    Raises EcellmError, whose message is only the reason, if the trial did not give a verdict.
+    If the trial did not give a verdict, raises EcellmError with the reason as its whole message.
     """
     file = home() / "prompt_kernels.json"
     key = _key(place, variant)
@@ -43,7 +43,7 @@ def refusal(place: Path, variant: str) -> str:
 def _ask(place: Path, variant: str) -> str:
     """Run the trial in a child process; return why the kernels cannot be used, or an empty text if they passed.
 
-    Raises EcellmError, whose message is only the reason, if the trial did not finish and should be repeated.
+    If the trial did not finish and should be repeated, raises EcellmError with the reason as its whole message.
     """
     if not sys.executable or getattr(sys, "frozen", False):
         raise EcellmError("their trial needs a Python interpreter to run in")
