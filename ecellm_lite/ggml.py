@@ -1,7 +1,7 @@
 """All use of llama.cpp's shared libraries that is not inference: devices, versions, ggml's own quantizer.
 
-All symbols come from the library that llama_cpp has loaded. Its wheel contains several copies, and opening another one
-would start a second ggml with its own registry of devices.
+All symbols come from the library that the package llama_cpp has loaded. That package installs several copies of it, and
+opening another copy would start a second ggml with its own list of devices.
 """
 
 from __future__ import annotations
@@ -187,9 +187,9 @@ def devices() -> list[Device]:
 def gpus(candidates: Sequence[Device]) -> list[Device]:
     """Return the devices that layers can be offloaded to, chosen as llama.cpp itself does.
 
-    No card is listed twice. Integrated GPUs are used only if there are no others, and only those of one back end. A
-    device that reports no memory of its own is given the host's (llama_prepare_model_devices of src/llama.cpp,
-    load_tensors of src/llama-model.cpp).
+    No card is listed twice. Integrated GPUs are used only if there are no other GPUs, and only those of one back end.
+    If a device reports no memory of its own, the host's memory is used in its place. The code of llama.cpp that decides
+    this: llama_prepare_model_devices in src/llama.cpp, load_tensors in src/llama-model.cpp.
     """
     cards: dict[str, Device] = {}
     for device in candidates:

@@ -35,9 +35,10 @@ _T = 3.182  # Student's t for a 95% range with GROUPS - 1 degrees of freedom
 class Estimate:
     """How many rows a job has, how many of them are duplicates, and how many seconds the job takes, with a 95% range.
 
-    `least` and `most` are the range in seconds. If `counted`, every row was counted; otherwise the numbers are
-    extrapolated from the share of the file that was read. If that share is unknown, `whole` is False and the numbers
-    cover only the rows that were read. The estimate is based on `answered` rows, `failed` of them with an error.
+    `least`, `most`: the range in seconds.
+    `counted`: every row was counted. Otherwise the numbers are extrapolated from the share of the file that was read.
+    `whole`: False if that share is unknown, so that the numbers cover only the rows that were read.
+    `answered`, `failed`: how many rows were answered for the estimate, and how many of these had an error.
     """
 
     rows: int

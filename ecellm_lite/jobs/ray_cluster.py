@@ -63,9 +63,12 @@ class Worker:
 class RayRuntime:
     """An Answerer with a model on each actor of a cluster; a context manager, safe to use from any thread.
 
-    `address` is the cluster's address (default: the one in RAY_ADDRESS, else a new cluster on this machine). `actors`
-    is the number of actors (default: as many as fit). Each has `threads` cores, and a GPU if the cluster has GPUs. The
-    other `settings` are Runtime's; every node needs the model in a store of its own.
+    `address`: the cluster's address (default: the one in RAY_ADDRESS, else a new cluster on this machine).
+    `actors`: the number of actors (default: as many as fit).
+    `threads`: the cores of each actor; it also has a GPU if the cluster has GPUs.
+    `settings`: the other settings, as in Runtime.
+
+    Every node needs the model in a store of its own.
 
     Raises UsageError if ray is missing or the cluster has no room, and any error of loading the model.
     """

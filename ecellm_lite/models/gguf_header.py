@@ -61,7 +61,7 @@ class Header:
     """The contents of a file's header; its numeric arrays are NumPy arrays, and its arrays of text are tuples.
 
     Invalid UTF-8 in text becomes surrogates. `tensors` are in the file's order; their data begins at byte `data_offset`
-    of the file. `kinds`: the type of each metadata value, as the format's number.
+    of the file. `kinds`: the type of each metadata value, as GGUF's number for it.
     """
 
     path: Path

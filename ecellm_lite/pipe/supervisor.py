@@ -153,7 +153,7 @@ class Supervisor:
                 _end(unused, gently=True)
 
     def _patience(self, idle: bool) -> float | None:
-        """Return how many seconds to wait for news before checking on the child; None: no limit."""
+        """Return how many seconds the supervisor may wait before it checks on the child; None: no limit."""
         if not idle:
             return HEARTBEAT
         return None if self._idle_seconds is None else max(0.0, self._alive + self._idle_seconds - time.monotonic())
