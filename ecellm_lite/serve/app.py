@@ -37,6 +37,7 @@ def create_app(service: Service, access: Access | None = None, *, log: Log | Non
         # The pages that show the OpenAPI document load scripts from other sites.
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=_life,
         default_response_class=JsonResponse,
     )

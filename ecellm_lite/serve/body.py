@@ -9,8 +9,9 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 
-from ecellm_lite.serve.errors import RefusedError
+from ecellm_lite.serve.errors import GoneError, RefusedError
 from ecellm_lite.serve.limits import Limits
 from ecellm_lite.serve.service import service_of
 from ecellm_lite.serve.strict_json import read_strictly
@@ -72,6 +73,8 @@ async def _read(request: Request, limits: Limits) -> bytes:
         raise _too_large(limits)
     try:
         data = await asyncio.wait_for(_all(request, limits), limits.body_seconds)
+    except ClientDisconnect:
+        raise GoneError("The client closed its connection") from None
     except asyncio.TimeoutError:
         message = f"The body was not there after {limits.body_seconds:g} s"
         raise RefusedError(408, "slow_body", message, step="send it faster", headers={"Connection": "close"}) from None

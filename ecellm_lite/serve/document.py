@@ -38,7 +38,7 @@ class Refusal(BaseModel):
 
 
 _WHEN = {
-    400: "The body is no strict JSON, or asks for what this server does not do",
+    400: "The request is no HTTP, its body is no strict JSON, or it asks for what this server does not do",
     401: "No valid API key",
     403: "A page of another site asks",
     404: "There is no such thing",
@@ -58,9 +58,9 @@ _SECONDS = {"description": "When to ask again, in seconds.", "schema": {"type": 
 _WAITING = (429, 503)
 
 # Statuses that routes have in common: with a JSON body, and with rows for the engine.
-BODY = (400, 408, 413, 415, 422)
+BODY = (408, 413, 415, 422)
 ROWS = (*BODY, 429, 503, 504)
-_EVERY = (401, 403, 421, 431, 500)
+_EVERY = (400, 401, 403, 421, 431, 500)
 
 
 def errors(*statuses: int) -> Responses:

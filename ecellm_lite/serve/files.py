@@ -8,11 +8,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive
 
 from ecellm_lite.serve.document import BODY, errors, replies
-from ecellm_lite.serve.errors import RefusedError
+from ecellm_lite.serve.errors import GoneError, RefusedError
 from ecellm_lite.serve.exchange import exchange_of
 from ecellm_lite.serve.replies import DeletedFile, FileList, FileReply
 from ecellm_lite.serve.service import Served
@@ -51,6 +52,8 @@ async def upload(request: Request, service: Served) -> dict[str, Any]:
         form = await asyncio.wait_for(
             bounded.form(max_files=1, max_fields=8, max_part_size=1 << 12), 20 * service.limits.body_seconds
         )
+    except ClientDisconnect:
+        raise GoneError("The client closed its connection") from None
     except asyncio.TimeoutError:
         raise RefusedError(408, "slow_body", "The upload took too long", step="send it faster") from None
     except HTTPException as error:

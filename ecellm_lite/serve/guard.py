@@ -65,9 +65,15 @@ class Guard:
         await self._app(scope, receive, send)
 
     def _check(self, headers: Headers, request: Request) -> None:
-        if sum(len(name) + len(value) for name, value in headers.raw) > LARGEST_HEAD:
-            message = f"The headers have more than {LARGEST_HEAD:,} bytes"
+        line = len(request.scope["raw_path"]) + len(request.scope["query_string"])
+        if line + sum(len(name) + len(value) for name, value in headers.raw) > LARGEST_HEAD:
+            message = f"The path and the headers have more than {LARGEST_HEAD:,} bytes"
             raise RefusedError(431, "headers_too_large", message, step="send fewer, or shorter ones")
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy in front may go by the other one, and take part of this body for the next request.
+            message = "The body has a Content-Length and a Transfer-Encoding"
+            close = {"Connection": "close"}
+            raise RefusedError(400, "two_lengths", message, step="send one of them", headers=close)
         hosts = headers.getlist("host")
         if self._hosts is not None and not (len(hosts) == 1 and self._is_ours(hosts[0])):
             raise RefusedError(

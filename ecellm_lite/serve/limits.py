@@ -11,8 +11,8 @@ class Limits:
 
     `body_bytes`: of a decompressed body. `rows`: of one request. `waiting`: rows and questions that wait, of all
     requests together. `connections`: open at a time. `body_seconds`: for receiving a request's head, and as long again
-    for its body. `idle_seconds`: how long an unused connection stays open. `drain_seconds`: how long open requests may
-    go on after the server is told to end.
+    for its body; also how long a client may read nothing of its response. `idle_seconds`: how long an unused connection
+    stays open. `drain_seconds`: how long open requests may go on after the server is told to end.
     """
 
     body_bytes: int = 4 << 20

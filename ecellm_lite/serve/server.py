@@ -1,4 +1,4 @@
-"""Runs the application until SIGTERM; clients that send too slowly are disconnected."""
+"""Runs the application until SIGTERM; clients that send too slowly, or read nothing, are disconnected."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ from ecellm_lite.serve.listening import Listening
 
 
 class PatientProtocol(H11Protocol):
-    """uvicorn's protocol, with a time limit for receiving a request's head or the rest of a refused body."""
+    """uvicorn's protocol, with time limits for a request's head, for the rest of a refused body, and for reading.
 
-    head_seconds = Limits().body_seconds
+    A client that closes its sending side counts as gone, because a client that is gone looks the same.
+    """
+
+    seconds = Limits().body_seconds
     _due: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Start the time limit for the first head."""
@@ -36,8 +40,9 @@ class PatientProtocol(H11Protocol):
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the time limit."""
+        """Stop the time limits."""
         self._no_more()
+        self._resumed()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
@@ -46,12 +51,38 @@ class PatientProtocol(H11Protocol):
         if self.conn.their_state is h11.SEND_BODY:
             self._wait()
 
+    def pause_writing(self) -> None:
+        """Start the time limit for the client to read more of what was sent."""
+        super().pause_writing()
+        self._resumed()
+        self._watch(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Stop the time limit."""
+        self._resumed()
+        super().resume_writing()
+
+    def _watch(self, unread: int) -> None:
+        self._stalled = self.loop.call_later(self.seconds, self._check, unread)
+
+    def _check(self, before: int) -> None:
+        unread = self.transport.get_write_buffer_size()
+        if unread < before:
+            self._watch(unread)
+        else:
+            self.transport.abort()
+
+    def _resumed(self) -> None:
+        if self._stalled:
+            self._stalled.cancel()
+            self._stalled = None
+
     def _wait(self) -> None:
         refused = self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
         if self.conn.their_state is not h11.IDLE and not refused:
             self._no_more()
         elif self._due is None:
-            self._due = self.loop.call_later(self.head_seconds, self.transport.close)
+            self._due = self.loop.call_later(self.seconds, self.transport.close)
 
     def _no_more(self) -> None:
         if self._due:
@@ -71,7 +102,7 @@ def check_private(listening: Listening, keys: Keys) -> None:
 
 def server_of(app: FastAPI, limits: Limits) -> uvicorn.Server:
     """Return the uvicorn server of an application."""
-    protocol = type("Protocol", (PatientProtocol,), {"head_seconds": limits.body_seconds})
+    protocol = type("Protocol", (PatientProtocol,), {"seconds": limits.body_seconds})
     return uvicorn.Server(
         uvicorn.Config(
             app,

@@ -56,6 +56,7 @@ class Server:
     port: int
     service: Service
     log: list[Mapping[str, Any]] = field(default_factory=list)
+    address: str = "127.0.0.1"
 
     @property
     def base_url(self) -> str:
@@ -71,14 +72,14 @@ class Server:
         host: str | None = None,
     ) -> Reply:
         """Send a request; a body that is not bytes is sent as JSON."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=PATIENCE)
         every: dict[str, str] = {}
         if body is not None:
             every["Content-Type"] = "application/json"
             body = body if isinstance(body, bytes) else json.dumps(body).encode()
         try:
             connection.putrequest(method, path, skip_host=True)
-            for name, value in {"Host": host or f"127.0.0.1:{self.port}", **every, **(headers or {})}.items():
+            for name, value in {"Host": host or f"{self.address}:{self.port}", **every, **(headers or {})}.items():
                 connection.putheader(name, value)
             if body is not None:
                 connection.putheader("Content-Length", str(len(body)))
@@ -127,6 +128,7 @@ def serving(
     folder: Path | None = None,
     path: Path | None = None,
     aliases: Sequence[str] = ALIASES,
+    host: str = "127.0.0.1",
 ) -> Iterator[Server]:
     """Serve a fleet or an answerer, by default a Runtime over the fake engine; at a `path` on a Unix socket."""
     limits = limits or Limits()
@@ -136,7 +138,7 @@ def serving(
         fleet = Fleet.of(answerer or Runtime.over(FakeBackend(sequences=64, cells=1 << 14)))
     folder = folder or Path(tempfile.mkdtemp(dir=os.environ["ECELLM_HOME"]))
     service = Service(fleet, limits, keys or Keys(), aliases, folder=folder)
-    listening = listen("127.0.0.1", 0, path)
+    listening = listen(host, 0, path)
     served = Server(0 if path else listening.socket.getsockname()[1], service)
     app = create_app(service, access or listening.access(hosts, origins), log=served.log.append)
     server = server_of(app, limits)
