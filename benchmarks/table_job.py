@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ecellm_lite.answerer import RequestOptions, Row
@@ -63,6 +64,7 @@ class Instant:
     model: ModelName = ANSWER.model
     envelope: Envelope = get_envelope(ANSWER.envelope)
     tasks: tuple[str, ...] = tuple(TASKS)
+    adapters: Mapping[str, str] = MappingProxyType({})
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Return a future that has the answer already."""

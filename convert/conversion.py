@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -129,19 +129,12 @@ def prepared(request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint]
     inputs are damaged or do not fit together, UsageError for a request that cannot be fulfilled.
     """
     request.check_paths()
-    adapters = tuple(WeightedAdapter(_read_adapter(path), weight) for path, weight in request.adapters)
+    adapters = tuple(WeightedAdapter(read_any_adapter(path), weight) for path, weight in request.adapters)
     imatrix = read_imatrix(request.imatrix) if request.imatrix else None
-    with ExitStack() as files:
-        source: TensorSource
-        if Path(request.base).is_file():
-            source = base = files.enter_context(GgufBase(Path(request.base)))
-            blueprint = base.blueprint()
-        else:
-            source = checkpoint = files.enter_context(Checkpoint(checkpoint_folder(request.base)))
-            blueprint = (draw or drawn)(checkpoint)
+    with opened_base(request.base, draw or drawn) as (source, blueprint):
         envelope = request.choose_envelope(blueprint.metadata)
         blueprint = replace(blueprint, metadata=_with_request(blueprint.metadata, envelope, request))
-        adapters = tuple(replace(one, adapter=_renamed(one.adapter, blueprint)) for one in adapters)
+        adapters = tuple(replace(one, adapter=with_names_of(one.adapter, blueprint)) for one in adapters)
         plan = draw_plan(
             attach_adapters(blueprint, source, adapters),
             source,
@@ -157,19 +150,39 @@ def prepared(request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint]
 
 def drawn(checkpoint: Checkpoint) -> Blueprint:
     """Return the blueprint that a checkpoint's architecture draws, with the vocabulary in its metadata."""
-    from ecellm_lite.convert.architectures import architecture_of
     from ecellm_lite.convert.vocabulary import vocabulary_metadata
 
-    blueprint = architecture_of(checkpoint.config).blueprint(checkpoint)
+    blueprint = drawn_without_vocabulary(checkpoint)
     vocabulary = vocabulary_metadata(checkpoint.folder, checkpoint.config)
     return replace(blueprint, metadata={**blueprint.metadata, **vocabulary})
 
 
-def _read_adapter(path: Path) -> PeftAdapter:
+def drawn_without_vocabulary(checkpoint: Checkpoint) -> Blueprint:
+    """Return the blueprint that a checkpoint's architecture draws."""
+    from ecellm_lite.convert.architectures import architecture_of
+
+    return architecture_of(checkpoint.config).blueprint(checkpoint)
+
+
+@contextmanager
+def opened_base(
+    base: str, draw: Callable[[Checkpoint], Blueprint] = drawn_without_vocabulary
+) -> Iterator[tuple[TensorSource, Blueprint]]:
+    """Yield the open source of a base's weights and its blueprint; `draw` makes that of a checkpoint."""
+    if Path(base).is_file():
+        with GgufBase(Path(base)) as file:
+            yield file, file.blueprint()
+    else:
+        with Checkpoint(checkpoint_folder(base)) as checkpoint:
+            yield checkpoint, draw(checkpoint)
+
+
+def read_any_adapter(path: Path) -> PeftAdapter:
+    """Return the adapter in a PEFT folder, or in a GGUF file, still with GGUF names."""
     return read_gguf_adapter(path) if path.is_file() else read_adapter(path)
 
 
-def _renamed(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
+def with_names_of(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
     """Return an adapter with the names of a current checkpoint."""
     if adapter.path.is_file():
         return with_checkpoint_names(adapter, blueprint)

@@ -60,8 +60,7 @@ class ConversionRequest:
 
     def name_of_base(self) -> str:
         """Return the base's name, for the manifest and for looking it up among the published models."""
-        folder = Path(self.base)
-        return folder.resolve().name if folder.exists() else self.base
+        return name_of_base(self.base)
 
     def check_paths(self) -> None:
         """Raise UsageError or ModelError for a path that the system cannot look up."""
@@ -116,6 +115,12 @@ class ConversionRequest:
         title = str(metadata.get("general.name", ("STRING", ""))[1])
         published = any(map(catalogue_entry, (self.base, self.name_of_base(), title)))
         return metadata.get(TASKS_KEY) or (("ARRAY", list(TASKS)) if published else None)
+
+
+def name_of_base(base: str) -> str:
+    """Return a base's name: that of its folder or file, or a hub id."""
+    path = Path(base)
+    return path.resolve().name if path.exists() else base
 
 
 def checkpoint_folder(base: str) -> Path:

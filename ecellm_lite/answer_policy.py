@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +80,8 @@ class AnswerPolicy:
         path = str(calibration)
         named = self._named.get(path)
         if named is None:
-            named = Calibrations(self.model.sha256, self.envelope, named=Path(path))
+            adapter = self.model.adapter.sha256 if self.model.adapter else None
+            named = Calibrations(self.model.sha256, self.envelope, named=Path(path), adapter=adapter)
             if len(self._named) >= NAMED:
                 self._named.clear()
             self._named[path] = named
@@ -214,6 +215,15 @@ def checked_priority(priority: str) -> bool:
     if priority in ("normal", "urgent"):
         return priority == "urgent"
     raise UsageError(f"priority is {priority!r}", step="give normal or urgent", settings=("priority",))
+
+
+def checked_adapter(adapter: str | None, names: Iterable[str]) -> str | None:
+    """Return the adapter that a request names; raises UsageError unless it is None or one of these names."""
+    known = sorted(names)
+    if adapter is None or (isinstance(adapter, str) and adapter in known):
+        return adapter
+    step = f"name one of {', '.join(known)}" if known else "load it with the model"
+    raise UsageError(f"There is no adapter {str(adapter)[:80]!r}", step=step, settings=("adapters",), field="adapter")
 
 
 def deadline_error(deadline_ms: float) -> DeadlineError:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, runtime_checkable
 
-from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.answers.answer import AdapterName, Answer, ModelName
 from ecellm_lite.answers.decoding import Listener
 from ecellm_lite.answers.space import Space
 from ecellm_lite.envelopes import Envelope
@@ -35,6 +36,7 @@ class RequestOptions(TypedDict, total=False):
     `calibration`: "auto" uses the model's stored calibration if it fits, False uses none, and a path uses the
     calibration in that file.
     `seed` is for sampled text (a Text space with a temperature).
+    `adapter`: the name of a LoRA adapter that was loaded beside the model; None answers with the model alone.
     `deadline_ms`: a row that has no answer this many milliseconds after it was submitted gets a DeadlineError, and the
     engine drops the row before the next call of the model.
     `priority`: `urgent` rows start, in order of arrival, before all waiting `normal` rows. While urgent rows keep
@@ -49,6 +51,7 @@ class RequestOptions(TypedDict, total=False):
     min_probability: float | None
     calibration: CalibrationChoice
     seed: int
+    adapter: str | None
     deadline_ms: float | None
     priority: Priority
     listener: Listener | None
@@ -60,6 +63,10 @@ class Answerer(Protocol):
     @property
     def model(self) -> ModelName:
         """The model that answers."""
+
+    @property
+    def adapters(self) -> Mapping[str, str]:
+        """The adapters that a request may name, with the sha256 of each one's file."""
 
     @property
     def envelope(self) -> Envelope:
@@ -93,9 +100,18 @@ class Answerer(Protocol):
         """Release the engine; waiting requests fail with ClosedError. A second call does nothing."""
 
 
+def model_of(answerer: Answerer, adapter: str | None) -> ModelName:
+    """Return the name of an answerer's model with one of its adapters, or of the model alone (None)."""
+    if adapter is None or adapter not in answerer.adapters:
+        return answerer.model
+    return replace(answerer.model, adapter=AdapterName(adapter, answerer.adapters[adapter]))
+
+
 @runtime_checkable
 class KeepsCalibrations(Protocol):
     """An answerer that can name the calibration it uses for a task."""
 
-    def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
+    def kept_calibration(
+        self, task: str | Task, *, calibration: CalibrationChoice = "auto", adapter: str | None = None
+    ) -> Calibration | None:
         """Return a task's calibration, or None. It may not apply to a row with its own instruction or options."""

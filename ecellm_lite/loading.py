@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ecellm_lite.answers.answer import ModelName
+from ecellm_lite.answers.answer import AdapterName, ModelName
 from ecellm_lite.engine.interface import Backend
 from ecellm_lite.engine.offload import Placement
 from ecellm_lite.engine.prefix_files import PrefixFiles
 from ecellm_lite.envelopes import get_envelope
+from ecellm_lite.models.adapters import find_adapters
 from ecellm_lite.models.calibrations import Calibrations, calibration_folder
 from ecellm_lite.models.store import Store, StoredModel
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedAdapter:
+    """An adapter beside a loaded model: the name that its answers carry, and its calibrations."""
+
+    model: ModelName
+    calibrations: Calibrations | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +30,8 @@ class LoadedModel:
     """A loaded model with its name, envelope and calibrations.
 
     `files` keeps on disk what the model computed for instructions, `placement` says which layers are on which GPU, and
-    `intended_tasks` are the tasks that the model's file names (empty if it names none).
+    `intended_tasks` are the tasks that the model's file names (empty if it names none). `adapters`: those of
+    the backend, by name.
     """
 
     backend: Backend
@@ -30,6 +41,7 @@ class LoadedModel:
     files: PrefixFiles | None = None
     placement: Placement | None = None
     intended_tasks: tuple[str, ...] = ()
+    adapters: Mapping[str, LoadedAdapter] = field(default_factory=dict)
 
 
 def find_model(model: str | Path | None, envelope: str | None = None) -> tuple[Store, StoredModel]:
@@ -49,10 +61,18 @@ def find_model(model: str | Path | None, envelope: str | None = None) -> tuple[S
     return store, stored
 
 
-def load_model(model: str | Path | None, *, envelope: str | None, prefix_files: bool, **settings: Any) -> LoadedModel:
+def load_model(
+    model: str | Path | None,
+    *,
+    envelope: str | None,
+    prefix_files: bool,
+    adapters: Mapping[str, str | Path] | None = None,
+    **settings: Any,
+) -> LoadedModel:
     """Return the model that a name means, loaded with these settings of engine.settings.Settings (None: not set).
 
-    Raises ModelError if there is no such model or its file is damaged, UsageError for invalid settings.
+    `adapters`: the files of LoRA adapters to load beside it, by name. Raises ModelError if there is no such model or a
+    file is damaged, UsageError for invalid settings.
     """
     from ecellm_lite.engine.llama import LlamaBackend
     from ecellm_lite.engine.tuned import tuned_settings
@@ -61,14 +81,31 @@ def load_model(model: str | Path | None, *, envelope: str | None, prefix_files: 
     envelope = stored.manifest.envelope
     calibrations = Calibrations(stored.manifest.sha256, envelope, calibration_folder(store, stored))
     name = ModelName(stored.manifest.name, stored.manifest.sha256)
-    backend = LlamaBackend(stored.path, tuned_settings(store, stored, **settings))
+    adapter_files = find_adapters(adapters, store, stored)
+    loaded = {
+        file.name: LoadedAdapter(
+            replace(name, adapter=AdapterName(file.name, file.sha256)),
+            Calibrations(name.sha256, envelope, calibration_folder(store, stored, file.sha256), adapter=file.sha256),
+        )
+        for file in adapter_files
+    }
+    paths = {file.name: file.path for file in adapter_files}
+    backend = LlamaBackend(stored.path, tuned_settings(store, stored, **settings), paths)
     files = None
     try:
-        stored.check_unchanged()  # llama.cpp opened the file by name, after it was checked
+        stored.check_unchanged()  # llama.cpp opened the files by name, after they were checked
+        for file in adapter_files:
+            file.check_unchanged()
         # A GPU reads an instruction in milliseconds: storing its state would only take up space.
         if prefix_files and not backend.placement.n_gpu_layers:
-            files = PrefixFiles(store.states, name.sha256, backend.circumstances, unchanged=lambda: stored.unchanged)
+            files = PrefixFiles(
+                store.states,
+                name.sha256,
+                backend.circumstances,
+                adapters={file.name: file.sha256 for file in adapter_files},
+                unchanged=lambda: stored.unchanged,
+            )
     except BaseException:
         backend.close()
         raise
-    return LoadedModel(backend, name, envelope, calibrations, files, backend.placement, stored.tasks)
+    return LoadedModel(backend, name, envelope, calibrations, files, backend.placement, stored.tasks, loaded)

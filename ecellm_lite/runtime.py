@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 from ecellm_lite.answer_policy import (
     AnswerPolicy,
     Submission,
+    checked_adapter,
     checked_deadline,
     checked_priority,
     checked_probability,
     id_of,
 )
 from ecellm_lite.answerer import RequestOptions, Row
-from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.answers.answer import AdapterName, Answer, ModelName
 from ecellm_lite.answers.space import Space
 from ecellm_lite.deadlines import Deadlines
 from ecellm_lite.engine.driver import Driver
@@ -37,7 +39,7 @@ from ecellm_lite.engine.waiting import GROUP
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import EcellmError, InputError
 from ecellm_lite.frames import FrameMap, answers_frame
-from ecellm_lite.loading import LoadedModel, load_model
+from ecellm_lite.loading import LoadedAdapter, LoadedModel, load_model
 from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations
 from ecellm_lite.prompts import Prompts
 from ecellm_lite.read_ahead import read_ahead
@@ -65,6 +67,8 @@ class Runtime:
     `grouped`: rows with the same beginning run together, but answers come in the order of the rows.
     `drafts`: while few rows run, the next words of free text are guessed from the prompt, and the model checks several
         guesses in one call.
+    `adapters`: the files of LoRA adapters (see convert/adapter_file.py) to load beside the model, by the names that
+        requests choose them by.
 
     The other settings are described in engine.settings.Settings. If `threads`, `kv_type`, `micro_batch` or
     `flash_attention` is not given and the runtime is not deterministic, the value tuned for this model and machine is
@@ -92,11 +96,13 @@ class Runtime:
         prefix_files: bool = True,
         grouped: bool = True,
         drafts: bool = True,
+        adapters: Mapping[str, str | Path] | None = None,
     ) -> None:
         loaded = load_model(
             model,
             envelope=envelope,
             prefix_files=prefix_files,
+            adapters=adapters,
             context=context,
             threads=threads,
             gpu_layers=gpu_layers,
@@ -120,10 +126,17 @@ class Runtime:
         drafts: bool = True,
         files: PrefixFiles | None = None,
         calibrations: Calibrations | None = None,
+        adapters: Mapping[str, LoadedAdapter] | None = None,
     ) -> Runtime:
-        """Return a runtime over the caller's own backend, for example the fake engine; the runtime closes it."""
+        """Return a runtime over the caller's own backend, for example the fake engine; the runtime closes it.
+
+        `adapters`: what is known of the backend's adapters, by name.
+        """
         runtime = cls.__new__(cls)
-        loaded = LoadedModel(backend, name or ModelName("fake", ""), envelope, calibrations, files)
+        name = name or ModelName("fake", "")
+        known = {one: LoadedAdapter(replace(name, adapter=AdapterName(one, ""))) for one in backend.adapters}
+        known.update(adapters or {})
+        loaded = LoadedModel(backend, name, envelope, calibrations, files, adapters=known)
         runtime._start(loaded, deterministic=deterministic, grouped=grouped, drafts=drafts)
         return runtime
 
@@ -133,7 +146,12 @@ class Runtime:
         self.placement = loaded.placement
         self.intended_tasks = loaded.intended_tasks
         self.deterministic = deterministic
-        self._policy = AnswerPolicy(loaded.model, loaded.envelope, deterministic, loaded.calibrations)
+        models: dict[str | None, LoadedAdapter] = {None: LoadedAdapter(loaded.model, loaded.calibrations)}
+        models.update(loaded.adapters)
+        self._policies = {
+            name: AnswerPolicy(one.model, loaded.envelope, deterministic, one.calibrations)
+            for name, one in models.items()
+        }
         self._deadlines = Deadlines()
         self._backend = backend = loaded.backend
         try:
@@ -152,6 +170,12 @@ class Runtime:
     def tasks(self) -> tuple[str, ...]:
         """The names of the available tasks: the ten, and the user's own."""
         return task_names()
+
+    @property
+    def adapters(self) -> Mapping[str, str]:
+        """The adapters that a request may name, with the sha256 of each one's file."""
+        names = (policy.model.adapter for policy in self._policies.values())
+        return {name.name: name.sha256 for name in names if name}
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
         """Return a future for the answer; see Answerer. An InputError in place of a row becomes its answer's error."""
@@ -176,8 +200,9 @@ class Runtime:
         A separate thread reads up to 256 rows ahead. Rows with the same beginning run together, and identical rows are
         computed once.
         """
-        calibrations = self._policy.chosen_calibrations(options.get("calibration", "auto"))
-        checked_task = self._policy.checked_task(task, calibrations, options.get("instruction"))
+        policy = self._policy(options.get("adapter"))
+        calibrations = policy.chosen_calibrations(options.get("calibration", "auto"))
+        checked_task = policy.checked_task(task, calibrations, options.get("instruction"))
 
         def submit(row: Row | InputError) -> Future[Answer]:
             return self._submit(checked_task, row, options, more=True)[1]
@@ -203,6 +228,7 @@ class Runtime:
         *,
         instruction: str | None = None,
         calibration: CalibrationChoice = "auto",
+        adapter: str | None = None,
     ) -> str | None:
         """Return a sentence on why a task's stored calibration is not used; None if it is used or does not exist.
 
@@ -212,21 +238,25 @@ class Runtime:
         Raises UsageError if `calibration` names a file that does not apply. If the task has a calibration, raises
         InputError for a bad row.
         """
-        calibrations = self._policy.chosen_calibrations(calibration)
-        checked_task = self._policy.checked_task(task, calibrations, instruction)
+        policy = self._policy(adapter)
+        calibrations = policy.chosen_calibrations(calibration)
+        checked_task = policy.checked_task(task, calibrations, instruction)
         if row is None:
-            return self._policy.refusal(calibrations, checked_task, instruction)
-        return self._policy.refusal_of_row(calibrations, checked_task, row, instruction)
+            return policy.refusal(calibrations, checked_task, instruction)
+        return policy.refusal_of_row(calibrations, checked_task, row, instruction)
 
-    def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
+    def kept_calibration(
+        self, task: str | Task, *, calibration: CalibrationChoice = "auto", adapter: str | None = None
+    ) -> Calibration | None:
         """Return a task's calibration, or None. It may not apply to a row with its own instruction or options."""
-        calibrations = self._policy.chosen_calibrations(calibration)
-        checked_task = self._policy.checked_task(task)
+        policy = self._policy(adapter)
+        calibrations = policy.chosen_calibrations(calibration)
+        checked_task = policy.checked_task(task)
         return calibrations.get(checked_task.name) if calibrations else None
 
     def prompt(self, task: str | Task, row: Row, *, instruction: str | None = None) -> str:
         """Return the exact prompt of a row."""
-        return self._prompts.prompt(self._policy.checked_task(task).question(row, instruction=instruction))
+        return self._prompts.prompt(self._policies[None].checked_task(task).question(row, instruction=instruction))
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
         """Return the scheduler's request for a question: its tokens, and how many of them the task's rows share.
@@ -253,33 +283,40 @@ class Runtime:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _policy(self, adapter: str | None) -> AnswerPolicy:
+        """Return the policy of an adapter's answers; raises UsageError if there is no such adapter."""
+        return self._policies[None if adapter is None else checked_adapter(adapter, self.adapters)]
+
     def _submit(
         self, task: str | Task, row: Row | InputError, options: RequestOptions, *, more: bool = False
     ) -> tuple[Submission, Future[Answer]]:
         self._driver.check_open()
         started, deadline_ms = time.monotonic(), checked_deadline(options.get("deadline_ms"))
-        submission = self._prepared(task, row, options)
+        policy = self._policy(options.get("adapter"))
+        submission = self._prepared(policy, task, row, options)
         future: Future[Answer] = Future()
         request = submission.request
         if request is None or submission.failure:
-            future.set_result(self._policy.answer(submission))
+            future.set_result(policy.answer(submission))
             return submission, future
-        request.ended = partial(self._policy.settle, submission, future)
+        request.ended = partial(policy.settle, submission, future)
         if deadline_ms is not None:
-            expire = partial(self._policy.expire, submission, future, deadline_ms)
+            expire = partial(policy.expire, submission, future, deadline_ms)
             withdraw = self._deadlines.add(started + deadline_ms / 1000, expire)
             future.add_done_callback(lambda _: withdraw())
         self._driver.submit(request, more=more)
         future.add_done_callback(lambda _: submission.cancel())
         return submission, future
 
-    def _prepared(self, task: str | Task, row: Row | InputError, options: RequestOptions) -> Submission:
+    def _prepared(
+        self, policy: AnswerPolicy, task: str | Task, row: Row | InputError, options: RequestOptions
+    ) -> Submission:
         """Return a row's submission: its request to the engine, or the error that prevented the request."""
         instruction, space = options.get("instruction"), options.get("space")
         least = checked_probability(options.get("min_probability"))
         urgent = checked_priority(options.get("priority", "normal"))
-        calibrations = self._policy.chosen_calibrations(options.get("calibration", "auto"))
-        task = self._policy.checked_task(task, calibrations, instruction)
+        calibrations = policy.chosen_calibrations(options.get("calibration", "auto"))
+        task = policy.checked_task(task, calibrations, instruction)
         submission = Submission(None, task, min_probability=least)
         try:
             if isinstance(row, InputError):
@@ -293,10 +330,11 @@ class Runtime:
             submission.warnings = question.warnings
             submission.request = self.request(question, space, seed=options.get("seed", 0))
             submission.request.urgent = urgent
+            submission.request.adapter = options.get("adapter")
             submission.request.listener = options.get("listener")
             submission.type = submission.request.space.type
             if space is None:
-                submission.calibration = self._policy.calibration(calibrations, task, question)
+                submission.calibration = policy.calibration(calibrations, task, question)
         except EcellmError as error:
             submission.failure = error
         return submission

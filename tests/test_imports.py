@@ -37,6 +37,7 @@ BINDING = "ecellm_lite/binding.py"
 LLAMA = {
     "ecellm_lite/backends.py",
     "ecellm_lite/ggml.py",
+    "ecellm_lite/engine/adapters.py",
     "ecellm_lite/engine/batch.py",
     "ecellm_lite/engine/llama.py",
     "ecellm_lite/engine/vocabulary.py",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,11 +25,31 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelName:
-    """Which weights answered: the model's name and the sha256 of its file."""
+class AdapterName:
+    """Which adapter answered: its name and the sha256 of its file."""
 
     name: str
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """Which weights answered: the model's name, the sha256 of its file, and the adapter (None for the model alone)."""
+
+    name: str
+    sha256: str
+    adapter: AdapterName | None = None
+
+    @property
+    def title(self) -> str:
+        """The name to show: `demo`, or `demo+shop-a` with an adapter."""
+        return f"{self.name}+{self.adapter.name}" if self.adapter else self.name
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelName:
+        """Return the name from plain data; an answer of an older version has no `adapter`."""
+        adapter = data.get("adapter")
+        return cls(**{**data, "adapter": AdapterName(**adapter) if adapter else None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +148,9 @@ class Answer:
     def from_dict(cls, data: Mapping[str, Any]) -> Answer:
         """Return the answer from the plain data of `as_dict`, even if that went through JSON."""
         parts = {name: data[name] and kind(**data[name]) for name, kind in _PARTS.items()}
+        parts["model"] = ModelName.from_dict(data["model"])
         warnings = data["warnings"] and [AnswerWarning(**warning) for warning in data["warnings"]]
         return cls(**{**data, **parts, "warnings": warnings})
 
 
-_PARTS = {"usage": Usage, "model": ModelName, "error": RowError}
+_PARTS: Mapping[str, Callable[..., Any]] = {"usage": Usage, "error": RowError}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecellm_lite.cli.options import model_options, split_options
+from ecellm_lite.cli.options import adapter_option, model_options, split_options
 from ecellm_lite.cli.types import TasksType
 from ecellm_lite.errors import InputError, UsageError
 
@@ -40,6 +40,7 @@ SHOWN = 10  # unreadable lines to name, at most
 @click.option("--dry-run", is_flag=True, help="Show what would be kept, and keep nothing.")
 @click.option("--remove", is_flag=True, help="Remove the calibration.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@adapter_option
 @model_options
 def calibrate(
     tasks: list[Task],
@@ -66,6 +67,7 @@ def calibrate(
     ecellm-lite calibrate --task sentiment_analysis --data reviews.jsonl
     """  # noqa: D301 - click needs a real backspace character
     from ecellm_lite.cli.loading import find_model, load_runtime
+    from ecellm_lite.models.adapters import find_adapters
     from ecellm_lite.models.calibrations import calibration_path, keep_calibration, remove_calibrations
 
     if remove == (data is not None):
@@ -73,7 +75,10 @@ def calibrate(
     store, stored = find_model(model, envelope)
     if data is None:
         name = tasks[0].name if len(tasks) == 1 else None
-        _show_removed(stored, name, remove_calibrations(store, stored, name))
+        split_options(settings)
+        files = find_adapters(settings.get("adapters"), store, stored)
+        adapter = files[0].sha256 if files else None
+        _show_removed(stored, name, remove_calibrations(store, stored, name, adapter))
         return
     from ecellm_lite.cli.progress import rows_progress
     from ecellm_lite.evaluate.calibrating import calibrate_task, read_tasks
@@ -81,14 +86,21 @@ def calibrate(
     labelled, unreadable = read_tasks(data, tasks, split=split, setting=setting, limit=limit)
     _show_unreadable(unreadable)
     options: dict[str, Any] = {"model": model, "envelope": envelope, **settings}
-    seed = split_options(options).get("seed", 0)
+    request = split_options(options)
     results: list[dict[str, Any]] = []
     with load_runtime(options, quiet=quiet) as runtime:
         for task, rows, file in labelled:
             try:
                 with rows_progress(len(rows), hidden=quiet, name=task.name) as progress:
                     result = calibrate_task(
-                        runtime, task, rows, file, seed=seed, target_precision=target_precision, progress=progress
+                        runtime,
+                        task,
+                        rows,
+                        file,
+                        seed=request.get("seed", 0),
+                        adapter=request.get("adapter"),
+                        target_precision=target_precision,
+                        progress=progress,
                     )
             except InputError as error:
                 if len(tasks) == 1:
@@ -101,7 +113,8 @@ def calibrate(
             results.append(result.as_dict() | {"kept": path})
             if not as_json:
                 click.echo("\n".join(_lines(result, path)))
-                if result.refusal and not path and calibration_path(store, stored, task.name).is_file():
+                kept = calibration_path(store, stored, task.name, result.scope.adapter)
+                if result.refusal and not path and kept.is_file():
                     click.echo("  The existing calibration stays in use.")
     if not results:
         raise InputError(

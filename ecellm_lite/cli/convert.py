@@ -15,6 +15,9 @@ from ecellm_lite.cli.types import ModelType
 from ecellm_lite.envelopes import ENVELOPES
 from ecellm_lite.errors import ModelError, UsageError
 
+_GIVEN = click.core.ParameterSource.COMMANDLINE
+_OF_ADAPTERS = {"base", "adapters", "adapter_only", "file_type", "target", "as_json", "quiet", "debug"}
+
 
 @click.command()
 @click.argument("base")
@@ -26,7 +29,14 @@ from ecellm_lite.errors import ModelError, UsageError
     help="An adapter to merge, a PEFT folder or a GGUF file; DIR:0.5 gives it a weight.",
 )
 @click.option(
-    "--quant", "file_type", default="Q4_K_M", show_default=True, help="The file's type: Q4_K_M, Q8_0, F16 and so on."
+    "--adapter-only",
+    is_flag=True,
+    help="Write the adapter alone, for `run --adapter`: as many as you like then share one base.",
+)
+@click.option(
+    "--quant",
+    "file_type",
+    help="The file's type: Q4_K_M, Q8_0, F16 and so on.  [default: Q4_K_M; F16 with --adapter-only]",
 )
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="The GGUF file to write.")
 @click.option("--name", type=ModelType(), help="Put it into the store under this name instead.")
@@ -55,7 +65,8 @@ from ecellm_lite.errors import ModelError, UsageError
 def convert(
     base: str,
     adapters: tuple[tuple[Path, float], ...],
-    file_type: str,
+    adapter_only: bool,
+    file_type: str | None,
     target: Path | None,
     name: str | None,
     envelope: str | None,
@@ -76,6 +87,11 @@ def convert(
     BASE is a folder of safetensors, a hub id that is in the cache, or a GGUF file. The output name never points to a
     partial file; a manifest beside it records what it was made of. --resume continues an interrupted run.
     """
+    if adapter_only:
+        _refuse_other_options()
+        _write_adapter(base, adapters, file_type, target, as_json=as_json, quiet=quiet)
+        return
+    file_type = file_type or "Q4_K_M"
     from ecellm_lite.cli.plan import show_plan
     from ecellm_lite.cli.progress import conversion_progress
     from ecellm_lite.convert.conversion import prepared
@@ -119,6 +135,40 @@ def convert(
         click.echo(
             f"{path}: {manifest.size / 1e9:.2f} GB of {file_type.upper()} in {manifest.details['seconds']:,.0f} s, "
             f"envelope {manifest.envelope}, sha256 {manifest.sha256}"
+        )
+
+
+def _refuse_other_options() -> None:
+    """Raise UsageError for an option that --adapter-only does not use."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        if option.name not in _OF_ADAPTERS and context.get_parameter_source(str(option.name)) is _GIVEN:
+            raise UsageError(
+                f"{option.opts[0]} is for a model's file", step="leave it out, or leave --adapter-only out"
+            )
+
+
+def _write_adapter(
+    base: str,
+    adapters: tuple[tuple[Path, float], ...],
+    file_type: str | None,
+    target: Path | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from ecellm_lite.convert.adapter_file import FILE_TYPE, write_adapter_file
+
+    if len(adapters) != 1 or target is None:
+        raise UsageError("--adapter-only writes one adapter", step="give --lora DIR once, and --output OUT.gguf")
+    [(folder, weight)] = adapters
+    facts = write_adapter_file(base, folder, target, weight=weight, file_type=(file_type or FILE_TYPE).upper())
+    if as_json:
+        click.echo(json.dumps(asdict(facts) | {"path": str(facts.path)}, indent=2))
+    elif not quiet:
+        click.echo(
+            f"{target}: {facts.size / 1e6:.1f} MB, {facts.tensors} tensors of {facts.base} with rank up to "
+            f"{facts.rank}, sha256 {facts.sha256}"
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecellm_lite.cli.options import certainty_options, model_options, split_options
+from ecellm_lite.cli.options import adapter_option, certainty_options, model_options, split_options
 from ecellm_lite.cli.types import TasksType
 from ecellm_lite.errors import JobError, UsageError
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @certainty_options
+@adapter_option
 @model_options
 def evaluate(
     tasks: list[Task] | None,

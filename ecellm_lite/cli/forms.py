@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,23 @@ class WeightedFolder(click.ParamType):  # type: ignore[type-arg]
             except ValueError:
                 pass  # the colon is part of the path
         return Path(value), 1.0
+
+
+class NamedAdapter(click.ParamType):  # type: ignore[type-arg]
+    """NAME=FILE: the name that requests choose an adapter by, and its file; FILE alone is named after itself."""
+
+    name = "[name=]file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return the name and the file."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, file = str(value).partition("=")
+        if not equals or "/" in name or os.sep in name:  # a path may hold an equals sign
+            name, file = Path(value).stem, str(value)
+        if not name or not file:
+            self.fail(f"{value!r} is not NAME=FILE, such as shop-a=shop-a.gguf", param, ctx)
+        return name, file
 
 
 class TensorTypeOverride(click.ParamType):  # type: ignore[type-arg]

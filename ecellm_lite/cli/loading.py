@@ -53,12 +53,13 @@ def load_answerer(
 
 def warn(runtime: Runtime, task: Task, options: RequestOptions) -> None:
     """Print where the model's layers are, and warn if its answers to the task may be unreliable or uncalibrated."""
+    adapter = options.get("adapter")  # its tasks are not known
     if runtime.placement and runtime.placement.loads:
         click.echo(f"{runtime.placement.description}.", err=True)
-    if runtime.intended_tasks and task.name not in runtime.intended_tasks:
+    if not adapter and runtime.intended_tasks and task.name not in runtime.intended_tasks:
         tasks = plain(", ".join(runtime.intended_tasks))
         click.echo(f"{runtime.model.name} is for {tasks}: do not rely on its answers to {task.name}.", err=True)
     instruction, calibration = options.get("instruction"), options.get("calibration", "auto")
-    refusal = runtime.uncalibrated(task, instruction=instruction, calibration=calibration)
+    refusal = runtime.uncalibrated(task, instruction=instruction, calibration=calibration, adapter=adapter)
     if refusal and options.get("space") is None:
         click.echo(refusal, err=True)

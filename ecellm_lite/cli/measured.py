@@ -37,7 +37,7 @@ def show_results(results: Results, console: Console | None = None) -> None:
         table.add_row(*_row(task, results.settings.setting))
     console.print(table)
     calibrated = ", calibrated" if results.calibrated else ""
-    facts = f"{results.model.name} · envelope {results.envelope}{calibrated} · {results.seconds:.1f} s"
+    facts = f"{results.model.title} · envelope {results.envelope}{calibrated} · {results.seconds:.1f} s"
     console.print(Text(f"\n{plain(facts)}", style="dim"))
     for task in results.tasks.values():
         for note in (*_missing(task), *task.notes, *_unreadable(task.unreadable)):

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from ecellm_lite.cli.forms import GpuLayers
+from ecellm_lite.cli.forms import GpuLayers, NamedAdapter
 from ecellm_lite.cli.types import CalibrationType, ModelType
 from ecellm_lite.envelopes import ENVELOPES
+from ecellm_lite.errors import UsageError
 
 if TYPE_CHECKING:
     from ecellm_lite.answerer import RequestOptions
@@ -39,9 +40,40 @@ def certainty_options(command: Command) -> Command:
     return command
 
 
+def adapter_option(command: Command) -> Command:
+    """Add --adapter, with which all rows of a command are answered."""
+    return click.option(
+        "--adapter", type=NamedAdapter(), help="Answer with this adapter, made by `convert --adapter-only`."
+    )(command)
+
+
+def adapters_option(command: Command) -> Command:
+    """Add --adapter as often as wanted: requests choose among the adapters by name."""
+    return click.option(
+        "--adapter",
+        "adapters",
+        type=NamedAdapter(),
+        multiple=True,
+        help="An adapter of `convert --adapter-only`, which requests choose by its name; give as many as you like.",
+    )(command)
+
+
 def split_options(options: dict[str, Any]) -> RequestOptions:
-    """Remove the options that belong to a request from a command's options, and return them."""
-    return cast("RequestOptions", {name: options.pop(name) for name in REQUEST_OPTIONS if name in options})
+    """Remove the options that belong to a request from a command's options, and return them.
+
+    A command's one adapter becomes the Runtime's only one, and the request's. Several become the Runtime's.
+    """
+    request = {name: options.pop(name) for name in REQUEST_OPTIONS if name in options}
+    if adapter := options.pop("adapter", None):
+        name, path = adapter
+        options["adapters"] = {name: path}
+        request["adapter"] = name
+    elif "adapters" in options:
+        pairs = options["adapters"]
+        options["adapters"] = dict(pairs)
+        if len(options["adapters"]) < len(pairs):
+            raise UsageError("Two adapters have the same name", step="give each one a name of its own: NAME=FILE")
+    return cast("RequestOptions", request)
 
 
 def debug_option(command: Command) -> Command:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ecellm_lite.cli.forms import Cores
-from ecellm_lite.cli.options import model_options
+from ecellm_lite.cli.options import adapters_option, model_options
 
 if TYPE_CHECKING:
     from ecellm_lite.answerer import Answerer
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--memory-bytes", type=click.IntRange(1 << 24), help="The most memory to allocate, besides the model.")
 @click.option("--nice", type=click.IntRange(0, 19), help="Lower the priority: the higher, the more.")
 @click.option("--prefix-files/--no-prefix-files", default=True, help="Keep processed instructions on disk.")
+@adapters_option
 @model_options
 def pipe(socket: Path | None, isolated: bool, idle: float | None, lazy: bool, **settings: Any) -> None:
     """Answer a host program: one JSON request per line in, one JSON answer per line out.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecellm_lite.cli.options import certainty_options, model_options, split_options
+from ecellm_lite.cli.options import adapter_option, certainty_options, model_options, split_options
 from ecellm_lite.cli.table_options import job_options, table_options
 from ecellm_lite.cli.types import TaskType
 from ecellm_lite.envelopes import get_envelope
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, also on a terminal.")
 @table_options
 @certainty_options
+@adapter_option
 @model_options
 def run(
     tasks: tuple[Task, ...],

@@ -60,7 +60,7 @@ def _table(details: Sequence[Detail]) -> Table:
 
 
 def _footer(answer: Answer) -> Text:
-    facts = [plain(answer.model.name), f"envelope {answer.envelope}"]
+    facts = [plain(answer.model.title), f"envelope {answer.envelope}"]
     if answer.coverage is not None:
         facts.append(f"coverage {answer.coverage:.1%}")
     if answer.calibration is not None:

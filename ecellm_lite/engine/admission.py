@@ -8,7 +8,7 @@ from ecellm_lite.engine.interface import Backend
 from ecellm_lite.engine.prefixes import Prefixes
 from ecellm_lite.engine.request import Request
 from ecellm_lite.engine.slot import Slot
-from ecellm_lite.engine.waiting import Waiting
+from ecellm_lite.engine.turns import Turns
 from ecellm_lite.errors import ModelError
 
 # Rows are admitted until their prompts add up to this many batches. Attention reads every cell in use, including other
@@ -31,7 +31,7 @@ class Admission:
     """
 
     def __init__(
-        self, backend: Backend, waiting: Waiting, prefixes: Prefixes, active: Sequence[Slot], *, grouped: bool
+        self, backend: Backend, waiting: Turns, prefixes: Prefixes, active: Sequence[Slot], *, grouped: bool
     ) -> None:
         self._backend = backend
         self._waiting = waiting
@@ -109,16 +109,19 @@ class Admission:
         return max(least, min(waiting + RESERVE, self._largest))
 
     def _runnable(self) -> int:
-        """Return how many tokens the next call could take."""
-        nodes = sum(len(node.tokens) - node.filled for node in self._prefixes.unfilled())
-        return nodes + sum(len(slot.pending) for slot in self._active if slot.match.ready)
+        """Return how many tokens the next call of the current adapter could take."""
+        adapter = self._waiting.current
+        nodes = sum(len(node.tokens) - node.filled for node in self._prefixes.unfilled(adapter))
+        slots = (slot for slot in self._active if slot.request.adapter == adapter and slot.match.ready)
+        return nodes + sum(len(slot.pending) for slot in slots)
 
     def _crowded(self, request: Request, own: int) -> bool:
-        """Whether enough rows are running already; this one would add `own` tokens."""
-        standing = own + sum(slot.own + len(slot.pending) for slot in self._active)
+        """Whether enough rows of its adapter are running already; this one would add `own` tokens."""
+        slots = [slot for slot in self._active if slot.request.adapter == request.adapter]
+        standing = own + sum(slot.own + len(slot.pending) for slot in slots)
         if standing <= CROWD * self._backend.batch:
             return False
-        requests = [request, *(slot.request for slot in self._active)]
+        requests = [request, *(slot.request for slot in slots)]
         if not any(one.space.generates for one in requests):
             return True
         room = 2 * (self._backend.cells - self._prefixes.cells) // 3

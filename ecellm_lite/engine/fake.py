@@ -2,14 +2,15 @@
 
 Its tokens are bytes and a few short strings, so every text can be tokenized and every token read. It behaves like the
 real engine, but raises an error where llama.cpp would compute nonsense: a gap in a sequence, a fork of missing tokens,
-a full memory.
+a full memory, a sequence that two adapters compute.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,19 @@ def scattered(tokens: Sequence[int]) -> Logits:
     return np.random.default_rng(seed).normal(size=FakeVocabulary.size).astype(np.float32)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cell:
+    """A token in memory, and the adapter that it was computed with. Forks share it."""
+
+    token: int
+    adapter: str | None
+
+
 class FakeBackend:
-    """A memory of token sequences; a function passed in computes their logits, and `decoded` counts the tokens."""
+    """A memory of token sequences; a function passed in computes their logits, and `decoded` counts the tokens.
+
+    `adapters`: the functions that compute logits with an adapter, by its name. `adapted` is the adapter in use.
+    """
 
     def __init__(
         self,
@@ -84,6 +96,7 @@ class FakeBackend:
         most: int | None = None,
         sequences: int = 16,
         batch: int = 512,
+        adapters: Mapping[str, LogitsOf] | None = None,
     ) -> None:
         self.vocabulary: Vocabulary = FakeVocabulary()
         self.cells = cells
@@ -92,9 +105,17 @@ class FakeBackend:
         self.batch = batch
         self.decoded = 0
         self._closed = False
-        self._logits = logits
-        # A cell is a one-token list. Forks share these lists as sequences share the cells of a unified memory.
-        self._memory: list[list[list[int]]] = [[] for _ in range(sequences)]
+        self._logits: dict[str | None, LogitsOf] = {None: logits}
+        self._logits.update(adapters or {})
+        self.adapters: Sequence[str] = tuple(adapters or ())
+        self.adapted: str | None = None
+        self._memory: list[list[_Cell]] = [[] for _ in range(sequences)]
+
+    def adapt(self, adapter: str | None) -> None:
+        """Compute with an adapter's function from now on; raises for an unknown adapter."""
+        if adapter not in self._logits:
+            raise EcellmError(f"The fake engine has no adapter {adapter!r}.")
+        self.adapted = adapter
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
         """Append the chunks to the memory and return the test's logits for each chunk that asks; see Backend."""
@@ -106,7 +127,9 @@ class FakeBackend:
             sequence = self._memory[chunk.sequence]
             if len(sequence) != chunk.position or not chunk.tokens:
                 raise EcellmError(f"The fake engine got a gap: {chunk} after {len(sequence)} tokens.")
-            sequence.extend([token] for token in chunk.tokens)
+            if any(cell.adapter != self.adapted for cell in sequence):
+                raise EcellmError(f"The fake engine got tokens for {self.adapted!r} after those of another adapter.")
+            sequence.extend(_Cell(token, self.adapted) for token in chunk.tokens)
             self.decoded += len(chunk.tokens)
         if self.used > self.cells:
             raise EcellmError(f"The fake engine's memory of {self.cells} tokens is full.")
@@ -116,7 +139,8 @@ class FakeBackend:
         if not 0 < chunk.ask <= len(chunk.tokens):
             raise EcellmError(f"The fake engine was asked for logits that {chunk} does not have.")
         tokens = self.tokens(chunk.sequence)
-        rows = [self._logits(tokens[: len(tokens) - back]) for back in reversed(range(chunk.ask))]
+        logits = self._logits[self.adapted]
+        rows = [logits(tokens[: len(tokens) - back]) for back in reversed(range(chunk.ask))]
         return rows[0] if chunk.ask == 1 else np.stack(rows)
 
     @property
@@ -126,7 +150,7 @@ class FakeBackend:
 
     def tokens(self, sequence: int) -> list[int]:
         """Return the tokens of a sequence."""
-        return [cell[0] for cell in self._memory[sequence]]
+        return [cell.token for cell in self._memory[sequence]]
 
     def fork(self, source: int, target: int, length: int) -> None:
         """Share the first `length` cells of a sequence with an empty one."""
@@ -150,14 +174,19 @@ class FakeBackend:
         self.clear()
 
     def save(self, sequence: int) -> bytes:
-        """Return the tokens as bytes."""
-        return np.array(self.tokens(sequence), dtype=np.int32).tobytes()
+        """Return the tokens as bytes, after the number of their adapter if they have one (below 0)."""
+        cells = self._memory[sequence]
+        adapter = cells[0].adapter if cells else None
+        number = [] if adapter is None else [-1 - self.adapters.index(adapter)]
+        return np.array([*number, *self.tokens(sequence)], dtype=np.int32).tobytes()
 
     def load(self, sequence: int, state: bytes) -> bool:
         """Put saved tokens back into an empty sequence; return False if they do not fit."""
         if self._memory[sequence] or len(state) % 4 or self.used + len(state) // 4 > self.cells:
             return False
-        self._memory[sequence] = [[token] for token in np.frombuffer(state, dtype=np.int32).tolist()]
+        values = np.frombuffer(state, dtype=np.int32).tolist()
+        adapter = self.adapters[-1 - values.pop(0)] if values and values[0] < 0 else None
+        self._memory[sequence] = [_Cell(token, adapter) for token in values]
         return True
 
     def close(self) -> None:

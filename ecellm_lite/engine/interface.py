@@ -24,7 +24,7 @@ class Backend(Protocol):
 
     The memory holds `cells` tokens over all sequences (a forked prefix counts once), and up to `most` once grown; one
     sequence of a grown memory holds up to `longest` tokens. Sequences are numbered from 0 to `sequences` - 1. One call
-    of `decode` takes at most `batch` tokens.
+    of `decode` takes at most `batch` tokens. `adapters` are the names of the adapters that it can compute with.
     """
 
     vocabulary: Vocabulary
@@ -33,6 +33,13 @@ class Backend(Protocol):
     longest: int
     sequences: int
     batch: int
+    adapters: Sequence[str]
+
+    def adapt(self, adapter: str | None) -> None:
+        """Compute the following calls with an adapter, one of `adapters`, or with the model alone (None).
+
+        Tokens in memory stay as they were computed: a sequence must be continued with the adapter it was begun with.
+        """
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
         """Append the chunks to the memory and return the logits of each chunk that asks for some, in order.

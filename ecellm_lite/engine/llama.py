@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import psutil
 
 from ecellm_lite.answers.decoding import Logits, Vocabulary
 from ecellm_lite.binding import check_structures, llama
+from ecellm_lite.engine.adapters import Adapters
 from ecellm_lite.engine.batch import Batch
 from ecellm_lite.engine.interface import Chunk
 from ecellm_lite.engine.memory import affordable_cells
@@ -42,10 +43,10 @@ _SEQUENCES = 64
 class LlamaBackend:
     """A GGUF model in llama.cpp with one unified KV memory, in which sequences share the cells of their prefixes.
 
-    `placement` says which layers are on which GPU.
+    `placement` says which layers are on which GPU. `adapters` are the checked GGUF files of LoRA adapters, by name.
     """
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: Settings, adapters: Mapping[str, Path] | None = None) -> None:
         start_library()
         check_structures()
         self._settings = settings
@@ -56,6 +57,9 @@ class LlamaBackend:
         self._kernels = prompt.start(settings.prompt_kernels)
         self._model: Any = None
         self._context: Any = None
+        self._adapters = dict(adapters or {})
+        self.adapters: Sequence[str] = tuple(self._adapters)
+        self._adapter: str | None = None  # of the next call
         self.placement = _placement(path, settings)
         try:
             self._open(path, settings)
@@ -87,6 +91,7 @@ class LlamaBackend:
             raise ModelError(message, step=f"put fewer layers on the GPU, or {step}", settings=("gpu_layers",))
         try:
             self.vocabulary: Vocabulary = LlamaVocabulary(self._model)
+            self._loras = Adapters(self._model, self._adapters)
             training_context: int = llama.llama_model_n_ctx_train(self._model)
             self.most = _cells(settings, training_context)
             # Not in deterministic mode, where a row's answer must not depend on what else fills the memory.
@@ -154,11 +159,16 @@ class LlamaBackend:
         }
         return json.dumps(facts)
 
+    def adapt(self, adapter: str | None) -> None:
+        """Compute the following calls with an adapter; see Backend."""
+        self._adapter = adapter
+
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
         """Append the chunks to the memory and return the logits of each chunk that asks for some; see Backend."""
         prompt.use(self.prompt_kernels)
         threads = self._threads.count
         llama.llama_set_n_threads(self._context, threads, threads)
+        self._loras.apply(self._context, self._adapter)
         status = llama.llama_decode(self._context, self._fill.filled(chunks))
         self._threads.look()
         check_interrupt()
@@ -216,6 +226,7 @@ class LlamaBackend:
             return False
         self._free_context()
         self._context, self.cells = context, cells
+        self._loras.forget()
         self._memory = llama.llama_get_memory(context)
         return True
 

@@ -16,7 +16,7 @@ import hashlib
 import os
 import stat
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -37,10 +37,10 @@ MOST_BYTES = 1 << 30  # the instructions of all ten tasks take 20 MB for the dem
 class PrefixFiles:
     """The states of one model under the same `circumstances` (see LlamaBackend), which are part of each file's key.
 
-    `model` is the sha256 of the bytes that were loaded. A state is written only while `unchanged` says that the file
-    still has these bytes, because llama.cpp maps the file and would compute with changed ones. The files of all models
-    in `root` together take at most `most_bytes`. Disk errors are never raised: a state that cannot be read is computed
-    again.
+    `model` is the sha256 of the bytes that were loaded, and `adapters` are those of its adapters by name, which go into
+    the keys of their states. A state is written only while `unchanged` says that the file still has these bytes:
+    llama.cpp maps the file and would compute with changed ones. The files of all models in `root` together take at most
+    `most_bytes`. Disk errors are never raised: a state that cannot be read is computed again.
     """
 
     def __init__(
@@ -49,31 +49,33 @@ class PrefixFiles:
         model: str,
         circumstances: str,
         *,
+        adapters: Mapping[str, str] | None = None,
         unchanged: Callable[[], bool] = lambda: True,
         most_bytes: int = MOST_BYTES,
     ) -> None:
         self._root = root
         self._folder = root / model
         self._facts = f"{model} {circumstances}"
+        self._adapters = dict(adapters or {})
         self._unchanged = unchanged
         self._most_bytes = most_bytes
 
-    def read(self, tokens: Sequence[int]) -> bytes | None:
-        """Return the state that was written for exactly these tokens, or None; an invalid file is removed."""
-        key = self._key(tokens)
+    def read(self, tokens: Sequence[int], adapter: str | None = None) -> bytes | None:
+        """Return the state written for exactly these tokens and this adapter, or None; an invalid file is removed."""
+        key = self._key(tokens, adapter)
         path = self._path(key)
         try:
             if not self._is_private():
                 return None
             if path.is_symlink():
-                self.remove(tokens)
+                self.remove(tokens, adapter)
                 return None
             with os.fdopen(os.open(path, os.O_RDONLY | _FLAGS), "rb") as file:
                 state = self._checked(file, key)
         except OSError:  # missing, or unreadable at the moment
             return None
         if state is None:
-            self.remove(tokens)
+            self.remove(tokens, adapter)
         else:
             with suppress(OSError):
                 os.utime(path)  # the least recently used files are removed first
@@ -92,9 +94,9 @@ class PrefixFiles:
         state = file.read(length)
         return state if hashlib.sha256(state).digest() == digest else None
 
-    def write(self, tokens: Sequence[int], state: bytes) -> None:
+    def write(self, tokens: Sequence[int], state: bytes, adapter: str | None = None) -> None:
         """Store the state after these tokens, whole or not at all, even if several processes write at once."""
-        key = self._key(tokens)
+        key = self._key(tokens, adapter)
         with suppress(OSError):
             for folder in (self._root, self._folder):  # parents=True alone would not make the parent private
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -105,14 +107,15 @@ class PrefixFiles:
                         file.write(_HEAD.pack(MAGIC, key, digest, len(state)))
                         file.write(state)
 
-    def remove(self, tokens: Sequence[int]) -> None:
+    def remove(self, tokens: Sequence[int], adapter: str | None = None) -> None:
         """Remove the state for these tokens."""
         with suppress(OSError):
-            self._path(self._key(tokens)).unlink()
+            self._path(self._key(tokens, adapter)).unlink()
 
-    def _key(self, tokens: Sequence[int]) -> bytes:
+    def _key(self, tokens: Sequence[int], adapter: str | None) -> bytes:
         ids = np.asarray(tokens, dtype="<i4").tobytes()
-        return hashlib.sha256(self._facts.encode() + b"\0" + ids).digest()
+        facts = self._facts if adapter is None else f"{self._facts} adapter {self._adapters[adapter]}"
+        return hashlib.sha256(facts.encode() + b"\0" + ids).digest()
 
     def _path(self, key: bytes) -> Path:
         return self._folder / f"{key.hex()}.prefix"

@@ -32,12 +32,14 @@ class Prefix:
 
     `begun`: whether the fork was made. `uses`: how many tokens of this node each row or node shares that forks from it.
     `instruction`: whether the state is to be saved in a file; `saved`: whether that was done.
+    `adapter`: the adapter that computes the node; only rows with this adapter may fork from it.
     """
 
     tokens: Sequence[int]
     sequence: int
     origin: Match
     instruction: bool
+    adapter: str | None = None
     filled: int = 0
     begun: bool = False
     uses: list[int] = field(default_factory=list)
@@ -68,11 +70,11 @@ class Prefixes:
         """The memory that the nodes take, in tokens."""
         return sum(node.own for node in self._nodes)
 
-    def find(self, prompt: Sequence[int]) -> Match:
-        """Return the longest match with a prompt without its last token, which must be read again for its logits."""
+    def find(self, prompt: Sequence[int], adapter: str | None = None) -> Match:
+        """Return an adapter's longest match with a prompt without its last token, which must be read for its logits."""
         best = Match()
         for node in self._nodes:
-            if len(node.tokens) > best.length:
+            if node.adapter == adapter and len(node.tokens) > best.length:
                 shared = min(common(node.tokens, prompt), len(prompt) - 1)
                 # Tokens shared with a node's origin are matched there: no node can be cut shorter than its origin.
                 if shared > max(best.length, node.origin.length):
@@ -91,7 +93,9 @@ class Prefixes:
         if match.prefix:
             match.prefix.uses.remove(match.length)
 
-    def add(self, tokens: Sequence[int], origin: Match, *, instruction: bool = False) -> Match:
+    def add(
+        self, tokens: Sequence[int], origin: Match, *, instruction: bool = False, adapter: str | None = None
+    ) -> Match:
         """Add a node for `tokens` below the node of `origin`, and return the match with the new node.
 
         If no sequence is free and none can be freed, return `origin`. While the node exists, its origin is not dropped.
@@ -101,13 +105,15 @@ class Prefixes:
         if not self._free and not self._drop():
             self.let_go(origin)
             return origin
-        node = Prefix(tuple(tokens), self._free.pop(), origin, instruction)
+        node = Prefix(tuple(tokens), self._free.pop(), origin, instruction, adapter)
         self._nodes.append(node)
         return Match(node, len(node.tokens))
 
-    def unfilled(self) -> Iterator[Prefix]:
-        """Yield the nodes whose next tokens can be put into memory now, oldest first."""
+    def unfilled(self, adapter: str | None = None) -> Iterator[Prefix]:
+        """Yield an adapter's nodes whose next tokens can be put into memory now, oldest first."""
         for node in self._nodes:
+            if node.adapter != adapter:
+                continue
             if not node.begun and node.origin.ready:
                 if node.origin.prefix:
                     self._backend.fork(node.origin.prefix.sequence, node.sequence, node.origin.length)

@@ -20,6 +20,7 @@ CONTEXT = ("context",)
 class Request:
     """A prompt whose first `shared` tokens belong to its instruction, and the space of its possible answers.
 
+    `adapter`: the adapter to compute with, one of the backend's; None for the model alone.
     `lasting`: the instruction may be kept on disk, because it comes from a task or the caller and not from a row.
     `advice` and `settings` become the `step` and `settings` of the error if the row is too long. `ended` is called
     once, by the engine's thread, when the request has an outcome or an error, or was dropped because it was
@@ -35,6 +36,7 @@ class Request:
     shared: int
     space: Space
     seed: int = 0
+    adapter: str | None = None
     lasting: bool = False
     urgent: bool = False
     advice: str = SHORTEN
@@ -85,7 +87,9 @@ class Request:
 
     def asks_the_same(self, other: Request) -> bool:
         """Whether the other request is identical, so that one answer serves both; false once this request is done."""
-        alike = self.seed == other.seed and self.space == other.space and list(self.prompt) == list(other.prompt)
+        if (self.seed, self.adapter) != (other.seed, other.adapter):
+            return False
+        alike = self.space == other.space and list(self.prompt) == list(other.prompt)
         return alike and not self.done and self.urgent >= other.urgent
 
 

@@ -3,6 +3,8 @@
 In fast mode each call is filled with the tokens of as many rows as fit. Batching is not bit-stable in llama.cpp, so
 deterministic mode runs one row at a time over an otherwise empty memory, and always reads a prompt in the same two
 calls, [prefix] and [row], whether or not the prefix was in memory.
+
+All rows of a call have the same adapter, and adapters take turns (see `turns`).
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from ecellm_lite.engine.prefixes import Prefixes
 from ecellm_lite.engine.request import Request, context_error
 from ecellm_lite.engine.sharing import Sharing
 from ecellm_lite.engine.slot import Slot
+from ecellm_lite.engine.turns import TURN_SECONDS, Turns
 from ecellm_lite.engine.twins import Twins
-from ecellm_lite.engine.waiting import Waiting
 from ecellm_lite.errors import ContextError, EcellmError, UsageError
 
 PREFIX_SEQUENCES = 16
@@ -35,6 +37,7 @@ class Scheduler:
     It owns the backend's memory from the start. Any thread may call `submit` at any time; `step` must not be called by
     two threads at once. `files` keeps instructions' states between processes. With `grouped` False rows run in order of
     arrival and share only their instruction; with `drafts` False free text is generated token by token.
+    `turn_seconds`: how long one adapter's rows may run while another's wait.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Scheduler:
         grouped: bool = True,
         drafts: bool = True,
         files: PrefixFiles | None = None,
+        turn_seconds: float = TURN_SECONDS,
     ) -> None:
         if backend.sequences < 2:
             raise UsageError("A backend needs at least two sequences, one for a prefix and one for a row.")
@@ -56,9 +60,10 @@ class Scheduler:
         self._prefixes = Prefixes(backend, range(prefix_sequences))
         self._sequences = list(range(prefix_sequences, prefix_sequences + 1 if deterministic else backend.sequences))
         self._free = list(self._sequences)
-        self._waiting = Waiting(grouped=self._grouped)
+        self._waiting = Turns(backend.adapters, grouped=self._grouped, seconds=turn_seconds)
         self._twins = Twins()
         self._active: list[Slot] = []  # oldest first
+        self._adapter: str | None = None  # of the next call
         self.calls = 0  # of the model, so far
         self._admission = Admission(backend, self._waiting, self._prefixes, self._active, grouped=self._grouped)
         self._sharing = Sharing(
@@ -94,9 +99,7 @@ class Scheduler:
     def fail(self, error: EcellmError) -> None:
         """End every running and waiting request with an error; nothing can run any more."""
         self._put_back()
-        self._waiting.advance_urgent()
-        while request := self._waiting.first():
-            self._waiting.pop()
+        for request in self._waiting.take_all():
             self._end(request, error=error)
 
     def step(self) -> None:
@@ -109,7 +112,7 @@ class Scheduler:
             self._admit()
             admitting = False
             if self._active:
-                self._call(self._chunks() or self._make_room())
+                self._call(self._next_chunks() or self._make_room())
         except Exception as error:  # noqa: BLE001 - one row's fault must not end the others
             self._retry(_fault(error), len(self._active) + admitting)
         except BaseException:
@@ -120,7 +123,9 @@ class Scheduler:
     def _call(self, chunks: list[Chunk]) -> None:
         if not chunks:
             return
+        started = time.perf_counter()
         logits = iter(self._backend.decode(chunks))
+        self._waiting.spend(self._adapter, time.perf_counter() - started)
         self.calls += 1
         slots = {slot.sequence: slot for slot in self._active}
         # A chunk of a prefix node has no slot. A slot advances when its chunk has asked for logits.
@@ -132,6 +137,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         self._waiting.advance_urgent()
+        self._waiting.pass_on(self._active)
         while self._free and (request := self._waiting.first()):
             if self._twins.drop(request):
                 self._admission.row_ended()
@@ -177,12 +183,21 @@ class Scheduler:
                 self._backend.fork(slot.match.prefix.sequence, slot.sequence, slot.match.length)
         return slot.begun
 
-    def _chunks(self) -> list[Chunk]:
+    def _next_chunks(self) -> list[Chunk]:
+        """Return the next chunks of the adapter whose turn it is or, if none of its rows can run, of another one."""
+        for adapter in self._waiting.order():
+            if chunks := self._chunks(adapter):
+                self._adapter = adapter
+                self._backend.adapt(adapter)
+                return chunks
+        return []
+
+    def _chunks(self, adapter: str | None) -> list[Chunk]:
         # A row begins only when its prefix is in memory: chunks of this same call do not count yet.
-        begun = [slot for slot in self._active if self._begin(slot)]
+        begun = [slot for slot in self._active if slot.request.adapter == adapter and self._begin(slot)]
         budget, room = self._backend.batch, self._admission.room
         chunks: list[Chunk] = []
-        for node in list(self._prefixes.unfilled()):  # their room is reserved already
+        for node in list(self._prefixes.unfilled(adapter)):  # their room is reserved already
             if budget:
                 chunks.append(self._prefixes.chunk(node, budget))
                 budget -= len(chunks[-1].tokens)
@@ -202,7 +217,7 @@ class Scheduler:
 
     def _make_room(self) -> list[Chunk]:
         """Free memory and return the next chunks: first drop prefixes, then put the newest rows back into the queue."""
-        while not (chunks := self._chunks()):
+        while not (chunks := self._next_chunks()):
             if self._prefixes.evict():
                 continue
             slot = self._active[-1]
@@ -266,10 +281,13 @@ class Scheduler:
 
     def _retry(self, error: EcellmError, rows: int) -> None:
         """Run the rows of a failed call again, one at a time; the one that fails alone ends with the error."""
+        adapter = self._active[0].request.adapter if self._active else self._waiting.current
         self._restart()
         if rows > 1:
             self._admission.retry(rows)
-        elif request := self._waiting.first():
+            return
+        self._waiting.current = adapter
+        if request := self._waiting.first():
             self._waiting.pop()
             self._admission.row_ended()
             self._end(request, error=error)

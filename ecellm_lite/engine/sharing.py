@@ -7,7 +7,7 @@ from ecellm_lite.engine.interface import Backend
 from ecellm_lite.engine.prefix_files import PrefixFiles
 from ecellm_lite.engine.prefixes import Match, Prefixes
 from ecellm_lite.engine.request import Request
-from ecellm_lite.engine.waiting import Waiting
+from ecellm_lite.engine.turns import Turns
 
 # A shared prefix beyond the instruction is not worth a sequence of its own if it saves fewer tokens than this.
 LEAST_SAVING = 32
@@ -23,7 +23,7 @@ class Sharing:
         self,
         backend: Backend,
         prefixes: Prefixes,
-        waiting: Waiting,
+        waiting: Turns,
         admission: Admission,
         *,
         deterministic: bool,
@@ -40,7 +40,7 @@ class Sharing:
 
     def find(self, request: Request) -> Match:
         """Return the longest prefix of the prompt that is in memory, or soon will be."""
-        match = self._prefixes.find(request.prompt)
+        match = self._prefixes.find(request.prompt, request.adapter)
         if not self._deterministic:
             return match
         # Results are bit-identical only if the same tokens are read in the same call.
@@ -55,7 +55,9 @@ class Sharing:
         prompt = request.prompt
         instruction = request.instruction
         if instruction > match.length:
-            match = self._prefixes.add(prompt[:instruction], match, instruction=request.lasting)
+            match = self._prefixes.add(
+                prompt[:instruction], match, instruction=request.lasting, adapter=request.adapter
+            )
             if self._load(request, match):
                 request.cached = instruction
         while self._grouped and not self._admission.retrying:
@@ -68,7 +70,9 @@ class Sharing:
                 ),
                 default=(0, 0),
             )
-            longer = self._prefixes.add(prompt[:length], match) if saved >= LEAST_SAVING else match
+            if saved < LEAST_SAVING:
+                break
+            longer = self._prefixes.add(prompt[:length], match, adapter=request.adapter)
             if longer.length == match.length:
                 break
             match = longer
@@ -79,7 +83,7 @@ class Sharing:
         if self._files:
             for node in self._prefixes.unsaved():
                 if state := self._backend.save(node.sequence):
-                    self._files.write(node.tokens, state)
+                    self._files.write(node.tokens, state, node.adapter)
 
     def _load(self, request: Request, match: Match) -> bool:
         """Fill the instruction's new node from a file; False if that is not possible."""
@@ -90,5 +94,5 @@ class Sharing:
         if node.origin.length + len(request.prompt) - match.length + RESERVE > self._admission.room:
             return False
         # If a state does not load, it is computed and written again.
-        state = self._files.read(node.tokens)
+        state = self._files.read(node.tokens, node.adapter)
         return state is not None and self._prefixes.load(node, state)

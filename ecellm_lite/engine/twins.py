@@ -16,7 +16,7 @@ class Twins:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._unanswered: dict[int, Request] = {}  # by the hash of the prompt
+        self._unanswered: dict[int, Request] = {}  # by the hash of the adapter and the prompt
 
     def join(self, request: Request) -> bool:
         """Make a request the twin of an identical request, whose answer both get; return False if there is none."""
@@ -55,4 +55,4 @@ class Twins:
 
 
 def _key(request: Request) -> int:
-    return hash(tuple(request.prompt))
+    return hash((request.adapter, *request.prompt))

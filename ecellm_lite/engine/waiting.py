@@ -51,6 +51,11 @@ class Waiting:
             self._group.insert(place, self._urgent.popleft())
             place += 1
 
+    @property
+    def has_urgent(self) -> bool:
+        """Whether an urgent request is waiting, once `advance_urgent` has moved it to the front."""
+        return bool(self._urgent) or bool(self._group and self._group[0].urgent)
+
     def first(self) -> Request | None:
         """Return the next request, or None."""
         if not self._group:

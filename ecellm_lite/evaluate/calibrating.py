@@ -103,10 +103,11 @@ def calibrate_task(
     data: DataFile,
     *,
     seed: int = 0,
+    adapter: str | None = None,
     target_precision: float | None = None,
     progress: Callable[[Answer], None] | None = None,
 ) -> CalibrationResult:
-    """Answer labelled rows without a calibration, and fit a temperature to the answers.
+    """Answer labelled rows without a calibration, and fit a temperature to the answers, of an adapter if one is named.
 
     With a `target_precision`, the result also has the thresholds above which this share of the answers is right. Rows
     with another instruction than the task's own are left out, because a calibration holds for one instruction. Raises
@@ -121,7 +122,7 @@ def calibrate_task(
         raise InputError(f"{task.name} has answers of type {space.type}, without a probability to calibrate.")
     cases: list[Case] = []
     scored: list[tuple[Space, Answer]] = []
-    answers = answerer.answers(task, (row.row for row, _ in pairs), calibration=False)
+    answers = answerer.answers(task, (row.row for row, _ in pairs), calibration=False, adapter=adapter)
     for (row, question), answer in zip(pairs, answers, strict=True):
         if progress:
             progress(answer)
@@ -134,7 +135,7 @@ def calibrate_task(
         refusal = fitted.refusal
     except InputError as error:
         refusal = str(error).rstrip(".")
-    scope = _scope(answerer, task, space.type, [question for _, question in pairs])
+    scope = _scope(answerer, task, space.type, [question for _, question in pairs], adapter)
     failed, others = len(pairs) - len(cases), len(rows) - len(pairs)
     thresholds: Automatic | None = None
     if fitted and target_precision is not None:
@@ -148,7 +149,7 @@ def calibrate_task(
     return CalibrationResult(scope, data, fitted, refusal, failed, others, thresholds)
 
 
-def _scope(answerer: Answerer, task: Task, type_: str, questions: Sequence[Question]) -> Scope:
+def _scope(answerer: Answerer, task: Task, type_: str, questions: Sequence[Question], adapter: str | None) -> Scope:
     options = {question.options for question in questions}
     fixed = options.pop() if len(options) == 1 else None
     return Scope(
@@ -158,4 +159,5 @@ def _scope(answerer: Answerer, task: Task, type_: str, questions: Sequence[Quest
         envelope=answerer.envelope.name,
         instruction=text_hash(task.instruction),
         options=None if fixed is None else text_hash(fixed),
+        adapter=answerer.adapters[adapter] if adapter else None,
     )

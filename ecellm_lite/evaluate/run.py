@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecellm_lite.answerer import RequestOptions
+from ecellm_lite.answerer import RequestOptions, model_of
 from ecellm_lite.answers.answer import Answer
 from ecellm_lite.evaluate.evaluation import evaluate, no_rows, results
 from ecellm_lite.evaluate.labelled_files import SETTING, SPLIT, LabelledRows, gather, labelled_files
@@ -77,8 +77,9 @@ class Evaluation:
     def _uncalibrated(self, runtime: Runtime, options: RequestOptions) -> dict[str, str]:
         """Return, for each task whose calibration is not used, its name and the reason."""
         instruction, calibration = options.get("instruction"), options.get("calibration", "auto")
+        adapter = options.get("adapter")
         refusals = {
-            name: runtime.uncalibrated(name, instruction=instruction, calibration=calibration)
+            name: runtime.uncalibrated(name, instruction=instruction, calibration=calibration, adapter=adapter)
             for name in self.rows.rows
         }
         return {name: refusal for name, refusal in refusals.items() if refusal}
@@ -101,7 +102,9 @@ class Evaluation:
             answers,
             seconds=time.perf_counter() - started,
             prompt=lambda row: runtime.prompt(task, row.row, instruction=instruction),
-            refusal=lambda row: runtime.uncalibrated(task, row.row, instruction=instruction, calibration=calibration),
+            refusal=lambda row: runtime.uncalibrated(
+                task, row.row, instruction=instruction, calibration=calibration, adapter=options.get("adapter")
+            ),
             unreadable=unreadable,
         )
 
@@ -117,7 +120,7 @@ class Evaluation:
             min_probability=options.get("min_probability"),
         )
         return results(
-            runtime.model,
+            model_of(runtime, options.get("adapter")),
             runtime.envelope.name,
             data=self.data,
             settings=settings,

@@ -29,16 +29,17 @@ class ClusterActor:
         except EcellmError as error:  # facts() returns it: an actor that raises here would die without a clear error
             self._error = error
 
-    def facts(self) -> tuple[ModelName, str, tuple[str, ...]] | EcellmError:
-        """Return the model, its envelope's name and the tasks' names, or the error if the model did not load."""
+    def facts(self) -> tuple[ModelName, str, tuple[str, ...], dict[str, str]] | EcellmError:
+        """Return the model, its envelope's name, the tasks' names and the adapters, or the error if it did not load."""
         if self._answerer is None:
             return self._error
-        return self._answerer.model, self._answerer.envelope.name, tuple(self._answerer.tasks)
+        answerer = self._answerer
+        return answerer.model, answerer.envelope.name, tuple(answerer.tasks), dict(answerer.adapters)
 
-    def kept_calibration(self, task: Task, calibration: CalibrationChoice) -> Calibration | None:
+    def kept_calibration(self, task: Task, calibration: CalibrationChoice, adapter: str | None) -> Calibration | None:
         """Return the calibration that the node's store has for a task, or None."""
         if isinstance(self._answerer, KeepsCalibrations):
-            return self._answerer.kept_calibration(task, calibration=calibration)
+            return self._answerer.kept_calibration(task, calibration=calibration, adapter=adapter)
         return None
 
     def answers(self, rows: Sequence[tuple[Task, Row, Mapping[str, Any]]]) -> list[Answer]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ecellm_lite.answers.answer import Answer, AnswerWarning, ModelName
+from ecellm_lite.answers.answer import AdapterName, Answer, AnswerWarning, ModelName
 from ecellm_lite.answers.space import Space
 from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.jobs.review import CORRECTION, KEY, shown_key
@@ -132,7 +132,8 @@ def corrected(answer: Answer, space: Space, text: str) -> Answer:
 def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
     """Return the failed answer to a row that could not be read; `facts` (see jobs/facts.py) name the model."""
     name, _, sha256 = facts.get("model", "").rpartition(" ")
-    return Answer.failed(task.name, error, model=ModelName(name, sha256), envelope=facts.get("envelope", ""))
+    adapter = AdapterName(*facts["adapter"].rsplit(" ", 1)) if "adapter" in facts else None
+    return Answer.failed(task.name, error, model=ModelName(name, sha256, adapter), envelope=facts.get("envelope", ""))
 
 
 def labelled_row(task: Task, row: Mapping[str, Any], text: str) -> dict[str, Any]:

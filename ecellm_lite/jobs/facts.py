@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ecellm_lite.answer_policy import checked_adapter
 from ecellm_lite.answerer import Answerer, KeepsCalibrations, RequestOptions
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.tasks.description import describe
@@ -15,10 +16,12 @@ from ecellm_lite.tasks.task import Task
 
 
 def job_facts(answerer: Answerer, tasks: Sequence[Task], options: RequestOptions) -> dict[str, str]:
-    """Return the facts by name: the model, its envelope, the tasks with their wording, and the request options."""
+    """Return the facts by name: the model, adapter, envelope, the tasks with their wording, the request options."""
+    adapter = checked_adapter(options.get("adapter"), answerer.adapters)
     instructions = [str(options.get("instruction") or task.instruction) for task in tasks]
     return {
         "model": f"{answerer.model.name} {answerer.model.sha256}",
+        **({"adapter": f"{adapter} {answerer.adapters[adapter]}"} if adapter else {}),
         "envelope": answerer.envelope.name,
         "task": task_fact(*tasks),
         "instruction": "; ".join(instructions),
@@ -39,7 +42,7 @@ def _calibration(answerer: Answerer, task: Task, options: RequestOptions) -> str
     """Return the calibration in use as a text, so that a change of calibration between two runs is noticed."""
     chosen = options.get("calibration", "auto")
     if isinstance(answerer, KeepsCalibrations):
-        calibration = answerer.kept_calibration(task, calibration=chosen)
+        calibration = answerer.kept_calibration(task, calibration=chosen, adapter=options.get("adapter"))
         return calibration.name if calibration else "none"
     if chosen not in (False, "auto"):
         return f"{chosen} {sha256_of(Path(str(chosen)))}"

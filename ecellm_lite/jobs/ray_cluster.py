@@ -17,7 +17,8 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from ecellm_lite.answerer import RequestOptions, Row
+from ecellm_lite.answer_policy import checked_adapter
+from ecellm_lite.answerer import RequestOptions, Row, model_of
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import ClosedError, CrashError, EcellmError, InputError, UsageError
@@ -100,13 +101,13 @@ class RayRuntime:
         self._closing = False
         self._failure: EcellmError | None = None
         self._news: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._facts: Future[tuple[ModelName, str, tuple[str, ...]]] = Future()
+        self._facts: Future[tuple[ModelName, str, tuple[str, ...], dict[str, str]]] = Future()
         self._thread = threading.Thread(target=self._dispatch, name="ecellm-lite cluster", daemon=True)
         self._thread.start()
         for _ in range(self._actors):
             self._news.put(self._start)
         try:
-            self.model, envelope, self.tasks = self._facts.result()
+            self.model, envelope, self.tasks, self.adapters = self._facts.result()
         except BaseException:
             self.close()
             raise
@@ -122,10 +123,11 @@ class RayRuntime:
         if self._failure or self._closing:
             raise self._failure or ClosedError("The cluster was closed.")
         checked = task if isinstance(task, Task) else get_task(task)
+        checked_adapter(options.get("adapter"), self.adapters)
         wire = wire_options(options)
         if isinstance(row, InputError):
             future: Future[Answer] = Future()
-            future.set_result(self._refused(checked, row, row))
+            future.set_result(self._refused(checked, row, options.get("adapter"), row))
             return future
         asked = Asked(checked, row, wire)
         with self._lock:
@@ -147,11 +149,13 @@ class RayRuntime:
         checked = task if isinstance(task, Task) else get_task(task)
         yield from read_ahead(rows, lambda row: self.submit(checked, row, **options), most=self.window)
 
-    def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
+    def kept_calibration(
+        self, task: str | Task, *, calibration: CalibrationChoice = "auto", adapter: str | None = None
+    ) -> Calibration | None:
         """Return the calibration that a node's store has for a task; see KeepsCalibrations."""
         checked = task if isinstance(task, Task) else get_task(task)
         worker = next(worker for worker in list(self._workers) if worker.ready)
-        kept: Calibration | None = self._ray.get(worker.actor.kept_calibration.remote(checked, calibration))
+        kept: Calibration | None = self._ray.get(worker.actor.kept_calibration.remote(checked, calibration, adapter))
         return kept
 
     def close(self) -> None:
@@ -261,10 +265,10 @@ class RayRuntime:
             error = CrashError("The cluster's actors died while they worked on this row", step="leave the row out")
             for asked in batch:
                 if asked.future.set_running_or_notify_cancel():
-                    asked.future.set_result(self._refused(asked.task, asked.row, error))
+                    asked.future.set_result(self._refused(asked.task, asked.row, asked.options.get("adapter"), error))
 
-    def _refused(self, task: Task, row: Row | InputError, error: EcellmError) -> Answer:
-        return Answer.failed(task.name, error, model=self.model, envelope=self.envelope.name, row=row)
+    def _refused(self, task: Task, row: Row | InputError, adapter: str | None, error: EcellmError) -> Answer:
+        return Answer.failed(task.name, error, model=model_of(self, adapter), envelope=self.envelope.name, row=row)
 
     def _fail(self, error: EcellmError) -> None:
         self._failure = error

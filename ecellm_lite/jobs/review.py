@@ -64,7 +64,9 @@ def review_rule(below: float | str, answerer: Answerer, task: Task, options: Req
         return ReviewRule(below=float(below))
     calibration: Calibration | None = None
     if isinstance(answerer, KeepsCalibrations):
-        calibration = answerer.kept_calibration(task, calibration=options.get("calibration", "auto"))
+        calibration = answerer.kept_calibration(
+            task, calibration=options.get("calibration", "auto"), adapter=options.get("adapter")
+        )
     if calibration is None or calibration.automatic is None:
         raise UsageError(
             f"There are no thresholds for {task.name} with this model",

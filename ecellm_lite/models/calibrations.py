@@ -1,8 +1,9 @@
 """Stored calibrations: what `ecellm-lite calibrate` fitted for a model and a task, as a JSON file beside the model.
 
-A calibration is used only with the model, envelope, instruction and options that it was fitted with. A model in the
-store has its calibrations in the folder `calibration` beside it; the calibrations of any other GGUF file are in the
-store, under the file's sha256. Files are treated as hostile input.
+A calibration is used only with the model, adapter, envelope, instruction and options that it was fitted with. A model
+in the store has its calibrations in the folder `calibration` beside it; the calibrations of any other GGUF file are in
+the store, under the file's sha256. Those of an adapter are in a folder inside, named by the adapter's sha256. Files are
+treated as hostile input.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ CalibrationChoice = str | Path | Literal[False]
 class Scope:
     """What a calibration was fitted for: task, answer type, model sha256, envelope, hashes of instruction and options.
 
-    `options` is None if there are no options, or if each row has its own.
+    `options` is None if there are no options, or if each row has its own. `adapter` is the sha256 of the adapter, None
+    for the model alone.
     """
 
     task: str
@@ -50,13 +52,14 @@ class Scope:
     envelope: str
     instruction: str
     options: str | None
+    adapter: str | None = None
 
     def differs(self, other: Scope, subject: str = "the task") -> str | None:
         """Return in words why this scope's calibration does not apply to another scope; None if it applies.
 
         `subject` names what the other scope belongs to, such as "the row".
         """
-        if reason := self.differs_in_model(other.model, other.envelope):
+        if reason := self.differs_in_model(other.model, other.envelope, other.adapter):
             return reason
         if self.task != other.task:
             return f"it is for the task {self.task}, not {other.task}"
@@ -68,12 +71,18 @@ class Scope:
             return f"it is for answers of type {self.type}, not {other.type}"
         return None
 
-    def differs_in_model(self, model: str, envelope: str) -> str | None:
-        """Return in words how this model (a sha256) or envelope differs from the scope's; None if neither differs."""
+    def differs_in_model(self, model: str, envelope: str, adapter: str | None = None) -> str | None:
+        """Return in words how this model, envelope or adapter differs from the scope's; None if none differs.
+
+        Models and adapters are given by their sha256s.
+        """
         if self.model != model:
             return f"it is for the model {self.model[:8]}, and this one is {model[:8] or 'unknown'}"
         if self.envelope != envelope:
             return f"it is for the envelope {self.envelope}, and this one is {envelope}"
+        if self.adapter != adapter:
+            own, other = (f"the adapter {one[:8]}" if one else "no adapter" for one in (self.adapter, adapter))
+            return f"it was fitted with {own}, and {other} is used"
         return None
 
 
@@ -124,7 +133,10 @@ class Calibration:
     @property
     def name(self) -> str:
         """The name in answers, with the calibration's hash: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`."""
-        facts = {name: value for name, value in asdict(self).items() if value is not None or name != "automatic"}
+        facts = asdict(self)
+        for part, name in ((facts, "automatic"), (facts["scope"], "adapter")):
+            if part[name] is None:  # as in the names that were given before there were any
+                del part[name]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         bias = f" b={self.bias:.3g}" if self.bias else ""
         return f"{self.scope.task} T={self.temperature:.3g}{bias} ({self.rows} rows, {digest[:8]})"
@@ -140,15 +152,24 @@ class Calibration:
 
 
 class Calibrations:
-    """The calibrations of one model and envelope, from a folder; each is read when its task is first needed.
+    """The calibrations of one model, envelope and adapter, from a folder; each is read when its task is first needed.
 
     With `named`, the calibration in that file is the only one. Raises ModelError if the file is missing, damaged, or
-    for another model or envelope.
+    for another model, envelope or adapter.
     """
 
-    def __init__(self, model: str, envelope: str, folder: Path | None = None, *, named: Path | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        envelope: str,
+        folder: Path | None = None,
+        *,
+        named: Path | None = None,
+        adapter: str | None = None,
+    ) -> None:
         self._model = model
         self._envelope = envelope
+        self._adapter = adapter
         self._folder = folder
         self._by_task: dict[str, Calibration | None] = {}
         self._unusable: dict[str, str] = {}
@@ -157,13 +178,13 @@ class Calibrations:
             self.named = read_calibration(named)
             if self.named is None:
                 raise ModelError(f"There is no calibration {named}", step="make one with `ecellm-lite calibrate`")
-            if reason := self.named.scope.differs_in_model(model, envelope):
+            if reason := self.named.scope.differs_in_model(model, envelope, adapter):
                 raise ModelError(f"The calibration {named} cannot be used: {reason}", step="calibrate this one")
 
     def scope(self, task: str, kind: str, instruction: str, options: str | None) -> Scope:
         """Return the scope of a question that this model is asked."""
         hashed = None if options is None else text_hash(options)
-        return Scope(task, kind, self._model, self._envelope, text_hash(instruction), hashed)
+        return Scope(task, kind, self._model, self._envelope, text_hash(instruction), hashed, self._adapter)
 
     def find(self, scope: Scope) -> Calibration | None:
         """Return the calibration to use for a scope, or None."""
@@ -211,46 +232,53 @@ class Calibrations:
             return None
 
 
-def calibration_folder(store: Store, model: StoredModel) -> Path:
-    """Return the folder of a model's calibrations."""
+def calibration_folder(store: Store, model: StoredModel, adapter: str | None = None) -> Path:
+    """Return the folder of a model's calibrations, or of those of an adapter, given by its sha256."""
     if store.owns(model):
-        return model.path.parent / "calibration"
-    return store.root / "calibration" / model.manifest.sha256
+        folder = model.path.parent / "calibration"
+    else:
+        folder = store.root / "calibration" / model.manifest.sha256
+    return folder / adapter if adapter else folder
 
 
-def stored_calibrations(store: Store, model: str, envelope: str) -> Calibrations:
-    """Return a store's calibrations for a model, given by its sha256, even if the model itself is not stored."""
+def stored_calibrations(store: Store, model: str, envelope: str, adapter: str | None = None) -> Calibrations:
+    """Return a store's calibrations for a model and adapter, given by their sha256s, even if they are not stored."""
     folder = store.root / "calibration" / model
     for name in store.names():
         with suppress(ModelError):  # another model that is damaged
             if (stored := store.get(name)).manifest.sha256 == model:
                 folder = calibration_folder(store, stored)
-    return Calibrations(model, envelope, folder)
+    return Calibrations(model, envelope, folder / adapter if adapter else folder, adapter=adapter)
 
 
-def calibration_path(store: Store, model: StoredModel, task: str) -> Path:
-    """Return the path of a model's calibration for a task; raises UsageError for an invalid task name."""
+def calibration_path(store: Store, model: StoredModel, task: str, adapter: str | None = None) -> Path:
+    """Return the path of a calibration for a task, of a model or of an adapter, given by its sha256.
+
+    Raises UsageError for an invalid task name.
+    """
     if not _TASK.fullmatch(task):
         message = f"{task[:80]!r} cannot be the name of a calibrated task"
         raise UsageError(message, step="use lower-case letters, digits and '_'")
-    return calibration_folder(store, model) / f"{task}.json"
+    return calibration_folder(store, model, adapter) / f"{task}.json"
 
 
 def keep_calibration(store: Store, model: StoredModel, calibration: Calibration) -> Path:
     """Store a calibration of a model and return its path; raises ModelError if the model no longer exists."""
-    path = calibration_path(store, model, calibration.scope.task)
+    path = calibration_path(store, model, calibration.scope.task, calibration.scope.adapter)
     with store.writing_beside(model):
         calibration.write(path)
     return path
 
 
-def remove_calibrations(store: Store, model: StoredModel, task: str | None = None) -> list[str]:
-    """Remove a model's calibration of one task, or of all tasks, and return the names of the tasks.
+def remove_calibrations(
+    store: Store, model: StoredModel, task: str | None = None, adapter: str | None = None
+) -> list[str]:
+    """Remove a calibration of one task, or of all tasks, and return the names of the tasks; see calibration_path.
 
     Raises ModelError if a file cannot be removed.
     """
-    folder = calibration_folder(store, model)
-    paths = [calibration_path(store, model, task)] if task else sorted(folder.glob("*.json"))
+    folder = calibration_folder(store, model, adapter)
+    paths = [calibration_path(store, model, task, adapter)] if task else sorted(folder.glob("*.json"))
     with store.writing_beside(model):
         present = [path for path in paths if path.is_file()]
         for path in present:
@@ -290,6 +318,7 @@ def _check(calibration: Calibration) -> None:
         ("model", scope.model, _SHA256),
         ("instruction", scope.instruction, _SHA256),
         ("options", scope.options, _SHA256),
+        ("adapter", scope.adapter, _SHA256),
         ("data_sha256", calibration.data_sha256, _SHA256),
     ):
         if value is not None and not pattern.fullmatch(value):

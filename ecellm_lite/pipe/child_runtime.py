@@ -17,14 +17,15 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecellm_lite.answer_policy import checked_deadline, checked_priority, deadline_error
-from ecellm_lite.answerer import RequestOptions, Row
+from ecellm_lite.answer_policy import checked_adapter, checked_deadline, checked_priority, deadline_error
+from ecellm_lite.answerer import RequestOptions, Row, model_of
 from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.deadlines import Deadlines
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import EcellmError, InputError
 from ecellm_lite.frames import FrameMap, answers_frame
 from ecellm_lite.loading import find_model
+from ecellm_lite.models.adapters import find_adapters
 from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations, stored_calibrations
 from ecellm_lite.models.store import Store
 from ecellm_lite.pipe.asking import Asking
@@ -77,8 +78,11 @@ class ChildRuntime:
         self._numbers = count(1)
         self._deadlines = Deadlines()
         if lazy:
-            stored = find_model(model, settings.get("envelope"))[1]
-            self._know(stored.manifest.name, stored.manifest.sha256, stored.manifest.envelope, task_names())
+            store, stored = find_model(model, settings.get("envelope"))
+            manifest = stored.manifest
+            files = find_adapters(settings.get("adapters"), store, stored)
+            adapters = {file.name: file.sha256 for file in files}
+            self._know(ModelName(manifest.name, manifest.sha256), manifest.envelope, task_names(), adapters)
         self._supervisor = Supervisor(
             list(command), start_seconds=start_seconds, hang_seconds=hang_seconds, idle_seconds=idle_seconds, lazy=lazy
         )
@@ -89,15 +93,17 @@ class ChildRuntime:
         try:
             facts = self._supervisor.ready()
             model_facts = facts["model"]
-            self._know(model_facts["name"], model_facts["sha256"], model_facts["envelope"], tuple(facts["tasks"]))
+            name = ModelName(model_facts["name"], model_facts["sha256"])
+            self._know(name, model_facts["envelope"], tuple(facts["tasks"]), facts.get("adapters", {}))
         except BaseException:
             self.close()
             raise
 
-    def _know(self, name: str, sha256: str, envelope: str, tasks: tuple[str, ...]) -> None:
-        self.model = ModelName(name, sha256)
+    def _know(self, model: ModelName, envelope: str, tasks: tuple[str, ...], adapters: Mapping[str, str]) -> None:
+        self.model = model
         self.envelope = get_envelope(envelope)
         self.tasks = tasks
+        self.adapters = dict(adapters)
 
     @property
     def restarts(self) -> int:
@@ -119,17 +125,18 @@ class ChildRuntime:
         self._supervisor.check_open()
         started, deadline_ms = time.monotonic(), checked_deadline(options.get("deadline_ms"))
         checked_priority(options.get("priority", "normal"))
+        adapter = checked_adapter(options.get("adapter"), self.adapters)
         checked_task = task if isinstance(task, Task) else get_task(task)
         name = checked_task.definition or str(checked_task.source or checked_task.name)
         number = next(self._numbers)
         try:
             if isinstance(row, InputError):
                 raise row
-            failed = partial(self._failed, checked_task, row)
+            failed = partial(self._failed, checked_task, row, adapter)
             asking = Asking.of(Ask(number, name, row, wire_options(options)), failed, options.get("listener"))
         except InputError as error:
             future: Future[Answer] = Future()
-            future.set_result(self._failed(checked_task, row, error))
+            future.set_result(self._failed(checked_task, row, adapter, error))
             return future
         self._supervisor.ask(asking)
         if deadline_ms is not None:  # the deadline is watched here too: the child may be dead, or start counting later
@@ -168,15 +175,18 @@ class ChildRuntime:
         """Return a data frame with the answer of each row in further columns; see frames.answers_frame."""
         return answers_frame(self, task, frame, map=map, constants=constants, **options)
 
-    def kept_calibration(self, task: str | Task, *, calibration: CalibrationChoice = "auto") -> Calibration | None:
+    def kept_calibration(
+        self, task: str | Task, *, calibration: CalibrationChoice = "auto", adapter: str | None = None
+    ) -> Calibration | None:
         """Return the stored calibration for a task (the child reads the same store); see KeepsCalibrations."""
         task = task if isinstance(task, Task) else get_task(task)
         sha256, envelope = self.model.sha256, self.envelope.name
+        adapted = adapter and self.adapters[str(checked_adapter(adapter, self.adapters))]
         if calibration is False:
             return None
         if calibration == "auto":
-            return stored_calibrations(Store(), sha256, envelope).get(task.name)
-        return Calibrations(sha256, envelope, named=Path(calibration)).get(task.name)
+            return stored_calibrations(Store(), sha256, envelope, adapted).get(task.name)
+        return Calibrations(sha256, envelope, named=Path(calibration), adapter=adapted).get(task.name)
 
     def close(self) -> None:
         """End the child; requests without an answer fail with ClosedError. A second call does nothing."""
@@ -188,11 +198,13 @@ class ChildRuntime:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _failed(self, task: Task, row: Row | InputError, error: EcellmError) -> Answer:
-        return Answer.failed(task.name, error, model=self.model, envelope=self.envelope.name, row=row)
+    def _failed(self, task: Task, row: Row | InputError, adapter: str | None, error: EcellmError) -> Answer:
+        return Answer.failed(task.name, error, model=model_of(self, adapter), envelope=self.envelope.name, row=row)
 
 
 def child_command(model: str | Path | None = None, **settings: Any) -> list[str]:
     """Return the command of a child with Runtime's settings and the limits of pipe/limits.py."""
     settings = {"model": None if model is None else str(model), **settings}
+    if settings.get("adapters"):
+        settings["adapters"] = {name: str(path) for name, path in settings["adapters"].items()}
     return [sys.executable, "-m", "ecellm_lite.pipe", json.dumps(settings)]

@@ -18,6 +18,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "min_probability": (int, float),
     "calibration": (str, bool),
     "seed": (int,),
+    "adapter": (str,),
     "deadline_ms": (int, float),
     "priority": (str,),
     "schema": (dict,),

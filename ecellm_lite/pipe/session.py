@@ -161,6 +161,7 @@ class Session:
             "version": __version__,
             "model": {"name": model.name, "sha256": model.sha256, "envelope": self._answerer.envelope.name},
             "tasks": list(self._answerer.tasks),
+            "adapters": dict(self._answerer.adapters),
             "limits": {"line_bytes": LONGEST_LINE, "requests": MOST_MESSAGES, "request_bytes": MOST_BYTES},
         }
 

@@ -68,7 +68,7 @@ class Workers:
         self.members = [Worker(answerer) for answerer in answerers]
         self._lock = threading.Lock()
         first = answerers[0]
-        self.model, self.envelope, self.tasks = first.model, first.envelope, first.tasks
+        self.model, self.envelope, self.tasks, self.adapters = first.model, first.envelope, first.tasks, first.adapters
 
     @property
     def ready(self) -> bool:

@@ -68,7 +68,7 @@ def results_file(rows: Path, tmp_path: Path, fake_engine: None) -> tuple[Path, R
 def test_the_demo_is_measured(rows: Path, capsys: pytest.CaptureFixture[str], demo_model: StoredModel) -> None:
     args = ("-t", "PSI", "--data", str(rows), "--limit", "2", "--model", "demo", "--threads", "1", "--json", "--quiet")
     report = json.loads(output_of(capsys, 0, *args)[0])
-    assert report["model"] == {"name": "demo", "sha256": demo_model.manifest.sha256}
+    assert report["model"] == {"name": "demo", "sha256": demo_model.manifest.sha256, "adapter": None}
     task = report["tasks"]["product_substitute_identification"]
     assert (task["rows"], task["answered"], task["failed"]) == (2, 2, 0)
     assert all(0.5 <= record["probability"] <= 1 for record in task["records"])

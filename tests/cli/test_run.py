@@ -34,7 +34,7 @@ def test_examples_answer_in_the_contract(
     assert list(answer) == KEYS
     assert answer["task"] == name
     assert answer["id"] == f"{TASKS[name].abbreviation}-1"
-    assert answer["model"] == {"name": "demo", "sha256": demo_model.manifest.sha256}
+    assert answer["model"] == {"name": "demo", "sha256": demo_model.manifest.sha256, "adapter": None}
     assert answer["error"] is None
     assert answer["abstained"] is False
     assert list(answer["usage"]) == ["prompt_tokens", "cached_tokens", "decoded_tokens", "forced_tokens"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -245,7 +246,7 @@ def test_any_drafts_give_the_same_text(texts: list[str], tokens: int, batch: int
         values[ord("b")] += 4
         return values
 
-    def run(**settings: int) -> list[object]:
+    def run(**settings: Any) -> list[object]:
         requests = [Request([*text.encode()], 0, Text(tokens, temperature), seed=3) for text in dict.fromkeys(texts)]
         finish(Scheduler(FakeBackend(logits, **settings)), requests)
         return [request.outcome for request in requests]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -42,7 +43,7 @@ def finish(scheduler: Scheduler, requests: Sequence[Request]) -> None:
 class Counting(FakeBackend):
     """An engine that counts the tokens and rows of each call, and the sequences that were started."""
 
-    def __init__(self, **settings: int) -> None:
+    def __init__(self, **settings: Any) -> None:
         super().__init__(scattered, **settings)
         self.calls: list[int] = []
         self.rows: list[int] = []

@@ -1,0 +1,181 @@
+"""Writes a PEFT adapter as a LoRA GGUF, which llama.cpp applies to its base while it runs, instead of merging it.
+
+The file has the two factors of each changed tensor, with B's rows in the order of the base's file (as llama.cpp's
+convert_lora_to_gguf.py permutes them), and one alpha for all. A module whose scale differs (rsLoRA with several ranks,
+alpha_pattern) has the difference in its B. Only the base's architecture and shapes are read, not its weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecellm_lite.convert.adapter_settings import is_scale
+from ecellm_lite.convert.blueprint import Blueprint, MetadataValue, TensorRecipe
+from ecellm_lite.convert.conversion import opened_base, read_any_adapter, with_names_of
+from ecellm_lite.convert.gguf_bytes import aligned, header_bytes
+from ecellm_lite.convert.merging import WeightedAdapter, attach_adapters
+from ecellm_lite.convert.planned_tensor import PlannedTensor
+from ecellm_lite.convert.request import name_of_base
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.ggml import FILE_TYPES
+from ecellm_lite.kernels.floats import FLOATS
+from ecellm_lite.models.adapter_check import check_adapter, check_finite
+from ecellm_lite.models.files import replacing
+from ecellm_lite.models.gguf_header import read_header
+from ecellm_lite.tensor_types import CONVERTED
+
+FILE_TYPE = "F16"
+_FILE_TYPES = ("F16", "F32")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFileFacts:
+    """What was written: the file's sha256 and size in bytes, how many tensors it changes, and their largest rank."""
+
+    path: Path
+    sha256: str
+    size: int
+    base: str
+    tensors: int
+    rank: int
+
+
+def write_adapter_file(
+    base: str, folder: Path, target: Path, *, weight: float = 1.0, file_type: str = FILE_TYPE
+) -> AdapterFileFacts:
+    """Write the adapter in a PEFT folder to `target`, whole or not at all, for a base as in ConversionRequest.
+
+    Raises ModelError for an adapter that does not fit the base or cannot be applied unmerged (DoRA scales whole rows by
+    norms of the merged weights, and modules_to_save replaces tensors: neither is a sum with two factors), UsageError
+    for an unknown file type or a target that is an input.
+    """
+    if file_type not in _FILE_TYPES:
+        raise UsageError(
+            f"An adapter cannot be written as {file_type}", step="give F16 or F32", settings=("file_type",)
+        )
+    adapter = read_any_adapter(folder)
+    if any(target.exists() and target.samefile(path) for path in (folder, *(one.path for one in adapter.inputs))):
+        raise UsageError(f"{target} is one of the inputs", step="give another output file", settings=("target",))
+    with opened_base(base) as (source, blueprint):
+        if Path(base).is_file() and target.exists() and target.samefile(base):
+            raise UsageError(f"{target} is one of the inputs", step="give another output file", settings=("target",))
+        adapter = with_names_of(adapter, blueprint)
+        attached = attach_adapters(blueprint, source, [WeightedAdapter(adapter, weight)])
+        recipes = _applicable(attached, blueprint, folder)
+    alpha = _common_alpha(recipes)
+    factors: dict[str, NDArray[np.generic]] = {}
+    for recipe in recipes:
+        a, b = _factors(recipe, alpha, file_type, folder)
+        factors |= {f"{recipe.name}.lora_a": a, f"{recipe.name}.lora_b": b}
+    metadata: dict[str, MetadataValue] = {
+        "general.architecture": ("STRING", blueprint.architecture),
+        "general.type": ("STRING", "adapter"),
+        "general.name": ("STRING", target.stem.encode("utf-8", "replace").decode()),
+        "general.base_model.count": ("UINT32", 1),
+        "general.base_model.0.name": ("STRING", name_of_base(base).encode("utf-8", "replace").decode()),
+        "general.file_type": ("UINT32", FILE_TYPES[file_type]),
+        "adapter.type": ("STRING", "lora"),
+        "adapter.lora.alpha": ("FLOAT32", alpha),
+    }
+    content = _content(metadata, factors, file_type)
+    shapes = {recipe.name: tuple(reversed(recipe.shape)) for recipe in blueprint.recipes}
+    _write(target, content, blueprint.architecture, shapes)
+    return AdapterFileFacts(
+        target,
+        hashlib.sha256(content).hexdigest(),
+        len(content),
+        name_of_base(base),
+        len(recipes),
+        max(_rank(recipe) for recipe in recipes),
+    )
+
+
+def _applicable(attached: Blueprint, blueprint: Blueprint, folder: Path) -> list[TensorRecipe]:
+    """Return the recipes with factors; raises ModelError for a change that is not a sum with two factors."""
+    names = {recipe.name for recipe in blueprint.recipes}
+    for recipe in attached.recipes:
+        problem = None
+        if recipe.magnitudes is not None:
+            problem = f"is a DoRA adapter, which scales whole rows of {recipe.name}"
+        elif recipe.saved is not None:
+            problem = f"replaces {recipe.name} as a whole (modules_to_save)"
+        elif recipe.factors and recipe.name == "token_embd.weight":
+            problem = "changes the embedding, which llama.cpp cannot do while it runs"
+        elif recipe.factors and recipe.name not in names:
+            problem = f"changes {recipe.name}, which the base shares with its embedding"
+        if problem:
+            raise ModelError(f"{folder} {problem}", step="merge it into its base when converting", file=str(folder))
+    return [recipe for recipe in attached.recipes if recipe.factors]
+
+
+def _rank(recipe: TensorRecipe) -> int:
+    return sum(len(each.a) for each in recipe.factors)
+
+
+def _alpha(recipe: TensorRecipe) -> float:
+    """Return the alpha at which llama.cpp, which divides it by the rank, has a recipe's scale."""
+    return recipe.factors[0].scale * _rank(recipe)
+
+
+def _common_alpha(recipes: list[TensorRecipe]) -> float:
+    [(alpha, _)] = Counter(map(_alpha, recipes)).most_common(1)
+    return alpha
+
+
+def _factors(
+    recipe: TensorRecipe, alpha: float, file_type: str, folder: Path
+) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """Return a recipe's factors, (rank, columns) and (rows, rank), with B's rows in the order of the base's file."""
+    a = np.concatenate([each.a for each in recipe.factors])
+    b = np.concatenate([each.b for each in recipe.factors], axis=1)
+    b = b if recipe.order is None else b[recipe.order]
+    with np.errstate(over="ignore"):
+        if (ratio := _alpha(recipe) / alpha) != 1:
+            b = b * np.float32(ratio)
+        narrow = [np.ascontiguousarray(each.astype(FLOATS[file_type])) for each in (a, b)]
+    if not is_scale(alpha) or not all(np.isfinite(each).all() for each in narrow):
+        raise ModelError(
+            f"{folder} has factors of {recipe.name} that are too large for {file_type}",
+            step="write it as F32, or merge it into its base",
+            settings=("file_type",),
+            file=str(folder),
+        )
+    return narrow[0], narrow[1]
+
+
+def _content(
+    metadata: Mapping[str, MetadataValue], factors: Mapping[str, NDArray[np.generic]], file_type: str
+) -> bytes:
+    """Return the file's bytes."""
+    tensors, end = [], 0
+    for name, values in factors.items():
+        tensors.append(PlannedTensor(TensorRecipe(name, name, values.shape), "F32", CONVERTED[file_type], end))
+        end = aligned(end + values.nbytes)
+    content = bytearray(header_bytes(metadata, tensors))
+    for values in factors.values():
+        content += values.tobytes()
+        content += bytes(aligned(len(content)) - len(content))
+    return bytes(content)
+
+
+def _write(target: Path, content: bytes, architecture: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    try:
+        with replacing(target) as temporary:
+            temporary.write_bytes(content)
+            header = read_header(temporary)
+            check_adapter(header, architecture, shapes)
+            check_finite(header)
+    except OSError as error:
+        raise ModelError(
+            f"{target} cannot be written ({error.strerror})",
+            step="check the folder's rights, or give another output file",
+            settings=("target",),
+            file=str(target),
+        ) from None

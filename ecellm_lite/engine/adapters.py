@@ -1,0 +1,53 @@
+"""LoRA adapters in llama.cpp: loaded once beside a model, and applied to a context one at a time."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ecellm_lite.binding import llama
+from ecellm_lite.errors import ModelError
+from ecellm_lite.ggml import check_interrupt, reason
+
+
+class Adapters:
+    """The adapters of one model; llama.cpp frees them with the model. Raises ModelError if one cannot be loaded.
+
+    `paths` are their GGUF files by name, which must have passed models.adapter_check: llama.cpp aborts the process on
+    some that do not. A new context has none applied.
+    """
+
+    def __init__(self, model: Any, paths: Mapping[str, Path]) -> None:
+        self._loaded: dict[str | None, Any] = {}
+        self._applied: str | None = None
+        for name, path in paths.items():
+            self._loaded[name] = llama.llama_adapter_lora_init(model, os.fsencode(path))
+            check_interrupt()
+            if not self._loaded[name]:
+                raise ModelError(
+                    f"llama.cpp cannot load the adapter {name} from {path} ({reason()})",
+                    step="convert it again, for this base",
+                    settings=("adapters",),
+                    file=str(path),
+                )
+
+    def apply(self, context: Any, adapter: str | None) -> None:
+        """Let a context compute with an adapter, or with the model alone (None).
+
+        After a change llama.cpp plans its computation anew, which takes some milliseconds.
+        """
+        if adapter == self._applied:
+            return
+        if adapter is None:
+            llama.llama_set_adapters_lora(context, None, 0, None)
+        else:
+            adapters = (llama.llama_adapter_lora_p_ctypes * 1)(self._loaded[adapter])
+            llama.llama_set_adapters_lora(context, adapters, 1, (ctypes.c_float * 1)(1.0))
+        self._applied = adapter
+
+    def forget(self) -> None:
+        """Note that the context was replaced by a new one."""
+        self._applied = None

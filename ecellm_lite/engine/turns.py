@@ -1,0 +1,105 @@
+"""Whose turn it is: a call of the model computes rows of one adapter only, and adapters take turns.
+
+An adapter's turn lasts a while, because llama.cpp plans its computation anew at each change (6 ms for the demo). The
+rows that wait are queued by adapter, and only rows of the adapter whose turn it is are admitted, so none is starved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ecellm_lite.engine.request import Request
+from ecellm_lite.engine.slot import Slot
+from ecellm_lite.engine.waiting import Waiting
+
+# Seconds of calls after which another adapter's turn comes, if it has rows. One call may take longer.
+TURN_SECONDS = 0.5
+
+
+class Turns:
+    """The waiting requests by adapter, and the adapter whose turn it is; None stands for the base without an adapter.
+
+    `adapters` are the names of the adapters. Its queue is a Waiting for each; the methods without an adapter are about
+    the `current` one.
+    """
+
+    def __init__(self, adapters: Sequence[str], *, grouped: bool = True, seconds: float = TURN_SECONDS) -> None:
+        # All queues are made here: any thread may put a request while another reads them.
+        self._queues: dict[str | None, Waiting] = {name: Waiting(grouped=grouped) for name in (None, *adapters)}
+        self._seconds = seconds
+        self._spent = 0.0
+        self.current: str | None = None
+
+    def put(self, request: Request) -> None:
+        """Add a request; any thread may call this."""
+        self._queues[request.adapter].put(request)
+
+    def put_back(self, requests: Sequence[Request]) -> None:
+        """Put requests back into their queues, ahead of all others."""
+        for adapter, queue in self._queues.items():
+            queue.put_back([request for request in requests if request.adapter == adapter])
+
+    def __len__(self) -> int:
+        """Return how many requests are waiting, for all adapters."""
+        return sum(map(len, self._queues.values()))
+
+    def __contains__(self, request: Request) -> bool:
+        """Return whether a request is in the current group of its queue."""
+        return request in self._queues[request.adapter]
+
+    def advance_urgent(self) -> None:
+        """Move the new urgent requests of each queue before all others of that queue."""
+        for queue in self._queues.values():
+            queue.advance_urgent()
+
+    def first(self) -> Request | None:
+        """Return the current adapter's next request, or None."""
+        return self._queues[self.current].first()
+
+    def pop(self) -> Request:
+        """Remove and return the request that `first` returned."""
+        return self._queues[self.current].pop()
+
+    def tokens(self, most: int) -> int:
+        """Return how many tokens the next prompts of all queues have, counted up to `most` for each queue."""
+        return sum(queue.tokens(most) for queue in self._queues.values())
+
+    def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
+        """Yield how many tokens the next rows share; see Waiting.sharing."""
+        return self._queues[self.current].sharing(prompt, least)
+
+    def pass_on(self, active: Sequence[Slot]) -> None:
+        """Give the turn to the next adapter that has rows, if this turn is over or its adapter has none.
+
+        Urgent rows end another adapter's turn at once.
+        """
+        running = {slot.request.adapter for slot in active}
+        busy = [name for name in self.order() if self._queues[name] or name in running]
+        urgent = {slot.request.adapter for slot in active if slot.request.urgent}
+        urgent |= {name for name, queue in self._queues.items() if queue.has_urgent}
+        if urgent:
+            busy = [name for name in busy if name in urgent]
+        if not busy:
+            return
+        over = self._spent >= self._seconds and len(busy) > 1
+        following = [name for name in busy if name != self.current] if over else busy
+        if following[0] != self.current:
+            self.current, self._spent = following[0], 0.0
+
+    def spend(self, adapter: str | None, seconds: float) -> None:
+        """Count the time of a call for an adapter's rows towards its turn."""
+        if adapter == self.current:
+            self._spent += seconds
+
+    def take_all(self) -> Iterator[Request]:
+        """Remove and yield every request."""
+        for queue in self._queues.values():
+            queue.advance_urgent()
+            while queue.first():
+                yield queue.pop()
+
+    def order(self) -> list[str | None]:
+        """Return the adapters in the order in which their rows may use the next call: the current one first."""
+        names = list(self._queues)
+        place = names.index(self.current)
+        return names[place:] + names[:place]

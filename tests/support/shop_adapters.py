@@ -1,0 +1,58 @@
+"""LoRA adapters for the tiny models: three shops on one base, as PEFT folders, as GGUF files, and merged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ecellm_lite.convert.adapter_file import write_adapter_file
+from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.request import ConversionRequest
+from tests.support.small_checkpoints import factors, write_adapter
+from tests.support.tiny_models import write_tiny_model
+
+WIDTH, INNER, KEYS, LAYERS = 32, 64, 16, 2
+SHOPS = ("shop-a", "shop-b", "shop-c")
+MODULES = {
+    "self_attn.q_proj": (WIDTH, WIDTH), "self_attn.k_proj": (KEYS, WIDTH), "self_attn.v_proj": (KEYS, WIDTH),
+    "self_attn.o_proj": (WIDTH, WIDTH), "mlp.gate_proj": (INNER, WIDTH), "mlp.up_proj": (INNER, WIDTH),
+    "mlp.down_proj": (WIDTH, INNER),
+}  # fmt: skip
+
+
+def write_base(path: Path, **options: Any) -> Path:
+    """Write the shops' base, a tiny model in F32 with room for whole prompts."""
+    return write_tiny_model(path, layers=LAYERS, context=4096, **options)
+
+
+def shop_weights(seed: int, *, rank: int = 4) -> dict[str, NDArray[Any]]:
+    """Return the factors of every matrix in the base's layers, by their names in an adapter."""
+    weights: dict[str, NDArray[Any]] = {}
+    for layer in range(LAYERS):
+        for name, (rows, columns) in MODULES.items():
+            weights |= factors(f"model.layers.{layer}.{name}", rows, columns, rank=rank, seed=100 * seed + layer)
+    return weights
+
+
+def write_shop(folder: Path, seed: int, *, rank: int = 4, **config: Any) -> Path:
+    """Write a shop's adapter as a PEFT folder; it changes answers plainly."""
+    return write_adapter(folder, shop_weights(seed, rank=rank), **{"r": rank, "lora_alpha": 48, **config})
+
+
+def write_shops(folder: Path, base: Path, file_type: str = "F32") -> dict[str, Path]:
+    """Write the three shops' adapters, as PEFT folders beside the GGUF files that are returned by name."""
+    files = {}
+    for seed, name in enumerate(SHOPS, start=1):
+        files[name] = folder / f"{name}.gguf"
+        write_adapter_file(str(base), write_shop(folder / name, seed), files[name], file_type=file_type)
+    return files
+
+
+def merged(base: Path, adapter: Path, target: Path, *, weight: float = 1.0, file_type: str = "F32") -> Path:
+    """Merge an adapter into the base, and return the model's file."""
+    request = ConversionRequest(str(base), target, file_type, ((adapter, weight),), envelope="alpaca")
+    with prepared(request) as conversion:
+        conversion.run()
+    return target
