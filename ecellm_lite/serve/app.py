@@ -104,9 +104,9 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> Mapping[str, str] | None:
-    """Return the header that names a path's methods; None for a path that is not in the document.
+    """Return the Allow header with a path's methods; None for a path that the OpenAPI document does not have.
 
-    Starlette names only the methods of the first of the path's routes.
+    Starlette's own header has only the methods of the first route with this path.
     """
     route = request.scope.get("route")
     methods = request.app.openapi()["paths"].get(getattr(route, "path_format", ""), {})

@@ -1,8 +1,8 @@
 """Runs batches one after the other: each line of a batch's file is a request to this server.
 
 Each response is written at once to the batch's journal, a file of responses. If the server is killed, the next server
-continues from the journal, and sends a request again if its response there is incomplete. The output lists the
-responses in the order in which they arrived.
+continues from the journal: a request without a complete response there is sent again. The output lists the responses in
+the order in which they arrived.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def mend(journal: Path) -> None:
 
 
 def read_requests(path: Path, endpoint: str) -> tuple[list[Line], list[dict[str, Any]]]:
-    """Return a file's requests and its errors; if there are any errors, no request may be run."""
+    """Return a file's requests, and what is wrong with the file; if anything is wrong, no request may be run."""
     lines: list[Line] = []
     errors: list[dict[str, Any]] = []
     known: set[str] = set()

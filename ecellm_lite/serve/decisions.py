@@ -164,7 +164,10 @@ def _definition(asked: Predicate | Choice | Score, instructions: str) -> Mapping
 
 
 def _text(value: str | bool, texts: set[str]) -> str:
-    """Return a choice's value as text for the model; a boolean's text differs from all `texts`, the textual values."""
+    """Return a choice's value as text for the model.
+
+    `texts` are the choices that are texts already; the text of a boolean differs from all of them.
+    """
     if isinstance(value, str):
         return value
     text = "true" if value else "false"

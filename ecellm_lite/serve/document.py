@@ -64,7 +64,7 @@ _EVERY = (400, 401, 403, 421, 431, 500)
 
 
 def errors(*statuses: int) -> Responses:
-    """Return the responses of a route that ends with these statuses."""
+    """Return the error responses with these statuses, as the OpenAPI document describes them."""
     return {
         status: {
             "model": Refusal,
@@ -76,15 +76,18 @@ def errors(*statuses: int) -> Responses:
 
 
 def replies(model: Any, *statuses: int, stream: bool = False) -> Responses:
-    """Return the responses of a route: `model` for 200, or a `stream` of events, and errors for `statuses`."""
+    """Return a route's responses, as the OpenAPI document describes them: 200, and the errors with `statuses`.
+
+    `model`: the body of the response 200. `stream`: it may also be a stream of events.
+    """
     events: dict[str, Any] = {"content": {"text/event-stream": {}}} if stream else {}
     return {200: {"model": model, "description": "Done", **events}, **errors(*statuses)}
 
 
 class Application(FastAPI):
-    """An application whose document names the errors of every route, and the ways to show an API key.
+    """An application whose OpenAPI document names the errors of every route.
 
-    `with_keys`: whether clients need one.
+    `with_keys`: clients need an API key, and the document names the ways to send it.
     """
 
     def __init__(self, *, with_keys: bool, **options: Any) -> None:

@@ -39,7 +39,13 @@ Log = Callable[[Mapping[str, Any]], None]
 
 @dataclass(slots=True)
 class Exchange:
-    """A request's id, start (monotonic seconds), API key, number of rows, and status (0 before the response)."""
+    """A request and its response.
+
+    `started`: when the request began, in monotonic seconds.
+    `key`: the API key that the client sent.
+    `rows`: how many rows the request has.
+    `status`: the response's status; 0 before the response.
+    """
 
     id: str
     started: float = field(default_factory=time.monotonic)

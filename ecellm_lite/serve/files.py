@@ -121,7 +121,10 @@ def _owner(request: Request) -> str | None:
 
 
 def _bounded(receive: Receive) -> Receive:
-    """Return an ASGI `receive` that raises RefusedError (413) once a form is larger than a file may be, plus 64 KiB."""
+    """Return an ASGI `receive` that raises RefusedError (413) for a form that is too large.
+
+    Beside the largest file, a form may have 64 KiB for its other parts.
+    """
     total = 0
 
     async def bounded() -> Message:

@@ -25,13 +25,13 @@ FAILED_SECONDS = 30.0  # how long a model that did not load is not tried again
 
 
 class OtherModels(Protocol):
-    """Models that can be asked for besides those that a server names."""
+    """Models that requests may name besides those with which the server was started."""
 
     def names(self) -> list[str]:
-        """Return their names."""
+        """Return the models' names."""
 
     def find(self, name: str) -> ModelSource | None:
-        """Return one of them, or None; raises ModelError if it is damaged."""
+        """Return a model by its name, or None if there is none; raises ModelError if its file is damaged."""
 
 
 @dataclass(slots=True, eq=False)
@@ -59,15 +59,18 @@ class Resident:
 
     @property
     def restarts(self) -> int:
-        """How often an engine's process of the model was started again."""
+        """How often one of the model's engine processes was started again."""
         return self.past_restarts + int(getattr(self.answerer, "restarts", 0))
 
 
 class Fleet:
-    """Models by name; the first is the default. Only for the event loop's thread, but for `load` and `close`.
+    """Models by name; the first is the default.
 
-    `memory`: the bytes that loaded models may take together (None: no limit). `others`: models that may be asked for
-    by name too. Raises UsageError for two models of one name, and for one that takes more than `memory` by itself.
+    `memory`: the bytes that all loaded models may take together (None: no limit).
+    `others`: further models that a request may name.
+
+    Use a fleet only in the event loop's thread, except for `load` and `close`. Raises UsageError if two models have the
+    same name, or if a single model takes more than `memory`.
     """
 
     def __init__(
@@ -116,7 +119,7 @@ class Fleet:
         return any(resident.state in ("ready", "unloaded") for resident in self.residents.values())
 
     def load(self) -> None:
-        """Load the default model; raises what loading it raises. Only before the event loop runs."""
+        """Load the default model, before the event loop runs; raises an EcellmError if that fails."""
         resident = self.residents[self.default]
         resident.held = resident.source.bytes
         resident.answerer = resident.source.start()
@@ -153,8 +156,11 @@ class Fleet:
     async def use(self, source: ModelSource) -> AsyncIterator[Answerer]:
         """Yield the answerer of a model, which is loaded first if need be and stays loaded during the block.
 
-        Raises RefusedError: 507 for a model that takes more memory than all may have, 503 if there is no room now
-        because the others have requests, or if the model did not load.
+        Raises RefusedError:
+
+        - 507 if the model alone takes more memory than all models may take together;
+        - 503 if there is no room now, because the loaded models have requests;
+        - 503 if the model did not load.
         """
         resident = self.residents[source.name]
         resident.requests += 1
@@ -236,7 +242,10 @@ class Fleet:
 
 
 def _failed(name: str, error: EcellmError | None, seconds: float) -> RefusedError:
-    """Return what a client is told of a model that did not load; its reason, which may hold paths, is logged."""
+    """Return the error for a client that asked for a model which did not load.
+
+    The reason is only logged, because it may hold paths.
+    """
     if error:
         print(f"{name} did not load: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the log is standard error
     message = f"{name} did not load: its reason is in the server's log"

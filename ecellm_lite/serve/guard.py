@@ -1,8 +1,10 @@
 """Checks each request's Host header, Origin header and API key before anything else.
 
-A server without keys answers only this machine, and no web page of another site, even if it is open in a browser here.
-If the page's host name leads to this machine (DNS rebinding), the Host header is wrong; if the page sends a cross-site
-request, the Origin header is wrong.
+A server without keys answers only programs on this machine. Web pages of other sites are refused, even in a browser on
+this machine:
+
+- a page whose host name leads to this machine (DNS rebinding) is known by its Host header;
+- a page that sends a request to another site is known by its Origin header.
 """
 
 from __future__ import annotations
@@ -32,9 +34,9 @@ _OPEN = "/health"  # needs no key: it shows only that the process runs
 class Access:
     """The rules for where requests may come from.
 
-    `hosts`: the names by which clients may call the server; None allows any name (for a Unix socket). `addresses`:
-    whether any IP address is allowed in place of a name, for a server that listens on several. `origins`: other sites
-    whose pages may send requests.
+    `hosts`: the names by which clients may call the server; None allows any name (for a Unix socket).
+    `addresses`: clients may use any IP address instead, because the server listens on all addresses of the machine.
+    `origins`: other sites whose pages may send requests.
     """
 
     hosts: Collection[str] | None = LOOPBACK

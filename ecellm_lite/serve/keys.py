@@ -5,7 +5,8 @@ A file has one key per line: its name, the key itself, and optionally how many o
     till-1    3Jk…   200
     warehouse 9xQ…
 
-Only hashes of keys stay in memory. Checking a wrong key takes equally long however much of it is right.
+Only hashes of keys stay in memory. Checking a wrong key always takes equally long, so that a client cannot guess a key
+part by part.
 """
 
 from __future__ import annotations

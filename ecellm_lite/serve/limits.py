@@ -9,10 +9,14 @@ from dataclasses import dataclass
 class Limits:
     """Limits that hold for all clients; a request that exceeds one is refused.
 
-    `body_bytes`: of a decompressed body. `rows`: of one request. `waiting`: rows and questions that wait, of all
-    requests together. `connections`: open at a time. `body_seconds`: for receiving a request's head, and as long again
-    for its body; also how long a client may read nothing of its response. `idle_seconds`: how long an unused connection
-    stays open. `drain_seconds`: how long open requests may go on after the server is told to end.
+    `body_bytes`: the most bytes of a request's body, decompressed.
+    `rows`: the most rows of a request.
+    `waiting`: how many rows and questions of all requests together may wait.
+    `connections`: how many connections may be open at a time.
+    `body_seconds`: how long the head of a request may take to arrive, and again its body; also how long a client may
+    read nothing of its response.
+    `idle_seconds`: how long an unused connection stays open.
+    `drain_seconds`: how long open requests may go on after the server is told to end.
     """
 
     body_bytes: int = 4 << 20

@@ -30,7 +30,7 @@ class Listening:
     path: Path | None = None
 
     def access(self, hosts: tuple[str, ...] = (), origins: tuple[str, ...] = ()) -> Access:
-        """Return the access rules: the socket's own address is allowed, and the given hosts and origins."""
+        """Return access rules that allow the socket's own address, the given hosts and the given origins."""
         if self.socket.family not in (socket.AF_INET, socket.AF_INET6):
             return Access(None, origins=origins)
         address = ipaddress.ip_address(self.socket.getsockname()[0])

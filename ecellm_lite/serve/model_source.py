@@ -25,9 +25,11 @@ _ENGINE = {field.name for field in fields(Settings)}
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model: its name and sha256, its envelope, the `bytes` that it takes when loaded, and `start`.
+    """A model that can be loaded.
 
-    `start` loads it, which may take minutes, and returns its Answerer; it raises what loading a model raises.
+    `model`: its name and sha256.
+    `bytes`: the memory that it takes when it is loaded.
+    `start`: loads it, which may take minutes, and returns its Answerer; raises an EcellmError if that fails.
     """
 
     model: ModelName
@@ -42,7 +44,7 @@ class ModelSource:
 
 
 class StoreModels:
-    """The models of the user's store, as it is when they are asked for."""
+    """The models of the user's store, which is read again for each request."""
 
     def __init__(self, settings: dict[str, Any], workers: int = 1) -> None:
         self._settings = settings
@@ -58,9 +60,9 @@ class StoreModels:
 
 
 def source_of(name: str | None, workers: int = 1, **settings: Any) -> ModelSource:
-    """Return the model that a name or path means, as a number of engines with ChildRuntime's settings.
+    """Return the model with this name or path, to be loaded into `workers` engine processes.
 
-    Raises what finding a model raises, and UsageError for more engines than cores.
+    `settings` are ChildRuntime's. Raises the errors of `find_model`, and UsageError for more engines than cores.
     """
     cores = shared_cores(workers)
     store, stored = find_model(name, settings.get("envelope"))
@@ -90,8 +92,9 @@ def free_memory() -> int:
 
 
 def shared_cores(workers: int) -> Sequence[list[int] | None]:
-    """Return the numbers of the cores that each of several engines has for itself; [None] for a single one.
+    """Share the cores out among several engines: return, for each engine, a list of its cores' numbers.
 
+    The result for a single engine is [None], because it needs no cores of its own.
     Raises UsageError for more engines than cores, or on a system where cores cannot be chosen.
     """
     if workers == 1:

@@ -40,9 +40,10 @@ class Question:
         return len(self.definition.get("choices") or self.definition.get("levels") or (True, False))
 
     def in_orders(self, count: int) -> list[tuple[Mapping[str, Any], int]]:
-        """Return at most `count` pairs: the definition with its choices rotated, and the number of places rotated.
+        """Return the definition with its choices in up to `count` different orders.
 
-        A question without choices is returned once, unchanged.
+        Each order is the original one, rotated; it comes with the number of places by which it was rotated. A question
+        without choices is returned once, unchanged.
         """
         choices = self.definition.get("choices")
         if not choices:
@@ -53,9 +54,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The outcome of a question: the `shares` of its options in their own order, which sum to 1, or an error.
+    """The outcome of a question.
 
-    `answers`: one for each order in which the options were asked.
+    `shares`: the probability of each option, in the question's order; empty if there is an error.
+    `answers`: the model's answers, one for each order in which the choices were asked.
+    `error`: why the question has no answer.
     """
 
     shares: Sequence[float]
@@ -69,7 +72,10 @@ class Decided:
 
     @property
     def confidence(self) -> float:
-        """How far the largest share is above uniform: (max p - 1/k) / (1 - 1/k)."""
+        """How certain the answer is: 0 if all k shares are equal, 1 if the largest share is 1.
+
+        It is (largest share - 1/k) / (1 - 1/k).
+        """
         return confidence(self.shares)
 
     @property
@@ -79,10 +85,11 @@ class Decided:
 
     @property
     def agreement(self) -> float:
-        """How close a score's shares are to their mode: 1 - E|i - mode| / E|j - middle|, with j uniform.
+        """How closely a score's shares lie around the likeliest level, from 0 to 1.
 
-        i is a level's index, weighted by the shares; j is one of all levels with equal weight. The formula is that of
-        llama.cpp's server; a negative result becomes 0.
+        It is 1 - a / b, as in llama.cpp's server, and a negative result becomes 0.
+        a: the mean distance of the levels from the likeliest one, weighted by their shares.
+        b: the mean distance of the levels from the middle of the scale, all with equal weight.
         """
         count, mode = len(self.shares), self.best
         distance = sum(share * abs(place - mode) for place, share in enumerate(self.shares))
@@ -91,7 +98,10 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A request's number of prompt tokens, with the shared prefix counted once, and how many of them were cached."""
+    """How many prompt tokens a request had, and how many of them were cached.
+
+    The beginning that all its questions share is counted once.
+    """
 
     tokens: int
     cached: int
@@ -126,7 +136,7 @@ async def decide(
 
 
 def reading(decided: Sequence[Decided]) -> Reading:
-    """Return how many prompt tokens a request had, with the cached prefix counted once, and how many were cached."""
+    """Return the token counts of a request, from the outcomes of its questions."""
     usages = [answer.usage for each in decided for answer in each.answers if answer.usage]
     cached = min((usage.cached_tokens or 0 for usage in usages), default=0)
     read = sum(usage.prompt_tokens - (usage.cached_tokens or 0) for usage in usages)

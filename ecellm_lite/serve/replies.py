@@ -1,4 +1,4 @@
-"""What the routes respond with, for the OpenAPI document; tests hold the responses to it."""
+"""The JSON bodies of the routes' responses, for the OpenAPI document; tests compare real responses with them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Reply(BaseModel):
-    """A JSON object of which every key is listed, and always there."""
+    """A JSON object that always has exactly the listed keys."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -20,7 +20,7 @@ class Health(Reply):
 
 
 class Ready(Reply):
-    """A model answers; `models`: the state of each."""
+    """A model is ready to answer; `models` has the state of each model."""
 
     status: Literal["ready"]
     model: str
@@ -57,7 +57,7 @@ class TaskList(Reply):
 
 
 class PromptReply(Reply):
-    """What the model would read, and the lines of its options by their keys."""
+    """The prompt that the model would read; `labels` has the prompt's line for each option, by the option's key."""
 
     prompt: str
     labels: dict[str, str]

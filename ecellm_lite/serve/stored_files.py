@@ -71,7 +71,7 @@ class StoredFiles:
 
     @contextmanager
     def adding(self, owner: str | None, filename: str, purpose: str) -> Iterator[tuple[IO[bytes], list[StoredFile]]]:
-        """Yield a file to write to, and a list that gets the StoredFile at the end of the block.
+        """Yield a new file to write to, and an empty list; when the block ends, the list gets the StoredFile.
 
         If the block raises, nothing is stored. Raises RefusedError (413) if the folder has no room.
         """

@@ -1,4 +1,4 @@
-"""What OpenAI's two text endpoints have in common: their parameters, which of them are refused, and streams."""
+"""What OpenAI's two text endpoints share: parameters, the refusal of unsupported values, and streams."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ Stops = Annotated[
 
 
 def only(harmless: Any, description: str) -> Any:
-    """Return a field that takes one `harmless` value or null; the others are refused with 400, not with 422."""
+    """Return the field of a parameter that may only be `harmless` or null.
+
+    The OpenAPI document says so. `refuse` checks it with status 400; pydantic would answer 422.
+    """
     return Field(default=None, description=description, json_schema_extra={"enum": [harmless, None]})
 
 
@@ -82,7 +85,7 @@ class Sampling(Form):
 
     @property
     def usage_streamed(self) -> bool:
-        """Whether the last piece of a stream holds its usage."""
+        """Whether the last piece of a stream has the token counts (OpenAI's `usage`)."""
         return self.stream_options is not None and self.stream_options.include_usage
 
     def refuse_several(self, prompts: int = 1) -> None:
@@ -120,8 +123,8 @@ _HARMLESS: Mapping[str, Any] = {
 class Text:
     """A generated text.
 
-    `ended`: whether the model ended it; otherwise a limit did. `tokens`: each with `bytes`, `logprob` and `top`; empty
-    for JSON.
+    `ended`: whether the model itself ended the text; otherwise it reached a limit.
+    `tokens`: the `bytes`, `logprob` and `top` of each token; empty if the text is JSON.
     """
 
     text: str

@@ -46,7 +46,7 @@ class Worker:
         return self.submit_counted(task, row, options)
 
     def submit_counted(self, task: str | Task, row: Row | InputError, options: RequestOptions) -> Future[Answer]:
-        """Submit a row that was counted before."""
+        """Submit a row that `count` has counted already."""
         try:
             future = self.answerer.submit(task, row, **options)
         except BaseException:
@@ -62,7 +62,7 @@ class Worker:
 
 
 class Workers:
-    """Engines of one model; an Answerer, which closes them. Any number of threads may use it."""
+    """Several engines of one model as one Answerer, for any number of threads; closing it closes the engines."""
 
     def __init__(self, answerers: Sequence[Answerer]) -> None:
         self.members = [Worker(answerer) for answerer in answerers]
@@ -96,7 +96,7 @@ class Workers:
         return member.submit_counted(task, row, options)
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row, or raise the error that its answer would carry; see Answerer."""
+        """Return the answer to one row, or raise the row's error; see Answerer."""
         return self.shortest().answerer.answer(task, row, **options)
 
     def answers(
