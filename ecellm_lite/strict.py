@@ -1,6 +1,6 @@
 """Decodes plain data from a file into dataclasses, strictly: no unknown keys and no conversion of types.
 
-Only a field with a default may be missing. A field of type Any accepts any JSON, nested at most DEEPEST deep.
+Only a field with a default may be missing. A field of type Any accepts any JSON nested at most DEEPEST levels deep.
 """
 
 from __future__ import annotations

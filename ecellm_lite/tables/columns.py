@@ -34,10 +34,12 @@ _LEAST_ALIKE = 0.5
 class MapOptions:
     """How columns become fields.
 
-    `map` has pairs of a field and its column, written `FIELD=COLUMN`. If a field has several columns, their texts are
-    joined with a space, or form a list if the field is a list. `constants` are values of fields for all rows. Rows in
-    which the column `only_where` is empty are skipped. In the columns `fill_down`, an empty cell takes the value of the
-    row above. `html` says which cells are read as HTML: those that clearly are HTML, all, or none.
+    `map`: pairs of a field and its column, written `FIELD=COLUMN`. If a field has several columns, their texts are
+    joined with a space, or form a list if the field is a list.
+    `constants`: values of fields for all rows.
+    `only_where`: a column; rows in which it is empty are skipped.
+    `fill_down`: columns in which an empty cell takes the value of the row above.
+    `html`: which cells are read as HTML: those that clearly are HTML, all, or none.
     """
 
     map: Sequence[str] = ()
@@ -264,7 +266,7 @@ def _leaves(task: Task) -> dict[str, Field]:
 
 
 def _is_required(name: str, task: Task) -> bool:
-    """Return whether a field is required in every row; for a field of a record, whether the record is."""
+    """Return whether every row must have a field; a field of a record is required if the record is."""
     record = name.partition(".")[0]
     return all(each.required for each in task.fields if each.name == record)
 
@@ -306,7 +308,7 @@ def _plain(name: str) -> str:
 
 
 def _near(name: str, columns: Sequence[str]) -> str:
-    """Return the columns as a text for an error's next step; those with names similar to `name` come first."""
+    """List the columns for an error message, those with names similar to `name` first."""
     plain = {_plain(column): column for column in columns}
     plain_name = _plain(name.rpartition(".")[2])
     near = [plain[each] for each in get_close_matches(plain_name, list(plain), n=5, cutoff=_LEAST_ALIKE)]

@@ -41,7 +41,10 @@ class CsvWriter:
         self._writer.writerow([self._input(column) for column in columns])
 
     def write(self, cells: Sequence[Any], own: Sequence[Any]) -> None:
-        """Write a row: the input's cells, unchanged unless `safe_cells` is set, and the added cells, none a formula."""
+        """Write a row: the input's cells, then the added cells, which never run as formulas.
+
+        The input's cells are written unchanged, unless `safe_cells` is set.
+        """
         self._writer.writerow([*map(self._input, cells), *map(_own, own)])
 
     def close(self) -> None:

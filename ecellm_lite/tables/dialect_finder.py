@@ -1,7 +1,7 @@
 """Detects the dialect of delimited text (its delimiter and quotes), by reading its first lines in each usual dialect.
 
-The right dialect gives records with equal numbers of cells. Records before the first one with the most frequent number
-count less, because lines above the header, such as titles, have fewer cells.
+The right dialect splits most records into the same number of cells. Records before the first one with that number count
+less, because lines above the header, such as titles, have fewer cells.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ _TRUST = {"\t": 1.0, ";": 0.98, "|": 0.97, ",": 0.96}
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A sample read in one dialect: its records, their most frequent number of cells (`width`), and `share`.
+    """A sample of a file, read in one dialect.
 
-    `share` is the share of records that have this width, from 0 to 1.
+    `width`: the most frequent number of cells in a record.
+    `share`: the share of records that have this width, from 0 to 1.
     """
 
     dialect: Dialect
@@ -39,7 +40,7 @@ class Reading:
 
     @property
     def score(self) -> float:
-        """How likely this dialect is the right one, from 0 to 2; a width beyond four cells adds nothing."""
+        """How likely this dialect is the right one, from 0 to 2; wider records score higher, up to four cells."""
         trust = _TRUST.get(self.dialect.delimiter or "", 1.0)
         return trust * self.share**2 * min(2.0, log2(self.width))
 
@@ -99,7 +100,7 @@ def _read(lines: Sequence[Line], dialect: Dialect, whole: bool) -> Reading:
 
 
 def _share(records: Sequence[Record], width: int) -> float:
-    """Return the share of records with this width; records before the first such record count only a quarter."""
+    """Return the share of records with this width; a record before the first of them counts only a quarter."""
     fits = [len(record.cells) == width and record.fault is None for record in records]
     first = fits.index(True)
     return sum(fits) / (len(fits) - first + 0.25 * first)

@@ -139,7 +139,7 @@ def _decodes(line: bytes) -> bool:
 
 
 def _is_japanese(sample: bytes) -> bool:
-    """Return whether a sample has many kana in cp932; no other encoding has so many of those bytes."""
+    """Return whether a sample, read as cp932, has many kana; text in other encodings never looks like that."""
     text = sample[:_SAMPLE].decode("cp932", "replace")
     kana = sum(1 for character in text if "\u3041" <= character <= "\u30fc")
     return kana > 1 and kana > 0.2 * sum(1 for character in text if character > "\x7f")

@@ -9,7 +9,7 @@ from ecellm_lite.errors import UsageError
 
 
 def library(module: str, purpose: str) -> Any:
-    """Return an optional module; raises UsageError with the command that installs it if it is missing.
+    """Return an optional module; if it is missing, raises UsageError with the command that installs it.
 
     `purpose` is the noun that the error names, such as "A zstd file".
     """

@@ -60,7 +60,7 @@ class Frame:
 
 
 def _plain(cell: Any) -> Any:
-    """Return a cell as a plain Python value: lists and numbers in place of numpy's, None for a missing value."""
+    """Return a cell as a plain Python value: numpy's arrays and numbers are converted, a missing value becomes None."""
     if type(cell).__name__ in _ABSENT:
         return None
     return cell.tolist() if hasattr(cell, "tolist") else cell

@@ -98,7 +98,10 @@ def _spans(row: SampleRow, width: int) -> bool:
 
 
 def _below(rows: Sequence[SampleRow], first: int, width: int) -> int:
-    """Return the index of a row of identifiers (`item_name`) below a header in words, otherwise the header's."""
+    """Return the index of the header.
+
+    If a row of identifiers (`item_name`) follows a header in words, that row is the header.
+    """
     data = rows[first + 4 : first + 4 + _ROWS]
     for index in range(min(first + 3, len(rows) - 1), first, -1):
         others = [row for row in data if _identifiers(row, width)]
@@ -145,7 +148,7 @@ def _is_number(cell: Any) -> bool:
 
 
 def _is_coded(text: str) -> bool:
-    """Return whether a text begins with a digit or is a web address; a column's name does not."""
+    """Return whether a text begins with a digit or is a web address, as no column's name does."""
     return re.match(r"\d|https?://", text) is not None
 
 
@@ -154,7 +157,10 @@ def _mostly(column: Sequence[str], test: Callable[[str], bool]) -> bool:
 
 
 def _fitted(names: list[str], width: int, data: Sequence[SampleRow]) -> tuple[list[str], tuple[str, ...]]:
-    """Return the names, and findings about them; if nearly all rows have `width` cells, so many names are returned."""
+    """Return the names, and findings about them.
+
+    If nearly all rows have `width` cells, the names are padded or cut to that number.
+    """
     agree = sum(1 for row in data if len(row.cells) == width)
     if len(names) == width or len(data) < 3 or agree < 0.9 * len(data):
         return names, ()

@@ -64,7 +64,7 @@ def read_rows(file: IO[bytes]) -> Iterator[Mapping[str, Any] | InputError]:
 
 
 def numbered_rows(file: IO[bytes]) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    """Yield pairs of a line number from 1 and what read_rows yields for that line: a row or an error."""
+    """Yield the same rows and errors as read_rows, each with its line number (from 1)."""
     number = 0
     while line := file.readline(LONGEST_LINE + 1):
         number += 1

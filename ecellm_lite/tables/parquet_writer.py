@@ -1,4 +1,7 @@
-"""Writes Parquet in groups of rows; the columns' types are fixed before the first row, so a column may begin empty."""
+"""Writes Parquet in groups of rows.
+
+The columns' types are fixed before the first row, so the first rows may leave a column empty.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,12 @@ LONE_RETURN = "has a lone carriage return outside quotes"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault in a record: the reason as the end of a sentence, what to do, and the cell's index (None: no cell's)."""
+    """A fault in a record.
+
+    `reason`: the end of a sentence about the record or its cell.
+    `step`: what the user can do.
+    `cell`: the index of the faulty cell; None if the fault is not in one cell.
+    """
 
     reason: str
     step: str
@@ -107,7 +112,7 @@ class Records:
         return line.text
 
     def _mended(self) -> Record:
-        """Return the malformed record, and put the lines that are not part of it back, to be read again."""
+        """Return a malformed record; lines that do not belong to it will be read again."""
         lines = list(self._record_lines)
         split = self._split("".join(line.text for line in lines))
         if split.reason is None and (self.width is None or len(split.cells) == self.width):
@@ -126,7 +131,10 @@ class Records:
         return self._checked(lines, split.cells, split.reason)
 
     def _rest(self) -> list[Line]:
-        """Skip the lines that look like the rest of a broken record; return the last one, if any, without its text."""
+        """Skip the lines that look like the rest of a broken record.
+
+        Return the last skipped line with its text removed, or an empty list if no line was skipped.
+        """
         last: list[Line] = []
         while line := self._pending.popleft() if self._pending else next(self._lines, None):
             if self._begins(line.text):

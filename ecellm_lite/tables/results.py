@@ -49,8 +49,10 @@ class OwnColumn:
 class AnswerColumns:
     """The columns that a job adds to a table, with names that differ from the table's own.
 
-    `attributes` are those that an extraction asks for, if all rows have the same; `scores`: the answers are numbers.
-    `more` are further columns of texts. With several tasks, `task` precedes each name: `sentiment_analysis.answer`.
+    `attributes`: the attributes that an extraction asks for, if they are the same in all rows.
+    `scores`: the answers are numbers.
+    `more`: further columns of texts.
+    `task`: put before each name if there are several tasks: `sentiment_analysis.answer`.
     """
 
     def __init__(

@@ -45,10 +45,12 @@ class TableRow:
 class TableOptions:
     """How to read a table; a setting that is None is detected from the file.
 
-    `encoding` is a name that Python knows (`cp1252`). `delimiter` is one character, or `tab`; `quote` is one character,
-    or `none`. `header_row` is the line of a text file, or the row of a spreadsheet, that has the columns' names, or 0
-    if there is no such line. `sheet` is the name or number of a spreadsheet's sheet. `total_rows` keeps rows of
-    totals at the end of a table, which are left out otherwise.
+    `encoding`: a name that Python knows (`cp1252`).
+    `delimiter`: one character, or `tab`.
+    `quote`: one character, or `none`.
+    `header_row`: the line of a text file, or the row of a spreadsheet, that has the columns' names; 0 if there is none.
+    `sheet`: the name or number of a spreadsheet's sheet.
+    `total_rows`: keeps rows of totals at the end of a table, which are otherwise left out.
     """
 
     encoding: str | None = None
@@ -63,9 +65,11 @@ class TableOptions:
 class Table(ABC):
     """A table that is read once, row by row, in bounded memory.
 
-    `columns` are the names of its columns, or None if each row has its own (JSON Lines). `description` is one sentence
-    on what was detected, and `notes`, complete once the rows are read, say what was left out. `delimiter` and `bom` (a
-    byte-order mark at the start) are those of a CSV of its answers, so that the same spreadsheet opens both.
+    `columns`: the names of its columns, or None if each row has its own (JSON Lines).
+    `description`: one sentence on what was detected.
+    `notes`: what was left out; complete once the rows are read.
+    `delimiter`, `bom` (a byte-order mark at the start): how to write its answers as CSV, so that the program which
+    opens the table opens them too.
     """
 
     source: Source

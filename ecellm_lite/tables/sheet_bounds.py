@@ -118,7 +118,7 @@ class _OdsCells:
                 self._filled = self._at
 
     def end(self, tag: str) -> None:
-        """Extend the rectangle by the row, unless it is empty."""
+        """At the end of a row that is not empty, extend the sheet's rectangle of cells to include it."""
         if tag == "table:table-row" and self._filled:
             self._width, self._height = max(self._width, self._filled), self._rows
             self.largest = max(self.largest, self._width * self._height)

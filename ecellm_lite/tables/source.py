@@ -83,9 +83,9 @@ class Source:
         return copy
 
     def beyond_ascii(self) -> bytes:
-        """Return the next block after the head that is not ASCII, starting with the first line that is not.
+        """Find the first block after the head that is not all ASCII; return it from its first line with other bytes.
 
-        The result is empty if the next 64 MiB are ASCII, or if the file cannot be read ahead of the stream.
+        The result is empty if 64 MiB after the head are ASCII, or if the file cannot be read ahead of the stream.
         """
         if self.packing or self._size is None:
             return b""
@@ -197,7 +197,7 @@ class _UnpackedFile(io.RawIOBase):
 
 
 class _Joined(io.RawIOBase):
-    """A file that yields the bytes `head`, then the file `rest`; or, after `head`, raises `damage`."""
+    """The bytes `head` and then the file `rest`, read as one file; if `damage` is given, it is raised after `head`."""
 
     def __init__(self, head: bytes, rest: IO[bytes] | io.RawIOBase, damage: InputError | None) -> None:
         self._head = memoryview(head)

@@ -65,8 +65,9 @@ def form_of(name: str) -> str:
 class ResultWriter:
     """Writes rows with their answers to one or several tasks.
 
-    `columns` are the input's columns, `schema` has their Arrow types if those are known, and `answers` has the columns
-    that each task adds.
+    `columns`: the input's columns.
+    `answers`: the columns that each task adds.
+    `schema`: the Arrow types of the input's columns, if they are known.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class ResultWriter:
     def write(self, row: TableRow, *answers: Answer | None, more: Mapping[str, str | None] | None = None) -> None:
         """Write a row and its answer to each task; an answer is None if the task skipped the row.
 
-        `more` has the values of further columns; with it, a line of JSON also has the row's own cells.
+        `more` has the values of further columns; if it is given, a line of JSON has the row's own cells too.
         """
         if self._rows:
             cells: Mapping[str, Any] = row.cells

@@ -54,9 +54,12 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the table [answer] gives a task: a description, the fields with limits added, and its functions.
+    """What the table [answer] says about a task.
 
-    `subject` is the list field that the answers refer to, such as the products of a ranking; it is never shortened.
+    `description`: the possible answers, in words.
+    `fields`: the task's fields, with the limits that the answers need.
+    `write`, `read`, `free_text`: see Task.
+    `subject`: the list field that the answers refer to, such as the products of a ranking; it is never shortened.
     """
 
     description: str

@@ -1,8 +1,9 @@
 """The input fields of a task: each checks its value, and an error names the field and shows a valid value.
 
-A field's `read` takes a JSON value and returns it in the field's form, or raises InputError. Where a text is expected,
-a number is accepted and keeps its spelling, and a blank text is refused. A field that is null, NaN, blank or an empty
-list counts as missing. Lone surrogates, which JSON can carry and UTF-8 cannot, become U+FFFD.
+A field's `read` takes a JSON value and returns it as the task needs it (such as a text or a list of texts), or raises
+InputError. Where a text is expected, a number is accepted and keeps its spelling, and a blank text is refused. A field
+that is null, NaN, blank or an empty list counts as missing. Lone surrogates, which JSON can carry and UTF-8 cannot,
+become U+FFFD.
 """
 
 from __future__ import annotations
@@ -171,8 +172,8 @@ _ITEM: tuple[Field, ...] = (
 def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = "") -> dict[str, Any]:
     """Return the fields of a row that have a value, each in its form; other keys are left out.
 
-    Raises InputError for a required field that is missing (naming a similar key) or blank, and for a value of another
-    form.
+    Raises InputError if a required field is missing or blank, or if a value does not fit its field. The error for a
+    missing field names a similar key of the row.
     """
     values: dict[str, Any] = {}
     for field in fields:
@@ -219,7 +220,10 @@ def is_blank(text: str) -> bool:
 
 
 def _is_absent(value: Any, required: bool) -> bool:
-    """Return whether a field counts as missing; a blank required field does not, because `read` refuses it later."""
+    """Return whether a field counts as missing.
+
+    An empty text or list in a required field does not: `read` refuses it later.
+    """
     if isinstance(value, str | list) and required:
         return False
     return all(map(_is_empty, value)) if isinstance(value, list) else _is_empty(value)

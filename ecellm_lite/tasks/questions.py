@@ -68,9 +68,9 @@ class QuestionForm:
 
 
 def question_task(definition: Mapping[str, Any]) -> Task:
-    """Return the task that asks a question, named by the question's hash; for free text, a task of tasks/texts.py.
+    """Return the task that asks a question; the task's name contains a hash of the question.
 
-    Raises an InputError that names the wrong part of the definition.
+    For free text, this is a task of tasks/texts.py. Raises an InputError that names the wrong part of the definition.
     """
     if len(definition) == 1 and definition.get("type") in TEXTS:
         return TEXTS[definition["type"]]

@@ -49,10 +49,10 @@ _NAMES: dict[str, Task] = {
 
 
 def get_task(name: str) -> Task:
-    """Return one of the ten by its name, hub name or abbreviation, in any case, or a user's own task by name or file.
+    """Return a task: one of the ten by its name, hub name or abbreviation, or a user's own by its name or its file.
 
-    Raises UsageError, which names similar tasks, for an unknown task, and InputError for a user's own task whose file
-    is not valid.
+    Upper and lower case in a name mean the same. Raises UsageError for an unknown task, with the names of similar ones,
+    and InputError if the file of a user's own task is not valid.
     """
     key = name.strip().lower().replace("-", "_")
     if key in _NAMES:
@@ -74,12 +74,15 @@ def task_names() -> tuple[str, ...]:
 
 
 def load_task(path: str | Path) -> Task:
-    """Return the task that a TOML file describes (see tasks/custom.py); raises InputError with file and key."""
+    """Return the task that a TOML file describes (see tasks/custom.py).
+
+    Raises an InputError that names the file and the wrong key.
+    """
     return read_task(Path(path), reserved=_NAMES.keys())
 
 
 def own_files() -> dict[str, Path]:
-    """Return the path of each file in the user's folder of tasks, by task name and sorted; no file is read."""
+    """Return the files in the user's folder of tasks: {task name: path}, sorted; no file is read."""
     folder = home() / "tasks"
     try:
         return {path.stem: path for path in sorted(folder.glob("[!.]*.toml"))}
@@ -89,7 +92,7 @@ def own_files() -> dict[str, Path]:
 
 
 def load_own(path: Path) -> Task:
-    """Return the task of a file in the user's folder; raises InputError if the names of task and file differ."""
+    """Return the task of a file in the user's folder; raises InputError if the file has another name than the task."""
     task = load_task(path)
     if task.name != path.stem:
         step = f"rename the task, or the file to {task.name}.toml"

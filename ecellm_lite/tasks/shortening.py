@@ -1,9 +1,9 @@
 """Shortens a row that is too long for the context: cuts the task's long fields, as little as possible.
 
-Only descriptive texts, such as a review or a description, and the oldest part of a history are cut. Questions, titles,
-queries, attributes and candidates are never cut, nor are the products of a ranking, because the answer consists of
-their letters. A cut leaves at least one word or item of each field, and is always the same for the same row and
-context.
+Two things are cut: descriptive texts, such as a review or a description, and the oldest part of a history. Questions,
+titles, queries, attributes and candidates are never cut. The products of a ranking are not cut either, because its
+answer consists of their letters. A cut leaves at least one word or item of each field, and is always the same for the
+same row and context.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Long(Protocol):
         """Return how many parts must stay."""
 
     def size(self, values: Values) -> int:
-        """Return how many parts there are; at most `least` if nothing can be cut."""
+        """Return how many parts there are; nothing can be cut if that is `least` or fewer."""
 
     def cut(self, values: Values, size: int) -> Values:
-        """Return the row with `size` parts left, at least `least`."""
+        """Return the row with only `size` parts left; `size` is never smaller than `least`."""
 
     def note(self, values: Values, size: int) -> str:
         """Return in one phrase what a cut to `size` parts leaves."""
@@ -52,7 +52,7 @@ class Long(Protocol):
 class Words:
     """Texts, or lists of texts, that lose their last words; several fields are cut to the same length.
 
-    A list is treated as one text: its last texts are removed first, then the last words of the text before.
+    A list is treated as one text: whole texts are removed from its end, and the last remaining text loses its end.
 
     >>> Words(("review",)).cut({"review": "Works, but it is loud."}, 2)
     {'review': 'Works, but'}
@@ -65,7 +65,7 @@ class Words:
         return len(self._counts(values))
 
     def size(self, values: Values) -> int:
-        """Return the number of words of the longest field, times the number of fields with a text."""
+        """Return the size at which nothing is cut: the longest field's number of words, for each field with a text."""
         counts = self._counts(values)
         return max(counts.values(), default=0) * len(counts)
 
@@ -144,8 +144,9 @@ def least_cut(
 ) -> Cut | None:
     """Return the smallest cut after which a row needs at most `most` tokens; None if no cut is enough.
 
-    `needs` returns how many tokens a row needs; the uncut row needs `whole`, which is more than `most`. The entries of
-    `long` are cut in order, each only when the one before is down to its least.
+    `needs`: returns how many tokens a row needs.
+    `whole`: how many tokens the uncut row needs; this is more than `most`.
+    `long`: what may be cut, in this order; each is cut only after the one before it has only its least parts left.
     """
     notes: list[str] = []
     for one in long:
@@ -176,9 +177,12 @@ def _largest(
 ) -> int:
     """Return the largest number of parts with which the row needs at most `most` tokens.
 
-    `of` makes the row for a number of parts. `low` and `high` are pairs (parts, tokens); `low` fits, `high` does not.
-    Tokens grow nearly linearly with parts, so the next try is where the line through `low` and the last try meets
-    `most`.
+    `of`: makes the row with a number of parts.
+    `low`: a number of parts that fits, and the tokens that it needs.
+    `high`: the same for a number of parts that does not fit.
+
+    Tokens grow nearly linearly with parts. Therefore each try is where a straight line through `low` and the try before
+    reaches `most` tokens.
     """
     (least, bottom), last = low, high
     fits, fails = low[0], high[0]

@@ -23,10 +23,13 @@ _ADVICE = "shorten the row, or allow a larger context if the model has one"
 class Question:
     """One row in the wire format: the texts that go into an envelope, and the space of its answers.
 
-    `values` are the row's fields, None if the row came in the wire format; `shortened` says what was cut from the
-    fields. `stem` is the beginning of `text` that other questions share, such as a state. If `bare`, the text is the
-    whole prompt, with no envelope around it. `advice` says what to do if the prompt is too long, and `settings` names
-    the settings that the advice is about. `warnings` say which parts of the row the model cannot see.
+    `values`: the row's fields; None if the row came in the wire format.
+    `shortened`: what was cut from the fields.
+    `advice`: what to do if the prompt is too long.
+    `settings`: the settings that the advice is about.
+    `warnings`: which parts of the row the model cannot see.
+    `stem`: the beginning of `text` that other questions share, such as a state.
+    `bare`: the text is the whole prompt, with no envelope around it.
     """
 
     instruction: str
@@ -46,7 +49,8 @@ class Question:
 class Wire:
     """A row's input and options strings as the model sees them, and the space of its answers.
 
-    `warnings` say which parts of the row are missing in the strings; `stem` and `bare` are as in Question.
+    `warnings`: which parts of the row are missing in these strings.
+    `stem`, `bare`: as in Question.
     """
 
     text: str
@@ -61,10 +65,12 @@ class Wire:
 class Task:
     """One of ECInstruct's tasks, or a user's own.
 
-    `write` turns the fields of a row into its wire strings; `read` returns the answer space of a row whose strings
-    (input, options) are already in the wire format. `long` are the fields that may be cut to fit a context, in the
-    order of cutting; `free_text` is the space of a task that answers in free text, `source` the file of a user's own
-    task, and `definition` the question of a task made on the spot (see tasks/questions.py).
+    `write`: turns the fields of a row into its wire strings.
+    `read`: returns the answer space of a row that is in the wire format already, from its strings input and options.
+    `long`: the fields that may be cut to fit a context, in the order of cutting.
+    `free_text`: the answer space of a task that answers in free text.
+    `source`: the file of a user's own task.
+    `definition`: the question of a task that was defined in a request (see tasks/questions.py).
     """
 
     name: str
@@ -82,10 +88,11 @@ class Task:
     definition: Mapping[str, Any] | None = None
 
     def question(self, row: Mapping[str, Any], *, instruction: str | None = None) -> Question:
-        """Return the question of a row, with the task's seed instruction or another; raises InputError for a wrong row.
+        """Return the question of a row; raises InputError for a wrong row.
 
-        A row has the task's fields, at the top or under `input`; or it is in the data set's own form
-        {instruction, input, options}, whose strings, including its instruction, are used unchanged.
+        A row has the task's fields, at the top level or under the key `input`. Such a row is asked with the task's own
+        instruction, or with `instruction` if that is given.
+        A row may also be in the wire format {instruction, input, options}; its strings are then used unchanged.
         """
         if not isinstance(row, Mapping):
             names = ", ".join(field.name for field in self.fields)
@@ -97,7 +104,7 @@ class Task:
         return self._ask(values, encodable(instruction or self.instruction))
 
     def shortened(self, question: Question, needs: Callable[[Question], int], most: int) -> Question:
-        """Return a question of this task with its row cut as little as possible to need at most `most` tokens.
+        """Return a question of this task; its row is cut as little as possible to need at most `most` tokens.
 
         `needs` returns the tokens of a question's prompt and answer. The question is returned unchanged if it fits, or
         if no cut is enough.

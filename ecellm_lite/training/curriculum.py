@@ -31,8 +31,9 @@ Maker = Callable[[Rows, int, Random], list[Row]]
 class Layout:
     """What a pass consists of, by task.
 
-    `repeats`: how often each row occurs (default: once). `most`: the most rows of a pass, drawn anew for each pass.
-    `made`: a function that makes further rows, and how many to make (also at most `most`).
+    `repeats`: how often each row of the task occurs (default: once).
+    `most`: how many rows of the task a pass may have at most; they are drawn anew for each pass.
+    `made`: a function that makes further rows of the task, and how many; `most` limits these too.
     """
 
     repeats: Mapping[str, int] = field(default_factory=dict)

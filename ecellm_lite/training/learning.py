@@ -41,10 +41,13 @@ _SAME = ("recipe", "steps", "first_pass", "passes", "lessons")  # must not chang
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The settings of a training; `rate` is the highest learning rate, `rows` the batch size.
+    """The settings of a training.
 
-    A batch goes through the model in parts of at most `tokens` tokens with padding, which bounds the memory and changes
-    nothing else. With `bfloat16` the frozen weights are computed in 16 bits: faster, and not bit-reproducible.
+    `rate`: the highest learning rate.
+    `rows`: the rows of a batch.
+    `tokens`: the most tokens, including padding, that go through the model at once. A larger batch goes through in
+    parts, which limits the memory and changes nothing else.
+    `bfloat16`: compute with 16-bit numbers: faster, but the result is not the same bits each time.
     """
 
     rank: int = 16
@@ -183,7 +186,7 @@ class Learning:
         set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device=self.device))
 
     def _learn(self, batch: Sequence[Lesson]) -> float:
-        """Take one step; return the negative log-likelihood of a row's answer, averaged over the batch."""
+        """Take one step; return the loss: minus the log-probability of a row's answer, averaged over the batch."""
         torch.manual_seed(self.recipe.seed + self.step)  # dropout depends on the step alone, so a resume repeats it
         self.model.train()
         for group in self._optimizer.param_groups:
@@ -209,7 +212,10 @@ class Learning:
         return 0.5 * (1 + math.cos(math.pi * (self.step - warm_up) / max(1, self.steps - warm_up)))
 
     def _states(self, part: Sequence[Lesson]) -> tuple[Any, Any]:
-        """Return the last layer's states (rows, longest, width), and a mask of the positions before answer tokens."""
+        """Return the last layer's state for each token, and a mask of the tokens whose next token is of the answer.
+
+        The shapes are (rows, longest row, width) and (rows, longest row).
+        """
         longest = max(len(lesson.tokens) for lesson in part)
         tokens = torch.zeros(len(part), longest, dtype=torch.int64)
         places = torch.zeros(len(part), longest, dtype=torch.bool)

@@ -22,7 +22,7 @@ class _Totals:
 
 
 class Validation:
-    """Collects rows, and measures for each task how likely the right answers are and how often they come first."""
+    """Collects rows; measures for each task how likely the right answer is, and how often it is the likeliest."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, _Totals] = {}
@@ -58,7 +58,10 @@ class Validation:
 
 
 def _macro_f1(pairs: list[tuple[int, int]]) -> float:
-    """Return the mean F1 of the choices that were right or likeliest for some row; `pairs` are (right, likeliest)."""
+    """Return the mean F1 of the choices; `pairs` has the right and the likeliest choice of each row.
+
+    A choice that is neither in any row does not count.
+    """
     scores = []
     for choice in {place for pair in pairs for place in pair}:
         both = sum(right == choice == likeliest for right, likeliest in pairs)

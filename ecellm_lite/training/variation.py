@@ -97,7 +97,8 @@ def _candidates(fields: Fields, answer: str, random: Random) -> Varied:
 def _products(fields: Fields, answer: str, random: Random) -> Varied:
     """Shuffle the products, and change the letters of the ranking accordingly.
 
-    If the other products are ranked in the order of the list, they count as equally good, and only the best one moves.
+    If all products but the best are ranked in list order, they count as equally good: they keep their order, and only
+    the best product moves.
     """
     products, (best, *others) = fields["products"], [ascii_uppercase.index(letter) for letter in answer.split(",")]
     if others == sorted(others):
