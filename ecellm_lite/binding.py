@@ -31,7 +31,10 @@ _LOOKS = 1000
 
 @contextmanager
 def _short_waits() -> Iterator[None]:
-    """Set _LOOKS for an OpenMP library that is loaded in this block, unless the user has set how its threads wait."""
+    """Shorten how long the threads of an OpenMP library wait awake, if it is loaded in this block.
+
+    If the user has set how they wait, nothing changes.
+    """
     if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         yield
         return

@@ -33,7 +33,10 @@ class Check:
 
 
 def examine(store: Store) -> list[Check]:
-    """Return the checks in reading order; they only store whether the prompt kernels work, and change nothing else."""
+    """Return the checks in reading order.
+
+    They change nothing on the machine, but one thing is stored: whether the prompt kernels work.
+    """
     engine = _engine()
     runs = all(check.state != "bad" for check in engine)
     tunings = _tunings(store) if runs else []

@@ -25,8 +25,8 @@ _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_BI
 def read_document(form: type[Document], path: Path, *, largest: int, formats: Sequence[int] = ()) -> Document:
     """Return the document in a file of at most `largest` bytes, decoded into a dataclass.
 
-    With `formats`, its key `format` must be one of these numbers. Raises OSError if the file does not exist or cannot
-    be read, and ValueError that names the fault if the document is invalid.
+    If `formats` are given, the document's `format` must be one of them. Raises OSError if the file does not exist or
+    cannot be read. Raises ValueError if the document is invalid; its text names the fault.
     """
     return parse_document(form, _read(path, largest), formats=formats)
 

@@ -16,12 +16,14 @@ from typing import Any, ClassVar
 
 
 class EcellmError(Exception):
-    """The base class of all errors; raised itself, it means a fault in the program or its installation (exit code 1).
+    """The base class of all errors. Raised itself, it means a fault of the program or its installation (exit code 1).
 
-    `message` says what is wrong, with the value that was wrong; `step` says what to do next. Without a `step` the
-    message is a whole sentence, with its period. `field` is a field of a row or file (`product_1.title`), `line` a line
-    number from 1, `file` a path. `settings` are the settings that the step is about, named as arguments of Runtime or
-    of the function that raised the error.
+    `message`: what is wrong, with the value that was wrong. Without a `step` it is a whole sentence, with its period.
+    `step`: what to do next.
+    `field`: a field of a row or file, such as `product_1.title`.
+    `line`: a line number, from 1.
+    `file`: a path.
+    `settings`: what the step is about, named like the arguments of Runtime or of the function that raised the error.
     """
 
     code: ClassVar[str] = "internal"

@@ -1,8 +1,9 @@
 """Ends a JSON text within its token limit: a token is chosen only if the text can still be closed after it.
 
 The tokens that close a text are found without the model: a string is closed by its quote, an object or a list by its
-bracket, and a missing value becomes the shortest of its kind. The search is greedy and can miss a way to close the
-text, for example if a string must contain certain words. The schema allows every way that it finds.
+bracket, and a missing value becomes the shortest of its kind. The search
+never goes back, so it can miss a way to close the text, for example if a string must contain certain words. Whatever it
+finds is allowed by the schema.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ class Closing:
         self._between = self._tokens(_BETWEEN)
 
     def in_time(self, matcher: Any, tokens: Sequence[int], limit: int, logits: Logits, token: int) -> int:
-        """Return `token` if the text can still be closed after it, else the likeliest token for which it can.
+        """Return `token` if the text can still be closed after it, else the likeliest token after which it can.
 
-        The matcher has read `tokens`, and `limit` is the most tokens that the closed text may have. The logits of
-        tokens that are not allowed are -inf. If no way to close the text is found, `token` itself is returned.
+        The matcher has read `tokens`. The closed text may have at most `limit` tokens. Tokens that are not allowed have
+        logits of -inf. If no way to close the text is found, `token` is returned all the same.
         """
         text, most = self._vocabulary.detokenize(tokens), limit - len(tokens)
         if self._closes(matcher, text, token, most) or not (way := self._way(matcher, text, most)):
@@ -58,7 +59,7 @@ class Closing:
         return self._way(matcher, text + self._vocabulary.detokenize([token]), most - 1) is not None
 
     def _way(self, matcher: Any, text: bytes, most: int) -> list[int] | None:
-        """Return at most `most` tokens that complete `text`, which the matcher has read; None if none are found."""
+        """Return at most `most` tokens that complete `text`, or None. The matcher has read `text`."""
         matcher = matcher.deep_copy()
         way: list[int] = []
         while not matcher.is_accepting():

@@ -41,12 +41,15 @@ class Vocabulary(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A request to the engine: keep the first `keep` answer tokens, append `tokens`, return the logits after the last.
+    """A request to the engine: keep the first `keep` tokens of the answer, append `tokens`, and return logits.
 
-    Of the tokens, `forced` needed no model, and the last `drafted` are guesses that the model may reject; the others
-    were chosen from the model's logits. The engine checks as many drafts as it has room for. It returns the logits
-    after the last token before the drafts and after each checked draft: (checked + 1, vocabulary.size), or
-    (vocabulary.size,) if it checked none. The `keep` of the next step includes the drafts that were right.
+    `forced`: how many of `tokens` needed no model.
+    `drafted`: how many of `tokens`, at their end, are drafts: guesses that the model may reject.
+
+    All other tokens were chosen from the model's logits. The engine checks as many drafts as it has room for. It
+    returns the logits after the last token before the drafts, and those after each checked draft. Their shape is
+    (checked drafts + 1, vocabulary.size), or (vocabulary.size,) if no draft was checked. Drafts that were right belong
+    to the answer, so the next step's `keep` counts them.
     """
 
     keep: int
@@ -57,12 +60,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a space decided from the model's logits: the answer's value, its ECInstruct string and its probabilities.
+    """What a space decided from the model's logits.
 
-    `probabilities` maps each possible answer's key to its share (they sum to 1), and is None if the answer is not one
-    of a few. `coverage` is the share of the whole vocabulary's probability that fell on the allowed tokens at the first
-    choice (for an extraction the lowest over its choices). `tokens` are the answer's tokens; for an answer from a fixed
-    set they are the end of tokenize(prompt + text). `shortened` says which limit ended the answer, if one did.
+    `value`: the answer's value.
+    `text`: the answer as an ECInstruct string.
+    `tokens`: the answer's tokens. If the answer is from a fixed set, they are the end of tokenize(prompt + text).
+    `probabilities`: the share of each possible answer, by its key. None if the answer is not one of a few.
+    `coverage`: how much of the model's probability fell on the allowed tokens when the first choice was made. For an
+      extraction: the lowest such value of all its choices.
+    `shortened`: which limit ended the answer, if one did.
     """
 
     value: Any
@@ -100,7 +106,7 @@ class Scene:
 
         Tokenized alone, the text can get other ids, because SentencePiece puts a space before it. `after` must end
         where the tokenizer always starts a new token; the newline at the end of every prompt is such a place. Raises
-        ModelError if the vocabulary joins `after` and `text`.
+        ModelError if the vocabulary has one token for the end of `after` and the start of `text`.
         """
         anchor = self.vocabulary.tokenize(after)
         joint = self.vocabulary.tokenize(after + text)

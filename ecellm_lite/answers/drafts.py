@@ -35,5 +35,8 @@ class Lookup:
         return () if start is None else tuple(self._tokens[start : start + min(most, self._trust)])
 
     def learn(self, guessed: int, right: int) -> None:
-        """Set the length of the next guess: twice `guessed` if all were right, else `right`, but at least 1."""
+        """Set how long the next guess may be, after the first `right` of `guessed` tokens were right.
+
+        If all were right, the next guess may be twice as long. Else it may have `right` tokens, but at least 1.
+        """
         self._trust = 2 * guessed if right == guessed else max(1, right)

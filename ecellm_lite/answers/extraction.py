@@ -1,9 +1,9 @@
 """Attributes and their values, which are always copied from the product's own texts.
 
-The answer is JSON in exactly ECInstruct's form, one object for each requested attribute, in that order:
-`[{"attribute": "color", "value": "navy blue", "source": "product title"}, …]`, with `"None"` and `"None"` if the model
-finds no value. (In the data an attribute may have several values, in any order; one value for each is this project's
-choice.)
+The answer is JSON in exactly ECInstruct's form, with one object for each requested attribute, in the order of the
+request: `[{"attribute": "color", "value": "navy blue", "source": "product title"}, …]`. If the model finds no value,
+both the value and the source are `"None"`. (ECInstruct's rows may have several values for an attribute. This project
+answers with one.)
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MAX_WORDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Extraction(Space):
-    """A space whose answers give each of `attributes` (at least one) a span of one of `sources`, or None.
+    """A space whose answers give each attribute a value: a span of one of the product's texts, or None.
 
-    `sources` maps the names of the product's texts to the texts.
+    There is at least one attribute. `sources` maps the names of the product's texts to the texts.
     """
 
     attributes: tuple[str, ...]
@@ -47,8 +47,8 @@ class Extraction(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Choose one span for each attribute in turn; the JSON between the values is forced.
 
-        An entry's probability is the product over its choices. The answer's probability is the product over its
-        entries, and its coverage is the lowest of any choice.
+        An entry's probability is the product of the probabilities of its choices. The answer's probability is the
+        product of those of its entries. The answer's coverage is the lowest coverage of any choice.
         """
         texts = [SourceText(source, text) for source, text in self.sources.items()]
         words = sum(len(text.starts) for text in texts)
@@ -119,7 +119,7 @@ class Extraction(Space):
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
         """Return the outcome with a calibrated probability for each entry and for the whole answer.
 
-        An entry is calibrated as a choice between its own value and any other.
+        Each entry is treated as a choice between two things: its own value, and any other.
         """
         if temperature == 1.0 and bias == 0.0:
             return outcome
@@ -170,7 +170,7 @@ class Extraction(Space):
         return tuple(name.lower() for name in self.attributes)
 
     def _span(self, name: str, value: Any) -> Span:
-        """Return a person's value of an attribute, with the first source that contains it."""
+        """Return the span for a value that a person wrote, in the first source that contains it."""
         if value is None or str(value).strip().lower() in ("", "none"):
             return NONE
         words = str(value).strip().lower()
@@ -228,7 +228,10 @@ class _Grid:
                     self._heads.setdefault(head, []).append((text, word))
 
     def choose(self, close: str, tape: Tape) -> Generator[Step, Logits, tuple[Span, Walked]]:
-        """Choose a span or NONE, append it and the text `close` to the tape, and return it with the walk's result."""
+        """Choose a span or NONE, and append it and the text `close` to the tape.
+
+        Return the span, and how likely the choice was.
+        """
         heads = list(self._heads)
         end = self._scene.vocabulary.end
         head = yield from walk(Candidates(heads, end), tape)

@@ -1,9 +1,14 @@
 """Limits on the size, depth and cost of grammars, checked before native code sees them.
 
-llguidance reports most mistakes itself. What would crash or stall it is refused here. Long chains of rules or
-references overflow its stack. Joined schemas with many patterns, large products of `multipleOf`, and operators that
-intersect regular expressions take unbounded time and memory. The limits were found by experiment, with llguidance 1.9
-on a stack of 1 MiB, the smallest that a thread usually has.
+llguidance reports most mistakes itself. What would crash or stall it is refused here:
+
+- long chains of rules or references, which overflow its stack;
+- a schema that joins other schemas and has many patterns;
+- a large product of all the numbers that `multipleOf` gives;
+- operators that intersect regular expressions.
+
+All but the first take unbounded time and memory. The limits were found by experiment, with llguidance 1.9 on a stack of
+1 MiB, the smallest that a thread usually has.
 """
 
 from __future__ import annotations
@@ -105,7 +110,7 @@ def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _target(definition: Any, reference: str) -> Any:
-    """Return the target of a reference (an RFC 6901 fragment); other kinds of reference are refused."""
+    """Return what a reference such as `#/$defs/NAME` points to; raises GrammarError for other references."""
     target = definition
     try:
         if not reference.startswith("#") or (reference != "#" and not reference.startswith("#/")):
@@ -120,7 +125,7 @@ def _target(definition: Any, reference: str) -> Any:
 
 
 def _coefficient(multiple: float) -> Decimal:
-    """Return the number scaled by a power of ten to an integer: 0.25 becomes 25."""
+    """Return the number without its sign and decimal point: 0.25 becomes 25."""
     number = abs(Decimal(repr(multiple)))
     if not number.is_finite() or not number:
         return Decimal(1)  # refused by llguidance itself

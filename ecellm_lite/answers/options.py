@@ -22,7 +22,7 @@ from ecellm_lite.errors import InputError
 class Option:
     """An option's `key`, which a program reads (such as `B`), and its `text`, which the model writes (`B: positive`).
 
-    `line` is shown to a person, if it is not the key.
+    `line` is what a person sees; if it is empty, a person sees the key.
     """
 
     key: str
@@ -53,7 +53,10 @@ class OneOf(Space):
         return tuple(option.text for option in self.offered)
 
     def decode(self, scene: Scene) -> Decoding:
-        """Score every option; if the options' first tokens differ, as with letters, no token is decoded."""
+        """Give every option its probability.
+
+        If the options differ in their first tokens, as letters do, the logits after the prompt are enough.
+        """
         options = self.offered
         rows = [scene.continuation(option.text) for option in options]
         weighed = yield from weigh(Candidates(rows, scene.vocabulary.end), Tape(), drafts=scene.drafts)

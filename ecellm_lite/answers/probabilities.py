@@ -16,16 +16,20 @@ _HUGE = np.float32(1e30)
 
 @dataclass(frozen=True, slots=True)
 class Restricted:
-    """A softmax over the allowed tokens: `shares` (n,) sum to 1; `coverage` is their share of the whole vocabulary."""
+    """The probabilities of the allowed tokens.
+
+    `shares` (n,) are a softmax over these tokens only, so they sum to 1. `coverage` is the probability that all of them
+    together have in the whole vocabulary.
+    """
 
     shares: Probabilities
     coverage: float
 
 
 def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Restricted:
-    """Return the softmax over `allowed` token ids, and their total probability in the whole vocabulary.
+    """Return the probabilities of the token ids in `allowed`.
 
-    Raises ModelError as `sound` does.
+    Raises ModelError if a logit is NaN or infinite.
     """
     whole = sound(logits)
     peak = whole.max()
@@ -56,7 +60,10 @@ def sound(logits: Logits) -> Logits:
 
 
 def confidence(shares: Probabilities | Sequence[float]) -> float:
-    """Return how far the largest of k shares is above 1/k: (max p - 1/k) / (1 - 1/k), and 1 for a single share."""
+    """Return how certain a choice is: 0 if all shares are equal, 1 if one share is 1.
+
+    With k shares it is (largest share - 1/k) / (1 - 1/k). For a single share it is 1.
+    """
     count = len(shares)
     if count == 1:
         return 1.0

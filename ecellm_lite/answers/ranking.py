@@ -40,7 +40,8 @@ class Ranking(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Choose the letters place by place; the last one needs no choice.
 
-        `probability` is the product over the places; `probabilities` and `confidence` are of the first place.
+        The outcome's `probability` is the product of the probabilities of all choices. Its `probabilities` and
+        `confidence` are those of the first place.
         """
         tape = Tape()
         order: list[str] = []
@@ -92,7 +93,7 @@ class Ranking(Space):
         return len(scene.continuation(",".join(self.letters)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome with the probabilities of the first place and of the order rescaled by a temperature."""
+        """Return the outcome rescaled by a temperature: the first place's probabilities, and the order's own."""
         after = tempered_outcome(outcome, temperature)
         if after is outcome or outcome.probability is None:
             return outcome
@@ -101,8 +102,9 @@ class Ranking(Space):
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
         """Return one claim: that no order is better than the answer's.
 
-        With labels, the claim is correct if no product comes before a more relevant one; without labels, if the order
-        is the gold one. All other orders share the remaining probability evenly.
+        `labels` say how relevant each product is. With them the claim is correct if no product comes before a more
+        relevant one. Without them it is correct if the order is the gold one. All orders but the answer's are taken to
+        be equally likely.
         """
         gold_order, order, probability = self.parse(gold), answer.value, answer.probability or 0.0
         if self._orders == 1:

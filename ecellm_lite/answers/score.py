@@ -14,10 +14,11 @@ from ecellm_lite.answers.options import OneOf, Option
 
 @dataclass(frozen=True, slots=True)
 class Score(OneOf):
-    """A space of levels, the lowest first; the value is the mean position, weighted by probability (the lowest is 1).
+    """A space of levels, the lowest first; the value is a position on this scale.
 
-    A model that is torn between 4 and 5 of 5 answers 4.5, where a choice would have to pick one. `texts` is what the
-    model writes for each level, if that is not the level itself.
+    The lowest level has position 1. The value is the mean of all positions, weighted by their probabilities: a model
+    that is torn between 4 and 5 answers 4.5, where a choice would have to pick one. `texts` is what the model writes
+    for each level, if that is not the level itself.
     """
 
     levels: tuple[str, ...]

@@ -20,13 +20,13 @@ SHARE = 4
 class Space(ABC):
     """The answers that one row may get, and all operations that depend on the type of answer.
 
-    A space of your own defines `type`, `decode` and `parse`, and inherits the rest, which suits answers that cannot be
-    listed. An outcome with probabilities is calibrated and shown as a choice among a few answers.
+    A space of your own defines `type`, `decode` and `parse`. What it inherits suits answers that are too many to list.
+    If its outcomes have `probabilities`, they are calibrated and shown as a choice among a few answers.
 
-    `type` is the answer's type in the contract: predicate, choice, score, ranking, extraction, text or schema.
-    `generates`: answers are generated token by token rather than scored in a few calls of the model. `scored`: answers
-    have a probability, which `claims` explains and a calibration can correct. `biased`: a calibration has a bias as
-    well as a temperature.
+    `type`: the type of answer that users see: predicate, choice, score, ranking, extraction, text or schema.
+    `generates`: whether answers are generated token by token, rather than scored in a few calls of the model.
+    `scored`: whether answers have a probability. `claims` explains it, and a calibration can correct it.
+    `biased`: whether a calibration has a bias as well as a temperature.
     """
 
     __slots__ = ()
@@ -59,11 +59,11 @@ class Space(ABC):
         return ()
 
     def longest(self, scene: Scene) -> int:
-        """Return how many tokens, at least 1, to keep free for an answer in an empty context of `scene.room` tokens."""
+        """Return how many tokens to keep free for an answer, at least 1; `scene.room` is the whole context."""
         return max(1, scene.room // SHARE)
 
     def as_options(self) -> dict[str, Any] | None:
-        """Return the request options that define this space in another process, or None if no options can."""
+        """Return request options from which another process can make this space, or None if there are none."""
         return None
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
@@ -71,10 +71,10 @@ class Space(ABC):
         return tempered_outcome(outcome, temperature)
 
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
-        """Return the claims of an answer's probability, compared with the gold answer string.
+        """Return the claims that an answer makes, each compared with the gold answer string.
 
         There is at least one claim, and the answer is correct if all of them are. `labels` come from `read_labels`.
-        Raises InputError for a gold answer outside the space, and if answers have no probability.
+        Raises InputError if the gold answer is outside the space, or if answers of this space have no probability.
         """
         raise InputError(f"Answers of type {self.type} have no probability", step="evaluate answers of another type")
 
@@ -83,9 +83,9 @@ class Space(ABC):
         return None
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return baseline answers to compare with, which ignore the row as far as the space allows.
+        """Return answers to compare a model with: the same for every row, as far as the space allows.
 
-        `golds` are the distinct answer strings of a data set, at least one, the most frequent first.
+        `golds` are the different gold answers of a data set, the most frequent first. There is at least one.
         """
         return tuple(golds)
 

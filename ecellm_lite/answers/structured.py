@@ -27,7 +27,10 @@ LAST = 128
 
 @dataclass(frozen=True, slots=True)
 class Structured(Space):
-    """The space of the texts that a grammar allows; use `schema` or `grammar` to make one from its `source`."""
+    """The space of the texts that a grammar allows.
+
+    The functions `schema` and `grammar` make one. `source` is the schema or grammar that they were given.
+    """
 
     compiled: str
     max_tokens: int = MAX_TOKENS
@@ -38,8 +41,9 @@ class Structured(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Choose one allowed token after another; tokens that the grammar forces need no model.
 
-        JSON is closed before the limit (or the context's end) if its schema permits; a grammar's text is cut back to
-        the last place where it was complete. Raises GrammarError if there is no such place.
+        An answer may have `max_tokens` tokens, or what the context has room for. Near this limit, JSON is closed if its
+        schema permits. Other texts are cut back to the last place where they were complete. Raises GrammarError if
+        there is no such place.
         """
         from llguidance import LLMatcher
         from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
@@ -96,7 +100,7 @@ class Structured(Space):
         return min(self.max_tokens, Space.longest(self, scene))
 
     def as_options(self) -> dict[str, Any]:
-        """Return what the grammar was compiled from, with the limits."""
+        """Return the source, the limit of tokens and the temperature."""
         return {"grammar": self.source, "max_tokens": self.max_tokens, "temperature": self.temperature}
 
     def closing(self, vocabulary: Vocabulary) -> Closing | None:
@@ -115,7 +119,7 @@ class JsonText(Structured):
     type: ClassVar[str] = "schema"
 
     def as_options(self) -> dict[str, Any]:
-        """Return what the grammar was compiled from, with the limits."""
+        """Return the source, the limit of tokens and the temperature."""
         return {"schema": self.source, "max_tokens": self.max_tokens, "temperature": self.temperature}
 
     def closing(self, vocabulary: Vocabulary) -> Closing:
@@ -180,7 +184,7 @@ _LARGEST = 10**15  # an unbounded number could go on for as many digits as there
 
 
 def _closed(schema: Any, depth: int = 1) -> Any:
-    """Return the schema with no further properties in objects and with bounds on numbers, unless it sets its own."""
+    """Return the schema with two defaults: objects have no unlisted properties, and numbers have bounds."""
     if depth > MAX_DEPTH:
         raise GrammarError(f"The schema is nested more than {MAX_DEPTH} deep", step="flatten it")
     if not isinstance(schema, Mapping):

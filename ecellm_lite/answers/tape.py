@@ -33,7 +33,8 @@ class Tape:
     def move(self, path: Sequence[int]) -> None:
         """Replace the answer by `path`, keeping their common beginning.
 
-        After the model's first call, the first new token counts as chosen, because the model was asked about it.
+        The new tokens count as forced. But once the model was called, it was asked about the first of them, so that one
+        counts as chosen.
         """
         shared = 0
         while shared < min(len(path), len(self.tokens)) and path[shared] == self.tokens[shared]:
@@ -48,7 +49,7 @@ class Tape:
         self.force(fresh)
 
     def step(self, drafts: Sequence[int] = ()) -> Step:
-        """Return the step that shows the model the tokens that it has not seen, followed by drafts."""
+        """Return the next step: the tokens that the model has not seen, then the drafts."""
         step = Step(self._sent, (*self.tokens[self._sent :], *drafts), self._forced, len(drafts))
         self._sent, self._forced, self._has_step = len(self.tokens), 0, True
         return step

@@ -24,10 +24,12 @@ MAX_TOKENS = 100
 class Text(Space):
     """The space of the texts of at most `max_tokens` tokens; control tokens end a text and never occur in it.
 
-    At temperature 0 each token is the likeliest; above 0 tokens are sampled with the scene's seed. The text ends before
-    the first of the `stop` texts. White space around the text is kept if `whole`. With `logprobs` the value is not the
-    text but an object: `text`, `ended` (whether the model or a stop text ended it), and `tokens`, each with its
-    `bytes`, its `logprob`, and the `logprobs` likeliest tokens in its place (`top`).
+    `temperature`: at 0 each token is the likeliest; above 0 tokens are sampled with the scene's seed.
+    `stop`: the text ends before the first of these texts.
+    `whole`: whether white space around the text is kept.
+    `logprobs`: if given, the value is not the text but an object with `text`, `ended` (whether the model or a stop
+      text ended it) and `tokens`. Each token has its `bytes`, its `logprob` and `top`, the likeliest tokens in its
+      place; this setting says how many.
     """
 
     max_tokens: int = MAX_TOKENS
@@ -49,7 +51,7 @@ class Text(Space):
         return options if self.logprobs is None else {**options, "logprobs": self.logprobs}
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the most frequent text and the empty one, because other texts hardly repeat."""
+        """Return the most frequent text and the empty one; of the other texts hardly any occurs twice."""
         return (golds[0], "")
 
     def decode(self, scene: Scene) -> Decoding:
@@ -100,7 +102,7 @@ class Text(Space):
         return Outcome(value=value, text=text, tokens=tape.tokens, shortened=shortened)
 
     def _settled(self, data: bytes) -> str:
-        """Return the part of a text that can no longer change: without a partial character or stop text at its end."""
+        """Return the text up to where more tokens cannot change it: a character or a stop text may be half written."""
         text = _decoded(data)
         text = text[: self._stopped(text)]
         text = text[: max(0, len(text) - max(map(len, self.stop), default=1) + 1)]

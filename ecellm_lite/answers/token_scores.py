@@ -10,7 +10,7 @@ from ecellm_lite.answers.decoding import Logits, Vocabulary
 
 
 class TokenScores:
-    """The tokens of a text with their log-probabilities, and the `top` likeliest of each place."""
+    """The tokens of a text with their log-probabilities, and the `top` likeliest tokens in each place."""
 
     def __init__(self, vocabulary: Vocabulary, top: int) -> None:
         self._vocabulary = vocabulary
@@ -18,7 +18,7 @@ class TokenScores:
         self._tokens: list[dict[str, Any]] = []
 
     def add(self, logits: Logits, token: int) -> None:
-        """Add the token that was chosen by these logits, (vocabulary.size,); those of forbidden tokens are -inf."""
+        """Add a token and the logits by which it was chosen. Forbidden tokens have logits of -inf."""
         peak = logits.max()
         logarithms = logits - (peak + np.log(np.exp(logits - peak, dtype=np.float64).sum()))
         best = np.argsort(-logarithms, kind="stable")[: self._top]

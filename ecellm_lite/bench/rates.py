@@ -35,9 +35,10 @@ SEQUENCES = 8
 class Rates:
     """The rates of a model on this machine.
 
-    `prefill` is in tokens per second, one prompt at a time; `decode` in tokens per second, by how many answers are
-    generated at once; `rows` in rows per second, by task. `memory` is the peak resident memory of this process in bytes
-    (None if the platform does not report it).
+    `prefill`: tokens read per second, one prompt at a time.
+    `decode`: tokens generated per second; the key is how many answers were generated at once.
+    `rows`: rows answered per second, by task.
+    `memory`: the peak resident memory of this process in bytes, or None if the platform does not report it.
     """
 
     load_seconds: float

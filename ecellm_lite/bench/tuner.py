@@ -41,7 +41,10 @@ Measure = Callable[[Settings], float]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A setting that was tried: its readings, and the readings of the best settings so far, in rows per second."""
+    """A setting that was tried, compared with the best settings so far.
+
+    `readings` are its measured rates, and `baseline` those of the best settings, in rows per second.
+    """
 
     setting: str
     value: int | str
@@ -61,7 +64,7 @@ def tune_model(
     rows: int | None = None,
     show: Callable[[Trial], None],
 ) -> Tuning:
-    """Try the settings that are not `fixed`, and store the winners for this model and machine; see tune.
+    """Try settings as `tune` does, and store those that were faster for this model and machine.
 
     `rows` rows of each task are answered per reading; by default as many as take a moment.
     """
@@ -83,9 +86,10 @@ def tune(
     lossy: bool = False,
     show: Callable[[Trial], None],
 ) -> tuple[dict[str, Any], list[Trial]]:
-    """Return the settings that beat those of `start`, and all trials; `show` is called with each trial.
+    """Return the settings that were faster than those of `start`, and all trials; `show` is called with each trial.
 
-    `start` must set its threads. Settings in `fixed` are not tried; `lossy` also tries KV types that lose accuracy.
+    `start` must say how many threads to use. Settings in `fixed` are not tried. With `lossy`, KV types that lose
+    accuracy are tried too.
     """
     best, changed, trials = start, {}, []
     for setting, value in _candidates(start, fixed, lossy=lossy):
@@ -135,7 +139,9 @@ def _compare(best: Settings, candidate: Settings, setting: str, value: int | str
 
 
 def measuring(path: Path, envelope: Envelope, start: Settings, *, rows: int | None = None) -> Measure:
-    """Return a function that measures settings: the geometric mean of rows per second over TASKS_TRIED.
+    """Return a function that measures how many rows per second the model answers with given settings.
+
+    It returns the geometric mean of the rates of TASKS_TRIED.
 
     The model is loaded for each reading, so that it is never in memory twice. All readings use the same rows: `rows`
     rows of each task, by default as many as take a moment with the settings of `start`.

@@ -84,8 +84,8 @@ def convert(
 ) -> None:
     """Convert a checkpoint, with adapters merged into it, to a quantized GGUF file in one pass.
 
-    BASE is a folder of safetensors, a hub id that is in the cache, or a GGUF file. The output name never points to a
-    partial file; a manifest beside it records what it was made of. --resume continues an interrupted run.
+    BASE is a folder of safetensors, a hub id that is in the cache, or a GGUF file. Under its final name the file is
+    always complete; a manifest beside it says what it was made of. --resume continues an interrupted run.
     """
     if adapter_only:
         _refuse_other_options()

@@ -52,8 +52,8 @@ def occupy_closed_streams() -> None:
 def _interrupt(_: int, frame: FrameType | None) -> None:
     """Let the command clean up and end; a second interruption ends the process at once.
 
-    During an import the first interruption does, because an exception there could be swallowed or leave a module half
-    imported.
+    During an import the process ends at the first interruption, because an exception could be swallowed there, or leave
+    a module half imported.
     """
     signal.signal(signal.SIGINT, _leave)
     if (ggml := sys.modules.get("ecellm_lite.ggml")) and ggml.is_logging(frame):

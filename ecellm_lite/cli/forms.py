@@ -142,7 +142,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]
 
 
 class ReviewBelow(click.ParamType):  # type: ignore[type-arg]
-    """An option's value: a probability, or `auto`."""
+    """The value of --review-below: a probability, or `auto`."""
 
     name = "P|auto"
 

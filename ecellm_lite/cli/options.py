@@ -59,9 +59,10 @@ def adapters_option(command: Command) -> Command:
 
 
 def split_options(options: dict[str, Any]) -> RequestOptions:
-    """Remove the options that belong to a request from a command's options, and return them.
+    """Take the options of a request out of the given options, and return them.
 
-    A command's one adapter becomes the Runtime's only one, and the request's. Several become the Runtime's.
+    What stays is for the Runtime. --adapter, if a command takes one, goes to both. If it takes several, they go to the
+    Runtime only.
     """
     request = {name: options.pop(name) for name in REQUEST_OPTIONS if name in options}
     if adapter := options.pop("adapter", None):

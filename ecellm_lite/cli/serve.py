@@ -85,7 +85,7 @@ def serve(
     workers: int,
     **settings: Any,
 ) -> None:
-    """Answer over HTTP: tasks, typed decisions, text, batches, and a page. For this machine alone, without API keys.
+    """Answer over HTTP: tasks, typed decisions, text, batches, a page. Without API keys it answers only this machine.
 
     Open http://127.0.0.1:8765 in a browser, or:
 

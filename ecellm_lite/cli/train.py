@@ -189,7 +189,10 @@ def base() -> Path:
 
 
 def limits(most: Sequence[tuple[str | None, int]]) -> dict[str, int]:
-    """Return the limit on rows of each limited task; a limit for one task overrides the limit for all."""
+    """Return how many rows a task may have at most, for each task with a limit.
+
+    A limit for one task overrides the limit for all.
+    """
     from ecellm_lite.tasks.registry import TASKS
 
     every = {task: rows for task in TASKS for name, rows in most if name is None}

@@ -1,4 +1,4 @@
-"""Words errors for the command line: a setting that an error names becomes the option's name (`--context`)."""
+"""Puts errors into words for the command line: where an error names a setting, an option is shown (`--context`)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def worded(error: EcellmError, options: Mapping[str, str]) -> str:
 
 
 def options_of(command: click.Command) -> dict[str, str]:
-    """Return a command's options by the setting that each one sets, such as `--gpu-layers` by `gpu_layers`.
+    """Return the names of a command's options, by setting: `--gpu-layers` by `gpu_layers`.
 
-    A setting is the name of an argument in the Python API. An option is found by its own name and by its parameter's
-    name: `--task` is found by `task` and by `tasks`.
+    A setting is named like the argument in the Python API. An option is listed under its own name and under the name of
+    its parameter: `--task` under `task` and under `tasks`.
     """
     options: dict[str, str] = {}
     for parameter in command.params:

@@ -1,8 +1,11 @@
 """Copies the demo's own calibrations beside the model, never over a user's.
 
 `calibrations/TASK.json` were fitted on rows that the adapter was not trained on (adapter/README.md says which). A file
-in the model's calibration folder records what was copied. A calibration that the user fitted stays, one that the user
-removed is not restored, and an unchanged copy is replaced by that of a later version.
+in the model's calibration folder records what was copied. From then on:
+
+- A calibration that the user fitted stays.
+- A copy that the user removed is not restored.
+- A copy that nobody changed is replaced when a later version ships another one.
 """
 
 from __future__ import annotations
@@ -23,9 +26,10 @@ RECORD = "shipped.sha256"  # in the form of sha256sum
 
 
 def install_calibrations(store: Store, model: StoredModel) -> None:
-    """Copy the shipped calibrations into the demo's calibration folder, if the model is the file they were fitted with.
+    """Copy the shipped calibrations into the demo's calibration folder.
 
-    If the store cannot be written, nothing changes, and the demo may answer uncalibrated.
+    They hold for one file of the demo model; for any other file nothing is copied. If the store cannot be written,
+    nothing changes, and the demo may answer uncalibrated.
     """
     if model.manifest.sha256 != MODEL_SHA256:
         return
@@ -50,7 +54,11 @@ def install_calibrations(store: Store, model: StoredModel) -> None:
 
 
 def _replaceable(path: Path, recorded: str | None) -> bool:
-    """Return whether a file is an unchanged copy, is new to this folder, or was fitted with an older demo."""
+    """Return whether a shipped calibration may be written in this place.
+
+    It may if the file there is an unchanged copy, if no such file was ever there, or if it was fitted with an older
+    demo.
+    """
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
     if digest == recorded:
         return True

@@ -1,4 +1,4 @@
-"""Compares one row on the CPU with the same row with all layers on the GPU: their answers, and how long each takes."""
+"""Answers one row on the CPU, then with all layers on the GPU, and compares the answers and the times."""
 
 from __future__ import annotations
 
@@ -52,9 +52,11 @@ class Problem:
 class OffloadCheck:
     """The row's results without and with the GPU, compared.
 
-    `difference` is the largest difference between the two probabilities of the same answer. If a placement has no
-    answer, its Run is None, `findings` says why, and nothing is compared. A process that died after its answer has both
-    a Run and a finding. `model` is None if no name was given and neither process reported one.
+    `model`: its name; None if no name was given and neither process reported one.
+    `cpu`, `gpu`: None if there is no answer. Then nothing is compared, and `findings` says what went wrong.
+    `difference`: how far the probabilities of an answer are apart at most.
+
+    A process can die after its answer: then it has both a Run and a finding.
     """
 
     model: str | None

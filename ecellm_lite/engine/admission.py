@@ -27,7 +27,7 @@ class Admission:
 
     `active` are the running rows; the scheduler updates the list. Before the memory grows, it is drained: no row is
     admitted until all running rows have ended. While `retrying`, after a failed call, rows run one at a time. With
-    `grouped` False the memory grows for one row at a time.
+    `grouped` False the memory grows only as far as the next row needs.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Admission:
         return self._backend.cells - self._prefixes.cells - sum(slot.own for slot in self._active)
 
     def grow(self, request: Request) -> None:
-        """Grow the empty memory for the waiting rows if possible, to a power of two so that growing is rare."""
+        """Grow the empty memory for all waiting rows; if that fails, for this one only."""
         try:
             self.reserve(self._useful_cells(request))
         except ModelError:  # the other rows can wait longer
@@ -89,7 +89,10 @@ class Admission:
         self._draining = False
 
     def reserve(self, tokens: int) -> None:
-        """Grow the memory to at least `tokens`, or as far as possible; growing empties it."""
+        """Grow the memory to at least `tokens`, or as far as possible; growing empties it.
+
+        It grows to powers of two, so that it rarely has to grow.
+        """
         backend = self._backend
         if backend.cells < min(tokens, backend.most):
             try:
@@ -109,7 +112,7 @@ class Admission:
         return max(least, min(waiting + RESERVE, self._largest))
 
     def _runnable(self) -> int:
-        """Return how many tokens the next call of the current adapter could take."""
+        """Return how many tokens of the current adapter are ready to go to the model in the next call."""
         adapter = self._waiting.current
         nodes = sum(len(node.tokens) - node.filled for node in self._prefixes.unfilled(adapter))
         slots = (slot for slot in self._active if slot.request.adapter == adapter and slot.match.ready)

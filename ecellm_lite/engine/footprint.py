@@ -1,4 +1,4 @@
-"""How much memory a model takes in processes of its own, planned from its header before it is loaded."""
+"""How much memory a model will take if one or more processes load it; its header alone tells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ PROGRAM = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of a model: its `weights`, which processes share because the file is mapped, and each process's `own`."""
+    """The memory that a model takes, in bytes.
+
+    `weights`: shared by all processes, because they map the same file.
+    `own`: what each process takes besides.
+    """
 
     weights: int
     own: int

@@ -11,7 +11,7 @@ from ecellm_lite.answers.decoding import Logits, Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens to append after the first `position` tokens of a sequence; the last `ask` of them are to get logits."""
+    """Tokens to append after the first `position` tokens of a sequence. The last `ask` new tokens get logits."""
 
     sequence: int
     position: int
@@ -22,9 +22,12 @@ class Chunk:
 class Backend(Protocol):
     """A model with a memory of token sequences.
 
-    The memory holds `cells` tokens over all sequences (a forked prefix counts once), and up to `most` once grown; one
-    sequence of a grown memory holds up to `longest` tokens. Sequences are numbered from 0 to `sequences` - 1. One call
-    of `decode` takes at most `batch` tokens. `adapters` are the names of the adapters that it can compute with.
+    `cells`: how many tokens the memory holds now, over all sequences; a forked prefix counts once.
+    `most`: how many tokens it can grow to.
+    `longest`: how many tokens one sequence can have, once the memory has grown.
+    `sequences`: how many sequences there are; they are numbered from 0.
+    `batch`: how many tokens one call of `decode` takes at most.
+    `adapters`: the names of the adapters that it can compute with.
     """
 
     vocabulary: Vocabulary

@@ -95,11 +95,13 @@ def compute_bytes(
 ) -> int:
     """Return an estimate of the memory that llama.cpp reserves on a device to compute a micro-batch of `tokens`.
 
-    The estimate is the attention mask plus the largest of three float32 buffers: for attention, for feed-forward and,
-    with `output`, for logits. `pipelined`: the whole model is on several devices, where llama.cpp keeps four copies of
-    its inputs. The terms were fitted to the buffers that llama.cpp reports for models of eCeLLM's three shapes and the
-    demo's (see tests/engine/test_offload_memory.py): the estimates are from 8% too low to 33% too high. A back end's
-    own scratch memory is not included.
+    `output`: whether the device computes logits.
+    `pipelined`: whether the whole model is on several devices; llama.cpp then keeps four copies of its inputs.
+
+    The estimate is the attention mask plus the largest of three float32 buffers: for attention, for feed-forward and
+    for logits. Its terms were fitted to the buffers that llama.cpp reports for the three eCeLLM models' shapes and the
+    demo's (see tests/engine/test_offload_memory.py). There it is from 8% too low to 33% too high. A back end's own
+    scratch memory is not included.
     """
     embedding = _integers(header, "embedding_length")[0]
     heads = max(_by_layer(header, "attention.head_count"))
@@ -141,7 +143,7 @@ def _head_lengths(header: Header) -> tuple[int, int]:
 
 
 def _by_layer(header: Header, key: str, default: Sequence[int] | None = None) -> Sequence[int]:
-    """Return a number for each layer; the key holds one number for all layers, or an array."""
+    """Return a number for each layer. The header has one number for all layers, or an array."""
     layers = _layers(header)
     if default is not None and _name(header, key) not in header.metadata:
         return default
@@ -156,7 +158,7 @@ def _by_layer(header: Header, key: str, default: Sequence[int] | None = None) ->
 
 
 def _integers(header: Header, key: str, default: int | None = None) -> list[int]:
-    """Return the whole numbers of an architecture's key, which holds one number or an array."""
+    """Return the whole numbers under a key of the header: an array, or one number as a list."""
     numbers = np.atleast_1d(np.asarray(header.metadata.get(_name(header, key), default)))
     if numbers.dtype.kind not in "iu" or not numbers.size or numbers.min() < 0:
         raise ModelError(

@@ -28,7 +28,10 @@ _SHARES = 64
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The layers that go to a GPU with `free` bytes: their number (the output counts as one) and their sizes."""
+    """The layers that go to a GPU with `free` bytes.
+
+    `layers` is how many; the output counts as a layer. The other fields are the bytes that they take there.
+    """
 
     device: str
     free: int
@@ -89,9 +92,9 @@ def place(
 ) -> Placement:
     """Return which layers go to which of the devices that llama.cpp would use.
 
-    `gpu_layers`: `auto` for as many as fit while MARGIN stays free, `all`, or a number (more than there are means all).
-    The layers go to the device with the most room if it can take them all, else to all devices. Raises UsageError if
-    the requested layers do not fit the free memory.
+    `gpu_layers` is `auto`, `all` or a number. `auto` takes as many layers as fit while MARGIN stays free. A number that
+    is too large means all. If the device with the most room can take all these layers, they go there; else they are
+    divided among all devices. Raises UsageError if the requested layers do not fit the free memory.
     """
     plan = _Plan(header, gpus, cells, kv_type, micro_batch, flash_attention)
     fitting = next((count for count in range(plan.places, 0, -1) if plan.divided(count, MARGIN)), 0)
@@ -172,7 +175,10 @@ class _Plan:
         return self._compute[output, pipelined] + (self._borrowed if count < self.places else 0)
 
     def _filled(self, count: int, rooms: Sequence[int], pipelined: bool) -> tuple[int, ...] | None:
-        """Return how many places each device takes if one is filled after another; None if all places do not fit."""
+        """Fill one device after another with the last `count` places.
+
+        Return how many each device takes, or None if some place is left over or `count` is 0.
+        """
         place = self.places - count
         counts = []
         for room in rooms:

@@ -4,8 +4,8 @@ Only instructions are stored, never a row: nothing that a customer wrote is kept
 damaged states and accepts others as valid, so a state is loaded only if its length and hash are right and no other user
 could have written the file. Any other file is removed, and its state is computed again.
 
-Each model has its own folder, which is named by the sha256 of the model's file and removed with the model. States that
-a damaged file computed are therefore never used with the repaired file.
+Each model has its own folder, which is named by the sha256 of the model's file and removed with the model. So if a
+model's file was damaged and then repaired, states from the damaged one are never used.
 
 File format, little-endian: 8 bytes of magic, the key (32 bytes), the state's sha256 (32), its length (8), the state.
 """
@@ -35,12 +35,16 @@ MOST_BYTES = 1 << 30  # the instructions of all ten tasks take 20 MB for the dem
 
 
 class PrefixFiles:
-    """The states of one model under the same `circumstances` (see LlamaBackend), which are part of each file's key.
+    """The stored states of one model.
 
-    `model` is the sha256 of the bytes that were loaded, and `adapters` are those of its adapters by name, which go into
-    the keys of their states. A state is written only while `unchanged` says that the file still has these bytes:
-    llama.cpp maps the file and would compute with changed ones. The files of all models in `root` together take at most
-    `most_bytes`. Disk errors are never raised: a state that cannot be read is computed again.
+    `root`: the folder with the states of all models. Its files together take at most `most_bytes`.
+    `model`: the sha256 of the model's file when it was loaded.
+    `adapters`: the sha256 of each adapter, by its name. It is part of the keys of this adapter's states.
+    `circumstances`: what a state depends on besides these (see LlamaBackend). It is part of each file's key.
+    `unchanged`: says whether the model's file is still the same. llama.cpp maps the file and would compute with changed
+    bytes, so a state is written only if it is.
+
+    Disk errors are never raised: a state that cannot be read is computed again.
     """
 
     def __init__(

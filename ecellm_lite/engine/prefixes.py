@@ -28,10 +28,12 @@ class Match:
 
 @dataclass(slots=True, eq=False)
 class Prefix:
-    """A node: its tokens from the root on, of which the first `filled` are in memory; it forks from `origin`.
+    """A node: a prefix that rows and other nodes fork from.
 
-    `begun`: whether the fork was made. `uses`: how many tokens of this node each row or node shares that forks from it.
-    `instruction`: whether the state is to be saved in a file; `saved`: whether that was done.
+    `tokens`: all its tokens, from the root on. The first `filled` of them are in memory.
+    `origin`: what this node forks from. `begun`: whether that fork was made.
+    `uses`: for each row or node that forks from this one, how many tokens they share.
+    `instruction`: whether the state is to be saved in a file. `saved`: whether that was done.
     `adapter`: the adapter that computes the node; only rows with this adapter may fork from it.
     """
 
@@ -71,7 +73,10 @@ class Prefixes:
         return sum(node.own for node in self._nodes)
 
     def find(self, prompt: Sequence[int], adapter: str | None = None) -> Match:
-        """Return an adapter's longest match with a prompt without its last token, which must be read for its logits."""
+        """Return the longest match with a prompt among the nodes of an adapter.
+
+        The prompt's last token never belongs to it: the model must read that one, so that there are logits after it.
+        """
         best = Match()
         for node in self._nodes:
             if node.adapter == adapter and len(node.tokens) > best.length:
@@ -82,7 +87,7 @@ class Prefixes:
         return best
 
     def hold(self, match: Match) -> None:
-        """Mark a node as used, and keep it until `let_go` was called as often as `hold`."""
+        """Count one more user of a node; it is not dropped until `let_go` was called for each."""
         if node := match.prefix:
             node.uses.append(match.length)
             self._nodes.remove(node)
@@ -122,7 +127,10 @@ class Prefixes:
                 yield node
 
     def chunk(self, node: Prefix, most: int) -> Chunk:
-        """Return a node's next tokens, at most `most`; the next call must include them, as they count as filled."""
+        """Return a node's next tokens, at most `most`, and count them as filled.
+
+        The next call of the model must therefore include them.
+        """
         start, node.filled = node.filled, min(node.filled + most, len(node.tokens))
         return Chunk(node.sequence, start, node.tokens[start : node.filled], ask=0)
 

@@ -18,18 +18,26 @@ CONTEXT = ("context",)
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A prompt whose first `shared` tokens belong to its instruction, and the space of its possible answers.
+    """A prompt, and the space of its possible answers.
 
+    What the caller sets:
+
+    `shared`: how many tokens at the prompt's start belong to the instruction.
     `adapter`: the adapter to compute with, one of the backend's; None for the model alone.
-    `lasting`: the instruction may be kept on disk, because it comes from a task or the caller and not from a row.
-    `advice` and `settings` become the `step` and `settings` of the error if the row is too long. `ended` is called
-    once, by the engine's thread, when the request has an outcome or an error, or was dropped because it was
-    `cancelled`. An `urgent` request is admitted before all others.
+    `lasting`: whether the instruction may be kept on disk: it comes from a task or the caller, not from a row.
+    `urgent`: whether the request is admitted before all others.
+    `advice`, `settings`: the `step` and `settings` of the error if the row is too long.
+    `ended`: called once, by the engine's thread, when the request has an outcome or an error, or was dropped.
+    `cancelled`: set by any thread, at any time, when nobody waits for the answer any more.
 
-    Any thread may set `cancelled` at any time when nobody waits for the answer any more. A `done` request has an
-    outcome or an error, and the `seconds` since it was admitted. It counts the prompt tokens that were in memory
-    already (`cached`), the answer tokens that the model processed (`decoded` if chosen, `forced` if not), and the
-    tokens computed for wrong drafts (`wasted`). `twins` are identical requests, which get the same answer.
+    What the engine sets:
+
+    `outcome`, `error`: when the request is done, one of the two.
+    `seconds`: how long it ran, from its admission on.
+    `cached`: how many tokens of the prompt were in memory already.
+    `decoded`, `forced`: of the answer's tokens that the model read, how many it had chosen, and how many were forced.
+    `wasted`: how many tokens were computed for wrong drafts.
+    `twins`: identical requests, which get the same answer.
     """
 
     prompt: Sequence[int]
@@ -94,6 +102,9 @@ class Request:
 
 
 def context_error(length: str, longest: int, advice: str = SHORTEN, settings: Sequence[str] = CONTEXT) -> ContextError:
-    """Return the error for a prompt that does not fit a context of `longest` tokens; `length` is in words."""
+    """Return the error for a prompt that does not fit a context of `longest` tokens.
+
+    `length` says how long the prompt is, such as `5,000 tokens`.
+    """
     message = f"The prompt has {length}, which do not fit the {longest:,} tokens of the context"
     return ContextError(message, step=advice, settings=settings)

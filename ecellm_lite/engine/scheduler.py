@@ -35,8 +35,11 @@ class Scheduler:
     """Takes requests and runs them to their end, step by step.
 
     It owns the backend's memory from the start. Any thread may call `submit` at any time; `step` must not be called by
-    two threads at once. `files` keeps instructions' states between processes. With `grouped` False rows run in order of
-    arrival and share only their instruction; with `drafts` False free text is generated token by token.
+    two threads at once.
+
+    `files`: keeps the states of instructions for later processes.
+    `grouped`: if False, rows run in order of arrival and share only their instruction.
+    `drafts`: if False, free text is generated token by token.
     `turn_seconds`: how long one adapter's rows may run while another's wait.
     """
 
@@ -176,7 +179,7 @@ class Scheduler:
         self._advance(slot, None)
 
     def _begin(self, slot: Slot) -> bool:
-        """Fork a slot from its prefix once that is in memory; False until then."""
+        """Fork a slot from its prefix, if the prefix is in memory; return whether that was done, now or before."""
         if not slot.begun and slot.match.ready:
             slot.begun = True
             if slot.match.prefix:
@@ -233,7 +236,10 @@ class Scheduler:
         return chunks
 
     def _advance(self, slot: Slot, logits: Logits | None) -> None:
-        """Pass the logits to the answer's space (None: at its start), and queue the tokens it wants to see next."""
+        """Give the logits to the answer's space, and queue the tokens that it wants the model to read next.
+
+        At the start of an answer there are no logits yet.
+        """
         request = slot.request
         base = len(request.prompt)
         settled = slot.length - base - slot.drafted  # the answer's tokens in memory, without drafts
@@ -280,7 +286,7 @@ class Scheduler:
         self._prefixes.let_go(slot.match)
 
     def _retry(self, error: EcellmError, rows: int) -> None:
-        """Run the rows of a failed call again, one at a time; the one that fails alone ends with the error."""
+        """Run the rows of a failed call again, one at a time. If a row ran alone already, end it with the error."""
         adapter = self._active[0].request.adapter if self._active else self._waiting.current
         self._restart()
         if rows > 1:
@@ -310,7 +316,7 @@ class Scheduler:
 
 
 def _fault(error: Exception) -> EcellmError:
-    """Return an error as an EcellmError; any other exception is a bug of ours."""
+    """Return an EcellmError as it is; wrap any other exception in one, as it is a bug of ours."""
     if isinstance(error, EcellmError):
         return error
     fault = EcellmError(f"An internal error ended this row: {type(error).__name__}: {error}.")

@@ -51,7 +51,10 @@ class Sharing:
         return Match()
 
     def extended(self, request: Request, match: Match) -> Match:
-        """Return the match after adding nodes for what the row shares with others: its instruction, and more text."""
+        """Add nodes for what the row shares with the next rows, and return the match with the last node.
+
+        One node is for the instruction, others for more text.
+        """
         prompt = request.prompt
         instruction = request.instruction
         if instruction > match.length:

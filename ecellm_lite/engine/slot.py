@@ -14,7 +14,7 @@ from ecellm_lite.engine.request import Request
 class Slot:
     """A running request: `length` of its tokens are in memory, and the `pending` ones follow.
 
-    The last `drafted` pending tokens are guesses of the answer space, which needs the logits after each of them.
+    The last `drafted` pending tokens are guesses by the answer's space. It needs the logits after each of them.
     """
 
     request: Request

@@ -28,7 +28,10 @@ class Machine:
         return float(busy) - time.process_time()
 
     def running(self) -> int:
-        """Return how many threads of other processes want a core at this moment, if ours sleep except for this one."""
+        """Return how many threads of other processes want a core at this moment.
+
+        This holds if the threads of this process sleep, except for the one that asks.
+        """
         time.sleep(_NAP)
         # Before the slash there are all of the system.
         return int(Path("/proc/loadavg").read_text("ascii").split()[3].split("/")[0]) - 1
@@ -37,9 +40,9 @@ class Machine:
 class Threads:
     """Chooses the number of threads for each call of the model, at most `most`.
 
-    The threads of a call wait for each other hundreds of times, so one that shares its core with a busy program delays
-    all of them. They therefore leave to other programs the cores that these use. If others could fill every core,
-    leaving some gains nothing, and all threads compete for their share (benchmarks/neighbours.py).
+    The threads of a call wait for each other hundreds of times. If one of them shares its core with a busy program, it
+    delays all of them. So the call leaves alone as many cores as other programs use. If they could fill every core,
+    this would gain nothing, and the call uses all its threads (benchmarks/neighbours.py).
 
     With `fixed`, and on systems other than Linux, each call uses `most` threads.
     """
@@ -52,7 +55,7 @@ class Threads:
             self._since, self._seconds = self._machine.clock(), self._machine.seconds()
 
     def look(self) -> None:
-        """Set `count` by what other programs did lately; to be called after each call."""
+        """After a call, set `count`, the threads of the next call, by what other programs did lately."""
         if self._fixed:
             return
         now = self._machine.clock()

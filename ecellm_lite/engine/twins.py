@@ -10,8 +10,7 @@ from ecellm_lite.engine.request import Request
 class Twins:
     """The unanswered requests, by their prompts; any thread may call the methods at any time.
 
-    One lock guards every change: a request becomes a twin, ends, or is dropped. Callers are notified after the lock is
-    released.
+    A lock is held while a request becomes a twin, ends, or is dropped. It is released before callers are notified.
     """
 
     def __init__(self) -> None:
@@ -19,7 +18,7 @@ class Twins:
         self._unanswered: dict[int, Request] = {}  # by the hash of the adapter and the prompt
 
     def join(self, request: Request) -> bool:
-        """Make a request the twin of an identical request, whose answer both get; return False if there is none."""
+        """Make a request the twin of an identical one, so that both get one answer; return False if there is none."""
         key = _key(request)
         with self._lock:
             first = self._unanswered.get(key)
@@ -38,7 +37,7 @@ class Twins:
             twin.end_like(request)
 
     def drop(self, request: Request) -> bool:
-        """Drop a request and its twins if nobody waits for any of them, and return whether that was so."""
+        """Drop a request and its twins, if nobody waits for any of them; return whether they were dropped."""
         with self._lock:
             if request.awaited:
                 return False

@@ -76,10 +76,10 @@ class Waiting:
         return total
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield pairs (tokens, rows): this many rows at the front of the group begin with this many equal tokens.
+        """Yield pairs (tokens, rows): the first `rows` rows of the group all begin with the same `tokens` tokens.
 
-        `prompt` is the prompt of the first row. The pairs go from few rows that share many tokens to many rows that
-        share few; pairs with `least` tokens or fewer are left out.
+        `prompt` is the first row's. With each pair there is one row more, and perhaps fewer tokens. Pairs with `least`
+        tokens or fewer are left out.
         """
         shared = len(prompt)
         for rows, other in enumerate(islice(self._group, 1, None), start=2):
