@@ -252,7 +252,7 @@ def neighbours() -> str:
 
 
 def pipe() -> str:
-    """Return the table of rates inside and outside the host program, and the times of requests, starts and kills."""
+    """Return the table of rates inside and outside the host program, and the times of requests and starts."""
     facts = results("pipe")
     rows = [
         (
@@ -264,15 +264,29 @@ def pipe() -> str:
     ]
     rows.append(("geometric mean", "", "", "", *(f"{part:.0%}" for part in facts["of_the_runtime"].values())))
     head = ("rows/s", "Runtime", "ChildRuntime", "pipe", "ChildRuntime of Runtime", "pipe of Runtime")
-    cold, deaths = facts["cold_start"], facts["deaths"]
     requests = ", ".join(f"{ms:.0f} ms ({way})" for way, ms in facts["one_request"]["milliseconds"].items())
-    starts = ", ".join(f"{seconds:.2f} s ({name})" for name, seconds in cold.items())
-    rate = deaths["rows_per_second"]
+    starts = ", ".join(f"{seconds:.2f} s ({name})" for name, seconds in facts["cold_start"].items())
     return (
-        f"{table(head, rows)}\n\nOne request alone: {requests}. First answer of a new process: {starts}. "
-        f"{deaths['kills']} children were killed under load: the next one answered within "
-        f"{deaths['seconds_to_an_answer']['longest']:.1f} s, and from 3 s after the kill the rate was "
-        f"{rate['after_3_s']:.1f} rows/s, before it {rate['before']:.1f} {provenance('pipe')}."
+        f"{table(head, rows)}\n\nOne request alone: {requests}. First answer of a new process: {starts} "
+        f"{provenance('pipe')}."
+    )
+
+
+def kills() -> str:
+    """Return the table of how a ChildRuntime recovered from kills of its child under load."""
+    facts = results("kills")
+    first, back, after = facts["first_answer"], facts["back"], facts["rate_after"]
+    longest = "not by the next kill" if back["longest"] is None else f"{back['longest']:.1f} s"
+    rows = [
+        ("from the kill to the first answer", f"{first['median']:.1f} s", f"{first['longest']:.1f} s"),
+        ("from the kill to 85% of the rate before it", f"{back['median']:.1f} s", longest),
+        ("rate from 3 s after the kill, of the one before it", f"{after['median']:.0%}", f"{after['lowest']:.0%}"),
+    ]
+    heading = (f"{facts['kills']} kills", "median", "worst")
+    ends = ", ".join(f"{count:,} {outcome}" for outcome, count in facts["outcomes"].items())
+    return (
+        f"{table(heading, rows)}\n\n{facts['requests']:,} requests of {facts['clients']} clients: {ends}. "
+        f"The median rate before a kill was {facts['rates']['median']:.1f} rows/s {provenance('kills')}."
     )
 
 
@@ -400,6 +414,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
         memory,
         neighbours,
         pipe,
+        kills,
         tables,
         job_cost,
         automatic,

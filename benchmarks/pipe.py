@@ -7,22 +7,17 @@ host program that writes lines to `ecellm-lite pipe` and reads the answers. The 
 
 - throughput: the rate of the first rows of each task, all requested at once;
 - one request: the milliseconds of one short row, asked repeatedly;
-- cold start: the seconds from a process's start to its first answer, with the model's file in the page cache;
-- deaths: the seconds from killing a ChildRuntime's child (SIGKILL) under load to the next child's first answer, and the
-  rate from 3 s after the kill.
+- cold start: the seconds from a process's start to its first answer, with the model's file in the page cache.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import geometric_mean, median
@@ -31,8 +26,7 @@ from typing import Any
 import click
 
 from benchmarks.facts import write_results
-from benchmarks.neighbours import even_rows
-from ecellm_lite import Answer, Runtime
+from ecellm_lite import Runtime
 from ecellm_lite.answerer import Answerer, Row
 from ecellm_lite.pipe.child_runtime import ChildRuntime
 from ecellm_lite.tasks.registry import TASKS
@@ -43,8 +37,6 @@ IN_PROCESS = (
 )
 TASK, REVIEW = "sentiment_analysis", {"review": "Good."}
 WAYS = ("runtime", "child", "pipe")
-IN_FLIGHT = 64
-RECOVERY = 3.0  # seconds after which a child that was killed has its full rate again
 
 Answers = Callable[[str, Sequence[Row]], None]
 
@@ -79,10 +71,9 @@ class Host:
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option("--rows", type=click.IntRange(1), default=16, show_default=True, help="Of each task.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--kills", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--model", default="demo", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/pipe.json"))
-def main(data: Path, rows: int, repeats: int, kills: int, model: str, output: Path) -> None:
+def main(data: Path, rows: int, repeats: int, model: str, output: Path) -> None:
     """Measure and write the figures."""
     with ExitStack() as stack:
         runtime, child = stack.enter_context(Runtime(model)), stack.enter_context(ChildRuntime(model))
@@ -96,8 +87,6 @@ def main(data: Path, rows: int, repeats: int, kills: int, model: str, output: Pa
     facts["of_the_runtime"] = {way: round(geometric_mean(each), 3) for way, each in ratios.items()}
     facts["cold_start"] = cold_start(model, repeats)
     click.echo(json.dumps(facts["cold_start"]), err=True)
-    with ChildRuntime(model) as child:
-        facts["deaths"] = deaths(child, even_rows(data / TASK / "test.jsonl"), kills)
     write_results(output, "pipe", facts)
     if min(facts["of_the_runtime"].values()) < 0.95:
         raise SystemExit(f"Of the rate in this process: {facts['of_the_runtime']}.")
@@ -162,54 +151,6 @@ def cold_start(model: str, repeats: int) -> dict[str, float]:
             note(name, began)
             host.close()
     return {name: round(median(each[1:]), 3) for name, each in seconds.items()}
-
-
-class Load:
-    """A load on a ChildRuntime: `IN_FLIGHT` requests that wait for their answers."""
-
-    def __init__(self, child: ChildRuntime, rows: Sequence[Row]) -> None:
-        self._child, self._rows = child, itertools.cycle(rows)
-        self._waiting: set[Future[Answer]] = set()
-
-    def step(self, seconds: float = 0.05) -> int:
-        """Submit requests up to IN_FLIGHT, wait at most `seconds` for an answer, and return how many answers came."""
-        missing = IN_FLIGHT - len(self._waiting)
-        self._waiting |= {self._child.submit(TASK, next(self._rows)) for _ in range(missing)}
-        done, self._waiting = wait(self._waiting, seconds, FIRST_COMPLETED)
-        return len(done)
-
-    def rate(self, seconds: float) -> float:
-        """Keep the load for `seconds`, and return the rows answered per second."""
-        began, count = time.perf_counter(), 0
-        while (passed := time.perf_counter() - began) < seconds:
-            count += self.step()
-        return count / passed
-
-
-def deaths(child: ChildRuntime, rows: Sequence[Row], kills: int) -> dict[str, Any]:
-    """Kill the child under load `kills` times; return the seconds to an answer, and the rates before and after."""
-    load = Load(child, rows)
-    load.rate(2.0)
-    before, after, recovered = [], [], []
-    for _ in range(kills):
-        before.append(load.rate(4.0))
-        pid = child.pid
-        assert pid
-        os.kill(pid, signal.SIGKILL)
-        began = time.perf_counter()
-        while child.pid in (None, pid):
-            load.step()
-        load.step(0.0)  # what the killed child had answered
-        while not load.step():
-            pass
-        recovered.append(round(time.perf_counter() - began, 3))
-        load.rate(max(0.0, RECOVERY - recovered[-1]))
-        after.append(load.rate(4.0))
-    return {
-        "kills": kills,
-        "seconds_to_an_answer": {"median": median(recovered), "longest": max(recovered)},
-        "rows_per_second": {"before": round(median(before), 2), "after_3_s": round(median(after), 2)},
-    }
 
 
 if __name__ == "__main__":

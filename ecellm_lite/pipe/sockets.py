@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ from ecellm_lite.pipe.session import Progress, Session
 
 MOST_HOSTS = 64
 
+_LOOK = 0.2  # seconds between checks whether to end, where accepting hosts is not possible
+
 
 class SocketServer:
     """Serves an Answerer to every host that connects to a Unix socket; only this user may connect (0600)."""
@@ -27,30 +30,40 @@ class SocketServer:
         self._path = path
         self._places = threading.Semaphore(MOST_HOSTS)
         self._socket = bound_socket(path)
+        self._identity = _identity(path)
+        self._closing = False  # not an Event: `close` may run in a signal handler, within a method of the same Event
 
     def run(self) -> None:
         """Accept hosts until `close` is called."""
-        while True:
-            self._places.acquire()
+        while not self._closing:
+            if not self._places.acquire(timeout=_LOOK):
+                continue
             try:
                 host, _ = self._socket.accept()
-            except OSError:  # `close` was called
-                return
+            except OSError:  # `close` was called, the host has gone again, or this process has too many files open
+                self._places.release()
+                time.sleep(0 if self._closing else _LOOK)
+                continue
             threading.Thread(target=self._serve, args=(host,), name="ecellm-lite host", daemon=True).start()
 
     def close(self) -> None:
-        """Accept no more hosts, and remove the socket."""
+        """Accept no more hosts, and remove the socket, unless it is another server's by now."""
+        self._closing = True
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._path.unlink(missing_ok=True)
+        if self._identity and _identity(self._path) == self._identity:
+            self._path.unlink(missing_ok=True)
+        self._identity = None
 
     def _serve(self, host: socket.socket) -> None:
-        with host:
-            output = Output(host.sendall)
-            Session(self._answerer, output, self._progress).run(read_lines(_reader(host)))
-            output.close()
-        self._places.release()
+        try:
+            with host:
+                output = Output(host.sendall)
+                Session(self._answerer, output, self._progress).run(read_lines(_reader(host)))
+                output.close()
+        finally:
+            self._places.release()
 
 
 def _reader(host: socket.socket) -> Callable[[int], bytes]:
@@ -84,6 +97,15 @@ def bound_socket(path: Path) -> socket.socket:
         server.close()
         raise
     return server
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return a file's device and number, which no other file has at the same time; None if there is no file."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _remove_stale(path: Path) -> None:
