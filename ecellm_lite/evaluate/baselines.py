@@ -27,12 +27,12 @@ class Constant:
         return space.constants(self.golds)[self.place]
 
     def pairs(self, rows: Sequence[Labelled]) -> list[Pair]:
-        """Return, for each row, the pair of its gold string and this answer, for metrics.kinds.measure."""
+        """Return a pair for each row, its gold answer and this baseline's, as metrics.kinds.measure takes them."""
         return [Pair(row.gold, self.text(row.space), row.labels) for row in rows]
 
 
 def majority(training: Sequence[Labelled]) -> Constant:
-    """Return the constant that is the most frequent answer of a task's rows; there must be at least one row.
+    """Return the constant that is the most frequent gold answer of these rows. There must be at least one row.
 
     Extractions and rankings have only one constant.
     """
@@ -40,7 +40,7 @@ def majority(training: Sequence[Labelled]) -> Constant:
 
 
 def best_constant(training: Sequence[Labelled]) -> Constant:
-    """Return the constant with the best primary metric on these rows, which are of one task; at least one row."""
+    """Return the constant with the best primary metric on one task's rows. There must be at least one row."""
 
     def primary(constant: Constant) -> float:
         measured = measure(training[0].task, constant.pairs(training))

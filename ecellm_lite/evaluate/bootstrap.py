@@ -1,8 +1,8 @@
 """Confidence intervals of a metric over rows, by the bootstrap (Efron, 1979).
 
-A resample is as many rows as there are, drawn with replacement; there are 1,000 resamples. A resample is stored as a
-count for each row, and a metric is a function of sums (metrics/measured.py), so that a few matrix products compute all
-resamples.
+The metric is computed 1,000 times, each time on a resample: as many rows as there are, drawn at random, where a row may
+be drawn more than once or not at all. 95% of the results lie in the interval. A resample is kept as how often each row
+was drawn. A metric needs only sums over rows (metrics/measured.py), so a few matrix products compute all resamples.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ _AT_ONCE = 1 << 22  # counts in memory: 32 MiB
 
 
 def interval(columns: Numbers, metric: Metric) -> Interval:
-    """Return a metric's 95% percentile interval; `columns` has the rows' numbers, (rows, columns)."""
+    """Return a metric's 95% interval. `columns` are the numbers that it is computed from, in a line for each row."""
     return _ends(np.concatenate([metric(counts @ columns) for counts in _resamples(len(columns))]))
 
 
 def paired_interval(before: Numbers, after: Numbers, metric: Metric) -> Interval:
-    """Return the 95% interval of a metric's gain from `before` to `after`, (rows, columns) of the same rows.
+    """Return the 95% interval of a metric's gain from `before` to `after`.
 
-    Both sides use the same resamples, so rows that are hard for both do not widen the interval.
+    Both have the numbers of the same rows, a line for each row. Both use the same resamples, so rows that are hard for
+    both do not widen the interval.
     """
     gains = [metric(counts @ after) - metric(counts @ before) for counts in _resamples(len(before))]
     return _ends(np.concatenate(gains))
 
 
 def _resamples(rows: int) -> Iterator[Numbers]:
-    """Yield counts (resamples, rows) in batches, for RESAMPLES resamples in all."""
+    """Yield how often each row was drawn for each of RESAMPLES resamples, in batches of shape (resamples, rows)."""
     generator = np.random.default_rng(SEED)
     remaining = RESAMPLES
     while remaining:

@@ -34,11 +34,14 @@ class LabelledTask(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CalibrationResult:
-    """The result for a task: a fit (None if there were too few rows), and why it is refused (None if it is not).
+    """The result of calibrating one task.
 
-    `failed` counts the rows without an answer, `others` the rows with another instruction than the task's; the fit uses
-    neither. `automatic` has the thresholds above which answers reach the target precision. If there are any, the
-    calibration is kept even if its temperature is refused; the temperature is then 1.
+    `fit`: None if there were too few rows.
+    `refusal`: why the fit is not to be kept, or None.
+    `failed`: how many rows have no answer. The fit does not use them.
+    `others`: how many rows have another instruction than the task's. The fit does not use them either.
+    `automatic`: the probabilities above which enough answers are right, or None. If there are any, a calibration is
+    kept even if its fit is refused, with temperature 1.
     """
 
     scope: Scope
@@ -51,7 +54,7 @@ class CalibrationResult:
 
     @property
     def calibration(self) -> Calibration | None:
-        """The calibration to keep; None without a fit, or if the fit is refused and there are no thresholds."""
+        """The calibration to keep, or None. A refused fit gives one only if there are thresholds."""
         fit = self.fit
         if fit is None or (self.refusal and self.automatic is None):
             return None
@@ -109,9 +112,9 @@ def calibrate_task(
 ) -> CalibrationResult:
     """Answer labelled rows without a calibration, and fit a temperature to the answers, of an adapter if one is named.
 
-    With a `target_precision`, the result also has the thresholds above which this share of the answers is right. Rows
-    with another instruction than the task's own are left out, because a calibration holds for one instruction. Raises
-    InputError for a task that answers in free text, and UsageError if scipy is not installed.
+    `target_precision` is a share of right answers: with it, the result also has the probabilities above which that
+    share is reached. Rows with another instruction than the task's own are left out, because a calibration holds for
+    one instruction. Raises InputError for a task that answers in free text, and UsageError if scipy is not installed.
     """
     pairs = [(row, question) for row in rows if (question := task.question(row.row)).instruction == task.instruction]
     if not pairs:

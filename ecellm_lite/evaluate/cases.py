@@ -23,15 +23,15 @@ class Case:
 
     @property
     def correct(self) -> bool:
-        """Whether the answer as a whole (every claim) is right: the event whose probability the answer states."""
+        """Whether every claim is right; the answer's probability is the probability of this."""
         return all(claim.correct for claim in self.claims)
 
 
 def case_of(space: Space, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> Case:
     """Return the case of an answer, compared with the gold answer string.
 
-    `labels` are the relevance of each product of a ranking. Raises InputError for an answer without a probability, or a
-    gold answer outside the space.
+    `labels` say how relevant each product of a ranking is. Raises InputError if the answer has no probability, or if
+    the gold answer is outside the space.
     """
     if answer.value is None or answer.probability is None or answer.coverage is None:
         raise InputError("The answer has no probability", step="leave out rows that failed, abstained or are free text")

@@ -22,7 +22,7 @@ NAMED = 5  # rows that are listed as better, and as worse
 
 @dataclass(frozen=True, slots=True)
 class Flipped:
-    """The rows whose scores rose, or those whose scores fell: how many, and the first few by id (or by line)."""
+    """How many rows' scores rose (or fell), and the ids of the first few; a row without an id has its line number."""
 
     count: int
     rows: list[str | int]
@@ -120,7 +120,10 @@ def _compared(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> T
 
 
 def _columns(primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
-    """Return the numbers (rows, columns) before and after, and the primary metric as a function of their sums."""
+    """Return what the primary metric is computed from, before and after, and the metric itself.
+
+    Each side has a line of numbers for each row. The metric is a function of their sums over the rows.
+    """
     gold = [record.gold for record, _ in pairs]
     if len({isinstance(record.score, list) for pair in pairs for record in pair}) > 1:
         raise InputError(f"The scores of {primary} are of two kinds, so one of the files of results was edited.")
@@ -149,7 +152,7 @@ def _check_gold(gold: Sequence[str], read: Callable[[str], str | None]) -> None:
 
 
 def _share(score: Score) -> float:
-    """Return a row's score as one number; for triples, their F1."""
+    """Return a row's score as one number. A score of three counts (hits, answered, gold) becomes its F1."""
     if isinstance(score, list):
         hits, answered, gold = score
         return 2 * hits / (answered + gold) if answered + gold else 1.0

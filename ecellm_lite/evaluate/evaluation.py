@@ -50,8 +50,9 @@ def evaluate(
 ) -> TaskResult:
     """Return the result of a task's answers, one for each row.
 
-    `prompt` returns a row's prompt, for the few rows that are shown. `refusal` returns why the task's calibration is
-    not used for a row, None if it is used or there is none. `seconds` is the time that all answers took.
+    `seconds`: how long all answers took.
+    `prompt`: returns the prompt of a row, for the few rows that are shown.
+    `refusal`: returns why the task's calibration is not used for a row. None: it is used, or the task has none.
     """
     measured = measure_rows(task, rows, answers)
     paper, all_rows = measured.values()
@@ -175,7 +176,7 @@ def _example(record: RowResult, prompt: str) -> Example:
 
 
 def _setting_notes(rows: Sequence[Labelled], metrics: Mapping[str, float]) -> list[str]:
-    """Return notes on rows from a setting with worked examples, or from an out-of-domain setting."""
+    """Return notes, if rows are of a setting with worked examples or of an out-of-domain (OOD) setting."""
     settings = [str(row.row.get("setting") or "") for row in rows]
     notes = []
     if examples := sum("shot" in setting.lower() for setting in settings):
@@ -200,9 +201,9 @@ def _case(row: Labelled, answer: Answer) -> Case | None:
 def _uncalibrated(
     rows: Sequence[Labelled], answers: Sequence[Answer], refusal: Callable[[Labelled], str | None]
 ) -> Uncalibrated | None:
-    """Return how many answers with a probability lack their task's calibration; None if none do.
+    """Return how many answers were not calibrated although their task has a calibration; None if there are none.
 
-    The result also has the line of the first such row, and the reason.
+    The result also has the line of the first such row, and the reason. Answers without a probability do not count.
     """
     plain = [
         (row.line, reason)

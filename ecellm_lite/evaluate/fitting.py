@@ -1,15 +1,16 @@
 """Fits a temperature to labelled rows, and keeps it only if it improves held-out rows.
 
-The rows are split at random into two halves; the seed decides how. Each half is evaluated with the temperature fitted
-to the other, so that every row is held out once. The temperature must give
+The rows are split at random into two halves; the seed decides how. Each half is evaluated with the temperature that was
+fitted to the other half, so that every row is held out once. The likelihood of a row is the probability that its claims
+turn out as they do: for a choice, the probability of the right option. The temperature must pass two tests:
 
-- a log-likelihood per row that is higher by more than the standard error of this gain; and
-- a likelihood at least 20 times as large, as the mean over the two halves. A well-calibrated model passes this by
-  chance at most 5% of the time, however few the rows. This is the split likelihood ratio of Wasserman, Ramdas and
-  Balakrishnan, "Universal inference" (PNAS 2020).
+- The mean logarithm of the likelihood rises by more than the standard error of this rise.
+- The likelihood of a whole half (the product over its rows) becomes at least 20 times as large, on average over the two
+  halves. A model that needs no calibration passes this test by chance at most 5% of the time, however few rows there
+  are. This is the split likelihood ratio of Wasserman, Ramdas and Balakrishnan, "Universal inference" (PNAS 2020).
 
-Then the temperature is fitted again, on all rows. An extraction's temperature and bias are fitted and tested together
-in the same way.
+Then the temperature is fitted again, on all rows. For an extraction, a temperature and a bias are fitted and tested
+together in the same way.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ Indices = NDArray[np.intp]
 class Fit:
     """A fitted temperature, and its effect on held-out rows.
 
-    `gain` is in nats per row, and `error` is its standard error. `log_ratio` is the logarithm of a likelihood ratio:
-    the held-out rows' likelihood with the temperature, divided by that without it, as the mean over the two halves.
+    `gain`: by how much the mean logarithm of a row's likelihood rises, in nats.
+    `error`: the standard error of this gain.
+    `log_ratio`: the logarithm of how many times as likely a half becomes, on average over the two halves.
     """
 
     temperature: float
@@ -115,11 +117,12 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Claims:
-    """The claims of some rows as arrays, with a claim in each line: `logs`, `alike` (claims, most shares).
+    """The claims of some rows as arrays, with a line for each claim.
 
-    `logs`: the logarithms of the shares of the claim's options, the chosen option first. A share can be the sum of
-    several answers' shares; `alike` has the logarithm of their number. `right`: the index of the right option. `rows`:
-    the index of the claim's row.
+    `logs` (claims, most shares): the logarithms of the shares of the claim's options, the chosen option first.
+    `alike` (claims, most shares): an option can stand for several answers; this is the logarithm of how many.
+    `right`: the index of the right option.
+    `rows`: the index of the claim's row.
     """
 
     logs: Floats
@@ -147,7 +150,7 @@ class _Claims:
         return _Claims(self.logs[chosen], self.alike[chosen], self.right[chosen], self.rows[chosen], self.count)
 
     def fitted(self, biased: bool) -> Floats:
-        """Return the temperature and bias (2,) with the highest likelihood; the bias is 0 unless `biased`."""
+        """Return the (temperature, bias) that makes the right options likeliest; the bias is 0 unless `biased`."""
         from scipy.optimize import minimize, minimize_scalar
 
         def loss(temperature: float, bias: float) -> float:
@@ -163,21 +166,21 @@ class _Claims:
         return np.array([1 / float(minimum.x[0]), float(minimum.x[1])])
 
     def log_likelihoods(self, settings: Floats) -> Floats:
-        """Return the log-likelihood of each row (count,) under its temperature and bias (count, 2)."""
+        """Return the logarithm of each row's likelihood; `settings` has a temperature and a bias for each row."""
         logs = self._tempered(settings)
         likelihoods = np.zeros(self.count)
         np.add.at(likelihoods, self.rows, logs[np.arange(len(self.right)), self.right])
         return likelihoods
 
     def measures(self, log_likelihoods: Floats, settings: Floats) -> Measures:
-        """Return the mean log-likelihood per row, and the ECE and Brier score of the chosen answers' probabilities."""
+        """Return the mean log-likelihood, and the ECE and Brier score of the chosen options' probabilities."""
         chosen = np.exp(self._tempered(settings)[:, 0])
         reliable = reliability(chosen.tolist(), (self.right == 0).tolist())
         assert reliable is not None  # every answer has at least one claim
         return Measures(float(log_likelihoods.mean()), reliable.ece, reliable.brier)
 
     def _tempered(self, settings: Floats) -> Floats:
-        """Return the log shares (claims, most shares) after applying each row's temperature and bias."""
+        """Return `logs` as each row's temperature and bias change them."""
         # If n answers together have the share s, each has s/n: the temperature applies to s/n, and n multiplies again.
         logs = (self.logs - self.alike) / settings[self.rows, :1] + self.alike
         logs[:, 0] += settings[self.rows, 1]

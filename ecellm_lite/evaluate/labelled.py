@@ -24,7 +24,7 @@ _SPELT = {
 class Labelled:
     """A row as a runtime accepts it, its line in the file, and its gold answer string.
 
-    `labels` are the relevance (E, S, C or I) of each product of a ranking, in the order of the products.
+    `labels` say how relevant each product of a ranking is (E, S, C or I), in the order of the products.
     """
 
     task: Task

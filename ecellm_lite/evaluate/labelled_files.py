@@ -115,7 +115,7 @@ def labelled_files(path: Path, tasks: Sequence[Task], split: str = SPLIT) -> lis
 
 @dataclass(slots=True)
 class LabelledRows:
-    """The rows to evaluate and the lines that could not be read, each by the task's name (None if it is unknown)."""
+    """The rows to evaluate, and the lines that could not be read, by task. Lines of an unknown task are under None."""
 
     rows: dict[str, list[Labelled]]
     unreadable: dict[str | None, list[Unreadable]]
@@ -129,7 +129,9 @@ def gather(
     setting: str = SETTING,
     limit: int | None = None,
 ) -> LabelledRows:
-    """Return the rows of files: at most `limit` per task, spread evenly over the files, and always the same.
+    """Return the rows of files. If a task has more than `limit`, choose some that are spread evenly over the files.
+
+    The same files give the same rows each time.
 
     Raises InputError if there is no row of these tasks, readable or not.
     """
@@ -218,9 +220,9 @@ def _numbered(file: BufferedReader, path: Path) -> Iterator[tuple[int, Mapping[s
 
 
 def _array(file: BufferedReader) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    """Yield the numbers (from 1) and objects of a JSON array, one at a time in memory.
+    """Yield each object of a JSON array with its number, from 1. Only one at a time is in memory.
 
-    An item that cannot be read is an InputError in place of the object.
+    For an item that cannot be read, an InputError is yielded in place of the object.
     """
     try:
         import ijson
@@ -246,9 +248,9 @@ def _array(file: BufferedReader) -> Iterator[tuple[int, Mapping[str, Any] | Inpu
 
 
 class _Bounded:
-    """A file of rows that raises InputError once more than LONGEST_LINE bytes were read for one row.
+    """A file of rows; a row that is much longer than LONGEST_LINE bytes raises InputError.
 
-    The last block read may go over the limit.
+    The length is checked before each block is read, so a row may exceed it by one block.
     """
 
     def __init__(self, file: BufferedReader) -> None:

@@ -1,8 +1,8 @@
 """Metrics of letters (PRP, SA, MPC): accuracy and macro-F1.
 
-Macro-F1 is the mean F1 over the labels that occur in the gold answers or in an answer, the default of scikit-learn. A
-row without an answer is counted in a column of its own. With every row in the denominator, it is wrong: it lowers the
-recall of its label, but no label's precision. In the paper's way it is left out.
+Macro-F1 is the mean of the labels' F1. As in scikit-learn, a label counts if it is in a gold answer or in an answer. A
+row without an answer can be counted in two ways. With every row in the denominator it is wrong: it lowers the recall of
+its gold label, and no label's precision. In the paper's way it is left out.
 """
 
 from __future__ import annotations
@@ -42,14 +42,15 @@ def measure_classes(pairs: Sequence[Pair], primary: str) -> Measured:
 
 
 def class_table(gold: Sequence[str], texts: Sequence[str | None], labels: Sequence[str]) -> ConfusionTable:
-    """Return the confusion table of answer strings; `labels` must contain each letter that one of them begins with."""
+    """Return the confusion table of answer strings. `labels` must have every letter that a string begins with."""
     return ConfusionTable([letter_of(text) or "" for text in gold], [letter_of(text) for text in texts], labels)
 
 
 class ConfusionTable:
-    """A confusion table as `columns` (rows, cells), with a cell for each pair of a gold label and an answer or none.
+    """Which gold label got which answer, for each row.
 
-    Each row has a 1 in its own cell and 0 in all others.
+    There is a cell for each pair of a gold label and an answer; having no answer counts as an answer of its own.
+    `columns` (rows, cells) has a 1 in the cell of each row, and 0 in all others.
     """
 
     def __init__(self, gold: Sequence[str], answers: Sequence[str | None], labels: Sequence[str]) -> None:
@@ -65,12 +66,12 @@ class ConfusionTable:
         self.columns[np.arange(len(gold)), cells] = 1
 
     def counts(self, sums: Numbers) -> Numbers:
-        """Return sums of the columns as tables (…, gold labels, answers); the last column is for no answer."""
+        """Return sums of `columns` as tables (…, gold labels, answers). The last answer means that there is none."""
         size = len(self.labels)
         return sums.reshape(*sums.shape[:-1], size, size + 1)
 
     def answered(self, sums: Numbers) -> Numbers:
-        """Return the tables (…, gold labels, answers) of the rows that have an answer."""
+        """Return the same tables as `counts`, without the rows that have no answer."""
         return self.counts(sums)[..., :-1]
 
     def right(self, sums: Numbers) -> Numbers:
@@ -83,7 +84,7 @@ class ConfusionTable:
         return ratio(self.right(sums), sums.sum(axis=-1))
 
     def paper_accuracy(self, sums: Numbers) -> Numbers:
-        """Return the share of right answers among the answers."""
+        """Return the share of right answers; rows without an answer do not count."""
         return ratio(self.right(sums), self.answered(sums).sum(axis=(-2, -1)))
 
     def macro_f1(self, counts: Numbers) -> Numbers:
