@@ -14,7 +14,7 @@ from ecellm_lite.cli.types import TasksType
 from ecellm_lite.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from ecellm_lite.evaluate.calibrating import CalibrationResult
+    from ecellm_lite.evaluate.calibrating import CalibrationResult, LabelledTask
     from ecellm_lite.evaluate.results import Unreadable
     from ecellm_lite.models.automatic import Automatic
     from ecellm_lite.models.store import StoredModel
@@ -24,8 +24,12 @@ SHOWN = 10  # unreadable lines to name, at most
 
 
 @click.command()
+@click.option("-t", "--task", "tasks", type=TasksType(), help="The task, the TOML file of your own, or all.")
 @click.option(
-    "-t", "--task", "tasks", type=TasksType(), required=True, help="The task, the TOML file of your own, or all."
+    "--question",
+    "questions",
+    type=click.Path(path_type=Path),
+    help="Instead of a task: JSON Lines of questions with their right answers (docs/calibrate.md).",
 )
 @click.option("-d", "--data", type=click.Path(path_type=Path), help="Labelled rows: a file, or a folder of them.")
 @click.option("--limit", type=click.IntRange(1), help="At most this many rows per task, spread over the file.")
@@ -39,11 +43,13 @@ SHOWN = 10  # unreadable lines to name, at most
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be kept, and keep nothing.")
 @click.option("--remove", is_flag=True, help="Remove the calibration.")
+@click.option("--show-prompt", is_flag=True, help="Print the prompt of each question's first row, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @adapter_option
 @model_options
 def calibrate(
-    tasks: list[Task],
+    tasks: list[Task] | None,
+    questions: Path | None,
     data: Path | None,
     limit: int | None,
     split: str,
@@ -51,6 +57,7 @@ def calibrate(
     target_precision: float | None,
     dry_run: bool,
     remove: bool,
+    show_prompt: bool,
     as_json: bool,
     model: str | None,
     envelope: str | None,
@@ -65,26 +72,39 @@ def calibrate(
 
     \b
     ecellm-lite calibrate --task sentiment_analysis --data reviews.jsonl
+    ecellm-lite calibrate --question labelled-questions.jsonl
     """  # noqa: D301 - click needs a real backspace character
     from ecellm_lite.cli.loading import find_model, load_runtime
     from ecellm_lite.models.adapters import find_adapters
     from ecellm_lite.models.calibrations import calibration_path, keep_calibration, remove_calibrations
 
-    if remove == (data is not None):
+    if (tasks is None) == (questions is None):
+        raise UsageError("Give either --task or --question.")
+    if tasks and remove == (data is not None):
         raise UsageError("Give either --data (labelled rows to fit to) or --remove.")
+    if questions and data:
+        raise UsageError("--question names the file of the labelled rows: leave --data out.")
+    if show_prompt:
+        _show_prompts(questions, envelope, model)
+        return
     store, stored = find_model(model, envelope)
-    if data is None:
-        name = tasks[0].name if len(tasks) == 1 else None
+    if remove:
         split_options(settings)
         files = find_adapters(settings.get("adapters"), store, stored)
         adapter = files[0].sha256 if files else None
-        _show_removed(stored, name, remove_calibrations(store, stored, name, adapter))
+        names = [task.name for task, *_ in _read_questions(questions)] if questions else _names(tasks or [])
+        for name in names:
+            _show_removed(stored, name, remove_calibrations(store, stored, name, adapter))
         return
     from ecellm_lite.cli.progress import rows_progress
     from ecellm_lite.evaluate.calibrating import calibrate_task, read_tasks
 
-    labelled, unreadable = read_tasks(data, tasks, split=split, setting=setting, limit=limit)
-    _show_unreadable(unreadable)
+    if questions:
+        labelled = _read_questions(questions)
+    else:
+        assert data
+        labelled, unreadable = read_tasks(data, tasks or [], split=split, setting=setting, limit=limit)
+        _show_unreadable(unreadable)
     options: dict[str, Any] = {"model": model, "envelope": envelope, **settings}
     request = split_options(options)
     results: list[dict[str, Any]] = []
@@ -103,7 +123,7 @@ def calibrate(
                         progress=progress,
                     )
             except InputError as error:
-                if len(tasks) == 1:
+                if len(labelled) == 1:
                     raise
                 click.echo(str(error), err=True)
                 continue
@@ -112,17 +132,50 @@ def calibrate(
             path = str(keep_calibration(store, stored, calibration)) if calibration else None
             results.append(result.as_dict() | {"kept": path})
             if not as_json:
+                if task.definition:
+                    click.echo(task.definition["instructions"])
                 click.echo("\n".join(_lines(result, path)))
                 kept = calibration_path(store, stored, task.name, result.scope.adapter)
                 if result.refusal and not path and kept.is_file():
                     click.echo("  The existing calibration stays in use.")
     if not results:
         raise InputError(
-            f"{data} has no row to calibrate with", step="give labelled rows, each with its input and output"
+            f"{questions or data} has no row to calibrate with",
+            step="give labelled rows, each with its input and its right answer",
         )
     if as_json:
         identity = {"name": stored.manifest.name, "sha256": stored.manifest.sha256}
         click.echo(json.dumps({"model": identity, "tasks": results}, indent=2))
+
+
+def _names(tasks: Sequence[Task]) -> list[str | None]:
+    """Return the name of the only task, or [None] for all tasks."""
+    return [tasks[0].name] if len(tasks) == 1 else [None]
+
+
+def _read_questions(path: Path) -> list[LabelledTask]:
+    """Return the questions of a file with their labelled rows, and show the lines that could not be read."""
+    from ecellm_lite.evaluate.fitting import check_installed
+    from ecellm_lite.serve.extras import check_extras
+
+    check_installed()
+    check_extras()  # a question has the form of a request to the server
+    from ecellm_lite.serve.labelled_decisions import read_labelled_questions
+
+    labelled, unreadable = read_labelled_questions(path)
+    _show_unreadable(unreadable)
+    return labelled
+
+
+def _show_prompts(questions: Path | None, envelope: str | None, model: str | None) -> None:
+    from ecellm_lite.cli.loading import envelope_of
+
+    if questions is None:
+        raise UsageError("--show-prompt shows the prompts of questions: give --question, or use `run --show-prompt`.")
+    wrapping = envelope_of(model, envelope)
+    for task, rows, _ in _read_questions(questions):
+        question = task.question(rows[0].row)
+        click.echo(wrapping.prompt(question.instruction, question.text, question.options) + "\n")
 
 
 def _show_unreadable(lines: Sequence[Unreadable]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ecellm_lite.cli.plain import plain
+from ecellm_lite.envelopes import Envelope, get_envelope
 
 if TYPE_CHECKING:
     from ecellm_lite.answerer import RequestOptions
@@ -25,6 +26,15 @@ def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredMo
 
     store = Store()
     return store, resolve(model, store, {"demo": ensure_demo}, envelope=envelope)
+
+
+def envelope_of(model: str | None, envelope: str | None) -> Envelope:
+    """Return the envelope of that name; without a name the model's own, found without loading the model."""
+    from ecellm_lite.demo.build import ENVELOPE
+    from ecellm_lite.models.resolve import resolve_envelope
+    from ecellm_lite.models.store import Store
+
+    return get_envelope(envelope or resolve_envelope(model, Store(), ENVELOPE))
 
 
 def load_runtime(model: Mapping[str, Any], *, quiet: bool) -> Runtime:

@@ -13,7 +13,6 @@ import click
 from ecellm_lite.cli.options import adapter_option, certainty_options, model_options, split_options
 from ecellm_lite.cli.table_options import job_options, table_options
 from ecellm_lite.cli.types import TaskType
-from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import UsageError
 
 if TYPE_CHECKING:
@@ -141,12 +140,13 @@ def run(
     if value is not None:
         _answer(task, read_row(value), options, model, as_json=as_json, quiet=quiet)
     else:
+        from ecellm_lite.cli.loading import envelope_of
         from ecellm_lite.cli.table_job import TableJob
 
         assert rows is not None
         table = TableJob(tasks, rows, None if str(output) == "-" else output, job, quiet, engine == "ray", address)
         if preview is not None:
-            envelope = get_envelope(model["envelope"] or _envelope_of(model["model"]))
+            envelope = envelope_of(model["model"], model["envelope"])
             table.preview(envelope, preview, instruction)
         elif estimate:
             table.estimate(options, model)
@@ -157,20 +157,13 @@ def run(
 
 
 def _show_prompt(task: Task, row: Mapping[str, Any], instruction: str | None, model: Mapping[str, Any]) -> None:
+    from ecellm_lite.cli.loading import envelope_of
     from ecellm_lite.jobs.output import standard_output
 
-    envelope = get_envelope(model["envelope"] or _envelope_of(model["model"]))
+    envelope = envelope_of(model["model"], model["envelope"])
     question = task.question(row, instruction=instruction)
     prompt = envelope.prompt(question.instruction, question.text, question.options)
     standard_output().write(prompt.encode("utf-8", "replace"))
-
-
-def _envelope_of(model: str | None) -> str:
-    from ecellm_lite.demo.build import ENVELOPE
-    from ecellm_lite.models.resolve import resolve_envelope
-    from ecellm_lite.models.store import Store
-
-    return resolve_envelope(model, Store(), ENVELOPE)
 
 
 def _answer(

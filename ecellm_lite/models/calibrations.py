@@ -31,6 +31,8 @@ LOWEST, HIGHEST = 0.05, 20.0
 LARGEST_BIAS = 10.0
 MOST_ROWS = 10**12
 
+MOST_CACHED = 4096  # calibrations, and tasks known to have none
+
 _TASK = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -219,6 +221,8 @@ class Calibrations:
         if self.named:
             return self.named
         if task not in self._by_task:
+            if len(self._by_task) >= MOST_CACHED:  # any number of questions may be asked
+                self._by_task.clear()
             self._by_task[task] = self._read(task)
         return self._by_task[task]
 

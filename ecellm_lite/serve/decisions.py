@@ -5,6 +5,7 @@ A decision is a predicate (true or false), a choice or a score, with probabiliti
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,7 @@ from ecellm_lite.serve.questions import (
     count_rows,
     decide,
     reading,
+    task_of,
 )
 from ecellm_lite.serve.service import Served
 from ecellm_lite.tasks.questions import LONGEST_VALUE, MAX_CHOICES, MAX_LEVELS
@@ -134,10 +136,7 @@ async def decisions(body: Decisions, request: Request, service: Served) -> Respo
     """
     model = await service.model(body.model)
     state = input_text(body.input)
-    questions = [
-        Question(_definition(asked, content_text(asked.instructions, f"questions.{place}.instructions")))
-        for place, asked in enumerate(body.questions)
-    ]
+    questions = _questions(body)
     count_rows(request, len(questions))
     decided = await service.in_flight.share(
         request, lambda: decide(service, request, model, state, questions, orders=body.option_orders)
@@ -151,7 +150,26 @@ async def decisions(body: Decisions, request: Request, service: Served) -> Respo
     )
 
 
-def _definition(asked: Predicate | Choice | Score, instructions: str) -> Mapping[str, Any]:
+@router.post("/v1/decisions/prompt", summary="What the model would read")
+async def prompt(body: Decisions, service: Served) -> dict[str, Any]:
+    """Return the exact prompt of each question, in order, without asking the model."""
+    model = await service.model(body.model)
+    row = {"state": input_text(body.input)}
+    asked = await asyncio.to_thread(
+        lambda: [task_of(each.definition, place).question(row) for place, each in enumerate(_questions(body))]
+    )
+    return {"prompts": [model.envelope.prompt(each.instruction, each.text, each.options) for each in asked]}
+
+
+def _questions(body: Decisions) -> list[Question]:
+    return [
+        Question(definition_of(asked, content_text(asked.instructions, f"questions.{place}.instructions")))
+        for place, asked in enumerate(body.questions)
+    ]
+
+
+def definition_of(asked: Predicate | Choice | Score, instructions: str) -> Mapping[str, Any]:
+    """Return a question's definition for tasks/questions.py; `instructions` is the text of its own."""
     definition: dict[str, Any] = {"type": asked.type, "instructions": instructions}
     if isinstance(asked, Choice):
         texts = {choice.value for choice in asked.choices if isinstance(choice.value, str)}

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from ecellm_lite.answers.answer import Answer, RowError
 from ecellm_lite.answers.probabilities import confidence
 from ecellm_lite.errors import InputError
+from ecellm_lite.models.calibrations import CalibrationChoice
 from ecellm_lite.serve.errors import RefusedError
 from ecellm_lite.serve.exchange import exchange_of
 from ecellm_lite.serve.model_source import ModelSource
@@ -126,10 +127,12 @@ async def decide(
         message = f"{len(questions)} questions about {len(state):,} characters are too much for one request"
         raise RefusedError(413, "too_much_text", message, step="ask fewer at a time", field="questions")
     turned = [question.in_orders(orders) for question in questions]
-    tasks = [(_task(definition, place), turn) for place, each in enumerate(turned) for definition, turn in each]
+    tasks = [(task_of(definition, place), turn) for place, each in enumerate(turned) for definition, turn in each]
 
     def submit(engine: Submits) -> list[Future[Answer]]:
-        return [engine.submit(task, {"state": state}) for task, _ in tasks]
+        # A calibration is for one order of the options, so a mean over several orders cannot use it.
+        calibration: CalibrationChoice = "auto" if orders == 1 else False
+        return [engine.submit(task, {"state": state}, calibration=calibration) for task, _ in tasks]
 
     answers = iter(await service.answers(request, model, "question", len(tasks), submit, together=True))
     return [_decided([(next(answers), turn) for _, turn in each]) for each in turned]
@@ -154,7 +157,8 @@ def count_rows(request: Request, questions: int) -> None:
     exchange_of(request).rows = questions
 
 
-def _task(definition: Mapping[str, Any], place: int) -> Task:
+def task_of(definition: Mapping[str, Any], place: int) -> Task:
+    """Return the task of a question; raises RefusedError (422) with its place among the questions if it is invalid."""
     try:
         return question_task(definition)
     except InputError as error:

@@ -14,6 +14,7 @@ from ecellm_lite import Runtime
 from ecellm_lite.engine.fake import FakeBackend
 from ecellm_lite.serve.in_flight import InFlight
 from ecellm_lite.serve.keys import Key, Keys
+from ecellm_lite.tasks.questions import question_task
 from tests.serve.serving import PATIENCE, Server, serving, until
 from tests.support.gated import Gated
 
@@ -204,6 +205,18 @@ def test_what_is_wrong_has_its_error_class_and_place(
         assert error.value.param == param
     assert error.value.type == "invalid_request_error"
     assert error.value.request_id
+
+
+def test_prompts_are_shown_without_asking_the_model(server: Server) -> None:
+    body = {"model": "fake", "input": STATE, "questions": [PREDICATE, SCORE]}
+    prompts = server.post("/v1/decisions/prompt", body).json["prompts"]
+    with Runtime.over(FakeBackend()) as runtime:
+        definition = {"type": "predicate", "instructions": PREDICATE["instructions"]}
+        assert prompts[0] == runtime.prompt(question_task(definition), {"state": STATE})
+    assert len(prompts) == 2
+    doubled = {"type": "choice", "instructions": "Which?", "choices": [{"value": "a"}, {"value": " "}]}
+    refused = server.post("/v1/decisions/prompt", {**body, "questions": [PREDICATE, doubled]})
+    assert (refused.status, refused.error["param"]) == (422, "questions.1.choices")
 
 
 def test_the_other_error_classes() -> None:

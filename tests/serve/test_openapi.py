@@ -27,6 +27,7 @@ def test_every_route_is_documented(server: Server) -> None:
         "/v1/tasks/{task}",
         "/v1/tasks/{task}/prompt",
         "/v1/decisions",
+        "/v1/decisions/prompt",
         "/v1/systemone",
         "/v1/models",
         "/v1/chat/completions",
