@@ -3,8 +3,8 @@
     python -m benchmarks.agreement --rows 60
 
 Labelled rows of the scored tasks (those that do not write text) are answered in both modes. Batching changes the last
-bits of llama.cpp's logits, so the answer may change where two are about equally likely. For each row whose answers
-differ, the results have the two largest probabilities in both modes.
+bits of llama.cpp's logits, so the modes may choose different answers where two answers are about equally likely. For
+each row whose answers differ, the results have each mode's two largest probabilities.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(data: Path, rows: int, model: str, output: Path) -> None:
 
 
 def compared(pairs: list[tuple[Answer, Answer]], names: tuple[str, str] = ("fast", "deterministic")) -> dict[str, Any]:
-    """Return how many answers agree, the largest difference of a probability, and the rows whose answers differ."""
+    """Return how many answers agree, how far a probability differs at most, and the rows whose answers differ."""
     differences = [
         abs((one.probabilities or {})[key] - (other.probabilities or {})[key])
         for one, other in pairs

@@ -4,11 +4,13 @@
     ecellm-lite run --task product_matching --model demo --calibration off --rows $rows --output pairs.jsonl
     python -m benchmarks.automatic $rows pairs.jsonl
 
-The model answers each row once. The rows are split into halves in many ways: the file's first and second half, every
-second line and the rest, and random halves. In each split, each half chooses a threshold for each answer, as
-`calibrate --target-precision 0.95` does, and the other half is checked: an answer is automatic if its probability
-reaches its threshold. A temperature would make the same rows automatic, because it keeps the order of the yes answers
-and of the no answers.
+The model answers each row once. The rows are then split into halves in many ways: the file's first and second half,
+every second line and the rest, and random halves. In each split, each half chooses a threshold for yes and one for no,
+as `calibrate --target-precision 0.95` does. They are checked on the other half: an answer is automatic if its
+probability reaches its threshold.
+
+No calibration is used. One would rescale the probabilities, but keep the order of the yes answers and that of the no
+answers, so the same rows would be automatic.
 """
 
 from __future__ import annotations

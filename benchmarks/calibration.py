@@ -1,13 +1,17 @@
-"""Claim: the demo's probabilities can be trusted out of the box: of answers given with 0.8, about 80% are right.
+"""Claim: the demo's probabilities can be trusted out of the box: of answers with probability 0.8, about 80% are right.
 
     ecellm-lite eval --task all --data ../shared/data --model demo --output demo.json
     ecellm-lite eval --task all --data ../shared/data/more --model demo --output more.json
     python -m benchmarks.calibration demo.json --others more.json
 
 The evaluations must run in a store in which the demo was not calibrated (ECELLM_HOME=$(mktemp -d)). For each task, the
-results have the expected calibration error over 10 bins and the Brier score. They are measured on test rows from the
-sources that the demo learned from and, with --others, on rows from other sources. The results also have the facts of
-the task's shipped calibration. If a task has none, the errors are those of the model's own probabilities.
+results have:
+
+- the expected calibration error over 10 bins, and the Brier score, on test rows from the sources that the demo learned
+  from;
+- with --others, the same on rows from other sources;
+- the values of the calibration that is shipped with the demo, such as its temperature. A task without one was answered
+  with the model's own probabilities.
 """
 
 from __future__ import annotations

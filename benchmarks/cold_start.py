@@ -1,11 +1,11 @@
-"""Claim: a new process that finds its instruction on disk computes only the row.
+"""Claim: a new process that finds the instruction's state on disk computes only the row.
 
     python -m benchmarks.cold_start
 
-A process is started for one row, alternately with an empty folder of stored prefixes and with a filled one. The results
-have the seconds of the whole process and the seconds of the row alone, with the demo model and with a model of
-Mistral-7B's shape. The latter has random weights (Q4_0, about 4 GB, written for this and removed), so only its times
-mean something.
+A process stores the state of its instruction in a folder, so that the next process need not read the instruction. Here
+processes are started for one row each, alternately with this folder empty and filled. The results have the seconds of
+the whole process and the seconds of the row alone, with the demo model and with a model of Mistral-7B's shape. The
+latter has random weights (Q4_0, about 4 GB, written for this and removed), so only its times mean something.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main(repeats: int, large: bool, output: Path) -> None:
 def measure(model: Path, home: Path, repeats: int) -> dict[str, Any]:
     """Return the median seconds of the process and of the row, and the number of tokens found on disk.
 
-    Each is measured with an empty folder ("cold") and with a filled one ("warm").
+    The seconds are measured with an empty folder ("cold") and with a filled one ("warm").
     """
     start(model, home)  # stores the file's hash, and brings the file into the page cache
     seconds: dict[str, dict[str, list[float]]] = {name: {"process": [], "row": []} for name in ("cold", "warm")}
@@ -148,7 +148,7 @@ def write_model(path: Path, vocabulary_of: Path) -> None:
 
 
 def random_blocks(rows: int, columns: int) -> Any:
-    """Return random Q4_0 blocks, of shape (rows, bytes per row), with weights as large as an untrained model's."""
+    """Return random Q4_0 blocks, of shape (rows, bytes per row); the weights are small, as in an untrained model."""
     blocks = np.random.default_rng(0).integers(0, 256, (rows, columns // BLOCK, 18), dtype=np.uint8)
     blocks[:, :, :2] = np.array([1 / (4 * columns**0.5)], dtype="<f2").view(np.uint8)
     return blocks.reshape(rows, -1)

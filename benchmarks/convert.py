@@ -2,11 +2,15 @@
 
     python -m benchmarks.convert --llama-cpp vendor/llama.cpp --python ENVIRONMENT/bin/python
 
-The checkpoint has a published shape and random bfloat16 weights, and its adapter of rank 16 changes all matrices. Ours
-is `ecellm-lite convert` to Q4_K_M. The chain has three steps: transformers and peft load, merge and save;
-convert_hf_to_gguf.py writes a 16-bit GGUF file; llama.cpp's quantizer makes it Q4_K_M on as many threads. All
-processes run one after the other, with their inputs already in the page cache. The results have the seconds, the peak
-resident memory and the bytes written of each process.
+The checkpoint has a published shape and random bfloat16 weights, and its adapter of rank 16 changes all matrices. It is
+converted to Q4_K_M in two ways:
+
+- ours: `ecellm-lite convert`;
+- the usual chain: transformers and peft load, merge and save; convert_hf_to_gguf.py writes a 16-bit GGUF file; then
+  llama.cpp's quantizer runs on as many threads as ours.
+
+All processes run one after the other, with their inputs already in the page cache. For each process, the results have
+the seconds, the peak resident memory and the bytes written.
 """
 
 from __future__ import annotations

@@ -5,12 +5,17 @@
     ecellm-lite eval --task PM --data ../shared/data --instruction "..." --output words.json
     python -m benchmarks.demo demo.json base.json --paraphrased words.json
 
-`base.gguf` is the base converted to the demo's file type without the adapter. The paraphrased instructions are those of
-ecellm_lite/training/paraphrases.py that were not trained on. The test rows are answered in four ways: by the demo, by
-the base, with the most frequent answer of the training rows, and with the constant answer whose metric on the training
-rows is best. For each task and way, the results have one metric with its 95% interval: macro-F1 for yes/no and for
-options, F1* for extraction, HR@1, NDCG, or ROUGE-L. A paired bootstrap gives the demo's lead over each other way on the
-rows that both answered.
+`base.gguf` is the base without the adapter, converted to the demo's file type. The paraphrased instructions are those
+of ecellm_lite/training/paraphrases.py that were not trained on. The test rows are answered in four ways:
+
+- by the demo;
+- by the base;
+- with the most frequent answer of the training rows;
+- with the constant answer whose metric on the training rows is best.
+
+For each task and way, the results have one metric with its 95% interval: macro-F1 for yes/no and for options, F1* for
+extraction, HR@1, NDCG, or ROUGE-L. They also have the demo's lead over each of the other ways, with its interval. The
+lead is measured on the rows that both the demo and the other way answered.
 """
 
 from __future__ import annotations
@@ -110,7 +115,10 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 
 
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
-    """Return each way's metric on the rows that it answered, and how far the first way leads on common rows."""
+    """Return each way's metric on the rows that it answered, and the interval of the first way's lead over it.
+
+    The lead is measured on the rows that both ways answered.
+    """
     first = next(iter(ways))
     values: dict[str, Any] = {}
     above: dict[str, Any] = {}

@@ -57,8 +57,8 @@ def main(prompts: int, output: Path) -> None:
 def compared(file: Path, base: Path, adapters: tuple[tuple[Path, float], ...], count: int) -> dict[str, Any]:
     """Return the differences between the file's logits and the original's, over `count` random prompts.
 
-    `misplaced` counts positions where the most likely token differs for another reason than rounding: the original's
-    two largest logits are further apart than twice the largest difference of any logit in the prompt.
+    `misplaced` counts the positions where the most likely token differs and rounding cannot be the cause: the
+    original's two largest logits are further apart than twice the prompt's largest difference.
     """
     generator = np.random.default_rng(0)
     prompts = [generator.integers(3, 31000, int(length)).tolist() for length in generator.integers(4, 60, count)]

@@ -2,10 +2,12 @@
 
     python -m benchmarks.grouping
 
-`product_1` of each of the first `--products` labelled rows is paired with `product_2` of each of the first
-`--candidates`, and the pairs are shuffled, as in a file sorted by something else. They are answered alternately in two
-ways: as a job does, which brings rows with the same beginning together; and in the file's order, with only the
-instruction shared.
+The `product_1` of each of the first `--products` labelled rows is paired with the `product_2` of each of the first
+`--candidates` rows. The pairs are shuffled, because a shop's file may have them in any order. They are answered
+alternately in two ways:
+
+- as a job does, which brings rows with the same beginning together;
+- in the file's order, with only the instruction shared.
 """
 
 from __future__ import annotations

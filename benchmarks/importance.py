@@ -18,7 +18,7 @@ SPLIT = "train"
 
 
 def lessons(data: Path, tasks: Sequence[Task], rows: int, envelope: Envelope, tested: Sequence[Labelled]) -> list[str]:
-    """Return about `rows` prompts of the training split with their answers, spread evenly over tasks and their rows.
+    """Return about `rows` prompts of the training split, each followed by its answer, spread evenly over the tasks.
 
     Rows with the same prompt as a `tested` row are left out: the imatrix must not come from the rows that test it.
     """

@@ -3,14 +3,16 @@
     python -m benchmarks.neighbours
 
 A ChildRuntime (an engine in a child process) answers rows alone, next to one program that computes endlessly (a "hog"),
-and next to two. This is done in two ways: as llama.cpp works by default (`plain`: each call uses all threads, and a
-waiting thread keeps its core busy for milliseconds), and as this project drives it (`ours`: waiting threads soon sleep,
-and busy cores are left to other programs).
+and next to two hogs. Each is measured in two ways:
 
-What ours costs alone is the median over pairs of short turns, because the machine's own rate may change within seconds.
-A hog's share is its processor time divided by the elapsed time: 1, a whole core, when it is alone. `fair_share` is the
-share it would have if all threads that want a core got the same. A measurement that other programs disturbed is
-repeated.
+- `plain`, as llama.cpp works by default: each call uses all threads, and a waiting thread keeps its core busy for
+  milliseconds;
+- `ours`, as this project drives it: waiting threads soon sleep, and busy cores are left to other programs.
+
+`cost_alone` is how much slower `ours` is without hogs: the median over pairs of short turns, because the machine's own
+rate may change within seconds. `hog_share` is a hog's processor time divided by the elapsed time: 1 is a whole core.
+`fair_share` is what it would be if all threads that want a core got the same. A measurement that other programs
+disturbed is repeated.
 """
 
 from __future__ import annotations
@@ -93,7 +95,7 @@ def even_rows(path: Path) -> list[Row]:
 
 @contextmanager
 def started(model: str, way: str) -> Iterator[ChildRuntime]:
-    """Yield a ChildRuntime that works in this way, which is set in the environment of the child process."""
+    """Yield a ChildRuntime that works in this way; the child's environment variables decide it."""
     before = {name: os.environ.pop(name, None) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     if way == "plain":
         os.environ["GOMP_SPINCOUNT"] = SPINNING
@@ -105,7 +107,12 @@ def started(model: str, way: str) -> Iterator[ChildRuntime]:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The rows per second, and the processor time of each hog and of all other programs, as shares of a core."""
+    """One measurement.
+
+    - `rate`: rows per second.
+    - `hog_share`: the mean processor time of a hog, as a share of one core.
+    - `others`: the processor time of all other programs together, as a share of one core.
+    """
 
     rate: float
     hog_share: float
@@ -113,7 +120,10 @@ class Measurement:
 
 
 def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
-    """Measure until other programs take at most DISTURBED of a core, up to TRIES times; return the least disturbed."""
+    """Measure up to TRIES times, until other programs take at most DISTURBED of a core.
+
+    If they never take so little, the least disturbed measurement is returned.
+    """
     best = beside(child, rows, hogs, seconds)
     for _ in range(TRIES - 1):
         if best.others <= DISTURBED:
@@ -123,7 +133,7 @@ def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: fl
 
 
 def beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
-    """Answer rows next to `hogs` hogs for NOTICE and then `seconds`, and return the measurement of the latter."""
+    """Answer rows next to `hogs` hogs, and measure for `seconds` after a start of NOTICE seconds."""
     endless = itertools.cycle(rows)
     waiting = {child.submit(TASK, next(endless)) for _ in range(IN_FLIGHT)}
 
@@ -172,7 +182,10 @@ def hog() -> Iterator[psutil.Process]:
 
 
 def summary(rates: dict[int, list[float]], shares: dict[int, list[float]]) -> dict[str, Any]:
-    """Return the rate for each number of hogs, its share of the rate alone, and a hog's share of a core: medians."""
+    """Return the medians for each number of hogs.
+
+    They are the rate, the rate as a share of the one without hogs, and a hog's share of a core.
+    """
     rate = {hogs: round(median(each), 3) for hogs, each in rates.items()}
     cores = available_cores()
     return {

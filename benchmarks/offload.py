@@ -3,9 +3,10 @@
     python -m benchmarks.offload --rows 32 --model MODEL.gguf
 
 Labelled rows of the ten tasks are answered with all layers on the GPU and with none. The results have how many answers
-agree and, for the GPU, the seconds to load and rows per second of each task (after a warm-up on other rows). CPU and
-GPU round differently, so the answer may change where two are about equally likely; for rows whose answers differ, the
-results have the two largest probabilities. The CPU's rates are not kept: a fair one needs carefully chosen threads.
+agree and, for the GPU, the seconds to load and the rows per second of each task (after a warm-up on other rows). CPU
+and GPU round differently, so they may choose different answers where two answers are about equally likely. For rows
+whose answers differ, the results have the two largest probabilities on each. The CPU's rates are not kept: to compare
+them fairly, the number of threads would have to be chosen with care.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ def main(data: Path, rows: int, model: str, envelope: str | None, output: Path) 
 def answered(
     labelled: dict[str, list[Any]], rows: int, model: str, envelope: str | None, gpu_layers: str | int
 ) -> tuple[dict[str, list[Answer]], dict[str, Any]]:
-    """Return the answers to each task's first rows, and a mapping with the seconds to load and the rows per second."""
+    """Return the answers to each task's first rows, and the measurements.
+
+    The measurements are the seconds to load, and each task's rows per second.
+    """
     answers: dict[str, list[Answer]] = {}
     rates: dict[str, float] = {}
     started = time.perf_counter()

@@ -92,7 +92,10 @@ def ece() -> str:
 
 
 def speed() -> str:
-    """Return the table of rows per second on each task, next to the peers', with the geometric means of the ratios."""
+    """Return the table of rows per second on each task, next to the peers'.
+
+    Below it stand the geometric means of our rates relative to each peer's.
+    """
     facts = results("throughput")
     tasks = facts["tasks"].values()
     head = ["rows/s", *map(short, facts["tasks"])]
@@ -102,7 +105,7 @@ def speed() -> str:
 
 
 def throughput() -> str:
-    """Return the table of each task's rates, ratios and share of the roofline."""
+    """Return the table of each task's rates, our rate relative to each peer's, and our share of the roofline."""
     facts = results("throughput")
     rows = [
         [

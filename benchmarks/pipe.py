@@ -120,7 +120,7 @@ def throughput(ways: Mapping[str, Answers], task: str, data: Path, count: int, r
 
 
 def one_request(ways: Mapping[str, Answers], repeats: int) -> dict[str, Any]:
-    """Return each way's median milliseconds for one row, and how many more these are than the Runtime's."""
+    """Return each way's median milliseconds for one row, and how much longer this is than the Runtime's."""
     milliseconds: dict[str, list[float]] = {way: [] for way in ways}
     for number, way in itertools.product(range(repeats + 2), ways):
         began = time.perf_counter()

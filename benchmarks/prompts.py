@@ -2,12 +2,17 @@
 
     python -m benchmarks.prompts
 
-Prompts of 1 to 512 tokens are read in one `llama_decode`, in turns by the prompt kernels, by llama.cpp with the file's
-weights unchanged, and by llama.cpp with the weights repacked for its own kernels; with `--ik-python` also by
-ik_llama.cpp. The models are SmolLM2-135M (the demo) in several file types, and models with random weights that have a
-few layers as wide as those of 1B and 7B models. Rates are medians; with one thread they are based on processor time,
-which other programs hardly affect. For the demo's types there is also the Kullback-Leibler divergence of the next
-token's probabilities from those of the same weights in F32.
+Prompts of 1 to 512 tokens are read in one `llama_decode`, in turns:
+
+- by the prompt kernels;
+- by llama.cpp, with the file's weights as they are;
+- by llama.cpp, with the weights repacked for its own kernels;
+- with `--ik-python`, also by ik_llama.cpp.
+
+The models are SmolLM2-135M (the demo) in several file types, and models with random weights that have a few layers as
+wide as those of 1B and 7B models. Rates are medians. With one thread they are based on processor time, which other
+programs hardly affect. For the demo, the results also have how far the probabilities of the next token are from those
+of the same weights in F32 (the Kullback-Leibler divergence).
 """
 
 from __future__ import annotations
@@ -98,7 +103,7 @@ def main(
 
 
 def model(shape: str, kind: str, folder: Path) -> Path:
-    """Return the path of a model of a shape in a file type; make the model if it does not exist."""
+    """Return the path of a model in a file type; make the model if it does not exist."""
     path = folder / f"{shape}-{kind}.gguf"
     if not path.exists():
         requantize(source(shape, folder), path, kind)
@@ -108,7 +113,7 @@ def model(shape: str, kind: str, folder: Path) -> Path:
 
 
 def source(shape: str, folder: Path) -> Path:
-    """Return the path of a model of a shape in a type from which the others are made; make it if it does not exist."""
+    """Return the path of the model from which all file types of a shape are made; make it if it does not exist."""
     if shape == "135M":
         return ensure_demo(Store(), threads=available_cores()).path
     embedding, feed_forward, heads, heads_kv, layers = SHAPES[shape]
@@ -128,7 +133,7 @@ def source(shape: str, folder: Path) -> Path:
 
 
 def backends(path: Path, settings: Settings) -> dict[str, LlamaBackend]:
-    """Return, by name, a backend for each way to read a prompt, with the model loaded."""
+    """Return a backend for each way to read a prompt, by the way's name; the model is loaded in each."""
     stock = replace(settings, prompt_kernels="off")
     return {
         "prompt kernels": LlamaBackend(path, settings),
@@ -175,7 +180,10 @@ def measure(
 
 
 def divergences(path: Path, settings: Settings) -> dict[str, float]:
-    """Return each way's mean KL(F32 ‖ way) in nats over the last 200 positions of a prompt of 256 tokens."""
+    """Return how far each way's probabilities are from those in F32: the mean KL divergence in nats.
+
+    It is measured at the last 200 positions of a prompt of 256 tokens.
+    """
     chunk = Chunk(sequence=0, position=0, tokens=np.random.default_rng(1).integers(3, 9000, 256).tolist(), ask=200)
     exact = LlamaBackend(path.with_name(f"{path.stem}-f32.gguf"), replace(settings, prompt_kernels="off"))
     ways = backends(path, settings)

@@ -2,13 +2,17 @@
 
     python -m benchmarks.quantization --imatrix-tool imatrix-build/bin/llama-imatrix
 
-A base and its adapters are converted to each file type and, where an imatrix can matter, a second time with one.
+A base and its adapters are converted to each file type and, where an imatrix can matter, once more with one.
 llama.cpp's llama-imatrix collects it with the F16 file on rows of `train.jsonl`. A file is left out if another has the
 same tensor types, because then both have the same bytes after the header.
 
 Rows of `test.jsonl` are answered in deterministic mode, so that only the weights can cause a difference from F16.
-Tokens per second are measured as in `ecellm-lite bench`, for the files in turns; rates are medians over the turns. A
-file fits if no task's metric is below F16's 95% interval and it gives F16's answer on 97% of the rows.
+Tokens per second are measured as in `ecellm-lite bench`, for the files in turns; rates are medians over the turns.
+
+A file is recommended if it meets both conditions:
+
+- on each task, its metric is not below the 95% interval of F16's metric;
+- it gives F16's answer on at least 97% of the rows.
 """
 
 from __future__ import annotations
@@ -225,7 +229,7 @@ def described(
     name: str,
     rates: tuple[float, float],
 ) -> dict[str, Any]:
-    """Return a file's results as plain data, with its answers compared with the reference's."""
+    """Return a file's results as plain data, including how far its answers are from those of F16."""
     tasks = {}
     for task, rows in labelled.items():
         one, reference = answers[name][task], answers[REFERENCE][task]

@@ -82,7 +82,7 @@ def picture(facts: dict[str, Any]) -> str:
 
 
 def measure(ways: dict[str, Callable[[], Any]], weights: int, repeats: int) -> dict[str, Any]:
-    """Run the ways in turns; return their rates in million weights per second, and as multiples of the first way's."""
+    """Run the ways in turns; return each way's rate, in million weights per second and relative to the first way's."""
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(repeats):
         for way, run in ways.items():
@@ -101,7 +101,7 @@ def measure(ways: dict[str, Callable[[], Any]], weights: int, repeats: int) -> d
 
 
 def threading(weights: np.ndarray[Any, np.dtype[np.float32]], kind: str, cores: int, repeats: int) -> float:
-    """Return how many times as fast all cores quantize as one core: the median over the repeats."""
+    """Return how many times faster all cores quantize than one core: the median over the repeats."""
     run = partial(native.convert, Block(weights, "F32", kind), variant=native.variants()[0])
     ratios = []
     for _ in range(repeats):

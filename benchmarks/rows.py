@@ -36,7 +36,7 @@ from ecellm_lite.tasks.task import Question, Task
 
 
 class Recording(Runtime):
-    """A Runtime that keeps its requests; their outcomes have the answers' tokens."""
+    """A Runtime that keeps its requests, so that the tokens of each answer can be looked up afterwards."""
 
     requests: list[Request]
 

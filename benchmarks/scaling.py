@@ -64,7 +64,10 @@ def limits(throughput: Facts, quantization: Facts, job_cost: Facts, cold_start: 
 
 
 def weights_per_second(throughput: Facts, size: int) -> float:
-    """Return the most bytes of weights that a core reads per second on any task, from a model file of `size` bytes."""
+    """Return how many bytes of weights a core reads per second, on the task where it reads most.
+
+    Each call of the model reads the whole model file, which has `size` bytes.
+    """
     rates: list[float] = []
     for facts in throughput["tasks"].values():
         calls = facts["time"]["calls"] / facts["rows"]  # a row

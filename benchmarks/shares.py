@@ -1,7 +1,7 @@
 """Measures where a run's time goes: its backend, its vocabulary and its answer spaces are wrapped and timed.
 
-Time counts once, for the innermost part that runs: if a space tokenizes, the time counts for the tokenizer. The clock
-costs a few microseconds per call, so shares are measured in a pass of their own, whose rate is not reported.
+Time counts once, for the innermost part that runs: if a space tokenizes, that time counts for the tokenizer. The clock
+costs a few microseconds per call. So the shares are measured in a separate pass, whose rate is not reported.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Clock:
             self._running.pop()
 
     def turn(self) -> None:
-        """Count the time since the last call for the part that is running."""
+        """Count the time since the previous `turn` for the part that is running."""
         now = time.perf_counter()
         self.seconds[self._running[-1]] += now - self._since  # type: ignore[assignment]
         self._since = now
@@ -70,7 +70,7 @@ class TimedVocabulary:
 
 
 class TimedBackend:
-    """A backend whose calls are timed as two kinds: those that only read prompts, and those in which rows answer."""
+    """A backend whose calls are timed as two kinds: those that only read prompts, and those that continue answers."""
 
     def __init__(self, backend: Backend, clock: Clock) -> None:
         self._backend = backend
@@ -89,12 +89,12 @@ class TimedBackend:
             return self._backend.decode(chunks)
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Copy a sequence's beginning to `target`, and note that the row in `target` does not answer yet."""
+        """Fork the sequence; a row that begins in `target` has no answer yet."""
         self._answering.discard(target)
         self._backend.fork(source, target, length)
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Truncate a sequence; if nothing of it remains, note that no row answers in it."""
+        """Truncate the sequence; an emptied one has no answer any more."""
         if not length:
             self._answering.discard(sequence)
         self._backend.truncate(sequence, length)

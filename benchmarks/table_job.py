@@ -132,7 +132,10 @@ def options_for(columns: Iterable[str]) -> MapOptions:
 
 
 def peak() -> int:
-    """Return this process's peak memory in KiB (Linux only); getrusage would return the parent's if that is larger."""
+    """Return this process's peak memory in KiB (Linux only).
+
+    getrusage is not used: in a child process it can return the peak of the parent.
+    """
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1])
 

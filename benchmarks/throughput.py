@@ -51,10 +51,12 @@ SCORED = {"predicate", "choice"}
 
 @dataclass(slots=True)
 class Passes:
-    """A task's passes by peer, and the roofline before each of ours, in tokens per second.
+    """The measurements of one task.
 
-    `cpu` has, by peer, each pass's seconds of processor time; on a shared machine they are more reliable than elapsed
-    time.
+    - `peers`: each peer's passes.
+    - `cpu`: the seconds of processor time of each peer's passes; on a shared machine they are more reliable than
+      elapsed time.
+    - `roofline`: the tokens per second of plain llama.cpp, measured in each repeat before the peers.
     """
 
     peers: dict[str, list[Pass]] = field(default_factory=dict)
@@ -162,7 +164,10 @@ def run(
 
 
 def summary(passes: Mapping[str, Passes], task_rows: Mapping[str, Rows], parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the medians, the ratios to each peer with their geometric means, and the fractions of the roofline."""
+    """Return the medians over the repeats: each peer's rates, our rate relative to each peer's and to the roofline.
+
+    For each peer there is also the geometric mean of the relative rates over the tasks.
+    """
     tasks: dict[str, Any] = {}
     for task, done in passes.items():
         rows = len(task_rows[task].measured)
@@ -194,7 +199,7 @@ def summary(passes: Mapping[str, Passes], task_rows: Mapping[str, Rows], parts: 
 
 
 def means(results: Mapping[str, Any]) -> str:
-    """Return the geometric means of the ratios in words."""
+    """Return the sentence with the geometric means of our relative rates."""
     ratios = " and ".join(f"{mean:.2f} times {peer}" for peer, mean in results["geometric_means"].items())
     return f"Geometric mean: {ratios}."
 

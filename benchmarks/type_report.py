@@ -46,5 +46,5 @@ def picture(results: Mapping[str, Any]) -> str:
 
 
 def spelt(counts: Mapping[str, int]) -> str:
-    """Return the number of tensors of each type in words."""
+    """Return a list such as "24 Q4_K, 1 Q6_K": how many tensors have each type."""
     return ", ".join(f"{count} {kind}" for kind, count in counts.items())

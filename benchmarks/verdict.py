@@ -45,7 +45,10 @@ def agreement(reference: Sequence[Answer], answers: Sequence[Answer]) -> float:
 
 
 def divergence(reference: Sequence[Answer], answers: Sequence[Answer]) -> float | None:
-    """Return the mean KL(reference ‖ answers) over the rows with probabilities, in nats; None if no row has any."""
+    """Return how far the answers' probabilities are from the reference's: the mean KL divergence, in nats.
+
+    Rows without probabilities do not count; None if no row has any.
+    """
     divergences = [
         float(entropy(list(one.probabilities.values()), [other.probabilities[key] for key in one.probabilities]))
         for one, other in zip(reference, answers, strict=True)

@@ -41,7 +41,7 @@ _BASE_LAYER = (".base_layer.weight", ".base_layer.bias")
 class WholeTensor:
     """A tensor of an adapter that replaces one of the base, or some of its rows; it can be large.
 
-    Its values are read only when needed. `file` is closed, and is opened again for each read.
+    Its values are read only when needed, and the file is opened anew for each read.
     """
 
     file: SafetensorsFile
@@ -74,11 +74,14 @@ class WholeTensor:
 
 @dataclass(frozen=True, slots=True)
 class PeftAdapter:
-    """An adapter: factors by module, whole tensors by name, and base tensors that were saved with it, by name.
+    """An adapter of a base; its modules and tensors are named as in the base's checkpoint.
 
-    Factors are in memory, and tensors are read when needed. Modules and tensors are named as in the base's checkpoint.
-    `magnitudes` (DoRA only) has, by module, the norm of each row after merging, (rows,). `targets`: see
-    AdapterSettings.
+    - `factors`: by module, in memory.
+    - `magnitudes` (DoRA only): by module, the norm that each row has after merging, (rows,), in memory.
+    - `saved`: by name, the tensors that replace those of the base; they are read when needed.
+    - `base_layers`: by name, tensors of the base that PEFT saved with the adapter; they are read when needed.
+    - `inputs`: the files that were read.
+    - `targets`: see AdapterSettings.
     """
 
     path: Path
@@ -145,7 +148,7 @@ def check_memory(path: Path, shapes: Iterable[Sequence[int]]) -> None:
 def _read_tensors(
     file: SafetensorsFile,
 ) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, WholeTensor], dict[str, WholeTensor]]:
-    """Return the parts of each module's factors, the whole tensors, and the saved tensors of the base."""
+    """Return, by module, its factors A and B and its magnitudes; then `saved` and `base_layers` as in PeftAdapter."""
     check_memory(file.path, [one.shape for key, one in file.tensors.items() if key.endswith(tuple(_FACTORS))])
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}
     saved: dict[str, WholeTensor] = {}

@@ -46,8 +46,9 @@ _CHOOSING = ("layers_to_transform", "layers_pattern", "exclude_modules")
 class AdapterSettings:
     """What an adapter's configuration says about its modules.
 
-    `targets`: ends of module names, such as `q_proj`; in every layer, the modules with such a name have factors. It is
-    empty if the configuration chooses modules in another way. `dora`: each module also has magnitudes.
+    - `targets`: ends of module names, such as `q_proj`. In every layer, the modules whose names end so have factors. It
+      is empty if the configuration chooses modules in another way.
+    - `dora`: each module also has magnitudes.
     """
 
     path: Path

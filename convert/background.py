@@ -1,6 +1,7 @@
 """Work in a background thread: reading ahead of the main thread, and writing behind it.
 
-An error in the background thread is raised in the main thread when that thread asks for its next item or passes one on.
+If the background thread fails, its error is raised in the main thread: when it asks for the next item to read, or
+passes on the next item to write.
 """
 
 from __future__ import annotations

@@ -26,10 +26,11 @@ class TensorRecipe:
     """How a tensor of the file is made from a tensor of the checkpoint, its source.
 
     - `source`: the source's name in the checkpoint.
-    - `shape`: its last dimension is contiguous in memory.
+    - `shape`: the values of its last dimension lie side by side in memory, as in numpy.
     - `module`: the source's name in an adapter, which is the name without `.weight`.
-    - `order`, (rows,): for each row of the file's tensor, the source's row, if the architecture permutes rows.
-    - `adapter_order`, (rows,): for each row of the source, the adapter's row, if only the source is permuted.
+    - `order`: for each row of the file's tensor, its row in the source. None if the rows stay in place.
+    - `adapter_order`: for each row of the source, its row in an adapter. None if both have the same order. They differ
+      for queries and keys in a GGUF file, whose rows were permuted when the file was made.
 
     The other fields are set when adapters are attached; their rows are those of the source:
 
@@ -79,11 +80,13 @@ class TensorRecipe:
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """A file before it is planned: its architecture, metadata (in the file's order) and recipes (in the checkpoint's).
+    """A GGUF file before it is planned.
 
-    `tied`: the embedding is also the output matrix, and the file has no `output.weight`. `output`: the recipe for a
-    separate output matrix, used if the model is tied and an adapter changes only the embedding or only the output
-    matrix.
+    - `metadata`: in the file's order.
+    - `recipes`: in the checkpoint's order.
+    - `tied`: the embedding is also the output matrix, and the file has no `output.weight`.
+    - `output`: the recipe for a separate output matrix. It is used if the model is tied and an adapter changes only the
+      embedding or only the output matrix.
     """
 
     architecture: str

@@ -94,9 +94,13 @@ class GgufBase:
         return self._tensors[name]
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
-        """Return rows of a tensor: (count, columns) of F32, F16 or BF16 (as bits); (count, bytes) of a quantized type.
+        """Return rows of a tensor.
 
-        For a vector of floats, `first` and `count` count values; a quantized vector is returned whole, as one row.
+        - F32, F16: (count, columns).
+        - BF16: the same, with the bits as uint16.
+        - Quantized types: (count, bytes).
+        - A vector of floats: the values; `first` and `count` then count values.
+        - A quantized vector: always the whole, as one row.
         """
         tensor = self.tensor(name)
         is_vector = len(tensor.shape) == 1
@@ -126,7 +130,7 @@ class GgufBase:
         return []
 
     def blueprint(self) -> Blueprint:
-        """Return a blueprint that keeps the file's tensors, and its metadata except that of an imatrix."""
+        """Return a blueprint with the file's tensors and metadata; metadata about an imatrix is left out."""
         heads, kv_heads = self._heads()
         rotated = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads} if self._architecture == "llama" else {}
         recipes = []

@@ -27,7 +27,10 @@ _SUMS, _COUNTS = ".in_sum2", ".counts"
 
 @dataclass(frozen=True, slots=True)
 class Imatrix:
-    """The importance of each column, (columns,) in float32, by the matrix's name in the model's file."""
+    """An importance matrix: how much an error in a column matters.
+
+    `importance` has, by the name of a matrix in the model's file, one number for each column.
+    """
 
     path: Path
     sha256: str

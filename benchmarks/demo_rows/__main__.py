@@ -2,9 +2,8 @@
 
     python -m benchmarks.demo_rows --data ../shared/data --passes 8 --seed 7 --held-out held-out -o lessons.npz
 
-They are those of `ecellm-lite train lessons`, plus made-up rows for tasks with little data. The options are those of
-`ecellm-lite train lessons`. The adapter's card (ecellm_lite/demo/adapter/README.md) says with which options its lessons
-were made.
+This makes the same lessons as `ecellm-lite train lessons`, plus made-up rows for tasks with little data, and takes the
+same options. The adapter's card (ecellm_lite/demo/adapter/README.md) says which options were used for the demo.
 """
 
 from __future__ import annotations

@@ -3,11 +3,14 @@
     python -m benchmarks.demo_rows.calibrations --data ../shared/data
 
 Half of a task's rows were held out from training, and half are from other sources (DATA/more/TASK/train.jsonl). A model
-is most overconfident on rows unlike those it learned from, and a shop's rows are of that kind. For extraction, only a
-fifth of the rows are from other sources: nearly all answers to them are wrong, so with a half, the calibration would
-also lower the probabilities of rows like those that the model learned from. If fewer than 80 rows were held out, up to
-250 from other sources are added. For a predicate or a choice, rows are drawn so that each answer is as frequent as
-among the training rows.
+is most overconfident on rows unlike those it learned from, and a shop's rows are of that kind. There are exceptions:
+
+- For extraction, only a fifth of the rows are from other sources, because nearly all answers to such rows are wrong.
+  With more of them, the calibration would lower all probabilities too far, also those of the familiar rows.
+- If fewer than 80 rows were held out, up to 250 rows from other sources are added.
+
+For a predicate or a choice, the rows from other sources are drawn so that each answer is as frequent as among the
+labelled rows.
 
 The rows are written to build/calibration-rows, and `ecellm-lite calibrate` fits calibrations to them in a temporary
 store. Those that it keeps replace the ones in ecellm_lite/demo/calibrations/.
@@ -88,7 +91,7 @@ def calibration_rows(data: Path) -> dict[str, list[Row]]:
 def with_shares(rows: Sequence[Row], labelled: Sequence[Row], random: Random) -> list[Row]:
     """Return as many of `rows` as possible, with each answer as frequent as among the `labelled` rows.
 
-    For a task that is not in SHARED, all rows are returned.
+    For a task whose possible answers differ from row to row, all rows are returned.
     """
     if labelled[0]["task"] not in SHARED:
         return list(rows)

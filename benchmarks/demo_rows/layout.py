@@ -1,6 +1,6 @@
-"""The layout of one pass of the demo's training.
+"""How one pass of the demo's training is composed.
 
-The rows of tasks that have few are repeated, and synthetic ("made") rows are added.
+The rows of tasks with few rows are repeated, and synthetic ("made") rows are added.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MADE = {
 
 
 def demo_layout(most: Mapping[str, int] | None = None) -> Layout:
-    """Return the layout; `most` limits, by task, the labelled rows and the made rows of a pass."""
+    """Return the layout of a pass; for `most`, see Layout."""
     makers = {
         "query_product_ranking": _rankings,
         "multiclass_product_classification": _classifications,

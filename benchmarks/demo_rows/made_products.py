@@ -111,7 +111,7 @@ class _Product:
         return value
 
     def _claim(self, attribute: str, value: str, field: str, ways: Sequence[str]) -> None:
-        """State an attribute's value in a text of the field, made from one of the templates `ways`."""
+        """Add a text to the field that states an attribute's value; `ways` are the templates to choose from."""
         way = self._random.choice(ways)
         self._facts[attribute] = (value, field)
         key = attribute.split()[0]

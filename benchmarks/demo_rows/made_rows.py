@@ -48,9 +48,9 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
 def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random: Random) -> list[Row]:
     """Return made rows of query_product_ranking: the answer has the best product first, then the others as listed.
 
-    About half of the queries are from the task's labelled `rows`. All products listed for such a query are from these
-    rows too, so that the best product differs from the others only in its text. The other queries are made from a
-    title. If there are fewer titles than a list has products, no rows are made.
+    About half of the queries are queries of the labelled `rows`. The products listed for them are also from these rows,
+    so that the best product cannot be told by where its text comes from. The other queries are made from a title. If
+    there are fewer titles than a list has products, no rows are made.
     """
     rankings: list[Row] = []
     listed = titles_of(rows)
@@ -81,9 +81,9 @@ def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random:
 def recommendation_rows(rows: Sequence[Row], count: int, random: Random) -> list[Row]:
     """Return made rows of sequential_recommendation: the next item among candidates from other rows.
 
-    A history is that of one of the task's labelled `rows` whose items are texts. It is cut after any item except the
-    first few, so that the item after the cut is the answer. Up to 19 other candidates are drawn, each as often as it is
-    a candidate in the data.
+    The histories are those of the labelled `rows` whose items are texts. A history is cut after any item except the
+    first few, and the item after the cut is the answer. Up to 19 other candidates are drawn from the candidates of all
+    rows; an item that is a candidate more often is drawn more often.
     """
     rows = [row for row in rows if all(isinstance(item, str) for key in _ITEMS for item in row["input"][key])]
     all_candidates = [item for row in rows for item in row["input"]["candidates"]]

@@ -1,9 +1,10 @@
-"""Reads prompts with ik_llama.cpp, a fork of llama.cpp, in a Python that has its wheel from PyPI installed.
+"""Reads prompts with ik_llama.cpp, a fork of llama.cpp.
 
     PYTHON benchmarks/peers/ik_llama.py MODEL THREADS BATCH
 
-Each line of standard input is the JSON list of a prompt's tokens; each line of output is the seconds that reading them
-took (processor time if there is one thread). Weights are repacked, as with the fork's option -rtr.
+PYTHON is a Python in which the fork's wheel from PyPI is installed. Each line of standard input is a prompt's tokens, a
+JSON list. For each, a line of output has the seconds that reading the prompt took (processor time if there is one
+thread). Weights are repacked, as with the fork's option -rtr.
 """
 
 from __future__ import annotations

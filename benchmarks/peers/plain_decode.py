@@ -1,4 +1,7 @@
-"""The roofline: how many tokens per second plain `llama_decode` reads, like llama-bench's pp512."""
+"""The roofline: how many tokens per second plain `llama_decode` reads.
+
+It reads 512 tokens at a time, as in the test pp512 of llama.cpp's own benchmark, llama-bench.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ STOCK = State("", "a peer reads prompts as llama.cpp does")
 
 
 class PlainDecode:
-    """A context with llama.cpp's defaults that reads one batch of one sequence into its empty memory."""
+    """A context with llama.cpp's defaults; for each batch, its memory is emptied first."""
 
     def __init__(self, model: Path, threads: int) -> None:
         start_library()
@@ -37,7 +40,10 @@ class PlainDecode:
         self.rate(1)
 
     def rate(self, batches: int) -> float:
-        """Return the tokens per second over `batches` of 512 tokens, with the logits of each batch's last token."""
+        """Return the tokens per second over `batches` of 512 tokens.
+
+        The logits of each batch's last token are computed too.
+        """
         use(STOCK)
         started = time.perf_counter()
         for _ in range(batches):

@@ -87,7 +87,10 @@ def rope_parameters(config: Hyperparameters) -> Hyperparameters:
 
 
 def unsupported(problem: str, field: str) -> ModelError:
-    """Return the error for a configuration that is not supported; `problem` continues "The config.json"."""
+    """Return the error for a configuration that is not supported.
+
+    `problem` is the rest of a sentence that begins with "The config.json".
+    """
     return ModelError(f"The config.json {problem}", step="give another checkpoint", field=field)
 
 

@@ -1,7 +1,8 @@
 """Llama and models of its architecture: Llama-2, Mistral, SmolLM2.
 
-Names and keys are those of llama.cpp's converter (conversion/llama.py) and loader (src/models/llama.cpp). Mistral's
-sliding window is not written to the file: for this architecture, llama.cpp always attends to the whole context.
+The names of tensors and the metadata's keys are those of llama.cpp's converter (conversion/llama.py) and loader
+(src/models/llama.cpp). Mistral's sliding window is not written to the file: for this architecture, llama.cpp always
+attends to the whole context.
 """
 
 from __future__ import annotations
@@ -90,11 +91,11 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
 
 
 def rotation_order(heads: int, size: int) -> NDArray[np.uint32]:
-    """Return the checkpoint's row for each row of a query or key matrix in the GGUF file, (heads * size,).
+    """Return an array that has, for each row of a query or key matrix in the GGUF file, its row in the checkpoint.
 
     The rotary embedding rotates rows in pairs. In Hugging Face's layout, a pair is a row of the head's first half and
     the matching row of its second half. In llama.cpp's layout, a pair is two neighboring rows, so the two halves are
-    interleaved.
+    interleaved. `size` is the number of rows of a head.
 
     >>> rotation_order(1, 6).tolist()
     [0, 3, 1, 4, 2, 5]
