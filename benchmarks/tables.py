@@ -3,16 +3,16 @@
     pip install polars
     python -m benchmarks.tables
 
-A made-up catalogue is written in each supported format and read again. It has a sku, a title, a brand, a price, a body
-of HTML with line ends and quotes in it, and seven columns that no task reads. polars reads the same files in the same
-run. It returns whole columns and keeps a file in memory, while our reader yields rows one by one with their places, in
-bounded memory. Both must find out a file's format by themselves.
+A made-up catalogue has a sku, a title, a brand, a price, a body of HTML with line ends and quotes in it, and seven
+columns that no task reads. Measured are:
 
-Mapping, which turns a table's columns into a task's fields, starts from rows in memory, with the body as HTML and as
-plain text. Writing starts from rows in memory with an answer each.
-
-Memory is the peak of a separate process that reads, maps and writes a CSV file, for 2,000 rows and for all of them. A
-Parquet file of short rows is also read and written.
+- reading: the catalogue in each supported format. polars reads the same files in the same run. It returns whole columns
+  and keeps a file in memory, while our reader yields rows one by one with their places, in bounded memory. Both must
+  find out a file's format by themselves.
+- mapping (turning columns into a task's fields): rows in memory, once with the body as HTML and once as plain text.
+- writing: rows in memory, with an answer each.
+- memory: the peak of a separate process that reads, maps and writes a CSV file, for 2,000 rows and for all of them.
+- a Parquet file of short rows, read and written.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def _value(kind: str, value: Any) -> bytes:
 
 
 def _array(values: Any) -> bytes:
-    """Return an array's element type, length and items as bytes; as in gguf-py, int is INT32, float is FLOAT32."""
+    """Return an array's element type, length and items as bytes; int becomes INT32 and float FLOAT32, as in gguf-py."""
     if isinstance(values, np.ndarray):
         return _numbers(values)
     items = list(values)

@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """A model's numbers of layers, query heads, and key and value heads, on which the rules depend."""
+    """How many layers a model has, how many query heads, and how many heads for keys and values."""
 
     layers: int
     heads: int
@@ -50,9 +50,11 @@ def tensor_types(
 ) -> dict[str, str]:
     """Return the type of each tensor by name, in the file's order.
 
-    `shapes`: the tensors' shapes by name, with the contiguous dimension last. `overrides`: pairs of a pattern, searched
-    anywhere in a name, and a type; the first that matches decides. Raises UsageError for an unknown type, an invalid
-    pattern, or one that matches no matrix.
+    - `shapes`: the tensors' shapes by name, with the contiguous dimension last.
+    - `overrides`: pairs (regular expression, type). A matrix gets the type of the first expression that is found
+      anywhere in its name.
+
+    Raises UsageError for an unknown type, an invalid expression, or one that matches no matrix.
     """
     if file_type not in DEFAULTS:
         raise unknown_file_type(file_type)
@@ -158,7 +160,10 @@ class _Rules:
 
 
 def _place(name: str) -> tuple[int, str]:
-    """Return the key that sorts tensors in the file's order: by layer, those outside layers first, then by name."""
+    """Return the key that sorts tensors in the file's order.
+
+    Tensors outside the layers come first, then one layer after the other; within these they are sorted by name.
+    """
     match = re.match(r"blk\.(\d+)\.", name)
     return int(match[1]) if match else -1, name
 

@@ -1,9 +1,9 @@
 r"""The keys of PEFT's rank_pattern and alpha_pattern: patterns of module names, each with its own value.
 
-A key is a regular expression. PEFT matches it with a module's whole name or with the rest of the name after one of its
+A key is a regular expression. For PEFT, a module matches if its whole name does, or what follows any of the name's
 dots. The keys are untrusted, so only what PEFT's users write is accepted: letters, digits, dots, `\d+`, one `.*`,
-alternatives with `|`, and the anchors `^` and `$`. Such a pattern matches without backtracking, so the time of a match
-is bounded by the product of the pattern's and the name's lengths.
+alternatives with `|`, and the anchors `^` and `$`. Such a pattern matches without backtracking: a match takes at most
+as many steps as the pattern's length times the name's.
 
 >>> patterns = ModulePatterns({r"layers\.\d+\.q_proj": 8, "v_proj|down_proj": 4}, "rank_pattern")
 >>> [patterns.value(name, 16) for name in ("model.layers.3.q_proj", "v_proj", "other_v_proj")]
@@ -99,7 +99,7 @@ def _pieces(text: str) -> list[str]:
     r"""Return the pieces of a pattern as regular expressions.
 
     If a digit could follow `\d+`, a name could match in several ways. So a digit directly after `\d+` is refused, and a
-    dot there matches any character except a digit.
+    dot directly after `\d+` matches any character except a digit.
     """
     pieces: list[str] = []
     place = 0

@@ -1,4 +1,4 @@
-"""Translates the module names of Phi-2's original remote code, which some adapters use, to the current names.
+"""Translates the module names of Microsoft's own first code for Phi-2, which some adapters use, to the current names.
 
 In that code, the rows of q, k and v are stacked in one matrix, `mixer.Wqkv`. Its factors are therefore split into three
 pairs, each with the same A and a third of B's rows. The names: modeling_phi.py of
@@ -54,7 +54,10 @@ def with_current_names(adapter: PeftAdapter, architecture: str) -> PeftAdapter:
 def _renamed(
     values: Mapping[str, Named], path: Path, count: Callable[[Named], int], part: Callable[[Named, slice], Named]
 ) -> dict[str, Named]:
-    """Return values by current names; `count` returns a value's number of rows, `part` some of its rows."""
+    """Return the values under their current names.
+
+    `count` returns a value's number of rows, `part` cuts rows out of it.
+    """
     renamed: dict[str, Named] = {}
     for old, value in values.items():
         stack = _STACK.fullmatch(old)

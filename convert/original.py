@@ -49,7 +49,7 @@ def original_tokenizer(folder: Path) -> Tokenize | None:
 def original_logits(
     folder: Path, adapters: Sequence[tuple[Path, float]], prompts: Sequence[Sequence[int]]
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the original's logits for each prompt, (tokens, ids) in float32, with its adapters unmerged.
+    """Yield the original's logits for each prompt, in float32: a row for each token. Adapters are not merged.
 
     Raises ModelError if torch, transformers or, for adapters, peft is not installed, or memory is too small.
     """

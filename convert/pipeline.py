@@ -47,10 +47,13 @@ class WrittenFile:
 def unfinished_file(
     plan: Plan, source: TensorSource, target: Path, *, resume: bool = False, other_inputs: Sequence[Path] = ()
 ) -> UnfinishedFile:
-    """Return the file that will become `target`, with the bytes of an earlier run of the same plan if `resume`.
+    """Return the file that will become `target`; with `resume`, it keeps what an earlier run has written.
 
-    `other_inputs`: files that are read in addition to the source's. Raises UsageError if the target is one of the
-    inputs, ModelError if another conversion is writing it, or if the earlier run had another plan or source.
+    `other_inputs` are files that are read in addition to the source's. Raises:
+
+    - UsageError if the target is one of the inputs;
+    - ModelError if another conversion is writing it;
+    - ModelError if the run to resume had another plan or source.
     """
     inputs = source.inputs()
     if any(_are_same(target, path) for path in (*(one.path for one in inputs), *other_inputs)):

@@ -112,9 +112,12 @@ def draw_plan(
 ) -> Plan:
     """Return the plan for writing a blueprint as a file type (such as Q4_K_M).
 
-    `overrides`: pairs of a pattern of tensor names and a type. `importance`: the imatrix by tensor, (columns,) each.
-    `max_memory`: bytes that the conversion may use. Raises UsageError for an unknown type or a limit that is too low,
-    ModelError if the source or the imatrix does not fit the blueprint.
+    - `overrides`: see tensor_types.
+    - `importance`: the imatrix; it has, by the name of a tensor, a number for each column.
+    - `max_memory`: how many bytes the conversion may use.
+
+    Raises UsageError for an unknown type or a limit that is too low, ModelError if the source or the imatrix does not
+    fit the blueprint.
     """
     recipes = {recipe.name: recipe for recipe in blueprint.recipes}
     types = tensor_types(

@@ -64,7 +64,7 @@ class PlannedTensor:
 
     @property
     def bytes_per_weight(self) -> float:
-        """The bytes of memory that a weight takes in a block, counting what is read and what is written."""
+        """The bytes of memory that a weight takes while it is converted: as it is read, and as it is written."""
         source = CONVERTED[self.source_type]
         return source.block_bytes / source.block + self.type.block_bytes / self.type.block
 

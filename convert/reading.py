@@ -15,7 +15,7 @@ MAX_JSON_BYTES = 64 << 20
 
 
 def damaged(path: Path, problem: str) -> ModelError:
-    """Return the error for a file with wrong content; `problem` continues a sentence that begins with its path."""
+    """Return the error for a file with wrong content; `problem` is the rest of a sentence that begins with the path."""
     return ModelError(f"{path} {problem}", step="download it again", file=str(path))
 
 

@@ -1,8 +1,8 @@
 """A SentencePiece vocabulary for llama.cpp: from tokenizer.model, otherwise from tokenizer.json.
 
-Like SentencePiece, llama.cpp merges the pair whose result has the highest score. tokenizer.json has no scores, so they
-are made from the order of its list of merges. (llama.cpp's converter gives every token the same score, so its file
-tokenizes differently than in training.)
+Like SentencePiece, llama.cpp merges the pair whose result has the highest score. tokenizer.json has no scores, so we
+make them from the order of its list of merges. llama.cpp's own converter does not: it gives every token the same score,
+so a file from it splits texts into other tokens than in training.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def from_model(path: Path, size: int, added: Iterable[AddedToken]) -> tuple[Toke
 def from_tokenizer(
     path: Path, tokenizer: Mapping[str, Any], size: int, added: Sequence[AddedToken]
 ) -> tuple[TokenList, bool]:
-    """Return the tokens of a tokenizer.json of SentencePiece's kind, and whether a space is put before a text.
+    """Return the tokens of a tokenizer.json whose method is SentencePiece's, and whether a space is put before a text.
 
     Raises ModelError if it is damaged or llama.cpp cannot reproduce it.
     """

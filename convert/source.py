@@ -40,7 +40,7 @@ class InputFile:
 
     @classmethod
     def of(cls, path: Path, status: os.stat_result) -> InputFile:
-        """Return the file with the size and time in its status."""
+        """Return the file with the size and the modification time that `status` has."""
         return cls(path, status.st_size, status.st_mtime_ns)
 
 
@@ -57,7 +57,12 @@ class TensorSource(Protocol):
         """Return a tensor's type and shape; raises ModelError if there is no such tensor."""
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
-        """Return rows: float32, float16, bfloat16's bits as uint16, or (rows, bytes) of a quantized type."""
+        """Return rows of a tensor.
+
+        - F32, F16: float32 or float16.
+        - BF16: the bits as uint16.
+        - Quantized types: (rows, bytes).
+        """
 
     def check_unchanged(self) -> None:
         """Raise ModelError if a file was written to since it was opened."""

@@ -81,7 +81,7 @@ def _configured(value: object, size: int) -> int | None:
 
 
 def _added_automatically(tokenizer: Mapping[str, Any] | None, texts: Mapping[str, str | None]) -> dict[str, bool]:
-    """Return whether tokenizer.json adds "bos" and "eos" to a text; a token that it does not decide about is absent."""
+    """Return whether tokenizer.json adds "bos" and "eos" to a text; what the file does not decide is left out."""
     flags: dict[str, bool] = {}
     processor = (tokenizer or {}).get("post_processor")
     if not isinstance(processor, dict):

@@ -82,9 +82,9 @@ class TokenList:
 
 
 def not_reproducible(path: Path, problem: str) -> ModelError:
-    """Return the error for a tokenizer that llama.cpp cannot reproduce, so that texts would become other tokens.
+    """Return the error for a tokenizer that llama.cpp cannot reproduce: it would split texts into other tokens.
 
-    `problem` continues a sentence that begins with the file's path.
+    `problem` is the rest of a sentence that begins with the file's path.
     """
     return ModelError(
         f"{path} {problem}, which llama.cpp cannot reproduce",
@@ -94,7 +94,7 @@ def not_reproducible(path: Path, problem: str) -> ModelError:
 
 
 def token_id(value: object, path: Path) -> int:
-    """Return an id read from a file; raises ModelError if it is not one."""
+    """Check that a value from a file is a token's id, and return it; raises ModelError if it is none."""
     if type(value) is not int or not 0 <= value < MAX_TOKENS:
         raise damaged(path, f"has the token id {str(value)[:40]!r}")
     return value

@@ -74,8 +74,8 @@ def check_tokens(tokenize: Tokenize, original: Tokenize, texts: Sequence[str]) -
 def check_logits(pairs: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]], file_type: str) -> CheckResult:
     """Return the result of checking that the file predicts like the original.
 
-    `pairs`: for each prompt, the file's logits and the original's, (tokens, ids) each. Their mean KL divergence, and
-    the share of positions with the same likeliest token, are compared with LIMITS.
+    `pairs` has, for each prompt, the file's logits and the original's: a row for each token of the prompt. Two figures
+    are compared with LIMITS: the mean KL divergence, and the share of positions with the same likeliest token.
     """
     divergences: list[NDArray[np.float64]] = []
     same: list[NDArray[np.bool_]] = []

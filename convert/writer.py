@@ -34,10 +34,14 @@ class NotResumableError(ModelError):
 class UnfinishedFile:
     """The file that will become `target`; a context manager that keeps what resuming needs until `forget` is called.
 
-    `facts` say what the file is made of. With `resume`, the bytes that an earlier run with the same facts wrote are
-    kept, and `done` is their number; otherwise `done` is 0. If the earlier run ended between `finish` and `forget`, the
-    file is complete and already has its name; `whole` is then its sha256. Raises ModelError if another conversion is
-    writing the target, if the earlier run had other facts, or if a write fails.
+    - `facts`: what the file is made of.
+    - `resume`: keep the bytes that an earlier run with the same facts wrote.
+    - `done`: how many bytes were kept; 0 without `resume`.
+    - `whole`: None, except if the earlier run ended between `finish` and `forget`. Then the file is complete and has
+      its name already, and `whole` is its sha256.
+
+    Raises ModelError if another conversion is writing the target, if the earlier run had other facts, or if a write
+    fails.
     """
 
     def __init__(self, target: Path, size: int, facts: Mapping[str, Any], *, resume: bool = False) -> None:
@@ -189,7 +193,7 @@ class UnfinishedFile:
         _sync_folder(self.target.parent)
 
     def _resumable_bytes(self, facts: Any) -> int:
-        """Return how many bytes an earlier run has written; raises NotResumableError if it had other facts."""
+        """Return how many bytes an earlier run has written; raises NotResumableError if its facts were others."""
         journal = _read_journal(self.journal)
         if "facts" not in journal:
             return 0

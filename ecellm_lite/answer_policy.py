@@ -28,7 +28,7 @@ LEAST_COVERAGE = 0.01
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """A submitted row: its request to the engine, or in `failure` the error that prevented the request."""
+    """A submitted row, with its request to the engine; if there could be no request, `failure` says why."""
 
     id: str | int | None
     task: Task
@@ -60,9 +60,10 @@ class Submission:
 class AnswerPolicy:
     """Makes the answers of one model from the engine's outcomes, and decides which calibration applies to a row.
 
-    In deterministic mode an answer has neither its time nor the count of cached tokens, because both depend on other
-    rows. With `min_probability`, an answer becomes an abstention if its probability is below that, or if its coverage
-    is below the `least_coverage` of the calibration. An abstention has no value, but keeps its probabilities.
+    In deterministic mode, an answer has no `seconds` and no `cached_tokens`, because both depend on other rows.
+
+    An answer becomes an abstention if its row has a `min_probability`, and the answer's probability is below that or
+    its coverage is below the calibration's `least_coverage`. An abstention has no value, but keeps its probabilities.
     """
 
     model: ModelName
@@ -92,7 +93,10 @@ class AnswerPolicy:
         return calibrations.find(_scope(calibrations, task, question)) if calibrations else None
 
     def refusal(self, calibrations: Calibrations | None, task: Task, instruction: str | None = None) -> str | None:
-        """Return why a task's calibration is not used with this instruction; None if it is used or does not exist."""
+        """Return why a task's calibration is not used with this instruction.
+
+        None if the calibration is used, or if the task has none.
+        """
         if calibrations is None:
             return None
         own, other = (
@@ -109,9 +113,9 @@ class AnswerPolicy:
     def refusal_of_row(
         self, calibrations: Calibrations | None, task: Task, row: Mapping[str, Any], instruction: str | None = None
     ) -> str | None:
-        """Return why a task's calibration is not used for a row; None if it is used or does not exist.
+        """Return why a task's calibration is not used for a row.
 
-        Raises InputError for a bad row, if the task has a calibration.
+        None if the calibration is used, or if the task has none. If it has one, raises InputError for a bad row.
         """
         if calibrations is None or not calibrations.has(task.name):
             return None

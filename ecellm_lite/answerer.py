@@ -29,20 +29,21 @@ Priority = Literal["normal", "urgent"]
 class RequestOptions(TypedDict, total=False):
     """The options of one request; all of them may be left out.
 
-    `instruction` replaces the task's own. `space` replaces the row's own answer space, for example by a JSON schema.
-    `shorten`: a row that is too long is cut in the fields where its task allows it, and the answer says what was cut.
-    `min_probability`: an answer below this probability becomes an abstention. With a calibration, so does an answer
-    whose coverage is lower than on nearly all rows that the calibration was fitted to.
-    `calibration`: "auto" uses the model's stored calibration if it fits, False uses none, and a path uses the
-    calibration in that file.
-    `seed` is for sampled text (a Text space with a temperature).
-    `adapter`: the name of a LoRA adapter that was loaded beside the model; None answers with the model alone.
-    `deadline_ms`: a row that has no answer this many milliseconds after it was submitted gets a DeadlineError, and the
-    engine drops the row before the next call of the model.
-    `priority`: `urgent` rows start, in order of arrival, before all waiting `normal` rows. While urgent rows keep
-    coming, normal rows do not start.
-    `listener` is called from another thread with the free text so far, each time the text grows; if two identical
-    requests run at the same time, only the first one's listener is called.
+    - `instruction`: replaces the task's own.
+    - `space`: replaces the row's own answer space, for example by a JSON schema.
+    - `shorten`: a row that is too long is cut in the fields where its task allows it; the answer says what was cut.
+    - `min_probability`: an answer with a lower probability becomes an abstention. With a calibration, an answer with an
+      unusually low coverage becomes one too: lower than that of 99% of the rows that the calibration was fitted to.
+    - `calibration`: "auto" uses the model's stored calibration if it fits, False uses none, and a path uses the
+      calibration in that file.
+    - `seed`: for sampled text (a Text space with a temperature).
+    - `adapter`: the name of a LoRA adapter that was loaded beside the model; None answers with the model alone.
+    - `deadline_ms`: if a row has no answer this many milliseconds after it was submitted, it gets a DeadlineError, and
+      the engine drops the row before the next call of the model.
+    - `priority`: `urgent` rows start, in order of arrival, before all waiting `normal` rows. While urgent rows keep
+      coming, normal rows do not start.
+    - `listener`: called from another thread with the free text so far, each time the text grows. If two identical
+      requests run at the same time, only the listener of the earlier one is called.
     """
 
     instruction: str | None

@@ -52,7 +52,7 @@ class Hyperparameters:
         return value
 
     def part(self, name: str) -> Hyperparameters:
-        """Return the object of that name in the configuration, or an empty one if it is absent."""
+        """Return the inner object of that name, or an empty one if it is absent."""
         value = self.values.get(name)
         if value is not None and not isinstance(value, dict):
             raise _wrong(name, value, "it must be an object")

@@ -11,11 +11,15 @@ from ecellm_lite.errors import EcellmError, error_of
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts: of the prompt, of the part of it that was in memory already, and of the answer (decoded, forced).
+    """How many tokens a prompt and its answer had.
 
-    Decoded tokens were chosen by the model, and forced tokens had no alternative. A last token that the model did not
-    have to read is not counted. `cached_tokens` is None in deterministic mode, where an answer must not depend on what
-    ran before it.
+    - `prompt_tokens`: those of the prompt.
+    - `cached_tokens`: how many of them were in memory already. None in deterministic mode, where an answer must not
+      depend on what ran before it.
+    - `decoded_tokens`: those of the answer that the model chose.
+    - `forced_tokens`: those of the answer that had no alternative.
+
+    Tokens at the answer's end that the model did not have to read are not counted.
     """
 
     prompt_tokens: int
@@ -87,17 +91,25 @@ class AnswerWarning:
 class Answer:
     """One row's answer.
 
-    `value` is true or false for a predicate, a key for a choice, the probability-weighted position for a score, the
-    keys best first for a ranking, a list of {attribute, value, source, probability} for an extraction, a string for
-    text, an object for a schema; None for a failed or abstained row. `text` is the exact ECInstruct answer string. If
-    the model was not sure enough, the answer is an abstention: it has probabilities, but no value and no text.
-    `probability` is the answer's share among the allowed answers, `confidence` is how far the largest probability is
-    above that of a random guess (0 to 1), and `coverage` is how much of the model's probability fell on the allowed
-    tokens. `seconds` is the time from when the row began to run until its answer, and is None in deterministic mode.
-    `calibration` names the calibration of the probabilities by task, temperature, rows and hash, as in
-    `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`. `shortened` says what was cut from the row or the answer, and is
-    None if nothing was; `warnings` lists anything else that is odd about the row or its answer, and is None if nothing
-    is.
+    - `value`: by the type of the answer space:
+        - predicate: true or false;
+        - choice: a key;
+        - score: the mean position of the levels, weighted by their probabilities;
+        - ranking: the keys, best first;
+        - extraction: a list of {attribute, value, source, probability};
+        - text: a string;
+        - schema: an object.
+    - `text`: the answer exactly as ECInstruct writes it.
+    - `probability`: of this answer among the allowed ones.
+    - `confidence`: how far the largest probability is above that of a random guess, from 0 to 1.
+    - `coverage`: how much of the model's probability fell on the allowed tokens.
+    - `abstained`: the model was not sure enough. Then there are probabilities, but no `value` and no `text`.
+    - `seconds`: from when the row began to run until its answer; None in deterministic mode.
+    - `calibration`: the calibration of the probabilities, by task, temperature, rows and hash, as in
+      `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`.
+    - `shortened`: what was cut from the row or the answer; None if nothing was.
+    - `warnings`: what else is odd about the row or its answer; None if nothing is.
+    - `error`: why the row has no answer; then `value` and `text` are None.
     """
 
     id: str | int | None

@@ -1,11 +1,12 @@
 """Temperature scaling: corrects probabilities, so that eight in ten answers with probability 0.8 are right.
 
-Calibration after Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017): softmax(logits / T), which is
-p^(1/T) / Σ p^(1/T). A T above 1 makes a model less sure, a T below 1 surer; the likeliest answer stays the same.
+Calibration divides the logits by a temperature T before the softmax: each probability p becomes p^(1/T), and these are
+scaled to sum to 1. A T above 1 makes a model less sure, a T below 1 surer; the likeliest answer stays the same. The
+method: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017).
 
-The entries of an extraction also have a bias, sigmoid(logit(p) / T + b), as in Platt's "Probabilistic outputs for SVMs"
-(1999). An entry is calibrated as right or wrong, not among all possible spans, and it may be wrong more often than
-right, which a temperature alone cannot express.
+An entry of an extraction is calibrated alone: it is right or wrong. Entries may be wrong more often than right, which a
+temperature alone cannot express. So they also have a bias b: p becomes sigmoid(logit(p) / T + b), as in Platt's
+"Probabilistic outputs for SVMs" (1999).
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ _MOST = 700.0  # exp overflows above this
 
 
 def log_shares(shares: Sequence[float] | Probabilities) -> NDArray[np.float64]:
-    """Return the logarithms of shares, with 0 raised to a tiny number so that they are finite."""
+    """Return the logarithms of shares; a share of 0 is taken as a tiny number, because it has no logarithm."""
     logs: NDArray[np.float64] = np.log(np.maximum(shares, LEAST_SHARE))
     return logs
 
 
 def tempered(shares: Sequence[float] | Probabilities, temperature: float) -> Probabilities:
-    """Return the shares, (n,), rescaled by a temperature above 0; they keep their order and sum to 1."""
+    """Return the shares rescaled by a temperature above 0; they keep their order and sum to 1."""
     logs = log_shares(shares) / temperature
     powers = np.exp(logs - logs.max())
     weighted: Probabilities = powers / powers.sum()
@@ -41,13 +42,13 @@ def tempered(shares: Sequence[float] | Probabilities, temperature: float) -> Pro
 
 
 def tempered_odds(probability: float, temperature: float, bias: float = 0.0) -> float:
-    """Return sigmoid(logit(p) / T + b): one outcome's calibrated probability, against all others together."""
+    """Return a probability p calibrated as that of a yes/no question: sigmoid(logit(p) / T + b)."""
     for_it, against = log_shares((probability, 1.0 - probability)) / temperature
     return 1.0 / (1.0 + math.exp(min(against - for_it - bias, _MOST)))
 
 
 def tempered_among(probability: float, count: int, temperature: float) -> float:
-    """Return a probability rescaled by a temperature; `count` - 1 other answers share the rest evenly.
+    """Return the calibrated probability of one of `count` answers; the others are taken to be equally likely.
 
     With n = `count`, it is p^(1/T) / (p^(1/T) + (n - 1) ((1 - p) / (n - 1))^(1/T)), which goes to 1/n as T grows.
     """

@@ -1,10 +1,10 @@
 """Finds the answer among a fixed set of candidates, by walking a sorted matrix of their tokens.
 
 Each possible answer is tokenized as a continuation of the prompt. Its tokens are one row of the matrix, and the rows
-are sorted. After some tokens of an answer, the rows that begin with these tokens are a range, and the tokens that may
-come next are the distinct values of the next column (a column's index is the `depth`). If there is only one value, it
-is *forced* and needs no model; otherwise a softmax over the values decides. Each row ends with the end-of-sequence
-token, so that one answer may be the beginning of another.
+are sorted. So the rows that begin with the same tokens stand together. The tokens that may come next are the different
+values in their next column, whose index is the `depth`. If there is only one value, it is *forced* and needs no model;
+otherwise a softmax over the values decides. Each row ends with the end-of-sequence token, so that one answer may be the
+beginning of another.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _PAD = -1
 
 @dataclass(frozen=True, slots=True)
 class Branches:
-    """The tokens that may come next, ascending, and the first row of each.
+    """The tokens that may come next, ascending, and for each the first row that has it.
 
-    `starts` has one more entry than `tokens`: the end of all rows.
+    `starts` has one entry more: where the last token's rows end.
     """
 
     tokens: NDArray[np.int32]
@@ -35,9 +35,11 @@ class Branches:
 
 
 class Candidates:
-    """Candidate answers as a sorted int32 matrix, (rows, width), padded with -1; `order` has each row's original index.
+    """Candidate answers as a sorted matrix of tokens, (rows, width), in int32; short rows are filled with -1.
 
-    `rows` must be distinct; `end` is the token that closes an answer, and is appended to each row.
+    - `rows`: the candidates' tokens, all different.
+    - `end`: the token that closes an answer; it is appended to each row.
+    - `order`: for each row of the matrix, the candidate's index in `rows`.
     """
 
     def __init__(self, rows: Sequence[Sequence[int]], end: int) -> None:
@@ -55,9 +57,10 @@ class Candidates:
         return Branches(column[starts], np.append(starts, high - low) + low)
 
     def way(self, low: int, high: int, depth: int, most: int) -> list[int]:
-        """Return at most `most` next tokens: those of most rows at each place, up to the last place where rows differ.
+        """Return a path of at most `most` next tokens: at each place, the token that most of the rows have.
 
-        The list is empty if the rows never differ beyond `depth`.
+        The path ends where the rows that are left do not differ any more; it is empty if they do not differ after
+        `depth`.
         """
         tokens: list[int] = []
         ends = 0
@@ -82,7 +85,12 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """The result of a walk: the candidate's original index, the product of the shares chosen, and the coverage."""
+    """The result of a walk.
+
+    - `index`: the candidate's index in the original order.
+    - `probability`: the shares of all chosen tokens, multiplied.
+    - `coverage`: the lowest of all choices, and 1 if there was no choice.
+    """
 
     index: int
     probability: float
@@ -92,9 +100,8 @@ class Walked:
 def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Step, Logits, Walked]:
     """Choose one candidate by taking the likeliest token wherever candidates differ; put its tokens on `tape`.
 
-    The tape already holds the first `depth` tokens, which all candidates have in common. Forced tokens after the last
-    choice go to the model only if more of the answer follows. `coverage` is the lowest of all choices, and 1 if there
-    was no choice.
+    The tape already holds the first `depth` tokens, which all candidates have in common. The tokens after the last
+    choice are forced; the model reads them only if more of the answer follows the candidate.
     """
     low, high = 0, len(candidates.order)
     probability = coverage = 1.0
@@ -117,19 +124,19 @@ def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Ste
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """The share of each candidate, in the original order (they sum to 1), and the coverage at the first choice."""
+    """The share of each candidate, in the original order (they sum to 1), and the coverage where they first differ."""
 
     shares: Probabilities
     coverage: float
 
 
 def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[Step, Logits, Weighed]:
-    """Return the exact probability of each candidate, evaluating every place where two of them differ.
+    """Return the exact probability of each candidate, asking the model at every place where two of them differ.
 
-    The candidates are whole answers, starting at the prompt's end. If the first token distinguishes all of them, as
-    with letters and yes/no, the prompt's own last logits are enough and nothing is decoded. Otherwise the candidates
-    differ in fewer places than there are candidates. One call can evaluate several places on a path of up to `drafts`
-    tokens, which saves calls if candidates are prefixes of each other.
+    The candidates are whole answers, starting at the prompt's end. If their first tokens are all different, as with
+    letters and yes/no, the logits after the prompt are enough and the model is not called again. Otherwise the
+    candidates differ in fewer places than there are candidates. One call can ask at several places, along a path of up
+    to `drafts` tokens. This saves calls if one candidate is the beginning of another.
     """
     shares = np.zeros(len(candidates.order))
     coverage: float | None = None

@@ -1,4 +1,4 @@
-"""Compares the probabilities of an answer with its gold answer, to fit and to measure calibrations."""
+"""The decisions in an answer, each with its probabilities and the correct option: to fit and measure calibrations."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One decision within an answer: the shares of its options, with the chosen option first; at least one share.
+    """One decision within an answer.
 
-    `right` is the index of the correct option. The last share is the sum over `alike` options, which are assumed to be
-    equally likely.
+    - `shares`: the probabilities of its options, at least one; the chosen option comes first.
+    - `right`: the index of the correct option.
+    - `alike`: how many options the last share stands for; they are taken to be equally likely.
     """
 
     shares: tuple[float, ...]
