@@ -2,8 +2,8 @@ r"""The keys of PEFT's rank_pattern and alpha_pattern: patterns of module names,
 
 A key is a regular expression. For PEFT, a module matches if its whole name does, or what follows any of the name's
 dots. The keys are untrusted, so only what PEFT's users write is accepted: letters, digits, dots, `\d+`, one `.*`,
-alternatives with `|`, and the anchors `^` and `$`. Such a pattern matches without backtracking: a match takes at most
-as many steps as the pattern's length times the name's.
+alternatives with `|`, and the anchors `^` and `$`. Such a pattern matches without backtracking: the time of a match
+grows at most with the pattern's length times the name's.
 
 >>> patterns = ModulePatterns({r"layers\.\d+\.q_proj": 8, "v_proj|down_proj": 4}, "rank_pattern")
 >>> [patterns.value(name, 16) for name in ("model.layers.3.q_proj", "v_proj", "other_v_proj")]
