@@ -30,7 +30,7 @@ RANKS = [
     {"evaluate"},
     {"bundle", "serve"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "standalone"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 BINDING = "ecellm_lite/binding.py"

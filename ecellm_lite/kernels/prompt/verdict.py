@@ -45,7 +45,7 @@ def _ask(place: Path, variant: str) -> str:
 
     If the trial did not finish and should be repeated, raises EcellmError with the reason as its whole message.
     """
-    if not sys.executable or getattr(sys, "frozen", False):
+    if not sys.executable:
         raise EcellmError("their trial needs a Python interpreter to run in")
     command = [sys.executable, "-m", "ecellm_lite.kernels.prompt", str(place), variant]
     try:

@@ -1,0 +1,98 @@
+"""The portable engine's build: what pip is asked for, and what it must have made. The compile itself takes too long."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecellm_lite.bundle.engine import build_engine, build_environment, variants_in
+from ecellm_lite.errors import EcellmError, UsageError
+
+WHEEL = "llama_cpp_python-0.3.36-py3-none-linux_x86_64.whl"
+
+
+def test_options_of_the_user_come_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CMAKE_ARGS", "-DGGML_OPENMP=OFF")
+    monkeypatch.setenv("CFLAGS", "-O2")
+    environment = build_environment(tmp_path / "include.cmake")
+    options = environment["CMAKE_ARGS"].split()
+    assert {"-DGGML_NATIVE=OFF", "-DGGML_BACKEND_DL=ON", "-DGGML_CPU_ALL_VARIANTS=ON"} <= set(options)
+    assert options[-1] == "-DGGML_OPENMP=OFF"
+    if sys.platform != "win32":
+        assert environment["CFLAGS"].split() == ["-O2", "-U__AMX_INT8__"]
+
+
+def write_wheel(path: Path, *names: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"")
+    return path
+
+
+def test_the_variants_in_a_wheel(tmp_path: Path) -> None:
+    wheel = write_wheel(
+        tmp_path / WHEEL,
+        "llama_cpp/lib/libggml-cpu-sse42.so",
+        "llama_cpp/lib/libggml-cpu-haswell.so",
+        "llama_cpp/lib/libggml-cpu.so",
+        "llama_cpp/lib/libggml-base.so",
+        "bin/libggml-cpu-zen4.so",
+    )
+    assert variants_in(wheel) == ["haswell", "sse42"]
+
+
+class Pip:
+    """Simulates pip: it writes a wheel with `names`, and prints what it compiles."""
+
+    def __init__(self, *names: str, code: int = 0) -> None:
+        self.returncode = code
+        self.stdout: Any = ["Building\n", "  [1/2] gcc -c a.c\n", "  [2/2] gcc -c b.c\n", "the last line\n"]
+        self._names = names
+        self.command: list[str] = []
+
+    def __call__(self, command: list[str], **_: Any) -> Pip:
+        self.command = command
+        if not self.returncode:
+            write_wheel(Path(command[command.index("--wheel-dir") + 1]) / WHEEL, *self._names)
+        return self
+
+    def __enter__(self) -> Pip:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_a_build_reports_its_progress(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pip = Pip("llama_cpp/lib/libggml-cpu-haswell.so")
+    monkeypatch.setattr("subprocess.Popen", pip)
+    steps: list[tuple[int, int]] = []
+    wheel = build_engine(tmp_path / "wheels", "0.3.36", progress=lambda done, of: steps.append((done, of)))
+    assert wheel == tmp_path / "wheels" / WHEEL
+    assert variants_in(wheel) == ["haswell"]
+    assert steps == [(1, 2), (2, 2)]
+    assert pip.command[-1] == "llama-cpp-python==0.3.36"
+
+
+@pytest.mark.parametrize("pip", [Pip("llama_cpp/lib/libggml-cpu.so"), Pip(code=1)])
+def test_a_build_that_fails_leaves_no_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pip: Pip) -> None:
+    monkeypatch.setattr("subprocess.Popen", pip)
+    with pytest.raises(EcellmError):
+        build_engine(tmp_path / "wheels", "0.3.36")
+    assert not (tmp_path / "wheels").exists()
+
+
+def test_a_source_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        build_engine(tmp_path, "0.3.36", source=tmp_path / "none.tar.gz")
+
+
+def test_the_compilers_last_lines_are_in_the_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("subprocess.Popen", Pip(code=1))
+    with pytest.raises(EcellmError) as failure:
+        build_engine(tmp_path, "0.3.36")
+    assert "the last line" in failure.value.message

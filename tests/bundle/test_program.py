@@ -1,0 +1,86 @@
+"""The standalone program: what can be packed, and its first script. test_bare_system.py tries the packing itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import Distribution
+from pathlib import Path
+
+import pytest
+
+from ecellm_lite.backends import CpuVariant
+from ecellm_lite.bundle import program
+from ecellm_lite.bundle.program import build_program
+from ecellm_lite.errors import UsageError
+
+
+class Installed(Distribution):
+    """Simulates the installation's metadata."""
+
+    def __init__(self, origin: str | None) -> None:
+        self._origin = origin
+
+    def read_text(self, filename: str) -> str | None:
+        return self._origin if filename == "direct_url.json" else None
+
+    def locate_file(self, path: object) -> Path:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def installation(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Simulate an installation that can be packed, with a portable llama.cpp; return what changes it."""
+    monkeypatch.setattr(program, "find_spec", lambda _: object())
+    monkeypatch.setattr(program, "distribution", lambda _: Installed(None))
+    monkeypatch.setattr(program, "cpu_variants", lambda _: [CpuVariant("haswell", 64, Path("haswell"))])
+    return monkeypatch
+
+
+def test_a_folder_with_files_is_refused(installation: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError) as refusal:
+        build_program(tmp_path)
+    assert refusal.value.settings == ("folder",)
+
+
+def test_an_installation_without_pyinstaller_is_refused(installation: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    installation.setattr(program, "find_spec", lambda _: None)
+    with pytest.raises(UsageError) as refusal:
+        build_program(tmp_path)
+    assert refusal.value.step
+
+
+def test_an_editable_installation_is_refused(installation: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    installation.setattr(program, "distribution", lambda _: Installed('{"dir_info": {"editable": true}, "url": "x"}'))
+    with pytest.raises(UsageError):
+        build_program(tmp_path)
+
+
+def test_a_llama_cpp_for_this_processor_alone_is_refused(installation: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    installation.setattr(program, "cpu_variants", lambda _: [])
+    with pytest.raises(UsageError) as refusal:
+        build_program(tmp_path)
+    assert refusal.value.settings == ("native",)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], ["-m", "ecellm_lite.kernels.prompt"], ["-X", "faulthandler", "-m", "ecellm_lite.pipe", "{"]],
+)
+def test_the_first_script_is_the_command_or_a_module(arguments: list[str]) -> None:
+    """A module of the package runs as `python -m` would run it, and everything else is the command line."""
+    script = [sys.executable, "-m", "ecellm_lite.standalone", *arguments]
+    started = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60)
+    if arguments == ["--version"]:
+        assert (started.returncode, started.stdout[:11]) == (0, "ecellm-lite")
+    else:  # the module's own error: these arguments are not what it needs
+        assert started.returncode == 1
+        assert arguments[-1] == "{" or "IndexError" in started.stderr
+
+
+def test_modules_of_others_are_not_run(tmp_path: Path) -> None:
+    script = [sys.executable, "-m", "ecellm_lite.standalone", "-m", "this"]
+    started = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60)
+    assert started.returncode == 2
+    assert started.stdout == ""
