@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ecellm_lite.cli.bundle_build import engine, program
 from ecellm_lite.cli.forms import NamedFile
 from ecellm_lite.cli.options import debug_option
 from ecellm_lite.cli.plain import plain
@@ -34,6 +35,10 @@ def bundle() -> None:
 
     The last line is for the other machine, which has only a shell and, for wheels, Python.
     """  # noqa: D301 - click keeps these line breaks only with the character itself
+
+
+for _command in (engine, program):
+    bundle.add_command(_command)
 
 
 def trust_options(command: Command) -> Command:
