@@ -25,9 +25,10 @@ _PAD = -1
 
 @dataclass(frozen=True, slots=True)
 class Branches:
-    """The tokens that may come next, ascending, and for each the first row that has it.
+    """The tokens that may come next, and the rows of the matrix that have each of them.
 
-    `starts` has one entry more: where the last token's rows end.
+    - `tokens`: the tokens, all different, in ascending order.
+    - `starts`: the rows with tokens[i] go from starts[i] up to, but not including, starts[i + 1].
     """
 
     tokens: NDArray[np.int32]

@@ -141,8 +141,8 @@ class JsonText(Structured):
 def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0) -> Structured:
     """Return the space of the JSON texts that a JSON schema allows, written as `json.dumps` writes them.
 
-    An object has the properties that its schema lists and no others, unless `additionalProperties` says so. Raises
-    GrammarError for a schema that is too large, too deep, or not understood.
+    If an object's schema lists properties, the object has no others, unless the schema's `additionalProperties` allows
+    them or the schema has `allOf`. Raises GrammarError for a schema that is too large, too deep, or not understood.
     """
     from llguidance import LLMatcher
 

@@ -139,8 +139,9 @@ def compare(
 ) -> OffloadCheck:
     """Answer a row with no layers and with all layers on the GPU, each in its own process, and compare the answers.
 
-    `program` answers on one placement, as `python -m ecellm_lite.doctor_offload` does, within `seconds`. A process that
-    crashes, is killed, hangs or ends with an error is reported as a problem, and does not stop the other placement.
+    Each process runs `program`, by default `python -m ecellm_lite.doctor_offload`, for at most `seconds`. A process
+    that crashes, is killed, hangs or ends with an error is reported as a problem, and does not stop the other
+    placement.
 
     Raises UsageError if llama.cpp has no GPU device or the model does not fit it. If both placements end with an error,
     such as ModelError for a missing model, that error is raised.

@@ -39,7 +39,7 @@ class Backend(Protocol):
     adapters: Sequence[str]
 
     def adapt(self, adapter: str | None) -> None:
-        """Compute the following calls with an adapter, one of `adapters`, or with the model alone (None).
+        """From now on, compute with this adapter (one of `adapters`), or with the model alone (None).
 
         Tokens in memory stay as they were computed: a sequence must be continued with the adapter it was begun with.
         """

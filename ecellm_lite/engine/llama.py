@@ -160,7 +160,7 @@ class LlamaBackend:
         return json.dumps(facts)
 
     def adapt(self, adapter: str | None) -> None:
-        """Compute the following calls with an adapter; see Backend."""
+        """From now on, compute with this adapter; see Backend."""
         self._adapter = adapter
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:

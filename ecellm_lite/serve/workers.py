@@ -56,7 +56,7 @@ class Worker:
         return future
 
     def count(self, change: int) -> None:
-        """Change the number of rows without an answer."""
+        """Add `change` to the number of rows that have no answer yet."""
         with self._lock:
             self.waiting += change
 

@@ -100,7 +100,7 @@ def _read(lines: Sequence[Line], dialect: Dialect, whole: bool) -> Reading:
 
 
 def _share(records: Sequence[Record], width: int) -> float:
-    """Return the share of records with this width; a record before the first of them counts only a quarter."""
+    """Return the share of unbroken records with this width; records above the first such one count a quarter each."""
     fits = [len(record.cells) == width and record.fault is None for record in records]
     first = fits.index(True)
     return sum(fits) / (len(fits) - first + 0.25 * first)

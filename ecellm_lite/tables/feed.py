@@ -141,7 +141,7 @@ def _elements(element: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, 
 
 
 def _name(element: Any) -> str:
-    """Return an element's name with its prefix; Google's is always `g:`."""
+    """Return an element's name with its prefix; in Google's namespace the prefix is always `g:`."""
     namespace, _, local = cast(str, element.tag).rpartition("}")
     if namespace == f"{{{_GOOGLE}":
         return f"g:{local}"
