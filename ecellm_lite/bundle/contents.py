@@ -21,7 +21,7 @@ from ecellm_lite.bundle.starter import PROGRAM
 from ecellm_lite.bundle.wheels import WHEELS, wheels_of
 from ecellm_lite.bundle.writer import Source, write_bundle
 from ecellm_lite.errors import UsageError
-from ecellm_lite.models.calibrations import calibration_folder, read_calibration
+from ecellm_lite.models.calibrations import fitting_calibrations
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.registry import load_task
@@ -128,9 +128,8 @@ def _model(model: StoredModel, store: Store) -> Iterator[Source]:
     manifest = replace(model.manifest, file="model.gguf")
     yield Source(f"{folder}/model.gguf", model.path)
     yield Source(f"{folder}/manifest.json", manifest.encode())
-    for path in sorted(calibration_folder(store, model).glob("[!.]*.json")):
-        if (calibration := read_calibration(path)) and calibration.scope.model == manifest.sha256:
-            yield Source(f"{folder}/calibration/{path.name}", path)
+    for path in fitting_calibrations(store, model):
+        yield Source(f"{folder}/calibration/{path.name}", path)
 
 
 def _program(folder: Path) -> Iterator[Source]:

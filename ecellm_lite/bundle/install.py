@@ -22,6 +22,7 @@ from ecellm_lite.bundle.index import BundleFile
 from ecellm_lite.bundle.installation import Installation, Version
 from ecellm_lite.bundle.keys import PublicKey
 from ecellm_lite.bundle.launcher import NAME, command_of, write_command, write_launcher
+from ecellm_lite.bundle.newest import check_newer, remember
 from ecellm_lite.bundle.wheels import WHEELS, make_environment
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import in_words
@@ -64,7 +65,7 @@ def install(
         installation = Installation(index.name, base)
         try:
             with installation.writing():
-                installation.check_newer(index, archive.sha256)
+                check_newer(installation.newest, index.name, index.serial, archive.sha256)
                 folder = _whole_version(installation, archive)
                 if folder is None:
                     installation.clean()
@@ -131,7 +132,7 @@ def _new_version(installation: Installation, archive: Archive, progress: Progres
         _try(staging)
         (staging / INDEX).write_bytes(archive.index_bytes)
         _sync(staging)
-        installation.remember(index, archive.sha256)
+        remember(installation.newest, index.name, index.serial, archive.sha256)
         folder = installation.free_folder(index, archive.sha256)
         staging.rename(folder)
     finally:

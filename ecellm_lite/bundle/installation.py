@@ -11,29 +11,25 @@ any moment leaves the old version or the new one. The version before is kept for
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from ecellm_lite.bundle import pointer
 from ecellm_lite.bundle.archive import INDEX
 from ecellm_lite.bundle.index import LARGEST, Index, read_index
-from ecellm_lite.documents import read_document
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.home import bundle_home
-from ecellm_lite.models.files import replacing, sha256_of
+from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.store_lock import only_writer
 
 KEPT = 2  # versions: the current one and the one before
 
 _VERSION = re.compile(r"(?P<serial>[1-9][0-9]{0,15})-[0-9a-f]{12}(\.[0-9]+)?")
-_NEWEST = "newest.json"
 _NEW = ".new-"
-_FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +48,6 @@ class Version:
                 raise ModelError(f"{path} is damaged or missing", step="install the whole bundle again")
 
 
-@dataclass(frozen=True, slots=True)
-class _Newest:
-    """The highest serial number that was installed, and the sha256 of its index."""
-
-    format: int
-    name: str
-    serial: int
-    index: str
-
-
 class Installation:
     """The versions of the bundle `name` under `base`, by default the user's folder for bundles."""
 
@@ -69,6 +55,7 @@ class Installation:
         self.name = name
         self.root = (base or bundle_home()) / "bundles" / name
         self.versions_folder = self.root / "versions"
+        self.newest = self.root / "newest.json"
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -99,21 +86,6 @@ class Installation:
             folder = self.versions_folder / f"{name}.{number}"
             number += 1
         return folder
-
-    def check_newer(self, index: Index, sha256: str) -> None:
-        """Raise ModelError if a bundle is older than one that was installed before, or has its serial number."""
-        newest = self._newest()
-        if newest and (index.serial, sha256) != (newest.serial, newest.index) and index.serial <= newest.serial:
-            raise ModelError(
-                f"The bundle {self.name} has serial number {index.serial}, and {newest.serial} was installed before",
-                step="get the newest bundle; `bundle rollback` goes back to the version before",
-            )
-
-    def remember(self, index: Index, sha256: str) -> None:
-        """Store that a bundle was installed, so that no older one is."""
-        newest = _Newest(_FORMAT, self.name, index.serial, sha256)
-        with replacing(self.root / _NEWEST) as temporary:
-            temporary.write_text(json.dumps(asdict(newest)) + "\n", "utf-8")
 
     def switch(self, version: Path) -> None:
         """Make a version the current one."""
@@ -151,16 +123,6 @@ class Installation:
             older[-1].check()
             self.switch(older[-1].folder)
             return older[-1]
-
-    def _newest(self) -> _Newest | None:
-        path = self.root / _NEWEST
-        try:
-            newest = read_document(_Newest, path, largest=1 << 12, formats=(_FORMAT,))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{path} is damaged ({error})", step="remove it if you trust the bundle") from None
-        return newest
 
 
 def chosen(name: str | None, base: Path | None = None) -> Installation:

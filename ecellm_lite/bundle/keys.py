@@ -126,6 +126,11 @@ def trusted_keys(base: Path | None = None) -> Sequence[PublicKey]:
     return [read_public_key(path) for path in sorted(_folder(base).glob("*.pub"))]
 
 
+def keys_for(path: Path | None, base: Path | None = None) -> Sequence[PublicKey]:
+    """Return the key in a file or, without one, the keys that are trusted under `base`."""
+    return [read_public_key(path)] if path else trusted_keys(base)
+
+
 def trust(key: PublicKey, base: Path | None = None) -> Path:
     """Add a key to those that are trusted under `base`, and return its file."""
     path = _folder(base) / f"{key.name}.pub"

@@ -274,6 +274,15 @@ def keep_calibration(store: Store, model: StoredModel, calibration: Calibration)
     return path
 
 
+def fitting_calibrations(store: Store, model: StoredModel) -> list[Path]:
+    """Return the files of a model's calibrations that were fitted to its bytes; raises ModelError for a damaged one."""
+    return [
+        path
+        for path in sorted(calibration_folder(store, model).glob("[!.]*.json"))
+        if (calibration := read_calibration(path)) and calibration.scope.model == model.manifest.sha256
+    ]
+
+
 def remove_calibrations(
     store: Store, model: StoredModel, task: str | None = None, adapter: str | None = None
 ) -> list[str]:

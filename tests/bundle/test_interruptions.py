@@ -48,7 +48,8 @@ def serial(installation: Installation) -> int | None:
 
 @pytest.mark.parametrize("step", ["install", "update", "delta"])
 def test_the_old_or_the_new(step: str, shop: Shop, tmp_path: Path) -> None:
-    bundles, trusted, key = [], [shop.key.public], tmp_path / "shop.pub"
+    bundles: list[Path] = []
+    trusted, key = [shop.key.public], tmp_path / "shop.pub"
     shop.key.public.write(key)
     for number in (1, 2, 3):
         shop.say(f"version {number}")
