@@ -22,6 +22,7 @@ from ecellm_lite.bundle.wheels import WHEELS, wheels_of
 from ecellm_lite.bundle.writer import Source, write_bundle
 from ecellm_lite.errors import UsageError
 from ecellm_lite.models.calibrations import fitting_calibrations
+from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.registry import load_task
@@ -117,14 +118,20 @@ def _sources(contents: Contents, store: Store, *, signed: bool) -> Iterator[Sour
         if read_header(path).metadata.get("general.type") != "adapter":
             raise UsageError(f"{path} is not an adapter", step="make one with `ecellm-lite convert`")
         yield Source(f"adapters/{name}.gguf", path)
+        sha256 = sha256_of(path)
+        for calibration in fitting_calibrations(store, contents.model, sha256):
+            yield Source(f"{_folder(contents.model, store)}/calibration/{sha256}/{calibration.name}", calibration)
     distributions = contents.program.rglob("*.dist-info") if contents.program else []
     yield from notices(contents.model.manifest, wheels, distributions)
 
 
+def _folder(model: StoredModel, store: Store) -> str:
+    return f"{HOME}/{store.folder(model.manifest.name).relative_to(store.root).as_posix()}"
+
+
 def _model(model: StoredModel, store: Store) -> Iterator[Source]:
     """Yield the model's file, a manifest for it, and its calibrations, as the store of the target will have them."""
-    name = model.manifest.name
-    folder = f"{HOME}/{store.folder(name).relative_to(store.root).as_posix()}"
+    folder = _folder(model, store)
     manifest = replace(model.manifest, file="model.gguf")
     yield Source(f"{folder}/model.gguf", model.path)
     yield Source(f"{folder}/manifest.json", manifest.encode())
