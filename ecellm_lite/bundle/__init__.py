@@ -1,1 +1,1 @@
-"""One file for a machine with no network: made, signed, checked and installed; and models from a chain's own server."""
+"""Makes, signs, checks and installs bundles: one file with everything for a machine without a network."""

@@ -1,4 +1,4 @@
-"""What a bundle holds, and its making: the model with its calibrations, own tasks, adapters, and the program itself."""
+"""Chooses what a bundle holds: the model with its calibrations, own tasks, adapters, and the program itself."""
 
 from __future__ import annotations
 
@@ -61,9 +61,12 @@ def create(
 ) -> Index:
     """Write a bundle to `target` and return its index.
 
-    `name`: by default that of `target`. `serial`: by default the time in seconds; each bundle of a name needs a higher
-    one. With `key` the bundle is signed. `since`, an older bundle, makes a delta: files that are the same there are
-    left out. Raises UsageError for contents that cannot be bundled, ModelError if a file cannot be read or written.
+    `name`: the bundle's name, by default the name of the file `target` up to its first dot. `serial`: by default the
+    time in seconds; a newer bundle needs a higher number than an older bundle of the same name. `key`: signs the
+    bundle. `since`: an older bundle. The new bundle is then a delta: it leaves out the files that are the same in the
+    older bundle.
+
+    Raises UsageError for contents that cannot be bundled, and ModelError if a file cannot be read or written.
     """
     sources = list(_sources(contents, store, signed=key is not None))
     # Small files first: the starter reads the program from the beginning. The model is last.

@@ -1,4 +1,4 @@
-"""Installs a bundle: into a folder of its own, completely, and only then is it the current version.
+"""Installs a bundle in a folder of its own, and makes it the current version once it is complete.
 
 Each file is hashed while it is written, and nothing but what a signed index names is ever written. With wheels, pip
 installs them into the version's own virtual environment, without a network. A bundle that is refused, or whose program
@@ -173,7 +173,7 @@ def _take(source: Path, target: Path, file: BundleFile) -> None:
 
 
 def _check_model(version: Path, name: str) -> None:
-    """Raise ModelError unless the version's store has a model of this name that llama.cpp can be given."""
+    """Raise ModelError unless the version's store has a model of this name that llama.cpp can load safely."""
     model = Store(version / HOME).get(name)
     check_model(read_header(model.path))
 
@@ -199,7 +199,7 @@ def _try(version: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Have everything in a folder on the disk."""
+    """Wait until everything in a folder is written to the disk."""
     if hasattr(os, "sync"):
         os.sync()
         return

@@ -1,7 +1,7 @@
 """The installed versions of a bundle: each in a folder of its own, one of them current.
 
-A version is complete before it becomes current, and becomes current by one atomic rename: a process that is killed at
-any moment leaves the old version or the new one. The version before is kept for a rollback.
+A version is complete before it becomes current, and becomes current by one atomic rename. So if a process is killed at
+any moment, the old version or the new version is current. The previous version is kept for a rollback.
 
     BASE/bundles/NAME/versions/SERIAL-HASH/   the files of a bundle, its index, and the script `ecellm-lite`
     BASE/bundles/NAME/current                 a link to the current version (on Windows the file current.txt)
@@ -79,7 +79,7 @@ class Installation:
         return next((version for version in self.versions() if version.folder.name == name), None)
 
     def free_folder(self, index: Index, sha256: str) -> Path:
-        """Return the path of a folder, which does not exist, for a new version."""
+        """Return an unused path for the folder of a new version."""
         name, number = f"{index.serial}-{sha256[:12]}", 2
         folder = self.versions_folder / name
         while folder.exists():
@@ -92,11 +92,11 @@ class Installation:
         pointer.write(self.root, version.name)
 
     def staging(self, token: str) -> Path:
-        """Return the path for a version that is not complete; an interrupted one is removed by `clean`."""
+        """Return the path for an incomplete version; `clean` removes what an interrupted installation left there."""
         return self.versions_folder / f"{_NEW}{token}"
 
     def clean(self) -> None:
-        """Remove what interrupted installations left, and all versions but the current one and the one before."""
+        """Remove what interrupted installations left, and all versions but the current and the previous one."""
         for leftover in [*self.versions_folder.glob(f"{_NEW}*"), *self.root.glob(f".{pointer.LINK}.*")]:
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -114,7 +114,7 @@ class Installation:
                 shutil.rmtree(version.folder, ignore_errors=True)
 
     def rollback(self) -> Version:
-        """Go back to the version before, and return it; raises ModelError if there is none or it is damaged."""
+        """Go back to the previous version, and return it; raises ModelError if it is missing or damaged."""
         with self.writing():
             current = self.current()
             older = [one for one in self.versions() if current and one.index.serial < current.index.serial]
@@ -126,7 +126,10 @@ class Installation:
 
 
 def chosen(name: str | None, base: Path | None = None) -> Installation:
-    """Return the installation of a name or, without one, of the only installed bundle; raises UsageError."""
+    """Return the installation of this name; without a name, that of the only installed bundle.
+
+    Raises UsageError if the name is not installed, or if none is given and not exactly one bundle is installed.
+    """
     names = installed_names(base)
     if name is None and len(names) == 1:
         name = names[0]

@@ -96,7 +96,7 @@ def read_public_key(path: Path) -> PublicKey:
 
 
 def parse_public_key(text: str, place: str) -> PublicKey:
-    """Return a key from the text of its file, or from its line of base64; raises ModelError."""
+    """Return the key in `text`: a key file's text or its line of base64; raises ModelError if it is not a key."""
     data = _decoded(text)
     if len(data) != 42 or data[:2] != _ALGORITHM:
         raise ModelError(f"{place[:200]} is not a public key", step="give a file that `bundle keygen` wrote")
@@ -151,7 +151,7 @@ def _text(path: Path) -> str:
 
 
 def _decoded(text: str) -> bytes:
-    """Return the bytes of the last line, which is base64; empty if it is not."""
+    """Return the bytes that the last line holds in base64; empty if the line is not base64."""
     lines = text.strip().splitlines()
     try:
         return base64.b64decode(lines[-1].strip(), validate=True) if lines else b""
