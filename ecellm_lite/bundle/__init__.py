@@ -1,1 +1,1 @@
-"""Makes, signs, checks and installs bundles: one file with everything for a machine without a network."""
+"""Bundles (one file with everything for a machine without a network), and feeds, from which machines pull models."""
