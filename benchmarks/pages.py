@@ -254,6 +254,22 @@ def neighbours() -> str:
     return f"{table(head, rows)}\n\n{alone} {provenance('neighbours')}."
 
 
+def adapters() -> str:
+    """Return the table of three shops on one base next to three models."""
+    facts = results("adapters")
+    names = {
+        "one_base": "one base, three adapters",
+        "three_processes": "three merged models, a process each",
+        "alone": "one merged model for all rows",
+    }
+    rows = [
+        (name, f"{facts['rows_per_second'][way]:.2f}", f"{facts['peak_memory_mib'][way]:,.0f} MiB")
+        for way, name in names.items()
+    ]
+    lines = table(("", "rows/s", "peak memory"), rows)
+    return f"{lines}\n\n{facts['same_answers']:.1%} of the answers are the merged models' {provenance('adapters')}."
+
+
 def pipe() -> str:
     """Return the table of rates inside and outside the host program, and the times of requests and starts."""
     facts = results("pipe")
@@ -352,7 +368,7 @@ def scale() -> str:
 
 
 def scale_limits() -> str:
-    """Return the list of what limits the speed of many rows, besides the number of cores."""
+    """Return the list of what limits many rows besides the number of cores."""
     names = ("throughput", "quantization", "job_cost", "cold_start", "offload")
     return "\n".join(f"- {line}" for line in scaling.limits(*map(results, names)))
 
@@ -376,7 +392,7 @@ def quantize() -> str:
 def prompts() -> str:
     """Return the table of how fast and how exactly the prompt kernels read prompts, compared with other kernels.
 
-    The other kernels are llama.cpp's own and those of its fork ik_llama.cpp.
+    The others are llama.cpp's own kernels and the fork ik_llama.cpp.
     """
     models = results("prompts")["models"]
     ways = next(iter(models.values()))["sizes"]["256"]["tokens_per_second"]
@@ -415,6 +431,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
         drafts,
         prompts,
         memory,
+        adapters,
         neighbours,
         pipe,
         kills,

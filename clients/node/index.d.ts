@@ -32,6 +32,8 @@ export interface Options {
   max_tokens?: number | null;
   temperature?: number | null;
   seed?: number | null;
+  /** The name of an adapter that the pipe was started with. */
+  adapter?: string | null;
   stop?: readonly string[] | null;
   logprobs?: number | null;
   deadline_ms?: number | null;
@@ -53,7 +55,7 @@ export interface Answer {
   abstained: boolean;
   usage: { prompt_tokens: number; cached_tokens: number | null; decoded_tokens: number; forced_tokens: number } | null;
   seconds: number | null;
-  model: { name: string; sha256: string };
+  model: { name: string; sha256: string; adapter?: { name: string; sha256: string } | null };
   envelope: string;
   calibration: string | null;
   shortened: string | null;
@@ -66,6 +68,7 @@ export interface Ready {
   protocol: 1;
   version: string;
   model: { name: string; sha256: string; envelope: string };
+  adapters?: Record<string, string>;
   tasks: readonly string[];
   limits: { line_bytes: number; requests: number; request_bytes: number };
 }

@@ -1,4 +1,4 @@
-"""Installs a bundle in a folder of its own, and makes it the current version once it is complete.
+"""Installs a bundle: into a folder of its own, completely, and only then is it the current version.
 
 Each file is hashed while it is written, and nothing but what a signed index names is ever written. With wheels, pip
 installs them into the version's own virtual environment, without a network. A bundle that is refused, or whose program
@@ -22,7 +22,6 @@ from ecellm_lite.bundle.index import BundleFile
 from ecellm_lite.bundle.installation import Installation, Version
 from ecellm_lite.bundle.keys import PublicKey
 from ecellm_lite.bundle.launcher import NAME, command_of, write_command, write_launcher
-from ecellm_lite.bundle.newest import check_newer, remember
 from ecellm_lite.bundle.wheels import WHEELS, make_environment
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import in_words
@@ -65,7 +64,7 @@ def install(
         installation = Installation(index.name, base)
         try:
             with installation.writing():
-                check_newer(installation.newest, index.name, index.serial, archive.sha256)
+                installation.check_newer(index, archive.sha256)
                 folder = _whole_version(installation, archive)
                 if folder is None:
                     installation.clean()
@@ -132,7 +131,7 @@ def _new_version(installation: Installation, archive: Archive, progress: Progres
         _try(staging)
         (staging / INDEX).write_bytes(archive.index_bytes)
         _sync(staging)
-        remember(installation.newest, index.name, index.serial, archive.sha256)
+        installation.remember(index, archive.sha256)
         folder = installation.free_folder(index, archive.sha256)
         staging.rename(folder)
     finally:
@@ -173,7 +172,7 @@ def _take(source: Path, target: Path, file: BundleFile) -> None:
 
 
 def _check_model(version: Path, name: str) -> None:
-    """Raise ModelError unless the version's store has a model of this name that llama.cpp can load safely."""
+    """Raise ModelError unless the version's store has a model of this name that llama.cpp can be given."""
     model = Store(version / HOME).get(name)
     check_model(read_header(model.path))
 
@@ -199,7 +198,7 @@ def _try(version: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Wait until everything in a folder is written to the disk."""
+    """Have everything in a folder on the disk."""
     if hasattr(os, "sync"):
         os.sync()
         return

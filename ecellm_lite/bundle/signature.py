@@ -1,7 +1,6 @@
 """Signatures in minisign's format, so that `minisign -V` checks them too.
 
-A signature signs the BLAKE2b hash of a file. A second signature signs the first signature together with the trusted
-comment.
+A signature is of the BLAKE2b hash of a file. Its trusted comment is signed as well, together with the signature.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Writes a bundle in one pass: each file is read once, and copied while it is hashed.
 
-All sizes are known in advance, and every hash has a fixed width, so the place of each byte is known too: the files'
-data is written first, then the headers, the index and its signature. The bundle replaces `target` only when it is
-complete.
+Sizes are known before, and every hash has a fixed width, so the place of each byte is known too: the files' data is
+written first, then the headers, the index and its signature. The bundle replaces `target` only when it is complete.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _NO_SHA256, _NO_CRC32 = "0" * 64, "0" * 8
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file for a bundle: its path in the bundle, its bytes or the file to copy, and whether it is executable."""
+    """A file for a bundle: its path there, its bytes or the file that has them, and whether it may be executed."""
 
     path: str
     content: bytes | Path
@@ -54,8 +53,8 @@ def write_bundle(
 ) -> Index:
     """Write a bundle of `sources` and return its index; `draft` has everything but the files and the starter.
 
-    `base`: the files of an older bundle by path; files that are the same in both bundles are left out. Raises
-    UsageError for a path that is not allowed, and ModelError if a file cannot be read or changes, or the disk is full.
+    With `base`, the files of an older bundle by path, files that are the same there are left out. Raises UsageError for
+    a path that is not allowed, and ModelError if a file cannot be read or changes, or the disk is full.
     """
     try:
         files = [_unhashed(source) for source in sources]
@@ -160,7 +159,7 @@ def _unhashed(source: Source) -> BundleFile:
 
 
 def _compared(source: Source, blank: BundleFile, old: BundleFile | None) -> BundleFile:
-    """Return the older bundle's entry, marked as not included, if the file is unchanged; else return `blank`."""
+    """Return the old entry, not included, if the file is the same as in the older bundle; else `blank`."""
     if old is None or (old.size, old.mode) != (blank.size, blank.mode):
         return blank
     digest = hashlib.sha256()

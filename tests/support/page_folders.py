@@ -12,6 +12,7 @@ import numpy as np
 from ecellm_lite.models.store import Store
 from tests.support.hub import Hub
 from tests.support.labelled_rows import dataset_row, row, write_lines
+from tests.support.shop_adapters import write_base, write_shop
 from tests.support.small_checkpoints import write_adapter
 from tests.support.tiny_checkpoints import write_checkpoint
 from tests.support.tiny_models import write_tiny_model
@@ -119,7 +120,16 @@ def _train(folder: Path, _: ExitStack) -> Environment:
     return {}
 
 
+def _adapters(folder: Path, _: ExitStack) -> Environment:
+    """A base that names its envelope, and the PEFT folders of two shops."""
+    write_base(folder / "base.gguf", metadata={"ecellm.envelope": "alpaca"})
+    for seed, name in enumerate(("shop-a", "shop-b"), start=1):
+        write_shop(folder / name, seed)
+    return {}
+
+
 _PREPARATIONS: Mapping[str, Callable[[Path, ExitStack], Environment]] = {
+    "docs/adapters.md": _adapters,
     "docs/calibrate.md": _calibrate,
     "docs/evaluate.md": _evaluate,
     "docs/jobs.md": _jobs,

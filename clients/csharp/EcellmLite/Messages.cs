@@ -56,6 +56,9 @@ public sealed record Options
 
     /// <summary><c>"urgent"</c>: before all rows that wait and are not.</summary>
     public string? Priority { get; init; }
+
+    /// <summary>The name of an adapter that the pipe was started with.</summary>
+    public string? Adapter { get; init; }
 }
 
 /// <summary>The answer to one row; docs/answers.md says what each field means.</summary>
@@ -82,7 +85,10 @@ public sealed record Answer(
 public sealed record Usage(int PromptTokens, int? CachedTokens, int DecodedTokens, int ForcedTokens);
 
 /// <summary>Which weights answered.</summary>
-public sealed record ModelName(string Name, string Sha256);
+public sealed record ModelName(string Name, string Sha256, AdapterName? Adapter = null);
+
+/// <summary>Which adapter answered.</summary>
+public sealed record AdapterName(string Name, string Sha256);
 
 /// <summary>Something odd about an answer that was still given.</summary>
 public sealed record Warning(string Code, string Message);

@@ -58,6 +58,11 @@ public final class Options {
         return with("seed", seed);
     }
 
+    /** The name of an adapter that the pipe was started with. */
+    public Options adapter(String name) {
+        return with("adapter", name);
+    }
+
     /** Texts that end a text. */
     public Options stop(List<String> texts) {
         return with("stop", texts);
