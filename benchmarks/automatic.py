@@ -6,11 +6,11 @@
 
 The model answers each row once. The rows are then split into halves in many ways: the file's first and second half,
 every second line and the rest, and random halves. In each split, each half chooses a threshold for yes and one for no,
-as `calibrate --target-precision 0.95` does. They are checked on the other half: an answer is automatic if its
-probability reaches its threshold.
+as `calibrate --target-precision 0.95` does. The two thresholds are checked on the other half: an answer is automatic if
+its probability reaches its threshold.
 
-No calibration is used. One would rescale the probabilities, but keep the order of the yes answers and that of the no
-answers, so the same rows would be automatic.
+No calibration is used. A calibration would rescale the probabilities, but keep the order of the yes answers and the
+order of the no answers. So the same rows would be automatic.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ALLOWED = 0.05  # of the random halves may be below
 
 
 class Half(NamedTuple):
-    """The result of thresholds on the half that did not choose them; `precision` is None if no answer is automatic."""
+    """The result of the thresholds of one half on the other half; `precision` is None if no answer is automatic."""
 
     share: float
     precision: float | None

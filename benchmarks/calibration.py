@@ -9,9 +9,9 @@ results have:
 
 - the expected calibration error over 10 bins, and the Brier score, on test rows from the sources that the demo learned
   from;
-- with --others, the same on rows from other sources;
-- the values of the calibration that is shipped with the demo, such as its temperature. A task without one was answered
-  with the model's own probabilities.
+- with --others, this error and this score on rows from other sources;
+- the values of the calibration that is shipped with the demo, such as its temperature. A task without a calibration was
+  answered with the model's own probabilities.
 """
 
 from __future__ import annotations

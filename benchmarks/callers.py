@@ -75,7 +75,7 @@ def main(data: Path, rows: int, idle: float, model: str, output: Path) -> None:
 
 
 def mixed_rows(data: Path, count: int) -> list[Row]:
-    """Return the shortest rows of the tasks, equally many of each, shuffled with a fixed seed."""
+    """Return the shortest rows of the tasks, equally many of each task, shuffled with a fixed seed."""
     mixed = []
     for task in TASKS:
         lines = [line for split in ("test", "train") for line in _lines(data / task / f"{split}.jsonl")]

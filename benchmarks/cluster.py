@@ -3,9 +3,10 @@
     pip install 'ecellm-lite[ray]'
     python -m benchmarks.cluster
 
-Clusters of 1, 2, … actors with one thread each, up to the machine's cores, answer the same labelled rows; so does a
-`Runtime` with one thread and one with as many threads as cores. Each part of the rows is answered by all of them, one
-after the other, because a shared machine is not equally fast for long. Models are loaded before the clock starts.
+Clusters of 1, 2, … actors with one thread each, up to the machine's cores, answer the same labelled rows. Two Runtimes
+answer these rows too: one has one thread, the other as many threads as cores. Each part of the rows is answered by all
+clusters and Runtimes, one after the other, because a shared machine's speed changes over time. Models are loaded before
+the clock starts.
 """
 
 from __future__ import annotations

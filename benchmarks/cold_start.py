@@ -4,8 +4,9 @@
 
 A process stores the state of its instruction in a folder, so that the next process need not read the instruction. Here
 processes are started for one row each, alternately with this folder empty and filled. The results have the seconds of
-the whole process and the seconds of the row alone, with the demo model and with a model of Mistral-7B's shape. The
-latter has random weights (Q4_0, about 4 GB, written for this and removed), so only its times mean something.
+the whole process and the seconds of the row alone, with the demo model and with a model of Mistral-7B's shape. This
+large model has random weights (Q4_0, about 4 GB, written for the benchmark and removed), so its times mean something,
+but its answers do not.
 """
 
 from __future__ import annotations

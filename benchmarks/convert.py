@@ -167,7 +167,7 @@ def main(
 def run(command: Sequence[str], folder: Path) -> dict[str, Any]:
     """Run a command and return its seconds, its peak resident memory and the bytes by which the folder has grown.
 
-    Files that are written and deleted meanwhile are not counted; none of the commands does that with data of this size.
+    A file that the command writes and deletes is not counted; no command here does that with a large file.
     """
     before = used(folder)
     started = time.perf_counter()
@@ -243,7 +243,7 @@ def tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def write_shards(folder: Path, shapes: dict[str, tuple[int, ...]], pool: NDArray[np.uint16]) -> None:
-    """Write random bfloat16 tensors in shards with an index; each tensor is copied from another place in the pool."""
+    """Write random bfloat16 tensors in shards with an index; each tensor is copied from its own place in the pool."""
     shards: list[list[str]] = [[]]
     filled = 0
     for name, shape in shapes.items():

@@ -115,9 +115,9 @@ def best_constant(task: Task, training: Sequence[Labelled]) -> Constant:
 
 
 def measured(task: Task, test: Sequence[Labelled], ways: Mapping[str, Texts]) -> dict[str, Any]:
-    """Return each way's metric on the rows that it answered, and the interval of the first way's lead over it.
+    """Return each way's metric on the rows that it answered, and the interval of the first way's lead over others.
 
-    The lead is measured on the rows that both ways answered.
+    The lead over a way is measured on the rows that both this way and the first way answered.
     """
     first = next(iter(ways))
     values: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Claim: free text is written faster if words of the prompt are tried as the next words.
+"""Claim: free text is written faster if words of the prompt are tried as the text's next words.
 
     python -m benchmarks.drafts
 

@@ -3,7 +3,7 @@
     python -m benchmarks.ecellm --data DIR --model eCeLLM-S
 
 The first rows of each task's `test.jsonl` are answered. The results have the share of answers whose text is the label;
-they do not have the paper's metrics. We have not run it: our machines could not fetch these weights.
+they do not have the paper's metrics. We have not run this benchmark: our machines could not fetch the weights.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 
 Weights of every kind (tests/support/weights.py) are quantized to each quantized type by each variant of the kernels and
 by ggml's own quantizer, and the blocks are compared byte for byte. For K-quants, half of the weights have an imatrix.
-The other types are compared without one. Q8_0 ignores an imatrix; for the rest, the converter does not use our kernels
-when there is an imatrix, but calls ggml.
+The other types are compared without an imatrix. Q8_0 ignores an imatrix. For types other than Q8_0 and the K-quants,
+the converter calls ggml instead of our kernels when there is an imatrix.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main(weights: int, seed: int, output: Path) -> None:
 
 
 def compare(kind: str, seed: int, piece: int) -> dict[str, int]:
-    """Quantize the random weights with this number; return how many blocks differ from ggml's, by variant."""
+    """Quantize piece number `piece` of the random weights; return how many blocks differ from ggml's, by variant."""
     generator = np.random.default_rng([seed, piece])
     rows = np.stack([weights_of(KINDS[row % len(KINDS)], COLUMNS, generator) for row in range(ROWS)])
     weighed = kind in K_QUANTS and piece % 2

@@ -9,8 +9,9 @@ Eight clients (threads) ask a ChildRuntime for short rows while its child proces
 - back: the seconds from the kill until the rate over the next two seconds is at least 85% of the rate before the kill;
 - rate after: the rate from 3 s after the kill until the next kill, divided by the rate before the kill.
 
-The rate before a kill is that from 3 s after the previous kill. Each is compared with its own, because the machine's
-rate may change within seconds; `rates` are those before all kills, and show that they do not fall from kill to kill.
+The rate before a kill is measured from 3 s after the previous kill until this kill. Each kill has its own rate before
+it, because the machine's speed may change within seconds. `rates` has the rate before the first kill and the median of
+the rates before all kills: if the median is not lower, the rate does not fall from kill to kill.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ STEP = 0.1  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """How long the recovery from one kill took (see above); `back` is None if it was not complete by the next kill."""
+    """The recovery from one kill, measured as the module says; `back` is None if the next kill came before it."""
 
     rate_before: float
     first_answer: float
@@ -111,7 +112,7 @@ def short_rows(path: Path) -> list[Row]:
 
 
 def kill(child: ChildRuntime) -> tuple[float, float]:
-    """Kill the child, wait until the next one is ready, and return the moments of both."""
+    """Kill the child and wait until the next child is ready; return the moment of the kill and that of readiness."""
     pid, restarts = child.pid, child.restarts
     assert pid
     os.kill(pid, signal.SIGKILL)
@@ -141,7 +142,7 @@ class Load:
         return len(self._moments)
 
     def end(self) -> None:
-        """Submit no more, and wait for the requests in flight."""
+        """Submit no more requests, and wait for those in flight."""
         self._ending.set()
         for client in self._clients:
             client.join()
@@ -188,7 +189,7 @@ class Load:
 
 
 def longest_back(each: Sequence[Kill]) -> dict[str, Any]:
-    """Return the median and longest seconds until the rate was full, and how many took longer than RECOVERY."""
+    """Return the median and longest seconds until the rate was back, and how many kills took longer than RECOVERY."""
     back = [one.back for one in each if one.back is not None]
     late = sum(one.back is None or one.back > RECOVERY for one in each)
     return {"median": median(back or [0.0]), "longest": max(back, default=None), "over_3_s": late}

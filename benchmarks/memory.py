@@ -35,7 +35,7 @@ SAMPLES = 40
 @click.option("--threads", type=click.IntRange(1), help="[default: one per core]")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/memory.json"))
 def main(data: Path, rows: int, minutes: float, threads: int | None, output: Path) -> None:
-    """Run both and write how much memory they took."""
+    """Run the made-up rows and the labelled rows, and write how much memory each run took."""
     fake = over_fake(rows)
     click.echo(json.dumps(fake), err=True)
     demo = over_demo(data, minutes, threads)

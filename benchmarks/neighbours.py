@@ -3,7 +3,7 @@
     python -m benchmarks.neighbours
 
 A ChildRuntime (an engine in a child process) answers rows alone, next to one program that computes endlessly (a "hog"),
-and next to two hogs. Each is measured in two ways:
+and next to two hogs. Each of these situations is measured in two ways:
 
 - `plain`, as llama.cpp works by default: each call uses all threads, and a waiting thread keeps its core busy for
   milliseconds;
@@ -11,8 +11,8 @@ and next to two hogs. Each is measured in two ways:
 
 `cost_alone` is how much slower `ours` is without hogs: the median over pairs of short turns, because the machine's own
 rate may change within seconds. `hog_share` is a hog's processor time divided by the elapsed time: 1 is a whole core.
-`fair_share` is what it would be if all threads that want a core got the same. A measurement that other programs
-disturbed is repeated.
+`fair_share` is what `hog_share` would be if all threads that want a core got the same time. A measurement that other
+programs disturbed is repeated.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def even_rows(path: Path) -> list[Row]:
 
 @contextmanager
 def started(model: str, way: str) -> Iterator[ChildRuntime]:
-    """Yield a ChildRuntime that works in this way; the child's environment variables decide it."""
+    """Yield a ChildRuntime that works in the given way, which is set by the child's environment variables."""
     before = {name: os.environ.pop(name, None) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     if way == "plain":
         os.environ["GOMP_SPINCOUNT"] = SPINNING
@@ -122,7 +122,7 @@ class Measurement:
 def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
     """Measure up to TRIES times, until other programs take at most DISTURBED of a core.
 
-    If they never take so little, the least disturbed measurement is returned.
+    If other programs take more in every try, the least disturbed measurement is returned.
     """
     best = beside(child, rows, hogs, seconds)
     for _ in range(TRIES - 1):
@@ -184,7 +184,7 @@ def hog() -> Iterator[psutil.Process]:
 def summary(rates: dict[int, list[float]], shares: dict[int, list[float]]) -> dict[str, Any]:
     """Return the medians for each number of hogs.
 
-    They are the rate, the rate as a share of the one without hogs, and a hog's share of a core.
+    The medians are: the rate, the rate as a share of the rate without hogs, and a hog's share of a core.
     """
     rate = {hogs: round(median(each), 3) for hogs, each in rates.items()}
     cores = available_cores()

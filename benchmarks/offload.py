@@ -5,8 +5,8 @@
 Labelled rows of the ten tasks are answered with all layers on the GPU and with none. The results have how many answers
 agree and, for the GPU, the seconds to load and the rows per second of each task (after a warm-up on other rows). CPU
 and GPU round differently, so they may choose different answers where two answers are about equally likely. For rows
-whose answers differ, the results have the two largest probabilities on each. The CPU's rates are not kept: to compare
-them fairly, the number of threads would have to be chosen with care.
+whose answers differ, the results have the two largest probabilities on the GPU and on the CPU. The CPU's rates are not
+kept: to compare them fairly, the number of threads would have to be chosen with care.
 """
 
 from __future__ import annotations

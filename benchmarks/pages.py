@@ -368,7 +368,7 @@ def scale() -> str:
 
 
 def scale_limits() -> str:
-    """Return the list of what limits many rows besides the number of cores."""
+    """Return the list of what limits the speed of many rows, besides the number of cores."""
     names = ("throughput", "quantization", "job_cost", "cold_start", "offload")
     return "\n".join(f"- {line}" for line in scaling.limits(*map(results, names)))
 
@@ -392,7 +392,7 @@ def quantize() -> str:
 def prompts() -> str:
     """Return the table of how fast and how exactly the prompt kernels read prompts, compared with other kernels.
 
-    The others are llama.cpp's own kernels and the fork ik_llama.cpp.
+    The other kernels are llama.cpp's own and those of its fork ik_llama.cpp.
     """
     models = results("prompts")["models"]
     ways = next(iter(models.values()))["sizes"]["256"]["tokens_per_second"]

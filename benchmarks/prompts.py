@@ -113,7 +113,7 @@ def model(shape: str, kind: str, folder: Path) -> Path:
 
 
 def source(shape: str, folder: Path) -> Path:
-    """Return the path of the model from which all file types of a shape are made; make it if it does not exist."""
+    """Return the path of the model from which all file types of a shape are made; make the model if it is missing."""
     if shape == "135M":
         return ensure_demo(Store(), threads=available_cores()).path
     embedding, feed_forward, heads, heads_kv, layers = SHAPES[shape]
@@ -182,7 +182,7 @@ def measure(
 def divergences(path: Path, settings: Settings) -> dict[str, float]:
     """Return how far each way's probabilities are from those in F32: the mean KL divergence in nats.
 
-    It is measured at the last 200 positions of a prompt of 256 tokens.
+    The divergence is measured at the last 200 positions of a prompt of 256 tokens.
     """
     chunk = Chunk(sequence=0, position=0, tokens=np.random.default_rng(1).integers(3, 9000, 256).tolist(), ask=200)
     exact = LlamaBackend(path.with_name(f"{path.stem}-f32.gguf"), replace(settings, prompt_kernels="off"))
@@ -200,14 +200,14 @@ def divergences(path: Path, settings: Settings) -> dict[str, float]:
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the log-probabilities, of the same shape (positions, vocabulary)."""
+    """Return the log-probabilities; they and the logits have the shape (positions, vocabulary)."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return result
 
 
 def picture(models: Mapping[str, Any]) -> str:
-    """Return the figure: tokens per second at 256 tokens, as multiples of llama.cpp's without repacking."""
+    """Return the figure: tokens per second at 256 tokens, as multiples of the rate of llama.cpp without repacking."""
     measured = [one["sizes"]["256"]["tokens_per_second"] for one in models.values()]
     legend = [way for way in measured[0] if all(way in rates for rates in measured)]
     groups = []

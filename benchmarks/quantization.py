@@ -1,10 +1,10 @@
-"""Finds the file type of a model to use on this machine, by its answers and its speed.
+"""Finds the best file type of a model for this machine, by the answers and the speed of each type.
 
     python -m benchmarks.quantization --imatrix-tool imatrix-build/bin/llama-imatrix
 
-A base and its adapters are converted to each file type and, where an imatrix can matter, once more with one.
-llama.cpp's llama-imatrix collects it with the F16 file on rows of `train.jsonl`. A file is left out if another has the
-same tensor types, because then both have the same bytes after the header.
+A base and its adapters are converted to each file type and, where an imatrix can matter, once more with an imatrix.
+llama.cpp's llama-imatrix collects the imatrix with the F16 file on rows of `train.jsonl`. A file is left out if another
+file has the same tensor types, because then both have the same bytes after the header.
 
 Rows of `test.jsonl` are answered in deterministic mode, so that only the weights can cause a difference from F16.
 Tokens per second are measured as in `ecellm-lite bench`, for the files in turns; rates are medians over the turns.

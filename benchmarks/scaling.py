@@ -64,7 +64,7 @@ def limits(throughput: Facts, quantization: Facts, job_cost: Facts, cold_start: 
 
 
 def weights_per_second(throughput: Facts, size: int) -> float:
-    """Return how many bytes of weights a core reads per second, on the task where it reads most.
+    """Return how many bytes of weights a core reads per second, on the task where this rate is highest.
 
     Each call of the model reads the whole model file, which has `size` bytes.
     """
@@ -84,7 +84,7 @@ def tokens_per_second(cold_start: Facts) -> float:
 
 
 def in_words(seconds: float) -> str:
-    """Return a long time in minutes, hours or days, with one decimal below 10 and none from there on.
+    """Return a long time in minutes, hours or days; a number below 10 has one decimal, a larger number has none.
 
     >>> in_words(90), in_words(5400), in_words(200000)
     ('1.5 min', '1.5 h', '2.3 days')

@@ -89,12 +89,12 @@ class TimedBackend:
             return self._backend.decode(chunks)
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Fork the sequence; a row that begins in `target` has no answer yet."""
+        """Fork the sequence, and note that the answer of `target` has not begun."""
         self._answering.discard(target)
         self._backend.fork(source, target, length)
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Truncate the sequence; an emptied one has no answer any more."""
+        """Truncate the sequence; if it is emptied, note that its answer has not begun."""
         if not length:
             self._answering.discard(sequence)
         self._backend.truncate(sequence, length)

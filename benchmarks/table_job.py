@@ -59,7 +59,7 @@ EXTRACTION = replace(
 
 
 class Instant:
-    """An Answerer that returns the same made-up answer at once."""
+    """An Answerer that returns the same made-up answer for every row, at once."""
 
     model: ModelName = ANSWER.model
     envelope: Envelope = get_envelope(ANSWER.envelope)

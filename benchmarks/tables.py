@@ -4,11 +4,11 @@
     python -m benchmarks.tables
 
 A made-up catalogue has a sku, a title, a brand, a price, a body of HTML with line ends and quotes in it, and seven
-columns that no task reads. Measured are:
+columns that no task reads. The measurements:
 
-- reading: the catalogue in each supported format. polars reads the same files in the same run. It returns whole columns
-  and keeps a file in memory, while our reader yields rows one by one with their places, in bounded memory. Both must
-  find out a file's format by themselves.
+- reading: the catalogue in each supported format. polars reads the same files in the same run. polars returns whole
+  columns and keeps a file in memory, while our reader yields rows one by one with their places, in bounded memory. Both
+  must find out a file's format by themselves.
 - mapping (turning columns into a task's fields): rows in memory, once with the body as HTML and once as plain text.
 - writing: rows in memory, with an answer each.
 - memory: the peak of a separate process that reads, maps and writes a CSV file, for 2,000 rows and for all of them.

@@ -4,11 +4,11 @@
 
 Each task's first rows of `test.jsonl` are answered by this project's Runtime in fast mode, by llama-cpp-python's
 `Llama` class and by llama.cpp's server: one after the other in one run, from the same file, with the same prompts and
-threads. The latter two have the GBNF grammar that a user would write for the row. The roofline is the rate at which
-plain `llama_decode` reads 512 tokens, measured before each pass of our Runtime.
+threads. `Llama` and the server get the GBNF grammar that a user would write for the row. The roofline is the rate at
+which plain `llama_decode` reads 512 tokens, measured before each pass of our Runtime.
 
-Each repeat loads all three again, so that none remembers rows, and warms them up on eight other rows, so that each has
-the instruction in memory. Rates are medians over the repeats. Answers are not compared here.
+Each repeat loads all three programs again, so that none of them remembers rows. It warms them up on eight other rows,
+so that each program has the instruction in memory. Rates are medians over the repeats. Answers are not compared here.
 """
 
 from __future__ import annotations

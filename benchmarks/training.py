@@ -4,9 +4,10 @@ r"""Claim: the demo's adapter learned its tasks, as far as the curves of its tra
         --machine 'one H100 80GB'
 
 Nothing is trained here: the curves that `ecellm-lite train learn` left in its folders are put into one results file and
-drawn. A sitting is one run of the training. Each later sitting begins with the adapter that the previous one kept, so a
-sitting's curve is drawn only up to the step of that adapter. --beside names the curves of a first sitting with other
-settings, which is drawn for comparison. The x axis counts rows, because the sittings differ in the rows per step.
+drawn. A sitting is one run of the training. A sitting keeps the adapter of its best step, and the next sitting begins
+with this adapter. So a sitting's curve is drawn only up to its best step. --beside names the curves of a first sitting
+with other settings, which are drawn for comparison. The x axis counts rows, because the sittings differ in the rows per
+step.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Recommendation:
 
 
 def agreement(reference: Sequence[Answer], answers: Sequence[Answer]) -> float:
-    """Return the share of rows with the same answer in both."""
+    """Return the share of rows whose answer is the same as the reference's."""
     same = [one.text == other.text for one, other in zip(reference, answers, strict=True)]
     return sum(same) / len(same)
 
@@ -47,7 +47,7 @@ def agreement(reference: Sequence[Answer], answers: Sequence[Answer]) -> float:
 def divergence(reference: Sequence[Answer], answers: Sequence[Answer]) -> float | None:
     """Return how far the answers' probabilities are from the reference's: the mean KL divergence, in nats.
 
-    Rows without probabilities do not count; None if no row has any.
+    Rows without probabilities do not count. None if no row has probabilities.
     """
     divergences = [
         float(entropy(list(one.probabilities.values()), [other.probabilities[key] for key in one.probabilities]))
@@ -60,8 +60,8 @@ def divergence(reference: Sequence[Answer], answers: Sequence[Answer]) -> float 
 def recommended(files: Mapping[str, Rated], lows: Mapping[str, float]) -> Recommendation:
     """Return which files to choose; `lows` has the lower end of the reference's interval for each task.
 
-    A file fits if no task's metric is below that lower end and its answers agree with the reference's on at least
-    LEAST_AGREEMENT of the rows. The reference must be among the files, so that at least one fits.
+    A file fits if no task's metric is below that lower end, and if the file's answers agree with the reference's on at
+    least LEAST_AGREEMENT of the rows. The reference must be among the files, so that at least one file fits.
     """
     fit = tuple(
         name

@@ -39,7 +39,7 @@ _BASE_LAYER = (".base_layer.weight", ".base_layer.bias")
 
 @dataclass(frozen=True, slots=True)
 class WholeTensor:
-    """A tensor of an adapter that replaces one of the base, or some of its rows; it can be large.
+    """A tensor of an adapter, or some of its rows, that replaces a tensor of the base; it can be large.
 
     Its values are read only when needed, and the file is opened anew for each read.
     """

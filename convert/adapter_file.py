@@ -1,8 +1,9 @@
 """Writes a PEFT adapter as a LoRA GGUF, which llama.cpp applies to its base while it runs, instead of merging it.
 
 The file has the two factors of each changed tensor, with B's rows in the order of the base's file (as llama.cpp's
-convert_lora_to_gguf.py permutes them), and one alpha for all. A module whose scale differs (rsLoRA with several ranks,
-alpha_pattern) has the difference in its B. Only the base's architecture and shapes are read, not its weights.
+convert_lora_to_gguf.py permutes them), and one alpha for all tensors. If a tensor's scale differs (rsLoRA with several
+ranks, alpha_pattern), its B is multiplied to make up for it. Only the base's architecture and shapes are read, not its
+weights.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ class AdapterFileFacts:
 def write_adapter_file(
     base: str, folder: Path, target: Path, *, weight: float = 1.0, file_type: str = FILE_TYPE
 ) -> AdapterFileFacts:
-    """Write the adapter in a PEFT folder to `target`, whole or not at all, for a base as in ConversionRequest.
+    """Write the adapter in a PEFT folder to `target`, whole or not at all; for `base`, see ConversionRequest.
 
-    Raises ModelError for an adapter that does not fit the base or cannot be applied unmerged (DoRA scales whole rows by
-    norms of the merged weights, and modules_to_save replaces tensors: neither is a sum with two factors), UsageError
-    for an unknown file type or a target that is an input.
+    Raises ModelError for an adapter that does not fit the base or cannot be applied unmerged, UsageError for an unknown
+    file type or a target that is an input. Two kinds cannot be applied unmerged, because they do more than add a
+    product of two factors: DoRA scales whole rows by norms of the merged weights, and modules_to_save replaces tensors.
     """
     if file_type not in _FILE_TYPES:
         raise UsageError(
@@ -98,7 +99,7 @@ def write_adapter_file(
 
 
 def _applicable(attached: Blueprint, blueprint: Blueprint, folder: Path) -> list[TensorRecipe]:
-    """Return the recipes with factors; raises ModelError for a change that is not a sum with two factors."""
+    """Return the recipes with factors; raises ModelError for a change that llama.cpp cannot make while it runs."""
     names = {recipe.name for recipe in blueprint.recipes}
     for recipe in attached.recipes:
         problem = None
@@ -120,7 +121,7 @@ def _rank(recipe: TensorRecipe) -> int:
 
 
 def _alpha(recipe: TensorRecipe) -> float:
-    """Return the alpha at which llama.cpp, which divides it by the rank, has a recipe's scale."""
+    """Return the alpha for a recipe: its scale times its rank, because llama.cpp divides alpha by the rank."""
     return recipe.factors[0].scale * _rank(recipe)
 
 

@@ -81,7 +81,7 @@ class WriteBehind(Generic[T]):
             self._check()
 
     def put(self, item: T) -> None:
-        """Pass an item on, waiting while `depth` of them are pending; raises the error of an earlier item."""
+        """Pass an item on; waits while `depth` items are pending, and raises the error of an earlier item."""
         self._check()
         self._queue.put((item,))
 

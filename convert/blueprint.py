@@ -29,8 +29,9 @@ class TensorRecipe:
     - `shape`: the values of its last dimension lie side by side in memory, as in numpy.
     - `module`: the source's name in an adapter, which is the name without `.weight`.
     - `order`: for each row of the file's tensor, its row in the source. None if the rows stay in place.
-    - `adapter_order`: for each row of the source, its row in an adapter. None if both have the same order. They differ
-      for queries and keys in a GGUF file, whose rows were permuted when the file was made.
+    - `adapter_order`: for each row of the source, its row in an adapter. None if source and adapter have the same
+      order. Their orders differ for queries and keys if the source is a GGUF file, whose rows were permuted when the
+      file was made.
 
     The other fields are set when adapters are attached; their rows are those of the source:
 
@@ -53,7 +54,8 @@ class TensorRecipe:
     def key(self) -> str:
         """The tensor's name in an adapter.
 
-        The output matrix of a tied model has such a name too, although the checkpoint does not contain that matrix.
+        The output matrix of a tied model has a name in an adapter too, although the checkpoint does not contain the
+        matrix.
         """
         return (
             f"{self.module}.weight" if self.module and self.source.endswith(".weight") else self.module or self.source

@@ -56,7 +56,7 @@ class BytePairs:
 def from_tokenizer(path: Path, tokenizer: Mapping[str, Any], size: int, added: Sequence[AddedToken]) -> BytePairs:
     """Return the vocabulary in a tokenizer.json of byte-level BPE.
 
-    Raises ModelError if it is damaged or llama.cpp cannot reproduce it.
+    Raises ModelError if the file is damaged or llama.cpp cannot reproduce the vocabulary.
     """
     model = tokenizer["model"]
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
@@ -76,7 +76,7 @@ def from_tokenizer(path: Path, tokenizer: Mapping[str, Any], size: int, added: S
 def from_files(folder: Path, size: int, added: Sequence[AddedToken]) -> BytePairs:
     """Return the vocabulary in vocab.json and merges.txt, as GPT-2's tokenizer reads them.
 
-    Raises ModelError if they are damaged or llama.cpp cannot reproduce them.
+    Raises ModelError if the files are damaged or llama.cpp cannot reproduce the vocabulary.
     """
     path = inside(folder, "vocab.json")
     ids = vocabulary(read_json(path), path, size)

@@ -142,7 +142,7 @@ class Checkpoint:
         )
 
     def _by_tensor(self, index: Mapping[str, str] | None) -> dict[str, SafetensorsFile]:
-        """Return the file of each tensor; raises ModelError if the index names another file or lacks a tensor."""
+        """Return the file of each tensor; raises ModelError if the index and the files do not agree."""
         files: dict[str, SafetensorsFile] = {}
         for file in self.files:
             for name in file.tensors:

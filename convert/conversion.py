@@ -158,7 +158,7 @@ def drawn(checkpoint: Checkpoint) -> Blueprint:
 
 
 def drawn_without_vocabulary(checkpoint: Checkpoint) -> Blueprint:
-    """Return the blueprint that a checkpoint's architecture draws."""
+    """Return the blueprint that a checkpoint's architecture draws, without the vocabulary."""
     from ecellm_lite.convert.architectures import architecture_of
 
     return architecture_of(checkpoint.config).blueprint(checkpoint)
@@ -168,7 +168,7 @@ def drawn_without_vocabulary(checkpoint: Checkpoint) -> Blueprint:
 def opened_base(
     base: str, draw: Callable[[Checkpoint], Blueprint] = drawn_without_vocabulary
 ) -> Iterator[tuple[TensorSource, Blueprint]]:
-    """Yield the open source of a base's weights and its blueprint; `draw` makes that of a checkpoint."""
+    """Yield the open source of a base's weights, and the base's blueprint; `draw` makes a checkpoint's blueprint."""
     if Path(base).is_file():
         with GgufBase(Path(base)) as file:
             yield file, file.blueprint()
@@ -178,12 +178,12 @@ def opened_base(
 
 
 def read_any_adapter(path: Path) -> PeftAdapter:
-    """Return the adapter in a PEFT folder, or in a GGUF file, still with GGUF names."""
+    """Return the adapter in a PEFT folder or a GGUF file; one from a GGUF file still has GGUF names."""
     return read_gguf_adapter(path) if path.is_file() else read_adapter(path)
 
 
 def with_names_of(adapter: PeftAdapter, blueprint: Blueprint) -> PeftAdapter:
-    """Return an adapter with the names of a current checkpoint."""
+    """Return an adapter with the names of a current checkpoint, in place of GGUF names or old names."""
     if adapter.path.is_file():
         return with_checkpoint_names(adapter, blueprint)
     return with_current_names(adapter, blueprint.architecture)

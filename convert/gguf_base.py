@@ -100,7 +100,7 @@ class GgufBase:
         - BF16: the same, with the bits as uint16.
         - Quantized types: (count, bytes).
         - A vector of floats: the values; `first` and `count` then count values.
-        - A quantized vector: always the whole, as one row.
+        - A quantized vector: always the whole vector, as one row.
         """
         tensor = self.tensor(name)
         is_vector = len(tensor.shape) == 1
@@ -126,7 +126,7 @@ class GgufBase:
         return [self._input]
 
     def configuration(self) -> list[InputFile]:
-        """Return nothing: the file describes itself."""
+        """Return an empty list: no other file describes the weights."""
         return []
 
     def blueprint(self) -> Blueprint:

@@ -54,7 +54,7 @@ def tensor_types(
     - `overrides`: pairs (regular expression, type). A matrix gets the type of the first expression that is found
       anywhere in its name.
 
-    Raises UsageError for an unknown type, an invalid expression, or one that matches no matrix.
+    Raises UsageError for an unknown type, an invalid expression, or an expression that matches no matrix.
     """
     if file_type not in DEFAULTS:
         raise unknown_file_type(file_type)
@@ -162,7 +162,7 @@ class _Rules:
 def _place(name: str) -> tuple[int, str]:
     """Return the key that sorts tensors in the file's order.
 
-    Tensors outside the layers come first, then one layer after the other; within these they are sorted by name.
+    Tensors outside the layers come first, then one layer after the other. Within a layer, tensors are sorted by name.
     """
     match = re.match(r"blk\.(\d+)\.", name)
     return int(match[1]) if match else -1, name

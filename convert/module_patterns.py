@@ -1,9 +1,9 @@
 r"""The keys of PEFT's rank_pattern and alpha_pattern: patterns of module names, each with its own value.
 
-A key is a regular expression. For PEFT, a module matches if its whole name does, or what follows any of the name's
-dots. The keys are untrusted, so only what PEFT's users write is accepted: letters, digits, dots, `\d+`, one `.*`,
-alternatives with `|`, and the anchors `^` and `$`. Such a pattern matches without backtracking: the time of a match
-grows at most with the pattern's length times the name's.
+A key is a regular expression. For PEFT, a module matches if the expression matches its whole name, or everything after
+one of the name's dots. The keys are untrusted, so only what PEFT's users write is accepted: letters, digits, dots,
+`\d+`, one `.*`, alternatives with `|`, and the anchors `^` and `$`. Such a pattern matches without backtracking: the
+time of a match grows at most with the pattern's length times the name's.
 
 >>> patterns = ModulePatterns({r"layers\.\d+\.q_proj": 8, "v_proj|down_proj": 4}, "rank_pattern")
 >>> [patterns.value(name, 16) for name in ("model.layers.3.q_proj", "v_proj", "other_v_proj")]
@@ -52,13 +52,13 @@ class ModulePatterns:
 
 @dataclass(frozen=True, slots=True)
 class _Alternative:
-    """A pattern in two parts, before and after its `.*`; the second is None if there is no `.*`."""
+    """A pattern in two parts: `head` before its `.*`, `tail` after it. `tail` is None if there is no `.*`."""
 
     head: re.Pattern[str]
     tail: re.Pattern[str] | None
 
     def matches(self, module: str) -> bool:
-        """Whether the pattern matches the end of a module's name."""
+        """Whether the pattern matches a module's whole name, or what follows a dot (see above)."""
         if self.tail is None:
             return self.head.fullmatch(module) is not None
         # The first match of the head (the part before `.*`) also ends first, so it leaves the most room for the tail.

@@ -1,4 +1,4 @@
-"""Computes the tokens and logits of a converted file's original, with the packages that it was trained with.
+"""Computes the tokens and logits of a converted file's original, with the packages that models are trained with.
 
 Tokens come from tokenizers or sentencepiece, logits from transformers and, for adapters, peft. All these packages are
 optional.
@@ -22,7 +22,7 @@ Tokenize = Callable[[str], list[int]]
 
 
 def original_tokenizer(folder: Path) -> Tokenize | None:
-    """Return the tokenizer of a checkpoint's folder; None if it has none or its package is not installed."""
+    """Return the tokenizer of a checkpoint's folder; None if there is no tokenizer, or no package that reads it."""
     if (folder / "tokenizer.json").is_file() and find_spec("tokenizers"):
         from tokenizers import Tokenizer
 

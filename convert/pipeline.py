@@ -52,7 +52,7 @@ def unfinished_file(
     `other_inputs` are files that are read in addition to the source's. Raises:
 
     - UsageError if the target is one of the inputs;
-    - ModelError if another conversion is writing it;
+    - ModelError if another conversion is writing the target;
     - ModelError if the run to resume had another plan or source.
     """
     inputs = source.inputs()

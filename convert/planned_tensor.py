@@ -64,7 +64,7 @@ class PlannedTensor:
 
     @property
     def bytes_per_weight(self) -> float:
-        """The bytes of memory that a weight takes while it is converted: as it is read, and as it is written."""
+        """The memory that a weight takes while it is converted: its bytes in the source plus its bytes in the file."""
         source = CONVERTED[self.source_type]
         return source.block_bytes / source.block + self.type.block_bytes / self.type.block
 

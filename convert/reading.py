@@ -69,7 +69,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
-    """Return the object in a JSON file; raises ModelError if the file does not hold one."""
+    """Return the object in a JSON file; raises ModelError if the file does not hold an object."""
     try:
         content = json.loads(read_bytes(path, limit).decode("utf-8"))
     except (ValueError, RecursionError) as error:

@@ -25,16 +25,16 @@ class ConversionRequest:
     """What to convert, and into what.
 
     - `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file.
-    - `adapters`: PEFT folders or GGUF files, with their weights.
-    - `envelope`: its name; needed only if the base does not name one.
+    - `adapters`: PEFT folders or GGUF files, each with the number by which its changes are multiplied.
+    - `envelope`: the name of the envelope; needed only if the base does not name one.
     - `overrides`: pairs of a pattern of tensor names and a type.
     - `max_memory`: the most memory to use, in bytes.
     - `name`: the model's name.
     - `manifest`: the manifest's path, by default next to the file.
     - `base_name`: the base's name in the manifest.
     - `source`, `licence` and `details`: override or extend the manifest.
-    - `tasks`: names of the tasks that the model is for. By default they are those that a GGUF base names, or the ten
-      for a published model. After merging an adapter there are none by default.
+    - `tasks`: names of the tasks that the model is for. By default, they are the tasks that a GGUF base names; for a
+      published model, all ten tasks; after merging an adapter, none.
     """
 
     base: str
@@ -87,7 +87,7 @@ class ConversionRequest:
     def choose_envelope(self, metadata: Mapping[str, MetadataValue]) -> str:
         """Return the envelope's name; it is never guessed, because answers with a wrong envelope are worthless.
 
-        `metadata`: the base's. Raises UsageError if nothing names an envelope.
+        `metadata` is the base's metadata. Raises UsageError if nothing names an envelope.
         """
         if self.envelope:
             return get_envelope(self.envelope).name
@@ -106,7 +106,7 @@ class ConversionRequest:
     def choose_tasks(self, metadata: Mapping[str, MetadataValue]) -> MetadataValue | None:
         """Return the names of the model's tasks as a metadata value; None if they are unknown.
 
-        `metadata`: the base's.
+        `metadata` is the base's metadata.
         """
         if self.tasks:
             return "ARRAY", list(dict.fromkeys(get_task(name).name for name in self.tasks))

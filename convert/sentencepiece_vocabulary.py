@@ -1,8 +1,8 @@
 """A SentencePiece vocabulary for llama.cpp: from tokenizer.model, otherwise from tokenizer.json.
 
 Like SentencePiece, llama.cpp merges the pair whose result has the highest score. tokenizer.json has no scores, so we
-make them from the order of its list of merges. llama.cpp's own converter does not: it gives every token the same score,
-so a file from it splits texts into other tokens than in training.
+make them from the order of its list of merges. llama.cpp's own converter gives every token the same score, so its files
+split texts into other tokens than in training.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 def from_model(path: Path, size: int, added: Iterable[AddedToken]) -> tuple[TokenList, bool]:
     """Return the tokens of a tokenizer.model, and whether a space is put before a text.
 
-    Raises ModelError if it is damaged, does not fit the model, or llama.cpp cannot reproduce it.
+    Raises ModelError if the file is damaged, does not fit the model, or llama.cpp cannot reproduce its tokens.
     """
     model = read_sentencepiece(path)
     if len(model.pieces) > size:
@@ -46,7 +46,7 @@ def from_tokenizer(
 ) -> tuple[TokenList, bool]:
     """Return the tokens of a tokenizer.json whose method is SentencePiece's, and whether a space is put before a text.
 
-    Raises ModelError if it is damaged or llama.cpp cannot reproduce it.
+    Raises ModelError if the file is damaged or llama.cpp cannot reproduce its tokens.
     """
     model = tokenizer["model"]
     for name in ("dropout", "ignore_merges", "continuing_subword_prefix", "end_of_word_suffix"):

@@ -1,4 +1,4 @@
-"""Writes an unfinished file's bytes in order: each is hashed and written, and the file is flushed at intervals."""
+"""Writes an unfinished file's bytes in order: hashes them, appends them, and flushes the file at intervals."""
 
 from __future__ import annotations
 

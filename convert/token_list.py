@@ -25,7 +25,7 @@ ADDED_SCORE, PADDING_SCORE = -1000.0, -10000.0
 class AddedToken:
     """A token that a tokenizer looks for before it splits a text.
 
-    A special one is a mark, such as the end of a text, and not a piece of text.
+    A special token is a mark, such as the end of a text, and not a piece of text.
     """
 
     id: int
@@ -94,7 +94,7 @@ def not_reproducible(path: Path, problem: str) -> ModelError:
 
 
 def token_id(value: object, path: Path) -> int:
-    """Check that a value from a file is a token's id, and return it; raises ModelError if it is none."""
+    """Check that a value from a file is a token's id, and return it; raises ModelError if the value is not an id."""
     if type(value) is not int or not 0 <= value < MAX_TOKENS:
         raise damaged(path, f"has the token id {str(value)[:40]!r}")
     return value
@@ -129,7 +129,7 @@ def added_tokens(folder: Path, tokenizer: Mapping[str, Any] | None) -> list[Adde
     """Return a checkpoint's added tokens in the order of their ids.
 
     They are read from added_tokens.json, then tokenizer_config.json, then `tokenizer`, the content of tokenizer.json.
-    If several describe the same id, the last one counts.
+    If several of these files describe the same id, the last file counts.
     """
     tokens: dict[int, AddedToken] = {}
     path = folder / "added_tokens.json"

@@ -84,7 +84,7 @@ class UnfinishedFile:
             raise self._refused(error) from None
 
     def read(self, count: int, offset: int) -> bytes:
-        """Return up to `count` bytes from an offset; raises ModelError if there are none or reading fails."""
+        """Return up to `count` bytes from an offset; raises ModelError if the file ends before, or if reading fails."""
         try:
             data = os.pread(self._descriptor, count, offset)
         except OSError as error:
@@ -193,7 +193,7 @@ class UnfinishedFile:
         _sync_folder(self.target.parent)
 
     def _resumable_bytes(self, facts: Any) -> int:
-        """Return how many bytes an earlier run has written; raises NotResumableError if its facts were others."""
+        """Return how many bytes an earlier run has written; raises NotResumableError if that run had other facts."""
         journal = _read_journal(self.journal)
         if "facts" not in journal:
             return 0

@@ -62,8 +62,9 @@ class AnswerPolicy:
 
     In deterministic mode, an answer has no `seconds` and no `cached_tokens`, because both depend on other rows.
 
-    An answer becomes an abstention if its row has a `min_probability`, and the answer's probability is below that or
-    its coverage is below the calibration's `least_coverage`. An abstention has no value, but keeps its probabilities.
+    Only the answer to a row with a `min_probability` can become an abstention. It becomes one if its probability is
+    below `min_probability`, or if its coverage is below the calibration's `least_coverage`. An abstention has no value,
+    but keeps its probabilities.
     """
 
     model: ModelName
@@ -115,7 +116,8 @@ class AnswerPolicy:
     ) -> str | None:
         """Return why a task's calibration is not used for a row.
 
-        None if the calibration is used, or if the task has none. If it has one, raises InputError for a bad row.
+        None if the calibration is used, or if the task has none. If the task has a calibration, raises InputError for a
+        bad row.
         """
         if calibrations is None or not calibrations.has(task.name):
             return None
@@ -173,7 +175,7 @@ class AnswerPolicy:
             self._settle(row, future)
 
     def expire(self, row: Submission, future: Future[Answer], deadline_ms: float) -> None:
-        """Drop a row whose deadline has passed and answer it with a DeadlineError, unless it was already completed."""
+        """Drop a row whose deadline has passed and answer it with a DeadlineError, unless it has its answer already."""
         if row.claim():
             row.failure = deadline_error(deadline_ms)
             row.cancel()

@@ -32,8 +32,9 @@ class RequestOptions(TypedDict, total=False):
     - `instruction`: replaces the task's own.
     - `space`: replaces the row's own answer space, for example by a JSON schema.
     - `shorten`: a row that is too long is cut in the fields where its task allows it; the answer says what was cut.
-    - `min_probability`: an answer with a lower probability becomes an abstention. With a calibration, an answer with an
-      unusually low coverage becomes one too: lower than that of 99% of the rows that the calibration was fitted to.
+    - `min_probability`: an answer with a lower probability becomes an abstention. With a calibration, an answer also
+      becomes an abstention if its coverage is lower than the coverage of 99% of the rows that the calibration was
+      fitted to.
     - `calibration`: "auto" uses the model's stored calibration if it fits, False uses none, and a path uses the
       calibration in that file.
     - `seed`: for sampled text (a Text space with a temperature).
@@ -115,4 +116,7 @@ class KeepsCalibrations(Protocol):
     def kept_calibration(
         self, task: str | Task, *, calibration: CalibrationChoice = "auto", adapter: str | None = None
     ) -> Calibration | None:
-        """Return a task's calibration, or None. It may not apply to a row with its own instruction or options."""
+        """Return a task's calibration, or None.
+
+        A row with its own instruction or options may be answered without this calibration.
+        """

@@ -2,7 +2,8 @@
 
 An ordinary build of llama.cpp contains its code for the processor, and nothing is loaded here. A portable build
 (`ecellm-lite bundle engine`) has a library for each kind of processor, such as libggml-cpu-haswell.so, and ggml loads
-the best one that the processor can run. No other folder is searched: ggml by itself would also look in the current one.
+the best one that the processor can run. No other folder is searched; ggml by itself would also search the current
+folder.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ _SUFFIX = ".dll" if sys.platform == "win32" else ".so"
 
 @dataclass(frozen=True, slots=True)
 class CpuVariant:
-    """ggml's code for one kind of processor; ggml loads the highest score.
+    """ggml's code for one kind of processor; ggml loads the variant with the highest score.
 
-    `score` is a bit for each kind of instructions that the library uses, and 0 if this processor lacks one of them.
+    `score` has a bit for each kind of instructions that the library uses. It is 0 if this processor lacks one of these
+    kinds.
     """
 
     name: str
@@ -61,7 +63,7 @@ def load_backends() -> None:
 def cpu_variants(folder: Path) -> Sequence[CpuVariant]:
     """Return the variants in a folder of llama.cpp's libraries, best first; none if it is an ordinary build.
 
-    Each of them is opened to ask for its score, as ggml itself does.
+    Each variant's library is opened to ask for its score, as ggml itself does.
     """
     variants = []
     for path in sorted(folder.glob(f"{_PREFIX}*{_SUFFIX}")):

@@ -31,9 +31,9 @@ _LOOKS = 1000
 
 @contextmanager
 def _short_waits() -> Iterator[None]:
-    """Shorten how long the threads of an OpenMP library wait awake, if it is loaded in this block.
+    """Make the threads of an OpenMP library that is loaded in this block wait awake for a shorter time.
 
-    If the user has set how they wait, nothing changes.
+    If the user has set how these threads wait, nothing changes.
     """
     if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         yield

@@ -35,7 +35,7 @@ class Check:
 def examine(store: Store) -> list[Check]:
     """Return the checks in reading order.
 
-    They change nothing on the machine, but one thing is stored: whether the prompt kernels work.
+    The checks store one thing on the machine: whether the prompt kernels work. They change nothing else.
     """
     engine = _engine()
     runs = all(check.state != "bad" for check in engine)
@@ -78,7 +78,7 @@ def _engine() -> list[Check]:
 
 
 def _processor(variants: Sequence[CpuVariant]) -> list[Check]:
-    """Say which variant of a portable build runs here, and why it and no other."""
+    """Say which variant of a portable build runs here, and why the other variants do not."""
     if not any(variant.score for variant in variants):
         return []
     best, *others = variants

@@ -1,7 +1,8 @@
 """Reads JSON documents of this package as hostile input and decodes them into dataclasses.
 
 A file is opened once, must be a regular file, and is read up to a limit. Its JSON is strict: UTF-8, no NaN or infinity,
-no duplicate keys. The format number is checked first, so that a document of another version is reported as such.
+no duplicate keys. The format number is checked first, so that the error for a document of another version names its
+version.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def read_document(form: type[Document], path: Path, *, largest: int, formats: Se
 
 
 def parse_document(form: type[Document], data: bytes, *, formats: Sequence[int] = ()) -> Document:
-    """Return the document in `data`, decoded into a dataclass; raises ValueError, as read_document does."""
+    """Return the document in `data`, decoded into a dataclass; raises ValueError if the document is invalid."""
     value = _parsed(data)
     if formats:
         number = value.get("format") if isinstance(value, dict) else None

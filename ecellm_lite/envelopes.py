@@ -34,7 +34,7 @@ class Envelope:
         return f"{self.head}### Instruction:\n{instruction}\n\n### Input:\n"
 
     def prompt(self, instruction: str, text: str, options: str | None = None) -> str:
-        """Return the whole prompt; without `options` it has no heading for them either."""
+        """Return the whole prompt; without `options` the prompt has no heading for options."""
         listed = f"\n\n### Options:\n{options}" if options else ""
         return f"{self.prefix(instruction)}{text}{listed}\n\n{self.tail}"
 

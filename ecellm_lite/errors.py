@@ -108,7 +108,7 @@ class DeadlineError(EcellmError):
 
 
 class ProtocolError(EcellmError):
-    """A request over a pipe or HTTP is malformed (not JSON, of an unknown type, no id); `id` is its id if readable."""
+    """A request over a pipe or HTTP is malformed (not JSON, of an unknown type, no id); `id` is its id or None."""
 
     code = "protocol"
     exit_code = 3

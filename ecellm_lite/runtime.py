@@ -248,7 +248,10 @@ class Runtime:
     def kept_calibration(
         self, task: str | Task, *, calibration: CalibrationChoice = "auto", adapter: str | None = None
     ) -> Calibration | None:
-        """Return a task's calibration, or None. It may not apply to a row with its own instruction or options."""
+        """Return a task's calibration, or None.
+
+        A row with its own instruction or options may be answered without this calibration.
+        """
         policy = self._policy(adapter)
         calibrations = policy.chosen_calibrations(calibration)
         checked_task = policy.checked_task(task)

@@ -6,14 +6,14 @@ Half of a task's rows were held out from training, and half are from other sourc
 is most overconfident on rows unlike those it learned from, and a shop's rows are of that kind. There are exceptions:
 
 - For extraction, only a fifth of the rows are from other sources, because nearly all answers to such rows are wrong.
-  With more of them, the calibration would lower all probabilities too far, also those of the familiar rows.
+  With more rows from other sources, the calibration would lower all probabilities too far, even those of familiar rows.
 - If fewer than 80 rows were held out, up to 250 rows from other sources are added.
 
 For a predicate or a choice, the rows from other sources are drawn so that each answer is as frequent as among the
 labelled rows.
 
 The rows are written to build/calibration-rows, and `ecellm-lite calibrate` fits calibrations to them in a temporary
-store. Those that it keeps replace the ones in ecellm_lite/demo/calibrations/.
+store. The calibrations that it keeps replace those in ecellm_lite/demo/calibrations/.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Makes rows of attribute_value_extraction with descriptions and features, because the data has only titles.
 
 A model that has seen values only in titles would take unrelated words of other texts for values. So a labelled title
-gets a description and features, made from sentences of reviews and pieces of other products' titles. They must answer
-nothing: a text is not used if it contains a word of any value that a requested attribute has in the training rows.
+gets a description and features, made from sentences of reviews and pieces of other products' titles. These texts must
+answer nothing: a text is not used if it contains a word of any value that a requested attribute has in the training
+rows.
 
 If the title has no value for a requested attribute, then in half of the cases the description or features state one,
 and that value is the answer. A statement that could also answer another attribute is left out.

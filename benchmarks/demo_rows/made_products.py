@@ -1,9 +1,9 @@
 """Makes rows of attribute_value_extraction about invented products, of the trades in trades.json.
 
-The data has only titles of sports goods, where `material` is carbon or cotton. A model of this size does not know what
-a jacket, a pan or a cushion can be made of, or that "rustproof" is not a material. So a product gets a brand, a noun
-and other attributes of its trade, stated in its title, a feature or a sentence, next to features and sentences that
-answer nothing. The row asks for some of the stated attributes, and for some that are not stated.
+The data has only titles of sports goods, where `material` is carbon or cotton. A model of the demo's size does not know
+what a jacket, a pan or a cushion can be made of, or that "rustproof" is not a material. So a product gets a brand, a
+noun and other attributes of its trade, stated in its title, a feature or a sentence, next to features and sentences
+that answer nothing. The row asks for some of the stated attributes, and for some that are not stated.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Product:
         return value
 
     def _claim(self, attribute: str, value: str, field: str, ways: Sequence[str]) -> None:
-        """Add a text to the field that states an attribute's value; `ways` are the templates to choose from."""
+        """Add to `field` a text that states an attribute's value; `ways` are the templates to choose from."""
         way = self._random.choice(ways)
         self._facts[attribute] = (value, field)
         key = attribute.split()[0]

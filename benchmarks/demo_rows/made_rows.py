@@ -1,10 +1,11 @@
 """Makes rows for tasks where the data has few rows, or rows from which the right answer is hard to learn.
 
 A made query is some words of a product's title, as a customer would type them. That product is an exact match, and
-products that share no word with the query are irrelevant. Only labelled rows can teach the degrees between the two.
+products that share no word with the query are irrelevant. Only labelled rows can teach the degrees between exact and
+irrelevant.
 
-A purchase history from the data gets other candidates, and often fewer: the model learns which letter belongs to the
-right item more easily from short lists.
+A purchase history from the data gets other candidates, often fewer than in the data. From a short list, the model
+learns more easily which letter belongs to the right item.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
 
 
 def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random: Random) -> list[Row]:
-    """Return made rows of query_product_ranking: the answer has the best product first, then the others as listed.
+    """Return made rows of query_product_ranking: the answer is the best product, then the other products as listed.
 
     About half of the queries are queries of the labelled `rows`. The products listed for them are also from these rows,
     so that the best product cannot be told by where its text comes from. The other queries are made from a title. If

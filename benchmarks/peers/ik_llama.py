@@ -3,7 +3,7 @@
     PYTHON benchmarks/peers/ik_llama.py MODEL THREADS BATCH
 
 PYTHON is a Python in which the fork's wheel from PyPI is installed. Each line of standard input is a prompt's tokens, a
-JSON list. For each, a line of output has the seconds that reading the prompt took (processor time if there is one
+JSON list. For each prompt, a line of output has the seconds that reading it took (processor time if there is one
 thread). Weights are repacked, as with the fork's option -rtr.
 """
 

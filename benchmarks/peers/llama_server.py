@@ -62,7 +62,7 @@ class LlamaServer:
         return Pass(time.perf_counter() - started, len(rows) - len(written), sum(written))
 
     def cpu_seconds(self) -> float | None:
-        """Return the server's processor time on Linux, else None; the clients' is small and not included."""
+        """Return the server's processor time on Linux, else None; the clients' time is small and not included."""
         try:
             # proc(5): after the name in parentheses, utime and stime are the 12th and 13th fields, in ticks.
             fields = Path(f"/proc/{self._process.pid}/stat").read_text("utf-8").rpartition(")")[2].split()

@@ -28,8 +28,8 @@ class Rows:
 class Pass:
     """The measurements of one pass over a task's rows.
 
-    `failures` is the number of rows without an answer, `answer_tokens` the number of tokens written for the others, and
-    `computed` the number of tokens that the model computed (None if the peer does not report it).
+    `failures` is the number of rows without an answer, `answer_tokens` the number of tokens written for the rows with
+    an answer, and `computed` the number of tokens that the model computed (None if the peer does not report it).
     """
 
     seconds: float

@@ -1,8 +1,8 @@
 """Temperature scaling: corrects probabilities, so that eight in ten answers with probability 0.8 are right.
 
 Calibration divides the logits by a temperature T before the softmax: each probability p becomes p^(1/T), and these are
-scaled to sum to 1. A T above 1 makes a model less sure, a T below 1 surer; the likeliest answer stays the same. The
-method: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017).
+scaled to sum to 1. A T above 1 makes a model less sure, a T below 1 makes it surer. The likeliest answer stays the
+same. The method: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017).
 
 An entry of an extraction is calibrated alone: it is right or wrong. Entries may be wrong more often than right, which a
 temperature alone cannot express. So they also have a bias b: p becomes sigmoid(logit(p) / T + b), as in Platt's
@@ -48,9 +48,10 @@ def tempered_odds(probability: float, temperature: float, bias: float = 0.0) -> 
 
 
 def tempered_among(probability: float, count: int, temperature: float) -> float:
-    """Return the calibrated probability of one of `count` answers; the others are taken to be equally likely.
+    """Return the calibrated probability of one of `count` answers; the other answers are taken as equally likely.
 
-    With n = `count`, it is p^(1/T) / (p^(1/T) + (n - 1) ((1 - p) / (n - 1))^(1/T)), which goes to 1/n as T grows.
+    With n = `count`, the result is p^(1/T) / (p^(1/T) + (n - 1) ((1 - p) / (n - 1))^(1/T)), which goes to 1/n as T
+    grows.
     """
     return tempered_odds(probability, temperature, -(1.0 - 1.0 / temperature) * math.log(count - 1))
 

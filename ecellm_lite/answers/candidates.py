@@ -1,10 +1,10 @@
 """Finds the answer among a fixed set of candidates, by walking a sorted matrix of their tokens.
 
 Each possible answer is tokenized as a continuation of the prompt. Its tokens are one row of the matrix, and the rows
-are sorted. So the rows that begin with the same tokens stand together. The tokens that may come next are the different
-values in their next column, whose index is the `depth`. If there is only one value, it is *forced* and needs no model;
-otherwise a softmax over the values decides. Each row ends with the end-of-sequence token, so that one answer may be the
-beginning of another.
+are sorted. So the rows that begin with the same tokens stand together. After some tokens are chosen, only the rows that
+begin with them are left. The tokens that may come next are the different values in the next column of these rows; the
+column's index is the `depth`. If there is only one value, it is *forced* and needs no model; otherwise a softmax over
+the values decides. Each row ends with the end-of-sequence token, so that one answer may be the beginning of another.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Candidates:
             self.matrix[place, : len(closed[index])] = closed[index]
 
     def branches(self, low: int, high: int, depth: int) -> Branches:
-        """Return the possible tokens at `depth` in the rows [low, high), which agree up to there."""
+        """Return the possible tokens at `depth` in the rows [low, high), whose tokens before `depth` are the same."""
         column = self.matrix[low:high, depth]
         starts = np.concatenate(([0], np.flatnonzero(column[1:] != column[:-1]) + 1))
         return Branches(column[starts], np.append(starts, high - low) + low)
@@ -78,7 +78,7 @@ class Candidates:
         return tokens[:ends]
 
     def rest(self, row: int, depth: int) -> list[int]:
-        """Return the row's tokens from `depth` on, without the end."""
+        """Return the row's tokens from `depth` on, without the token `end`."""
         tokens = self.matrix[row, depth:]
         rest: list[int] = tokens[tokens != _PAD][:-1].tolist()
         return rest
@@ -90,7 +90,7 @@ class Walked:
 
     - `index`: the candidate's index in the original order.
     - `probability`: the shares of all chosen tokens, multiplied.
-    - `coverage`: the lowest of all choices, and 1 if there was no choice.
+    - `coverage`: the lowest coverage of any choice; 1 if there was no choice.
     """
 
     index: int

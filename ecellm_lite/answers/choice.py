@@ -13,7 +13,7 @@ from ecellm_lite.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Choice(OneOf):
-    """A space whose answers are `options` (at least one, with distinct keys and texts); the value is the key."""
+    """A space whose answers are `options` (at least one, with distinct keys and texts); an answer's value is a key."""
 
     options: tuple[Option, ...]
     type: ClassVar[str] = "choice"

@@ -1,9 +1,8 @@
 """Ends a JSON text within its token limit: a token is chosen only if the text can still be closed after it.
 
 The tokens that close a text are found without the model: a string is closed by its quote, an object or a list by its
-bracket, and a missing value becomes the shortest of its kind. The search
-never goes back, so it can miss a way to close the text, for example if a string must contain certain words. Whatever it
-finds is allowed by the schema.
+bracket, and a missing value becomes the shortest of its kind. The search never goes back, so it can miss a way to close
+the text, for example if a string must contain certain words. Whatever the search finds is allowed by the schema.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Closing:
         self._between = self._tokens(_BETWEEN)
 
     def in_time(self, matcher: Any, tokens: Sequence[int], limit: int, logits: Logits, token: int) -> int:
-        """Return `token` if the text can still be closed after it, else the likeliest token after which it can.
+        """Return `token` if the text can be closed after it, else the likeliest token that lets the text be closed.
 
         The matcher has read `tokens`. The closed text may have at most `limit` tokens. Tokens that are not allowed have
         logits of -inf. If no way to close the text is found, `token` is returned all the same.

@@ -37,6 +37,7 @@ class Lookup:
     def learn(self, guessed: int, right: int) -> None:
         """Set how long the next guess may be, after the first `right` of `guessed` tokens were right.
 
-        If all were right, the next guess may be twice as long. Else it may have `right` tokens, but at least 1.
+        If all were right, the next guess may be twice as long. Otherwise, the next guess may have `right` tokens, at
+        least 1.
         """
         self._trust = 2 * guessed if right == guessed else max(1, right)

@@ -7,8 +7,8 @@ llguidance reports most mistakes itself. What would crash or stall it is refused
 - a large product of all the numbers that `multipleOf` gives;
 - operators that intersect regular expressions.
 
-All but the first take unbounded time and memory. The limits were found by experiment, with llguidance 1.9 on a stack of
-1 MiB, the smallest that a thread usually has.
+The last three take unbounded time and memory. The limits were found by experiment, with llguidance 1.9 on a stack of 1
+MiB, the smallest that a thread usually has.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def depth(value: Any, what: str = "schema") -> int:
 
 
 def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield every object in a JSON value: the schemas, and harmless objects that only look like one."""
+    """Yield every object in a JSON value: the schemas, and other objects, which are harmless here."""
     waiting = [value]
     while waiting:
         one = waiting.pop()

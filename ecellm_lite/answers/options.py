@@ -41,7 +41,7 @@ class OneOf(Space):
     @property
     @abstractmethod
     def offered(self) -> tuple[Option, ...]:
-        """The options, at least one, with distinct keys and texts."""
+        """The options; there is at least one, and their keys and texts are distinct."""
 
     @abstractmethod
     def value(self, key: str) -> Any:

@@ -31,5 +31,5 @@ class Predicate(OneOf):
         return OneOf.normalized(self, {"true": "yes", "false": "no"}.get(text.strip().casefold(), text))
 
     def longest(self, scene: Scene) -> int:
-        """Return 1: in every model's vocabulary each word is one token."""
+        """Return 1: `yes` and `no` are one token each in every model's vocabulary."""
         return 1

@@ -44,8 +44,8 @@ def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Rest
 def sound(logits: Logits) -> Logits:
     """Return the logits, with huge ones limited so that they can be subtracted.
 
-    Raises ModelError if one is NaN or infinite: undamaged weights never give such logits, and an answer chosen by
-    them would be arbitrary.
+    Raises ModelError if a logit is NaN or infinite: undamaged weights never give such a logit, and an answer chosen by
+    it would be arbitrary.
     """
     # False for NaN too; a sound model's logits always pass.
     if logits.min() > -_HUGE and logits.max() < _HUGE:

@@ -26,7 +26,7 @@ GAINS: Mapping[str, float] = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
 
 @dataclass(frozen=True, slots=True)
 class Ranking(Space):
-    """The space of all orders of `letters`, which are distinct and at least one.
+    """The space of all orders of `letters`; there is at least one letter, and none occurs twice.
 
     `lines` are shown to a person, one for each letter in the same order, such as `A: Umbrella`.
     """
@@ -93,7 +93,7 @@ class Ranking(Space):
         return len(scene.continuation(",".join(self.letters)))
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
-        """Return the outcome rescaled by a temperature: the first place's probabilities, and the order's own."""
+        """Return the outcome with the probabilities of the first place and of the order rescaled by a temperature."""
         after = tempered_outcome(outcome, temperature)
         if after is outcome or outcome.probability is None:
             return outcome

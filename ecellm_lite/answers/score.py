@@ -31,7 +31,7 @@ class Score(OneOf):
         return tuple(map(Option, self.levels, self.texts or self.levels))
 
     def value(self, key: str) -> int:
-        """Return the position of a level, from 1."""
+        """Return the position of a level; the lowest level has position 1."""
         return self.levels.index(key) + 1
 
     def decode(self, scene: Scene) -> Decoding:

@@ -21,7 +21,7 @@ class Space(ABC):
     """The answers that one row may get, and all operations that depend on the type of answer.
 
     A space of your own defines `type`, `decode` and `parse`. What it inherits suits answers that are too many to list.
-    If its outcomes have `probabilities`, they are calibrated and shown as a choice among a few answers.
+    An outcome with `probabilities` is calibrated and shown as a choice among a few answers.
 
     `type`: the type of answer that users see: predicate, choice, score, ranking, extraction, text or schema.
     `generates`: whether answers are generated token by token, rather than scored in a few calls of the model.
@@ -85,7 +85,7 @@ class Space(ABC):
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
         """Return answers to compare a model with: the same for every row, as far as the space allows.
 
-        `golds` are the different gold answers of a data set, the most frequent first. There is at least one.
+        `golds` are the different gold answers of a data set, at least one, the most frequent first.
         """
         return tuple(golds)
 

@@ -41,9 +41,9 @@ class Structured(Space):
     def decode(self, scene: Scene) -> Decoding:
         """Choose one allowed token after another; tokens that the grammar forces need no model.
 
-        An answer may have `max_tokens` tokens, or what the context has room for. Near this limit, JSON is closed if its
-        schema permits. Other texts are cut back to the last place where they were complete. Raises GrammarError if
-        there is no such place.
+        An answer may have `max_tokens` tokens, or fewer if the context has less room. Near this limit, JSON is closed
+        if its schema permits. Other texts are cut back to the last place where they were complete. Raises GrammarError
+        if there is no such place.
         """
         from llguidance import LLMatcher
         from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
@@ -141,8 +141,9 @@ class JsonText(Structured):
 def schema(definition: Mapping[str, Any], *, max_tokens: int = MAX_TOKENS, temperature: float = 0.0) -> Structured:
     """Return the space of the JSON texts that a JSON schema allows, written as `json.dumps` writes them.
 
-    If an object's schema lists properties, the object has no others, unless the schema's `additionalProperties` allows
-    them or the schema has `allOf`. Raises GrammarError for a schema that is too large, too deep, or not understood.
+    An object has only the properties that its schema lists. It may have more if the schema has no `properties`, has
+    `allOf`, or allows more by `additionalProperties`. Raises GrammarError for a schema that is too large, too deep, or
+    not understood.
     """
     from llguidance import LLMatcher
 

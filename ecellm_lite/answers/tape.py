@@ -1,4 +1,4 @@
-"""The answer's tokens so far: those that the model has seen, and those that go to it with the next step."""
+"""The answer's tokens so far: those that the model has seen, and those that it gets with the next step."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Tape:
     def move(self, path: Sequence[int]) -> None:
         """Replace the answer by `path`, keeping their common beginning.
 
-        The new tokens count as forced. But once the model was called, it was asked about the first of them, so that one
-        counts as chosen.
+        The new tokens count as forced. But if the model was called before, it was asked about the first new token, so
+        this token counts as chosen.
         """
         shared = 0
         while shared < min(len(path), len(self.tokens)) and path[shared] == self.tokens[shared]:

@@ -27,9 +27,9 @@ class Text(Space):
     `temperature`: at 0 each token is the likeliest; above 0 tokens are sampled with the scene's seed.
     `stop`: the text ends before the first of these texts.
     `whole`: whether white space around the text is kept.
-    `logprobs`: if given, the value is not the text but an object with `text`, `ended` (whether the model or a stop
-      text ended it) and `tokens`. Each token has its `bytes`, its `logprob` and `top`, the likeliest tokens in its
-      place; this setting says how many.
+    `logprobs`: if given, the value is not the text but an object with `text`, `ended` (whether the model or a stop text
+      ended it) and `tokens`. Each token has its `bytes`, its `logprob` and `top`, the likeliest tokens in its place.
+      `logprobs` is the number of tokens in `top`.
     """
 
     max_tokens: int = MAX_TOKENS
@@ -51,7 +51,7 @@ class Text(Space):
         return options if self.logprobs is None else {**options, "logprobs": self.logprobs}
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return the most frequent text and the empty one; of the other texts hardly any occurs twice."""
+        """Return the most frequent text and the empty text; hardly any other text occurs twice."""
         return (golds[0], "")
 
     def decode(self, scene: Scene) -> Decoding:
@@ -123,7 +123,7 @@ def _decoded(data: bytes) -> str:
 
 
 def pick(logits: Logits, temperature: float, generator: np.random.Generator) -> int:
-    """Return the likeliest token, or at a temperature above 0 one sampled by its probability."""
+    """Return the likeliest token, or at a temperature above 0 a token sampled by its probability."""
     if temperature <= 0:
         return int(logits.argmax())
     # The Gumbel-max trick: the likeliest token under Gumbel noise is a draw from the softmax.

@@ -40,7 +40,7 @@ def _shuffled(value: Any, random: Random) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class FixedLengthText(Space):
-    """Text of exactly `tokens` tokens, even where the model would end it.
+    """Text of exactly `tokens` tokens, even where the model would end the text earlier.
 
     Without this, a setting that changes the logits slightly could look faster just because its text came out shorter.
     """

@@ -43,7 +43,8 @@ Measure = Callable[[Settings], float]
 class Trial:
     """A setting that was tried, compared with the best settings so far.
 
-    `readings` are its measured rates, and `baseline` those of the best settings, in rows per second.
+    `readings` are the rates measured with this setting, and `baseline` the rates of the best settings, in rows per
+    second.
     """
 
     setting: str

@@ -1,1 +1,1 @@
-"""One file for a machine with no network: made, signed, checked and installed; and models from a chain's own server."""
+"""Bundles (one file with everything for a machine without a network), and feeds, from which machines pull models."""

@@ -1,9 +1,9 @@
 """A bundle that was opened: its signature is right, and its archive has exactly the bytes that its index allows.
 
-Nothing in a bundle is trusted before its index is: the signature is checked first, then every byte outside the files'
-data is compared with what the index implies, and each file is hashed while it is read. So a flipped bit, a file that
-was added, removed or renamed, a link, compressed data, a false size, and bytes between entries are all refused. Paths
-are checked by index.check_index.
+The signature of the index is checked first. Then every byte outside the files' data is compared with the bytes that the
+index allows there, and each file is hashed while it is read. So a flipped bit, a file that was added, removed or
+renamed, a link, compressed data, a false size, and bytes between entries are all refused. Paths are checked by
+index.check_index.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An open bundle; `key` is the key that signed it, None for an unsigned one, `sha256` is that of its index."""
+    """An open bundle; `key` is the key that signed it, or None if the bundle is unsigned."""
 
     path: Path
     file: FileIO
@@ -52,9 +52,9 @@ class Archive:
         return hashlib.sha256(self.index_bytes).hexdigest()
 
     def data(self, wanted: BundleFile) -> Iterator[memoryview]:
-        """Yield an included file's bytes in blocks; raises ModelError after the last one if its sha256 is wrong.
+        """Yield an included file's bytes in blocks; raises ModelError at the end if the file's sha256 is wrong.
 
-        A block is valid until the next one.
+        A block is valid until the next block is yielded.
         """
         skipped = len(self.places.entries) - len(self.index.included)
         place = self.places.offsets[skipped + self.index.included.index(wanted)]

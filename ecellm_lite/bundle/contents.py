@@ -1,4 +1,4 @@
-"""What a bundle holds, and its making: the model with its calibrations, own tasks, adapters, and the program itself."""
+"""Chooses what a bundle holds: the model with its calibrations, own tasks, adapters, and the program itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from ecellm_lite.bundle.starter import PROGRAM
 from ecellm_lite.bundle.wheels import WHEELS, wheels_of
 from ecellm_lite.bundle.writer import Source, write_bundle
 from ecellm_lite.errors import UsageError
-from ecellm_lite.models.calibrations import calibration_folder, read_calibration
+from ecellm_lite.models.calibrations import fitting_calibrations
+from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.registry import load_task
@@ -60,9 +61,12 @@ def create(
 ) -> Index:
     """Write a bundle to `target` and return its index.
 
-    `name`: by default that of `target`. `serial`: by default the time in seconds; each bundle of a name needs a higher
-    one. With `key` the bundle is signed. `since`, an older bundle, makes a delta: files that are the same there are
-    left out. Raises UsageError for contents that cannot be bundled, ModelError if a file cannot be read or written.
+    `name`: the bundle's name, by default the name of the file `target` up to its first dot. `serial`: by default the
+    time in seconds; a newer bundle needs a higher number than an older bundle of the same name. `key`: signs the
+    bundle. `since`: an older bundle. The new bundle is then a delta: it leaves out the files that are the same in the
+    older bundle.
+
+    Raises UsageError for contents that cannot be bundled, and ModelError if a file cannot be read or written.
     """
     sources = list(_sources(contents, store, signed=key is not None))
     # Small files first: the starter reads the program from the beginning. The model is last.
@@ -117,20 +121,25 @@ def _sources(contents: Contents, store: Store, *, signed: bool) -> Iterator[Sour
         if read_header(path).metadata.get("general.type") != "adapter":
             raise UsageError(f"{path} is not an adapter", step="make one with `ecellm-lite convert`")
         yield Source(f"adapters/{name}.gguf", path)
+        sha256 = sha256_of(path)
+        for calibration in fitting_calibrations(store, contents.model, sha256):
+            yield Source(f"{_folder(contents.model, store)}/calibration/{sha256}/{calibration.name}", calibration)
     distributions = contents.program.rglob("*.dist-info") if contents.program else []
     yield from notices(contents.model.manifest, wheels, distributions)
 
 
+def _folder(model: StoredModel, store: Store) -> str:
+    return f"{HOME}/{store.folder(model.manifest.name).relative_to(store.root).as_posix()}"
+
+
 def _model(model: StoredModel, store: Store) -> Iterator[Source]:
     """Yield the model's file, a manifest for it, and its calibrations, as the store of the target will have them."""
-    name = model.manifest.name
-    folder = f"{HOME}/{store.folder(name).relative_to(store.root).as_posix()}"
+    folder = _folder(model, store)
     manifest = replace(model.manifest, file="model.gguf")
     yield Source(f"{folder}/model.gguf", model.path)
     yield Source(f"{folder}/manifest.json", manifest.encode())
-    for path in sorted(calibration_folder(store, model).glob("[!.]*.json")):
-        if (calibration := read_calibration(path)) and calibration.scope.model == manifest.sha256:
-            yield Source(f"{folder}/calibration/{path.name}", path)
+    for path in fitting_calibrations(store, model):
+        yield Source(f"{folder}/calibration/{path.name}", path)
 
 
 def _program(folder: Path) -> Iterator[Source]:

@@ -31,7 +31,7 @@ _CRC32 = re.compile(r"[0-9a-f]{8}")
 class BundleFile:
     """A file: its path in the installed folder, size in bytes, sha256 and CRC-32 in hex, and mode (0o644 or 0o755).
 
-    `included` is False in a delta for a file that is unchanged: it is taken from the installed version.
+    `included` is False in a delta for an unchanged file: this file is taken from the installed version.
     """
 
     path: str
@@ -46,9 +46,10 @@ class BundleFile:
 class Index:
     """An index. Of two bundles with one name, the one with the higher serial number is newer.
 
-    `model` is the model's name in the store, and `platform` is where the program runs, such as linux-x86_64, empty
-    without a program. `starter` is the sha256 of the script in front of the archive, and `base` that of the index that
-    a delta is based on; None without one.
+    `model` is the model's name in the store. `platform` is where the bundle's program runs, such as linux-x86_64; it is
+    empty if the bundle has no program. `starter` is the sha256 of the script in front of the archive; None without a
+    script. `base` is the sha256 of the older bundle's index that a delta is based on; None if the bundle is not a
+    delta.
     """
 
     format: int

@@ -1,4 +1,4 @@
-"""Installs a bundle: into a folder of its own, completely, and only then is it the current version.
+"""Installs a bundle in a folder of its own, and makes it the current version once it is complete.
 
 Each file is hashed while it is written, and nothing but what a signed index names is ever written. With wheels, pip
 installs them into the version's own virtual environment, without a network. A bundle that is refused, or whose program
@@ -22,6 +22,7 @@ from ecellm_lite.bundle.index import BundleFile
 from ecellm_lite.bundle.installation import Installation, Version
 from ecellm_lite.bundle.keys import PublicKey
 from ecellm_lite.bundle.launcher import NAME, command_of, write_command, write_launcher
+from ecellm_lite.bundle.newest import check_newer, remember
 from ecellm_lite.bundle.wheels import WHEELS, make_environment
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import in_words
@@ -64,7 +65,7 @@ def install(
         installation = Installation(index.name, base)
         try:
             with installation.writing():
-                installation.check_newer(index, archive.sha256)
+                check_newer(installation.newest, index.name, index.serial, archive.sha256)
                 folder = _whole_version(installation, archive)
                 if folder is None:
                     installation.clean()
@@ -131,7 +132,7 @@ def _new_version(installation: Installation, archive: Archive, progress: Progres
         _try(staging)
         (staging / INDEX).write_bytes(archive.index_bytes)
         _sync(staging)
-        installation.remember(index, archive.sha256)
+        remember(installation.newest, index.name, index.serial, archive.sha256)
         folder = installation.free_folder(index, archive.sha256)
         staging.rename(folder)
     finally:
@@ -172,7 +173,7 @@ def _take(source: Path, target: Path, file: BundleFile) -> None:
 
 
 def _check_model(version: Path, name: str) -> None:
-    """Raise ModelError unless the version's store has a model of this name that llama.cpp can be given."""
+    """Raise ModelError unless the version's store has a model of this name that llama.cpp can load safely."""
     model = Store(version / HOME).get(name)
     check_model(read_header(model.path))
 
@@ -198,7 +199,7 @@ def _try(version: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Have everything in a folder on the disk."""
+    """Wait until everything in a folder is written to the disk."""
     if hasattr(os, "sync"):
         os.sync()
         return

@@ -1,7 +1,7 @@
 """The installed versions of a bundle: each in a folder of its own, one of them current.
 
-A version is complete before it becomes current, and becomes current by one atomic rename: a process that is killed at
-any moment leaves the old version or the new one. The version before is kept for a rollback.
+A version is complete before it becomes current, and becomes current by one atomic rename. So if a process is killed at
+any moment, the old version or the new version is current. The previous version is kept for a rollback.
 
     BASE/bundles/NAME/versions/SERIAL-HASH/   the files of a bundle, its index, and the script `ecellm-lite`
     BASE/bundles/NAME/current                 a link to the current version (on Windows the file current.txt)
@@ -11,29 +11,25 @@ any moment leaves the old version or the new one. The version before is kept for
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from ecellm_lite.bundle import pointer
 from ecellm_lite.bundle.archive import INDEX
 from ecellm_lite.bundle.index import LARGEST, Index, read_index
-from ecellm_lite.documents import read_document
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.home import bundle_home
-from ecellm_lite.models.files import replacing, sha256_of
+from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.store_lock import only_writer
 
 KEPT = 2  # versions: the current one and the one before
 
 _VERSION = re.compile(r"(?P<serial>[1-9][0-9]{0,15})-[0-9a-f]{12}(\.[0-9]+)?")
-_NEWEST = "newest.json"
 _NEW = ".new-"
-_FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +48,6 @@ class Version:
                 raise ModelError(f"{path} is damaged or missing", step="install the whole bundle again")
 
 
-@dataclass(frozen=True, slots=True)
-class _Newest:
-    """The highest serial number that was installed, and the sha256 of its index."""
-
-    format: int
-    name: str
-    serial: int
-    index: str
-
-
 class Installation:
     """The versions of the bundle `name` under `base`, by default the user's folder for bundles."""
 
@@ -69,6 +55,7 @@ class Installation:
         self.name = name
         self.root = (base or bundle_home()) / "bundles" / name
         self.versions_folder = self.root / "versions"
+        self.newest = self.root / "newest.json"
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -92,7 +79,7 @@ class Installation:
         return next((version for version in self.versions() if version.folder.name == name), None)
 
     def free_folder(self, index: Index, sha256: str) -> Path:
-        """Return the path of a folder, which does not exist, for a new version."""
+        """Return an unused path for the folder of a new version."""
         name, number = f"{index.serial}-{sha256[:12]}", 2
         folder = self.versions_folder / name
         while folder.exists():
@@ -100,31 +87,16 @@ class Installation:
             number += 1
         return folder
 
-    def check_newer(self, index: Index, sha256: str) -> None:
-        """Raise ModelError if a bundle is older than one that was installed before, or has its serial number."""
-        newest = self._newest()
-        if newest and (index.serial, sha256) != (newest.serial, newest.index) and index.serial <= newest.serial:
-            raise ModelError(
-                f"The bundle {self.name} has serial number {index.serial}, and {newest.serial} was installed before",
-                step="get the newest bundle; `bundle rollback` goes back to the version before",
-            )
-
-    def remember(self, index: Index, sha256: str) -> None:
-        """Store that a bundle was installed, so that no older one is."""
-        newest = _Newest(_FORMAT, self.name, index.serial, sha256)
-        with replacing(self.root / _NEWEST) as temporary:
-            temporary.write_text(json.dumps(asdict(newest)) + "\n", "utf-8")
-
     def switch(self, version: Path) -> None:
         """Make a version the current one."""
         pointer.write(self.root, version.name)
 
     def staging(self, token: str) -> Path:
-        """Return the path for a version that is not complete; an interrupted one is removed by `clean`."""
+        """Return the path for an incomplete version; `clean` removes what an interrupted installation left there."""
         return self.versions_folder / f"{_NEW}{token}"
 
     def clean(self) -> None:
-        """Remove what interrupted installations left, and all versions but the current one and the one before."""
+        """Remove what interrupted installations left, and all versions but the current and the previous one."""
         for leftover in [*self.versions_folder.glob(f"{_NEW}*"), *self.root.glob(f".{pointer.LINK}.*")]:
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -142,7 +114,7 @@ class Installation:
                 shutil.rmtree(version.folder, ignore_errors=True)
 
     def rollback(self) -> Version:
-        """Go back to the version before, and return it; raises ModelError if there is none or it is damaged."""
+        """Go back to the previous version, and return it; raises ModelError if it is missing or damaged."""
         with self.writing():
             current = self.current()
             older = [one for one in self.versions() if current and one.index.serial < current.index.serial]
@@ -152,19 +124,12 @@ class Installation:
             self.switch(older[-1].folder)
             return older[-1]
 
-    def _newest(self) -> _Newest | None:
-        path = self.root / _NEWEST
-        try:
-            newest = read_document(_Newest, path, largest=1 << 12, formats=(_FORMAT,))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{path} is damaged ({error})", step="remove it if you trust the bundle") from None
-        return newest
-
 
 def chosen(name: str | None, base: Path | None = None) -> Installation:
-    """Return the installation of a name or, without one, of the only installed bundle; raises UsageError."""
+    """Return the installation of this name; without a name, that of the only installed bundle.
+
+    Raises UsageError if the name is not installed, or if none is given and not exactly one bundle is installed.
+    """
     names = installed_names(base)
     if name is None and len(names) == 1:
         name = names[0]

@@ -96,7 +96,7 @@ def read_public_key(path: Path) -> PublicKey:
 
 
 def parse_public_key(text: str, place: str) -> PublicKey:
-    """Return a key from the text of its file, or from its line of base64; raises ModelError."""
+    """Return the key in `text`: a key file's text or its line of base64; raises ModelError if it is not a key."""
     data = _decoded(text)
     if len(data) != 42 or data[:2] != _ALGORITHM:
         raise ModelError(f"{place[:200]} is not a public key", step="give a file that `bundle keygen` wrote")
@@ -126,6 +126,11 @@ def trusted_keys(base: Path | None = None) -> Sequence[PublicKey]:
     return [read_public_key(path) for path in sorted(_folder(base).glob("*.pub"))]
 
 
+def keys_for(path: Path | None, base: Path | None = None) -> Sequence[PublicKey]:
+    """Return the key in a file or, without one, the keys that are trusted under `base`."""
+    return [read_public_key(path)] if path else trusted_keys(base)
+
+
 def trust(key: PublicKey, base: Path | None = None) -> Path:
     """Add a key to those that are trusted under `base`, and return its file."""
     path = _folder(base) / f"{key.name}.pub"
@@ -146,7 +151,7 @@ def _text(path: Path) -> str:
 
 
 def _decoded(text: str) -> bytes:
-    """Return the bytes of the last line, which is base64; empty if it is not."""
+    """Return the bytes that the last line holds in base64; empty if the line is not base64."""
     lines = text.strip().splitlines()
     try:
         return base64.b64decode(lines[-1].strip(), validate=True) if lines else b""

@@ -1,7 +1,8 @@
 """The script `ecellm-lite` of an installed version: it starts the program with the version's models and tasks.
 
-The program is the standalone one of the bundle, else the one installed from its wheels, else the one on the PATH. The
-script finds its version once, so a program that runs keeps its files when another version is installed.
+The program is the bundle's standalone program. If the bundle has none, it is the program installed from the bundle's
+wheels; without wheels, it is the `ecellm-lite` on the PATH. The script finds its version once, so a program that runs
+keeps its files when another version is installed.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def write_command(root: Path, version: Path) -> Path:
 
 
 def command_of(version: Path) -> list[str]:
-    """Return the command that starts a version's own program, or nothing if it brings none."""
+    """Return the command that starts a version's own program; empty if the version has no program."""
     suffix = ".exe" if os.name == "nt" else ""
     if (program := version / "program" / f"{NAME}{suffix}").is_file():
         return [str(program)]

@@ -1,8 +1,9 @@
 """The bytes of a bundle's archive: a ZIP64 file with stored entries, fully determined by its entries and its start.
 
 Headers follow PKWARE's APPNOTE 6.3.10, sections 4.3.7 (local header), 4.3.12 (central directory) and 4.3.14 to 4.3.16
-(its ends). Sizes and offsets are always in the ZIP64 fields, times are those of 1980-01-01, names are UTF-8. So a
-reader need not interpret an archive: it compares the archive with the only bytes that its index allows.
+(the records that end the central directory). Sizes and offsets are always in the ZIP64 fields, times are those of
+1980-01-01, names are UTF-8. So a reader need not interpret an archive: it compares the archive with the only bytes that
+its index allows.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def header_size(name: str) -> int:
 
 
 def read_local_header(header: bytes, name: str) -> Entry | None:
-    """Return the entry that a local header describes, or None if it is not that of a regular entry of this name."""
+    """Return the entry that a local header describes, or None if it is not our header for an entry of this name."""
     if len(header) != header_size(name):
         return None
     crc32 = LOCAL.unpack_from(header)[6]
@@ -99,7 +100,7 @@ def _central_header(entry: Entry, place: int) -> bytes:
 
 
 def _end(count: int, size: int, place: int) -> bytes:
-    """Return the three records at the end: the ZIP64 one, its locator, and the old one that points to both."""
+    """Return the three records at the archive's end: the ZIP64 record, its locator, and the older format's record."""
     end = _END_64.pack(0x06064B50, _END_64.size - 12, _MADE_BY, _VERSION, 0, 0, count, count, size, place)
     locator = _LOCATOR.pack(0x07064B50, 0, place + size, 1)
     return end + locator + _END.pack(0x06054B50, 0, 0, 0xFFFF, 0xFFFF, _SEE_64, _SEE_64, 0)

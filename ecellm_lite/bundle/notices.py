@@ -19,7 +19,7 @@ FOLDER = "licences"
 def notices(manifest: Manifest, wheels: Sequence[Wheel], distributions: Iterable[Path]) -> list[Source]:
     """Return the list and the texts as files for a bundle.
 
-    `distributions` are the folders *.dist-info in a standalone program, which names its packages by them.
+    `distributions` are the folders *.dist-info in a standalone program; their names are those of its packages.
     """
     texts = [
         Source(f"{FOLDER}/{wheel.path.name.removesuffix('.whl')}/{path.partition('/')[2]}", text)
@@ -62,7 +62,7 @@ def _package(wheel: Wheel) -> dict[str, Any]:
 
 
 def _frozen(distributions: Iterable[Path]) -> list[dict[str, Any]]:
-    """Return the packages of a standalone program by the folders *.dist-info in it."""
+    """Return the packages of a standalone program, named by its folders *.dist-info."""
     names = sorted(folder.name.removesuffix(".dist-info").rpartition("-") for folder in distributions)
     return [
         {"type": "library", "name": name, "version": version, "purl": f"pkg:pypi/{name.lower()}@{version}"}

@@ -12,7 +12,7 @@ LINK, FILE = "current", "current.txt"
 
 
 def read_link(root: Path) -> str | None:
-    """Return the name of the current version by the link in `root`, or None."""
+    """Return the name of the current version, which the link in `root` gives, or None."""
     try:
         return (root / LINK).readlink().name
     except OSError:
@@ -20,7 +20,7 @@ def read_link(root: Path) -> str | None:
 
 
 def write_link(root: Path, version: str) -> None:
-    """Make `version` the current one: another process sees the old version or the new one."""
+    """Make `version` current in one step: other processes see either the old version or the new version."""
     temporary = root / f".{LINK}.{secrets.token_hex(4)}"
     temporary.symlink_to(Path("versions") / version, target_is_directory=True)
     temporary.replace(root / LINK)
@@ -28,7 +28,7 @@ def write_link(root: Path, version: str) -> None:
 
 
 def read_file(root: Path) -> str | None:
-    """Return the name of the current version by the file in `root`, or None."""
+    """Return the name of the current version, which the file in `root` gives, or None."""
     try:
         name = (root / FILE).read_text("utf-8").strip()
     except (OSError, ValueError):
@@ -37,7 +37,7 @@ def read_file(root: Path) -> str | None:
 
 
 def write_file(root: Path, version: str) -> None:
-    """Make `version` the current one, as write_link does, where links need rights that a user has not."""
+    """Make `version` current, as write_link does; for Windows, where a user may lack the right to make links."""
     with replacing(root / FILE) as temporary:
         temporary.write_text(version + "\n", "utf-8")
 

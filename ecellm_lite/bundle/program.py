@@ -1,8 +1,8 @@
 """Builds the standalone program: a folder that runs without Python, made by PyInstaller from the running installation.
 
-PyInstaller, not a copy of Python in a folder: it finds the system's libraries that Python's modules and the engine load
-(OpenSSL, libffi, OpenMP), and a bare system has none of them. Python's own portable builds are not on PyPI. The folder
-needs a glibc that is at least as new as this machine's.
+A copy of Python in a folder would not be enough: a bare system lacks the libraries that Python's modules and the engine
+load (OpenSSL, libffi, OpenMP). PyInstaller finds these libraries and packs them too. Python's own portable builds are
+not on PyPI. The folder needs a glibc that is at least as new as this machine's.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _LINES = 20  # of PyInstaller's output, for the message of a failure
 
 
 def build_program(folder: Path, *, native: bool = False) -> Path:
-    """Build the program into `folder`, which must not exist or be empty, and return the path of its executable.
+    """Build the program into `folder`, which must be new or empty, and return the path of its executable.
 
-    It has what the running installation has: with the extra `server` it can serve, with `bundle` install bundles, with
-    `demo` make the demo model. Raises UsageError if that installation cannot be packed: without PyInstaller, an
-    editable one, or one whose llama.cpp is for this processor alone, unless `native` allows that.
+    The program has the extras of the running installation: with `server` it can serve, with `bundle` install bundles,
+    with `demo` make the demo model. Raises UsageError if the installation lacks PyInstaller, is editable, or has a
+    llama.cpp that is compiled for this processor alone; `native` allows such a llama.cpp.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not an empty folder", step="name another one", settings=("folder",))
@@ -84,7 +84,7 @@ def _arguments(place: Path) -> Iterator[str]:
 
 
 def _script() -> str:
-    """Return the path of the program's first script, which stands above this room and is not imported here."""
+    """Return the path of the program's first script (standalone.py); it is found without being imported."""
     spec = find_spec("ecellm_lite.standalone")
     assert spec
     assert spec.origin
@@ -92,9 +92,9 @@ def _script() -> str:
 
 
 def _requirements(name: str) -> set[str]:
-    """Return the installed distributions that a distribution needs, and those that its extras name, and its own name.
+    """Return the names of a distribution and of all installed distributions that it or its extras need.
 
-    Their metadata holds the versions, which `doctor` reports, and the licences.
+    The metadata of these distributions holds the versions, which `doctor` reports, and the licences.
     """
     names: set[str] = set()
     waiting = [name]

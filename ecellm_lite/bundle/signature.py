@@ -1,6 +1,7 @@
 """Signatures in minisign's format, so that `minisign -V` checks them too.
 
-A signature is of the BLAKE2b hash of a file. Its trusted comment is signed as well, together with the signature.
+A signature signs the BLAKE2b hash of a file. A second signature signs the first signature together with the trusted
+comment.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""The shell script in front of a bundle's archive, with which a machine that has nothing of ours installs it.
+"""The shell script in front of a bundle's archive; it installs the bundle on a machine without ecellm-lite.
 
-`sh BUNDLE --key KEY` copies the standalone program, or the wheels, out of the bundle into a temporary folder, compares
-their sha256, and has that program install the bundle, which checks the signature. The script needs a POSIX shell with
-tail, head, mktemp and sha256sum (or shasum), and Python with pip and venv for wheels. Nothing checks the script itself
-and the program that it starts: a first install trusts whoever brought the file (docs/offline.md).
+`sh BUNDLE --key KEY` copies the standalone program, or the wheels, out of the bundle into a temporary folder, and
+compares their sha256. Then it starts the copied program, which checks the bundle's signature and installs the bundle.
+The script needs a POSIX shell with tail, head, mktemp and sha256sum (or shasum), and Python with pip and venv for
+wheels. Nothing checks the script itself and the program that it starts: a first install trusts whoever brought the file
+(docs/offline.md).
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ python3 -m venv "$folder/venv" || { echo "Python with venv is needed (Debian: ap
 
 
 def starter_of(index: Index, offsets: Sequence[int]) -> bytes:
-    """Return the script, padded to a multiple of STARTER_STEP, or nothing if the bundle has no program.
+    """Return the script, padded to a multiple of STARTER_STEP; empty for a bundle without program and wheels.
 
-    `offsets` are those of the included files' data from the archive's start. A delta has no script: the version that is
-    installed installs it.
+    `offsets` say where the data of each included file begins, counted from the archive's start. A delta has no script:
+    the installed version installs the delta.
     """
     paths = {file.path for file in index.files}
     folder = "program" if PROGRAM in paths else WHEELS

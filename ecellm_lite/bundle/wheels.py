@@ -50,7 +50,7 @@ def project_of(name: str) -> str:
 
 
 def wheels_of(folder: Path, *, signed: bool) -> Sequence[Wheel]:
-    """Return the wheels in a folder; raises UsageError unless they are wheels and this program's is among them."""
+    """Return the wheels in a folder; raises UsageError if a needed wheel is missing, or a file is not a wheel."""
     paths = sorted(folder.glob("*.whl"))
     projects = {project_of(path.name) for path in paths}
     needed = {OURS, "cryptography"} if signed else {OURS}
@@ -94,7 +94,7 @@ def _read_wheel(path: Path) -> Wheel:
 
 
 def _python() -> str:
-    """Return the Python to make an environment with: not that of an environment, which may be a temporary one."""
+    """Return the Python to make an environment with: the base Python, as a virtual environment may be temporary."""
     base = getattr(sys, "_base_executable", None)
     if base and not getattr(sys, "frozen", False):
         return str(base)

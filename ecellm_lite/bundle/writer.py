@@ -1,7 +1,8 @@
 """Writes a bundle in one pass: each file is read once, and copied while it is hashed.
 
-Sizes are known before, and every hash has a fixed width, so the place of each byte is known too: the files' data is
-written first, then the headers, the index and its signature. The bundle replaces `target` only when it is complete.
+All sizes are known in advance, and every hash has a fixed width, so the place of each byte is known too: the files'
+data is written first, then the headers, the index and its signature. The bundle replaces `target` only when it is
+complete.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _NO_SHA256, _NO_CRC32 = "0" * 64, "0" * 8
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file for a bundle: its path there, its bytes or the file that has them, and whether it may be executed."""
+    """A file for a bundle: its path in the bundle, its bytes or the file to copy, and whether it is executable."""
 
     path: str
     content: bytes | Path
@@ -53,8 +54,8 @@ def write_bundle(
 ) -> Index:
     """Write a bundle of `sources` and return its index; `draft` has everything but the files and the starter.
 
-    With `base`, the files of an older bundle by path, files that are the same there are left out. Raises UsageError for
-    a path that is not allowed, and ModelError if a file cannot be read or changes, or the disk is full.
+    `base`: the files of an older bundle by path; files that are the same in both bundles are left out. Raises
+    UsageError for a path that is not allowed, and ModelError if a file cannot be read or changes, or the disk is full.
     """
     try:
         files = [_unhashed(source) for source in sources]
@@ -159,7 +160,7 @@ def _unhashed(source: Source) -> BundleFile:
 
 
 def _compared(source: Source, blank: BundleFile, old: BundleFile | None) -> BundleFile:
-    """Return the old entry, not included, if the file is the same as in the older bundle; else `blank`."""
+    """Return the older bundle's entry, marked as not included, if the file is unchanged; else return `blank`."""
     if old is None or (old.size, old.mode) != (blank.size, blank.mode):
         return blank
     digest = hashlib.sha256()

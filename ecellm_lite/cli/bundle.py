@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -14,9 +14,6 @@ from ecellm_lite.cli.forms import NamedFile
 from ecellm_lite.cli.options import debug_option
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.cli.types import ModelType
-
-if TYPE_CHECKING:
-    from ecellm_lite.bundle.keys import PublicKey
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -108,6 +105,7 @@ def create(
 def verify(file: Path, key: Path | None, unsigned: bool, as_json: bool) -> None:
     """Check a bundle's signature, and every byte in it."""
     from ecellm_lite.bundle.archive import opened
+    from ecellm_lite.bundle.keys import keys_for
     from ecellm_lite.cli.progress import bytes_progress
 
     with opened(file, keys_for(key), unsigned=unsigned) as archive, bytes_progress("reading") as progress:
@@ -141,7 +139,7 @@ def verify(file: Path, key: Path | None, unsigned: bool, as_json: bool) -> None:
 def install(file: Path, key: Path | None, unsigned: bool, base: Path | None) -> None:
     """Install a bundle, or a newer one beside the older; the signing key is trusted from then on."""
     from ecellm_lite.bundle.install import install as install_bundle
-    from ecellm_lite.bundle.keys import trust
+    from ecellm_lite.bundle.keys import keys_for, trust
     from ecellm_lite.cli.progress import bytes_progress
 
     with bytes_progress("installing") as progress:
@@ -176,10 +174,3 @@ def keygen(name: Path) -> None:
     secret.write(secret_file)
     secret.public.write(public_file)
     click.echo(f"{secret_file} is secret: keep it off the machines that install. {public_file} goes to them.")
-
-
-def keys_for(key: Path | None, base: Path | None = None) -> Sequence[PublicKey]:
-    """Return the key in a file or, without one, the keys that this user trusts."""
-    from ecellm_lite.bundle.keys import read_public_key, trusted_keys
-
-    return [read_public_key(key)] if key else trusted_keys(base)

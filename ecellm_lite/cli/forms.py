@@ -65,7 +65,7 @@ class WeightedFolder(click.ParamType):  # type: ignore[type-arg]
 
 
 class NamedAdapter(click.ParamType):  # type: ignore[type-arg]
-    """NAME=FILE: the name that requests choose an adapter by, and its file; FILE alone is named after itself."""
+    """NAME=FILE: the name that requests choose an adapter by, and its file; without NAME, the file's own name."""
 
     name = "[name=]file"
 

@@ -21,7 +21,7 @@ COMMANDS = {
     "tasks": "List the tasks, or describe one.",
     "convert": "Convert a checkpoint and its adapters to a quantized file.",
     "verify": "Check a converted file against its source.",
-    "models": "List, pull, add, show and remove models.",
+    "models": "List, pull, push, add, show and remove models.",
     "doctor": "Report what this machine and installation can do.",
     "pipe": "Answer a host program: JSON lines on standard input and output.",
     "serve": "Answer over HTTP: tasks, typed decisions, texts, metrics, and a page.",

@@ -1,4 +1,4 @@
-"""`ecellm-lite models`: manages the models in the local store."""
+"""`ecellm-lite models`: manages the local store, and folders that other machines pull from."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from ecellm_lite.cli.options import debug_option
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.cli.types import ModelType
 from ecellm_lite.envelopes import ENVELOPES
+from ecellm_lite.errors import UsageError
 
 
 @click.group()
 def models() -> None:
-    """List, pull, add, show and remove the models in the store (ECELLM_HOME, else your data folder)."""
+    """List, pull, push, add, show and remove the models in the store (ECELLM_HOME, else your data folder)."""
 
 
 @models.command("list")
@@ -84,6 +85,9 @@ def add(file: Path, name: str, envelope: str | None, move: bool) -> None:
 @click.option("--drop", is_flag=True, help="Delete the download when the model is in the store.")
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 @debug_option
+@click.option(
+    "--key", type=click.Path(path_type=Path, dir_okay=False), help="For an address: the public key of its index."
+)
 def pull(
     model: str,
     file_type: str | None,
@@ -94,13 +98,22 @@ def pull(
     threads: int | None,
     drop: bool,
     quiet: bool,
+    key: Path | None,
 ) -> None:
     """Download a model, convert it, check it and put it into the store.
 
     MODEL is a published model (eCeLLM-M, or eCeLLM-M:Q8_0 with its type) or a repository of the Hugging Face hub
     (OWNER/NAME). Run the same command again to continue an interrupted download or conversion; complete files are
     kept.
+
+    MODEL may also be the address of a folder that `models push` wrote, https://HOST/index.json: all its models are
+    brought up to date, and only what changed is fetched.
     """
+    if "://" in model:
+        if any((file_type, adapters, name, envelope, revision, drop, threads)):
+            raise UsageError("The models of an address are taken as they are", step="give no option but the key")
+        pull_models(model, key, quiet=quiet)
+        return
     from ecellm_lite.cli.progress import conversion_progress
     from ecellm_lite.provision.pull import pull as pull_model
 
@@ -120,6 +133,55 @@ def pull(
     if not quiet:
         size = f"{manifest.size / 1e9:.2f} GB"
         click.echo(f"{manifest.name}: {size}, envelope {manifest.envelope}, sha256 {manifest.sha256}")
+
+
+def pull_models(address: str, key: Path | None, *, quiet: bool) -> None:
+    """Bring the store's models up to date with an address; a key that is given is trusted from then on."""
+    from ecellm_lite.bundle.feed_pull import pull_feed
+    from ecellm_lite.bundle.keys import keys_for, trust
+    from ecellm_lite.cli.progress import bytes_progress
+    from ecellm_lite.models.store import Store
+
+    keys = keys_for(key)
+    with bytes_progress("fetching", hidden=quiet) as progress:
+        pulled = pull_feed(address, keys, Store(), progress=progress)
+    if key:
+        trust(keys[0])
+    if not quiet:
+        changed = ", ".join(pulled.changed) or "nothing has changed"
+        click.echo(plain(f"{pulled.index.name}, serial number {pulled.index.serial}: {changed}"))
+
+
+@models.command()
+@click.argument("model", type=ModelType())
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="A folder, which a web server may serve.",
+)
+@click.option(
+    "--sign",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="Your secret key, from `bundle keygen`.",
+)
+@click.option("--name", help="The name of the folder's index, when it is new.  [default: the folder's]")
+@click.option("--serial", type=click.IntRange(1), help="Its number, higher than the last one's.  [default: the time]")
+@debug_option
+def push(model: str, folder: Path, sign: Path, name: str | None, serial: int | None) -> None:
+    """Put a model into a folder from which other machines pull it by `models pull https://…/index.json`."""
+    from ecellm_lite.bundle.feed import push as push_model
+    from ecellm_lite.bundle.keys import read_secret_key
+    from ecellm_lite.cli.progress import waiting
+    from ecellm_lite.loading import find_model
+
+    key = read_secret_key(sign)
+    store, stored = find_model(model)
+    with waiting(f"writing {stored.manifest.name}", hidden=False):
+        index = push_model(stored, store, folder, key, name=name, serial=serial)
+    click.echo(f"{folder}: {', '.join(one.name for one in index.models)}; {index.name}, serial number {index.serial}")
 
 
 @models.command()

@@ -61,8 +61,8 @@ def adapters_option(command: Command) -> Command:
 def split_options(options: dict[str, Any]) -> RequestOptions:
     """Take the options of a request out of the given options, and return them.
 
-    What stays is for the Runtime. --adapter, if a command takes one, goes to both. If it takes several, they go to the
-    Runtime only.
+    The remaining options are for the Runtime. If the command takes one --adapter, it is given to the request and to the
+    Runtime. If the command takes several adapters, they are given to the Runtime only.
     """
     request = {name: options.pop(name) for name in REQUEST_OPTIONS if name in options}
     if adapter := options.pop("adapter", None):

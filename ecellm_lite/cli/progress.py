@@ -112,10 +112,10 @@ def _failed(failures: int) -> str:
 
 
 @contextmanager
-def bytes_progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+def bytes_progress(what: str, *, hidden: bool = False) -> Iterator[Callable[[int, int], None] | None]:
     """Yield a function to call with the bytes done and their total; a bar shows them, and the remaining time."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if hidden or not console.is_terminal:
         yield None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())

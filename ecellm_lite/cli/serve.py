@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ecellm_lite.cli.forms import Size
-from ecellm_lite.cli.options import engine_options
+from ecellm_lite.cli.options import adapters_option, engine_options
 from ecellm_lite.cli.types import ALL, ModelType
 
 
@@ -68,6 +68,7 @@ from ecellm_lite.cli.types import ALL, ModelType
 @click.option("--memory-bytes", type=click.IntRange(1 << 24), help="The most memory an engine may allocate.")
 @click.option("--nice", type=click.IntRange(0, 19), help="Lower the engine's priority: the higher, the more.")
 @click.option("--prefix-files/--no-prefix-files", default=True, help="Keep processed instructions on disk.")
+@adapters_option
 @engine_options
 def serve(
     host: str,
@@ -109,7 +110,7 @@ def serve(
     from ecellm_lite.serve.service import Service
 
     split_options(settings)
-    quiet = settings.pop("quiet")
+    quiet, adapters = settings.pop("quiet"), settings.pop("adapters")
     single = os.environ.get("ECELLM_API_KEY")
     keys = Keys(read_keys(api_keys) if api_keys else [Key.of("ECELLM_API_KEY", single)] if single else [])
     listening = listen(host, port, socket)
@@ -120,7 +121,9 @@ def serve(
     if memory is None and (others or workers > 1 or len(names) > 1):
         memory = free_memory()
     with shown("loading the model", hidden=quiet):
-        fleet = Fleet([source_of(name, workers, **settings) for name in names], memory=memory, others=others)
+        first = source_of(names[0], workers, adapters=adapters, **settings)
+        sources = [first, *(source_of(name, workers, **settings) for name in names[1:])]
+        fleet = Fleet(sources, memory=memory, others=others)
         fleet.load()
     with fleet:
         if not quiet:

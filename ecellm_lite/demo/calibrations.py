@@ -28,8 +28,8 @@ RECORD = "shipped.sha256"  # in the form of sha256sum
 def install_calibrations(store: Store, model: StoredModel) -> None:
     """Copy the shipped calibrations into the demo's calibration folder.
 
-    They hold for one file of the demo model; for any other file nothing is copied. If the store cannot be written,
-    nothing changes, and the demo may answer uncalibrated.
+    The shipped calibrations hold for one file of the demo model; for any other file nothing is copied. If the store
+    cannot be written, nothing changes, and the demo may answer uncalibrated.
     """
     if model.manifest.sha256 != MODEL_SHA256:
         return

@@ -54,7 +54,7 @@ class OffloadCheck:
 
     `model`: its name; None if no name was given and neither process reported one.
     `cpu`, `gpu`: None if there is no answer. Then nothing is compared, and `findings` says what went wrong.
-    `difference`: how far the probabilities of an answer are apart at most.
+    `difference`: the largest difference between the two probabilities of any possible answer.
 
     A process can die after its answer: then it has both a Run and a finding.
     """
@@ -69,7 +69,7 @@ class OffloadCheck:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the GPU computes the same as the CPU, up to rounding; None if one of them has no answer."""
+        """Whether the GPU computes the same as the CPU, up to rounding; None if `cpu` or `gpu` is None."""
         return None if self.difference is None else self.difference <= TOLERANCE
 
     def as_dict(self) -> dict[str, Any]:

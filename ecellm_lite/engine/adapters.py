@@ -14,10 +14,10 @@ from ecellm_lite.ggml import check_interrupt, reason
 
 
 class Adapters:
-    """The adapters of one model; llama.cpp frees them with the model. Raises ModelError if one cannot be loaded.
+    """The adapters of one model; llama.cpp frees them with the model. Raises ModelError if an adapter cannot be loaded.
 
-    `paths` are their GGUF files by name, which must have passed models.adapter_check: llama.cpp aborts the process on
-    some that do not. A new context has none applied.
+    `paths` are the adapters' GGUF files by name. Each file must have passed models.adapter_check, because llama.cpp
+    aborts the process on some files that fail this check. A new context computes without an adapter.
     """
 
     def __init__(self, model: Any, paths: Mapping[str, Path]) -> None:
@@ -49,5 +49,5 @@ class Adapters:
         self._applied = adapter
 
     def forget(self) -> None:
-        """Note that the context was replaced by a new one."""
+        """Note that the context was replaced by a new context, which computes without an adapter."""
         self._applied = None

@@ -80,7 +80,7 @@ class Admission:
         return self._backend.cells - self._prefixes.cells - sum(slot.own for slot in self._active)
 
     def grow(self, request: Request) -> None:
-        """Grow the empty memory for all waiting rows; if that fails, for this one only."""
+        """Grow the empty memory for all waiting rows; if that fails, only for the row of this request."""
         try:
             self.reserve(self._useful_cells(request))
         except ModelError:  # the other rows can wait longer
@@ -91,7 +91,7 @@ class Admission:
     def reserve(self, tokens: int) -> None:
         """Grow the memory to at least `tokens`, or as far as possible; growing empties it.
 
-        It grows to powers of two, so that it rarely has to grow.
+        The new size is rounded up to a power of two, so that the memory rarely has to grow.
         """
         backend = self._backend
         if backend.cells < min(tokens, backend.most):
@@ -119,7 +119,7 @@ class Admission:
         return nodes + sum(len(slot.pending) for slot in slots)
 
     def _crowded(self, request: Request, own: int) -> bool:
-        """Whether enough rows of its adapter are running already; this one would add `own` tokens."""
+        """Whether enough rows of the request's adapter are running already; its own row would add `own` tokens."""
         slots = [slot for slot in self._active if slot.request.adapter == request.adapter]
         standing = own + sum(slot.own + len(slot.pending) for slot in slots)
         if standing <= CROWD * self._backend.batch:

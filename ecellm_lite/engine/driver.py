@@ -39,7 +39,7 @@ class Driver:
         self._thread.start()
 
     def submit(self, request: Request, *, more: bool = False) -> None:
-        """Queue a request; `more` says that another follows at once.
+        """Queue a request; `more` says that another request follows at once.
 
         Raises ClosedError after `close`. If `close` is called during this call, the request ends with ClosedError.
         """

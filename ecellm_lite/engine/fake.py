@@ -76,14 +76,14 @@ def scattered(tokens: Sequence[int]) -> Logits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cell:
-    """A token in memory, and the adapter that it was computed with. Forks share it."""
+    """A token in memory, and the adapter that it was computed with. A sequence and its forks share the object."""
 
     token: int
     adapter: str | None
 
 
 class FakeBackend:
-    """A memory of token sequences; a function passed in computes their logits, and `decoded` counts the tokens.
+    """A memory of token sequences; the function `logits` computes their logits, and `decoded` counts the tokens read.
 
     `adapters`: the functions that compute logits with an adapter, by its name. `adapted` is the adapter in use.
     """
@@ -153,7 +153,7 @@ class FakeBackend:
         return [cell.token for cell in self._memory[sequence]]
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Share the first `length` cells of a sequence with an empty one."""
+        """Share the first `length` cells of a sequence with an empty sequence."""
         if self._memory[target] or len(self._memory[source]) < length:
             raise EcellmError(f"The fake engine cannot fork {length} tokens of {source} to {target}.")
         self._memory[target] = self._memory[source][:length]
@@ -174,7 +174,7 @@ class FakeBackend:
         self.clear()
 
     def save(self, sequence: int) -> bytes:
-        """Return the tokens as bytes, after the number of their adapter if they have one (below 0)."""
+        """Return the sequence's tokens as bytes; with an adapter, a negative number that stands for it comes first."""
         cells = self._memory[sequence]
         adapter = cells[0].adapter if cells else None
         number = [] if adapter is None else [-1 - self.adapters.index(adapter)]

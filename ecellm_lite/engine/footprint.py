@@ -1,4 +1,4 @@
-"""How much memory a model will take if one or more processes load it; its header alone tells."""
+"""How much memory a model will take if one or more processes load it, computed from its header alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The interface below the scheduler: what a backend that computes logits, llama.cpp or the fake, must provide."""
+"""The interface below the scheduler: what LlamaBackend and FakeBackend, which compute logits, must provide."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Backend(Protocol):
         """Return the state of a sequence, for `load` to restore; empty if the backend cannot save it."""
 
     def load(self, sequence: int, state: bytes) -> bool:
-        """Restore a saved state into an empty sequence; if it does not fit, return False and leave it empty."""
+        """Restore a saved state into an empty sequence; False if the state does not fit: the sequence stays empty."""
 
     def close(self) -> None:
         """Free the model; afterwards only `close` may be called."""

@@ -100,8 +100,8 @@ def compute_bytes(
 
     The estimate is the attention mask plus the largest of three float32 buffers: for attention, for feed-forward and
     for logits. Its terms were fitted to the buffers that llama.cpp reports for the three eCeLLM models' shapes and the
-    demo's (see tests/engine/test_offload_memory.py). There it is from 8% too low to 33% too high. A back end's own
-    scratch memory is not included.
+    demo's (see tests/engine/test_offload_memory.py). For these shapes the estimate is from 8% too low to 33% too high.
+    A back end's own scratch memory is not included.
     """
     embedding = _integers(header, "embedding_length")[0]
     heads = max(_by_layer(header, "attention.head_count"))

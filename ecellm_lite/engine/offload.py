@@ -30,7 +30,8 @@ _SHARES = 64
 class Load:
     """The layers that go to a GPU with `free` bytes.
 
-    `layers` is how many; the output counts as a layer. The other fields are the bytes that they take there.
+    `layers` is the number of layers; the output counts as a layer. `weights`, `kv` and `compute` are the bytes that
+    these layers take on the GPU.
     """
 
     device: str
@@ -60,7 +61,7 @@ class Placement:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """The names of the devices that take layers; llama.cpp is given no others."""
+        """The names of the devices that take layers; llama.cpp is given only these devices."""
         return tuple(load.device for load in self.loads if load.layers)
 
     @property

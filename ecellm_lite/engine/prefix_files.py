@@ -1,8 +1,8 @@
 """Stores the model's states for instructions in a private folder, so that a new process need not compute them again.
 
 Only instructions are stored, never a row: nothing that a customer wrote is kept. llama.cpp aborts the process on some
-damaged states and accepts others as valid, so a state is loaded only if its length and hash are right and no other user
-could have written the file. Any other file is removed, and its state is computed again.
+damaged states and accepts other damaged states as valid, so a state is loaded only if its length and hash are right and
+no other user could have written the file. Any other file is removed, and its state is computed again.
 
 Each model has its own folder, which is named by the sha256 of the model's file and removed with the model. So if a
 model's file was damaged and then repaired, states from the damaged one are never used.
@@ -40,9 +40,10 @@ class PrefixFiles:
     `root`: the folder with the states of all models. Its files together take at most `most_bytes`.
     `model`: the sha256 of the model's file when it was loaded.
     `adapters`: the sha256 of each adapter, by its name. It is part of the keys of this adapter's states.
-    `circumstances`: what a state depends on besides these (see LlamaBackend). It is part of each file's key.
+    `circumstances`: what a state depends on besides the model and the adapter (see LlamaBackend). It is part of each
+    file's key.
     `unchanged`: says whether the model's file is still the same. llama.cpp maps the file and would compute with changed
-    bytes, so a state is written only if it is.
+    bytes, so a state is written only if the file is the same.
 
     Disk errors are never raised: a state that cannot be read is computed again.
     """

@@ -1,7 +1,7 @@
 """Prefixes that stay in the KV memory: a tree over token ids, in which each row finds its longest resident prefix.
 
 Each node holds a sequence with all tokens from the root to its end, and shares the cells of the nodes above it. The
-instruction of a job's rows is a node. Text that some rows share after the instruction is another: for example, one
+instruction of a job's rows is a node. Text that some rows share after the instruction is another node: for example, one
 product's text before many candidates, or one query before many products.
 """
 
@@ -15,7 +15,7 @@ from ecellm_lite.engine.interface import Backend, Chunk
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The node that shares the most tokens with the start of a prompt (None if none does), and their number."""
+    """The node that shares the most tokens with a prompt's start, and how many it shares; None and 0 if none does."""
 
     prefix: Prefix | None = None
     length: int = 0
@@ -75,7 +75,8 @@ class Prefixes:
     def find(self, prompt: Sequence[int], adapter: str | None = None) -> Match:
         """Return the longest match with a prompt among the nodes of an adapter.
 
-        The prompt's last token never belongs to it: the model must read that one, so that there are logits after it.
+        The prompt's last token never belongs to the match: the model must read this token, because the answer needs the
+        logits after it.
         """
         best = Match()
         for node in self._nodes:
@@ -87,7 +88,7 @@ class Prefixes:
         return best
 
     def hold(self, match: Match) -> None:
-        """Count one more user of a node; it is not dropped until `let_go` was called for each."""
+        """Count a further user of a node; the node is not dropped until `let_go` was called for each user."""
         if node := match.prefix:
             node.uses.append(match.length)
             self._nodes.remove(node)

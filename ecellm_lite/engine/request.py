@@ -63,7 +63,7 @@ class Request:
 
     @property
     def instruction(self) -> int:
-        """How many tokens of the prompt are kept as its instruction; 0 if too few."""
+        """How many tokens of the prompt are kept as its instruction; 0 if the instruction is too short to keep."""
         shared = min(self.shared, len(self.prompt) - 1)
         return shared if shared >= SHORTEST_INSTRUCTION else 0
 

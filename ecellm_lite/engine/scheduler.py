@@ -40,7 +40,7 @@ class Scheduler:
     `files`: keeps the states of instructions for later processes.
     `grouped`: if False, rows run in order of arrival and share only their instruction.
     `drafts`: if False, free text is generated token by token.
-    `turn_seconds`: how long one adapter's rows may run while another's wait.
+    `turn_seconds`: how long one adapter's rows may run while another adapter's rows wait.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class Scheduler:
         return slot.begun
 
     def _next_chunks(self) -> list[Chunk]:
-        """Return the next chunks of the adapter whose turn it is or, if none of its rows can run, of another one."""
+        """Return the next chunks of the adapter whose turn it is or, if its rows cannot run, of another adapter."""
         for adapter in self._waiting.order():
             if chunks := self._chunks(adapter):
                 self._adapter = adapter
@@ -316,7 +316,7 @@ class Scheduler:
 
 
 def _fault(error: Exception) -> EcellmError:
-    """Return an EcellmError as it is; wrap any other exception in one, as it is a bug of ours."""
+    """Return an EcellmError as it is; wrap any other exception, which is a bug of ours, in an EcellmError."""
     if isinstance(error, EcellmError):
         return error
     fault = EcellmError(f"An internal error ended this row: {type(error).__name__}: {error}.")

@@ -30,7 +30,7 @@ class Machine:
     def running(self) -> int:
         """Return how many threads of other processes want a core at this moment.
 
-        This holds if the threads of this process sleep, except for the one that asks.
+        The number is right only while all other threads of this process sleep.
         """
         time.sleep(_NAP)
         # Before the slash there are all of the system.
@@ -42,7 +42,7 @@ class Threads:
 
     The threads of a call wait for each other hundreds of times. If one of them shares its core with a busy program, it
     delays all of them. So the call leaves alone as many cores as other programs use. If they could fill every core,
-    this would gain nothing, and the call uses all its threads (benchmarks/neighbours.py).
+    leaving cores alone would gain nothing, and the call uses all its threads (benchmarks/neighbours.py).
 
     With `fixed`, and on systems other than Linux, each call uses `most` threads.
     """

@@ -14,7 +14,7 @@ _TOGETHER = {"flash_attention", "kv_type"}
 
 
 def tuned_settings(store: Store, model: StoredModel, **options: Any) -> Settings:
-    """Return the caller's settings; each that is None comes from this machine's tuning of the model, else the default.
+    """Return the caller's settings; a setting that is None comes from this machine's tuning, or else is the default.
 
     Deterministic settings ignore a tuning: answers must not change because somebody ran a measurement. A damaged tuning
     is ignored too, and `doctor` reports it. Raises UsageError for invalid settings.

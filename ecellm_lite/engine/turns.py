@@ -19,8 +19,8 @@ TURN_SECONDS = 0.5
 class Turns:
     """The waiting requests by adapter, and the adapter whose turn it is; None stands for the base without an adapter.
 
-    `adapters` are the names of the adapters. Its queue is a Waiting for each; the methods without an adapter are about
-    the `current` one.
+    `adapters` are the names of the adapters. Each adapter has a queue of its own, a Waiting. `first`, `pop` and
+    `sharing` use the queue of the `current` adapter.
     """
 
     def __init__(self, adapters: Sequence[str], *, grouped: bool = True, seconds: float = TURN_SECONDS) -> None:

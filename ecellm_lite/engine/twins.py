@@ -1,4 +1,4 @@
-"""Computes identical requests once: the first one runs, and the others get its answer."""
+"""Computes identical requests once: the first request runs, and all later ones get its answer."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Waiting:
 
     @property
     def has_urgent(self) -> bool:
-        """Whether an urgent request is waiting, once `advance_urgent` has moved it to the front."""
+        """Whether an urgent request is waiting, newly arrived or moved to the front by `advance_urgent` already."""
         return bool(self._urgent) or bool(self._group and self._group[0].urgent)
 
     def first(self) -> Request | None:
@@ -78,8 +78,8 @@ class Waiting:
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
         """Yield pairs (tokens, rows): the first `rows` rows of the group all begin with the same `tokens` tokens.
 
-        `prompt` is the first row's. With each pair there is one row more, and perhaps fewer tokens. Pairs with `least`
-        tokens or fewer are left out.
+        `prompt` is the first row's. The first pair is for two rows. Each further pair is for one row more than the pair
+        before, and has as many tokens or fewer. Pairs with `least` tokens or fewer are left out.
         """
         shared = len(prompt)
         for rows, other in enumerate(islice(self._group, 1, None), start=2):

@@ -274,6 +274,19 @@ def keep_calibration(store: Store, model: StoredModel, calibration: Calibration)
     return path
 
 
+def fitting_calibrations(store: Store, model: StoredModel, adapter: str | None = None) -> list[Path]:
+    """Return the files of a model's calibrations that fit its bytes, or of those of an adapter, given by its sha256.
+
+    Raises ModelError if one is damaged.
+    """
+    return [
+        path
+        for path in sorted(calibration_folder(store, model, adapter).glob("[!.]*.json"))
+        if (calibration := read_calibration(path))
+        and (calibration.scope.model, calibration.scope.adapter) == (model.manifest.sha256, adapter)
+    ]
+
+
 def remove_calibrations(
     store: Store, model: StoredModel, task: str | None = None, adapter: str | None = None
 ) -> list[str]:

@@ -1,4 +1,4 @@
-"""Checkpoints from the Hugging Face hub or its local cache; the only module that uses a network.
+"""Checkpoints from the Hugging Face hub or its local cache. Only this module and bundle/download.py use a network.
 
 huggingface_hub does the work: it resumes broken downloads, keeps every complete file, locks its cache, and honours
 HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME. Only weights, configuration and tokenizer files are fetched.

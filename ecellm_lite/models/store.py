@@ -238,6 +238,32 @@ class Store:
                 ) from None
         return StoredModel(place.file, manifest)
 
+    def update(self, source: Path, manifest: Manifest) -> StoredModel:
+        """Move a GGUF file into the store, in place of a model of that name if there is one.
+
+        The new file lies beside the old one until the manifest, which names it, is replaced: an interrupted update
+        leaves the old model or the new one. `source` must be on the store's disk, with the manifest's size and sha256.
+        Raises ModelError if llama.cpp cannot be given the file, and BusyError while another process writes the model.
+        """
+        folder = self.folder(manifest.name)
+        with self.writing(manifest.name, patience=_PATIENCE):
+            check_model(read_header(source))
+            file = f"model-{manifest.sha256[:12]}.gguf"
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                source.replace(folder / file)
+                replace(manifest, file=file).write(folder / _MANIFEST)
+            except OSError as error:
+                raise ModelError(
+                    f"{manifest.name} could not be put into {folder} ({error.strerror})", step="check its permissions"
+                ) from None
+            self.note(manifest.name)
+            for old in folder.glob("model*.gguf"):
+                if old.name != file:
+                    with suppress(OSError):  # Windows keeps a file that a process has open
+                        old.unlink()
+        return self.get(manifest.name)
+
     def remove(self, name: str) -> None:
         """Delete a model and everything beside it; if its folder is a symbolic link, delete only the link.
 

@@ -154,7 +154,7 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
     asked = Asked("text", {"text": text}, options)
     if body.stream:
         body.refuse_several()
-        opening = head("chat.completion.chunk", "chatcmpl", model.name)
+        opening = head("chat.completion.chunk", "chatcmpl", model.title)
         growth = growing(service, request, model, asked, body.seed)
         return await streamed(_pieces(opening, growth, with_usage=body.usage_streamed))
     texts, usage = await written(service, request, model, [asked], body.n, body.seed)
@@ -167,7 +167,7 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
         }
         for index, text in enumerate(texts)
     ]
-    return JsonResponse({**head("chat.completion", "chatcmpl", model.name), "choices": choices, "usage": usage})
+    return JsonResponse({**head("chat.completion", "chatcmpl", model.title), "choices": choices, "usage": usage})
 
 
 def conversation(messages: Sequence[Message]) -> tuple[str, str]:

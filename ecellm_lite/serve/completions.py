@@ -50,7 +50,7 @@ async def completions(body: Completions, request: Request, service: Served) -> R
     options = options_of(body, 16 if body.max_tokens is None else body.max_tokens, body.logprobs, None)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     asked = [Asked("prompt", {"prompt": prompt}, options) for prompt in prompts]
-    opening = head("text_completion", "cmpl", model.name)
+    opening = head("text_completion", "cmpl", model.title)
     if body.stream:
         body.refuse_several(len(prompts))
         growth = growing(service, request, model, asked[0], body.seed)

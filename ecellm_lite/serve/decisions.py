@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from ecellm_lite.serve.answer_replies import DecisionsReply
 from ecellm_lite.serve.body import JsonRoute
-from ecellm_lite.serve.document import ROWS, replies
+from ecellm_lite.serve.document import BODY, ROWS, replies
 from ecellm_lite.serve.errors import row_error_response
 from ecellm_lite.serve.form import Form, by_type, text_or
 from ecellm_lite.serve.inputs import Input, Part, content_text, input_text
@@ -31,6 +31,7 @@ from ecellm_lite.serve.questions import (
     reading,
     task_of,
 )
+from ecellm_lite.serve.replies import PromptList
 from ecellm_lite.serve.service import Served
 from ecellm_lite.tasks.questions import LONGEST_VALUE, MAX_CHOICES, MAX_LEVELS
 
@@ -145,12 +146,12 @@ async def decisions(body: Decisions, request: Request, service: Served) -> Respo
         return row_error_response(decided[0].error, "input")
     answers = [_answer(asked, each) for asked, each in zip(body.questions, decided, strict=True)]
     return JsonResponse(
-        {"answers": answers, "model": model.name, "usage": _usage(decided)},
+        {"answers": answers, "model": model.title, "usage": _usage(decided)},
         headers=calibration_header(decided),
     )
 
 
-@router.post("/v1/decisions/prompt", summary="What the model would read")
+@router.post("/v1/decisions/prompt", summary="What the model would read", responses=replies(PromptList, 404, *BODY))
 async def prompt(body: Decisions, service: Served) -> dict[str, Any]:
     """Return the exact prompt of each question, in order, without asking the model."""
     model = await service.model(body.model)

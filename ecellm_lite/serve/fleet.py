@@ -104,14 +104,15 @@ class Fleet:
     @classmethod
     def of(cls, answerer: Answerer) -> Self:
         """Return the fleet of a single model that is loaded already."""
-        fleet = cls([ModelSource(answerer.model, answerer.envelope, 0, lambda: answerer)])
+        fleet = cls([ModelSource(answerer.model, answerer.envelope, 0, lambda: answerer, answerer.adapters)])
         fleet.load()
         return fleet
 
     @property
     def names(self) -> list[str]:
         """The names of all models that can be asked for, the default first."""
-        return list(dict.fromkeys([*self.residents, *(self._others.names() if self._others else [])]))
+        own = [title for resident in self.residents.values() for title in resident.source.titles]
+        return list(dict.fromkeys([*own, *(self._others.names() if self._others else [])]))
 
     @property
     def ready(self) -> bool:
@@ -140,6 +141,9 @@ class Fleet:
 
     async def find(self, name: str) -> ModelSource | None:
         """Return a model by its name, or None if there is none; raises RefusedError (503) if its file is damaged."""
+        base, _, adapter = name.rpartition("+")
+        if base in self.residents and adapter in self.residents[base].source.adapters:
+            return self.residents[base].source.adapted(adapter)
         resident = self.residents.get(name)
         if not self._others or (resident and resident.held):
             return resident.source if resident else None
@@ -191,7 +195,7 @@ class Fleet:
         name = resident.source.name
         try:
             try:
-                await asyncio.wait_for(self._make_room(resident), self._room_seconds)
+                await self._make_room(resident, time.monotonic() + self._room_seconds)
             except asyncio.TimeoutError:
                 message = f"There is no room for {name} now: the models that are loaded have requests"
                 headers = retry_after(self._room_seconds)
@@ -213,8 +217,8 @@ class Fleet:
             resident.answerer.close()
         return resident.answerer
 
-    async def _make_room(self, resident: Resident) -> None:
-        """Unload models until another one fits, and hold its room."""
+    async def _make_room(self, resident: Resident, deadline: float) -> None:
+        """Unload models until another one fits, and hold its room; raises TimeoutError if all are in use until then."""
         async with self._turn:
             while self.memory is not None and self._held() + resident.source.bytes > self.memory:
                 idle = [one for one in self.residents.values() if one.answerer and not one.requests]
@@ -222,7 +226,7 @@ class Fleet:
                     await self._unload(min(idle, key=lambda one: one.used))
                 else:
                     self._freed.clear()
-                    await self._freed.wait()
+                    await asyncio.wait_for(self._freed.wait(), max(0.0, deadline - time.monotonic()))
             resident.held = resident.source.bytes
 
     async def _unload(self, resident: Resident) -> None:

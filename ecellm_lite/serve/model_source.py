@@ -2,45 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ecellm_lite.answerer import Answerer
-from ecellm_lite.answers.answer import ModelName
+from ecellm_lite.answers.answer import AdapterName, ModelName
 from ecellm_lite.engine.footprint import footprint
 from ecellm_lite.engine.settings import Settings, available_cores
 from ecellm_lite.engine.tuned import tuned_settings
 from ecellm_lite.envelopes import Envelope, get_envelope
 from ecellm_lite.errors import UsageError
 from ecellm_lite.loading import find_model
+from ecellm_lite.models.adapters import find_adapters
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.store import Store
 from ecellm_lite.pipe.child_runtime import ChildRuntime
 from ecellm_lite.serve.workers import Workers
 
-_ENGINE = {field.name for field in fields(Settings)}
+_ENGINE = {setting.name for setting in fields(Settings)}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
     """A model that can be loaded.
 
-    `model`: its name and sha256.
+    `model`: its name and sha256, and the adapter that a request chose (None for the model alone).
     `bytes`: the memory that it takes when it is loaded.
     `start`: loads it, which may take minutes, and returns its Answerer; raises an EcellmError if that fails.
+    `adapters`: those that are loaded beside it, by name, each with its file's sha256.
     """
 
     model: ModelName
     envelope: Envelope
     bytes: int
     start: Callable[[], Answerer]
+    adapters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """The name that requests call the model by."""
+        """The model's name, without an adapter."""
         return self.model.name
+
+    @property
+    def title(self) -> str:
+        """The model's name with the chosen adapter: `demo`, or `demo+shop-a`."""
+        return self.model.title
+
+    @property
+    def titles(self) -> list[str]:
+        """The names that requests may use: the model's own, and one with each of its adapters."""
+        return [self.name, *(f"{self.name}+{adapter}" for adapter in self.adapters)]
+
+    def adapted(self, adapter: str) -> ModelSource:
+        """Return the model with one of its adapters chosen."""
+        return replace(self, model=replace(self.model, adapter=AdapterName(adapter, self.adapters[adapter])))
 
 
 class StoreModels:
@@ -67,7 +84,9 @@ def source_of(name: str | None, workers: int = 1, **settings: Any) -> ModelSourc
     cores = shared_cores(workers)
     store, stored = find_model(name, settings.get("envelope"))
     engine = {key: value for key, value in settings.items() if key in _ENGINE}
-    size = footprint(read_header(stored.path), tuned_settings(store, stored, **engine))
+    size = footprint(read_header(stored.path), tuned_settings(store, stored, **engine)).of(workers)
+    adapters = find_adapters(settings.get("adapters"), store, stored)
+    size += workers * sum(adapter.identity.size for adapter in adapters)  # each engine has its own copy of them
     identity = stored.manifest
     named = name or (identity.name if store.owns(stored) else None)
 
@@ -80,7 +99,11 @@ def source_of(name: str | None, workers: int = 1, **settings: Any) -> ModelSourc
         return Workers(children)
 
     return ModelSource(
-        ModelName(identity.name, identity.sha256), get_envelope(identity.envelope), size.of(workers), start
+        ModelName(identity.name, identity.sha256),
+        get_envelope(identity.envelope),
+        size,
+        start,
+        {adapter.name: adapter.sha256 for adapter in adapters},
     )
 
 

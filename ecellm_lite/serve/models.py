@@ -41,7 +41,7 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _description(service: Service, name: str) -> str:
-    resident = service.fleet.residents.get(name)
+    resident = service.fleet.residents.get(name) or service.fleet.residents.get(name.rpartition("+")[0])
     if not resident:
         return "in the store"
     source = resident.source

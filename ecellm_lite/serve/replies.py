@@ -56,6 +56,12 @@ class TaskList(Reply):
     tasks: list[TaskReply]
 
 
+class PromptList(Reply):
+    """The prompts of several questions, in order."""
+
+    prompts: list[str]
+
+
 class PromptReply(Reply):
     """The prompt that the model would read; `labels` has the prompt's line for each option, by the option's key."""
 

@@ -27,7 +27,7 @@ from ecellm_lite.serve.limits import Limits
 from ecellm_lite.serve.metrics import Metrics
 from ecellm_lite.serve.model_source import ModelSource
 from ecellm_lite.serve.stored_files import StoredFiles
-from ecellm_lite.serve.workers import Submits, Workers
+from ecellm_lite.serve.workers import Adapted, Submits, Workers
 
 # Submits rows to an engine, and returns their futures.
 Submit = Callable[[Submits], Sequence[Future[Answer]]]
@@ -63,7 +63,7 @@ class Service:
     async def model(self, name: str | None) -> ModelSource:
         """Return the model that a request names, the default without a name; raises RefusedError (404) for no such."""
         if name is None or any(fnmatchcase(name, alias) for alias in self.aliases):
-            name = name if name in self.fleet.residents else self.fleet.default
+            name = name if name in self.fleet.names else self.fleet.default
         if source := await self.fleet.find(name):
             return source
         names = self.fleet.names
@@ -81,10 +81,12 @@ class Service:
         """
         with self.admission.admit(rows, exchange_of(request).key):
             async with self.fleet.use(model) as answerer:
-                engine = answerer.shortest() if together and isinstance(answerer, Workers) else answerer
+                engine: Submits = answerer.shortest() if together and isinstance(answerer, Workers) else answerer
+                if adapter := model.model.adapter:
+                    engine = Adapted(engine, adapter.name)
                 futures = await _submitted(submit, engine)
                 answers: list[Answer] = await asyncio.gather(*map(asyncio.wrap_future, futures))
-        self.metrics.count(model.name, task, answers)
+        self.metrics.count(model.title, task, answers)
         return answers
 
 

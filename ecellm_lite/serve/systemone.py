@@ -124,7 +124,7 @@ async def systemone(body: SystemOne, request: Request, service: Served) -> Respo
             return row_error_response(each.error, f"questions.{id_[:80]}")
     answers = {id_: _answer(asked, each) for (id_, asked), each in zip(body.questions.items(), decided, strict=True)}
     usage = {"input_tokens": reading(decided).tokens, "output_tokens": 0}
-    return JsonResponse({"model": model.name, "answers": answers, "usage": usage}, headers=calibration_header(decided))
+    return JsonResponse({"model": model.title, "answers": answers, "usage": usage}, headers=calibration_header(decided))
 
 
 def _definition(id_: str, asked: Noul | Choice | Score | Box) -> Mapping[str, Any]:

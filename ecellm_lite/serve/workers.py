@@ -27,6 +27,19 @@ class Submits(Protocol):
         """Return a future for the answer; see Answerer."""
 
 
+class Adapted:
+    """An engine whose rows are all answered with one adapter."""
+
+    def __init__(self, engine: Submits, adapter: str) -> None:
+        self._engine = engine
+        self._adapter = adapter
+
+    def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
+        """Return a future for the answer; see Answerer."""
+        options["adapter"] = self._adapter
+        return self._engine.submit(task, row, **options)
+
+
 class Worker:
     """One engine, and how many of its rows have no answer yet."""
 

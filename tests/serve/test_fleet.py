@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ecellm_lite import ModelError, Runtime, UsageError
 from ecellm_lite.answers.answer import ModelName
-from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.engine.fake import FakeBackend, scattered
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.errors import CrashError
 from ecellm_lite.serve.errors import RefusedError
@@ -224,6 +225,30 @@ def test_rows_go_to_the_shortest_queue_and_questions_to_one_engine() -> None:
             thread.join(PATIENCE)
         assert [member.waiting for member in workers.members] == [0, 0]
         assert all(backend.calls for backend in backends)
+
+
+def test_an_adapter_is_chosen_by_the_models_name() -> None:
+    def flat(context: Any) -> Any:
+        return np.zeros_like(scattered(context))
+
+    backend = FakeBackend(scattered, sequences=64, cells=1 << 14, adapters={"shop-a": flat})
+    with serving(Runtime.over(backend)) as server:
+        assert [one["id"] for one in server.get("/v1/models").json["data"]] == ["fake", "fake+shop-a"]
+        assert server.get("/v1/models/fake+shop-a").status == 200
+        plain, adapted = (
+            server.post("/v1/tasks/SA", {"model": name, "row": REVIEW}).json for name in ("fake", "fake+shop-a")
+        )
+        assert set(adapted["probabilities"].values()) == {0.2} != set(plain["probabilities"].values())
+        assert (plain["model"]["adapter"], adapted["model"]["adapter"]["name"]) == (None, "shop-a")
+        body = {"model": "fake+shop-a", "input": "Late?", "questions": [{"type": "predicate", "instructions": "Late?"}]}
+        decision = server.post("/v1/decisions", body).json
+        assert (decision["model"], decision["answers"][0]["probability"]) == ("fake+shop-a", 0.5)
+        chat = {"model": "fake+shop-a", "messages": [{"role": "user", "content": "Late?"}], "max_tokens": 2}
+        assert server.post("/v1/chat/completions", chat).json["model"] == "fake+shop-a"
+        for unknown in ("fake+shop-b", "other+shop-a", "fake+", "+shop-a"):
+            assert server.post("/v1/tasks/SA", {"model": unknown, "row": REVIEW}).status == 404
+        text = server.get("/metrics").body.decode()
+        assert 'ecellm_rows_total{model="fake+shop-a",outcome="answered",task="question"} 1.0' in text
 
 
 def test_workers_answer_in_order_and_share_the_cores() -> None:

@@ -119,8 +119,9 @@ def test_a_client_that_stops_halfway_is_let_go(server: Server) -> None:
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(4096):
                 pass
-    until(lambda: len(server.log) >= before + 3)
-    assert {line["status"] for line in server.log[before:]} == {499}  # the client is gone, which is no fault of ours
+    # The client is gone, which is no fault of ours. A line of an earlier test may still come in.
+    until(lambda: [line["status"] for line in server.log[before:]].count(499) >= 3)
+    assert all(line["status"] < 500 for line in server.log[before:])
 
 
 def test_the_rows_of_a_client_that_closes_its_side_are_dropped() -> None:

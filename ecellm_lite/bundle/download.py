@@ -1,0 +1,159 @@
+"""Downloads by HTTP that go on where they broke off, within a known size and to a known sha256.
+
+The connection is not trusted: what arrives is used only with the right sha256. Plain HTTP is for this machine alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ecellm_lite.errors import ModelError, UsageError
+
+TRIES = 5  # without any progress
+TIMEOUT = 30.0  # seconds without a byte
+PAUSE = 0.5  # seconds before the second try, twice as long before each next one
+
+_BLOCK = 1 << 18
+_FAULTS = (OSError, http.client.HTTPException)
+
+
+class _NoDowngrade(urllib.request.HTTPRedirectHandler):
+    """Follows a redirection only to an address that could be given itself."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        check_address(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_NoDowngrade)
+
+
+def check_address(address: str) -> None:
+    """Raise UsageError unless an address is https, or http on this machine."""
+    parts = urlsplit(address)
+    if not parts.hostname or parts.scheme not in {"http", "https"}:
+        raise UsageError(f"{address[:200]!r} is not the address of a web server", step="give https://…/index.json")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise UsageError(f"{address[:200]} is not encrypted", step="use https")
+
+
+def small(address: str, largest: int) -> bytes:
+    """Return the bytes at an address; raises ModelError if there are more than `largest`, or the server fails."""
+
+    def read() -> bytes:
+        with _open(address, {}) as answer:
+            data: bytes = answer.read(largest + 1)
+            if len(data) > largest:
+                raise ModelError(f"{address} has more than {largest:,} bytes", step="check the address")
+            missing = getattr(answer, "length", 0)
+            if missing:
+                raise http.client.IncompleteRead(data, missing)
+            return data
+
+    data: bytes = _repeated(address, lambda: 0, read)
+    return data
+
+
+def fetch(address: str, target: Path, size: int, sha256: str, advance: Callable[[int], None] | None = None) -> None:
+    """Fetch a file of a known size and sha256 to `target`; what is there already is its beginning.
+
+    `advance` gets numbers of new bytes. After an error that more time may cure, the beginning stays for the next call.
+    Raises ModelError if the server fails, or has other bytes.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    present = _size(target)
+    if present > size:
+        target.unlink()
+        present = 0
+    for attempt in (1, 2):
+        _repeated(address, lambda: _size(target), lambda: _go_on(address, target, size, advance))
+        if _size(target) == size and _sha256(target) == sha256:
+            return
+        target.unlink(missing_ok=True)
+        if not present or attempt == 2:  # the beginning may have been of another file
+            break
+    raise ModelError(f"The server has other bytes at {address} than its index names", step="have it pushed again")
+
+
+def _go_on(address: str, target: Path, size: int, advance: Callable[[int], None] | None) -> None:
+    """Append what is missing to `target`, or write all of it if the server cannot continue."""
+    done = _size(target)
+    if done == size and size:
+        return
+    with _open(address, {"Range": f"bytes={done}-"} if done else {}) as answer:
+        goes_on = answer.status == 206 and str(answer.headers.get("Content-Range", "")).startswith(f"bytes {done}-")
+        if not goes_on:
+            done = 0
+        with target.open("ab" if goes_on else "wb") as file:
+            while block := answer.read(min(_BLOCK, size - done + 1)):
+                done += len(block)
+                if done > size:
+                    break  # the sha256 will be wrong
+                file.write(block)
+                if advance:
+                    advance(len(block))
+    if done < size:
+        raise http.client.IncompleteRead(b"", size - done)
+
+
+def _open(address: str, headers: dict[str, str]) -> Any:
+    check_address(address)
+    # Compressed, the bytes would not be those of the file.
+    request = urllib.request.Request(address, headers={"Accept-Encoding": "identity", **headers})  # noqa: S310 - checked
+    return _OPENER.open(request, timeout=TIMEOUT)
+
+
+def _repeated(address: str, progress: Callable[[], int], step: Callable[[], Any]) -> Any:
+    """Return what `step` returns; after a broken connection repeat it, TRIES times if `progress` does not grow."""
+    fruitless, before = 0, progress()
+    while True:
+        try:
+            return step()
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code < 500 and error.code not in {408, 416, 429}:
+                message = f"The server has no {address} ({error.code} {error.reason})"
+                raise ModelError(message, step="check the address") from None
+            fault: Exception = error
+        except _FAULTS as error:
+            if isinstance(error, OSError) and error.filename:  # the disk's, not the network's
+                raise
+            fault = error
+        now = progress()
+        fruitless, before = (fruitless + 1, now) if now <= before else (1, now)
+        if fruitless >= TRIES:
+            reason = " ".join(str(getattr(fault, "reason", fault)).split())[:200] or type(fault).__name__
+            raise ModelError(
+                f"{address} could not be fetched ({reason})", step="check the connection and pull again: it goes on"
+            ) from None
+        time.sleep(PAUSE * 2 ** (fruitless - 1))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,185 @@
+"""A folder of models for many machines, on a plain disk or web server: a signed index, and files named by their sha256.
+
+    FOLDER/index.json            the models, their files, and a serial number that only grows
+    FOLDER/index.json.minisig    its signature
+    FOLDER/files/SHA256          a file of a model: weights, a manifest, a calibration
+
+`push` writes files first and the index last, so a machine that pulls meanwhile sees the old index or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from ecellm_lite.bundle import signature
+from ecellm_lite.bundle.archive import INDEX, SIGNATURE
+from ecellm_lite.bundle.index import LARGEST, LARGEST_FILE, LARGEST_SERIAL
+from ecellm_lite.bundle.keys import PublicKey, SecretKey
+from ecellm_lite.bundle.paths import check_paths
+from ecellm_lite.documents import parse_document
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.calibrations import fitting_calibrations
+from ecellm_lite.models.files import copied, replacing, sha256_of
+from ecellm_lite.models.store import Store, StoredModel
+
+FORMAT = 1
+FILES = "files"
+MODEL, MANIFEST, CALIBRATION = "model.gguf", "manifest.json", "calibration"
+LARGEST_SMALL = 1 << 20  # bytes, of any file but the weights
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PATH = re.compile(rf"{re.escape(MODEL)}|{re.escape(MANIFEST)}|{CALIBRATION}/[a-z][a-z0-9_]{{0,63}}\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class FeedFile:
+    """A file of a model: its path beside the others, its size in bytes, and its sha256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedModel:
+    """A model: its name in the store, and its files."""
+
+    name: str
+    files: list[FeedFile]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedIndex:
+    """The index: of two indexes with one name, the one with the higher serial number is newer."""
+
+    format: int
+    name: str
+    serial: int
+    models: list[FeedModel]
+
+    def encode(self) -> bytes:
+        """Return the index as JSON."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode("utf-8") + b"\n"
+
+    @property
+    def hashes(self) -> set[str]:
+        """The sha256 of all files."""
+        return {file.sha256 for model in self.models for file in model.files}
+
+
+def read_feed_index(data: bytes, text: bytes, keys: Sequence[PublicKey], what: str) -> FeedIndex:
+    """Return the index in `data`, whose signature is `text`; raises ModelError if either is wrong."""
+    signature.verify(data, text, keys, what)
+    try:
+        index = parse_document(FeedIndex, data, formats=(FORMAT,))
+        _check(index)
+    except ValueError as error:
+        raise ModelError(f"{what} is damaged ({error})", step="have it pushed again") from None
+    return index
+
+
+def push(
+    model: StoredModel,
+    store: Store,
+    folder: Path,
+    key: SecretKey,
+    *,
+    name: str | None = None,
+    serial: int | None = None,
+) -> FeedIndex:
+    """Put a model into a folder, in place of one of the same name, and return the folder's new index.
+
+    `name` is the folder's in the indexes, by default its own, and stays. `serial` is by default the time in seconds.
+    Raises ModelError if a file cannot be written or the folder's present index was not signed with `key`.
+    """
+    try:
+        old = _present(folder, key)
+        files = [_put(folder, path, source) for path, source in _files(model, store)]
+        others = [one for one in old.models if one.name != model.manifest.name] if old else []
+        new = FeedIndex(
+            FORMAT,
+            name or (old.name if old else folder.resolve().name),
+            serial or max(int(time.time()), old.serial + 1 if old else 1),
+            sorted([*others, FeedModel(model.manifest.name, files)], key=lambda one: one.name),
+        )
+        try:
+            _check(new)
+        except ValueError as error:
+            raise UsageError(f"The index cannot be written: {error}", step="choose another") from None
+        if old and new.serial <= old.serial:
+            message = f"The index has serial number {old.serial}, and the new one {new.serial}"
+            raise UsageError(message, step="use a higher one", settings=("serial",))
+        data = new.encode()
+        _write(folder / SIGNATURE, signature.sign(data, key, f"models {new.name}, serial {new.serial}"))
+        _write(folder / INDEX, data)
+        # Files of the last index stay: a machine may be in the middle of it.
+        _remove_others(folder, new.hashes | (old.hashes if old else set()))
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be written ({error.strerror})", step="check its permissions") from None
+    return new
+
+
+def _check(index: FeedIndex) -> None:
+    if not _NAME.fullmatch(index.name) or not 0 < index.serial < LARGEST_SERIAL:
+        raise ValueError(f"name is {index.name[:80]!r} and serial {index.serial}")
+    names = [model.name for model in index.models]
+    check_paths([Store(Path("/")).folder(name).name for name in names])
+    for model in index.models:
+        paths = [file.path for file in model.files]
+        check_paths(paths)
+        if not {MODEL, MANIFEST} <= set(paths) or not all(map(_PATH.fullmatch, paths)):
+            raise ValueError(f"the files of {model.name} are {paths}"[:200])
+        for file in model.files:
+            largest = LARGEST_FILE if file.path == MODEL else LARGEST_SMALL
+            if not 0 <= file.size <= largest or not _SHA256.fullmatch(file.sha256):
+                raise ValueError(f"the size or sha256 of {model.name} is wrong")
+
+
+def _present(folder: Path, key: SecretKey) -> FeedIndex | None:
+    """Return the folder's present index, or None; it must be our own, because its other models are signed again."""
+    path = folder / INDEX
+    if not path.exists():
+        return None
+    with path.open("rb") as file, (folder / SIGNATURE).open("rb") as other:
+        return read_feed_index(file.read(LARGEST), other.read(signature.LARGEST + 1), [key.public], str(path))
+
+
+def _files(model: StoredModel, store: Store) -> list[tuple[str, bytes | Path]]:
+    manifest = replace(model.manifest, file=MODEL)
+    files: list[tuple[str, bytes | Path]] = [(MODEL, model.path), (MANIFEST, manifest.encode())]
+    return files + [(f"{CALIBRATION}/{path.name}", path) for path in fitting_calibrations(store, model)]
+
+
+def _put(folder: Path, path: str, source: bytes | Path) -> FeedFile:
+    """Write a file under its sha256, unless it is there already."""
+    if isinstance(source, bytes):
+        digest = hashlib.sha256(source).hexdigest()
+        _write(folder / FILES / digest, source)
+        return FeedFile(path, len(source), digest)
+    digest = sha256_of(source)
+    target = folder / FILES / digest
+    present = target.is_file() and sha256_of(target) == digest
+    if not present and copied(source, target) != digest:
+        target.unlink()
+        raise ModelError(f"{source} changed while it was read", step="try again once it is written")
+    return FeedFile(path, target.stat().st_size, digest)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _remove_others(folder: Path, hashes: set[str]) -> None:
+    for path in (folder / FILES).iterdir():
+        if _SHA256.fullmatch(path.name) and path.name not in hashes:
+            with suppress(OSError):
+                path.unlink()

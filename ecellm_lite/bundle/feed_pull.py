@@ -1,0 +1,141 @@
+"""Pulls the models of a feed into the store: only what changed, and nothing that the feed's key did not sign."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urljoin
+
+from ecellm_lite.bundle import signature
+from ecellm_lite.bundle.archive import INDEX, SIGNATURE, Progress
+from ecellm_lite.bundle.download import PAUSE, check_address, fetch, small
+from ecellm_lite.bundle.feed import FILES, MANIFEST, MODEL, FeedFile, FeedIndex, FeedModel, read_feed_index
+from ecellm_lite.bundle.index import LARGEST
+from ecellm_lite.bundle.keys import PublicKey
+from ecellm_lite.bundle.newest import check_newer, remember
+from ecellm_lite.errors import ModelError
+from ecellm_lite.home import bundle_home
+from ecellm_lite.models.calibrations import calibration_folder, read_calibration
+from ecellm_lite.models.files import copied, sha256_of
+from ecellm_lite.models.manifest import read_manifest
+from ecellm_lite.models.store import Store
+from ecellm_lite.models.store_lock import only_writer
+
+_TRIES = 3  # the index and its signature are two files, and may be replaced between
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a pull did: the index, and the names of the models that are new or changed."""
+
+    index: FeedIndex
+    changed: Sequence[str]
+
+
+def pull_feed(address: str, keys: Sequence[PublicKey], store: Store, *, progress: Progress | None = None) -> Pulled:
+    """Bring the store's models up to date with the index at an address, and return what changed.
+
+    Files that the store has are not fetched; a download that broke off goes on in the next call. Each model is replaced
+    when it is complete; models that the index does not name stay. Raises UsageError for an address that is not https,
+    ModelError if the index is not signed with one of `keys`, is older than one that was pulled before, or a file is
+    wrong or cannot be fetched.
+    """
+    check_address(address)
+    address = address if address.endswith(".json") else urljoin(f"{address.rstrip('/')}/", INDEX)
+    index, data = _index(address, keys)
+    newest = bundle_home() / "feeds" / f"{index.name}.json"
+    sha256 = hashlib.sha256(data).hexdigest()
+    check_newer(newest, f"The index {address}", index.serial, sha256)
+    try:
+        remember(newest, index.name, index.serial, sha256)
+        changed = [model for model in index.models if not _is_current(model, store)]
+        needed = [(model, file) for model in changed for file in model.files if not _is_stored(model, file, store)]
+        total, done = sum(file.size for _, file in needed), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress:
+                progress(min(done, total), total)
+
+        with only_writer(store.root / "locks" / "pull.lock", "the models"):
+            for model in changed:
+                _update(model, store, urljoin(address, f"{FILES}/"), advance)
+    except OSError as error:
+        raise ModelError(
+            f"{error.filename or store.root} cannot be written ({error.strerror})",
+            step="free some space and pull again",
+        ) from None
+    return Pulled(index, [model.name for model in changed])
+
+
+def _index(address: str, keys: Sequence[PublicKey]) -> tuple[FeedIndex, bytes]:
+    for attempt in range(1, _TRIES + 1):
+        text = small(f"{address}{SIGNATURE.removeprefix(INDEX)}", signature.LARGEST)
+        data = small(address, LARGEST)
+        try:
+            return read_feed_index(data, text, keys, address), data
+        except ModelError:
+            if attempt == _TRIES:
+                raise
+        time.sleep(PAUSE * attempt)
+    raise AssertionError
+
+
+def _is_current(model: FeedModel, store: Store) -> bool:
+    return all(_is_stored(model, file, store) for file in model.files)
+
+
+def _is_stored(model: FeedModel, file: FeedFile, store: Store) -> bool:
+    """Whether the store has this file of a model already."""
+    try:
+        stored = store.load(model.name)
+    except ModelError:
+        return False
+    if file.path == MODEL:
+        return stored.manifest.sha256 == file.sha256
+    if file.path == MANIFEST:
+        data = replace(stored.manifest, file=MODEL).encode()  # the store names the file itself
+        return hashlib.sha256(data).hexdigest() == file.sha256
+    path = calibration_folder(store, stored) / Path(file.path).name
+    return path.is_file() and sha256_of(path) == file.sha256
+
+
+def _update(model: FeedModel, store: Store, address: str, advance: Callable[[int], None]) -> None:
+    """Fetch what the store lacks of a model, and put it there: the model first, then its calibrations."""
+    needed = [file for file in model.files if not _is_stored(model, file, store)]
+    folder = store.root / "downloads"
+
+    def fetched(file: FeedFile) -> Path:
+        path = folder / file.sha256
+        fetch(address + file.sha256, path, file.size, file.sha256, advance)
+        return path
+
+    [weights] = [file for file in model.files if file.path == MODEL]
+    for file in sorted(needed, key=lambda one: one.path != MANIFEST):
+        if file.path == MANIFEST:
+            manifest = read_manifest(fetched(file))
+            if (manifest.name, manifest.sha256, manifest.size) != (model.name, weights.sha256, weights.size):
+                raise ModelError(f"The manifest of {model.name} is another model's", step="have it pushed again")
+            if weights in needed:
+                store.update(fetched(weights), manifest)
+            else:
+                stored = store.get(model.name)
+                with store.writing_beside(stored):
+                    replace(manifest, file=stored.path.name).write(stored.path.with_name(MANIFEST))
+        elif file.path != MODEL:
+            _place_calibration(fetched(file), Path(file.path).name, store, model.name)
+    for file in needed:
+        (folder / file.sha256).unlink(missing_ok=True)
+
+
+def _place_calibration(path: Path, name: str, store: Store, model: str) -> None:
+    """Put a calibration beside a stored model; raises ModelError if it is damaged."""
+    calibration = read_calibration(path)
+    stored = store.get(model)
+    if calibration and f"{calibration.scope.task}.json" == name:
+        with store.writing_beside(stored):
+            copied(path, calibration_folder(store, stored) / name)

@@ -1,0 +1,45 @@
+"""The highest serial number that was accepted under a name, so that an older signed index is refused afterwards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ecellm_lite.documents import read_document
+from ecellm_lite.errors import ModelError
+from ecellm_lite.models.files import replacing
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest index that was accepted: its name, its serial number and its sha256."""
+
+    format: int
+    name: str
+    serial: int
+    index: str
+
+
+def check_newer(path: Path, name: str, serial: int, sha256: str) -> None:
+    """Raise ModelError if an index is older than the one remembered at `path`, or another one of the same number."""
+    try:
+        newest = read_document(Newest, path, largest=1 << 12, formats=(_FORMAT,))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        message = f"{path} is damaged ({error})"
+        raise ModelError(message, step="remove it, if you are sure that nobody offers you an old version") from None
+    if serial < newest.serial or (serial == newest.serial and sha256 != newest.index):
+        raise ModelError(
+            f"{name} has serial number {serial}, and {newest.serial} was accepted before",
+            step="get the newest one; one that was made again needs a higher number",
+        )
+
+
+def remember(path: Path, name: str, serial: int, sha256: str) -> None:
+    """Store at `path` that an index was accepted."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(asdict(Newest(_FORMAT, name, serial, sha256))) + "\n", "utf-8")

@@ -1,0 +1,85 @@
+"""A web server for a folder, on loopback, with ranges and with faults."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+class FolderServer:
+    """Serves `folder`, as a context manager; `address` is that of its index.
+
+    `breaks` is how many times an answer with a file ends after `after` bytes. `errors` is how many times the server
+    answers 503. Without `ranges` it sends whole files only. `redirect` is where it sends everybody.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.breaks, self.after, self.errors = 0, 1000, 0
+        self.ranges = True
+        self.redirect = ""
+        self.sent: list[tuple[str, int]] = []  # paths and the first byte
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self.address = f"http://127.0.0.1:{self._server.server_address[1]}/index.json"
+
+    def __enter__(self) -> FolderServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def files(self) -> list[int]:
+        """The first bytes that were asked for of files, since the last call."""
+        sent = [first for path, first in self.sent if path.startswith("/files/")]
+        self.sent.clear()
+        return sent
+
+
+def _handler(server: FolderServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            path = server.folder / self.path.lstrip("/")
+            span = self.headers.get("Range") if server.ranges else None
+            first = int(span.removeprefix("bytes=").split("-")[0]) if span else 0
+            server.sent.append((self.path, first))
+            if server.redirect:
+                self._say(302, {"Location": server.redirect})
+            elif server.errors:
+                server.errors -= 1
+                self._say(503, {})
+            elif not path.is_file():
+                self._say(404, {})
+            else:
+                self._send(path.read_bytes(), first, bool(span))
+
+        def _send(self, data: bytes, first: int, part: bool) -> None:
+            self.send_response(206 if part else 200)
+            if part:
+                self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Length", str(len(data) - first))
+            self.end_headers()
+            if server.breaks and self.path.startswith("/files/"):
+                server.breaks -= 1
+                self.wfile.write(data[first : first + server.after])
+                self.wfile.flush()
+                self.close_connection = True
+                self.connection.close()
+                return
+            self.wfile.write(data[first:])
+
+        def _say(self, status: int, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": "0"}.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+    return Handler
