@@ -79,8 +79,8 @@ def _keep_interrupt() -> None:
 def is_logging(frame: FrameType | None) -> bool:
     """Return whether an interrupt arrived while our log callback ran; if so, remember it.
 
-    `frame` is the Python frame that was interrupted. An exception would be lost if the callback has not reached its
-    first line, because it cannot catch one before.
+    `frame` is the Python frame that was interrupted. The interrupt must not become an exception here: the callback
+    cannot catch an exception before its first line, and ctypes would drop it.
     """
     while frame and frame.f_code is not _note_error.__code__:
         frame = frame.f_back
@@ -212,7 +212,7 @@ def device_list(names: Sequence[str]) -> Any:
 
 
 def system_info() -> str:
-    """Return llama.cpp's own line on the features of this machine that its build uses."""
+    """Return llama.cpp's own line on the processor features that llama.cpp's build uses."""
     start_library()
     return _text(llama.llama_print_system_info())
 

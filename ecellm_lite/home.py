@@ -14,5 +14,8 @@ def home() -> Path:
 
 
 def bundle_home() -> Path:
-    """Return ECELLM_BUNDLES, else `home()`: an installed bundle has a home of its own, and bundles are not in it."""
+    """Return the folder of the user's bundles: ECELLM_BUNDLES, else `home()`.
+
+    A bundle's launcher sets ECELLM_HOME to the bundle's own home, which holds no bundles, and so sets both variables.
+    """
     return Path(os.environ.get("ECELLM_BUNDLES") or home())

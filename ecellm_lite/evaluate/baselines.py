@@ -27,7 +27,7 @@ class Constant:
         return space.constants(self.golds)[self.place]
 
     def pairs(self, rows: Sequence[Labelled]) -> list[Pair]:
-        """Return a pair for each row, its gold answer and this baseline's, as metrics.kinds.measure takes them."""
+        """Return each row's gold answer with this baseline's answer, as pairs that metrics.kinds.measure takes."""
         return [Pair(row.gold, self.text(row.space), row.labels) for row in rows]
 
 

@@ -21,15 +21,15 @@ _AT_ONCE = 1 << 22  # counts in memory: 32 MiB
 
 
 def interval(columns: Numbers, metric: Metric) -> Interval:
-    """Return a metric's 95% interval. `columns` are the numbers that it is computed from, in a line for each row."""
+    """Return a metric's 95% interval. `columns` has a line for each row, with the numbers that the metric needs."""
     return _ends(np.concatenate([metric(counts @ columns) for counts in _resamples(len(columns))]))
 
 
 def paired_interval(before: Numbers, after: Numbers, metric: Metric) -> Interval:
     """Return the 95% interval of a metric's gain from `before` to `after`.
 
-    Both have the numbers of the same rows, a line for each row. Both use the same resamples, so rows that are hard for
-    both do not widen the interval.
+    `before` and `after` have the numbers of the same rows, a line for each row. Both are measured on the same
+    resamples, so rows that are hard both before and after do not widen the interval.
     """
     gains = [metric(counts @ after) - metric(counts @ before) for counts in _resamples(len(before))]
     return _ends(np.concatenate(gains))

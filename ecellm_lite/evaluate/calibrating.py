@@ -40,8 +40,8 @@ class CalibrationResult:
     `refusal`: why the fit is not to be kept, or None.
     `failed`: how many rows have no answer. The fit does not use them.
     `others`: how many rows have another instruction than the task's. The fit does not use them either.
-    `automatic`: the probabilities above which enough answers are right, or None. If there are any, a calibration is
-    kept even if its fit is refused, with temperature 1.
+    `automatic`: the probabilities above which enough answers are right, or None. If there are such probabilities, a
+    calibration is kept even if the fit is refused; its temperature is then 1.
     """
 
     scope: Scope
@@ -54,7 +54,7 @@ class CalibrationResult:
 
     @property
     def calibration(self) -> Calibration | None:
-        """The calibration to keep, or None. A refused fit gives one only if there are thresholds."""
+        """The calibration to keep, or None. A refused fit gives a calibration only if there are thresholds."""
         fit = self.fit
         if fit is None or (self.refusal and self.automatic is None):
             return None
@@ -110,11 +110,13 @@ def calibrate_task(
     target_precision: float | None = None,
     progress: Callable[[Answer], None] | None = None,
 ) -> CalibrationResult:
-    """Answer labelled rows without a calibration, and fit a temperature to the answers, of an adapter if one is named.
+    """Answer labelled rows without a calibration, and fit a temperature to the answers.
 
-    `target_precision` is a share of right answers: with it, the result also has the probabilities above which that
-    share is reached. Rows with another instruction than the task's own are left out, because a calibration holds for
-    one instruction. Raises InputError for a task that answers in free text, and UsageError if scipy is not installed.
+    `adapter` is the name of the adapter that answers; None: the model alone. `target_precision` is a share of right
+    answers. If it is given, the result also has the probabilities above which this share is reached. Rows with another
+    instruction than the task's own are left out, because a calibration holds for one instruction.
+
+    Raises InputError for a task that answers in free text, and UsageError if scipy is not installed.
     """
     pairs = [(row, question) for row in rows if (question := task.question(row.row)).instruction == task.instruction]
     if not pairs:

@@ -1,4 +1,4 @@
-"""The claims of a row's answer, compared with the gold answer: `eval` measures them, and `calibrate` fits to them.
+"""The claims of a row's answer, compared with the gold answer. `eval` and `calibrate` use them.
 
 A claim is one decision in an answer, with its probability; `Space.claims` returns them (ecellm_lite/answers/claims.py).
 """
@@ -16,14 +16,14 @@ from ecellm_lite.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """The claims of one row's answer, at least one, and its coverage."""
+    """The claims of one row's answer (at least one claim), and the answer's coverage."""
 
     claims: tuple[Claim, ...]
     coverage: float
 
     @property
     def correct(self) -> bool:
-        """Whether every claim is right; the answer's probability is the probability of this."""
+        """Whether every claim is right. The answer's probability is the probability that every claim is right."""
         return all(claim.correct for claim in self.claims)
 
 

@@ -22,7 +22,10 @@ NAMED = 5  # rows that are listed as better, and as worse
 
 @dataclass(frozen=True, slots=True)
 class Flipped:
-    """How many rows' scores rose (or fell), and the ids of the first few; a row without an id has its line number."""
+    """How many rows' scores rose (or fell), and the ids of the first few of these rows.
+
+    A row without an id has its line number.
+    """
 
     count: int
     rows: list[str | int]
@@ -120,9 +123,9 @@ def _compared(abbreviation: str, primary: str, pairs: Pairs, left_out: int) -> T
 
 
 def _columns(primary: str, pairs: Pairs) -> tuple[Numbers, Numbers, Metric]:
-    """Return what the primary metric is computed from, before and after, and the metric itself.
+    """Return (numbers before, numbers after, primary metric).
 
-    Each side has a line of numbers for each row. The metric is a function of their sums over the rows.
+    An evaluation's numbers have a line for each row. The metric is a function of the sums of these lines.
     """
     gold = [record.gold for record, _ in pairs]
     if len({isinstance(record.score, list) for pair in pairs for record in pair}) > 1:

@@ -203,7 +203,8 @@ def _uncalibrated(
 ) -> Uncalibrated | None:
     """Return how many answers were not calibrated although their task has a calibration; None if there are none.
 
-    The result also has the line of the first such row, and the reason. Answers without a probability do not count.
+    The result also has the line of the first row that was not calibrated, and the reason. Answers without a probability
+    do not count.
     """
     plain = [
         (row.line, reason)

@@ -1,4 +1,4 @@
-"""Fits a temperature to labelled rows, and keeps it only if it improves held-out rows.
+"""Fits a temperature to labelled rows, and keeps it only if it improves the probabilities of held-out rows.
 
 The rows are split at random into two halves; the seed decides how. Each half is evaluated with the temperature that was
 fitted to the other half, so that every row is held out once. The likelihood of a row is the probability that its claims
@@ -42,7 +42,8 @@ class Fit:
 
     `gain`: by how much the mean logarithm of a row's likelihood rises, in nats.
     `error`: the standard error of this gain.
-    `log_ratio`: the logarithm of how many times as likely a half becomes, on average over the two halves.
+    `log_ratio`: the logarithm of a ratio: the likelihood of a half with the temperature, divided by its likelihood
+        without. The ratio is the mean over the two halves.
     """
 
     temperature: float
@@ -120,7 +121,7 @@ class _Claims:
     """The claims of some rows as arrays, with a line for each claim.
 
     `logs` (claims, most shares): the logarithms of the shares of the claim's options, the chosen option first.
-    `alike` (claims, most shares): an option can stand for several answers; this is the logarithm of how many.
+    `alike` (claims, most shares): the logarithm of the number of answers that an option stands for.
     `right`: the index of the right option.
     `rows`: the index of the claim's row.
     """
@@ -180,7 +181,7 @@ class _Claims:
         return Measures(float(log_likelihoods.mean()), reliable.ece, reliable.brier)
 
     def _tempered(self, settings: Floats) -> Floats:
-        """Return `logs` as each row's temperature and bias change them."""
+        """Return `logs` after applying each row's temperature and bias."""
         # If n answers together have the share s, each has s/n: the temperature applies to s/n, and n multiplies again.
         logs = (self.logs - self.alike) / settings[self.rows, :1] + self.alike
         logs[:, 0] += settings[self.rows, 1]

@@ -129,9 +129,10 @@ def gather(
     setting: str = SETTING,
     limit: int | None = None,
 ) -> LabelledRows:
-    """Return the rows of files. If a task has more than `limit`, choose some that are spread evenly over the files.
+    """Return the rows of files, at most `limit` of each task.
 
-    The same files give the same rows each time.
+    If a task has more rows, some are chosen that are spread evenly over the files. The same files give the same rows
+    each time.
 
     Raises InputError if there is no row of these tasks, readable or not.
     """
@@ -159,7 +160,7 @@ def gather(
 
 
 class Spread:
-    """Chooses at most `limit` rows, spread evenly over a stream, and holds at most twice as many in memory."""
+    """Chooses at most `limit` rows, spread evenly over a stream. At most 2 * `limit` rows stay in memory."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
@@ -191,7 +192,7 @@ def _checked_task(task: Task | None) -> Task:
 
 
 def _check_places(row: Mapping[str, Any]) -> None:
-    """Raise InputError if a row's split or setting is not a text; null counts as left out."""
+    """Raise InputError if a row's split or setting is not a text; both may be null or missing."""
     for key in ("split", "setting"):
         if not isinstance(row.get(key), str | None):
             raise InputError(f"The row's {key} is {shown(row[key])}", step="give a text, or leave it out", field=key)
@@ -248,7 +249,7 @@ def _array(file: BufferedReader) -> Iterator[tuple[int, Mapping[str, Any] | Inpu
 
 
 class _Bounded:
-    """A file of rows; a row that is much longer than LONGEST_LINE bytes raises InputError.
+    """A file of rows; reading a row that is much longer than LONGEST_LINE bytes raises InputError.
 
     The length is checked before each block is read, so a row may exceed it by one block.
     """

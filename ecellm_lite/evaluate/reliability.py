@@ -20,7 +20,7 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliab
     """Return how well probabilities agree with right answers, in 10 bins of equal width; None without probabilities.
 
     ECE (Naeini et al., 2015): a bin's gap is the difference between its share of right answers and its mean
-    probability. ECE is the mean gap, where each bin counts as often as it has answers.
+    probability. ECE is the mean gap, in which each bin is weighted by its number of answers.
     Brier: the mean of (probability - 1)^2 for right answers and probability^2 for wrong ones.
     """
     if not probabilities:

@@ -75,7 +75,7 @@ class Evaluation:
         return self._results(runtime, options, measured, started)
 
     def _uncalibrated(self, runtime: Runtime, options: RequestOptions) -> dict[str, str]:
-        """Return, for each task whose calibration is not used, its name and the reason."""
+        """Return the reasons why stored calibrations are not used, by the names of their tasks."""
         instruction, calibration = options.get("instruction"), options.get("calibration", "auto")
         adapter = options.get("adapter")
         refusals = {

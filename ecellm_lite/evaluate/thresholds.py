@@ -1,12 +1,12 @@
-"""Chooses the lowest probability from which on answers are right often enough to need no review.
+"""Chooses thresholds: the lowest probabilities at which answers are right often enough to need no review.
 
-How often is enough is a target that the user gives, such as 95% (the precision). On few rows, the share that is right
-is mostly luck. So a threshold must pass a test: if answers above it were really right less often than the target, a
-sample of rows would look this good in at most 5% of cases. This is the one-sided 95% lower confidence bound of Clopper
-and Pearson ("The use of confidence or fiducial limits", Biometrika 1934).
+The user gives a target for the share of right answers, such as 95% (the precision). On few rows, this share is mostly
+luck. So a threshold must pass a test: if the answers above the threshold were really right less often than the target,
+a sample of rows would look this good in at most 5% of cases. This test is the one-sided 95% lower confidence bound of
+Clopper and Pearson ("The use of confidence or fiducial limits", Biometrika 1934).
 
 Each possible answer may have a threshold of its own. The thresholds then share the 5% (Bonferroni's correction): with
-two, each may be too low in 2.5% of cases. How many rows above a threshold a target of 95% needs:
+two, each may be too low in 2.5% of cases. For a target of 95%, this many rows must be above a threshold:
 
     thresholds    if none is wrong    if one is wrong
     one           59                  93
@@ -104,7 +104,7 @@ def reaches(row: Judged, thresholds: Mapping[str, float | None]) -> bool:
 
 
 def least_threshold(rows: Sequence[Judged], precision: float, doubt: float = DOUBT) -> float | None:
-    """Return the lowest probability from which on answers pass the module's test; None if there is none.
+    """Return the lowest threshold that passes the module's test; None if none passes.
 
     `precision` is the share of right answers that the test asks for, and `doubt` is the share of cases in which it may
     pass by chance. Needs scipy.

@@ -66,7 +66,10 @@ class ConfusionTable:
         self.columns[np.arange(len(gold)), cells] = 1
 
     def counts(self, sums: Numbers) -> Numbers:
-        """Return sums of `columns` as tables (…, gold labels, answers). The last answer means that there is none."""
+        """Return sums of `columns` as tables (…, gold labels, answers).
+
+        The last column counts the rows without an answer.
+        """
         size = len(self.labels)
         return sums.reshape(*sums.shape[:-1], size, size + 1)
 
@@ -90,7 +93,7 @@ class ConfusionTable:
     def macro_f1(self, counts: Numbers) -> Numbers:
         """Return the mean F1 of the labels that occur in `counts`.
 
-        `counts` are tables (…, gold labels, answers), with or without a last column for no answer.
+        `counts` are tables (…, gold labels, answers). A last column for rows without an answer may be there or not.
         """
         gold = counts.sum(axis=-1)
         answered = counts.sum(axis=-2)[..., : len(self.labels)]

@@ -15,7 +15,7 @@ _LABELS = ("yes", "no")
 
 
 def word_of(text: str | None) -> str | None:
-    """Return yes or no if that is the text, in any case and with any white space around it; otherwise None."""
+    """Return yes or no if the text is one of these words, in any case and with any white space; otherwise None."""
     word = (text or "").strip().lower()
     return word if word in _LABELS else None
 
@@ -50,7 +50,7 @@ def _metrics(table: ConfusionTable, *, paper: bool) -> dict[str, Metric]:
         return table.answered(sums) if paper else table.counts(sums)
 
     def share(row: int, column: int, axis: int) -> Metric:
-        """Return the metric that divides a cell of the table by a sum: of its row (axis -1) or column (axis -2)."""
+        """Return the metric that divides a cell of the table by the sum of its row (axis -1) or column (axis -2)."""
 
         def metric(sums: Numbers) -> Numbers:
             confusion = counts(sums)

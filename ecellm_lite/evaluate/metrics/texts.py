@@ -1,8 +1,8 @@
 """Metrics of free text (AG): ROUGE-L, and BERTScore if its package and its weights are on this machine.
 
 ROUGE-L is the F1 of rouge-score (Lin, 2004: the longest common subsequence of words, in lower case, not stemmed).
-BERTScore (Zhang et al., 2020) is computed as by the authors, with the English default, roberta-large at its 17th layer;
-its weights are never fetched. With every row in the denominator, a row without an answer counts 0; in the paper's way
+BERTScore (Zhang et al., 2020) is computed as its authors do for English, with roberta-large at its 17th layer; these
+weights are never fetched. With every row in the denominator, a row without an answer counts 0; in the paper's way
 it is left out.
 """
 

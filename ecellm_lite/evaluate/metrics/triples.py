@@ -8,9 +8,9 @@ has no triples, but its row's gold triples still count in recall. So the paper's
 give the same result here.
 
 The authors' script measures out-of-domain rows less strictly; these metrics begin with `contained_`. A triple then
-matches another if the attributes are equal, one of the two values contains the other, and so for the sources. Precision
-is the share of the model's triples that match a gold one, recall the share of gold triples that match one of the
-model's.
+matches another if their attributes are equal, one of their values contains the other, and one of their sources contains
+the other. Precision is the share of the model's triples that match a gold triple. Recall is the share of gold triples
+that match a triple of the model.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ def triples_of(text: str | None) -> frozenset[Triple] | None:
 def measure_triples(pairs: Sequence[Pair]) -> Measured:
     """Measure extractions. Each column counts triples:
 
-    0. the right ones,
-    1. those of the model,
-    2. the gold ones,
-    3. those of the model that match a gold one, as the contained_ metrics define it,
-    4. the gold ones that match one of the model's in this way.
+    0. the model's triples that are right,
+    1. the model's triples,
+    2. the gold triples,
+    3. the model's triples that match a gold triple, as the contained_ metrics define a match,
+    4. the gold triples that match a triple of the model, as the contained_ metrics define a match.
     """
     gold = [triples_of(pair.gold) or frozenset() for pair in pairs]
     answers = [triples_of(pair.text) for pair in pairs]
