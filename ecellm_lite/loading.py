@@ -30,8 +30,8 @@ class LoadedModel:
     """A loaded model with its name, envelope and calibrations.
 
     `files` keeps on disk what the model computed for instructions, `placement` says which layers are on which GPU, and
-    `intended_tasks` are the tasks that the model's file names (empty if it names none). `adapters`: those of
-    the backend, by name.
+    `intended_tasks` are the tasks that are named in the model's file (it may name none).
+    `adapters`: the backend's adapters, by name.
     """
 
     backend: Backend

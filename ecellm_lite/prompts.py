@@ -41,7 +41,9 @@ class Prompts:
             return backend.vocabulary.tokenize(prompt, begin=True)
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        """Return the scheduler's request for a question: its tokens, and how many of them the task's rows share.
+        """Return the scheduler's request for a question: the prompt's tokens, and the length of its shared part.
+
+        The shared part is the beginning that the prompts of all the task's rows have in common.
 
         Raises ContextError for a prompt that is too long even to be tokenized.
         """

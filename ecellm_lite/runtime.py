@@ -75,7 +75,7 @@ class Runtime:
     used.
 
     The attribute `placement` says which layers are on which GPU (None for a runtime made by `over`), and
-    `intended_tasks` are the tasks that the model's file names (empty if it names none).
+    `intended_tasks` are the tasks that are named in the model's file (empty if the file names none).
 
     Raises ModelError if there is no such model or its file is damaged, and UsageError for invalid settings.
     """
@@ -232,8 +232,9 @@ class Runtime:
     ) -> str | None:
         """Return a sentence on why a task's stored calibration is not used; None if it is used or does not exist.
 
-        A calibration applies only to the instruction that it was fitted with. `instruction` replaces the task's own.
-        With a `row`, the sentence is about this row, because a row in ECInstruct's form has its own instruction.
+        A calibration applies only to the instruction that it was fitted with. `instruction` replaces the
+        task's own instruction. With a `row`, the sentence is about this row, because a row in ECInstruct's form has
+        its own instruction.
 
         Raises UsageError if `calibration` names a file that does not apply. If the task has a calibration, raises
         InputError for a bad row.
@@ -262,14 +263,16 @@ class Runtime:
         return self._prompts.prompt(self._policies[None].checked_task(task).question(row, instruction=instruction))
 
     def request(self, question: Question, space: Space | None = None, *, seed: int = 0) -> Request:
-        """Return the scheduler's request for a question: its tokens, and how many of them the task's rows share.
+        """Return the scheduler's request for a question: the prompt's tokens, and the length of its shared part.
+
+        The shared part is the beginning that the prompts of all the task's rows have in common.
 
         Raises ContextError for a prompt that is too long even to be tokenized.
         """
         return self._prompts.request(question, space, seed=seed)
 
     def tokenize(self, prompt: str) -> list[int]:
-        """Return the ids that the model sees for a prompt, with its BOS; text is never read as a special token."""
+        """Return a prompt's tokens, after a BOS if the model expects one; text is never read as a special token."""
         return self._prompts.tokenize(prompt)
 
     def progress(self) -> tuple[bool, int]:

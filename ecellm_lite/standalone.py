@@ -1,7 +1,7 @@
 """The first script of the standalone program.
 
-It is the command `ecellm-lite`. As there is no Python beside it, it also runs this package's modules as
-`python -m MODULE` would: so the program starts its own child processes.
+The standalone program is the command `ecellm-lite`. It has no Python beside it, but starts child processes that run
+modules of this package. Therefore it also accepts `-m MODULE`, as Python does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ OURS = "ecellm_lite."
 
 
 def start() -> None:
-    """Run a module of this package if the arguments are those of Python for it, else the command line."""
+    """Run a module of this package if the arguments are `-m MODULE`; otherwise run the command `ecellm-lite`."""
     arguments = sys.argv[1:]
     if arguments[:2] == ["-X", "faulthandler"]:
         faulthandler.enable()

@@ -1,3 +1,3 @@
-"""The version of this package, which manifests, tunings and results record; pyproject.toml has the same."""
+"""The version of this package, which manifests, tunings and results record; pyproject.toml has the same version."""
 
 __version__ = "0.1.0"

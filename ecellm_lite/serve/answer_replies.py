@@ -43,7 +43,7 @@ class LevelShare(Reply):
 
 
 class ScoreAnswer(Reply):
-    """The mean of the levels' places (from 0), weighted by their shares; and the share of each level."""
+    """The mean of the levels' places (from 0), weighted by the levels' shares; and each level's share."""
 
     type: Literal["score"]
     name: str | None
@@ -60,7 +60,7 @@ class RefusedAnswer(Reply):
 
 
 class CachedTokens(Reply):
-    """How many of the tokens were read before."""
+    """How many of the tokens the model had in memory from an earlier request."""
 
     cached_tokens: int
     cache_write_tokens: Literal[0]
@@ -107,7 +107,7 @@ class LabelReply(Reply):
 
 
 class LevelReply(Reply):
-    """The mean of the levels' places (from 0), weighted by their shares; the levels, and their shares, by place."""
+    """The mean of the levels' places (from 0), weighted by the levels' shares; each level and its share, by place."""
 
     type: Literal["score"]
     score: float = Field(ge=0)
@@ -132,7 +132,7 @@ class SystemOneReply(Reply):
 
 
 class PromptTokens(Reply):
-    """How many of the prompt's tokens were read before."""
+    """How many of the prompt's tokens the model had in memory from an earlier request."""
 
     cached_tokens: int
 
@@ -168,7 +168,7 @@ class ChatLogprobs(Reply):
 
 
 class ChatMessage(Reply):
-    """A text of the model's."""
+    """A text that the model wrote."""
 
     role: Literal["assistant"]
     content: str
@@ -176,7 +176,7 @@ class ChatMessage(Reply):
 
 
 class ChatChoice(Reply):
-    """One of the texts asked for."""
+    """One of the texts that the request asked for."""
 
     index: int
     message: ChatMessage
@@ -205,7 +205,7 @@ class CompletionLogprobs(Reply):
 
 
 class CompletionChoice(Reply):
-    """One of the texts asked for."""
+    """One of the texts that the request asked for."""
 
     index: int
     text: str
@@ -214,7 +214,7 @@ class CompletionChoice(Reply):
 
 
 class CompletionsReply(Reply):
-    """Continued prompts."""
+    """The texts with which the model continued the prompts."""
 
     id: str
     object: Literal["text_completion"]

@@ -170,7 +170,7 @@ def _questions(body: Decisions) -> list[Question]:
 
 
 def definition_of(asked: Predicate | Choice | Score, instructions: str) -> Mapping[str, Any]:
-    """Return a question's definition for tasks/questions.py; `instructions` is the text of its own."""
+    """Return a question's definition for tasks/questions.py; `instructions` are the question's, as text."""
     definition: dict[str, Any] = {"type": asked.type, "instructions": instructions}
     if isinstance(asked, Choice):
         texts = {choice.value for choice in asked.choices if isinstance(choice.value, str)}
@@ -185,7 +185,7 @@ def definition_of(asked: Predicate | Choice | Score, instructions: str) -> Mappi
 def _text(value: str | bool, texts: set[str]) -> str:
     """Return a choice's value as text for the model.
 
-    `texts` are the choices that are texts already; the text of a boolean differs from all of them.
+    `texts` are the choices that are texts already; the text of a boolean differs from each of these choices.
     """
     if isinstance(value, str):
         return value

@@ -23,7 +23,7 @@ class Fault(BaseModel):
 
 
 class Mismatch(BaseModel):
-    """A value of the body that does not fit."""
+    """A value of the request's body that is not of the expected form."""
 
     loc: list[str | int]
     msg: str
@@ -31,7 +31,7 @@ class Mismatch(BaseModel):
 
 
 class Refusal(BaseModel):
-    """The body of an error's response, in OpenAI's form; `detail` lists the values that do not fit."""
+    """The body of an error's response, in OpenAI's form; `detail` lists the values of a wrong form."""
 
     error: Fault
     detail: list[Mismatch] = Field(default=[], max_length=20)
@@ -78,7 +78,7 @@ def errors(*statuses: int) -> Responses:
 def replies(model: Any, *statuses: int, stream: bool = False) -> Responses:
     """Return a route's responses, as the OpenAPI document describes them: 200, and the errors with `statuses`.
 
-    `model`: the body of the response 200. `stream`: it may also be a stream of events.
+    `model`: the body of the response 200. `stream`: the body may also be a stream of events.
     """
     events: dict[str, Any] = {"content": {"text/event-stream": {}}} if stream else {}
     return {200: {"model": model, "description": "Done", **events}, **errors(*statuses)}

@@ -1,4 +1,4 @@
-"""`/v1/files`, in OpenAI's format: batches read their requests from such files, and write their responses to others."""
+"""`/v1/files`, in OpenAI's format: batches read requests from uploaded files, and write responses to new files."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _owner(request: Request) -> str | None:
 def _bounded(receive: Receive) -> Receive:
     """Return an ASGI `receive` that raises RefusedError (413) for a form that is too large.
 
-    Beside the largest file, a form may have 64 KiB for its other parts.
+    A form may have as many bytes as the largest file that is accepted, and 64 KiB more.
     """
     total = 0
 

@@ -1,6 +1,6 @@
 """The models of a server: loaded when they are asked for, and unloaded, the least recently used first, to make room.
 
-A model with requests in flight is never unloaded. A model that cannot be loaded does not harm the others.
+A model with requests in flight is never unloaded. If a model cannot be loaded, the other models still answer.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Resident:
 
 
 class Fleet:
-    """Models by name; the first is the default.
+    """Models by name; the first model is the default.
 
     `memory`: the bytes that all loaded models may take together (None: no limit).
     `others`: further models that a request may name.

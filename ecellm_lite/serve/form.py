@@ -17,7 +17,7 @@ class Form(BaseModel):
 
 
 def by_type(*kinds: str, default: str | None = None) -> Discriminator:
-    """Return a pydantic discriminator that reads an object's `type`; an object without one has the `default` type."""
+    """Return a pydantic discriminator that reads an object's `type`; without that key, the type is `default`."""
 
     def tag(value: Any) -> str | None:
         kind = value.get("type", default) if isinstance(value, dict) else getattr(value, "type", default)

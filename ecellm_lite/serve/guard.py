@@ -35,7 +35,8 @@ class Access:
     """The rules for where requests may come from.
 
     `hosts`: the names by which clients may call the server; None allows any name (for a Unix socket).
-    `addresses`: clients may use any IP address instead, because the server listens on all addresses of the machine.
+    `addresses`: clients may use any IP address in place of a name, because the server listens on all of the
+    machine's addresses.
     `origins`: other sites whose pages may send requests.
     """
 

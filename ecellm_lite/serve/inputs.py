@@ -168,8 +168,8 @@ Input = Annotated[
 def input_text(value: str | Sequence[Any], place: str = "input") -> str:
     """Return an input as text, in which each message begins with its role, and each call with its name.
 
-    A single user message becomes its text alone, without the role. Raises RefusedError for an image (400), and for the
-    output of a call that is not among the messages before it (422).
+    A single user message becomes its text alone, without the role. Raises RefusedError for an image (400), and for
+    the output of a call if the call is missing or comes later (422).
     """
     if isinstance(value, str):
         return value

@@ -3,8 +3,9 @@
     {"input": "Never came.", "questions": [{"type": "predicate", "instructions": "Is it late?"}], "answers": [true]}
 
 `answers` has one answer for each question, in order: true or false for a predicate, the value of a choice, the level
-(its label, or its number from 0) for a score, and null where the right answer is unknown. Other keys are those of a
-request, so that requests that were sent can be labelled as they are. The same question may be in any number of lines.
+(its label, or its number from 0) for a score, and null where the right answer is unknown. All other keys
+are as in a request, so that a request from a log becomes a labelled one when `answers` is added. The same question may
+be in any number of lines.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ class Limits:
     `rows`: the most rows of a request.
     `waiting`: how many rows and questions of all requests together may wait.
     `connections`: how many connections may be open at a time.
-    `body_seconds`: how long the head of a request may take to arrive, and again its body; also how long a client may
-    read nothing of its response.
+    `body_seconds`: three limits: how long a request's head may take to arrive, how long its body may take, and how
+    long a client may read nothing of a response.
     `idle_seconds`: how long an unused connection stays open.
     `drain_seconds`: how long open requests may go on after the server is told to end.
     """

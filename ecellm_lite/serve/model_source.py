@@ -79,7 +79,9 @@ class StoreModels:
 def source_of(name: str | None, workers: int = 1, **settings: Any) -> ModelSource:
     """Return the model with this name or path, to be loaded into `workers` engine processes.
 
-    `settings` are ChildRuntime's. Raises the errors of `find_model`, and UsageError for more engines than cores.
+    `settings` are those that ChildRuntime takes.
+
+    Raises the errors of `find_model`, and UsageError for more engines than cores.
     """
     cores = shared_cores(workers)
     store, stored = find_model(name, settings.get("envelope"))

@@ -158,7 +158,7 @@ def count_rows(request: Request, questions: int) -> None:
 
 
 def task_of(definition: Mapping[str, Any], place: int) -> Task:
-    """Return the task of a question; raises RefusedError (422) with its place among the questions if it is invalid."""
+    """Return the task of a question; raises RefusedError (422), which names `place`, if the question is invalid."""
     try:
         return question_task(definition)
     except InputError as error:

@@ -20,7 +20,9 @@ from ecellm_lite.serve.listening import Listening
 
 
 class PatientProtocol(H11Protocol):
-    """uvicorn's protocol, with time limits for a request's head, for the rest of a refused body, and for reading.
+    """uvicorn's protocol, with time limits for what a client sends and for how long it may read nothing.
+
+    The limits on sending are for the head of each request, and for the rest of a body that was refused.
 
     A client that closes its sending side counts as gone, because a client that is gone looks the same.
     """
@@ -30,12 +32,12 @@ class PatientProtocol(H11Protocol):
     _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Start the time limit for the first head."""
+        """Start the time limit for the head of the first request."""
         super().connection_made(transport)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Start the time limit while a head is incomplete, and stop it once the head is complete."""
+        """Start the time limit while a request's head is incomplete, and stop it once the head is complete."""
         super().data_received(data)
         self._wait()
 
@@ -46,7 +48,10 @@ class PatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Start the time limit for the rest of a refused body; the client reads the response only after sending it."""
+        """Start the time limit for the rest of a refused body.
+
+        A client reads the response only after it has sent its whole body.
+        """
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY:
             self._wait()
@@ -58,7 +63,7 @@ class PatientProtocol(H11Protocol):
         self._watch(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        """Stop the time limit."""
+        """Stop the time limit that `pause_writing` started."""
         self._resumed()
         super().resume_writing()
 

@@ -53,7 +53,7 @@ class Choice(Form):
 
 
 class Score(Form):
-    """The question which of several levels fits; they are listed from the lowest to the highest."""
+    """The question which of several levels fits; the levels are listed from the lowest to the highest."""
 
     type: Literal["score"]
     instructions: Content | None = None

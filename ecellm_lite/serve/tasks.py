@@ -42,7 +42,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Options(Form):
-    """The options of a request, which mean the same as the pipe's; see docs/pipe.md."""
+    """The options of a request; the pipe has the same options (see docs/pipe.md)."""
 
     instruction: str | None = Field(default=None, min_length=1, description="In place of the task's own.")
     shorten: bool | None = Field(default=None, description="Cut a row that is too long; its answer says what was cut.")
@@ -156,14 +156,20 @@ async def prompt(task: str, body: OneRow, service: Served) -> Response:
 
 
 def labels(space: Space) -> dict[str, str]:
-    """Return the prompt's lines for an answer set's options or ranked items, by key; empty if it has neither."""
+    """Return the prompt's lines for an answer set's options or ranked items, by key.
+
+    The result is empty for an answer set that has neither options nor ranked items.
+    """
     if isinstance(space, OneOf):
         return {option.key: option.line or option.text for option in space.offered}
     return dict(zip(space.letters, space.lines, strict=False)) if isinstance(space, Ranking) else {}
 
 
 def served_task(name: str) -> Task:
-    """Return a task by its name; raises RefusedError (404) if there is none, (500) if its file is invalid."""
+    """Return a task by its name.
+
+    Raises RefusedError: 404 if there is no such task, 500 if the task's file is invalid.
+    """
     try:
         if not _NAME.fullmatch(name):
             raise UsageError("There is no such task", step=f"use one of {', '.join(task_names())}")

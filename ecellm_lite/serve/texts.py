@@ -42,7 +42,8 @@ Stops = Annotated[
 def only(harmless: Any, description: str) -> Any:
     """Return the field of a parameter that may only be `harmless` or null.
 
-    The OpenAPI document says so. `refuse` checks it with status 400; pydantic would answer 422.
+    The OpenAPI document lists these two values. pydantic does not check them, because it would answer 422; `refuse`
+    refuses any other value with 400.
     """
     return Field(default=None, description=description, json_schema_extra={"enum": [harmless, None]})
 
@@ -89,7 +90,7 @@ class Sampling(Form):
         return self.stream_options is not None and self.stream_options.include_usage
 
     def refuse_several(self, prompts: int = 1) -> None:
-        """Raise RefusedError (400) if a stream is asked for several texts."""
+        """Raise RefusedError (400) if a request for a stream asks for several texts."""
         if self.n > 1 or prompts > 1:
             message = "A stream is of one text"
             raise RefusedError(400, "unsupported_parameter", message, step="ask for one, or without stream", field="n")
@@ -123,7 +124,7 @@ _HARMLESS: Mapping[str, Any] = {
 class Text:
     """A generated text.
 
-    `ended`: whether the model itself ended the text; otherwise it reached a limit.
+    `ended`: whether the model or a stop text ended the text; otherwise the text reached a limit.
     `tokens`: the `bytes`, `logprob` and `top` of each token; empty if the text is JSON.
     """
 
@@ -147,7 +148,7 @@ class Asked:
 
 
 def options_of(body: Sampling, most: int, logprobs: int | None, schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the pipe's options for a body; raises RefusedError for invalid or incompatible parameters."""
+    """Return the pipe's options for a request's body; raises RefusedError for invalid or incompatible parameters."""
     body.refuse()
     stops = body.stops()
     options: dict[str, Any] = {"max_tokens": most, "temperature": body.temperature or 0.0}

@@ -94,7 +94,7 @@ class Workers:
         return sum(getattr(member.answerer, "restarts", 0) for member in self.members)
 
     def shortest(self) -> Worker:
-        """Return the engine with the fewest rows waiting; one that is being started again comes last.
+        """Return the engine with the fewest rows waiting; an engine that is being started again comes last.
 
         Rows that share a long text, such as questions about one state, are best submitted to one engine, which reads
         the text once.

@@ -50,7 +50,7 @@ class MapOptions:
 
 
 class ColumnMap:
-    """A mapping from a task's fields to the columns from which each is read."""
+    """A mapping from each field of a task to the columns from which the field is read."""
 
     def __init__(self, task: Task, columns: Sequence[str] | None, options: MapOptions | None = None) -> None:
         """Map the columns; raises UsageError if a mapped column does not exist, or if a required field has no column.
@@ -173,7 +173,7 @@ class ColumnMap:
             )
 
     def _name_by_name(self) -> None:
-        """Map each field that has no column yet to the one column with the same name."""
+        """Map each field that has no column yet to the column with its name, unless several columns have that name."""
         assert self._columns is not None
         names = [*self._fields, _ID]
         if {"instruction", "input"} <= set(self._columns) and "input" not in self._fields:

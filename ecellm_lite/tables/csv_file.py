@@ -35,7 +35,7 @@ class CsvFile(Table):
     total_rows: bool
 
     def rows(self) -> Iterator[TableRow]:
-        """Yield the rows; one that cannot be read, or has too many or too few cells, carries an error."""
+        """Yield the rows; a row that cannot be read, or has too many or too few cells, carries an error."""
         rows = self._all_rows()
         return rows if self.total_rows else without_totals(rows, self.notes)
 
@@ -80,7 +80,7 @@ class CsvFile(Table):
 def open_csv(source: Source, options: TableOptions) -> CsvFile:
     """Detect the dialect and header of delimited text, and return the open file.
 
-    Raises InputError if it has no rows.
+    Raises InputError if the text has no rows.
     """
     encoding = _encoding(source, options)
     whole = source.whole and len(source.head) <= _SAMPLE_BYTES

@@ -1,7 +1,7 @@
 """Writes CSV that spreadsheets open correctly, and in which no added cell runs as a formula.
 
-The cells that a job adds may contain text of the input, for example of a review's author. As OWASP's page on CSV
-injection advises, a single quote is put before an added cell that begins like a formula.
+The cells that a job adds may contain text from the input, such as a customer's words in a review. As OWASP's page on
+CSV injection advises, a single quote is put before an added cell that begins like a formula.
 """
 
 from __future__ import annotations

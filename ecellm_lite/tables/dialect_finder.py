@@ -1,7 +1,7 @@
 """Detects the dialect of delimited text (its delimiter and quotes), by reading its first lines in each usual dialect.
 
-The right dialect splits most records into the same number of cells. Records before the first one with that number count
-less, because lines above the header, such as titles, have fewer cells.
+The right dialect splits most records into the same number of cells. Records above the first record with that number
+of cells count less: they may be titles above the header, which have fewer cells.
 """
 
 from __future__ import annotations
@@ -100,7 +100,10 @@ def _read(lines: Sequence[Line], dialect: Dialect, whole: bool) -> Reading:
 
 
 def _share(records: Sequence[Record], width: int) -> float:
-    """Return the share of unbroken records with this width; records above the first such one count a quarter each."""
+    """Return the share of records that are unbroken and have this width.
+
+    Records above the first record with this width count a quarter each.
+    """
     fits = [len(record.cells) == width and record.fault is None for record in records]
     first = fits.index(True)
     return sum(fits) / (len(fits) - first + 0.25 * first)

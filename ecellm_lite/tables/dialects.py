@@ -14,7 +14,7 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 class Quoting(Enum):
     """Whether a quote at the start of a cell begins a quoted cell: yes, no, or undecided by the first lines.
 
-    If undecided, a line that is invalid with quoted cells is read without them.
+    If undecided, quotes begin quoted cells, except in a line that would be malformed with quoted cells.
     """
 
     QUOTED = "quoted"

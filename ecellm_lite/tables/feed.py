@@ -38,7 +38,7 @@ class Feed(Table):
         yield from self.items
 
     def all_columns(self) -> tuple[str, ...]:
-        """Return the columns of all items; this reads the feed once."""
+        """Return the columns of all items; this reads the whole feed, which then starts again."""
         file = self.source.seekable()
         columns: dict[str, None] = {}
         for row in _items(file, self.name):
@@ -95,7 +95,7 @@ def _items(file: IO[bytes], name: str) -> Iterator[TableRow]:
 
 
 class _Pieces(io.RawIOBase):
-    """A wrapper of a file that lxml cannot close."""
+    """Wraps a file so that lxml can read it, but cannot close it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

@@ -20,7 +20,7 @@ class Frame:
     """A data frame in memory; its own columns, types and index are never changed."""
 
     def __init__(self, frame: Any) -> None:
-        """Take a frame of one of the three libraries; its columns' names must be distinct texts.
+        """Take a frame of pandas, polars or pyarrow; the names of its columns must be distinct texts.
 
         Raises InputError for anything else, and UsageError if narwhals is missing.
         """

@@ -100,7 +100,7 @@ def _spans(row: SampleRow, width: int) -> bool:
 def _below(rows: Sequence[SampleRow], first: int, width: int) -> int:
     """Return the index of the header.
 
-    If a row of identifiers (`item_name`) follows a header in words, that row is the header.
+    If a header in words is followed by a row of identifiers (`item_name`), the row of identifiers is the header.
     """
     data = rows[first + 4 : first + 4 + _ROWS]
     for index in range(min(first + 3, len(rows) - 1), first, -1):

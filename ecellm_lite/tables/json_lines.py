@@ -31,7 +31,10 @@ class JsonLines(Table):
             yield TableRow(number + 1, line + 1, {}, error)
 
     def all_columns(self) -> tuple[str, ...]:
-        """Return the keys of all rows, in order of first appearance; this reads the file once."""
+        """Return the keys of all rows, in order of first appearance.
+
+        This reads the whole file, which then starts again.
+        """
         file = self.source.seekable()
         columns: dict[str, None] = {}
         for row in read_rows(file):

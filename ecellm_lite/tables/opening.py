@@ -87,7 +87,7 @@ def _text(source: Source, options: TableOptions) -> Table:
 
 
 def _only(options: TableOptions, *settings: str, source: Source) -> None:
-    """Raise UsageError if `options` set anything else than `settings`, which this type of file has."""
+    """Raise UsageError if an option is set that is not among `settings`, the options for this type of file."""
     for setting in ("encoding", "delimiter", "quote", "header_row", "sheet"):
         if setting not in settings and getattr(options, setting) is not None:
             raise UsageError(

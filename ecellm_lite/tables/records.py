@@ -50,7 +50,7 @@ class Record(NamedTuple):
 
 
 class Records:
-    """An iterator over the records in some lines; `width` is how many cells each should have (None: not known yet).
+    """An iterator over the records in some lines; `width` is how many cells a record should have (None: unknown).
 
     Blank lines are skipped. A record with more or fewer cells is returned unchanged.
     """

@@ -68,8 +68,8 @@ class Table(ABC):
     `columns`: the names of its columns, or None if each row has its own (JSON Lines).
     `description`: one sentence on what was detected.
     `notes`: what was left out; complete once the rows are read.
-    `delimiter`, `bom` (a byte-order mark at the start): how to write its answers as CSV, so that the program which
-    opens the table opens them too.
+    `delimiter`, `bom` (a byte-order mark at the start): how to write the answers as CSV, so that the program that
+    opens the table can open the answers too.
     """
 
     source: Source
@@ -81,7 +81,7 @@ class Table(ABC):
 
     @abstractmethod
     def rows(self) -> Iterator[TableRow]:
-        """Yield the rows; a row that cannot be read carries its error and does not affect the others."""
+        """Yield the rows; a row that cannot be read carries its error and does not affect other rows."""
 
     def all_columns(self) -> tuple[str, ...]:
         """Return the names of all columns; if each row has its own, this reads the whole file first."""

@@ -1,6 +1,6 @@
 """The bytes of a table, from a file or standard input, decompressed if they are gzip or zstd.
 
-The bytes are read once and not kept, except for the first ones, from which the file's type is detected. A file that
+The bytes are read once. Only the first bytes are kept, because the file's type is detected from them. A file that
 decompresses to far more bytes than any table does is refused while it is read.
 """
 
@@ -36,7 +36,7 @@ _DAMAGED = (EOFError, OSError, zlib.error, ValueError)
 
 
 class Source:
-    """An open table's decompressed bytes: `head` has the first ones, or all if `whole` is true; `stream` yields all.
+    """An open table's decompressed bytes: `head` has the first bytes (all bytes if `whole` is true); `stream` has all.
 
     For a pipe with JSON Lines, `head` has only the bytes that have arrived, so that the first rows need not wait.
     """
@@ -83,9 +83,10 @@ class Source:
         return copy
 
     def beyond_ascii(self) -> bytes:
-        """Find the first block after the head that is not all ASCII; return it from its first line with other bytes.
+        """Return lines after the head that are not ASCII, from which the encoding can be detected.
 
-        The result is empty if 64 MiB after the head are ASCII, or if the file cannot be read ahead of the stream.
+        The result begins with the first line that is not ASCII, and ends with the block in which the line is. The
+        result is empty if 64 MiB after the head are ASCII, or if the file cannot be read ahead of the stream.
         """
         if self.packing or self._size is None:
             return b""

@@ -1,7 +1,7 @@
 """Reads a sheet of an XLSX or ODS file.
 
-The library python-calamine reads a whole sheet as one rectangle of cells, and the process dies if that does not fit
-into memory. Therefore `sheet_bounds` first refuses files that are too large.
+The library python-calamine reads a whole sheet as one rectangle of cells, and the process dies if the rectangle does
+not fit into memory. Therefore `sheet_bounds` first refuses files that are too large.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ _NEAR = {".xls": ".xlsx", ".ods": ".xlsx", ".arrow": ".parquet", ".feather": ".p
 class WriteOptions:
     """How a table is written.
 
-    `bom` puts a byte-order mark before CSV, which tells Excel that it is UTF-8. `safe_cells` changes the input's
-    own cells in CSV so that none runs as a formula; added cells never do. `delimiter` is for CSV.
+    `bom` puts a byte-order mark before CSV, from which Excel knows that the file is UTF-8. `safe_cells` changes the
+    input's own cells in CSV so that none runs as a formula; added cells never run as formulas. `delimiter` is for CSV.
     """
 
     bom: bool = False

@@ -21,7 +21,7 @@ _FIRST_YEAR = 1900
 
 
 class XlsxWriter:
-    """Writes rows to a sheet, and to a new sheet when one is full."""
+    """Writes rows to a sheet, and to a further sheet when that sheet is full."""
 
     def __init__(self, file: IO[bytes], columns: Sequence[str], own: Sequence[OwnColumn]) -> None:
         xlsxwriter = library("xlsxwriter", "Writing XLSX")

@@ -5,8 +5,8 @@
 | predicate | | true or false |
 | choice | choices: 2 to 255 of {value, description (optional)} | one of the values |
 | score | levels: 2 to 10 texts, the lowest first | the position, 1 for the lowest, weighted by probability |
-| ranking | over: the list field whose items are ranked | their letters, A for the first item, best first |
-| extraction | attributes: a list of texts, or attributes_from: a list field | an entry for each, from the text fields |
+| ranking | over: the list field whose items are ranked | the items' letters, A for the first item, best first |
+| extraction | attributes: texts, or attributes_from: a list field | an entry for each attribute, from the text fields |
 | text | max_tokens (optional) | a text |
 | schema | schema: a table, or file: a JSON file beside the task's; max_tokens (optional) | a JSON value |
 | grammar | grammar: GBNF or Lark, or file; max_tokens (optional) | a text |
@@ -242,7 +242,7 @@ def _source_key(table: TaskTable, key: str) -> str:
 
 
 def _read_beside(table: TaskTable) -> str:
-    """Return the text of the file that `file` names; it must be in the folder of the task's file, or below it."""
+    """Return the text of the file under the key `file`; it must be in the folder of the task's file, or below."""
     name = table.text("file", most=LONGEST_LABEL)
     inside = PurePosixPath(name)
     if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:

@@ -47,7 +47,7 @@ class Field(Protocol):
         """The form of a valid value in words, for errors and help."""
 
     def read(self, value: Any, place: str) -> Any:
-        """Return the value in the field's form; `place` names it in errors, as in `product_1.title`."""
+        """Return the value in the field's form; `place` names the field in errors, as in `product_1.title`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class TextField:
 
 @dataclass(frozen=True, slots=True)
 class ParagraphsField:
-    """A field with a text, or a list of paragraphs, joined with a comma and a space; blank ones are left out."""
+    """A field with a text, or a list of paragraphs, joined with a comma and a space; blank paragraphs are left out."""
 
     name: str
     doc: str
@@ -85,7 +85,10 @@ class ParagraphsField:
 
 @dataclass(frozen=True, slots=True)
 class TextsField:
-    """A field with `least` to `most` texts; blank ones are refused if the field is required, and otherwise left out."""
+    """A field with `least` to `most` texts.
+
+    A blank text is refused if the field is required, and otherwise left out.
+    """
 
     name: str
     doc: str
@@ -96,7 +99,7 @@ class TextsField:
 
     @property
     def kind(self) -> str:
-        """The form in words."""
+        """The form of a valid value in words."""
         return f"a list of {_count(self.least, self.most)} texts"
 
     def read(self, value: Any, place: str) -> tuple[str, ...]:
@@ -118,7 +121,7 @@ class RecordField:
 
     @property
     def kind(self) -> str:
-        """The form in words."""
+        """The form of a valid value in words."""
         names = ", ".join(field.name if field.required else f"{field.name} (optional)" for field in self.fields)
         return f"an object with {names}"
 
@@ -147,7 +150,7 @@ class ItemsField:
 
     @property
     def kind(self) -> str:
-        """The form in words."""
+        """The form of a valid value in words."""
         return f"a list of {_count(self.least, self.most)} items, each a text or {{title, category: [text, …], brand}}"
 
     def read(self, value: Any, place: str) -> tuple[str | Mapping[str, Any], ...]:
@@ -170,7 +173,7 @@ _ITEM: tuple[Field, ...] = (
 
 
 def read_fields(fields: Sequence[Field], row: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """Return the fields of a row that have a value, each in its form; other keys are left out.
+    """Return the values of a row's fields, each as its field's `read` returns it; other keys are left out.
 
     Raises InputError if a required field is missing or blank, or if a value does not fit its field. The error for a
     missing field names a similar key of the row.
@@ -222,7 +225,7 @@ def is_blank(text: str) -> bool:
 def _is_absent(value: Any, required: bool) -> bool:
     """Return whether a field counts as missing.
 
-    An empty text or list in a required field does not: `read` refuses it later.
+    An empty text or list in a required field does not count as missing, because `read` refuses it later.
     """
     if isinstance(value, str | list) and required:
         return False

@@ -59,7 +59,10 @@ class OfferedLevel:
 
 @dataclass(frozen=True, slots=True)
 class QuestionForm:
-    """A question's definition: a choice has `choices`, a score has `levels` (lowest first), others have neither."""
+    """A question's definition: a choice has `choices`, a score has `levels` (lowest first).
+
+    Other types have neither choices nor levels.
+    """
 
     type: str
     instructions: str
@@ -70,7 +73,9 @@ class QuestionForm:
 def question_task(definition: Mapping[str, Any]) -> Task:
     """Return the task that asks a question; the task's name contains a hash of the question.
 
-    For free text, this is a task of tasks/texts.py. Raises an InputError that names the wrong part of the definition.
+    If the definition asks for free text, the result is a task of tasks/texts.py.
+
+    Raises an InputError that names the wrong part of the definition.
     """
     if len(definition) == 1 and definition.get("type") in TEXTS:
         return TEXTS[definition["type"]]

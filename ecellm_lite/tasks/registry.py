@@ -51,7 +51,7 @@ _NAMES: dict[str, Task] = {
 def get_task(name: str) -> Task:
     """Return a task: one of the ten by its name, hub name or abbreviation, or a user's own by its name or its file.
 
-    Upper and lower case in a name mean the same. Raises UsageError for an unknown task, with the names of similar ones,
+    Upper and lower case in a name mean the same. Raises UsageError for an unknown task, with similar tasks' names,
     and InputError if the file of a user's own task is not valid.
     """
     key = name.strip().lower().replace("-", "_")

@@ -65,12 +65,15 @@ class Words:
         return len(self._counts(values))
 
     def size(self, values: Values) -> int:
-        """Return the size at which nothing is cut: the longest field's number of words, for each field with a text."""
+        """Return the size at which nothing is cut.
+
+        It is the number of words of the longest field, times the number of fields with a text.
+        """
         counts = self._counts(values)
         return max(counts.values(), default=0) * len(counts)
 
     def cut(self, values: Values, size: int) -> Values:
-        """Return the row with `size` words shared evenly; a field with fewer than its share is not cut."""
+        """Return the row with `size` words shared evenly among its fields; no field has more than its share."""
         for field, (count, share) in self._shares(values, size).items():
             if share < count:
                 values = _with(values, field, _first_words(_get(values, field), share))
@@ -146,7 +149,7 @@ def least_cut(
 
     `needs`: returns how many tokens a row needs.
     `whole`: how many tokens the uncut row needs; this is more than `most`.
-    `long`: what may be cut, in this order; each is cut only after the one before it has only its least parts left.
+    `long`: what may be cut, in order; an entry is cut only when every entry before it is cut as far as allowed.
     """
     notes: list[str] = []
     for one in long:
@@ -179,10 +182,10 @@ def _largest(
 
     `of`: makes the row with a number of parts.
     `low`: a number of parts that fits, and the tokens that it needs.
-    `high`: the same for a number of parts that does not fit.
+    `high`: a number of parts that does not fit, and the tokens that it needs.
 
-    Tokens grow nearly linearly with parts. Therefore each try is where a straight line through `low` and the try before
-    reaches `most` tokens.
+    Tokens grow nearly linearly with parts. Therefore the next number to try is computed from a straight line through
+    `low` and the number tried last: where the line reaches `most` tokens.
     """
     (least, bottom), last = low, high
     fits, fails = low[0], high[0]

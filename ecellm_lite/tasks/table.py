@@ -35,7 +35,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def read_file(path: Path, what: str) -> str:
     """Return the text of a regular UTF-8 file of at most MAX_BYTES.
 
-    Raises InputError; `what` is the noun for the file in its message.
+    Raises InputError; `what` is the noun for the file in the error's message.
     """
     file_name = str(path)
     try:

@@ -90,9 +90,9 @@ class Task:
     def question(self, row: Mapping[str, Any], *, instruction: str | None = None) -> Question:
         """Return the question of a row; raises InputError for a wrong row.
 
-        A row has the task's fields, at the top level or under the key `input`. Such a row is asked with the task's own
+        A row with the task's fields (at the top level or under the key `input`) is asked with the task's own
         instruction, or with `instruction` if that is given.
-        A row may also be in the wire format {instruction, input, options}; its strings are then used unchanged.
+        A row in the wire format {instruction, input, options} is asked with its own strings, unchanged.
         """
         if not isinstance(row, Mapping):
             names = ", ".join(field.name for field in self.fields)
@@ -155,7 +155,7 @@ class Task:
         return Question(encodable(instruction), text, options, self.read(text, options))
 
     def example(self) -> dict[str, Any]:
-        """Return an example row of this task; for a user's own task, from its fields' examples."""
+        """Return an example row of this task; the row of a user's own task is made of its fields' examples."""
         if self.source or self.definition:
             return {field.name: field.example for field in self.fields}
         text = files("ecellm_lite").joinpath(f"tasks/examples/{self.name}.json").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""Free text without a task: a text for the model in its envelope, or a whole prompt without one.
+"""Free text without a task: a text that is put into the model's envelope, or a whole prompt that is not.
 
 `{"type": "text"}`: a row has a `text`, and the request's `instruction` says what to do with it. `{"type": "prompt"}`: a
 row has a `prompt`, which the model reads unchanged, with no envelope around it.

@@ -3,8 +3,8 @@
 ECInstruct's authors normalized these texts with NFKD and then dropped what was not ASCII, so that `Café ™` became `Cafe
 TM`; this module does the same. Characters without an ASCII form in NFKD are first written as people would type them:
 Latin letters (`ß` as `ss`), fractions (`¼` as `1/4`), digits, dashes, quotes, operators, currencies and units. Letters
-and digits of other scripts are dropped as in training, since no model has seen romanized words; they are counted.
-Pictures and ornaments (`★`, `®`) are dropped and not counted.
+and digits of other scripts are dropped as in training, since no model has seen romanized words; the dropped letters and
+digits are counted. Pictures and ornaments (`★`, `®`) are dropped and not counted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Transliteration:
         self._emptied: list[str] = []
 
     def write(self, place: str, text: str) -> str:
-        """Return a text in ASCII; `place` names it in the warning, as in `products[2]`.
+        """Return a text in ASCII; `place` names the text in the warning, as in `products[2]`.
 
         >>> Transliteration().write("query", "Größe 1½–2 µm")
         'Grosse 1 1/2-2 um'

@@ -33,7 +33,7 @@ def read_json(data: str | bytes) -> Any:
 
 
 def as_written(value: Any) -> Any:
-    """Return a row that a trip through JSON does not change: WrittenNumbers become texts, and NaN becomes None."""
+    """Return a row as plain JSON values: WrittenNumbers become texts, and NaN becomes None."""
     if isinstance(value, Mapping):
         return {key: as_written(part) for key, part in value.items()}
     if isinstance(value, list):

@@ -80,7 +80,7 @@ def load_base(path: Path) -> Any:
 def _unrotated(weight: Any, heads: int) -> Any:
     """Return a query or key matrix with each head's rows in the order that torch needs.
 
-    That is the first half, then the second half; llama.cpp interleaves the two halves.
+    llama.cpp interleaves the two halves of a head's rows; torch needs the first half, then the second half.
     """
     rows, columns = weight.shape
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)

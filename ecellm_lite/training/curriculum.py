@@ -1,4 +1,4 @@
-"""A curriculum turns labelled rows into lessons, pass after pass, each with new wording.
+"""A curriculum turns labelled rows into lessons for several passes; the wording is new in each pass.
 
 Each held-out row becomes one lesson, with the task's own instruction. Every other row becomes a lesson in each pass:
 parts whose order means nothing are shuffled, and the instruction is the task's own or a paraphrase.
@@ -33,7 +33,7 @@ class Layout:
 
     `repeats`: how often each row of the task occurs (default: once).
     `most`: how many rows of the task a pass may have at most; they are drawn anew for each pass.
-    `made`: a function that makes further rows of the task, and how many; `most` limits these too.
+    `made`: a function that makes further rows of the task, and how many; `most` limits the made rows too.
     """
 
     repeats: Mapping[str, int] = field(default_factory=dict)

@@ -154,7 +154,7 @@ class Learning:
         (self.folder / "curves.json").write_text(json.dumps(self._curves(), indent=1) + "\n", "utf-8")
 
     def resume(self) -> None:
-        """Continue from the folder's checkpoint if there is one; raises UsageError if it is another training's."""
+        """Continue from the folder's checkpoint if there is one; raises UsageError if another training wrote it."""
         path = self.folder / "checkpoint.pt"
         if path.is_file():
             state = torch.load(path, map_location=self.device, weights_only=True)
@@ -168,7 +168,7 @@ class Learning:
     def start_from(self, folder: Path) -> None:
         """Start from the weights of the trained adapter in a folder.
 
-        Raises ModelError if there is none, or if its shape differs.
+        Raises ModelError if there is no adapter, or if its rank, alpha or matrices differ from this training's.
         """
         if not all((folder / name).is_file() for name in ("adapter_config.json", "adapter_model.safetensors")):
             raise ModelError(

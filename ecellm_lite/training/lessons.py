@@ -48,7 +48,7 @@ class Lessons:
     lessons: list[Lesson] = field(default_factory=list)
 
     def of(self, turn: int) -> list[Lesson]:
-        """Return the lessons of a pass, counted from 0, or those of VALIDATION."""
+        """Return the lessons of a pass, counted from 0; VALIDATION gives the held-out lessons."""
         return [lesson for lesson in self.lessons if lesson.turn == turn]
 
     @property

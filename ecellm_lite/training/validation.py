@@ -60,7 +60,7 @@ class Validation:
 def _macro_f1(pairs: list[tuple[int, int]]) -> float:
     """Return the mean F1 of the choices; `pairs` has the right and the likeliest choice of each row.
 
-    A choice that is neither in any row does not count.
+    A choice does not count if it is neither right nor likeliest in any row.
     """
     scores = []
     for choice in {place for pair in pairs for place in pair}:

@@ -44,7 +44,7 @@ def _attributes(fields: Fields, answer: str, random: Random) -> Varied:
 
 
 def _spread(fields: Fields, entries: Sequence[dict[str, str]], random: Random) -> tuple[Fields, list[dict[str, str]]]:
-    """Cut a title in two and move its end to another field; unchanged if the cut goes through a value."""
+    """Cut a title in two and move its end to another field; nothing moves if the cut goes through a value."""
     words = fields["title"].split(" ")
     if len(words) < 2 * LEAST_WORDS or not all(isinstance(entry["value"], str) for entry in entries):
         return fields, list(entries)
@@ -97,8 +97,8 @@ def _candidates(fields: Fields, answer: str, random: Random) -> Varied:
 def _products(fields: Fields, answer: str, random: Random) -> Varied:
     """Shuffle the products, and change the letters of the ranking accordingly.
 
-    If all products but the best are ranked in list order, they count as equally good: they keep their order, and only
-    the best product moves.
+    If all products but the best are ranked in list order, these products count as equally good. They keep their
+    order, and only the best product moves.
     """
     products, (best, *others) = fields["products"], [ascii_uppercase.index(letter) for letter in answer.split(",")]
     if others == sorted(others):
