@@ -36,7 +36,7 @@ class Prompts:
         return self._envelope.prompt(question.instruction, question.text, question.options)
 
     def tokenize(self, prompt: str) -> list[int]:
-        """Return the ids that the model sees for a prompt, with its BOS; text is never read as a special token."""
+        """Return a prompt's tokens, after a BOS if the model expects one; text is never read as a special token."""
         with self._driver.model_in_use() as backend:
             return backend.vocabulary.tokenize(prompt, begin=True)
 
