@@ -30,7 +30,7 @@ class ClusterActor:
             self._error = error
 
     def facts(self) -> tuple[ModelName, str, tuple[str, ...], dict[str, str]] | EcellmError:
-        """Return the model, its envelope's name, the tasks' names and the adapters, or the error if it did not load."""
+        """Return the model, its envelope's name, the tasks' names and the adapters, or the error if loading failed."""
         if self._answerer is None:
             return self._error
         answerer = self._answerer

@@ -48,7 +48,7 @@ class Corrections:
     labelled: list[Mapping[str, Any]] = field(default_factory=list)
 
     def apply(self, row: Mapping[str, Any], key: bytes, answer: Answer) -> Answer:
-        """Return a person's correction of the answer, or the answer itself if there is none.
+        """Return the answer as a person corrected it, or unchanged if nobody corrected it.
 
         Raises InputError for an invalid correction.
         """

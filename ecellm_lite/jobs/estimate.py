@@ -113,7 +113,10 @@ def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) ->
 
 
 def _read(job: Job) -> tuple[_Sample, bool, float | None]:
-    """Return a sample of the rows, whether the whole table was read, and, if it was not, the share that was read."""
+    """Return a sample of the rows, whether the whole table was read, and the share that was read.
+
+    The share is None if the whole table was read, or if the share is unknown.
+    """
     sample = _Sample(Random(0), [])  # noqa: S311 - random rows, no secrets
     keys: set[bytes] = set()
     for _, mapped_rows in job.rows():
@@ -131,7 +134,7 @@ def _read(job: Job) -> tuple[_Sample, bool, float | None]:
 
 
 def _groups(rows: Sequence[AskedRow]) -> list[Sequence[AskedRow]]:
-    """Return the warm-up rows, then the others in groups of equal size (the last may be smaller)."""
+    """Return the warm-up rows, then the other rows in groups of equal size (the last group may be smaller)."""
     warm = rows[:WARM]
     others = rows[WARM:]
     size = GROUP if len(others) >= GROUPS * GROUP else max(1, math.ceil(len(others) / GROUPS))

@@ -44,7 +44,10 @@ class JobRow(NamedTuple):
 
 
 class JobStep(NamedTuple):
-    """What a job reports to its progress function: an answer and its row's number; the rest is as in JobAnswer."""
+    """What a job reports to its progress function: an answer and its row's number.
+
+    `share` and `reused` are as in JobAnswer.
+    """
 
     answer: Answer
     number: int

@@ -29,7 +29,7 @@ class JobTask:
 
     @property
     def description(self) -> str:
-        """The mapping in a sentence, with the task's name if there are several."""
+        """The mapping in a sentence, with the task's name if the job has several tasks."""
         return self.columns.description if self.alone else f"{self.name}: {self.columns.description}"
 
     def key(self, row: Mapping[str, Any]) -> bytes:
@@ -40,7 +40,7 @@ class JobTask:
     def answer_columns(self, before: Sequence[str], more: Sequence[str] = ()) -> AnswerColumns:
         """Return the columns for this task's answers, followed by the columns `more`.
 
-        They get names that the table's other columns, `before`, do not have.
+        `before` are the table's other columns. A new column never gets the name of one of these.
         """
         attributes = self.columns.attributes
         return AnswerColumns.of(self.task, before, attributes=attributes, more=more, named=not self.alone)

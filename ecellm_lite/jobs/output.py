@@ -105,7 +105,7 @@ def standard_output() -> IO[bytes]:
 def write_whole(path: Path, text: str, setting: str) -> None:
     """Write a text to a file that appears only when it is complete; a device or a pipe is written directly.
 
-    Raises InputError if it cannot be written; `setting` is the argument that the error names.
+    Raises InputError if the file cannot be written; `setting` is the argument that the error names.
     """
     with _writable(path, setting):
         if not is_replaceable(path):

@@ -38,11 +38,11 @@ class Pace:
 
     @property
     def total_tokens(self) -> float | None:
-        """The tokens that the whole table takes, estimated from the share that is done; None if that is unknown."""
+        """The tokens that the whole table takes, estimated from the share that is done; None if the share is unknown."""
         return self.tokens / self.share if self.share else None
 
     def seconds_left(self, now: float) -> float | None:
-        """Return how many seconds the rest will take at the rate so far; None while that is unknown."""
+        """Return how many seconds the rest of the job will take at the rate so far; None if it cannot be told yet."""
         total = self.total_tokens
         if total is None or not self.computed:
             return None

@@ -66,7 +66,7 @@ class RayRuntime:
 
     `address`: the cluster's address (default: the one in RAY_ADDRESS, else a new cluster on this machine).
     `actors`: the number of actors (default: as many as fit).
-    `threads`: the cores of each actor; it also has a GPU if the cluster has GPUs.
+    `threads`: the cores of each actor; an actor also has a GPU if the cluster has GPUs.
     `settings`: the other settings, as in Runtime.
 
     Every node needs the model in a store of its own.
@@ -119,7 +119,7 @@ class RayRuntime:
         return 2 * BATCH * IN_FLIGHT * self._actors
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return the future answer; see Answerer."""
+        """Submit a row, and return the future of its answer; see Answerer."""
         if self._failure or self._closing:
             raise self._failure or ClosedError("The cluster was closed.")
         checked = task if isinstance(task, Task) else get_task(task)

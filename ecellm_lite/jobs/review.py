@@ -86,12 +86,15 @@ def review_of(output: Path) -> Path:
 
 
 def review_columns(*, alone: bool) -> tuple[str, ...]:
-    """Return the columns that a review table adds to those of the output: one for the task, unless it is `alone`."""
+    """Return the columns that a review table has in addition to the output's columns.
+
+    `alone` means that the job has only one task; then there is no column for the task.
+    """
     return (REASON, CORRECTION, KEY) if alone else (TASK, REASON, CORRECTION, KEY)
 
 
 def review_cells(task: str | None, reason: str, key: bytes | None) -> dict[str, str | None]:
-    """Return a row's cells in the columns of review_columns, by column; `task` is None if the job has only one."""
+    """Return a row's cells in the columns of review_columns, by column; `task` is None if the job has only one task."""
     named = {} if task is None else {TASK: task}
     return {**named, REASON: reason, CORRECTION: None, KEY: shown_key(key)}
 

@@ -20,7 +20,7 @@ SLOWEST = 10
 
 @dataclass(slots=True)
 class ErrorKind:
-    """The errors that share a code: how many there are, and the line and message of the first."""
+    """The errors that share a code: how many there are, and the line and message of the first error."""
 
     code: str
     line: int
@@ -44,8 +44,8 @@ class TaskStatistics:
     """Counts of the answers to one task.
 
     `answers` says how often each answer was given (for an extraction: how often each attribute had a value, and how
-    often it had none). It holds at most DISTINCT different answers; `others` counts all answers that it has no room
-    for. `bins` counts answers by probability, in ten steps of equal width. `automatic` counts answers that need no
+    often it had none). `answers` holds at most DISTINCT different answers; `others` counts those that `answers` has no
+    room for. `bins` counts answers by probability, in ten steps of equal width. `automatic` counts answers that need no
     review and were not corrected; `reasons` counts the reasons for reviews.
     """
 
@@ -107,7 +107,7 @@ class TaskStatistics:
 
 
 def _names(answer: Answer) -> Iterator[str]:
-    """Yield the names that `answers` counts an answer under; none for free text or for an answer without a value."""
+    """Yield the names under which `answers` counts an answer; no name for free text or an answer without a value."""
     if answer.value is None:
         return
     if answer.type == "extraction":

@@ -8,11 +8,11 @@
 The C++ code and the code with numpy and ggml compute the same bytes. `ECELLM_KERNELS` names the variant to use: avx512,
 avx2, neon or baseline for C++, or `ggml` for numpy and ggml's own functions.
 
-`is_exact` tells whether a variant converts test weights to the expected bytes; a C++ variant that does not is never
-used. The variant `ggml` does not if ggml was compiled to round a*b+c once instead of twice.
+`is_exact` tells whether a variant converts test weights to the expected bytes; a C++ variant that gives other bytes is
+never used. The variant `ggml` gives other bytes if ggml was compiled to round a*b+c once instead of twice.
 
-Two steps are ggml's with every variant: reading a quantized source, and quantizing to Q4_0, Q4_1, Q5_0 or Q5_1 with an
-imatrix.
+Every variant uses ggml's functions for two steps: reading a quantized source, and quantizing to Q4_0, Q4_1, Q5_0 or
+Q5_1 with an imatrix.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ MOST_ADAPTERS = 64
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """A LoRA adapter's factors for one matrix; (scale * b) @ a is added to it.
+    """A LoRA adapter's factors for one matrix; (scale * b) @ a is added to the matrix.
 
     `a`: (rank, columns) float32. `b`: (rows, rank) float32. `scale` is rounded to float32.
     """
@@ -39,7 +39,7 @@ class Block:
     `magnitudes`, (rows,): the norm to which each row is scaled after the adapters are added (DoRA).
     `order`, (rows,): for each row of the result, the row of the source that it comes from. The rows of `magnitudes`
         and of an adapter's `b` are in the source's order.
-    `importance`, (columns,): how much each column matters, from the imatrix, for the types that use one.
+    `importance`, (columns,): how much each column matters, from the imatrix; only some target types use it.
 
     Raises UsageError if shapes and types do not fit together, ModelError if the imatrix is not finite.
     """

@@ -28,7 +28,7 @@ def variants() -> list[str]:
 def name() -> str:
     """Return the variant in use: avx512, avx2, neon, baseline, or `ggml` for numpy and ggml's own functions.
 
-    Raises UsageError if ECELLM_KERNELS names one that does not exist here.
+    Raises UsageError if ECELLM_KERNELS names a variant that does not exist here.
     """
     return _chosen(os.environ.get("ECELLM_KERNELS", ""))
 
@@ -37,7 +37,7 @@ def name() -> str:
 def is_exact(variant: str) -> bool:
     """Whether a variant converts the sample weights to the expected bytes.
 
-    The variant `ggml` does not if ggml was compiled to round a*b+c once instead of twice.
+    The variant `ggml` gives other bytes if ggml was compiled to round a*b+c once instead of twice.
     """
     return result_hash(variant) == _EXPECTED
 

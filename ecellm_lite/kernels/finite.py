@@ -22,7 +22,7 @@ _PIECE = 1 << 18  # blocks at a time, which fit the processor's cache
 
 
 def first_not_finite(rows: NDArray[np.uint8], kind: TensorType) -> tuple[int, int] | None:
-    """Find an infinity or NaN: return the row and column where the quantized block that holds it begins, else None.
+    """Return where the first quantized block with an infinity or NaN begins, as (row, column); None without one.
 
     `rows`: (rows, bytes of a row), contiguous.
     """

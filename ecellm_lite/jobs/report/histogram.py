@@ -38,7 +38,7 @@ class Histogram:
 
 
 def draw(bins: Sequence[int]) -> Histogram | None:
-    """Return the histogram; None if all counts are 0. Each of `bins` counts the answers in one of equal ranges."""
+    """Return the histogram; None if all counts are 0. `bins` are the counts of answers in ranges of equal width."""
     most = max(bins)
     if not most:
         return None

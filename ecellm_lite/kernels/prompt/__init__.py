@@ -1,9 +1,9 @@
 """The Python interface of kernels/prompt: matrix products that read prompts faster than llama.cpp's own.
 
     start("auto")     State(variant="avx2", reason="") or State(variant="", reason="this install has none")
-    use(state)        whether llama.cpp's next calls by this thread may use them
+    use(state)        lets llama.cpp's next calls by this thread use the kernels, or not
 
-They are registered with ggml as a back end, and llama.cpp then gives them the products with quantized weights.
+The kernels are registered with ggml as a back end, and llama.cpp then gives them the products with quantized weights.
 Before the first model is loaded, the library's version, the processor and ggml's tensors are checked, and a child
 process compares test products with ggml's. The result is kept in the store until one of the versions changes. If a
 check fails, llama.cpp uses its own products, and `doctor` says why.

@@ -1,4 +1,4 @@
-"""Runs the trial in a process of its own, so that a library that does not fit cannot crash the program.
+"""Runs the prompt kernels' trial in a process of its own, so that a library that does not fit cannot crash the program.
 
 Its arguments are the library and the variant. It prints why the kernels cannot be used, or nothing if they can.
 """
@@ -13,7 +13,7 @@ from ecellm_lite.kernels.prompt import library, trial
 
 
 def main() -> None:
-    """Register the kernels and compute the products."""
+    """Register the kernels and check their products; print why they cannot be used, if so."""
     place, variant = Path(sys.argv[1]), sys.argv[2]
     try:
         library.register(library.library(place), place, variant)

@@ -25,7 +25,7 @@ class State:
 
 
 def start(choice: str = "auto") -> State:
-    """Return the state for one of CHOICES; `auto` means what ECELLM_PROMPT_KERNELS says, if it is set.
+    """Start the kernels as one of CHOICES says, and return their state; `auto` uses ECELLM_PROMPT_KERNELS if it is set.
 
     The first call with another choice than `off` registers the kernels with ggml, so it must come before a model is
     loaded. Raises UsageError for a name that is not in CHOICES. If the kernels cannot be used, no error is raised: the

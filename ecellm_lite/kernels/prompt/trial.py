@@ -1,4 +1,4 @@
-"""The kernels' trial: checks that their products are those of ggml, when a ggml graph calls them."""
+"""The kernels' trial: checks that a ggml graph computes nearly the same products with the kernels as with ggml."""
 
 from __future__ import annotations
 

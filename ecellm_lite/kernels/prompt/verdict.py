@@ -26,7 +26,7 @@ _LARGEST = 1 << 16  # bytes of the file of verdicts
 
 
 def refusal(place: Path, variant: str) -> str:
-    """Return why the kernels cannot be used; empty if they passed.
+    """Return why the kernels cannot be used; empty if they passed their trial.
 
     If the trial did not give a verdict, raises EcellmError with the reason as its whole message.
     """
