@@ -71,8 +71,8 @@ def load_model(
 ) -> LoadedModel:
     """Return the model that a name means, loaded with these settings of engine.settings.Settings (None: not set).
 
-    `adapters`: the files of LoRA adapters to load beside the model, by name. Raises ModelError if there is no such model or a
-    file is damaged, UsageError for invalid settings.
+    `adapters`: the files of LoRA adapters to load beside the model, by name. Raises ModelError if there is no such
+    model or a file is damaged, UsageError for invalid settings.
     """
     from ecellm_lite.engine.llama import LlamaBackend
     from ecellm_lite.engine.tuned import tuned_settings

@@ -38,7 +38,7 @@ class Pace:
 
     @property
     def total_tokens(self) -> float | None:
-        """The tokens that the whole table takes, estimated from the share that is done; None if the share is unknown."""
+        """The tokens that the whole table takes, estimated from the share that is done; None without that share."""
         return self.tokens / self.share if self.share else None
 
     def seconds_left(self, now: float) -> float | None:

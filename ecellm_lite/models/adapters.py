@@ -1,4 +1,4 @@
-"""The adapters that are loaded beside a model: each a checked GGUF file with a name that requests choose it by."""
+"""The adapters that are loaded beside a model: each is a checked GGUF file with a name, by which requests choose it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AdapterFile:
 def find_adapters(
     adapters: Mapping[str, str | Path] | None, store: Store, base: StoredModel
 ) -> tuple[AdapterFile, ...]:
-    """Return the files of adapters, checked against their base's header; llama.cpp must load no others.
+    """Check adapters against their base's header, and return their files; llama.cpp must load no other adapters.
 
     `adapters`: the files by name. Raises UsageError for an unusable name or too many adapters, ModelError for a file
     that is damaged, hostile or made for another base.

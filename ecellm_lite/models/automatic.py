@@ -15,9 +15,9 @@ class Automatic:
     """Thresholds above which the share of right answers is at least `precision`, and a test of them.
 
     `thresholds`: one for each possible answer, or one for all under the key EVERY. None: no probability is high enough.
-    `rows`: how many held-out rows they were tested on.
+    `rows`: how many held-out rows the thresholds were tested on.
     `share`: the share of these rows whose answer reached its threshold.
-    `reached`: the share of right ones among those answers (None if there are none).
+    `reached`: the share of right answers among those that reached their threshold (None if none did).
     """
 
     precision: float

@@ -2,8 +2,8 @@
 
 A calibration is used only with the model, adapter, envelope, instruction and options that it was fitted with. A model
 in the store has its calibrations in the folder `calibration` beside it; the calibrations of any other GGUF file are in
-the store, under the file's sha256. Those of an adapter are in a folder inside, named by the adapter's sha256. Files are
-treated as hostile input.
+the store, under the file's sha256. An adapter's calibrations are in a folder inside the model's calibration folder,
+named by the adapter's sha256. Files are treated as hostile input.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Calibration:
 
     `temperature`, `bias`: the correction, fitted to all `rows`; only extractions have a bias.
     `before`, `after`: how good probabilities were without and with a correction, measured on `held_out` rows. Each half
-        of these was corrected by what was fitted to the other half.
+        of these rows was corrected by a fit to the other half.
     `least_coverage`: 99% of the rows had at least this coverage.
     `data`, `data_sha256`: the file of the rows.
     `automatic`: the thresholds at which answers need no review, if they were requested.
@@ -134,7 +134,7 @@ class Calibration:
 
     @property
     def name(self) -> str:
-        """The name in answers, with the calibration's hash: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`."""
+        """The calibration's name in answers, with its hash: `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`."""
         facts = asdict(self)
         for part, name in ((facts, "automatic"), (facts["scope"], "adapter")):
             if part[name] is None:  # as in the names that were given before there were any
@@ -237,7 +237,7 @@ class Calibrations:
 
 
 def calibration_folder(store: Store, model: StoredModel, adapter: str | None = None) -> Path:
-    """Return the folder of a model's calibrations, or of those of an adapter, given by its sha256."""
+    """Return the folder of the calibrations of a model, or of an adapter of it. `adapter` is the adapter's sha256."""
     if store.owns(model):
         folder = model.path.parent / "calibration"
     else:
@@ -246,7 +246,7 @@ def calibration_folder(store: Store, model: StoredModel, adapter: str | None = N
 
 
 def stored_calibrations(store: Store, model: str, envelope: str, adapter: str | None = None) -> Calibrations:
-    """Return a store's calibrations for a model and adapter, given by their sha256s, even if they are not stored."""
+    """Return a store's calibrations for a model and adapter, given by sha256; the model itself need not be there."""
     folder = store.root / "calibration" / model
     for name in store.names():
         with suppress(ModelError):  # another model that is damaged
@@ -256,7 +256,7 @@ def stored_calibrations(store: Store, model: str, envelope: str, adapter: str | 
 
 
 def calibration_path(store: Store, model: StoredModel, task: str, adapter: str | None = None) -> Path:
-    """Return the path of a calibration for a task, of a model or of an adapter, given by its sha256.
+    """Return the path of a task's calibration of a model, or of one of its adapters. `adapter` is the adapter's sha256.
 
     Raises UsageError for an invalid task name.
     """
@@ -275,9 +275,10 @@ def keep_calibration(store: Store, model: StoredModel, calibration: Calibration)
 
 
 def fitting_calibrations(store: Store, model: StoredModel, adapter: str | None = None) -> list[Path]:
-    """Return the files of a model's calibrations that fit its bytes, or of those of an adapter, given by its sha256.
+    """Return the files of the calibrations that were fitted to this model, or to one of its adapters.
 
-    Raises ModelError if one is damaged.
+    `adapter` is the adapter's sha256. Calibrations of a file with other bytes are left out. Raises ModelError if a
+    calibration is damaged.
     """
     return [
         path
@@ -290,7 +291,7 @@ def fitting_calibrations(store: Store, model: StoredModel, adapter: str | None =
 def remove_calibrations(
     store: Store, model: StoredModel, task: str | None = None, adapter: str | None = None
 ) -> list[str]:
-    """Remove a calibration of one task, or of all tasks, and return the names of the tasks; see calibration_path.
+    """Remove the calibration of a task (None: of every task), and return the names of the tasks; see calibration_path.
 
     Raises ModelError if a file cannot be removed.
     """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CatalogueModel:
-    """A published model: its hub id, the model it was tuned from, its envelope, and its sizes in bytes and tokens."""
+    """A published model: its hub id, the model it was tuned from, its envelope, its size, and its context in tokens."""
 
     name: str
     hub_id: str

@@ -14,10 +14,10 @@ from ecellm_lite.models.store import Store, StoredModel
 
 
 def describe_store(store: Store) -> dict[str, Any]:
-    """Return what the store has and what could be had.
+    """Return the models in the store, and the published models.
 
     `store`: the manifests of the stored models.
-    `damaged`: what is wrong with damaged models, by their names.
+    `damaged`: what is wrong with each damaged model in the store, by its name.
     `catalogue`: the published models.
     """
     manifests, damaged = [], {}
@@ -53,7 +53,7 @@ def describe_model(store: Store, name: str, *, verify: bool = False) -> dict[str
 
 
 def _calibrations(store: Store, model: StoredModel) -> list[str]:
-    """Return a text for each of a model's calibrations: its name, and why it is not used, if so.
+    """Return a text for each of a model's calibrations: its name and, if it is not used, the reason.
 
     For a file that cannot be read, the text is only the reason.
     """

@@ -78,7 +78,7 @@ class FileIdentities:
         return identity.sha256 if identity else None
 
     def identify(self, path: Path, *, again: bool = False) -> FileIdentity:
-        """Return a file's identity; the file is hashed in full if it is not remembered, or with `again`.
+        """Return a file's identity; the file is hashed in full if its hash is not remembered, or with `again`.
 
         Raises OSError, and ModelError for a file that changes while it is read.
         """

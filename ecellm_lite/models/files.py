@@ -50,7 +50,7 @@ def copied(source: Path, target: Path) -> str:
 
 
 def in_words(size: int) -> str:
-    """Return a number of bytes in words: 4.4 GB, or 6.3 MB below one GB."""
+    """Return a number of bytes with its unit: `4.4 GB`, or `6.3 MB` if it is less than 1 GB."""
     return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"
 
 

@@ -128,7 +128,7 @@ class _HeaderReader:
         return value
 
     def count(self, limit: int, least: int, what: str) -> int:
-        """Return the next count of items.
+        """Return the next number, which says how many items follow.
 
         Raises ModelError for more than `limit`, or for more than the rest of the file can hold at `least` bytes each.
         """

@@ -25,9 +25,11 @@ Makers = Mapping[str, Callable[[Store], StoredModel]]
 def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | None = None) -> StoredModel:
     """Return the model that `name` means; its header is checked before llama.cpp reads the file.
 
-    The sha256 in the returned manifest is the file's. Without a name, the model is ECELLM_MODEL, else the only model in
-    the store, else the demo. Raises ModelError if there is no such model or its file is damaged, and UsageError if no
-    name is given and the store has several models, or if the file's envelope is unknown.
+    The sha256 in the returned manifest is the file's. Without a name, return the model that ECELLM_MODEL names, else
+    the only model in the store, else the demo.
+
+    Raises ModelError if there is no such model or its file is damaged, and UsageError if no name is given and the store
+    has several models, or if the file's envelope is unknown.
     """
     name = name or os.environ.get("ECELLM_MODEL") or _only(store) or DEMO
     if name in makers:
@@ -83,9 +85,10 @@ def _from_path(path: Path, store: Store, envelope: str | None) -> StoredModel:
 
 
 def envelope_of(header: Header, names: Sequence[str]) -> str:
-    """Return the envelope that a file's metadata names, or that of the published model that one of `names` means.
+    """Return the envelope that a file's metadata names.
 
-    Raises UsageError if there is neither.
+    If the metadata names none, and one of `names` means a published model, return that model's envelope. Otherwise
+    raise UsageError.
 
     An envelope is never guessed: with the wrong envelope eCeLLM's weights score at zero.
     """

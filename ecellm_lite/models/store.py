@@ -291,10 +291,10 @@ class Store:
 
 
 def _bring(source: Path, target: Path, *, move: bool) -> str:
-    """Put a file into the store, and return its sha256; the original stays.
+    """Copy or hard-link a file into the store, and return its sha256; the original stays.
 
-    A file that is to be moved is hard-linked, and the caller removes the original at the end. All others are copied,
-    and so is a symbolic link or a file on another disk.
+    With `move` the file is hard-linked, and the caller removes the original at the end. Without `move` it is copied. A
+    symbolic link or a file on another disk is always copied.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in (target, *temporaries(target)):  # of a process that was killed

@@ -42,7 +42,7 @@ class Machine:
 
 
 def this_machine(cores: int) -> Machine:
-    """Return this machine, if `cores` of its cores may be used; its devices are those that ggml lists."""
+    """Return a description of this machine, with `cores` as its number of cores and the devices that ggml lists."""
     devices = tuple(f"{device.name}: {device.description}" for device in ggml.devices())
     return Machine(cores, devices, ggml.version(), __version__)
 
@@ -52,8 +52,8 @@ class Tuning:
     """The fastest settings of a model on a machine.
 
     `model`: the sha256 of the model's file.
-    `gpu_layers`: the value of this setting during the measurement.
-    `settings`: those that were faster than the defaults; empty if the defaults are best.
+    `gpu_layers`: the value of the setting `gpu_layers` during the measurement.
+    `settings`: the settings that were faster than the defaults; empty if the defaults are best.
     `trials`: the settings that were tried, with their rows per second.
     """
 

@@ -1,1 +1,1 @@
-"""The protocol of JSON lines: `ecellm-lite pipe` answers by it, and ChildRuntime is a client of such a process."""
+"""The protocol of JSON lines, in which `ecellm-lite pipe` gives answers; ChildRuntime asks a child process in it."""

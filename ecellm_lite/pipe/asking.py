@@ -91,8 +91,9 @@ class Asking:
 class Requests:
     """The requests that were sent to the child, the waiting requests, and the hashes of refused requests.
 
-    An urgent request is sent at once, even if the child has many; the engine puts it in front of the others. A suspect
-    is a request that may have killed children before. It is sent alone: the child gets no other request meanwhile.
+    An urgent request is sent at once, even if the child has many requests; the engine puts it in front of the other
+    requests. A suspect is a request that may have killed children before. A suspect is sent alone: the child gets no
+    other request meanwhile.
     """
 
     def __init__(self) -> None:

@@ -18,10 +18,10 @@ PATIENCE = 5.0  # seconds to wait until a write to a dead process has ended
 
 
 class Child:
-    """A process started from a command; `received` is called with each message, `ended` once after it has exited.
+    """A process started from a command, which shares this process's standard error.
 
-    Both are called in a thread of this object. If `received` cannot read a message, the child is killed. The child
-    shares this process's standard error.
+    `received` is called with each message, and `ended` once, after the process has exited. Both functions are called in
+    a thread of this object. If `received` cannot read a message, the child is killed.
     """
 
     def __init__(

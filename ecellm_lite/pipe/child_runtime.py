@@ -1,7 +1,7 @@
 """An Answerer whose engine runs in a child process, so that a crash of the engine leaves this process alive.
 
-A child that dies or hangs is replaced, and its requests are sent again. A request that two children died with is sent
-alone; if a third child dies with it, it is refused from then on.
+A child that dies or hangs is replaced, and its requests are sent again. If two children die while they have the same
+request, this request is sent alone. If a third child dies with it, the request is refused from then on.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class ChildRuntime:
         long.
     `memory_bytes`: how much the child may allocate; the model's file is mapped and does not count.
     `nice`: by how much the child's priority is lowered.
-    `cores`: how many cores it may use, or a list of their numbers, on systems that allow it.
+    `cores`: how many cores the child may use, or a list of their numbers, on systems that allow this.
     `idle_seconds`: a child without requests for this long is ended, which frees its memory; the next request starts
-        another.
+        another child.
     `lazy`: the first request starts the child; until then only the model's file is read.
     `settings`: as in Runtime (envelope, context, threads, gpu_layers, prompt_kernels, deterministic, prefix_files).
 
@@ -121,7 +121,10 @@ class ChildRuntime:
         return self._supervisor.pid
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return the future answer; see Answerer. A row that crashes its children gets a CrashError."""
+        """Submit a row, and return the future of its answer; see Answerer.
+
+        A row whose request is refused because it killed children gets a CrashError.
+        """
         self._supervisor.check_open()
         started, deadline_ms = time.monotonic(), checked_deadline(options.get("deadline_ms"))
         checked_priority(options.get("priority", "normal"))

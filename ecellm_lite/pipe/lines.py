@@ -75,7 +75,7 @@ class Output:
         self._queue.put((line, size))
 
     def offer(self, line: Line) -> bool:
-        """Queue a line that may be left out; return False if it was, because the reader is too slow or gone."""
+        """Queue a line that may be left out; return False if it was left out: the reader is too slow, or gone."""
         with self._room:
             if self._messages >= MOST_MESSAGES or self.broken.is_set():
                 return False

@@ -1,6 +1,6 @@
 """The messages of the protocol, one JSON object per line: a host's requests, and the lines that it gets back.
 
-docs/pipe.md describes it for authors of clients, and protocol.schema.json defines the messages of both sides.
+docs/pipe.md describes the protocol for authors of clients, and protocol.schema.json defines the messages of both sides.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
 
 
 def wire_options(options: RequestOptions) -> dict[str, Any]:
-    """Return options as the protocol writes them; raises UsageError for an answer set that it cannot express."""
+    """Return options in the protocol's form; raises UsageError for an answer set that the protocol cannot express."""
     wire: dict[str, Any] = dict(options)
     space = wire.pop("space", None)
     if wire.pop("listener", None):
@@ -109,7 +109,7 @@ def _space(task: Task, options: Mapping[str, Any]) -> Space | None:
 
 
 def _of_text(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the options that only apply to free text; raises ProtocolError for an invalid one."""
+    """Return the options that apply only to free text; raises ProtocolError for an invalid option."""
     stop, logprobs = options.get("stop", []), options.get("logprobs", 0)
     texts = all(isinstance(text, str) and 0 < len(text) <= LONGEST_STOP for text in stop)
     if not texts or len(stop) > MOST_STOPS:

@@ -9,7 +9,7 @@ from ecellm_lite.pipe.messages import Id, line_of
 
 
 class Parts:
-    """A listener that sends each new part of a text; a part for which the reader is too slow is sent with the next."""
+    """A listener that sends each new part of a text. If the reader is too slow, a part is sent with the next part."""
 
     def __init__(self, id_: Id, output: Output) -> None:
         self._id = id_

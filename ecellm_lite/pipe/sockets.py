@@ -47,7 +47,7 @@ class SocketServer:
             threading.Thread(target=self._serve, args=(host,), name="ecellm-lite host", daemon=True).start()
 
     def close(self) -> None:
-        """Accept no more hosts, and remove the socket, unless it is another server's by now."""
+        """Accept no more hosts, and remove the socket, unless its path now has another server's socket."""
         self._closing = True
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -109,7 +109,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket that no process listens on; raises InputError if one does, or if it is not a socket."""
+    """Remove a socket that no process listens on; raises InputError if a process does, or for another kind of file."""
     try:
         kind = path.lstat().st_mode
     except FileNotFoundError:

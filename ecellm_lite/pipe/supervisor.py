@@ -26,12 +26,14 @@ FAREWELL = 5.0  # seconds that a child gets to exit by itself
 class Supervisor:
     """Keeps a child process running and sends it requests. Any thread may call any method at any time.
 
-    A child that dies or hangs is replaced. A request that two children died with is sent alone; if a third child dies
-    with it, it is refused from then on. If the first child dies before it is ready, all requests fail, now and later.
-    If later children keep dying before they are ready, the waiting requests fail, and the next request starts another.
+    A child that dies or hangs is replaced. If two children die while they have the same request, this request is sent
+    alone. If a third child dies with it, the request is refused from then on.
+
+    If the first child dies before it is ready, all requests fail, now and later. If later children keep dying before
+    they are ready, the waiting requests fail, and the next request starts another child.
 
     If `lazy`, the first request starts the child, and a failed start never makes later requests fail. A child without
-    requests for `idle_seconds` is ended, and the next request starts another.
+    requests for `idle_seconds` is ended, and the next request starts another child.
     """
 
     def __init__(

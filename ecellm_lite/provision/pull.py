@@ -41,7 +41,7 @@ def pull(
     """Put a model into the store, complete and checked, and return its manifest; after an error it is not stored.
 
     `model`: a published model's name, optionally with a file type after a colon, or a repository on the hub.
-    `file_type`: by default the one after the colon, else FILE_TYPE.
+    `file_type`: by default the file type after the colon, else FILE_TYPE.
     `adapters`: folders or repositories, each with the factor that its change is multiplied by.
     `name`: the model's name in the store.
     `drop`: delete the download afterwards.

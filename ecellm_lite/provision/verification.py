@@ -1,6 +1,6 @@
 """Checks a model's file: its hash and header, and its tokens and logits against those of the original.
 
-The comparisons are the converter's; this module gives them the engine and the prompts that they need.
+The converter's code compares; this module gives it the engine and the prompts that it needs.
 """
 
 from __future__ import annotations
