@@ -118,7 +118,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Uncalibrated:
-    """How many rows a task's calibration does not apply to; `line` and `reason` are those of the first of these rows."""
+    """How many rows a task's calibration does not apply to, and the line and the reason of the first of these rows."""
 
     rows: int
     line: int

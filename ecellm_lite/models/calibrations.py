@@ -246,7 +246,7 @@ def calibration_folder(store: Store, model: StoredModel, adapter: str | None = N
 
 
 def stored_calibrations(store: Store, model: str, envelope: str, adapter: str | None = None) -> Calibrations:
-    """Return a store's calibrations for a model and adapter, given by sha256; the model itself need not be there."""
+    """Return a store's calibrations for a model and adapter, given by sha256; the store may lack the model."""
     folder = store.root / "calibration" / model
     for name in store.names():
         with suppress(ModelError):  # another model that is damaged
