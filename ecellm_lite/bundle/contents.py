@@ -124,8 +124,7 @@ def _sources(contents: Contents, store: Store, *, signed: bool) -> Iterator[Sour
         sha256 = sha256_of(path)
         for calibration in fitting_calibrations(store, contents.model, sha256):
             yield Source(f"{_folder(contents.model, store)}/calibration/{sha256}/{calibration.name}", calibration)
-    distributions = contents.program.rglob("*.dist-info") if contents.program else []
-    yield from notices(contents.model.manifest, wheels, distributions)
+    yield from notices(contents.model.manifest, wheels, contents.program)
 
 
 def _folder(model: StoredModel, store: Store) -> str:

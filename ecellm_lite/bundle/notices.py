@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from email.message import Message
+from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
 
-from ecellm_lite.bundle.wheels import Wheel, project_of
+from ecellm_lite.bundle.wheels import Wheel, is_licence, normalized
 from ecellm_lite.bundle.writer import Source
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.manifest import Manifest
@@ -15,24 +17,32 @@ from ecellm_lite.version import __version__
 
 FOLDER = "licences"
 
+_LONGEST = 80  # characters; the field often holds a whole text
 
-def notices(manifest: Manifest, wheels: Sequence[Wheel], distributions: Iterable[Path]) -> list[Source]:
+
+def notices(manifest: Manifest, wheels: Sequence[Wheel], program: Path | None) -> list[Source]:
     """Return the list and the texts as files for a bundle.
 
-    `distributions` are the folders *.dist-info in a standalone program; their names are those of its packages.
+    A standalone program names its packages by their metadata, in folders *.dist-info.
     """
     texts = [
         Source(f"{FOLDER}/{wheel.path.name.removesuffix('.whl')}/{path.partition('/')[2]}", text)
         for wheel in wheels
         for path, text in wheel.texts
     ]
-    components = [_model(manifest), *map(_package, wheels), *_frozen(distributions)]
+    packages = [_package(wheel.metadata, sha256_of(wheel.path)) for wheel in wheels]
+    for path in sorted(program.rglob("*.dist-info/METADATA")) if program else ():
+        packages.append(_package(BytesParser().parsebytes(path.read_bytes())))
+        for text in path.parent.rglob("*"):
+            if text.is_file() and is_licence(text.relative_to(path.parent.parent).as_posix()):
+                name = text.relative_to(path.parent).as_posix()
+                texts.append(Source(f"{FOLDER}/{path.parent.name.removesuffix('.dist-info')}/{name}", text))
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
         "metadata": {"tools": {"components": [{"type": "application", "name": "ecellm-lite", "version": __version__}]}},
-        "components": components,
+        "components": [_model(manifest), *packages],
     }
     data = json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace") + b"\n"
     return [Source(f"{FOLDER}/list.cdx.json", data), *texts]
@@ -49,25 +59,26 @@ def _model(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _package(wheel: Wheel) -> dict[str, Any]:
-    project, version = project_of(wheel.path.name), str(wheel.metadata.get("Version", ""))
+def _package(metadata: Message, sha256: str | None = None) -> dict[str, Any]:
+    project, version = normalized(str(metadata.get("Name", ""))), str(metadata.get("Version", ""))
+    hashes = {"hashes": [{"alg": "SHA-256", "content": sha256}]} if sha256 else {}
     return {
         "type": "library",
         "name": project,
         "version": version,
         "purl": f"pkg:pypi/{project}@{version}",
-        "hashes": [{"alg": "SHA-256", "content": sha256_of(wheel.path)}],
-        **_licences(wheel.licence),
+        **hashes,
+        **_licences(_licence(metadata)),
     }
 
 
-def _frozen(distributions: Iterable[Path]) -> list[dict[str, Any]]:
-    """Return the packages of a standalone program, named by its folders *.dist-info."""
-    names = sorted(folder.name.removesuffix(".dist-info").rpartition("-") for folder in distributions)
-    return [
-        {"type": "library", "name": name, "version": version, "purl": f"pkg:pypi/{name.lower()}@{version}"}
-        for name, _, version in names
-    ]
+def _licence(metadata: Message) -> str:
+    """Return the licence that metadata names: the expression, else the field, else the classifiers, else nothing."""
+    expression, text = metadata.get("License-Expression"), metadata.get("License")
+    if expression or (text and len(text) <= _LONGEST and "\n" not in text):
+        return str(expression or text)
+    classifiers = [one for one in metadata.get_all("Classifier", []) if one.startswith("License ::")]
+    return ", ".join(one.rpartition(":: ")[2] for one in classifiers)
 
 
 def _licences(name: str) -> dict[str, Any]:

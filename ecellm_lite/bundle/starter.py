@@ -45,7 +45,7 @@ _WITH_WHEELS = """\
 python3 -m venv "$folder/venv" || { echo "Python with venv is needed (Debian: apt install python3-venv)." >&2; exit 1; }
 "$folder/venv/bin/python" -m pip --isolated --disable-pip-version-check install --quiet --no-index --no-cache-dir \\
   --no-compile --find-links "$folder/wheels" PROJECTS
-"$folder/venv/bin/python" -m ecellm_lite"""
+"$folder/venv/bin/python" -I -m ecellm_lite"""
 
 
 def starter_of(index: Index, offsets: Sequence[int]) -> bytes:

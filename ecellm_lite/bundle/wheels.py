@@ -31,22 +31,23 @@ class Wheel:
     metadata: Message
     texts: Sequence[tuple[str, bytes]]
 
-    @property
-    def licence(self) -> str:
-        """The licence that its metadata names: the expression, else the field, else the classifiers; may be empty."""
-        expression, text = self.metadata.get("License-Expression"), self.metadata.get("License")
-        if expression or (text and len(text) <= 80 and "\n" not in text):
-            return str(expression or text)
-        classifiers = [one for one in self.metadata.get_all("Classifier", []) if one.startswith("License ::")]
-        return ", ".join(one.rpartition(":: ")[2] for one in classifiers)
-
 
 def project_of(name: str) -> str:
     """Return the project of a wheel, given its file's name; raises UsageError for another name."""
     match = _NAME.fullmatch(name)
     if not match:
         raise UsageError(f"{name[:100]!r} is not the name of a wheel", step="leave only wheels in the folder")
-    return re.sub(r"[-_.]+", "-", match["project"]).lower()
+    return normalized(match["project"])
+
+
+def normalized(project: str) -> str:
+    """Return the name of a project in the one form in which names are compared."""
+    return re.sub(r"[-_.]+", "-", project).lower()
+
+
+def is_licence(path: str) -> bool:
+    """Whether a file of an installed project, given by its path from *.dist-info on, is a licence or notice."""
+    return _TEXTS.fullmatch(path) is not None
 
 
 def wheels_of(folder: Path, *, signed: bool) -> Sequence[Wheel]:
@@ -84,7 +85,7 @@ def _read_wheel(path: Path) -> Wheel:
     try:
         with zipfile.ZipFile(path) as wheel:
             [name] = [one for one in wheel.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", one)]
-            texts = [one for one in wheel.infolist() if _TEXTS.fullmatch(one.filename) and not one.is_dir()]
+            texts = [one for one in wheel.infolist() if is_licence(one.filename) and not one.is_dir()]
             if any(one.file_size > _LARGEST_TEXT for one in [wheel.getinfo(name), *texts]):
                 raise ValueError("its metadata or licence is too large")
             metadata = BytesParser().parsebytes(wheel.read(name))

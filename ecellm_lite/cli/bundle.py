@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from ecellm_lite.cli.bundle_build import engine, program
-from ecellm_lite.cli.forms import NamedFile
+from ecellm_lite.cli.forms import NamedAdapter
 from ecellm_lite.cli.options import debug_option
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.cli.types import ModelType
@@ -59,7 +59,7 @@ base_option = click.option("--to", "base", type=_FOLDER, help="Where bundles are
 @click.option("--wheels", type=_FOLDER, help="A folder of wheels for the other machine's Python.")
 @click.option("--program", type=_FOLDER, help="The folder of the standalone program, which needs no Python.")
 @click.option("--task", "tasks", type=_FILE, multiple=True, help="The TOML file of a task of your own.")
-@click.option("--adapter", "adapters", type=NamedFile(), multiple=True, help="A LoRA file for the model, NAME=FILE.")
+@click.option("--adapter", "adapters", type=NamedAdapter(), multiple=True, help="A LoRA file for the model, NAME=FILE.")
 @click.option("--name", help="The bundle's name; a newer bundle of a name replaces the older one.  [default: OUTPUT's]")
 @click.option("--serial", type=click.IntRange(1), help="Its number, higher than the last one's.  [default: the time]")
 @click.option("--sign", type=_FILE, help="Your secret key, from `bundle keygen`.")
@@ -71,7 +71,7 @@ def create(
     wheels: Path | None,
     program: Path | None,
     tasks: Sequence[Path],
-    adapters: Sequence[tuple[str, Path]],
+    adapters: Sequence[tuple[str, str]],
     name: str | None,
     serial: int | None,
     sign: Path | None,
@@ -87,7 +87,7 @@ def create(
 
     key = read_secret_key(sign) if sign else None
     store, stored = find_model(model)
-    contents = Contents(stored, wheels, program, tasks, dict(adapters))
+    contents = Contents(stored, wheels, program, tasks, {adapter: Path(path) for adapter, path in adapters})
     with bytes_progress("writing") as progress:
         index = create_bundle(
             output, contents, store, name=name, serial=serial, key=key, since=since, progress=progress

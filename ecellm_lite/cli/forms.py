@@ -96,21 +96,6 @@ class TensorTypeOverride(click.ParamType):  # type: ignore[type-arg]
         return pattern, kind
 
 
-class NamedFile(click.ParamType):  # type: ignore[type-arg]
-    """NAME=FILE: a name, and the path of a file."""
-
-    name = "name=file"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
-        """Return the name and the path."""
-        if isinstance(value, tuple):
-            return value
-        name, _, path = str(value).partition("=")
-        if not name or not path:
-            self.fail(f"{value!r} is not NAME=FILE", param, ctx)
-        return name, Path(path)
-
-
 class TaskNames(click.ParamType):  # type: ignore[type-arg]
     """Names of tasks, separated by commas; whether the tasks exist is checked later, by the converter."""
 
