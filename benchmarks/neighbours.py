@@ -133,7 +133,7 @@ def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: fl
 
 
 def beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
-    """Answer rows next to `hogs` hogs, and measure for `seconds` after a start of NOTICE seconds."""
+    """Answer rows next to `hogs` hogs: first for NOTICE seconds that are not measured, then for `seconds` that are."""
     endless = itertools.cycle(rows)
     waiting = {child.submit(TASK, next(endless)) for _ in range(IN_FLIGHT)}
 

@@ -178,7 +178,7 @@ def _more_bits(place: int, count: int) -> bool:
 
 
 def _part(name: str) -> str:
-    """Return a tensor's part in its layer or in the model: attn_v, ffn_down, output."""
+    """Return a tensor's name without `blk.N.` and `.weight`, such as attn_v, ffn_down or output."""
     return re.sub(r"^blk\.\d+\.", "", name).removesuffix(".weight")
 
 

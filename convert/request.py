@@ -27,7 +27,7 @@ class ConversionRequest:
     - `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file.
     - `adapters`: PEFT folders or GGUF files, each with the number by which its changes are multiplied.
     - `envelope`: the name of the envelope; needed only if the base does not name one.
-    - `overrides`: pairs of a pattern of tensor names and a type.
+    - `overrides`: pairs (regular expression for the names of tensors, type).
     - `max_memory`: the most memory to use, in bytes.
     - `name`: the model's name.
     - `manifest`: the manifest's path, by default next to the file.

@@ -17,7 +17,7 @@ class TensorType:
     block_bytes: int
 
     def row_bytes(self, columns: int) -> int:
-        """Return the bytes of a row of `columns` values, which must be a multiple of the block."""
+        """Return how many bytes a row of `columns` values takes; `columns` must be a multiple of `block`."""
         return columns // self.block * self.block_bytes
 
 

@@ -30,7 +30,10 @@ def check_path(path: str) -> None:
 
 
 def check_paths(paths: Iterable[str]) -> None:
-    """Raise ValueError unless each path is safe, no two differ only in case, and no file is another one's folder."""
+    """Raise ValueError if a path is not safe, or if two paths cannot both be files in one folder.
+
+    Equal paths cannot, nor paths that differ only in case, nor `a` and `a/b`, where `a` would also be a folder.
+    """
     files: set[str] = set()
     folders: set[str] = set()
     for path in paths:

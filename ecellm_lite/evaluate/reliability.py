@@ -44,10 +44,10 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliab
 
 
 def risk(probabilities: Sequence[float], right: Sequence[bool], rows: int) -> list[RiskPoint] | None:
-    """Return a point for each of several thresholds: the share of `rows` answered, and how many answers are right.
+    """Return the share of rows that is answered, and the share of these answers that is right, at several thresholds.
 
-    The first threshold keeps only the answers with the highest probability, the last one keeps all. None without
-    probabilities.
+    `rows`: the number of all rows. The first threshold keeps only the answers with the highest probability, the last
+    one keeps all answers. Returns None if there are no probabilities.
     """
     if not probabilities:
         return None

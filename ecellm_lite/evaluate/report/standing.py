@@ -54,7 +54,7 @@ class Standing:
 
 
 def draw(overview: Overview) -> Standing | None:
-    """Return the figure, or None if the table has no result of this evaluation."""
+    """Return the figure, or None if this evaluation has no result for any task in the overview."""
     if all(line.every is None for line in overview.lines):
         return None
     places = []
