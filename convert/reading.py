@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from ecellm_lite.convert.descriptors import read_into
 from ecellm_lite.errors import ModelError
 
 MAX_JSON_BYTES = 64 << 20
@@ -46,7 +47,7 @@ def read_fully(descriptor: int, path: Path, buffer: memoryview, offset: int) -> 
     done = 0
     while done < len(buffer):
         try:
-            count = os.preadv(descriptor, [buffer[done:]], offset + done)
+            count = read_into(descriptor, buffer[done:], offset + done)
         except OSError as error:
             raise unreadable(path, error) from None
         if not count:

@@ -11,7 +11,6 @@ them, so the file can be resumed after a kill or a power failure.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -19,11 +18,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ecellm_lite.convert import descriptors
 from ecellm_lite.errors import BusyError, ModelError
 from ecellm_lite.models.files import sha256_of
 
 _MAX_JOURNAL_BYTES = 64 << 20
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS = descriptors.READ_WRITE | os.O_CREAT
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -78,7 +78,7 @@ class UnfinishedFile:
         rest = memoryview(data).cast("B")
         try:
             while rest:
-                count = os.pwrite(self._descriptor, rest, offset)
+                count = descriptors.write_at(self._descriptor, rest, offset)
                 rest, offset = rest[count:], offset + count
         except OSError as error:
             raise self._refused(error) from None
@@ -86,7 +86,7 @@ class UnfinishedFile:
     def read(self, count: int, offset: int) -> bytes:
         """Return up to `count` bytes from an offset; raises ModelError if the file ends before, or if reading fails."""
         try:
-            data = os.pread(self._descriptor, count, offset)
+            data = descriptors.read_at(self._descriptor, count, offset)
         except OSError as error:
             raise self._refused(error) from None
         if not data:
@@ -106,8 +106,10 @@ class UnfinishedFile:
         try:
             if not _is_at(self._descriptor, self.unfinished):
                 raise self._not_resumable("was replaced by another file")
+            if descriptors.KEEPS_OPEN_FILES:
+                self._close_file()
             self.unfinished.replace(self.target)
-            _sync_folder(self.target.parent)
+            descriptors.sync_folder(self.target.parent)
         except OSError as error:
             raise self._refused(error) from None
 
@@ -117,14 +119,24 @@ class UnfinishedFile:
         for descriptor, path in ((self._descriptor, self.unfinished), (self._journal, self.journal)):
             with suppress(OSError):
                 if _is_at(descriptor, path):
+                    if descriptors.KEEPS_OPEN_FILES:
+                        self._close_file() if path == self.unfinished else self._close_journal()
                     path.unlink()
 
     def close(self) -> None:
         """Close the files and release the lock; a second call does nothing."""
-        for descriptor in (self._journal, self._descriptor):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._descriptor = self._journal = -1
+        self._close_journal()
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _close_journal(self) -> None:
+        if self._journal >= 0:
+            os.close(self._journal)
+        self._journal = -1
 
     def _refused(self, error: OSError) -> ModelError:
         """Return the error for a failed read or write."""
@@ -155,7 +167,7 @@ class UnfinishedFile:
         while True:
             journal = os.open(self.journal, _FLAGS | os.O_APPEND, 0o644)
             try:
-                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                descriptors.lock(journal)
                 # Between opening and locking, the previous owner may have removed the file and another made a new one.
                 if _is_at(journal, self.journal):
                     self._journal = journal
@@ -175,6 +187,8 @@ class UnfinishedFile:
         """Close the files, and remove an empty journal."""
         with suppress(OSError):
             if self._journal >= 0 and os.fstat(self._journal).st_size == 0:
+                if descriptors.KEEPS_OPEN_FILES:
+                    self._close_journal()
                 self.journal.unlink()
         self.close()
 
@@ -190,7 +204,7 @@ class UnfinishedFile:
         os.ftruncate(self._descriptor, self.size)
         os.write(self._journal, json.dumps({"facts": facts}).encode() + b"\n")
         os.fsync(self._journal)
-        _sync_folder(self.target.parent)
+        descriptors.sync_folder(self.target.parent)
 
     def _resumable_bytes(self, facts: Any) -> int:
         """Return how many bytes an earlier run has written; raises NotResumableError if that run had other facts."""
@@ -250,12 +264,3 @@ def _difference(old: Any, new: Any) -> str:
     if not isinstance(old, dict):
         return "its journal is damaged"
     return "another " + ", ".join(sorted(str(key) for key in old.keys() | new.keys() if old.get(key) != new.get(key)))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush a folder's list of files to the disk, so that a rename survives a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
