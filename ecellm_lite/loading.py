@@ -13,7 +13,8 @@ from ecellm_lite.engine.offload import Placement
 from ecellm_lite.engine.prefix_files import PrefixFiles
 from ecellm_lite.envelopes import get_envelope
 from ecellm_lite.models.adapters import find_adapters
-from ecellm_lite.models.calibrations import Calibrations, calibration_folder
+from ecellm_lite.models.calibration_files import calibration_folder
+from ecellm_lite.models.calibrations import Calibrations
 from ecellm_lite.models.store import Store, StoredModel
 
 

@@ -31,7 +31,7 @@ import click
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.demo.build import ensure_demo
 from ecellm_lite.demo.calibrations import MODEL_SHA256, SHIPPED
-from ecellm_lite.models.calibrations import calibration_folder
+from ecellm_lite.models.calibration_files import calibration_folder
 from ecellm_lite.models.store import Store
 from ecellm_lite.training.rows import MOST_HELD_OUT, Row, read_rows, split_rows, write_rows
 from ecellm_lite.training.validation import LEAST_ROWS

@@ -21,7 +21,7 @@ from ecellm_lite.bundle.starter import PROGRAM
 from ecellm_lite.bundle.wheels import WHEELS, wheels_of
 from ecellm_lite.bundle.writer import Source, write_bundle
 from ecellm_lite.errors import UsageError
-from ecellm_lite.models.calibrations import fitting_calibrations
+from ecellm_lite.models.calibration_files import fitting_calibrations
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.store import Store, StoredModel

@@ -25,7 +25,7 @@ from ecellm_lite.bundle.keys import PublicKey, SecretKey
 from ecellm_lite.bundle.paths import check_paths
 from ecellm_lite.documents import parse_document
 from ecellm_lite.errors import ModelError, UsageError
-from ecellm_lite.models.calibrations import fitting_calibrations
+from ecellm_lite.models.calibration_files import fitting_calibrations
 from ecellm_lite.models.files import copied, replacing, sha256_of
 from ecellm_lite.models.store import Store, StoredModel
 

@@ -18,7 +18,8 @@ from ecellm_lite.bundle.keys import PublicKey
 from ecellm_lite.bundle.newest import check_newer, remember
 from ecellm_lite.errors import ModelError
 from ecellm_lite.home import bundle_home
-from ecellm_lite.models.calibrations import calibration_folder, read_calibration
+from ecellm_lite.models.calibration_files import calibration_folder
+from ecellm_lite.models.calibrations import read_calibration
 from ecellm_lite.models.files import copied, sha256_of
 from ecellm_lite.models.manifest import read_manifest
 from ecellm_lite.models.store import Store

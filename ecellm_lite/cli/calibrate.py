@@ -76,7 +76,7 @@ def calibrate(
     """  # noqa: D301 - click needs a real backspace character
     from ecellm_lite.cli.loading import find_model, load_runtime
     from ecellm_lite.models.adapters import find_adapters
-    from ecellm_lite.models.calibrations import calibration_path, keep_calibration, remove_calibrations
+    from ecellm_lite.models.calibration_files import calibration_path, keep_calibration, remove_calibrations
 
     if (tasks is None) == (questions is None):
         raise UsageError("Give either --task or --question.")

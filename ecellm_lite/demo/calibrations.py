@@ -16,7 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ecellm_lite.errors import ModelError
-from ecellm_lite.models.calibrations import calibration_folder, read_calibration
+from ecellm_lite.models.calibration_files import calibration_folder
+from ecellm_lite.models.calibrations import read_calibration
 from ecellm_lite.models.files import replacing
 from ecellm_lite.models.store import Store, StoredModel
 

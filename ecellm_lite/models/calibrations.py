@@ -1,9 +1,7 @@
 """Stored calibrations: what `ecellm-lite calibrate` fitted for a model and a task, as a JSON file beside the model.
 
-A calibration is used only with the model, adapter, envelope, instruction and options that it was fitted with. A model
-in the store has its calibrations in the folder `calibration` beside it; the calibrations of any other GGUF file are in
-the store, under the file's sha256. An adapter's calibrations are in a folder inside the model's calibration folder,
-named by the adapter's sha256. Files are treated as hostile input.
+A calibration is used only with the model, adapter, envelope, instruction and options that it was fitted with. Files are
+treated as hostile input; `calibration_files` says where they are.
 """
 
 from __future__ import annotations
@@ -11,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from ecellm_lite.documents import read_document
-from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.errors import ModelError
 from ecellm_lite.models.automatic import Automatic
 from ecellm_lite.models.files import replacing
-from ecellm_lite.models.store import Store, StoredModel
 
 # Calibrations of rankings in format 1 are refused: they were fitted to the first place only. Other types are valid.
 FORMAT = 2
@@ -33,7 +29,7 @@ MOST_ROWS = 10**12
 
 MOST_CACHED = 4096  # calibrations, and tasks known to have none
 
-_TASK = re.compile(r"[a-z][a-z0-9_]{0,63}")
+TASK_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # "auto": the stored calibration if it fits; False: none; a path: that file, or an error.
@@ -227,85 +223,13 @@ class Calibrations:
         return self._by_task[task]
 
     def _read(self, task: str) -> Calibration | None:
-        if self._folder is None or not _TASK.fullmatch(task):
+        if self._folder is None or not TASK_NAME.fullmatch(task):
             return None
         try:
             return read_calibration(self._folder / f"{task}.json")
         except ModelError as error:
             self._unusable[task] = str(error)
             return None
-
-
-def calibration_folder(store: Store, model: StoredModel, adapter: str | None = None) -> Path:
-    """Return the folder of the calibrations of a model, or of an adapter of it. `adapter` is the adapter's sha256."""
-    if store.owns(model):
-        folder = model.path.parent / "calibration"
-    else:
-        folder = store.root / "calibration" / model.manifest.sha256
-    return folder / adapter if adapter else folder
-
-
-def stored_calibrations(store: Store, model: str, envelope: str, adapter: str | None = None) -> Calibrations:
-    """Return a store's calibrations for a model and adapter, given by sha256; the store may lack the model."""
-    folder = store.root / "calibration" / model
-    for name in store.names():
-        with suppress(ModelError):  # another model that is damaged
-            if (stored := store.get(name)).manifest.sha256 == model:
-                folder = calibration_folder(store, stored)
-    return Calibrations(model, envelope, folder / adapter if adapter else folder, adapter=adapter)
-
-
-def calibration_path(store: Store, model: StoredModel, task: str, adapter: str | None = None) -> Path:
-    """Return the path of a task's calibration of a model, or of one of its adapters. `adapter` is the adapter's sha256.
-
-    Raises UsageError for an invalid task name.
-    """
-    if not _TASK.fullmatch(task):
-        message = f"{task[:80]!r} cannot be the name of a calibrated task"
-        raise UsageError(message, step="use lower-case letters, digits and '_'")
-    return calibration_folder(store, model, adapter) / f"{task}.json"
-
-
-def keep_calibration(store: Store, model: StoredModel, calibration: Calibration) -> Path:
-    """Store a calibration of a model and return its path; raises ModelError if the model no longer exists."""
-    path = calibration_path(store, model, calibration.scope.task, calibration.scope.adapter)
-    with store.writing_beside(model):
-        calibration.write(path)
-    return path
-
-
-def fitting_calibrations(store: Store, model: StoredModel, adapter: str | None = None) -> list[Path]:
-    """Return the files of the calibrations that were fitted to this model, or to one of its adapters.
-
-    `adapter` is the adapter's sha256. Calibrations of a file with other bytes are left out. Raises ModelError if a
-    calibration is damaged.
-    """
-    return [
-        path
-        for path in sorted(calibration_folder(store, model, adapter).glob("[!.]*.json"))
-        if (calibration := read_calibration(path))
-        and (calibration.scope.model, calibration.scope.adapter) == (model.manifest.sha256, adapter)
-    ]
-
-
-def remove_calibrations(
-    store: Store, model: StoredModel, task: str | None = None, adapter: str | None = None
-) -> list[str]:
-    """Remove the calibration of a task (None: of every task), and return the names of the tasks; see calibration_path.
-
-    Raises ModelError if a file cannot be removed.
-    """
-    folder = calibration_folder(store, model, adapter)
-    paths = [calibration_path(store, model, task, adapter)] if task else sorted(folder.glob("*.json"))
-    with store.writing_beside(model):
-        present = [path for path in paths if path.is_file()]
-        for path in present:
-            try:
-                path.unlink()
-            except OSError as error:
-                message = f"{path} cannot be removed ({error.strerror})"
-                raise ModelError(message, step="check its permissions") from None
-    return [path.stem for path in present]
 
 
 def read_calibration(path: Path) -> Calibration | None:
@@ -332,7 +256,7 @@ def _check(calibration: Calibration) -> None:
     """Raise ValueError for an invalid value."""
     scope = calibration.scope
     for key, value, pattern in (
-        ("task", scope.task, _TASK),
+        ("task", scope.task, TASK_NAME),
         ("model", scope.model, _SHA256),
         ("instruction", scope.instruction, _SHA256),
         ("options", scope.options, _SHA256),

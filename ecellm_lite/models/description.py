@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ecellm_lite.errors import ModelError
-from ecellm_lite.models.calibrations import calibration_folder, read_calibration
+from ecellm_lite.models.calibration_files import calibration_folder
+from ecellm_lite.models.calibrations import read_calibration
 from ecellm_lite.models.catalogue import CATALOGUE
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.resolve import tasks_of

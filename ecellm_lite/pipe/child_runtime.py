@@ -26,7 +26,8 @@ from ecellm_lite.errors import EcellmError, InputError
 from ecellm_lite.frames import FrameMap, answers_frame
 from ecellm_lite.loading import find_model
 from ecellm_lite.models.adapters import find_adapters
-from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations, stored_calibrations
+from ecellm_lite.models.calibration_files import stored_calibrations
+from ecellm_lite.models.calibrations import Calibration, CalibrationChoice, Calibrations
 from ecellm_lite.models.store import Store
 from ecellm_lite.pipe.asking import Asking
 from ecellm_lite.pipe.messages import Ask

@@ -19,7 +19,7 @@ from ecellm_lite.bundle.keys import SecretKey, make_key
 from ecellm_lite.bundle.signature import sign
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.errors import ModelError, UsageError
-from ecellm_lite.models.calibrations import calibration_folder, keep_calibration
+from ecellm_lite.models.calibration_files import calibration_folder, keep_calibration
 from ecellm_lite.models.store import Store, StoredModel
 from tests.support.bundles import Shop
 from tests.support.calibrations import calibration_of

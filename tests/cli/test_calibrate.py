@@ -15,7 +15,8 @@ from ecellm_lite.cli.main import run_command
 from ecellm_lite.evaluate.fitting import Fit
 from ecellm_lite.evaluate.results import DataFile
 from ecellm_lite.home import home
-from ecellm_lite.models.calibrations import Calibration, Measures, calibration_path, read_calibration
+from ecellm_lite.models.calibration_files import calibration_path
+from ecellm_lite.models.calibrations import Calibration, Measures, read_calibration
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.task import Task
 from tests.support.answer_checks import EXAMPLES

@@ -13,7 +13,8 @@ from ecellm_lite import ModelError, Runtime, UsageError
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.doctor_offload.child import watch
 from ecellm_lite.doctor_offload.comparison import TASK, compare
-from ecellm_lite.models.calibrations import FORMAT, Calibration, Measures, Scope, calibration_path, text_hash
+from ecellm_lite.models.calibration_files import calibration_path
+from ecellm_lite.models.calibrations import FORMAT, Calibration, Measures, Scope, text_hash
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.registry import get_task
 from tests.support.offload_programs import ANSWER, ANSWERED, STAND_IN, doctor, failed, on, python

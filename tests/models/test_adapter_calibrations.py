@@ -14,16 +14,14 @@ from ecellm_lite import ModelError, Runtime
 from ecellm_lite.answers.answer import AdapterName
 from ecellm_lite.engine.fake import FakeBackend, scattered
 from ecellm_lite.loading import LoadedAdapter
-from ecellm_lite.models.calibrations import (
-    Calibration,
-    Calibrations,
+from ecellm_lite.models.calibration_files import (
     calibration_folder,
     calibration_path,
     keep_calibration,
-    read_calibration,
     remove_calibrations,
     stored_calibrations,
 )
+from ecellm_lite.models.calibrations import Calibration, Calibrations, read_calibration
 from ecellm_lite.models.store import Store, StoredModel
 from tests.support.calibrations import MODEL, REVIEW, calibration_of
 from tests.support.refusals import refusal

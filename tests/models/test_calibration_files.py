@@ -13,15 +13,8 @@ import pytest
 from ecellm_lite import ModelError, Runtime, UsageError
 from ecellm_lite.answers.decoding import Outcome
 from ecellm_lite.engine.fake import FakeBackend
-from ecellm_lite.models.calibrations import (
-    FORMAT,
-    LARGEST,
-    Calibrations,
-    calibration_folder,
-    calibration_path,
-    read_calibration,
-    stored_calibrations,
-)
+from ecellm_lite.models.calibration_files import calibration_folder, calibration_path, stored_calibrations
+from ecellm_lite.models.calibrations import FORMAT, LARGEST, Calibrations, read_calibration
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.registry import TASKS
 from tests.support.answer_checks import EXAMPLES

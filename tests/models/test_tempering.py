@@ -19,11 +19,7 @@ from ecellm_lite.answers.probabilities import confidence
 from ecellm_lite.answers.ranking import Ranking
 from ecellm_lite.answers.score import Score
 from ecellm_lite.answers.text import Text
-from ecellm_lite.models.calibrations import (
-    HIGHEST,
-    LARGEST_BIAS,
-    LOWEST,
-)
+from ecellm_lite.models.calibrations import HIGHEST, LARGEST_BIAS, LOWEST
 
 TEMPERATURES = st.floats(LOWEST, HIGHEST)
 

@@ -1,0 +1,87 @@
+"""Where a store keeps calibrations: beside the model they belong to, those of an adapter in a folder of their own.
+
+A model in the store has its calibrations in the folder `calibration` beside it; the calibrations of any other GGUF file
+are in the store, under the file's sha256. An adapter's calibrations are in a folder inside the model's, named by the
+adapter's sha256.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.calibrations import TASK_NAME, Calibration, Calibrations, read_calibration
+from ecellm_lite.models.store import Store, StoredModel
+
+
+def calibration_folder(store: Store, model: StoredModel, adapter: str | None = None) -> Path:
+    """Return the folder of the calibrations of a model, or of an adapter of it. `adapter` is the adapter's sha256."""
+    if store.owns(model):
+        folder = model.path.parent / "calibration"
+    else:
+        folder = store.root / "calibration" / model.manifest.sha256
+    return folder / adapter if adapter else folder
+
+
+def stored_calibrations(store: Store, model: str, envelope: str, adapter: str | None = None) -> Calibrations:
+    """Return a store's calibrations for a model and adapter, given by sha256; the store may lack the model."""
+    folder = store.root / "calibration" / model
+    for name in store.names():
+        with suppress(ModelError):  # another model that is damaged
+            if (stored := store.get(name)).manifest.sha256 == model:
+                folder = calibration_folder(store, stored)
+    return Calibrations(model, envelope, folder / adapter if adapter else folder, adapter=adapter)
+
+
+def calibration_path(store: Store, model: StoredModel, task: str, adapter: str | None = None) -> Path:
+    """Return the path of a task's calibration of a model, or of one of its adapters. `adapter` is the adapter's sha256.
+
+    Raises UsageError for an invalid task name.
+    """
+    if not TASK_NAME.fullmatch(task):
+        message = f"{task[:80]!r} cannot be the name of a calibrated task"
+        raise UsageError(message, step="use lower-case letters, digits and '_'")
+    return calibration_folder(store, model, adapter) / f"{task}.json"
+
+
+def keep_calibration(store: Store, model: StoredModel, calibration: Calibration) -> Path:
+    """Store a calibration of a model and return its path; raises ModelError if the model no longer exists."""
+    path = calibration_path(store, model, calibration.scope.task, calibration.scope.adapter)
+    with store.writing_beside(model):
+        calibration.write(path)
+    return path
+
+
+def fitting_calibrations(store: Store, model: StoredModel, adapter: str | None = None) -> list[Path]:
+    """Return the files of the calibrations that were fitted to this model, or to one of its adapters.
+
+    `adapter` is the adapter's sha256. Calibrations of a file with other bytes are left out. Raises ModelError if a
+    calibration is damaged.
+    """
+    return [
+        path
+        for path in sorted(calibration_folder(store, model, adapter).glob("[!.]*.json"))
+        if (calibration := read_calibration(path))
+        and (calibration.scope.model, calibration.scope.adapter) == (model.manifest.sha256, adapter)
+    ]
+
+
+def remove_calibrations(
+    store: Store, model: StoredModel, task: str | None = None, adapter: str | None = None
+) -> list[str]:
+    """Remove the calibration of a task (None: of every task), and return the names of the tasks; see calibration_path.
+
+    Raises ModelError if a file cannot be removed.
+    """
+    folder = calibration_folder(store, model, adapter)
+    paths = [calibration_path(store, model, task, adapter)] if task else sorted(folder.glob("*.json"))
+    with store.writing_beside(model):
+        present = [path for path in paths if path.is_file()]
+        for path in present:
+            try:
+                path.unlink()
+            except OSError as error:
+                message = f"{path} cannot be removed ({error.strerror})"
+                raise ModelError(message, step="check its permissions") from None
+    return [path.stem for path in present]
