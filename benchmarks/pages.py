@@ -414,6 +414,40 @@ def prompts() -> str:
     )
 
 
+def load() -> str:
+    """Return the table of rates, times and responses under 64 clients, and the server's memory."""
+    facts = results("load")
+    rows = [
+        (
+            name,
+            f"{way['rows_per_second']:.1f}",
+            *(f"{way['milliseconds'][p]:.0f}" for p in ("p50", "p95", "p99")),
+            ", ".join(f"{number:,} of {status}" for status, number in way["statuses"].items()),
+        )
+        for name, way in facts["ways"].items()
+    ]
+    head = ("", "rows/s", "p50, ms", "p95, ms", "p99, ms", "responses")
+    times = ", ".join(f"{value:.0%} of {name}'s" for name, value in facts["of_the_rate"].items())
+    memory = facts["memory_mib"]
+    sizes = " and ".join(f"{name} {memory[0][name]:.0f} → {memory[-1][name]:.0f} MiB" for name in memory[0])
+    return (
+        f"{table(head, rows)}\n\nThe server's rate is {times} (median over parts). "
+        f"Memory from the first part to the last: {sizes} {provenance('load')}."
+    )
+
+
+def questions() -> str:
+    """Return the table of seconds for 40 questions about one state, and how many tokens were read."""
+    facts = results("questions")
+    rows = [(name, f"{seconds:.2f}") for name, seconds in facts["seconds"].items()]
+    head = (f"{facts['questions']} questions about {facts['words']} words", "s")
+    one = facts["tokens"][0]
+    return (
+        f"{table(head, rows)}\n\nOf {one['all']:,} tokens in the prompts, {one['common']:,} are common to all and "
+        f"{one['behind']:,} follow them; {one['read']:,} were read {provenance('questions')}."
+    )
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     one.__name__: one
     for one in (
@@ -441,6 +475,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
         scale,
         scale_limits,
         quantize,
+        load,
+        questions,
     )
 }
 

@@ -31,13 +31,13 @@ PATIENCE = 600  # seconds, to load a model or to answer a row
 class LlamaServer:
     """A peer that is a llama-server on a free port of this machine; `close` stops it."""
 
-    def __init__(self, program: Path, model: Path, threads: int) -> None:
+    def __init__(self, program: Path, model: Path, threads: int, *, slots: int = SLOTS) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+            self.port = free.getsockname()[1]
         self.command = [
-            str(program), "-m", str(model), "-np", str(SLOTS), "-c", str(SLOTS * SLOT_CONTEXT), "-t", str(threads),
-            "-tb", str(threads), "--host", "127.0.0.1", "--port", str(self._port),
+            str(program), "-m", str(model), "-np", str(slots), "-c", str(slots * SLOT_CONTEXT), "-t", str(threads),
+            "-tb", str(threads), "--host", "127.0.0.1", "--port", str(self.port),
         ]  # fmt: skip
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
         self._process = subprocess.Popen(self.command, stdout=self._log, stderr=subprocess.STDOUT)
@@ -81,7 +81,7 @@ class LlamaServer:
         self._log.close()
 
     def _client(self, waiting: queue.SimpleQueue[PreparedRow], written: list[int]) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         while True:
             try:
                 one = waiting.get_nowait()
@@ -109,7 +109,7 @@ class LlamaServer:
                 self._log.seek(0)
                 message = self._log.read()[-1000:].decode("utf-8", "replace")
                 raise click.ClickException(f"{self.command[0]} ended at once: {message}")
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
             try:
                 connection.request("GET", "/health")
                 if connection.getresponse().status == 200:

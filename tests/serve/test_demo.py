@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +12,7 @@ import pytest
 from ecellm_lite import Runtime
 from ecellm_lite.models.store import StoredModel
 from ecellm_lite.tasks.questions import question_task
-from tests.serve.serving import PATIENCE
+from tests.serve.demo_server import demo_server
 
 REVIEW = {"review": "Works, but it is loud."}
 STATE = "The parcel came late and the box was open, but the umbrella inside works. " * 10
@@ -28,16 +23,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def base(demo_model: StoredModel) -> Iterator[str]:
-    program = "from ecellm_lite.cli.entry import main; main()"
-    command = [sys.executable, "-c", program, "serve", "--port", "0", "--model", "demo", "--deterministic"]
-    environment = {**os.environ, "ECELLM_API_KEY": ""}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
-        assert server.stderr
-        address = next(filter(None, (re.search(r"http://\S+", line) for line in server.stderr)))
-        yield address[0]
-        server.send_signal(signal.SIGTERM)
-        server.stderr.read()
-        assert server.wait(PATIENCE) == 0
+    with demo_server("--deterministic") as (address, _):
+        yield address
 
 
 def post(base: str, path: str, body: Any) -> Any:

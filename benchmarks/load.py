@@ -1,0 +1,275 @@
+"""Claim: under 64 clients the server answers at 90% of the Runtime's own rate or more, with no error and flat memory.
+
+    python -m benchmarks.load --llama-server build/bin/llama-server
+
+The shortest labelled rows of three tasks are mixed with decisions, each of one question about a review; each is a
+request of its own. They are answered in parts, because a shared machine's speed changes over time; each part is sent,
+in turn, by 64 clients to `ecellm-lite serve`, by 64 threads to a Runtime in this process, and by 64 clients to
+llama.cpp's server, with the same prompts and the grammar that a user would write. The clients' processor time is part
+of what the machine has to do. All have the same model file and threads.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import queue
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import click
+import psutil
+
+from benchmarks.facts import write_results
+from benchmarks.peers.grammar import gbnf
+from benchmarks.peers.llama_server import MAX_TOKENS, LlamaServer
+from ecellm_lite import Runtime
+from ecellm_lite.demo.build import ensure_demo
+from ecellm_lite.engine.settings import available_cores
+from ecellm_lite.models.resolve import resolve
+from ecellm_lite.models.store import Store
+from ecellm_lite.tasks.questions import question_task
+from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.tasks.task import Task
+
+TASKS = ("product_relation_prediction", "product_matching", "sentiment_analysis")
+QUESTIONS = (
+    {"type": "predicate", "instructions": "Is the customer satisfied?"},
+    {
+        "type": "choice",
+        "instructions": "Which desk should read it?",
+        "choices": [{"value": "praise"}, {"value": "complaints"}, {"value": "returns"}],
+    },
+    {
+        "type": "score",
+        "instructions": "How angry is the customer?",
+        "levels": [{"label": "calm"}, {"label": "annoyed"}, {"label": "furious"}],
+    },
+)
+DECISIONS = 4  # every fourth request is a decision
+PART = 500  # requests
+PATIENCE = 600  # seconds
+OURS, RUNTIME, PEER = "ecellm-lite serve", "Runtime", "llama-server"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request: its row, as a Runtime takes it, and its path and body for both servers."""
+
+    task: Task
+    row: dict[str, Any]
+    path: str
+    body: bytes
+    completion: bytes
+
+
+@dataclass(slots=True)
+class Way:
+    """How a part is answered, and what was measured: seconds by part and by request, and responses by status."""
+
+    answer: Callable[[Ask], int]
+    parts: list[float] = field(default_factory=list)
+    requests: list[float] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
+@click.option("--requests", "count", type=click.IntRange(8), default=5000, show_default=True)
+@click.option("--clients", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--model", default="demo", show_default=True)
+@click.option("--llama-server", "program", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), default=Path("benchmarks/results/load.json"))
+def main(data: Path, count: int, clients: int, model: str, program: Path | None, output: Path) -> None:
+    """Answer the requests in all ways and write the rates."""
+    file = resolve(model, Store(), {"demo": ensure_demo}).path
+    with ExitStack() as stack:
+        runtime = stack.enter_context(Runtime(model))
+        asks = mixed(data, count, runtime)
+        port, process = stack.enter_context(serving(model))
+        ways = {OURS: Way(Client(port, lambda ask: (ask.path, ask.body))), RUNTIME: Way(answering(runtime))}
+        if program:
+            peer = LlamaServer(program, file, available_cores())
+            stack.callback(peer.close)
+            ways[PEER] = Way(Client(peer.port, lambda ask: ("/completion", ask.completion)))
+        for way in ways.values():  # each has then read the instructions
+            answer(Way(way.answer), asks[:clients], clients)
+        memory = [resident(process)]
+        for turn, start in enumerate(range(0, count, PART)):
+            names = list(ways)
+            for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                answer(ways[name], asks[start : start + PART], clients)
+                click.echo(f"{name}: {len(asks[start : start + PART]) / ways[name].parts[-1]:.1f} rows/s", err=True)
+            memory.append(resident(process))
+        facts = summary(ways, asks, memory)
+    write_results(output, "load", {"clients": clients, "requests": count, "model": model, **facts})
+    click.echo(json.dumps(facts, indent=2))
+
+
+def mixed(data: Path, count: int, runtime: Runtime) -> list[Ask]:
+    """Return the requests, shuffled: the shortest labelled rows of the tasks, and decisions about reviews."""
+    asks = []
+    decisions = count // DECISIONS
+    each = (count - decisions) // len(TASKS)
+    for name in TASKS:
+        missing = count - decisions - each * len(TASKS) if name == TASKS[-1] else 0
+        asks += [ask(get_task(name), row, runtime) for row in shortest(data, name, each + missing)]
+    for number, row in enumerate(shortest(data, "sentiment_analysis", decisions)):
+        asks.append(ask(question_task(QUESTIONS[number % len(QUESTIONS)]), {"state": row["input"]["review"]}, runtime))
+    random.Random(1).shuffle(asks)
+    return asks
+
+
+def shortest(data: Path, task: str, count: int) -> list[dict[str, Any]]:
+    """Return a task's shortest rows, repeated if there are fewer; a row's number keeps those that repeat apart."""
+    lines = sorted((data / task / "test.jsonl").read_text("utf-8").splitlines(), key=len)
+    return [{**json.loads(lines[n % len(lines)]), "id": f"{n}"} for n in range(count)]
+
+
+def ask(task: Task, row: dict[str, Any], runtime: Runtime) -> Ask:
+    """Return a request for a row, in all forms."""
+    question = task.question(row)
+    prompt = runtime.envelope.prompt(question.instruction, question.text, question.options)
+    completion = {"prompt": prompt, "n_predict": MAX_TOKENS, "temperature": 0.0, "cache_prompt": True}
+    if task.definition:
+        body: Any = {"model": runtime.model.name, "input": row["state"], "questions": [task.definition]}
+        path = "/v1/decisions"
+    else:
+        path, body = f"/v1/tasks/{task.name}", {"row": row}
+    grammar = {"grammar": gbnf(question.space) or letters(question.options)}
+    return Ask(task, row, path, json.dumps(body).encode(), json.dumps({**completion, **grammar}).encode())
+
+
+def letters(options: Any) -> str:
+    """Return the grammar of a letter before each of the options."""
+    return "root ::= " + " | ".join(json.dumps(re.split(r"[:.)]", str(line))[0].strip()) for line in options)
+
+
+class Client:
+    """Sends requests to a server on loopback; each thread keeps a connection of its own."""
+
+    def __init__(self, port: int, form: Callable[[Ask], tuple[str, bytes]]) -> None:
+        self._port = port
+        self._form = form
+        self._own = threading.local()
+
+    def __call__(self, ask: Ask) -> int:
+        """Send a request, and return the response's status; 0 if there was none."""
+        path, body = self._form(ask)
+        connection = getattr(self._own, "connection", None)
+        if connection is None:
+            connection = self._own.connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
+        try:
+            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            response.read()
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            return 0
+        return int(response.status)
+
+
+def answering(runtime: Runtime) -> Callable[[Ask], int]:
+    """Return a function that has a Runtime answer a request's row, and returns 200 or 500."""
+
+    def submit(ask: Ask) -> int:
+        return 500 if runtime.submit(ask.task, ask.row).result().error else 200
+
+    return submit
+
+
+def answer(way: Way, asks: Sequence[Ask], clients: int) -> None:
+    """Answer the requests with so many clients at once, and add what was measured."""
+    waiting: queue.SimpleQueue[Ask] = queue.SimpleQueue()
+    for one in asks:
+        waiting.put(one)
+
+    def work() -> None:
+        while True:
+            try:
+                one = waiting.get_nowait()
+            except queue.Empty:
+                return
+            started = time.perf_counter()
+            status = way.answer(one)
+            way.requests.append(time.perf_counter() - started)
+            way.statuses[status] += 1
+
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    way.parts.append(time.perf_counter() - started)
+
+
+@contextmanager
+def serving(model: str, *options: str) -> Iterator[tuple[int, psutil.Process]]:
+    """Start `ecellm-lite serve` on a free port, and yield the port and its process."""
+    command = [sys.executable, "-c", "from ecellm_lite.cli.entry import main; main()", "serve"]
+    command += ["--port", "0", "--model", model, *options]
+    environment = {**os.environ, "ECELLM_API_KEY": ""}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
+        assert server.stderr
+        port = next(filter(None, (re.search(r"http://\S+:(\d+)", line) for line in server.stderr)))
+        log = threading.Thread(target=lambda: [None for _ in server.stderr or ()])  # a full pipe would stop the server
+        log.start()
+        try:
+            yield int(port[1]), psutil.Process(server.pid)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            log.join()
+
+
+def resident(process: psutil.Process) -> dict[str, float]:
+    """Return the MiB that the server's process and its engine's have in memory."""
+    engines = process.children(recursive=True)
+    parts = {"server": process.memory_info().rss, "engine": sum(one.memory_info().rss for one in engines)}
+    return {name: round(size / 2**20, 1) for name, size in parts.items()}
+
+
+def summary(ways: dict[str, Way], asks: Sequence[Ask], memory: list[dict[str, float]]) -> dict[str, Any]:
+    """Return the rates, latencies, statuses and memory; rates are compared part by part."""
+    sizes = [len(asks[start : start + PART]) for start in range(0, len(asks), PART)]
+    of = {
+        name: [theirs / ours for theirs, ours in zip(way.parts, ways[OURS].parts, strict=True)]
+        for name, way in ways.items()
+        if name != OURS
+    }
+    return {
+        "ways": {
+            name: {
+                "rows_per_second": round(sum(sizes) / sum(way.parts), 2),
+                "milliseconds": {f"p{p}": round(1e3 * percentile(way.requests, p), 1) for p in (50, 95, 99)},
+                "statuses": {str(status): number for status, number in sorted(way.statuses.items())},
+                "parts": [round(size / seconds, 2) for size, seconds in zip(sizes, way.parts, strict=True)],
+            }
+            for name, way in ways.items()
+        },
+        "of_the_rate": {name: round(median(values), 3) for name, values in of.items()},
+        "decisions": sum(bool(one.task.definition) for one in asks),
+        "memory_mib": memory,
+    }
+
+
+def percentile(seconds: Sequence[float], percent: int) -> float:
+    """Return a percentile."""
+    return quantiles(seconds, n=100, method="inclusive")[percent - 1]
+
+
+if __name__ == "__main__":
+    main()
