@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ecellm_lite.doctor_offload.child import ProcessResult, watch
-from ecellm_lite.errors import EcellmError, UsageError, error_of
+from ecellm_lite.doctor_offload.attempt import Attempt, attempt
+from ecellm_lite.engine.settings import Settings
+from ecellm_lite.errors import EcellmError, UsageError
+from ecellm_lite.pipe.child_runtime import child_command
+from ecellm_lite.pipe.messages import Ask
 from ecellm_lite.strict import decode
+from ecellm_lite.tasks.registry import get_task
 
 TASK = "sentiment_analysis"
 
@@ -18,8 +20,8 @@ TASK = "sentiment_analysis"
 # the same answers. A larger difference means a different computation.
 TOLERANCE = 0.2
 
-# The program that answers the row on one placement; faulthandler writes the stack of a crash to standard error.
-PROGRAM = (sys.executable, "-X", "faulthandler", "-m", "ecellm_lite.doctor_offload")
+# The first row on a GPU waits for kernels to compile and memory to be set up; this row takes that time.
+WARM_UP = {"review": "It does what it should."}
 
 # Time limit per placement: enough to hash a large file, make the demo, compile kernels for a GPU, or wait for a slow
 # CPU.
@@ -102,58 +104,35 @@ _CPU = _Side(
 
 
 @dataclass(frozen=True, slots=True)
-class _RowResult:
-    """The JSON object that a process prints for an answered row."""
+class _Result:
+    """What came of a placement: the model's name, and the row's run, an error or another problem."""
 
-    model: str
-    run: Run
-
-
-@dataclass(frozen=True, slots=True)
-class _Error:
-    code: str
-    message: str
-    step: str | None = None
-    settings: list[str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _ErrorResult:
-    """The JSON object that a process prints for an error."""
-
-    error: _Error
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """The outcome of a placement's process: what the process printed, and its problem if it had one."""
-
-    model: str | None = None
+    model: str | None
     run: Run | None = None
     error: EcellmError | None = None
     problem: Problem | None = None
 
 
 def compare(
-    model: str | None, *, envelope: str | None = None, program: Sequence[str] = PROGRAM, seconds: float = SECONDS
+    model: str | None, *, envelope: str | None = None, program: Sequence[str] = (), seconds: float = SECONDS
 ) -> OffloadCheck:
     """Answer a row with no layers and with all layers on the GPU, each in its own process, and compare the answers.
 
-    Each process runs `program`, by default `python -m ecellm_lite.doctor_offload`, for at most `seconds`. A process
-    that crashes, is killed, hangs or ends with an error is reported as a problem, and does not stop the other
-    placement.
+    Each process is a child as ChildRuntime's (see pipe/child_runtime.py), or runs `program` with the same settings, for
+    at most `seconds`. A process that crashes, is killed, hangs or ends with an error is reported as a problem, and does
+    not stop the other placement.
 
     Raises UsageError if llama.cpp has no GPU device or the model does not fit it. If both placements end with an error,
     such as ModelError for a missing model, that error is raised.
     """
     # The GPU first: if there is none, the error comes at once.
-    gpu = _attempt(_GPU, model, envelope, program, seconds)
+    gpu = _result(_GPU, model, envelope, program, seconds)
     if isinstance(gpu.error, UsageError):
         raise gpu.error
-    cpu = _attempt(_CPU, model, envelope, program, seconds)
+    cpu = _result(_CPU, model, envelope, program, seconds)
     if cpu.error and gpu.error:
         raise cpu.error
-    problems = [problem for sides in ((_CPU, cpu), (_GPU, gpu)) if (problem := _problem(*sides))]
+    problems = [side.problem for side in (cpu, gpu) if side.problem]
     same = difference = None
     if cpu.run and gpu.run:
         same = cpu.run.value == gpu.run.value
@@ -162,37 +141,54 @@ def compare(
     return OffloadCheck(gpu.model or cpu.model or model, TASK, cpu.run, gpu.run, same, difference, tuple(problems))
 
 
-def _problem(side: _Side, attempt: _Attempt) -> Problem | None:
-    """Return the problem of a placement, or None if it has none."""
-    if attempt.error is None:
-        return attempt.problem
-    return Problem(side.name, f"With {side.layers} the row was not answered. {attempt.error}", side.advice)
+def _result(side: _Side, model: str | None, envelope: str | None, program: Sequence[str], seconds: float) -> _Result:
+    settings = Settings()
+    command = child_command(
+        model,
+        envelope=envelope,
+        gpu_layers=side.gpu_layers,
+        # Both placements must compute the same from scratch: without prefixes of an earlier process, and with the
+        # default settings in place of a tuning, which is valid for one placement only.
+        kv_type=settings.kv_type,
+        micro_batch=settings.micro_batch,
+        flash_attention=settings.flash_attention,
+        prefix_files=False,
+    )
+    rows = (WARM_UP, get_task(TASK).example())
+    requests = [Ask(number, TASK, row, {"calibration": False}) for number, row in enumerate(rows)]
+    outcome = attempt([*program, command[-1]] if program else command, requests, seconds)
+    name = outcome.model["name"] if outcome.model else None
+    error = outcome.error or next((answer.error.exception() for answer in outcome.answers if answer.error), None)
+    if error:
+        return _Result(name, error=error, problem=_problem(side, f"was not answered. {error}"))
+    run = _run(outcome) if len(outcome.answers) == len(rows) else None
+    if run and not outcome.trouble:
+        return _Result(name, run)
+    how = "was answered, but then" if run else "was not answered:"
+    trouble = outcome.trouble or "ended normally, but without an answer"
+    return _Result(name, run, problem=_problem(side, f"{how} its process {trouble}.", outcome.last_lines))
 
 
-def _attempt(side: _Side, model: str | None, envelope: str | None, program: Sequence[str], seconds: float) -> _Attempt:
-    argument = {"model": model, "envelope": envelope, "gpu_layers": side.gpu_layers, "seconds": seconds}
-    process = watch([*program, json.dumps(argument)], seconds)
-    attempt = _read(process)
-    if attempt and not (attempt.run and process.trouble):
-        return attempt
-    result = "was answered, but then" if attempt else "was not answered:"
-    # The first characters are enough to recognize what was printed instead.
-    trouble = process.trouble or f"ended normally, but its output is not a result ({process.output[:60]!r})"
-    sentence = f"With {side.layers} the row {result} its process {trouble}."
-    problem = Problem(side.name, sentence, side.advice, process.last_lines)
-    return _Attempt(attempt.model, attempt.run, None, problem) if attempt else _Attempt(problem=problem)
-
-
-def _read(process: ProcessResult) -> _Attempt | None:
-    """Return the result that a process printed, or None if its output is not a result."""
+def _run(outcome: Attempt) -> Run | None:
+    """Return the last answer as a run, or None if it is not one of a choice."""
+    answer = outcome.answers[-1]
     try:
-        data = json.loads(process.output)
-        if isinstance(data, dict) and "error" in data:
-            error = decode(_ErrorResult, data).error
-            kind = error_of(error.code)
-            return _Attempt(error=kind(error.message, step=error.step, settings=error.settings or ()))
-        result = decode(_RowResult, data)
-    except (ValueError, RecursionError):
+        facts = {**outcome.model["placement"]} if outcome.model else {}
+        run = decode(
+            Run,
+            {
+                "placement": facts["description"],
+                "gpu_layers": facts["gpu_layers"],
+                "value": answer.value,
+                "probabilities": answer.probabilities,
+                "load_seconds": round(outcome.load_seconds, 3),
+                "row_seconds": answer.seconds,
+            },
+        )
+    except (ValueError, LookupError, TypeError):
         return None
-    # The most likely answer must have a probability.
-    return _Attempt(result.model, result.run) if result.run.value in result.run.probabilities else None
+    return replace(run, row_seconds=round(run.row_seconds, 3)) if run.value in run.probabilities else None
+
+
+def _problem(side: _Side, finding: str, last_lines: tuple[str, ...] = ()) -> Problem:
+    return Problem(side.name, f"With {side.layers} the row {finding}", side.advice, last_lines)

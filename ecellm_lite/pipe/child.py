@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 from ecellm_lite.pipe.lines import Output, read_lines
 
@@ -18,22 +19,29 @@ PATIENCE = 5.0  # seconds to wait until a write to a dead process has ended
 
 
 class Child:
-    """A process started from a command, which shares this process's standard error.
+    """A process started from a command.
 
     `received` is called with each message, and `ended` once, after the process has exited. Both functions are called in
-    a thread of this object. If `received` cannot read a message, the child is killed.
+    a thread of this object. If `received` cannot read a message, the child is killed, and `misunderstood` is the start
+    of that line. The child's standard error is `errors`, otherwise this process's own.
     """
 
     def __init__(
-        self, command: Sequence[str], received: Callable[[Child, Message], None], ended: Callable[[Child], None]
+        self,
+        command: Sequence[str],
+        received: Callable[[Child, Message], None],
+        ended: Callable[[Child], None],
+        *,
+        errors: IO[bytes] | None = None,
     ) -> None:
         # Only the parent handles an interrupt from the terminal.
         separate: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             separate = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         self._process = subprocess.Popen(  # noqa: S603 - the command comes from this package
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **separate
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, bufsize=0, **separate
         )
+        self.misunderstood = b""
         assert self._process.stdin
         assert self._process.stdout
         self._source = self._process.stdout.fileno()
@@ -58,6 +66,10 @@ class Child:
         self._output.take_room(0)
         self._output.put(lambda: line, 0)
 
+    def abort(self) -> None:
+        """Let the process end with a stack trace on its standard error, if it runs with `-X faulthandler` on POSIX."""
+        self._process.send_signal(getattr(signal, "SIGABRT", signal.SIGTERM))
+
     def kill(self) -> None:
         """End the process at once."""
         self._process.kill()
@@ -75,12 +87,13 @@ class Child:
             view = view[os.write(self._target, view) :]
 
     def _read(self) -> None:
+        line = b""
         try:
             for line in read_lines(lambda size: os.read(self._source, size)):
                 message = json.loads(line)
                 self._received(self, message)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            pass  # not a message of the protocol, so the child cannot be trusted any more
+            self.misunderstood = line[:60]  # not a message of the protocol: the child cannot be trusted any more
         finally:
             self._process.kill()
             self._process.wait()

@@ -40,6 +40,9 @@ from ecellm_lite.tasks.task import Task
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+# A crash prints a stack trace, and modules in the current folder are not imported in place of ours (from 3.11 on).
+_FLAGS = ("-X", "faulthandler", *(("-P",) if sys.version_info >= (3, 11) else ()))
+
 WINDOW = 256  # rows that may be read ahead of the next answer
 
 
@@ -211,4 +214,4 @@ def child_command(model: str | Path | None = None, **settings: Any) -> list[str]
     settings = {"model": None if model is None else str(model), **settings}
     if settings.get("adapters"):
         settings["adapters"] = {name: str(path) for name, path in settings["adapters"].items()}
-    return [sys.executable, "-m", "ecellm_lite.pipe", json.dumps(settings)]
+    return [sys.executable, *_FLAGS, "-m", "ecellm_lite.pipe", json.dumps(settings)]

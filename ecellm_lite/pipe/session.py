@@ -159,11 +159,21 @@ class Session:
             "type": "ready",
             "protocol": PROTOCOL,
             "version": __version__,
-            "model": {"name": model.name, "sha256": model.sha256, "envelope": self._answerer.envelope.name},
+            "model": {
+                "name": model.name,
+                "sha256": model.sha256,
+                "envelope": self._answerer.envelope.name,
+                "placement": self._placement(),
+            },
             "tasks": list(self._answerer.tasks),
             "adapters": dict(self._answerer.adapters),
             "limits": {"line_bytes": LONGEST_LINE, "requests": MOST_MESSAGES, "request_bytes": MOST_BYTES},
         }
+
+    def _placement(self) -> dict[str, Any] | None:
+        """Return where the model's layers are; None if that is not known, because the engine is in another process."""
+        placement = getattr(self._answerer, "placement", None)
+        return placement and {"description": placement.description, "gpu_layers": placement.n_gpu_layers}
 
     def _send(self, message: dict[str, Any], size: int) -> None:
         self._output.put(partial(line_of, message), size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +12,15 @@ import pytest
 
 from ecellm_lite import ModelError, Runtime, UsageError
 from ecellm_lite.cli.main import run_command
-from ecellm_lite.doctor_offload.child import watch
+from ecellm_lite.doctor_offload.attempt import attempt
 from ecellm_lite.doctor_offload.comparison import TASK, compare
 from ecellm_lite.models.calibration_files import calibration_path
 from ecellm_lite.models.calibrations import FORMAT, Calibration, Measures, Scope, text_hash
 from ecellm_lite.models.store import Store, StoredModel
+from ecellm_lite.pipe.child_runtime import child_command
+from ecellm_lite.pipe.messages import Ask
 from ecellm_lite.tasks.registry import get_task
-from tests.support.offload_programs import ANSWER, ANSWERED, STAND_IN, doctor, failed, on, python
-from tests.support.refusals import refusal
+from tests.support.offload_programs import ANSWER, STAND_IN, doctor, failed, on, python
 
 
 def test_doctor_compares(tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,6 +37,7 @@ def test_doctor_compares(tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         expected = runtime.answer(TASK, get_task(TASK).example()).probabilities
     for run in (report["cpu"], report["gpu"]):
         assert run["load_seconds"] > 0
+        assert run["row_seconds"] > 0
         assert run["probabilities"] == pytest.approx(expected, abs=1e-3)
 
 
@@ -42,7 +45,8 @@ def test_it_is_said_in_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert doctor(monkeypatch, python(ANSWER)) == 0
     title, _, heading, *rows, _, verdict = capsys.readouterr().out.splitlines()
     assert title.startswith("shop: 2 of 2 ")
-    assert rows == [f"{name}                2    0.50 s   0.250 s   B (75.0%)" for name in ("CPU", "GPU")]
+    for name, row in zip(("CPU", "GPU"), rows, strict=True):
+        assert re.fullmatch(rf"{name} +2 +\d+\.\d\d s +0\.250 s   B \(75\.0%\)", row)
     assert len(heading) <= len(rows[0])
     assert "0.0000" in verdict
 
@@ -50,8 +54,7 @@ def test_it_is_said_in_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 def test_doctor_says_when_the_gpu_computes_something_else(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = {**ANSWERED, "value": "A", "probabilities": {"A": 0.7, "B": 0.3}}
-    program = on("gpu", f"print(json.dumps({{'model': 'shop', 'run': {other}}}))")
+    program = on("gpu", "serve(value='A', probabilities={'A': 0.7, 'B': 0.3})")
     assert doctor(monkeypatch, program) == 1
     output = capsys.readouterr()
     assert "0.4500" in output.out
@@ -69,7 +72,7 @@ def test_the_parent_never_loads_llama_cpp() -> None:
 def test_without_a_gpu(demo_model: StoredModel, capsys: pytest.CaptureFixture[str]) -> None:
     """Runs the package's own program with the installed build of llama.cpp."""
     assert demo_model.path.is_file()
-    with refusal(UsageError, settings=("gpu_layers",)):
+    with pytest.raises(UsageError):
         compare("demo")
     assert run_command(["doctor", "--offload", "--model", "demo"]) == 2
     output = capsys.readouterr()
@@ -94,8 +97,6 @@ def test_modules_in_the_current_folder_are_not_run(tmp_path: Path, monkeypatch: 
 
 
 def test_a_calibration_of_the_model_changes_nothing(demo_model: StoredModel) -> None:
-    request = {"model": None, "envelope": None, "gpu_layers": 0, "seconds": 60}
-    program = [sys.executable, "-m", "ecellm_lite.doctor_offload", json.dumps(request)]
     store, task = Store(), get_task(TASK)
     question = task.question(task.example())
     assert question.options
@@ -109,12 +110,14 @@ def test_a_calibration_of_the_model_changes_nothing(demo_model: StoredModel) -> 
     )
     measures = Measures(-2.0, 0.3, 0.4), Measures(-1.0, 0.1, 0.2)
     path = calibration_path(store, demo_model, TASK)
-    plain = json.loads(watch(program, 60).output)["run"]["probabilities"]
+    requests = [Ask(1, TASK, task.example(), {"calibration": False})]
+    [plain] = attempt(child_command(None, gpu_layers=0, prefix_files=False), requests, 60).answers
     Calibration(scope, 9.0, 0.0, 0.0, 319, 319, *measures, "test.jsonl", "a" * 64, {}, FORMAT).write(path)
     try:
         with Runtime("demo", gpu_layers=0) as runtime:
             assert runtime.answer(TASK, task.example()).calibration  # the calibration is used by a Runtime
-        assert json.loads(watch(program, 60).output)["run"]["probabilities"] == pytest.approx(plain, abs=1e-6)
+        [again] = attempt(child_command(None, gpu_layers=0, prefix_files=False), requests, 60).answers
+        assert again.probabilities == pytest.approx(plain.probabilities, abs=1e-6)
     finally:
         path.unlink()
 

@@ -8,18 +8,50 @@ from functools import partial
 
 import pytest
 
+from ecellm_lite.answers.answer import Answer, ModelName
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.doctor_offload import comparison
 from ecellm_lite.doctor_offload.comparison import compare
+from ecellm_lite.errors import InputError
 
 # On Windows a crash is an exit code, not a signal.
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 
 
+_FAILED = Answer.failed(
+    "sentiment_analysis", InputError(""), model=ModelName("shop", "0" * 64), envelope="alpaca", row={}
+)
+_ANSWER = {
+    **_FAILED.as_dict(),
+    "value": "B",
+    "probabilities": {"A": 0.25, "B": 0.75},
+    "seconds": 0.25,
+    "error": None,
+}
+_PLACEMENT = {"description": "2 of 2 layers on GPU0", "gpu_layers": 2}
+
+_START = f"""
+import json, sys, time
+asked = json.loads(sys.argv[1])
+def say(**message):
+    print(json.dumps(message), flush=True)
+def load(name="shop", placement={_PLACEMENT}):
+    say(type="ready", model={{"name": name, "sha256": "", "envelope": "alpaca", "placement": placement}})
+def answer(**changes):
+    say(type="answer", id=json.loads(sys.stdin.readline())["id"], answer={{**{_ANSWER}, **changes}})
+def fail(code, message):
+    say(type="error", id=None, error={{"code": code, "message": message}})
+def serve(placement={_PLACEMENT}, **changes):
+    load(placement=placement)
+    answer()
+    answer(**changes)
+    sys.stdin.readline()
+"""
+
+
 def python(code: str, *arguments: str) -> list[str]:
-    """Return the command of a Python program with these lines, in which the variable `asked` is the request."""
-    start = f"import json, sys\nasked = json.loads(sys.argv[1])\n{code}"
-    return [sys.executable, "-X", "faulthandler", "-c", start, *arguments]
+    """Return the command of a Python program with these lines, in which the variable `asked` is the settings."""
+    return [sys.executable, "-X", "faulthandler", "-c", _START + code, *arguments]
 
 
 CRASH = "import faulthandler; print('CUDA error: out of luck', file=sys.stderr, flush=True); faulthandler._sigsegv()"
@@ -27,7 +59,7 @@ CRASH = "import faulthandler; print('CUDA error: out of luck', file=sys.stderr, 
 # The real program, which takes llama.cpp's CPU for a GPU and uses one core (others may be busy); `{}` runs first.
 STAND_IN = """
 from ecellm_lite import ggml
-from ecellm_lite.doctor_offload.__main__ import main
+from ecellm_lite.pipe.__main__ import main
 from ecellm_lite.engine import llama
 llama.gpus = lambda devices: [device for device in ggml.devices() if device.kind == "cpu"]
 llama.available_cores = lambda: 1
@@ -45,7 +77,7 @@ ANSWERED = {
     "row_seconds": 0.25,
 }
 
-ANSWER = f"print(json.dumps({{'model': 'shop', 'run': {ANSWERED}}}), flush=True)"
+ANSWER = "serve()"
 
 
 def on(placement: str, code: str, other: str = ANSWER) -> list[str]:
@@ -62,4 +94,4 @@ def doctor(monkeypatch: pytest.MonkeyPatch, program: Sequence[str], *arguments: 
 
 def failed(code: str, message: str = "llama.cpp cannot load it: convert it again.") -> str:
     """Return the Python code of a program that reports an error."""
-    return f"print(json.dumps({ {'error': {'code': code, 'message': message}} }))"
+    return f"fail({code!r}, {message!r})"
