@@ -3,10 +3,10 @@
     python -m benchmarks.load --llama-server build/bin/llama-server
 
 The shortest labelled rows of three tasks are mixed with decisions, each of one question about a review; each is a
-request of its own. They are answered in parts, because a shared machine's speed changes over time; each part is sent,
-in turn, by 64 clients to `ecellm-lite serve`, by 64 threads to a Runtime in this process, and by 64 clients to
-llama.cpp's server, with the same prompts and the grammar that a user would write. The clients' processor time is part
-of what the machine has to do. All have the same model file and threads.
+request of its own. They are sent in parts, because a shared machine's speed changes over time: each part by 64 clients
+to `ecellm-lite serve`, every second one also by 64 threads to a Runtime in this process, and every fourth one also by
+64 clients to llama.cpp's server, with the same prompts and the grammar that a user would write. Rates are compared part
+by part. The clients' processor time is part of what the machine has to do. All have the same model file and threads.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ QUESTIONS = (
     },
 )
 DECISIONS = 4  # every fourth request is a decision
-PART = 500  # requests
+PART = 300  # requests
 PATIENCE = 600  # seconds
 OURS, RUNTIME, PEER = "ecellm-lite serve", "Runtime", "llama-server"
 
@@ -78,17 +78,21 @@ class Ask:
 
 @dataclass(slots=True)
 class Way:
-    """How a part is answered, and what was measured: seconds by part and by request, and responses by status."""
+    """How a part is answered, and what was measured: seconds by part and by request, and responses by status.
+
+    `every`: it answers the first of so many parts.
+    """
 
     answer: Callable[[Ask], int]
-    parts: list[float] = field(default_factory=list)
+    every: int = 1
+    parts: dict[int, float] = field(default_factory=dict)
     requests: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
 
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default=Path("../shared/data"), show_default=True)
-@click.option("--requests", "count", type=click.IntRange(8), default=5000, show_default=True)
+@click.option("--requests", "count", type=click.IntRange(8), default=3900, show_default=True)
 @click.option("--clients", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--model", default="demo", show_default=True)
 @click.option("--llama-server", "program", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -100,19 +104,19 @@ def main(data: Path, count: int, clients: int, model: str, program: Path | None,
         runtime = stack.enter_context(Runtime(model))
         asks = mixed(data, count, runtime)
         port, process = stack.enter_context(serving(model))
-        ways = {OURS: Way(Client(port, lambda ask: (ask.path, ask.body))), RUNTIME: Way(answering(runtime))}
+        ways = {OURS: Way(Client(port, lambda ask: (ask.path, ask.body))), RUNTIME: Way(answering(runtime), 2)}
         if program:
             peer = LlamaServer(program, file, available_cores())
             stack.callback(peer.close)
-            ways[PEER] = Way(Client(peer.port, lambda ask: ("/completion", ask.completion)))
+            ways[PEER] = Way(Client(peer.port, lambda ask: ("/completion", ask.completion)), 4)
         for way in ways.values():  # each has then read the instructions
-            answer(Way(way.answer), asks[:clients], clients)
+            answer(Way(way.answer), 0, asks[:clients], clients)
         memory = [resident(process)]
-        for turn, start in enumerate(range(0, count, PART)):
-            names = list(ways)
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                answer(ways[name], asks[start : start + PART], clients)
-                click.echo(f"{name}: {len(asks[start : start + PART]) / ways[name].parts[-1]:.1f} rows/s", err=True)
+        for part, start in enumerate(range(0, count, PART)):
+            names = [name for name, way in ways.items() if part % way.every == 0]
+            for name in names[:: -1 if part % 4 else 1]:
+                answer(ways[name], part, asks[start : start + PART], clients)
+                click.echo(f"{name}: {len(asks[start : start + PART]) / ways[name].parts[part]:.1f} rows/s", err=True)
             memory.append(resident(process))
         facts = summary(ways, asks, memory)
     write_results(output, "load", {"clients": clients, "requests": count, "model": model, **facts})
@@ -191,8 +195,8 @@ def answering(runtime: Runtime) -> Callable[[Ask], int]:
     return submit
 
 
-def answer(way: Way, asks: Sequence[Ask], clients: int) -> None:
-    """Answer the requests with so many clients at once, and add what was measured."""
+def answer(way: Way, part: int, asks: Sequence[Ask], clients: int) -> None:
+    """Answer a part's requests with so many clients at once, and add what was measured."""
     waiting: queue.SimpleQueue[Ask] = queue.SimpleQueue()
     for one in asks:
         waiting.put(one)
@@ -214,7 +218,7 @@ def answer(way: Way, asks: Sequence[Ask], clients: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    way.parts.append(time.perf_counter() - started)
+    way.parts[part] = time.perf_counter() - started
 
 
 @contextmanager
@@ -245,18 +249,19 @@ def resident(process: psutil.Process) -> dict[str, float]:
 def summary(ways: dict[str, Way], asks: Sequence[Ask], memory: list[dict[str, float]]) -> dict[str, Any]:
     """Return the rates, latencies, statuses and memory; rates are compared part by part."""
     sizes = [len(asks[start : start + PART]) for start in range(0, len(asks), PART)]
+    ours = ways[OURS].parts
     of = {
-        name: [theirs / ours for theirs, ours in zip(way.parts, ways[OURS].parts, strict=True)]
+        name: [seconds / ours[part] for part, seconds in way.parts.items()]
         for name, way in ways.items()
         if name != OURS
     }
     return {
         "ways": {
             name: {
-                "rows_per_second": round(sum(sizes) / sum(way.parts), 2),
+                "rows_per_second": round(sum(sizes[part] for part in way.parts) / sum(way.parts.values()), 2),
                 "milliseconds": {f"p{p}": round(1e3 * percentile(way.requests, p), 1) for p in (50, 95, 99)},
                 "statuses": {str(status): number for status, number in sorted(way.statuses.items())},
-                "parts": [round(size / seconds, 2) for size, seconds in zip(sizes, way.parts, strict=True)],
+                "parts": {str(part): round(sizes[part] / seconds, 2) for part, seconds in way.parts.items()},
             }
             for name, way in ways.items()
         },

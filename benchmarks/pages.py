@@ -431,7 +431,7 @@ def load() -> str:
     memory = facts["memory_mib"]
     sizes = " and ".join(f"{name} {memory[0][name]:.0f} → {memory[-1][name]:.0f} MiB" for name in memory[0])
     return (
-        f"{table(head, rows)}\n\nThe server's rate is {times} (median over parts). "
+        f"{table(head, rows)}\n\nThe server's rate is {times} (median over the same parts). "
         f"Memory from the first part to the last: {sizes} {provenance('load')}."
     )
 
