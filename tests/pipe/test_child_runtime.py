@@ -228,6 +228,31 @@ def test_a_child_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert other.result(PATIENCE).error is None
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="it cannot stop a process for a while")
+def test_a_child_that_is_stopped_is_replaced_and_can_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(supervisor, "FAREWELL", 0.1)
+    with ChildRuntime(command=FAKE_PIPE, hang_seconds=2) as child:
+        first = cast("int", child.pid)
+        os.kill(first, signal.SIGSTOP)
+        assert child.answer("sentiment_analysis", {"review": "good"}).error is None
+        assert child.restarts
+        wait_until(lambda: child.pid is not None)
+        second = cast("int", child.pid)
+        os.kill(second, signal.SIGSTOP)
+    wait_until(lambda: is_gone(first) and is_gone(second))
+
+
+def test_when_all_is_cancelled_the_child_has_nothing_left_to_do() -> None:
+    with ChildRuntime(command=FAKE_PIPE) as child:
+        futures = [child.submit("sentiment_analysis", {"review": f"row {number}"}) for number in range(2000)]
+        for future in futures:
+            future.cancel()
+        wait_until(lambda: all(future.done() for future in futures))
+        assert child.answer("sentiment_analysis", {"review": "good"}).error is None
+        assert child.restarts == 0
+
+
 def test_a_cancelled_row_is_cancelled_in_the_child_too() -> None:
     with ChildRuntime(command=FAKE_PIPE) as child:
         futures = [child.submit("sentiment_analysis", {"review": f"row {number}"}) for number in range(200)]

@@ -202,6 +202,25 @@ def test_a_model_that_does_not_load_is_said_and_ends_it() -> None:
     assert process.returncode != 0
 
 
+def test_an_isolated_pipe_whose_engine_is_killed_answers_all() -> None:
+    requests = [
+        {**REVIEW, "id": number, "row": {"review": f"row {number} " + "and more " * 20}} for number in range(200)
+    ]
+    with start([*FAKE_PIPE, "isolated"]) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdout.readline()
+        [engine] = psutil.Process(process.pid).children()
+        process.stdin.write(b"".join(json.dumps(request).encode() + b"\n" for request in requests))
+        process.stdin.flush()
+        engine.kill()
+        process.stdin.close()
+        messages = [json.loads(line) for line in process.stdout]
+        assert process.wait(PATIENCE) == 0
+    assert sorted(message["id"] for message in messages) == list(range(200))
+    assert all(message["answer"]["error"] is None for message in messages)
+
+
 @pytest.mark.parametrize("side", ["output", "host"])
 def test_nobody_is_left_when_the_other_side_goes(side: str) -> None:
     process = start()
