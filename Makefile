@@ -27,7 +27,10 @@ SHOW = tee $(LOG) | awk '{ now = "" } \
   /^Collecting |^ *Building |^Installing / { now = $$0 } \
   now != "" { gsub(/ +/, " ", now); printf "\r%-78.78s", now; fflush() } END { printf "\r%-78s\r", "" }'
 
-.PHONY: demo test test-rest test-all lint docs bench sanitize fuzz clean
+# A Debian package of the standalone program, which `ecellm-lite bundle program` makes: make deb PROGRAM=FOLDER
+PACKAGE ?= dist/ecellm-lite.deb
+
+.PHONY: deb demo test test-rest test-all lint docs bench sanitize fuzz clean
 
 demo: $(INSTALLED)
 	$(BIN)/ecellm-lite run --task sentiment_analysis --input ecellm_lite/tasks/examples/sentiment_analysis.json
@@ -68,6 +71,10 @@ sanitize: $(INSTALLED)
 # The hostile inputs of tests/attacks, with many more examples and another seed each time.
 fuzz: $(INSTALLED)
 	ECELLM_FUZZ_CALLS=20000 $(BIN)/pytest -q tests/attacks tests/convert/test_token_ids.py tests/convert/test_interruptions.py --hypothesis-seed=random
+
+deb:
+	mkdir -p $(dir $(PACKAGE))
+	$(PYTHON) installers/deb.py $(PROGRAM) $(PACKAGE)
 
 clean:
 	rm -rf $(VENV) build dist
