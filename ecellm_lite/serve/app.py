@@ -15,7 +15,19 @@ from starlette.responses import Response
 
 from ecellm_lite.errors import BusyError, EcellmError
 from ecellm_lite.models.store_lock import only_writer
-from ecellm_lite.serve import batches, chat, completions, decisions, files, front_page, health, models, systemone, tasks
+from ecellm_lite.serve import (
+    batches,
+    chat,
+    completions,
+    decisions,
+    files,
+    front_page,
+    health,
+    models,
+    systemone,
+    tables,
+    tasks,
+)
 from ecellm_lite.serve.document import Application
 from ecellm_lite.serve.errors import error_body, error_response
 from ecellm_lite.serve.exchange import Exchanges, Log
@@ -42,7 +54,7 @@ def create_app(service: Service, access: Access | None = None, *, log: Log | Non
         default_response_class=JsonResponse,
     )
     app.state.service = service
-    for room in (health, tasks, decisions, systemone, chat, completions, models, files, batches, front_page):
+    for room in (health, tasks, tables, decisions, systemone, chat, completions, models, files, batches, front_page):
         app.include_router(room.router)
     app.add_exception_handler(EcellmError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -31,7 +31,7 @@ class JsonRequest(Request):
     async def body(self) -> bytes:
         """Return the decompressed body; raises RefusedError (400, 408, 413 or 415) if it is not accepted."""
         if not hasattr(self, "_body"):
-            self._body = await _read(self, service_of(self).limits)
+            self._body = await read_body(self, service_of(self).limits)
         return self._body
 
     async def json(self) -> Any:
@@ -57,11 +57,12 @@ class JsonRoute(APIRoute):
         return handle
 
 
-async def _read(request: Request, limits: Limits) -> bytes:
+async def read_body(request: Request, limits: Limits, expected: str = "application/json") -> bytes:
+    """Return a body of the expected type, decompressed; raises RefusedError (400, 408, 413 or 415)."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if kind != expected:
         message = f"The body's Content-Type is {kind[:80]!r}" if kind else "The body has no Content-Type"
-        raise RefusedError(415, "content_type", message, step="send application/json")
+        raise RefusedError(415, "content_type", message, step=f"send {expected}")
     packing = request.headers.get("content-encoding", "identity").strip().lower()
     if packing not in ("identity", "zstd"):
         message = f"The body's Content-Encoding is {packing[:80]!r}"

@@ -56,6 +56,15 @@ class TaskList(Reply):
     tasks: list[TaskReply]
 
 
+class TableReply(Reply):
+    """A table that was read: each row has a text for each column. `notes`: what was left out of it."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    description: str
+    notes: list[str]
+
+
 class PromptList(Reply):
     """The prompts of several questions, in order."""
 

@@ -46,6 +46,7 @@ class Service:
     aliases: Sequence[str] = ()
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: InFlight = field(default_factory=InFlight)
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     folder: Path = field(default_factory=lambda: home() / "server")
     admission: Admission = field(init=False)
     files: StoredFiles = field(init=False)

@@ -26,6 +26,7 @@ def test_every_route_is_documented(server: Server) -> None:
         "/v1/tasks",
         "/v1/tasks/{task}",
         "/v1/tasks/{task}/prompt",
+        "/v1/tables",
         "/v1/decisions",
         "/v1/decisions/prompt",
         "/v1/systemone",

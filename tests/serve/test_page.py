@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 
-from tests.serve.serving import Server
+from ecellm_lite.serve.fleet import Fleet
+from tests.serve.serving import Server, serving
+from tests.serve.test_fleet import Maker
+from tests.serve.test_tables import xlsx
 
 FOLDER = Path(__file__).parents[2] / "ecellm_lite" / "serve" / "page"
 FILES = sorted(path.name for path in FOLDER.iterdir())
 SCREENSHOTS = os.environ.get("ECELLM_SCREENSHOTS")
+LOOKS = [(390, "light"), (1280, "dark"), *([(390, "dark"), (1280, "light")] if SCREENSHOTS else [])]
 
 
 def test_the_page_is_served_with_its_policy(server: Server) -> None:
@@ -63,7 +67,7 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(params=[(390, "light"), (1280, "dark")], ids=["phone", "desk"])
+@pytest.fixture(params=LOOKS, ids=lambda look: f"{look[0]}-{look[1]}")
 def page(browser: Any, server: Server, request: pytest.FixtureRequest) -> Iterator[Any]:
     width, scheme = request.param
     context = browser.new_context(
@@ -173,6 +177,44 @@ def test_a_table_is_answered_reviewed_and_downloaded(page: Any, tmp_path: Path) 
     assert answered[0]["Review"] == rows[1][1]
     assert sum(bool(row["correction"]) for row in answered) == 1
     assert answered[70]["error"]
+
+
+@pytest.mark.slow
+def test_a_spreadsheet_is_read_by_the_server(page: Any, tmp_path: Path) -> None:
+    reviews = [{"Nr": 1, "Review": "Works; it is loud."}, {"Nr": 2, "Review": "Broke after a day."}]
+    (tmp_path / "reviews.xlsx").write_bytes(xlsx(reviews))
+    page.get_by_role("tab", name="A table").click()
+    page.set_input_files("#file", tmp_path / "reviews.xlsx")
+    page.get_by_text("2 rows.").wait_for()
+    assert page.locator("#column-review").input_value() == "Review"
+    page.get_by_role("button", name="Answer all rows").click()
+    page.get_by_text("All 2 rows").wait_for()
+    shoot(page, "spreadsheet")
+    (tmp_path / "broken.xlsx").write_bytes(b"PK\x03\x04 no spreadsheet")
+    page.set_input_files("#file", tmp_path / "broken.xlsx")
+    page.get_by_role("alert").wait_for()
+    assert page.locator("#table-form").is_hidden()
+    shoot(page, "spreadsheet-broken")
+
+
+@pytest.mark.slow
+def test_the_model_is_chosen_where_there_are_several(browser: Any) -> None:
+    maker = Maker()
+    with serving(fleet=Fleet([maker.source("small"), maker.source("large-model:Q4_K_M")])) as server:
+        context = browser.new_context(
+            viewport={"width": 390, "height": 844}, base_url=f"http://127.0.0.1:{server.port}"
+        )
+        page = context.new_page()
+        page.goto("/")
+        page.wait_for_selector("body[data-ready]")
+        page.get_by_label("Model", exact=True).select_option("large-model:Q4_K_M")
+        page.get_by_role("button", name="Answer").first.click()
+        page.get_by_text("Prompt and timing").click()
+        assert "large-model:Q4_K_M" in page.locator("#task-answer dl").inner_text()
+        shoot(page, "models")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        context.close()
+    assert maker.started == ["small", "large-model:Q4_K_M"]
 
 
 @pytest.mark.slow

@@ -21,9 +21,9 @@ export function bars(rows) {
   return box;
 }
 
-export function failure(error) {
+export function failure(error, heading = "No answer") {
   const place = error.param ? element("p", { class: "hint" }, `In ${error.param}`) : null;
-  return element("div", { class: "card", role: "alert" }, element("h2", { class: "wrong" }, "No answer"), element("p", {}, error.message), place);
+  return element("div", { class: "card", role: "alert" }, element("h2", { class: "wrong" }, heading), element("p", {}, error.message), place);
 }
 
 // The answer to a row of a task; `labels` are the options' lines by their keys, `prompt` what the model read.

@@ -3,6 +3,7 @@
 import { failure } from "./answer.js";
 import { get } from "./api.js";
 import { byId } from "./elements.js";
+import { startModels } from "./model.js";
 import { startQuestion } from "./question.js";
 import { startTable } from "./table.js";
 import { startTask } from "./task.js";
@@ -35,9 +36,9 @@ document.addEventListener("keydown", (event) => {
 
 try {
   const [{ tasks }, { data }] = await Promise.all([get("/v1/tasks"), get("/v1/models")]);
-  byId("model").textContent = data[0].id;
+  startModels(data.map((one) => one.id));
   startTask(tasks);
-  startQuestion(data[0].id);
+  startQuestion();
   startTable(tasks);
   document.body.dataset.ready = "true";
 } catch (error) {

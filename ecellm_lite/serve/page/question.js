@@ -3,6 +3,7 @@
 import { bars, fold } from "./answer.js";
 import { post } from "./api.js";
 import { byId, copyable, element, percent } from "./elements.js";
+import { model } from "./model.js";
 import { snippets } from "./snippets.js";
 import { busy } from "./task.js";
 
@@ -56,7 +57,7 @@ function questionForm([kind, instructions, lines]) {
   return box;
 }
 
-export function startQuestion(model) {
+export function startQuestion() {
   const list = byId("questions");
   byId("state").value = EXAMPLE.state;
   list.append(...EXAMPLE.questions.map(questionForm));
@@ -67,10 +68,11 @@ export function startQuestion(model) {
   });
   byId("question-form").addEventListener("submit", async (event) => {
     event.preventDefault();
-    const body = { model, input: byId("state").value, questions: [...list.children].map((box) => box.read()) };
+    const body = { model: model(), input: byId("state").value, questions: [...list.children].map((box) => box.read()) };
     await busy(byId("question-form"), byId("question-answer"), async () => {
       const decision = await post("/v1/decisions", body);
-      const cards = decision.answers.map((answer, place) => card(answer, body.questions[place]));
+      const { prompts } = await post("/v1/decisions/prompt", body);
+      const cards = decision.answers.map((answer, place) => card(answer, body.questions[place], prompts[place]));
       const tokens = `${decision.usage.input_tokens} tokens were read for all questions together.`;
       return [...cards, element("div", { class: "card" }, element("p", { class: "hint" }, tokens),
         fold("The same request from a program", ...snippets("/v1/decisions", body).map(([name, text]) => copyable(name, text))))];
@@ -78,7 +80,7 @@ export function startQuestion(model) {
   });
 }
 
-function card(answer, question) {
+function card(answer, question, prompt) {
   const box = element("div", { class: "card" }, element("p", { class: "hint" }, question.instructions));
   if (answer.type === "refusal") box.append(element("h2", { class: "wrong" }, "It cannot be answered: text and question are too long together"));
   if (answer.type === "predicate") {
@@ -94,5 +96,6 @@ function card(answer, question) {
     box.append(element("h2", {}, `${answer.score.toFixed(2)} from 0 to ${last}`), bars(answer.probabilities.map((one) => [one.label, one.probability, one.probability === most])));
   }
   if (answer.confidence !== undefined) box.append(element("p", { class: "hint" }, `Confidence ${percent(answer.confidence)}`));
+  box.append(fold("Prompt", element("pre", {}, prompt)));
   return box;
 }

@@ -1,10 +1,11 @@
 // A table of rows: columns to fields, answers to all of them, a review of the least certain.
 
 import { failure } from "./answer.js";
-import { post } from "./api.js";
+import { ApiError, post, readOnServer } from "./api.js";
 import { readTable, writeCsv } from "./csv.js";
 import { byId, element, percent, title } from "./elements.js";
 import { leaves, nameOf, put, written } from "./fields.js";
+import { named } from "./model.js";
 import { taskOptions } from "./task.js";
 
 const AT_ONCE = 32; // rows of one request
@@ -18,17 +19,23 @@ export function startTable(tasks) {
   async function load(file) {
     try {
       const data = await file.arrayBuffer();
+      if (isPacked(data)) {
+        open(await readOnServer(file));
+        return;
+      }
       let text;
       try { text = new TextDecoder("utf-8", { fatal: true }).decode(data); } catch { text = new TextDecoder("windows-1252").decode(data); }
       open(readTable(text, file.name));
-    } catch {
-      say("This file could not be read as CSV, TSV or JSON Lines. Excel files: save them as CSV first.");
-      byId("table-form").hidden = false;
+    } catch (error) {
+      table = null;
+      byId("table-form").hidden = byId("table-results").hidden = true;
+      byId("table-fault").replaceChildren(failure({ message: error instanceof ApiError ? error.message : "This is neither CSV, TSV nor JSON Lines." }, "The file was not read"));
     }
   }
 
   function open(read) {
     table = read;
+    byId("table-fault").replaceChildren();
     const fit = (one) => leaves(one).filter((leaf) => guess(leaf, table.columns)).length - leaves(one).filter((leaf) => leaf.required && !guess(leaf, table.columns)).length;
     select.value = tasks.reduce((best, one) => (fit(one) > fit(best) ? one : best), tasks.find((one) => one.name === "sentiment_analysis") ?? tasks[0]).name;
     byId("table-form").hidden = false;
@@ -66,9 +73,9 @@ export function startTable(tasks) {
     working(true);
     const started = performance.now();
     try {
-      const { labels } = await post(`/v1/tasks/${task.name}/prompt`, { row: rows[0] }, stop.signal).catch(() => ({ labels: {} }));
+      const { labels } = await post(`/v1/tasks/${task.name}/prompt`, { ...named(), row: rows[0] }, stop.signal).catch(() => ({ labels: {} }));
       for (let start = 0; start < rows.length; start += AT_ONCE) {
-        const { answers } = await post(`/v1/tasks/${task.name}`, { rows: rows.slice(start, start + AT_ONCE) }, stop.signal);
+        const { answers } = await post(`/v1/tasks/${task.name}`, { ...named(), rows: rows.slice(start, start + AT_ONCE) }, stop.signal);
         results.push(...answers.map((answer) => ({ answer, labels, correction: null })));
         const rate = results.length / ((performance.now() - started) / 1000);
         byId("table-progress").value = results.length / rows.length;
@@ -148,6 +155,14 @@ export function startTable(tasks) {
   byId("table-stop").addEventListener("click", () => stop.abort());
   byId("table-sort").addEventListener("change", review);
   byId("table-download").addEventListener("click", download);
+}
+
+// Spreadsheets, Parquet, Arrow, gzip and zstd: what begins so is read by the server, all else is text.
+const PACKED = [[0x50, 0x4b, 3, 4], [0x50, 0x41, 0x52, 0x31], [0x41, 0x52, 0x52, 0x4f], [0xd0, 0xcf, 0x11, 0xe0], [0x1f, 0x8b], [0x28, 0xb5, 0x2f, 0xfd]];
+
+function isPacked(data) {
+  const first = new Uint8Array(data.slice(0, 4));
+  return PACKED.some((magic) => magic.every((byte, place) => first[place] === byte));
 }
 
 // The column whose name is a field's: the whole of it, or its last word.

@@ -4,6 +4,7 @@ import { answerCard, failure } from "./answer.js";
 import { post } from "./api.js";
 import { byId, element, title } from "./elements.js";
 import { buildForm } from "./fields.js";
+import { named } from "./model.js";
 
 export function taskOptions(tasks) {
   return tasks.map((task) => element("option", { value: task.name }, title(task.name)));
@@ -31,13 +32,13 @@ export function startTask(tasks) {
   byId("task-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const row = form.row();
-    const body = { row };
+    const body = { ...named(), row };
     const least = byId("task-least").value;
     if (least) body.options = { min_probability: Number(least) };
     const path = `/v1/tasks/${task.name}`;
     await busy(byId("task-form"), byId("task-answer"), async () => {
       const answer = await post(path, body);
-      const reading = await post(`${path}/prompt`, { row });
+      const reading = await post(`${path}/prompt`, { ...named(), row });
       return [answerCard(answer, { ...reading, path, body, row })];
     });
   });

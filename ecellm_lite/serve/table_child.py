@@ -1,0 +1,59 @@
+"""Reads one table in a process of its own, so that a hostile file cannot harm the server; prints JSON and ends.
+
+Run as `python -m ecellm_lite.serve.table_child PATH ROWS CHARACTERS`: the most rows, and the most characters of all
+cells together.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ecellm_lite.answers.answer import RowError
+from ecellm_lite.errors import EcellmError, InputError
+from ecellm_lite.pipe.limits import limit_memory
+from ecellm_lite.tables.cells import cell_text, is_empty
+from ecellm_lite.tables.opening import open_table
+
+MEMORY = 2 << 30  # bytes
+
+
+def read(path: Path, most_rows: int, most_characters: int) -> dict[str, Any]:
+    """Return a table's columns, rows (lists of texts), description and notes.
+
+    Raises InputError for a file that is not a table, has a row that cannot be read, or is too large.
+    """
+    rows, characters = [], 0
+    with open_table(path) as table:
+        columns: dict[str, None] = dict.fromkeys(table.columns or ())
+        for row in table.rows():
+            if row.error:
+                raise row.error
+            columns |= dict.fromkeys(row.cells)
+            cells = {name: "" if is_empty(cell) else cell_text(cell) for name, cell in row.cells.items()}
+            characters += sum(map(len, cells.values()))
+            rows.append(cells)
+            if len(rows) > most_rows or characters > most_characters:
+                limits = f"{most_rows:,} rows or {most_characters:,} characters"
+                raise InputError(f"The table has more than {limits}", step="answer it as a job instead")
+        lines = [[row.get(name, "") for name in columns] for row in rows]
+        return {"columns": list(columns), "rows": lines, "description": table.description, "notes": table.notes}
+
+
+def main() -> None:
+    """Print a table, or the error that reading it ended with."""
+    if sys.platform != "win32":
+        limit_memory(MEMORY)
+    path, rows, characters = sys.argv[1:]
+    try:
+        result = read(Path(path), int(rows), int(characters))
+    except EcellmError as error:
+        found = RowError.of(error)
+        result = {"error": {"code": found.code, "message": str(error)}}
+    json.dump(result, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
