@@ -8,6 +8,7 @@ does not start here, leaves everything as it was.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -32,7 +33,7 @@ from ecellm_lite.models.store import Store
 
 _BLOCK = 1 << 20
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-_START = 120  # seconds that a program may take to start
+_START = 300  # seconds that a program may take to start
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,23 +180,43 @@ def _check_model(version: Path, name: str) -> None:
 
 
 def _try(version: Path) -> None:
-    """Raise ModelError unless the version's own program starts on this machine."""
+    """Raise ModelError unless the version's own program, with its engine, starts on this machine.
+
+    `doctor` loads the engine. What else it finds to say about the machine, and so its exit code, does not count.
+    """
     command = command_of(version)
     if not command:
         return
+    environment = {**os.environ, "ECELLM_HOME": str(version / HOME)}
     try:
         ended = subprocess.run(  # noqa: S603 - a program from a signed bundle
-            [*command, "--version"], capture_output=True, text=True, errors="replace", timeout=_START, check=False
+            [*command, "doctor", "--json"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_START,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ModelError(
-            f"The bundle's program does not start here ({error})", step="get one for this machine"
-        ) from None
-    if ended.returncode:
-        reason = ended.stderr.strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]
-        raise ModelError(
-            f"The bundle's program does not start here ({reason[0][:300]})", step="get one for this machine"
+        message = f"The bundle's program does not start here ({error})"
+        raise ModelError(message, step="get one for this machine") from None
+    if reason := _fault(ended):
+        message = f"The bundle's program does not start here ({reason[:300]})"
+        raise ModelError(message, step="get one for this machine, or install what it lacks")
+
+
+def _fault(ended: subprocess.CompletedProcess[str]) -> str | None:
+    """Return why the engine does not run, by the output of `doctor --json`; None if it does."""
+    if not ended.returncode:
+        return None
+    try:
+        checks = json.loads(ended.stdout)["checks"]
+        return next(
+            (str(one["finding"]) for one in checks if (one["name"], one["state"]) == ("llama.cpp", "bad")), None
         )
+    except (ValueError, LookupError, TypeError):
+        return (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
 
 
 def _sync(folder: Path) -> None:

@@ -85,6 +85,10 @@ def test_a_program_that_does_not_start_is_not_installed(shop: Shop, base: Path) 
     (shop.folder / "program" / "ecellm-lite").write_text("#!/bin/sh\necho no >&2\nexit 3\n", "utf-8")
     with refusal(ModelError, "no"):
         install(shop.bundle("bad.ecb", 2), [shop.key.public])
+    report = json.dumps({"checks": [{"name": "llama.cpp", "state": "bad", "finding": "no code for this processor"}]})
+    (shop.folder / "program" / "ecellm-lite").write_text(f"#!/bin/sh\necho '{report}'\nexit 1\n", "utf-8")
+    with refusal(ModelError, "no code for this processor"):
+        install(shop.bundle("worse.ecb", 3), [shop.key.public])
     assert said(base / "bundles" / "till" / "current" / "ecellm-lite") == "one"
     assert [path.name for path in (base / "bundles" / "till" / "versions").glob(".*")] == []
 
