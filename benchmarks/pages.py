@@ -448,6 +448,23 @@ def questions() -> str:
     )
 
 
+def option_orders() -> str:
+    """Return the table of accuracy, log loss and time with 1, 2 and 4 orders of a choice's options."""
+    rows = [
+        (
+            short(task),
+            {"trained": "as trained", "shuffled": "shuffled"}[order],
+            str(one["1"]["rows"]),
+            *(f"{measure['accuracy']:.3f}, {measure['log_loss']:.2f} nats" for measure in one.values()),
+            " / ".join(f"{measure['seconds_per_row']:.2f}" for measure in one.values()),
+        )
+        for task, orders in results("option_orders")["tasks"].items()
+        for order, one in orders.items()
+    ]
+    head = ("asked as questions", "order of the choices", "rows", "n = 1", "n = 2", "n = 4", "seconds a row")
+    return f"{table(head, rows)}\n\n{provenance('option_orders')}"
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     one.__name__: one
     for one in (
@@ -477,6 +494,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
         quantize,
         load,
         questions,
+        option_orders,
     )
 }
 
