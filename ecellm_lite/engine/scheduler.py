@@ -19,7 +19,7 @@ from ecellm_lite.engine.prefixes import Prefixes
 from ecellm_lite.engine.request import Request, context_error
 from ecellm_lite.engine.sharing import Sharing
 from ecellm_lite.engine.slot import Slot
-from ecellm_lite.engine.turns import TURN_SECONDS, Turns
+from ecellm_lite.engine.turns import DETERMINISTIC_TURN_SECONDS, TURN_SECONDS, Turns
 from ecellm_lite.engine.twins import Twins
 from ecellm_lite.errors import ContextError, EcellmError, UsageError
 
@@ -51,7 +51,7 @@ class Scheduler:
         grouped: bool = True,
         drafts: bool = True,
         files: PrefixFiles | None = None,
-        turn_seconds: float = TURN_SECONDS,
+        turn_seconds: float | None = None,
     ) -> None:
         if backend.sequences < 2:
             raise UsageError("A backend needs at least two sequences, one for a prefix and one for a row.")
@@ -63,6 +63,8 @@ class Scheduler:
         self._prefixes = Prefixes(backend, range(prefix_sequences))
         self._sequences = list(range(prefix_sequences, prefix_sequences + 1 if deterministic else backend.sequences))
         self._free = list(self._sequences)
+        if turn_seconds is None:
+            turn_seconds = DETERMINISTIC_TURN_SECONDS if deterministic else TURN_SECONDS
         self._waiting = Turns(backend.adapters, grouped=self._grouped, seconds=turn_seconds)
         self._twins = Twins()
         self._active: list[Slot] = []  # oldest first

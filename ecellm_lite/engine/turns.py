@@ -15,6 +15,9 @@ from ecellm_lite.engine.waiting import Waiting
 # Seconds of calls after which another adapter's turn comes, if it has rows. One call may take longer.
 TURN_SECONDS = 0.5
 
+# In deterministic mode the instruction is read again after each change, which costs more than the rows of a short turn.
+DETERMINISTIC_TURN_SECONDS = 5.0
+
 
 class Turns:
     """The waiting requests by adapter, and the adapter whose turn it is; None stands for the base without an adapter.

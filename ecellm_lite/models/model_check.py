@@ -23,6 +23,7 @@ _MAX_EXPERTS = 1024
 _MAPPED_ALIGNMENT = 32
 _DEFAULT_TOKENS = {"llama": {"bos": 1, "eos": 2}, "gpt2": {"bos": 11, "eos": 11}}  # by tokenizer.ggml.model
 _SCALINGS = ("none", "linear", "yarn", "longrope")
+_STEP = "convert it again or use another model"
 _NO_WEIGHTS = frozenset(("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"))  # types without arithmetic in llama.cpp
 
 
@@ -33,7 +34,8 @@ def check_model(header: Header) -> None:
     """
     keys = _Keys(header)
     if (kind := keys.text("general.type", "model")) != "model":
-        raise keys.unfit(f"general.type is {shown(kind)}, not 'model'")
+        step = "give its base as the model, and this file as an adapter" if kind == "adapter" else _STEP
+        raise keys.unfit(f"general.type is {shown(kind)}, not 'model'", step)
     if keys.integer("split.count", 0, 1 << 16, 0) > 1:
         raise keys.unfit("it is one part of several: join them with llama-gguf-split")
     if header.alignment % _MAPPED_ALIGNMENT:
@@ -53,9 +55,9 @@ class _Keys:
         self.header = header
         self.metadata = header.metadata
 
-    def unfit(self, problem: str) -> ModelError:
+    def unfit(self, problem: str, step: str = _STEP) -> ModelError:
         message = f"The model {self.header.path} cannot be run: {problem}"
-        return ModelError(message, step="convert it again or use another model")
+        return ModelError(message, step=step)
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self.metadata.get(key, default)
