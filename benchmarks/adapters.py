@@ -1,4 +1,4 @@
-"""Claim: three shops on one base take less than half the memory of three models, and keep most of their rate.
+"""Claim: three shops on one base take less than half the memory of three models; the rates say what that costs.
 
     python -m benchmarks.adapters
 
