@@ -1,0 +1,39 @@
+"""Tables about converting and quantizing."""
+
+from __future__ import annotations
+
+from benchmarks.page_tables.sources import gb, gib, provenance, results, table
+
+
+def convert() -> str:
+    """Return the table of the time, memory and written bytes of each step of a conversion."""
+    facts = results("convert")
+    names = {"ecellm-lite": "**one pass, `ecellm-lite convert`**"}
+    rows = [
+        (names.get(step, step), f"{one['seconds']:.0f}", gib(one["peak_memory"]), gb(one["written"]))
+        for step, one in facts["steps"].items()
+    ]
+    written = sum(one["written"] for step, one in facts["steps"].items() if step != "ecellm-lite")
+    rows.append(("the three together", f"{facts['chain_seconds']:.0f}", gib(facts["chain_peak_memory"]), gb(written)))
+    large = results("convert_large")["steps"]["ecellm-lite"]
+    return (
+        f"{table(('step', 'seconds', 'peak memory', 'written'), rows)}\n\n{facts['times_faster']:.1f} times as fast. "
+        f"The shape of eCeLLM-L (26 GB) took {large['seconds']:.0f} s and {gib(large['peak_memory'])} "
+        f"{provenance('convert')}."
+    )
+
+
+def quantize() -> str:
+    """Return the table of each variant's rate as a multiple of ggml's."""
+    types = results("quantize")["types"]
+    ways = [way for way in next(iter(types.values()))["times_ggml"] if way != "ggml"]
+    rows = [
+        (name, f"{one['million_weights_per_second']['ggml']:.1f}", *(f"{one['times_ggml'][way]:.1f}" for way in ways))
+        for name, one in types.items()
+    ]
+    merged = next(share for way, share in results("quantize")["merge"]["times_plain"].items() if way != "plain")
+    head = ("type", "ggml, million weights/s", *(f"times, {way}" for way in ways))
+    return (
+        f"{table(head, rows)}\n\nMerging an adapter of rank 16 costs {1 - merged:.0%} of throughput "
+        f"{provenance('quantize')}."
+    )

@@ -1,0 +1,113 @@
+"""Tables about how good answers are: metrics, calibration errors, thresholds and file types."""
+
+from __future__ import annotations
+
+from benchmarks.page_tables.sources import interval, others, provenance, results, short, table
+
+_METRICS = {
+    "f1": "F1*",
+    "macro_f1": "macro-F1",
+    "hits": "HR@1",
+    "hr_at_1": "HR@1",
+    "ndcg": "NDCG",
+    "rouge_l": "ROUGE-L",
+}
+
+
+def quality() -> str:
+    """Return the table of the demo's metric on each task, next to those of trivial answers."""
+    rows = [
+        (
+            short(task),
+            _METRICS[one["metric"]],
+            interval(one["values"]["demo"]),
+            *others(one, "majority", "best_constant"),
+        )
+        for task, one in results("demo")["tasks"].items()
+    ]
+    return table(("task", "metric", "demo", "majority", "best constant"), rows)
+
+
+def demo() -> str:
+    """Return the table of the demo's metric on each task, next to those of its base and of trivial answers."""
+    rows = [
+        (
+            short(task),
+            str(one["rows"]),
+            _METRICS[one["metric"]],
+            interval(one["values"]["demo"]),
+            *others(one, "base", "majority", "best_constant"),
+        )
+        for task, one in results("demo")["tasks"].items()
+    ]
+    return table(("task", "rows", "metric", "demo", "base", "majority", "best constant"), rows)
+
+
+def ece() -> str:
+    """Return the table of the demo's calibration error out of the box, on the tasks with many rows."""
+    tests = {name: task["test"] for name, task in results("calibration")["tasks"].items()}
+    many = {name: test for name, test in tests.items() if test and test["rows"] >= 300}
+    lines = table([short(name) for name in many], [[f"{test['ece']:.3f}" for test in many.values()]])
+    return f"{lines}\n\n{provenance('calibration')}"
+
+
+def agreement() -> str:
+    """Return the sentence that says how often fast mode gives the same answer as deterministic mode."""
+    facts = results("agreement")
+    return (
+        f"of {facts['rows']} labelled rows of the scored tasks, {facts['agreeing']} had the same answer in both modes; "
+        f"for the others, the two likeliest answers were close {provenance('agreement')}."
+    )
+
+
+def quantization() -> str:
+    """Return the table of each file type's size, speed and agreement."""
+    rows = [
+        (
+            name,
+            f"{one['bytes'] / 1e6:.1f} MB",
+            f"{one['prefill_tokens_per_second']:.0f}",
+            f"{one['decode_tokens_per_second']:.0f}",
+            f"{one['agreement']:.1%}",
+            f"{one['kl']:.4f}",
+        )
+        for name, one in results("quantization")["types"].items()
+    ]
+    head = ("type", "size", "read, tokens/s", "written, tokens/s", "answers as F16", "KL, nats")
+    return f"{table(head, rows)}\n\n{provenance('quantization')}"
+
+
+def automatic() -> str:
+    """Return the text on the precision of thresholds that were chosen on one half of the rows."""
+    facts = results("automatic")
+    random = facts["random"]
+    named = [
+        f"{half[1]:.1%} with {half[0]:.0%} automatic"
+        for name in ("in_the_file", "every_second_line")
+        for half in facts[name]
+    ]
+    return (
+        f"On {facts['rows']:,} labelled pairs, half to choose on and half to check: in {random['below_0.93']} of "
+        f"{random['halves']} random halves fewer than 93% of the automatic answers were right, at least "
+        f"{random['least_precision']:.1%}, {random['mean_precision']:.1%} on average. {random['mean_share']:.0%} of "
+        f"the rows were automatic (in {random['none_automatic']} halves none); with thresholds from all rows it is "
+        f"{facts['share_by_all_rows']:.0%}. Halves as they stand in the file: {named[0]}, and {named[1]}; every second "
+        f"line: {named[2]}, and {named[3]} {provenance('automatic')}."
+    )
+
+
+def option_orders() -> str:
+    """Return the table of accuracy, log loss and time with 1, 2 and 4 orders of a choice's options."""
+    rows = [
+        (
+            short(task),
+            {"trained": "as trained", "shuffled": "shuffled"}[order],
+            str(one["1"]["rows"]),
+            *(f"{measure['accuracy']:.3f}, {measure['log_loss']:.2f} nats" for measure in one.values()),
+            " / ".join(f"{measure['seconds_per_row']:.2f}" for measure in one.values()),
+        )
+        for task, orders in results("option_orders")["tasks"].items()
+        for order, one in orders.items()
+    ]
+    head = ("asked as questions", "order of the choices", "rows", "n = 1", "n = 2", "n = 4", "seconds a row")
+    return f"{table(head, rows)}\n\n{provenance('option_orders')}"

@@ -1,0 +1,127 @@
+"""Tables about the runtime's speed and memory."""
+
+from __future__ import annotations
+
+from benchmarks.page_tables.sources import provenance, results, short, table
+
+_PEERS = ("ecellm-lite", "Llama", "llama-server")
+
+
+def speed() -> str:
+    """Return the table of rows per second on each task, next to the peers'.
+
+    Below it stand the geometric means of our rates relative to each peer's.
+    """
+    facts = results("throughput")
+    tasks = facts["tasks"].values()
+    head = ["rows/s", *map(short, facts["tasks"])]
+    rows = [[peer, *(f"{task['rows_per_second'][peer]:.1f}" for task in tasks)] for peer in _PEERS]
+    means = " and ".join(f"{mean:.2f} times {peer}" for peer, mean in facts["geometric_means"].items())
+    return f"{table(head, rows)}\n\nGeometric mean: {means} {provenance('throughput')}."
+
+
+def throughput() -> str:
+    """Return the table of each task's rates, our rate relative to each peer's, and our share of the roofline."""
+    facts = results("throughput")
+    rows = [
+        [
+            short(name),
+            *(f"{task['rows_per_second'][peer]:.1f}" for peer in _PEERS),
+            *(f"{task['ratios'][peer]:.2f}" for peer in _PEERS[1:]),
+            f"{task['of_the_roofline']:.0%}",
+        ]
+        for name, task in facts["tasks"].items()
+    ]
+    means = [f"{facts['geometric_means'][peer]:.2f}" for peer in _PEERS[1:]]
+    rows.append(["geometric mean", "", "", "", *means, ""])
+    head = ("task", *(f"{peer}, rows/s" for peer in _PEERS), "times Llama", "times llama-server", "of the roofline")
+    return f"{table(head, rows)}\n\n{provenance('throughput')}"
+
+
+def grouping() -> str:
+    """Return the sentence that says how much faster grouped rows are answered."""
+    facts = results("grouping")
+    return (
+        f"{facts['products']} products against {facts['candidates']} candidates each, shuffled, ran "
+        f"{facts['ratio']:.1f} times as fast as in the file's order {provenance('grouping')}."
+    )
+
+
+def cold_start() -> str:
+    """Return the table of the times of a new process's first answer, with and without its instruction on disk."""
+    rows = [
+        (
+            name,
+            *(f"{one[state][part]:.2f} s" for part in ("process", "row") for state in ("cold", "warm")),
+            f"{one['found_on_disk']} of {one['prompt_tokens']}",
+        )
+        for name, one in results("cold_start")["models"].items()
+    ]
+    head = (
+        "a new process, one review",
+        "first time",
+        "after that",
+        "the row alone, first time",
+        "after that",
+        "tokens from disk",
+    )
+    return f"{table(head, rows)}\n\n{provenance('cold_start')}"
+
+
+def offload() -> str:
+    """Return the table of rates on the GPU, and a comparison of its answers with the CPU's."""
+    facts = results("offload")
+    rates = facts["rows_per_second"]
+    lines = table(["on the H100", *map(short, rates)], [["rows/s", *(f"{rate:.1f}" for rate in rates.values())]])
+    closed = [one for one in facts["tasks"].values() if "agreeing" in one]
+    rows, agreeing = (sum(one[key] for one in closed) for key in ("rows", "agreeing"))
+    farthest = max(one["largest_difference"] for one in closed)
+    same = {short(task): one["same"] for task, one in facts["tasks"].items() if "same" in one}
+    others = " and ".join(f"{count} of {facts['rows']} of {task}" for task, count in same.items())
+    return (
+        f"{lines}\n\nIt loaded in {facts['load_seconds']:.2f} s. Of {rows} rows with closed answers, {agreeing} were "
+        f"answered the same, with probabilities at most {farthest:.2f} apart; of the others, {others} were the same."
+    )
+
+
+def drafts() -> str:
+    """Return the sentence that says how much faster free text is with drafts from the prompt's words."""
+    ratio = results("drafts")["ratio"]
+    return (
+        f"on {results('drafts')['rows']} rows of AG that was {ratio['together']:.1f} times as fast in one job, and "
+        f"{ratio['one by one']:.1f} times as fast one row at a time {provenance('drafts')}."
+    )
+
+
+def prompts() -> str:
+    """Return the table of how fast and how exactly the prompt kernels read prompts, compared with other kernels.
+
+    The other kernels are llama.cpp's own and those of its fork ik_llama.cpp.
+    """
+    models = results("prompts")["models"]
+    ways = next(iter(models.values()))["sizes"]["256"]["tokens_per_second"]
+    rows = []
+    for name, one in models.items():
+        at = one["sizes"]["256"]
+        lost = one["divergence"] or {}
+        exact = [f"{lost[way]:.1e}" if way in lost else "" for way in ("prompt kernels", "llama.cpp")]
+        rows.append((name, *(f"{at['tokens_per_second'][way]:,.0f}" for way in ways), f"{at['times']:.2f}", *exact))
+    head = ("", *(f"{way}, tokens/s" for way in ways), "times llama.cpp's better", "KL to F32", "llama.cpp's KL")
+    times = {
+        int(size): min(one["sizes"][size]["times"] for one in models.values() if size in one["sizes"])
+        for size in {size for one in models.values() for size in one["sizes"]}
+    }
+    least = ", ".join(f"{times[size]:.2f} at {size}" for size in sorted(times) if size != 256)
+    return (
+        f"{table(head, rows)}\n\nThe lowest ratio to llama.cpp's better rate, by prompt length in tokens: "
+        f"{least} {provenance('prompts')}."
+    )
+
+
+def memory() -> str:
+    """Return the sentence that says how much a process's memory grows."""
+    facts = results("memory")["demo_model"]
+    return (
+        f"in {facts['minutes']:.0f} minutes of answering rows the demo's process grew by "
+        f"{facts['growth_mib']:.1f} MiB, to {facts['resident_mib'][-1]:.0f} MiB {provenance('memory')}."
+    )
