@@ -116,3 +116,29 @@ def questions() -> str:
         f"{table(head, rows)}\n\nOf {one['all']:,} tokens in the prompts, {one['common']:,} are common to all and "
         f"{one['behind']:,} follow them; {one['read']:,} were read {provenance('questions')}."
     )
+
+
+def bundle() -> str:
+    """Return the tables of a large bundle beside cp and sha256sum, and of the demo's bundle in each way."""
+    facts = results("bundle")
+    large = facts["large"]
+    steps = [
+        (
+            step,
+            f"{seconds:.1f}",
+            str(large["megabytes_per_second"][step]),
+            f"{large['peak_memory_mib'][step]:.0f} MiB" if step in large["peak_memory_mib"] else "",
+        )
+        for step, seconds in large["seconds"].items()
+    ]
+    ways = [
+        (
+            way,
+            f"{one['bytes'] / 1e6:.0f} MB",
+            *(f"{one[f'{step}_seconds']:.1f}" for step in ("create", "verify", "install")),
+        )
+        for way, one in facts["demo"].items()
+    ]
+    head = (f"{large['bytes'] / 1e9:.1f} GB of random bytes", "seconds", "MB/s", "peak memory")
+    demo = table(("the demo", "bundle", "create, s", "verify, s", "install, s"), ways)
+    return f"{table(head, steps)}\n\n{demo}\n\n{provenance('bundle')}"
