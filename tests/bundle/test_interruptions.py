@@ -67,7 +67,8 @@ def test_the_old_or_the_new(step: str, shop: Shop, tmp_path: Path) -> None:
     for moment in moments(int(counted.stdout)):
         base = Path(shutil.copytree(start, tmp_path / f"till-{moment}", symlinks=True))
         killed = installing(new, key, base, moment)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        # Another run may have fewer operations, such as those for compiled modules, and end before that moment.
+        assert killed.returncode in {-signal.SIGKILL, 0}, killed.stderr
         installation = Installation("till", base)
         results.append(serial(installation))
         install(new, trusted, base=base)
