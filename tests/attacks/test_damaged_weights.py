@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -131,9 +131,9 @@ def test_a_file_that_is_changed_between_its_hash_and_its_loading(
     from ecellm_lite.engine.settings import Settings
 
     class Changing(llama.LlamaBackend):
-        def __init__(self, path: Path, settings: Settings) -> None:
+        def __init__(self, path: Path, settings: Settings, adapters: Mapping[str, Path]) -> None:
             damage(path)
-            super().__init__(path, settings)
+            super().__init__(path, settings, adapters)
 
     monkeypatch.setattr(llama, "LlamaBackend", Changing)
     with refusal(ModelError, good):
