@@ -142,3 +142,16 @@ def bundle() -> str:
     head = (f"{large['bytes'] / 1e9:.1f} GB of random bytes", "seconds", "MB/s", "peak memory")
     demo = table(("the demo", "bundle", "create, s", "verify, s", "install, s"), ways)
     return f"{table(head, steps)}\n\n{demo}\n\n{provenance('bundle')}"
+
+
+def standalone() -> str:
+    """Return the tables of sizes and starting times of the installed and the standalone program."""
+    facts = results("standalone")
+    sizes = [(name, f"{size / 1e6:,.0f} MB") for name, size in facts["bytes"].items()]
+    ways = facts["seconds"]
+    starts = [(step, *(f"{ways[way][step]:.2f} s" for way in ways)) for step in ways["standalone"]]
+    return (
+        f"{table(('file or folder', 'size'), sizes)}\n\n"
+        f"Folder and package hold the demo's weights too, {facts['demo_weights_bytes'] / 1e6:,.0f} MB.\n\n"
+        f"{table(('from the start to the end of', *ways), starts)}\n\n{provenance('standalone')}"
+    )

@@ -41,8 +41,17 @@ _OPTIONS = {
     "LLAMA_BUILD_SERVER": "OFF",
     "LLAMA_BUILD_TESTS": "OFF",
 }
-# llama-cpp-python switches this one on, so it is switched off after that.
-_INCLUDE = 'set(LLAMA_BUILD_COMMON OFF CACHE BOOL "" FORCE)\n'
+# llama-cpp-python switches the common library on, so it is switched off after that. GCC's OpenMP library goes along: a
+# bare system has none. It keeps its name, so the process loads it once for llama.cpp and for the prompt kernels.
+_INCLUDE = """\
+set(LLAMA_BUILD_COMMON OFF CACHE BOOL "" FORCE)
+execute_process(COMMAND ${CMAKE_C_COMPILER} -print-file-name=libgomp.so.1
+  OUTPUT_VARIABLE openmp OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+if(IS_ABSOLUTE "${openmp}")
+  get_filename_component(openmp "${openmp}" REALPATH)
+  install(FILES "${openmp}" DESTINATION llama_cpp/lib RENAME libgomp.so.1)
+endif()
+"""
 # ggml's code for AMX dies of an illegal instruction when GCC compiles it (llama.cpp's pull request 26954).
 _WITHOUT_AMX = "-U__AMX_INT8__"
 

@@ -68,7 +68,8 @@ class Child:
 
     def abort(self) -> None:
         """Let the process end with a stack trace on its standard error, if it runs with `-X faulthandler` on POSIX."""
-        self._process.send_signal(getattr(signal, "SIGABRT", signal.SIGTERM))
+        # Windows defines SIGABRT, but no process can be sent it.
+        self._process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGABRT)
 
     def kill(self) -> None:
         """End the process at once."""
