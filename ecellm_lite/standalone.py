@@ -18,9 +18,11 @@ OURS = "ecellm_lite."
 def start() -> None:
     """Run a module of this package if the arguments are `-m MODULE`; otherwise run the command `ecellm-lite`."""
     arguments = sys.argv[1:]
-    if arguments[:2] == ["-X", "faulthandler"]:
-        faulthandler.enable()
-        arguments = arguments[2:]
+    # Python's options for a child process; the program finds its modules in its own folder in any case.
+    while arguments[:1] in (["-X"], ["-P"]):
+        if arguments[:2] == ["-X", "faulthandler"]:
+            faulthandler.enable()
+        del arguments[: 2 if arguments[0] == "-X" else 1]
     if arguments[:1] == ["-m"] and len(arguments) > 1 and arguments[1].startswith(OURS):
         sys.argv[1:] = arguments[2:]
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)

@@ -13,6 +13,7 @@ from ecellm_lite.backends import CpuVariant
 from ecellm_lite.bundle import program
 from ecellm_lite.bundle.program import build_program
 from ecellm_lite.errors import UsageError
+from ecellm_lite.pipe import child_runtime
 
 
 class Installed(Distribution):
@@ -66,7 +67,11 @@ def test_a_llama_cpp_for_this_processor_alone_is_refused(installation: pytest.Mo
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--version"], ["-m", "ecellm_lite.kernels.prompt"], ["-X", "faulthandler", "-m", "ecellm_lite.pipe", "{"]],
+    [
+        ["--version"],
+        ["-m", "ecellm_lite.kernels.prompt"],
+        [*child_runtime._FLAGS, "-m", "ecellm_lite.pipe", "{"],
+    ],
 )
 def test_the_first_script_is_the_command_or_a_module(arguments: list[str]) -> None:
     """A module of the package runs as `python -m` would run it, and everything else is the command line."""
