@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -105,10 +106,19 @@ def _python() -> str:
     return python
 
 
+def _environment() -> dict[str, str]:
+    """Return the environment for programs of the system: the standalone program's libraries are not theirs."""
+    environment = dict(os.environ)
+    if getattr(sys, "frozen", False):
+        # PyInstaller keeps the variable's former value under the second name.
+        environment["LD_LIBRARY_PATH"] = environment.pop("LD_LIBRARY_PATH_ORIG", "")
+    return environment
+
+
 def _run(command: Sequence[str], fault: str, step: str) -> None:
     try:
         ended = subprocess.run(  # noqa: S603 - Python and pip
-            command, capture_output=True, text=True, errors="replace", check=False
+            command, env=_environment(), capture_output=True, text=True, errors="replace", check=False
         )
     except OSError as error:
         raise ModelError(f"The bundle is not installed: {fault} ({error.strerror})", step=step) from None
