@@ -78,7 +78,7 @@ def connect(address: str | None) -> tuple[Any, bool]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # otherwise Ray reports its use over the network
     try:
-        import ray
+        import ray.exceptions  # a folder of this name, Ray's own in /tmp say, has no such module
     except ImportError:
         raise UsageError("A cluster needs ray", step="run `pip install 'ecellm-lite[ray]'`") from None
     if ray.is_initialized():

@@ -51,7 +51,12 @@ class Block:
     @property
     def missing(self) -> Sequence[str]:
         """What it needs and is not installed."""
-        return [name for name in self.needs if not (importlib.util.find_spec(name) or shutil.which(name))]
+        return [name for name in self.needs if not (_is_package(name) or shutil.which(name))]
+
+
+def _is_package(name: str) -> bool:
+    spec = importlib.util.find_spec(name)
+    return bool(spec and spec.origin)  # a folder of the name, Ray's own in /tmp say, has no origin
 
 
 def blocks_of(page: str) -> Sequence[Block]:
