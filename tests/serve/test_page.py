@@ -110,6 +110,14 @@ def test_a_row_is_answered(page: Any) -> None:
     page.get_by_label("Abstain below").fill("1")
     page.get_by_role("button", name="Answer").first.click()
     page.get_by_text("It abstains").wait_for()
+    note = "getComputedStyle(document.querySelector('#task-answer'), '::before').content"
+    assert page.evaluate(note) == "none"
+    page.get_by_label("Review").press("End")
+    page.get_by_label("Review").press("!")
+    assert "before" in page.evaluate(note)
+    page.get_by_role("button", name="Clear").click()
+    assert card.count() == 0
+    assert page.evaluate(note) == "none"
 
 
 @pytest.mark.slow
@@ -137,6 +145,10 @@ def test_a_question_of_ones_own(page: Any) -> None:
     shoot(page, "question")
     page.locator("#questions fieldset").first.get_by_role("button", name="Remove").click()
     assert page.locator("#questions fieldset").count() == 3
+    assert page.locator("#questions legend").all_inner_texts() == ["Question 1", "Question 2", "Question 3"]
+    page.locator("#question-clear").click()
+    assert page.locator("#questions fieldset").count() == 1
+    assert page.locator("#question-answer .card").count() == 0
 
 
 @pytest.mark.slow
@@ -177,6 +189,34 @@ def test_a_table_is_answered_reviewed_and_downloaded(page: Any, tmp_path: Path) 
     assert answered[0]["Review"] == rows[1][1]
     assert sum(bool(row["correction"]) for row in answered) == 1
     assert answered[70]["error"]
+
+
+@pytest.mark.slow
+def test_a_download_is_written_as_its_file_was(page: Any, tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_bytes("sku;text\r\nA1;schön, aber laut\r\nA2;Broke\r\n".encode("cp1252"))
+    page.get_by_role("tab", name="A table").click()
+    page.set_input_files("#file", table)
+    page.get_by_text("2 rows.").wait_for()
+    page.locator("#column-review").select_option("text")
+    page.get_by_role("button", name="Answer all rows").click()
+    page.get_by_text("All 2 rows").wait_for()
+    combobox = page.get_by_label("Correction of row 2")
+    page.wait_for_function("scrollY + innerHeight > document.querySelector('#table-answers').offsetTop")
+    combobox.select_option(index=1)
+    assert combobox.bounding_box()["x"] + combobox.bounding_box()["width"] <= page.viewport_size["width"]
+    # Another task is chosen: the answers that are here stay what they are.
+    page.select_option("#table-task", "answerability_prediction")
+    page.locator("#table-sort").uncheck()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as CSV").click()
+    assert download.value.suggested_filename == "mine-sentiment_analysis.csv"
+    text = Path(download.value.path()).read_text("utf-8")
+    assert text.startswith("\ufeffsku;text;answer;")
+    assert [line.split(";")[1] for line in text.splitlines()[1:]] == ['"schön, aber laut"', "Broke"]
+    page.get_by_role("button", name="Try a small sample").click()
+    page.get_by_text("sample: the first 5 rows").wait_for()
+    assert page.locator("#file").input_value() == ""
 
 
 @pytest.mark.slow

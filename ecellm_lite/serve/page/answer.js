@@ -57,8 +57,8 @@ function headline(answer, labels) {
 
 function remarks(answer) {
   const lines = [];
-  if (answer.probability !== null && !answer.abstained) lines.push(`It would abstain if you asked for more than ${percent(answer.probability)}.`);
-  if (answer.probability !== null) lines.push(answer.calibration ? `Calibrated: ${answer.calibration}.` : "Not calibrated: take the percentages as an order, not as odds.");
+  if (answer.probability !== null && !answer.abstained) lines.push(`With a limit above ${answer.probability.toFixed(3)} it would abstain.`);
+  if (answer.probability !== null && !answer.calibration) lines.push("Not calibrated: take the percentages as an order, not as odds.");
   if (answer.shortened) lines.push(`Shortened: ${answer.shortened}.`);
   for (const warning of answer.warnings ?? []) lines.push(warning.message);
   return lines.map((line) => element("p", { class: "hint" }, line));
@@ -70,12 +70,16 @@ function timing(answer) {
     ["Time", answer.seconds === null ? "not told in deterministic mode" : `${Math.round(1000 * answer.seconds)} ms`],
     ["Prompt", `${prompt} tokens, ${cached ?? 0} of them read before`],
     ["Generated", `${decoded} tokens`],
-    ["Confidence", answer.confidence === null ? "none" : answer.confidence.toFixed(3)],
+    ["Confidence", answer.confidence === null ? "none" : sureness(answer.confidence)],
+    ["Calibration", answer.calibration ?? "none"],
     ["Coverage", answer.coverage === null ? "none" : percent(answer.coverage)],
     ["Model", `${answer.model.name}, envelope ${answer.envelope}`],
   ];
   return element("dl", {}, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
 }
+
+// Confidence is no probability: beside the percentages it needs its own scale.
+export const sureness = (confidence) => `${confidence.toFixed(2)} (0 is a guess, 1 is certain)`;
 
 export function fold(summary, ...children) {
   return element("details", {}, element("summary", {}, summary), ...children);

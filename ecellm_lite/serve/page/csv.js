@@ -1,6 +1,6 @@
 // Tables as texts: CSV with commas, semicolons or tabs, and JSON Lines, in and out.
 
-// Returns { columns: [name], rows: [{ name: text }] }.
+// Returns { columns: [name], rows: [{ name: text }], separator }.
 export function readTable(text, name) {
   const clean = text.replace(/^\ufeff/, "");
   return /\.(jsonl|ndjson)$/i.test(name) ? readLines(clean) : readCsv(clean);
@@ -19,7 +19,7 @@ function readCsv(text) {
   const [names, ...lines] = cells(text, separator);
   const columns = (names ?? []).map((name, place) => name.trim() || `column ${place + 1}`);
   const rows = lines.filter((line) => line.some((cell) => cell.trim()));
-  return { columns, rows: rows.map((line) => Object.fromEntries(columns.map((column, place) => [column, line[place] ?? ""]))) };
+  return { columns, separator, rows: rows.map((line) => Object.fromEntries(columns.map((column, place) => [column, line[place] ?? ""]))) };
 }
 
 function cells(text, separator) {
@@ -43,12 +43,12 @@ function cells(text, separator) {
   return lines.filter((line) => line.length);
 }
 
-export function writeCsv(columns, rows) {
+export function writeCsv(columns, rows, separator = ",") {
   // A cell that begins as a formula does would be computed by a spreadsheet.
   const safe = (value) => (/^[=+\-@\t\r]/.test(value) && Number.isNaN(Number(value)) ? `'${value}` : value);
   const cell = (value) => {
     const text = safe(String(value ?? ""));
-    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    return /[",;\t\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
-  return [columns, ...rows.map((row) => columns.map((column) => row[column]))].map((line) => line.map(cell).join(",")).join("\r\n");
+  return [columns, ...rows.map((row) => columns.map((column) => row[column]))].map((line) => line.map(cell).join(separator)).join("\r\n");
 }

@@ -48,10 +48,10 @@ export function buildForm(container, task, prefix) {
   const inputs = leaves(task).map((leaf) => {
     const id = `${prefix}-${nameOf(leaf)}`;
     const long = leaf.list || written(leaf.example).length > 60 || leaf.path.length === 1;
-    const input = element(long ? "textarea" : "input", { id, rows: leaf.list ? 4 : 2, required: leaf.required });
+    const input = element(long ? "textarea" : "input", { id, rows: leaf.list ? 4 : 2, required: leaf.required, "aria-describedby": `${id}-hint` });
     const note = [leaf.list ? "one a line" : "", leaf.required ? "" : "may be left out"].filter(Boolean).join(", ");
     const label = element("label", { for: id }, title(leaf.path.join(": ")), note ? element("small", {}, ` (${note})`) : null);
-    container.append(label, input, element("p", { class: "hint" }, leaf.doc));
+    container.append(label, input, element("p", { class: "hint", id: `${id}-hint` }, leaf.doc));
     return [leaf, input];
   });
   return {

@@ -1,11 +1,11 @@
 // Questions of one's own about a text.
 
-import { bars, fold } from "./answer.js";
+import { bars, fold, sureness } from "./answer.js";
 import { post } from "./api.js";
-import { byId, copyable, element, percent } from "./elements.js";
+import { byId, copyable, element } from "./elements.js";
 import { model } from "./model.js";
 import { snippets } from "./snippets.js";
-import { busy } from "./task.js";
+import { busy, watch } from "./task.js";
 
 const KINDS = [["predicate", "Yes or no"], ["choice", "One of several"], ["score", "A place on a scale"]];
 const EXAMPLE = {
@@ -26,20 +26,21 @@ function questionForm([kind, instructions, lines]) {
   const options = element("textarea", { id: `${id}-options`, rows: 3 });
   const label = element("label", { for: options.id });
   const remove = element("button", { type: "button" }, "Remove");
-  const box = element("fieldset", {}, element("legend", {}, `Question ${count}`),
-    element("label", { for: text.id }, "Question"), text, element("label", { for: type.id }, "Answer"), type, label, options,
+  const box = element("fieldset", {}, element("legend"),
+    element("label", { for: text.id }, "Question"), text, element("label", { for: type.id }, "Kind of answer"), type, label, options,
     element("p", { class: "actions" }, remove));
   [type.value, text.value, options.value] = [kind, instructions, lines];
   const show = () => {
     const predicate = type.value === "predicate";
     label.hidden = options.hidden = predicate;
     options.required = !predicate;
-    label.textContent = type.value === "score" ? "Levels, one a line, the lowest first" : "Choices, one a line; a colon begins what one means";
+    label.textContent = type.value === "score" ? "Levels, one a line, the lowest first" : "Choices, one a line; what one means may follow after a colon";
   };
   type.addEventListener("change", show);
   remove.addEventListener("click", () => {
     const next = box.nextElementSibling ?? byId("question-add");
     box.remove();
+    number();
     (next.querySelector?.("input") ?? next).focus();
   });
   show();
@@ -57,14 +58,35 @@ function questionForm([kind, instructions, lines]) {
   return box;
 }
 
+// Count the questions as they stand; the last one stays.
+function number() {
+  const boxes = [...byId("questions").children];
+  for (const [place, box] of boxes.entries()) {
+    box.querySelector("legend").textContent = `Question ${place + 1}`;
+    box.querySelector("button").setAttribute("aria-label", `Remove question ${place + 1}`);
+    box.querySelector("button").hidden = boxes.length === 1;
+  }
+  byId("question-form").dispatchEvent(new Event("input"));
+}
+
 export function startQuestion() {
   const list = byId("questions");
   byId("state").value = EXAMPLE.state;
   list.append(...EXAMPLE.questions.map(questionForm));
+  number();
+  watch(byId("question-form"), byId("question-answer"));
   byId("question-add").addEventListener("click", () => {
     const box = questionForm(["predicate", "", ""]);
     list.append(box);
+    number();
     box.querySelector("input").focus();
+  });
+  byId("question-clear").addEventListener("click", () => {
+    byId("state").value = "";
+    list.replaceChildren(questionForm(["choice", "", ""]));
+    number();
+    byId("question-answer").replaceChildren();
+    byId("state").focus();
   });
   byId("question-form").addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -91,11 +113,13 @@ function card(answer, question, prompt) {
     box.append(element("h2", {}, String(answer.choice)), bars(answer.probabilities.map((one) => [String(one.value), one.probability, one.value === answer.choice])));
   }
   if (answer.type === "score") {
-    const most = Math.max(...answer.probabilities.map((one) => one.probability));
-    const last = answer.probabilities.length - 1;
-    box.append(element("h2", {}, `${answer.score.toFixed(2)} from 0 to ${last}`), bars(answer.probabilities.map((one) => [one.label, one.probability, one.probability === most])));
+    const levels = answer.probabilities;
+    const most = Math.max(...levels.map((one) => one.probability));
+    const likeliest = levels.find((one) => one.probability === most);
+    const mean = `On average ${answer.score.toFixed(2)}, from 0 (${levels[0].label}) to ${levels.length - 1} (${levels.at(-1).label}).`;
+    box.append(element("h2", {}, likeliest.label), bars(levels.map((one) => [one.label, one.probability, one === likeliest])), element("p", { class: "hint" }, mean));
   }
-  if (answer.confidence !== undefined) box.append(element("p", { class: "hint" }, `Confidence ${percent(answer.confidence)}`));
+  if (answer.confidence !== undefined) box.append(element("p", { class: "hint" }, `Confidence ${sureness(answer.confidence)}`));
   box.append(fold("Prompt", element("pre", {}, prompt)));
   return box;
 }

@@ -12,7 +12,7 @@ const AT_ONCE = 32; // rows of one request
 const PREVIEW = 5;
 
 export function startTable(tasks) {
-  let table, task, mapping, results, stop;
+  let table, task, mapping, results, answered, stop;
   const select = byId("table-task");
   select.append(...taskOptions(tasks));
 
@@ -20,12 +20,13 @@ export function startTable(tasks) {
     try {
       const data = await file.arrayBuffer();
       if (isPacked(data)) {
-        open(await readOnServer(file));
+        open({ ...await readOnServer(file), name: file.name, marked: true });
         return;
       }
-      let text;
-      try { text = new TextDecoder("utf-8", { fatal: true }).decode(data); } catch { text = new TextDecoder("windows-1252").decode(data); }
-      open(readTable(text, file.name));
+      // A file that is not plain UTF-8 came from a spreadsheet: it reads the answers' letters rightly only with a mark before them.
+      let text, marked = String(new Uint8Array(data.slice(0, 3))) === "239,187,191";
+      try { text = new TextDecoder("utf-8", { fatal: true }).decode(data); } catch { text = new TextDecoder("windows-1252").decode(data); marked = true; }
+      open({ ...readTable(text, file.name), name: file.name, marked });
     } catch (error) {
       table = null;
       byId("table-form").hidden = byId("table-results").hidden = true;
@@ -42,7 +43,8 @@ export function startTable(tasks) {
     byId("table-results").hidden = true;
     const head = element("tr", {}, ...table.columns.map((column) => element("th", { scope: "col" }, column)));
     const rows = table.rows.slice(0, PREVIEW).map((row) => element("tr", {}, ...table.columns.map((column) => element("td", {}, row[column]))));
-    byId("table-preview").replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
+    const caption = element("caption", {}, table.rows.length > PREVIEW ? `${table.name}: the first ${PREVIEW} rows` : table.name);
+    byId("table-preview").replaceChildren(caption, element("thead", {}, head), element("tbody", {}, ...rows));
     show();
   }
 
@@ -58,11 +60,14 @@ export function startTable(tasks) {
     const boxes = mapping.map(([leaf, column]) => element("div", {}, element("label", { for: column.id }, title(leaf.path.join(": "))), column));
     byId("table-columns").className = "columns";
     byId("table-columns").replaceChildren(...boxes);
-    say(`${table.rows.length.toLocaleString("en")} rows.`);
+    say(table.rows.length === 1 ? "1 row." : `${table.rows.length.toLocaleString("en")} rows.`);
   }
 
   async function run(event) {
     event.preventDefault();
+    // What is changed above afterwards changes nothing in these answers.
+    answered = { task, table };
+    const shown = mapping.filter(([leaf, column]) => leaf.required && column.value).map(([, column]) => column.value);
     const rows = table.rows.map((source, number) => {
       const row = { id: number };
       for (const [leaf, column] of mapping) if (column.value) put(row, leaf, source[column.value]);
@@ -70,13 +75,18 @@ export function startTable(tasks) {
     });
     results = [];
     stop = new AbortController();
+    byId("table-results").hidden = true;
     working(true);
+    byId("table-status").scrollIntoView({ block: "nearest" });
     const started = performance.now();
     try {
       const { labels } = await post(`/v1/tasks/${task.name}/prompt`, { ...named(), row: rows[0] }, stop.signal).catch(() => ({ labels: {} }));
       for (let start = 0; start < rows.length; start += AT_ONCE) {
         const { answers } = await post(`/v1/tasks/${task.name}`, { ...named(), rows: rows.slice(start, start + AT_ONCE) }, stop.signal);
-        results.push(...answers.map((answer) => ({ answer, labels, correction: null })));
+        results.push(...answers.map((answer, place) => {
+          const source = table.rows[start + place];
+          return { answer, labels, source, text: shown.map((column) => source[column]).join(" · "), correction: null };
+        }));
         const rate = results.length / ((performance.now() - started) / 1000);
         byId("table-progress").value = results.length / rows.length;
         say(`${results.length} of ${rows.length} rows, ${rate.toFixed(1)} a second, ${Math.ceil((rows.length - results.length) / rate)} s left.`);
@@ -87,11 +97,13 @@ export function startTable(tasks) {
       else { say(""); byId("table-status").append(failure(error)); }
     }
     working(false);
+    byId("table-results").hidden = !results.length;
+    byId("table-answered").textContent = `Answers: ${title(task.name)}`;
     review();
+    if (results.length) byId("table-status").scrollIntoView();
   }
 
   function review() {
-    byId("table-results").hidden = !results.length;
     const sure = ({ answer }) => (answer.error ? -1 : answer.confidence ?? answer.probability ?? 1);
     const order = results.map((result, number) => [result, number]);
     if (byId("table-sort").checked) order.sort(([one], [other]) => sure(one) - sure(other));
@@ -101,8 +113,7 @@ export function startTable(tasks) {
   }
 
   function line(result, number) {
-    const { answer, labels } = result;
-    const text = mapping.filter(([leaf, column]) => leaf.required && column.value).map(([, column]) => table.rows[number][column.value]).join(" · ");
+    const { answer, labels, text } = result;
     const shown = answer.error ? element("span", { class: "wrong" }, answer.error.message) : shownValue(answer, labels);
     return element("tr", {}, element("td", { class: "number" }, String(number + 1)), element("td", {}, text.slice(0, 200)), element("td", {}, shown),
       element("td", { class: "number" }, answer.probability === null ? "" : percent(answer.probability)), element("td", {}, correction(result, number)));
@@ -113,8 +124,8 @@ export function startTable(tasks) {
     const keys = Object.keys(answer.probabilities ?? {});
     const choices = answer.type !== "ranking" && keys.length > 0 && keys.length <= 26;
     const input = choices
-      ? element("select", {}, element("option", { value: "" }, "is right"), ...keys.map((key) => element("option", { value: labels[key] ?? key }, labels[key] ?? key)))
-      : element("input", { placeholder: "is right" });
+      ? element("select", {}, element("option", { value: "" }, "keep the answer"), ...keys.map((key) => element("option", { value: labels[key] ?? key }, labels[key] ?? key)))
+      : element("input", { placeholder: "keep the answer" });
     input.setAttribute("aria-label", `Correction of row ${number + 1}`);
     input.value = result.correction ?? "";
     input.addEventListener("change", () => { result.correction = input.value || null; });
@@ -123,18 +134,19 @@ export function startTable(tasks) {
 
   function download() {
     const more = ["answer", "probability", "confidence", "correction", "error"];
-    const rows = results.map(({ answer, labels, correction: corrected }, number) => ({
-      ...table.rows[number], answer: answer.error ? "" : shownValue(answer, labels), probability: answer.probability, confidence: answer.confidence,
+    const rows = results.map(({ answer, labels, source, correction: corrected }) => ({
+      ...source, answer: answer.error ? "" : shownValue(answer, labels), probability: answer.probability, confidence: answer.confidence,
       correction: corrected, error: answer.error?.message,
     }));
-    const text = writeCsv([...table.columns, ...more], rows);
-    const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: `${task.name}.csv` });
+    const { columns, separator, marked, name } = answered.table;
+    const text = (marked ? "\ufeff" : "") + writeCsv([...columns, ...more], rows, separator === ";" ? ";" : ",");
+    const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: `${name.replace(/\.[^.]*$/, "")}-${answered.task.name}.csv` });
     link.click();
     URL.revokeObjectURL(link.href);
   }
 
   function working(on) {
-    byId("table-run").disabled = on;
+    for (const input of [byId("table-run"), byId("file"), byId("table-sample"), select, ...mapping.map(([, column]) => column)]) input.disabled = on;
     byId("table-stop").hidden = !on;
     byId("table-progress").hidden = !on;
     byId("table-progress").value = 0;
@@ -146,10 +158,17 @@ export function startTable(tasks) {
   for (const kind of ["dragover", "dragleave", "drop"]) drop.addEventListener(kind, (event) => {
     event.preventDefault();
     drop.classList.toggle("over", kind === "dragover");
-    if (kind === "drop" && event.dataTransfer.files[0]) load(event.dataTransfer.files[0]);
+    const { files } = event.dataTransfer;
+    if (kind !== "drop" || !files[0] || byId("file").disabled) return;
+    byId("file").files = files;
+    load(files[0]);
   });
+  byId("file").addEventListener("click", (event) => { event.target.value = ""; }); // the same file may be chosen again
   byId("file").addEventListener("change", (event) => event.target.files[0] && load(event.target.files[0]));
-  byId("table-sample").addEventListener("click", () => open(sample(tasks)));
+  byId("table-sample").addEventListener("click", () => {
+    byId("file").value = "";
+    open(sample());
+  });
   select.addEventListener("change", () => table && show());
   byId("table-form").addEventListener("submit", run);
   byId("table-stop").addEventListener("click", () => stop.abort());
@@ -185,5 +204,5 @@ function sample() {
     "Love it, works as it should.", "It broke after two days.", "Fine for the price, nothing special.", "The colour is not the one in the picture, but it fits.",
     "Best purchase of the year!", "Never arrived, and nobody answers.",
   ];
-  return { columns: ["review"], rows: reviews.map((review) => ({ review })) };
+  return { name: "sample", columns: ["review"], rows: reviews.map((review) => ({ review })) };
 }

@@ -26,8 +26,15 @@ export function startTask(tasks) {
     byId("task-answer").replaceChildren();
   }
 
-  byId("task-example").addEventListener("click", () => form.fill(task.example));
-  byId("task-clear").addEventListener("click", () => form.fill({}));
+  function refill(row) {
+    form.fill(row);
+    byId("task-answer").replaceChildren();
+    byId("task-fields").querySelector("input, textarea").focus();
+  }
+
+  byId("task-example").addEventListener("click", () => refill(task.example));
+  byId("task-clear").addEventListener("click", () => refill({}));
+  watch(byId("task-form"), byId("task-answer"));
   select.addEventListener("change", show);
   byId("task-form").addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -45,11 +52,17 @@ export function startTask(tasks) {
   show();
 }
 
+// Once the form is changed, the answers beside it are said to be older.
+export function watch(form, place) {
+  form.addEventListener("input", () => place.classList.toggle("older", place.hasChildNodes()));
+}
+
 // Show what `work` gives, or why it gives nothing, and let nobody ask twice meanwhile.
 export async function busy(form, place, work) {
   const button = form.querySelector("button[type=submit]");
   button.disabled = true;
   place.setAttribute("aria-busy", "true");
+  place.classList.remove("older");
   try {
     place.replaceChildren(...(await work()));
   } catch (error) {
@@ -57,5 +70,6 @@ export async function busy(form, place, work) {
   } finally {
     button.disabled = false;
     place.removeAttribute("aria-busy");
+    if (place.getBoundingClientRect().top > innerHeight - 100) place.scrollIntoView();
   }
 }
