@@ -109,7 +109,10 @@ def load() -> str:
 def questions() -> str:
     """Return the table of seconds for 40 questions about one state, and how many tokens were read."""
     facts = results("questions")
-    rows = [(name, f"{seconds:.2f}") for name, seconds in facts["seconds"].items()]
+    rows = [
+        (name if name == "ecellm-lite" else f"llama-server, {name}", f"{seconds:.1f}")
+        for name, seconds in facts["seconds"].items()
+    ]
     head = (f"{facts['questions']} questions about {facts['words']} words", "s")
     one = facts["tokens"][0]
     return (
