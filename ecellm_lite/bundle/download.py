@@ -5,7 +5,6 @@ The connection is not trusted: what arrives is used only with the right sha256. 
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import time
 import urllib.error
@@ -17,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ecellm_lite.errors import ModelError, UsageError
+from ecellm_lite.models.files import sha256_of
 
 TRIES = 5  # without any progress
 TIMEOUT = 30.0  # seconds without a byte
@@ -76,7 +76,7 @@ def fetch(address: str, target: Path, size: int, sha256: str, advance: Callable[
         present = 0
     for attempt in (1, 2):
         _repeated(address, lambda: _size(target), lambda: _go_on(address, target, size, advance))
-        if _size(target) == size and _sha256(target) == sha256:
+        if _size(target) == size and sha256_of(target) == sha256:
             return
         target.unlink(missing_ok=True)
         if not present or attempt == 2:  # the beginning may have been of another file
@@ -149,11 +149,3 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
