@@ -7,7 +7,6 @@ does not start here, leaves everything as it was.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -26,12 +25,11 @@ from ecellm_lite.bundle.launcher import NAME, command_of, write_command, write_l
 from ecellm_lite.bundle.newest import check_newer, remember
 from ecellm_lite.bundle.wheels import WHEELS, make_environment
 from ecellm_lite.errors import ModelError
-from ecellm_lite.models.files import in_words
+from ecellm_lite.models.files import in_words, sha256_of
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.model_check import check_model
 from ecellm_lite.models.store import Store
 
-_BLOCK = 1 << 20
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _START = 300  # seconds that a program may take to start
 
@@ -164,12 +162,7 @@ def _take(source: Path, target: Path, file: BundleFile) -> None:
             raise ModelError(f"{source} is missing", step="install the whole bundle") from None
         shutil.copyfile(source, target)
         target.chmod(file.mode)
-    digest, size = hashlib.sha256(), 0
-    with target.open("rb") as taken:
-        while block := taken.read(_BLOCK):
-            digest.update(block)
-            size += len(block)
-    if size != file.size or digest.hexdigest() != file.sha256:
+    if target.stat().st_size != file.size or sha256_of(target) != file.sha256:
         raise ModelError(f"{source} is damaged", step="install the whole bundle")
 
 
