@@ -13,13 +13,13 @@ from ecellm_lite.errors import EcellmError, error_of
 class Usage:
     """How many tokens a prompt and its answer had.
 
-    - `prompt_tokens`: those of the prompt.
-    - `cached_tokens`: how many of them were in memory already. None in deterministic mode, where an answer must not
-      depend on what ran before it.
-    - `decoded_tokens`: those of the answer that the model chose.
-    - `forced_tokens`: those of the answer that had no alternative.
+    - `prompt_tokens`: the prompt's tokens.
+    - `cached_tokens`: how many of the prompt's tokens were in memory already. None in deterministic mode, because there
+      an answer must not depend on earlier rows.
+    - `decoded_tokens`: the answer's tokens that the model chose.
+    - `forced_tokens`: the answer's tokens that had no alternative.
 
-    Tokens at the answer's end that the model did not have to read are not counted.
+    If the model did not have to read the answer's last tokens, they are not counted.
     """
 
     prompt_tokens: int
@@ -38,7 +38,7 @@ class AdapterName:
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """Which weights answered: the model's name, the sha256 of its file, and the adapter (None for the model alone)."""
+    """The weights that answered: the model's name, its file's sha256, and the adapter (None without one)."""
 
     name: str
     sha256: str
@@ -58,9 +58,10 @@ class ModelName:
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Why a row has no answer: a stable code, a sentence, and where possible the field and the next step.
+    """Why a row has no answer: a stable code and a sentence.
 
-    `step` is the part of the sentence that says what to do next.
+    If possible, also the field at fault and the next step. `step` is the end of the sentence, which says what to do
+    next.
     """
 
     code: str
@@ -100,16 +101,16 @@ class Answer:
         - text: a string;
         - schema: an object.
     - `text`: the answer exactly as ECInstruct writes it.
-    - `probability`: of this answer among the allowed ones.
-    - `confidence`: how far the largest probability is above that of a random guess, from 0 to 1.
-    - `coverage`: how much of the model's probability fell on the allowed tokens.
-    - `abstained`: the model was not sure enough. Then there are probabilities, but no `value` and no `text`.
-    - `seconds`: from when the row began to run until its answer; None in deterministic mode.
-    - `calibration`: the calibration of the probabilities, by task, temperature, rows and hash, as in
-      `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`.
-    - `shortened`: what was cut from the row or the answer; None if nothing was.
-    - `warnings`: what else is odd about the row or its answer; None if nothing is.
-    - `error`: why the row has no answer; then `value` and `text` are None.
+    - `probability`: the probability of this answer among the allowed ones.
+    - `confidence`: 0 if the answer is no likelier than a random guess, 1 if it is certain.
+    - `coverage`: the share of the model's probability that fell on allowed tokens.
+    - `abstained`: whether the model was not sure enough. An abstention has probabilities, but no `value` and no `text`.
+    - `seconds`: the time from the row's start to its answer; None in deterministic mode.
+    - `calibration`: the calibration that was used, as in `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`: the task,
+      the temperature, the number of rows, and the hash.
+    - `shortened`: what was cut from the row or the answer, or None.
+    - `warnings`: other problems of the row or its answer, or None.
+    - `error`: why the row has no answer; `value` and `text` are then None.
     """
 
     id: str | int | None

@@ -1,12 +1,13 @@
 """Temperature scaling: corrects probabilities, so that eight in ten answers with probability 0.8 are right.
 
-Calibration divides the logits by a temperature T before the softmax: each probability p becomes p^(1/T), and these are
-scaled to sum to 1. A T above 1 makes a model less sure, a T below 1 makes it surer. The likeliest answer stays the
-same. The method: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017).
+Each probability p is replaced by p^(1/T), where T is the temperature, and the results are scaled to sum to 1. This is
+the same as dividing the logits by T before the softmax. A T above 1 makes a model less sure, a T below 1 makes it
+surer. The likeliest answer stays the same. The method: Guo et al., "On Calibration of Modern Neural Networks" (ICML
+2017).
 
-An entry of an extraction is calibrated alone: it is right or wrong. Entries may be wrong more often than right, which a
-temperature alone cannot express. So they also have a bias b: p becomes sigmoid(logit(p) / T + b), as in Platt's
-"Probabilistic outputs for SVMs" (1999).
+Each entry of an extraction is calibrated separately, because an entry is either right or wrong. Entries may be wrong
+more often than right, and a temperature alone cannot correct that. So they also have a bias b: p becomes
+sigmoid(logit(p) / T + b), as in Platt, "Probabilistic outputs for SVMs" (1999).
 """
 
 from __future__ import annotations
@@ -42,15 +43,17 @@ def tempered(shares: Sequence[float] | Probabilities, temperature: float) -> Pro
 
 
 def tempered_odds(probability: float, temperature: float, bias: float = 0.0) -> float:
-    """Return a probability p calibrated as that of a yes/no question: sigmoid(logit(p) / T + b)."""
+    """Return the calibrated probability of a yes/no question: sigmoid(logit(p) / T + b), for a probability p."""
     for_it, against = log_shares((probability, 1.0 - probability)) / temperature
     return 1.0 / (1.0 + math.exp(min(against - for_it - bias, _MOST)))
 
 
 def tempered_among(probability: float, count: int, temperature: float) -> float:
-    """Return the calibrated probability of one of `count` answers; the other answers are taken as equally likely.
+    """Return the calibrated probability of one of `count` answers.
 
-    With n = `count`, the result is p^(1/T) / (p^(1/T) + (n - 1) ((1 - p) / (n - 1))^(1/T)), which goes to 1/n as T
+    The other answers are assumed to be equally likely.
+
+    With n = `count`, the result is p^(1/T) / (p^(1/T) + (n - 1) ((1 - p) / (n - 1))^(1/T)). It approaches 1/n as T
     grows.
     """
     return tempered_odds(probability, temperature, -(1.0 - 1.0 / temperature) * math.log(count - 1))

@@ -1,10 +1,10 @@
-"""Finds the answer among a fixed set of candidates, by walking a sorted matrix of their tokens.
+"""Finds the answer among a fixed set of candidates, using a sorted matrix of their tokens.
 
 Each possible answer is tokenized as a continuation of the prompt. Its tokens are one row of the matrix, and the rows
-are sorted. So the rows that begin with the same tokens stand together. After some tokens are chosen, only the rows that
-begin with them are left. The tokens that may come next are the different values in the next column of these rows; the
-column's index is the `depth`. If there is only one value, it is *forced* and needs no model; otherwise a softmax over
-the values decides. Each row ends with the end-of-sequence token, so that one answer may be the beginning of another.
+are sorted. So rows that begin with the same tokens are neighbors. After some tokens are chosen, only the rows that
+begin with them are left. The tokens that may come next are the different values in the next column of these rows. That
+column's index is called `depth`. A single value is *forced* and needs no model. Several values are weighed by a
+softmax. Each row ends with the end-of-sequence token, so one answer may be the beginning of another.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Branches:
     """The tokens that may come next, and the rows of the matrix that have each of them.
 
     - `tokens`: the tokens, all different, in ascending order.
-    - `starts`: the rows with tokens[i] go from starts[i] up to, but not including, starts[i + 1].
+    - `starts`: the rows with tokens[i] are those from starts[i] up to, but not including, starts[i + 1].
     """
 
     tokens: NDArray[np.int32]
@@ -36,10 +36,10 @@ class Branches:
 
 
 class Candidates:
-    """Candidate answers as a sorted matrix of tokens, (rows, width), in int32; short rows are filled with -1.
+    """Candidate answers as a sorted matrix of tokens (rows, width), in int32; short rows are padded with -1.
 
     - `rows`: the candidates' tokens, all different.
-    - `end`: the token that closes an answer; it is appended to each row.
+    - `end`: the token that ends an answer; it is appended to each row.
     - `order`: for each row of the matrix, the candidate's index in `rows`.
     """
 
@@ -58,10 +58,10 @@ class Candidates:
         return Branches(column[starts], np.append(starts, high - low) + low)
 
     def way(self, low: int, high: int, depth: int, most: int) -> list[int]:
-        """Return a path of at most `most` next tokens: at each place, the token that most of the rows have.
+        """Return a path of at most `most` tokens from `depth` on.
 
-        The path ends where the rows that are left do not differ any more; it is empty if they do not differ after
-        `depth`.
+        Each token is the most frequent one among the rows that have all tokens before it. The path stops before its
+        last tokens if all rows agree on them, since such tokens need no choice. It may be empty.
         """
         tokens: list[int] = []
         ends = 0
@@ -90,7 +90,7 @@ class Walked:
 
     - `index`: the candidate's index in the original order.
     - `probability`: the shares of all chosen tokens, multiplied.
-    - `coverage`: the lowest coverage of any choice; 1 if there was no choice.
+    - `coverage`: the lowest coverage of all choices; 1 if there was no choice.
     """
 
     index: int
@@ -99,10 +99,10 @@ class Walked:
 
 
 def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Step, Logits, Walked]:
-    """Choose one candidate by taking the likeliest token wherever candidates differ; put its tokens on `tape`.
+    """Choose a candidate by taking the likeliest token wherever candidates differ, and put its tokens on `tape`.
 
     The tape already holds the first `depth` tokens, which all candidates have in common. The tokens after the last
-    choice are forced; the model reads them only if more of the answer follows the candidate.
+    choice are forced. The model reads them only if the answer continues after the candidate.
     """
     low, high = 0, len(candidates.order)
     probability = coverage = 1.0
@@ -125,7 +125,7 @@ def walk(candidates: Candidates, tape: Tape, *, depth: int = 0) -> Generator[Ste
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """The share of each candidate, in the original order (they sum to 1), and the coverage where they first differ."""
+    """The share of each candidate in the original order, and the coverage of the first choice. The shares sum to 1."""
 
     shares: Probabilities
     coverage: float
@@ -135,7 +135,7 @@ def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[S
     """Return the exact probability of each candidate, asking the model at every place where two of them differ.
 
     The candidates are whole answers, starting at the prompt's end. If their first tokens are all different, as with
-    letters and yes/no, the logits after the prompt are enough and the model is not called again. Otherwise the
+    letters and yes/no, the logits after the prompt are enough. The model is then not called again. Otherwise the
     candidates differ in fewer places than there are candidates. One call can ask at several places, along a path of up
     to `drafts` tokens. This saves calls if one candidate is the beginning of another.
     """

@@ -13,7 +13,10 @@ from ecellm_lite.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Choice(OneOf):
-    """A space whose answers are `options` (at least one, with distinct keys and texts); an answer's value is a key."""
+    """A space with the given `options`; an answer's value is the key of an option.
+
+    There is at least one option, and their keys and texts are distinct.
+    """
 
     options: tuple[Option, ...]
     type: ClassVar[str] = "choice"
@@ -34,13 +37,19 @@ class Choice(OneOf):
 
 
 def lettered(texts: Sequence[str], *, whole: bool) -> Choice:
-    """Return the choice among lines such as `A: first`; the model writes the line if `whole`, else its letter."""
+    """Return the choice among lines such as `A: first`.
+
+    If `whole`, the model writes the whole line, else only its letter.
+    """
     pairs = zip(letters_of(texts), texts, strict=True)
     return Choice(tuple(Option(letter, text if whole else letter, text) for letter, text in pairs))
 
 
 def letters_of(lines: Sequence[str]) -> tuple[str, ...]:
-    """Return the letters of option lines such as `A: first`; raises InputError if one is missing or repeated."""
+    """Return the letters of option lines such as `A: first`.
+
+    Raises InputError if a letter is missing or repeated.
+    """
     letters = tuple(map(_letter_of, lines))
     if len(set(letters)) < len(letters):
         message = f"The options have the letters {', '.join(letters)}"

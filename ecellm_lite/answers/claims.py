@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Claim:
     """One decision within an answer.
 
-    - `shares`: the probabilities of its options, at least one; the chosen option comes first.
-    - `right`: the index of the correct option.
-    - `alike`: how many options the last share stands for; they are taken to be equally likely.
+    - `shares`: the probabilities of the options, of which there is at least one. The chosen option comes first.
+    - `right`: the index of the correct option in `shares`.
+    - `alike`: how many equally likely options the last share stands for.
     """
 
     shares: tuple[float, ...]

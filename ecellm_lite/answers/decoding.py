@@ -1,8 +1,8 @@
 """The protocol between an answer space and the engine that decodes its answers.
 
-A space's `decode` is a generator. It yields a `Step` (the tokens to append to the prompt) and is sent the logits
-that the model gives after them; when nothing is left to decide, it returns an `Outcome`. The engine's scheduler runs
-many of these at once. Neither side knows more about the other.
+A space's `decode` is a generator. It yields a `Step`, which is a request to append tokens to the prompt. It is sent the
+logits that the model returns after these tokens. When nothing is left to decide, the generator returns an `Outcome`.
+The engine's scheduler runs many of these at once. The space and the engine know nothing more about each other.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ class Vocabulary(Protocol):
     control: NDArray[np.int32]  # tokens that are not text, which no answer may contain
 
     def tokenize(self, text: str, *, begin: bool = False) -> list[int]:
-        """Return the ids of `text`, none of it read as special tokens; `begin` adds a BOS if the model expects one."""
+        """Return the tokens of `text`; `begin` adds a BOS if the model expects one.
+
+        Nothing in the text is read as a special token.
+        """
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
-        """Return the bytes that the tokens stand for; a control token stands for none."""
+        """Return the bytes of the tokens; control tokens have none."""
 
     def grammar_tokenizer(self) -> Any:
         """Return the `llguidance.LLTokenizer` of this vocabulary, built once."""
@@ -44,12 +47,12 @@ class Step:
     """A request to the engine: keep the first `keep` tokens of the answer, append `tokens`, and return logits.
 
     `forced`: how many of `tokens` needed no model.
-    `drafted`: how many of `tokens`, at their end, are drafts: guesses that the model may reject.
+    `drafted`: how many of the last `tokens` are drafts: guesses that the model may reject.
 
     All other tokens were chosen from the model's logits. The engine checks as many drafts as it has room for. It
-    returns the logits after the last token before the drafts, and those after each checked draft. Their shape is
-    (checked drafts + 1, vocabulary.size), or (vocabulary.size,) if no draft was checked. Drafts that were right belong
-    to the answer, so the next step's `keep` counts them.
+    returns the logits after the last token before the drafts, and those after each checked draft. The logits' shape is
+    (checked drafts + 1, vocabulary.size), or (vocabulary.size,) if no draft was checked. Accepted drafts belong to the
+    answer, so the next step's `keep` counts them.
     """
 
     keep: int
@@ -65,9 +68,9 @@ class Outcome:
     `value`: the answer's value.
     `text`: the answer as an ECInstruct string.
     `tokens`: the answer's tokens. If the answer is from a fixed set, they are the end of tokenize(prompt + text).
-    `probabilities`: the share of each possible answer, by its key. None if the answer is not one of a few.
+    `probabilities`: the share of each possible answer, by its key. None if the possible answers are too many to list.
     `coverage`: how much of the model's probability fell on the allowed tokens when the first choice was made. For an
-      extraction: the lowest such value of all its choices.
+      extraction: the lowest coverage of all its choices.
     `shortened`: which limit ended the answer, if one did.
     """
 
@@ -89,7 +92,7 @@ Listener = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a space needs to decode an answer: the vocabulary, the prompt, and `room`, the tokens left in the context.
+    """What a space needs to decode an answer: the vocabulary, the prompt, and the context's remaining tokens (`room`).
 
     At most `drafts` tokens may be guessed in one step. The `listener` is called with a text as it grows.
     """
@@ -105,7 +108,7 @@ class Scene:
         """Return the tokens that `text` has when it follows `after`.
 
         Tokenized alone, the text can get other ids, because SentencePiece puts a space before it. `after` must end
-        where the tokenizer always starts a new token; the newline at the end of every prompt is such a place. Raises
+        where the tokenizer always starts a new token. The newline at the end of every prompt is such a place. Raises
         ModelError if the vocabulary has one token for the end of `after` and the start of `text`.
         """
         anchor = self.vocabulary.tokenize(after)

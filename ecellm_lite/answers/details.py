@@ -10,7 +10,7 @@ from ecellm_lite.answers.answer import Answer
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One line: a label, optionally a text and a note on it, and a probability to draw as a bar.
+    """One line of an answer's details: a label, optionally a text and a note, and a probability to draw as a bar.
 
     `chosen` lines are highlighted. The texts may come from a row, so a page that shows them must escape them.
     """

@@ -1,7 +1,7 @@
-"""Guesses the next words of free text from the prompt, because an answer about a text often copies from it.
+"""Guesses the next words of free text by copying from the prompt, as the answer about a text often does.
 
-This is prompt lookup decoding. A guess costs little if the model checks several tokens in one call, and it never
-changes the answer: a token that the model would not have written is dropped.
+This is prompt lookup decoding. Guesses cost little, because the model can check several tokens in one call. They never
+change the answer: a token that the model would not have written is dropped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _MATCH = 2
 
 
 class Lookup:
-    """Guesses the next tokens: finds where the latest tokens last occurred before, and returns what followed there."""
+    """Guesses the next tokens: finds where the latest tokens occurred before, and returns what followed there."""
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self._tokens: list[int] = []
@@ -30,7 +30,7 @@ class Lookup:
         self._tokens.append(token)
 
     def guess(self, most: int) -> tuple[int, ...]:
-        """Return at most `most` tokens that may come next; none if the latest tokens did not occur before."""
+        """Return at most `most` likely next tokens. The result is empty if the latest tokens did not occur before."""
         start = self._after.get(tuple(self._tokens[-_MATCH:]))
         return () if start is None else tuple(self._tokens[start : start + min(most, self._trust)])
 

@@ -1,9 +1,9 @@
 """Attributes and their values, which are always copied from the product's own texts.
 
-The answer is JSON in exactly ECInstruct's form, with one object for each requested attribute, in the order of the
-request: `[{"attribute": "color", "value": "navy blue", "source": "product title"}, …]`. If the model finds no value,
-both the value and the source are `"None"`. (ECInstruct's rows may have several values for an attribute. This project
-answers with one.)
+The answer is JSON in exactly ECInstruct's form, for example `[{"attribute": "color", "value": "navy blue", "source":
+"product title"}, …]`. It has one object for each requested attribute, in the order of the request. If the model finds
+no value, both the value and the source are `"None"`. In ECInstruct, an attribute may have several values. This project
+answers with one.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Extraction(Space):
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
         """Return the outcome with a calibrated probability for each entry and for the whole answer.
 
-        Each entry is treated as a choice between two things: its own value, and any other.
+        Each entry is treated as a choice between its own value and any other value.
         """
         if temperature == 1.0 and bias == 0.0:
             return outcome
@@ -131,8 +131,9 @@ class Extraction(Space):
     def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
         """Return one claim per entry: that the attribute has this value from this source, or that it has no value.
 
-        A claim is correct if the gold answer has the same entry; "no value" is also correct if the gold answer has no
-        entry for the attribute. Further values of the attribute in the gold answer do not make the claim wrong.
+        A claim is correct if the gold answer has the same entry. The claim that there is no value is also correct if
+        the gold answer does not mention the attribute. Further values of the attribute in the gold answer do not make a
+        claim wrong.
         """
         gold_values: dict[str, set[tuple[str | None, str | None]]] = {}
         for entry in self.parse(gold):
@@ -185,9 +186,9 @@ class Extraction(Space):
         return f"[{', '.join(objects)}]"
 
     def parse(self, text: str) -> list[dict[str, str | None]]:
-        """Return the entries of an answer string; "None" and null become None.
+        """Return the entries of an answer string; the values "None" and null become None.
 
-        Raises InputError for a text that is not such an answer.
+        Raises InputError if the text is not such an answer.
         """
         try:
             entries = json.loads(text)
@@ -208,7 +209,7 @@ class Extraction(Space):
 
 
 class _Grid:
-    """The candidate spans of one row's texts, tokenized in two steps: first their beginnings (heads), then the rest.
+    """The candidate spans of a row's texts, tokenized in two steps: first their beginnings (heads), then the rest.
 
     A title of 25 words has about 250 spans and a description thousands. Once a head is chosen, only the spans that
     begin with it are tokenized in full.

@@ -1,8 +1,8 @@
-r"""Converts GBNF, llama.cpp's form of grammars, to the Lark form that llguidance reads.
+r"""Converts a grammar from GBNF, llama.cpp's format, to the Lark format that llguidance reads.
 
-llguidance's own converter does the work. It cannot handle escapes such as `\u00e9`, two rules whose names differ only
-in case, or a missing rule. So this module first puts the text into a form that the converter accepts, or raises an
-error that names the line at fault. Source: grammars/README.md of ggml-org/llama.cpp.
+llguidance's own converter does the work. That converter cannot handle escapes such as `\u00e9`, a missing rule, or two
+rules whose names differ only in case. So this module first rewrites the text into a form that the converter accepts. If
+that is impossible, it raises an error that names the line at fault. Source: grammars/README.md of ggml-org/llama.cpp.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def depth(value: Any, what: str = "schema") -> int:
 
 
 def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield every object in a JSON value: the schemas, and other objects, which are harmless here."""
+    """Yield every object in a JSON value: the schemas, and also other objects, which do no harm here."""
     waiting = [value]
     while waiting:
         one = waiting.pop()

@@ -1,4 +1,4 @@
-"""One of a few options: the base of choices, predicates and scores."""
+"""The base class of choices, predicates and scores: an answer that is one of a few options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ecellm_lite.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option's `key`, which a program reads (such as `B`), and its `text`, which the model writes (`B: positive`).
+    """An option: `key` is what a program reads (such as `B`), `text` is what the model writes (`B: positive`).
 
     `line` is what a person sees; if it is empty, a person sees the key.
     """
@@ -73,7 +73,7 @@ class OneOf(Space):
         )
 
     def parse(self, text: str) -> Any:
-        """Return the value of the option with this answer string; raises InputError if there is none."""
+        """Return the value of the option with this answer string. Raises InputError if there is none."""
         return self.value(self._option(text).key)
 
     def normalized(self, text: str) -> str:

@@ -13,7 +13,7 @@ _OPTIONS = (Option("yes", "yes"), Option("no", "no"))
 
 @dataclass(frozen=True, slots=True)
 class Predicate(OneOf):
-    """The space of the answers `yes` (true) and `no` (false), decided on their first token."""
+    """The space of the answers `yes` (true) and `no` (false). The first token decides."""
 
     type: ClassVar[str] = "predicate"
 

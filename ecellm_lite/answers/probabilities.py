@@ -44,7 +44,7 @@ def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Rest
 def sound(logits: Logits) -> Logits:
     """Return the logits, with huge ones limited so that they can be subtracted.
 
-    Raises ModelError if a logit is NaN or infinite: undamaged weights never give such a logit, and an answer chosen by
+    Raises ModelError if a logit is NaN or infinite. Undamaged weights never give such a logit, and an answer chosen by
     it would be arbitrary.
     """
     # False for NaN too; a sound model's logits always pass.

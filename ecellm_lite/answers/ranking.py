@@ -26,9 +26,9 @@ GAINS: Mapping[str, float] = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
 
 @dataclass(frozen=True, slots=True)
 class Ranking(Space):
-    """The space of all orders of `letters`; there is at least one letter, and none occurs twice.
+    """The space of all orders of `letters`. There is at least one letter, and all are different.
 
-    `lines` are shown to a person, one for each letter in the same order, such as `A: Umbrella`.
+    `lines` describe the letters to a person, in the same order, such as `A: Umbrella`.
     """
 
     letters: tuple[str, ...]
@@ -38,7 +38,7 @@ class Ranking(Space):
     scored: ClassVar[bool] = True
 
     def decode(self, scene: Scene) -> Decoding:
-        """Choose the letters place by place; the last one needs no choice.
+        """Choose a letter for each place in turn; the last letter needs no choice.
 
         The outcome's `probability` is the product of the probabilities of all choices. Its `probabilities` and
         `confidence` are those of the first place.
@@ -117,7 +117,7 @@ class Ranking(Space):
         return (Claim((probability, 1.0 - probability), 0 if correct else 1, self._orders - 1),)
 
     def read_labels(self, labels: Any) -> tuple[str, ...] | None:
-        """Return the relevance (E, S, C or I) of each product in the order of the letters; None without labels."""
+        """Return each product's relevance (E, S, C or I) in the order of the letters, or None without labels."""
         if labels is None:
             return None
         if (
@@ -137,7 +137,7 @@ class Ranking(Space):
         return (",".join(self.letters),)
 
     def details(self, answer: Answer) -> tuple[Detail, ...]:
-        """Return the product in each place; for an abstention, the probabilities of the first place."""
+        """Return the product in each place. For an abstention, return the probabilities of the first place instead."""
         lines = dict(zip(self.letters, self.lines, strict=False))
         if answer.abstained:
             return bars(answer, lines)

@@ -16,9 +16,9 @@ from ecellm_lite.answers.options import OneOf, Option
 class Score(OneOf):
     """A space of levels, the lowest first; the value is a position on this scale.
 
-    The lowest level has position 1. The value is the mean of all positions, weighted by their probabilities: a model
+    The lowest level has position 1. The value is the mean of all positions, weighted by their probabilities. A model
     that is torn between 4 and 5 answers 4.5, where a choice would have to pick one. `texts` is what the model writes
-    for each level, if that is not the level itself.
+    for each level; by default, the level itself.
     """
 
     levels: tuple[str, ...]

@@ -20,13 +20,14 @@ SHARE = 4
 class Space(ABC):
     """The answers that one row may get, and all operations that depend on the type of answer.
 
-    A space of your own defines `type`, `decode` and `parse`. What it inherits suits answers that are too many to list.
-    An outcome with `probabilities` is calibrated and shown as a choice among a few answers.
+    A space of your own defines `type`, `decode` and `parse`. The inherited methods suit answers that are too many to
+    list. An outcome with `probabilities` is calibrated and shown as a choice among a few answers.
 
-    `type`: the type of answer that users see: predicate, choice, score, ranking, extraction, text or schema.
-    `generates`: whether answers are generated token by token, rather than scored in a few calls of the model.
+    `type`: the type of answer that users see, such as `predicate` or `ranking`.
+    `generates`: whether the model writes an answer token by token. If not, the possible answers are scored in a few
+      calls.
     `scored`: whether answers have a probability. `claims` explains it, and a calibration can correct it.
-    `biased`: whether a calibration has a bias as well as a temperature.
+    `biased`: whether a calibration has a bias in addition to a temperature.
     """
 
     __slots__ = ()
@@ -59,11 +60,11 @@ class Space(ABC):
         return ()
 
     def longest(self, scene: Scene) -> int:
-        """Return how many tokens to keep free for an answer, at least 1; `scene.room` is the whole context."""
+        """Return how many tokens to reserve for an answer, at least 1. `scene.room` is the whole context."""
         return max(1, scene.room // SHARE)
 
     def as_options(self) -> dict[str, Any] | None:
-        """Return request options from which another process can make this space, or None if there are none."""
+        """Return request options from which another process can make this space, or None if that is impossible."""
         return None
 
     def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
@@ -79,13 +80,16 @@ class Space(ABC):
         raise InputError(f"Answers of type {self.type} have no probability", step="evaluate answers of another type")
 
     def read_labels(self, labels: Any) -> tuple[str, ...] | None:
-        """Return a row's relevance labels if its products are ranked, else None; raises InputError for wrong labels."""
+        """Return a row's relevance labels if this space ranks products, else None.
+
+        Raises InputError for invalid labels.
+        """
         return None
 
     def constants(self, golds: Sequence[str]) -> tuple[str, ...]:
-        """Return answers to compare a model with: the same for every row, as far as the space allows.
+        """Return constant answers to compare a model with: the same answer for every row, as far as the space allows.
 
-        `golds` are the different gold answers of a data set, at least one, the most frequent first.
+        `golds` are the distinct gold answers of a data set, at least one, the most frequent first.
         """
         return tuple(golds)
 

@@ -19,7 +19,7 @@ _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A value (in lower case, as it occurs in its source) and its source, such as `product title`."""
+    """A value and its source, such as `product title`. The value is in lower case."""
 
     value: str
     source: str

@@ -1,4 +1,4 @@
-"""Answers in the user's own form: a JSON schema or a grammar, enforced by llguidance's token masks."""
+"""Answers that follow a user's JSON schema or grammar, which llguidance's token masks enforce."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Structured(Space):
         return {"grammar": self.source, "max_tokens": self.max_tokens, "temperature": self.temperature}
 
     def closing(self, vocabulary: Vocabulary) -> Closing | None:
-        """Return the Closing that ends a text in time, or None if texts of this form cannot be closed."""
+        """Return what ends a text within its token limit, or None if texts of this form cannot be ended early."""
         return None
 
     def parse(self, text: str) -> Any:

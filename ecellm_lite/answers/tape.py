@@ -1,4 +1,4 @@
-"""The answer's tokens so far: those that the model has seen, and those that it gets with the next step."""
+"""The answer's tokens so far: those that the model has read, and those to send with the next step."""
 
 from __future__ import annotations
 

@@ -22,14 +22,14 @@ MAX_TOKENS = 100
 
 @dataclass(frozen=True, slots=True)
 class Text(Space):
-    """The space of the texts of at most `max_tokens` tokens; control tokens end a text and never occur in it.
+    """A space of free texts with at most `max_tokens` tokens. Control tokens end a text and never occur in it.
 
-    `temperature`: at 0 each token is the likeliest; above 0 tokens are sampled with the scene's seed.
+    `temperature`: at 0, each token is the likeliest one; above 0, tokens are sampled with the scene's seed.
     `stop`: the text ends before the first of these texts.
-    `whole`: whether white space around the text is kept.
-    `logprobs`: if given, the value is not the text but an object with `text`, `ended` (whether the model or a stop text
-      ended it) and `tokens`. Each token has its `bytes`, its `logprob` and `top`, the likeliest tokens in its place.
-      `logprobs` is the number of tokens in `top`.
+    `whole`: whether to keep white space around the text.
+    `logprobs`: if given, the value is an object with `text`, `ended` and `tokens`, instead of a text. `ended` says
+      whether the model or a stop text ended the text. Each of the `tokens` has its `bytes`, its `logprob`, and `top`, a
+      list of the likeliest tokens in its place. `logprobs` is the length of `top`.
     """
 
     max_tokens: int = MAX_TOKENS
@@ -102,7 +102,10 @@ class Text(Space):
         return Outcome(value=value, text=text, tokens=tape.tokens, shortened=shortened)
 
     def _settled(self, data: bytes) -> str:
-        """Return the text up to where more tokens cannot change it: a character or a stop text may be half written."""
+        """Return the part of the text that more tokens cannot change.
+
+        At the end, a character or a stop text may be incomplete.
+        """
         text = _decoded(data)
         text = text[: self._stopped(text)]
         text = text[: max(0, len(text) - max(map(len, self.stop), default=1) + 1)]
@@ -118,7 +121,7 @@ class Text(Space):
 
 
 def _decoded(data: bytes) -> str:
-    """Return bytes as text; those of an incomplete character at the end are dropped."""
+    """Return bytes as text, without an incomplete character at the end."""
     return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
 
 

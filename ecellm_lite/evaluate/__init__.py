@@ -1,1 +1,1 @@
-"""Measures a model's answers on labelled rows: the metrics of the paper, calibration, and reports."""
+"""Measures a model's answers on labelled rows: the paper's metrics, calibration, and reports."""

@@ -1,6 +1,6 @@
-"""Baselines: answers that do not depend on a row's text, which show how high a metric is without any model.
+"""Baselines: answers that ignore a row's text. They show how high a metric can be without a model.
 
-An answer that is always the same can have a high F1 (PM) or NDCG (QPR), so only what a model gains over it counts.
+A constant answer can have a high F1 (PM) or NDCG (QPR), so a model counts only by what it gains over one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ecellm_lite.evaluate.metrics.measured import Pair
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A baseline that gives every row of a task the same answer: the one at `place` in the space's `constants`."""
+    """A baseline that gives every row the same answer: the one at index `place` of the space's `constants`."""
 
     golds: tuple[str, ...]
     place: int

@@ -1,8 +1,8 @@
 """Confidence intervals of a metric over rows, by the bootstrap (Efron, 1979).
 
-The metric is computed 1,000 times, each time on a resample: as many rows as there are, drawn at random, where a row may
-be drawn more than once or not at all. 95% of the results lie in the interval. A resample is kept as how often each row
-was drawn. A metric needs only sums over rows (metrics/measured.py), so a few matrix products compute all resamples.
+The metric is computed on 1,000 resamples. A resample has as many rows as the original, drawn at random with
+replacement. The interval contains 95% of the results. A resample is stored as the number of times that each row was
+drawn. A metric needs only sums over rows (see metrics/measured.py), so a few matrix products compute all resamples.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def paired_interval(before: Numbers, after: Numbers, metric: Metric) -> Interval
     """Return the 95% interval of a metric's gain from `before` to `after`.
 
     `before` and `after` have the numbers of the same rows, a line for each row. Both are measured on the same
-    resamples, so rows that are hard both before and after do not widen the interval.
+    resamples. So rows that are hard both before and after do not widen the interval.
     """
     gains = [metric(counts @ after) - metric(counts @ before) for counts in _resamples(len(before))]
     return _ends(np.concatenate(gains))

@@ -37,9 +37,9 @@ class CalibrationResult:
     """The result of calibrating one task.
 
     `fit`: None if there were too few rows.
-    `refusal`: why the fit is not to be kept, or None.
+    `refusal`: why the fit should not be kept, or None.
     `failed`: how many rows have no answer. The fit does not use them.
-    `others`: how many rows have another instruction than the task's. The fit does not use them either.
+    `others`: how many rows have another instruction than the task's own. The fit does not use them either.
     `automatic`: the probabilities above which enough answers are right, or None. If there are such probabilities, a
     calibration is kept even if the fit is refused; its temperature is then 1.
     """
@@ -83,9 +83,9 @@ class CalibrationResult:
 def read_tasks(
     data: Path, tasks: Sequence[Task], *, split: str = SPLIT, setting: str = SETTING, limit: int | None = None
 ) -> tuple[list[LabelledTask], list[Unreadable]]:
-    """Return the tasks for which a file or folder has labelled rows, and the lines that could not be read.
+    """Return the tasks that have labelled rows in a file or folder, and the lines that could not be read.
 
-    Raises InputError for files without such rows, and UsageError if scipy, which fitting needs, is not installed.
+    Raises InputError if there are no such rows, and UsageError if scipy, which fitting needs, is not installed.
     """
     check_installed()
     files = labelled_files(data, tasks, split)
@@ -112,9 +112,9 @@ def calibrate_task(
 ) -> CalibrationResult:
     """Answer labelled rows without a calibration, and fit a temperature to the answers.
 
-    `adapter` is the name of the adapter that answers; None: the model alone. `target_precision` is a share of right
-    answers. If it is given, the result also has the probabilities above which this share is reached. Rows with another
-    instruction than the task's own are left out, because a calibration holds for one instruction.
+    `adapter` is the name of the adapter that answers, or None for the model alone. `target_precision` is a share of
+    right answers. If it is given, the result also has the thresholds above which this share is reached. Rows with
+    another instruction than the task's own are left out, because a calibration holds for one instruction.
 
     Raises InputError for a task that answers in free text, and UsageError if scipy is not installed.
     """

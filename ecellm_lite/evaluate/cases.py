@@ -1,6 +1,6 @@
 """The claims of a row's answer, compared with the gold answer. `eval` and `calibrate` use them.
 
-A claim is one decision in an answer, with its probability; `Space.claims` returns them (ecellm_lite/answers/claims.py).
+A claim is one decision in an answer, with its probability (see ecellm_lite/answers/claims.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compares two evaluations: what changed, how certain that is, and in which rows."""
+"""Compares two evaluations: what changed, how certain the change is, and which rows changed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TaskComparison:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What changed from one evaluation to another, and what makes them hard to compare."""
+    """What changed between two evaluations, and what makes them hard to compare."""
 
     before: ModelName
     after: ModelName
@@ -62,9 +62,9 @@ class Comparison:
 
 
 def compare(before: Results, after: Results) -> Comparison:
-    """Compare two evaluations over their common rows, which have the same task, id, line and gold answer.
+    """Compare two evaluations over the rows that they share: same task, id, line and gold answer.
 
-    Raises InputError if there is no such row.
+    Raises InputError if they share no row.
     """
     warnings = []
     hashes = [{file.sha256 for file in side.data} for side in (before, after)]

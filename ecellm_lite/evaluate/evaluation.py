@@ -1,4 +1,4 @@
-"""Turns labelled rows and their answers into results: metrics, intervals, curves, and examples to look at.
+"""Turns labelled rows and their answers into results: metrics, intervals, curves, and example rows.
 
 The examples are the slowest and the least certain rows.
 """
@@ -50,9 +50,10 @@ def evaluate(
 ) -> TaskResult:
     """Return the result of a task's answers, one for each row.
 
-    `seconds`: how long all answers took.
-    `prompt`: returns the prompt of a row, for the few rows that are shown.
-    `refusal`: returns why the task's calibration is not used for a row. None: it is used, or the task has none.
+    `seconds`: how long it took to answer all rows.
+    `prompt`: returns a row's prompt, for the examples.
+    `refusal`: returns why the task's calibration is not used for a row. It returns None if the calibration is used, or
+      if the task has none.
     """
     measured = measure_rows(task, rows, answers)
     paper, all_rows = measured.values()
@@ -201,10 +202,11 @@ def _case(row: Labelled, answer: Answer) -> Case | None:
 def _uncalibrated(
     rows: Sequence[Labelled], answers: Sequence[Answer], refusal: Callable[[Labelled], str | None]
 ) -> Uncalibrated | None:
-    """Return how many answers were not calibrated although their task has a calibration; None if there are none.
+    """Return how many answers are not calibrated although their task has a calibration, or None if all are.
 
-    The result also has the line of the first row that was not calibrated, and the reason. Answers without a probability
-    do not count.
+    The result also has the line of the first such row, and the reason.
+
+    Answers without a probability do not count.
     """
     plain = [
         (row.line, reason)

@@ -1,16 +1,16 @@
 """Fits a temperature to labelled rows, and keeps it only if it improves the probabilities of held-out rows.
 
-The rows are split at random into two halves; the seed decides how. Each half is evaluated with the temperature that was
-fitted to the other half, so that every row is held out once. The likelihood of a row is the probability that its claims
-turn out as they do: for a choice, the probability of the right option. The temperature must pass two tests:
+The rows are split at random into two halves; the seed decides how. The temperature fitted to one half is tested on the
+other half, so every row is held out once. The likelihood of a row is the probability of what its gold answer says. For
+a choice, it is the probability of the right option. The temperature must pass two tests:
 
-- The mean logarithm of the likelihood rises by more than the standard error of this rise.
-- The likelihood of a whole half (the product over its rows) becomes at least 20 times as large, on average over the two
-  halves. A model that needs no calibration passes this test by chance at most 5% of the time, however few rows there
-  are. This is the split likelihood ratio of Wasserman, Ramdas and Balakrishnan, "Universal inference" (PNAS 2020).
+- The mean logarithm of the likelihood rises by more than its standard error.
+- The likelihood of a half (the product over its rows) becomes at least 20 times as large, on average over both halves.
+  A model that needs no calibration passes this test by chance at most 5% of the time, even with few rows. The second
+  test is the split likelihood ratio of Wasserman, Ramdas and Balakrishnan, "Universal inference" (PNAS 2020).
 
-Then the temperature is fitted again, on all rows. For an extraction, a temperature and a bias are fitted and tested
-together in the same way.
+If both are passed, the temperature is fitted again, on all rows. For an extraction, a temperature and a bias are fitted
+and tested together in the same way.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Fit:
 
     `gain`: by how much the mean logarithm of a row's likelihood rises, in nats.
     `error`: the standard error of this gain.
-    `log_ratio`: the logarithm of a ratio: the likelihood of a half with the temperature, divided by its likelihood
+    `log_ratio`: the logarithm of the factor by which the likelihood of a half rises. The factor is the mean over both
+      halves.
         without. The ratio is the mean over the two halves.
     """
 
@@ -58,7 +59,7 @@ class Fit:
 
     @property
     def refusal(self) -> str | None:
-        """Why the temperature should not be kept, or None if it should be."""
+        """Why the temperature should not be kept, or None to keep it."""
         if self.gain <= 0:
             return "held-out rows are no likelier with it"
         if self.gain <= self.error:
@@ -120,9 +121,9 @@ def fit(cases: Sequence[Case], *, biased: bool = False, seed: int = 0) -> Fit:
 class _Claims:
     """The claims of some rows as arrays, with a line for each claim.
 
-    `logs` (claims, most shares): the logarithms of the shares of the claim's options, the chosen option first.
-    `alike` (claims, most shares): the logarithm of the number of answers that an option stands for.
-    `right`: the index of the right option.
+    `logs` (claims, most shares): the logarithms of the options' shares, the chosen option first.
+    `alike` (claims, most shares): the logarithm of the number of answers that each option stands for.
+    `right`: the index of the claim's right option.
     `rows`: the index of the claim's row.
     """
 
@@ -151,7 +152,7 @@ class _Claims:
         return _Claims(self.logs[chosen], self.alike[chosen], self.right[chosen], self.rows[chosen], self.count)
 
     def fitted(self, biased: bool) -> Floats:
-        """Return the (temperature, bias) that makes the right options likeliest; the bias is 0 unless `biased`."""
+        """Return the (temperature, bias) that makes the right options likeliest. The bias is 0 unless `biased`."""
         from scipy.optimize import minimize, minimize_scalar
 
         def loss(temperature: float, bias: float) -> float:

@@ -24,7 +24,7 @@ _SPELT = {
 class Labelled:
     """A row as a runtime accepts it, its line in the file, and its gold answer string.
 
-    `labels` say how relevant each product of a ranking is (E, S, C or I), in the order of the products.
+    `labels` give the relevance of each product of a ranking (E, S, C or I), in the order of the products.
     """
 
     task: Task
@@ -45,9 +45,9 @@ class Labelled:
 
 
 def task_of(row: Mapping[str, Any], own: Mapping[str, Task]) -> Task | None:
-    """Return the task that a row names, or None if it names none.
+    """Return the task that a row names, or None if it names none. `own` has the user's tasks by name.
 
-    Raises InputError for a task that is neither one of the ten nor one of a user's `own` tasks (by name).
+    Raises InputError for a task that is neither one of the ten nor in `own`.
     """
     name = row.get("task")
     if name is None:

@@ -1,8 +1,10 @@
-"""Files of labelled rows, read one row at a time: JSON Lines, a folder of them, or ECInstruct's dataset.json.
+"""Files of labelled rows: JSON Lines, a folder of such files, or ECInstruct's dataset.json.
 
-A folder has a file TASK/SPLIT.jsonl for each task with rows. dataset.json is a JSON array (or JSON Lines) of rows with
-a split and a setting; the rows of one split and one setting are read. A row that cannot be used does not end the
-reading: its line is reported with the reason.
+They are read row by row.
+
+A folder has a file TASK/SPLIT.jsonl for each task. dataset.json is a JSON array, or JSON Lines. Each of its rows names
+its split and its setting, and only the rows of one split and one setting are read. An unusable row does not stop the
+reading. Its line is reported with the reason.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ _MARK = b"\xef\xbb\xbf"
 
 @dataclass(slots=True)
 class LabelledFile:
-    """A file of labelled rows; `task` is the task that all its rows must have, None if each row names its own."""
+    """A file of labelled rows. `task` is the task of all its rows, or None if each row names its own."""
 
     path: Path
     name: str
@@ -42,9 +44,11 @@ class LabelledFile:
     def rows(
         self, tasks: Sequence[Task], split: str = SPLIT, setting: str = SETTING
     ) -> Iterator[Labelled | tuple[Task | None, Unreadable]]:
-        """Yield the rows of these tasks, and a pair (task, Unreadable) for each line that cannot be read.
+        """Yield the rows of these tasks, and a pair (task, Unreadable) for each unreadable line.
 
-        The pair's task is None if it is unknown. Raises InputError for a file that cannot be read or has another form.
+        The task of such a pair is None if it is unknown.
+
+        Raises InputError for a file that cannot be read or has another format.
         """
         expected = self.task or (tasks[0] if len(tasks) == 1 else None)
         own = {task.name: task for task in tasks if task.source}

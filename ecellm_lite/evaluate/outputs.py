@@ -19,9 +19,9 @@ from ecellm_lite.jobs.output import check_output, is_replaceable, part_of, same_
 
 @dataclass(slots=True)
 class Outputs:
-    """The paths of the results and the report, None for one that is not written.
+    """The paths of the results and of the report, each None if it is not written.
 
-    `partial` is the file with the results so far, None while there are none.
+    `partial` is the file of the results so far; None before the first task ends.
     """
 
     output: Path | None = None

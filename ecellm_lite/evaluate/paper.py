@@ -1,4 +1,4 @@
-"""The paper's results, to print next to ours: Peng et al., eCeLLM, ICML 2024 (arXiv 2402.08831)."""
+"""The paper's results, to show next to ours: Peng et al., eCeLLM, ICML 2024 (arXiv 2402.08831)."""
 
 from __future__ import annotations
 

@@ -17,11 +17,13 @@ POINTS = 50
 
 
 def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliability | None:
-    """Return how well probabilities agree with right answers, in 10 bins of equal width; None without probabilities.
+    """Return how well probabilities agree with right answers, in 10 bins of equal width.
 
-    ECE (Naeini et al., 2015): a bin's gap is the difference between its share of right answers and its mean
-    probability. ECE is the mean gap, in which each bin is weighted by its number of answers.
-    Brier: the mean of (probability - 1)^2 for right answers and probability^2 for wrong ones.
+    Returns None if there are no probabilities.
+
+    `ECE` is the expected calibration error (Naeini et al., 2015). A bin's gap is the difference between its share of
+    right answers and its mean probability. The error is the mean gap, weighted by the bins' numbers of answers. `Brier`
+    is the mean of (probability - 1)^2 for right answers and probability^2 for wrong ones.
     """
     if not probabilities:
         return None
@@ -44,9 +46,10 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliab
 
 
 def risk(probabilities: Sequence[float], right: Sequence[bool], rows: int) -> list[RiskPoint] | None:
-    """Return the share of rows that is answered, and the share of these answers that is right, at several thresholds.
+    """Return, for several thresholds, the share of rows answered and the share of right answers among them.
 
-    `rows`: the number of all rows. The first threshold keeps only the answers with the highest probability, the last
+    `rows`: the number of all rows. The first threshold keeps only the most probable answers, the last one keeps all
+      answers.
     one keeps all answers. Returns None if there are no probabilities.
     """
     if not probabilities:

@@ -1,7 +1,7 @@
 """An evaluation's results, in memory and as a file: metrics, curves and a record for each row.
 
-The file is JSON with the keys of these classes. It is read strictly: a file that was cut, edited or made by another
-program is refused with one sentence.
+The file is JSON with the keys of these classes. It is read strictly: a file that is truncated, edited or of another
+format is refused with one sentence.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """How often each gold label (row) got each answer (column); the last column is for no answer."""
+    """How often each gold label (row) got each answer (column). The last column counts missing answers."""
 
     labels: list[str]
     counts: list[list[int]]
@@ -57,7 +57,7 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Answers whose probability is in [low, high): their number, mean probability, and share of right ones."""
+    """Answers whose probability is in [low, high): their number, mean probability, and share of right answers."""
 
     low: float
     high: float
@@ -90,7 +90,7 @@ class RiskPoint:
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """One evaluated row: its gold answer, the model's answer, and its contribution to the metric."""
+    """One evaluated row: its gold answer, the model's answer, and its part in the metric."""
 
     id: str | int | None
     line: int
@@ -127,7 +127,7 @@ class Uncalibrated:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """The results of one task; `interval` is that of the primary metric over all rows.
+    """The results of one task. `interval` is the 95% interval of the primary metric over all rows.
 
     `calibration` names the calibration that was used, as the answers name it. In older files `calibration` and
     `uncalibrated` are missing; they are then None.
@@ -155,7 +155,7 @@ class TaskResult:
 
     @property
     def without_calibration(self) -> str | None:
-        """Which rows are not calibrated and why, in one sentence; None if there are none."""
+        """Return a sentence that says which rows are not calibrated and why, or None if all are."""
         plain = self.uncalibrated
         if plain is None:
             return None
@@ -186,8 +186,8 @@ class EvaluationSettings:
 
     `limit`: the most rows of a task.
     `split`, `setting`: which of the labelled rows were used.
-    `instruction`: the instruction that replaced the task's own (None: it was not replaced).
-    `min_probability`: answers below it count as abstentions. It is None in older files, which lack it.
+    `instruction`: replaced the task's own; None if it did not.
+    `min_probability`: answers below it count as abstentions. None in older files.
     """
 
     limit: int | None
@@ -202,7 +202,7 @@ class EvaluationSettings:
 class Results:
     """A whole evaluation. `tasks` has the results by task name.
 
-    `unreadable`: in a file with rows of several tasks, the lines whose task cannot be told.
+    `unreadable`: the unreadable lines whose task is unknown.
     """
 
     format: int

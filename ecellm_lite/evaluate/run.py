@@ -1,6 +1,6 @@
-"""An evaluation from files of labelled rows to results: read and check the rows, answer them, measure the answers.
+"""An evaluation, from files of labelled rows to results.
 
-The rows are read before a model is loaded, so that a mistake in them is reported at once and not after hours.
+The rows are read and checked before a model is loaded, so a mistake in them is reported at once and not after hours.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Evaluation:
     ) -> Results:
         """Answer the rows of all tasks, measure the answers, and return the results.
 
-        `progress` is called with each answer, `keep` with the results so far before the next task begins, and `warn`
-        with a sentence for each task whose stored calibration is not used. Raises UsageError if the options name a
-        calibration that is for another task.
+        `progress` is called with each answer, and `keep` with the results so far before each next task. `warn` is
+        called with a sentence for each task whose stored calibration is not used. Raises UsageError if the options name
+        a calibration that is for another task.
         """
         started = time.perf_counter()
         measured: dict[str, TaskResult] = {}
@@ -141,7 +141,7 @@ def prepare_evaluation(
 ) -> Evaluation:
     """Read the labelled rows of these tasks, at most `limit` of each, and check that the results can be written.
 
-    Raises InputError if a file has no rows of these tasks or an output cannot be written, and UsageError if a task
+    Raises InputError if a file has no rows of these tasks or an output cannot be written. Raises UsageError if a task
     cannot be measured here or an output would overwrite the rows.
     """
     for task in tasks:

@@ -1,19 +1,19 @@
 """Chooses thresholds: the lowest probabilities at which answers are right often enough to need no review.
 
-The user gives a target for the share of right answers, such as 95% (the precision). On few rows, this share is mostly
-luck. So a threshold must pass a test: if the answers above the threshold were really right less often than the target,
-a sample of rows would look this good in at most 5% of cases. This test is the one-sided 95% lower confidence bound of
-Clopper and Pearson ("The use of confidence or fiducial limits", Biometrika 1934).
+The user gives a target precision: a share of right answers, such as 95%. On few rows, the measured precision is mostly
+luck. So a threshold must pass a test. If the true precision above it were below the target, a sample would look this
+good in at most 5% of cases. The test uses the one-sided 95% lower bound of Clopper and Pearson ("The use of confidence
+or fiducial limits", Biometrika 1934).
 
-Each possible answer may have a threshold of its own. The thresholds then share the 5% (Bonferroni's correction): with
-two, each may be too low in 2.5% of cases. For a target of 95%, this many rows must be above a threshold:
+Each possible answer may have its own threshold. The thresholds then share the 5% (Bonferroni's correction): with two
+thresholds, each may be too low in 2.5% of cases. For a target of 95%, this many rows must be above a threshold:
 
     thresholds    if none is wrong    if one is wrong
     one           59                  93
     two           72 each             110 each
 
-How often answers above the thresholds are right is measured on held-out rows: each half of the rows is judged by the
-thresholds chosen on the other half.
+The precision above the thresholds is measured on held-out rows: each half of the rows is judged by the thresholds
+chosen on the other half.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ DOUBT = 0.05  # the probability that the lower bound of a precision is too high
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A labelled row's answer: the key of its most likely option, its calibrated probability, and whether it is right.
+    """A labelled row's answer: its most likely option, that option's calibrated probability, and whether it is right.
 
-    An answer that is not `usual` has an unusually low coverage, so it always needs review.
+    An answer is not `usual` if its coverage is unusually low; such an answer always needs review.
     """
 
     key: str
@@ -46,9 +46,9 @@ class Judged:
 
 
 def judged(space: Space, answer: Answer, case: Case, calibration: tuple[float, float], least_coverage: float) -> Judged:
-    """Return an uncalibrated answer as a Judged, after calibrating it; `calibration` is (temperature, bias).
+    """Calibrate an answer and return it as a Judged. `calibration` is (temperature, bias).
 
-    An answer with less coverage than `least_coverage` is not usual.
+    The answer is not usual if its coverage is below `least_coverage`.
     """
     outcome = Outcome(
         value=answer.value,
@@ -67,7 +67,7 @@ def judged(space: Space, answer: Answer, case: Case, calibration: tuple[float, f
 def automatic(rows: Sequence[Judged], precision: float, *, by_answer: bool, seed: int = 0) -> Automatic:
     """Return the thresholds for a precision below 1, and the precision that they reach on held-out rows.
 
-    If `by_answer`, each answer has its own threshold; the rows must then all have the same possible answers.
+    If `by_answer`, each answer has its own threshold. All rows must then have the same possible answers.
     """
     keys = sorted({row.key for row in rows}) if by_answer else [EVERY]
     halves = np.arange(len(rows)) % 2
@@ -89,9 +89,10 @@ def automatic(rows: Sequence[Judged], precision: float, *, by_answer: bool, seed
 
 
 def least_thresholds(rows: Sequence[Judged], precision: float, keys: Sequence[str]) -> dict[str, float | None]:
-    """Return the lowest threshold for each key. A key stands for one answer, or (`EVERY`) for all answers together.
+    """Return the lowest threshold for each key.
 
-    Each key gets an equal part of the 5% of doubt.
+    A key stands for one answer; the key `EVERY` stands for all answers together. The keys share the 5% of doubt
+    equally.
     """
     doubt = DOUBT / max(1, len(keys))
     return {key: least_threshold([row for row in rows if key in (EVERY, row.key)], precision, doubt) for key in keys}
@@ -104,10 +105,10 @@ def reaches(row: Judged, thresholds: Mapping[str, float | None]) -> bool:
 
 
 def least_threshold(rows: Sequence[Judged], precision: float, doubt: float = DOUBT) -> float | None:
-    """Return the lowest threshold that passes the module's test; None if none passes.
+    """Return the lowest threshold that passes the module's test, or None if none passes.
 
-    `precision` is the share of right answers that the test asks for, and `doubt` is the share of cases in which it may
-    pass by chance. Needs scipy.
+    `precision` is the required share of right answers. `doubt` is the probability that the test may be passed by
+    chance. Needs scipy.
     """
     from scipy.special import bdtr
 

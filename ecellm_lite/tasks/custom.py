@@ -13,9 +13,9 @@
     type = "choice"
     choices = [{ value = "billing", description = "invoices and refunds" }, { value = "delivery" }]
 
-A field has a name, and may have: doc, example, `required = false`, `list = true` (a list of texts), `long = true` (it
-may be shortened). custom_answers describes the table [answer]. The model sees a single text field unchanged, and other
-fields as one JSON object, in the envelope of the ten tasks.
+A field has a name. It may have `doc`, `example`, `required = false`, `list = true` (a list of texts) and `long = true`
+(it may be shortened). custom_answers describes the table [answer]. The prompt has the same envelope as the ten tasks. A
+single text field is inserted unchanged; several fields become one JSON object.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The possible answers of a user's own task: the table [answer] of its file.
+"""The table [answer] of a user's task file: the possible answers.
 
 | type | its keys | the answer's value |
 |---|---|---|
@@ -11,7 +11,7 @@
 | schema | schema: a table, or file: a JSON file beside the task's; max_tokens (optional) | a JSON value |
 | grammar | grammar: GBNF or Lark, or file; max_tokens (optional) | a text |
 
-Levels, and up to 26 choices, are listed with letters like ECInstruct's options, and the model answers with a letter.
+Levels and up to 26 choices are listed with letters, like ECInstruct's options, and the model answers with a letter.
 More choices are listed without letters, and the model answers with the value itself.
 """
 
@@ -57,9 +57,9 @@ class Answers:
     """What the table [answer] says about a task.
 
     `description`: the possible answers, in words.
-    `fields`: the task's fields, with the limits that the answers need.
+    `fields`: the task's fields, with the limits that the answer type requires.
     `write`, `read`, `free_text`: see Task.
-    `subject`: the list field that the answers refer to, such as the products of a ranking; it is never shortened.
+    `subject`: the list field that the answers refer to, such as the products to rank. It is never shortened.
     """
 
     description: str
@@ -71,7 +71,7 @@ class Answers:
 
 
 def answers_of(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
-    """Return the answers that the table [answer] defines; raises an InputError that names a wrong key."""
+    """Return the answers that the table [answer] defines. Raises InputError for a wrong key, and names it."""
     kind = table.text("type", most=20)
     if kind not in _KINDS:
         raise table.error("type", f"is {kind!r}", f"write one of {', '.join(_KINDS)}")
@@ -242,7 +242,10 @@ def _source_key(table: TaskTable, key: str) -> str:
 
 
 def _read_beside(table: TaskTable) -> str:
-    """Return the text of the file under the key `file`; it must be in the folder of the task's file, or below."""
+    """Return the text of the file named by the key `file`.
+
+    It must be in the folder of the task's file, or below.
+    """
     name = table.text("file", most=LONGEST_LABEL)
     inside = PurePosixPath(name)
     if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:

@@ -1,8 +1,10 @@
-"""The input fields of a task: each checks its value, and an error names the field and shows a valid value.
+"""The input fields of a task.
 
-A field's `read` takes a JSON value and returns it as the task needs it (such as a text or a list of texts), or raises
-InputError. Where a text is expected, a number is accepted and keeps its spelling, and a blank text is refused. A field
-that is null, NaN, blank or an empty list counts as missing. Lone surrogates, which JSON can carry and UTF-8 cannot,
+Each field checks its value, and an error names the field and shows a valid value.
+
+A field's `read` takes a JSON value and returns it in the task's form, such as a text or a list of texts. It raises
+InputError for an invalid value. A number is accepted as a text and keeps its spelling. A blank text is refused. A field
+that is null, NaN, blank or an empty list counts as missing. Lone surrogates, which JSON allows and UTF-8 does not,
 become U+FFFD.
 """
 
@@ -67,7 +69,10 @@ class TextField:
 
 @dataclass(frozen=True, slots=True)
 class ParagraphsField:
-    """A field with a text, or a list of paragraphs, joined with a comma and a space; blank paragraphs are left out."""
+    """A field with a text or a list of paragraphs.
+
+    The paragraphs are joined with a comma and a space; blank ones are left out.
+    """
 
     name: str
     doc: str
@@ -139,7 +144,10 @@ class RecordField:
 
 @dataclass(frozen=True, slots=True)
 class ItemsField:
-    """A field with a list of `least` to `most` items, each a text or an object {title, category: [text, …], brand}."""
+    """A field with a list of `least` to `most` items.
+
+    Each is a text or an object {title, category: [text, …], brand}.
+    """
 
     name: str
     doc: str
@@ -203,7 +211,7 @@ def _text(field: Field, value: Any, place: str) -> str:
 
 
 def text_of(value: Any) -> str | None:
-    """Return a text unchanged, or a number as it is spelled; None for anything else, including true and false."""
+    """Return a text unchanged and a number as it is spelled. Return None for anything else, also for true and false."""
     if isinstance(value, str):
         return encodable(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -249,7 +257,7 @@ def _step(field: Field) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as JSON (or its Python type, if it has no JSON), cut to fit into a sentence."""
+    """Return a value as JSON, cut to fit into a sentence. A value without a JSON form is shown by its Python type."""
     try:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError):

@@ -1,11 +1,11 @@
-"""A typed question about any text, the state: a task that is defined in the request, as in other decision APIs.
+"""A typed question about any text (the state): a task that is defined in the request, as in other decision APIs.
 
     {"type": "predicate", "instructions": "Does the customer want a refund?"}
     {"type": "choice", "instructions": "Which desk?", "choices": [{"value": "billing", "description": "invoices"}, …]}
     {"type": "score", "instructions": "How urgent is it?", "levels": [{"label": "low"}, {"label": "high"}]}
 
-A row has the field `state`. The question follows the state, so that the model reads a state only once for all questions
-about it. Levels, and up to 26 choices, are listed with letters like ECInstruct's options, and the model answers with a
+A row has the field `state`. The question comes after the state, so the model reads a state only once for several
+questions. Levels and up to 26 choices are listed with letters, like ECInstruct's options, and the model answers with a
 letter. More choices are listed without letters, and the model answers with the value itself.
 """
 

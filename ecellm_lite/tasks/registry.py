@@ -49,10 +49,10 @@ _NAMES: dict[str, Task] = {
 
 
 def get_task(name: str) -> Task:
-    """Return a task: one of the ten by its name, hub name or abbreviation, or a user's own by its name or its file.
+    """Return a task. `name` is the name, hub name or abbreviation of one of the ten, or a user's task's name or file.
 
-    Upper and lower case in a name mean the same. Raises UsageError for an unknown task, with similar tasks' names,
-    and InputError if the file of a user's own task is not valid.
+    Case does not matter. Raises UsageError for an unknown task, and suggests similar names. Raises InputError if the
+    file of a user's task is not valid.
     """
     key = name.strip().lower().replace("-", "_")
     if key in _NAMES:
@@ -82,7 +82,7 @@ def load_task(path: str | Path) -> Task:
 
 
 def own_files() -> dict[str, Path]:
-    """Return the files in the user's folder of tasks: {task name: path}, sorted; no file is read."""
+    """Return the files in the user's folder of tasks as {task name: path}, sorted. No file is opened."""
     folder = home() / "tasks"
     try:
         return {path.stem: path for path in sorted(folder.glob("[!.]*.toml"))}
@@ -92,7 +92,7 @@ def own_files() -> dict[str, Path]:
 
 
 def load_own(path: Path) -> Task:
-    """Return the task of a file in the user's folder; raises InputError if the file has another name than the task."""
+    """Return the task of a file in the user's folder. Raises InputError if the file's name is not the task's."""
     task = load_task(path)
     if task.name != path.stem:
         step = f"rename the task, or the file to {task.name}.toml"

@@ -1,9 +1,8 @@
-"""Shortens a row that is too long for the context: cuts the task's long fields, as little as possible.
+"""Shortens a row that is too long for the context, by cutting the task's long fields as little as possible.
 
-Two things are cut: descriptive texts, such as a review or a description, and the oldest part of a history. Questions,
-titles, queries, attributes and candidates are never cut. The products of a ranking are not cut either, because its
-answer consists of their letters. A cut leaves at least one word or item of each field, and is always the same for the
-same row and context.
+Only descriptive texts, such as a review, and the oldest items of a history are cut. Questions, titles, queries,
+attributes and candidates are never cut. The products of a ranking are not cut either, because the answer must name all
+of them. A cut leaves at least one word or item in each field. The same row and context always give the same cut.
 """
 
 from __future__ import annotations
@@ -29,7 +28,10 @@ Values = Mapping[str, Any]
 
 
 class Long(Protocol):
-    """Fields of a row that may be cut, and the order in which their parts (words or items) are removed."""
+    """Fields of a row that may be cut.
+
+    An implementation fixes the order in which their parts (words or items) are removed.
+    """
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -50,9 +52,9 @@ class Long(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Texts, or lists of texts, that lose their last words; several fields are cut to the same length.
+    """Texts, or lists of texts, that lose their last words. Several fields are cut to the same length.
 
-    A list is treated as one text: whole texts are removed from its end, and the last remaining text loses its end.
+    A list is treated as one text: its last texts are removed first, then the last words of the text before them.
 
     >>> Words(("review",)).cut({"review": "Works, but it is loud."}, 2)
     {'review': 'Works, but'}
@@ -96,7 +98,7 @@ class Words:
         return {field: count for field, count in counts.items() if count}
 
     def _shares(self, values: Values, size: int) -> dict[str, tuple[int, int]]:
-        """Return, for each field, its number of words and its share of `size`; the first fields get the remainder."""
+        """Return each field's number of words and its share of `size`. The first fields get the remainder."""
         counts = self._counts(values)
         shares = {field: (size + len(counts) - 1 - place) // len(counts) for place, field in enumerate(counts)}
         return {field: (count, shares[field]) for field, count in counts.items()}
@@ -145,11 +147,11 @@ class Cut:
 def least_cut(
     long: Sequence[Long], values: Values, needs: Callable[[Values], int], most: int, *, whole: int
 ) -> Cut | None:
-    """Return the smallest cut after which a row needs at most `most` tokens; None if no cut is enough.
+    """Return the smallest cut after which a row needs at most `most` tokens, or None if no cut is enough.
 
-    `needs`: returns how many tokens a row needs.
-    `whole`: how many tokens the uncut row needs; this is more than `most`.
-    `long`: what may be cut, in order; an entry is cut only when every entry before it is cut as far as allowed.
+    `needs`: returns the number of tokens that a row needs.
+    `whole`: the number of tokens that the uncut row needs; it is more than `most`.
+    `long`: what may be cut. An entry is cut only after every entry before it is cut as far as allowed.
     """
     notes: list[str] = []
     for one in long:
@@ -181,11 +183,11 @@ def _largest(
     """Return the largest number of parts with which the row needs at most `most` tokens.
 
     `of`: makes the row with a number of parts.
-    `low`: a number of parts that fits, and the tokens that it needs.
-    `high`: a number of parts that does not fit, and the tokens that it needs.
+    `low`: a number of parts that fits, and its tokens.
+    `high`: a number of parts that does not fit, and its tokens.
 
-    Tokens grow nearly linearly with parts. Therefore the next number to try is computed from a straight line through
-    `low` and the number tried last: where the line reaches `most` tokens.
+    Tokens grow nearly linearly with parts. So a straight line is drawn through `low` and the last try, and the next try
+    is where the line reaches `most` tokens.
     """
     (least, bottom), last = low, high
     fits, fails = low[0], high[0]

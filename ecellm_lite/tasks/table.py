@@ -1,4 +1,4 @@
-"""A table of a user's TOML file, read as hostile input: every mistake is an error that names the file and the key."""
+"""A table of a user's TOML file, treated as hostile: every mistake is an error that names the file and the key."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def _at_once(name: str, flags: int) -> int:
 
 
 class TaskTable:
-    """One table of a file: each value is checked when it is read, and an unknown key is an error.
+    """One table of a file. Each value is checked when it is read, and an unknown key is an error.
 
-    `place` is the table's path in the file, such as `answer.choices[1]`; it is empty for the file's top table.
+    `place` is the table's path in the file, such as `answer.choices[1]`. It is empty for the top-level table.
     """
 
     def __init__(self, path: Path, place: str, values: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A task: the question about a row, in the exact strings that the weights were trained on, and its possible answers."""
+"""A task: the question that it asks about a row, as the weights were trained on it, and the possible answers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _ADVICE = "shorten the row, or allow a larger context if the model has one"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One row in the wire format: the texts that go into an envelope, and the space of its answers.
+    """One row in the wire format: the texts that go into an envelope, and the space of possible answers.
 
     `values`: the row's fields; None if the row came in the wire format.
     `shortened`: what was cut from the fields.
     `advice`: what to do if the prompt is too long.
     `settings`: the settings that the advice is about.
     `warnings`: which parts of the row the model cannot see.
-    `stem`: the beginning of `text` that other questions share, such as a state.
+    `stem`: the beginning of `text` that several questions share, such as a state.
     `bare`: the text is the whole prompt, with no envelope around it.
     """
 
@@ -66,11 +66,11 @@ class Task:
     """One of ECInstruct's tasks, or a user's own.
 
     `write`: turns the fields of a row into its wire strings.
-    `read`: returns the answer space of a row that is in the wire format already, from its strings input and options.
+    `read`: returns the answer space of a row in the wire format, from its strings `input` and `options`.
     `long`: the fields that may be cut to fit a context, in the order of cutting.
-    `free_text`: the answer space of a task that answers in free text.
-    `source`: the file of a user's own task.
-    `definition`: the question of a task that was defined in a request (see tasks/questions.py).
+    `free_text`: the answer space, if the task answers in free text.
+    `source`: the file, if this is a user's task.
+    `definition`: the question, if the task was defined in a request (see tasks/questions.py).
     """
 
     name: str
@@ -88,11 +88,11 @@ class Task:
     definition: Mapping[str, Any] | None = None
 
     def question(self, row: Mapping[str, Any], *, instruction: str | None = None) -> Question:
-        """Return the question of a row; raises InputError for a wrong row.
+        """Return the question of a row. Raises InputError for an invalid row.
 
-        A row with the task's fields (at the top level or under the key `input`) is asked with the task's own
-        instruction, or with `instruction` if that is given.
-        A row in the wire format {instruction, input, options} is asked with its own strings, unchanged.
+        A row may have the task's fields, at the top level or under the key `input`. It is then asked with the task's
+        own instruction, or with `instruction` if given. Or the row is in the wire format {instruction, input, options};
+        its strings are then used unchanged.
         """
         if not isinstance(row, Mapping):
             names = ", ".join(field.name for field in self.fields)
@@ -155,7 +155,7 @@ class Task:
         return Question(encodable(instruction), text, options, self.read(text, options))
 
     def example(self) -> dict[str, Any]:
-        """Return an example row of this task; the row of a user's own task is made of its fields' examples."""
+        """Return an example row. For a user's task, it consists of the fields' examples."""
         if self.source or self.definition:
             return {field.name: field.example for field in self.fields}
         text = files("ecellm_lite").joinpath(f"tasks/examples/{self.name}.json").read_text("utf-8")

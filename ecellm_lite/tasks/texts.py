@@ -1,7 +1,8 @@
-"""Free text without a task: a text that is put into the model's envelope, or a whole prompt that is not.
+"""Free text without a task: the row is either a text to put into the model's envelope, or a whole prompt.
 
-`{"type": "text"}`: a row has a `text`, and the request's `instruction` says what to do with it. `{"type": "prompt"}`: a
-row has a `prompt`, which the model reads unchanged, with no envelope around it.
+`{"type": "text"}`: the row has a `text`, and the request's `instruction` says what to do with it. `{"type": "prompt"}`:
+  the
+row has a `prompt`, which the model reads unchanged and without an envelope.
 """
 
 from __future__ import annotations

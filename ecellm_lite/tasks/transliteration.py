@@ -1,10 +1,10 @@
 """Converts queries and titles to ASCII, as the models of MPC, PSI and QPR read them.
 
-ECInstruct's authors normalized these texts with NFKD and then dropped what was not ASCII, so that `Café ™` became `Cafe
-TM`; this module does the same. Characters without an ASCII form in NFKD are first written as people would type them:
-Latin letters (`ß` as `ss`), fractions (`¼` as `1/4`), digits, dashes, quotes, operators, currencies and units. Letters
-and digits of other scripts are dropped as in training, since no model has seen romanized words; the dropped letters and
-digits are counted. Pictures and ornaments (`★`, `®`) are dropped and not counted.
+ECInstruct's authors normalized these texts with NFKD and then dropped everything outside ASCII: `Café ™` became `Cafe
+TM`. This module does the same. Before that, some characters get the form that people would type: `ß` becomes `ss`, `¼`
+becomes `1/4`. They are Latin letters, fractions, digits, dashes, quotes, operators, currencies and units that NFKD
+would lose. Letters and digits of other scripts are dropped and counted. They are not romanized, because no model was
+trained on romanized words. Pictures and ornaments (`★`, `®`) are dropped and not counted.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Transliteration:
 
     @property
     def warnings(self) -> Sequence[AnswerWarning]:
-        """One warning that counts the dropped letters and digits, or none if nothing was dropped."""
+        """A warning that counts the dropped letters and digits; none if nothing was dropped."""
         if not self._dropped:
             return ()
         total = sum(self._dropped.values())

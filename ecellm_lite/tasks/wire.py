@@ -17,7 +17,7 @@ _STEP = 'write them as a list, for example ["A: first", "B: second"]'
 
 
 def read_object(text: str) -> Mapping[str, Any]:
-    """Return the JSON object in an input string; raises InputError if there is none."""
+    """Return the JSON object in an input string. Raises InputError if there is none."""
     message = f"The input {text[:60]!r} is not a JSON object"
     step = "write it as the data set does for this task"
     try:

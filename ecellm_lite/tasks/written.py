@@ -24,7 +24,7 @@ class WrittenNumber(float):
 
 
 def read_json(data: str | bytes) -> Any:
-    """Return a JSON value with its fractions as WrittenNumber; raises the same errors as json.loads.
+    """Return a JSON value whose fractions are WrittenNumbers. Raises the same errors as json.loads.
 
     >>> read_json('{"price": 19.50}')["price"].text
     '19.50'

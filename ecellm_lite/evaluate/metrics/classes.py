@@ -1,8 +1,8 @@
-"""Metrics of letters (PRP, SA, MPC): accuracy and macro-F1.
+"""Accuracy and macro-F1, the metrics of the tasks that are answered with a letter (PRP, SA, MPC).
 
-Macro-F1 is the mean of the labels' F1. As in scikit-learn, a label counts if it is in a gold answer or in an answer. A
-row without an answer can be counted in two ways. With every row in the denominator it is wrong: it lowers the recall of
-its gold label, and no label's precision. In the paper's way it is left out.
+Macro-F1 is the mean of the labels' F1. As in scikit-learn, a label counts if it occurs in a gold answer or in an
+answer. A row without an answer can be counted in two ways. With every row in the denominator, such a row is wrong: it
+lowers the recall of its gold label, but no label's precision. In the paper's way, it is left out.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def class_table(gold: Sequence[str], texts: Sequence[str | None], labels: Sequen
 
 
 class ConfusionTable:
-    """Which gold label got which answer, for each row.
+    """The confusion table: how often each gold label got each answer.
 
-    There is a cell for each pair of a gold label and an answer; having no answer counts as an answer of its own.
-    `columns` (rows, cells) has a 1 in the cell of each row, and 0 in all others.
+    "No answer" counts as an answer of its own. `columns` (rows, cells) has a line for each row, with a 1 in the cell of
+    its gold label and answer and 0 elsewhere.
     """
 
     def __init__(self, gold: Sequence[str], answers: Sequence[str | None], labels: Sequence[str]) -> None:
@@ -87,7 +87,7 @@ class ConfusionTable:
         return ratio(self.right(sums), sums.sum(axis=-1))
 
     def paper_accuracy(self, sums: Numbers) -> Numbers:
-        """Return the share of right answers; rows without an answer do not count."""
+        """Return the share of right answers among the rows that have an answer."""
         return ratio(self.right(sums), self.answered(sums).sum(axis=(-2, -1)))
 
     def macro_f1(self, counts: Numbers) -> Numbers:

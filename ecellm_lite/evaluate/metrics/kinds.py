@@ -1,4 +1,4 @@
-"""Which metrics belong to which task."""
+"""The metrics of each task."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def check_measurable(task: Task) -> None:
 
 
 def measure(task: Task, pairs: Sequence[Pair]) -> Measured:
-    """Compare answers with gold answers, and return the task's metrics; `pairs` must not be empty.
+    """Return the task's metrics for pairs of a gold answer and an answer. There must be at least one pair.
 
-    The gold answers must be valid for the task; an answer that cannot be read counts as no answer. Raises UsageError
-    for a task that is not one of the ten, or whose metrics need a package that is not installed.
+    The gold answers must be valid for the task. An unreadable answer counts as no answer. Raises UsageError if the task
+    is not one of the ten, or if a package that its metrics need is not installed.
     """
     check_measurable(task)
     return _KINDS[task.abbreviation](pairs)

@@ -1,7 +1,7 @@
-"""What the metrics of a task are computed from: a few numbers for each row.
+"""The numbers of each row from which a task's metrics are computed.
 
-Every metric is computed from the sums of these numbers over the rows. To measure another selection of the rows, as
-confidence intervals need, it is enough to add up their numbers.
+Every metric is computed from the sums of these numbers over the rows. To measure some of the rows, or a resample for a
+confidence interval, only their numbers are added up again.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Metric = Callable[[Numbers], Numbers]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A row's gold answer string and the model's answer string, None if there is no answer.
+    """A row's gold answer string, and the model's answer string or None.
 
-    `labels`: for a ranking, how relevant each product is (see metrics/ranking.py).
+    `labels`: the relevance of each product of a ranking (see metrics/ranking.py).
     """
 
     gold: str
@@ -36,7 +36,7 @@ class Pair:
 class Measured:
     """Measured rows, with functions that compute the metrics from them.
 
-    `columns`: the numbers of each row, in the shape (rows, columns). A metric takes the sums of these columns.
+    `columns`: the numbers of each row, shape (rows, columns). A metric takes the sums of these columns.
     `primary`: the name of the main metric, which is in both `paper` and `all`.
     `paper`: the metrics as the authors' script computes them.
     `all`: the metrics with every row in the denominator.

@@ -1,7 +1,7 @@
-"""Metrics of yes or no (PM, PSI, AP): F1 of yes, accuracy, precision, recall, specificity, negative predictive value.
+"""Metrics of yes/no tasks (PM, PSI, AP), for the answer yes: F1, precision, recall, specificity and others.
 
-With every row in the denominator, a row without an answer counts as wrong in accuracy, recall and specificity.
-Precision and the negative predictive value are shares of the answers yes and no, so such a row does not change them.
+With every row in the denominator, a row without an answer is wrong in accuracy, recall and specificity. It does not
+change precision and the negative predictive value, which divide by the number of given answers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LABELS = ("yes", "no")
 
 
 def word_of(text: str | None) -> str | None:
-    """Return yes or no if the text is one of these words, in any case and with any white space; otherwise None."""
+    """Return yes or no if the text is one of these words, else None. Case and surrounding white space do not matter."""
     word = (text or "").strip().lower()
     return word if word in _LABELS else None
 

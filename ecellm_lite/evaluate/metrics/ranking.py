@@ -1,14 +1,14 @@
-"""The metric of rankings (QPR): NDCG, which is 1 if the most relevant products come first.
+"""NDCG, the metric of rankings (QPR): it is 1 if the most relevant products come first.
 
 As in the authors' script:
 
     NDCG = DCG of the answer's order / DCG of the ideal order
     DCG = sum over the places i = 1, 2, … of (2^gain - 1) / log2(i + 1)
 
-A product's gain is given by its label in the row: E exact, S substitute, C complement, I irrelevant. Without labels,
-the gain is given by the product's place in the gold answer. The ideal order has all products; in the paper's way it
-has only those that the answer names. A product that the answer leaves out gains nothing, and one that it names twice
-counts once.
+A product's gain depends on its label in the row: E exact, S substitute, C complement, I irrelevant. Without labels, the
+gain depends on the product's place in the gold answer. The ideal order contains all products. In the paper's way, it
+contains only the products that the answer names. A product that is missing in the answer gains nothing. A product that
+occurs twice counts once.
 
 As in the authors' script, a row counts 0 if it has no answer, or if all its products are irrelevant.
 """
@@ -27,7 +27,7 @@ _BY_RANK = (1.0, 0.1, 0.01)
 
 
 def measure_rankings(pairs: Sequence[Pair]) -> Measured:
-    """Measure rankings; the columns are the NDCG, 1 (which counts the rows), and the NDCG in the paper's way."""
+    """Measure rankings. The columns are the NDCG, the constant 1, and the NDCG in the paper's way."""
     gains = [_gains(pair) for pair in pairs]
     orders = [_order(pair.text, letter_gains) for pair, letter_gains in zip(pairs, gains, strict=True)]
     scores, paper = [], []

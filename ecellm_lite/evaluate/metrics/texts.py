@@ -1,9 +1,9 @@
-"""Metrics of free text (AG): ROUGE-L, and BERTScore if its package and its weights are on this machine.
+"""Metrics of free text (AG): ROUGE-L and, if its package and weights are on this machine, BERTScore.
 
-ROUGE-L is the F1 of rouge-score (Lin, 2004: the longest common subsequence of words, in lower case, not stemmed).
-BERTScore (Zhang et al., 2020) is computed as its authors do for English, with roberta-large at its 17th layer; these
-weights are never fetched. With every row in the denominator, a row without an answer counts 0; in the paper's way
-it is left out.
+ROUGE-L is computed by rouge-score: the F1 of the longest common subsequence of words (Lin, 2004). Words are in lower
+case and not stemmed. BERTScore (Zhang et al., 2020) uses roberta-large at its 17th layer, its authors' choice for
+English. The weights are never downloaded. With every row in the denominator, a row without an answer counts as 0. In
+the paper's way, it is left out.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _BERT_LAYER = 17  # bert-score's default for roberta-large
 
 
 def measure_texts(pairs: Sequence[Pair]) -> Measured:
-    """Measure free texts; the primary metric is BERTScore's F1 if available, as in the paper, else ROUGE-L.
+    """Measure free texts. As in the paper, the primary metric is BERTScore's F1; if it is not available, ROUGE-L.
 
-    The columns are: 1 (which counts the rows), whether there is an answer, BERTScore if available, and ROUGE-L. Raises
-    UsageError if rouge-score is not installed.
+    The columns are: the constant 1, whether there is an answer, BERTScore if available, and ROUGE-L. Raises UsageError
+    if rouge-score is not installed.
     """
     answered = [pair.text is not None for pair in pairs]
     rouge = rouge_l(pairs)

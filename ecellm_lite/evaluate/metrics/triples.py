@@ -1,16 +1,15 @@
-"""Metrics of attributes, values and sources (AVE): precision*, recall* and F1* over the triples of all rows.
+"""Metrics of extractions (AVE): precision*, recall* and F1* over triples (attribute, value, source).
 
-A triple is right if attribute, value and source are exactly those of a gold triple. Order and repetition do not matter,
-and an attribute may have several triples. That an attribute has no value is written as the triple (attribute, "None",
-"None"), in gold answers and in the model's: it is right or wrong like any other triple. The triples of all rows are
-counted together, so a row with many attributes weighs more. As in the authors' script, an answer that cannot be read
-has no triples, but its row's gold triples still count in recall. So the paper's way, and every row in the denominator,
-give the same result here.
+A triple is right if it equals a gold triple. Order and repetition do not matter, and an attribute may have several
+triples. If an attribute has no value, the triple is (attribute, "None", "None"), in gold answers and in the model's. It
+counts like any other triple. The triples of all rows are counted together, so a row with many attributes weighs more.
+As in the authors' script, an unreadable answer has no triples, but the row's gold triples still count in recall. So the
+paper's way and "every row in the denominator" give the same result.
 
 The authors' script measures out-of-domain rows less strictly; these metrics begin with `contained_`. A triple then
-matches another if their attributes are equal, one of their values contains the other, and one of their sources contains
-the other. Precision is the share of the model's triples that match a gold triple. Recall is the share of gold triples
-that match a triple of the model.
+matches another if the attributes are equal, one value contains the other, and one source contains the other. Precision
+is the share of the model's triples that match a gold triple. Recall is the share of gold triples that match a triple of
+the model.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Triple:
     source: str
 
     def contains(self, other: Triple) -> bool:
-        """Return whether the attributes are equal, and one value contains the other, and one source the other."""
+        """Return whether the attributes are equal, one value contains the other, and one source contains the other."""
         return self.attribute == other.attribute and all(
             bool(mine) and bool(theirs) and (mine in theirs or theirs in mine)
             for mine, theirs in ((self.value, other.value), (self.source, other.source))
@@ -44,14 +43,14 @@ class Triple:
 
 
 def _triple_of(attribute: Any, value: Any, source: Any) -> Triple:
-    """Return the triple of an entry's parts; None stands for a missing value or source."""
+    """Return the triple of an entry's parts. None is written as "None"."""
     return Triple(*(NONE if part is None else str(part) for part in (attribute, value, source)))
 
 
 def triples_of(text: str | None) -> frozenset[Triple] | None:
-    """Return the triples of an answer string; None if it is not a JSON list of objects that have an `attribute`.
+    """Return the triples of an answer string, or None if it is not a JSON list of objects with an `attribute`.
 
-    If an object has no `value` or no `source`, its triple matches no gold one.
+    If an object lacks `value` or `source`, its triple matches no gold triple.
     """
     try:
         entries = json.loads(text or "")

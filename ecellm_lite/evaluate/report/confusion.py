@@ -1,4 +1,4 @@
-"""The confusion matrix as a shaded table: gold answers against the model's answers."""
+"""The confusion matrix as a shaded table of gold answers and the model's answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHADES = 10  # steps of a cell's colour, each a class of the style sheet
 class Cell:
     """One count, and its share of the row's total.
 
-    `right` (whether it counts right answers) and `shade` (from 0 to 10) give its colour.
+    Its colour depends on `right` (whether it counts right answers) and `shade` (from 0 to 10).
     """
 
     count: int

@@ -35,7 +35,7 @@ class OverviewRow:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The table: a column for each model in the paper (eCeLLM first), and a line for each task."""
+    """The table: a column for each model of the paper (eCeLLM first), and a line for each task."""
 
     models: list[str]
     domain: str

@@ -15,7 +15,7 @@ CLOSE = 0.02  # a mean gap under two percentage points counts as none
 
 @dataclass(frozen=True, slots=True)
 class BinShape:
-    """One bin of probabilities in pixels: its bar, its point, the ideal height, and its bar of counts."""
+    """One bin of probabilities, with everything that is drawn for it, in pixels."""
 
     left: float
     width: float

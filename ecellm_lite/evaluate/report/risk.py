@@ -16,7 +16,7 @@ LISTED = 12  # points in the table beside the curve
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The curve ready to be drawn, its description in words, and some of its points; `path` is an SVG path."""
+    """A curve that is ready to draw (`path` is an SVG path), its description in words, and some of its points."""
 
     plot: Plot
     path: str
@@ -27,7 +27,7 @@ class Curve:
 
 
 def draw(risk_points: Sequence[RiskPoint], rows: int) -> Curve | None:
-    """Return the curve of a task with `rows` rows; None if every threshold keeps too few answers to be shown."""
+    """Return the curve of a task with `rows` rows, or None if no threshold keeps enough answers."""
     points = sorted(
         (point for point in risk_points if point.answered * rows >= FEWEST - 0.5), key=lambda point: point.answered
     )

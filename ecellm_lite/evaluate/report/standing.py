@@ -17,7 +17,7 @@ class StandingRow:
 
     `ours` and `reach`: this evaluation's result and its interval.
     `kin`: the results of the eCeLLM models in the paper.
-    `others`: the results of the other models in the paper.
+    `others`: the results of the paper's other models.
     """
 
     label: str
