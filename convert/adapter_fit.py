@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
+import numpy as np
+
 from ecellm_lite.convert.adapter import PeftAdapter, WholeTensor
 from ecellm_lite.convert.blueprint import Blueprint, TensorRecipe
 from ecellm_lite.convert.source import TensorSource
@@ -37,7 +39,8 @@ class AdapterFit:
 
 def fit(blueprint: Blueprint, source: TensorSource, adapter: PeftAdapter) -> AdapterFit:
     """Return which tensors of the file an adapter changes; raises ModelError if the adapter belongs to another base."""
-    recipes = [*blueprint.recipes, *([blueprint.output] if blueprint.output and blueprint.tied else [])]
+    recipes = [recipe for recipe in blueprint.recipes if recipe.source]
+    recipes += [blueprint.output] if blueprint.output and blueprint.tied else []
     modules = {recipe.module: recipe for recipe in recipes if recipe.module}
     tensors = {recipe.key: recipe for recipe in recipes}
     unknown = [f"{name}.lora_A/B" for name in adapter.factors if name not in modules]
@@ -123,8 +126,9 @@ def _equals(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> b
     order = recipe.adapter_order
     # Only queries and keys have permuted rows, and those matrices are small enough to be read whole.
     blocks = whole.blocks(_COMPARED) if order is None else iter([(0, whole.values()[order])])
+    added = np.float32(recipe.adapter_added)
     return all(
-        bool((widened(source.rows(recipe.source, first, len(block)), tensor.type) == block).all())
+        bool((widened(source.rows(recipe.source, first, len(block)), tensor.type) == block + added).all())
         for first, block in blocks
     )
 

@@ -17,7 +17,7 @@ from ecellm_lite.errors import ModelError
 from ecellm_lite.kernels import Block
 from ecellm_lite.kernels.block import not_finite
 from ecellm_lite.kernels.finite import first_not_finite
-from ecellm_lite.kernels.floats import FLOATS
+from ecellm_lite.kernels.floats import FLOATS, widened
 
 
 class NotFiniteError(ModelError):
@@ -93,6 +93,10 @@ def _rows(tensor: PlannedTensor, source: TensorSource, first: int, count: int) -
         rows: NDArray[Any] = recipe.saved.reshape(tensor.rows, -1)[first : first + count]
     elif len(recipe.shape) == 1:
         rows = source.rows(recipe.source)
+        if recipe.added:
+            rows = widened(rows, source.tensor(recipe.source).type)
     else:
         rows = source.rows(recipe.source, first, count)
+    if recipe.added:
+        rows = rows + np.float32(recipe.added)
     return rows.reshape(count, -1)

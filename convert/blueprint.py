@@ -25,13 +25,18 @@ MetadataValue: TypeAlias = "tuple[str, Any]"
 class TensorRecipe:
     """How a tensor of the file is made from a tensor of the checkpoint, its source.
 
-    - `source`: the source's name in the checkpoint.
+    - `source`: the source's name in the checkpoint. Empty for a tensor that is computed from the configuration alone:
+      its values are then in `saved`, and no adapter changes it.
     - `shape`: the values of its last dimension lie side by side in memory, as in numpy.
     - `module`: the source's name in an adapter, which is the name without `.weight`.
     - `order`: for each row of the file's tensor, its row in the source. None if the rows stay in place.
     - `adapter_order`: for each row of the source, its row in an adapter. None if source and adapter have the same
       order. Their orders differ for queries and keys if the source is a GGUF file, whose rows were permuted when the
       file was made.
+    - `added`: a number that is added to each value of a vector, the source's or an adapter's. Gemma's checkpoints, for
+      example, store the weights of a norm minus 1, and llama.cpp's files store the weights.
+    - `adapter_added`: the same for an adapter's values alone. It differs from `added` if the source is a GGUF file, to
+      whose values the number was added when the file was made.
 
     The other fields are set when adapters are attached; their rows are those of the source:
 
@@ -46,6 +51,8 @@ class TensorRecipe:
     module: str = ""
     order: NDArray[np.uint32] | None = None
     adapter_order: NDArray[np.uint32] | None = None
+    added: float = 0.0
+    adapter_added: float = 0.0
     factors: tuple[Factors, ...] = ()
     magnitudes: NDArray[np.float32] | None = None
     saved: NDArray[np.float32] | None = None
@@ -70,7 +77,7 @@ class TensorRecipe:
 
     def digest(self) -> bytes:
         """Return a hash of everything in this recipe that decides the tensor's bytes."""
-        digest = hashlib.sha256(repr((self.name, self.source, self.shape)).encode())
+        digest = hashlib.sha256(repr((self.name, self.source, self.shape, self.added)).encode())
         for array in (self.order, self.magnitudes, self.saved):
             digest.update(b"none" if array is None else hashlib.sha256(np.ascontiguousarray(array).data).digest())
         for each in self.factors:

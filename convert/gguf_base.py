@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecellm_lite.convert.architectures.llama import rotation_order
+from ecellm_lite.convert.architectures.rotation import rotation_order
 from ecellm_lite.convert.blueprint import Blueprint, MetadataValue, TensorRecipe
 from ecellm_lite.convert.gguf_bytes import KINDS
+from ecellm_lite.convert.gguf_modules import INTERLEAVED, added_to, module_of
 from ecellm_lite.convert.mixture import ModelShape
 from ecellm_lite.convert.reading import changed_meanwhile, damaged, open_for_reading, read_fully
 from ecellm_lite.convert.source import InputFile, SourceTensor
@@ -26,22 +26,6 @@ from ecellm_lite.errors import ModelError
 from ecellm_lite.kernels.floats import FLOATS
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.model_check import check_model
-
-# From the names of tensors in a GGUF file to the names of modules in a checkpoint.
-_ENDS = {"token_embd": "model.embed_tokens", "output": "lm_head"}
-_MODULES = {
-    "llama": {
-        "output_norm": "model.norm", "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
-        "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-        "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
-        "ffn_down": "mlp.down_proj",
-    },
-    "phi2": {
-        "output_norm": "model.final_layernorm", "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj",
-        "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.dense",
-        "ffn_up": "mlp.fc1", "ffn_down": "mlp.fc2",
-    },
-}  # fmt: skip
 
 
 class GgufBase:
@@ -132,15 +116,18 @@ class GgufBase:
     def blueprint(self) -> Blueprint:
         """Return a blueprint with the file's tensors and metadata; metadata about an imatrix is left out."""
         heads, kv_heads = self._heads()
-        rotated = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads} if self._architecture == "llama" else {}
+        rotated = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads} if self._architecture in INTERLEAVED else {}
         recipes = []
         for tensor in self._tensors.values():
-            module = _module(self._architecture, tensor.name)
+            module = module_of(self._architecture, tensor.name)
             rotated_heads = rotated.get(".".join(module.removesuffix(".bias").split(".")[-2:]), 0)
             # A head with an odd number of rows cannot have been rotated.
             halves = rotated_heads and tensor.shape[0] % (2 * rotated_heads) == 0
             order = rotation_order(rotated_heads, tensor.shape[0] // rotated_heads) if halves else None
-            recipes.append(TensorRecipe(tensor.name, tensor.name, tensor.shape, module, adapter_order=order))
+            added = added_to(self._architecture, tensor.name)
+            recipes.append(
+                TensorRecipe(tensor.name, tensor.name, tensor.shape, module, adapter_order=order, adapter_added=added)
+            )
         output = None
         if tied := "output.weight" not in self._tensors:
             embedding = self.tensor("token_embd.weight")
@@ -167,17 +154,3 @@ class GgufBase:
         if type(value) is not int or value < 1:
             raise damaged(self.path, f"has {name} = {str(value)[:40]}, which is not a single number above 0")
         return value
-
-
-def _module(architecture: str, name: str) -> str:
-    """Return a tensor's module in a checkpoint, with `.bias` for a bias; empty if no adapter can name it."""
-    match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
-    if not match:
-        return ""
-    layer, part, kind = match.groups()
-    modules = _MODULES.get(architecture, {})
-    module = _ENDS.get(part, modules.get(part, "")) if layer is None else modules.get(part, "")
-    if not module:
-        return ""
-    path = module if layer is None else f"model.layers.{layer}.{module}"
-    return path if kind == "weight" else f"{path}.bias"

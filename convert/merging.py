@@ -97,7 +97,8 @@ def _replaced(recipe: TensorRecipe, key: str, weighted: WeightedAdapter) -> Tens
     if recipe.saved is not None:
         raise _unusable(f"{path} and another adapter both replace the whole tensor {key!r}", "use only one of them")
     saved, order = weighted.adapter.saved[key].values(), recipe.adapter_order
-    return replace(recipe, saved=saved if order is None else saved[order])
+    saved = saved if order is None else saved[order]
+    return replace(recipe, saved=saved + np.float32(recipe.adapter_added) if recipe.adapter_added else saved)
 
 
 def _unusable(problem: str, step: str) -> UsageError:

@@ -154,6 +154,8 @@ def draw_plan(
 
 def _source_type(recipe: TensorRecipe, source: TensorSource) -> str:
     """Return the type in which a recipe's rows are read; raises ModelError if the source does not fit the recipe."""
+    if not recipe.source:
+        return "F32"
     tensor = source.tensor(recipe.source)
     if tensor.shape != recipe.shape:
         raise ModelError(
@@ -170,7 +172,7 @@ def _source_type(recipe: TensorRecipe, source: TensorSource) -> str:
         )
     if recipe.order is not None and sorted(recipe.order.tolist()) != list(range(recipe.shape[0])):
         raise EcellmError(f"The order of {recipe.name!r} is not a permutation of its rows", step="report this")
-    return "F32" if recipe.saved is not None else tensor.type
+    return "F32" if recipe.saved is not None or recipe.added else tensor.type
 
 
 def _importance(

@@ -6,8 +6,8 @@ The names of tensors and the metadata's keys are those of llama.cpp's converter 
 
 from __future__ import annotations
 
+from ecellm_lite.convert.architectures.decoder import MAX_LAYERS
 from ecellm_lite.convert.architectures.hyperparameters import Hyperparameters, rope_parameters, unsupported
-from ecellm_lite.convert.architectures.llama import MAX_LAYERS
 from ecellm_lite.convert.architectures.recipes import Recipes, general_metadata
 from ecellm_lite.convert.blueprint import Blueprint, MetadataValue
 from ecellm_lite.convert.checkpoint import Checkpoint

@@ -27,12 +27,21 @@ class Recipes:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
         self._recipes: dict[str, TensorRecipe] = {}  # by source
+        self._computed: list[TensorRecipe] = []
 
-    def take(self, name: str, source: str, shape: tuple[int, ...], order: NDArray[np.uint32] | None = None) -> None:
+    def take(
+        self,
+        name: str,
+        source: str,
+        shape: tuple[int, ...],
+        order: NDArray[np.uint32] | None = None,
+        *,
+        added: float = 0.0,
+    ) -> None:
         """Add the recipe of the file's tensor `name`, made from the checkpoint's tensor `source`.
 
-        `shape` and `order`: see TensorRecipe. Raises ModelError if the source is missing, has another shape, or does
-        not hold weights.
+        `shape`, `order` and `added`: see TensorRecipe. Raises ModelError if the source is missing, has another
+        shape, or does not hold weights.
         """
         tensor = self._checkpoint.tensor(source)
         if tensor.shape != shape:
@@ -41,7 +50,12 @@ class Recipes:
                 f"has {source!r} in the shape {list(tensor.shape)}, but its config.json implies {list(shape)}",
             )
         check_weights(tensor, self._checkpoint.folder)
-        self._recipes[source] = TensorRecipe(name, source, shape, source.removesuffix(".weight"), order)
+        module = source.removesuffix(".weight")
+        self._recipes[source] = TensorRecipe(name, source, shape, module, order, added=added)
+
+    def compute(self, name: str, values: NDArray[np.float32]) -> None:
+        """Add a tensor whose values follow from the configuration alone."""
+        self._computed.append(TensorRecipe(name, "", values.shape, saved=values))
 
     def take_if_present(
         self, name: str, source: str, shape: tuple[int, ...], order: NDArray[np.uint32] | None = None
@@ -51,7 +65,10 @@ class Recipes:
             self.take(name, source, shape, order)
 
     def finish(self, ignored: frozenset[str] = frozenset()) -> tuple[TensorRecipe, ...]:
-        """Return the recipes in the checkpoint's order; raises ModelError if one of its tensors has no recipe."""
+        """Return the computed recipes, then the others in the checkpoint's order.
+
+        Raises ModelError if a tensor of the checkpoint has no recipe.
+        """
         for source in self._checkpoint:
             if source not in self._recipes and source not in ignored and not _CONSTANTS.fullmatch(source):
                 raise ModelError(
@@ -60,7 +77,7 @@ class Recipes:
                     file=str(self._checkpoint.folder),
                     field=source[:120],
                 )
-        return tuple(self._recipes[source] for source in self._checkpoint if source in self._recipes)
+        return (*self._computed, *(self._recipes[source] for source in self._checkpoint if source in self._recipes))
 
 
 def general_metadata(architecture: str, checkpoint: Checkpoint) -> dict[str, MetadataValue]:

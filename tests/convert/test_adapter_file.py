@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ecellm_lite.convert import adapter_file
 from ecellm_lite.convert.adapter_file import write_adapter_file
-from ecellm_lite.convert.architectures.llama import rotation_order
+from ecellm_lite.convert.architectures.rotation import rotation_order
 from ecellm_lite.convert.gguf_adapter import read_gguf_adapter
 from ecellm_lite.convert.verify import check_logits
 from ecellm_lite.engine.llama import LlamaBackend

@@ -175,7 +175,8 @@ def test_absurd_configurations(kind: str, tmp_path: Path) -> None:
     ("kind", "changes", "value"),
     [
         ("smollm", {"hidden_act": "gelu"}, "hidden_act"),
-        ("smollm", {"rope_scaling": {"type": "llama3", "factor": 8.0}}, "rope_type"),
+        ("smollm", {"rope_scaling": {"type": "dynamic", "factor": 8.0}}, "rope_type"),
+        ("smollm", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor"),
         ("smollm", {"rope_scaling": {"rope_type": "linear"}}, "factor"),
         ("smollm", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ("smollm", {"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),

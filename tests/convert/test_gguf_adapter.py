@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ecellm_lite.convert.architectures.llama import rotation_order
+from ecellm_lite.convert.architectures.rotation import rotation_order
 from ecellm_lite.convert.gguf_adapter import read_gguf_adapter
 from ecellm_lite.errors import ModelError
 from tests.convert.test_gguf_base_adapter import converted, tensors

@@ -1,0 +1,48 @@
+"""How the tensors of a GGUF file are called in the checkpoint that it was made from, and how their rows lie there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_ENDS = {"token_embd": "model.embed_tokens", "output": "lm_head"}
+_DECODER = {
+    "output_norm": "model.norm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+}  # fmt: skip
+_LLAMA = {**_DECODER, "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+
+# By architecture: from the names of a GGUF file's tensors to the names of a checkpoint's modules.
+_MODULES: Mapping[str, Mapping[str, str]] = {
+    "llama": _LLAMA,
+    "phi2": {
+        "output_norm": "model.final_layernorm", "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj",
+        "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.dense",
+        "ffn_up": "mlp.fc1", "ffn_down": "mlp.fc2",
+    },
+}  # fmt: skip
+
+# The architectures whose query and key rows llama.cpp's converter interleaves (architectures/rotation.py).
+INTERLEAVED = frozenset({"llama"})
+# What llama.cpp's converter adds to the weights of norms, by architecture (TensorRecipe.adapter_added).
+_ADDED: Mapping[str, float] = {}
+
+
+def module_of(architecture: str, name: str) -> str:
+    """Return a tensor's module in a checkpoint, with `.bias` for a bias; empty if no adapter can name it."""
+    match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
+    if not match:
+        return ""
+    layer, part, kind = match.groups()
+    modules = _MODULES.get(architecture, {})
+    module = _ENDS.get(part, modules.get(part, "")) if layer is None else modules.get(part, "")
+    if not module:
+        return ""
+    path = module if layer is None else f"model.layers.{layer}.{module}"
+    return path if kind == "weight" else f"{path}.bias"
+
+
+def added_to(architecture: str, name: str) -> float:
+    """Return the number that was added to a tensor's values when the file was made."""
+    return _ADDED.get(architecture, 0.0) if name.endswith("_norm.weight") else 0.0
