@@ -44,7 +44,6 @@ class Fit:
     `error`: the standard error of this gain.
     `log_ratio`: the logarithm of the factor by which the likelihood of a half rises. The factor is the mean over both
       halves.
-        without. The ratio is the mean over the two halves.
     """
 
     temperature: float

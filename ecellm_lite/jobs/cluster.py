@@ -1,4 +1,4 @@
-"""A Ray cluster: connects to it, divides its nodes among actors, and defines the actor that answers rows on a node."""
+"""Connects to a Ray cluster, divides its nodes among actors, and defines the actor that answers rows."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ClusterActor:
 
 
 def node_share(nodes: Sequence[Mapping[str, Any]], threads: int | None) -> dict[str, float]:
-    """Return the resources that each actor takes, under Ray's names: cores, and one GPU if the cluster has any."""
+    """Return the resources of each actor, under Ray's names: its cores, and one GPU if any node has one."""
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     most = max((int(each.get("CPU", 0)) for each in resources), default=0)
     gpus = any(each.get("GPU") for each in resources)

@@ -1,6 +1,6 @@
 """A person's answers from a corrected review table, which replace the model's.
 
-They are stored in the job's journal, so that a later run of the same job writes them again. No model is called here.
+They are stored in the job's journal, so a later run of the same job uses them again. No model is called here.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Correction:
 
 @dataclass(slots=True)
 class Corrections:
-    """A person's answers to one task, which replace the model's; a row is identified by the hash of its fields.
+    """A person's corrections of one task's answers. A row is identified by the hash of its fields.
 
-    `stored` are the corrections in the journal, as answer texts; `entries` are those in a review table. `space` is the
-    answer set of the job's own request, if it replaces the task's. `applied` collects the answer text of each corrected
-    row, and `labelled` the rows together with these answers.
+    `stored` are the corrections in the journal, as answer texts. `entries` are the corrections in a review table.
+    `space` is the answer set of the job's request, if it differs from the task's. `applied` collects the answer text of
+    each corrected row. `labelled` collects the rows with these answers.
     """
 
     task: Task
@@ -70,9 +70,9 @@ class Corrections:
 
 
 def read_corrections(path: Path) -> dict[str, Correction]:
-    """Return the corrections in a review table, by row key; lines without a correction are left out.
+    """Return the corrections in a review table, by row key. Lines without a correction are left out.
 
-    Raises InputError for a file that is not a review table, or that corrects the same row in two ways.
+    Raises InputError for a file that is not a review table, or that has two different corrections for one row.
     """
     corrections: dict[str, Correction] = {}
     with open_table(path) as table:
@@ -130,7 +130,10 @@ def corrected(answer: Answer, space: Space, text: str) -> Answer:
 
 
 def failed(task: Task, error: InputError, facts: Mapping[str, str]) -> Answer:
-    """Return the failed answer to a row that could not be read; `facts` (see jobs/facts.py) name the model."""
+    """Return the answer of a row that could not be read.
+
+    `facts` (see jobs/facts.py) name the model.
+    """
     name, _, sha256 = facts.get("model", "").rpartition(" ")
     adapter = AdapterName(*facts["adapter"].rsplit(" ", 1)) if "adapter" in facts else None
     return Answer.failed(task.name, error, model=ModelName(name, sha256, adapter), envelope=facts.get("envelope", ""))

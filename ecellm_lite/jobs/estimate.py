@@ -1,7 +1,7 @@
 """Estimates how long a job will take: answers a sample of its rows, and extrapolates by the rows' lengths.
 
-A row's time is taken to be proportional to its number of characters, because it grows with the tokens of the prompt.
-A duplicate row adds no time, because a job answers equal rows once.
+A row's time is assumed to be proportional to its number of characters, because it grows with the prompt's tokens. A
+duplicate row adds no time, because a job answers equal rows once.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ _T = 3.182  # Student's t for a 95% range with GROUPS - 1 degrees of freedom
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """How many rows a job has, how many of them are duplicates, and how many seconds the job takes, with a 95% range.
+    """The estimated rows, duplicates and seconds of a job, with a 95% range for the seconds.
 
     `least`, `most`: the range in seconds.
-    `counted`: every row was counted. Otherwise the numbers are extrapolated from the share of the file that was read.
-    `whole`: False if that share is unknown, so that the numbers cover only the rows that were read.
-    `answered`, `failed`: how many rows were answered for the estimate, and how many of these had an error.
+    `counted`: whether every row was counted. If not, the numbers are extrapolated from the share of the file that was
+      read.
+    `whole`: whether the numbers are about the whole file. They are only about the rows that were read if that share is
+      unknown.
+    `answered`, `failed`: the number of rows answered for the estimate, and how many of these failed.
     """
 
     rows: int
@@ -134,7 +136,7 @@ def _read(job: Job) -> tuple[_Sample, bool, float | None]:
 
 
 def _groups(rows: Sequence[AskedRow]) -> list[Sequence[AskedRow]]:
-    """Return the warm-up rows, then the other rows in groups of equal size (the last group may be smaller)."""
+    """Return the warm-up rows, then the other rows in groups of equal size. The last group may be smaller."""
     warm = rows[:WARM]
     others = rows[WARM:]
     size = GROUP if len(others) >= GROUPS * GROUP else max(1, math.ceil(len(others) / GROUPS))
@@ -142,6 +144,6 @@ def _groups(rows: Sequence[AskedRow]) -> list[Sequence[AskedRow]]:
 
 
 def _size(row: AskedRow) -> int:
-    """Return how many characters a row has, summed over the tasks that are asked of it; its id does not count."""
+    """Return a row's number of characters, summed over the tasks that read it. The id does not count."""
     fields = [{name: value for name, value in each.items() if name != "id"} for each in row if each is not None]
     return sum(len(json.dumps(each, default=str)) for each in fields)

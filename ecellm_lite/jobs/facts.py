@@ -1,4 +1,7 @@
-"""The facts on which a job's answers depend; stored answers are reused only if no fact has changed."""
+"""The facts on which a job's answers depend.
+
+Stored answers are reused only if all facts are unchanged.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from ecellm_lite.tasks.task import Task
 
 
 def job_facts(answerer: Answerer, tasks: Sequence[Task], options: RequestOptions) -> dict[str, str]:
-    """Return the facts by name: the model, adapter, envelope, the tasks with their wording, the request options."""
+    """Return the facts by name: the model, adapter, envelope, request options, and the tasks with their wording."""
     adapter = checked_adapter(options.get("adapter"), answerer.adapters)
     instructions = [str(options.get("instruction") or task.instruction) for task in tasks]
     return {

@@ -1,8 +1,7 @@
 """A job answers every row of a table, and writes each row with its answer, in order.
 
-A job with an output file stores its answers in a journal beside that file. If it is stopped and started again, it
-reuses the stored answers, even if some rows were edited or the table was sorted. A job may ask several tasks of each
-row.
+A job with an output file stores its answers in a journal beside that file. A restarted job reuses the stored answers,
+even if the table was sorted or other rows were edited. A job may ask several tasks about each row.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ class JobOptions:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job: an open table, the tasks to ask of its rows, and the output file (None: standard output)."""
+    """A job: an open table, the tasks to ask about its rows, and the output file (None: standard output)."""
 
     tasks: tuple[JobTask, ...]
     table: Table
@@ -93,22 +92,24 @@ class Job:
 
     @property
     def journal_path(self) -> Path | None:
-        """The path of the journal; None if the output is not a file, so that the job cannot be resumed."""
+        """The path of the journal. It is None if the output is not a file; the job then cannot be resumed."""
         if self.output is None or not is_replaceable(self.output):
             return None
         return journal_of(self.output)
 
     def rows(self) -> Iterator[tuple[TableRow, Sequence[MappedRow]]]:
-        """Yield pairs: a row of the table, and the same row as each task reads it."""
+        """Yield each row of the table together with the same row as each task reads it."""
         for source in self.table.rows():
             yield source, [part.columns.row(source) for part in self.tasks]
 
     def run(self, answerer: Answerer, *, progress: Progress | None = None, **options: Unpack[RequestOptions]) -> Tally:
         """Answer every row and return the tally; `progress` is called with each answer.
 
-        A row that fails is written with its error, and does not end the job. Raises InputError if the answers cannot
-        be written, and UsageError if an unfinished job on the same output had other settings, if `review_below` is
-        `auto` and there are no thresholds, or if a job of several tasks gets an option that is meant for one task.
+        A row that fails is written with its error, and does not end the job. Raises InputError if the answers cannot be
+        written.
+
+        Raises UsageError in three cases: an unfinished job on the same output had other settings; `review_below` is
+        `auto` and there are no thresholds; or a job of several tasks gets an option for a single task.
         """
         if len(self.tasks) > 1 and (options.get("instruction") or options.get("space")):
             raise UsageError(
@@ -131,10 +132,10 @@ class Job:
         return tally
 
     def correct(self, file: Path, *, labelled: Path | None = None, space: Space | None = None) -> Tally:
-        """Rewrite the output with the corrections of a review table, and return the tally; no model is called.
+        """Rewrite the output with the corrections of a review table, and return the tally. No model is called.
 
-        If `labelled` is given, all rows of the table that were corrected now or earlier are written to that file, with
-        the right answers. Raises InputError for an invalid correction, and UsageError if the job has not finished.
+        If `labelled` is given, all corrected rows, also those corrected earlier, are written to that file with the
+        right answers. Raises InputError for an invalid correction, and UsageError if the job has not finished.
         """
         tally = Tally()
         tasks = [part.task for part in self.tasks]
@@ -255,11 +256,11 @@ class Job:
 def open_job(
     rows: Path | str, output: Path | None, task: Task | Sequence[Task], options: JobOptions | None = None
 ) -> Iterator[Job]:
-    """Open a job's table (`-`: standard input) and check its mapping and its output, before any model is loaded.
+    """Open a job's table (`-`: standard input), and check its columns and its output before any model is loaded.
 
-    `task` is one task, or several that are asked of each row. Raises InputError for a table that cannot be read or an
-    output that cannot be written, and UsageError for columns that do not fit a task, or an output that would overwrite
-    the table.
+    `task` is one task, or several tasks to ask about each row. Raises InputError for a table that cannot be read or an
+    output that cannot be written. Raises UsageError for columns that do not fit a task, or an output that would
+    overwrite the table.
     """
     options = options or JobOptions()
     if options.review_below is not None and (output is None or not is_replaceable(output)):

@@ -12,10 +12,10 @@ from ecellm_lite.tables.row import TableRow
 
 
 class JobAnswer(NamedTuple):
-    """A row as one task reads it, and its answer, which is None if the row is skipped or has no answer yet.
+    """A row as one task reads it, and its answer. The answer is None if the row is skipped or not answered yet.
 
-    `key` identifies the row in the journal; it is None without a journal, or if the row could not be read. `reused`:
-    the answer is from the journal. `share` is how much of the table was read up to this row, from 0 to 1.
+    `key` identifies the row in the journal. It is None without a journal, or if the row could not be read. `reused`:
+    whether the answer is from the journal. `share`: how much of the table was read up to this row, from 0 to 1.
     """
 
     mapped: MappedRow
@@ -38,13 +38,16 @@ class JobRow(NamedTuple):
 
     @property
     def reused(self) -> bool:
-        """Whether the journal had the row's answers for all tasks; tasks that could not read the row do not count."""
+        """Whether the row's answers to all tasks came from the journal.
+
+        Tasks that could not read the row do not count.
+        """
         answers = self.answers
         return any(each.reused for each in answers) and all(each.reused or each.mapped.error for each in answers)
 
 
 class JobStep(NamedTuple):
-    """What a job reports to its progress function: an answer and its row's number.
+    """What a job's progress function gets: an answer and its row's number.
 
     `share` and `reused` are as in JobAnswer.
     """

@@ -1,4 +1,4 @@
-"""A task that a job asks of every row, and the columns from which the task's fields are read."""
+"""A task that a job asks about every row, and the columns that fill the task's fields."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class JobTask:
 def job_tasks(tasks: Sequence[Task], columns: Sequence[str] | None, options: MapOptions) -> tuple[JobTask, ...]:
     """Return each task with its mapping of a table's columns.
 
-    If there are several tasks, each uses the mappings and constants of its own fields. Raises UsageError if the columns
-    do not fit a task, if no task has a mapped field, or if two tasks have the same name.
+    If there are several tasks, each uses the mappings and constants of its own fields only. Raises UsageError if the
+    columns do not fit a task, if no task has a mapped field, or if two tasks have the same name.
     """
     if len(tasks) == 1:
         return (JobTask(tasks[0], ColumnMap(tasks[0], columns, options)),)

@@ -20,7 +20,7 @@ from ecellm_lite.tables.writers import ResultWriter, WriteOptions, form_of
 
 
 class JobWriter:
-    """Writes rows and counts them; `rules` has a review rule for each task, or is empty if there is no review table."""
+    """Writes and counts rows. `rules` has a review rule for each task; it is empty without a review table."""
 
     def __init__(
         self,
@@ -73,7 +73,10 @@ def job_writer(
     rules: Sequence[ReviewRule],
     tally: Tally,
 ) -> Iterator[JobWriter]:
-    """Open a job's output (None: standard output) and its review table; both are renamed when the block ends."""
+    """Open a job's output (None: standard output) and its review table.
+
+    Both get their final names when the block ends.
+    """
     form = form_of(output.name) if output else "jsonl"
     options = replace(options, delimiter=table.delimiter, bom=options.bom or table.bom)
     names = () if form == "jsonl" else table.all_columns()

@@ -1,8 +1,8 @@
-"""A job's answers so far, in an SQLite file beside its output, so that they survive if the job is stopped or killed.
+"""A job's answers so far, in an SQLite file beside its output. They survive if the job is stopped or killed.
 
-A row is identified by a hash of its fields, never by its number, so that answers still match after a table is edited
-or sorted. The rows themselves are not stored. A person's corrections are stored apart from the answers; when a
-job of the same task is restarted, its answers are deleted, but not its corrections.
+A row is identified by a hash of its fields and not by its number. So answers still match after the table is edited or
+sorted. The rows themselves are not stored. A person's corrections are stored separately. They are kept when a restarted
+job deletes its answers.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _BUSY = "locked"
 
 
 class Journal:
-    """The stored answers of one job, in a file that only one process can have open; any thread may call any method.
+    """The stored answers of one job. Only one process can open the file; any thread may call any method.
 
-    `facts`: what the job's answers depend on (see jobs/facts.py). None: the facts in the file are not compared.
+    `facts`: what the job's answers depend on (see jobs/facts.py). If None, the facts in the file are not compared.
     `restart`: delete the stored answers.
 
     Raises UsageError if another process has the file open, or if the file has other facts and `restart` is False.
@@ -55,7 +55,7 @@ class Journal:
             raise
 
     def get(self, key: bytes) -> Answer | None:
-        """Return the answer stored under a key, without the row's id; None if there is none."""
+        """Return the answer stored under a key, without the row's id, or None if there is none."""
         with self._lock, _explained(self.path):
             row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
         return _answer(row[0], self.path) if row else None
@@ -77,7 +77,7 @@ class Journal:
             return dict(self._database.execute("SELECT key, text FROM corrections"))
 
     def correct(self, corrections: Mapping[bytes, str]) -> None:
-        """Store the texts of people's corrections, by row key: all of them or, after an error, none."""
+        """Store people's corrections: answer texts by row key. After an error, none of them is stored."""
         with self._lock, _explained(self.path):
             self._commit()
             self._database.execute("BEGIN")
@@ -85,7 +85,7 @@ class Journal:
             self._database.execute("COMMIT")
 
     def note(self, id_: str | int) -> bool:
-        """Record a row's id; return False if another row has the same id."""
+        """Record a row's id. Return False if an earlier row has the same id."""
         with self._lock, _explained(self.path):
             try:
                 self._database.execute("INSERT INTO temp.ids VALUES (?)", (json.dumps(id_),))
@@ -149,7 +149,7 @@ class Journal:
 
 
 def row_key(row: Mapping[str, Any]) -> bytes:
-    """Return the hash of a row's fields, which identifies the row; the order of the fields and the id do not matter."""
+    """Return the hash that identifies a row. The id and the order of the fields do not affect it."""
     fields = {name: value for name, value in row.items() if name != "id"}
     text = json.dumps(fields, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -51,7 +51,7 @@ def part_of(path: Path) -> Path:
 
 
 def is_replaceable(path: Path) -> bool:
-    """Return whether the path is a regular file or does not exist; a device or a pipe must not be replaced."""
+    """Return whether the path is a regular file or does not exist. Devices and pipes must not be replaced."""
     return path.is_file() or not path.exists()
 
 
@@ -63,9 +63,9 @@ def same_file(one: Path, other: Path) -> bool:
 
 
 def check_output(path: Path, setting: str = "output") -> None:
-    """Raise InputError if no file can be written at a path: it is a folder, or its folder does not exist.
+    """Raise InputError if no file can be written at a path, because it is a folder or its folder does not exist.
 
-    `setting` is the name of the argument that holds the path, for the error.
+    `setting` is the argument that holds the path; the error names it.
     """
     with _writable(path, setting):  # the name may be too long, or the folder inaccessible
         part_of(path).exists()
@@ -82,7 +82,7 @@ def check_output(path: Path, setting: str = "output") -> None:
 def is_read_from(path: Path | None, file: HasDescriptor) -> bool:
     """Return whether writing to a path (None: to standard output) would change the file that is being read.
 
-    This also holds for standard input that was redirected from a file.
+    This also detects standard input that is redirected from that file.
     """
     try:
         source = os.fstat(file.fileno())
@@ -103,7 +103,7 @@ def standard_output() -> IO[bytes]:
 
 
 def write_whole(path: Path, text: str, setting: str) -> None:
-    """Write a text to a file that appears only when it is complete; a device or a pipe is written directly.
+    """Write a text to a file that appears only when it is complete. Devices and pipes are written directly.
 
     Raises InputError if the file cannot be written; `setting` is the argument that the error names.
     """

@@ -1,6 +1,7 @@
-"""How fast a job is and how long the rest will take, measured in tokens that the model computes, not in rows.
+"""A job's speed and remaining time, measured in tokens that the model computes.
 
-Rows differ in length, and an answer from the journal or to a repeated row takes no time at all.
+Rows would be a bad unit: they differ in length, and an answer from the journal or to a repeated row takes no time at
+all.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from ecellm_lite.jobs.job_row import JobStep
 
 @dataclass(slots=True)
 class Pace:
-    """What a job has done since the time `started`, in seconds; the job calls `add` with each answer."""
+    """The work done by a job since the time `started`, in seconds. The job calls `add` with each answer."""
 
     started: float
     rows: int = 0
@@ -33,16 +34,16 @@ class Pace:
 
     @property
     def total_rows(self) -> int | None:
-        """The rows of the whole table, estimated from the share that is done; None if that share is unknown."""
+        """The estimated number of rows in the table, or None if the share read so far is unknown."""
         return round(self.rows / self.share) if self.share else None
 
     @property
     def total_tokens(self) -> float | None:
-        """The tokens that the whole table takes, estimated from the share that is done; None without that share."""
+        """The estimated number of tokens for the whole table, or None if the share read so far is unknown."""
         return self.tokens / self.share if self.share else None
 
     def seconds_left(self, now: float) -> float | None:
-        """Return how many seconds the rest of the job will take at the rate so far; None if it cannot be told yet."""
+        """Return how many seconds the rest will take at the rate so far, or None if it is too early to say."""
         total = self.total_tokens
         if total is None or not self.computed:
             return None

@@ -1,8 +1,10 @@
-"""An Answerer over a Ray cluster: each actor has a model of its own, and rows go to whichever actor is free.
+"""An Answerer over a Ray cluster.
 
-The job itself, with its table, journal and output, runs on the machine that started it, so that the output has the
-same rows in the same order as without a cluster. When a node dies, its unanswered rows are sent to other nodes. Rows
-that kill one actor after another are refused.
+Each actor has its own copy of the model, and each row goes to an actor that is free.
+
+The job itself, with its table, journal and output, runs on the machine that started it. So the output has the same rows
+in the same order as without a cluster. When a node dies, its unanswered rows are sent to other nodes. A row that killed
+several actors is refused.
 """
 
 from __future__ import annotations
@@ -43,7 +45,10 @@ STARTS = 3  # how many actors may die one after another before they are ready
 
 @dataclass(slots=True, eq=False)
 class Asked:
-    """A row that waits for its answer; `options` are in the format of the pipe's protocol (docs/pipe.md)."""
+    """A row that waits for its answer.
+
+    `options` are in the format of the pipe's protocol (docs/pipe.md).
+    """
 
     task: Task
     row: Row
@@ -62,16 +67,16 @@ class Worker:
 
 
 class RayRuntime:
-    """An Answerer with a model on each actor of a cluster; a context manager, safe to use from any thread.
+    """An Answerer with a copy of the model on each actor of a cluster; a context manager, and thread-safe.
 
-    `address`: the cluster's address (default: the one in RAY_ADDRESS, else a new cluster on this machine).
+    `address`: the cluster's address. The default is the address in RAY_ADDRESS, or else a new cluster on this machine.
     `actors`: the number of actors (default: as many as fit).
-    `threads`: the cores of each actor; an actor also has a GPU if the cluster has GPUs.
+    `threads`: the cores of each actor. If the cluster has GPUs, each actor also has one.
     `settings`: the other settings, as in Runtime.
 
-    Every node needs the model in a store of its own.
+    Every node needs the model in its own store.
 
-    Raises UsageError if ray is missing or the cluster has no room, and any error of loading the model.
+    Raises UsageError if ray is missing or the cluster has no room. Also raises any error of loading the model.
     """
 
     def __init__(
@@ -145,7 +150,7 @@ class RayRuntime:
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in order; see Answerer."""
+        """Yield one answer for each row, in order. See Answerer."""
         checked = task if isinstance(task, Task) else get_task(task)
         yield from read_ahead(rows, lambda row: self.submit(checked, row, **options), most=self.window)
 

@@ -1,7 +1,7 @@
-"""Which answers a person should review, and the review table beside a job's output that lists them.
+"""Decides which answers a person should review, and defines the review table that lists them.
 
-The review table has the columns of the output and three more: the reason for the review, an empty column for the
-correct answer, and a key that identifies the row even if a person sorts the table.
+The review table is written beside the job's output. It has the output's columns and three more: the reason for the
+review, an empty column for the correct answer, and a key. The key identifies the row even if a person sorts the table.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ KEY_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class ReviewRule:
-    """The rule by which an answer needs review: a probability below a limit, or below a calibration's threshold."""
+    """The rule for reviews: an answer is reviewed if its probability is below a limit or a calibration's threshold."""
 
     below: float | None = None
     calibration: Calibration | None = None
 
     def reason(self, answer: Answer) -> str | None:
-        """Return why a person should review an answer, or None if nobody needs to."""
+        """Return why a person should review an answer, or None if that is not necessary."""
         if answer.error:
             return "error"
         if answer.abstained:
@@ -86,19 +86,22 @@ def review_of(output: Path) -> Path:
 
 
 def review_columns(*, alone: bool) -> tuple[str, ...]:
-    """Return the columns that a review table has in addition to the output's columns.
+    """Return the columns that a review table has after the output's columns.
 
-    `alone` means that the job has only one task; then there is no column for the task.
+    `alone`: the job has only one task, so there is no column for the task.
     """
     return (REASON, CORRECTION, KEY) if alone else (TASK, REASON, CORRECTION, KEY)
 
 
 def review_cells(task: str | None, reason: str, key: bytes | None) -> dict[str, str | None]:
-    """Return a row's cells in the columns of review_columns, by column; `task` is None if the job has only one task."""
+    """Return a row's cells for review_columns, by column. `task` is None if the job has only one task."""
     named = {} if task is None else {TASK: task}
     return {**named, REASON: reason, CORRECTION: None, KEY: shown_key(key)}
 
 
 def shown_key(key: bytes | None) -> str | None:
-    """Return a row's key as the review table shows it: with a letter first, so no spreadsheet reads it as a number."""
+    """Return a row's key as the review table shows it.
+
+    It begins with a letter, so no spreadsheet reads it as a number.
+    """
     return f"r{key[:KEY_BYTES].hex()}" if key else None

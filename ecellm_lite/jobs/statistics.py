@@ -43,10 +43,10 @@ class SlowRow:
 class TaskStatistics:
     """Counts of the answers to one task.
 
-    `answers` says how often each answer was given (for an extraction: how often each attribute had a value, and how
-    often it had none). `answers` holds at most DISTINCT different answers; `others` counts those that `answers` has no
-    room for. `bins` counts answers by probability, in ten steps of equal width. `automatic` counts answers that need no
-    review and were not corrected; `reasons` counts the reasons for reviews.
+    `answers` says how often each answer was given. For an extraction, it says how often each attribute had a value, and
+    how often it had none. `answers` has at most DISTINCT different answers; `others` counts the rest. `bins` counts
+    answers by probability, in ten steps of equal width. `automatic` counts answers that neither need a review nor were
+    corrected. `reasons` counts the reasons for reviews.
     """
 
     task: str
@@ -66,11 +66,11 @@ class TaskStatistics:
 
     @property
     def slowest(self) -> list[SlowRow]:
-        """The rows that took longest, the slowest first; none in deterministic mode, which measures no time."""
+        """The rows that took longest, the slowest first. Empty in deterministic mode, which measures no time."""
         return sorted(self._slow, reverse=True)
 
     def add(self, mapped: MappedRow, answer: Answer, *, reason: str | None, corrected: bool) -> None:
-        """Count an answer; `reason` says why a person should review it, and is None if nobody needs to."""
+        """Count an answer. `reason` says why a person should review it; None if that is not necessary."""
         self.failed += answer.error is not None
         self.abstained += answer.abstained
         self.corrected += corrected
@@ -107,7 +107,10 @@ class TaskStatistics:
 
 
 def _names(answer: Answer) -> Iterator[str]:
-    """Yield the names under which `answers` counts an answer; no name for free text or an answer without a value."""
+    """Yield the names under which `answers` counts an answer.
+
+    There are none for free text or an answer without a value.
+    """
     if answer.value is None:
         return
     if answer.type == "extraction":

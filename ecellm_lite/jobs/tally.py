@@ -9,12 +9,14 @@ from ecellm_lite.answers.answer import Answer
 
 @dataclass(slots=True)
 class Tally:
-    """How many rows a job wrote, in total and by outcome; a row counts once, even if it was asked several tasks.
+    """How many rows a job wrote, in total and by outcome.
 
-    A row `failed` if one of its answers failed. The answers of `reused` rows were in the journal, `skipped` rows were
-    not answered, and `repeated_ids` rows had the id of an earlier row. `to_review` answers are in the review table, and
-    `corrected` ones came from a person. `notes` are sentences about what was left out of the table or could not be
-    written unchanged.
+    A row counts once, even if several tasks were asked about it.
+
+    A row `failed` if one of its answers failed. `reused` rows have their answers from the journal, `skipped` rows were
+    not answered, and `repeated_ids` rows have the id of an earlier row. `to_review` counts answers in the review table,
+    and `corrected` counts answers that came from a person. `notes` are sentences about what was left out of the table
+    or had to be changed to be written.
     """
 
     rows: int = 0

@@ -1,1 +1,1 @@
-"""The protocol of JSON lines, in which `ecellm-lite pipe` gives answers; ChildRuntime asks a child process in it."""
+"""The protocol of JSON lines that `ecellm-lite pipe` speaks. ChildRuntime uses it to talk to its child process."""

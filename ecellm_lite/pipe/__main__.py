@@ -1,4 +1,7 @@
-"""A child process that serves its parent: `python -m ecellm_lite.pipe SETTINGS`, where SETTINGS is a JSON object."""
+"""A child process that serves its parent.
+
+It is started as `python -m ecellm_lite.pipe SETTINGS`, where SETTINGS is a JSON object.
+"""
 
 from __future__ import annotations
 

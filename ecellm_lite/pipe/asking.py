@@ -89,11 +89,11 @@ class Asking:
 
 
 class Requests:
-    """The requests that were sent to the child, the waiting requests, and the hashes of refused requests.
+    """The requests of a ChildRuntime: those sent to the child, those waiting, and the hashes of refused ones.
 
-    An urgent request is sent at once, even if the child has many requests; the engine puts it in front of the other
-    requests. A suspect is a request that may have killed children before. A suspect is sent alone: the child gets no
-    other request meanwhile.
+    An urgent request is sent at once, even if the child already has many requests. The engine starts it before the
+    others. A suspect is a request that may have killed children before. It is sent alone: the child gets no other
+    request until it has replied.
     """
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class Requests:
                 yield asking
 
     def sent(self, number: int) -> Asking | None:
-        """Return the request with this number, or None if the child does not have it (any more)."""
+        """Return the request with this number, or None if the child does not have it."""
         return self._sent.get(number)
 
     def is_sent(self, number: int) -> bool:
@@ -128,7 +128,7 @@ class Requests:
         return number in self._sent
 
     def take(self, number: int) -> Asking | None:
-        """Remove and return the request with this number; None if there is none."""
+        """Remove and return the request with this number, or return None if there is none."""
         for place in self._places():
             if number in place:
                 return place.pop(number)
@@ -144,8 +144,8 @@ class Requests:
     def child_died(self) -> tuple[list[Asking], list[Asking]]:
         """Put the dead child's requests back at the front of their queues, to be sent again.
 
-        Two kinds are dropped and returned: requests whose future was cancelled, and lost ones. A lost request was sent
-        alone, so it killed the child; from now on it is refused.
+        Return two lists of dropped requests: those whose future was cancelled, and lost ones. A lost request was sent
+        alone, so it must have killed the child. From now on it is refused.
         """
         lost, cancelled = [], []
         for number, asking in reversed(self._sent.items()):

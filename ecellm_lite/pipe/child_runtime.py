@@ -1,7 +1,7 @@
-"""An Answerer whose engine runs in a child process, so that a crash of the engine leaves this process alive.
+"""An Answerer whose engine runs in a child process, so this process survives a crash of the engine.
 
-A child that dies or hangs is replaced, and its requests are sent again. If two children die while they have the same
-request, this request is sent alone. If a third child dies with it, the request is refused from then on.
+A child that dies or hangs is replaced, and its requests are sent again. If two children die with the same request, that
+request is sent alone. If a third child dies with it, it is refused from then on.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ WINDOW = 256  # rows that may be read ahead of the next answer
 
 
 class ChildRuntime:
-    """A model in a child process; a context manager, and safe to use from any number of threads.
+    """A model in a child process; a context manager, and thread-safe.
 
     `start_seconds`: how long a child may take to get ready.
     `hang_seconds`: a child that has requests is killed if it makes no call of the model, or does not reply, for this
         long.
     `memory_bytes`: how much the child may allocate; the model's file is mapped and does not count.
     `nice`: by how much the child's priority is lowered.
-    `cores`: how many cores the child may use, or a list of their numbers, on systems that allow this.
+    `cores`: how many cores the child may use, or a list of the cores' numbers, on systems that allow this.
     `idle_seconds`: a child without requests for this long is ended, which frees its memory; the next request starts
         another child.
-    `lazy`: the first request starts the child; until then only the model's file is read.
+    `lazy`: whether the first request starts the child. Until then, only the model's file is read.
     `settings`: as in Runtime (envelope, context, threads, gpu_layers, prompt_kernels, deterministic, prefix_files).
 
-    Raises what loading the model raises, and CrashError if the child dies while loading. If a request starts a child
-    and the start fails, the waiting requests get the error, and the next request tries again.
+    Raises any error of loading the model, and CrashError if the child dies while loading. If a request starts a child
+    and that fails, the waiting requests get the error. The next request tries again.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class ChildRuntime:
 
     @property
     def pid(self) -> int | None:
-        """The child's process id, None while there is none."""
+        """The child's process id, or None while there is no child."""
         return self._supervisor.pid
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
@@ -166,7 +166,7 @@ class ChildRuntime:
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in order; see Answerer."""
+        """Yield one answer for each row, in order. See Answerer."""
         checked_task = task if isinstance(task, Task) else get_task(task)
         yield from read_ahead(rows, lambda row: self.submit(checked_task, row, **options), most=WINDOW)
 
@@ -185,7 +185,7 @@ class ChildRuntime:
     def kept_calibration(
         self, task: str | Task, *, calibration: CalibrationChoice = "auto", adapter: str | None = None
     ) -> Calibration | None:
-        """Return the stored calibration for a task (the child reads the same store); see KeepsCalibrations."""
+        """Return the stored calibration for a task, which is also the child's. See KeepsCalibrations."""
         task = task if isinstance(task, Task) else get_task(task)
         sha256, envelope = self.model.sha256, self.envelope.name
         adapted = adapter and self.adapters[str(checked_adapter(adapter, self.adapters))]

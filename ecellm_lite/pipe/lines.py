@@ -18,9 +18,9 @@ Line = Callable[[], bytes]
 
 
 def read_lines(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Yield the lines in what `read` returns, until it returns no bytes; line ends and blank lines are left out.
+    """Yield the lines in what `read` returns, without line ends and blank lines, until `read` returns nothing.
 
-    A line longer than LONGEST_LINE is cut to LONGEST_LINE + 1 bytes, so that the caller sees that it is too long.
+    A line longer than LONGEST_LINE is cut to LONGEST_LINE + 1 bytes, so the caller can see that it is too long.
     """
     line = bytearray()
     while piece := read(_PIECE):
@@ -40,11 +40,13 @@ def _extend(line: bytearray, part: bytes) -> None:
 
 
 class Output:
-    """Writes lines to one reader. Each Output has a thread, so a slow reader delays only its own requests.
+    """Writes lines to one reader.
+
+    Each Output has its own thread, so a slow reader delays only its own requests.
 
     `write` must write all bytes or raise OSError. After an error the event `broken` is set, and later lines are
-    dropped. A line is given as a function that returns its bytes; the thread calls it when it writes the line. Call
-    `take_room` when a request arrives, and later `put` with the line of its answer.
+    dropped. A line is given as a function that returns its bytes. The thread calls the function when it writes the
+    line. Call `take_room` when a request arrives, and `put` with the line of its answer.
     """
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
@@ -57,7 +59,7 @@ class Output:
         self._thread.start()
 
     def take_room(self, size: int) -> bool:
-        """Wait until there is room for a request of `size` bytes, and take it; return False if the reader is gone."""
+        """Wait until there is room for a request of `size` bytes, and take it. Return False if the reader is gone."""
         with self._room:
             self._room.wait_for(
                 lambda: (
@@ -71,11 +73,14 @@ class Output:
         return not self.broken.is_set()
 
     def put(self, line: Line, size: int) -> None:
-        """Queue the answer to a request of `size` bytes; the request's room is free again once the line is written."""
+        """Queue the answer to a request of `size` bytes. Once it is written, the request's room is free again."""
         self._queue.put((line, size))
 
     def offer(self, line: Line) -> bool:
-        """Queue a line that may be left out; return False if it was left out: the reader is too slow, or gone."""
+        """Queue a line that may be dropped.
+
+        Return False if it was dropped, because the reader is too slow or gone.
+        """
         with self._room:
             if self._messages >= MOST_MESSAGES or self.broken.is_set():
                 return False

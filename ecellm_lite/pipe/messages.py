@@ -1,6 +1,6 @@
-"""The messages of the protocol, one JSON object per line: a host's requests, and the lines that it gets back.
+"""The messages of the protocol, one JSON object per line: the host's requests and the lines that answer them.
 
-docs/pipe.md describes the protocol for authors of clients, and protocol.schema.json defines the messages of both sides.
+docs/pipe.md describes the protocol for authors of clients, and protocol.schema.json defines all messages.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def answer_line(id_: Id, answer: Answer) -> bytes:
 
 
 def error_line(id_: Id | None, error: EcellmError) -> bytes:
-    """Return the line that reports an error: a request is invalid, or could not be answered at all."""
+    """Return the line that reports an error: a request that is invalid or could not be answered at all."""
     row_error = RowError.of(error)
     fields = {"code": row_error.code, "message": row_error.message, "field": row_error.field, "step": row_error.step}
     return line_of({"type": "error", "id": id_, "error": fields})
@@ -133,7 +133,7 @@ def _is_id(value: Any) -> TypeGuard[Id]:
 
 
 def _first_id(line: bytes) -> Id | None:
-    """Return the id at the beginning of a line that is otherwise invalid; its sender waits for a reply with that id."""
+    """Return the id at the beginning of an invalid line, because its sender waits for a reply with that id."""
     if match := _FIRST_ID.match(line):
         try:
             id_ = json.loads(match[1])

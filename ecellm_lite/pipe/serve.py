@@ -1,4 +1,4 @@
-"""Answers the process that started this one, or every process that connects to a socket, from an Answerer."""
+"""Serves an Answerer to the process that started this one, or to every process that connects to a socket."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load_runtime(
     cores: int | Sequence[int] | None = None,
     **settings: Any,
 ) -> tuple[Answerer, Progress | None]:
-    """Limit this process (see pipe/limits.py); return a Runtime with these settings, and the Runtime's `progress`."""
+    """Limit this process (see pipe/limits.py), and return a new Runtime with these settings and its `progress`."""
     if memory_bytes is not None:
         limit_memory(memory_bytes)
     if nice is not None:

@@ -1,4 +1,7 @@
-"""A host's session with an Answerer: requests are read in order, and each is answered as soon as it is done."""
+"""A host's session with an Answerer.
+
+Requests are read in order, and each is answered as soon as its answer is ready.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +136,7 @@ class Session:
     def _reply(self, control: Control) -> bytes:
         """Return the reply to a control request as a line.
 
-        The reply is made only when it is written, so replies that the host does not read take no memory.
+        The reply is made only when it is written, so unread replies take no memory.
         """
         try:
             return line_of({"type": _REPLIES.get(control.kind, control.kind), "id": control.id, **self._facts(control)})
@@ -171,7 +174,7 @@ class Session:
         }
 
     def _placement(self) -> dict[str, Any] | None:
-        """Return where the model's layers are; None if that is not known, because the engine is in another process."""
+        """Return where the model's layers are, or None if another process has the engine."""
         placement = getattr(self._answerer, "placement", None)
         return placement and {"description": placement.description, "gpu_layers": placement.n_gpu_layers}
 

@@ -22,7 +22,7 @@ _LOOK = 0.2  # seconds between checks whether to end, where accepting hosts is n
 
 
 class SocketServer:
-    """Serves an Answerer to every host that connects to a Unix socket; only this user may connect (0600)."""
+    """Serves an Answerer to every host that connects to a Unix socket. Only this user may connect (0600)."""
 
     def __init__(self, path: Path, answerer: Answerer, progress: Progress | None = None) -> None:
         self._answerer = answerer
@@ -47,7 +47,7 @@ class SocketServer:
             threading.Thread(target=self._serve, args=(host,), name="ecellm-lite host", daemon=True).start()
 
     def close(self) -> None:
-        """Accept no more hosts, and remove the socket, unless its path now has another server's socket."""
+        """Accept no more hosts, and remove the socket's file unless it belongs to another server by now."""
         self._closing = True
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -77,7 +77,7 @@ def _reader(host: socket.socket) -> Callable[[int], bytes]:
 
 
 def bound_socket(path: Path) -> socket.socket:
-    """Return a Unix socket that listens at `path`, for this user alone; raises InputError if that fails."""
+    """Return a Unix socket that listens at `path`, for this user alone. Raises InputError if that fails."""
     if not hasattr(socket, "AF_UNIX"):
         raise UsageError("This system has no Unix sockets", step="use standard input and output")
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -100,7 +100,7 @@ def bound_socket(path: Path) -> socket.socket:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return a file's device and number, which no other file has at the same time; None if there is no file."""
+    """Return a file's device and inode number, which identify it. Return None if there is no file."""
     try:
         status = path.lstat()
     except OSError:

@@ -75,7 +75,7 @@ class Supervisor:
 
     @property
     def pid(self) -> int | None:
-        """The child's process id, None while there is none."""
+        """The child's process id, or None while there is no child."""
         child = self._child
         return child.pid if child else None
 
@@ -106,7 +106,7 @@ class Supervisor:
             asking.future.add_done_callback(lambda future: self._cancel(asking) if future.cancelled() else None)
 
     def check_open(self) -> None:
-        """Raise an error if no more requests are taken: after `close`, after a failed start, or in a forked process."""
+        """Raise an error if no more requests are accepted: after `close` or a failed start, or in a forked process."""
         if os.getpid() != self._process:
             raise forked_error()
         if self._failure:
@@ -155,7 +155,7 @@ class Supervisor:
                 _end(unused, gently=True)
 
     def _patience(self, idle: bool) -> float | None:
-        """Return how many seconds the supervisor may wait before it checks on the child; None: no limit."""
+        """Return how many seconds the supervisor may wait before it checks on the child. None: without limit."""
         if not idle:
             return HEARTBEAT
         return None if self._idle_seconds is None else max(0.0, self._alive + self._idle_seconds - time.monotonic())
@@ -258,7 +258,7 @@ class Supervisor:
                 self._child.send(asking.line)
 
     def _cancel(self, asking: Asking) -> None:
-        """Drop a cancelled request: at once if it waits, or when the child replies if the child has it."""
+        """Drop a cancelled request. If the child has it, it is dropped only when the child replies."""
         with self._changed:
             if self._requests.is_sent(asking.number):
                 if self._child:
@@ -282,7 +282,8 @@ class Supervisor:
     def _fail(self, error: EcellmError) -> list[Asking]:
         """Give up on the child, and return the requests that must now fail.
 
-        If no child was ever ready, later requests fail too, unless `lazy`; otherwise the next request starts a child.
+        If no child was ever ready and the supervisor is not `lazy`, later requests fail too. Otherwise the next request
+        starts a child.
         """
         child, self._child, self._ready = self._child, None, None
         if child:
@@ -296,7 +297,7 @@ class Supervisor:
 
 
 def _end(child: Child, *, gently: bool) -> None:
-    """End a child; with `gently`, give it time to exit by itself first."""
+    """End a child. If `gently`, give it time to exit by itself first."""
     child.send(control_line(Control(0, "close")))
     if not gently or not child.wait(FAREWELL):
         child.kill()

@@ -1,1 +1,1 @@
-"""The HTTP server: tasks, decisions, texts, batches, metrics and a web page, over an Answerer (see answerer.py)."""
+"""The HTTP server over an Answerer: tasks, decisions, texts, batches, metrics and a web page."""

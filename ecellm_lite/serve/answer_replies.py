@@ -1,4 +1,7 @@
-"""What the decision and text routes respond with, for the OpenAPI document; tests compare real responses with it."""
+"""The responses of the decision and text routes, as the OpenAPI document describes them.
+
+Tests compare real responses with these models.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ class LevelShare(Reply):
 
 
 class ScoreAnswer(Reply):
-    """The mean of the levels' places (from 0), weighted by the levels' shares; and each level's share."""
+    """The mean of the levels' places (from 0), weighted by the levels' shares, and the share of each level."""
 
     type: Literal["score"]
     name: str | None
@@ -107,7 +110,7 @@ class LabelReply(Reply):
 
 
 class LevelReply(Reply):
-    """The mean of the levels' places (from 0), weighted by the levels' shares; each level and its share, by place."""
+    """The mean of the levels' places (from 0), weighted by the levels' shares, and the levels and their shares."""
 
     type: Literal["score"]
     score: float = Field(ge=0)

@@ -39,7 +39,10 @@ from ecellm_lite.version import __version__
 
 
 def create_app(service: Service, access: Access | None = None, *, log: Log | None = None) -> FastAPI:
-    """Return the application; `log` is called with an entry for each request (default: print it to standard error)."""
+    """Return the application.
+
+    `log` is called with an entry for each request; by default, it prints to standard error.
+    """
     access = access or Access()
     app = Application(
         with_keys=bool(service.keys),
@@ -93,7 +96,7 @@ async def _ours(_: Request, error: Exception) -> Response:
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    """Return the response (422) to an invalid body; it names the place of each fault, but repeats no value."""
+    """Return the response (422) to an invalid body. It names the place of each fault, but repeats no value."""
     faults = cast("RequestValidationError", error).errors()
     first = faults[0]
     place = place_of(first["loc"])
@@ -116,9 +119,9 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> Mapping[str, str] | None:
-    """Return the Allow header with a path's methods; None for a path that the OpenAPI document does not have.
+    """Return the Allow header for a path, or None if the OpenAPI document does not have the path.
 
-    Starlette's own header has only the methods of the first route with this path.
+    Starlette's own header has only the methods of the first matching route.
     """
     route = request.scope.get("route")
     methods = request.app.openapi()["paths"].get(getattr(route, "path_format", ""), {})

@@ -1,4 +1,7 @@
-"""Batches of requests; each is kept in a JSON file with its progress, so that a restarted server can continue it."""
+"""Batches of requests.
+
+Each batch and its progress are kept in a JSON file, so a restarted server can continue it.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +100,7 @@ class BatchStore:
                 yield batch
 
     def get(self, id_: str, owner: str | None) -> Batch:
-        """Return an owner's batch by its id; raises RefusedError (404) if there is none."""
+        """Return an owner's batch by its id. Raises RefusedError (404) if there is none."""
         batch = self._read(self._folder / f"{id_}.json") if _ID.fullmatch(id_) else None
         if batch is None or batch.owner != owner:
             raise RefusedError(404, "batch_not_found", f"There is no batch {id_[:80]!r}", step="make one")

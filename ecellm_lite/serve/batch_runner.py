@@ -1,8 +1,10 @@
-"""Runs batches one after the other: each line of a batch's file is a request to this server.
+"""Runs batches one after the other.
 
-Each response is written at once to the batch's journal, a file of responses. If the server is killed, the next server
-continues from the journal: a request without a complete response there is sent again. The output lists the responses in
-the order in which they arrived.
+Each line of a batch's file is a request to this server.
+
+Each response is written at once to the batch's journal. If the server is killed, the next server continues from the
+journal. It repeats the requests that have no complete response there. The output has the responses in the order of
+their arrival.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class Line:
 class BatchRunner:
     """Runs the batches of one server; use it only in the event loop's thread.
 
-    `keys`: the server's API keys; a batch's requests are made with the key of its owner.
+    `keys`: the server's API keys. A batch's requests use the key of its owner.
     """
 
     def __init__(self, files: StoredFiles, store: BatchStore, keys: Keys) -> None:
@@ -59,7 +61,7 @@ class BatchRunner:
         self._turn = asyncio.Semaphore(1)
 
     def start(self, app: ASGIApp) -> None:
-        """Resume the batches that an earlier server left unfinished; `app` answers their requests."""
+        """Resume the batches that an earlier server left unfinished. `app` answers their requests."""
         self._app = app
         for batch in self._store:
             if not batch.over:
@@ -209,7 +211,7 @@ def mend(journal: Path) -> None:
 
 
 def read_requests(path: Path, endpoint: str) -> tuple[list[Line], list[dict[str, Any]]]:
-    """Return a file's requests, and what is wrong with the file; if anything is wrong, no request may be run."""
+    """Return a file's requests and its faults. If there is a fault, no request may be run."""
     lines: list[Line] = []
     errors: list[dict[str, Any]] = []
     known: set[str] = set()

@@ -26,7 +26,7 @@ _MOST_OPEN = 100  # unfinished batches of one owner
 
 
 class NewBatch(Form):
-    """A batch to create: the file that holds its requests, and the endpoint that they are for."""
+    """A batch to create: the file of its requests, and the endpoint that will answer them."""
 
     input_file_id: str
     endpoint: str = Field(description=f"One of {', '.join(_ENDPOINTS)}, or /v1/tasks/TASK.")

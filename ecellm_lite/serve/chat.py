@@ -26,7 +26,7 @@ ANY_OBJECT = {"type": "object", "additionalProperties": True}
 
 
 class TextPart(Form):
-    """A part of a message: text."""
+    """A message part with text."""
 
     type: Literal["text"]
     text: str
@@ -171,7 +171,7 @@ async def chat(body: Chat, request: Request, service: Served) -> Response:
 
 
 def conversation(messages: Sequence[Message]) -> tuple[str, str]:
-    """Return a conversation as a prompt's (instruction, input); each message of the input begins with its role.
+    """Return a conversation as a prompt's (instruction, input). Each message in the input begins with its role.
 
     A single message becomes the input unchanged. Raises RefusedError (400) for a part that is not text.
     """

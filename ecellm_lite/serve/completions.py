@@ -29,7 +29,7 @@ Prompts = Annotated[
 
 
 class Completions(Sampling):
-    """One or several prompts to continue; no envelope is put around them."""
+    """One or several prompts to continue. They get no envelope."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"model": "demo", "prompt": "The best umbrella is"}]})
 

@@ -53,7 +53,7 @@ class Predicate(Form):
 
 
 class OfferedChoice(Form):
-    """One of a question's choices; the text "true" and the boolean true are different values."""
+    """One of a question's choices. The text "true" and the boolean true are different choices."""
 
     value: Annotated[str, Field(min_length=1, max_length=LONGEST_VALUE)] | bool
     description: str | None = None
@@ -112,7 +112,7 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class Decisions(Form):
-    """An input and the questions about it; `option_orders` is this server's own addition (see docs/serve.md)."""
+    """An input and the questions about it. `option_orders` exists only in this server (see docs/serve.md)."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -131,9 +131,9 @@ class Decisions(Form):
     "/v1/decisions", summary="Typed decisions, in OpenAI's form", responses=replies(DecisionsReply, 404, *ROWS)
 )
 async def decisions(body: Decisions, request: Request, service: Served) -> Response:
-    """Answer 1 to 400 questions about one input, which the model reads once for all of them.
+    """Answer 1 to 400 questions about one input. The model reads the input only once.
 
-    A question that cannot be answered gets a refusal; if none can be answered, the request fails.
+    A question that cannot be answered gets a refusal. If none can be answered, the request fails.
     """
     model = await service.model(body.model)
     state = input_text(body.input)

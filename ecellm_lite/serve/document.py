@@ -76,9 +76,10 @@ def errors(*statuses: int) -> Responses:
 
 
 def replies(model: Any, *statuses: int, stream: bool = False) -> Responses:
-    """Return a route's responses, as the OpenAPI document describes them: 200, and the errors with `statuses`.
+    """Return the possible responses of a route for the OpenAPI document: 200, and errors with `statuses`.
 
-    `model`: the body of the response 200. `stream`: the body may also be a stream of events.
+    `model`: the body of the response 200.
+    `stream`: whether this body may also be a stream of events.
     """
     events: dict[str, Any] = {"content": {"text/event-stream": {}}} if stream else {}
     return {200: {"model": model, "description": "Done", **events}, **errors(*statuses)}

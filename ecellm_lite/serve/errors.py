@@ -1,4 +1,7 @@
-"""Errors as HTTP responses: a status, and a body in OpenAI's format; `param` names the wrong part of the request."""
+"""Errors as HTTP responses: a status, and a body in OpenAI's format.
+
+`param` in the body names the wrong part of the request.
+"""
 
 from __future__ import annotations
 
@@ -76,12 +79,12 @@ def error_response(error: EcellmError) -> Response:
 
 
 def row_error_response(error: RowError, place: str) -> Response:
-    """Return the response to a request whose only row failed; `place` is the row's place in the body."""
+    """Return the response to a request whose only row failed. `place` is the row's place in the body."""
     status = status_of(error.code)
     param = f"{place}.{error.field}" if error.field else place
     return JsonResponse(error_body(status, error.code, error.message, param), status)
 
 
 def retry_after(seconds: float) -> dict[str, str]:
-    """Return the header that says when to ask again: a whole number of seconds from 1 to 60."""
+    """Return the header with the time to wait before the next try: a whole number of seconds from 1 to 60."""
     return {"Retry-After": str(min(60, max(1, math.ceil(seconds))))}

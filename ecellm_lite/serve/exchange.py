@@ -1,4 +1,4 @@
-"""One request and its response: an id, headers that every response has, a line in the log, and its metrics."""
+"""One request and its response: an id, the common headers, a line in the log, and metrics."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Exchange:
     """A request and its response.
 
     `started`: when the request began, in monotonic seconds.
-    `key`: the API key that the client sent.
+    `key`: the client's API key.
     `rows`: how many rows the request has.
-    `status`: the response's status; 0 before the response.
+    `status`: the response's status, or 0 before the response.
     """
 
     id: str
@@ -55,15 +55,20 @@ class Exchange:
 
     @property
     def owner(self) -> str | None:
-        """The name of the request's key, whose files and batches it may see; None if the server has no keys."""
+        """The name of the request's key, or None if the server has no keys.
+
+        A request may see only the files and batches of its owner.
+        """
         return self.key.name if self.key else None
 
 
 class Exchanges:
-    """The outermost ASGI middleware: gives each request an id and a log entry; an unexpected exception becomes a 500.
+    """The outermost ASGI middleware.
 
-    A log entry contains no text from the client: it has the route's pattern instead of the path, and the key's name
-    instead of the key.
+    It gives each request an id and a log entry. An unexpected exception becomes a 500.
+
+    A log entry contains no text from the client: it has the route's pattern in place of the path, and the key's name in
+    place of the key.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, log: Log | None = None) -> None:
@@ -132,6 +137,6 @@ def _print(line: Mapping[str, Any]) -> None:
 
 
 def _report(error: Exception, exchange: Exchange) -> None:
-    """Print where an exception was raised, but not its message, which may hold a row's text."""
+    """Print where an exception was raised. Its message is not printed, because it may contain a row's text."""
     frames = "".join(traceback.format_tb(error.__traceback__)[-6:])
     print(f"Request {exchange.id}: {type(error).__name__}\n{frames}", file=sys.stderr, flush=True)  # noqa: T201

@@ -121,9 +121,9 @@ def _owner(request: Request) -> str | None:
 
 
 def _bounded(receive: Receive) -> Receive:
-    """Return an ASGI `receive` that raises RefusedError (413) for a form that is too large.
+    """Return an ASGI `receive` that raises RefusedError (413) if a form is too large.
 
-    A form may have as many bytes as the largest file that is accepted, and 64 KiB more.
+    A form may be 64 KiB larger than the largest file that is accepted.
     """
     total = 0
 

@@ -1,4 +1,6 @@
-"""The models of a server: loaded when they are asked for, and unloaded, the least recently used first, to make room.
+"""The models of a server.
+
+A model is loaded when it is requested. To make room, the least recently used models are unloaded.
 
 A model with requests in flight is never unloaded. If a model cannot be loaded, the other models still answer.
 """
@@ -25,18 +27,18 @@ FAILED_SECONDS = 30.0  # how long a model that did not load is not tried again
 
 
 class OtherModels(Protocol):
-    """Models that requests may name besides those with which the server was started."""
+    """The models that requests may name besides those given at the server's start."""
 
     def names(self) -> list[str]:
         """Return the models' names."""
 
     def find(self, name: str) -> ModelSource | None:
-        """Return a model by its name, or None if there is none; raises ModelError if its file is damaged."""
+        """Return a model by its name, or None if there is none. Raises ModelError if its file is damaged."""
 
 
 @dataclass(slots=True, eq=False)
 class Resident:
-    """A model's state: its answerer if it is loaded, its requests in flight, when it was last used, and its counts."""
+    """A model's state: its answerer (if loaded), its requests in flight, its last use, and its counts."""
 
     source: ModelSource
     answerer: Answerer | None = None
@@ -50,7 +52,7 @@ class Resident:
 
     @property
     def state(self) -> str:
-        """What the model is: ready, restarting, loading, unloaded or failed."""
+        """The model's state: ready, restarting, loading, unloaded or failed."""
         if self.answerer:
             return "ready" if getattr(self.answerer, "ready", True) else "restarting"
         if self.loading:
@@ -66,7 +68,7 @@ class Resident:
 class Fleet:
     """Models by name; the first model is the default.
 
-    `memory`: the bytes that all loaded models may take together (None: no limit).
+    `memory`: how many bytes all loaded models together may take (None: no limit).
     `others`: further models that a request may name.
 
     Use a fleet only in the event loop's thread, except for `load` and `close`. Raises UsageError if two models have the
@@ -140,7 +142,7 @@ class Fleet:
         self.close()
 
     async def find(self, name: str) -> ModelSource | None:
-        """Return a model by its name, or None if there is none; raises RefusedError (503) if its file is damaged."""
+        """Return a model by its name, or None if there is none. Raises RefusedError (503) if its file is damaged."""
         base, _, adapter = name.rpartition("+")
         if base in self.residents and adapter in self.residents[base].source.adapters:
             return self.residents[base].source.adapted(adapter)
@@ -218,7 +220,10 @@ class Fleet:
         return resident.answerer
 
     async def _make_room(self, resident: Resident, deadline: float) -> None:
-        """Unload models until another one fits, and hold its room; raises TimeoutError if all are in use until then."""
+        """Unload models until there is room for another one, and reserve that room.
+
+        Raises TimeoutError if the room is still in use at `deadline`.
+        """
         async with self._turn:
             while self.memory is not None and self._held() + resident.source.bytes > self.memory:
                 idle = [one for one in self.residents.values() if one.answerer and not one.requests]

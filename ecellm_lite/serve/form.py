@@ -11,13 +11,13 @@ MARK = "~"
 
 
 class Form(BaseModel):
-    """A JSON object without unknown keys; a number is not accepted as text, nor true as a number."""
+    """A JSON object without unknown keys. Types are strict: a number is not a text, and true is not a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
 
 def by_type(*kinds: str, default: str | None = None) -> Discriminator:
-    """Return a pydantic discriminator that reads an object's `type`; without that key, the type is `default`."""
+    """Return a pydantic discriminator by the key `type`. Without that key, the type is `default`."""
 
     def tag(value: Any) -> str | None:
         kind = value.get("type", default) if isinstance(value, dict) else getattr(value, "type", default)
@@ -38,6 +38,6 @@ def text_or(other: str) -> Discriminator:
 
 
 def place_of(location: tuple[int | str, ...]) -> str | None:
-    """Return a fault's place in the body, such as `questions.3.choices`; None for the body itself."""
+    """Return a fault's place in the body, such as `questions.3.choices`, or None for the body itself."""
     parts = [str(part) for part in location[1:] if not str(part).startswith(MARK)]
     return ".".join(parts) or None

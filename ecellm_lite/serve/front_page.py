@@ -35,7 +35,7 @@ async def index() -> Response:
 
 @router.get("/page/{name}")
 async def part(name: str) -> Response:
-    """Return one of the page's files; raises RefusedError (404) if it has no file of this name."""
+    """Return one of the page's files. Raises RefusedError (404) if there is no file of this name."""
     if name not in _FILES:
         raise RefusedError(404, "not_found", "There is no such file")
     return _response(name)

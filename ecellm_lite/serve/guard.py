@@ -3,8 +3,8 @@
 A server without keys answers only programs on this machine. Web pages of other sites are refused, even in a browser on
 this machine:
 
-- a page whose host name leads to this machine (DNS rebinding) is known by its Host header;
-- a page that sends a request to another site is known by its Origin header.
+- A page whose host name was pointed at this machine (DNS rebinding) is recognized by its Host header.
+- A page that sends a request to another site is recognized by its Origin header.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OPEN = "/health"  # needs no key: it shows only that the process runs
 class Access:
     """The rules for where requests may come from.
 
-    `hosts`: the names by which clients may call the server; None allows any name (for a Unix socket).
+    `hosts`: the names by which clients may call the server. None allows any name, as for a Unix socket.
     `addresses`: clients may use any IP address in place of a name, because the server listens on all of the
     machine's addresses.
     `origins`: other sites whose pages may send requests.

@@ -1,4 +1,4 @@
-"""`/health`: whether the server runs; `/ready`: whether a model answers; `/metrics`: numbers for Prometheus."""
+"""`/health`: is the server running? `/ready`: does a model answer? `/metrics`: numbers for Prometheus."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ router = APIRouter(tags=["health"])
 
 @router.get("/health", summary="The server lives", responses=replies(Health))
 async def health() -> dict[str, str]:
-    """Report that the server runs, without asking the engine; this needs no API key."""
+    """Report that the server runs, without asking the engine. This needs no API key."""
     return {"status": "ok"}
 
 
 @router.get("/ready", summary="A model answers", responses=replies(Ready, 404, 422, 503))
 async def ready(service: Served, model: str | None = None) -> Response:
-    """Return whether a model answers, or the one that is named, and the state of each.
+    """Return whether a model answers (the named one, if given), and each model's state.
 
-    A model that would be loaded for the next request (`unloaded`) counts as one that answers. The status is 503 while
-    all are `loading`, `restarting` or `failed`.
+    An `unloaded` model counts as one that answers, because the next request loads it. The status is 503 while all are
+    `loading`, `restarting` or `failed`.
     """
     if model is not None:
         model = (await service.model(model)).name
@@ -40,5 +40,5 @@ async def ready(service: Served, model: str | None = None) -> Response:
 
 @router.get("/metrics", summary="Numbers for Prometheus", response_class=PlainTextResponse)
 async def numbers(service: Served) -> Response:
-    """Return counts of requests, rows, tokens, loads and restarts, the rows that wait now, times, and coverage."""
+    """Return the metrics: counts of requests, rows, tokens, loads and restarts; waiting rows, times, and coverage."""
     return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)

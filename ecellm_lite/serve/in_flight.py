@@ -26,7 +26,7 @@ class _Work:
 
 
 class InFlight:
-    """The work in progress, by a hash of API key, path and body; use it only in the event loop's thread."""
+    """The work in progress, by a hash of API key, path and body. Use it only in the event loop's thread."""
 
     def __init__(self, grace: float = GRACE) -> None:
         self._works: dict[bytes, _Work] = {}

@@ -1,4 +1,4 @@
-"""Requests that the server sends to itself: the requests of a batch are handled like those of a client."""
+"""Requests that the server sends to itself, so that a batch's requests are handled like a client's."""
 
 from __future__ import annotations
 

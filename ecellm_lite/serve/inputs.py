@@ -16,7 +16,7 @@ DEEPEST, MOST_VALUES, LARGEST = 32, 10_000, 256 << 10  # limits of a JSON part: 
 
 
 class TextPart(Form):
-    """A part of a message: text."""
+    """A message part with text."""
 
     type: Literal["input_text"]
     text: str
@@ -48,7 +48,7 @@ class ImagePart(Form):
 
 
 class OutputPart(Form):
-    """A part of a message: an assistant's text."""
+    """A message part with an assistant's text."""
 
     type: Literal["output_text"]
     text: str
@@ -57,7 +57,7 @@ class OutputPart(Form):
 
 
 class RefusalPart(Form):
-    """A part of a message: an assistant's refusal."""
+    """A message part with an assistant's refusal."""
 
     type: Literal["refusal"]
     refusal: str
@@ -166,10 +166,10 @@ Input = Annotated[
 
 
 def input_text(value: str | Sequence[Any], place: str = "input") -> str:
-    """Return an input as text, in which each message begins with its role, and each call with its name.
+    """Return an input as text. Each message begins with its role, and each call with its name.
 
-    A single user message becomes its text alone, without the role. Raises RefusedError for an image (400), and for
-    the output of a call if the call is missing or comes later (422).
+    A single user message becomes its text alone, without the role. Raises RefusedError (400) for an image. Raises
+    RefusedError (422) for a call's output if the call does not come before it.
     """
     if isinstance(value, str):
         return value
@@ -193,7 +193,7 @@ def input_text(value: str | Sequence[Any], place: str = "input") -> str:
 
 
 def content_text(content: str | Sequence[Any], place: str) -> str:
-    """Return the content of a message or a question as text; raises RefusedError (400) for an image."""
+    """Return the content of a message or a question as text. Raises RefusedError (400) for an image."""
     if isinstance(content, str):
         return content
     texts = []

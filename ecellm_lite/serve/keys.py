@@ -1,12 +1,12 @@
-"""API keys: which clients may send requests, and how many rows of each may wait at a time.
+"""API keys: which clients may send requests, and how many of their rows may wait at a time.
 
-A file has one key per line: its name, the key itself, and optionally how many of its rows may wait at a time.
+A file has one key per line: its name, the key, and optionally how many of its rows may wait at a time.
 
     till-1    3Jk…   200
     warehouse 9xQ…
 
-Only hashes of keys stay in memory. Checking a wrong key always takes equally long, so that a client cannot guess a key
-part by part.
+Only hashes of keys stay in memory. Checking a wrong key always takes equally long, so a client cannot guess a key part
+by part.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KEY = re.compile(r"[!-~]+")
 class Key:
     """A client's API key, as its name and hash.
 
-    `rows`: how many of its rows may wait at a time; None for the server's limit.
+    `rows`: how many of its rows may wait at a time, or None for the server's limit.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Key:
 
 
 class Keys:
-    """The accepted API keys; if there are none, every request is accepted."""
+    """The accepted API keys. If there are none, every request is accepted."""
 
     def __init__(self, keys: Sequence[Key] = ()) -> None:
         self._keys = tuple(keys)
@@ -59,11 +59,14 @@ class Keys:
         return len(self._keys)
 
     def named(self, name: str) -> Key | None:
-        """Return the key with this name; None if there is none."""
+        """Return the key with this name, or None if there is none."""
         return next((key for key in self._keys if key.name == name), None)
 
     def find(self, presented: str) -> Key | None:
-        """Return the accepted key that a client sent, or None; all keys are compared, so the time reveals nothing."""
+        """Return the accepted key that a client sent, or None.
+
+        It is compared with every key, so the time reveals nothing.
+        """
         digest = _digest(presented)
         match: Key | None = None
         for key in self._keys:

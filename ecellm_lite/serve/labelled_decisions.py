@@ -2,10 +2,10 @@
 
     {"input": "Never came.", "questions": [{"type": "predicate", "instructions": "Is it late?"}], "answers": [true]}
 
-`answers` has one answer for each question, in order: true or false for a predicate, the value of a choice, the level
-(its label, or its number from 0) for a score, and null where the right answer is unknown. All other keys
-are as in a request, so that a request from a log becomes a labelled one when `answers` is added. The same question may
-be in any number of lines.
+`answers` has one answer for each question, in order. It is true or false for a predicate and a value for a choice. For
+a score, it is a level's label or number (from 0). It is null where the right answer is unknown. All other keys are as
+in a request. So a logged request becomes a labelled one when `answers` is added. Several lines may have the same
+question.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ecellm_lite.tasks.task import Task
 
 
 class LabelledDecisions(Decisions):
-    """A request with the right answers to its questions; it may leave out its model."""
+    """A request with the right answers to its questions. It need not name a model."""
 
     model: str = ""
     answers: list[bool | str | int | None]
@@ -86,7 +86,7 @@ def _labelled(number: int, line: Any) -> list[Labelled]:
 
 
 def _place(asked: Asked, answer: bool | str | int, place: int) -> int:
-    """Return the place of the right answer among a question's options; raises InputError if it is not one of them."""
+    """Return the index of the right answer among a question's options. Raises InputError if it is not one of them."""
     values: list[Any]
     if isinstance(asked, Predicate):
         values = [True, False]

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits that hold for all clients; a request that exceeds one is refused.
+    """Limits that hold for all clients. A request that exceeds one is refused.
 
-    `body_bytes`: the most bytes of a request's body, decompressed.
-    `rows`: the most rows of a request.
+    `body_bytes`: the maximum size of a request's body, decompressed.
+    `rows`: the maximum number of rows in a request.
     `waiting`: how many rows and questions of all requests together may wait.
     `connections`: how many connections may be open at a time.
     `body_seconds`: three limits: how long a request's head may take to arrive, how long its body may take, and how
     long a client may read nothing of a response.
     `idle_seconds`: how long an unused connection stays open.
-    `drain_seconds`: how long open requests may go on after the server is told to end.
+    `drain_seconds`: how long open requests may continue after the server is told to stop.
     """
 
     body_bytes: int = 4 << 20

@@ -1,4 +1,4 @@
-"""The socket that the server listens on: loopback, another address, a Unix socket, or one that systemd opened."""
+"""The socket that the server listens on: loopback, another address, a Unix socket, or one from systemd."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class Listening:
 
 
 def listen(host: str, port: int, path: Path | None = None) -> Listening:
-    """Return the socket that systemd passed; else a Unix socket at `path`, if given; else a TCP socket.
+    """Return the socket that systemd passed.
+
+    Without one, return a Unix socket at `path` if given, or else a TCP socket.
 
     Raises InputError if the socket cannot be opened.
     """

@@ -80,7 +80,10 @@ def tool_of(task: Task) -> Tool:
 
 
 async def call(answerer: Answerer, name: str, arguments: Mapping[str, Any]) -> CallToolResult:
-    """Call a tool and return its result; the result of a wrong call is an error from which a model can correct it."""
+    """Call a tool and return its result.
+
+    The result of a wrong call is an error that says how to correct the call.
+    """
     try:
         if name == DECIDE.name:
             return _result({"answers": await _decide(answerer, arguments)})

@@ -63,7 +63,7 @@ class Metrics:
 
 
 class _ModelGauges(Collector):
-    """Each model's state, requests in flight, planned memory, and how often it was loaded and started again."""
+    """Each model's state, requests in flight and planned memory, and how often it was loaded and restarted."""
 
     def __init__(self, residents: Mapping[str, Resident]) -> None:
         self._residents = residents

@@ -1,4 +1,4 @@
-"""A model that can be loaded by its name: what it is, how much memory it takes, and how its engines are started."""
+"""A model that can be loaded by its name: what it is, how much memory it takes, and how to start its engines."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _ENGINE = {setting.name for setting in fields(Settings)}
 class ModelSource:
     """A model that can be loaded.
 
-    `model`: its name and sha256, and the adapter that a request chose (None for the model alone).
-    `bytes`: the memory that it takes when it is loaded.
-    `start`: loads it, which may take minutes, and returns its Answerer; raises an EcellmError if that fails.
-    `adapters`: those that are loaded beside it, by name, each with its file's sha256.
+    `model`: its name and sha256, and the adapter that a request chose (None: the model alone).
+    `bytes`: the memory that the loaded model takes.
+    `start`: loads the model, which may take minutes, and returns its Answerer. Raises an EcellmError if that fails.
+    `adapters`: the adapters loaded beside the model: their files' sha256, by name.
     """
 
     model: ModelName
@@ -117,9 +117,11 @@ def free_memory() -> int:
 
 
 def shared_cores(workers: int) -> Sequence[list[int] | None]:
-    """Share the cores out among several engines: return, for each engine, a list of its cores' numbers.
+    """Share the cores out among several engines.
 
-    The result for a single engine is [None], because it needs no cores of its own.
+    Return a list of core numbers for each engine.
+
+    The result for a single engine is [None], because it may use all cores.
     Raises UsageError for more engines than cores, or on a system where cores cannot be chosen.
     """
     if workers == 1:

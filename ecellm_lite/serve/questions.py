@@ -1,4 +1,7 @@
-"""Typed questions about one state (a text or data); both decision endpoints ask all questions of a request together."""
+"""Typed questions about one state (a text or data).
+
+Both decision endpoints ask all questions of a request together.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +46,8 @@ class Question:
     def in_orders(self, count: int) -> list[tuple[Mapping[str, Any], int]]:
         """Return the definition with its choices in up to `count` different orders.
 
-        Each order is the original one, rotated; it comes with the number of places by which it was rotated. A question
-        without choices is returned once, unchanged.
+        Each order is a rotation of the original one. It comes with the number of places by which it was rotated. A
+        question without choices is returned once, unchanged.
         """
         choices = self.definition.get("choices")
         if not choices:
@@ -57,8 +60,8 @@ class Question:
 class Decided:
     """The outcome of a question.
 
-    `shares`: the probability of each option, in the question's order; empty if there is an error.
-    `answers`: the model's answers, one for each order in which the choices were asked.
+    `shares`: the probability of each option, in the question's order. Empty if there is an error.
+    `answers`: the model's answers, one for each order of the choices.
     `error`: why the question has no answer.
     """
 
@@ -75,7 +78,7 @@ class Decided:
     def confidence(self) -> float:
         """How certain the answer is: 0 if all k shares are equal, 1 if the largest share is 1.
 
-        It is (largest share - 1/k) / (1 - 1/k).
+        For a largest share p, it is (p - 1/k) / (1 - 1/k).
         """
         return confidence(self.shares)
 
@@ -88,9 +91,10 @@ class Decided:
     def agreement(self) -> float:
         """How closely a score's shares lie around the likeliest level, from 0 to 1.
 
-        It is 1 - a / b, as in llama.cpp's server, and a negative result becomes 0.
-        a: the mean distance of the levels from the likeliest one, weighted by their shares.
-        b: the mean distance of the levels from the middle of the scale, all with equal weight.
+        As in llama.cpp's server, it is 1 - a / b, or 0 if that is negative:
+
+        - a: the mean distance of the levels from the likeliest one, weighted by their shares.
+        - b: the mean distance of the levels from the middle of the scale, all with equal weight.
         """
         count, mode = len(self.shares), self.best
         distance = sum(share * abs(place - mode) for place, share in enumerate(self.shares))
@@ -119,9 +123,10 @@ async def decide(
 ) -> list[Decided]:
     """Return what the model decides about each question, in order.
 
-    `orders`: in how many orders of its choices each question is asked; the shares are averaged. Raises RefusedError if
-    the state is too long for so many questions, if a question is invalid (the error names its place), or if the queue
-    is full. If a question fails later, its Decided has the error.
+    `orders`: the number of orders in which a question's choices are asked. The shares are averaged over them. Raises
+      RefusedError if the state is too long for so many questions, if a question is invalid (the error names its place),
+      or if the queue is full.
+    If a question fails later, its Decided has the error.
     """
     if len(questions) * len(state) > LONGEST:
         message = f"{len(questions)} questions about {len(state):,} characters are too much for one request"
@@ -158,7 +163,7 @@ def count_rows(request: Request, questions: int) -> None:
 
 
 def task_of(definition: Mapping[str, Any], place: int) -> Task:
-    """Return the task of a question; raises RefusedError (422), which names `place`, if the question is invalid."""
+    """Return the task of a question. Raises RefusedError (422), which names `place`, if the question is invalid."""
     try:
         return question_task(definition)
     except InputError as error:

@@ -1,4 +1,7 @@
-"""Runs the application until SIGTERM; clients that send too slowly, or read nothing, are disconnected."""
+"""Runs the application until SIGTERM.
+
+Clients that send too slowly or read nothing are disconnected.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,11 @@ from ecellm_lite.serve.listening import Listening
 
 
 class PatientProtocol(H11Protocol):
-    """uvicorn's protocol, with time limits for what a client sends and for how long it may read nothing.
+    """uvicorn's protocol, with time limits for sending a request and for reading a response.
 
-    The limits on sending are for the head of each request, and for the rest of a body that was refused.
+    The limits on sending apply to each request's head and to the rest of a refused body.
 
-    A client that closes its sending side counts as gone, because a client that is gone looks the same.
+    A client that closes only its sending side is treated as gone, because both look the same.
     """
 
     seconds = Limits().body_seconds

@@ -37,7 +37,8 @@ Submit = Callable[[Submits], Sequence[Future[Answer]]]
 class Service:
     """One server's parts, shared by all its requests.
 
-    `aliases`: patterns of other names for the default model (`jev-*`). `folder`: where files and batches are stored.
+    `aliases`: patterns for other names of the default model, such as `jev-*`. `folder`: where files and batches are
+      stored.
     """
 
     fleet: Fleet
@@ -62,7 +63,10 @@ class Service:
         self.metrics.watch_models(self.fleet.residents)
 
     async def model(self, name: str | None) -> ModelSource:
-        """Return the model that a request names, the default without a name; raises RefusedError (404) for no such."""
+        """Return the model that a request names, or the default model.
+
+        Raises RefusedError (404) for an unknown name.
+        """
         if name is None or any(fnmatchcase(name, alias) for alias in self.aliases):
             name = name if name in self.fleet.names else self.fleet.default
         if source := await self.fleet.find(name):
@@ -76,9 +80,10 @@ class Service:
     ) -> list[Answer]:
         """Return the answers to the rows that `submit` submits to the model, in order.
 
-        `task`: the rows' task in the metrics. `rows`: how many there are. `together`: all go to the same engine,
-        because they share a long text. Raises RefusedError if there is no room for them or the model cannot be loaded,
-        and whatever `submit` raises. If this is cancelled, the rows are dropped.
+        `task`: the rows' task in the metrics. `rows`: how many rows there are.
+        `together`: whether all rows go to the same engine, because they share a long text.
+        Raises RefusedError if there is no room or the model cannot be loaded. Also raises any error of `submit`. If
+        this is cancelled, the rows are dropped.
         """
         with self.admission.admit(rows, exchange_of(request).key):
             async with self.fleet.use(model) as answerer:

@@ -1,7 +1,7 @@
-"""Files that clients upload or that batches write: JSON Lines in a folder, each with an owner.
+"""Files that clients upload or that batches write: JSON Lines in a folder. Each file has an owner.
 
-The files hold customers' data: only the server's user can read the folder, and each file stays until it is deleted.
-Names of files on disk never come from clients.
+The files contain customers' data. Only the server's user can read the folder, and each file stays until it is deleted.
+File names on disk never come from clients.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ID = re.compile(r"file-[0-9a-f]{24}")
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A stored file's description; `owner` is the name of the key that may see it, None on a server without keys."""
+    """A stored file's description. `owner` is the name of the key that may see it, or None on a server without keys."""
 
     id: str
     owner: str | None
@@ -59,7 +59,7 @@ class StoredFiles:
                 yield file
 
     def get(self, id_: str, owner: str | None) -> StoredFile:
-        """Return an owner's file by its id; raises RefusedError (404) if there is none."""
+        """Return an owner's file by its id. Raises RefusedError (404) if there is none."""
         file = self._read(self._folder / f"{id_}.json") if _ID.fullmatch(id_) else None
         if file is None or file.owner != owner:
             raise RefusedError(404, "file_not_found", f"There is no file {id_[:80]!r}", step="upload it")
@@ -71,7 +71,9 @@ class StoredFiles:
 
     @contextmanager
     def adding(self, owner: str | None, filename: str, purpose: str) -> Iterator[tuple[IO[bytes], list[StoredFile]]]:
-        """Yield a new file to write to, and an empty list; when the block ends, the list gets the StoredFile.
+        """Yield a new file to write to, and an empty list.
+
+        The StoredFile is added to the list when the block ends.
 
         If the block raises, nothing is stored. Raises RefusedError (413) if the folder has no room.
         """

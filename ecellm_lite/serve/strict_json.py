@@ -1,4 +1,7 @@
-"""Reads JSON strictly: NaN and repeated keys are refused, and fractions keep their spelling (19.50)."""
+"""Reads JSON strictly.
+
+NaN and repeated keys are refused, and fractions keep their spelling (19.50).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from ecellm_lite.tasks.written import WrittenNumber
 
 
 def read_strictly(data: bytes) -> Any:
-    """Return the value of a JSON text; raises RefusedError (400) if it is invalid or nested too deep."""
+    """Return the value of a JSON text. Raises RefusedError (400) if it is invalid or nested too deeply."""
     try:
         text = data.decode("utf-8")
         return json.loads(text, parse_constant=_no_number, parse_float=WrittenNumber, object_pairs_hook=_once)

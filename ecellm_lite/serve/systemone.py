@@ -1,6 +1,6 @@
-"""`POST /v1/systemone`: typed decisions in TypeSafe's format, for TypeSafe's own clients.
+"""`POST /v1/systemone`: typed decisions in TypeSafe's format, for TypeSafe's clients.
 
-A decision answers a yes-or-no question, or says which label or level fits, with probabilities.
+A decision answers a yes-or-no question, or chooses a label or a level, with probabilities.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class SystemOne(Form):
-    """A state (the text or data to judge), and the questions about it, by id."""
+    """A state (the text or data to judge), and the questions about it by their ids."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 

@@ -1,7 +1,7 @@
-"""Reads one table in a process of its own, so that a hostile file cannot harm the server; prints JSON and ends.
+"""Reads one table in a separate process, so that a hostile file cannot harm the server. It prints JSON.
 
-Run as `python -m ecellm_lite.serve.table_child PATH ROWS CHARACTERS`: the most rows, and the most characters of all
-cells together.
+Run as `python -m ecellm_lite.serve.table_child PATH ROWS CHARACTERS`. ROWS is the largest allowed number of rows, and
+CHARACTERS that of characters in all cells together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MEMORY = 2 << 30  # bytes
 def read(path: Path, most_rows: int, most_characters: int) -> dict[str, Any]:
     """Return a table's columns, rows (lists of texts), description and notes.
 
-    Raises InputError for a file that is not a table, has a row that cannot be read, or is too large.
+    Raises InputError for a file that is not a table, is too large, or has a row that cannot be read.
     """
     rows, characters = [], 0
     with open_table(path) as table:

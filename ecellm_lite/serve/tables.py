@@ -1,4 +1,4 @@
-"""`POST /v1/tables`: reads a table for the page (XLSX, ODS, Parquet and all that jobs read), and keeps none of it."""
+"""`POST /v1/tables`: reads a table for the page, in any format that jobs read, and stores nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ _BODY = {
 
 @router.post("/v1/tables", summary="Read a table", openapi_extra=_BODY, responses=replies(TableReply, *BODY))
 async def read(request: Request, service: Served, name: Annotated[str, Query(max_length=255)] = "table") -> Response:
-    """Return the columns and rows of a file, whose bytes are the body: CSV, XLSX, ODS, Parquet, Arrow or JSON Lines.
+    """Return the columns and rows of a file.
+
+    The body is the file: CSV, XLSX, ODS, Parquet, Arrow or JSON Lines.
 
     All cells are returned as texts. `name` is the file's name, for messages.
     """
@@ -53,7 +55,7 @@ async def read(request: Request, service: Served, name: Annotated[str, Query(max
 
 
 async def _read(path: Path) -> dict[str, Any]:
-    """Return what the child prints; raises RefusedError (422) if it dies or takes too long."""
+    """Return what the child prints. Raises RefusedError (422) if it dies or takes too long."""
     command = [sys.executable, "-m", "ecellm_lite.serve.table_child", str(path), str(MOST_ROWS), str(MOST_CHARACTERS)]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL

@@ -42,7 +42,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Options(Form):
-    """The options of a request; the pipe has the same options (see docs/pipe.md)."""
+    """The options of a request. They are the same as the pipe's (see docs/pipe.md)."""
 
     instruction: str | None = Field(default=None, min_length=1, description="In place of the task's own.")
     shorten: bool | None = Field(default=None, description="Cut a row that is too long; its answer says what was cut.")
@@ -85,14 +85,14 @@ class Rows(Form):
 
 
 class Answers(Form):
-    """The answers to a list of rows, in order; a failed row's answer holds its error."""
+    """The answers to a list of rows, in order. A failed row's answer contains its error."""
 
     answers: list[Answer]
 
 
 @router.get("/v1/tasks", summary="The tasks there are", responses=replies(TaskList))
 async def tasks() -> dict[str, Any]:
-    """Return the fields, instruction, answers and an example of each of the ten tasks and of the server's own."""
+    """Return the ten tasks and the server's own: fields, instruction, answers and an example of each."""
     return {"tasks": [_described(get_task(name)) for name in task_names()]}
 
 
@@ -168,7 +168,7 @@ def labels(space: Space) -> dict[str, str]:
 def served_task(name: str) -> Task:
     """Return a task by its name.
 
-    Raises RefusedError: 404 if there is no such task, 500 if the task's file is invalid.
+    Raises RefusedError (404) if there is no such task, and RefusedError (500) if the task's file is invalid.
     """
     try:
         if not _NAME.fullmatch(name):

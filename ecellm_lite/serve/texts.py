@@ -42,8 +42,8 @@ Stops = Annotated[
 def only(harmless: Any, description: str) -> Any:
     """Return the field of a parameter that may only be `harmless` or null.
 
-    The OpenAPI document lists these two values. pydantic does not check them, because it would answer 422; `refuse`
-    refuses any other value with 400.
+    The OpenAPI document lists these two values. Other values are refused with 400 by `refuse`, because pydantic would
+    answer 422.
     """
     return Field(default=None, description=description, json_schema_extra={"enum": [harmless, None]})
 
@@ -124,8 +124,8 @@ _HARMLESS: Mapping[str, Any] = {
 class Text:
     """A generated text.
 
-    `ended`: whether the model or a stop text ended the text; otherwise the text reached a limit.
-    `tokens`: the `bytes`, `logprob` and `top` of each token; empty if the text is JSON.
+    `ended`: whether the model or a stop text ended the text. If not, the text reached a limit.
+    `tokens`: the `bytes`, `logprob` and `top` of each token. Empty if the text is JSON.
     """
 
     text: str
@@ -214,7 +214,7 @@ def head(kind: str, prefix: str, model: str) -> dict[str, Any]:
 async def growing(
     service: Service, request: Request, model: ModelSource, asked: Asked, seed: int | None
 ) -> AsyncIterator[str | tuple[Text, dict[str, Any]]]:
-    """Yield each new part of a growing text, and at the end (whole text, token counts); raises the text's error."""
+    """Yield each new part of a growing text, and at the end (whole text, token counts). Raises the text's error."""
     loop = asyncio.get_running_loop()
     told: asyncio.Queue[str] = asyncio.Queue()
     work = asyncio.create_task(

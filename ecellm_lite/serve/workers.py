@@ -24,7 +24,7 @@ class Submits(Protocol):
     """Whatever takes rows: an Answerer, or one of its engines."""
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return a future for the answer; see Answerer."""
+        """Return a future for the answer. See Answerer."""
 
 
 class Adapted:
@@ -35,7 +35,7 @@ class Adapted:
         self._adapter = adapter
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return a future for the answer; see Answerer."""
+        """Return a future for the answer. See Answerer."""
         options["adapter"] = self._adapter
         return self._engine.submit(task, row, **options)
 
@@ -50,11 +50,11 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether the engine answers now; see ChildRuntime."""
+        """Whether the engine can answer now. See ChildRuntime."""
         return bool(getattr(self.answerer, "ready", True))
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return a future for the answer; see Answerer."""
+        """Return a future for the answer. See Answerer."""
         self.count(1)
         return self.submit_counted(task, row, options)
 
@@ -94,28 +94,28 @@ class Workers:
         return sum(getattr(member.answerer, "restarts", 0) for member in self.members)
 
     def shortest(self) -> Worker:
-        """Return the engine with the fewest rows waiting; an engine that is being started again comes last.
+        """Return the engine with the fewest waiting rows. An engine that is being restarted comes last.
 
-        Rows that share a long text, such as questions about one state, are best submitted to one engine, which reads
+        Rows that share a long text, such as questions about one state, should all go to one engine, which then reads
         the text once.
         """
         return min(self.members, key=lambda member: (not member.ready, member.waiting))
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return a future for the answer, from the engine with the shortest queue; see Answerer."""
+        """Return a future for the answer, from the engine with the fewest waiting rows. See Answerer."""
         with self._lock:  # two threads must not find the same queue the shortest
             member = self.shortest()
             member.count(1)
         return member.submit_counted(task, row, options)
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row, or raise the row's error; see Answerer."""
+        """Return the answer to one row, or raise the row's error. See Answerer."""
         return self.shortest().answerer.answer(task, row, **options)
 
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in order; see Answerer."""
+        """Yield one answer for each row, in order. See Answerer."""
         checked = task if isinstance(task, Task) else get_task(task)
         yield from read_ahead(rows, lambda row: self.submit(checked, row, **options), most=WINDOW * len(self.members))
 

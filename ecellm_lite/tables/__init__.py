@@ -1,8 +1,8 @@
-"""Tables in and out: CSV and TSV, XLSX and ODS, Parquet and Arrow, JSON Lines, and product feeds.
+"""Reads and writes tables: CSV and TSV, XLSX and ODS, Parquet and Arrow, JSON Lines, and product feeds.
 
-A table is read as a stream: its rows come one by one, each with its place in the file, and a row that cannot be read
-carries an error and does not end the table. A file's type, encoding, delimiter, quotes and header are detected from its
-first bytes and described in one sentence (`Table.description`). `TableOptions` override the detection.
+A table is read as a stream of rows. Each row has its place in the file. A row that cannot be read has an error, and the
+rows after it are still read. A file's type, encoding, delimiter, quotes and header are detected from its first bytes.
+`Table.description` describes them in one sentence, and `TableOptions` override the detection.
 
 A `ColumnMap` turns a table's rows into rows of a task, and reports missing columns before the first row is read. A
 `ResultWriter` writes the table again, with columns for the answers after the table's own.
@@ -21,6 +21,6 @@ A `ColumnMap` turns a table's rows into rows of a task, and reports missing colu
 ...             writer.write(row.source, next((row.warned(answer) for answer in answers), None))
 ...         writer.close()
 
-The package does not use the engine. The extra `tables` installs its libraries, each of which is imported when a file
-needs it; CSV in UTF-8, TSV and JSON Lines need no library.
+The package does not use the engine. The extra `tables` installs the libraries, which are imported only when a file
+needs them. CSV in UTF-8, TSV and JSON Lines need no library.
 """

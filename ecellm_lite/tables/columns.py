@@ -1,7 +1,7 @@
 """Maps a table's columns to a task's fields.
 
-A column with the name of a field fills that field; other columns are mapped explicitly, as in `product_1.title=Title`.
-A missing column is reported before the first row is read, and therefore before a model is loaded.
+A column with a field's name fills that field. Other columns are mapped explicitly, as in `product_1.title=Title`. A
+missing column is reported before the first row is read, so no model is loaded in vain.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _LEAST_ALIKE = 0.5
 class MapOptions:
     """How columns become fields.
 
-    `map`: pairs of a field and its column, written `FIELD=COLUMN`. If a field has several columns, their texts are
-    joined with a space, or form a list if the field is a list.
-    `constants`: values of fields for all rows.
-    `only_where`: a column; rows in which it is empty are skipped.
-    `fill_down`: columns in which an empty cell takes the value of the row above.
+    `map`: pairs `FIELD=COLUMN`. If a field has several columns, their texts are joined with a space; if the field is a
+      list, they form a list.
+    `constants`: values of fields that are the same for all rows.
+    `only_where`: a column. Rows in which it is empty are skipped.
+    `fill_down`: columns in which an empty cell gets the value of the row above.
     `html`: which cells are read as HTML: those that clearly are HTML, all, or none.
     """
 
@@ -53,7 +53,7 @@ class ColumnMap:
     """A mapping from each field of a task to the columns from which the field is read."""
 
     def __init__(self, task: Task, columns: Sequence[str] | None, options: MapOptions | None = None) -> None:
-        """Map the columns; raises UsageError if a mapped column does not exist, or if a required field has no column.
+        """Map the columns. Raises UsageError if a mapped column does not exist, or if a required field has no column.
 
         `columns` is None for a table in which each row has its own columns.
         """
@@ -77,7 +77,7 @@ class ColumnMap:
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """The attributes that an extraction asks for, if they are the same for all rows; otherwise empty."""
+        """The attributes that an extraction asks for if they are the same for all rows, else an empty tuple."""
         value = self._constants.get("attributes", ())
         return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
 
@@ -94,7 +94,10 @@ class ColumnMap:
         return map(self.row, table.rows())
 
     def row(self, source: TableRow) -> MappedRow:
-        """Return a row as the task reads it; call this in the table's order, because cells may be filled from above."""
+        """Return a row as the task reads it.
+
+        Call this in the table's order, because cells may be filled from the row above.
+        """
         if source.error is not None:
             return MappedRow(source, None, source.error)
         cells = self._filled(source.cells) if self._fill_down else source.cells
@@ -173,7 +176,7 @@ class ColumnMap:
             )
 
     def _name_by_name(self) -> None:
-        """Map each field that has no column yet to the column with its name, unless several columns have that name."""
+        """Map each field without a column to the column of the same name, unless several columns have that name."""
         assert self._columns is not None
         names = [*self._fields, _ID]
         if {"instruction", "input"} <= set(self._columns) and "input" not in self._fields:
@@ -221,7 +224,7 @@ class ColumnMap:
         return cells
 
     def _value(self, cell: Any, changed: list[str], column: str) -> Any:
-        """Return a cell as a task reads it: a text, a list or an object; None if it is empty."""
+        """Return a cell as a task reads it: a text, a list or an object, or None if it is empty."""
         if is_empty(cell):
             return None
         if isinstance(cell, list | tuple):
@@ -250,7 +253,7 @@ class ColumnMap:
 
 
 def field_names(task: Task) -> list[str]:
-    """Return the names to which a column may be mapped: a task's fields, the id, and ECInstruct's own fields."""
+    """Return the names to which a column may be mapped: a task's fields, the id, and ECInstruct's fields."""
     return [*_leaves(task), _ID, *_WIRE]
 
 
@@ -286,7 +289,7 @@ def _put(row: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _listed(value: Any) -> list[Any] | None:
-    """Return the value if it is a list, or the list that a JSON text contains; None for anything else."""
+    """Return the value if it is a list, or the list in a JSON text. Return None for anything else."""
     if isinstance(value, list):
         return value
     if isinstance(value, str) and value.lstrip().startswith("["):

@@ -1,7 +1,9 @@
-"""Writes CSV that spreadsheets open correctly, and in which no added cell runs as a formula.
+"""Writes CSV that spreadsheets open correctly.
 
-The cells that a job adds may contain text from the input, such as a customer's words in a review. As OWASP's page on
-CSV injection advises, a single quote is put before an added cell that begins like a formula.
+No added cell can run as a formula.
+
+The cells that a job adds may contain text from the input, such as a customer's words in a review. If an added cell
+begins like a formula, a single quote is put before it, as OWASP's page on CSV injection advises.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Detects the dialect of delimited text (its delimiter and quotes), by reading its first lines in each usual dialect.
 
-The right dialect splits most records into the same number of cells. Records above the first record with that number
-of cells count less: they may be titles above the header, which have fewer cells.
+The right dialect splits most records into the same number of cells. Records above the first record with that number of
+cells count less, because they may be titles above the header.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Reading:
 def find_dialect(
     lines: Sequence[Line], *, whole: bool, delimiter: str | None = None, quote: str | None = None
 ) -> Reading:
-    """Return the dialect that fits the first lines of a file best, with the records that it gives.
+    """Return the dialect that best fits the first lines of a file, and the records that it reads.
 
-    `whole`: the lines are the whole file. `delimiter` and `quote` override the detection. Raises UsageError for an
-    invalid delimiter or quote.
+    `whole`: whether the lines are the whole file. `delimiter` and `quote` override the detection. Raises UsageError for
+      an invalid delimiter or quote.
     """
     single = _character(delimiter, "delimiter", {"tab": "\t", "\\t": "\t"})
     mark = _character(quote, "quote", {"none": ""})

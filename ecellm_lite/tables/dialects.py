@@ -12,9 +12,10 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 
 
 class Quoting(Enum):
-    """Whether a quote at the start of a cell begins a quoted cell: yes, no, or undecided by the first lines.
+    """Whether a quote at the start of a cell begins a quoted cell: yes, no, or undecided.
 
-    If undecided, quotes begin quoted cells, except in a line that would be malformed with quoted cells.
+    It is undecided if the first lines do not show it. Then quotes begin quoted cells, except in a line that would be
+    malformed that way.
     """
 
     QUOTED = "quoted"

@@ -1,8 +1,8 @@
 """Detects the encoding of a text file from its first bytes.
 
 A byte-order mark decides, even after white space, because some plugins print white space before it. Without a mark,
-valid UTF-8 is read as UTF-8; otherwise charset-normalizer decides from the lines that are not ASCII. If several
-encodings fit equally well, those that shops' systems write are preferred.
+text that is valid UTF-8 is read as UTF-8. For other text, charset-normalizer decides from the lines that are not ASCII.
+If several encodings fit equally well, one that shops' systems write is preferred.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ecellm_lite.errors import InputError, UsageError
 from ecellm_lite.tables.extras import library
 
 INVALID = "\udcff"
-"""Replaces invalid bytes; no valid bytes decode to it, so no text contains it."""
+"""Replaces invalid bytes. No valid bytes decode to it, so it occurs nowhere else."""
 
 INVALID_BYTES = "ecellm-invalid"
 """The name of the error handler that replaces invalid bytes with INVALID."""
@@ -58,10 +58,10 @@ class Encoding:
 
 
 def find_encoding(head: bytes, *, whole: bool, encoding: str | None = None, name: str = "the file") -> Encoding:
-    """Return the encoding of a file that begins with these bytes; `whole` means that they are the whole file.
+    """Return the encoding of a file that begins with these bytes. `whole` means that they are the whole file.
 
-    `encoding` overrides the detection. Raises UsageError for an encoding that Python does not know, and InputError for
-    bytes that are not text.
+    `encoding` overrides the detection. Raises UsageError for an encoding that Python does not know. Raises InputError
+    for bytes that are not text.
     """
     marked = _marked(head)
     if encoding is not None:
@@ -120,7 +120,10 @@ def _wide(head: bytes) -> str | None:
 
 
 def _is_utf8(sample: bytes) -> bool:
-    """Return whether a sample is UTF-8; stray bytes in one line, or in 1% of the lines, are tolerated."""
+    """Return whether a sample is UTF-8.
+
+    Stray bytes are tolerated in one line, or in 1% of the lines.
+    """
     try:
         sample.decode("utf-8")
     except UnicodeDecodeError:

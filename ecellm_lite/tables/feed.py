@@ -1,7 +1,9 @@
-"""Reads RSS and Atom feeds, such as those for Google Merchant Center: an item is a row, its elements are the cells.
+"""Reads RSS and Atom feeds, such as those for Google Merchant Center.
 
-The column of a nested element has its parent's name in front, as in `g:shipping.g:price`; repeated elements are
-numbered, as in `g:additional_image_link (2)`.
+An item is a row, and its elements are the cells.
+
+A nested element's column begins with its parent's name, as in `g:shipping.g:price`. Repeated elements are numbered, as
+in `g:additional_image_link (2)`.
 """
 
 from __future__ import annotations

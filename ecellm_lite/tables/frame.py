@@ -1,6 +1,7 @@
 """Reads a data frame of pandas, polars or pyarrow as a table, and adds columns to a copy of it.
 
-The library narwhals, imported with the first frame, gives all three one interface, and imports none of them.
+The library narwhals gives all three the same interface. It is imported with the first frame, and imports none of the
+three.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Frame:
             yield TableRow(number, number, row, _error(number, row))
 
     def with_columns(self, columns: Sequence[OwnColumn], rows: Sequence[Sequence[Any]]) -> Any:
-        """Return a copy of the frame with further columns; each of `rows` has a value or None for each new column."""
+        """Return a copy of the frame with further columns. Each of `rows` has a value or None for each new column."""
         kinds = {
             Kind.TEXT: self._narwhals.String,
             Kind.NUMBER: self._narwhals.Float64,

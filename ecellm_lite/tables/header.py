@@ -1,7 +1,7 @@
 """Finds the row that names a table's columns, and returns the names.
 
-Exports put report titles before the header, Amazon's files have three rows of headers, taxonomies have none, and one
-system writes its header twice in one line.
+Exports often put report titles before the header. Amazon's files have three rows of headers, taxonomies have none, and
+one system writes its header twice in one line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z][\w.:#\[\]-]*")
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """One of a table's first rows: its first and last line in the file (in a spreadsheet: its row), and its cells."""
+    """One of a table's first rows: its cells, and its first and last line in the file (in a spreadsheet, its row)."""
 
     place: int
     last: int
@@ -32,7 +32,7 @@ class SampleRow:
 class TableHeader:
     """The names of the columns, and the place of the last row before the data (0 if there is none).
 
-    `findings` are phrases for the table's description about what is unusual.
+    `findings` are phrases for the table's description about unusual things.
     """
 
     columns: tuple[str, ...]
@@ -41,9 +41,9 @@ class TableHeader:
 
 
 def find_header(rows: Sequence[SampleRow], width: int, header_row: int | None = None) -> TableHeader:
-    """Return the header of a table that begins with these rows, most of which have `width` cells.
+    """Return the header of a table, given its first rows. `width` is the usual number of cells in a row.
 
-    `header_row` overrides the detection: the number of a line or row, or 0 for a table without a header. Raises
+    `header_row` overrides the detection. It is the number of a line or row, or 0 for a table without a header. Raises
     UsageError if no row begins there.
     """
     index: int | None
@@ -80,7 +80,7 @@ def text_of(cell: Any) -> str:
 
 
 def _likely(rows: Sequence[SampleRow], width: int) -> tuple[int, int | None]:
-    """Return the indices of the table's first row and of its header (None if it has none)."""
+    """Return the indices of the table's first row and of its header, or None for the header if there is none."""
     first = next((index for index, row in enumerate(rows) if _spans(row, width) and not _is_comment(row)), 0)
     index = _below(rows, first, width)
     data = rows[index + 1 : index + 1 + _ROWS]
@@ -100,7 +100,7 @@ def _spans(row: SampleRow, width: int) -> bool:
 def _below(rows: Sequence[SampleRow], first: int, width: int) -> int:
     """Return the index of the header.
 
-    If a header in words is followed by a row of identifiers (`item_name`), the row of identifiers is the header.
+    If a header in words is followed by a row of identifiers such as `item_name`, the identifiers are the header.
     """
     data = rows[first + 4 : first + 4 + _ROWS]
     for index in range(min(first + 3, len(rows) - 1), first, -1):

@@ -1,7 +1,7 @@
 """Converts HTML in a cell into the text that a browser would show.
 
 Tags, scripts, styles and hidden XML of word processors are removed, and entities are decoded. Blocks, table rows and
-line breaks begin a new line. lxml parses the HTML as a stream, so that deep or damaged HTML does not stop it.
+line breaks begin a new line. lxml parses the HTML as a stream, so deep or damaged HTML does not stop it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def is_html(text: str) -> bool:
 def html_text(html: str) -> str:
     r"""Return the text of a piece of HTML, with a line feed between blocks.
 
-    Some exports write a line end as the two characters `\n`; this becomes white space, like a line end in HTML.
+    Some exports write a line end as the two characters `\n`. These become white space, as a line end does in HTML.
 
     >>> html_text("<p>Mug &amp; lid</p><ul><li>blue<li>red</ul>")
     'Mug & lid\nblue\nred'

@@ -1,4 +1,7 @@
-"""Reads JSON Lines, one object per line; a line that cannot be read becomes an error and does not end the file."""
+"""Reads JSON Lines, one object per line.
+
+A line that cannot be read becomes an error, and the lines after it are still read.
+"""
 
 from __future__ import annotations
 

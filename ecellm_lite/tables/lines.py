@@ -1,4 +1,4 @@
-"""Reads the lines of a text file one by one, and decodes them; a line that is too long is cut."""
+"""Reads and decodes the lines of a text file one by one. A line that is too long is cut."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIRST_LINE = re.compile(r'(?:[^"\r\n]+|"[^"]*")*')
 
 
 class Line(NamedTuple):
-    """A line: its number from 1, and its text with the line end; `cut` means that the line was too long and was cut."""
+    """A line: its number from 1, its text with the line end, and whether it was too long and was cut."""
 
     number: int
     text: str
@@ -23,10 +23,10 @@ class Line(NamedTuple):
 
 
 def read_lines(file: IO[bytes], encoding: Encoding, end: str = "\n") -> Iterator[Line]:
-    """Yield the lines of a file from its beginning; invalid bytes become INVALID in the text.
+    """Yield the lines of a file from its beginning. Invalid bytes become INVALID in the text.
 
-    `end` ends a line: a line feed (also after a carriage return) or, in old files, a lone carriage return. A byte-order
-    mark and everything before it is skipped, but the lines before it are counted.
+    `end` is the character that ends a line: a line feed or, in old files, a carriage return. The byte-order mark and
+    everything before it are skipped, but the lines before it are counted.
     """
     number = file.read(encoding.skip).count(b"\n")
     text = io.TextIOWrapper(file, encoding.codec, errors=INVALID_BYTES, newline=end)
@@ -45,7 +45,7 @@ def read_lines(file: IO[bytes], encoding: Encoding, end: str = "\n") -> Iterator
 
 
 def line_end(text: str) -> str:
-    """Return the line end of a text: a line feed, or a lone carriage return if the first line ends with one.
+    """Return the line end of a text: a carriage return if the first line ends with one alone, else a line feed.
 
     Old files with carriage returns may have line feeds inside their quoted cells.
     """

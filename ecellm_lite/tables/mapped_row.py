@@ -31,7 +31,7 @@ class MappedRow:
 
     @property
     def request(self) -> Mapping[str, Any] | InputError:
-        """The row or its error, to pass to an Answerer, which accepts both; do not use this for a skipped row."""
+        """The row or its error, as an Answerer accepts it. Do not use this for a skipped row."""
         request = self.error or self.row
         assert request is not None
         return request

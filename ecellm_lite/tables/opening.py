@@ -23,10 +23,10 @@ _FORMS = "CSV, XLSX, ODS, Parquet, Arrow or JSON Lines"
 
 
 def open_table(path: Path | str, options: TableOptions | None = None) -> Table:
-    """Open a table: CSV, TSV, XLSX, ODS, Parquet, Arrow, JSON Lines or a feed, or one of them in gzip or zstd.
+    """Open a table: CSV, TSV, XLSX, ODS, Parquet, Arrow, JSON Lines or a feed, also compressed with gzip or zstd.
 
-    `-` is standard input. Raises InputError for a file that is not a table, and UsageError for an option that does not
-    apply or a library that is not installed. Close the table, or use it in a `with` statement.
+    `-` is standard input. Raises InputError for a file that is not a table. Raises UsageError for an option that does
+    not apply, or a library that is not installed. Close the table, or use it in a `with` statement.
     """
     source = open_source(path)
     try:

@@ -73,7 +73,7 @@ def open_parquet(source: Source) -> ColumnFile:
 
 
 def open_arrow(source: Source) -> ColumnFile:
-    """Return an Arrow file (Feather) or Arrow stream as a table; raises InputError for any other file."""
+    """Return an Arrow file (Feather) or Arrow stream as a table. Raises InputError for any other file."""
     arrow = library("pyarrow", "An Arrow file")
     try:
         if source.head.startswith(b"ARROW1"):
@@ -104,7 +104,7 @@ def _column_file(source: Source, form: str, schema: Any, batches: Iterator[Any],
 
 
 def _values(column: Any) -> Sequence[Any]:
-    """Return a column's values; those that Python cannot hold (nanoseconds, the year 10000) become texts."""
+    """Return a column's values. Values that Python cannot represent (nanoseconds, the year 10000) become texts."""
     try:
         values: list[Any] = column.to_pylist()
     except (ValueError, OverflowError):

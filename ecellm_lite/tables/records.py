@@ -1,8 +1,10 @@
-"""The records of delimited text: a record is a line, or several lines if a quoted cell contains line ends.
+"""The records of delimited text.
 
-The csv module reads well-formed records. Malformed ones are handled here, because a quote that is never closed would
-swallow all rows up to the next quote. If the second line of a malformed record looks like the start of another record,
-only the first line is taken as the broken record.
+A record is a line, or several lines if a quoted cell contains line ends.
+
+The csv module reads well-formed records. Malformed records are handled here, because a quote that is never closed would
+swallow all rows up to the next quote. If the second line of a malformed record looks like a new record, only the first
+line counts as malformed.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class Fault:
 
     `reason`: the end of a sentence about the record or its cell.
     `step`: what the user can do.
-    `cell`: the index of the faulty cell; None if the fault is not in one cell.
+    `cell`: the index of the faulty cell, or None if the fault is not in one cell.
     """
 
     reason: str
@@ -50,7 +52,7 @@ class Record(NamedTuple):
 
 
 class Records:
-    """An iterator over the records in some lines; `width` is how many cells a record should have (None: unknown).
+    """An iterator over the records in some lines. `width` is the expected number of cells, or None if unknown.
 
     Blank lines are skipped. A record with more or fewer cells is returned unchanged.
     """
@@ -195,7 +197,10 @@ class _Split(NamedTuple):
 
 
 def _split(text: str, delimiter: str, quote: str) -> _Split:
-    """Split a record without its line end into cells; at a fault, stop and return the cells so far and the reason."""
+    """Split a record without its line end into cells.
+
+    At a fault, stop, and return the cells so far and the reason.
+    """
     cells: list[str] = []
     start, end = 0, len(text)
     while True:

@@ -1,8 +1,8 @@
 """The columns that a job adds to a row for its answer, and their values.
 
 The column `answer` has the answer's text (`yes`, `B: positive`), a score's number, or a ranking's order (`B, A, C`). If
-the text of a choice is only a letter, the column has the choice's value. An extraction has a column for each attribute
-if all rows have the same attributes, and otherwise an object in `answer`.
+a choice's text is only a letter, the column has the choice's value instead. An extraction has a column for each
+attribute if all rows have the same attributes. Otherwise `answer` has an object.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class OwnColumn:
 
 
 class AnswerColumns:
-    """The columns that a job adds to a table, with names that differ from the table's own.
+    """The columns that a job adds to a table. Their names differ from the names of the table's own columns.
 
     `attributes`: the attributes that an extraction asks for, if they are the same in all rows.
-    `scores`: the answers are numbers.
+    `scores`: whether the answers are numbers.
     `more`: further columns of texts.
-    `task`: put before each name if there are several tasks: `sentiment_analysis.answer`.
+    `task`: the prefix of each name if there are several tasks, as in `sentiment_analysis.answer`.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class AnswerColumns:
         return cls(columns, attributes=attributes, scores=scores, more=more, task=task.name if named else None)
 
     def values(self, answer: Answer | None, more: Mapping[str, str | None] = _NOTHING) -> tuple[Any, ...]:
-        """Return an answer's values, one for each column; without an answer (a skipped row) all are None."""
+        """Return an answer's values, one for each column. For a skipped row, all are None."""
         if answer is None:
             return (None,) * len(self.columns)
         warnings = "; ".join(warning.message for warning in answer.warnings or ()) or None
@@ -119,7 +119,7 @@ class AnswerColumns:
 
 
 def shown_text(answer: Answer) -> str | None:
-    """Return an answer's text for a person; for a choice whose text is only a letter, this is the choice's value."""
+    """Return an answer's text for a person. If a choice's text is only a letter, return the choice's value."""
     if answer.type == "choice" and answer.text is not None and not answer.text.startswith(str(answer.value)):
         return str(answer.value)
     return answer.text

@@ -19,7 +19,7 @@ CELL_CHARACTERS = 1 << 20
 
 
 def fault_of(text: str) -> str | None:
-    """Return what is wrong with a cell's text, as the end of a sentence, or None if nothing is wrong."""
+    """Return what is wrong with a cell's text as the end of a sentence, or None if nothing is wrong."""
     if "\0" in text:
         return "has a NUL character"
     if len(text) > CELL_CHARACTERS:
@@ -31,8 +31,8 @@ def fault_of(text: str) -> str | None:
 class TableRow:
     """One row of a table: its number from 1 and its cells by column, unchanged.
 
-    `line` is where the row begins: a line of a text file, a row of a spreadsheet, otherwise `number`. A row that cannot
-    be used has an `error` that says why, and only the cells that could be read.
+    `line` is the line of a text file or the row of a spreadsheet where the row begins. For other files, it is `number`.
+    A row that cannot be used has an `error` with the reason, and only the cells that could be read.
     """
 
     number: int
@@ -43,14 +43,14 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """How to read a table; a setting that is None is detected from the file.
+    """How to read a table. A setting that is None is detected from the file.
 
-    `encoding`: a name that Python knows (`cp1252`).
+    `encoding`: an encoding's name in Python, such as `cp1252`.
     `delimiter`: one character, or `tab`.
     `quote`: one character, or `none`.
-    `header_row`: the line of a text file, or the row of a spreadsheet, that has the columns' names; 0 if there is none.
-    `sheet`: the name or number of a spreadsheet's sheet.
-    `total_rows`: keeps rows of totals at the end of a table, which are otherwise left out.
+    `header_row`: the line of a text file, or the row of a spreadsheet, with the columns' names. 0 if there is none.
+    `sheet`: the name or number of a sheet in a spreadsheet.
+    `total_rows`: whether to keep rows of totals at the end of a table. They are left out by default.
     """
 
     encoding: str | None = None
@@ -65,11 +65,11 @@ class TableOptions:
 class Table(ABC):
     """A table that is read once, row by row, in bounded memory.
 
-    `columns`: the names of its columns, or None if each row has its own (JSON Lines).
-    `description`: one sentence on what was detected.
-    `notes`: what was left out; complete once the rows are read.
-    `delimiter`, `bom` (a byte-order mark at the start): how to write the answers as CSV, so that the program that
-    opens the table can open the answers too.
+    `columns`: the names of the columns, or None if each row has its own (JSON Lines).
+    `description`: one sentence about what was detected.
+    `notes`: what was left out. Complete after the last row is read.
+    `delimiter`, `bom` (a byte-order mark at the start): how to write the answers as CSV for the program that wrote the
+      table.
     """
 
     source: Source
@@ -81,10 +81,10 @@ class Table(ABC):
 
     @abstractmethod
     def rows(self) -> Iterator[TableRow]:
-        """Yield the rows; a row that cannot be read carries its error and does not affect other rows."""
+        """Yield the rows. A row that cannot be read has an error and does not affect other rows."""
 
     def all_columns(self) -> tuple[str, ...]:
-        """Return the names of all columns; if each row has its own, this reads the whole file first."""
+        """Return the names of all columns. If each row has its own, this first reads the whole file."""
         assert self.columns is not None
         return self.columns
 

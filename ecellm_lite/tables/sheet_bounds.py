@@ -1,7 +1,7 @@
 """Refuses spreadsheets that would not fit into memory, by scanning their XML as a stream.
 
-A ZIP file may unpack to a thousand times its size, and a sheet with two cells in opposite corners is read as 17
-billion cells.
+A ZIP file may unpack to a thousand times its size. A sheet with two cells in opposite corners is read as 17 billion
+cells.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _UnpackedParts:
 def _cells(filename: str, blocks: Iterator[bytes]) -> int:
     """Return how many cells are in the rectangle around a sheet's cells, or 0 for a part that is not a sheet.
 
-    A part that is not a sheet is read all the same, so that its bytes are counted.
+    A part that is not a sheet is read too, so that its bytes are counted.
     """
     if _SHEET.fullmatch(filename):
         return _xlsx_cells(blocks)

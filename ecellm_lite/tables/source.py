@@ -36,9 +36,11 @@ _DAMAGED = (EOFError, OSError, zlib.error, ValueError)
 
 
 class Source:
-    """An open table's decompressed bytes: `head` has the first bytes (all bytes if `whole` is true); `stream` has all.
+    """An open table's decompressed bytes.
 
-    For a pipe with JSON Lines, `head` has only the bytes that have arrived, so that the first rows need not wait.
+    `stream` has all bytes. `head` has the first bytes, or all bytes if `whole` is true.
+
+    For a pipe with JSON Lines, `head` has only the bytes that have arrived, so the first rows need not wait.
     """
 
     def __init__(self, raw: IO[bytes], name: str, size: int | None) -> None:
@@ -83,10 +85,10 @@ class Source:
         return copy
 
     def beyond_ascii(self) -> bytes:
-        """Return lines after the head that are not ASCII, from which the encoding can be detected.
+        """Return lines after the head that are not ASCII, to detect the encoding.
 
-        The result begins with the first line that is not ASCII, and ends with the block in which the line is. The
-        result is empty if 64 MiB after the head are ASCII, or if the file cannot be read ahead of the stream.
+        The result begins with the first line that is not ASCII, and ends at the end of that line's block. It is empty
+        if the 64 MiB after the head are ASCII, or if the file cannot be read ahead of the stream.
         """
         if self.packing or self._size is None:
             return b""
@@ -198,7 +200,10 @@ class _UnpackedFile(io.RawIOBase):
 
 
 class _Joined(io.RawIOBase):
-    """The bytes `head` and then the file `rest`, read as one file; if `damage` is given, it is raised after `head`."""
+    """A file of the bytes `head` followed by the file `rest`.
+
+    If `damage` is given, it is raised instead of reading `rest`.
+    """
 
     def __init__(self, head: bytes, rest: IO[bytes] | io.RawIOBase, damage: InputError | None) -> None:
         self._head = memoryview(head)
@@ -224,7 +229,7 @@ class _Joined(io.RawIOBase):
 
 
 def _begin(file: io.RawIOBase) -> bytes:
-    """Read and return the bytes that show how a file is compressed; a pipe may deliver them one by one."""
+    """Read and return the bytes that show how a file is compressed. A pipe may deliver them one by one."""
     begin = b""
     while len(begin) < _BEGIN and (block := file.read(_BEGIN - len(begin))):
         begin += block
@@ -232,7 +237,7 @@ def _begin(file: io.RawIOBase) -> bytes:
 
 
 def _head(file: Any) -> tuple[bytes, bool, InputError | None]:
-    """Return the first bytes, whether they are the whole file, and the error that ended reading, if any."""
+    """Return the first bytes, whether they are the whole file, and the error that ended reading or None."""
     blocks: list[bytes] = []
     size = 0
     try:

@@ -1,7 +1,7 @@
 """Reads a sheet of an XLSX or ODS file.
 
-The library python-calamine reads a whole sheet as one rectangle of cells, and the process dies if the rectangle does
-not fit into memory. Therefore `sheet_bounds` first refuses files that are too large.
+The library python-calamine reads a whole sheet as one rectangle of cells. If the rectangle does not fit into memory,
+the process dies. Therefore `sheet_bounds` first refuses files that are too large.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SAMPLE_ROWS = 300
 
 @dataclass(slots=True, kw_only=True)
 class Spreadsheet(Table):
-    """A sheet as a table; a cell is a text, a number, a truth value, a date or a time, or None if it is empty."""
+    """A sheet as a table. A cell is a text, a number, a boolean, a date, a time, or None if it is empty."""
 
     sheet: Any
     last_place: int  # of the header
@@ -67,7 +67,7 @@ class Spreadsheet(Table):
 
 
 def open_spreadsheet(source: Source, options: TableOptions) -> Spreadsheet:
-    """Return the sheet that `options` name, or else the first sheet that is neither empty nor hidden."""
+    """Return the sheet that `options` name, or the first sheet that is neither empty nor hidden."""
     calamine = library("python_calamine", "A spreadsheet")
     file = source.seekable()
     check_bounds(file, source.name)

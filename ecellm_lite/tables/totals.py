@@ -1,4 +1,4 @@
-"""Leaves out rows of totals at the end of a table, as reports add them: they are not rows for a task."""
+"""Leaves out rows of totals at the end of a table, which reports add and which are not rows for a task."""
 
 from __future__ import annotations
 

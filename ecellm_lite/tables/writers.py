@@ -1,8 +1,8 @@
-"""Writes a job's results as a table: first the input's own columns, unchanged, then the columns of the answers.
+"""Writes a job's results as a table: first the input's columns, unchanged, then columns for the answers.
 
-The ending of the file's name decides the file type: CSV, TSV, XLSX or Parquet, otherwise JSON Lines. A line of JSON has
-the whole answer and nothing of the input; with several tasks it is `{"id": …, "answers": {TASK: answer, …}}`. Every
-type is written row by row in bounded memory, to an open file that the caller closes.
+The file's name decides its type: CSV, TSV, XLSX or Parquet, otherwise JSON Lines. A line of JSON has only the whole
+answer. With several tasks, it is `{"id": …, "answers": {TASK: answer, …}}`. Every type is written row by row in bounded
+memory, to an open file that the caller closes.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ _NEAR = {".xls": ".xlsx", ".ods": ".xlsx", ".arrow": ".parquet", ".feather": ".p
 class WriteOptions:
     """How a table is written.
 
-    `bom` puts a byte-order mark before CSV, from which Excel knows that the file is UTF-8. `safe_cells` changes the
-    input's own cells in CSV so that none runs as a formula; added cells never run as formulas. `delimiter` is for CSV.
+    `bom`: whether CSV begins with a byte-order mark, which tells Excel that the file is UTF-8. `safe_cells`: whether
+    the input's cells are changed in CSV so that none runs as a formula. Added cells are always safe. `delimiter` is for
+    CSV.
     """
 
     bom: bool = False
@@ -40,7 +41,10 @@ class WriteOptions:
 
 
 class RowWriter(Protocol):
-    """A writer of rows to one file type; `notes`, complete at the end, say what could not be written unchanged."""
+    """Writes rows to one file type.
+
+    `notes` say what could not be written unchanged; they are complete at the end.
+    """
 
     notes: list[str]
 
@@ -54,7 +58,7 @@ class RowWriter(Protocol):
 def form_of(name: str) -> str:
     """Return the file type for a file's name: csv, tsv, xlsx, parquet, or jsonl for any other name.
 
-    Raises UsageError for the ending of a file type that is not written (.xls, .ods, .arrow, .feather).
+    Raises UsageError for a file type that is read but not written (.xls, .ods, .arrow, .feather).
     """
     suffix = PurePath(name).suffix.lower()
     if suffix in _NEAR:
@@ -91,13 +95,13 @@ class ResultWriter:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What could not be written unchanged; complete after `close`."""
+        """What could not be written unchanged. Complete after `close`."""
         return self._rows.notes if self._rows else ()
 
     def write(self, row: TableRow, *answers: Answer | None, more: Mapping[str, str | None] | None = None) -> None:
-        """Write a row and its answer to each task; an answer is None if the task skipped the row.
+        """Write a row and its answer to each task. An answer is None if the task skipped the row.
 
-        `more` has the values of further columns; if it is given, a line of JSON has the row's own cells too.
+        `more` has the values of further columns. If it is given, a line of JSON also has the row's own cells.
         """
         if self._rows:
             cells: Mapping[str, Any] = row.cells

@@ -1,1 +1,1 @@
-"""The report of a job: one page that a browser opens from disk, with no network and no script."""
+"""The report of a job: one page that a browser opens from disk, without a network or scripts."""

@@ -1,4 +1,4 @@
-"""A finished job as one page: what was answered, how sure the model was, what needs review, and what failed."""
+"""A finished job as one page: its answers, their certainty, and the rows that need review or failed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SHOWN = 30  # at most so many different answers are shown, the most frequent one
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """What the page says about a finished job; `table` and `mappings` are in words.
+    """What the page says about a finished job. `table` and `mappings` are sentences.
 
-    `output` is the file with the answers. `reviewed`: the job had a rule for which answers need review.
+    `output` is the file with the answers. `reviewed`: whether the job had a rule for which answers need review.
     """
 
     table: str
