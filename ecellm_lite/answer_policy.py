@@ -28,7 +28,7 @@ LEAST_COVERAGE = 0.01
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """A submitted row, with its request to the engine; if there could be no request, `failure` says why."""
+    """A submitted row and its request to the engine. If no request could be made, `failure` says why."""
 
     id: str | int | None
     task: Task
@@ -58,13 +58,13 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class AnswerPolicy:
-    """Makes the answers of one model from the engine's outcomes, and decides which calibration applies to a row.
+    """Makes a model's answers from the engine's outcomes, and decides which calibration applies to a row.
 
-    In deterministic mode, an answer has no `seconds` and no `cached_tokens`, because both depend on other rows.
+    In deterministic mode, an answer has no `seconds` and no `cached_tokens`, because other rows would affect both.
 
-    Only the answer to a row with a `min_probability` can become an abstention. It becomes one if its probability is
-    below `min_probability`, or if its coverage is below the calibration's `least_coverage`. An abstention has no value,
-    but keeps its probabilities.
+    An answer becomes an abstention only if its row has a `min_probability`. It then does if its probability is below
+    `min_probability`, or if its coverage is below the calibration's `least_coverage`. An abstention has no value, but
+    keeps its probabilities.
     """
 
     model: ModelName
@@ -96,7 +96,7 @@ class AnswerPolicy:
     def refusal(self, calibrations: Calibrations | None, task: Task, instruction: str | None = None) -> str | None:
         """Return why a task's calibration is not used with this instruction.
 
-        None if the calibration is used, or if the task has none.
+        Returns None if the calibration is used, or if the task has none.
         """
         if calibrations is None:
             return None
@@ -116,8 +116,8 @@ class AnswerPolicy:
     ) -> str | None:
         """Return why a task's calibration is not used for a row.
 
-        None if the calibration is used, or if the task has none. If the task has a calibration, raises InputError for a
-        bad row.
+        Returns None if the calibration is used, or if the task has none. If the task has a calibration, raises
+        InputError for an invalid row.
         """
         if calibrations is None or not calibrations.has(task.name):
             return None
@@ -130,7 +130,7 @@ class AnswerPolicy:
     def checked_task(
         self, task: str | Task, calibrations: Calibrations | None = None, instruction: str | None = None
     ) -> Task:
-        """Return the task; raises UsageError if it does not exist, or if the chosen calibration file is not for it."""
+        """Return the task. Raises UsageError if it does not exist, or if the chosen calibration file is not for it."""
         task = task if isinstance(task, Task) else get_task(task)
         if calibrations and calibrations.named and (reason := self.refusal(calibrations, task, instruction)):
             raise UsageError(reason)
@@ -196,7 +196,7 @@ class AnswerPolicy:
 
 
 def checked_probability(least: float | None) -> float | None:
-    """Return the least probability that answers must have; raises UsageError unless it is None or from 0 to 1."""
+    """Return the least probability that answers must have. Raises UsageError unless it is None or from 0 to 1."""
     if least is None or (isinstance(least, (int, float)) and 0 <= least <= 1):
         return least
     raise UsageError(
@@ -205,7 +205,7 @@ def checked_probability(least: float | None) -> float | None:
 
 
 def checked_deadline(milliseconds: float | None) -> float | None:
-    """Return a request's time limit in milliseconds (None: no limit); raises UsageError if it is out of range."""
+    """Return a request's time limit in milliseconds, or None. Raises UsageError if it is out of range."""
     number = isinstance(milliseconds, (int, float)) and not isinstance(milliseconds, bool)
     if milliseconds is None or (number and 0 < milliseconds <= LONGEST):
         return milliseconds
@@ -224,7 +224,7 @@ def checked_priority(priority: str) -> bool:
 
 
 def checked_adapter(adapter: str | None, names: Iterable[str]) -> str | None:
-    """Return the adapter that a request names; raises UsageError unless it is None or one of these names."""
+    """Return the adapter that a request names. Raises UsageError unless it is None or one of these names."""
     known = sorted(names)
     if adapter is None or (isinstance(adapter, str) and adapter in known):
         return adapter
@@ -238,7 +238,7 @@ def deadline_error(deadline_ms: float) -> DeadlineError:
 
 
 def id_of(row: Mapping[str, Any]) -> str | int | None:
-    """Return a row's id, or None if it has none; raises InputError for an invalid id."""
+    """Return a row's id, or None if it has none. Raises InputError for an invalid id."""
     id_ = row.get("id") if isinstance(row, Mapping) else None
     if isinstance(id_, str):
         return encodable(id_)

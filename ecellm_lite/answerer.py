@@ -1,7 +1,7 @@
 """The interface through which every front end (command line, pipe, server, jobs) gets answers.
 
-A Runtime answers in this process. A child process, or two models that share the work, answer through the same protocol,
-so a front end need not know which one it uses.
+A Runtime answers in this process. A child process and a cascade of two models answer through the same protocol. So a
+front end need not know which one it uses.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ Priority = Literal["normal", "urgent"]
 
 
 class RequestOptions(TypedDict, total=False):
-    """The options of one request; all of them may be left out.
+    """The options of one request. All are optional.
 
     - `instruction`: replaces the task's own.
     - `space`: replaces the row's own answer space, for example by a JSON schema.
-    - `shorten`: a row that is too long is cut in the fields where its task allows it; the answer says what was cut.
-    - `min_probability`: an answer with a lower probability becomes an abstention. With a calibration, an answer also
-      becomes an abstention if its coverage is lower than the coverage of 99% of the rows that the calibration was
-      fitted to.
-    - `calibration`: "auto" uses the model's stored calibration if it fits, False uses none, and a path uses the
+    - `shorten`: whether a row that is too long may be cut, in the fields where its task allows it. The answer says what
+      was cut.
+    - `min_probability`: an answer with a lower probability becomes an abstention. With a calibration, an unusually low
+      coverage also makes it one: lower than for 99% of the calibration's rows.
+    - `calibration`: "auto" uses the model's stored calibration if it applies, False uses none, and a path uses the
       calibration in that file.
     - `seed`: for sampled text (a Text space with a temperature).
-    - `adapter`: the name of a LoRA adapter that was loaded beside the model; None answers with the model alone.
-    - `deadline_ms`: if a row has no answer this many milliseconds after it was submitted, it gets a DeadlineError, and
-      the engine drops the row before the next call of the model.
-    - `priority`: `urgent` rows start, in order of arrival, before all waiting `normal` rows. While urgent rows keep
-      coming, normal rows do not start.
-    - `listener`: called from another thread with the free text so far, each time the text grows. If two identical
-      requests run at the same time, only the listener of the earlier one is called.
+    - `adapter`: the name of a LoRA adapter that was loaded with the model. None means the model alone.
+    - `deadline_ms`: the milliseconds that a row may take from its submission. After that it fails with a DeadlineError,
+      and the engine drops it before the next call of the model.
+    - `priority`: `urgent` rows start before all waiting `normal` rows, in order of arrival. While urgent rows keep
+      coming, no normal row starts.
+    - `listener`: a function that gets the free text so far each time it grows. Another thread calls it. If two
+      identical requests run at the same time, only the earlier one's listener is called.
     """
 
     instruction: str | None
@@ -103,7 +103,7 @@ class Answerer(Protocol):
 
 
 def model_of(answerer: Answerer, adapter: str | None) -> ModelName:
-    """Return the name of an answerer's model with one of its adapters, or of the model alone (None)."""
+    """Return the name of an answerer's model with one of its adapters, or (None) of the model alone."""
     if adapter is None or adapter not in answerer.adapters:
         return answerer.model
     return replace(answerer.model, adapter=AdapterName(adapter, answerer.adapters[adapter]))

@@ -1,9 +1,8 @@
-"""Loads ggml's back ends from llama-cpp-python's own folder, in a build that has them as separate libraries.
+"""Loads ggml's back ends from llama-cpp-python's folder, if they are separate libraries there.
 
-An ordinary build of llama.cpp contains its code for the processor, and nothing is loaded here. A portable build
-(`ecellm-lite bundle engine`) has a library for each kind of processor, such as libggml-cpu-haswell.so, and ggml loads
-the best one that the processor can run. No other folder is searched; ggml by itself would also search the current
-folder.
+In an ordinary build, llama.cpp contains its code for the processor, and nothing is loaded here. A portable build
+(`ecellm-lite bundle engine`) has one library for each kind of processor, such as libggml-cpu-haswell.so. ggml loads the
+best one that the processor can run. Only that folder is searched. By itself, ggml would also search the current folder.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def library_path() -> Path:
 
 
 def load_backends() -> None:
-    """Load the back ends of a portable build, and do nothing for an ordinary one; call it before llama.cpp is started.
+    """Load the back ends of a portable build, before llama.cpp is started. For an ordinary build, do nothing.
 
     Raises EcellmError if the build has no code for this processor.
     """

@@ -1,13 +1,13 @@
 """Loads llama-cpp-python's binding to llama.cpp so that all libraries of the process share one C++ runtime.
 
-A build of llama.cpp can contain its own copy of that runtime, linked into its GPU library. If another library, such as
-numpy's, has already loaded the system's copy privately, some symbols bind to one copy and some to the other, and the
-process crashes when llama.cpp compiles a vocabulary's first regular expression (seen with a CUDA build on an H100). If
-the system's copy is loaded globally first, all symbols bind to it.
+A build of llama.cpp can contain its own copy of that runtime, linked into its GPU library. Another library, such as
+numpy, may have loaded the system's copy privately. Then some symbols bind to one copy and some to the other, and the
+process crashes when llama.cpp compiles a vocabulary's first regular expression. This was seen with a CUDA build on an
+H100. If the system's copy is loaded globally first, all symbols bind to it.
 
-It also keeps llama.cpp's threads from spinning. In GCC's OpenMP a thread that waits for others spins for milliseconds
-before it sleeps. If another program is busy on the same cores, the system may run a spinning thread while the thread it
-waits for gets no core. Both programs then become several times slower.
+This module also keeps llama.cpp's threads from spinning. In GCC's OpenMP, a thread that waits for others spins for
+milliseconds before it sleeps. If another program is busy on the same cores, a spinning thread may occupy a core that
+the awaited thread needs. Both programs then become several times slower.
 """
 
 from __future__ import annotations

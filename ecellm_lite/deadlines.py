@@ -1,6 +1,6 @@
 """Calls functions at set times, in a thread that runs only while calls are scheduled.
 
-The engine's own thread cannot do this: it may be in a long call of the model when a deadline passes.
+The engine's own thread cannot do this, because it may be in a long call of the model when a deadline passes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LONGEST = 86_400_000
 
 
 class Deadlines:
-    """A schedule of calls that any thread may use; a scheduled function must return at once."""
+    """A schedule of calls that any thread may use. A scheduled function must return at once."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

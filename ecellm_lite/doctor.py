@@ -24,7 +24,7 @@ PACKAGES = ("llama-cpp-python", "gguf", "numpy", "llguidance", "huggingface_hub"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding: `state` is ok, note or bad; `advice` is the next step, if there is one."""
+    """One finding. `state` is ok, note or bad; `advice` is the next step, if any."""
 
     name: str
     state: str
@@ -45,7 +45,7 @@ def examine(store: Store) -> list[Check]:
 
 
 def as_json(checks: list[Check]) -> dict[str, Any]:
-    """Return the checks as plain data (`checks`), and whether none of them is bad (`ok`)."""
+    """Return plain data: the `checks`, and `ok`, which is true if no check is bad."""
     return {"ok": all(check.state != "bad" for check in checks), "checks": [asdict(check) for check in checks]}
 
 

@@ -1,7 +1,7 @@
-"""Reads JSON documents of this package as hostile input and decodes them into dataclasses.
+"""Reads this package's JSON documents as hostile input, and decodes them into dataclasses.
 
 A file is opened once, must be a regular file, and is read up to a limit. Its JSON is strict: UTF-8, no NaN or infinity,
-no duplicate keys. The format number is checked first, so that the error for a document of another version names its
+no duplicate keys. The format number is checked first, so an error about a document of another version names that
 version.
 """
 

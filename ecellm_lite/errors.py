@@ -1,8 +1,9 @@
-"""All errors of this package: each says what is wrong, where, with which value, and what to do next.
+"""All errors of this package.
 
-Every fault of a user, a file or a machine is reported by one of these errors. Errors are worded for no particular front
-end: `step` names no command-line option, Python argument or HTTP field. If a setting helps, `settings` names it, and
-each front end words it in its own way.
+Each error says what is wrong and where, with the wrong value, and what to do next. Every fault of a user, a file or a
+machine is reported by one of these errors. An error is worded for every front end: its `step` names no command-line
+option, Python argument or HTTP field. If a setting helps, `settings` names it, and each front end adds it in its own
+words.
 
 >>> error = ContextError("The prompt has 5,000 tokens", step="shorten the row", settings=("context",))
 >>> str(error)
@@ -18,12 +19,13 @@ from typing import Any, ClassVar
 class EcellmError(Exception):
     """The base class of all errors. Raised itself, it means a fault of the program or its installation (exit code 1).
 
-    `message`: what is wrong, with the value that was wrong. Without a `step` it is a whole sentence, with its period.
+    `message`: what is wrong, including the wrong value. Without a `step` it is a whole sentence, with its period.
     `step`: what to do next.
     `field`: a field of a row or file, such as `product_1.title`.
     `line`: a line number, from 1.
     `file`: a path.
-    `settings`: what the step is about, named like the arguments of Runtime or of the function that raised the error.
+    `settings`: the settings that the step is about. They have the names of arguments of Runtime or of the function that
+      raised the error.
     """
 
     code: ClassVar[str] = "internal"
@@ -57,14 +59,14 @@ class EcellmError(Exception):
 
 
 class UsageError(EcellmError):
-    """The call itself is wrong: an unknown task, or a setting that does not exist or is invalid (exit code 2)."""
+    """The call itself is wrong: an unknown task, or a setting that is unknown or invalid (exit code 2)."""
 
     code = "usage"
     exit_code = 2
 
 
 class InputError(EcellmError):
-    """A row, a file of rows, or other input cannot be read or does not fit the task (exit code 3)."""
+    """A row, a file of rows or other input cannot be read, or does not fit the task (exit code 3)."""
 
     code = "input"
     exit_code = 3
@@ -77,13 +79,13 @@ class ContextError(InputError):
 
 
 class GrammarError(InputError):
-    """A JSON schema or a grammar does not compile, or generation cannot continue under it (exit code 3)."""
+    """A JSON schema or a grammar does not compile, or text cannot be generated under it (exit code 3)."""
 
     code = "grammar"
 
 
 class ModelError(EcellmError):
-    """There is no such model, or its file is damaged, foreign or hostile (exit code 4)."""
+    """There is no such model, or its file is damaged, not a model, or hostile (exit code 4)."""
 
     code = "model"
     exit_code = 4
@@ -108,7 +110,10 @@ class DeadlineError(EcellmError):
 
 
 class ProtocolError(EcellmError):
-    """A request over a pipe or HTTP is malformed (not JSON, of an unknown type, no id); `id` is its id or None."""
+    """A request over a pipe or HTTP is malformed: not JSON, of an unknown type, or without an id.
+
+    `id` is the request's id or None.
+    """
 
     code = "protocol"
     exit_code = 3
@@ -125,7 +130,7 @@ class CrashError(EcellmError):
 
 
 class JobError(EcellmError):
-    """A job finished, but some of its rows failed; each failed row has a line with its error (exit code 5)."""
+    """A job finished, but some of its rows failed. Each has a line with its error (exit code 5)."""
 
     code = "job"
     exit_code = 5

@@ -24,7 +24,7 @@ _STATUSES = {
 
 
 def ending(code: int) -> str:
-    """Return what an exit code of subprocess means, in words that follow "the process"; empty for 0.
+    """Return the meaning of a subprocess exit code, in words that follow "the process". Empty for 0.
 
     The code is negative for a signal, and an NTSTATUS if Windows stopped the process.
     """

@@ -25,16 +25,16 @@ def answers_frame(
     constants: Mapping[str, Any] | None = None,
     **options: Unpack[RequestOptions],
 ) -> Any:
-    """Return a data frame (pandas, polars or pyarrow) with further columns for the answer of each row.
+    """Return a copy of a data frame (pandas, polars or pyarrow) with further columns for each row's answer.
 
-    The columns are those of a job's output: `answer`, `probability`, `confidence`, `abstained`, `warnings` and `error`.
-    If an extraction asks all rows for the same attributes, there is also a column for each attribute. A failed row has
-    its error in `error`.
+    The columns are a job's: `answer`, `probability`, `confidence`, `abstained`, `warnings` and `error`. If an
+    extraction asks all rows for the same attributes, there is also a column for each attribute. A failed row has its
+    error in `error`.
 
-    `map`: for a field whose column has another name, the name of that column, or of several columns.
-    `constants`: the fields that have the same value in all rows.
+    `map`: for a field whose column has another name, that column's name, or several columns' names.
+    `constants`: values of fields that are the same in all rows.
 
-    Raises UsageError for columns that do not fit the task, and InputError if `frame` is not a data frame.
+    Raises UsageError for columns that do not fit the task. Raises InputError if `frame` is not a data frame.
     """
     from ecellm_lite.tables.columns import ColumnMap, MapOptions
     from ecellm_lite.tables.frame import Frame

@@ -1,7 +1,7 @@
-"""All use of llama.cpp's shared libraries that is not inference: devices, versions, ggml's own quantizer.
+"""All use of llama.cpp's shared libraries except for inference: devices, versions, and ggml's quantizer.
 
-All symbols come from the library that the package llama_cpp has loaded. That package installs several copies of it, and
-opening another copy would start a second ggml with its own list of devices.
+All symbols come from the library that the package llama_cpp has loaded. The package installs several copies of it.
+Opening another copy would start a second ggml with its own list of devices.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ def _keep_interrupt() -> None:
 
 
 def is_logging(frame: FrameType | None) -> bool:
-    """Return whether an interrupt arrived while our log callback ran; if so, remember it.
+    """Return whether an interrupt arrived while our log callback ran. If so, remember it.
 
-    `frame` is the Python frame that was interrupted. The interrupt must not become an exception here: the callback
-    cannot catch an exception before its first line, and ctypes would drop it.
+    `frame` is the Python frame that was interrupted. An interrupt must not raise an exception there: ctypes would drop
+    it, and the callback cannot catch one that comes before its first line.
     """
     while frame and frame.f_code is not _note_error.__code__:
         frame = frame.f_back
@@ -118,10 +118,10 @@ def reason() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that this build of llama.cpp can compute on; memory in bytes (0 if unknown).
+    """A device that this build of llama.cpp can compute on. Its memory is in bytes, or 0 if unknown.
 
     `kind` is one of KINDS; `backend` is ggml's name for its driver (CPU, CUDA, MTL, Vulkan). Two devices with the same
-    `id` are one card with two drivers (`id` is empty if unknown).
+    `id` are one card with two drivers. `id` is empty if unknown.
     """
 
     name: str
@@ -187,9 +187,10 @@ def devices() -> list[Device]:
 def gpus(candidates: Sequence[Device]) -> list[Device]:
     """Return the devices that layers can be offloaded to, chosen as llama.cpp itself does.
 
-    No card is listed twice. Integrated GPUs are used only if there are no other GPUs, and only those of one back end.
-    If a device reports no memory of its own, the host's memory is used in its place. The code of llama.cpp that decides
-    this: llama_prepare_model_devices in src/llama.cpp, load_tensors in src/llama-model.cpp.
+    No card is listed twice. Integrated GPUs are used only if there are no other GPUs. If several back ends have some,
+    only one back end's are used. If a device reports no memory of its own, the host's memory counts instead.
+
+    The same code in llama.cpp: llama_prepare_model_devices in src/llama.cpp, load_tensors in src/llama-model.cpp.
     """
     cards: dict[str, Device] = {}
     for device in candidates:
@@ -232,7 +233,10 @@ def cpu_variant() -> CpuVariant | None:
 
 
 def load_backend(path: Path) -> bool:
-    """Load a back end and its device into ggml; return False if ggml refuses it, and `reason` then says why."""
+    """Load a back end and its device into ggml.
+
+    Return False if ggml refuses it; `reason` then says why.
+    """
     start_library()
     return bool(symbol("ggml_backend_load", ctypes.c_void_p, ctypes.c_char_p)(os.fsencode(path)))
 
@@ -276,7 +280,7 @@ def quantize_chunk_address() -> int:
 
 
 def dequantize(blocks: NDArray[np.uint8], kind: TensorType, columns: int) -> NDArray[np.float32]:
-    """Return the float32 weights, (rows, columns), that ggml computes from quantized rows, (rows, bytes)."""
+    """Return the float32 weights (rows, columns) that ggml computes from quantized rows (rows, bytes)."""
     source = np.ascontiguousarray(blocks)
     weights = np.empty((len(source), columns), dtype=np.float32)
     if source.shape[1] != kind.row_bytes(columns):
@@ -289,9 +293,9 @@ def dequantize(blocks: NDArray[np.uint8], kind: TensorType, columns: int) -> NDA
 def quantize_chunk(
     weights: NDArray[np.float32], kind: TensorType, importance: NDArray[np.float32] | None = None
 ) -> NDArray[np.uint8]:
-    """Return the blocks, (rows, bytes), that ggml's quantizer makes of finite weights, (rows, columns).
+    """Return the blocks (rows, bytes) that ggml's quantizer makes from finite weights (rows, columns).
 
-    `importance`: how much each column matters, (columns,), from the imatrix. The GIL is released during the call.
+    `importance` (columns,): how much each column matters, from the imatrix. The GIL is released during the call.
     """
     source = np.ascontiguousarray(weights, dtype=np.float32)
     rows, columns = source.shape
@@ -315,7 +319,7 @@ def quantize_chunk(
 
 
 def symbol(name: str, result: Any, *arguments: Any) -> Any:
-    """Return a function of llama.cpp's libraries by name; raises AttributeError if there is none."""
+    """Return a function of llama.cpp's libraries by name. Raises AttributeError if there is none."""
     # Without a restype ctypes truncates 64-bit pointers to 32 bits.
     function = getattr(llama._lib, name)
     function.restype = result

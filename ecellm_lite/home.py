@@ -14,8 +14,9 @@ def home() -> Path:
 
 
 def bundle_home() -> Path:
-    """Return the folder of the user's bundles: ECELLM_BUNDLES, else `home()`.
+    """Return the folder of the user's bundles: ECELLM_BUNDLES, or else `home()`.
 
-    A bundle's launcher sets ECELLM_HOME to the bundle's own home, which holds no bundles, and so sets both variables.
+    A bundle's launcher sets both variables: ECELLM_HOME to the bundle's own home, which contains no bundles, and
+    ECELLM_BUNDLES to this folder.
     """
     return Path(os.environ.get("ECELLM_BUNDLES") or home())

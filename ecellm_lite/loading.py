@@ -20,7 +20,7 @@ from ecellm_lite.models.store import Store, StoredModel
 
 @dataclass(frozen=True, slots=True)
 class LoadedAdapter:
-    """An adapter beside a loaded model: the name that its answers carry, and its calibrations."""
+    """An adapter beside a loaded model: its name in answers, and its calibrations."""
 
     model: ModelName
     calibrations: Calibrations | None = None
@@ -30,8 +30,8 @@ class LoadedAdapter:
 class LoadedModel:
     """A loaded model with its name, envelope and calibrations.
 
-    `files` keeps on disk what the model computed for instructions, `placement` says which layers are on which GPU, and
-    `intended_tasks` are the tasks that are named in the model's file (it may name none).
+    `files` stores on disk what the model computed for instructions. `placement` says which layers are on which GPU.
+    `intended_tasks` are the tasks named in the model's file, if any.
     `adapters`: the backend's adapters, by name.
     """
 
@@ -46,9 +46,10 @@ class LoadedModel:
 
 
 def find_model(model: str | Path | None, envelope: str | None = None) -> tuple[Store, StoredModel]:
-    """Return the store and the model that a name means, checked but not loaded; the demo is made if it is missing.
+    """Return the store, and the model that a name means. It is checked but not loaded.
 
-    Raises ModelError if there is no such model or its file is damaged, UsageError for an unknown envelope.
+    The demo is made if it is missing. Raises ModelError if there is no such model or its file is damaged, and
+    UsageError for an unknown envelope.
     """
     from ecellm_lite.demo.build import ensure_demo
     from ecellm_lite.models.resolve import resolve
@@ -70,10 +71,10 @@ def load_model(
     adapters: Mapping[str, str | Path] | None = None,
     **settings: Any,
 ) -> LoadedModel:
-    """Return the model that a name means, loaded with these settings of engine.settings.Settings (None: not set).
+    """Load and return the model that a name means. `settings` are those of engine.settings.Settings (None: not set).
 
     `adapters`: the files of LoRA adapters to load beside the model, by name. Raises ModelError if there is no such
-    model or a file is damaged, UsageError for invalid settings.
+      model or a file is damaged, and UsageError for invalid settings.
     """
     from ecellm_lite.engine.llama import LlamaBackend
     from ecellm_lite.engine.tuned import tuned_settings

@@ -1,4 +1,4 @@
-"""Turns questions (rows of tasks) into requests: tokenizes the prompts, and counts the tokens that rows share."""
+"""Turns questions into requests to the engine: tokenizes prompts, and counts the tokens that rows share."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ class Prompts:
         )
 
     def needs(self, question: Question, space: Space | None = None) -> int:
-        """Return the most tokens that a question and its answer take: more than `longest` if the prompt is too long."""
+        """Return how many tokens a question and its longest answer take.
+
+        It is more than `longest` if the prompt is too long.
+        """
         prompt = self.prompt(question)
         if self._endless(prompt):
             return len(prompt)

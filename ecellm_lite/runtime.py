@@ -54,28 +54,28 @@ WINDOW = 2 * GROUP
 
 
 class Runtime:
-    """A loaded model that answers tasks: a context manager that any number of threads may use.
+    """A loaded model that answers tasks; a context manager, and thread-safe.
 
     It is an Answerer; RequestOptions lists the options of each request.
 
-    `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo` (default: ECELLM_MODEL, else the
-        only model in the store, else the demo).
-    `envelope`: `alpaca` or `mistral`, for a model file that does not name one.
-    `deterministic`: the same row gets the same answer, byte for byte, whatever runs beside it or ran before.
-    `prefix_files`: what the model computed for an instruction (never for a row) is kept in the user's store, so that
-        the next process need not compute it again; with layers on a GPU nothing is kept.
-    `grouped`: rows with the same beginning run together, but answers come in the order of the rows.
-    `drafts`: while few rows run, the next words of free text are guessed from the prompt, and the model checks several
-        guesses in one call.
-    `adapters`: the files of LoRA adapters (see convert/adapter_file.py) to load beside the model, by the names that
-        requests choose them by.
+    `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo`. The default is ECELLM_MODEL, then
+        the only model in the store, then the demo.
+    `envelope`: `alpaca` or `mistral`, for a model file that does not name its envelope.
+    `deterministic`: whether the same row always gets the same answer, byte for byte, independent of other rows.
+    `prefix_files`: whether to store what the model computed for an instruction, so that the next process need not
+        compute it again. Rows are never stored. With layers on a GPU, nothing is stored.
+    `grouped`: whether rows with the same beginning run together. Answers still come in the order of the rows.
+    `drafts`: whether to guess the next words of free text from the prompt while few rows run. The model then checks
+        several guesses in one call.
+    `adapters`: files of LoRA adapters to load beside the model (see convert/adapter_file.py), by the names that
+        requests use.
 
-    The other settings are described in engine.settings.Settings. If `threads`, `kv_type`, `micro_batch` or
-    `flash_attention` is not given and the runtime is not deterministic, the value tuned for this model and machine is
-    used.
+    The other settings are described in engine.settings.Settings. A runtime that is not deterministic uses the values
+    tuned for this model and machine, unless these settings are given: `threads`, `kv_type`, `micro_batch`,
+    `flash_attention`.
 
-    The attribute `placement` says which layers are on which GPU (None for a runtime made by `over`), and
-    `intended_tasks` are the tasks that are named in the model's file (empty if the file names none).
+    The attribute `placement` says which layers are on which GPU; it is None for a runtime made by `over`. The attribute
+    `intended_tasks` has the tasks named in the model's file, if any.
 
     Raises ModelError if there is no such model or its file is damaged, and UsageError for invalid settings.
     """
@@ -128,9 +128,9 @@ class Runtime:
         calibrations: Calibrations | None = None,
         adapters: Mapping[str, LoadedAdapter] | None = None,
     ) -> Runtime:
-        """Return a runtime over the caller's own backend, for example the fake engine; the runtime closes it.
+        """Return a runtime over the caller's own backend, such as the fake engine. The runtime closes it.
 
-        `adapters`: what is known of the backend's adapters, by name.
+        `adapters`: the names and calibrations of the backend's adapters.
         """
         runtime = cls.__new__(cls)
         name = name or ModelName("fake", "")
@@ -178,7 +178,7 @@ class Runtime:
         return {name.name: name.sha256 for name in names if name}
 
     def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
-        """Return a future for the answer; see Answerer. An InputError in place of a row becomes its answer's error."""
+        """Return a future for the answer. See Answerer. An InputError in place of a row becomes its answer's error."""
         return self._submit(task, row, options)[1]
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
@@ -195,7 +195,7 @@ class Runtime:
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
     ) -> Iterator[Answer]:
-        """Yield one answer for each row, in order; see Answerer.
+        """Yield one answer for each row, in order. See Answerer.
 
         A separate thread reads up to 256 rows ahead. Rows with the same beginning run together, and identical rows are
         computed once.
@@ -230,14 +230,14 @@ class Runtime:
         calibration: CalibrationChoice = "auto",
         adapter: str | None = None,
     ) -> str | None:
-        """Return a sentence on why a task's stored calibration is not used; None if it is used or does not exist.
+        """Return why a task's stored calibration is not used, or None if it is used or does not exist.
 
-        A calibration applies only to the instruction that it was fitted with. `instruction` replaces the
-        task's own instruction. With a `row`, the sentence is about this row, because a row in ECInstruct's form has
-        its own instruction.
+        A calibration applies only to the instruction that it was fitted with. `instruction` replaces the task's own
+        instruction. With a `row`, the sentence is about this row, which may have its own instruction in ECInstruct's
+        form.
 
         Raises UsageError if `calibration` names a file that does not apply. If the task has a calibration, raises
-        InputError for a bad row.
+        InputError for an invalid row.
         """
         policy = self._policy(adapter)
         calibrations = policy.chosen_calibrations(calibration)
@@ -290,7 +290,7 @@ class Runtime:
         self.close()
 
     def _policy(self, adapter: str | None) -> AnswerPolicy:
-        """Return the policy of an adapter's answers; raises UsageError if there is no such adapter."""
+        """Return the policy for an adapter's answers. Raises UsageError if there is no such adapter."""
         return self._policies[None if adapter is None else checked_adapter(adapter, self.adapters)]
 
     def _submit(

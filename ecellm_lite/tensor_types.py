@@ -9,7 +9,10 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """The type of a tensor's values: ggml's number and name; a block of `block` values takes `block_bytes` bytes."""
+    """The type of a tensor's values: ggml's number and name for it.
+
+    A block of `block` values takes `block_bytes` bytes.
+    """
 
     number: int
     name: str

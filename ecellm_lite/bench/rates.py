@@ -36,7 +36,7 @@ class Rates:
     """The rates of a model on this machine.
 
     `prefill`: tokens read per second, one prompt at a time.
-    `decode`: tokens generated per second; the key is how many answers were generated at once.
+    `decode`: tokens generated per second, by the number of answers generated at once.
     `rows`: rows answered per second, by task.
     `memory`: the peak resident memory of this process in bytes, or None if the platform does not report it.
     """
@@ -69,7 +69,7 @@ def measure(
 ) -> Rates:
     """Load the model and return its rates; `say` is called with a line for each step.
 
-    `rows` rows of each task are answered; by default as many as take about SECONDS.
+    `rows`: how many rows of each task are answered; by default, as many as take about SECONDS.
     """
     say("loading the model")
     started = time.perf_counter()

@@ -14,10 +14,10 @@ from ecellm_lite.tasks.task import Task
 
 
 def made_up_rows(task: Task, count: int) -> list[dict[str, Any]]:
-    """Return rows of a task that are as long as its example and share nothing but the instruction.
+    """Return rows of a task that are as long as its example and share only the instruction.
 
-    The words of each text are shuffled, seeded by the row's number. No two rows are the same, so a cache of rows gives
-    no advantage, and every call returns the same rows.
+    The words of each text are shuffled, seeded by the row's number. All rows differ, so a cache of rows gives no
+    advantage. Every call returns the same rows.
     """
     rows = []
     for number in range(count):

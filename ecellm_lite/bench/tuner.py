@@ -65,9 +65,9 @@ def tune_model(
     rows: int | None = None,
     show: Callable[[Trial], None],
 ) -> Tuning:
-    """Try settings as `tune` does, and store those that were faster for this model and machine.
+    """Try settings as `tune` does, and store those that were faster for this model on this machine.
 
-    `rows` rows of each task are answered per reading; by default as many as take a moment.
+    `rows`: how many rows of each task a reading answers; by default, as many as take a moment.
     """
     cores = available_cores()
     start = Settings(**{"threads": cores, **fixed})
@@ -87,10 +87,10 @@ def tune(
     lossy: bool = False,
     show: Callable[[Trial], None],
 ) -> tuple[dict[str, Any], list[Trial]]:
-    """Return the settings that were faster than those of `start`, and all trials; `show` is called with each trial.
+    """Return the settings that were faster than those of `start`, and all trials.
 
-    `start` must say how many threads to use. Settings in `fixed` are not tried. With `lossy`, KV types that lose
-    accuracy are tried too.
+    `show` is called with each trial. `start` must say how many threads to use. Settings in `fixed` are not tried. With
+    `lossy`, KV types that lose accuracy are tried too.
     """
     best, changed, trials = start, {}, []
     for setting, value in _candidates(start, fixed, lossy=lossy):
@@ -144,8 +144,8 @@ def measuring(path: Path, envelope: Envelope, start: Settings, *, rows: int | No
 
     It returns the geometric mean of the rates of TASKS_TRIED.
 
-    The model is loaded for each reading, so that it is never in memory twice. All readings use the same rows: `rows`
-    rows of each task, by default as many as take a moment with the settings of `start`.
+    The model is loaded for each reading and closed after it, so it is never in memory twice. All readings answer the
+    same rows: `rows` of each task or, by default, as many as take a moment with the settings of `start`.
     """
     tasks = [TASKS[name] for name in TASKS_TRIED]
     with Runtime.over(LlamaBackend(path, start), envelope=envelope.name) as runtime:

@@ -23,14 +23,14 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 @click.group()
 def bundle() -> None:
-    """Everything for a machine with no network in one signed file: make, check and install it.
+    """Make, check and install one signed file with everything for a machine with no network.
 
     \b
     ecellm-lite bundle keygen shop
     ecellm-lite bundle create --output till.ecb --model demo --wheels wheels --sign shop.key
     sh till.ecb --key shop.pub
 
-    The last line is for the other machine, which has only a shell and, for wheels, Python.
+    The last line runs on the other machine, which needs only a shell and, for wheels, Python.
     """  # noqa: D301 - click keeps these line breaks only with the character itself
 
 
@@ -77,7 +77,7 @@ def create(
     sign: Path | None,
     since: Path | None,
 ) -> None:
-    """Write a bundle: the model with its calibrations, the program, own tasks, adapters, licences."""
+    """Write a bundle: a model with its calibrations, the program, your own tasks, adapters, and licences."""
     from ecellm_lite.bundle.contents import Contents
     from ecellm_lite.bundle.contents import create as create_bundle
     from ecellm_lite.bundle.keys import read_secret_key
@@ -166,7 +166,7 @@ def rollback(name: str | None, base: Path | None) -> None:
 @click.argument("name", type=click.Path(path_type=Path))
 @debug_option
 def keygen(name: Path) -> None:
-    """Make a pair of keys: NAME.key, which is secret, to sign with, and NAME.pub for those who check."""
+    """Make a pair of keys: NAME.key for signing, which must stay secret, and NAME.pub for checking."""
     from ecellm_lite.bundle.keys import make_key
 
     secret = make_key()

@@ -1,4 +1,4 @@
-"""`ecellm-lite calibrate`: fits a temperature (a divisor of logits) to labelled rows, and stores it if it helps."""
+"""`ecellm-lite calibrate`: fits a temperature to labelled rows, and stores it if it improves the probabilities."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def calibrate(
 ) -> None:
     """Make a model's probabilities reliable: of answers with probability 0.8, eight in ten should be right.
 
-    Answers labelled rows, fits a temperature to them, and keeps it beside the model if it helps: on rows that it was
-    not fitted to, the right answers must get clearly higher probabilities. Later runs use it automatically. Do not
-    calibrate with the rows on which you measure the model.
+    Answers labelled rows and fits a temperature to them. The temperature is stored beside the model if it helps: on
+    rows that it was not fitted to, the right answers must get clearly higher probabilities. Later runs use it
+    automatically. Do not use the rows on which you measure the model.
 
     \b
     ecellm-lite calibrate --task sentiment_analysis --data reviews.jsonl

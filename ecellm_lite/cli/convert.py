@@ -84,8 +84,8 @@ def convert(
 ) -> None:
     """Convert a checkpoint, with adapters merged into it, to a quantized GGUF file in one pass.
 
-    BASE is a folder of safetensors, a hub id that is in the cache, or a GGUF file. Under its final name the file is
-    always complete; a manifest beside it says what it was made of. --resume continues an interrupted run.
+    BASE is a folder of safetensors, a hub id that is in the cache, or a GGUF file. The target is either complete or
+    absent. A manifest beside it says what it was made of. --resume continues an interrupted run.
     """
     if adapter_only:
         _refuse_other_options()
@@ -173,7 +173,7 @@ def _write_adapter(
 
 
 def _place(target: Path | None, name: str | None) -> tuple[Path, Path | None]:
-    """Return the path of the GGUF file, and the manifest's path if the file goes into the store, else None.
+    """Return the path of the GGUF file and, if the file goes into the store, its manifest's path (else None).
 
     Raises UsageError unless exactly one of `target` and `name` is given.
     """

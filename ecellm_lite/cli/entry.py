@@ -1,9 +1,9 @@
 """The entry point of the command `ecellm-lite`, which runs before anything else is imported.
 
-If Ctrl-C is pressed while modules are imported, the process ends at once, with one sentence. /dev/null is opened in
-place of a closed standard stream; otherwise the next opened file would get the stream's descriptor, and llama.cpp's
-output would be written into that file. `sys.stdin`, `sys.stdout` or `sys.stderr` stays None, so that commands can
-recognize a closed stream.
+If Ctrl-C is pressed while modules are imported, the process ends at once, with one sentence. A closed standard stream
+is replaced by /dev/null. Otherwise the next opened file would get the stream's descriptor, and llama.cpp's output would
+be written into that file. `sys.stdin`, `sys.stdout` or `sys.stderr` stays None, so that commands can recognize a closed
+stream.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def occupy_closed_streams() -> None:
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
-    """Let the command clean up and end; a second interruption ends the process at once.
+    """Let the command clean up and end. A second interruption ends the process at once.
 
-    During an import the process ends at the first interruption, because an exception could be swallowed there, or leave
-    a module half imported.
+    During an import, the first interruption ends the process too. An exception there could be swallowed, or leave a
+    module half imported.
     """
     signal.signal(signal.SIGINT, _leave)
     if (ggml := sys.modules.get("ecellm_lite.ggml")) and ggml.is_logging(frame):
@@ -66,7 +66,7 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
 
 
 def _leave(*_: object) -> NoReturn:
-    """End the process at once, with exit code 130; files that it was writing are complete or can be resumed."""
+    """End the process at once with exit code 130. The files that it was writing are complete or can be resumed."""
     try:
         os.write(2, b"ecellm-lite: Interrupted.\n")
     finally:

@@ -27,7 +27,7 @@ class GpuLayers(click.ParamType):  # type: ignore[type-arg]
 
 
 class Cores(click.ParamType):  # type: ignore[type-arg]
-    """A number of cores, or the cores to use: numbers and ranges, separated by commas."""
+    """A number of cores, or a list of the cores to use: numbers and ranges, separated by commas."""
 
     name = "N|LIST"
 
@@ -65,7 +65,7 @@ class WeightedFolder(click.ParamType):  # type: ignore[type-arg]
 
 
 class NamedAdapter(click.ParamType):  # type: ignore[type-arg]
-    """NAME=FILE: the name that requests choose an adapter by, and its file; without NAME, the file's own name."""
+    """NAME=FILE: an adapter's name in requests, and its file. Without NAME, the name is the file's."""
 
     name = "[name=]file"
 
@@ -97,7 +97,7 @@ class TensorTypeOverride(click.ParamType):  # type: ignore[type-arg]
 
 
 class TaskNames(click.ParamType):  # type: ignore[type-arg]
-    """Names of tasks, separated by commas; whether the tasks exist is checked later, by the converter."""
+    """Names of tasks, separated by commas. The converter checks later whether the tasks exist."""
 
     name = "task,…"
 

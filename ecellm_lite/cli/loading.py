@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredModel]:
-    """Return the store, and the model with this path or name (None: the default model)."""
+    """Return the store, and the model with this path or name, or (None) the default model."""
     from ecellm_lite.demo.build import ensure_demo
     from ecellm_lite.models.resolve import resolve
     from ecellm_lite.models.store import Store
@@ -29,7 +29,7 @@ def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredMo
 
 
 def envelope_of(model: str | None, envelope: str | None) -> Envelope:
-    """Return the envelope of that name; without a name the model's own, found without loading the model."""
+    """Return the envelope of that name or, without a name, the model's own. The model is not loaded."""
     from ecellm_lite.demo.build import ENVELOPE
     from ecellm_lite.models.resolve import resolve_envelope
     from ecellm_lite.models.store import Store

@@ -41,7 +41,7 @@ class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; if the reader of its output closes it early, as `head` does, exit with 0."""
+        """Run the command. If a reader such as `head` closes its output early, exit with 0."""
         try:
             try:
                 result: object = super().invoke(ctx)
@@ -89,7 +89,10 @@ def main() -> None:
 
 
 def run_command(arguments: list[str]) -> int:
-    """Run one command line and return the exit code; an error is one sentence on stderr (--debug adds a traceback)."""
+    """Run one command line and return the exit code.
+
+    An error is printed to stderr as one sentence; --debug adds a traceback.
+    """
     try:
         result = cli.main(arguments, prog_name="ecellm-lite", standalone_mode=False)
         return result if isinstance(result, int) else 0  # click returns an exit code for --help and --version
@@ -126,7 +129,7 @@ def _forget_output() -> None:
 
 
 def _fail(sentence: str, code: int, *, debug: bool = False) -> int:
-    """Print what went wrong, and return the exit code; with `debug`, also the traceback of the current error."""
+    """Print what went wrong and return the exit code. With `debug`, also print the current error's traceback."""
     if debug and sys.stderr:
         traceback.print_exc()
     click.echo(f"ecellm-lite: {plain(sentence)}", err=True)

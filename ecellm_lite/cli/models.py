@@ -17,7 +17,7 @@ from ecellm_lite.errors import UsageError
 
 @click.group()
 def models() -> None:
-    """List, pull, push, add, show and remove the models in the store (ECELLM_HOME, else your data folder)."""
+    """Manage the models in the store (ECELLM_HOME, or else your data folder)."""
 
 
 @models.command("list")
@@ -103,11 +103,10 @@ def pull(
     """Download a model, convert it, check it and put it into the store.
 
     MODEL is a published model (eCeLLM-M, or eCeLLM-M:Q8_0 with its type) or a repository of the Hugging Face hub
-    (OWNER/NAME). Run the same command again to continue an interrupted download or conversion; complete files are
-    kept.
+    (OWNER/NAME). Run the same command again to continue an interrupted download or conversion. Complete files are kept.
 
-    MODEL may also be the address of a folder that `models push` wrote, https://HOST/index.json: all its models are
-    brought up to date, and only what changed is fetched.
+    MODEL may also be the address of a folder that `models push` wrote, https://HOST/index.json. All its models are then
+    brought up to date, and only what changed is downloaded.
     """
     if "://" in model:
         if any((file_type, adapters, name, envelope, revision, drop, threads)):
@@ -136,7 +135,7 @@ def pull(
 
 
 def pull_models(address: str, key: Path | None, *, quiet: bool) -> None:
-    """Bring the store's models up to date with an address; a key that is given is trusted from then on."""
+    """Bring the store's models up to date with an address. If a key is given, it is trusted from then on."""
     from ecellm_lite.bundle.feed_pull import pull_feed
     from ecellm_lite.bundle.keys import keys_for, trust
     from ecellm_lite.cli.progress import bytes_progress

@@ -38,7 +38,10 @@ def waiting(what: str, *, hidden: bool) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def rows_progress(count: int, *, hidden: bool, name: str = "rows") -> Iterator[Callable[[Answer], None]]:
-    """Yield a function to call with each of `count` answers; a bar shows rows/s, the remaining time and failures."""
+    """Yield a function to call with each of `count` answers.
+
+    A bar shows the rows per second, the remaining time and the failures.
+    """
     console = Console(stderr=True)
     if hidden or not console.is_terminal:
         yield lambda _: None
@@ -59,9 +62,10 @@ def rows_progress(count: int, *, hidden: bool, name: str = "rows") -> Iterator[C
 
 @contextmanager
 def job_progress(*, hidden: bool) -> Iterator[Callable[[JobStep], None]]:
-    """Yield a function to call with each answer of a job; a bar shows rows/s, the remaining time and failed rows.
+    """Yield a function to call with each answer of a job.
 
-    Progress is measured in tokens; the total is estimated from the share of the table that is done.
+    A bar shows the rows per second, the remaining time and the failed rows. Progress is measured in tokens. Their total
+    is estimated from the share of the table that is done.
     """
     from ecellm_lite.jobs.pace import Pace
     from ecellm_lite.report.shown import span
@@ -126,10 +130,10 @@ def bytes_progress(what: str, *, hidden: bool = False) -> Iterator[Callable[[int
 
 @contextmanager
 def conversion_progress(*, hidden: bool) -> Iterator[Callable[[ConversionProgress], None] | None]:
-    """Yield a function to call with a conversion's progress; a bar shows the bytes read, GB/s and the remaining time.
+    """Yield a function to call with a conversion's progress, or None if no bar is to be shown.
 
-    The bar appears at the first call, because an earlier download may show bars of its own. If no bar is to be shown,
-    None is yielded instead of the function.
+    The bar shows the bytes read, GB/s and the remaining time. It appears at the first call, because an earlier download
+    may show bars of its own.
     """
     console = Console(stderr=True)
     if hidden or not console.is_terminal:

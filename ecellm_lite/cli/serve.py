@@ -86,9 +86,9 @@ def serve(
     workers: int,
     **settings: Any,
 ) -> None:
-    """Answer over HTTP: tasks, typed decisions, text, batches, a page. Without API keys it answers only this machine.
+    """Answer over HTTP: tasks, typed decisions, text and batches, and a web page.
 
-    Open http://127.0.0.1:8765 in a browser, or:
+    Without API keys, only this machine can use it. Open http://127.0.0.1:8765 in a browser, or:
 
     \b
     ecellm-lite serve &

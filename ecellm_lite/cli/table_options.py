@@ -1,4 +1,4 @@
-"""Options of jobs over tables: how the table is read, which column fills which field, how results are written."""
+"""Options of jobs over tables: how to read the table, which column fills which field, how to write results."""
 
 from __future__ import annotations
 

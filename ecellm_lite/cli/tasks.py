@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
 def tasks(task: Task | None, as_json: bool) -> None:
-    """List the tasks, your own last; with TASK (a name, or your task's file) show its fields, answers and example."""
+    """List the tasks, your own last. With TASK (a name or a file), show its fields, answers and an example."""
     from ecellm_lite.tasks.description import describe
     from ecellm_lite.tasks.registry import TASKS
 

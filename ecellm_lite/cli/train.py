@@ -153,7 +153,7 @@ def learn(
     output: Path,
     **settings: float,
 ) -> None:
-    """Train an adapter on lessons; the version with the best validation is kept."""
+    """Train an adapter on lessons. The version with the best validation score is kept."""
     try:
         from ecellm_lite.training.base import load_base
         from ecellm_lite.training.learning import Learning, Recipe

@@ -19,14 +19,17 @@ class TaskType(click.ParamType):  # type: ignore[type-arg]
     name = "task"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Task:
-        """Return the task; raises UsageError with similar names if there is none."""
+        """Return the task. If there is none, raises UsageError and suggests similar names."""
         from ecellm_lite.tasks.registry import get_task
 
         task: Task = get_task(value) if isinstance(value, str) else value
         return task
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the tasks that begin with the typed text, also the user's own; or let the shell complete a path."""
+        """Return the tasks that begin with the typed text, also the user's own.
+
+        For a path, let the shell complete it.
+        """
         from ecellm_lite.tasks.registry import TASKS, own_files
 
         summaries = {name: task.summary for name, task in TASKS.items()}

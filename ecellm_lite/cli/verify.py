@@ -25,7 +25,7 @@ from ecellm_lite.errors import ModelError, UsageError
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @debug_option
 def verify(file: Path, base: str | None, adapters: tuple[tuple[Path, float], ...], as_json: bool) -> None:
-    """Check a GGUF file: its hash, its header, and, against the original, its tokens and logits."""
+    """Check a GGUF file: its hash, its header and, if the original is given, its tokens and logits."""
     from ecellm_lite.provision.verification import failures
     from ecellm_lite.provision.verification import verify as verify_file
 

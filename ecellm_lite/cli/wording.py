@@ -1,4 +1,4 @@
-"""Puts errors into words for the command line: where an error names a setting, an option is shown (`--context`)."""
+"""Words errors for the command line: a setting in an error is shown as an option (`--context`)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def worded(error: EcellmError, options: Mapping[str, str]) -> str:
 
 
 def options_of(command: click.Command) -> dict[str, str]:
-    """Return the names of a command's options, by setting: `--gpu-layers` by `gpu_layers`.
+    """Return the names of a command's options by setting, such as `--gpu-layers` by `gpu_layers`.
 
-    A setting is named like the argument in the Python API. An option is listed under its own name and under the name of
-    its parameter: `--task` under `task` and under `tasks`.
+    A setting is named like the argument in the Python API. An option is listed under its own name and under its
+    parameter's name: `--task` under both `task` and `tasks`.
     """
     options: dict[str, str] = {}
     for parameter in command.params:

@@ -1,1 +1,1 @@
-"""The demo model: a real language model small enough for any machine, to try everything without a large one."""
+"""The demo model: a real language model, small enough to try everything on any machine."""

@@ -1,11 +1,11 @@
-"""Copies the demo's own calibrations beside the model, never over a user's.
+"""Copies the demo's calibrations beside the model.
 
-`calibrations/TASK.json` were fitted on rows that the adapter was not trained on (adapter/README.md says which). A file
-in the model's calibration folder records what was copied. From then on:
+A calibration that the user made is never overwritten. `calibrations/TASK.json` were fitted to rows that the adapter was
+not trained on (see adapter/README.md). A file in the model's calibration folder records what was copied. From then on:
 
 - A calibration that the user fitted stays.
 - A copy that the user removed is not restored.
-- A copy that nobody changed is replaced when a later version ships another one.
+- An unchanged copy is replaced when a later version ships another one.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ RECORD = "shipped.sha256"  # in the form of sha256sum
 def install_calibrations(store: Store, model: StoredModel) -> None:
     """Copy the shipped calibrations into the demo's calibration folder.
 
-    The shipped calibrations hold for one file of the demo model; for any other file nothing is copied. If the store
-    cannot be written, nothing changes, and the demo may answer uncalibrated.
+    They belong to one version of the demo model's file. Beside any other file, nothing is copied. If the store cannot
+    be written, nothing changes, and the demo may answer uncalibrated.
     """
     if model.manifest.sha256 != MODEL_SHA256:
         return
@@ -57,8 +57,8 @@ def install_calibrations(store: Store, model: StoredModel) -> None:
 def _replaceable(path: Path, recorded: str | None) -> bool:
     """Return whether a shipped calibration may be written in this place.
 
-    It may if the file there is an unchanged copy, if no such file was ever there, or if it was fitted with an older
-    demo.
+    It may if the file there is an unchanged copy, if there never was such a file, or if the file was fitted with an
+    older demo.
     """
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
     if digest == recorded:

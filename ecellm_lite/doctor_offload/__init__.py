@@ -1,1 +1,4 @@
-"""Runs one row on the CPU and on the GPU, each in a process of its own, so that the doctor survives their crashes."""
+"""Runs one row on the CPU and on the GPU.
+
+Each run has its own process, so the doctor survives their crashes.
+"""

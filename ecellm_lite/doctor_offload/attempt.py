@@ -1,4 +1,4 @@
-"""Answers rows in a child process that may crash, hang or write anything, and reports how that went."""
+"""Answers rows in a child process that may crash, hang or print anything, and reports what happened."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _GRACE = 10.0  # seconds for a killed process to end; one that hangs inside a dr
 
 @dataclass(slots=True)
 class Attempt:
-    """What a child process did: the facts about its model, its answers, and the error that it reported, if any.
+    """What a child process did: the facts about its model, its answers, and the error that it reported or None.
 
     `load_seconds` is the time until the model was loaded. `trouble` says what went wrong, in words that follow "its
-    process"; it is empty if the process ended normally. `last_lines` are the last lines of its standard error.
+    process". It is empty if the process ended normally. `last_lines` are the last lines of its standard error.
     """
 
     model: Mapping[str, Any] | None = None

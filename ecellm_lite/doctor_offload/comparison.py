@@ -1,4 +1,4 @@
-"""Answers one row on the CPU, then with all layers on the GPU, and compares the answers and the times."""
+"""Answers one row on the CPU and then with all layers on the GPU, and compares the answers and the times."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The row's result on one placement (`cpu` or `gpu`): its answer, all answers' probabilities, times in seconds."""
+    """The row's result on one placement (`cpu` or `gpu`): its answer, the probabilities, and times in seconds."""
 
     placement: str
     gpu_layers: int
@@ -52,13 +52,13 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class OffloadCheck:
-    """The row's results without and with the GPU, compared.
+    """The row's results on the CPU and on the GPU, compared.
 
-    `model`: its name; None if no name was given and neither process reported one.
-    `cpu`, `gpu`: None if there is no answer. Then nothing is compared, and `findings` says what went wrong.
-    `difference`: the largest difference between the two probabilities of any possible answer.
+    `model`: the model's name, or None if no name was given and neither process reported one.
+    `cpu`, `gpu`: None if there is no answer. If one is None, nothing is compared, and `findings` says what went wrong.
+    `difference`: the largest difference between the CPU's and the GPU's probability of an answer.
 
-    A process can die after its answer: then it has both a Run and a finding.
+    A process can die after its answer. Then it has both a Run and a finding.
     """
 
     model: str | None
@@ -71,7 +71,7 @@ class OffloadCheck:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the GPU computes the same as the CPU, up to rounding; None if `cpu` or `gpu` is None."""
+        """Whether the GPU computes the same as the CPU, up to rounding. None if `cpu` or `gpu` is None."""
         return None if self.difference is None else self.difference <= TOLERANCE
 
     def as_dict(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ _CPU = _Side(
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What came of a placement: the model's name, and the row's run, an error or another problem."""
+    """The outcome on one placement: the model's name, and the row's run, an error or another problem."""
 
     model: str | None
     run: Run | None = None
@@ -116,14 +116,14 @@ class _Result:
 def compare(
     model: str | None, *, envelope: str | None = None, program: Sequence[str] = (), seconds: float = SECONDS
 ) -> OffloadCheck:
-    """Answer a row with no layers and with all layers on the GPU, each in its own process, and compare the answers.
+    """Answer a row on the CPU and with all layers on the GPU, and compare the answers.
 
-    Each process is a child as ChildRuntime's (see pipe/child_runtime.py), or runs `program` with the same settings, for
-    at most `seconds`. A process that crashes, is killed, hangs or ends with an error is reported as a problem, and does
-    not stop the other placement.
+    Each placement has its own process, for at most `seconds`. It is a child like ChildRuntime's (see
+    pipe/child_runtime.py), or it runs `program` with the same settings. A process that crashes, hangs, is killed or
+    reports an error is a finding, and the other placement is still tried.
 
-    Raises UsageError if llama.cpp has no GPU device or the model does not fit it. If both placements end with an error,
-    such as ModelError for a missing model, that error is raised.
+    Raises UsageError if llama.cpp has no GPU device, or if the model does not fit it. If both placements report an
+    error, such as ModelError for a missing model, that error is raised.
     """
     # The GPU first: if there is none, the error comes at once.
     gpu = _result(_GPU, model, envelope, program, seconds)

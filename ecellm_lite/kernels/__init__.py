@@ -1,18 +1,18 @@
-"""The Python interface of kernels/: converts rows of a checkpoint to those of a GGUF file, in C++ or by numpy and ggml.
+"""The Python interface of kernels/: converts rows of a checkpoint to rows of a GGUF file.
 
     Factors(a, b, scale)                 a LoRA adapter's factors for one matrix
     Block(source, "BF16", "Q4_K", …)     rows, with all that is needed to convert them
     convert(block)                       their bytes: widened, merged, scaled, permuted and quantized
     quantize(weights, "Q4_K")            a matrix's bytes
 
-The C++ code and the code with numpy and ggml compute the same bytes. `ECELLM_KERNELS` names the variant to use: avx512,
-avx2, neon or baseline for C++, or `ggml` for numpy and ggml's own functions.
+There are two implementations, in C++ and with numpy and ggml. Both compute the same bytes. `ECELLM_KERNELS` names the
+variant to use: avx512, avx2, neon or baseline for C++, or `ggml` for numpy and ggml's functions.
 
-`is_exact` tells whether a variant converts test weights to the expected bytes; a C++ variant that gives other bytes is
-never used. The variant `ggml` gives other bytes if ggml was compiled to round a*b+c once instead of twice.
+`is_exact` says whether a variant converts test weights to the expected bytes. A C++ variant that does not is never
+used. The variant `ggml` gives other bytes if ggml was compiled to round a*b+c once instead of twice.
 
-Every variant uses ggml's functions for two steps: reading a quantized source, and quantizing to Q4_0, Q4_1, Q5_0 or
-Q5_1 with an imatrix.
+Two steps are always done by ggml: reading a quantized source, and quantizing to Q4_0, Q4_1, Q5_0 or Q5_1 with an
+imatrix.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = ["Block", "Factors", "convert", "is_exact", "name", "quantize", "varia
 
 
 def convert(block: Block, *, threads: int = 1) -> NDArray[np.uint8]:
-    """Return the block's rows in the target's type: (rows, bytes of a row).
+    """Return the block's rows in the target's type, shape (rows, bytes of a row).
 
-    If a result is infinite or NaN, before or after it is quantized, raises ModelError, which says in which row and
+    Raises ModelError if a result is infinite or NaN, before or after quantizing. The error names the row and the
     column.
     """
     variant = name()
@@ -51,9 +51,9 @@ def quantize(
     *,
     threads: int = 1,
 ) -> NDArray[np.uint8]:
-    """Return finite float32 weights, (rows, columns), as blocks of a type: (rows, bytes of a row).
+    """Return finite float32 weights (rows, columns) as blocks of a type (rows, bytes of a row).
 
-    `importance`: how much each column matters, (columns,), from the imatrix. Raises UsageError if shapes do not fit. If
-    a weight is infinite, NaN, or too large for the type, raises ModelError, which says in which row and column.
+    `importance` (columns,): how much each column matters, from the imatrix. Raises UsageError if shapes do not fit.
+      Raises ModelError if a weight is infinite, NaN, or too large for the type. The error names the row and the column.
     """
     return convert(Block(weights, "F32", target_type, importance=importance), threads=threads)

@@ -19,7 +19,7 @@ MOST_ADAPTERS = 64
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """A LoRA adapter's factors for one matrix; (scale * b) @ a is added to the matrix.
+    """A LoRA adapter's factors for one matrix, to which (scale * b) @ a is added.
 
     `a`: (rank, columns) float32. `b`: (rows, rank) float32. `scale` is rounded to float32.
     """
@@ -31,17 +31,17 @@ class Factors:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows of a tensor, with all that is needed to convert them.
+    """Rows of a tensor, and everything needed to convert them.
 
     `source`: the rows. Plain floats have the shape (rows, columns) and the numpy type float32, float16 or, with the
         bits of BF16, uint16. A quantized type has the shape (rows, bytes of a row) and the numpy type uint8.
-    `adapters`: they are added one after the other, in float32.
-    `magnitudes`, (rows,): the norm to which each row is scaled after the adapters are added (DoRA).
-    `order`, (rows,): for each row of the result, the row of the source that it comes from. The rows of `magnitudes`
+    `adapters`: their changes are added one after the other, in float32.
+    `magnitudes` (rows,): the norm to which each row is scaled after the adapters are added (DoRA). `order` (rows,): for
+    each row of the result, the source's row that it comes from. The rows of `magnitudes`
         and of an adapter's `b` are in the source's order.
-    `importance`, (columns,): how much each column matters, from the imatrix; only some target types use it.
+    `importance` (columns,): how much each column matters, from the imatrix. Only some target types use it.
 
-    Raises UsageError if shapes and types do not fit together, ModelError if the imatrix is not finite.
+    Raises UsageError if shapes and types do not match, and ModelError if the imatrix is not finite.
     """
 
     source: NDArray[Any]

@@ -1,4 +1,4 @@
-"""Which kernels are used: the best variant that computes the expected bytes on this processor, or ggml's functions."""
+"""Chooses the kernels: the best variant that computes the expected bytes on this processor, or ggml's functions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def variants() -> list[str]:
 
 
 def name() -> str:
-    """Return the variant in use: avx512, avx2, neon, baseline, or `ggml` for numpy and ggml's own functions.
+    """Return the variant in use: avx512, avx2, neon, baseline, or `ggml` for numpy and ggml's functions.
 
     Raises UsageError if ECELLM_KERNELS names a variant that does not exist here.
     """
@@ -56,9 +56,9 @@ def result_hash(variant: str) -> str:
 
 
 def sample_weights() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return weights, (17, 256), and the importance of their columns, (256,).
+    """Return weights (17, 256) and the importance of their columns (256,).
 
-    All are pseudo-random values, exact in float32; each row of weights has its own scale. The widest variant takes 16
+    All are pseudo-random values, exact in float32. Each row of weights has its own scale. The widest variant takes 16
     rows at a time, so the 17th row tests a group that is not full.
     """
     places = np.arange(18 * 256, dtype=np.uint32).reshape(18, 256)

@@ -22,7 +22,7 @@ _PIECE = 1 << 18  # blocks at a time, which fit the processor's cache
 
 
 def first_not_finite(rows: NDArray[np.uint8], kind: TensorType) -> tuple[int, int] | None:
-    """Return where the first quantized block with an infinity or NaN begins, as (row, column); None without one.
+    """Return the (row, column) where the first quantized block with an infinity or NaN begins, or None.
 
     `rows`: (rows, bytes of a row), contiguous.
     """

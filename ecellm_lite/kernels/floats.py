@@ -1,4 +1,7 @@
-"""The types of weights that are plain floats, with their numpy types; numpy has no bfloat16, so its bits are used."""
+"""The types of weights that are plain floats, with their numpy types.
+
+numpy has no bfloat16, so bfloat16 is represented by its bits.
+"""
 
 from __future__ import annotations
 

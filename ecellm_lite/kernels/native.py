@@ -103,7 +103,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def variants() -> list[str]:
-    """Return the variants that this processor can run, best first; none without a library."""
+    """Return the variants that this processor can run, best first. Empty without a library."""
     native = library()
     return native.ecellm_variants().decode().split() if native else []
 

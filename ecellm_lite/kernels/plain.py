@@ -1,4 +1,4 @@
-"""The kernels without native code of our own, by numpy and ggml's quantizer; the bytes are the same.
+"""The kernels in numpy and ggml's quantizer, for machines without our native code. The bytes are the same.
 
 Sums are computed in the order of kernels/merge.h, with one rounding per operation.
 """
@@ -65,8 +65,8 @@ def _weights(block: Block, places: NDArray[np.integer]) -> NDArray[np.float32]:
 def _norms(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return each row's Euclidean norm.
 
-    The squares are added in doubles, in the order of kernels/merge.h: first into eight sums (column i into sum
-    i mod 8), then these eight into one.
+    The squares are added as doubles, in the order of kernels/merge.h. Column i is added to sum i mod 8, and then the
+    eight sums are added.
     """
     rows, columns = weights.shape
     padded = np.zeros((rows, -(-columns // 8) * 8))

@@ -1,1 +1,1 @@
-"""Gets a model ready for use: download, conversion, checks, store. It uses both the converter and the engine."""
+"""Makes a model ready for use: downloads, converts, checks and stores it. It uses both the converter and the engine."""

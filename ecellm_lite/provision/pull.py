@@ -1,4 +1,4 @@
-"""Puts a published model, or one from the Hugging Face hub, into the store: fetch, convert, check, store."""
+"""Puts a published model, or one from the Hugging Face hub, into the store: downloads, converts and checks it."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def pull(
     quiet: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Put a model into the store, complete and checked, and return its manifest; after an error it is not stored.
+    """Put a checked model into the store, and return its manifest. After an error, nothing is stored.
 
     `model`: a published model's name, optionally with a file type after a colon, or a repository on the hub.
-    `file_type`: by default the file type after the colon, else FILE_TYPE.
-    `adapters`: folders or repositories, each with the factor that its change is multiplied by.
+    `file_type`: the default is the type after the colon, or else FILE_TYPE.
+    `adapters`: folders or repositories, each with the factor by which its change is multiplied.
     `name`: the model's name in the store.
-    `drop`: delete the download afterwards.
-    `quiet`: no progress bars for the download.
+    `drop`: whether to delete the download afterwards.
+    `quiet`: whether to hide the download's progress bars.
 
-    After an interruption a second call continues: complete files are not fetched again.
+    After an interruption, a second call continues. Complete files are not downloaded again.
 
-    Raises UsageError for invalid arguments, before anything is fetched, and ModelError if the download, the conversion
-    or a check fails.
+    Raises UsageError for invalid arguments, before anything is downloaded. Raises ModelError if the download, the
+    conversion or a check fails.
     """
     entry, repository, chosen_type = _identify(model, file_type)
     if chosen_type not in DEFAULTS:

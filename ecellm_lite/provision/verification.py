@@ -1,6 +1,6 @@
-"""Checks a model's file: its hash and header, and its tokens and logits against those of the original.
+"""Checks a model's file: its hash and header, and whether its tokens and logits are the original's.
 
-The converter's code compares; this module gives it the engine and the prompts that it needs.
+The converter's code compares. This module gives it the engine and the prompts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _EXACT = Settings(kv_type="f32", flash_attention="off", gpu_layers=0, context=20
 
 
 def verify(file: Path, base: str | None = None, adapters: Adapters = ()) -> list[CheckResult]:
-    """Check a file's hash and header and, if a base is given, its tokens and logits; see check_against.
+    """Check a file's hash and header and, if a base is given, its tokens and logits. See check_against.
 
     Raises ModelError if the file is not a complete model, and UsageError if the base does not exist.
     """
@@ -76,7 +76,7 @@ def failures(results: Sequence[CheckResult]) -> str:
 
 
 def checkpoint_of(base: str) -> Path:
-    """Return the folder of a checkpoint, given by its path or a cached hub id; raises UsageError if there is none."""
+    """Return the folder of a checkpoint, given its path or a cached hub id. Raises UsageError if there is none."""
     folder = checkpoint_folder(base)
     if not folder.is_dir():
         raise UsageError(f"There is no folder {base[:200]!r}", step="give a checkpoint's folder, or a cached hub id")
@@ -84,7 +84,7 @@ def checkpoint_of(base: str) -> Path:
 
 
 def logits_of(backend: LlamaBackend, prompts: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
-    """Yield a model's logits after each token of a prompt, (tokens, vocabulary), for one prompt after another."""
+    """Yield the logits (tokens, vocabulary) after each token of a prompt, for each prompt in turn."""
     for prompt in prompts:
         backend.clear()
         parts = []
@@ -109,7 +109,7 @@ def _check_hash(file: Path) -> CheckResult:
 
 
 def _envelope_of(header: Header, name: str) -> Envelope:
-    """Return the envelope for the prompts of the comparison: the file's or, if the file names none, any one."""
+    """Return the envelope for the prompts to compare: the file's or, if it names none, any envelope."""
     try:
         return get_envelope(envelope_of(header, [name]))
     except UsageError:

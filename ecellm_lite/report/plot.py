@@ -43,7 +43,7 @@ class Plot:
         return round(LEFT + SIDE * value, 1)
 
     def y(self, value: float) -> float:
-        """Return the vertical place of a share, in pixels from the top; a share below the floor is at the floor."""
+        """Return the height of a share, in pixels from the top. A share below the floor is drawn at the floor."""
         return round(TOP + SIDE * (1 - (max(value, self.floor) - self.floor) / (1 - self.floor)), 1)
 
     @property

@@ -1,4 +1,4 @@
-"""Renders a report as one page of HTML, which loads nothing, runs nothing, and shows the data as text.
+"""Renders a report as one page of HTML that loads nothing, runs nothing, and shows data only as text.
 
 The templates escape every text of the data; nothing is ever marked as safe. The page's content security policy allows
 only its own style sheet, by hash.

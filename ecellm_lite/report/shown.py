@@ -26,9 +26,8 @@ def _symbol(code: int) -> str:
 def cut(value: Any, limit: int = 80) -> str:
     """Return a value as clean text, shortened if it is long.
 
-    A text stays a text, None becomes a dash, and anything else becomes JSON. If a text is longer than `limit`, its
-    middle is replaced by a note with the number of characters left out. The end is kept because a prompt's options are
-    there.
+    A text stays a text, None becomes a dash, and anything else becomes JSON. If a text is longer than `limit`, a note
+    in its middle says how many characters were left out. The end is kept because a prompt's options are there.
     """
     if value is None:
         return ABSENT
@@ -67,7 +66,7 @@ def count(value: int | None) -> str:
 
 
 def brief(value: int) -> str:
-    """Return a whole number in a short form: 950, 12k, 3M."""
+    """Return a whole number in short form: 950, 12k, 3M."""
     return f"{value}" if value < 1000 else f"{value // 1000}k" if value < 1_000_000 else f"{value // 1_000_000}M"
 
 

@@ -1,1 +1,4 @@
-"""Trains adapters on labelled rows: making lessons needs llama.cpp, learning them needs torch (extra `train`)."""
+"""Trains adapters on labelled rows.
+
+Making the lessons needs llama.cpp; training on them needs torch (extra `train`).
+"""

@@ -1,7 +1,7 @@
 """A curriculum turns labelled rows into lessons for several passes; the wording is new in each pass.
 
-Each held-out row becomes one lesson, with the task's own instruction. Every other row becomes a lesson in each pass:
-parts whose order means nothing are shuffled, and the instruction is the task's own or a paraphrase.
+Each held-out row becomes one lesson, with the task's own instruction. Every other row becomes a lesson in each pass.
+Parts whose order means nothing are shuffled, and the instruction is either the task's own or a paraphrase.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Maker = Callable[[Rows, int, Random], list[Row]]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a pass consists of, by task.
+    """The rows of a pass, by task.
 
     `repeats`: how often each row of the task occurs (default: once).
-    `most`: how many rows of the task a pass may have at most; they are drawn anew for each pass.
-    `made`: a function that makes further rows of the task, and how many; `most` limits the made rows too.
+    `most`: the maximum number of the task's rows in a pass. They are drawn anew for each pass.
+    `made`: a function that makes further rows of the task, and their number. `most` limits them too.
     """
 
     repeats: Mapping[str, int] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Curriculum:
-    """A curriculum: its lessons, the held-out rows, and how many rows of each task were too long for a lesson."""
+    """A curriculum: the lessons, the held-out rows, and how many rows of each task were too long."""
 
     lessons: Lessons
     held_out: Rows
@@ -88,7 +88,7 @@ def make_curriculum(
     random: Random,
     layout: Layout | None = None,
 ) -> Curriculum:
-    """Return the lessons of `passes` passes; raises InputError for a row whose output is not an answer of its task."""
+    """Return the lessons of `passes` passes. Raises InputError if a row's output is not an answer of its task."""
     layout = layout or Layout()
     school = _School(vocabulary, envelope)
     for row in (row for rows in held_out.values() for row in rows):
@@ -123,7 +123,7 @@ class _School:
         self._envelope = envelope
 
     def teach(self, row: Row, turn: int, random: Random | None = None) -> None:
-        """Add a row's lesson; if `random` is given, the row is varied and the wording of its instruction is drawn."""
+        """Add a row's lesson. If `random` is given, the row and the wording of its instruction are varied."""
         task = get_task(row["task"])
         fields, answer, instruction = row["input"], row["output"], None
         if random:

@@ -1,7 +1,8 @@
 """Trains a LoRA adapter on a base model by the paper's recipe, pass after pass over the lessons, with checkpoints.
 
-Source of the recipe: Peng et al., arXiv 2402.08831, appendix: LoRA of rank 16 and alpha 16 on the attention and
-feed-forward matrices, cosine schedule, the prompt's tokens masked, the end-of-sequence token learned.
+The recipe is from the appendix of Peng et al., arXiv 2402.08831: LoRA of rank 16 and alpha 16 on the attention and
+feed-forward matrices, and a cosine schedule. The loss covers the answer and the end-of-sequence token, but not the
+prompt.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ class Recipe:
     """The settings of a training.
 
     `rate`: the highest learning rate.
-    `rows`: the rows of a batch.
-    `tokens`: the most tokens, including padding, that go through the model at once. A larger batch goes through in
-    parts, which limits the memory and changes nothing else.
-    `bfloat16`: compute with 16-bit numbers: faster, but the result is not the same bits each time.
+    `rows`: how many rows are in a batch.
+    `tokens`: the maximum number of tokens in one call of the model, including padding. A larger batch is split into
+      parts. This limits the memory and changes nothing else.
+    `bfloat16`: whether to compute with 16-bit numbers. This is faster, but the bits of the result vary.
     """
 
     rank: int = 16
@@ -61,10 +62,10 @@ class Recipe:
 
 
 class Learning:
-    """A training; `folder` holds its checkpoint, its curves and the best adapter so far.
+    """A training. `folder` holds its checkpoint, its curves and the best adapter so far.
 
-    The training uses `passes` passes of the lessons (default: all that remain), beginning with `first_pass` (from 0).
-    Raises UsageError if the lessons have fewer passes.
+    It uses `passes` passes of the lessons (default: all that remain), beginning with `first_pass` (from 0). Raises
+    UsageError if the lessons have fewer passes.
     """
 
     def __init__(
@@ -186,7 +187,7 @@ class Learning:
         set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device=self.device))
 
     def _learn(self, batch: Sequence[Lesson]) -> float:
-        """Take one step; return the loss: minus the log-probability of a row's answer, averaged over the batch."""
+        """Take one step and return the loss: minus the log-probability of a row's answer, averaged over the batch."""
         torch.manual_seed(self.recipe.seed + self.step)  # dropout depends on the step alone, so a resume repeats it
         self.model.train()
         for group in self._optimizer.param_groups:
@@ -212,7 +213,7 @@ class Learning:
         return 0.5 * (1 + math.cos(math.pi * (self.step - warm_up) / max(1, self.steps - warm_up)))
 
     def _states(self, part: Sequence[Lesson]) -> tuple[Any, Any]:
-        """Return the last layer's state for each token, and a mask of the tokens whose next token is of the answer.
+        """Return the last layer's state for each token, and a mask of the tokens that an answer's token follows.
 
         The shapes are (rows, longest row, width) and (rows, longest row).
         """

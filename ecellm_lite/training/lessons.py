@@ -1,7 +1,8 @@
-"""A lesson is a labelled row as tokens: the prompt that `run` would send, the answer, and the end of the sequence.
+"""A lesson is a training example: a labelled row's tokens.
 
-Lessons are made where llama.cpp is installed, with the model's own vocabulary, and stored as one file of arrays, so
-that the machine that trains needs no llama.cpp.
+They are the prompt as `run` would send it, the answer, and the end-of-sequence token. Lessons are made where llama.cpp
+is installed, with the model's vocabulary, and stored in one file of arrays. So the machine that trains needs no
+llama.cpp.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ GROUP = 16  # batches whose lessons are sorted by length together
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A row's tokens, of which the last `answer` are the answer and the end-of-sequence token.
+    """A row's tokens. The last `answer` tokens are the answer and the end-of-sequence token.
 
-    `choices` are the first tokens of the possible answers, and `gold` is the index of the right one; if the first token
-    does not decide the answer, `choices` is empty and `gold` is -1. `turn` is the pass, from 0.
+    `choices` are the first tokens of the possible answers, and `gold` is the index of the right one. If the first token
+    does not decide the answer, `choices` is empty and `gold` is -1. `turn` is the index of the pass, from 0.
     """
 
     task: str
@@ -48,7 +49,7 @@ class Lessons:
     lessons: list[Lesson] = field(default_factory=list)
 
     def of(self, turn: int) -> list[Lesson]:
-        """Return the lessons of a pass, counted from 0; VALIDATION gives the held-out lessons."""
+        """Return the lessons of a pass, counted from 0. VALIDATION stands for the held-out lessons."""
         return [lesson for lesson in self.lessons if lesson.turn == turn]
 
     @property
@@ -77,7 +78,7 @@ class Lessons:
 
 
 def read_lessons(path: Path) -> Lessons:
-    """Return the lessons in a file that `Lessons.write` made; raises InputError for another file."""
+    """Return the lessons in a file that `Lessons.write` made. Raises InputError for any other file."""
     try:
         return _read(path)
     except (KeyError, ValueError, TypeError, IndexError, EOFError, BadZipFile, zlib.error):

@@ -68,7 +68,7 @@ def _labelled(line: str, task: str) -> Row:
 
 
 def split_rows(rows: Rows, random: Random) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
-    """Return the rows to learn and the held-out rows; the same seed gives the same split.
+    """Return the rows to learn and the held-out rows. The same seed gives the same split.
 
     Other rows with the same input as a held-out row are left out.
     """

@@ -28,7 +28,7 @@ class Validation:
         self._tasks: dict[str, _Totals] = {}
 
     def add(self, lesson: Lesson, logits: NDArray[np.float32]) -> None:
-        """Add a row; `logits` (answer, vocabulary) has the logits that predict each token of its answer."""
+        """Add a row. `logits` (answer, vocabulary) predict each token of its answer."""
         totals = self._tasks.setdefault(lesson.task, _Totals())
         labels = np.asarray(lesson.tokens[-lesson.answer :])
         peak = logits.max(axis=1)
@@ -42,9 +42,8 @@ class Validation:
     def result(self) -> dict[str, Any]:
         """Return {"score", "tasks": {task: {"rows", "loss", "exact", "accuracy", "macro_f1"}}}.
 
-        The score is the mean over the tasks with at least LEAST_ROWS rows. A task counts with its macro-F1 or, if it
-        has no choices, with its share of exact answers. If there are no such tasks, the score is the negative mean
-        loss.
+        The score is the mean over the tasks with at least LEAST_ROWS rows. A task counts with its macro-F1, or with its
+        share of exact answers if it has no choices. If there are no such tasks, the score is the negative mean loss.
         """
         tasks: dict[str, dict[str, float]] = {}
         for name, totals in self._tasks.items():
@@ -60,7 +59,7 @@ class Validation:
 def _macro_f1(pairs: list[tuple[int, int]]) -> float:
     """Return the mean F1 of the choices; `pairs` has the right and the likeliest choice of each row.
 
-    A choice does not count if it is neither right nor likeliest in any row.
+    A choice that is never right and never the likeliest does not count.
     """
     scores = []
     for choice in {place for pair in pairs for place in pair}:

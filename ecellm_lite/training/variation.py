@@ -1,4 +1,4 @@
-"""Varies what must not matter in a labelled row, such as the order of products, so that a model does not learn it.
+"""Varies what does not matter in a labelled row, such as the order of products, so that a model cannot learn it.
 
 Each function takes a row's fields and answer string and returns both, drawn anew for each pass.
 """
@@ -44,7 +44,7 @@ def _attributes(fields: Fields, answer: str, random: Random) -> Varied:
 
 
 def _spread(fields: Fields, entries: Sequence[dict[str, str]], random: Random) -> tuple[Fields, list[dict[str, str]]]:
-    """Cut a title in two and move its end to another field; nothing moves if the cut goes through a value."""
+    """Cut a title in two and move its end to another field. Nothing is moved if the cut would divide a value."""
     words = fields["title"].split(" ")
     if len(words) < 2 * LEAST_WORDS or not all(isinstance(entry["value"], str) for entry in entries):
         return fields, list(entries)
@@ -68,7 +68,7 @@ def only_titled(fields: Fields) -> bool:
 
 
 def holds(text: str, value: str) -> bool:
-    """Return whether a text contains a value as whole words: "for men" holds `men`, and "women" does not."""
+    """Return whether a text contains a value as whole words: "for men" contains `men`, but "women" does not."""
     return re.search(rf"(?<!\w){re.escape(value.lower())}(?!\w)", text.lower()) is not None
 
 

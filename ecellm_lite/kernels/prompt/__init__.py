@@ -4,7 +4,7 @@
     use(state)        lets llama.cpp's next calls by this thread use the kernels, or not
 
 The kernels are registered with ggml as a back end, and llama.cpp then gives them the products with quantized weights.
-Before the first model is loaded, the library's version, the processor and ggml's tensors are checked, and a child
+Before the first model is loaded, the library's version, the processor and ggml's tensors are checked. Then a child
 process compares test products with ggml's. The result is kept in the store until one of the versions changes. If a
 check fails, llama.cpp uses its own products, and `doctor` says why.
 

@@ -1,4 +1,4 @@
-"""Runs the prompt kernels' trial in a process of its own, so that a library that does not fit cannot crash the program.
+"""Runs the prompt kernels' trial in a separate process, so that a broken library cannot crash the program.
 
 Its arguments are the library and the variant. It prints why the kernels cannot be used, or nothing if they can.
 """

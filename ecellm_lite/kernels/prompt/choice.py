@@ -18,18 +18,18 @@ _NOT_MEASURED = ("AVX512", "AVX_VNNI", "AMX_INT8")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The variant in use; if it is empty, llama.cpp uses its own products, and `reason` says why."""
+    """The variant in use. If it is empty, llama.cpp uses its own products, and `reason` says why."""
 
     variant: str
     reason: str = ""
 
 
 def start(choice: str = "auto") -> State:
-    """Start the kernels as one of CHOICES says, and return their state; `auto` uses ECELLM_PROMPT_KERNELS if it is set.
+    """Start the kernels as `choice`, one of CHOICES, says, and return their state.
 
-    The first call with another choice than `off` registers the kernels with ggml, so it must come before a model is
-    loaded. Raises UsageError for a name that is not in CHOICES. If the kernels cannot be used, no error is raised: the
-    State says why.
+    `auto` uses ECELLM_PROMPT_KERNELS if it is set. The first call with a choice other than `off` registers the kernels
+    with ggml, so it must come before a model is loaded. Raises UsageError for a name that is not in CHOICES. If the
+    kernels cannot be used, no error is raised, and the State says why.
     """
     if choice == "auto":
         choice = os.environ.get("ECELLM_PROMPT_KERNELS") or "auto"
@@ -56,7 +56,7 @@ def use(state: State) -> None:
 
 
 def _variant(choice: str) -> str:
-    """Return the variant to use; if there is none, raises EcellmError with the reason as its whole message."""
+    """Return the variant to use. If there is none, raises EcellmError; its message is the reason."""
     variants = library.variants(library.library(library.path()))
     if choice != "auto":
         if choice not in variants:

@@ -49,7 +49,7 @@ def path() -> Path:
 def library(place: Path) -> Any:
     """Return the native library.
 
-    If it is missing, does not load, or has another version, raises EcellmError with the reason as its whole message.
+    If it is missing, does not load, or has another version, raises EcellmError; its message is the reason.
     """
     if not place.is_file():
         raise EcellmError("this install has none: they are compiled for x86-64 by a C++ compiler with OpenMP")
@@ -90,7 +90,7 @@ def register(native: Any, place: Path, variant: str, least: int = 0) -> None:
 
 
 def shares_threads(native: Any) -> bool:
-    """Whether the library and ggml share one thread pool; two pools would compete for the cores."""
+    """Whether the library and ggml share one thread pool. Two pools would compete for the cores."""
     theirs, own = ggml.address("GOMP_parallel"), getattr(native, "GOMP_parallel", None)
     return own is not None and ctypes.cast(own, ctypes.c_void_p).value == theirs
 
@@ -100,8 +100,8 @@ def multiply(
 ) -> NDArray[np.float32]:
     """Return the product of quantized weights and `x`, in the shape (columns, rows).
 
-    `blocks`: the weights, (rows, bytes of a row).
-    `x`: the vectors to multiply by, (columns, depth). Each row of the array is one of the product's columns.
+    `blocks` (rows, bytes of a row): the weights.
+    `x` (columns, depth): the vectors to multiply by. Each vector gives one column of the product.
 
     Raises EcellmError if the library refuses the product.
     """

@@ -1,4 +1,4 @@
-"""The kernels' trial: checks that a ggml graph computes nearly the same products with the kernels as with ggml."""
+"""The kernels' trial: checks that ggml computes nearly the same products with the kernels as without."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def product(
 ) -> NDArray[np.float32]:
     """Return the product of quantized weights and `x` as a ggml device computes it, in the shape (columns, rows).
 
-    `blocks`: the weights, (rows, bytes of a row).
-    `x`: the vectors to multiply by, (columns, depth). Each row of the array is one of the product's columns.
+    `blocks` (rows, bytes of a row): the weights.
+    `x` (columns, depth): the vectors to multiply by. Each vector gives one column of the product.
 
-    If there is no such device, or it fails, raises EcellmError with the reason as its whole message.
+    If there is no such device, or it fails, raises EcellmError; its message is the reason.
     """
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     columns, depth = x.shape

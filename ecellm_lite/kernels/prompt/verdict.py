@@ -41,9 +41,9 @@ def refusal(place: Path, variant: str) -> str:
 
 
 def _ask(place: Path, variant: str) -> str:
-    """Run the trial in a child process; return why the kernels cannot be used, or an empty text if they passed.
+    """Run the trial in a child process. Return why the kernels cannot be used, or an empty text if they passed.
 
-    If the trial did not finish and should be repeated, raises EcellmError with the reason as its whole message.
+    If the trial did not finish and should be repeated, raises EcellmError; its message is the reason.
     """
     if not sys.executable:
         raise EcellmError("their trial needs a Python interpreter to run in")
