@@ -2,11 +2,12 @@
 
     python -m benchmarks.adapters
 
-Three adapters (the demo's, at three weights) beside the demo's base in one process, and each of them merged into the
-base by `convert` in a process of its own, answer the same mixed rows. All rows are submitted at once, in an order in
-which neighbors want other shops. Rates are of the whole work, from the first row to the last answer; the ways take
-turns. Memory is the sum of the processes' proportional set sizes (what they share counts once), at its peak. `alone`
-is one merged model that answers all rows, which says what an adapter costs that is not merged.
+Two ways answer the same mixed rows. In one, three adapters (the demo's, at three weights) run beside the demo's base in
+one process. In the other, each adapter is merged into the base by `convert`, and each merged model runs in its own
+process. All rows are submitted at once, and neighboring rows are for different shops. A rate covers all work from the
+first row to the last answer, and the two ways are measured in turns. Memory is the peak of the sum of the processes'
+proportional set sizes, in which shared memory counts once. `alone` is one merged model that answers all rows: the
+difference to it is the cost of an unmerged adapter.
 """
 
 from __future__ import annotations

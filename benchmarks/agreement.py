@@ -3,7 +3,7 @@
     python -m benchmarks.agreement --rows 60
 
 Labelled rows of the scored tasks (those that do not write text) are answered in both modes. Batching changes the last
-bits of llama.cpp's logits, so the modes may choose different answers where two answers are about equally likely. For
+bits of llama.cpp's logits. So the modes may choose different answers where two answers are about equally likely. For
 each row whose answers differ, the results have each mode's two largest probabilities.
 """
 

@@ -4,13 +4,13 @@
     ecellm-lite run --task product_matching --model demo --calibration off --rows $rows --output pairs.jsonl
     python -m benchmarks.automatic $rows pairs.jsonl
 
-The model answers each row once. The rows are then split into halves in many ways: the file's first and second half,
-every second line and the rest, and random halves. In each split, each half chooses a threshold for yes and one for no,
-as `calibrate --target-precision 0.95` does. The two thresholds are checked on the other half: an answer is automatic if
-its probability reaches its threshold.
+The model answers each row once. The rows are split into halves in several ways: first and second half of the file, even
+and odd lines, and at random. In each split, each half chooses a threshold for yes and one for no, as `calibrate
+--target-precision 0.95` does. Both thresholds are checked on the other half: an answer is automatic if its probability
+reaches its threshold.
 
-No calibration is used. A calibration would rescale the probabilities, but keep the order of the yes answers and the
-order of the no answers. So the same rows would be automatic.
+No calibration is used, because it would not change which rows are automatic: it keeps the order of the yes answers and
+the order of the no answers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ALLOWED = 0.05  # of the random halves may be below
 
 
 class Half(NamedTuple):
-    """The result of the thresholds of one half on the other half; `precision` is None if no answer is automatic."""
+    """How the thresholds of one half do on the other half. `precision` is None if no answer is automatic."""
 
     share: float
     precision: float | None

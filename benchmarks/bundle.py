@@ -1,11 +1,12 @@
-"""Claim: a bundle is made and checked about as fast as its bytes are copied and hashed, in memory that does not grow.
+"""Claim: a bundle is made and checked about as fast as its bytes are copied and hashed, in constant memory.
 
     python -m benchmarks.bundle --wheels FOLDER --program FOLDER
 
-A file of random bytes of a 7-billion-parameter model's size (`--gigabytes`) is put into a bundle, and the bundle is
-verified, each in a process of its own. Beside them, in the same minutes: `cp` with `sync`, and `sha256sum`. `--repeats`
-times, medians; the file is in the cache as far as memory allows, for all alike. Then the demo's bundle is made,
-verified and installed, with wheels and with the standalone program, if their folders are given.
+A file of random bytes, as large as a model of 7 billion parameters (`--gigabytes`), is put into a bundle. Then the
+bundle is verified. Each step has its own process. `cp` with `sync` and `sha256sum` are timed in the same minutes. All
+results are medians of `--repeats` runs. For all of them, the file is in the page cache as far as memory allows. Then
+the demo's bundle is made, verified and installed: with wheels and with the standalone program, if their folders are
+given.
 """
 
 from __future__ import annotations

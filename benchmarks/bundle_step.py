@@ -1,4 +1,6 @@
-"""One step of `bundle.py` in a process of its own: its seconds and peak memory, printed as JSON.
+"""One step of `bundle.py` in a separate process.
+
+Prints its seconds and peak memory as JSON.
 
 python -m benchmarks.bundle_step write FILE BUNDLE    # a bundle of one file
 python -m benchmarks.bundle_step verify BUNDLE

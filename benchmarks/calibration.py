@@ -7,9 +7,8 @@
 The evaluations must run in a store in which the demo was not calibrated (ECELLM_HOME=$(mktemp -d)). For each task, the
 results have:
 
-- the expected calibration error over 10 bins, and the Brier score, on test rows from the sources that the demo learned
-  from;
-- with --others, this error and this score on rows from other sources;
+- the expected calibration error over 10 bins and the Brier score, on test rows from the demo's training sources;
+- with --others, the same on rows from other sources;
 - the values of the calibration that is shipped with the demo, such as its temperature. A task without a calibration was
   answered with the model's own probabilities.
 """
@@ -60,7 +59,7 @@ def main(results: tuple[Path, ...], others: Path | None, output: Path) -> None:
 
 
 def _measured(result: TaskResult) -> dict[str, Any] | None:
-    """Return the errors of a task's probabilities; None for free text, which has no probabilities."""
+    """Return the errors of a task's probabilities, or None for free text, which has no probabilities."""
     reliability = result.reliability
     if reliability is None:
         return None

@@ -2,10 +2,10 @@
 
     python -m benchmarks.callers
 
-The shortest labelled rows of three tasks are answered in two ways: by `Runtime.answers`, one task after the other; and
-by 64 threads, each of which takes the next row from one shuffled list, calls `submit` and waits. The list is split into
-parts, and each part is answered in both ways, one right after the other, because a shared machine's speed changes over
-time. The processor time of an idle Runtime is measured too.
+The shortest labelled rows of three tasks are answered in two ways. One is `Runtime.answers`, task after task. The other
+is 64 threads: each takes the next row from a shuffled list, calls `submit` and waits. A shared machine's speed changes
+over time. So the list is split into parts, and each part is answered in both ways, one right after the other. The
+processor time of an idle Runtime is measured too.
 """
 
 from __future__ import annotations
@@ -97,7 +97,10 @@ def answer_tasks(runtime: Runtime, rows: Sequence[Row]) -> list[str | None]:
 
 
 def answer_callers(runtime: Runtime, rows: Sequence[Row]) -> list[str | None]:
-    """Answer the rows by threads that each wait for one row at a time; return the answers' texts in the rows' order."""
+    """Answer the rows by threads that each wait for one row at a time.
+
+    Return the answers' texts in the rows' order.
+    """
     texts: list[str | None] = [None] * len(rows)
     places: queue.SimpleQueue[int] = queue.SimpleQueue()
     for place in range(len(rows)):

@@ -1,12 +1,12 @@
-"""Claim: rows/s on a Ray cluster grow with its actors as far as the cores go.
+"""Claim: rows/s on a Ray cluster grow with the number of its actors, up to the number of cores.
 
     pip install 'ecellm-lite[ray]'
     python -m benchmarks.cluster
 
-Clusters of 1, 2, … actors with one thread each, up to the machine's cores, answer the same labelled rows. Two Runtimes
-answer these rows too: one has one thread, the other as many threads as cores. Each part of the rows is answered by all
-clusters and Runtimes, one after the other, because a shared machine's speed changes over time. Models are loaded before
-the clock starts.
+The same labelled rows are answered by clusters of 1, 2, … actors, up to the number of cores. Each actor has one thread.
+They are also answered by two Runtimes: one with one thread, and one with as many threads as cores. A shared machine's
+speed changes over time. So the rows are split into parts, and all clusters and Runtimes answer a part one after the
+other. Models are loaded before the clock starts.
 """
 
 from __future__ import annotations

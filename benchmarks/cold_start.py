@@ -2,11 +2,11 @@
 
     python -m benchmarks.cold_start
 
-A process stores the state of its instruction in a folder, so that the next process need not read the instruction. Here
-processes are started for one row each, alternately with this folder empty and filled. The results have the seconds of
-the whole process and the seconds of the row alone, with the demo model and with a model of Mistral-7B's shape. This
-large model has random weights (Q4_0, about 4 GB, written for the benchmark and removed), so its times mean something,
-but its answers do not.
+A process stores the state of its instruction in a folder, so the next process need not read the instruction. Here each
+process answers one row, alternately with this folder empty and filled. The results have the seconds of the whole
+process and of the row alone, for the demo model and for a model of Mistral-7B's shape. The large model has random
+weights: its times mean something, but its answers do not. Its file (Q4_0, about 4 GB) is written for the benchmark and
+then removed.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def write_model(path: Path, vocabulary_of: Path) -> None:
 
 
 def random_blocks(rows: int, columns: int) -> Any:
-    """Return random Q4_0 blocks, of shape (rows, bytes per row); the weights are small, as in an untrained model."""
+    """Return random Q4_0 blocks, shape (rows, bytes per row). The weights are small, as in an untrained model."""
     blocks = np.random.default_rng(0).integers(0, 256, (rows, columns // BLOCK, 18), dtype=np.uint8)
     blocks[:, :, :2] = np.array([1 / (4 * columns**0.5)], dtype="<f2").view(np.uint8)
     return blocks.reshape(rows, -1)

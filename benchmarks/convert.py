@@ -6,8 +6,8 @@ The checkpoint has a published shape and random bfloat16 weights, and its adapte
 converted to Q4_K_M in two ways:
 
 - ours: `ecellm-lite convert`;
-- the usual chain: transformers and peft load, merge and save; convert_hf_to_gguf.py writes a 16-bit GGUF file; then
-  llama.cpp's quantizer runs on as many threads as ours.
+- the usual chain: transformers and peft load, merge and save; convert_hf_to_gguf.py writes a 16-bit GGUF file;
+  llama.cpp's quantizer quantizes it with as many threads as ours.
 
 All processes run one after the other, with their inputs already in the page cache. For each process, the results have
 the seconds, the peak resident memory and the bytes written.
@@ -167,7 +167,7 @@ def main(
 def run(command: Sequence[str], folder: Path) -> dict[str, Any]:
     """Run a command and return its seconds, its peak resident memory and the bytes by which the folder has grown.
 
-    A file that the command writes and deletes is not counted; no command here does that with a large file.
+    A file that the command writes and deletes again is not counted; no command here does that with a large file.
     """
     before = used(folder)
     started = time.perf_counter()
@@ -243,7 +243,7 @@ def tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def write_shards(folder: Path, shapes: dict[str, tuple[int, ...]], pool: NDArray[np.uint16]) -> None:
-    """Write random bfloat16 tensors in shards with an index; each tensor is copied from its own place in the pool."""
+    """Write random bfloat16 tensors in shards with an index. Each tensor is copied from its own place in the pool."""
     shards: list[list[str]] = [[]]
     filled = 0
     for name, shape in shapes.items():

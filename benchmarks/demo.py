@@ -13,9 +13,9 @@ of ecellm_lite/training/paraphrases.py that were not trained on. The test rows a
 - with the most frequent answer of the training rows;
 - with the constant answer whose metric on the training rows is best.
 
-For each task and way, the results have one metric with its 95% interval: macro-F1 for yes/no and for options, F1* for
-extraction, HR@1, NDCG, or ROUGE-L. They also have the demo's lead over each of the other ways, with its interval. The
-lead is measured on the rows that both the demo and the other way answered.
+For each task and way, the results have one metric with its 95% interval. The metric is macro-F1 for yes/no and for
+options, F1* for extraction, and otherwise HR@1, NDCG or ROUGE-L. They also have the demo's lead over each of the other
+ways, with its interval. The lead is measured on the rows that both the demo and the other way answered.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python -m benchmarks.drafts
 
 The words that are tried are called a draft. The first rows of answer generation are answered alternately with and
-without drafts: all rows together, and one row after the other.
+without drafts: first all rows together, and then one row after the other.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""Pulls, converts and verifies eCeLLM's own weights, and answers labelled rows with them; needs a network.
+"""Pulls, converts and verifies eCeLLM's own weights, and answers labelled rows with them.
+
+This needs a network.
 
     python -m benchmarks.ecellm --data DIR --model eCeLLM-S
 
-The first rows of each task's `test.jsonl` are answered. The results have the share of answers whose text is the label;
-they do not have the paper's metrics. We have not run this benchmark: our machines could not fetch the weights.
+The first rows of each task's `test.jsonl` are answered. The results have the share of answers that equal the label.
+They do not have the paper's metrics. This benchmark was never run, because the weights could not be downloaded on our
+machines.
 """
 
 from __future__ import annotations

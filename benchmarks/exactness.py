@@ -3,9 +3,9 @@
     pip install torch transformers peft
     python -m benchmarks.exactness
 
-Small random checkpoints of each architecture, alone and with a LoRA adapter on q, k and the output matrix, are
-converted to F32. For random prompts, llama.cpp's logits (F32 memory, no flash attention) are compared with those of
-transformers.
+For each architecture, a small random checkpoint is converted to F32, alone and with a LoRA adapter on q, k and the
+output matrix. For random prompts, llama.cpp's logits are compared with those of transformers. The KV memory is F32, and
+flash attention is off.
 """
 
 from __future__ import annotations

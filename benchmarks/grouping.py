@@ -2,9 +2,8 @@
 
     python -m benchmarks.grouping
 
-The `product_1` of each of the first `--products` labelled rows is paired with the `product_2` of each of the first
-`--candidates` rows. The pairs are shuffled, because a shop's file may have them in any order. They are answered
-alternately in two ways:
+`product_1` of the first `--products` labelled rows is paired with `product_2` of the first `--candidates` rows. The
+pairs are shuffled, because a shop's file may have them in any order. They are answered alternately in two ways:
 
 - as a job does, which brings rows with the same beginning together;
 - in the file's order, with only the instruction shared.

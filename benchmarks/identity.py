@@ -2,10 +2,10 @@
 
     python -m benchmarks.identity
 
-Weights of every kind (tests/support/weights.py) are quantized to each quantized type by each variant of the kernels and
-by ggml's own quantizer, and the blocks are compared byte for byte. For K-quants, half of the weights have an imatrix.
-The other types are compared without an imatrix. Q8_0 ignores an imatrix. For types other than Q8_0 and the K-quants,
-the converter calls ggml instead of our kernels when there is an imatrix.
+Weights of every kind (tests/support/weights.py) are quantized to each type, by each variant of the kernels and by
+ggml's quantizer. The blocks are compared byte for byte. For K-quants, half of the weights have an imatrix. Other types
+are compared without one, because Q8_0 ignores it. For the remaining types, the converter uses ggml and not our kernels
+if there is an imatrix.
 """
 
 from __future__ import annotations

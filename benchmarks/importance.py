@@ -20,7 +20,7 @@ SPLIT = "train"
 def lessons(data: Path, tasks: Sequence[Task], rows: int, envelope: Envelope, tested: Sequence[Labelled]) -> list[str]:
     """Return about `rows` prompts of the training split, each followed by its answer, spread evenly over the tasks.
 
-    Rows with the same prompt as a `tested` row are left out: the imatrix must not come from the rows that test it.
+    Rows with the same prompt as a `tested` row are left out, so that the imatrix is tested on other rows.
     """
     excluded = {prompt_of(row, envelope) for row in tested}
     gathered = gather(labelled_files(data, tasks, SPLIT), tasks, split=SPLIT, limit=-(-rows // len(tasks)))

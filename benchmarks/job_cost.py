@@ -1,10 +1,10 @@
-"""Claim: a job's table and journal cost at most a tenth of the demo's time per row, in memory that does not grow.
+"""Claim: a job's table and journal cost at most a tenth of the demo's time per row, in constant memory.
 
     python -m benchmarks.job_cost
 
 A job reads the CSV catalogue of `tables.py`, maps its columns to a task's fields, writes the answers and keeps a
-journal. The answers are made up and come at once, so everything except the model's work is measured. The processor time
-per row is compared with the demo's on its fastest task (results/throughput.json). Peak memory is that of a separate
+journal. The answers are made up and take no time, so everything except the model's work is measured. The processor time
+per row is compared with the demo's on its fastest task (results/throughput.json). Peak memory is measured in a separate
 process (table_job.py), after 2,000 rows and at the end. A Parquet file of short rows is read, mapped and written too,
 without a journal.
 """
@@ -76,7 +76,10 @@ def job(folder: Path, count: int) -> dict[str, Any]:
 
 
 def parquet(folder: Path, count: int) -> dict[str, Any]:
-    """Return the processor time and peak memory for a Parquet file of `count` short rows; check that no row is lost."""
+    """Return the processor time and peak memory for a Parquet file of `count` short rows.
+
+    Also check that no row is lost.
+    """
     source, output = folder / "short.parquet", folder / "short.out.parquet"
     columns = {"id": range(count), "title": [f"Mug {number}" for number in range(count)]}
     pq.write_table(pa.table(columns), source, row_group_size=100_000)

@@ -2,16 +2,16 @@
 
     python -m benchmarks.kills
 
-Eight clients (threads) ask a ChildRuntime for short rows while its child process is killed (SIGKILL) at random times,
-`--kills` times. For each kill:
+Eight clients (threads) send short rows to a ChildRuntime. Meanwhile its child process is killed (SIGKILL) `--kills`
+times, at random moments. For each kill:
 
 - first answer: the seconds from the kill to the first answer of the next child;
-- back: the seconds from the kill until the rate over the next two seconds is at least 85% of the rate before the kill;
+- back: the seconds from the kill until the rate over the next two seconds is at least 85% of the rate before it;
 - rate after: the rate from 3 s after the kill until the next kill, divided by the rate before the kill.
 
 The rate before a kill is measured from 3 s after the previous kill until this kill. Each kill has its own rate before
 it, because the machine's speed may change within seconds. `rates` has the rate before the first kill and the median of
-the rates before all kills: if the median is not lower, the rate does not fall from kill to kill.
+the rates before all kills. If the median is not lower, the kills do not slow the engine down for good.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ STEP = 0.1  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """The recovery from one kill, measured as the module says; `back` is None if the next kill came before it."""
+    """The recovery from one kill, measured as the module says. `back` is None if the next kill came first."""
 
     rate_before: float
     first_answer: float
@@ -112,7 +112,7 @@ def short_rows(path: Path) -> list[Row]:
 
 
 def kill(child: ChildRuntime) -> tuple[float, float]:
-    """Kill the child and wait until the next child is ready; return the moment of the kill and that of readiness."""
+    """Kill the child and wait until the next child is ready. Return the moments of the kill and of readiness."""
     pid, restarts = child.pid, child.restarts
     assert pid
     os.kill(pid, signal.SIGKILL)

@@ -1,12 +1,13 @@
-"""Claim: under 64 clients the server answers at 90% of the Runtime's own rate or more, with no error and flat memory.
+"""Claim: with 64 clients, the server reaches at least 90% of the Runtime's rate, without errors and in constant memory.
 
     python -m benchmarks.load --llama-server build/bin/llama-server
 
-The shortest labelled rows of three tasks are mixed with decisions, each of one question about a review; each is a
-request of its own. They are sent in parts, because a shared machine's speed changes over time: each part by 64 clients
-to `ecellm-lite serve`, every second one also by 64 threads to a Runtime in this process, and every fourth one also by
-64 clients to llama.cpp's server, with the same prompts and the grammar that a user would write. Rates are compared part
-by part. The clients' processor time is part of what the machine has to do. All have the same model file and threads.
+The shortest labelled rows of three tasks are mixed with decisions, each of which is one question about a review. Every
+row and every decision is a request of its own. A shared machine's speed changes over time, so the requests are sent in
+parts. Each part is sent to `ecellm-lite serve` by 64 clients. Every second part is also given to a Runtime in this
+process by 64 threads. Every fourth part is also sent to llama.cpp's server by 64 clients, with the same prompts and the
+grammar that a user would write. Rates are compared part by part. The clients' processor time is part of the load on the
+machine. All three have the same model file and number of threads.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ OURS, RUNTIME, PEER = "ecellm-lite serve", "Runtime", "llama-server"
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request: its row, as a Runtime takes it, and its path and body for both servers."""
+    """A request: its row for a Runtime, and its path and body for both servers."""
 
     task: Task
     row: dict[str, Any]
@@ -78,9 +79,9 @@ class Ask:
 
 @dataclass(slots=True)
 class Way:
-    """How a part is answered, and what was measured: seconds by part and by request, and responses by status.
+    """One way to answer a part, and its measurements: seconds by part and by request, and responses by status.
 
-    `every`: it answers the first of so many parts.
+    `every`: the way answers every n-th part.
     """
 
     answer: Callable[[Ask], int]
@@ -163,7 +164,7 @@ def letters(options: Any) -> str:
 
 
 class Client:
-    """Sends requests to a server on loopback; each thread keeps a connection of its own."""
+    """Sends requests to a server on loopback. Each thread keeps its own connection."""
 
     def __init__(self, port: int, form: Callable[[Ask], tuple[str, bytes]]) -> None:
         self._port = port
@@ -171,7 +172,7 @@ class Client:
         self._own = threading.local()
 
     def __call__(self, ask: Ask) -> int:
-        """Send a request, and return the response's status; 0 if there was none."""
+        """Send a request, and return the response's status, or 0 if there is no response."""
         path, body = self._form(ask)
         connection = getattr(self._own, "connection", None)
         if connection is None:
@@ -247,7 +248,7 @@ def resident(process: psutil.Process) -> dict[str, float]:
 
 
 def summary(ways: dict[str, Way], asks: Sequence[Ask], memory: list[dict[str, float]]) -> dict[str, Any]:
-    """Return the rates, latencies, statuses and memory; rates are compared part by part."""
+    """Return the rates, latencies, statuses and memory. Rates are compared part by part."""
     sizes = [len(asks[start : start + PART]) for start in range(0, len(asks), PART)]
     ours = ways[OURS].parts
     of = {

@@ -2,9 +2,9 @@
 
     python -m benchmarks.memory --minutes 10
 
-20,000 made-up rows run through the fake engine, which would show a leak in the scheduler, its prefix tree or its lists
+20,000 made-up rows run through the fake engine. This would show a leak in the scheduler, its prefix tree or its lists
 of rows. Then labelled rows of all tasks run through the demo model, over and over, for some minutes. Resident memory is
-sampled throughout. The result is how much it grows after the first tenth of the run, when everything has been
+sampled throughout. The result is how much it grows after the first tenth of the run. By then, everything has been
 allocated.
 """
 

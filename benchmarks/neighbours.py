@@ -2,17 +2,16 @@
 
     python -m benchmarks.neighbours
 
-A ChildRuntime (an engine in a child process) answers rows alone, next to one program that computes endlessly (a "hog"),
-and next to two hogs. Each of these situations is measured in two ways:
+A ChildRuntime (an engine in a child process) answers rows in three situations: alone, next to one program that computes
+endlessly (a "hog"), and next to two hogs. Each situation is measured in two ways:
 
-- `plain`, as llama.cpp works by default: each call uses all threads, and a waiting thread keeps its core busy for
-  milliseconds;
-- `ours`, as this project drives it: waiting threads soon sleep, and busy cores are left to other programs.
+- `plain`: llama.cpp's default. Each call uses all threads, and a waiting thread keeps its core busy for milliseconds.
+- `ours`: this project's settings. Waiting threads soon sleep, and busy cores are left to other programs.
 
-`cost_alone` is how much slower `ours` is without hogs: the median over pairs of short turns, because the machine's own
-rate may change within seconds. `hog_share` is a hog's processor time divided by the elapsed time: 1 is a whole core.
-`fair_share` is what `hog_share` would be if all threads that want a core got the same time. A measurement that other
-programs disturbed is repeated.
+`cost_alone` says how much slower `ours` is without hogs. It is the median over pairs of short measurements, because the
+machine's own speed may change within seconds. `hog_share` is a hog's processor time divided by the elapsed time: 1 is a
+whole core. `fair_share` is the `hog_share` that would result if all threads that want a core got equal time. A
+measurement that other programs disturbed is repeated.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ def even_rows(path: Path) -> list[Row]:
 
 @contextmanager
 def started(model: str, way: str) -> Iterator[ChildRuntime]:
-    """Yield a ChildRuntime that works in the given way, which is set by the child's environment variables."""
+    """Yield a ChildRuntime that works in the given way, which the child's environment variables set."""
     before = {name: os.environ.pop(name, None) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     if way == "plain":
         os.environ["GOMP_SPINCOUNT"] = SPINNING
@@ -133,7 +132,7 @@ def undisturbed(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: fl
 
 
 def beside(child: ChildRuntime, rows: Sequence[Row], hogs: int, seconds: float) -> Measurement:
-    """Answer rows next to `hogs` hogs: first for NOTICE seconds that are not measured, then for `seconds` that are."""
+    """Answer rows next to `hogs` hogs: first for NOTICE seconds without measuring, then for `seconds`."""
     endless = itertools.cycle(rows)
     waiting = {child.submit(TASK, next(endless)) for _ in range(IN_FLIGHT)}
 
@@ -184,7 +183,7 @@ def hog() -> Iterator[psutil.Process]:
 def summary(rates: dict[int, list[float]], shares: dict[int, list[float]]) -> dict[str, Any]:
     """Return the medians for each number of hogs.
 
-    The medians are: the rate, the rate as a share of the rate without hogs, and a hog's share of a core.
+    They are: the rate, the rate divided by the rate without hogs, and a hog's share of a core.
     """
     rate = {hogs: round(median(each), 3) for hogs, each in rates.items()}
     cores = available_cores()

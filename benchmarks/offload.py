@@ -1,12 +1,12 @@
-"""Claim: with all layers on a GPU the answers are the same as on the CPU, except for rounding.
+"""Claim: with all layers on a GPU, the answers are the same as on the CPU, except for rounding.
 
     python -m benchmarks.offload --rows 32 --model MODEL.gguf
 
-Labelled rows of the ten tasks are answered with all layers on the GPU and with none. The results have how many answers
-agree and, for the GPU, the seconds to load and the rows per second of each task (after a warm-up on other rows). CPU
-and GPU round differently, so they may choose different answers where two answers are about equally likely. For rows
+Labelled rows of the ten tasks are answered with all layers on the GPU and with none. The results say how many answers
+agree. For the GPU, they also have the seconds to load, and each task's rows per second after a warm-up on other rows.
+CPU and GPU round differently, so they may choose different answers where two answers are about equally likely. For rows
 whose answers differ, the results have the two largest probabilities on the GPU and on the CPU. The CPU's rates are not
-kept: to compare them fairly, the number of threads would have to be chosen with care.
+kept, because a fair comparison would need a carefully chosen number of threads.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What the mean of a choice over several orders of its options brings, and what it costs.
+"""What it brings and costs to ask a choice in several orders of its options, and to average the results.
 
     python -m benchmarks.option_orders --task SA              # likewise PRP and MPC, into the same file
     python -m benchmarks.option_orders --task SA --shuffled
 
-Asks the demo about labelled test rows of a task as questions of one's own, as `/v1/decisions` asks them: the row's text
-is the state, and the task's options are the choices, in the order that the model was trained on or, with --shuffled, in
-another order for each row. Each row is asked with `option_orders` 1, 2 and 4. The results have the accuracy, the log
-loss of the right choice (in nats), and the seconds that a row takes with many rows at a time.
+The demo answers labelled test rows of a task as questions, as in `/v1/decisions`: the row's text is the state, and the
+task's options are the choices. The choices are in the order of the training or, with --shuffled, in another order for
+each row. Each row is asked with `option_orders` 1, 2 and 4. The results have the accuracy, the log loss of the right
+choice (in nats), and the seconds per row when many rows are asked at a time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Fills the pages' tables from the results: the text between `<!-- table: NAME -->` and `<!-- end -->` is generated.
+"""Fills the pages' tables from the results.
+
+The text between `<!-- table: NAME -->` and `<!-- end -->` is generated.
 
 python -m benchmarks.pages            # make docs
 python -m benchmarks.pages --check    # make lint: exits with 1 if a page is stale

@@ -2,10 +2,10 @@
 
     python -m benchmarks.pipe
 
-Three ways are measured in turns: a Runtime in this process; a ChildRuntime, whose engine is in a child process; and a
-host program that writes lines to `ecellm-lite pipe` and reads the answers. The measurements:
+Three ways are measured in turns: a Runtime in this process, a ChildRuntime (whose engine is in a child process), and a
+host program that talks to `ecellm-lite pipe`. The measurements:
 
-- throughput: the rate of the first rows of each task, all requested at once;
+- throughput: the rate of the first rows of each task, when all are requested at once;
 - one request: the milliseconds of one short row, asked repeatedly;
 - cold start: the seconds from a process's start to its first answer, with the model's file in the page cache.
 """

@@ -2,17 +2,17 @@
 
     python -m benchmarks.prompts
 
-Prompts of 1 to 512 tokens are read in one `llama_decode`, in turns:
+Prompts of 1 to 512 tokens are read in one `llama_decode`. The ways take turns:
 
 - by the prompt kernels;
 - by llama.cpp, with the file's weights as they are;
 - by llama.cpp, with the weights repacked for its own kernels;
 - with `--ik-python`, also by ik_llama.cpp.
 
-The models are SmolLM2-135M (the demo) in several file types, and models with random weights that have a few layers as
-wide as those of 1B and 7B models. Rates are medians. With one thread they are based on processor time, which other
-programs hardly affect. For the demo, the results also have how far the probabilities of the next token are from those
-of the same weights in F32 (the Kullback-Leibler divergence).
+The models are SmolLM2-135M (the demo) in several file types, and models with random weights. The latter have only a few
+layers, as wide as those of 1B and 7B models. Rates are medians. With one thread they are based on processor time, which
+other programs hardly affect. For the demo, the results also say how exact each way is: the Kullback-Leibler divergence
+of the next token's probabilities from those of the same weights in F32.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def model(shape: str, kind: str, folder: Path) -> Path:
 
 
 def source(shape: str, folder: Path) -> Path:
-    """Return the path of the model from which all file types of a shape are made; make the model if it is missing."""
+    """Return the path of the model from which all file types of a shape are made. It is made if it is missing."""
     if shape == "135M":
         return ensure_demo(Store(), threads=available_cores()).path
     embedding, feed_forward, heads, heads_kv, layers = SHAPES[shape]
@@ -200,7 +200,7 @@ def divergences(path: Path, settings: Settings) -> dict[str, float]:
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the log-probabilities; they and the logits have the shape (positions, vocabulary)."""
+    """Return the log-probabilities of logits (positions, vocabulary), in the same shape."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return result

@@ -1,13 +1,13 @@
-"""Finds the best file type of a model for this machine, by the answers and the speed of each type.
+"""Finds the best file type of a model for this machine, by the quality and the speed of each type's answers.
 
     python -m benchmarks.quantization --imatrix-tool imatrix-build/bin/llama-imatrix
 
-A base and its adapters are converted to each file type and, where an imatrix can matter, once more with an imatrix.
-llama.cpp's llama-imatrix collects the imatrix with the F16 file on rows of `train.jsonl`. A file is left out if another
-file has the same tensor types, because then both have the same bytes after the header.
+A base and its adapters are converted to each file type, without an imatrix and, where it can matter, with one.
+llama.cpp's llama-imatrix collects the imatrix with the F16 file on rows of `train.jsonl`. A file is left out if an
+earlier file has the same tensor types, because both have the same bytes after the header.
 
-Rows of `test.jsonl` are answered in deterministic mode, so that only the weights can cause a difference from F16.
-Tokens per second are measured as in `ecellm-lite bench`, for the files in turns; rates are medians over the turns.
+Rows of `test.jsonl` are answered in deterministic mode, so only the weights can cause a difference from F16. Tokens per
+second are measured as in `ecellm-lite bench`. The files take turns, and rates are medians over the turns.
 
 A file is recommended if it meets both conditions:
 
@@ -169,7 +169,10 @@ def main(
 
 
 def converted(request: ConversionRequest, threads: int, others: Mapping[str, File]) -> File | str:
-    """Convert and return the file; if one of `others` has the same tensor types, write nothing and return its name."""
+    """Convert, and return the file.
+
+    If one of `others` has the same tensor types, write nothing and return that one's name.
+    """
     with prepared(request) as conversion:
         plan = conversion.plan
         types = {tensor.name: tensor.type.name for tensor in plan.tensors}

@@ -3,8 +3,8 @@
     python -m benchmarks.quantize
 
 Normally distributed weights, like a model's, are quantized to each K-quant with and without an imatrix, and to the
-types that need no search. This is done in turns by ggml's own quantizer, by each variant of the kernels on one core,
-and by the best variant on all cores. Rates are medians.
+types that need no search. Three ways take turns: ggml's quantizer, each variant of the kernels on one core, and the
+best variant on all cores. Rates are medians.
 """
 
 from __future__ import annotations

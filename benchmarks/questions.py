@@ -1,13 +1,13 @@
-"""Claim: 40 questions about one state cost the state once, and are at least as fast as 40 requests to llama-server.
+"""Claim: for 40 questions about one state, the state is read once, and they are at least as fast as with llama-server.
 
     python -m benchmarks.questions --llama-server build/bin/llama-server
 
-A state is 800 words of labelled reviews. `ecellm-lite serve` gets one request with 40 questions about it; llama.cpp's
-server gets 40 requests with the same prompts and a grammar of yes or no: with its prompt cache and one slot, one after
-the other; with its prompt cache and 8 slots, 8 at a time; and 8 at a time without its prompt cache. Each turn has a
-state of its own, and before it each has answered a question about another one, so that all have the instruction in
-memory. How many tokens our engine read is counted by the server's own metrics, and compared with the tokens that the
-prompts have if what they have in common is counted once.
+A state is 800 words of labelled reviews. `ecellm-lite serve` gets one request with 40 questions about it. llama.cpp's
+server gets 40 requests with the same prompts and a grammar of yes or no. It gets them in three ways: one after the
+other, with its prompt cache and one slot; 8 at a time, with its prompt cache and 8 slots; and 8 at a time without its
+prompt cache. Each turn has a new state. Before it, each way answers a question about another state, so that all have
+the instruction in memory. The server's metrics say how many tokens our engine read. This is compared with the number of
+different prompt tokens, which counts a common beginning once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Computes from the results files how long a million and a hundred million rows take; docs/scale.md has the rules."""
+"""Computes from the results files how long a million and a hundred million rows take.
+
+docs/scale.md has the rules.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,7 @@ def tokens_per_second(cold_start: Facts) -> float:
 
 
 def in_words(seconds: float) -> str:
-    """Return a long time in minutes, hours or days; a number below 10 has one decimal, a larger number has none.
+    """Return a long time in minutes, hours or days. A number below 10 gets one decimal, a larger number none.
 
     >>> in_words(90), in_words(5400), in_words(200000)
     ('1.5 min', '1.5 h', '2.3 days')

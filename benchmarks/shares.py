@@ -1,7 +1,7 @@
-"""Measures where a run's time goes: its backend, its vocabulary and its answer spaces are wrapped and timed.
+"""Measures where a run's time goes, by wrapping and timing its backend, its vocabulary and its answer spaces.
 
-Time counts once, for the innermost part that runs: if a space tokenizes, that time counts for the tokenizer. The clock
-costs a few microseconds per call. So the shares are measured in a separate pass, whose rate is not reported.
+Time counts once, for the innermost part. For example, if a space tokenizes, that time counts for the tokenizer. The
+clock costs a few microseconds per call. So the shares are measured in a separate pass, whose rate is not reported.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class TimedVocabulary:
 
 
 class TimedBackend:
-    """A backend whose calls are timed as two kinds: those that only read prompts, and those that continue answers."""
+    """A backend whose calls are timed in two groups: calls that only read prompts, and calls that continue answers."""
 
     def __init__(self, backend: Backend, clock: Clock) -> None:
         self._backend = backend
@@ -146,7 +146,7 @@ class Timed(Runtime):
 
 
 def shares(model: Path, envelope: str, threads: int, tasks: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
-    """Return, for each task, the share of its time that each part took, and the counts of model calls and tokens."""
+    """Return, for each task, each part's share of the time, and the numbers of model calls and tokens."""
     clock = Clock()
     backend = TimedBackend(LlamaBackend(model, Settings(threads=threads)), clock)
     results = {}

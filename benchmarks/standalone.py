@@ -1,9 +1,11 @@
-"""Claim: the standalone program starts about as fast as the installed one; what each way onto a machine weighs.
+"""Claim: the standalone program starts about as fast as the installed one.
+
+The sizes of both are reported too.
 
     python -m benchmarks.standalone --python ENVIRONMENT/bin/python --program FOLDER [--file NAME=PATH]...
 
-ENVIRONMENT is the one that the program was packed from. The two ways are started in turns. `--file` adds the size of a
-file, such as a wheel, to the results.
+ENVIRONMENT is the environment that the program was packed from. The two ways are started in turns. `--file` adds the
+size of a file, such as a wheel, to the results.
 """
 
 from __future__ import annotations

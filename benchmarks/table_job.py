@@ -1,10 +1,12 @@
-"""Reads and writes a table with a made-up answer for each row, and prints the process's time and memory as JSON.
+"""Reads and writes a table with a made-up answer for each row.
+
+Prints the process's time and memory as JSON.
 
     python -m benchmarks.table_job tables|job CATALOGUE OUTPUT
 
-`tables` reads the table, maps its columns to a task's fields, and writes it with the answers; `job` does the same as a
-job with its journal. The answers come at once, so time and memory are those of everything except a model. `tables.py`
-and `job_cost.py` run this module in a separate process, and it imports neither of them, to keep its memory small.
+`tables` reads the table, maps its columns to a task's fields, and writes it with the answers. `job` does the same as a
+job with its journal. The answers take no time, so only the work besides the model is measured. `tables.py` and
+`job_cost.py` run this module in a separate process. It imports neither of them, to keep its memory small.
 """
 
 from __future__ import annotations

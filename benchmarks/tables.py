@@ -1,14 +1,16 @@
-"""Claim: tables cost little compared with a model: rows per second of reading, mapping and writing, each alone.
+"""Claim: tables cost little compared with a model.
+
+Reading, mapping and writing are measured separately, in rows per second.
 
     pip install polars
     python -m benchmarks.tables
 
-A made-up catalogue has a sku, a title, a brand, a price, a body of HTML with line ends and quotes in it, and seven
-columns that no task reads. The measurements:
+A made-up catalogue has a sku, a title, a brand, a price, a body of HTML with line ends and quotes, and seven columns
+that no task reads. The measurements:
 
-- reading: the catalogue in each supported format. polars reads the same files in the same run. polars returns whole
-  columns and keeps a file in memory, while our reader yields rows one by one with their places, in bounded memory. Both
-  must find out a file's format by themselves.
+- reading: the catalogue in each supported format. polars reads the same files in the same run. It returns whole columns
+  and keeps a file in memory. Our reader yields rows one by one with their places, in bounded memory. Both must find out
+  a file's format by themselves.
 - mapping (turning columns into a task's fields): rows in memory, once with the body as HTML and once as plain text.
 - writing: rows in memory, with an answer each.
 - memory: the peak of a separate process that reads, maps and writes a CSV file, for 2,000 rows and for all of them.
@@ -119,7 +121,7 @@ def read(path: Path) -> int:
 
 
 def polars_rate(path: Path) -> int | None:
-    """Return polars' rows per second; None for a format that polars cannot read without another library."""
+    """Return polars' rows per second, or None for a format that polars cannot read without another library."""
     import polars
 
     readers: Mapping[str, Callable[[Path], Any]] = {
@@ -193,7 +195,7 @@ def short(folder: Path, count: int) -> dict[str, int | float]:
 
 
 def rate(work: Callable[[], int]) -> int:
-    """Return the best rate of a few runs of `work`, in rows per second; `work` returns its number of rows."""
+    """Return the best rate of a few runs of `work`, in rows per second. `work` returns its number of rows."""
     rates = []
     for _ in range(REPEATS):
         gc.collect()

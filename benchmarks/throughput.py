@@ -2,13 +2,13 @@
 
     python -m benchmarks.throughput --llama-server build/bin/llama-server
 
-Each task's first rows of `test.jsonl` are answered by this project's Runtime in fast mode, by llama-cpp-python's
-`Llama` class and by llama.cpp's server: one after the other in one run, from the same file, with the same prompts and
+Each task's first rows of `test.jsonl` are answered by three programs: this project's Runtime in fast mode,
+llama-cpp-python's `Llama` class, and llama.cpp's server. They run one after the other, with the same file, prompts and
 threads. `Llama` and the server get the GBNF grammar that a user would write for the row. The roofline is the rate at
 which plain `llama_decode` reads 512 tokens, measured before each pass of our Runtime.
 
-Each repeat loads all three programs again, so that none of them remembers rows. It warms them up on eight other rows,
-so that each program has the instruction in memory. Rates are medians over the repeats. Answers are not compared here.
+Each repeat loads all three programs again, so that none of them remembers rows. Eight other rows warm each program up,
+so that it has the instruction in memory. Rates are medians over the repeats. Answers are not compared here.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Passes:
     """The measurements of one task.
 
     - `peers`: each peer's passes.
-    - `cpu`: the seconds of processor time of each peer's passes; on a shared machine they are more reliable than
+    - `cpu`: the seconds of processor time of each peer's passes. On a shared machine they are more reliable than
       elapsed time.
     - `roofline`: the tokens per second of plain llama.cpp, measured in each repeat before the peers.
     """

@@ -3,10 +3,10 @@ r"""Claim: the demo's adapter learned its tasks, as far as the curves of its tra
     python -m benchmarks.training --sitting first/curves.json --sitting second/curves.json --beside slower/curves.json \
         --machine 'one H100 80GB'
 
-Nothing is trained here: the curves that `ecellm-lite train learn` left in its folders are put into one results file and
-drawn. A sitting is one run of the training. A sitting keeps the adapter of its best step, and the next sitting begins
-with this adapter. So a sitting's curve is drawn only up to its best step. --beside names the curves of a first sitting
-with other settings, which are drawn for comparison. The x axis counts rows, because the sittings differ in the rows per
+Nothing is trained here. `ecellm-lite train learn` left curves in its folders, which are put into one results file and
+drawn. A sitting is one run of the training. It keeps the adapter of its best step, and the next sitting begins with
+this adapter. So a sitting's curve is drawn only up to its best step. --beside names the curves of a first sitting with
+other settings, which are drawn for comparison. The x axis counts rows, because the sittings differ in the rows per
 step.
 """
 
@@ -84,7 +84,7 @@ def picture(facts: dict[str, Any]) -> str:
 
 
 def _up_to_best(sitting: dict[str, Any]) -> dict[str, Any]:
-    """Return a sitting's curves up to the adapter that it kept, which is the one with the best score."""
+    """Return a sitting's curves up to its best step, whose adapter it kept."""
     best = max(sitting["validations"], key=lambda one: one["score"])["step"]
     points = {name: [one for one in sitting[name] if one["step"] <= best] for name in ("losses", "validations")}
     return {**sitting, **points, "steps": best}

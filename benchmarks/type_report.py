@@ -25,7 +25,7 @@ def sentence(advice: Recommendation, types: Mapping[str, Any]) -> str:
 
 
 def picture(results: Mapping[str, Any]) -> str:
-    """Return the results as a figure: for each file, bars of its size, rates and agreement as multiples of F16's."""
+    """Return the figure: for each file, bars of its size, rates and agreement as multiples of F16's."""
     types = results["types"]
     base = types[REFERENCE]
     groups = []

@@ -45,9 +45,9 @@ def agreement(reference: Sequence[Answer], answers: Sequence[Answer]) -> float:
 
 
 def divergence(reference: Sequence[Answer], answers: Sequence[Answer]) -> float | None:
-    """Return how far the answers' probabilities are from the reference's: the mean KL divergence, in nats.
+    """Return the mean KL divergence of the answers' probabilities from the reference's, in nats.
 
-    Rows without probabilities do not count. None if no row has probabilities.
+    Rows without probabilities do not count. Returns None if no row has probabilities.
     """
     divergences = [
         float(entropy(list(one.probabilities.values()), [other.probabilities[key] for key in one.probabilities]))
@@ -58,10 +58,11 @@ def divergence(reference: Sequence[Answer], answers: Sequence[Answer]) -> float 
 
 
 def recommended(files: Mapping[str, Rated], lows: Mapping[str, float]) -> Recommendation:
-    """Return which files to choose; `lows` has the lower end of the reference's interval for each task.
+    """Return which files to choose.
 
-    A file fits if no task's metric is below that lower end, and if the file's answers agree with the reference's on at
-    least LEAST_AGREEMENT of the rows. The reference must be among the files, so that at least one file fits.
+    `lows` has the lower end of the reference's interval for each task. A file is suitable if no task's metric is below
+    that lower end, and if at least LEAST_AGREEMENT of its answers are the reference's. The reference must be among the
+    files, so at least one file is suitable.
     """
     fit = tuple(
         name

@@ -1,1 +1,1 @@
-"""Converts model checkpoints (Hugging Face folders) and adapters to GGUF; installed as `ecellm_lite.convert`."""
+"""Converts Hugging Face checkpoints and adapters to GGUF. Installed as `ecellm_lite.convert`."""

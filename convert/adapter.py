@@ -1,8 +1,8 @@
 """A PEFT adapter (LoRA, rsLoRA or DoRA): what it adds to its base's matrices, and which tensors it replaces.
 
-For each matrix that it changes, it has two small matrices, the factors A and B, whose product B A is added. An adapter
-that cannot be merged exactly is refused with the reason. The format: PEFT's get_peft_model_state_dict
-(https://github.com/huggingface/peft).
+For each matrix that it changes, it has two small matrices, the factors A and B. Their product B A is added to the
+matrix. An adapter that cannot be merged exactly is refused with the reason. The format is that of PEFT's
+get_peft_model_state_dict (https://github.com/huggingface/peft).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _BASE_LAYER = (".base_layer.weight", ".base_layer.bias")
 
 @dataclass(frozen=True, slots=True)
 class WholeTensor:
-    """A tensor of an adapter, or some of its rows, that replaces a tensor of the base; it can be large.
+    """A tensor of an adapter, or some of its rows, that replaces a tensor of the base. It can be large.
 
     Its values are read only when needed, and the file is opened anew for each read.
     """
@@ -74,12 +74,12 @@ class WholeTensor:
 
 @dataclass(frozen=True, slots=True)
 class PeftAdapter:
-    """An adapter of a base; its modules and tensors are named as in the base's checkpoint.
+    """An adapter of a base. Its modules and tensors are named as in the base's checkpoint.
 
-    - `factors`: by module, in memory.
-    - `magnitudes` (DoRA only): by module, the norm that each row has after merging, (rows,), in memory.
-    - `saved`: by name, the tensors that replace those of the base; they are read when needed.
-    - `base_layers`: by name, tensors of the base that PEFT saved with the adapter; they are read when needed.
+    - `factors`: the factors by module, in memory.
+    - `magnitudes` (DoRA only): by module, the norm of each row after merging, shape (rows,), in memory.
+    - `saved`: the tensors that replace the base's, by name. They are read when needed.
+    - `base_layers`: tensors of the base that PEFT saved with the adapter, by name. They are read when needed.
     - `inputs`: the files that were read.
     - `targets`: see AdapterSettings.
     """
@@ -94,7 +94,7 @@ class PeftAdapter:
     targets: tuple[str, ...] = ()
 
     def without_tensors(self) -> PeftAdapter:
-        """Return a copy without factors and tensors, to free their memory; the manifest needs only the rest."""
+        """Return a copy without factors and tensors, to free their memory. The manifest needs only the rest."""
         return replace(self, factors={}, magnitudes={}, saved={}, base_layers={})
 
 
@@ -148,7 +148,7 @@ def check_memory(path: Path, shapes: Iterable[Sequence[int]]) -> None:
 def _read_tensors(
     file: SafetensorsFile,
 ) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, WholeTensor], dict[str, WholeTensor]]:
-    """Return, by module, its factors A and B and its magnitudes; then `saved` and `base_layers` as in PeftAdapter."""
+    """Return each module's factors A and B and its magnitudes, then `saved` and `base_layers` as in PeftAdapter."""
     check_memory(file.path, [one.shape for key, one in file.tensors.items() if key.endswith(tuple(_FACTORS))])
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}
     saved: dict[str, WholeTensor] = {}

@@ -1,9 +1,9 @@
-"""Writes a PEFT adapter as a LoRA GGUF, which llama.cpp applies to its base while it runs, instead of merging it.
+"""Writes a PEFT adapter as a LoRA GGUF, which llama.cpp applies to its base at run time instead of merging it.
 
-The file has the two factors of each changed tensor, with B's rows in the order of the base's file (as llama.cpp's
-convert_lora_to_gguf.py permutes them), and one alpha for all tensors. If a tensor's scale differs (rsLoRA with several
-ranks, alpha_pattern), its B is multiplied to make up for it. Only the base's architecture and shapes are read, not its
-weights.
+The file has the two factors of each changed tensor, and one alpha for all tensors. B's rows are in the order of the
+base's file, as llama.cpp's convert_lora_to_gguf.py permutes them. If a tensor's scale differs from the others (rsLoRA
+with several ranks, alpha_pattern), its B is multiplied to compensate. Only the base's architecture and shapes are read,
+not its weights.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _FILE_TYPES = ("F16", "F32")
 
 @dataclass(frozen=True, slots=True)
 class AdapterFileFacts:
-    """What was written: the file's sha256 and size in bytes, how many tensors it changes, and their largest rank."""
+    """The written file: its sha256, its size in bytes, how many tensors it changes, and their largest rank."""
 
     path: Path
     sha256: str
@@ -51,11 +51,11 @@ class AdapterFileFacts:
 def write_adapter_file(
     base: str, folder: Path, target: Path, *, weight: float = 1.0, file_type: str = FILE_TYPE
 ) -> AdapterFileFacts:
-    """Write the adapter in a PEFT folder to `target`, whole or not at all; for `base`, see ConversionRequest.
+    """Write the adapter in a PEFT folder to `target`, which never is a partial file. For `base`, see ConversionRequest.
 
-    Raises ModelError for an adapter that does not fit the base or cannot be applied unmerged, UsageError for an unknown
-    file type or a target that is an input. Two kinds cannot be applied unmerged, because they do more than add a
-    product of two factors: DoRA scales whole rows by norms of the merged weights, and modules_to_save replaces tensors.
+    Raises ModelError for an adapter that does not fit the base or cannot be applied unmerged. Raises UsageError for an
+    unknown file type, or a target that is an input. Two kinds cannot be applied unmerged. DoRA scales whole rows by
+    norms of the merged weights, and modules_to_save replaces tensors. llama.cpp can only add a product of two factors.
     """
     if file_type not in _FILE_TYPES:
         raise UsageError(
@@ -133,7 +133,7 @@ def _common_alpha(recipes: list[TensorRecipe]) -> float:
 def _factors(
     recipe: TensorRecipe, alpha: float, file_type: str, folder: Path
 ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    """Return a recipe's factors, (rank, columns) and (rows, rank), with B's rows in the order of the base's file."""
+    """Return a recipe's factors (rank, columns) and (rows, rank). B's rows are in the order of the base's file."""
     a = np.concatenate([each.a for each in recipe.factors])
     b = np.concatenate([each.b for each in recipe.factors], axis=1)
     b = b if recipe.order is None else b[recipe.order]

@@ -1,7 +1,7 @@
-"""Whether an adapter belongs to a base: the base must have every tensor that the adapter names, in the same shape.
+"""Checks that an adapter belongs to a base: the base must have every tensor that the adapter names, in the same shape.
 
-An adapter that fits only in part is refused, because the merged model would be one that nobody trained. The error lists
-the keys that do not fit.
+An adapter that fits only in part is refused, because nobody trained the model that would result. The error lists the
+keys that do not fit.
 """
 
 from __future__ import annotations
@@ -107,19 +107,19 @@ def _ends(module: str) -> list[str]:
 
 
 def _in_layer(module: str) -> tuple[str, str] | None:
-    """Return a module's name before and after its layer number; None if the name has no layer number."""
+    """Return a module's name before and after its layer number, or None if it has no layer number."""
     match = re.fullmatch(r"(model\.layers\.)\d+\.(.+)", module)
     return (match[1], match[2]) if match else None
 
 
 def _can_be(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
-    """Whether a whole tensor can equal the source's tensor; if the source is quantized, only shapes are compared."""
+    """Whether a whole tensor can equal the source's tensor. If the source is quantized, only shapes are compared."""
     tensor = source.tensor(recipe.source)
     return whole.shape == tensor.shape if tensor.type not in FLOATS else _equals(source, recipe, whole)
 
 
 def _equals(source: TensorSource, recipe: TensorRecipe, whole: WholeTensor) -> bool:
-    """Whether a whole tensor has the same values as the source's tensor; false if the source is quantized."""
+    """Whether a whole tensor has the same values as the source's tensor. False if the source is quantized."""
     tensor = source.tensor(recipe.source)
     if whole.shape != tensor.shape or tensor.type not in FLOATS:
         return False

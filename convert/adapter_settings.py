@@ -1,7 +1,7 @@
 """Reads adapter_config.json: whether the adapter can be merged, and the scale of each module's factors.
 
 The scale is the number by which the factors' product is multiplied before it is added. Settings that this merge cannot
-reproduce are refused, because a model merged in part would be one that nobody trained. The settings: PEFT's LoraConfig
+reproduce are refused, because nobody trained a partly merged model. The settings are those of PEFT's LoraConfig
 (https://github.com/huggingface/peft).
 """
 

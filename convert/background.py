@@ -1,7 +1,7 @@
-"""Work in a background thread: reading ahead of the main thread, and writing behind it.
+"""Reads ahead of the main thread, and writes behind it, each in a background thread.
 
-If the background thread fails, its error is raised in the main thread: when it asks for the next item to read, or
-passes on the next item to write.
+If a background thread fails, the main thread gets the error when it asks for the next item to read or passes on the
+next item to write.
 """
 
 from __future__ import annotations

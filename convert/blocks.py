@@ -63,7 +63,7 @@ def read_block(tensor: PlannedTensor, source: TensorSource, first: int, count: i
 
 
 def converted(tensor: PlannedTensor, first: int, block: Block, threads: int) -> NDArray[np.uint8]:
-    """Return a block in the file's format, (rows, bytes of a row); raises NotFiniteError with the weight's place."""
+    """Return a block in the file's format, (rows, bytes of a row). Raises NotFiniteError with the weight's place."""
     try:
         # Like llama-quantize, copy what already has the right type.
         if block.source_type == block.target_type and block.source_type not in FLOATS and not block.adapters:
@@ -87,7 +87,7 @@ def _copied(block: Block) -> NDArray[np.uint8]:
 
 
 def _rows(tensor: PlannedTensor, source: TensorSource, first: int, count: int) -> NDArray[Any]:
-    """Return rows in the source's type: values, or bytes of a quantized type; a vector is one row."""
+    """Return rows in the source's type: values, or bytes of a quantized type. A vector counts as one row."""
     recipe = tensor.recipe
     if recipe.saved is not None:
         rows: NDArray[Any] = recipe.saved.reshape(tensor.rows, -1)[first : first + count]

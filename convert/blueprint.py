@@ -1,7 +1,7 @@
 """The blueprint of a GGUF file: its metadata, and how each of its tensors is made from a checkpoint.
 
-The code for an architecture (architectures/) makes the blueprint, adapters are then attached to it (merging.py), and
-the plan adds each tensor's type and offset (plan.py).
+The code for an architecture (architectures/) makes the blueprint. Adapters are attached to it (merging.py), and the
+plan adds each tensor's type and offset (plan.py).
 """
 
 from __future__ import annotations
@@ -25,23 +25,22 @@ MetadataValue: TypeAlias = "tuple[str, Any]"
 class TensorRecipe:
     """How a tensor of the file is made from a tensor of the checkpoint, its source.
 
-    - `source`: the source's name in the checkpoint. Empty for a tensor that is computed from the configuration alone:
-      its values are then in `saved`, and no adapter changes it.
-    - `shape`: the values of its last dimension lie side by side in memory, as in numpy.
+    - `source`: the source's name in the checkpoint. It is empty for a tensor that is computed from the configuration
+      alone. Its values are then in `saved`, and no adapter changes it.
+    - `shape`: the last dimension is contiguous, as in numpy.
     - `module`: the source's name in an adapter, which is the name without `.weight`.
-    - `order`: for each row of the file's tensor, its row in the source. None if the rows stay in place.
-    - `adapter_order`: for each row of the source, its row in an adapter. None if source and adapter have the same
-      order. Their orders differ for queries and keys if the source is a GGUF file, whose rows were permuted when the
-      file was made.
-    - `added`: a number that is added to each value of a vector, the source's or an adapter's. Gemma's checkpoints, for
-      example, store the weights of a norm minus 1, and llama.cpp's files store the weights.
-    - `adapter_added`: the same for an adapter's values alone. It differs from `added` if the source is a GGUF file, to
-      whose values the number was added when the file was made.
+    - `order`: for each row of the file's tensor, its row in the source. None if the rows stay in their places.
+    - `adapter_order`: for each row of the source, its row in an adapter. None if both have the same order. They differ
+      for queries and keys if the source is a GGUF file, because its rows were permuted when it was made.
+    - `added`: a number that is added to each value of a vector, both the source's and an adapter's. For example,
+      Gemma's checkpoints store a norm's weights minus 1, and llama.cpp's files store the weights.
+    - `adapter_added`: the same number, but for an adapter's values only. It differs from `added` if the source is a
+      GGUF file, because the number was added to its values when it was made.
 
-    The other fields are set when adapters are attached; their rows are those of the source:
+    The other fields are set when adapters are attached. Their rows are in the source's order:
 
-    - `factors`: their products are added.
-    - `magnitudes` (DoRA): each merged row is scaled to this norm.
+    - `factors`: pairs of factors, whose products are added.
+    - `magnitudes` (DoRA): the norm to which each merged row is scaled.
     - `saved`: a tensor of the same shape that replaces the source.
     """
 
@@ -91,11 +90,11 @@ class TensorRecipe:
 class Blueprint:
     """A GGUF file before it is planned.
 
-    - `metadata`: in the file's order.
-    - `recipes`: in the checkpoint's order.
-    - `tied`: the embedding is also the output matrix, and the file has no `output.weight`.
-    - `output`: the recipe for a separate output matrix. It is used if the model is tied and an adapter changes only the
-      embedding or only the output matrix.
+    - `metadata`: the keys and values, in the file's order.
+    - `recipes`: the tensors, in the checkpoint's order.
+    - `tied`: whether the embedding is also the output matrix. If so, the file has no `output.weight`.
+    - `output`: the recipe of a separate output matrix. It is used if a tied model's adapter changes only the embedding
+      or only the output matrix.
     """
 
     architecture: str

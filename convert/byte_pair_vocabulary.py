@@ -1,8 +1,8 @@
-"""A byte-level BPE vocabulary for llama.cpp: from tokenizer.json, or from vocab.json and merges.txt.
+"""A byte-level BPE vocabulary for llama.cpp, read from tokenizer.json, or from vocab.json and merges.txt.
 
-A BPE tokenizer first splits a text into words. tokenizer.json describes the split by a regular expression, but a GGUF
-file only names one of llama.cpp's rules. The name is found as in llama.cpp's converter: a fixed text is tokenized, and
-the hash of its ids is looked up.
+A BPE tokenizer first splits a text into words. tokenizer.json describes the split by a regular expression. A GGUF file
+has only the name of one of llama.cpp's rules. The name is found as in llama.cpp's converter: a fixed text is tokenized,
+and the hash of its ids is looked up.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class BytePairs:
-    """The tokens, the merges in order ("a b" each), and `pre`, llama.cpp's name for how texts are split into words."""
+    """The tokens, the merges in order ("a b" each), and `pre`, llama.cpp's name for the rule that splits texts."""
 
     tokens: TokenList
     merges: list[str]

@@ -1,6 +1,6 @@
 """A Hugging Face checkpoint: a folder with a config.json and weights in one or several safetensors files (shards).
 
-Nothing in the folder is run and no template is rendered. Links out of the folder are refused, except those of the
+Nothing in the folder is run and no template is rendered. Links out of the folder are refused. The only exception is the
 Hugging Face cache, whose snapshots link to its blobs.
 """
 
@@ -41,9 +41,9 @@ _CONFIGURATION = (
 
 
 class Checkpoint:
-    """An open checkpoint: its `config`, and its tensors by name; a context manager.
+    """An open checkpoint: its `config`, and its tensors by name. It is a context manager.
 
-    Raises ModelError if the folder holds no checkpoint, or its files contradict each other.
+    Raises ModelError if the folder has no checkpoint, or if its files contradict each other.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -89,7 +89,7 @@ class Checkpoint:
         return self._file(name).rows(name, first, count)
 
     def values(self, name: str) -> NDArray[np.float32]:
-        """Return a whole tensor as float32; meant for small tensors."""
+        """Return a whole tensor as float32. This is meant for small tensors."""
         return widened(self.rows(name), self.tensor(name).type)
 
     def check_unchanged(self) -> None:

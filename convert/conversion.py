@@ -123,10 +123,10 @@ class Conversion:
 
 @contextmanager
 def prepared(request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint] | None = None) -> Iterator[Conversion]:
-    """Open the inputs and draw the plan; the inputs stay open inside the `with` block.
+    """Open the inputs and make the plan. The inputs stay open inside the `with` block.
 
     `draw` makes the blueprint, by default from the checkpoint's architecture and vocabulary. Raises ModelError if the
-    inputs are damaged or do not fit together, UsageError for a request that cannot be fulfilled.
+    inputs are damaged or do not fit together. Raises UsageError if the request cannot be fulfilled.
     """
     request.check_paths()
     adapters = tuple(WeightedAdapter(read_any_adapter(path), weight) for path, weight in request.adapters)

@@ -1,6 +1,6 @@
 """Reads, writes and locks open files by their descriptors, also on Windows, which has no pread, pwrite and flock.
 
-The second way of each function is tested on other systems by taking the first away; nobody has run it on Windows.
+Windows' way is tested on other systems, by hiding those functions. It has never run on Windows itself.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A LoRA adapter in llama.cpp's GGUF form, as its convert_lora_to_gguf.py writes it.
+"""A LoRA adapter in llama.cpp's GGUF format, as its convert_lora_to_gguf.py writes it.
 
 Its tensors are named after the GGUF tensors that they change, and the rows of the factor B are in the GGUF tensor's
-order. Names and order are translated to those of a PEFT adapter, so the rest of the code sees only one kind of adapter.
-The scale of the factors is alpha / rank.
+order. Names and order are translated to those of a PEFT adapter, so the rest of the code knows only one kind of
+adapter. The scale of the factors is alpha / rank.
 """
 
 from __future__ import annotations

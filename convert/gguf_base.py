@@ -80,10 +80,10 @@ class GgufBase:
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """Return rows of a tensor.
 
-        - F32, F16: (count, columns).
+        - F32, F16: shape (count, columns).
         - BF16: the same, with the bits as uint16.
-        - Quantized types: (count, bytes).
-        - A vector of floats: the values; `first` and `count` then count values.
+        - Quantized types: shape (count, bytes).
+        - A vector of floats: the values. `first` and `count` then count values.
         - A quantized vector: always the whole vector, as one row.
         """
         tensor = self.tensor(name)

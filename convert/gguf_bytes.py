@@ -45,7 +45,8 @@ def header_bytes(
 ) -> bytes:
     """Return the header, padded so that the tensors' data follow it immediately.
 
-    Raises EcellmError for a value that is not of its declared type, ModelError for a tensor's name that is not UTF-8.
+    Raises EcellmError for a value that is not of its declared type. Raises ModelError for a tensor's name that is not
+    UTF-8.
     """
     header = bytearray(b"GGUF" + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
     for key, (kind, value) in metadata.items():
@@ -88,7 +89,7 @@ def _value(kind: str, value: Any) -> bytes:
 
 
 def _array(values: Any) -> bytes:
-    """Return an array's element type, length and items as bytes; int becomes INT32 and float FLOAT32, as in gguf-py."""
+    """Return an array's element type, length and items as bytes. As in gguf-py, int becomes INT32 and float FLOAT32."""
     if isinstance(values, np.ndarray):
         return _numbers(values)
     items = list(values)

@@ -1,4 +1,4 @@
-"""How the tensors of a GGUF file are called in the checkpoint that it was made from, and how their rows lie there."""
+"""Translates a GGUF file's tensors to the checkpoint that it was made from: their names and the order of their rows."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """An importance matrix in llama.cpp's GGUF format: how much an error in each column of a matrix matters.
 
-For each matrix of the model it has two tensors: NAME.in_sum2, the sum of squares of each column's inputs, and
-NAME.counts, the number of inputs. The format: tools/imatrix of https://github.com/ggml-org/llama.cpp; the older .dat
-files are not read.
+For each matrix of the model it has two tensors. NAME.in_sum2 is the sum of squares of each column's inputs, and
+NAME.counts is the number of inputs. tools/imatrix of https://github.com/ggml-org/llama.cpp defines the format. The
+older .dat files are not read.
 """
 
 from __future__ import annotations

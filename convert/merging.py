@@ -1,7 +1,7 @@
-"""Attaches adapters to a blueprint: what is added to each tensor of the file, and what replaces a tensor.
+"""Attaches adapters to a blueprint: what they add to each tensor of the file, and which tensors they replace.
 
 In a tied model, the embedding is also the output matrix. If an adapter changes only one of the two, the file gets two
-separate tensors, and the unchanged tensor keeps the base's values, as in peft's unmerged model.
+separate tensors, and the unchanged one keeps the base's values. peft's unmerged model behaves in the same way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The type of each tensor in a file: the same that llama.cpp's llama-quantize would choose.
+"""Chooses the type of each tensor in a file, as llama.cpp's llama-quantize does.
 
 The rules are those of llama_tensor_get_type in src/llama-quant.cpp of llama.cpp, for models without experts. Some
-tensors get more bits than the rest, depending on their part in the model and their layer.
+tensors get more bits than others, depending on their role in the model and on their layer.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def tensor_types(
     """Return the type of each tensor by name, in the file's order.
 
     - `shapes`: the tensors' shapes by name, with the contiguous dimension last.
-    - `overrides`: pairs (regular expression, type). A matrix gets the type of the first expression that is found
+    - `overrides`: pairs (regular expression, type). A matrix gets the type of the first expression that matches
       anywhere in its name.
 
     Raises UsageError for an unknown type, an invalid expression, or an expression that matches no matrix.
@@ -169,7 +169,7 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _is_quantized(name: str, shape: Shape) -> bool:
-    """Whether a tensor is a weight matrix, which gets the file's type; vectors, biases and norms stay float32."""
+    """Whether a tensor is a weight matrix, which gets the file's type. Vectors, biases and norms stay float32."""
     return len(shape) > 1 and name.endswith("weight") and "_norm.weight" not in name
 
 

@@ -2,8 +2,8 @@ r"""The keys of PEFT's rank_pattern and alpha_pattern: patterns of module names,
 
 A key is a regular expression. For PEFT, a module matches if the expression matches its whole name, or everything after
 one of the name's dots. The keys are untrusted, so only what PEFT's users write is accepted: letters, digits, dots,
-`\d+`, one `.*`, alternatives with `|`, and the anchors `^` and `$`. Such a pattern matches without backtracking: the
-time of a match grows at most with the pattern's length times the name's.
+`\d+`, one `.*`, alternatives with `|`, and the anchors `^` and `$`. Such a pattern matches without backtracking. A
+match takes at most time proportional to the pattern's length times the name's.
 
 >>> patterns = ModulePatterns({r"layers\.\d+\.q_proj": 8, "v_proj|down_proj": 4}, "rank_pattern")
 >>> [patterns.value(name, 16) for name in ("model.layers.3.q_proj", "v_proj", "other_v_proj")]
@@ -58,7 +58,7 @@ class _Alternative:
     tail: re.Pattern[str] | None
 
     def matches(self, module: str) -> bool:
-        """Whether the pattern matches a module's whole name, or what follows a dot (see above)."""
+        """Whether the pattern matches a module's whole name, or everything after one of its dots."""
         if self.tail is None:
             return self.head.fullmatch(module) is not None
         # The first match of the head (the part before `.*`) also ends first, so it leaves the most room for the tail.

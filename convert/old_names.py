@@ -81,7 +81,7 @@ def _renamed(
 
 
 def _current_name(name: str) -> str:
-    """Return the current name of a module or of its tensor; a name that is not old is returned as it is."""
+    """Return the current name of a module or of its tensor. A name that is already current is returned unchanged."""
     if match := _LAYER.fullmatch(name):
         return f"model.layers.{match[1]}.{_PARTS[match[2]]}{match[3] or ''}"
     module, dot, kind = name.rpartition(".")

@@ -22,7 +22,7 @@ Tokenize = Callable[[str], list[int]]
 
 
 def original_tokenizer(folder: Path) -> Tokenize | None:
-    """Return the tokenizer of a checkpoint's folder; None if there is no tokenizer, or no package that reads it."""
+    """Return the tokenizer of a checkpoint's folder, or None if there is no tokenizer or no package that reads it."""
     if (folder / "tokenizer.json").is_file() and find_spec("tokenizers"):
         from tokenizers import Tokenizer
 
@@ -49,9 +49,9 @@ def original_tokenizer(folder: Path) -> Tokenize | None:
 def original_logits(
     folder: Path, adapters: Sequence[tuple[Path, float]], prompts: Sequence[Sequence[int]]
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the original's logits for each prompt, in float32: a row for each token. Adapters are not merged.
+    """Yield the original's logits for each prompt, in float32, with a row for each token. Adapters are not merged.
 
-    Raises ModelError if torch, transformers or, for adapters, peft is not installed, or memory is too small.
+    Raises ModelError if torch, transformers or (for adapters) peft is not installed, or if the memory is too small.
     """
     missing = [name for name in ("torch", "transformers", *(["peft"] if adapters else [])) if not find_spec(name)]
     if missing:

@@ -27,7 +27,7 @@ _AHEAD = _BEHIND = 2  # blocks
 
 @dataclass(frozen=True, slots=True)
 class ConversionProgress:
-    """A conversion's progress: bytes of the source read so far and in all, bytes per second, and seconds left."""
+    """A conversion's progress: bytes of the source read so far and in total, bytes per second, and seconds left."""
 
     done: int
     total: int
@@ -47,7 +47,7 @@ class WrittenFile:
 def unfinished_file(
     plan: Plan, source: TensorSource, target: Path, *, resume: bool = False, other_inputs: Sequence[Path] = ()
 ) -> UnfinishedFile:
-    """Return the file that will become `target`; with `resume`, it keeps what an earlier run has written.
+    """Return the file that will become `target`. With `resume`, it keeps what an earlier run has written.
 
     `other_inputs` are files that are read in addition to the source's. Raises:
 
@@ -146,7 +146,7 @@ def _discarding(file: UnfinishedFile, kind: type[ModelError]) -> Iterator[None]:
 
 
 def _are_same(path: Path, other: Path) -> bool:
-    """Whether two paths lead to the same file; false if one of them does not exist."""
+    """Whether two paths lead to the same file. False if one of them does not exist."""
     try:
         return path.samefile(other)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The plan of a file before it is written: each tensor's type, place and size, and the memory needed.
+"""The plan of a file before it is written: each tensor's type, offset and size, and the memory needed.
 
 The tensors are in the order in which llama-quantize writes them, each at a multiple of the alignment.
 """
@@ -113,11 +113,11 @@ def draw_plan(
     """Return the plan for writing a blueprint as a file type (such as Q4_K_M).
 
     - `overrides`: see tensor_types.
-    - `importance`: the imatrix; it has, by the name of a tensor, a number for each column.
+    - `importance`: the imatrix. It has a number for each column, by the tensor's name.
     - `max_memory`: how many bytes the conversion may use.
 
-    Raises UsageError for an unknown type or a limit that is too low, ModelError if the source or the imatrix does not
-    fit the blueprint.
+    Raises UsageError for an unknown type or a limit that is too low. Raises ModelError if the source or the imatrix
+    does not fit the blueprint.
     """
     recipes = {recipe.name: recipe for recipe in blueprint.recipes}
     types = tensor_types(
@@ -153,7 +153,7 @@ def draw_plan(
 
 
 def _source_type(recipe: TensorRecipe, source: TensorSource) -> str:
-    """Return the type in which a recipe's rows are read; raises ModelError if the source does not fit the recipe."""
+    """Return the type in which a recipe's rows are read. Raises ModelError if the source does not fit the recipe."""
     if not recipe.source:
         return "F32"
     tensor = source.tensor(recipe.source)

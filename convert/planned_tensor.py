@@ -1,4 +1,4 @@
-"""A tensor of the file to be written: how it is made, its type, and its place."""
+"""A tensor of the file to be written: its recipe, its type, and its place."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ecellm_lite.tensor_types import CONVERTED, TensorType
 class PlannedTensor:
     """A recipe with the type and place of its tensor.
 
-    `source_type`: the type of the rows that are read. `offset`: where the tensor begins, in bytes from the beginning of
-    the tensors' data. `importance`: the imatrix, (columns,), if the type uses one.
+    `source_type`: the type of the rows that are read. `offset`: the tensor's first byte, counted from the beginning of
+      the tensors' data. `importance` (columns,): the imatrix, if the type uses one.
     """
 
     recipe: TensorRecipe

@@ -1,4 +1,7 @@
-"""Reads untrusted files: small ones whole, up to a limit; large ones a range at a time."""
+"""Reads untrusted files.
+
+Small files are read whole, up to a limit, and large ones a range at a time.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ MAX_JSON_BYTES = 64 << 20
 
 
 def damaged(path: Path, problem: str) -> ModelError:
-    """Return the error for a file with wrong content; `problem` is the rest of a sentence that begins with the path."""
+    """Return the error for a file with wrong content. `problem` is the rest of a sentence that begins with the path."""
     return ModelError(f"{path} {problem}", step="download it again", file=str(path))
 
 
@@ -81,7 +84,7 @@ def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Return the path of a file in a folder; raises ModelError if the name or a link leads out of the folder.
+    """Return the path of a file in a folder. Raises ModelError if the name or a link leads out of the folder.
 
     Links of the Hugging Face cache, from a snapshot to its blobs, are followed.
     """
@@ -101,7 +104,7 @@ def _is_cached(home: Path, target: Path) -> bool:
     """Whether a file is a blob of the Hugging Face cache that the snapshot `home` may link to.
 
     A blob is CACHE/models--X/blobs/ETAG. Since huggingface_hub 2, it can itself be a link to CACHE/blobs/HA/HASH, which
-    all repositories share: HASH has 64 hexadecimal digits and begins with HA.
+    all repositories share. HASH has 64 hexadecimal digits and begins with HA.
     """
     repository = home.parent.parent
     if home.parent.name != "snapshots":

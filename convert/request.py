@@ -22,19 +22,19 @@ ENVELOPE_KEY = "ecellm.envelope"
 
 @dataclass(frozen=True, slots=True)
 class ConversionRequest:
-    """What to convert, and into what.
+    """What to convert, and to what.
 
     - `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file.
-    - `adapters`: PEFT folders or GGUF files, each with the number by which its changes are multiplied.
-    - `envelope`: the name of the envelope; needed only if the base does not name one.
-    - `overrides`: pairs (regular expression for the names of tensors, type).
-    - `max_memory`: the most memory to use, in bytes.
+    - `adapters`: PEFT folders or GGUF files, each with the factor by which its changes are multiplied.
+    - `envelope`: the envelope's name; needed only if the base does not name one.
+    - `overrides`: pairs (regular expression for tensor names, type).
+    - `max_memory`: how many bytes of memory may be used.
     - `name`: the model's name.
-    - `manifest`: the manifest's path, by default next to the file.
+    - `manifest`: the manifest's path; by default, next to the file.
     - `base_name`: the base's name in the manifest.
     - `source`, `licence` and `details`: override or extend the manifest.
-    - `tasks`: names of the tasks that the model is for. By default, they are the tasks that a GGUF base names; for a
-      published model, all ten tasks; after merging an adapter, none.
+    - `tasks`: names of the tasks that the model is for. By default, for a GGUF base the tasks that it names, for a
+      published model all ten, and after merging an adapter none.
     """
 
     base: str
@@ -118,12 +118,15 @@ class ConversionRequest:
 
 
 def name_of_base(base: str) -> str:
-    """Return a base's name: that of its folder or file, or a hub id."""
+    """Return a base's name: the name of its folder or file, or its hub id."""
     path = Path(base)
     return path.resolve().name if path.exists() else base
 
 
 def checkpoint_folder(base: str) -> Path:
-    """Return a checkpoint's folder: the path itself, or a repository's in the hub cache; nothing is downloaded."""
+    """Return a checkpoint's folder: the path itself, or a repository's folder in the hub cache.
+
+    Nothing is downloaded.
+    """
     folder = Path(base)
     return folder if folder.exists() or not is_repository(base) else cached(base)

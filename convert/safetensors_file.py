@@ -1,7 +1,7 @@
 """A safetensors file, read as untrusted input: its header must agree with the file, and tensors are read by rows.
 
-The file is opened once, must be a regular file, and is read with pread. It is not memory-mapped, for two reasons: our
-process would be killed if another program truncated the file, and mapped pages count as the process's memory.
+The file is opened once, must be a regular file, and is read with pread. It is not memory-mapped, for two reasons.
+Another program could kill this process by truncating the file, and mapped pages count as this process's memory.
 Everything that the format forbids (holes, overlaps, duplicate names) is refused. The format:
 https://github.com/huggingface/safetensors.
 """
@@ -37,7 +37,7 @@ _SIZES = {
 
 
 class SafetensorsFile:
-    """An open safetensors file: `tensors` by name, in the order of their bytes; a context manager.
+    """An open safetensors file: its `tensors` by name, in the order of their bytes. It is a context manager.
 
     Raises ModelError if the file is damaged.
     """
@@ -68,7 +68,7 @@ class SafetensorsFile:
             os.close(descriptor)
 
     def reopened(self) -> SafetensorsFile:
-        """Return the same file opened again, without parsing its header; raises ModelError if it has changed."""
+        """Return the same file opened again, without parsing its header. Raises ModelError if it has changed."""
         file = copy.copy(self)
         file._descriptor = open_for_reading(self.path)
         try:
@@ -79,9 +79,9 @@ class SafetensorsFile:
         return file
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
-        """Return rows of a tensor of weights, (count, …): float32, float16, or bfloat16's bits as uint16.
+        """Return rows of a tensor of weights (count, …): float32, float16, or bfloat16's bits as uint16.
 
-        Raises ModelError if the tensor has another type, or the file has become shorter since it was opened.
+        Raises ModelError if the tensor has another type, or if the file has become shorter since it was opened.
         """
         tensor = self.tensors[name]
         check_weights(tensor, self.path)

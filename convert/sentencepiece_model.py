@@ -1,7 +1,8 @@
-"""A SentencePiece model file, read as untrusted input without the library: its pieces, and how it changes texts.
+"""A SentencePiece model file, read as untrusted input, without the library.
 
-The format is protobuf's, https://protobuf.dev/programming-guides/encoding/, with the fields of
-src/sentencepiece_model.proto of https://github.com/google/sentencepiece.
+It has the pieces, and how texts are changed before they are split. The file is a protobuf message
+(https://protobuf.dev/programming-guides/encoding/). Its fields are in src/sentencepiece_model.proto of
+https://github.com/google/sentencepiece.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class SentencePieceModel:
-    """The pieces by id; `space_first`: a space is put before a text."""
+    """The pieces by id. `space_first`: whether a space is put before a text."""
 
     pieces: tuple[Piece, ...]
     space_first: bool

@@ -1,8 +1,8 @@
-"""A SentencePiece vocabulary for llama.cpp: from tokenizer.model, otherwise from tokenizer.json.
+"""A SentencePiece vocabulary for llama.cpp, read from tokenizer.model or else from tokenizer.json.
 
-Like SentencePiece, llama.cpp merges the pair whose result has the highest score. tokenizer.json has no scores, so we
-make them from the order of its list of merges. llama.cpp's own converter gives every token the same score, so its files
-split texts into other tokens than in training.
+Like SentencePiece, llama.cpp merges the pair whose result has the highest score. tokenizer.json has no scores, so they
+are made from the order of its merges. llama.cpp's own converter gives every token the same score, so its files split
+texts differently than in training.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 def from_model(path: Path, size: int, added: Iterable[AddedToken]) -> tuple[TokenList, bool]:
     """Return the tokens of a tokenizer.model, and whether a space is put before a text.
 
-    Raises ModelError if the file is damaged, does not fit the model, or llama.cpp cannot reproduce its tokens.
+    Raises ModelError if the file is damaged or does not fit the model, or if llama.cpp cannot reproduce its tokens.
     """
     model = read_sentencepiece(path)
     if len(model.pieces) > size:
@@ -68,7 +68,7 @@ def from_tokenizer(
 
 
 def pairs(merges: object, path: Path) -> list[tuple[str, str]]:
-    """Return the merges of a tokenizer.json, each "a b" or [a, b]; raises ModelError if they are damaged."""
+    """Return the merges of a tokenizer.json, each "a b" or [a, b]. Raises ModelError if they are damaged."""
     if not isinstance(merges, list):
         raise damaged(path, "has no list of merges")
     result = []
@@ -101,9 +101,9 @@ def _ranks(merges: object, ids: Mapping[str, int], path: Path) -> dict[str, int]
 
 
 def _space_first(tokenizer: Mapping[str, Any], path: Path) -> bool:
-    """Return whether a space is put before a text; raises ModelError for steps that SentencePiece does not have.
+    """Return whether a space is put before a text. Raises ModelError for steps that SentencePiece does not have.
 
-    A file asks for the space in one of two ways: with the normalizer Prepend, or with the pre-tokenizer Metaspace.
+    A file asks for the space in one of two ways: by the normalizer Prepend, or by the pre-tokenizer Metaspace.
     Metaspace adds no space to a text that already begins with one.
     """
     first = False

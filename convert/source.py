@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class SourceTensor:
-    """A tensor in a source: the name of its type, its shape, and where its bytes are in the file.
+    """A tensor in a source: its type's name, its shape, and where its bytes are in the file.
 
-    The contiguous dimension comes last in `shape`. `type` is F32, F16, BF16, or another name of the file's format.
+    The contiguous dimension is the last one in `shape`. `type` is F32, F16, BF16, or another name of the file's format.
     """
 
     name: str
@@ -54,14 +54,14 @@ class TensorSource(Protocol):
         """Iterate over the tensors' names."""
 
     def tensor(self, name: str) -> SourceTensor:
-        """Return a tensor's type and shape; raises ModelError if there is no such tensor."""
+        """Return a tensor's type and shape. Raises ModelError if there is no such tensor."""
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """Return rows of a tensor.
 
         - F32, F16: float32 or float16.
         - BF16: the bits as uint16.
-        - Quantized types: (rows, bytes).
+        - Quantized types: shape (rows, bytes).
         """
 
     def check_unchanged(self) -> None:

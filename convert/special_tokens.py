@@ -37,8 +37,8 @@ def special_tokens(
 ) -> dict[str, MetadataValue]:
     """Return GGUF metadata: the special tokens, whether they are added to a prompt, and the chat template.
 
-    `config`: the content of config.json, whose ids are used if the tokenizer names none. `tokenizer`: the content of
-    tokenizer.json, if there is one. `size`: the model's number of tokens; ids beyond it are left out.
+    `config`: the content of config.json. Its ids are used if the tokenizer names none. `tokenizer`: the content of
+      tokenizer.json, if there is one. `size`: the model's number of tokens. Higher ids are left out.
     """
     settings = settings_of(folder)
     ids = {token.text: token.id for token in added}
@@ -65,7 +65,7 @@ def special_tokens(
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """Return the content of tokenizer_config.json; empty if there is none."""
+    """Return the content of tokenizer_config.json, or an empty dict if there is none."""
     return read_json(inside(folder, "tokenizer_config.json")) if (folder / "tokenizer_config.json").exists() else {}
 
 
@@ -81,7 +81,7 @@ def _configured(value: object, size: int) -> int | None:
 
 
 def _added_automatically(tokenizer: Mapping[str, Any] | None, texts: Mapping[str, str | None]) -> dict[str, bool]:
-    """Return whether tokenizer.json adds "bos" and "eos" to a text; what the file does not decide is left out."""
+    """Return whether tokenizer.json adds "bos" and "eos" to a text. A key that the file does not decide is left out."""
     flags: dict[str, bool] = {}
     processor = (tokenizer or {}).get("post_processor")
     if not isinstance(processor, dict):

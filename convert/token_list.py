@@ -35,7 +35,7 @@ class AddedToken:
 
 @dataclass(slots=True)
 class TokenList:
-    """The tokens of a model with `size` ids; an id that is never set is padding, which the tokenizer never produces."""
+    """The tokens of a model with `size` ids. An id that is never set is padding, which the tokenizer never produces."""
 
     size: int
     texts: list[str] = field(init=False)
@@ -62,7 +62,7 @@ class TokenList:
                 self.set(token.id, token.text.replace("▁", " "), USER_DEFINED, ADDED_SCORE)
 
     def metadata(self, model: str, pre: str, scores: bool) -> dict[str, MetadataValue]:
-        """Return the GGUF keys that begin with tokenizer.ggml; raises ModelError if two tokens have the same text."""
+        """Return the GGUF keys that begin with tokenizer.ggml. Raises ModelError if two tokens have the same text."""
         ids: dict[str, int] = {}
         for token, text in enumerate(self.texts):
             if ids.setdefault(text, token) != token:
@@ -94,7 +94,7 @@ def not_reproducible(path: Path, problem: str) -> ModelError:
 
 
 def token_id(value: object, path: Path) -> int:
-    """Check that a value from a file is a token's id, and return it; raises ModelError if the value is not an id."""
+    """Check that a value from a file is a token's id, and return it. Raises ModelError if it is not."""
     if type(value) is not int or not 0 <= value < MAX_TOKENS:
         raise damaged(path, f"has the token id {str(value)[:40]!r}")
     return value
@@ -110,7 +110,7 @@ def token_text(value: object, path: Path) -> str:
 
 
 def vocabulary(value: object, path: Path, size: int) -> dict[str, int]:
-    """Return the table from texts to ids of a vocab.json or tokenizer.json: ids below `size`, each used once."""
+    """Return a vocab.json's or tokenizer.json's table from texts to ids. Ids are below `size`, each used once."""
     if not isinstance(value, dict) or not value:
         raise damaged(path, "has no vocabulary")
     ids: dict[str, int] = {}
@@ -128,8 +128,8 @@ def vocabulary(value: object, path: Path, size: int) -> dict[str, int]:
 def added_tokens(folder: Path, tokenizer: Mapping[str, Any] | None) -> list[AddedToken]:
     """Return a checkpoint's added tokens in the order of their ids.
 
-    They are read from added_tokens.json, then tokenizer_config.json, then `tokenizer`, the content of tokenizer.json.
-    If several of these files describe the same id, the last file counts.
+    They are read from three files in this order: added_tokens.json, tokenizer_config.json, and tokenizer.json
+    (`tokenizer` is its content). If several files describe the same id, the last file counts.
     """
     tokens: dict[int, AddedToken] = {}
     path = folder / "added_tokens.json"
@@ -156,7 +156,10 @@ def added_tokens(folder: Path, tokenizer: Mapping[str, Any] | None) -> list[Adde
 
 
 def _looks_special(text: str) -> bool:
-    """Whether an added token is special although its tokenizer does not say so: the rule of llama.cpp's converter."""
+    """Whether an added token is special although its tokenizer does not say so.
+
+    This is llama.cpp's converter's rule.
+    """
     if text in {"<pad>", "<mask>"}:
         return True
     return (text.startswith("<|") and text.endswith("|>")) or (text.startswith("<\uff5c") and text.endswith("\uff5c>"))

@@ -1,6 +1,6 @@
 """Compares a converted file with its original: the tokens of texts, and the logits of prompts.
 
-It runs no model: the caller passes the tokenizers and the logits (original.py computes those of the original).
+No model runs here: the caller passes the tokenizers and the logits. original.py computes those of the original.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of one check; `passed` is None if the check could not be made."""
+    """The result of one check. `passed` is None if the check could not be made."""
 
     name: str
     passed: bool | None
@@ -74,8 +74,8 @@ def check_tokens(tokenize: Tokenize, original: Tokenize, texts: Sequence[str]) -
 def check_logits(pairs: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]], file_type: str) -> CheckResult:
     """Return the result of checking that the file predicts like the original.
 
-    `pairs` has, for each prompt, the file's logits and the original's: a row for each token of the prompt. Two figures
-    are compared with LIMITS: the mean KL divergence, and the share of positions with the same likeliest token.
+    For each prompt, `pairs` has the file's logits and the original's, with a row for each token. Two figures are
+    compared with LIMITS: the mean KL divergence, and the share of positions with the same likeliest token.
     """
     divergences: list[NDArray[np.float64]] = []
     same: list[NDArray[np.bool_]] = []

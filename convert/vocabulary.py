@@ -22,11 +22,11 @@ _END_OF_TEXT = "<|endoftext|>"
 
 
 def vocabulary_metadata(folder: Path, config: Mapping[str, Any]) -> dict[str, MetadataValue]:
-    """Return the tokenizer keys of a GGUF file for the checkpoint in a folder; `config` is its config.json.
+    """Return the tokenizer keys of a GGUF file for the checkpoint in a folder. `config` is its config.json.
 
-    The vocabulary is read from tokenizer.model; without it, from tokenizer.json; without both, from vocab.json with
-    merges.txt. Raises ModelError if none of these files exists, if one is damaged, or if llama.cpp would tokenize
-    differently; UsageError if the package that a BPE vocabulary needs is not installed.
+    The vocabulary is read from tokenizer.model or, without it, from tokenizer.json. Without both, it is read from
+    vocab.json and merges.txt. Raises ModelError if none of these files exists, if one is damaged, or if llama.cpp would
+    tokenize differently. Raises UsageError if the package that a BPE vocabulary needs is not installed.
     """
     metadata: dict[str, MetadataValue]
     size = Hyperparameters(config).count("vocab_size", most=MAX_TOKENS)

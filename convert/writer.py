@@ -2,7 +2,7 @@
 
 The file gets its target's name only when it is complete and on the disk. A lock on the journal keeps out a second
 writer of the same target until everything is done, including the manifest. Data are flushed before the journal counts
-them, so the file can be resumed after a kill or a power failure.
+them. So the file can be resumed after a kill or a power failure.
 
     .NAME.unfinished    the file, at its full length from the start
     .NAME.journal       JSON lines: what the file is made of, and after each flush how many of its bytes are written
@@ -32,13 +32,15 @@ class NotResumableError(ModelError):
 
 
 class UnfinishedFile:
-    """The file that will become `target`; a context manager that keeps what resuming needs until `forget` is called.
+    """The file that will become `target`; a context manager.
+
+    What resuming needs is kept until `forget` is called.
 
     - `facts`: what the file is made of.
-    - `resume`: keep the bytes that an earlier run with the same facts wrote.
-    - `done`: how many bytes were kept; 0 without `resume`.
-    - `whole`: None, except if the earlier run ended between `finish` and `forget`. Then the file is complete and has
-      its name already, and `whole` is its sha256.
+    - `resume`: whether to keep the bytes that an earlier run with the same facts wrote.
+    - `done`: how many bytes were kept. It is 0 without `resume`.
+    - `whole`: the file's sha256 if an earlier run ended between `finish` and `forget`, else None. The file is then
+      complete and already has its final name.
 
     Raises ModelError if another conversion is writing the target, if the earlier run had other facts, or if a write
     fails.

@@ -2,8 +2,8 @@
 
     python -m benchmarks.demo_rows --data ../shared/data --passes 8 --seed 7 --held-out held-out -o lessons.npz
 
-This makes the same lessons as `ecellm-lite train lessons`, plus made-up rows for tasks with little data, and takes the
-same options. The adapter's card (ecellm_lite/demo/adapter/README.md) says which options were used for the demo.
+It makes the same lessons as `ecellm-lite train lessons` and takes the same options. For tasks with little data, it adds
+made-up rows. The adapter's card (ecellm_lite/demo/adapter/README.md) says which options were used for the demo.
 """
 
 from __future__ import annotations

@@ -2,18 +2,18 @@
 
     python -m benchmarks.demo_rows.calibrations --data ../shared/data
 
-Half of a task's rows were held out from training, and half are from other sources (DATA/more/TASK/train.jsonl). A model
-is most overconfident on rows unlike those it learned from, and a shop's rows are of that kind. There are exceptions:
+Half of a task's rows were held out from training. The other half are from other sources (DATA/more/TASK/train.jsonl). A
+model is most overconfident on rows unlike its training rows, and a shop's rows are unlike them. There are exceptions:
 
 - For extraction, only a fifth of the rows are from other sources, because nearly all answers to such rows are wrong.
-  With more rows from other sources, the calibration would lower all probabilities too far, even those of familiar rows.
+  With more such rows, the calibration would lower all probabilities too far, even those of familiar rows.
 - If fewer than 80 rows were held out, up to 250 rows from other sources are added.
 
-For a predicate or a choice, the rows from other sources are drawn so that each answer is as frequent as among the
+For a predicate or a choice, the rows from other sources are drawn so that each answer is as frequent as among all
 labelled rows.
 
 The rows are written to build/calibration-rows, and `ecellm-lite calibrate` fits calibrations to them in a temporary
-store. The calibrations that it keeps replace those in ecellm_lite/demo/calibrations/.
+store. The calibrations that are good enough to keep replace those in ecellm_lite/demo/calibrations/.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main(data: Path, task: str, rows: Path) -> None:
 
 
 def calibration_rows(data: Path) -> dict[str, list[Row]]:
-    """Return the rows to fit to, by task; free text is left out, because it has no probability."""
+    """Return the rows to fit to, by task. Tasks with free text are left out, because they have no probabilities."""
     labelled, others = read_rows(data), read_rows(data / "more")
     random = Random(SEED)
     rows = split_rows(labelled, random)[1]

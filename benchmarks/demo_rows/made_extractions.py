@@ -1,12 +1,12 @@
-"""Makes rows of attribute_value_extraction with descriptions and features, because the data has only titles.
+"""Makes rows of attribute_value_extraction with descriptions and features.
 
-A model that has seen values only in titles would take unrelated words of other texts for values. So a labelled title
-gets a description and features, made from sentences of reviews and pieces of other products' titles. These texts must
-answer nothing: a text is not used if it contains a word of any value that a requested attribute has in the training
-rows.
+The data has only titles. A model that has seen values only in titles would take unrelated words of other texts for
+values. So a labelled title gets a description and features, which are made from sentences of reviews and parts of other
+products' titles. These texts must not answer the question. So a text is not used if it contains a word of any value
+that a requested attribute has in the training rows.
 
-If the title has no value for a requested attribute, then in half of the cases the description or features state one,
-and that value is the answer. A statement that could also answer another attribute is left out.
+If the title has no value for a requested attribute, then in half of the cases the description or a feature states one.
+That value is the answer. Such a statement is left out if it could also answer another attribute.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Makes rows of attribute_value_extraction about invented products, of the trades in trades.json.
+"""Makes rows of attribute_value_extraction about invented products of the trades in trades.json.
 
 The data has only titles of sports goods, where `material` is carbon or cotton. A model of the demo's size does not know
-what a jacket, a pan or a cushion can be made of, or that "rustproof" is not a material. So a product gets a brand, a
-noun and other attributes of its trade, stated in its title, a feature or a sentence, next to features and sentences
-that answer nothing. The row asks for some of the stated attributes, and for some that are not stated.
+what a jacket, a pan or a cushion can be made of, or that "rustproof" is not a material. So each product gets a brand, a
+noun and other attributes of its trade. They are stated in its title, a feature or a sentence, between features and
+sentences that state no attribute. The row asks for some of the stated attributes, and for some that are not stated.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Product:
         self._facts: dict[str, tuple[str, str]] = {}
 
     def row(self) -> Row:
-        """Return the row, which asks for some attributes that are stated and some that are not."""
+        """Return the row. It asks for some attributes that are stated and some that are not."""
         random, brands = self._random, self._lexicon["brands"]
         brand = random.choice(brands["begin"]) + random.choice(brands["end"])
         self._describe(brand)

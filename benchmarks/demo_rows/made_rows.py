@@ -1,10 +1,10 @@
-"""Makes rows for tasks where the data has few rows, or rows from which the right answer is hard to learn.
+"""Makes rows for tasks with few rows, or with rows from which the right answer is hard to learn.
 
-A made query is some words of a product's title, as a customer would type them. That product is an exact match, and
-products that share no word with the query are irrelevant. Only labelled rows can teach the degrees between exact and
-irrelevant.
+A made query is some words of a product's title, as a customer would type them. That product is an exact match. Products
+that share no word with the query are irrelevant. The degrees between exact and irrelevant can be learned only from
+labelled rows.
 
-A purchase history from the data gets other candidates, often fewer than in the data. From a short list, the model
+A purchase history from the data gets new candidates, often fewer than in the data. With fewer candidates, the model
 learns more easily which letter belongs to the right item.
 """
 
@@ -47,11 +47,11 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
 
 
 def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random: Random) -> list[Row]:
-    """Return made rows of query_product_ranking: the answer is the best product, then the other products as listed.
+    """Return made rows of query_product_ranking. The answer is the best product, then the others as listed.
 
-    About half of the queries are queries of the labelled `rows`. The products listed for them are also from these rows,
-    so that the best product cannot be told by where its text comes from. The other queries are made from a title. If
-    there are fewer titles than a list has products, no rows are made.
+    About half of the queries are queries of the labelled `rows`. Their products are also from these rows, so the source
+    of a text does not reveal the best product. The other queries are made from a title. If there are fewer titles than
+    a list has products, no rows are made.
     """
     rankings: list[Row] = []
     listed = titles_of(rows)
@@ -84,7 +84,7 @@ def recommendation_rows(rows: Sequence[Row], count: int, random: Random) -> list
 
     The histories are those of the labelled `rows` whose items are texts. A history is cut after any item except the
     first few, and the item after the cut is the answer. Up to 19 other candidates are drawn from the candidates of all
-    rows; an item that is a candidate more often is drawn more often.
+    rows. An item that is a candidate more often is drawn more often.
     """
     rows = [row for row in rows if all(isinstance(item, str) for key in _ITEMS for item in row["input"][key])]
     all_candidates = [item for row in rows for item in row["input"]["candidates"]]

@@ -1,4 +1,4 @@
-"""Tables about whole catalogues: tables, jobs and how long many rows take."""
+"""Tables about catalogues: reading tables, jobs, and the time for many rows."""
 
 from __future__ import annotations
 

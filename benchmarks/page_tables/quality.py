@@ -1,4 +1,4 @@
-"""Tables about how good answers are: metrics, calibration errors, thresholds and file types."""
+"""Tables about the quality of answers: metrics, calibration errors, thresholds and file types."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def quality() -> str:
 
 
 def demo() -> str:
-    """Return the table of the demo's metric on each task, next to those of its base and of trivial answers."""
+    """Return the table of the demo's metric on each task, next to those of its base and of constant answers."""
     rows = [
         (
             short(task),

@@ -94,9 +94,9 @@ def drafts() -> str:
 
 
 def prompts() -> str:
-    """Return the table of how fast and how exactly the prompt kernels read prompts, compared with other kernels.
+    """Return the table of how fast and how exactly the prompt kernels read prompts.
 
-    The other kernels are llama.cpp's own and those of its fork ik_llama.cpp.
+    They are compared with llama.cpp's kernels and with those of its fork ik_llama.cpp.
     """
     models = results("prompts")["models"]
     ways = next(iter(models.values()))["sizes"]["256"]["tokens_per_second"]

@@ -2,9 +2,9 @@
 
     PYTHON benchmarks/peers/ik_llama.py MODEL THREADS BATCH
 
-PYTHON is a Python in which the fork's wheel from PyPI is installed. Each line of standard input is a prompt's tokens, a
-JSON list. For each prompt, a line of output has the seconds that reading it took (processor time if there is one
-thread). Weights are repacked, as with the fork's option -rtr.
+PYTHON is a Python in which the fork's wheel from PyPI is installed. Each line of standard input is a prompt: a JSON
+list of tokens. For each prompt, the output has a line with the seconds that reading it took. With one thread, this is
+processor time. Weights are repacked, as with the fork's option -rtr.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""llama-cpp-python's own `Llama` class, one completion after the other, as its documentation shows it.
+"""llama-cpp-python's `Llama` class, used as its documentation shows: one completion after the other.
 
-The class keeps the last prompt's tokens in memory and reads only from the first token that differs. So it too reads the
-instruction once. All other settings are its defaults: flash attention, for example, is off.
+The class keeps the last prompt's tokens in memory, and reads a prompt only from the first different token. So it too
+reads the instruction only once. All other settings are its defaults. For example, flash attention is off.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class LlamaClass:
         return Pass(time.perf_counter() - started, failures, written)
 
     def cpu_seconds(self) -> float:
-        """Return this process's processor time; the other peers sleep while this one runs."""
+        """Return this process's processor time. The other peers sleep while this one runs."""
         return time.process_time()
 
     def close(self) -> None:

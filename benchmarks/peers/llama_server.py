@@ -1,6 +1,7 @@
 """llama.cpp's own server, called over the loopback interface by as many clients as it has slots.
 
-All settings are its defaults (flash attention, batches, prompt cache), except the slots, their context and the threads.
+All settings are its defaults (flash attention, batches, prompt cache), except for the slots, their context and the
+threads.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class LlamaServer:
         return Pass(time.perf_counter() - started, len(rows) - len(written), sum(written))
 
     def cpu_seconds(self) -> float | None:
-        """Return the server's processor time on Linux, else None; the clients' time is small and not included."""
+        """Return the server's processor time on Linux, else None. The clients' small share is not included."""
         try:
             # proc(5): after the name in parentheses, utime and stime are the 12th and 13th fields, in ticks.
             fields = Path(f"/proc/{self._process.pid}/stat").read_text("utf-8").rpartition(")")[2].split()

@@ -12,7 +12,10 @@ from ecellm_lite.engine.settings import Settings
 
 
 class Ours:
-    """A peer that is a Runtime with its defaults, without this machine's tuning, because the other peers have none."""
+    """A peer that is a Runtime with default settings.
+
+    This machine's tuning is not used, because the other peers have none.
+    """
 
     def __init__(self, model: Path, envelope: str, threads: int, context: int | None) -> None:
         untuned = Settings()
@@ -37,7 +40,7 @@ class Ours:
         return Pass(seconds, len(rows) - len(usages), written, computed)
 
     def cpu_seconds(self) -> float:
-        """Return this process's processor time; the other peers sleep while this one runs."""
+        """Return this process's processor time. The other peers sleep while this one runs."""
         return time.process_time()
 
     def close(self) -> None:

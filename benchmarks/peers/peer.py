@@ -1,4 +1,4 @@
-"""The interface of a peer: a runtime under comparison that answers the same rows and is timed."""
+"""The interface of a peer: a program under comparison, which answers the same rows as the others and is timed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PreparedRow:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A task's rows: those that warm a peer up, so that it has the instruction in memory, and the measured ones."""
+    """A task's rows: some to warm a peer up, so that it has the instruction in memory, and those to measure."""
 
     warm: list[PreparedRow]
     measured: list[PreparedRow]
@@ -28,8 +28,8 @@ class Rows:
 class Pass:
     """The measurements of one pass over a task's rows.
 
-    `failures` is the number of rows without an answer, `answer_tokens` the number of tokens written for the rows with
-    an answer, and `computed` the number of tokens that the model computed (None if the peer does not report it).
+    `failures` is the number of rows without an answer. `answer_tokens` is the number of tokens written for the other
+    rows. `computed` is the number of tokens that the model computed, or None if the peer does not report it.
     """
 
     seconds: float
@@ -39,13 +39,16 @@ class Pass:
 
 
 class Peer(Protocol):
-    """A loaded model that answers; it is loaded again for each repeat, so that it cannot remember rows."""
+    """A loaded model that answers.
+
+    It is loaded again for each repeat, so it cannot remember rows.
+    """
 
     def run(self, task: str, rows: Sequence[PreparedRow]) -> Pass:
         """Answer the rows of a task, and return the measurements."""
 
     def cpu_seconds(self) -> float | None:
-        """Return the seconds of processor time that the peer's process has used; None if they are not known."""
+        """Return the seconds of processor time that the peer's process has used, or None if unknown."""
 
     def close(self) -> None:
         """Free the model."""
