@@ -52,7 +52,8 @@ class Prompts:
             raise context_error(f"{len(prompt):,} characters", self.longest, question.advice, question.settings)
         tokens = self.tokenize(prompt)
         # The last characters of the beginning may have merged with the row's first ones into one token.
-        shared = common(self._beginning(question), tokens)
+        shared = common(self._beginning(question, question.stem), tokens)
+        opening = common(self._beginning(question), tokens) if question.stem else shared
         # A row in the data set's form has its own instruction, and no part of a row may be stored on disk.
         lasting = question.values is not None and not question.stem
         return Request(
@@ -60,6 +61,7 @@ class Prompts:
             shared,
             space or question.space,
             seed,
+            opening=opening,
             lasting=lasting,
             advice=question.advice,
             settings=question.settings,
@@ -82,12 +84,12 @@ class Prompts:
     def _endless(self, prompt: str) -> bool:
         return len(prompt) > LONGEST_TOKEN * self.longest
 
-    def _beginning(self, question: Question) -> list[int]:
+    def _beginning(self, question: Question, stem: str = "") -> list[int]:
         """Return the tokens of the beginning that this prompt shares with others: the instruction, then the stem.
 
         `Question.stem` is the beginning of the question's text that other questions share.
         """
-        text = "" if question.bare else self._envelope.prefix(question.instruction) + question.stem
+        text = "" if question.bare else self._envelope.prefix(question.instruction) + stem
         tokens = self._beginnings.get(text)
         if tokens is None:
             tokens = self.tokenize(text)

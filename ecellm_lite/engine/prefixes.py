@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 
 from ecellm_lite.engine.interface import Backend, Chunk
 
+# A shared prefix beyond the instruction is not worth a sequence of its own if it saves fewer tokens than this.
+LEAST_SAVING = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Match:

@@ -23,6 +23,8 @@ class Request:
     What the caller sets:
 
     `shared`: how many tokens at the prompt's start belong to the instruction.
+    `opening`: how many of these are the same in all rows of the task, so they stay in memory: an instruction without a
+        question's state.
     `adapter`: the adapter to compute with, one of the backend's; None for the model alone.
     `lasting`: whether the instruction may be kept on disk: it comes from a task or the caller, not from a row.
     `urgent`: whether the request is admitted before all others.
@@ -45,6 +47,7 @@ class Request:
     space: Space
     seed: int = 0
     adapter: str | None = None
+    opening: int = 0
     lasting: bool = False
     urgent: bool = False
     advice: str = SHORTEN

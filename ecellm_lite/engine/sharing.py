@@ -5,12 +5,9 @@ from __future__ import annotations
 from ecellm_lite.engine.admission import RESERVE, Admission
 from ecellm_lite.engine.interface import Backend
 from ecellm_lite.engine.prefix_files import PrefixFiles
-from ecellm_lite.engine.prefixes import Match, Prefixes
+from ecellm_lite.engine.prefixes import LEAST_SAVING, Match, Prefixes
 from ecellm_lite.engine.request import Request
 from ecellm_lite.engine.turns import Turns
-
-# A shared prefix beyond the instruction is not worth a sequence of its own if it saves fewer tokens than this.
-LEAST_SAVING = 32
 
 
 class Sharing:
@@ -51,7 +48,7 @@ class Sharing:
         return Match()
 
     def extended(self, request: Request, match: Match) -> Match:
-        """Add nodes for what the row shares with the next rows, and return the match with the last node.
+        """Add nodes for what the row shares with the rows that wait, and return the match with the last node.
 
         One node is for the instruction, others for more text.
         """
@@ -64,7 +61,7 @@ class Sharing:
             if self._load(request, match):
                 request.cached = instruction
         while self._grouped and not self._admission.retrying:
-            # Of the prefixes shared with the next rows, take the one that saves the most tokens.
+            # Of the prefixes shared with rows that wait, take the one that saves the most tokens.
             saved, length = max(
                 (
                     ((tokens - match.length) * (rows - 1), tokens)

@@ -1,4 +1,4 @@
-"""The queue of waiting requests, ordered so that neighbours share as much of their prompts as possible."""
+"""The queue of waiting requests: in order of arrival, but those that share much of their prompts leave together."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from ecellm_lite.engine.families import by_family
 from ecellm_lite.engine.prefixes import common
 from ecellm_lite.engine.request import Request
 
-# Rows that are sorted together. A job reads twice as many ahead, so that calls stay full while one group ends.
+# Rows that are put in order together. A job reads twice as many ahead, so that calls stay full while one group ends.
 GROUP = 128
 
 
 class Waiting:
-    """A queue of requests that arrive one by one and leave in groups of up to GROUP, sorted by their prompts.
+    """A queue of requests that arrive one by one and leave in groups of up to GROUP, ordered by family.
 
-    Urgent requests leave first, in order of arrival. Other requests leave group by group. With `grouped` False requests
-    leave in order of arrival.
+    Urgent requests leave first, in order of arrival. Other requests leave group by group, so none is overtaken by a
+    later group. With `grouped` False requests leave in order of arrival.
     """
 
     def __init__(self, *, grouped: bool = True) -> None:
@@ -76,14 +77,14 @@ class Waiting:
         return total
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield pairs (tokens, rows): the first `rows` rows of the group all begin with the same `tokens` tokens.
+        """Yield pairs (tokens, rows): `rows` rows of the group, wherever they stand, begin with the same tokens.
 
-        `prompt` is the first row's. The first pair is for two rows. Each further pair is for one row more than the pair
-        before, and has as many tokens or fewer. Pairs with `least` tokens or fewer are left out.
+        `prompt` is the first row's, and `tokens` says how many of its tokens they share. The first pair is for two
+        rows. Each further pair is for one row more than the pair before, and has as many tokens or fewer. Pairs with
+        `least` tokens or fewer are left out.
         """
-        shared = len(prompt)
-        for rows, other in enumerate(islice(self._group, 1, None), start=2):
-            shared = min(shared, common(prompt, other.prompt))
+        lengths = (common(prompt, other.prompt) for other in islice(self._group, 1, None))
+        for rows, shared in enumerate(sorted(lengths, reverse=True), start=2):
             if shared <= least:
                 return
             yield shared, rows
@@ -92,6 +93,4 @@ class Waiting:
         group: list[Request] = []
         while self._arrived and len(group) < (GROUP if self._grouped else 1):
             group.append(self._arrived.popleft())
-        if self._grouped:
-            group.sort(key=lambda request: tuple(request.prompt))
-        self._group.extend(group)
+        self._group.extend(by_family(group) if self._grouped else group)

@@ -139,7 +139,7 @@ def test_what_all_rows_of_a_task_begin_with_is_shared_beyond_the_instruction() -
 
 def test_no_row_is_overtaken_by_a_later_group() -> None:
     waiting = Waiting()
-    requests = [Request([n % 7, n], 0, Text(1)) for n in range(3 * GROUP)]
+    requests = [Request([*[n % 7] * 40, n], 0, Text(1)) for n in range(3 * GROUP)]
     for request in requests:
         waiting.put(request)
     left = []

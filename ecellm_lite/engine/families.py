@@ -1,0 +1,45 @@
+"""The order of a group of waiting requests: the oldest first, each followed by those that share much with it.
+
+Where rows share only an instruction that stays in memory anyway, running them together saves nothing and makes others
+wait. Requests therefore leave in order of arrival, except that a family leaves together: requests that share so much
+text that the model should read it once. A family begins with its oldest request's turn, and a large family is divided,
+so that others get their turn in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ecellm_lite.engine.prefixes import LEAST_SAVING, common
+from ecellm_lite.engine.request import Request
+
+# The most requests that leave together. The text that they share is read again for each further part of a family at
+# worst, so larger parts would save little.
+FAMILY = 32
+
+# Up to so many instructions stay in memory while rows of all of them run (there are 16 places, some for other text).
+# Of more, each would be dropped before its next row comes, so rows with the same instruction leave together.
+INSTRUCTIONS = 12
+
+
+def by_family(requests: Sequence[Request]) -> list[Request]:
+    """Return the requests with the members of each family next to each other, the family of the oldest one first.
+
+    `requests` are in order of arrival. The members of a family are sorted by their prompts.
+    """
+    many = len({tuple(request.prompt[: request.opening]) for request in requests}) > INSTRUCTIONS
+    families: list[list[int]] = []
+    for place in sorted(range(len(requests)), key=lambda place: tuple(requests[place].prompt)):
+        family = families[-1] if families else []
+        if family and len(family) < FAMILY and _related(requests[family[-1]], requests[place], many=many):
+            family.append(place)
+        else:
+            families.append([place])
+    return [requests[place] for family in sorted(families, key=min) for place in family]
+
+
+def _related(one: Request, other: Request, *, many: bool) -> bool:
+    """Whether two requests are of one family. `many`: there are too many instructions to keep in memory."""
+    opening = min(one.opening, other.opening)
+    least = max(opening, LEAST_SAVING) if many else opening + LEAST_SAVING
+    return common(one.prompt, other.prompt) >= least

@@ -1,0 +1,95 @@
+"""The order in which rows leave the queue: the oldest first, and with it only those that save reading by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecellm_lite.answers.choice import Choice
+from ecellm_lite.answers.options import Option
+from ecellm_lite.answers.text import Text
+from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.engine.families import FAMILY, INSTRUCTIONS, by_family
+from ecellm_lite.engine.prefixes import LEAST_SAVING, common
+from ecellm_lite.engine.request import Request
+from ecellm_lite.engine.scheduler import Scheduler
+
+CLIENTS = 32
+
+
+def row(task: int, *text: int, instruction: int = 40) -> Request:
+    """Return a row of a task: its instruction, then its text."""
+    return Request([task] * instruction + list(text), instruction, Text(1), opening=instruction)
+
+
+def places(requests: Sequence[Request]) -> list[int]:
+    """Return the numbers of the requests, in the order in which they leave."""
+    return [requests.index(request) for request in by_family(requests)]
+
+
+def test_rows_that_share_only_their_instruction_leave_in_order_of_arrival() -> None:
+    requests = [row(200 - n % 4, 99 - n, n) for n in range(60)]
+    assert places(requests) == list(range(60))
+
+
+def test_rows_of_one_product_leave_together_in_the_turn_of_the_oldest() -> None:
+    product = [7] * LEAST_SAVING
+    requests = [row(1, 5), row(1, *product, 9), row(1, 4), row(2, *product, 8), row(1, *product, 8), row(1, 3)]
+    assert places(requests) == [0, 4, 1, 2, 3, 5]
+
+
+def test_others_get_their_turn_before_the_rest_of_a_large_family() -> None:
+    product = [7] * 100
+    requests = [row(1, *product, n) for n in range(2 * FAMILY)]
+    requests[1:1] = [row(2, 5), row(3, 5)]
+    order = places(requests)
+    assert sorted(order) == list(range(2 * FAMILY + 2))
+    assert order.index(1) == FAMILY
+    assert order.index(2) == FAMILY + 1
+
+
+def test_rows_with_one_of_many_instructions_leave_together() -> None:
+    few = [row(n % INSTRUCTIONS, n) for n in range(60)]
+    many = [row(n % (INSTRUCTIONS + 1), n) for n in range(60)]
+    assert places(few) == list(range(60))
+    tasks = [request.prompt[0] for request in by_family(many)]
+    assert tasks == sorted(tasks)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 9)), max_size=80))
+def test_only_relatives_of_an_older_row_overtake_others(rows: list[tuple[int, int, int]]) -> None:
+    requests = [row(task, *[product] * 40, end) for task, product, end in rows]
+    order = places(requests)
+    assert sorted(order) == list(range(len(requests)))
+    for turn, place in enumerate(order):
+        part = order[max(0, turn - FAMILY + 1) : turn + FAMILY]  # where the rest of the row's part of its family is
+        relatives = [one for one in part if related(requests[one], requests[place])]
+        assert min(relatives) <= min(order[turn:])
+
+
+def related(one: Request, other: Request) -> bool:
+    return common(one.prompt, other.prompt) >= one.opening + LEAST_SAVING
+
+
+def test_no_client_waits_while_the_others_are_answered_twice() -> None:
+    """Each client sends its next row when it has its answer; a wait is counted in rows answered meanwhile.
+
+    In the order of the prompts, a row of the last task that has just missed a group would wait for nearly two groups.
+    """
+    options = Choice((Option("A", "A: a red pepper"), Option("B", "B: a red apple")))
+    scheduler = Scheduler(FakeBackend(cells=256, most=1024, sequences=64, batch=64))
+    requests = [Request([n * 7 % 4] * 20 + list(b"%d" % (n * 7919)), 20, options, opening=20) for n in range(200)]
+    answered = 0
+    begun: list[int] = []  # for each row sent, how many rows were answered before
+    longest = 0
+    while answered < len(requests):
+        for request in requests[len(begun) : answered + CLIENTS]:
+            begun.append(answered)
+            scheduler.submit(request)
+        scheduler.step()
+        answered = sum(request.done for request in requests)
+        waits = [answered - start for request, start in zip(requests, begun, strict=False) if not request.done]
+        longest = max([longest, *waits])
+    assert longest <= CLIENTS * 5 // 4
