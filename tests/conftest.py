@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a store that only the tests use, the demo model (made once), and labelled rows if present."""
+"""Fixtures for all tests: a store for tests only, the demo model (made once), and labelled rows if present."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """Return the folder of labelled rows, which are not part of this repository; skip the test without them."""
+    """Return the folder of labelled rows, which are not part of this repository. Without them, skip the test."""
     if not DATA.is_dir():
         pytest.skip(f"the labelled rows are not at {DATA}")
     return DATA

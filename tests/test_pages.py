@@ -105,7 +105,7 @@ def test_json_is_json(page: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in RUN if any(block.reason is None for block in blocks_of(RUN[page]))])
 def test_code_runs_as_it_stands(page: str, demo_model: StoredModel, tmp_path: Path) -> None:
-    """Runs each page's code blocks in order, in a folder with the files that a reader would have, and an own store."""
+    """Each page's code blocks run in order, with the files that a reader would have and a separate store."""
     folder = tmp_path / "folder"
     folder.mkdir()
     for name in ("ecellm_lite", "benchmarks", "clients"):

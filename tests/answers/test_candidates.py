@@ -1,4 +1,4 @@
-"""The matrix of candidate answers: which tokens may come next, where an answer ends, how probable each one is."""
+"""Candidate answers as a matrix: which tokens may come next, where an answer ends, and its probability."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run(
 
 
 def exact(rows: Sequence[Sequence[int]]) -> list[float]:
-    """Return the same probabilities by brute force: at each token, a softmax over the tokens that can follow."""
+    """Return the probabilities by brute force: at each token, a softmax over the tokens that can follow."""
     closed = [(*row, END) for row in rows]
     shares = []
     for row in closed:

@@ -1,4 +1,4 @@
-"""GGUF files put together byte by byte, so that each field can be forged (the format: ggml's docs/gguf.md)."""
+"""GGUF files put together byte by byte, so that each field can be forged. ggml's docs/gguf.md has the format."""
 
 from __future__ import annotations
 

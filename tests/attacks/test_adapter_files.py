@@ -1,4 +1,4 @@
-"""Adapters in GGUF files that must be refused before llama.cpp sees them: on some of these it aborts the process."""
+"""Adapters in GGUF files that must be refused before llama.cpp sees them, because some make it abort the process."""
 
 from __future__ import annotations
 

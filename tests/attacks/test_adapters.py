@@ -1,4 +1,4 @@
-"""Adapters that must be refused with an error, whatever their settings and files hold: never a crash or a hang."""
+"""Adapters that must be refused with an error and never cause a crash or a hang."""
 
 from __future__ import annotations
 

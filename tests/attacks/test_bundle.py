@@ -1,4 +1,4 @@
-"""Bundles that someone changed, or made to harm: each is refused, and nothing is installed."""
+"""Bundles that were changed or made to do harm. Each is refused, and nothing is installed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ INDEX = Index(FORMAT, "till", 1, "now", "tiny", "", None, None, [FILE])
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """A bundle that is right, its bytes, its key, and where its parts begin."""
+    """A valid bundle: its bytes, its key, and where its parts begin."""
 
     path: Path
     data: bytes
@@ -54,7 +54,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
 
 
 def refuse(original: Original, data: bytes, folder: Path, key: SecretKey | None = None) -> None:
-    """The bundle with these bytes is neither verified nor installed, and leaves nothing behind."""
+    """Check that the bundle with these bytes is neither verified nor installed, and leaves nothing behind."""
     path = folder / "attack.ecb"
     path.write_bytes(data)
     trusted = [(key or original.key).public]
@@ -68,7 +68,7 @@ def refuse(original: Original, data: bytes, folder: Path, key: SecretKey | None 
 
 
 def regions(original: Original) -> list[tuple[int, int]]:
-    """The ranges of bytes with different meanings: script, headers, index, signature, each file, directory."""
+    """Return the ranges of bytes with different meanings: script, headers, index, signature, each file, directory."""
     with zipfile.ZipFile(original.path) as archive:
         starts = [one.header_offset for one in archive.infolist()]
         data = [one.header_offset + header_size(one.filename) for one in archive.infolist()]
@@ -97,7 +97,7 @@ def test_bytes_added_or_removed_anywhere(data: st.DataObject, original: Original
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What another program does to an archive whose index and signature stay right."""
+    """A change that another program makes to an archive. The index and the signature stay valid."""
 
     skipped: str = ""
     renamed: str = ""

@@ -1,4 +1,4 @@
-"""Weights that are damaged and then repaired: nothing that was saved in between gives a wrong answer later."""
+"""Weights that are damaged and then repaired: states saved in between never give a wrong answer later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schemas and grammars that would crash or hang llguidance, or use all memory; each is refused before it gets there."""
+"""Schemas and grammars that would crash or hang llguidance or use all memory. Each is refused before it gets there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rules(count: int, name: str = "a") -> str:
 
 
 def definitions(count: int, link: str) -> dict[str, Any]:
-    """Return definitions, each of which refers to the next; `link` is JSON with NEXT in the place of the reference."""
+    """Return definitions, each of which refers to the next. `link` is JSON with NEXT in the place of the reference."""
     links: dict[str, Any] = {f"a{i}": json.loads(link.replace("NEXT", f"#/$defs/a{i + 1}")) for i in range(count)}
     return {"$ref": "#/$defs/a0", "$defs": {**links, f"a{count}": {"type": "boolean"}}}
 

@@ -1,4 +1,4 @@
-"""Tunings: a stored tuning is used only on the machine that it was made on, and a damaged file does no harm."""
+"""A tuning is used only on the machine that it was made on, and a damaged one does no harm."""
 
 from __future__ import annotations
 

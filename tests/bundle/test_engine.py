@@ -1,4 +1,7 @@
-"""The portable engine's build: what pip is asked for, and what it must have made. The compile itself takes too long."""
+"""The build of the portable engine: the arguments for pip, and the checks of its result.
+
+The compilation itself is not tested, because it takes too long.
+"""
 
 from __future__ import annotations
 

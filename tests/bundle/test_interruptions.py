@@ -1,4 +1,4 @@
-"""An installation that is killed at any moment leaves the old version or the new one, whole, and can be repeated."""
+"""If an installation is killed at any moment, the old or the new version is complete, and it can be repeated."""
 
 from __future__ import annotations
 

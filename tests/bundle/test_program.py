@@ -31,7 +31,10 @@ class Installed(Distribution):
 
 @pytest.fixture
 def installation(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Simulate an installation that can be packed, with a portable llama.cpp; return what changes it."""
+    """Simulate an installation that can be packed, with a portable llama.cpp.
+
+    Return the fixture with which a test can change it.
+    """
     monkeypatch.setattr(program, "find_spec", lambda _: object())
     monkeypatch.setattr(program, "distribution", lambda _: Installed(None))
     monkeypatch.setattr(program, "cpu_variants", lambda _: [CpuVariant("haswell", 64, Path("haswell"))])

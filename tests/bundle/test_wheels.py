@@ -1,4 +1,4 @@
-"""Wheels in a bundle: installed into an environment of the version's own, without a network, and listed."""
+"""Wheels in a bundle are installed into the version's own environment, without a network, and listed."""
 
 from __future__ import annotations
 

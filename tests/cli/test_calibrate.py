@@ -88,7 +88,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def rows(model: StoredModel, task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write rows labelled with the model's own answers, so that it is always right; half of them name the task."""
+    """Write rows labelled with the model's own answers, so that it is always right. Half of them name the task."""
     from ecellm_lite import Runtime
 
     mails = [{"mail": f"mail {number}"} for number in range(24)]

@@ -1,4 +1,4 @@
-"""Interrupts during start-up, and closed standard streams: an exit code and an error, never a traceback."""
+"""Interrupts during start-up and closed standard streams give an exit code and an error, never a traceback."""
 
 from __future__ import annotations
 

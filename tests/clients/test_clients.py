@@ -90,7 +90,7 @@ def bin_folder(tmp_path: Path) -> Path:
 
 
 def test_the_readme_says_how(language: str, bin_folder: Path, tmp_path: Path) -> None:
-    """The README's code for each language runs in a folder of its own, beside a copy of the client."""
+    """The README's code for each language runs in an empty folder with a copy of the client."""
     marks = {"node": "js", "java": "java", "c": "c"}
     readme = (CLIENTS / "README.md").read_text("utf-8")
     blocks = re.findall(rf"^```{marks[language]}\n(.*?)^```", readme, re.S | re.M)

@@ -1,4 +1,4 @@
-"""A checkpoint gives the same tensors and metadata, byte for byte, as llama.cpp's own converter."""
+"""A checkpoint gives the same tensors and metadata as llama.cpp's own converter, byte for byte."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_modules_are_what_adapters_call_them(tmp_path: Path) -> None:
 
 
 def rewritten(folder: Path, **tensors: np.ndarray[Any, Any] | None) -> Path:
-    """Write the checkpoint `smollm` with weights of zero, 8 tokens, and some tensors changed or (None) left out."""
+    """Write the checkpoint `smollm` with zero weights and 8 tokens. Some tensors are changed or (None) left out."""
     write_checkpoint(folder, "smollm", tokenizer=False, **SMALL)
     all_of = shapes({**CONFIGS["smollm"], **SMALL})
     weights: dict[str, Any] = {name: np.zeros(shape, np.float32) for name, shape in all_of.items()}

@@ -1,6 +1,6 @@
-"""A conversion as on Windows: without pread, pwrite and flock, where an open file is neither renamed nor removed.
+"""A conversion as on Windows, which has no pread, pwrite and flock, and neither renames nor removes open files.
 
-The functions that Windows lacks are taken away, and its locks and refusals simulated. Nothing here runs on Windows.
+The missing functions are hidden, and Windows' locks and refusals are simulated. Nothing here runs on Windows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A LoRA adapter in llama.cpp's format gives the same result as in PEFT's format, on a checkpoint and a GGUF file."""
+"""A LoRA adapter in llama.cpp's format gives the same result as in PEFT's, on a checkpoint and on a GGUF file."""
 
 from __future__ import annotations
 

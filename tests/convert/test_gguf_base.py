@@ -1,4 +1,4 @@
-"""A GGUF file as the base: quantized to llama.cpp's own bytes, and merged with adapters in the order of its rows."""
+"""A GGUF file as the base: quantized to the same bytes as by llama.cpp, and merged in the order of its rows."""
 
 from __future__ import annotations
 

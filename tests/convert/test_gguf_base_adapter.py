@@ -1,4 +1,4 @@
-"""A GGUF file as the base: the same model results, and an adapter is applied to its permuted rows."""
+"""A GGUF file as the base gives the same model, and an adapter is applied to its permuted rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""File types with mixed tensor types (Q4_K_M): each tensor has the type and bytes of llama.cpp's own quantizer."""
+"""File types with several tensor types (Q4_K_M): each tensor has the type and bytes of llama.cpp's quantizer."""
 
 from __future__ import annotations
 

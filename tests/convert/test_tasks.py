@@ -1,4 +1,4 @@
-"""The tasks that a model is meant for are stored in its file and shown; any other task gets a warning."""
+"""The tasks that a model is meant for are stored in its file and shown. Any other task gives a warning."""
 
 from __future__ import annotations
 

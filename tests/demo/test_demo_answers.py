@@ -1,6 +1,6 @@
-"""The demo answers the tasks' examples and products as a shop describes them.
+"""The demo's answers to the tasks' examples and to products as a shop describes them.
 
-The twenty rows of written_products.jsonl were written by hand for this test; no model was trained on them.
+The twenty rows of written_products.jsonl were written by hand for this test. No model was trained on them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The demo is calibrated from the start; calibrations that its user fits or removes are left alone."""
+"""The demo is calibrated from the start. Calibrations that the user fits or removes are left alone."""
 
 from __future__ import annotations
 

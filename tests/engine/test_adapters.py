@@ -1,4 +1,4 @@
-"""Three shops' adapters on one base in llama.cpp: each row gets the answer of its adapter merged into the base."""
+"""Three adapters on one base in llama.cpp: each row gets the same answer as from its adapter's merged model."""
 
 from __future__ import annotations
 
@@ -36,14 +36,17 @@ def files(folder: Path) -> dict[str, Path]:
 
 
 def row(number: int) -> tuple[str, dict[str, Any]]:
-    """Return a task and a row of it; no two are the same."""
+    """Return a task and a row. The rows of different numbers differ."""
     if number % 5:
         return "sentiment_analysis", {"review": f"Order {number}: it {'works' if number % 2 else 'broke'} at once."}
     return "query_product_ranking", {"query": f"cable {number}", "products": ["a red cable", f"lamp {number}", "tea"]}
 
 
 def asked(runtime: Runtime | ChildRuntime, count: int) -> Iterator[tuple[str | None, int, Future[Answer]]]:
-    """Submit rows for the shops and for the base in turns, and yield the adapter, the row's number and the future."""
+    """Submit rows for the shops and for the base in turns.
+
+    Yield the adapter, the row's number and the future.
+    """
     for number in range(count):
         adapter = (None, *SHOPS)[number % 4] if number % 7 == 0 else SHOPS[number % 3]
         task, fields = row(number)

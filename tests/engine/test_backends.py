@@ -1,4 +1,4 @@
-"""ggml's back ends: those of a portable build are loaded from its own folder, and the best variant is known."""
+"""ggml's back ends: a portable build's are loaded from its own folder, and the best variant is known."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def as_bytes(answers: list[Any]) -> list[str]:
 
 
 def test_deterministic_answers_are_the_same_bytes(demo_model: StoredModel) -> None:
-    """The bytes are the same for any batch, order of rows and content of the memory, also after restoring a state."""
+    """The bytes do not depend on the batch, the order of rows, or what is in memory or on disk."""
     with Runtime(demo_model.path, envelope="alpaca", deterministic=True) as runtime:
         cold = as_bytes([runtime.answer("sentiment_analysis", ROWS[0])])
         batch = as_bytes(list(runtime.answers("sentiment_analysis", ROWS)))

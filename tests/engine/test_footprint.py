@@ -1,4 +1,4 @@
-"""What a model is planned to take, beside what its process takes."""
+"""A model's planned memory, compared with the memory of its process."""
 
 from __future__ import annotations
 

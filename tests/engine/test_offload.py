@@ -1,6 +1,6 @@
-"""Layers on a device, on the real llama.cpp: its CPU stands in for a GPU, which its loader treats the same way.
+"""Layers on a device, with the real llama.cpp.
 
-No test here ran on a GPU.
+The CPU stands in for a GPU, because llama.cpp's loader treats both the same way. No test here ran on a GPU.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which layers go to which GPU, compared with llama.cpp's own rule, reimplemented here after its source."""
+"""Which layers go to which GPU, compared with llama.cpp's own rule, which is reimplemented here from its source."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from tests.support.refusals import refusal
     [("S", (33, 33, 33, 33, 33)), ("M", (22, 33, 33, 33, 33)), ("L", (11, 20, 28, 41, 41))],
 )
 def test_what_fits_one_device(name: str, layers: tuple[int, ...]) -> None:
-    """Devices with 4, 6, 8, 12 and 24 GiB free, and a context of 4096 tokens; sizes below are in MiB.
+    """The devices have 4, 6, 8, 12 and 24 GiB free, and the context has 4096 tokens.
 
-    By hand for 4 GiB, of which the margin leaves 3072. eCeLLM-M: the output takes 103, computing 160, and a layer 117
-    and 16 for its KV cells, so 21 layers and the output fit. eCeLLM-L: 128, 233, and 170 and 80, so 10 layers fit too.
+    The expected layers for 4 GiB were computed by hand, in MiB. The margin leaves 3072. For eCeLLM-M, the output takes
+    103, computing 160, and a layer 117 and 16 more for its KV cells: 21 layers and the output fit. For eCeLLM-L, these
+    are 128, 233, 170 and 80: 10 layers and the output fit.
     """
     assert tuple(plan(HEADERS[name], gpus_of(free)).n_gpu_layers for free in (4, 6, 8, 12, 24)) == layers
 
@@ -109,10 +110,10 @@ def test_only_counts_and_words_are_asked_for(gpu_layers: Any) -> None:
 
 
 def divided_by_llama_cpp(layers: int, n_gpu_layers: int, tensor_split: Sequence[float]) -> list[int | None]:
-    """Return the device of each layer and of the output, None for the CPU.
+    """Return the device of each layer and of the output, or None for the CPU.
 
-    As in load_tensors of src/llama-model.cpp: the devices' shares are summed up and normalized in float32, and a layer
-    goes to the first device whose sum exceeds the layer's fraction (std::upper_bound).
+    The rule is in load_tensors of src/llama-model.cpp. The devices' shares are summed up and normalized in float32. A
+    layer goes to the first device whose sum exceeds the layer's fraction (std::upper_bound).
     """
     splits = [np.float32(part) for part in accumulate(tensor_split)]
     splits = [np.float32(part / splits[-1]) for part in splits]

@@ -113,7 +113,7 @@ def test_a_tree_without_room_says_what_is_there() -> None:
 
 
 def test_rows_that_share_are_computed_together_and_answered_in_place() -> None:
-    """20 rows for each of 5 products are mixed: each product's text is computed once, and answers stay in order."""
+    """20 rows for each of 5 products are mixed. Each product's text is computed once, and answers stay in order."""
     prompts = product_rows(5, 20)
     runs: dict[bool, list[Request]] = {}
     computed: dict[bool, int] = {}

@@ -1,7 +1,8 @@
-"""A portable build on other processors, which qemu-x86_64 imitates: the same answers, by the variant for each.
+"""A portable build on other processors, which qemu-x86_64 imitates.
 
-ECELLM_PORTABLE_PYTHON names the Python of an environment with this project, the demo, and the wheel that
-`ecellm-lite bundle engine` builds. qemu's own translator has no AVX-512, so a Skylake-Server runs the variant for AVX2.
+The answers are the same, and each processor gets its variant. ECELLM_PORTABLE_PYTHON names the Python of an environment
+with this project, the demo, and the wheel that `ecellm-lite bundle engine` builds. qemu has no AVX-512, so a
+Skylake-Server runs the variant for AVX2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The prompt kernels (faster matrix products for prompts) inside llama.cpp: used only if everything fits."""
+"""The prompt kernels (faster matrix products for prompts) inside llama.cpp: used only if all checks pass."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def products() -> int:
 
 
 def test_a_model_reads_its_prompt_with_them(demo_model: StoredModel, variant: str) -> None:
-    """Runs with and without the kernels alternate in one process; neither disturbs the other."""
+    """Runs with and without the kernels alternate in one process and do not disturb each other."""
     tokens = list(range(1000, 1040))
     settings = Settings(gpu_layers=0, context=256, threads=2, prompt_kernels=variant)
     ours = LlamaBackend(demo_model.path, settings)

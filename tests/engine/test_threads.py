@@ -1,4 +1,4 @@
-"""A call of the model leaves the cores that other programs keep busy to them, and uses all where that gains nothing."""
+"""A call of the model leaves busy cores to other programs, and uses all cores where that would gain nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tell
 
 
 class Office(Machine):
-    """A machine with `cores`, on which `programs` compute endlessly; `used` is how many cores they get."""
+    """A machine with `cores`, on which `programs` compute endlessly. `used` is how many cores they get."""
 
     def __init__(self, cores: int = 4) -> None:
         self.cores = cores

@@ -1,4 +1,4 @@
-"""Adapters take turns: no call mixes them, no adapter's rows starve, and a prefix belongs to its adapter."""
+"""Adapters take turns: no call mixes them, every adapter's rows run, and a prefix belongs to its adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fitting a temperature: it corrects an overconfident model, and a fit that may be due to chance is not kept."""
+"""Fitting a temperature corrects an overconfident model, and a fit that may be due to chance is not kept."""
 
 from __future__ import annotations
 

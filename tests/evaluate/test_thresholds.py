@@ -92,7 +92,10 @@ def test_answers_share_the_doubt() -> None:
 @pytest.mark.slow
 @pytest.mark.data
 def test_product_matching_is_automatic_at_95_percent(data: Path, demo: Runtime, tmp_path: Path) -> None:
-    """The threshold is chosen on half of the rows; on the others, at least 93% of the automatic answers are right."""
+    """The threshold is chosen on half of the rows.
+
+    On the other half, at least 93% of the automatic answers are right.
+    """
     task = TASKS["product_matching"]
     lines = (data / task.name / "test.jsonl").read_text("utf-8").splitlines()
     labelled_rows = [labelled(task, number, json.loads(line)) for number, line in enumerate(lines, 1)]

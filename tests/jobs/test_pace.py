@@ -1,4 +1,4 @@
-"""The time that a job will still take is estimated from tokens, so short, long and repeated rows do not mislead it."""
+"""A job's remaining time is estimated from tokens, so short, long and repeated rows do not distort it."""
 
 from __future__ import annotations
 

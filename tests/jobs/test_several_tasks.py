@@ -1,4 +1,4 @@
-"""Several tasks over one table: columns for each, shared text is read once, and everything works as for one task."""
+"""Several tasks over one table: each has its columns, shared text is read once, and all works as for one task."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_review_has_a_line_for_each_answer(tmp_path: Path, tasks: list[Task]) 
 
 
 def test_what_tasks_share_of_a_row_is_read_once(tmp_path: Path) -> None:
-    """The two tasks have the same instruction and fields, and differ only in their options, which come last."""
+    """The two tasks have the same instruction and fields. They differ only in their options, which come last."""
     tasks = [desk(tmp_path, "desk", "billing", "delivery"), desk(tmp_path, "floor", "first", "second")]
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"review": f"{number} " + "long words " * 9}) + "\n" for number in range(30)))

@@ -42,7 +42,11 @@ def quantized(x: NDArray[np.float32], limit: float) -> NDArray[np.float64]:
 
 
 def compare(blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32], result: NDArray[np.float32]) -> None:
-    """Compare products, with room for float32 rounding: two scales' product, a minimum, 1 or 2 additions per block."""
+    """Compare products with their exact values.
+
+    The tolerance is for float32 rounding: in each block, the product of two scales, a minimum, and one or two
+    additions.
+    """
     weights = ggml.dequantize(blocks, kind, x.shape[1]).astype(np.float64)
     activations = quantized(x, 32767 if kind.name in WORDS else 127)
     # A minimum may cancel what a scale adds: both are as large as the row's largest weight at most.
@@ -107,7 +111,7 @@ def test_a_product_of_many_columns_and_strides(variant: str, name: str) -> None:
 @pytest.mark.parametrize("variant", variants())
 @pytest.mark.parametrize("name", TYPES)
 def test_a_column_does_not_depend_on_the_others(variant: str, name: str) -> None:
-    """A column is the same bit for bit with any number of columns and threads; deterministic batches need this."""
+    """A column has the same bits with any number of columns and threads. Deterministic batches need this."""
     kind = CONVERTED[name]
     weights, x = product(np.random.default_rng(5), kind, 37, 21, 1536)
     together = library.multiply(weights, kind, x, variant=variant)

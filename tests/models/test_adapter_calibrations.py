@@ -1,4 +1,4 @@
-"""A calibration belongs to its adapter: another shop's answers, and the base's, do not get it."""
+"""A calibration belongs to its adapter, and is not used for another shop's answers or the base's."""
 
 from __future__ import annotations
 

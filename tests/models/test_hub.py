@@ -1,4 +1,4 @@
-"""Repositories are fetched completely or not at all, resume after a failure, and need no network once cached."""
+"""Repositories are downloaded completely or not at all, resume after a failure, and need no network once cached."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILES = {
 
 
 def pull(home: Path, endpoint: str, name: str = "shop/model", **settings: str) -> tuple[int, str]:
-    """Download in a process of its own: the hub's library reads its settings when it is imported."""
+    """Download in a separate process, because the hub's library reads its settings when it is imported."""
     code = (
         "import sys\nfrom ecellm_lite.models.hub import download\nfrom ecellm_lite.errors import EcellmError\n"
         "try: print(download(sys.argv[1], quiet=True))\n"

@@ -62,7 +62,7 @@ def test_the_second_of_two_is_refused(store: Store, gguf: Path, other: Path, mon
 
 
 def test_many_processes_and_one_name(store: Store, tmp_path: Path) -> None:
-    """One complete model is in the store; the other processes were refused."""
+    """One complete model is in the store, and the other processes were refused."""
     program = """
 import sys
 from pathlib import Path

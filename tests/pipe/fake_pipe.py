@@ -1,7 +1,7 @@
-"""`ecellm-lite pipe` with the fake engine. The review `poison` kills the process, and `hang` makes it hang.
+"""`ecellm-lite pipe` with the fake engine. The review `poison` kills the process, and the review `hang` makes it hang.
 
-The argument says how the model loads: `missing`, `crash`, `slow`, or `isolated` (in a child process). `crash FILE`
-crashes if the file exists, and writes to the file at each start.
+The argument says how the model loads: `missing`, `crash`, `slow`, or `isolated` (in a child process). With `crash
+FILE`, the process writes to the file at each start, and crashes if the file already exists.
 """
 
 from __future__ import annotations

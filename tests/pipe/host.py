@@ -31,7 +31,10 @@ def start(command: list[str] | None = None) -> subprocess.Popen[bytes]:
 
 
 def converse(lines: Iterable[bytes | dict[str, Any]], command: list[str] | None = None) -> list[dict[str, Any]]:
-    """Send lines, then end of input; return the messages after `ready`, once the pipe has ended with exit code 0."""
+    """Send lines, then end of input.
+
+    Return the messages after `ready`, once the pipe has ended with exit code 0.
+    """
     data = b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
     with start(command) as process:
         output, errors = process.communicate(data, timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""The protocol as a host sees it: every request gets one line with its id, and nothing else reaches standard output."""
+"""The protocol as a host sees it: every request gets one line with its id, and standard output has nothing else."""
 
 from __future__ import annotations
 

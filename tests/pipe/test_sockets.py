@@ -1,4 +1,4 @@
-"""Several hosts share one engine over a Unix socket; none of them can stop the others, whatever it does."""
+"""Several hosts share one engine over a Unix socket. None of them can stop the others."""
 
 from __future__ import annotations
 

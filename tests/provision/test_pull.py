@@ -29,7 +29,7 @@ from tests.support.tiny_checkpoints import WIDTH, write_checkpoint
 
 
 def run(home: Path, endpoint: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own: the hub's library reads its settings when it is imported."""
+    """Run the command in a separate process, because the hub's library reads its settings when it is imported."""
     environment = {
         **os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home / "hub"), "HF_HUB_DISABLE_XET": "1",
         "ECELLM_HOME": str(home / "store"), "HF_HUB_DOWNLOAD_TIMEOUT": "5", "HF_HUB_ETAG_TIMEOUT": "5",

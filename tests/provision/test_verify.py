@@ -50,7 +50,7 @@ def test_verify_says_what_does_not(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_the_original_gets_its_adapters_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Attention modules have a number named `scaling`, which must not be taken for that of peft's layers."""
+    """Attention modules have a number named `scaling`, which must not be confused with that of peft's layers."""
     first, second = {"adapter_0": 2.0, "adapter_1": 4.0}, {"adapter_1": 8.0}
     active: list[list[str]] = []
     modules = [SimpleNamespace(scaling=0.125), SimpleNamespace(scaling=first), SimpleNamespace(scaling=second)]

@@ -130,7 +130,7 @@ def serving(
     aliases: Sequence[str] = ALIASES,
     host: str = "127.0.0.1",
 ) -> Iterator[Server]:
-    """Serve a fleet or an answerer, by default a Runtime over the fake engine; at a `path` on a Unix socket."""
+    """Serve a fleet or an answerer, by default a Runtime over the fake engine. With `path`, serve on a Unix socket."""
     limits = limits or Limits()
     if fleet:
         fleet.load()

@@ -1,4 +1,4 @@
-"""Several models behind one server: which are loaded, which make room, and that one's fault is not another's."""
+"""Several models behind one server: which are loaded and unloaded, and that a fault affects only one."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_what_cannot_fit_is_refused() -> None:
 
 
 class Others:
-    """A store with one model that is too large, one that is damaged, and one that is as it should be."""
+    """A store with three models: one is too large, one is damaged, and one is valid."""
 
     def __init__(self, maker: Maker) -> None:
         self.sources = {"large": maker.source("large", 100), "good": maker.source("good")}

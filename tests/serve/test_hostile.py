@@ -30,7 +30,7 @@ def head(*headers: bytes, method: bytes = b"POST", path: bytes = PATH.encode()) 
 
 
 def status_of(server: Server, sent: bytes) -> int:
-    """Return the status of the response to what is sent; 0 for a connection that is closed without one."""
+    """Return the status of the response to the sent bytes, or 0 if the connection is closed without a response."""
     with server.connect() as connection:
         try:
             connection.sendall(sent)

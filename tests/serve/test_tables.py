@@ -1,4 +1,4 @@
-"""Tables that the page sends to be read: what they become, and that a hostile one harms nobody."""
+"""Tables that the page sends to be read: what they become, and that a hostile one does no harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bare Debian for tests: a root with nothing but its smallest packages, and commands in it without any network."""
+"""A bare Debian for tests: a root with only the smallest packages, and commands run in it without a network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ USER = 1000
 
 
 def bare_root(place: Path) -> Path:
-    """Return a copy of the root that ECELLM_BARE_ROOT names, or a new one by debootstrap; skip if neither can be."""
+    """Return a copy of the root that ECELLM_BARE_ROOT names, or a new one by debootstrap.
+
+    Skip the test if neither is possible.
+    """
     if os.name != "posix" or os.geteuid():
         pytest.skip("a bare system is entered by root")
     missing = [tool for tool in ("unshare", "chroot", "mount") if not shutil.which(tool)]

@@ -1,4 +1,4 @@
-"""Small bundles: a tiny model in a store, a program that is a shell script, and bundles of them."""
+"""Small bundles, made of a tiny model in a store and a shell script as the program."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ type = "predicate"
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """A folder with what bundles are made of: a store with one tiny model, a task, and a program."""
+    """A folder with everything that bundles are made of: a store with one tiny model, a task, and a program."""
 
     folder: Path
     store: Store

@@ -13,7 +13,10 @@ REVIEW = '{"review": "It works, but it is loud."}'
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
-    """Run a command that must fail with this code, without output; return the one sentence that it writes to stderr."""
+    """Run a command that must fail with this code, without output.
+
+    Return the sentence that it writes to stderr.
+    """
     assert run_command(list(arguments)) == code
     output = capsys.readouterr()
     assert output.out == ""

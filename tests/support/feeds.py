@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 class FolderServer:
-    """Serves `folder`, as a context manager; `address` is that of its index.
+    """Serves `folder`; a context manager. `address` is the address of its index.
 
-    `breaks` is how many times an answer with a file ends after `after` bytes. `errors` is how many times the server
-    answers 503. Without `ranges` it sends whole files only. `redirect` is where it sends everybody.
+    `breaks`: how many responses with a file end after `after` bytes. `errors`: how many times the server answers 503.
+    `ranges`: whether it can send parts of files. `redirect`: where it redirects all requests.
     """
 
     def __init__(self, folder: Path) -> None:

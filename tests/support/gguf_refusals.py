@@ -1,4 +1,4 @@
-"""Checks that a GGUF file is refused: with a ModelError that has a path and a next step, and in little memory."""
+"""Checks that a GGUF file is refused in little memory, with a ModelError that has a path and a next step."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def written(tmp_path: Path, content: bytes) -> Path:
 
 
 def check_outcome(path: Path) -> None:
-    """Check that reading a file raises only ModelError, or gives tensors that all lie inside the file."""
+    """Check that reading a file either raises ModelError, or gives tensors that all lie inside the file."""
     try:
         header = read_header(path)
     except ModelError:

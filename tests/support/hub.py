@@ -13,10 +13,14 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """A server, used as a context manager, that has `files` as those of `repository`; `endpoint` is its address.
+    """A server that imitates the hub and has one `repository` with `files`; a context manager.
 
-    `breaks`: by file, after how many bytes the connection breaks, in the first `times` downloads of that file.
-    `lies`: by file, a false size that the hub states. `meanwhile` is called with each file's name before it is sent.
+    `endpoint` is its address.
+
+    `breaks`: the number of bytes, by file, after which the connection breaks. It does so in the file's first `times`
+      downloads.
+    `lies`: false sizes that the hub states, by file. `meanwhile`: a function that is called with each file's name
+      before the file is sent.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from ecellm_lite import ggml
 def requantize(
     source: Path, target: Path, file_type: str, *, threads: int = 2, importance: Mapping[str, Any] | None = None
 ) -> None:
-    """Quantize the GGUF file `source` to `file_type`; `importance` has each tensor's imatrix, float32 (columns,)."""
+    """Quantize the GGUF file `source` to `file_type`. `importance` has each tensor's imatrix, float32 (columns,)."""
     ggml.start_library()
     parameters = llama.llama_model_quantize_default_params()
     parameters.ftype, parameters.nthread = ggml.FILE_TYPES[file_type], threads

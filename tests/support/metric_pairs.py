@@ -1,4 +1,4 @@
-"""Entries of extractions (attribute, value, source), and a metric over all rows and in the paper's own way."""
+"""Entries of extractions (attribute, value, source), and metrics over all rows and in the paper's way."""
 
 from __future__ import annotations
 

@@ -98,9 +98,9 @@ def run_blocks(blocks: Sequence[Block], folder: Path, environment: Mapping[str, 
 
 @contextmanager
 def _serving(block: Block, folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """Start the one command of a block, wait until it answers, and at the end stop it as a service manager does.
+    """Start the block's only command, wait until it answers, and stop it at the end as a service manager does.
 
-    All test processes of a machine take turns, since the port is always the same.
+    All test processes of a machine take turns, because the port is always the same.
     """
     log = folder / "server.log"
     with FileLock(Path(tempfile.gettempdir()) / f"ecellm-lite-{PORT}.lock"), log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""What a reader of each page has at hand before the first block: files in a folder, and a hub to fetch from."""
+"""The files and the hub that a reader of each page has before the first block."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _jobs(folder: Path, _: ExitStack) -> Environment:
 
 
 def _models(folder: Path, open_things: ExitStack) -> Environment:
-    """A hub with a small checkpoint in eCeLLM-M's place, a small file in that of its GGUF, and a fine-tune."""
+    """A hub with a small checkpoint in place of eCeLLM-M, a small file in place of its GGUF, and a fine-tuned model."""
     published = write_checkpoint(folder / "published", "mistral")
     hub = open_things.enter_context(
         Hub("NingLab/eCeLLM-M", {path.name: path.read_bytes() for path in published.iterdir()})
@@ -101,7 +101,7 @@ def _scale(folder: Path, _: ExitStack) -> Environment:
 
 
 def _serve(folder: Path, _: ExitStack) -> Environment:
-    """Small files in the places of eCeLLM-M's, in the store, and of a model of one's own."""
+    """Small files in the store in place of eCeLLM-M's, and a model of the reader's own."""
     model = write_tiny_model(folder / "my-own.gguf", context=2048, metadata={"ecellm.envelope": "alpaca"})
     Store(home_of(folder)).add(model, "eCeLLM-M:Q4_K_M", "mistral")
     return {}

@@ -12,7 +12,7 @@ from ecellm_lite.errors import EcellmError
 
 @contextmanager
 def refusal(kind: type[EcellmError], *values: object, **place: object) -> Iterator[None]:
-    """Expect an error of this class; `place` has attributes that it must have (file, field, line, settings).
+    """Expect an error of this class. `place` has attributes that it must have (file, field, line, settings).
 
     The message or the step must contain each of the values (a name, a number, a word of the input).
     """

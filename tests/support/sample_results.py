@@ -56,7 +56,10 @@ BINARY = ["f1", "accuracy", "precision", "recall", "specificity", "negative_pred
 
 
 def sample_results(seed: int = 1) -> Results:
-    """Return results of ten tasks: AG has no figures, QPR has no rows, MPC has failures, and each has hostile texts."""
+    """Return results of ten tasks.
+
+    AG has no figures, QPR has no rows, MPC has failures, and each has hostile texts.
+    """
     chance = random.Random(seed)
     return Results(
         format=FORMAT,

@@ -37,10 +37,11 @@ def write_tiny_model(
 ) -> Path:
     """Write a model of architecture llama to `path`, and return `path`.
 
-    Any text can be tokenized: the vocabulary has all 256 bytes, and each of `words`, alone and after a space, is one
-    token (`gpt2`: byte-level BPE; `llama`: SentencePiece). `quantization` is the matrices' type (one that gguf can
-    write). `metadata` replaces or adds keys: None removes a key; (value, GGUFValueType) or (list, ARRAY, element type)
-    sets the type too. `tensors` replaces or adds tensors, as NumPy arrays (rows, columns); None removes a tensor.
+    Any text can be tokenized, because the vocabulary has all 256 bytes. Each of `words` is one token, alone and after a
+    space. `gpt2` stands for byte-level BPE, and `llama` for SentencePiece. `quantization` is the matrices' type, one
+    that gguf can write. `metadata` replaces or adds keys. None removes a key. (value, GGUFValueType) or (list, ARRAY,
+    element type) also sets the type. `tensors` replaces or adds tensors, as NumPy arrays (rows, columns). None removes
+    a tensor.
     """
     vocabulary = _bpe(words) if tokenizer == "gpt2" else _sentencepiece(words)
     keys: dict[str, Any] = {

@@ -28,7 +28,7 @@ PHI_ADDED = [" " * count for count in range(31, 1, -1)] + ["\t" * count for coun
 
 
 def packaged(package: str, *parts: str) -> Path:
-    """Return the path of a file in a package, without importing it; skip the test if the package is not installed."""
+    """Return the path of a file in a package, without importing it. Skip the test if the package is not installed."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         pytest.skip(f"the package {package} is not installed")

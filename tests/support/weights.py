@@ -26,7 +26,10 @@ def _outlier(count: int, generator: Generator) -> NDArray[np.floating]:
 
 
 def _mixed(count: int, generator: Generator) -> NDArray[np.floating]:
-    """Return sub-blocks of 16 values of different magnitudes, some of them all zero, constant or of one sign."""
+    """Return sub-blocks of 16 values.
+
+    Their magnitudes differ, and some are all zero, constant or of one sign.
+    """
     rows = generator.normal(size=(count // 16, 16)) * 10.0 ** generator.integers(-30, 20, (count // 16, 1))
     for row in rows:
         row[:] = (row, np.zeros(16), np.full(16, row[0]), np.abs(row), -np.abs(row))[generator.integers(5)]
@@ -62,7 +65,7 @@ KINDS = list(_MADE)
 
 
 def weights_of(kind: str, count: int, generator: Generator) -> NDArray[np.float32]:
-    """Return `count` finite float32 weights of one of KINDS; `count` is a multiple of 16."""
+    """Return `count` finite float32 weights of one of KINDS. `count` is a multiple of 16."""
     with np.errstate(over="ignore"):
         row = _MADE[kind](count, generator).astype(np.float32)
     return np.where(np.isfinite(row), row, np.float32(1))

@@ -1,4 +1,4 @@
-"""Results as tables: the input's columns are unchanged, the added ones come after them, and none is a formula."""
+"""Results as tables: the input's columns are unchanged, the added ones follow them, and none is a formula."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_a_field_of_the_wrong_type(task: str, row: dict[str, Any], field: str, v
 
 
 def bare(field: str) -> str:
-    """Return a field's own name: `candidates[1].brand` gives `brand`, `history[0]` gives `history`."""
+    """Return a field's own name, such as `brand` for `candidates[1].brand` and `history` for `history[0]`."""
     return field.split(".")[-1].split("[")[0]
 
 

@@ -38,7 +38,7 @@ def test_a_few_rows_are_answered_from_their_sets(name: str, data: Path, demo: Ru
 
 
 def test_most_gold_values_are_spans(data: Path) -> None:
-    """Checks the figure in answers/spans.py: a value marked by people is nearly always one of the offered spans."""
+    """Checks the figure in answers/spans.py: nearly all values that people marked are among the offered spans."""
     marked = offered = 0
     for line in (data / "attribute_value_extraction" / "train.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)

@@ -1,4 +1,4 @@
-"""The prompt of every task's example in every envelope equals a file, byte for byte; the files were written by hand."""
+"""The prompt of every task's example in every envelope equals a file that was written by hand, byte for byte."""
 
 from __future__ import annotations
 

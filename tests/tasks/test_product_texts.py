@@ -1,4 +1,7 @@
-"""Products and items as the model reads them: cut, quoted and numbered as in ECInstruct; texts are written by hand."""
+"""Products and items as the model reads them: cut, quoted and numbered as in ECInstruct.
+
+The expected texts were written by hand.
+"""
 
 from __future__ import annotations
 

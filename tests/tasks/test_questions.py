@@ -1,4 +1,4 @@
-"""Questions made on the spot: what the model reads, and what may be answered."""
+"""Questions defined in a request: what the model reads, and what may be answered."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tests.support.shortening import Row, documents, over, text, words
 
 @dataclass(frozen=True)
 class Case:
-    """A row of a given size, the same row cut to some of its parts, and the note about the cut; written by hand."""
+    """A row of a given size, the same row after a cut, and the note about the cut. All were written by hand."""
 
     task: str
     context: int

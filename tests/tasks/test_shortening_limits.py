@@ -1,4 +1,4 @@
-"""Where a text is cut: at whole words and items, in few tokenizations, and always the same."""
+"""Where a text is cut: between words or items, after few tokenizations, and always in the same place."""
 
 from __future__ import annotations
 

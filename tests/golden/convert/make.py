@@ -2,9 +2,9 @@
 
     python -m tests.golden.convert.make LLAMA_CPP PYTHON
 
-LLAMA_CPP: a source tree of llama.cpp, as the source distribution of llama-cpp-python has it in vendor/llama.cpp;
-PYTHON: an interpreter with torch, transformers, sentencepiece, mistral-common and gguf, for convert_hf_to_gguf.py.
-The packages of the extra `dev` must be installed where this runs.
+LLAMA_CPP is a source tree of llama.cpp, such as vendor/llama.cpp in the source distribution of llama-cpp-python. PYTHON
+is an interpreter that can run convert_hf_to_gguf.py: it needs torch, transformers, sentencepiece, mistral-common and
+gguf. The packages of the extra `dev` must be installed where this runs.
 """
 
 from __future__ import annotations
