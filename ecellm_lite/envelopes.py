@@ -1,8 +1,8 @@
 r"""The text around a row's text in a prompt: byte for byte what eCeLLM's weights were trained on.
 
-An envelope is data, not a template language: nothing in a row or an instruction is interpreted, and a model's own chat
-template is never rendered. Source: `templates/` of ninglab/eCeLLM and the ECInstruct data set (Peng et al., arXiv
-2402.08831; CC-BY-4.0).
+An envelope is data and not a template language: nothing in a row or an instruction is interpreted, and a model's own
+chat template is never rendered. The source is `templates/` of ninglab/eCeLLM and the ECInstruct data set (Peng et al.,
+arXiv 2402.08831; CC-BY-4.0).
 
 >>> ALPACA.prompt("Say yes or no.", "Is it blue?")[-40:]
 '\n\n### Input:\nIs it blue?\n\n### Response:\n'
@@ -34,7 +34,7 @@ class Envelope:
         return f"{self.head}### Instruction:\n{instruction}\n\n### Input:\n"
 
     def prompt(self, instruction: str, text: str, options: str | None = None) -> str:
-        """Return the whole prompt; without `options` the prompt has no heading for options."""
+        """Return the whole prompt. Without `options`, it has no heading for options."""
         listed = f"\n\n### Options:\n{options}" if options else ""
         return f"{self.prefix(instruction)}{text}{listed}\n\n{self.tail}"
 
@@ -51,7 +51,7 @@ ENVELOPES = {envelope.name: envelope for envelope in (ALPACA, MISTRAL)}
 
 
 def get_envelope(name: str) -> Envelope:
-    """Return the envelope of that name; raises UsageError with the available names if there is none."""
+    """Return the envelope of that name. If there is none, raises UsageError with the available names."""
     try:
         return ENVELOPES[name]
     except KeyError:

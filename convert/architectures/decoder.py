@@ -1,7 +1,7 @@
-"""What Llama, Qwen, SmolLM3, OLMo 2 and Granite have in common: shapes, tensors and metadata of a decoder.
+"""What Llama, Qwen, SmolLM3, OLMo 2 and Granite have in common: a decoder's shapes, tensors and metadata.
 
-Each layer has an attention with rotated queries and keys, some of which share keys and values, and a feed-forward
-network with a gate.
+Each layer has an attention and a feed-forward network with a gate. In the attention, queries and keys are rotated, and
+several queries may share their keys and values.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ _COMPARED_ROWS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Dimensions:
-    """A decoder's dimensions; `size` is the number of values of a head, `inner` that of the feed-forward network."""
+    """A decoder's dimensions.
+
+    `size` is the number of values of a head, and `inner` is the feed-forward network's width.
+    """
 
     width: int
     vocabulary: int
@@ -56,7 +59,7 @@ class Dimensions:
         return cls(width, config.count("vocab_size"), layers, heads, kv_heads, size, inner)
 
     def check_head_size(self) -> None:
-        """Raise ModelError for a head that is not width / heads, where llama.cpp knows no other size."""
+        """Raise ModelError unless a head has width / heads values, for architectures where llama.cpp requires that."""
         if self.size * self.heads != self.width:
             raise unsupported(
                 f"has head_dim = {self.size} with {self.heads} heads for a width of {self.width}, but llama.cpp knows "
@@ -109,9 +112,10 @@ class Decoder:
     ) -> None:
         """Add the matrices and the norms of all layers.
 
-        - `interleaved`: llama.cpp rotates neighboring rows (see rotation_order).
-        - `biased`: for each matrix by its GGUF name, whether it has a bias; None if it may have one.
-        - `norms`: norms over the width, by their GGUF names; `added` is added to their weights.
+        - `interleaved`: whether llama.cpp rotates neighboring rows (see rotation_order).
+        - `biased`: for each matrix by its GGUF name, whether it has a bias. None if it may have one.
+        - `norms`: norms over the width, by their GGUF names.
+        - `added`: a number that is added to the norms' weights.
         """
         sizes, biases = self.dimensions, biased or {}
         query = rotation_order(sizes.heads, sizes.size) if interleaved else None
@@ -168,7 +172,7 @@ class Decoder:
 
 
 def _check_tied(checkpoint: Checkpoint) -> None:
-    """Raise ModelError if config.json says that embedding and output matrix are the same (tied), but they differ."""
+    """Raise ModelError if config.json says that the embedding is also the output matrix (tied), but the two differ."""
     embedding, output = checkpoint.tensor(EMBEDDING), checkpoint.tensor(OUTPUT)
     same = embedding.shape == output.shape and embedding.type == output.type
     for first in range(0, embedding.shape[0] if same else 0, _COMPARED_ROWS):

@@ -14,7 +14,7 @@ MAX_COUNT = (1 << 31) - 1  # llama.cpp keeps counts as 32-bit numbers
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """The values of a config.json by name; an absent or null value takes its default, if there is one.
+    """The values of a config.json by name. An absent or null value takes its default, if there is one.
 
     Every method raises ModelError for a value that it does not accept.
     """
@@ -74,8 +74,8 @@ class Hyperparameters:
 def rope_parameters(config: Hyperparameters) -> Hyperparameters:
     """Return the parameters of the rotary position embedding, under the names that transformers 5 uses.
 
-    Older versions have `rope_theta` and `partial_rotary_factor` at the top level, and the rest under `rope_scaling`,
-    where `rope_type` was once called `type`.
+    Older versions have `rope_theta` and `partial_rotary_factor` at the top level and the rest under `rope_scaling`.
+    There, `rope_type` was once called `type`.
     """
     parameters = {
         name: config.values[name] for name in ("rope_theta", "partial_rotary_factor") if name in config.values

@@ -1,7 +1,7 @@
 """Llama and models of its architecture: Llama-2 and 3, Mistral and Mistral Nemo, SmolLM2.
 
-The names of tensors and the metadata's keys are those of llama.cpp's converter (conversion/llama.py) and loader
-(src/models/llama.cpp). Mistral's sliding window is not written to the file: for this architecture, llama.cpp always
+The names of tensors and metadata are those of llama.cpp's converter (conversion/llama.py) and loader
+(src/models/llama.cpp). Mistral's sliding window is not written to the file. For this architecture, llama.cpp always
 attends to the whole context.
 """
 
@@ -39,6 +39,9 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
 
 
 def biases(config: Hyperparameters) -> dict[str, bool | None]:
-    """Return which matrices have a bias by the settings attention_bias and mlp_bias; the others may have one."""
+    """Return whether matrices have a bias, as far as attention_bias and mlp_bias say.
+
+    A matrix that is left out may have one.
+    """
     attention, feed_forward = config.flag("attention_bias", False) or None, config.flag("mlp_bias", False) or None
     return {**dict.fromkeys(_ATTENTION, attention), **dict.fromkeys(_FEED_FORWARD, feed_forward)}

@@ -1,6 +1,6 @@
 """Phi-2: layer norms with biases, attention parallel to feed-forward, and only a part of each head rotated.
 
-The names of tensors and the metadata's keys are those of llama.cpp's converter (conversion/phi.py) and loader
+The names of tensors and metadata are those of llama.cpp's converter (conversion/phi.py) and loader
 (src/models/phi2.cpp).
 """
 

@@ -60,7 +60,7 @@ class Recipes:
     def take_if_present(
         self, name: str, source: str, shape: tuple[int, ...], order: NDArray[np.uint32] | None = None
     ) -> None:
-        """Do the same as `take` if the checkpoint has the tensor; otherwise do nothing."""
+        """Do the same as `take` if the checkpoint has the tensor. Otherwise do nothing."""
         if source in self._checkpoint:
             self.take(name, source, shape, order)
 

@@ -1,6 +1,6 @@
 """The rotary position embedding (RoPE): the order of the rotated rows, and the scaling for long contexts.
 
-The scaling's metadata and the computed factors are those of llama.cpp's converter (set_gguf_parameters in
+The scaling's metadata and computed factors are those of llama.cpp's converter (set_gguf_parameters in
 conversion/base.py, generate_extra_tensors in conversion/llama.py).
 """
 
@@ -19,11 +19,11 @@ _YARN = {"attention_factor": "attn_factor", "beta_fast": "beta_fast", "beta_slow
 
 
 def rotation_order(heads: int, size: int) -> NDArray[np.uint32]:
-    """Return an array that has, for each row of a query or key matrix in the GGUF file, its row in the checkpoint.
+    """Return, for each row of a query or key matrix in the GGUF file, its row in the checkpoint.
 
     The rotary embedding rotates rows in pairs. In Hugging Face's layout, a pair is a row of the head's first half and
     the matching row of its second half. In the layout of llama.cpp's `llama` and a few other architectures, a pair is
-    two neighboring rows, so the two halves are interleaved. `size` is the number of rows of a head.
+    two neighboring rows: the two halves are interleaved. `size` is the number of rows of a head.
 
     >>> rotation_order(1, 6).tolist()
     [0, 3, 1, 4, 2, 5]
@@ -64,10 +64,10 @@ def rotation_metadata(
 
 
 def rotation_factors(rope: Hyperparameters, size: int) -> NDArray[np.float32] | None:
-    """Return the factors by which Llama 3 divides the frequencies of a head's pairs, (size / 2,); None without them.
+    """Return the factors (size / 2,) by which Llama 3 divides the frequencies of a head's pairs, or None without them.
 
-    Short waves keep their frequency, long ones are slowed down by `factor`, and those between are blended. The
-    formula: section 3.2 of https://arxiv.org/abs/2407.21783 and Llama 3.1's own source.
+    Short waves keep their frequency, long ones are slowed down by `factor`, and those in between are blended. The
+    formula is from section 3.2 of https://arxiv.org/abs/2407.21783 and from Llama 3.1's own source.
     """
     if rope.values.get("rope_type") != "llama3":
         return None

@@ -1,9 +1,9 @@
-"""A bundle that was opened: its signature is right, and its archive has exactly the bytes that its index allows.
+"""An opened bundle.
 
-The signature of the index is checked first. Then every byte outside the files' data is compared with the bytes that the
-index allows there, and each file is hashed while it is read. So a flipped bit, a file that was added, removed or
-renamed, a link, compressed data, a false size, and bytes between entries are all refused. Paths are checked by
-index.check_index.
+Its signature is valid, and its archive has exactly the bytes that its index allows. The signature of the index is
+checked first. Then every byte outside the files' data is compared with the byte that the index allows there. Each file
+is hashed while it is read. So all of these are refused: a flipped bit, a file that was added, removed or renamed, a
+link, compressed data, a false size, and bytes between entries. Paths are checked by index.check_index.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ class Archive:
 
 @contextmanager
 def opened(path: Path, keys: Sequence[PublicKey], *, unsigned: bool = False) -> Iterator[Archive]:
-    """Open a bundle whose signature was made with one of `keys`, or, with `unsigned`, one that has no signature.
+    """Open a bundle that was signed with one of `keys` or, with `unsigned`, a bundle without a signature.
 
-    Raises ModelError if the file cannot be read, is no bundle, or is damaged, unsigned, or signed by another key.
+    Raises ModelError if the file cannot be read, is no bundle, or is damaged, unsigned, or signed with another key.
     """
     try:
         file = FileIO(path)

@@ -1,4 +1,4 @@
-"""Chooses what a bundle holds: the model with its calibrations, own tasks, adapters, and the program itself."""
+"""Chooses what a bundle contains: the model with its calibrations, own tasks, adapters, and the program itself."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _ADAPTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a bundle is made of: a stored model, and files and folders that its user names.
+    """What a bundle is made of: a stored model, and files and folders that the user names.
 
-    `program` is the folder of a standalone program, with an executable `ecellm-lite` (or `ecellm-lite.exe`), and
-    `wheels` a folder of wheels for the target's Python. `adapters` are LoRA files by name, `tasks` TOML files.
+    `program` is the folder of a standalone program, with an executable `ecellm-lite` (or `ecellm-lite.exe`). `wheels`
+    is a folder of wheels for the target's Python. `adapters` are LoRA files by name, and `tasks` are TOML files.
     """
 
     model: StoredModel
@@ -61,10 +61,10 @@ def create(
 ) -> Index:
     """Write a bundle to `target` and return its index.
 
-    `name`: the bundle's name, by default the name of the file `target` up to its first dot. `serial`: by default the
-    time in seconds; a newer bundle needs a higher number than an older bundle of the same name. `key`: signs the
-    bundle. `since`: an older bundle. The new bundle is then a delta: it leaves out the files that are the same in the
-    older bundle.
+    `name`: the bundle's name. By default, it is the file name of `target` up to the first dot. `serial`: the bundle's
+      number, by default the time in seconds. A newer bundle of the same name needs a higher number. `key`: the key that
+      signs the bundle. `since`: an older bundle. If given, the new bundle is a delta: it leaves out the files that the
+      older bundle has too.
 
     Raises UsageError for contents that cannot be bundled, and ModelError if a file cannot be read or written.
     """
@@ -132,7 +132,7 @@ def _folder(model: StoredModel, store: Store) -> str:
 
 
 def _model(model: StoredModel, store: Store) -> Iterator[Source]:
-    """Yield the model's file, a manifest for it, and its calibrations, as the store of the target will have them."""
+    """Yield the model's file, a manifest for it, and its calibrations, as the target's store will have them."""
     folder = _folder(model, store)
     manifest = replace(model.manifest, file="model.gguf")
     yield Source(f"{folder}/model.gguf", model.path)

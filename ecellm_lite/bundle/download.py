@@ -1,6 +1,7 @@
-"""Downloads by HTTP that go on where they broke off, within a known size and to a known sha256.
+"""Downloads by HTTP that continue where they were interrupted.
 
-The connection is not trusted: what arrives is used only with the right sha256. Plain HTTP is for this machine alone.
+Each has a known size and sha256. The connection is not trusted: the received bytes are used only if their sha256 is
+right. Plain HTTP is allowed only to this machine.
 """
 
 from __future__ import annotations
@@ -64,10 +65,10 @@ def small(address: str, largest: int) -> bytes:
 
 
 def fetch(address: str, target: Path, size: int, sha256: str, advance: Callable[[int], None] | None = None) -> None:
-    """Fetch a file of a known size and sha256 to `target`; what is there already is its beginning.
+    """Fetch a file of a known size and sha256 to `target`. If `target` exists, it is the file's beginning.
 
-    `advance` gets numbers of new bytes. After an error that more time may cure, the beginning stays for the next call.
-    Raises ModelError if the server fails, or has other bytes.
+    `advance` is called with the number of new bytes. After a temporary error, the beginning is kept for the next call.
+    Raises ModelError if the server fails, or sends other bytes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     present = _size(target)

@@ -1,8 +1,8 @@
 """Builds a portable engine: a wheel of llama-cpp-python that runs on every processor of this machine's architecture.
 
 The ordinary build is for the processor that compiles it. This wheel has ggml's code once for each kind of processor,
-from the first 64-bit processors to those with AVX-512, and ecellm_lite.backends loads the best code for the processor.
-The wheel needs a glibc that is at least as new as this machine's.
+from the first 64-bit ones to those with AVX-512. ecellm_lite.backends loads the best one for the processor. The wheel
+needs a glibc that is at least as new as this machine's.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ Progress = Callable[[int, int], None]  # how many files are compiled, and how ma
 def build_engine(folder: Path, version: str, *, source: Path | None = None, progress: Progress | None = None) -> Path:
     """Build the wheel of a version of llama-cpp-python into `folder`, and return its path.
 
-    `source`: the source distribution of llama-cpp-python, or a folder with it; by default pip downloads it. Building
-    takes a quarter of an hour or more, and needs CMake and a C++ compiler. Raises EcellmError if the build fails.
+    `source`: the source distribution of llama-cpp-python, or a folder with it. By default, pip downloads it. Building
+      takes a quarter of an hour or more, and needs CMake and a C++ compiler. Raises EcellmError if the build fails.
     """
     if source and not source.exists():
         raise UsageError(f"There is no {source}", step="name llama-cpp-python's source distribution")

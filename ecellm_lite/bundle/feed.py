@@ -1,10 +1,11 @@
-"""A folder of models for many machines, on a plain disk or web server: a signed index, and files named by their sha256.
+"""A folder of models for many machines, on a disk or a web server: a signed index, and files named by their sha256.
 
     FOLDER/index.json            the models, their files, and a serial number that only grows
     FOLDER/index.json.minisig    its signature
     FOLDER/files/SHA256          a file of a model: weights, a manifest, a calibration
 
-`push` writes files first and the index last, so a machine that pulls meanwhile sees the old index or the new one.
+`push` writes the files first and the index last. So a machine that pulls meanwhile sees either the old or the new
+index.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _PATH = re.compile(rf"{re.escape(MODEL)}|{re.escape(MANIFEST)}|{CALIBRATION}/[a-
 
 @dataclass(frozen=True, slots=True)
 class FeedFile:
-    """A file of a model: its path beside the others, its size in bytes, and its sha256."""
+    """A file of a model: its path relative to the model's folder, its size in bytes, and its sha256."""
 
     path: str
     size: int
@@ -58,7 +59,7 @@ class FeedModel:
 
 @dataclass(frozen=True, slots=True)
 class FeedIndex:
-    """The index: of two indexes with one name, the one with the higher serial number is newer."""
+    """The index. Of two indexes with the same name, the one with the higher serial number is newer."""
 
     format: int
     name: str
@@ -95,10 +96,11 @@ def push(
     name: str | None = None,
     serial: int | None = None,
 ) -> FeedIndex:
-    """Put a model into a folder, in place of one of the same name, and return the folder's new index.
+    """Put a model into a folder and return the folder's new index. A model of the same name is replaced.
 
-    `name` is the folder's in the indexes, by default its own, and stays. `serial` is by default the time in seconds.
-    Raises ModelError if a file cannot be written or the folder's present index was not signed with `key`.
+    `name` is the name in the folder's index. By default, it is the old index's, or else the folder's. `serial` is by
+    default the time in seconds. Raises ModelError if a file cannot be written, or if the present index was not signed
+    with `key`.
     """
     try:
         old = _present(folder, key)
@@ -144,7 +146,7 @@ def _check(index: FeedIndex) -> None:
 
 
 def _present(folder: Path, key: SecretKey) -> FeedIndex | None:
-    """Return the folder's present index, or None; it must be our own, because its other models are signed again."""
+    """Return the folder's present index, or None. It must be our own, because its other models are signed again."""
     path = folder / INDEX
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""Pulls the models of a feed into the store: only what changed, and nothing that the feed's key did not sign."""
+"""Pulls the models of a feed into the store: only what changed, and only what the feed's key signed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TRIES = 3  # the index and its signature are two files, and may be replaced bet
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What a pull did: the index, and the names of the models that are new or changed."""
+    """The result of a pull: the index, and the names of the models that are new or changed."""
 
     index: FeedIndex
     changed: Sequence[str]
@@ -39,10 +39,10 @@ class Pulled:
 def pull_feed(address: str, keys: Sequence[PublicKey], store: Store, *, progress: Progress | None = None) -> Pulled:
     """Bring the store's models up to date with the index at an address, and return what changed.
 
-    Files that the store has are not fetched; a download that broke off goes on in the next call. Each model is replaced
-    when it is complete; models that the index does not name stay. Raises UsageError for an address that is not https,
-    ModelError if the index is not signed with one of `keys`, is older than one that was pulled before, or a file is
-    wrong or cannot be fetched.
+    Files that the store has are not fetched. An interrupted download continues in the next call. Each model is replaced
+    only when it is complete. Models that the index does not name are kept. Raises UsageError for an address that is not
+    https. Raises ModelError if the index is not signed with one of `keys` or is older than an earlier one, or if a file
+    is wrong or cannot be fetched.
     """
     check_address(address)
     address = address if address.endswith(".json") else urljoin(f"{address.rstrip('/')}/", INDEX)
@@ -106,7 +106,7 @@ def _is_stored(model: FeedModel, file: FeedFile, store: Store) -> bool:
 
 
 def _update(model: FeedModel, store: Store, address: str, advance: Callable[[int], None]) -> None:
-    """Fetch what the store lacks of a model, and put it there: the model first, then its calibrations."""
+    """Fetch what the store lacks of a model, and store it: the model first, then its calibrations."""
     needed = [file for file in model.files if not _is_stored(model, file, store)]
     folder = store.root / "downloads"
 

@@ -1,7 +1,7 @@
 """The index of a bundle: its name and serial number, and each file's path, size, hashes and mode, as JSON.
 
-The index is what is signed. Everything else in a bundle follows from it: the files by their sha256, and the archive's
-own bytes by archive.layout.
+Only the index is signed. It determines everything else in a bundle: the files by their sha256, and the archive's other
+bytes by archive.layout.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ _CRC32 = re.compile(r"[0-9a-f]{8}")
 
 @dataclass(frozen=True, slots=True)
 class BundleFile:
-    """A file: its path in the installed folder, size in bytes, sha256 and CRC-32 in hex, and mode (0o644 or 0o755).
+    """A file: path in the installed folder, size in bytes, sha256 and CRC-32 in hex, and mode (0o644 or 0o755).
 
-    `included` is False in a delta for an unchanged file: this file is taken from the installed version.
+    `included` is False if a delta leaves the file out, because it is unchanged. It is then taken from the installed
+    version.
     """
 
     path: str
@@ -44,12 +45,12 @@ class BundleFile:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index. Of two bundles with one name, the one with the higher serial number is newer.
+    """An index. Of two bundles with the same name, the one with the higher serial number is newer.
 
-    `model` is the model's name in the store. `platform` is where the bundle's program runs, such as linux-x86_64; it is
-    empty if the bundle has no program. `starter` is the sha256 of the script in front of the archive; None without a
-    script. `base` is the sha256 of the older bundle's index that a delta is based on; None if the bundle is not a
-    delta.
+    `model` is the model's name in the store. `platform` is where the bundle's program runs, such as linux-x86_64. It is
+    empty if the bundle has no program. `starter` is the sha256 of the script in front of the archive, or None without a
+    script. `base` is the sha256 of the index of the older bundle that a delta is based on, or None if the bundle is not
+    a delta.
     """
 
     format: int

@@ -1,8 +1,8 @@
-"""Installs a bundle in a folder of its own, and makes it the current version once it is complete.
+"""Installs a bundle in its own folder, and makes it the current version once it is complete.
 
-Each file is hashed while it is written, and nothing but what a signed index names is ever written. With wheels, pip
+Each file is hashed while it is written. Only files that a signed index names are ever written. With wheels, pip
 installs them into the version's own virtual environment, without a network. A bundle that is refused, or whose program
-does not start here, leaves everything as it was.
+does not start here, changes nothing.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def install(
 ) -> Installed:
     """Install a bundle signed with one of `keys` under `base`, and make it the current version.
 
-    Raises ModelError if the bundle is refused, is older than one that was installed before, does not fit this machine,
-    or is a delta to a version that is not installed; BusyError while another process installs it.
+    Raises ModelError if the bundle is refused, is older than an installed one, does not fit this machine, or is a delta
+    to a version that is not installed. Raises BusyError while another process installs it.
     """
     with opened(path, keys, unsigned=unsigned) as archive:
         index = archive.index
@@ -154,7 +154,10 @@ def _base_of(installation: Installation, archive: Archive) -> Version:
 
 
 def _take(source: Path, target: Path, file: BundleFile) -> None:
-    """Take an unchanged file from the version that a delta is based on, by a hard link if possible, and check it."""
+    """Take an unchanged file from the version that a delta is based on, and check it.
+
+    A hard link is used if possible.
+    """
     try:
         target.hardlink_to(source)
     except OSError:
@@ -175,7 +178,7 @@ def _check_model(version: Path, name: str) -> None:
 def _try(version: Path) -> None:
     """Raise ModelError unless the version's own program, with its engine, starts on this machine.
 
-    `doctor` loads the engine. What else it finds to say about the machine, and so its exit code, does not count.
+    `doctor` loads the engine. What it reports about the machine does not count, and neither does its exit code.
     """
     command = command_of(version)
     if not command:
@@ -200,7 +203,7 @@ def _try(version: Path) -> None:
 
 
 def _fault(ended: subprocess.CompletedProcess[str]) -> str | None:
-    """Return why the engine does not run, by the output of `doctor --json`; None if it does."""
+    """Return why the engine does not run, judging by the output of `doctor --json`, or None if it runs."""
     if not ended.returncode:
         return None
     try:

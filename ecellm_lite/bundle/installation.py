@@ -1,7 +1,8 @@
-"""The installed versions of a bundle: each in a folder of its own, one of them current.
+"""The installed versions of a bundle.
 
-A version is complete before it becomes current, and becomes current by one atomic rename. So if a process is killed at
-any moment, the old version or the new version is current. The previous version is kept for a rollback.
+Each has its own folder, and one of them is current. A version becomes current only when it is complete, by one atomic
+rename. So even if a process is killed, either the old or the new version is current. The previous version is kept for a
+rollback.
 
     BASE/bundles/NAME/versions/SERIAL-HASH/   the files of a bundle, its index, and the script `ecellm-lite`
     BASE/bundles/NAME/current                 a link to the current version (on Windows the file current.txt)
@@ -59,13 +60,13 @@ class Installation:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the lock under which versions come and go; raises BusyError if another process holds it."""
+        """Hold the lock for adding and removing versions. Raises BusyError if another process holds it."""
         self.versions_folder.mkdir(parents=True, exist_ok=True)
         with only_writer(self.root / "lock", f"the bundle {self.name!r}"):
             yield
 
     def versions(self) -> list[Version]:
-        """Return the installed versions, the one with the highest serial number last; damaged ones are left out."""
+        """Return the installed versions, the highest serial number last. Damaged ones are left out."""
         versions = []
         for folder in self.versions_folder.glob("[1-9]*"):
             if _VERSION.fullmatch(folder.name):
@@ -92,7 +93,10 @@ class Installation:
         pointer.write(self.root, version.name)
 
     def staging(self, token: str) -> Path:
-        """Return the path for an incomplete version; `clean` removes what an interrupted installation left there."""
+        """Return the path for an incomplete version.
+
+        What an interrupted installation left there is removed by `clean`.
+        """
         return self.versions_folder / f"{_NEW}{token}"
 
     def clean(self) -> None:
@@ -126,9 +130,9 @@ class Installation:
 
 
 def chosen(name: str | None, base: Path | None = None) -> Installation:
-    """Return the installation of this name; without a name, that of the only installed bundle.
+    """Return the installation of this name or, without a name, that of the only installed bundle.
 
-    Raises UsageError if the name is not installed, or if none is given and not exactly one bundle is installed.
+    Raises UsageError if the name is not installed. Without a name, raises it unless exactly one bundle is installed.
     """
     names = installed_names(base)
     if name is None and len(names) == 1:

@@ -1,7 +1,7 @@
 """Ed25519 keys in minisign's format: a secret key to sign with, and the public keys that this user trusts.
 
-https://jedisct1.github.io/minisign describes the format. Secret keys are kept unencrypted, readable by their owner
-alone; minisign writes such a key with `minisign -G -W`. Trusted public keys lie in the folder `keys` beside the
+https://jedisct1.github.io/minisign describes the format. Secret keys are stored unencrypted, readable by their owner
+alone. minisign writes such a key with `minisign -G -W`. Trusted public keys are in the folder `keys` beside the
 installed bundles.
 """
 
@@ -91,12 +91,15 @@ def make_key() -> SecretKey:
 
 
 def read_public_key(path: Path) -> PublicKey:
-    """Return the key in a file; raises ModelError if there is none."""
+    """Return the key in a file. Raises ModelError if there is none."""
     return parse_public_key(_text(path), str(path))
 
 
 def parse_public_key(text: str, place: str) -> PublicKey:
-    """Return the key in `text`: a key file's text or its line of base64; raises ModelError if it is not a key."""
+    """Return the key in `text`, which is a key file's text or its line of base64.
+
+    Raises ModelError if it is not a key.
+    """
     data = _decoded(text)
     if len(data) != 42 or data[:2] != _ALGORITHM:
         raise ModelError(f"{place[:200]} is not a public key", step="give a file that `bundle keygen` wrote")
@@ -104,7 +107,7 @@ def parse_public_key(text: str, place: str) -> PublicKey:
 
 
 def read_secret_key(path: Path) -> SecretKey:
-    """Return the secret key in a file; raises ModelError if it is damaged, encrypted, or others may read it."""
+    """Return the secret key in a file. Raises ModelError if it is damaged, encrypted, or readable by others."""
     text = _text(path)
     if os.name == "posix" and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
         raise ModelError(f"Others may read the secret key {path} (mode {mode:o})", step=f"chmod 600 {path}")

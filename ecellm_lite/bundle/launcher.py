@@ -1,8 +1,8 @@
-"""The script `ecellm-lite` of an installed version: it starts the program with the version's models and tasks.
+"""The script `ecellm-lite` of an installed version.
 
-The program is the bundle's standalone program. If the bundle has none, it is the program installed from the bundle's
-wheels; without wheels, it is the `ecellm-lite` on the PATH. The script finds its version once, so a program that runs
-keeps its files when another version is installed.
+It starts the program with the version's models and tasks. The program is the bundle's standalone program. If the bundle
+has none, it is the program installed from the bundle's wheels. Without wheels, it is the `ecellm-lite` on the PATH. The
+script finds its version once. So a running program keeps its files when another version is installed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The bytes of a bundle's archive: a ZIP64 file with stored entries, fully determined by its entries and its start.
 
-Headers follow PKWARE's APPNOTE 6.3.10, sections 4.3.7 (local header), 4.3.12 (central directory) and 4.3.14 to 4.3.16
-(the records that end the central directory). Sizes and offsets are always in the ZIP64 fields, times are those of
-1980-01-01, names are UTF-8. So a reader need not interpret an archive: it compares the archive with the only bytes that
-its index allows.
+Headers follow PKWARE's APPNOTE 6.3.10: sections 4.3.7 (local header), 4.3.12 (central directory) and 4.3.14 to 4.3.16
+(end of central directory). Sizes and offsets are always in the ZIP64 fields, all times are 1980-01-01, and names are
+UTF-8. So a reader need not interpret an archive: it compares the archive with the only bytes that its index allows.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the bytes of an archive are: each entry's header and the offset of its data, the tail, the whole size."""
+    """Where an archive's bytes are: each entry's header and data offset, the tail, and the total size."""
 
     entries: Sequence[Entry]
     headers: Sequence[tuple[int, bytes]]

@@ -73,7 +73,7 @@ def _package(metadata: Message, sha256: str | None = None) -> dict[str, Any]:
 
 
 def _licence(metadata: Message) -> str:
-    """Return the licence that metadata names: the expression, else the field, else the classifiers, else nothing."""
+    """Return the licence in the metadata: its expression, else its field, else its classifiers, else an empty text."""
     expression, text = metadata.get("License-Expression"), metadata.get("License")
     if expression or (text and len(text) <= _LONGEST and "\n" not in text):
         return str(expression or text)

@@ -1,4 +1,4 @@
-"""The names that a file in a bundle may have: safe on every platform, and distinct on those that ignore case."""
+"""The allowed names of files in a bundle: safe on every platform, and distinct even if case is ignored."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_path(path: str) -> None:
 def check_paths(paths: Iterable[str]) -> None:
     """Raise ValueError if a path is not safe, or if two paths cannot both be files in one folder.
 
-    Equal paths cannot, nor paths that differ only in case, nor `a` and `a/b`, where `a` would also be a folder.
+    Two paths cannot if they are equal or differ only in case, or if one is a folder of the other, as `a` and `a/b`.
     """
     files: set[str] = set()
     folders: set[str] = set()

@@ -1,4 +1,7 @@
-"""Which version is the current one: a symbolic link or, on Windows, a small file; both are replaced atomically."""
+"""Which version is current: a symbolic link or, on Windows, a small file.
+
+Both are replaced atomically.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ def read_file(root: Path) -> str | None:
 
 
 def write_file(root: Path, version: str) -> None:
-    """Make `version` current, as write_link does; for Windows, where a user may lack the right to make links."""
+    """Make `version` current, as write_link does.
+
+    This is for Windows, where a user may not be allowed to make links.
+    """
     with replacing(root / FILE) as temporary:
         temporary.write_text(version + "\n", "utf-8")
 

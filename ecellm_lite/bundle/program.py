@@ -1,8 +1,8 @@
 """Builds the standalone program: a folder that runs without Python, made by PyInstaller from the running installation.
 
-A copy of Python in a folder would not be enough: a bare system lacks the libraries that Python's modules and the engine
-load (OpenSSL, libffi, OpenMP). PyInstaller finds these libraries and packs them too. Python's own portable builds are
-not on PyPI. The folder needs a glibc that is at least as new as this machine's.
+A copy of Python in a folder would not be enough, because a bare system lacks the libraries that Python's modules and
+the engine load (OpenSSL, libffi, OpenMP). PyInstaller finds these libraries and packs them too. Python's own portable
+builds are not on PyPI. The folder needs a glibc that is at least as new as this machine's.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _LINES = 20  # of PyInstaller's output, for the message of a failure
 def build_program(folder: Path, *, native: bool = False) -> Path:
     """Build the program into `folder`, which must be new or empty, and return the path of its executable.
 
-    The program has the extras of the running installation: with `server` it can serve, with `bundle` install bundles,
-    with `demo` make the demo model. Raises UsageError if the installation lacks PyInstaller, is editable, or has a
-    llama.cpp that is compiled for this processor alone; `native` allows such a llama.cpp.
+    The program has the extras of the running installation: with `server` it can serve, with `bundle` it can install
+    bundles, and with `demo` it can make the demo model. Raises UsageError if the installation lacks PyInstaller or is
+    editable. Also raises it for a llama.cpp that is compiled only for this processor, unless `native`.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not an empty folder", step="name another one", settings=("folder",))
@@ -84,7 +84,7 @@ def _arguments(place: Path) -> Iterator[str]:
 
 
 def _script() -> str:
-    """Return the path of the program's first script (standalone.py); it is found without being imported."""
+    """Return the path of the program's first script (standalone.py), without importing it."""
     spec = find_spec("ecellm_lite.standalone")
     assert spec
     assert spec.origin

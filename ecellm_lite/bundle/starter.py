@@ -1,10 +1,10 @@
-"""The shell script in front of a bundle's archive; it installs the bundle on a machine without ecellm-lite.
+"""The shell script in front of a bundle's archive.
 
-`sh BUNDLE --key KEY` copies the standalone program, or the wheels, out of the bundle into a temporary folder, and
-compares their sha256. Then it starts the copied program, which checks the bundle's signature and installs the bundle.
-The script needs a POSIX shell with tail, head, mktemp and sha256sum (or shasum), and Python with pip and venv for
-wheels. Nothing checks the script itself and the program that it starts: a first install trusts whoever brought the file
-(docs/offline.md).
+It installs the bundle on a machine without ecellm-lite. `sh BUNDLE --key KEY` copies the standalone program, or the
+wheels, from the bundle to a temporary folder, and compares their sha256. Then it starts the copied program, which
+checks the bundle's signature and installs the bundle. The script needs a POSIX shell with tail, head, mktemp and
+sha256sum (or shasum). Wheels also need Python with pip and venv. Nothing checks the script itself and the program that
+it starts. A first install trusts whoever brought the file (docs/offline.md).
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _TEXTS = re.compile(r"[^/]+\.dist-info/(?:licenses/.+|(?:LICEN[CS]E|COPYING|NOTI
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel: its file, its metadata (PEP 566 and 639), and the texts of its licences by their path."""
+    """A wheel: its file, its metadata (PEP 566 and 639), and the texts of its licences by path."""
 
     path: Path
     metadata: Message
@@ -47,12 +47,15 @@ def normalized(project: str) -> str:
 
 
 def is_licence(path: str) -> bool:
-    """Whether a file of an installed project, given by its path from *.dist-info on, is a licence or notice."""
+    """Whether a file of an installed project is a licence or notice.
+
+    The path begins at *.dist-info.
+    """
     return _TEXTS.fullmatch(path) is not None
 
 
 def wheels_of(folder: Path, *, signed: bool) -> Sequence[Wheel]:
-    """Return the wheels in a folder; raises UsageError if a needed wheel is missing, or a file is not a wheel."""
+    """Return the wheels in a folder. Raises UsageError if a needed wheel is missing, or a file is not a wheel."""
     paths = sorted(folder.glob("*.whl"))
     projects = {project_of(path.name) for path in paths}
     needed = {OURS, "cryptography"} if signed else {OURS}

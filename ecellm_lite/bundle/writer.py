@@ -1,8 +1,7 @@
-"""Writes a bundle in one pass: each file is read once, and copied while it is hashed.
+"""Writes a bundle in one pass: each file is read once, and hashed while it is copied.
 
-All sizes are known in advance, and every hash has a fixed width, so the place of each byte is known too: the files'
-data is written first, then the headers, the index and its signature. The bundle replaces `target` only when it is
-complete.
+All sizes are known in advance, and all hashes have a fixed width, so the place of each byte is known. The files' data
+is written first, then the headers, the index and its signature. The bundle replaces `target` only when it is complete.
 """
 
 from __future__ import annotations
@@ -52,10 +51,11 @@ def write_bundle(
     base: Mapping[str, BundleFile] | None = None,
     progress: Progress | None = None,
 ) -> Index:
-    """Write a bundle of `sources` and return its index; `draft` has everything but the files and the starter.
+    """Write a bundle of `sources` and return its index. `draft` is the index without the files and the starter.
 
-    `base`: the files of an older bundle by path; files that are the same in both bundles are left out. Raises
-    UsageError for a path that is not allowed, and ModelError if a file cannot be read or changes, or the disk is full.
+    `base`: the files of an older bundle by path. Files that are the same in both bundles are left out. Raises
+      UsageError for a path that is not allowed. Raises ModelError if a file cannot be read or changes, or if the disk
+      is full.
     """
     try:
         files = [_unhashed(source) for source in sources]
@@ -160,7 +160,7 @@ def _unhashed(source: Source) -> BundleFile:
 
 
 def _compared(source: Source, blank: BundleFile, old: BundleFile | None) -> BundleFile:
-    """Return the older bundle's entry, marked as not included, if the file is unchanged; else return `blank`."""
+    """Return the older bundle's entry, marked as not included, if the file is unchanged. Otherwise return `blank`."""
     if old is None or (old.size, old.mode) != (blank.size, blank.mode):
         return blank
     digest = hashlib.sha256()

@@ -1,1 +1,4 @@
-"""Drives llama.cpp: many sequences at once over shared prefixes. The engine knows neither tasks nor prompt formats."""
+"""Drives llama.cpp: runs many sequences at once over shared prefixes.
+
+The engine knows neither tasks nor prompt formats.
+"""

@@ -1,4 +1,7 @@
-"""LoRA adapters in llama.cpp: loaded once beside a model, and applied to a context one at a time."""
+"""LoRA adapters in llama.cpp.
+
+They are loaded once beside a model, and a context uses one at a time.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ class Adapters:
     def apply(self, context: Any, adapter: str | None) -> None:
         """Let a context compute with an adapter, or with the model alone (None).
 
-        After a change llama.cpp plans its computation anew, which takes some milliseconds.
+        After a change, llama.cpp plans its computation again, which takes some milliseconds.
         """
         if adapter == self._applied:
             return
@@ -49,5 +52,5 @@ class Adapters:
         self._applied = adapter
 
     def forget(self) -> None:
-        """Note that the context was replaced by a new context, which computes without an adapter."""
+        """Note that the context was replaced by a new one, which computes without an adapter."""
         self._applied = None

@@ -80,7 +80,7 @@ class Admission:
         return self._backend.cells - self._prefixes.cells - sum(slot.own for slot in self._active)
 
     def grow(self, request: Request) -> None:
-        """Grow the empty memory for all waiting rows; if that fails, only for the row of this request."""
+        """Grow the empty memory for all waiting rows or, if that fails, only for this request's row."""
         try:
             self.reserve(self._useful_cells(request))
         except ModelError:  # the other rows can wait longer
@@ -119,7 +119,10 @@ class Admission:
         return nodes + sum(len(slot.pending) for slot in slots)
 
     def _crowded(self, request: Request, own: int) -> bool:
-        """Whether enough rows of the request's adapter are running already; its own row would add `own` tokens."""
+        """Whether enough rows of the request's adapter are running.
+
+        The request's row would add `own` tokens to them.
+        """
         slots = [slot for slot in self._active if slot.request.adapter == request.adapter]
         standing = own + sum(slot.own + len(slot.pending) for slot in slots)
         if standing <= CROWD * self._backend.batch:

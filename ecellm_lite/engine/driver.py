@@ -39,7 +39,7 @@ class Driver:
         self._thread.start()
 
     def submit(self, request: Request, *, more: bool = False) -> None:
-        """Queue a request; `more` says that another request follows at once.
+        """Queue a request. `more` says that another request follows at once.
 
         Raises ClosedError after `close`. If `close` is called during this call, the request ends with ClosedError.
         """
@@ -104,7 +104,7 @@ class Driver:
                 self._backend.close()
 
     def _wait(self) -> bool:
-        """Sleep until there is work, and return True; return False once the thread must end."""
+        """Sleep until there is work and return True, or return False if the thread must end."""
         with self._wake:
             while not self._closing:
                 if self._scheduler.running:

@@ -1,8 +1,8 @@
-"""A deterministic engine without weights, for testing everything above the engine; a test sets its logits.
+"""A deterministic engine without weights, for testing everything above the engine.
 
-Its tokens are bytes and a few short strings, so every text can be tokenized and every token read. It behaves like the
-real engine, but raises an error where llama.cpp would compute nonsense: a gap in a sequence, a fork of missing tokens,
-a full memory, a sequence that two adapters compute.
+A test sets its logits. Its tokens are bytes and a few short strings, so it can tokenize every text and read every
+token. It raises an error where llama.cpp would compute nonsense: for a gap in a sequence, a fork of missing tokens, a
+full memory, or a sequence that two adapters compute. Otherwise it behaves like the real engine.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ PROGRAM = 64 << 20
 class Footprint:
     """The memory that a model takes, in bytes.
 
-    `weights`: shared by all processes, because they map the same file.
-    `own`: what each process takes besides.
+    `weights`: the part that all processes share, because they map the same file.
+    `own`: the part that each process has for itself.
     """
 
     weights: int

@@ -1,4 +1,4 @@
-"""The interface below the scheduler: what LlamaBackend and FakeBackend, which compute logits, must provide."""
+"""The interface below the scheduler, which LlamaBackend and FakeBackend implement: it computes logits."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Chunk:
 class Backend(Protocol):
     """A model with a memory of token sequences.
 
-    `cells`: how many tokens the memory holds now, over all sequences; a forked prefix counts once.
+    `cells`: how many tokens the memory can hold now, over all sequences. A forked prefix counts once.
     `most`: how many tokens it can grow to.
     `longest`: how many tokens one sequence can have, once the memory has grown.
-    `sequences`: how many sequences there are; they are numbered from 0.
-    `batch`: how many tokens one call of `decode` takes at most.
+    `sequences`: how many sequences there are. They are numbered from 0.
+    `batch`: the maximum number of tokens in one call of `decode`.
     `adapters`: the names of the adapters that it can compute with.
     """
 
@@ -41,14 +41,14 @@ class Backend(Protocol):
     def adapt(self, adapter: str | None) -> None:
         """From now on, compute with this adapter (one of `adapters`), or with the model alone (None).
 
-        Tokens in memory stay as they were computed: a sequence must be continued with the adapter it was begun with.
+        Tokens in memory stay as they were computed. So a sequence must be continued with the adapter that began it.
         """
 
     def decode(self, chunks: Sequence[Chunk]) -> list[Logits]:
-        """Append the chunks to the memory and return the logits of each chunk that asks for some, in order.
+        """Append the chunks to the memory, and return the logits of each chunk that asks for some, in order.
 
-        A chunk's logits are (vocabulary.size,) if `ask` is 1, else (ask, vocabulary.size), and may be a view that the
-        next call overwrites. Raises EcellmError if the model cannot compute.
+        A chunk's logits have the shape (vocabulary.size,) if `ask` is 1, else (ask, vocabulary.size). They may be a
+        view that the next call overwrites. Raises EcellmError if the model cannot compute.
         """
 
     def fork(self, source: int, target: int, length: int) -> None:
@@ -67,7 +67,10 @@ class Backend(Protocol):
         """Return the state of a sequence, for `load` to restore; empty if the backend cannot save it."""
 
     def load(self, sequence: int, state: bytes) -> bool:
-        """Restore a saved state into an empty sequence; False if the state does not fit: the sequence stays empty."""
+        """Restore a saved state into an empty sequence.
+
+        If it does not fit, return False; the sequence then stays empty.
+        """
 
     def close(self) -> None:
         """Free the model; afterwards only `close` may be called."""

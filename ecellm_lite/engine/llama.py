@@ -1,4 +1,7 @@
-"""llama.cpp as a backend; the only file that runs models through llama_cpp (its C functions, not its `Llama` class)."""
+"""llama.cpp as a backend.
+
+Only this file runs models through llama_cpp, using its C functions and not its `Llama` class.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ _SEQUENCES = 64
 
 
 class LlamaBackend:
-    """A GGUF model in llama.cpp with one unified KV memory, in which sequences share the cells of their prefixes.
+    """A GGUF model in llama.cpp, with one KV memory in which sequences share the cells of their prefixes.
 
     `placement` says which layers are on which GPU. `adapters` are the checked GGUF files of LoRA adapters, by name.
     """
@@ -125,7 +128,8 @@ class LlamaBackend:
     def prompt_kernels(self) -> prompt.State:
         """The state of the prompt kernels.
 
-        They are off if any layer is on a GPU: llama.cpp then computes the other layers' matrix products there too.
+        They are off if any layer is on a GPU, because llama.cpp then computes the other layers' matrix products there
+        too.
         """
         if self.placement.n_gpu_layers:
             return prompt.State("", "layers are on a GPU")
@@ -133,14 +137,15 @@ class LlamaBackend:
 
     @property
     def repacks(self) -> bool:
-        """Whether llama.cpp repacks weights for its own products; the prompt kernels cannot read repacked weights."""
+        """Whether llama.cpp repacks weights for its own products. The prompt kernels cannot read repacked weights."""
         return not self.prompt_kernels.variant
 
     @property
     def circumstances(self) -> str:
-        """What a saved state depends on besides the model; a state is loaded only if all of this is the same.
+        """What a saved state depends on besides the model.
 
-        Flash attention on `auto` is not listed: it follows from the library, the model and the devices.
+        A state is loaded only if all of this is unchanged. Flash attention on `auto` is not listed, because it follows
+        from the library, the model and the devices.
         """
         settings = self._settings
         facts = {
@@ -277,7 +282,7 @@ def _cells(settings: Settings, training_context: int) -> int:
 
 
 def _placement(path: Path, settings: Settings) -> Placement:
-    """Return which layers go to which GPU; without a GPU the file's header is not even read."""
+    """Return which layers go to which GPU. Without a GPU, the file's header is not even read."""
     usable = gpus(devices())
     if not usable:
         return on_cpu(settings.gpu_layers)

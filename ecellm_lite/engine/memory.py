@@ -1,7 +1,7 @@
-"""How much memory a model takes, from its GGUF header alone: weights, KV memory, and compute buffers.
+"""How much memory a model takes, by its GGUF header alone: weights, KV memory, and compute buffers.
 
 Sizes are bytes. llama.cpp divides a model of L layers into L + 1 places: one for each layer, and one for the output.
-Headers are treated as hostile: a key that is missing or not a number is a ModelError.
+Headers are treated as hostile: a key that is missing or not a number raises a ModelError.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ def kv_bytes_by_layer(header: Header, kv_type: str) -> list[int]:
 
 
 def kv_bytes_per_cell(header: Header, kv_type: str) -> int:
-    """Return the bytes that a token takes in the KV memory of all layers; `kv_type` is f16, q8_0 or f32."""
+    """Return the bytes that a token takes in the KV memory of all layers. `kv_type` is f16, q8_0 or f32."""
     return sum(kv_bytes_by_layer(header, kv_type))
 
 
 def cells_that_fit(header: Header, kv_type: str, room: int) -> int:
-    """Return the largest context whose KV memory fits `room` bytes, in tokens: a multiple of 256, or 0."""
+    """Return the largest context, in tokens, whose KV memory fits into `room` bytes: a multiple of 256, or 0."""
     return max(room, 0) // max(kv_bytes_per_cell(header, kv_type), 1) // CELLS * CELLS
 
 
@@ -96,12 +96,12 @@ def compute_bytes(
     """Return an estimate of the memory that llama.cpp reserves on a device to compute a micro-batch of `tokens`.
 
     `output`: whether the device computes logits.
-    `pipelined`: whether the whole model is on several devices; llama.cpp then keeps four copies of its inputs.
+    `pipelined`: whether the whole model is on several devices. llama.cpp then keeps four copies of its inputs.
 
-    The estimate is the attention mask plus the largest of three float32 buffers: for attention, for feed-forward and
-    for logits. Its terms were fitted to the buffers that llama.cpp reports for the three eCeLLM models' shapes and the
-    demo's (see tests/engine/test_offload_memory.py). For these shapes the estimate is from 8% too low to 33% too high.
-    A back end's own scratch memory is not included.
+    The estimate is the attention mask plus the largest of three float32 buffers: for attention, feed-forward and
+    logits. It was fitted to the buffers that llama.cpp reports for the shapes of the three eCeLLM models and the demo
+    (see tests/engine/test_offload_memory.py). For these shapes, it is from 8% too low to 33% too high. A back end's own
+    scratch memory is not included.
     """
     embedding = _integers(header, "embedding_length")[0]
     heads = max(_by_layer(header, "attention.head_count"))

@@ -1,8 +1,8 @@
-"""Plans from a model's GGUF header which of its layers go to which GPU, before llama.cpp allocates anything.
+"""Plans which of a model's layers go to which GPU, from its GGUF header, before llama.cpp allocates anything.
 
 The plan mirrors llama.cpp (`load_tensors` of src/llama-model.cpp, split mode "layer"). A model of L layers has L + 1
-places, the last of which is the output. n_gpu_layers = N sends the last N of them to the devices, in order, and a
-layer's KV memory goes with it. Nothing here imports llama_cpp; sizes are bytes.
+places, the last of which is the output. n_gpu_layers = N sends the last N places to the devices, in order. A layer's KV
+memory goes with it. Nothing here imports llama_cpp. Sizes are bytes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What each GPU takes (`loads`, in llama.cpp's order), and a description of it in words."""
+    """What each GPU takes (`loads`, in llama.cpp's order), and a description in words."""
 
     loads: tuple[Load, ...]
     description: str
@@ -61,7 +61,7 @@ class Placement:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """The names of the devices that take layers; llama.cpp is given only these devices."""
+        """The names of the devices that take layers. llama.cpp is given only these devices."""
         return tuple(load.device for load in self.loads if load.layers)
 
     @property
@@ -91,10 +91,10 @@ def place(
     micro_batch: int,
     flash_attention: bool,
 ) -> Placement:
-    """Return which layers go to which of the devices that llama.cpp would use.
+    """Return which layers go to which devices. `gpus` are the devices that llama.cpp would use.
 
     `gpu_layers` is `auto`, `all` or a number. `auto` takes as many layers as fit while MARGIN stays free. A number that
-    is too large means all. If the device with the most room can take all these layers, they go there; else they are
+    is too large means all. The layers go to the device with the most room if they all fit there. Otherwise they are
     divided among all devices. Raises UsageError if the requested layers do not fit the free memory.
     """
     plan = _Plan(header, gpus, cells, kv_type, micro_batch, flash_attention)
@@ -141,7 +141,7 @@ class _Plan:
         }
 
     def divided(self, count: int, margin: int) -> tuple[int, ...] | None:
-        """Return how many of the last `count` places each device takes; None if they do not fit or `count` is 0."""
+        """Return how many of the last `count` places each device takes, or None if they do not fit or `count` is 0."""
         rooms = [max(gpu.free - margin, 0) for gpu in self.gpus]
         best = rooms.index(max(rooms))
         if counts := self._filled(count, [room * (index == best) for index, room in enumerate(rooms)], False):

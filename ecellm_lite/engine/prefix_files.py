@@ -1,10 +1,10 @@
 """Stores the model's states for instructions in a private folder, so that a new process need not compute them again.
 
-Only instructions are stored, never a row: nothing that a customer wrote is kept. llama.cpp aborts the process on some
-damaged states and accepts other damaged states as valid, so a state is loaded only if its length and hash are right and
-no other user could have written the file. Any other file is removed, and its state is computed again.
+Only instructions are stored and never a row, so nothing that a customer wrote is kept. llama.cpp aborts the process on
+some damaged states and accepts others as valid. So a state is loaded only if its length and hash are right, and if no
+other user could have written the file. Any other file is removed, and its state is computed again.
 
-Each model has its own folder, which is named by the sha256 of the model's file and removed with the model. So if a
+Each model has its own folder. It is named by the sha256 of the model's file, and is removed with the model. So if a
 model's file was damaged and then repaired, states from the damaged one are never used.
 
 File format, little-endian: 8 bytes of magic, the key (32 bytes), the state's sha256 (32), its length (8), the state.
@@ -41,11 +41,11 @@ class PrefixFiles:
     `model`: the sha256 of the model's file when it was loaded.
     `adapters`: the sha256 of each adapter, by its name. It is part of the keys of this adapter's states.
     `circumstances`: what a state depends on besides the model and the adapter (see LlamaBackend). It is part of each
-    file's key.
-    `unchanged`: says whether the model's file is still the same. llama.cpp maps the file and would compute with changed
-    bytes, so a state is written only if the file is the same.
+      file's key.
+    `unchanged`: a function that says whether the model's file is unchanged. llama.cpp maps the file and would compute
+      with changed bytes, so a state is written only if it is unchanged.
 
-    Disk errors are never raised: a state that cannot be read is computed again.
+    Disk errors are never raised. A state that cannot be read is computed again.
     """
 
     def __init__(
@@ -100,7 +100,10 @@ class PrefixFiles:
         return state if hashlib.sha256(state).digest() == digest else None
 
     def write(self, tokens: Sequence[int], state: bytes, adapter: str | None = None) -> None:
-        """Store the state after these tokens, whole or not at all, even if several processes write at once."""
+        """Store the state after these tokens.
+
+        Even if several processes write at once, the file is complete or absent.
+        """
         key = self._key(tokens, adapter)
         with suppress(OSError):
             for folder in (self._root, self._folder):  # parents=True alone would not make the parent private
@@ -146,7 +149,7 @@ class PrefixFiles:
 
 
 def _is_private(status: os.stat_result) -> bool:
-    """Whether only this user could have written the file; always true on systems without user ids."""
+    """Whether only this user could have written the file. Always true on systems without user ids."""
     if not hasattr(os, "getuid"):
         return True
     return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

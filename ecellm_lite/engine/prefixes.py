@@ -1,8 +1,8 @@
-"""Prefixes that stay in the KV memory: a tree over token ids, in which each row finds its longest resident prefix.
+"""Prefixes that stay in the KV memory: a tree over token ids, in which each row finds its longest prefix.
 
-Each node holds a sequence with all tokens from the root to its end, and shares the cells of the nodes above it. The
-instruction of a job's rows is a node. Text that some rows share after the instruction is another node: for example, one
-product's text before many candidates, or one query before many products.
+Each node has a sequence with all tokens from the root to its end, and shares the cells of the nodes above it. The
+instruction of a job's rows is a node. Text that some rows share after the instruction is another node. Examples are a
+product's text before many candidates, and a query before many products.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ LEAST_SAVING = 32
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The node that shares the most tokens with a prompt's start, and how many it shares; None and 0 if none does."""
+    """The node that shares the most tokens with a prompt's start, and their number.
+
+    None and 0 if there is no such node.
+    """
 
     prefix: Prefix | None = None
     length: int = 0
@@ -33,11 +36,11 @@ class Match:
 class Prefix:
     """A node: a prefix that rows and other nodes fork from.
 
-    `tokens`: all its tokens, from the root on. The first `filled` of them are in memory.
-    `origin`: what this node forks from. `begun`: whether that fork was made.
+    `tokens`: all tokens from the root on. The first `filled` of them are in memory.
+    `origin`: the node that this node forks from, and how many tokens they share. `begun`: whether the fork was made.
     `uses`: for each row or node that forks from this one, how many tokens they share.
-    `instruction`: whether the state is to be saved in a file. `saved`: whether that was done.
-    `adapter`: the adapter that computes the node; only rows with this adapter may fork from it.
+    `instruction`: whether the state is to be saved in a file. `saved`: whether it was saved.
+    `adapter`: the adapter that computes the node. Only rows with this adapter may fork from it.
     """
 
     tokens: Sequence[int]
@@ -78,7 +81,7 @@ class Prefixes:
     def find(self, prompt: Sequence[int], adapter: str | None = None) -> Match:
         """Return the longest match with a prompt among the nodes of an adapter.
 
-        The prompt's last token never belongs to the match: the model must read this token, because the answer needs the
+        The match never includes the prompt's last token. The model must read this token, because the answer needs the
         logits after it.
         """
         best = Match()
@@ -91,7 +94,7 @@ class Prefixes:
         return best
 
     def hold(self, match: Match) -> None:
-        """Count a further user of a node; the node is not dropped until `let_go` was called for each user."""
+        """Count one more user of a node. A node is dropped only after `let_go` was called for each user."""
         if node := match.prefix:
             node.uses.append(match.length)
             self._nodes.remove(node)

@@ -1,4 +1,4 @@
-"""A request: a prompt, the space of its possible answers, and its outcome."""
+"""A request to the engine: a prompt, the space of its possible answers, and its outcome."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ class Request:
     `shared`: how many tokens at the prompt's start belong to the instruction.
     `opening`: how many of these are the same in all rows of the task, so they stay in memory: an instruction without a
         question's state.
-    `adapter`: the adapter to compute with, one of the backend's; None for the model alone.
-    `lasting`: whether the instruction may be kept on disk: it comes from a task or the caller, not from a row.
+    `adapter`: the backend's adapter to compute with, or None for the model alone.
+    `lasting`: whether the instruction may be stored on disk. It may if it comes from the task or the caller and not
+      from a row.
     `urgent`: whether the request is admitted before all others.
     `advice`, `settings`: the `step` and `settings` of the error if the row is too long.
-    `ended`: called once, by the engine's thread, when the request has an outcome or an error, or was dropped.
-    `cancelled`: set by any thread, at any time, when nobody waits for the answer any more.
+    `ended`: a function that the engine's thread calls once, when the request has an outcome or an error or was dropped.
+    `cancelled`: any thread may set it, at any time, when the answer is no longer needed.
 
     What the engine sets:
 
-    `outcome`, `error`: when the request is done, one of the two.
-    `seconds`: how long it ran, from its admission on.
+    `outcome`, `error`: one of them is set when the request is done.
+    `seconds`: the time from its admission to its end.
     `cached`: how many tokens of the prompt were in memory already.
-    `decoded`, `forced`: of the answer's tokens that the model read, how many it had chosen, and how many were forced.
+    `decoded`, `forced`: how many of the answer's tokens that the model read it had chosen, and how many were forced.
     `wasted`: how many tokens were computed for wrong drafts.
     `twins`: identical requests, which get the same answer.
     """
@@ -66,7 +67,7 @@ class Request:
 
     @property
     def instruction(self) -> int:
-        """How many tokens of the prompt are kept as its instruction; 0 if the instruction is too short to keep."""
+        """How many of the prompt's tokens are kept as its instruction. 0 if the instruction is too short to keep."""
         shared = min(self.shared, len(self.prompt) - 1)
         return shared if shared >= SHORTEST_INSTRUCTION else 0
 
@@ -97,7 +98,7 @@ class Request:
         self.end(twin.outcome, twin.error)
 
     def asks_the_same(self, other: Request) -> bool:
-        """Whether the other request is identical, so that one answer serves both; false once this request is done."""
+        """Whether the other request is identical, so one answer serves both. False once this request is done."""
         if (self.seed, self.adapter) != (other.seed, other.adapter):
             return False
         alike = self.space == other.space and list(self.prompt) == list(other.prompt)

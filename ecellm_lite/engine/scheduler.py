@@ -1,8 +1,8 @@
 """Runs many answers at once: rows fork the prefix they share, and each call of the model serves all of them.
 
-In fast mode each call is filled with the tokens of as many rows as fit. Batching is not bit-stable in llama.cpp, so
-deterministic mode runs one row at a time over an otherwise empty memory, and always reads a prompt in the same two
-calls, [prefix] and [row], whether or not the prefix was in memory.
+In fast mode each call is filled with the tokens of as many rows as fit. Batching is not bit-stable in llama.cpp. So
+deterministic mode runs one row at a time over an otherwise empty memory. It always reads a prompt in the same two
+calls, [prefix] and [row], even if the prefix was in memory.
 
 All rows of a call have the same adapter, and adapters take turns (see `turns`).
 """
@@ -34,10 +34,10 @@ DRAFTING = 8
 class Scheduler:
     """Takes requests and runs them to their end, step by step.
 
-    It owns the backend's memory from the start. Any thread may call `submit` at any time; `step` must not be called by
+    It owns the backend's memory from the start. Any thread may call `submit` at any time. `step` must not be called by
     two threads at once.
 
-    `files`: keeps the states of instructions for later processes.
+    `files`: stores the states of instructions for later processes.
     `grouped`: if False, rows run in order of arrival and share only their instruction.
     `drafts`: if False, free text is generated token by token.
     `turn_seconds`: how long one adapter's rows may run while another adapter's rows wait.
@@ -85,7 +85,7 @@ class Scheduler:
         backend.clear()
 
     def submit(self, request: Request) -> None:
-        """Queue a request; if its prompt leaves no room for an answer, it ends at once with a ContextError."""
+        """Queue a request. If its prompt leaves no room for an answer, it ends at once with a ContextError."""
         if len(request.prompt) >= self._backend.longest:
             request.end(error=self._too_long(request))
         elif not self._twins.join(request):
@@ -181,7 +181,7 @@ class Scheduler:
         self._advance(slot, None)
 
     def _begin(self, slot: Slot) -> bool:
-        """Fork a slot from its prefix, if the prefix is in memory; return whether that was done, now or before."""
+        """Fork a slot from its prefix, if the prefix is in memory. Return whether this was done, now or earlier."""
         if not slot.begun and slot.match.ready:
             slot.begun = True
             if slot.match.prefix:
@@ -318,7 +318,7 @@ class Scheduler:
 
 
 def _fault(error: Exception) -> EcellmError:
-    """Return an EcellmError as it is; wrap any other exception, which is a bug of ours, in an EcellmError."""
+    """Return an EcellmError unchanged. Any other exception is a bug of ours, and is wrapped in an EcellmError."""
     if isinstance(error, EcellmError):
         return error
     fault = EcellmError(f"An internal error ended this row: {type(error).__name__}: {error}.")

@@ -16,13 +16,13 @@ FLASH_ATTENTION = ("auto", "on", "off")
 class Settings:
     """How a model is loaded.
 
-    `context`: size of the KV memory in tokens, over all sequences. None: what the rows need, but no more than 4096, the
-    model's training context, or what free memory allows.
-    `threads`: how many threads a call may use (see engine/threads.py). None: one per core.
-    `gpu_layers`: `auto` (what fits), `all` or a number; with 0 no GPU is used.
+    `context`: the size of the KV memory in tokens, over all sequences. By default, it is what the rows need, but at
+      most 4096, the model's training context, and what fits into free memory.
+    `threads`: the maximum number of threads in a call (see engine/threads.py). By default, one per core.
+    `gpu_layers`: `auto` (as many as fit), `all` or a number. With 0, no GPU is used.
     `micro_batch`: how many tokens one call of the model may have. Attention reads the memory of all rows in a call, so
     larger calls were slower on a CPU.
-    `flash_attention`: `auto`, `on` or `off`; `deterministic` turns it off.
+    `flash_attention`: `auto`, `on` or `off`. `deterministic` turns it off.
     `prompt_kernels`: `auto`, `off` or a variant (see ecellm_lite.kernels.prompt).
     """
 

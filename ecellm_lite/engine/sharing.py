@@ -1,4 +1,4 @@
-"""Finds the prefix that a row shares with others: one already in memory, or one that is now read for several rows."""
+"""Finds the prefix that a row shares with other rows: one already in memory, or one to be read now for several rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How many threads a call of the model uses: fewer while other programs keep some of the machine's cores busy."""
+"""How many threads a call of the model uses.
+
+It is fewer while other programs keep some of the cores busy.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +44,8 @@ class Threads:
     """Chooses the number of threads for each call of the model, at most `most`.
 
     The threads of a call wait for each other hundreds of times. If one of them shares its core with a busy program, it
-    delays all of them. So the call leaves alone as many cores as other programs use. If they could fill every core,
-    leaving cores alone would gain nothing, and the call uses all its threads (benchmarks/neighbours.py).
+    delays all of them. So the call leaves as many cores alone as other programs use. If other programs could fill every
+    core, this would gain nothing, and the call uses all its threads (benchmarks/neighbours.py).
 
     With `fixed`, and on systems other than Linux, each call uses `most` threads.
     """

@@ -14,10 +14,10 @@ _TOGETHER = {"flash_attention", "kv_type"}
 
 
 def tuned_settings(store: Store, model: StoredModel, **options: Any) -> Settings:
-    """Return the caller's settings; a setting that is None comes from this machine's tuning, or else is the default.
+    """Return the caller's settings. A setting that is None gets this machine's tuned value, or else the default.
 
-    Deterministic settings ignore a tuning: answers must not change because somebody ran a measurement. A damaged tuning
-    is ignored too, and `doctor` reports it. Raises UsageError for invalid settings.
+    Deterministic settings ignore a tuning, because a measurement must not change answers. A damaged tuning is ignored
+    too, and `doctor` reports it. Raises UsageError for invalid settings.
     """
     settings = {name: value for name, value in options.items() if value is not None}
     tuning = None if settings.get("deterministic") else find_tuning(store, model)

@@ -1,7 +1,8 @@
-"""Whose turn it is: a call of the model computes rows of one adapter only, and adapters take turns.
+"""Decides which adapter's turn it is.
 
-An adapter's turn lasts a while, because llama.cpp plans its computation anew at each change (6 ms for the demo). The
-rows that wait are queued by adapter, and only rows of the adapter whose turn it is are admitted, so none is starved.
+A call of the model computes rows of one adapter only, so adapters take turns. An adapter's turn lasts a while, because
+llama.cpp plans its computation again at each change (6 ms for the demo). Waiting rows are queued by adapter. Only rows
+of the adapter whose turn it is are admitted, so every adapter gets its turn.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ DETERMINISTIC_TURN_SECONDS = 5.0
 
 
 class Turns:
-    """The waiting requests by adapter, and the adapter whose turn it is; None stands for the base without an adapter.
+    """The waiting requests by adapter, and the adapter whose turn it is.
 
-    `adapters` are the names of the adapters. Each adapter has a queue of its own, a Waiting. `first`, `pop` and
-    `sharing` use the queue of the `current` adapter.
+    The adapter None stands for the base alone. `adapters` are the names of the adapters. Each adapter has its own
+    queue, a Waiting. `first`, `pop` and `sharing` use the queue of the `current` adapter.
     """
 
     def __init__(self, adapters: Sequence[str], *, grouped: bool = True, seconds: float = TURN_SECONDS) -> None:
@@ -102,7 +103,7 @@ class Turns:
                 yield queue.pop()
 
     def order(self) -> list[str | None]:
-        """Return the adapters in the order in which their rows may use the next call: the current one first."""
+        """Return the adapters in the order in which their rows may use the next call. The current one is first."""
         names = list(self._queues)
         place = names.index(self.current)
         return names[place:] + names[:place]

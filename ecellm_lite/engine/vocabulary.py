@@ -1,4 +1,7 @@
-"""A llama.cpp model's tokenizer: text to ids and back; user text is never read as a special token."""
+"""A llama.cpp model's tokenizer: text to ids and back.
+
+User text is never read as a special token.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from ecellm_lite.errors import ModelError
 
 
 class LlamaVocabulary:
-    """The vocabulary of a loaded model; valid only as long as the model (it keeps a raw pointer)."""
+    """The vocabulary of a loaded model. It is valid only as long as the model, because it has a raw pointer to it."""
 
     def __init__(self, model: Any) -> None:
         self._pointer = llama.llama_model_get_vocab(model)

@@ -1,8 +1,8 @@
 """Checks that llama.cpp can apply a LoRA adapter to a base safely: its keys, and its tensors against the base's shapes.
 
-It refuses whatever makes llama.cpp abort the process or apply something else than the file says: a number of another
-type, factors whose shapes do not fit, an embedding's factors (a tied model would multiply them the wrong way round),
-and tensors that llama.cpp would skip.
+It refuses whatever makes llama.cpp abort the process or apply something else than the file says. Examples are a number
+of another type, factors whose shapes do not fit, and tensors that llama.cpp would skip. It also refuses an embedding's
+factors, because a tied model would multiply them the wrong way round.
 """
 
 from __future__ import annotations

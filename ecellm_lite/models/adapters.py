@@ -1,4 +1,7 @@
-"""The adapters that are loaded beside a model: each is a checked GGUF file with a name, by which requests choose it."""
+"""The adapters that are loaded beside a model.
+
+Each is a checked GGUF file with a name, which requests use.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +42,10 @@ class AdapterFile:
 def find_adapters(
     adapters: Mapping[str, str | Path] | None, store: Store, base: StoredModel
 ) -> tuple[AdapterFile, ...]:
-    """Check adapters against their base's header, and return their files; llama.cpp must load no other adapters.
+    """Check adapters against their base's header, and return their files. llama.cpp must load no others.
 
-    `adapters`: the files by name. Raises UsageError for an unusable name or too many adapters, ModelError for a file
-    that is damaged, hostile or made for another base.
+    `adapters`: the files by name. Raises UsageError for an unusable name or too many adapters. Raises ModelError for a
+      file that is damaged, hostile or made for another base.
     """
     if not adapters:
         return ()

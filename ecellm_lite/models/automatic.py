@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from ecellm_lite.answers.answer import Answer
 
 EVERY = ""
-"""The key of a threshold for all answers, in tasks whose rows have options of their own, such as rankings."""
+"""The key of a threshold for all answers, in tasks whose rows have their own options, such as rankings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Automatic:
-    """Thresholds above which the share of right answers is at least `precision`, and a test of them.
+    """Thresholds above which the share of right answers is at least `precision`, and how they were tested.
 
-    `thresholds`: one for each possible answer, or one for all under the key EVERY. None: no probability is high enough.
+    `thresholds`: one for each possible answer, or one for all under the key EVERY. A threshold is None if no
+      probability is high enough.
     `rows`: how many held-out rows the thresholds were tested on.
-    `share`: the share of these rows whose answer reached its threshold.
-    `reached`: the share of right answers among those that reached their threshold (None if none did).
+    `share`: the share of these rows whose answers reached their threshold.
+    `reached`: the share of right answers among them, or None if there are none.
     """
 
     precision: float

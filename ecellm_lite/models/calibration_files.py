@@ -1,8 +1,8 @@
-"""Where a store keeps calibrations: beside the model they belong to, those of an adapter in a folder of their own.
+"""Where a store keeps calibrations.
 
-A model in the store has its calibrations in the folder `calibration` beside it; the calibrations of any other GGUF file
-are in the store, under the file's sha256. An adapter's calibrations are in a folder inside the model's, named by the
-adapter's sha256.
+They are beside the model they belong to; an adapter's have their own folder. A model in the store has its calibrations
+in the folder `calibration` beside it. The calibrations of any other GGUF file are in the store, under the file's
+sha256. An adapter's calibrations are in a folder inside the model's, named by the adapter's sha256.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def fitting_calibrations(store: Store, model: StoredModel, adapter: str | None =
 def remove_calibrations(
     store: Store, model: StoredModel, task: str | None = None, adapter: str | None = None
 ) -> list[str]:
-    """Remove the calibration of a task (None: of every task), and return the names of the tasks; see calibration_path.
+    """Remove the calibration of a task (None: of every task), and return the tasks' names. See calibration_path.
 
     Raises ModelError if a file cannot be removed.
     """

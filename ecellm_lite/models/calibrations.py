@@ -40,8 +40,8 @@ CalibrationChoice = str | Path | Literal[False]
 class Scope:
     """What a calibration was fitted for: task, answer type, model sha256, envelope, hashes of instruction and options.
 
-    `options` is None if there are no options, or if each row has its own. `adapter` is the sha256 of the adapter, None
-    for the model alone.
+    `options` is None if there are none, or if each row has its own. `adapter` is the sha256 of the adapter, or None for
+    the model alone.
     """
 
     task: str
@@ -53,7 +53,7 @@ class Scope:
     adapter: str | None = None
 
     def differs(self, other: Scope, subject: str = "the task") -> str | None:
-        """Return in words why this scope's calibration does not apply to another scope; None if it applies.
+        """Return in words why this scope's calibration does not apply to another scope, or None if it applies.
 
         `subject` names what the other scope belongs to, such as "the row".
         """
@@ -70,7 +70,7 @@ class Scope:
         return None
 
     def differs_in_model(self, model: str, envelope: str, adapter: str | None = None) -> str | None:
-        """Return in words how this model, envelope or adapter differs from the scope's; None if none differs.
+        """Return in words how this model, envelope or adapter differs from the scope's, or None if they are the same.
 
         Models and adapters are given by their sha256s.
         """
@@ -93,8 +93,8 @@ def text_hash(text: str) -> str:
 class Measures:
     """How good the probabilities of held-out rows were.
 
-    `log_likelihood`: the mean logarithm of the right answer's probability; nearer to 0 is better.
-    `ece`, `brier`: the expected calibration error and the Brier score (see evaluate/reliability.py); lower is better.
+    `log_likelihood`: the mean logarithm of the right answer's probability. Nearer to 0 is better.
+    `ece`, `brier`: the expected calibration error and the Brier score (see evaluate/reliability.py). Lower is better.
     """
 
     log_likelihood: float
@@ -106,9 +106,9 @@ class Measures:
 class Calibration:
     """A correction of probabilities, what it applies to, and how it was fitted.
 
-    `temperature`, `bias`: the correction, fitted to all `rows`; only extractions have a bias.
-    `before`, `after`: how good probabilities were without and with a correction, measured on `held_out` rows. Each half
-        of these rows was corrected by a fit to the other half.
+    `temperature`, `bias`: the correction, fitted to all `rows`. Only extractions have a bias.
+    `before`, `after`: how good the probabilities of `held_out` rows were without and with a correction. Each half of
+        these rows was corrected by a fit to the other half.
     `least_coverage`: 99% of the rows had at least this coverage.
     `data`, `data_sha256`: the file of the rows.
     `automatic`: the thresholds at which answers need no review, if they were requested.
@@ -150,10 +150,10 @@ class Calibration:
 
 
 class Calibrations:
-    """The calibrations of one model, envelope and adapter, from a folder; each is read when its task is first needed.
+    """The calibrations of one model, envelope and adapter, from a folder.
 
-    With `named`, the calibration in that file is the only one. Raises ModelError if the file is missing, damaged, or
-    for another model, envelope or adapter.
+    Each is read when its task is first needed. If `named` is given, the calibration in that file is the only one.
+    Raises ModelError if the file is missing, damaged, or for another model, envelope or adapter.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class Calibrations:
         return calibration if calibration and calibration.scope.differs(scope) is None else None
 
     def get(self, task: str) -> Calibration | None:
-        """Return a task's calibration, even if it does not apply to every question; None if there is none."""
+        """Return a task's calibration, or None. It need not apply to every question."""
         return self._of(task)
 
     def has(self, task: str) -> bool:
@@ -198,9 +198,9 @@ class Calibrations:
         return self._of(task) is not None or task in self._unusable
 
     def refusal(self, scope: Scope, *, of_row: bool = False) -> str | None:
-        """Return a sentence on why a task's calibration is not used for a scope; None if it is used or does not exist.
+        """Return why a task's calibration is not used for a scope, or None if it is used or does not exist.
 
-        With `of_row`, the sentence speaks of one row, otherwise of the task.
+        With `of_row`, the sentence is about one row, otherwise about the task.
         """
         calibration = self._of(scope.task)
         if unusable := self._unusable.get(scope.task):
@@ -233,7 +233,7 @@ class Calibrations:
 
 
 def read_calibration(path: Path) -> Calibration | None:
-    """Return the calibration in a file, or None if there is no file; raises ModelError if the file cannot be used."""
+    """Return the calibration in a file, or None if there is no file. Raises ModelError if it cannot be used."""
     try:
         calibration = read_document(Calibration, path, largest=LARGEST, formats=(1, FORMAT))
         _check(calibration)

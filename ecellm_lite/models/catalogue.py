@@ -1,6 +1,6 @@
 """The published models, each with the envelope that its prompts need.
 
-Facts from the model cards of NingLab/eCeLLM-S, -M and -L (CC-BY-4.0; Peng et al., arXiv 2402.08831).
+The facts are from the model cards of NingLab/eCeLLM-S, -M and -L (CC-BY-4.0; Peng et al., arXiv 2402.08831).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ DEMO = "demo"
 def catalogue_entry(name: str) -> CatalogueModel | None:
     """Return the published model that a name belongs to, or None.
 
-    Such names are `eCeLLM-M`, `ecellm-m:Q4_K_M`, `eCeLLM-M.Q4_K_M.gguf`, or the hub's `NingLab/eCeLLM-M`.
+    Such names are `eCeLLM-M`, `ecellm-m:Q4_K_M`, `eCeLLM-M.Q4_K_M.gguf`, and the hub's `NingLab/eCeLLM-M`.
     """
     lowered = name.lower()
     for entry in CATALOGUE.values():

@@ -1,13 +1,13 @@
 """The sha256 of files, computed once and remembered until the file changes.
 
 A remembered hash is used only if all of these are unchanged: the file's size, its time of modification, its time of
-change (ctime), its inode, and a sample of its bytes (64 blocks of 4 KiB, spread evenly). This notices any write through
-the file system. A program may reset the time of modification, but no program can set the ctime.
+change (ctime), its inode, and a sample of its bytes. The sample is 64 blocks of 4 KiB, spread evenly. This notices
+every ordinary write to the file. A program may reset the time of modification, but no program can set the ctime.
 
 These changes are missed until the file is hashed again in full (`again`):
 
 - Bytes outside the sample decay on the disk, or are written without the file system.
-- The file is written so soon after the hash that its times do not change: in some milliseconds, or two seconds on FAT.
+- The file is written again before its times can change: within milliseconds or, on FAT, two seconds after the hash.
 - On Windows, which has no ctime, a program writes the file and resets the time of modification.
 
 A file that was copied or restored from a backup is always hashed again.
@@ -52,7 +52,7 @@ class FileIdentity:
     sample: str
 
     def holds(self, path: Path) -> bool:
-        """Whether the file at `path` is unchanged according to the file system; no byte of the file is read."""
+        """Whether the file at `path` is unchanged according to the file system. No byte of it is read."""
         with suppress(OSError):
             return _state(path.stat()) == (self.size, self.modified, self.changed, self.inode)
         return False
@@ -67,7 +67,10 @@ class _Remembered:
 
 
 class FileIdentities:
-    """The identities of files by their paths, stored in a JSON file; if it is unusable, the files are hashed again."""
+    """The identities of files by their paths, stored in a JSON file.
+
+    If that is unusable, the files are hashed again.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

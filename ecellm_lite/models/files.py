@@ -18,8 +18,8 @@ _TOKEN = 4  # random bytes in the name of a temporary file
 def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield the path of a temporary file, which replaces `path` if the block succeeds and is removed otherwise.
 
-    The data is on the disk before the file is renamed: a reader sees the old file or the new one, even after a power
-    failure. The file is created with the process's umask, or readable by its owner alone if `private`.
+    The data is on the disk before the file is renamed. So even after a power failure, a reader sees either the old file
+    or the new one. The file is created with the process's umask, or readable by its owner alone if `private`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN)}")

@@ -1,9 +1,9 @@
 """A GGUF file's header, read as hostile input before llama.cpp sees the file.
 
 `read_header` checks every count, length and offset against the file's size before using it, and returns what the file
-says; `model_check` refuses what would crash or mislead llama.cpp. The file is opened once, must be a regular file, and
-is read from its beginning up to a cap. It is never mapped, and no tensor data is read.
-The format: docs/gguf.md of https://github.com/ggml-org/ggml.
+says. `model_check` then refuses what would crash or mislead llama.cpp. The file is opened once, must be a regular file,
+and is read from its beginning up to a cap. It is never mapped, and no tensor data is read. docs/gguf.md of
+https://github.com/ggml-org/ggml defines the format.
 """
 
 from __future__ import annotations
@@ -75,9 +75,10 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Return the header of the GGUF file at `path`; raises ModelError if it is invalid.
+    """Return the header of the GGUF file at `path`. Raises ModelError if it is invalid.
 
-    Reads versions 2 and 3, little-endian. A file without tensors (only a vocabulary) passes; model_check refuses it.
+    Reads versions 2 and 3, little-endian. A file without tensors (only a vocabulary) is accepted here, but model_check
+    refuses it.
     """
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
@@ -100,7 +101,7 @@ def read_header(path: Path) -> Header:
 
 
 class _HeaderReader:
-    """Reads a file's beginning in order; nothing is read or allocated unless the file is large enough for it."""
+    """Reads a file's beginning in order. Nothing is read or allocated unless the file is large enough for it."""
 
     def __init__(self, path: Path, descriptor: int, size: int) -> None:
         self.path = path
@@ -130,7 +131,8 @@ class _HeaderReader:
     def count(self, limit: int, least: int, what: str) -> int:
         """Return the next number, which says how many items follow.
 
-        Raises ModelError for more than `limit`, or for more than the rest of the file can hold at `least` bytes each.
+        Raises ModelError for more than `limit` items, or for more than the rest of the file can hold at `least` bytes
+        each.
         """
         count: int = self.number("<Q")
         if count > limit:

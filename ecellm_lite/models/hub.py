@@ -26,7 +26,7 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9
 
 
 def is_repository(name: str) -> bool:
-    """Whether a name has the form of a repository on the hub: OWNER/NAME."""
+    """Whether a name looks like a repository on the hub: OWNER/NAME."""
     return _REPOSITORY.fullmatch(name) is not None and ".." not in name and "--" not in name
 
 
@@ -93,7 +93,7 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
 
 
 def drop(folder: Path) -> None:
-    """Delete from the hub's cache what `download` fetched; `folder` is the folder that it returned."""
+    """Delete from the hub's cache what `download` fetched. `folder` is the folder that it returned."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 

@@ -1,4 +1,4 @@
-"""A manifest: the hash, envelope and origin of a model's file, as a JSON file beside it."""
+"""A manifest: a JSON file beside a model's file, with the file's hash, envelope and origin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LARGEST = 1 << 20  # bytes; a manifest is about a page
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest: `file` is the model file's name, `size` its size in bytes, and `source` its origin in words."""
+    """A manifest. `file` is the model file's name, `size` its size in bytes, and `source` its origin in words."""
 
     name: str
     file: str

@@ -30,7 +30,7 @@ _NO_WEIGHTS = frozenset(("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"))  # t
 def check_model(header: Header) -> None:
     """Raise ModelError unless llama.cpp can load and run this language model without a crash.
 
-    Faults that llama.cpp itself refuses without a crash (missing tensors, wrong shapes) are not checked here.
+    Faults that llama.cpp refuses itself without a crash (missing tensors, wrong shapes) are not checked here.
     """
     keys = _Keys(header)
     if (kind := keys.text("general.type", "model")) != "model":
@@ -74,7 +74,10 @@ class _Keys:
         return value
 
     def layers(self, key: str, layers: int, low: int, high: int, default: list[int] | None = None) -> list[int]:
-        """Return a key's value for each layer; the file has one whole number for all layers, or one for each."""
+        """Return a key's value for each layer.
+
+        The file has one whole number for all layers, or one for each.
+        """
         value = self.metadata.get(key, default)
         if value is default and default is not None:
             return default
@@ -119,7 +122,7 @@ def _check_hyperparameters(keys: _Keys, prefix: str, partly_rotated: bool) -> in
 
 
 def _check_heads(keys: _Keys, prefix: str, default: int, partly_rotated: bool) -> None:
-    """Check the length of an attention head, and how much of it is rotated by position (RoPE, in pairs of values)."""
+    """Check the length of an attention head, and how much of it RoPE rotates by position (in pairs of values)."""
     length = keys.integer(prefix + "attention.key_length", 2, 1 << 16, default)
     if keys.integer(prefix + "attention.value_length", 2, 1 << 16, default) != length:
         raise keys.unfit(f"its attention keys have {length} values, but its attention values have another number")

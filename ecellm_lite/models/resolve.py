@@ -23,13 +23,13 @@ Makers = Mapping[str, Callable[[Store], StoredModel]]
 
 
 def resolve(name: str | None, store: Store, makers: Makers, *, envelope: str | None = None) -> StoredModel:
-    """Return the model that `name` means; its header is checked before llama.cpp reads the file.
+    """Return the model that `name` means. Its header is checked before llama.cpp reads the file.
 
-    The sha256 in the returned manifest is the file's. Without a name, return the model that ECELLM_MODEL names, else
-    the only model in the store, else the demo.
+    The sha256 in the returned manifest is the file's. Without a name, return the model that ECELLM_MODEL names, or else
+    the only model in the store, or else the demo.
 
-    Raises ModelError if there is no such model or its file is damaged, and UsageError if no name is given and the store
-    has several models, or if the file's envelope is unknown.
+    Raises ModelError if there is no such model or its file is damaged. Raises UsageError if no name is given and the
+    store has several models, or if the file's envelope is unknown.
     """
     name = name or os.environ.get("ECELLM_MODEL") or _only(store) or DEMO
     if name in makers:
@@ -107,7 +107,7 @@ def envelope_of(header: Header, names: Sequence[str]) -> str:
 
 
 def tasks_of(header: Header) -> tuple[str, ...]:
-    """Return the names of the tasks that a file says it is made for; empty if it names none."""
+    """Return the names of the tasks that a file says it is made for. Empty if it names none."""
     names = header.metadata.get(TASKS_KEY)
     # Invalid UTF-8 was read as surrogates, which cannot be printed.
     return tuple(name.encode("utf-8", "replace").decode() for name in names) if isinstance(names, tuple) else ()

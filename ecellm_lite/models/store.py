@@ -35,8 +35,8 @@ _PATIENCE = 5.0  # seconds to wait for another process to write a small file
 class StoredModel:
     """A stored model: its file and its manifest.
 
-    `tasks` are the tasks that the file names (empty until its header is read). `identity` is the file's state when its
-    sha256 was last checked and found equal to the manifest's (None if it was not checked).
+    `tasks` are the tasks that the file names. They are empty until its header is read. `identity` is the file's state
+    when its sha256 was last found equal to the manifest's, or None if it was not checked.
     """
 
     path: Path
@@ -118,7 +118,7 @@ class Store:
         return StoredModel(path, manifest)
 
     def load(self, name: str) -> StoredModel:
-        """Return the model of that name after checking that its file has exactly the bytes that the manifest names.
+        """Return the model of that name, after checking that its file has exactly the bytes that the manifest names.
 
         Raises ModelError if the file has other bytes, or if there is no such model.
         """
@@ -181,7 +181,7 @@ class Store:
             yield
 
     def owns(self, model: StoredModel) -> bool:
-        """Whether a model's file is in the store, in a folder of its own."""
+        """Whether a model's file is in the store, in its own folder."""
         return model.path.parent.parent == self.root / "models"
 
     @contextmanager
@@ -216,7 +216,7 @@ class Store:
     def add(
         self, source: Path, name: str, envelope: str, *, origin: str = "", licence: str = "", move: bool = False
     ) -> StoredModel:
-        """Copy (or move) a GGUF file into the store under a name; raises UsageError if the name is taken.
+        """Copy (or move) a GGUF file into the store under a name. Raises UsageError if the name is taken.
 
         Moving a symbolic link copies the file it points to and removes only the link.
         """
@@ -239,11 +239,12 @@ class Store:
         return StoredModel(place.file, manifest)
 
     def update(self, source: Path, manifest: Manifest) -> StoredModel:
-        """Move a GGUF file into the store, in place of a model of that name if there is one.
+        """Move a GGUF file into the store. A model of the same name is replaced.
 
-        The new file lies beside the old one until the manifest, which names it, is replaced: an interrupted update
-        leaves the old model or the new one. `source` must be on the store's disk, with the manifest's size and sha256.
-        Raises ModelError if llama.cpp cannot be given the file, and BusyError while another process writes the model.
+        The new file lies beside the old one until the manifest, which names it, is replaced. So an interrupted update
+        leaves either the old model or the new one. `source` must be on the store's disk, with the manifest's size and
+        sha256. Raises ModelError if llama.cpp cannot be given the file, and BusyError while another process writes the
+        model.
         """
         folder = self.folder(manifest.name)
         with self.writing(manifest.name, patience=_PATIENCE):

@@ -1,7 +1,7 @@
-"""The tuning of a model on a machine: the fastest settings that bench/tuner.py found, as a JSON file beside the model.
+"""The tuning of a model on a machine: the fastest settings that bench/tuner.py found, as a JSON file.
 
 A tuning is used only with the model, machine and versions that it was measured with. A stored model has its tuning in
-its folder; the tuning of any other GGUF file is in the store, under the file's sha256.
+its folder. The tuning of any other GGUF file is in the store, under the file's sha256.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Tuning:
 
     `model`: the sha256 of the model's file.
     `gpu_layers`: the value of the setting `gpu_layers` during the measurement.
-    `settings`: the settings that were faster than the defaults; empty if the defaults are best.
+    `settings`: the settings that were faster than the defaults. Empty if the defaults are best.
     `trials`: the settings that were tried, with their rows per second.
     """
 
@@ -92,7 +92,7 @@ def keep_tuning(store: Store, model: StoredModel, tuning: Tuning) -> None:
 
 
 def read_tuning(path: Path) -> Tuning | None:
-    """Return the tuning in a file, or None if there is no file; raises ModelError if the file is damaged."""
+    """Return the tuning in a file, or None if there is no file. Raises ModelError if the file is damaged."""
     try:
         tuning = read_document(Tuning, path, largest=LARGEST, formats=(FORMAT,))
         _check(tuning.settings)
