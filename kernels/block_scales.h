@@ -5,9 +5,9 @@
 
 namespace {
 
-/* Quantize n values to the range from 0 to most, for `abreast` lists at once that share one importance.
+/* Quantize n values to the range from 0 to most. This is done for `abreast` lists at once, which share one importance.
  *
- * Writes the scales, and the quants as the bytes that ggml stores: negative values wrap around. */
+ * Writes the scales and the quants. The quants are bytes as ggml stores them, in which negative values wrap around. */
 template <int n, int most, int abreast>
 inline void make_qp_quants(const Floats (*x)[n], const Floats *importance, Floats *scales, Ints (*quants)[n]) {
     Floats largest[abreast] = {}, inverse[abreast], error[abreast] = {}, sum_lx[abreast] = {}, sum_l2[abreast] = {};

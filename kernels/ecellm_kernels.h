@@ -2,11 +2,11 @@
  *
  * Every function takes plain pointers that the caller owns, and keeps nothing after it returns. It may be called from
  * several threads at once on targets that do not overlap. Nothing aborts: a call that fails returns a status other than
- * ECELLM_OK, which ecellm_status_message describes, and leaves the target undefined.
+ * ECELLM_OK and leaves the target undefined. ecellm_status_message describes the status.
  *
  * Matrices are row-major and contiguous unless a stride is given. Floats are IEEE 754 in native byte order, aligned to
- * 4 bytes; blocks of quantized weights are bytes without alignment. A type is ggml's number for it (enum
- * ggml_type), and `columns` must be a multiple of its block: 32 weights, or 256 for the K-quants.
+ * 4 bytes. Blocks of quantized weights are bytes without alignment. A type is ggml's number for it (enum ggml_type),
+ * and `columns` must be a multiple of its block: 32 weights, or 256 for the K-quants.
  */
 #ifndef ECELLM_KERNELS_H
 #define ECELLM_KERNELS_H
@@ -70,19 +70,19 @@ struct ecellm_place {
 /* The ECELLM_KERNELS_VERSION of this library. */
 ECELLM_API int ecellm_kernels_version(void);
 
-/* A sentence that describes a status, known or not; static, never null. */
+/* A sentence that describes any status, also an unknown one. The text is static and never null. */
 ECELLM_API const char *ecellm_status_message(int status);
 
 /* The names of the variants that this processor can run (avx512, avx2, neon, baseline), best first, separated by
- * spaces; static, never null. */
+ * spaces. The text is static and never null. */
 ECELLM_API const char *ecellm_variants(void);
 
-/* The bytes of a row of `columns` weights of a type; 0 if the type is not in enum ecellm_type, the columns are not a
- * multiple of its block, or the number of bytes overflows. */
+/* How many bytes a row of `columns` weights of a type has. The result is 0 if the type is not in enum ecellm_type, if
+ * the columns are not a multiple of its block, or if the number overflows. */
 ECELLM_API size_t ecellm_row_size(int type, size_t columns);
 
-/* An adapter of rank `rank`, 1 to ECELLM_MOST_RANK: weights + (scale * b) a, where `a` is (rank, columns), `b` is
- * (rows, rank), both float32 and contiguous. */
+/* An adapter, which changes weights to weights + (scale * b) a. `a` is (rank, columns) and `b` is (rows, rank); both
+ * are float32 and contiguous. `rank` is from 1 to ECELLM_MOST_RANK. */
 struct ecellm_adapter {
     const float *a;
     const float *b;
@@ -90,11 +90,10 @@ struct ecellm_adapter {
     float scale;
 };
 
-/* ggml's own functions (to_float of its type traits; ggml_quantize_chunk), for types outside enum ecellm_type
- * and for two jobs within it: ggml widens all blocks, and quantizes to Q4_0, Q4_1, Q5_0 and Q5_1 with an importance.
- * Both may be called from several threads. Their arguments are not checked here: the caller must ensure that the row
- * sizes are the type's, that `columns` is a multiple of its block, that blocks are aligned to 2 bytes, and that a type
- * that needs an importance gets one. */
+/* ggml's own functions: to_float of its type traits, and ggml_quantize_chunk. They are used for types outside enum
+ * ecellm_type, to widen all blocks, and to quantize to Q4_0, Q4_1, Q5_0 and Q5_1 with an importance. Both may be called
+ * from several threads. Their arguments are not checked here. The caller must pass the type's row sizes, `columns` that
+ * are a multiple of its block, blocks aligned to 2 bytes, and an importance if the type needs one. */
 typedef void (*ecellm_to_float)(const void *blocks, float *weights, int64_t count);
 typedef size_t (*ecellm_quantize_chunk)(int type, const float *weights, void *blocks, int64_t start, int64_t rows,
                                         int64_t columns, const float *importance);
@@ -124,11 +123,11 @@ struct ecellm_block {
     ecellm_quantize_chunk quantize_chunk; /* ignored where it is not needed, and may be null there */
 };
 
-/* Convert a block; needs memory for a few rows per thread and a copy of the adapters' A.
+/* Convert a block. This takes memory for a few rows per thread and for a copy of the adapters' A.
  *
- * The bytes are the same as if each step were applied to whole matrices in float32: delta = the sum over the
- * adapters and their ranks of (scale * b) * a, starting from zero; weights + delta; each row times magnitude / norm. A
- * result that is not finite is refused; a finite one too large for F16 becomes infinite, as in ggml. Every variant
+ * The bytes are the same as if each step were applied to whole matrices in float32: delta = the sum over the adapters
+ * and their ranks of (scale * b) * a, starting from zero; weights + delta; each row times magnitude / norm. A result
+ * that is not finite is refused. A finite result that is too large for F16 becomes infinite, as in ggml. Every variant
  * quantizes byte for byte like ggml_quantize_chunk built for baseline x86-64, even if the calling thread flushes
  * denormals to zero.
  *

@@ -1,6 +1,6 @@
-/* Sets the processor to IEEE 754 denormals and rounding for the lifetime of an object, then restores its mode.
+/* Sets the processor to IEEE 754 denormals and rounding for an object's lifetime, and then restores the previous mode.
  *
- * Another library in the process may have turned on flushing of denormals to zero, which new threads inherit. */
+ * Another library in the process may have made the processor flush denormals to zero, and new threads inherit that. */
 #pragma once
 
 #include <cstdint>

@@ -31,7 +31,8 @@ inline uint16_t half_from_float(float value) {
     const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
     const uint32_t magnitude = bits & 0x7fffffff;
     if (magnitude > 0x7f800000) {
-        /* NaN: one bit pattern apart from the sign, which x86 sets and ARM clears in a NaN that it computes. */
+        /* NaN: always one bit pattern, apart from the sign. In a NaN that it computes, x86 sets the sign and ARM clears
+         * it. */
 #if defined(__aarch64__)
         return (uint16_t)(sign ^ 0xfe00);
 #else
@@ -50,7 +51,7 @@ inline uint16_t half_from_float(float value) {
         memcpy(&rounded, &shifted, sizeof rounded);
         return (uint16_t)(sign | (rounded - 0x3f000000));
     }
-    /* Add just under half a unit in the last place, or exactly half if the last bit is odd: ties go to even. */
+    /* Add half a unit in the last place if the last bit is odd, and slightly less if it is even. So ties go to even. */
     const uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
     return (uint16_t)(sign | ((rounded >> 13) - (112 << 10)));
 }

@@ -1,7 +1,7 @@
 /* Q2_K, Q4_K and Q5_K: sub-blocks of scale * quant + minimum, with quantized scales and minima.
  *
  * Each type defines how its sub-blocks are searched and how a block is laid out. `quantize_minimum` has the common
- * steps: weigh, search, quantize the scales, and quantize the weights again by the scales that a reader will see.
+ * steps: weigh, search, quantize the scales, and quantize the weights again with the quantized scales.
  */
 #pragma once
 
@@ -63,7 +63,7 @@ struct Q4OrQ5K {
         d_minimum = largest_minimum / (float)most_scale;
     }
 
-    /* Store a block's scales, and return what a reader will unpack, which differs for scales above 63. */
+    /* Store a block's scales, and return the scales that a reader will unpack. They differ for scales above 63. */
     static void store_scales(const Group &group, Floats d, Floats d_minimum, Ints *quants, Ints *minimum_quants,
                              Floats &read_d, Floats &read_d_minimum) {
         read_d = store_halves(group, 0, d);

@@ -7,11 +7,11 @@ namespace {
 
 constexpr int sixteen = 16, sub_blocks_of_16 = super_block / sixteen;
 
-/* Quantize a sub-block by its scale as a reader will see it. Where that is zero, keep the search's quants, searched(i).
+/* Quantize a sub-block with its quantized scale. If that is zero, keep the search's quants, searched(i).
  *
- * Division is slow. Up to 64, the product with the inverse is within 1.2e-5 (three roundings) of the quotient and
- * rounds to the same quant unless a half lies between the two; beyond 64, both are clamped to the same end. Only a
- * sub-block where that is not certain is divided. */
+ * Division is slow, so weights are multiplied by the scale's inverse. Up to 64, the product is within 1.2e-5 (three
+ * roundings) of the quotient. Both round to the same quant unless a half lies between them. Beyond 64, both are clamped
+ * to the same end. A sub-block is divided only if a product is too near to a half. */
 template <int most, class Searched>
 inline void requantize(const Floats *x, Floats scale, Searched searched, Ints *quants) {
     constexpr float nearly_half = 0.49998f;
@@ -100,7 +100,7 @@ inline Floats search_q3_K(const Group &group, Ints *scale_quants, Ints *searched
     return zero ? every(0) : 1.0f / inverse;
 }
 
-/* The same with an imatrix; the weights' quants follow from `results`. */
+/* The same with an imatrix. The weights' quants follow from `results`. */
 inline Floats search_q3_K_by_importance(const Group &group, Ints *scale_quants, Scale *results) {
     constexpr int most = 4, most_scale = 32;
     const Floats *x = group.weights;

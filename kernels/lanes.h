@@ -1,7 +1,8 @@
 /* Vectors as wide as the processor's registers, so that one source serves every width.
  *
  * Each variant is compiled from these headers with ECELLM_LANES floats per vector. Everything is in an anonymous
- * namespace, and nothing from the C++ library is used: the linker must not merge functions of different variants.
+ * namespace, and nothing from the C++ library is used, because the linker must not merge functions of different
+ * variants.
  *
  * Results must equal scalar code bit for bit, so each operation rounds once (-ffp-contract=off), in the order written.
  */
@@ -68,7 +69,7 @@ inline Floats with_sign_of(Floats x, float magnitude) {
     return (Floats)(((Ints)x & INT32_MIN) | (Ints)every(magnitude));
 }
 
-/* a < b ? a : b, lane by lane; gives b if they are equal or either is NaN. */
+/* a < b ? a : b, lane by lane. The result is b if they are equal or either is NaN. */
 inline Floats lower(Floats a, Floats b) {
 #if ECELLM_LANES == 16 && defined(__AVX512F__)
     return (Floats)_mm512_min_ps((__m512)a, (__m512)b);
@@ -118,8 +119,8 @@ inline Floats square_root(Floats x) {
 }
 
 /* a / b, where `inverse` is 1 / b rounded. With fused multiply-add it is the product with the inverse, corrected by the
- * remainder: exact for the numerators of search_scale.h and b from 2^-100 to 2^100; tests/native/quotients.cpp tries
- * them all. */
+ * remainder. This is exact for the numerators of search_scale.h and for b from 2^-100 to 2^100;
+ * tests/native/quotients.cpp tries them all. */
 inline Floats quotient(float a, Floats b, Floats inverse) {
 #if ECELLM_LANES == 16 && defined(__AVX512F__)
     const __m512 numerator = _mm512_set1_ps(a), product = _mm512_mul_ps(numerator, (__m512)inverse);

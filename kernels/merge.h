@@ -13,8 +13,9 @@ namespace {
 constexpr int tile_vectors = 8; /* summed in registers */
 constexpr size_t tile_columns = tile_vectors * lanes;
 
-/* Copy the adapters' A tile by tile: for each tile_columns columns, all ranks of all adapters one after the other. In A
- * itself they are a whole row apart and would evict each other from the cache. Columns beyond `columns` are zero. */
+/* Copy the adapters' A tile by tile. A tile has tile_columns columns of all ranks of all adapters, one rank after the
+ * other. In A itself, the ranks are a whole row apart and would evict each other from the cache. Columns beyond
+ * `columns` are zero. */
 void pack(const ecellm_adapter *adapters, size_t count, size_t columns, float *packed) {
     for (size_t column = 0; column < columns; column += tile_columns) {
         const size_t width = columns - column < tile_columns ? columns - column : tile_columns;

@@ -1,8 +1,8 @@
 /* The search for a sub-block's scale and minimum: ggml's make_qkx2_quants and make_qkx3_quants, in lanes.
  *
- * Weights are approximated by scale * quant + minimum. Each step tries another scale, fits scale and minimum to its
- * quants by least squares, and is kept if the error is smaller. A step starts from the minimum that earlier steps left,
- * so steps cannot run in parallel; sub-blocks can.
+ * Weights are approximated by scale * quant + minimum. Each step tries another scale, and fits scale and minimum to its
+ * quants by least squares. The step is kept if the error is smaller. A step starts from the minimum of earlier steps,
+ * so steps cannot run in parallel, but sub-blocks can.
  */
 #pragma once
 
@@ -16,14 +16,14 @@ struct Steps {
     int last;
 };
 
-/* The best fit of a sub-block; its quants are inverse * (weight - base), rounded. */
+/* The best fit of a sub-block. Its quants are inverse * (weight - base), rounded. */
 struct Minimum {
     Floats scale, minimum; /* `minimum` is ggml's the_min: the negated minimum */
     Floats inverse, base;
     Floats importance; /* the sum over the sub-block */
 };
 
-/* How large the products of a step become: up to `most`, beyond it, or beyond the range of nearest(). */
+/* How large a step's products become: at most `most`, larger, or beyond the range of nearest(). */
 enum Reach { within_most, beyond_most, out_of_range };
 
 /* The quants of one step, by fast rounding, or by ggml's own if a product is beyond its range. */
@@ -56,7 +56,7 @@ class MinimumSearch {
         return flat[s] ? every(1) : greatest[s] - minimum[s];
     }
 
-    /* The reach of a step: all products lie between those of the least and the greatest weight. */
+    /* Return the reach of a step. All products lie between those of the least and the greatest weight. */
     Reach reach(const Floats *step) const {
         constexpr float most_and_less_than_half = (float)most + 0.49f;
         Ints in_range = every_int(-1), below = every_int(-1);

@@ -13,13 +13,13 @@ inline Ints signed_quants(Floats x) {
     return clamp(nearest_int(x), -most, most - 1);
 }
 
-/* The best fit of a sub-block; its quants are inverse * weight, rounded, or all zero if all weights are zero. */
+/* The best fit of a sub-block. Its quants are inverse * weight, rounded, or all zero if all weights are zero. */
 struct Scale {
     Floats scale, inverse;
     Ints zero;
 };
 
-/* make_qx_quants with rmse_type 1: -(most + step / 10) / largest is tried for the steps from -9 to 9.
+/* make_qx_quants with rmse_type 1. It tries -(most + step / 10) / largest for the steps from -9 to 9.
  *
  * `exact`: weights may be infinite or NaN, so each quant is rounded by nearest_int and clamped. Otherwise the weights
  * are clamped beforehand, once for the steps below 0 and once for the others, to the range of the middle one of these
@@ -117,8 +117,8 @@ inline Ints quants_of(const Scale &result, Floats x) {
 
 /* make_q3_quants: up to five passes change each quant in turn if that improves the overall fit.
  *
- * Writes the scales of `abreast` sub-blocks, and their quants, shifted to begin at 0. A lane that one pass leaves
- * unchanged stays unchanged in the next, so lanes need not stop together. */
+ * Writes the scales of `abreast` sub-blocks, and their quants, shifted to begin at 0. Once a pass leaves a lane
+ * unchanged, later passes do too. So a lane may run more passes than it needs. */
 template <int n, int most, int abreast>
 inline void make_q3_quants(const Floats *x, Floats *scales, Ints *quants) {
     Floats sum_lx[abreast] = {}, sum_l2[abreast] = {}, w[abreast * n], wx[abreast * n], l[abreast * n];

@@ -10,12 +10,12 @@
 #include <thread>
 #include <vector>
 
-/* Process all `pieces` with one worker per thread until a piece fails; return the status of the failed piece with the
+/* Process all `pieces` with one worker per thread until a piece fails. Return the status of the failed piece with the
  * lowest number, which does not depend on how the threads race.
  *
- * A Worker is constructed from `plan` and has `bool ready() const`, whether it got its memory, and
- * `int operator()(size_t piece)`, which returns a status. If the system grants fewer threads or less memory, the
- * workers that exist do the work; if there are none, the status is ECELLM_NO_MEMORY. */
+ * A Worker is constructed from `plan`. Its `bool ready() const` says whether it got its memory, and its
+ * `int operator()(size_t piece)` returns a status. If the system grants fewer threads or less memory, the existing
+ * workers do the work. If there are none, the status is ECELLM_NO_MEMORY. */
 template <class Worker, class Plan>
 int share_out(const Plan &plan, size_t pieces, unsigned threads) {
     std::atomic<size_t> next{0}, failed{SIZE_MAX};

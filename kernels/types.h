@@ -3,7 +3,7 @@
 
 #include "checks.h"
 
-/* The bytes of a row; 0 for an unknown type, columns that are not a multiple of its block, or an overflow. */
+/* How many bytes a row has: 0 for an unknown type, columns that are not a multiple of its block, or an overflow. */
 inline size_t row_size(int type, size_t columns) {
     static const struct {
         int type;
@@ -23,7 +23,7 @@ inline size_t row_size(int type, size_t columns) {
     return 0;
 }
 
-/* Whether the type is in enum ecellm_type; each of these types allows rows of 256 weights. */
+/* Whether the type is in enum ecellm_type. Each of these types allows rows of 256 weights. */
 inline bool is_known(int type) {
     return row_size(type, 256) != 0;
 }
@@ -33,7 +33,7 @@ inline bool is_float(int type) {
     return type == ECELLM_F32 || type == ECELLM_F16 || type == ECELLM_BF16;
 }
 
-/* Whether the variants quantize to the type; with an importance, ggml quantizes to some of them. */
+/* Whether the variants quantize to the type. With an importance, ggml quantizes to some of these types instead. */
 inline bool is_quantized_here(int type, bool has_importance) {
     return is_known(type) && !is_float(type) && !(has_importance && type >= ECELLM_Q4_0 && type <= ECELLM_Q5_1);
 }

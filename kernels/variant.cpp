@@ -1,4 +1,5 @@
-/* One variant, compiled once for each kind of processor: ECELLM_VARIANT is its name, ECELLM_LANES floats per vector. */
+/* One variant, compiled once for each kind of processor. ECELLM_VARIANT is its name, and a vector has ECELLM_LANES
+ * floats. */
 #include "variant.h"
 
 #include "k_minimum.h"

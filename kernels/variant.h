@@ -22,6 +22,6 @@ struct Variant {
                   size_t count, size_t ranks, const float *packed);
     void (*scale_to_magnitude)(float *row, size_t columns, float magnitude);
 
-    /* The index of the first infinity or NaN among `count` floats; `count` if there is none. */
+    /* The index of the first infinity or NaN among `count` floats, or `count` if there is none. */
     size_t (*find_not_finite)(const float *weights, size_t count);
 };

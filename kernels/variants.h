@@ -3,5 +3,5 @@
 
 #include "variant.h"
 
-/* Return the variant of that name, or the best one for null; null if the library or the processor lacks it. */
+/* Return the variant of that name or, for null, the best one. Return null if the library or the processor lacks it. */
 const Variant *find_variant(const char *name);

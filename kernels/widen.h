@@ -15,7 +15,7 @@ void widen_bf16(const uint16_t *bits, float *weights, size_t count) {
 void widen_f16(const uint16_t *bits, float *weights, size_t count) {
     for (size_t i = 0; i < count; i++) {
         const uint32_t half = bits[i], exponent = half & 0x7c00, fraction = half & 0x3ff;
-        /* Subnormal: the fraction becomes the last bits of a float from 0.5 to 1; then 0.5 is subtracted. */
+        /* Subnormal: the fraction becomes the last bits of a float from 0.5 to 1. Then 0.5 is subtracted. */
         const uint32_t above_half = 0x3f000000 | fraction;
         float subnormal;
         memcpy(&subnormal, &above_half, sizeof subnormal);

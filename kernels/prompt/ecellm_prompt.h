@@ -1,8 +1,8 @@
 /* The prompt kernels: matrix products for llama.cpp's prompts, as a ggml accelerator.
  *
  * A process loads the library, calls `ecellm_prompt_start`, and passes the library's path to ggml_backend_load. From
- * then on llama.cpp gives it the products that it supports (quantized weights in host memory times float32 columns) in
- * calls of threads that have called `ecellm_prompt_use`.
+ * then on, llama.cpp gives it the products that it supports: quantized weights in host memory times float32 columns.
+ * This happens only in threads that have called `ecellm_prompt_use`.
  */
 #pragma once
 
@@ -45,7 +45,7 @@ ECELLM_PROMPT_API int ecellm_prompt_version(void);
 /* The variants that this processor can run, best first, separated by spaces. */
 ECELLM_PROMPT_API const char *ecellm_prompt_variants(void);
 
-/* Choose a variant, for products of at least `least` columns (0: what was measured to be best for each type). */
+/* Choose a variant for products of at least `least` columns. 0 stands for the measured best number for each type. */
 ECELLM_PROMPT_API int ecellm_prompt_start(const char *variant, const struct ecellm_ggml *functions, size_t least);
 
 /* Set whether llama.cpp calls by this thread may use the kernels; initially they may not. */

@@ -1,5 +1,5 @@
 /* The part of ggml that this library uses, declared as in llama.cpp's API version 2 (ggml.h, ggml-backend.h,
- * ggml-backend-impl.h), so that no ggml header is needed to compile and no ggml library to link.
+ * ggml-backend-impl.h). So compiling needs no ggml header, and linking needs no ggml library.
  *
  * ggml_backend_load refuses a library of another version. Before the back end is used, the size of a tensor and test
  * products are checked too (ecellm_lite/kernels/prompt).

@@ -22,6 +22,6 @@ class Memory {
     uint8_t *get(size_t bytes);
 };
 
-/* Compute a product on `threads` threads of OpenMP's pool, which ggml also uses; false without memory. Each value is
- * computed by one thread in a fixed order, so results do not depend on the number of threads. */
+/* Compute a product on `threads` threads of OpenMP's pool, which ggml also uses. Return false if there is no memory.
+ * Each value is computed by one thread in a fixed order, so results do not depend on the number of threads. */
 bool multiply(const Variant &variant, const Product &product, int threads, Memory &memory);

@@ -16,8 +16,8 @@ struct Product {
     size_t depth, rows, columns;
 };
 
-/* What one thread computes at a time: a panel's rows for the groups [first, last) of columns. `next` is the panel that
- * the thread will probably compute next. */
+/* The work that a thread does at a time: a panel's rows for the groups [first, last) of columns. `next` is the panel
+ * that the thread will probably compute next. */
 struct Piece {
     size_t panel, next, first, last;
 };
@@ -31,7 +31,7 @@ struct Variant {
     /* Whether this processor and operating system can run it. */
     bool (*runs)();
 
-    /* Whether it has kernels for a type of weights (ggml's number), and how many weights are in a block of it. */
+    /* Whether there are kernels for a type of weights (ggml's number), and how many weights its block has. */
     bool (*has_type)(int type);
     size_t (*block_weights)(int type);
 

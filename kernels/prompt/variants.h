@@ -3,7 +3,7 @@
 
 #include "product.h"
 
-/* Return the variant of that name, or the best for null; null if the library or the processor does not have it. */
+/* Return the variant of that name or, for null, the best one. Return null if the library or the processor lacks it. */
 const Variant *find_variant(const char *name);
 
 /* The names of the variants that can run, best first, separated by spaces. */

@@ -85,8 +85,8 @@ inline void quantize_block(const float *x, int column, WordActivations &block) {
     block.scale[column] = rounded.scale;
 }
 
-/* Where the blocks of a product are stored. The depth is cut into slices that fit into a panel; a slice holds its
- * groups of columns one after the other, and a group its blocks in the order of the depth. */
+/* Where the blocks of a product are stored. The depth is cut into slices that fit into a panel. A slice has its groups
+ * of columns one after the other. A group has its blocks in the order of the depth. */
 template <class Block>
 struct Activations {
     Block *blocks;

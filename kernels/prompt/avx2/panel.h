@@ -44,8 +44,8 @@ struct PanelRows {
     }
 };
 
-/* Prefetches the weights that are unpacked next, a few cache lines with each group of columns: sixteen rows are more
- * streams than a processor prefetches by itself. */
+/* Prefetches the weights that are unpacked next, a few cache lines with each group of columns. A processor does not
+ * prefetch as many as sixteen rows by itself. */
 class Ahead {
     static constexpr size_t line = 64;
     const PanelRows &rows;

@@ -9,9 +9,9 @@
 
 namespace {
 
-/* Add the products of a column's four neighbours with those of 16 rows to two sums. In assembly, because GCC (12, -O3)
- * first adds the products of several quads to each other; that needs twice the registers, spills ten of twelve sums and
- * halves the speed. */
+/* Add the products of four neighboring values of a column with those of 16 rows to two sums. This is in assembly,
+ * because GCC (12, -O3) first adds the products of several quads to each other. That needs twice the registers, spills
+ * ten of twelve sums and halves the speed. */
 #define ECELLM_ADD_PRODUCTS(multiply, add, low_sum, high_sum, low, high, four)                                         \
     do {                                                                                                               \
         __m256i column_, product_;                                                                                     \
@@ -21,9 +21,9 @@ namespace {
             : [l] "x"(low), [h] "x"(high), [x] "m"(*(const char(*)[4])(four)));                                        \
     } while (0)
 
-/* Sums of products of bytes: int16 lanes, each over two neighbours in each of up to 8 quads. Partial sums may wrap
- * around, because activations have 128 added, for which `start` compensates. Complete sums never do: quants of -16 to
- * 15 over 32 weights, or of -32 to 31 over 16, times 127, stay below 2^15. */
+/* Sums of products of bytes in int16 lanes, each over two neighbors in each of up to 8 quads. Partial sums may wrap
+ * around, because 128 is added to activations; `start` compensates for that. Complete sums never wrap around: quants of
+ * -16 to 15 over 32 weights, or of -32 to 31 over 16, times 127, stay below 2^15. */
 template <int columns>
 struct ByteSums {
     __m256i sums[columns][2];

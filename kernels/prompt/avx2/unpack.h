@@ -27,14 +27,14 @@ inline __m256i clear_bits(const uint8_t *bytes) {
     return _mm256_andnot_si256(set, _mm256_set1_epi8(-16));
 }
 
-/* What differs between the types with 32 weights per block: their quants as signed bytes, scale and minimum. */
+/* The differences between the types with 32 weights per block: quants as signed bytes, scale, and minimum. */
 inline __m256i quants(const Q4_0 &x) {
     return _mm256_sub_epi8(nibbles(x.low), _mm256_set1_epi8(8));
 }
 inline __m256i quants(const Q4_1 &x) {
     return nibbles(x.low);
 }
-/* Five bits minus 16: with the high bit, the low four as they are; without it, 16 less. */
+/* Five bits minus 16: the low four bits if the high bit is set, otherwise 16 less. */
 inline __m256i quants(const Q5_0 &x) {
     return _mm256_or_si256(nibbles(x.low), clear_bits(x.high));
 }
@@ -185,7 +185,8 @@ inline void unpack_super_block(const Q6_K *const x[8], int half, HalfPanelBlock 
     }
     store_factors(x, factors, half, blocks);
     for (int i = 0; i < 8; i++) {
-        /* 128 weights share 64 bytes of low bits and 32 of high ones: four blocks, each with two bits of a byte. */
+        /* 128 weights share 64 bytes of low bits and 32 bytes of high bits. They are four blocks, each of which has two
+         * bits of every byte of high bits. */
         const int part = i / 4, place = i % 4;
         __m256i rows[8];
         for (int j = 0; j < 8; j++) {
