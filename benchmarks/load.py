@@ -139,7 +139,7 @@ def mixed(data: Path, count: int, runtime: Runtime) -> list[Ask]:
 
 
 def shortest(data: Path, task: str, count: int) -> list[dict[str, Any]]:
-    """Return a task's shortest rows, repeated if there are fewer; a row's number keeps those that repeat apart."""
+    """Return `count` of a task's shortest rows. If the task has fewer, rows are repeated under another id."""
     lines = sorted((data / task / "test.jsonl").read_text("utf-8").splitlines(), key=len)
     return [{**json.loads(lines[n % len(lines)]), "id": f"{n}"} for n in range(count)]
 
@@ -197,7 +197,7 @@ def answering(runtime: Runtime) -> Callable[[Ask], int]:
 
 
 def answer(way: Way, part: int, asks: Sequence[Ask], clients: int) -> None:
-    """Answer a part's requests with so many clients at once, and add what was measured."""
+    """Answer a part's requests with `clients` clients at once, and add the measurements to `way`."""
     waiting: queue.SimpleQueue[Ask] = queue.SimpleQueue()
     for one in asks:
         waiting.put(one)

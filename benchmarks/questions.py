@@ -102,7 +102,7 @@ def main(data: Path, words: int, count: int, repeats: int, model: str, program: 
 
 
 def read_states(data: Path, words: int, count: int) -> list[str]:
-    """Return texts of so many words, made of the labelled reviews in their order."""
+    """Return `count` texts of `words` words each, made of the labelled reviews in their order."""
     lines = (data / "sentiment_analysis" / "test.jsonl").read_text("utf-8").splitlines()
     every = " ".join(json.loads(line)["input"]["review"] for line in lines).split()
     return [" ".join(every[n * words : (n + 1) * words]) for n in range(count)]
@@ -121,7 +121,7 @@ def prompts(runtime: Runtime, state: str, questions: Sequence[str]) -> list[str]
 
 
 def complete(port: int, prompts: Sequence[str], clients: int, *, cached: bool) -> None:
-    """Ask llama-server for each prompt, by so many clients at once."""
+    """Ask llama-server for each prompt, with `clients` clients at once."""
     waiting = list(prompts)[::-1]
     grammar = gbnf(question_task({"type": "predicate", "instructions": "?"}).question({"state": "?"}).space)
 
@@ -166,7 +166,7 @@ def computed(port: int) -> int:
 
 
 def needed(runtime: Runtime, state: str, questions: Sequence[str]) -> dict[str, int]:
-    """Return the tokens of the prompts: their common beginning, what follows it, and all of them together."""
+    """Return how many tokens the prompts have: in their common beginning, after it, and all together."""
     rows = [runtime.tokenize(prompt) for prompt in prompts(runtime, state, questions)]
     common = next(place for place, column in enumerate(zip(*rows, strict=False)) if len(set(column)) > 1)
     return {

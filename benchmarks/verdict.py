@@ -31,7 +31,7 @@ class Rated:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The files that fit (see `recommended`), in the order given, and the smallest and the fastest of them."""
+    """The suitable files (see `recommended`) in the given order, and the smallest and the fastest of them."""
 
     fit: tuple[str, ...]
     smallest: str

@@ -46,8 +46,8 @@ _CHOOSING = ("layers_to_transform", "layers_pattern", "exclude_modules")
 class AdapterSettings:
     """What an adapter's configuration says about its modules.
 
-    - `targets`: ends of module names, such as `q_proj`. In every layer, the modules whose names have one of these ends
-      have factors. `targets` is empty if the configuration chooses modules in another way.
+    - `targets`: ends of module names, such as `q_proj`. In every layer, modules whose names end in one of them have
+      factors. `targets` is empty if the configuration chooses modules in another way.
     - `dora`: each module also has magnitudes.
     """
 

@@ -168,7 +168,7 @@ def drawn_without_vocabulary(checkpoint: Checkpoint) -> Blueprint:
 def opened_base(
     base: str, draw: Callable[[Checkpoint], Blueprint] = drawn_without_vocabulary
 ) -> Iterator[tuple[TensorSource, Blueprint]]:
-    """Yield the open source of a base's weights, and the base's blueprint; `draw` makes a checkpoint's blueprint."""
+    """Open a base, and yield the source of its weights and its blueprint. `draw` makes a checkpoint's blueprint."""
     if Path(base).is_file():
         with GgufBase(Path(base)) as file:
             yield file, file.blueprint()

@@ -87,7 +87,7 @@ class Answerer(Protocol):
         """
 
     def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
-        """Return the answer to one row, or raise the error that its answer would carry."""
+        """Return the answer to one row, or raise its error."""
 
     def answers(
         self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]

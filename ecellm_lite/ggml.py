@@ -134,7 +134,7 @@ class Device:
 
 
 class _Properties(ctypes.Structure):
-    """struct ggml_backend_dev_props of ggml-backend.h, with spare room for fields of later versions."""
+    """struct ggml_backend_dev_props of ggml-backend.h, with extra space for fields of later versions."""
 
     _fields_ = (
         ("name", ctypes.c_char_p),

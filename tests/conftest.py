@@ -25,14 +25,14 @@ DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 @pytest.fixture(scope="session", autouse=True)
 def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Give the tests a store of their own, so that none touches the user's."""
+    """Give the tests their own store, so that no test touches the user's."""
     os.environ["ECELLM_HOME"] = str(tmp_path_factory.mktemp("home"))
     os.environ.pop("ECELLM_MODEL", None)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _same_threads() -> Iterator[None]:
-    """Each call of a model in this process uses as many threads, whatever other programs do meanwhile."""
+    """Each call of a model in this process uses the same number of threads, whatever other programs do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ecellm_lite.engine.threads.Machine.clock", lambda _: 0.0)
         yield
@@ -57,7 +57,7 @@ def demo(demo_model: StoredModel) -> Iterator[Runtime]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a file system of half a megabyte; skip the test if tests may not mount one."""
+    """Return a file system of half a megabyte. Skip the test if tests may not mount one."""
     place = tmp_path / "disk"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]

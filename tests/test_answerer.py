@@ -167,7 +167,7 @@ def test_an_idle_engine_sleeps() -> None:
 
 
 def test_answers_flow_while_the_input_stalls() -> None:
-    """The input sends its next row only after the answer to the last one."""
+    """The input sends its next row only after the answer to the previous row."""
     sent: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     with Runtime.over(FakeBackend()) as runtime:
         answers = runtime.answers("sentiment_analysis", iter(sent.get, None))

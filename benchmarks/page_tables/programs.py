@@ -6,7 +6,7 @@ from benchmarks.page_tables.sources import provenance, results, short, table
 
 
 def neighbours() -> str:
-    """Return the table of rates next to busy programs, by llama.cpp's own threads and by ours."""
+    """Return the table of rates next to busy programs, with llama.cpp's own threads and with ours."""
     facts = results("neighbours")
     rows = []
     for hogs in facts["ours"]["rows_per_second"]:
@@ -30,7 +30,7 @@ def neighbours() -> str:
 
 
 def adapters() -> str:
-    """Return the table of three shops on one base next to three models."""
+    """Return the table that compares three shops on one base with three models."""
     facts = results("adapters")
     names = {
         "one_base": "one base, three adapters",

@@ -1,4 +1,7 @@
-"""The decisions in an answer, each with its probabilities and the correct option: to fit and measure calibrations."""
+"""The decisions in an answer, each with its probabilities and the correct option.
+
+Calibrations are fitted to them and measured by them.
+"""
 
 from __future__ import annotations
 

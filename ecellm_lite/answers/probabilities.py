@@ -18,8 +18,8 @@ _HUGE = np.float32(1e30)
 class Restricted:
     """The probabilities of the allowed tokens.
 
-    `shares` (n,) are a softmax over these tokens only, so they sum to 1. `coverage` is the probability that all of them
-    together have in the whole vocabulary.
+    `shares` (n,) are a softmax over these tokens only, so they sum to 1. `coverage` is the probability of all allowed
+    tokens together in the whole vocabulary.
     """
 
     shares: Probabilities

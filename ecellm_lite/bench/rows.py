@@ -40,9 +40,9 @@ def _shuffled(value: Any, random: Random) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class FixedLengthText(Space):
-    """Text of exactly `tokens` tokens, even where the model would end the text earlier.
+    """Text of exactly `tokens` tokens, even where the model would end it earlier.
 
-    Without this, a setting that changes the logits slightly could look faster just because its text came out shorter.
+    Otherwise a setting that changes the logits slightly could look faster only because its text is shorter.
     """
 
     tokens: int

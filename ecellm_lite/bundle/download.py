@@ -28,7 +28,7 @@ _FAULTS = (OSError, http.client.HTTPException)
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """Follows a redirection only to an address that could be given itself."""
+    """Follows a redirection only to an address that would be accepted itself (see check_address)."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         check_address(newurl)

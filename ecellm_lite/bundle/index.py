@@ -74,7 +74,7 @@ class Index:
         return [file for file in self.files if file.included]
 
     def encode(self) -> bytes:
-        """Return the index as JSON. Its length depends on no hash: hashes and checksums have a fixed width."""
+        """Return the index as JSON. Its length is the same for all hashes, because they have a fixed width."""
         return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
 
 

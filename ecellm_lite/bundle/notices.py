@@ -23,7 +23,7 @@ _LONGEST = 80  # characters; the field often holds a whole text
 def notices(manifest: Manifest, wheels: Sequence[Wheel], program: Path | None) -> list[Source]:
     """Return the list and the texts as files for a bundle.
 
-    A standalone program names its packages by their metadata, in folders *.dist-info.
+    A standalone program has the metadata of its packages, in folders *.dist-info.
     """
     texts = [
         Source(f"{FOLDER}/{wheel.path.name.removesuffix('.whl')}/{path.partition('/')[2]}", text)

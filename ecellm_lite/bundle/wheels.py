@@ -99,7 +99,10 @@ def _read_wheel(path: Path) -> Wheel:
 
 
 def _python() -> str:
-    """Return the Python to make an environment with: the base Python, as a virtual environment may be temporary."""
+    """Return the Python to make an environment with.
+
+    It is the base Python, because a virtual environment may be temporary.
+    """
     base = getattr(sys, "_base_executable", None)
     if base and not getattr(sys, "frozen", False):
         return str(base)
@@ -110,7 +113,10 @@ def _python() -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment for programs of the system: the standalone program's libraries are not theirs."""
+    """Return environment variables for programs of the system.
+
+    They must not load the standalone program's libraries.
+    """
     environment = dict(os.environ)
     if getattr(sys, "frozen", False):
         # PyInstaller keeps the variable's former value under the second name.

@@ -105,7 +105,7 @@ def _write(
 
 
 def _starter(index: Index, key: SecretKey | None) -> bytes:
-    """Return the script in front of the archive, padded; its size depends on no hash."""
+    """Return the script in front of the archive, padded. Its size is the same for all hashes."""
     places = layout(_entries(replace(index, starter=_NO_SHA256), key), 0)
     ahead = len(places.offsets) - len(index.included)
     return starter_of(index, places.offsets[ahead:])

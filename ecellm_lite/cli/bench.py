@@ -42,7 +42,7 @@ def bench(
     """Measure this machine with this model: tokens read and written per second, rows of the ten tasks, memory.
 
     The rows are the shipped examples with their words shuffled. With --tune, each setting is compared with the
-    defaults, and those that are clearly faster become the defaults of later runs.
+    defaults. Settings that are clearly faster become the defaults of later runs.
     """
     from ecellm_lite.cli.loading import find_model
 

@@ -137,7 +137,7 @@ def verify(file: Path, key: Path | None, unsigned: bool, as_json: bool) -> None:
 @base_option
 @trust_options
 def install(file: Path, key: Path | None, unsigned: bool, base: Path | None) -> None:
-    """Install a bundle, or a newer one beside the older; the signing key is trusted from then on."""
+    """Install a bundle; an older version stays installed beside it. The signing key is trusted from then on."""
     from ecellm_lite.bundle.install import install as install_bundle
     from ecellm_lite.bundle.keys import keys_for, trust
     from ecellm_lite.cli.progress import bytes_progress

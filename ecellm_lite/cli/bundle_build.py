@@ -1,4 +1,4 @@
-"""`ecellm-lite bundle engine` and `bundle program`: what a bundle is made from."""
+"""`ecellm-lite bundle engine` and `bundle program`: build the parts that a bundle is made from."""
 
 from __future__ import annotations
 

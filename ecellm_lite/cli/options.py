@@ -41,14 +41,17 @@ def certainty_options(command: Command) -> Command:
 
 
 def adapter_option(command: Command) -> Command:
-    """Add --adapter, with which all rows of a command are answered."""
+    """Add --adapter, the adapter that answers all rows of a command."""
     return click.option(
         "--adapter", type=NamedAdapter(), help="Answer with this adapter, made by `convert --adapter-only`."
     )(command)
 
 
 def adapters_option(command: Command) -> Command:
-    """Add --adapter as often as wanted: requests choose among the adapters by name."""
+    """Add --adapter, which may be repeated.
+
+    Requests choose one of these adapters by its name.
+    """
     return click.option(
         "--adapter",
         "adapters",

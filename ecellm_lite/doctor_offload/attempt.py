@@ -91,7 +91,10 @@ def attempt(command: Sequence[str], requests: Sequence[Ask], seconds: float) -> 
 
 
 def _read(message: Message) -> Message | Answer | EcellmError:
-    """Return what a message carries; a malformed one raises ValueError, LookupError or TypeError."""
+    """Return the content of a message.
+
+    A malformed one raises ValueError, LookupError or TypeError.
+    """
     if message["type"] == "answer":
         return Answer.from_dict(message["answer"])
     if message["type"] == "error":
@@ -108,7 +111,10 @@ def _ending(child: Child) -> str:
 
 
 def _stop(child: Child, failure: str) -> str:
-    """End a process that failed in this way, if possible with a stack trace, and return the `trouble`."""
+    """End a process that failed, if possible with a stack trace.
+
+    Return what happened: `failure`, and whether the process could be ended.
+    """
     child.abort()
     if not child.wait(_GRACE / 10):
         child.kill()

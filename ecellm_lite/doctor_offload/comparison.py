@@ -170,7 +170,7 @@ def _result(side: _Side, model: str | None, envelope: str | None, program: Seque
 
 
 def _run(outcome: Attempt) -> Run | None:
-    """Return the last answer as a run, or None if it is not one of a choice."""
+    """Return the last answer as a run, or None if it is not the answer to a choice."""
     answer = outcome.answers[-1]
     try:
         facts = {**outcome.model["placement"]} if outcome.model else {}

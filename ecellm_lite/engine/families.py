@@ -1,9 +1,9 @@
-"""The order of a group of waiting requests: the oldest first, each followed by those that share much with it.
+"""The order of a group of waiting requests: the oldest first, but related requests leave together.
 
-Where rows share only an instruction that stays in memory anyway, running them together saves nothing and makes others
-wait. Requests therefore leave in order of arrival, except that a family leaves together: requests that share so much
-text that the model should read it once. A family begins with its oldest request's turn, and a large family is divided,
-so that others get their turn in between.
+Related requests share so much text that the model should read it only once. They are called a family. Sharing only the
+instruction does not make a family: instructions stay in memory anyway, and running such rows together would only make
+others wait. A family's turn comes with its oldest request. A large family is divided, so that other requests get a turn
+in between.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INSTRUCTIONS = 12
 
 
 def by_family(requests: Sequence[Request]) -> list[Request]:
-    """Return the requests with the members of each family next to each other, the family of the oldest one first.
+    """Return the requests with each family's members next to each other. The family of the oldest request comes first.
 
     `requests` are in order of arrival. The members of a family are sorted by their prompts.
     """
@@ -39,7 +39,10 @@ def by_family(requests: Sequence[Request]) -> list[Request]:
 
 
 def _related(one: Request, other: Request, *, many: bool) -> bool:
-    """Whether two requests are of one family. `many`: there are too many instructions to keep in memory."""
+    """Whether two requests belong to one family.
+
+    `many`: whether there are too many instructions to keep in memory.
+    """
     opening = min(one.opening, other.opening)
     least = max(opening, LEAST_SAVING) if many else opening + LEAST_SAVING
     return common(one.prompt, other.prompt) >= least

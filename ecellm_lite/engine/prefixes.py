@@ -60,7 +60,10 @@ class Prefix:
 
     @property
     def own(self) -> int:
-        """How many tokens of memory the node needs besides its origin's, including those not filled yet."""
+        """How many tokens of memory the node needs in addition to its origin's.
+
+        Tokens that are not filled yet count too.
+        """
         return len(self.tokens) - self.origin.length
 
 

@@ -23,8 +23,8 @@ class Request:
     What the caller sets:
 
     `shared`: how many tokens at the prompt's start belong to the instruction.
-    `opening`: how many of these are the same in all rows of the task, so they stay in memory: an instruction without a
-        question's state.
+    `opening`: how many of these tokens are the same in all rows of the task. They stay in memory. A question's state is
+        not part of them.
     `adapter`: the backend's adapter to compute with, or None for the model alone.
     `lasting`: whether the instruction may be stored on disk. It may if it comes from the task or the caller and not
       from a row.
@@ -38,7 +38,8 @@ class Request:
     `outcome`, `error`: one of them is set when the request is done.
     `seconds`: the time from its admission to its end.
     `cached`: how many tokens of the prompt were in memory already.
-    `decoded`, `forced`: how many of the answer's tokens that the model read it had chosen, and how many were forced.
+    `decoded`, `forced`: how many tokens of the answer the model chose, and how many were forced. Only tokens that the
+      model read count.
     `wasted`: how many tokens were computed for wrong drafts.
     `twins`: identical requests, which get the same answer.
     """

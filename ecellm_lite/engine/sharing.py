@@ -48,7 +48,7 @@ class Sharing:
         return Match()
 
     def extended(self, request: Request, match: Match) -> Match:
-        """Add nodes for what the row shares with the rows that wait, and return the match with the last node.
+        """Add nodes for the text that the row shares with waiting rows, and return the match with the last node.
 
         One node is for the instruction, others for more text.
         """

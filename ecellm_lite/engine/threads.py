@@ -58,7 +58,7 @@ class Threads:
             self._since, self._seconds = self._machine.clock(), self._machine.seconds()
 
     def look(self) -> None:
-        """After a call, set `count`, the threads of the next call, by what other programs did lately."""
+        """After a call, set `count`, the number of threads of the next call, by what other programs did meanwhile."""
         if self._fixed:
             return
         now = self._machine.clock()

@@ -69,7 +69,7 @@ class Turns:
         return sum(queue.tokens(most) for queue in self._queues.values())
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield how many tokens rows of the group share; see Waiting.sharing."""
+        """Yield how many tokens the rows of the group share. See Waiting.sharing."""
         return self._queues[self.current].sharing(prompt, least)
 
     def pass_on(self, active: Sequence[Slot]) -> None:

@@ -1,4 +1,4 @@
-"""The queue of waiting requests: in order of arrival, but those that share much of their prompts leave together."""
+"""The queue of waiting requests: in order of arrival, but related requests leave together."""
 
 from __future__ import annotations
 

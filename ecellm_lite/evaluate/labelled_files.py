@@ -135,7 +135,7 @@ def gather(
 ) -> LabelledRows:
     """Return the rows of files, at most `limit` of each task.
 
-    If a task has more rows, some are chosen that are spread evenly over the files. The same files give the same rows
+    If a task has more rows, rows that are spread evenly over the files are chosen. The same files give the same rows
     each time.
 
     Raises InputError if there is no row of these tasks, readable or not.

@@ -1,4 +1,7 @@
-"""Writes a job's rows to its output, and the answers that a person should check to a review table beside it."""
+"""Writes a job's rows to its output.
+
+Answers that a person should check are also written to a review table beside it.
+"""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Asking:
 
     @property
     def urgent(self) -> bool:
-        """Whether the request is sent before those that are not urgent."""
+        """Whether the request is sent before the requests that are not urgent."""
         return self.ask.options.get("priority") == "urgent"
 
     @property

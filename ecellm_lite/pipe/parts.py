@@ -9,7 +9,10 @@ from ecellm_lite.pipe.messages import Id, line_of
 
 
 class Parts:
-    """A listener that sends each new part of a text. If the reader is too slow, a part is sent with the next part."""
+    """A listener that sends each new part of a text.
+
+    If the reader is too slow, a part waits and is sent together with the next one.
+    """
 
     def __init__(self, id_: Id, output: Output) -> None:
         self._id = id_

@@ -160,7 +160,7 @@ class Fleet:
 
     @asynccontextmanager
     async def use(self, source: ModelSource) -> AsyncIterator[Answerer]:
-        """Yield the answerer of a model, which is loaded first if need be and stays loaded during the block.
+        """Yield the answerer of a model. It is loaded first if necessary, and stays loaded during the block.
 
         Raises RefusedError:
 

@@ -1,4 +1,7 @@
-"""Identical requests in progress share one answer, so a client that gives up and asks again starts no second run."""
+"""Identical requests in progress share one answer.
+
+So a client that gives up and asks again starts no second run.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class InFlight:
     async def share(self, request: Request, make: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Return the result of `make`, or of the work that already runs for an identical request.
 
-        Raises GoneError if the client closes its connection first; the work then goes on for some seconds.
+        Raises GoneError if the client closes its connection first. The work then continues for some seconds.
         """
         key = await _key(request)
         work = self._works.get(key)

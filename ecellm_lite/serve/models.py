@@ -1,4 +1,4 @@
-"""`GET /v1/models`: the models that can be asked, in one response for both OpenAI's and TypeSafe's clients."""
+"""`GET /v1/models`: the models that requests may name, in one response for OpenAI's and TypeSafe's clients."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Health(Reply):
 
 
 class Ready(Reply):
-    """A model is ready to answer; `models` has the state of each model."""
+    """A model is ready to answer. `models` has the state of each model."""
 
     status: Literal["ready"]
     model: str
@@ -72,7 +72,7 @@ class PromptList(Reply):
 
 
 class PromptReply(Reply):
-    """The prompt that the model would read; `labels` has the prompt's line for each option, by the option's key."""
+    """The prompt that the model would read. `labels` has the prompt's line for each option, by the option's key."""
 
     prompt: str
     labels: dict[str, str]

@@ -60,7 +60,7 @@ class PatientProtocol(H11Protocol):
             self._wait()
 
     def pause_writing(self) -> None:
-        """Start the time limit for the client to read more of what was sent."""
+        """Start the time limit within which the client must read more of the response."""
         super().pause_writing()
         self._resumed()
         self._watch(self.transport.get_write_buffer_size())
@@ -130,7 +130,7 @@ def server_of(app: FastAPI, limits: Limits) -> uvicorn.Server:
 
 
 def run(app: FastAPI, listening: Listening, limits: Limits) -> None:
-    """Serve until SIGTERM or an interrupt; open requests are then still answered, for at most `drain_seconds`."""
+    """Serve until SIGTERM or an interrupt. Open requests are then still answered, for at most `drain_seconds`."""
     server = server_of(app, limits)
     try:
         if threading.current_thread() is threading.main_thread():

@@ -108,7 +108,8 @@ async def task_by_name(task: str) -> dict[str, Any]:
 async def ask(task: str, body: Rows, request: Request, service: Served) -> Response:
     """Return the answer to `row`, or the answers to `rows` in order.
 
-    If a single row fails, the response is an HTTP error. In a list, a failed row's answer holds its error.
+    If the request has a single row and it fails, the response is an HTTP error. In a list, a failed row's answer holds
+    its error.
     """
     checked_task = served_task(task)
     rows: list[Any] = [body.row] if body.rows is None else body.rows

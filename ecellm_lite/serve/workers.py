@@ -1,4 +1,7 @@
-"""Several engines of one model as one Answerer: each row goes to the engine with the shortest queue."""
+"""Several engines of one model as one Answerer.
+
+Each row goes to the engine with the fewest waiting rows.
+"""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ class _RecordTooLong(Exception):  # noqa: N818 - caught in this file, never an e
 
 
 class _Feed:
-    """The iterator that the csv module reads; unlike a generator, it can go on after an exception."""
+    """The iterator that the csv module reads. Unlike a generator, it continues after an exception."""
 
     def __init__(self, records: Records) -> None:
         self._feed = records.feed

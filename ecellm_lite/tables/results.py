@@ -83,7 +83,7 @@ class AnswerColumns:
         more: Sequence[str] = (),
         named: bool = False,
     ) -> AnswerColumns:
-        """Return the columns of a task's answers; `named` puts the task's name before each column's name."""
+        """Return the columns of a task's answers. If `named`, each name begins with the task's name."""
         scores = task.question(task.example()).space.type == "score"
         return cls(columns, attributes=attributes, scores=scores, more=more, task=task.name if named else None)
 

@@ -52,7 +52,7 @@ class RowWriter(Protocol):
         """Write a row: the input's cells, and the added cells."""
 
     def close(self) -> None:
-        """Write the end of the table; the file itself stays open."""
+        """Write the end of the table. The file itself stays open."""
 
 
 def form_of(name: str) -> str:

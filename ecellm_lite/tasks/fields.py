@@ -277,5 +277,5 @@ def _count(least: int, most: int) -> str:
 
 
 def encodable(text: str) -> str:
-    """Return the text with lone surrogates, which JSON can carry and UTF-8 cannot, replaced by U+FFFD."""
+    """Return the text with U+FFFD in place of lone surrogates, which JSON allows and UTF-8 does not."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

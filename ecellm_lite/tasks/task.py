@@ -104,10 +104,10 @@ class Task:
         return self._ask(values, encodable(instruction or self.instruction))
 
     def shortened(self, question: Question, needs: Callable[[Question], int], most: int) -> Question:
-        """Return a question of this task; its row is cut as little as possible to need at most `most` tokens.
+        """Return the question with its row cut, as little as possible, so that it needs at most `most` tokens.
 
-        `needs` returns the tokens of a question's prompt and answer. The question is returned unchanged if it fits, or
-        if no cut is enough.
+        `needs` returns how many tokens a question's prompt and answer need. The question is returned unchanged if it
+        fits, or if no cut is enough.
         """
         whole = needs(question)
         if question.values is None or whole <= most:

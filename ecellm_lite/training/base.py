@@ -78,7 +78,7 @@ def load_base(path: Path) -> Any:
 
 
 def _unrotated(weight: Any, heads: int) -> Any:
-    """Return a query or key matrix with each head's rows in the order that torch needs.
+    """Return a query or key matrix with each head's rows in torch's order.
 
     llama.cpp interleaves the two halves of a head's rows; torch needs the first half, then the second half.
     """

@@ -17,7 +17,10 @@ Varied = tuple[Fields, str]
 
 
 def varied(task: str, fields: Fields, answer: str, random: Random) -> Varied:
-    """Return a row's fields and answer in another order if order means nothing in its task, else unchanged."""
+    """Return a row's fields and answer in another order if order means nothing in its task.
+
+    Otherwise return them unchanged.
+    """
     change = _CHANGES.get(task)
     return change(fields, answer, random) if change else (fields, answer)
 
@@ -97,8 +100,8 @@ def _candidates(fields: Fields, answer: str, random: Random) -> Varied:
 def _products(fields: Fields, answer: str, random: Random) -> Varied:
     """Shuffle the products, and change the letters of the ranking accordingly.
 
-    If all products but the best are ranked in list order, these products count as equally good. They keep their
-    order, and only the best product moves.
+    If all products but the best are ranked in list order, these products are equally good. They then keep their order,
+    and only the best product moves.
     """
     products, (best, *others) = fields["products"], [ascii_uppercase.index(letter) for letter in answer.split(",")]
     if others == sorted(others):

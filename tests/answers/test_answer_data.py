@@ -41,7 +41,7 @@ VALUES: Mapping[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def answers(draw: st.DrawFn) -> Answer:
-    """Draw an answer of any kind, even one that no answer set would give."""
+    """Draw an answer of any kind, even an answer that no answer set would give."""
     type_ = draw(st.sampled_from(list(VALUES)))
     return Answer(
         id=draw(st.none() | TEXTS | st.integers(-(1 << 63), 1 << 63)),

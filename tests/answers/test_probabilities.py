@@ -1,4 +1,4 @@
-"""The restricted softmax keeps its promises for any logits."""
+"""The softmax over the allowed tokens, for any logits."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def gguf_file(
     tensor_count: int | None = None,
     alignment: int = 32,
 ) -> bytes:
-    """Return a file's bytes; without arguments, a valid file that ends with the last byte of its last tensor."""
+    """Return a file's bytes. Without arguments, the file is valid and ends with the last byte of its last tensor."""
     head = magic + u32(version)
     head += u64(len(tensors) if tensor_count is None else tensor_count)
     head += u64(len(keys) if key_count is None else key_count)

@@ -247,7 +247,7 @@ def test_an_older_index_is_refused(original: Original, tmp_path: Path) -> None:
 
 
 def test_a_link_in_the_place_of_a_folder(original: Original, tmp_path: Path) -> None:
-    """Nothing is written through what lies in the folder of versions already."""
+    """Nothing is written through a link that is already in the folder of versions."""
     versions = tmp_path / "till" / "bundles" / "till" / "versions"
     versions.mkdir(parents=True)
     outside = tmp_path / "outside"

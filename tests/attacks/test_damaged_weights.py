@@ -36,7 +36,7 @@ def answer(model: str | Path, *, prefix_files: bool = True) -> Answer:
 
 
 def damage(path: Path) -> None:
-    """Overwrite 4 KiB of the first layer's weights with other valid numbers; keep the file's times."""
+    """Overwrite 4 KiB of the first layer's weights with other valid numbers, and keep the file's times."""
     tensor = next(tensor for tensor in read_header(path).tensors if tensor.name == "blk.0.ffn_up.weight")
     in_its_place(path, lambda data: data[: tensor.offset] + bytes(4096) + data[tensor.offset + 4096 :])
 
@@ -115,7 +115,7 @@ def test_a_model_that_takes_anothers_name(good: Path, home: Path, tmp_path: Path
 
 
 def test_weights_that_are_damaged_while_they_are_in_use_leave_no_state(good: Path, home: Path, tmp_path: Path) -> None:
-    """llama.cpp maps the file, so a change to the file changes what it computes."""
+    """llama.cpp maps the file, so a change to the file changes what llama.cpp computes."""
     path = tmp_path / "model.gguf"
     shutil.copyfile(good, path)
     with Runtime(path, envelope="alpaca") as runtime:

@@ -1,4 +1,4 @@
-"""Tokenizer files and configurations with any content: an error of this package, never a crash or a hang."""
+"""Tokenizer files and configurations with any content: an error at most, never a crash or a hang."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ VALUES: list[Any] = [
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the paths of the values inside a JSON value; only the first ones of long objects and lists."""
+    """Yield the paths of the values inside a JSON value.
+
+    For long objects and lists, only the first values are included.
+    """
     if isinstance(value, dict):
         inner: list[Any] = list(value)[:12]
     else:

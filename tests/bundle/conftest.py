@@ -1,4 +1,4 @@
-"""Fixtures: a shop that makes bundles, and no bundles of another test."""
+"""Fixtures: a shop that makes bundles, and an empty folder for installed bundles."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A process that installs a bundle, and kills itself at its N-th operation on files: FILE PUBLIC-KEY BASE N.
+"""A process that installs a bundle, and kills itself at its N-th operation on files.
 
-With N = 0 it is not killed, and prints the number of operations.
+Its arguments are FILE PUBLIC-KEY BASE N. With N = 0 it is not killed, and prints the number of operations.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def test_licences_are_listed(shop: Shop) -> None:
 
 
 def test_files_above_four_gibibytes_have_their_place(tmp_path: Path) -> None:
-    """A sparse file with the bytes of a large archive's layout is a ZIP archive."""
+    """The file is sparse and has only the bytes of the archive's layout."""
     entries = [Entry("a/one", 5 << 30, 0, 0o644), Entry("a/zwölf", 3, 0, 0o755)]
     places = layout(entries, 4096)
     path = tmp_path / "large.zip"

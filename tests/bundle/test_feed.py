@@ -39,7 +39,7 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A shop with a feed, its server, and the store of a till."""
+    """A shop with a feed, the feed's server, and a till's store."""
 
     shop: Shop
     folder: Path

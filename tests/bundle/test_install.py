@@ -112,7 +112,7 @@ def test_a_damaged_version_is_replaced(shop: Shop, base: Path) -> None:
 
 
 def test_the_shell_script_starts_the_program_that_installs(shop: Shop, base: Path, tmp_path: Path) -> None:
-    """The program in this bundle prints what it is asked to do."""
+    """The program in this bundle prints its arguments."""
     program = shop.folder / "program" / "ecellm-lite"
     program.write_text('#!/bin/sh\ncat "${0%/*}/lib/data file.txt"\nprintf "%s|" "$@"\n', "utf-8")
     path = shop.bundle("my till.ecb")
@@ -163,7 +163,7 @@ def test_no_one_bundle_is_meant(shop: Shop) -> None:
 
 
 def test_the_pointer_of_windows(tmp_path: Path, shop: Shop) -> None:
-    """Run here, on this system's files: nobody has run it on Windows."""
+    """This runs on this system's files. Nobody has run it on Windows."""
     assert pointer.read_file(tmp_path) is None
     for name in ("1-aaaaaaaaaaaa", "2-bbbbbbbbbbbb"):
         pointer.write_file(tmp_path, name)

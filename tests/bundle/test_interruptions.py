@@ -29,13 +29,16 @@ def installing(bundle: Path, key: Path, base: Path, moment: int) -> subprocess.C
 
 
 def moments(total: int) -> list[int]:
-    """Random moments of an installation, with the first and the last ones, which the switch is among."""
+    """Return random moments of an installation, and the first and the last ones.
+
+    The switch to the new version is among the last.
+    """
     drawn = random.Random(total).sample(range(1, total + 1), min(MOMENTS, total))
     return sorted({*drawn, *range(max(1, total - 8), total + 1)})
 
 
 def serial(installation: Installation) -> int | None:
-    """The serial number of the current version, which must be whole and must start."""
+    """Return the serial number of the current version, which must be complete and must start."""
     current = installation.current()
     if current is None:
         assert not (installation.root / "current").is_symlink()

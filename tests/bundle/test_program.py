@@ -77,7 +77,7 @@ def test_a_llama_cpp_for_this_processor_alone_is_refused(installation: pytest.Mo
     ],
 )
 def test_the_first_script_is_the_command_or_a_module(arguments: list[str]) -> None:
-    """A module of the package runs as `python -m` would run it, and everything else is the command line."""
+    """A module of the package runs as `python -m` would run it. Everything else is the command line."""
     script = [sys.executable, "-m", "ecellm_lite.standalone", *arguments]
     started = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60)
     if arguments == ["--version"]:

@@ -39,7 +39,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> str:
 def test_the_demo_is_calibrated_where_it_is_too_sure(
     demo_model: StoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The demo answers "very positive" to nearly every review, with high confidence; every label here is neutral."""
+    """The demo answers "very positive" to nearly every review, with high confidence. Every label here is neutral."""
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path / "home"))
     rows = [{"input": {"review": f"It works, number {number}."}, "output": "C: neutral"} for number in range(10)]
     write_rows(tmp_path / "rows" / "sentiment_analysis" / "test.jsonl", rows)

@@ -151,7 +151,7 @@ _READ = {
 
 @pytest.mark.parametrize("kind", _READ)
 def test_absurd_configurations(kind: str, tmp_path: Path) -> None:
-    """Each value is used as it is, or refused with an error."""
+    """Each value is either used as it is or refused with an error."""
     with Checkpoint(write_checkpoint(tmp_path, kind, tokenizer=False, **SMALL)) as checkpoint:
         config = checkpoint.config
         for name in _READ[kind]:

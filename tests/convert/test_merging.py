@@ -98,7 +98,7 @@ def of_settings(folder: Path, name: str, seed: int) -> tuple[Path, dict[str, NDA
 
 
 def check_sum(header: Header, tensors: Mapping[str, NDArray[Any]], *added: Mapping[str, NDArray[np.float64]]) -> None:
-    """Compare every matrix of an F32 file with the base's plus what was added, in float64."""
+    """Compare every matrix of an F32 file with the base's matrix plus the adapters' changes, in float64."""
     merged = stored_tensors(header)
     for module, (rows, columns, heads) in PLACES.items():
         exact = tensors[f"{module}.weight"].astype(np.float64)

@@ -109,7 +109,7 @@ def test_token_ids_are_the_tokenizers_own(write: Callable[[Path], None], size: i
 
 @pytest.mark.parametrize("form", ["tokenizer.model", "tokenizer.json"])
 def test_token_ids_of_llama_2(form: str, tmp_path: Path) -> None:
-    """No package ships Llama-2's tokenizer.model; llama.cpp's sources have its vocabulary and expected ids."""
+    """No package ships Llama-2's tokenizer.model, but llama.cpp's sources have its vocabulary and the expected ids."""
     if LLAMA_2 not in os.environ:
         pytest.skip(f"{LLAMA_2} is not set to ggml-vocab-llama-spm.gguf of llama.cpp's sources (models/)")
     source = Path(os.environ[LLAMA_2])

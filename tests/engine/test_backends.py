@@ -20,9 +20,9 @@ SCORES = {"sse42": 5, "haswell": 64, "skylakex": 0}
 
 
 def simulate(monkeypatch: pytest.MonkeyPatch, folder: Path, *, built_in: bool, found: bool) -> list[bytes]:
-    """Simulate llama.cpp's library; return the list of folders that back ends are loaded from.
+    """Simulate llama.cpp's library. Return the list of folders from which back ends are loaded.
 
-    `built_in` says whether its CPU code is linked in, `found` whether the folder has code for this processor.
+    `built_in`: whether the CPU code is linked in. `found`: whether the folder has code for this processor.
     """
     folders: list[bytes] = []
 
@@ -83,7 +83,7 @@ def test_variants_are_scored_best_first(folder: Path) -> None:
 
 
 def test_a_function_of_the_variant_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A portable build links OpenMP into the variant alone, and the prompt kernels look for it there."""
+    """In a portable build, only the variant is linked with OpenMP, and the prompt kernels look for OpenMP there."""
     variant = cpu_variants(folder)[0]
     monkeypatch.setattr(ggml, "cpu_variant", lambda: variant)
     expected = ctypes.cast(ctypes.CDLL(str(variant.path)).ggml_backend_score, ctypes.c_void_p).value

@@ -1,4 +1,4 @@
-"""The order in which rows leave the queue: the oldest first, and with it only those that save reading by it."""
+"""The order in which rows leave the queue: the oldest first, together with rows that share enough text."""
 
 from __future__ import annotations
 
@@ -74,9 +74,10 @@ def related(one: Request, other: Request) -> bool:
 
 
 def test_no_client_waits_while_the_others_are_answered_twice() -> None:
-    """Each client sends its next row when it has its answer; a wait is counted in rows answered meanwhile.
+    """Each client sends its next row when it has its answer. A wait is counted in rows answered meanwhile.
 
-    In the order of the prompts, a row of the last task that has just missed a group would wait for nearly two groups.
+    If rows left in the order of their prompts, a row of the last task that just missed a group would wait for nearly
+    two groups.
     """
     options = Choice((Option("A", "A: a red pepper"), Option("B", "B: a red apple")))
     scheduler = Scheduler(FakeBackend(cells=256, most=1024, sequences=64, batch=64))

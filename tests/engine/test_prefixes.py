@@ -61,7 +61,7 @@ def test_what_others_stand_on_is_not_evicted() -> None:
 
 
 def test_what_nobody_shares_of_a_node_is_given_up() -> None:
-    """Two instructions begin alike; when memory is short, the older one keeps only the part that both share."""
+    """Two instructions begin with the same text. When memory is short, the older one keeps only that text."""
     backend = FakeBackend()
     prefixes = Prefixes(backend, range(4))
     old = prefixes.add(list(b"Below is an old instruction"), Match(), instruction=True)

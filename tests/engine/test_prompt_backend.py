@@ -118,7 +118,7 @@ DOCTORED = {
 
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Simulate a process that has not looked for kernels yet, and a store without verdicts on them."""
+    """Simulate a process that has not looked for kernels yet, with a store that has no verdicts on them."""
     monkeypatch.setenv("ECELLM_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ECELLM_PROMPT_KERNELS", raising=False)
     monkeypatch.setattr(ggml, "system_info", lambda: "CPU : AVX2 = 1")

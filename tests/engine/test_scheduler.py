@@ -157,7 +157,7 @@ def test_an_empty_state_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_deterministic_mode_takes_no_part_of_a_longer_prefix() -> None:
-    """If a row's first character joins the instruction's last token, the row shares one token less."""
+    """If a row's first character becomes part of the instruction's last token, the row shares one token less."""
     backend = Counting()
     scheduler = Scheduler(backend, deterministic=True)
     rows = prompts([20, 30])

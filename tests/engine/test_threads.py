@@ -33,7 +33,7 @@ class Office(Machine):
 
 
 def watched(threads: Threads, machine: Office, programs: int, used: float) -> int:
-    """The number of threads after a while next to these programs."""
+    """Return the number of threads after running next to these programs for a while."""
     machine.programs, machine.used = programs, used
     for _ in range(10):
         threads.look()

@@ -45,14 +45,14 @@ def asked(adapter: str | None, prompt: Sequence[int], tokens: int = 3, **setting
 
 
 def alone(request: Request) -> Any:
-    """Return the outcome of the same row with its adapter, with nothing else in the engine."""
+    """Return the outcome of the same row with its adapter when nothing else runs."""
     same = asked(request.adapter, request.prompt)
     finish(Scheduler(Shops()), [same])
     return same.outcome
 
 
 def distinct(count: int) -> list[list[int]]:
-    """Return prompts that no two rows share: identical rows would be computed once."""
+    """Return different prompts, because identical rows would be computed once."""
     return [[*PREFIX, *f"{number * 7919 % 1000:03}{number:030}".encode()] for number in range(count)]
 
 

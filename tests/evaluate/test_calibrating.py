@@ -35,7 +35,7 @@ def too_sure(tokens: Sequence[int]) -> Logits:
 
 
 def reviews(count: int, seed: int, **more: Any) -> list[Labelled]:
-    """Return rows whose right answers are drawn from the engine's probabilities before they are made too large."""
+    """Return rows whose right answers are drawn from the engine's true probabilities, not from its too large logits."""
     generator = np.random.default_rng(seed)
     rows = [{"review": f"row {seed} {number}", **more} for number in range(count)]
     with Runtime.over(FakeBackend(too_sure)) as runtime:

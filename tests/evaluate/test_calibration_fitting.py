@@ -53,7 +53,7 @@ def test_ten_rows_are_too_few_to_tell() -> None:
 
 
 def test_ten_right_answers_do_not_make_a_model_certain() -> None:
-    """All held-out rows become likelier by nearly the same amount, but one such file in ten occurs by chance."""
+    """All held-out rows become likelier by nearly the same amount. But one such file in ten occurs by chance."""
     fitted = fit([Case((Claim((0.8, 0.2), 0),), 1.0)] * 10)
     assert fitted.temperature == pytest.approx(LOWEST, rel=0.01)
     assert fitted.gain == pytest.approx(-math.log(0.8), abs=1e-3)
@@ -78,7 +78,10 @@ def test_what_is_the_same_for_every_seed_is_the_temperature() -> None:
 
 
 def test_the_measures_by_hand() -> None:
-    """Half of the rows with probability 0.9 are right: the best temperature brings 0.9 near 0.5, within its bounds."""
+    """Of the rows with probability 0.9, half are right.
+
+    So the best temperature brings 0.9 near 0.5, within its bounds.
+    """
     cases = [Case((Claim((0.9, 0.1), place % 2),), place / 100) for place in range(100)]
     fitted = fit(cases)
     assert fitted.before.log_likelihood == pytest.approx((math.log(0.9) + math.log(0.1)) / 2)
@@ -108,7 +111,10 @@ def test_rows_weigh_as_rows_and_not_as_choices() -> None:
 
 
 def entries(count: int, seed: int) -> list[Case]:
-    """Return extractions of three entries of p from 0.5 to 0.99, each right with sigmoid(logit(p) / 2 - 2)."""
+    """Return extractions with three entries each.
+
+    An entry's probability p is from 0.5 to 0.99, and it is right with probability sigmoid(logit(p) / 2 - 2).
+    """
     generator = np.random.default_rng(seed)
     cases = []
     for _ in range(count):
@@ -164,7 +170,10 @@ def test_orders_that_are_too_sure_are_mended() -> None:
 
 
 def test_a_claim_by_hand() -> None:
-    """Half of the orders with probability 0.8 are right; T = log 8 / log 2 makes 8:1:1 into 2:1:1, one half."""
+    """Of the orders with probability 0.8, half are right.
+
+    T = log 8 / log 2 turns 8:1:1 into 2:1:1, where the first has one half.
+    """
     cases = [Case((Claim((0.8, 0.2), place % 2, 2),), 1.0) for place in range(200)]
     fitted = fit(cases)
     assert fitted.temperature == pytest.approx(math.log(8) / math.log(2), rel=1e-3)

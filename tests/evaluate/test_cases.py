@@ -93,7 +93,7 @@ def test_labels_say_which_orders_none_is_better_than(labels: str, right: bool) -
 
 
 def test_a_ranking_is_fitted_as_it_is_calibrated() -> None:
-    """The fit changes an order's probability exactly as answering does, among six orders or 26!."""
+    """The fit changes an order's probability exactly as answering does, for up to 26! orders."""
     generator = np.random.default_rng(3)
     for letters in (1, 2, 3, 26):
         keys = [chr(ord("A") + place) for place in range(letters)]

@@ -181,7 +181,7 @@ def test_constant_answers_by_hand() -> None:
 
 @pytest.mark.parametrize("task", ANSWERS)
 def test_a_resample_is_measured_as_the_rows_it_stands_for(task: str) -> None:
-    """The bootstrap's value from counts equals the metric of rows repeated that often."""
+    """Computing the metric from the counts of a resample gives the same value as repeating the rows that often."""
 
     pairs = st.builds(Pair, ANSWERS[task], ANSWERS[task] | st.none())
 

@@ -72,7 +72,7 @@ def test_a_ranking_is_judged_by_what_its_probability_claims() -> None:
 
 
 def test_an_extraction_is_right_where_all_its_entries_are() -> None:
-    """Each attribute is asked for once, so a second value in the data makes no entry wrong."""
+    """Each attribute is asked for once. So a second value in the data does not make an entry wrong."""
     [one] = rows_of("AVE", 1)
     second = {"attribute": "color", "value": "blue", "source": "product title"}
     gold = json.dumps([*json.loads(one.gold), second])

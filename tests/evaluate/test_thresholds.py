@@ -81,7 +81,7 @@ def test_each_answer_has_its_own() -> None:
 
 
 def test_answers_share_the_doubt() -> None:
-    """Two answers each need a bound of 97.5%: 0.95 ** 72 is 0.0249 and 0.95 ** 71 is 0.0262."""
+    """Each of the two answers needs a bound of 97.5%: 0.95 ** 72 is 0.0249 and 0.95 ** 71 is 0.0262."""
     yes = [Judged("yes", 0.9, True)] * 72
     no = [Judged("no", 0.8, True)] * 71
     assert least_thresholds([*yes, *no], 0.95, ["no", "yes"]) == {"no": None, "yes": 0.9}

@@ -1,4 +1,4 @@
-"""A job's stored answers belong to the adapter's bytes that gave them."""
+"""A job's stored answers belong to the bytes of the adapter that gave them."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ TASK = TASKS["sentiment_analysis"]
 
 
 class Clock(Runtime):
-    """A runtime whose clock advances by a microsecond for each character of its rows."""
+    """A runtime with a clock that advances by a microsecond for each character of its rows."""
 
     now: float
     answered: int

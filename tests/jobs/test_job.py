@@ -37,7 +37,7 @@ class Counting(Runtime):
 
 
 def run(rows: Path, output: Path | None, options: JobOptions | None = None, **request: Any) -> tuple[Tally, int]:
-    """Run a job over the fake engine in deterministic mode; return its tally and how many rows the engine answered."""
+    """Run a job over the fake engine in deterministic mode. Return its tally, and how many rows the engine answered."""
     runtime = Counting.over(FakeBackend(), deterministic=True)
     assert isinstance(runtime, Counting)
     with open_job(rows, output, TASK, options) as job, runtime:

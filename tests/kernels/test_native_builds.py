@@ -69,7 +69,7 @@ needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not 
 @needs_compiler
 @REFERENCE
 def test_sixteen_lanes_give_the_bytes_of_ggml(tmp_path: Path) -> None:
-    """The source of the widest variant runs on any processor, because the compiler splits its vectors."""
+    """The source of the widest variant can run on any processor, because the compiler splits its vectors."""
     program = build("g++", tmp_path, "driver.cpp", {"baseline": ["-DECELLM_LANES=16"]}, "-O2")
     compare([str(program)], "baseline")
 

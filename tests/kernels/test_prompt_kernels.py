@@ -58,7 +58,7 @@ def compare(blocks: NDArray[np.uint8], kind: TensorType, x: NDArray[np.float32],
 def product(
     generator: np.random.Generator, kind: TensorType, rows: int, columns: int, depth: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return random quantized weights and activations, of all magnitudes whose product float32 can hold."""
+    """Return random quantized weights and activations, of all magnitudes whose products fit into float32."""
     weights = generator.normal(size=(rows, depth)) * 10.0 ** generator.integers(-4, 3, (rows, 1))
     x = generator.normal(size=(columns, depth)) * 10.0 ** generator.integers(-6, 12, (columns, 1))
     pick = generator.integers(0, 6, (columns, depth // BLOCK))

@@ -43,7 +43,7 @@ def test_it_goes_with_its_model(store: Store, model: StoredModel) -> None:
 
 
 def test_a_store_has_the_calibrations_of_a_model_by_its_hash(store: Store, model: StoredModel, tmp_path: Path) -> None:
-    """A ChildRuntime looks calibrations up by hash, because it knows nothing else of the model."""
+    """A ChildRuntime looks calibrations up by hash, because that is all it knows of the model."""
     calibration = calibration_of("sentiment_analysis")
     elsewhere = replace(model, path=tmp_path / "x.gguf")
     calibration.write(calibration_path(store, elsewhere, "sentiment_analysis"))

@@ -70,7 +70,7 @@ def test_a_write_is_seen_though_the_time_of_modification_is_set_back(place: int,
 
 
 def test_a_write_right_after_the_hash_is_seen(path: Path, tmp_path: Path) -> None:
-    """File times advance only every few milliseconds, so a write soon after the hash might not change them."""
+    """File times advance only every few milliseconds. So a write soon after the hash might not change them."""
     for number in range(20):
         damage(path, 5000, bytes([number]))
         assert identities(tmp_path).identify(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -87,7 +87,7 @@ def test_another_file_of_the_same_size_and_times_is_seen(path: Path, tmp_path: P
 
 
 def test_the_sample_sees_what_no_time_tells(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk may corrupt bytes without changing the file's times: here most of a file, or its beginning."""
+    """A disk may corrupt bytes without changing the file's times. Here it corrupts most of a file, or its beginning."""
     state = file_identity._state(path.stat())
     monkeypatch.setattr(file_identity, "_state", lambda _: state)
     first = identities(tmp_path).identify(path)

@@ -104,7 +104,7 @@ def test_a_published_model_is_for_the_ten_tasks(tmp_path: Path) -> None:
 
 
 def filled(disk: Path, left: int) -> Path:
-    """Fill a disk, except for `left` bytes, as another program might."""
+    """Fill a disk except for `left` bytes, as another program might."""
     ballast = disk / "ballast"
     with ballast.open("wb") as file:
         file.write(bytes(max(0, shutil.disk_usage(disk).free - left)))

@@ -1,4 +1,4 @@
-"""Hostile requests and connections: each has its documented status or is closed, and nothing is left of it."""
+"""Hostile requests and connections: each gets its documented status or is closed, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine's process is killed twenty times under load: each request has an answer or its documented error."""
+"""The engine's process is killed twenty times under load. Each request gets an answer or its documented error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""schemathesis asks every operation of the OpenAPI document, with data that fits and data that does not."""
+"""schemathesis tries every operation of the OpenAPI document, with valid and invalid data."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Shop:
         return create(target, contents, self.store, name="till", serial=serial, key=key, **options)
 
     def say(self, words: str) -> None:
-        """Make the program print these words, whatever it is asked."""
+        """Make the program print these words, whatever its arguments are."""
         write_program(self.folder / "program", words)
 
 

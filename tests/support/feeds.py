@@ -33,7 +33,7 @@ class FolderServer:
         self._server.server_close()
 
     def files(self) -> list[int]:
-        """The first bytes that were asked for of files, since the last call."""
+        """Return the first bytes of files that were requested since the last call."""
         sent = [first for path, first in self.sent if path.startswith("/files/")]
         self.sent.clear()
         return sent

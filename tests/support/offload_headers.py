@@ -26,7 +26,7 @@ SHAPES = {
 
 
 def header_of(name: str, **metadata: Any) -> Header:
-    """Return a header of the shape `name` in Q4_0, with an output in Q6_K (the demo's output is its embedding)."""
+    """Return a header of the shape `name` in Q4_0. Its output is in Q6_K; the demo's output is its embedding."""
     layers, embedding, feed_forward, heads, heads_kv, vocabulary = SHAPES[name]
     architecture = "phi2" if name == "S" else "llama"
     key_value = embedding // heads * heads_kv

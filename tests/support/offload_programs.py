@@ -50,7 +50,7 @@ def serve(placement={_PLACEMENT}, **changes):
 
 
 def python(code: str, *arguments: str) -> list[str]:
-    """Return the command of a Python program with these lines, in which the variable `asked` is the settings."""
+    """Return the command of a Python program with these lines. In it, the variable `asked` has the settings."""
     return [sys.executable, "-X", "faulthandler", "-c", _START + code, *arguments]
 
 
@@ -81,7 +81,7 @@ ANSWER = "serve()"
 
 
 def on(placement: str, code: str, other: str = ANSWER) -> list[str]:
-    """Return the command of a program that runs `code` if asked for `placement` ("gpu" or "cpu"), otherwise `other`."""
+    """Return the command of a program that runs `code` for `placement` ("gpu" or "cpu"), and otherwise `other`."""
     there = "asked['gpu_layers'] " + ("== 'all'" if placement == "gpu" else "== 0")
     return python(f"if {there}:\n    {code}\nelse:\n    {other}")
 

@@ -1,4 +1,4 @@
-"""The code blocks of a page, and a run of them in order, as a reader would.
+"""The code blocks of a page, and how to run them in order, as a reader would.
 
 A comment on the line above a block says what is special about it:
 

@@ -23,13 +23,13 @@ SETTING = "OOD_Diverse_Instruction"  # of ECInstruct: rows of kinds of products 
 
 
 def home_of(folder: Path) -> Path:
-    """Return the place of the store of a reader who works in `folder`."""
+    """Return the folder of the store of a reader who works in `folder`."""
     return folder.with_name("home")
 
 
 @contextmanager
 def prepared(page: str, folder: Path) -> Iterator[Environment]:
-    """Write what a page speaks of to `folder`, and yield the environment variables that its blocks need."""
+    """Write the files that a page mentions to `folder`, and yield the environment variables that its blocks need."""
     with ExitStack() as open_things:
         prepare = _PREPARATIONS.get(page)
         yield prepare(folder, open_things) if prepare else {}
@@ -43,7 +43,7 @@ def _calibrate(folder: Path, _: ExitStack) -> Environment:
 
 
 def _evaluate(folder: Path, open_things: ExitStack) -> Environment:
-    """Labelled rows, and a file of the form of ECInstruct's own."""
+    """Labelled rows, and a file in ECInstruct's own format."""
     task = "attribute_value_extraction"
     rows = [dataset_row(task, number, setting=SETTING) for number in range(4)]
     rows += [dataset_row(task, 4), dataset_row("sentiment_analysis", 0, setting=SETTING)]
@@ -52,7 +52,7 @@ def _evaluate(folder: Path, open_things: ExitStack) -> Environment:
 
 
 def _jobs(folder: Path, _: ExitStack) -> Environment:
-    """Labelled pairs that are easy to tell, and a table of such pairs."""
+    """Labelled pairs that are easy to tell apart, and a table of such pairs."""
     pairs = [(f"oak table model {number}", f"oak table model {number}", "yes") for number in range(30)]
     pairs += [(f"oak table model {number}", f"garden hose {number} ft", "no") for number in range(30)]
     labelled = [
@@ -85,7 +85,7 @@ def _models(folder: Path, open_things: ExitStack) -> Environment:
 
 
 def _performance(folder: Path, _: ExitStack) -> Environment:
-    """A small model in the demo's place, with which trying every setting takes minutes."""
+    """A small model in place of the demo, for which trying every setting takes only minutes."""
     model = write_tiny_model(folder / "small.gguf", context=4096, metadata={"ecellm.envelope": "alpaca"})
     return {"ECELLM_MODEL": str(model)}
 

@@ -37,12 +37,12 @@ def shop_weights(seed: int, *, rank: int = 4) -> dict[str, NDArray[Any]]:
 
 
 def write_shop(folder: Path, seed: int, *, rank: int = 4, **config: Any) -> Path:
-    """Write a shop's adapter as a PEFT folder; it changes answers plainly."""
+    """Write a shop's adapter as a PEFT folder. Its effect on answers is large."""
     return write_adapter(folder, shop_weights(seed, rank=rank), **{"r": rank, "lora_alpha": 48, **config})
 
 
 def write_shops(folder: Path, base: Path, file_type: str = "F32") -> dict[str, Path]:
-    """Write the three shops' adapters, as PEFT folders beside the GGUF files that are returned by name."""
+    """Write the three shops' adapters as PEFT folders and as GGUF files, and return the GGUF files by name."""
     files = {}
     for seed, name in enumerate(SHOPS, start=1):
         files[name] = folder / f"{name}.gguf"

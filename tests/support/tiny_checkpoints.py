@@ -60,7 +60,7 @@ _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 def write_checkpoint(folder: Path, kind: str, *, tokenizer: bool = True, **changes: Any) -> Path:
     """Write a checkpoint of a kind of CONFIGS to `folder`, with or without its tokenizer, and return `folder`.
 
-    `changes` are made to the written configuration; among them, only `vocab_size` also changes the weights.
+    `changes` are made to the written configuration. Of them, only `vocab_size` also changes the weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = dict(CONFIGS[kind])

@@ -116,7 +116,7 @@ def test_rankings_and_scores() -> None:
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "xlsx"])
 def test_a_table_is_answered(tmp_path: Path, ending: str) -> None:
-    """The table has a good row, a broken row, and one that is left out."""
+    """The table has a good row, a broken row, and a row that is left out."""
     source, task = tmp_path / "x.csv", TASKS["sentiment_analysis"]
     source.write_text('Handle;Body\na;"<p>Soft &amp; warm</p>"\nb;x;y\nc;\n')
     target = tmp_path / f"out.{ending}"

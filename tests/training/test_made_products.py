@@ -32,7 +32,7 @@ def texts(row: Row) -> dict[str, str]:
 
 
 def values(attribute: str) -> list[str]:
-    """Return all values of an attribute in the lexicon, except sizes: "small" is not a size in "for small hands"."""
+    """Return the lexicon's values of an attribute, except sizes, because "small" is not a size in "for small hands"."""
     lexicon = _lexicon()
     trades = lexicon["trades"].values()
     by_attribute: dict[str, list[Any]] = {

@@ -1,4 +1,4 @@
-"""Training a tiny model in torch: it computes what llama.cpp does, is repeatable, and its adapter helps."""
+"""Training a tiny model in torch: it computes what llama.cpp computes, it is repeatable, and its adapter helps."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from ecellm_lite.kernels.prompt import library, trial
 
 
 def main() -> None:
-    """Register the kernels and check their products; print why they cannot be used, if so."""
+    """Register the kernels and check their products. If they cannot be used, print the reason."""
     place, variant = Path(sys.argv[1]), sys.argv[2]
     try:
         library.register(library.library(place), place, variant)
