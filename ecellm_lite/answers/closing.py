@@ -1,10 +1,9 @@
 """Ends a JSON text within its token limit.
 
-A token is chosen only if the text can still be closed after it.
-
-The closing tokens are found without the model: a quote closes a string, a bracket closes an object or a list, and a
-missing value becomes the shortest of its type. The search never goes back, so it can miss a way to close the text. An
-example is a string that must contain certain words. Whatever it finds is allowed by the schema.
+A token is chosen only if the text can still be closed after it. The closing tokens are found without the model: a quote
+closes a string, a bracket closes an object or a list, and a missing value becomes the shortest of its type. The search
+never goes back, so it can miss a way to close the text. An example is a string that must contain certain words.
+Whatever it finds is allowed by the schema.
 """
 
 from __future__ import annotations

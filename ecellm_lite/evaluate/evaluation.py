@@ -204,9 +204,7 @@ def _uncalibrated(
 ) -> Uncalibrated | None:
     """Return how many answers are not calibrated although their task has a calibration, or None if all are.
 
-    The result also has the line of the first such row, and the reason.
-
-    Answers without a probability do not count.
+    The result also has the line of the first such row, and the reason. Answers without a probability do not count.
     """
     plain = [
         (row.line, reason)

@@ -1,10 +1,8 @@
 """Files of labelled rows: JSON Lines, a folder of such files, or ECInstruct's dataset.json.
 
-They are read row by row.
-
-A folder has a file TASK/SPLIT.jsonl for each task. dataset.json is a JSON array, or JSON Lines. Each of its rows names
-its split and its setting, and only the rows of one split and one setting are read. An unusable row does not stop the
-reading. Its line is reported with the reason.
+They are read row by row. A folder has a file TASK/SPLIT.jsonl for each task. dataset.json is a JSON array, or JSON
+Lines. Each of its rows names its split and its setting, and only the rows of one split and one setting are read. An
+unusable row does not stop the reading. Its line is reported with the reason.
 """
 
 from __future__ import annotations
@@ -46,9 +44,8 @@ class LabelledFile:
     ) -> Iterator[Labelled | tuple[Task | None, Unreadable]]:
         """Yield the rows of these tasks, and a pair (task, Unreadable) for each unreadable line.
 
-        The task of such a pair is None if it is unknown.
-
-        Raises InputError for a file that cannot be read or has another format.
+        The task of such a pair is None if it is unknown. Raises InputError for a file that cannot be read or has
+        another format.
         """
         expected = self.task or (tasks[0] if len(tasks) == 1 else None)
         own = {task.name: task for task in tasks if task.source}

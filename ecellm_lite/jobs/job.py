@@ -106,10 +106,9 @@ class Job:
         """Answer every row and return the tally; `progress` is called with each answer.
 
         A row that fails is written with its error, and does not end the job. Raises InputError if the answers cannot be
-        written.
-
-        Raises UsageError in three cases: an unfinished job on the same output had other settings; `review_below` is
-        `auto` and there are no thresholds; or a job of several tasks gets an option for a single task.
+        written. Raises UsageError in three cases: an unfinished job on the same output had other settings;
+        `review_below` is `auto` and there are no thresholds; or a job of several tasks gets an option for a single
+        task.
         """
         if len(self.tasks) > 1 and (options.get("instruction") or options.get("space")):
             raise UsageError(

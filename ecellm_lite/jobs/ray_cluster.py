@@ -1,10 +1,8 @@
 """An Answerer over a Ray cluster.
 
-Each actor has its own copy of the model, and each row goes to an actor that is free.
-
-The job itself, with its table, journal and output, runs on the machine that started it. So the output has the same rows
-in the same order as without a cluster. When a node dies, its unanswered rows are sent to other nodes. A row that killed
-several actors is refused.
+Each actor has its own copy of the model, and each row goes to an actor that is free. The job itself, with its table,
+journal and output, runs on the machine that started it. So the output has the same rows in the same order as without a
+cluster. When a node dies, its unanswered rows are sent to other nodes. A row that killed several actors is refused.
 """
 
 from __future__ import annotations

@@ -11,12 +11,10 @@ from ecellm_lite.answers.answer import Answer
 class Tally:
     """How many rows a job wrote, in total and by outcome.
 
-    A row counts once, even if several tasks were asked about it.
-
-    A row `failed` if one of its answers failed. `reused` rows have their answers from the journal, `skipped` rows were
-    not answered, and `repeated_ids` rows have the id of an earlier row. `to_review` counts answers in the review table,
-    and `corrected` counts answers that came from a person. `notes` are sentences about what was left out of the table
-    or had to be changed to be written.
+    A row counts once, even if several tasks were asked about it. A row `failed` if one of its answers failed. `reused`
+    rows have their answers from the journal, `skipped` rows were not answered, and `repeated_ids` rows have the id of
+    an earlier row. `to_review` counts answers in the review table, and `corrected` counts answers that came from a
+    person. `notes` are sentences about what was left out of the table or had to be changed to be written.
     """
 
     rows: int = 0

@@ -42,11 +42,10 @@ def _extend(line: bytearray, part: bytes) -> None:
 class Output:
     """Writes lines to one reader.
 
-    Each Output has its own thread, so a slow reader delays only its own requests.
-
-    `write` must write all bytes or raise OSError. After an error the event `broken` is set, and later lines are
-    dropped. A line is given as a function that returns its bytes. The thread calls the function when it writes the
-    line. Call `take_room` when a request arrives, and `put` with the line of its answer.
+    Each Output has its own thread, so a slow reader delays only its own requests. `write` must write all bytes or raise
+    OSError. After an error the event `broken` is set, and later lines are dropped. A line is given as a function that
+    returns its bytes. The thread calls the function when it writes the line. Call `take_room` when a request arrives,
+    and `put` with the line of its answer.
     """
 
     def __init__(self, write: Callable[[bytes], object]) -> None:

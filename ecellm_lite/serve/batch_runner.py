@@ -1,10 +1,8 @@
 """Runs batches one after the other.
 
-Each line of a batch's file is a request to this server.
-
-Each response is written at once to the batch's journal. If the server is killed, the next server continues from the
-journal. It repeats the requests that have no complete response there. The output has the responses in the order of
-their arrival.
+Each line of a batch's file is a request to this server. Each response is written at once to the batch's journal. If the
+server is killed, the next server continues from the journal. It repeats the requests that have no complete response
+there. The output has the responses in the order of their arrival.
 """
 
 from __future__ import annotations

@@ -65,10 +65,8 @@ class Exchange:
 class Exchanges:
     """The outermost ASGI middleware.
 
-    It gives each request an id and a log entry. An unexpected exception becomes a 500.
-
-    A log entry contains no text from the client: it has the route's pattern in place of the path, and the key's name in
-    place of the key.
+    It gives each request an id and a log entry. An unexpected exception becomes a 500. A log entry contains no text
+    from the client: it has the route's pattern in place of the path, and the key's name in place of the key.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, log: Log | None = None) -> None:

@@ -46,9 +46,8 @@ class Listening:
 def listen(host: str, port: int, path: Path | None = None) -> Listening:
     """Return the socket that systemd passed.
 
-    Without one, return a Unix socket at `path` if given, or else a TCP socket.
-
-    Raises InputError if the socket cannot be opened.
+    Without one, return a Unix socket at `path` if given, or else a TCP socket. Raises InputError if the socket cannot
+    be opened.
     """
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
         return _described(socket.socket(fileno=_FIRST_PASSED))

@@ -119,10 +119,8 @@ def free_memory() -> int:
 def shared_cores(workers: int) -> Sequence[list[int] | None]:
     """Share the cores out among several engines.
 
-    Return a list of core numbers for each engine.
-
-    The result for a single engine is [None], because it may use all cores.
-    Raises UsageError for more engines than cores, or on a system where cores cannot be chosen.
+    Return a list of core numbers for each engine. The result for a single engine is [None], because it may use all
+    cores. Raises UsageError for more engines than cores, or on a system where cores cannot be chosen.
     """
     if workers == 1:
         return [None]

@@ -73,9 +73,8 @@ class StoredFiles:
     def adding(self, owner: str | None, filename: str, purpose: str) -> Iterator[tuple[IO[bytes], list[StoredFile]]]:
         """Yield a new file to write to, and an empty list.
 
-        The StoredFile is added to the list when the block ends.
-
-        If the block raises, nothing is stored. Raises RefusedError (413) if the folder has no room.
+        The StoredFile is added to the list when the block ends. If the block raises, nothing is stored. Raises
+        RefusedError (413) if the folder has no room.
         """
         if sum(file.bytes for file in self) > MOST_BYTES:
             message = f"The server's files have more than {MOST_BYTES >> 30} GiB"

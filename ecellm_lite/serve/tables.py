@@ -38,9 +38,8 @@ _BODY = {
 async def read(request: Request, service: Served, name: Annotated[str, Query(max_length=255)] = "table") -> Response:
     """Return the columns and rows of a file.
 
-    The body is the file: CSV, XLSX, ODS, Parquet, Arrow or JSON Lines.
-
-    All cells are returned as texts. `name` is the file's name, for messages.
+    The body is the file: CSV, XLSX, ODS, Parquet, Arrow or JSON Lines. All cells are returned as texts. `name` is the
+    file's name, for messages.
     """
     data = await read_body(request, service.limits, "application/octet-stream")
     service.folder.mkdir(0o700, parents=True, exist_ok=True)

@@ -1,9 +1,8 @@
 """Writes CSV that spreadsheets open correctly.
 
-No added cell can run as a formula.
-
-The cells that a job adds may contain text from the input, such as a customer's words in a review. If an added cell
-begins like a formula, a single quote is put before it, as OWASP's page on CSV injection advises.
+No added cell can run as a formula. The cells that a job adds may contain text from the input, such as a customer's
+words in a review. If an added cell begins like a formula, a single quote is put before it, as OWASP's page on CSV
+injection advises.
 """
 
 from __future__ import annotations

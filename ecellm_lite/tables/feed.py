@@ -1,9 +1,7 @@
 """Reads RSS and Atom feeds, such as those for Google Merchant Center.
 
-An item is a row, and its elements are the cells.
-
-A nested element's column begins with its parent's name, as in `g:shipping.g:price`. Repeated elements are numbered, as
-in `g:additional_image_link (2)`.
+An item is a row, and its elements are the cells. A nested element's column begins with its parent's name, as in
+`g:shipping.g:price`. Repeated elements are numbered, as in `g:additional_image_link (2)`.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def open_json_lines(source: Source) -> JsonLines:
 
 
 def check_form(file: BufferedReader, name: str) -> None:
-    """Raise InputError if the file is not JSON Lines at all, but for example a table or a JSON array."""
+    """Raise InputError if the file is something other than JSON Lines, such as a table or a JSON array."""
     begin = file.peek(1 << 12).removeprefix(_MARK).lstrip()[:40]
     if begin and not begin.startswith(b"{"):
         first = begin.splitlines()[0].decode("utf-8", "replace")

@@ -1,10 +1,8 @@
 """The records of delimited text.
 
-A record is a line, or several lines if a quoted cell contains line ends.
-
-The csv module reads well-formed records. Malformed records are handled here, because a quote that is never closed would
-swallow all rows up to the next quote. If the second line of a malformed record looks like a new record, only the first
-line counts as malformed.
+A record is a line, or several lines if a quoted cell contains line ends. The csv module reads well-formed records.
+Malformed records are handled here, because a quote that is never closed would swallow all rows up to the next quote. If
+the second line of a malformed record looks like a new record, only the first line counts as malformed.
 """
 
 from __future__ import annotations

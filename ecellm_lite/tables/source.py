@@ -38,9 +38,8 @@ _DAMAGED = (EOFError, OSError, zlib.error, ValueError)
 class Source:
     """An open table's decompressed bytes.
 
-    `stream` has all bytes. `head` has the first bytes, or all bytes if `whole` is true.
-
-    For a pipe with JSON Lines, `head` has only the bytes that have arrived, so the first rows need not wait.
+    `stream` has all bytes. `head` has the first bytes, or all bytes if `whole` is true. For a pipe with JSON Lines,
+    `head` has only the bytes that have arrived, so the first rows need not wait.
     """
 
     def __init__(self, raw: IO[bytes], name: str, size: int | None) -> None:
