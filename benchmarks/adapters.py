@@ -2,12 +2,12 @@
 
     python -m benchmarks.adapters
 
-Two ways answer the same mixed rows. In one, three adapters (the demo's, at three weights) run beside the demo's base in
-one process. In the other, each adapter is merged into the base by `convert`, and each merged model runs in its own
-process. All rows are submitted at once, and neighboring rows are for different shops. A rate covers all work from the
-first row to the last answer, and the two ways are measured in turns. Memory is the peak of the sum of the processes'
-proportional set sizes, in which shared memory counts once. `alone` is one merged model that answers all rows: the
-difference to it is the cost of an unmerged adapter.
+Two ways answer the same mixed rows. In one, three adapters (the demo's, at three weights) run on the demo's base in one
+process. In the other, each adapter is merged into the base by `convert`, and each merged model runs in its own process.
+All rows are submitted at once, and neighboring rows are for different shops. A rate covers all work from the first row
+to the last answer, and the two ways are measured in turns. Memory is the peak of the sum of the processes' proportional
+set sizes, in which shared memory counts once. `alone` is one merged model that answers all rows: the difference to it
+is the cost of an unmerged adapter.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ ALLOWED = 0.05  # of the random halves may be below
 
 
 class Half(NamedTuple):
-    """How the thresholds of one half do on the other half. `precision` is None if no answer is automatic."""
+    """The results of one half's thresholds on the other half. `precision` is None if no answer is automatic."""
 
     share: float
     precision: float | None

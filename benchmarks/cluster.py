@@ -5,8 +5,8 @@
 
 The same labelled rows are answered by clusters of 1, 2, … actors, up to the number of cores. Each actor has one thread.
 They are also answered by two Runtimes: one with one thread, and one with as many threads as cores. A shared machine's
-speed changes over time. So the rows are split into parts, and all clusters and Runtimes answer a part one after the
-other. Models are loaded before the clock starts.
+speed changes over time. So the rows are split into parts, and each part is answered by all clusters and Runtimes in
+turn. Models are loaded before the clock starts.
 """
 
 from __future__ import annotations

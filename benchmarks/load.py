@@ -159,7 +159,7 @@ def ask(task: Task, row: dict[str, Any], runtime: Runtime) -> Ask:
 
 
 def letters(options: Any) -> str:
-    """Return the grammar of a letter before each of the options."""
+    """Return the grammar of the options' letters."""
     return "root ::= " + " | ".join(json.dumps(re.split(r"[:.)]", str(line))[0].strip()) for line in options)
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.pipe
 
-Three ways are measured in turns: a Runtime in this process, a ChildRuntime (whose engine is in a child process), and a
+Three ways are measured in turns: a Runtime in this process, a ChildRuntime (its engine is in a child process), and a
 host program that talks to `ecellm-lite pipe`. The measurements:
 
 - throughput: the rate of the first rows of each task, when all are requested at once;

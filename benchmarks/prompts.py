@@ -9,10 +9,10 @@ Prompts of 1 to 512 tokens are read in one `llama_decode`. The ways take turns:
 - by llama.cpp, with the weights repacked for its own kernels;
 - with `--ik-python`, also by ik_llama.cpp.
 
-The models are SmolLM2-135M (the demo) in several file types, and models with random weights. The latter have only a few
-layers, as wide as those of 1B and 7B models. Rates are medians. With one thread they are based on processor time, which
-other programs hardly affect. For the demo, the results also say how exact each way is: the Kullback-Leibler divergence
-of the next token's probabilities from those of the same weights in F32.
+The models are SmolLM2-135M (the demo) in several file types, and models with random weights. The models with random
+weights have only a few layers, which are as wide as those of 1B and 7B models. Rates are medians. With one thread they
+are based on processor time, which other programs hardly affect. For the demo, the results also say how exact each way
+is: the Kullback-Leibler divergence of the next token's probabilities from those of the same weights in F32.
 """
 
 from __future__ import annotations

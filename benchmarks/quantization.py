@@ -232,7 +232,10 @@ def described(
     name: str,
     rates: tuple[float, float],
 ) -> dict[str, Any]:
-    """Return a file's results as plain data, including how far its answers are from those of F16."""
+    """Return a file's results as plain data.
+
+    They include how far its answers are from F16's answers.
+    """
     tasks = {}
     for task, rows in labelled.items():
         one, reference = answers[name][task], answers[REFERENCE][task]

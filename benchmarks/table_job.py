@@ -5,7 +5,7 @@ Prints the process's time and memory as JSON.
     python -m benchmarks.table_job tables|job CATALOGUE OUTPUT
 
 `tables` reads the table, maps its columns to a task's fields, and writes it with the answers. `job` does the same as a
-job with its journal. The answers take no time, so only the work besides the model is measured. `tables.py` and
+job with its journal. The answers take no time, so everything except the model's work is measured. `tables.py` and
 `job_cost.py` run this module in a separate process. It imports neither of them, to keep its memory small.
 """
 

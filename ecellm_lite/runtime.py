@@ -67,8 +67,8 @@ class Runtime:
     `grouped`: whether rows with the same beginning run together. Answers still come in the order of the rows.
     `drafts`: whether to guess the next words of free text from the prompt while few rows run. The model then checks
         several guesses in one call.
-    `adapters`: files of LoRA adapters to load beside the model (see convert/adapter_file.py), by the names that
-        requests use.
+    `adapters`: files of LoRA adapters to load with the model (see convert/adapter_file.py), by the names that requests
+        use.
 
     The other settings are described in engine.settings.Settings. A runtime that is not deterministic uses the values
     tuned for this model and machine, unless these settings are given: `threads`, `kv_type`, `micro_batch`,

@@ -47,11 +47,12 @@ def titles_of(rows: Iterable[Row]) -> list[str]:
 
 
 def ranking_rows(rows: Sequence[Row], titles: Sequence[str], count: int, random: Random) -> list[Row]:
-    """Return made rows of query_product_ranking. The answer is the best product, then the others as listed.
+    """Return made rows of query_product_ranking.
 
-    About half of the queries are queries of the labelled `rows`. Their products are also from these rows, so the source
-    of a text does not reveal the best product. The other queries are made from a title. If there are fewer titles than
-    a list has products, no rows are made.
+    The answer is the best product, followed by the other products as listed. About half of the queries are queries of
+    the labelled `rows`. Their products are also from these rows, so the source of a text does not reveal the best
+    product. The other queries are made from a title. If there are fewer titles than a list has products, no rows are
+    made.
     """
     rankings: list[Row] = []
     listed = titles_of(rows)

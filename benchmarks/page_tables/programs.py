@@ -122,7 +122,7 @@ def questions() -> str:
 
 
 def bundle() -> str:
-    """Return the tables of a large bundle beside cp and sha256sum, and of the demo's bundle in each way."""
+    """Return the table of a large bundle, next to cp and sha256sum, and the table of the demo's bundle in each way."""
     facts = results("bundle")
     large = facts["large"]
     steps = [

@@ -28,8 +28,9 @@ class Rows:
 class Pass:
     """The measurements of one pass over a task's rows.
 
-    `failures` is the number of rows without an answer. `answer_tokens` is the number of tokens written for the other
-    rows. `computed` is the number of tokens that the model computed, or None if the peer does not report it.
+    `failures` is the number of rows without an answer. `answer_tokens` is the number of tokens written for the rows
+    that have an answer. `computed` is the number of tokens that the model computed, or None if the peer does not report
+    it.
     """
 
     seconds: float

@@ -39,7 +39,7 @@ def blueprint(checkpoint: Checkpoint) -> Blueprint:
 
 
 def biases(config: Hyperparameters) -> dict[str, bool | None]:
-    """Return whether matrices have a bias, as far as attention_bias and mlp_bias say.
+    """Return whether matrices have a bias, according to attention_bias and mlp_bias.
 
     A matrix that is left out may have one.
     """

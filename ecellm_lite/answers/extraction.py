@@ -48,7 +48,7 @@ class Extraction(Space):
         """Choose one span for each attribute in turn; the JSON between the values is forced.
 
         An entry's probability is the product of the probabilities of its choices. The answer's probability is the
-        product of those of its entries. The answer's coverage is the lowest coverage of any choice.
+        product of its entries' probabilities. The answer's coverage is the lowest coverage of any choice.
         """
         texts = [SourceText(source, text) for source, text in self.sources.items()]
         words = sum(len(text.starts) for text in texts)

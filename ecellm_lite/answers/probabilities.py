@@ -42,7 +42,7 @@ def restrict(logits: Logits, allowed: Sequence[int] | NDArray[np.int32]) -> Rest
 
 
 def sound(logits: Logits) -> Logits:
-    """Return the logits, with huge ones limited so that they can be subtracted.
+    """Return the logits, with very large ones limited, so that the difference of two logits stays finite.
 
     Raises ModelError if a logit is NaN or infinite. Undamaged weights never give such a logit, and an answer chosen by
     it would be arbitrary.

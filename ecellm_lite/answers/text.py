@@ -44,7 +44,7 @@ class Text(Space):
         return min(self.max_tokens, Space.longest(self, scene))
 
     def as_options(self) -> dict[str, Any]:
-        """Return the limits of the text."""
+        """Return the limits, the temperature and the other settings of this space."""
         options: dict[str, Any] = {"max_tokens": self.max_tokens, "temperature": self.temperature}
         if self.stop:
             options["stop"] = list(self.stop)

@@ -142,10 +142,9 @@ def _compare(best: Settings, candidate: Settings, setting: str, value: int | str
 def measuring(path: Path, envelope: Envelope, start: Settings, *, rows: int | None = None) -> Measure:
     """Return a function that measures how many rows per second the model answers with given settings.
 
-    It returns the geometric mean of the rates of TASKS_TRIED.
-
-    The model is loaded for each reading and closed after it, so it is never in memory twice. All readings answer the
-    same rows: `rows` of each task or, by default, as many as take a moment with the settings of `start`.
+    It returns the geometric mean of the rates of TASKS_TRIED. The model is loaded for each reading and closed after it,
+    so it is never in memory twice. All readings answer the same rows: `rows` of each task or, by default, as many as
+    take a moment with the settings of `start`.
     """
     tasks = [TASKS[name] for name in TASKS_TRIED]
     with Runtime.over(LlamaBackend(path, start), envelope=envelope.name) as runtime:

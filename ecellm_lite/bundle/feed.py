@@ -77,7 +77,10 @@ class FeedIndex:
 
 
 def read_feed_index(data: bytes, text: bytes, keys: Sequence[PublicKey], what: str) -> FeedIndex:
-    """Return the index in `data`, whose signature is `text`; raises ModelError if either is wrong."""
+    """Return the index in `data`, whose signature is `text`.
+
+    Raises ModelError if the index or the signature is wrong.
+    """
     signature.verify(data, text, keys, what)
     try:
         index = parse_document(FeedIndex, data, formats=(FORMAT,))

@@ -32,7 +32,8 @@ def check_path(path: str) -> None:
 def check_paths(paths: Iterable[str]) -> None:
     """Raise ValueError if a path is not safe, or if two paths cannot both be files in one folder.
 
-    Two paths cannot if they are equal or differ only in case, or if one is a folder of the other, as `a` and `a/b`.
+    Two paths cannot if they are equal or differ only in case. Neither can `a` and `a/b`, because `a` would also be a
+    folder.
     """
     files: set[str] = set()
     folders: set[str] = set()

@@ -42,7 +42,7 @@ def project_of(name: str) -> str:
 
 
 def normalized(project: str) -> str:
-    """Return the name of a project in the one form in which names are compared."""
+    """Return a project's name in the form in which names are compared."""
     return re.sub(r"[-_.]+", "-", project).lower()
 
 

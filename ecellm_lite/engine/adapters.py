@@ -1,6 +1,6 @@
 """LoRA adapters in llama.cpp.
 
-They are loaded once beside a model, and a context uses one at a time.
+They are loaded once with a model, and a context uses one at a time.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Admission:
 
     @property
     def closed(self) -> bool:
-        """Whether no row at all may join now."""
+        """Whether no row may join now."""
         return bool(self._active) and (self.retrying or self._draining or self._runnable() >= self._backend.batch)
 
     def allows(self, request: Request, own: int) -> bool:
@@ -89,7 +89,7 @@ class Admission:
         self._draining = False
 
     def reserve(self, tokens: int) -> None:
-        """Grow the memory to at least `tokens`, or as far as possible; growing empties it.
+        """Grow the memory to at least `tokens`, or as far as possible. Growing empties it.
 
         The new size is rounded up to a power of two, so that the memory rarely has to grow.
         """

@@ -128,8 +128,8 @@ class LlamaBackend:
     def prompt_kernels(self) -> prompt.State:
         """The state of the prompt kernels.
 
-        They are off if any layer is on a GPU, because llama.cpp then computes the other layers' matrix products there
-        too.
+        They are off if any layer is on a GPU, because llama.cpp then also computes the matrix products of the other
+        layers there.
         """
         if self.placement.n_gpu_layers:
             return prompt.State("", "layers are on a GPU")
@@ -142,7 +142,7 @@ class LlamaBackend:
 
     @property
     def circumstances(self) -> str:
-        """What a saved state depends on besides the model.
+        """What a saved state depends on, apart from the model.
 
         A state is loaded only if all of this is unchanged. Flash attention on `auto` is not listed, because it follows
         from the library, the model and the devices.

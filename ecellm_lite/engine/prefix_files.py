@@ -40,8 +40,8 @@ class PrefixFiles:
     `root`: the folder with the states of all models. Its files together take at most `most_bytes`.
     `model`: the sha256 of the model's file when it was loaded.
     `adapters`: the sha256 of each adapter, by its name. It is part of the keys of this adapter's states.
-    `circumstances`: what a state depends on besides the model and the adapter (see LlamaBackend). It is part of each
-      file's key.
+    `circumstances`: what a state depends on, apart from the model and the adapter (see LlamaBackend). It is part of
+      each file's key.
     `unchanged`: a function that says whether the model's file is unchanged. llama.cpp maps the file and would compute
       with changed bytes, so a state is written only if it is unchanged.
 

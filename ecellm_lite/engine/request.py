@@ -99,7 +99,10 @@ class Request:
         self.end(twin.outcome, twin.error)
 
     def asks_the_same(self, other: Request) -> bool:
-        """Whether the other request is identical, so one answer serves both. False once this request is done."""
+        """Whether the other request is identical, so that one answer is enough for both.
+
+        False once this request is done.
+        """
         if (self.seed, self.adapter) != (other.seed, other.adapter):
             return False
         alike = self.space == other.space and list(self.prompt) == list(other.prompt)

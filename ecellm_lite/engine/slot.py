@@ -29,7 +29,7 @@ class Slot:
 
     @property
     def own(self) -> int:
-        """How many tokens of memory the request takes besides its prefix."""
+        """How many tokens of memory the request takes in addition to its prefix."""
         return self.length - self.match.length
 
     def count_drafts(self, right: int) -> None:

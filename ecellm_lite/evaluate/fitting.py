@@ -42,8 +42,8 @@ class Fit:
 
     `gain`: by how much the mean logarithm of a row's likelihood rises, in nats.
     `error`: the standard error of this gain.
-    `log_ratio`: the logarithm of the factor by which the likelihood of a half rises. The factor is the mean over both
-      halves.
+    `log_ratio`: the logarithm of the factor by which the temperature raises the likelihood of a half. The factor is the
+      mean over both halves.
     """
 
     temperature: float

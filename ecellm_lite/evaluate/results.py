@@ -33,7 +33,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Metrics by name, in the paper's way and with every row in the denominator."""
+    """Metrics by name. `paper` and `all` are as in metrics.measured.Measured."""
 
     paper: dict[str, float]
     all: dict[str, float]
@@ -202,7 +202,7 @@ class EvaluationSettings:
 class Results:
     """A whole evaluation. `tasks` has the results by task name.
 
-    `unreadable`: the unreadable lines whose task is unknown.
+    `unreadable`: the unreadable lines of unknown tasks.
     """
 
     format: int

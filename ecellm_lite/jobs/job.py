@@ -67,9 +67,9 @@ Progress = Callable[[JobStep], None]
 class JobOptions:
     """How a job's table is read, mapped and written, and which stored answers are reused.
 
-    `restart` answers every row again, `retry_failed` only the rows whose answer was an error. `review_below` is the
-    probability below which answers are also written to a review table, or `auto` to use a calibration's thresholds.
-    `report` is the path at which an HTML page about the finished job is written.
+    `restart` answers every row again. `retry_failed` answers only those rows again whose answer was an error.
+    `review_below` is the probability below which answers are also written to a review table, or `auto` to use a
+    calibration's thresholds. `report` is the path at which an HTML page about the finished job is written.
     """
 
     table: TableOptions = field(default_factory=TableOptions)

@@ -14,7 +14,7 @@ from ecellm_lite.jobs.job_row import JobStep
 
 @dataclass(slots=True)
 class Pace:
-    """The work done by a job since the time `started`, in seconds. The job calls `add` with each answer."""
+    """The work done by a job since `started`, a time in seconds. The job calls `add` with each answer."""
 
     started: float
     rows: int = 0

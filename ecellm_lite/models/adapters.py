@@ -1,4 +1,4 @@
-"""The adapters that are loaded beside a model.
+"""The adapters that are loaded with a model.
 
 Each is a checked GGUF file with a name, which requests use.
 """

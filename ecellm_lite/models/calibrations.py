@@ -55,7 +55,7 @@ class Scope:
     def differs(self, other: Scope, subject: str = "the task") -> str | None:
         """Return in words why this scope's calibration does not apply to another scope, or None if it applies.
 
-        `subject` names what the other scope belongs to, such as "the row".
+        `subject` names the thing that the other scope belongs to, such as "the row".
         """
         if reason := self.differs_in_model(other.model, other.envelope, other.adapter):
             return reason

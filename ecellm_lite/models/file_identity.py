@@ -146,7 +146,7 @@ def _sha256(file: BinaryIO) -> str:
 
 
 def _wait_for_next_tick(state: tuple[int, int, int, int]) -> None:
-    """Wait until any later write would give the file a later time than it has now."""
+    """Wait until the clock of file times has advanced, so that any later write changes the file's time."""
     _, modified, changed, _ = state
     age = time.time_ns() - max(modified, changed)
     if 0 <= age < _GRAIN:

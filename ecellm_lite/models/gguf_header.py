@@ -297,7 +297,7 @@ def _placed(
 ) -> tuple[TensorInfo, ...]:
     """Return the tensors with their offsets in the file instead of in the data.
 
-    As in ggml, a tensor must begin where the one before it ends, rounded up to the alignment.
+    As in ggml, a tensor must begin at the end of the tensor before it, rounded up to the alignment.
     """
     names: set[str] = set()
     placed = []

@@ -144,8 +144,8 @@ class Requests:
     def child_died(self) -> tuple[list[Asking], list[Asking]]:
         """Put the dead child's requests back at the front of their queues, to be sent again.
 
-        Return two lists of dropped requests: those whose future was cancelled, and lost ones. A lost request was sent
-        alone, so it must have killed the child. From now on it is refused.
+        Return two lists of dropped requests: cancelled ones, and lost ones. A lost request was sent alone, so it must
+        have killed the child. From now on it is refused.
         """
         lost, cancelled = [], []
         for number, asking in reversed(self._sent.items()):

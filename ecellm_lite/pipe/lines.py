@@ -1,4 +1,4 @@
-"""Reads and writes lines on a pipe or socket. Memory stays bounded whatever the other side sends or leaves unread."""
+"""Reads and writes lines on a pipe or socket. Memory stays bounded, whatever the other side sends or does not read."""
 
 from __future__ import annotations
 

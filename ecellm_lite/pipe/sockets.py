@@ -47,7 +47,7 @@ class SocketServer:
             threading.Thread(target=self._serve, args=(host,), name="ecellm-lite host", daemon=True).start()
 
     def close(self) -> None:
-        """Accept no more hosts, and remove the socket's file unless it belongs to another server by now."""
+        """Accept no more hosts. Also remove the socket's file, unless another server has replaced it."""
         self._closing = True
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)

@@ -13,8 +13,8 @@ class Limits:
     `rows`: the maximum number of rows in a request.
     `waiting`: how many rows and questions of all requests together may wait.
     `connections`: how many connections may be open at a time.
-    `body_seconds`: three limits: how long a request's head may take to arrive, how long its body may take, and how
-    long a client may read nothing of a response.
+    `body_seconds`: the time limit for a request's head to arrive, for its body to arrive, and for a client that reads
+      nothing of a response.
     `idle_seconds`: how long an unused connection stays open.
     `drain_seconds`: how long open requests may continue after the server is told to stop.
     """

@@ -31,7 +31,7 @@ class ModelSource:
     `model`: its name and sha256, and the adapter that a request chose (None: the model alone).
     `bytes`: the memory that the loaded model takes.
     `start`: loads the model, which may take minutes, and returns its Answerer. Raises an EcellmError if that fails.
-    `adapters`: the adapters loaded beside the model: their files' sha256, by name.
+    `adapters`: the sha256 of each adapter's file, by the adapter's name. These adapters are loaded with the model.
     """
 
     model: ModelName

@@ -1,7 +1,7 @@
 """Reads one table in a separate process, so that a hostile file cannot harm the server. It prints JSON.
 
-Run as `python -m ecellm_lite.serve.table_child PATH ROWS CHARACTERS`. ROWS is the largest allowed number of rows, and
-CHARACTERS that of characters in all cells together.
+Run as `python -m ecellm_lite.serve.table_child PATH ROWS CHARACTERS`. ROWS is the largest allowed number of rows.
+CHARACTERS is the largest allowed number of characters in all cells together.
 """
 
 from __future__ import annotations

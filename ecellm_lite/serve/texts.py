@@ -207,7 +207,7 @@ async def written(
 
 
 def head(kind: str, prefix: str, model: str) -> dict[str, Any]:
-    """Return the fields with which every response and every piece of a stream begins."""
+    """Return the fields that begin every response and every piece of a stream."""
     return {"id": f"{prefix}-{secrets.token_hex(12)}", "object": kind, "created": int(time.time()), "model": model}
 
 

@@ -1,4 +1,4 @@
-"""Leaves out rows of totals at the end of a table, which reports add and which are not rows for a task."""
+"""Leaves out the rows of totals that reports add at the end of a table, because they are not rows for a task."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ Values = Mapping[str, Any]
 class Long(Protocol):
     """Fields of a row that may be cut.
 
-    An implementation fixes the order in which their parts (words or items) are removed.
+    Its parts (words or items) are removed in a fixed order.
     """
 
     @property

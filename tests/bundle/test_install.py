@@ -1,4 +1,4 @@
-"""Bundles are installed beside each other, one of them current, by an ordinary user."""
+"""Bundles are installed next to each other by an ordinary user, and one of them is current."""
 
 from __future__ import annotations
 

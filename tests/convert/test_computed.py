@@ -1,4 +1,4 @@
-"""Tensors that are not copied: computed from the configuration, or a vector to which a number is added."""
+"""Tensors that are not copied: they are computed from the configuration, or a number is added to a vector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conversion plan is carried out: every byte is as defined, whatever the size of the blocks."""
+"""A conversion plan is carried out: every byte is as defined, for any size of the blocks."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def test_duplicates_in_a_job_have_a_line_each() -> None:
 
 
 class Copying(FakeBackend):
-    """An engine whose answer repeats the prompt, like an answer that quotes a document."""
+    """An engine whose answer repeats the prompt, as an answer that quotes a document would."""
 
     def __init__(self, length: int) -> None:
         self.calls = 0

@@ -1,4 +1,4 @@
-"""Answers and their right answers as the cases to which a temperature is fitted."""
+"""Answers and right answers, as the cases to which a temperature is fitted."""
 
 from __future__ import annotations
 

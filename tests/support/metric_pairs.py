@@ -1,4 +1,4 @@
-"""Entries of extractions (attribute, value, source), and metrics over all rows and in the paper's way."""
+"""Entries of extractions (attribute, value, source), and a task's metrics `all` and `paper`."""
 
 from __future__ import annotations
 

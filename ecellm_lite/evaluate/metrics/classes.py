@@ -1,8 +1,8 @@
 """Accuracy and macro-F1, the metrics of the tasks that are answered with a letter (PRP, SA, MPC).
 
 Macro-F1 is the mean of the labels' F1. As in scikit-learn, a label counts if it occurs in a gold answer or in an
-answer. A row without an answer can be counted in two ways. With every row in the denominator, such a row is wrong: it
-lowers the recall of its gold label, but no label's precision. In the paper's way, it is left out.
+answer. In the metrics `all` (see measured.py), a row without an answer is wrong: it lowers the recall of its gold
+label, but no label's precision. In the metrics `paper`, it is left out.
 """
 
 from __future__ import annotations

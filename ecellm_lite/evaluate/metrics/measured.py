@@ -38,8 +38,8 @@ class Measured:
 
     `columns`: the numbers of each row, shape (rows, columns). A metric takes the sums of these columns.
     `primary`: the name of the main metric, which is in both `paper` and `all`.
-    `paper`: the metrics as the authors' script computes them.
-    `all`: the metrics with every row in the denominator.
+    `paper`: the metrics as the authors' script computes them, mostly without the rows that have no answer.
+    `all`: the metrics over all rows.
     `scores`: what each row contributes to the main metric.
     `answered`: for each row, whether it had a readable answer.
     """
@@ -54,7 +54,7 @@ class Measured:
     notes: tuple[str, ...] = field(default=())
 
     def values(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Return the metrics of all rows twice: in the paper's way, and with every row in the denominator."""
+        """Return the metrics `paper` and the metrics `all`, by name."""
         sums = self.columns.sum(axis=0)
         return tuple({name: float(metric(sums)) for name, metric in group.items()} for group in (self.paper, self.all))  # type: ignore[return-value]
 

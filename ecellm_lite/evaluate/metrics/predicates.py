@@ -1,7 +1,8 @@
 """Metrics of yes/no tasks (PM, PSI, AP), for the answer yes: F1, precision, recall, specificity and others.
 
-With every row in the denominator, a row without an answer is wrong in accuracy, recall and specificity. It does not
-change precision and the negative predictive value, which divide by the number of given answers.
+In the metrics `all` (see measured.py), a row without an answer is wrong in accuracy, recall and specificity. It does
+not change precision and the negative predictive value, which divide by the number of given answers. In the metrics
+`paper`, it is left out.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def word_table(gold: Sequence[str], texts: Sequence[str | None]) -> ConfusionTab
 
 
 def f1_of_yes(table: ConfusionTable) -> Metric:
-    """Return the function that computes F1 of yes from sums of this table; every row is in the denominator."""
+    """Return the function that computes F1 of yes from sums of this table, over all rows."""
     return _metrics(table, paper=False)["f1"]
 
 

@@ -2,8 +2,8 @@
 
 ROUGE-L is computed by rouge-score: the F1 of the longest common subsequence of words (Lin, 2004). Words are in lower
 case and not stemmed. BERTScore (Zhang et al., 2020) uses roberta-large at its 17th layer, its authors' choice for
-English. The weights are never downloaded. With every row in the denominator, a row without an answer counts as 0. In
-the paper's way, it is left out.
+English. The weights are never downloaded. In the metrics `all` (see measured.py), a row without an answer counts as 0.
+In the metrics `paper`, it is left out.
 """
 
 from __future__ import annotations

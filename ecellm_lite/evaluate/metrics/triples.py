@@ -4,7 +4,7 @@ A triple is right if it equals a gold triple. Order and repetition do not matter
 triples. If an attribute has no value, the triple is (attribute, "None", "None"), in gold answers and in the model's. It
 counts like any other triple. The triples of all rows are counted together, so a row with many attributes weighs more.
 As in the authors' script, an unreadable answer has no triples, but the row's gold triples still count in recall. So the
-paper's way and "every row in the denominator" give the same result.
+metrics `paper` and `all` are the same.
 
 The authors' script measures out-of-domain rows less strictly; these metrics begin with `contained_`. A triple then
 matches another if the attributes are equal, one value contains the other, and one source contains the other. Precision
