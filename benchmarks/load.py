@@ -145,7 +145,7 @@ def shortest(data: Path, task: str, count: int) -> list[dict[str, Any]]:
 
 
 def ask(task: Task, row: dict[str, Any], runtime: Runtime) -> Ask:
-    """Return a request for a row, in all forms."""
+    """Return the request for a row, as a Runtime and both servers take it."""
     question = task.question(row)
     prompt = runtime.envelope.prompt(question.instruction, question.text, question.options)
     completion = {"prompt": prompt, "n_predict": MAX_TOKENS, "temperature": 0.0, "cache_prompt": True}

@@ -63,7 +63,7 @@ def read_block(tensor: PlannedTensor, source: TensorSource, first: int, count: i
 
 
 def converted(tensor: PlannedTensor, first: int, block: Block, threads: int) -> NDArray[np.uint8]:
-    """Return a block in the file's format, (rows, bytes of a row). Raises NotFiniteError with the weight's place."""
+    """Return a block in the file's format, (rows, bytes of a row). Raises NotFiniteError if a weight is not finite."""
     try:
         # Like llama-quantize, copy what already has the right type.
         if block.source_type == block.target_type and block.source_type not in FLOATS and not block.adapters:

@@ -29,7 +29,7 @@ _SUMS, _COUNTS = ".in_sum2", ".counts"
 class Imatrix:
     """An importance matrix: how much an error in a column matters.
 
-    `importance` has, by the name of a matrix in the model's file, one number for each column.
+    `importance`: one number for each column of a matrix, by the matrix's name in the model's file.
     """
 
     path: Path

@@ -33,8 +33,8 @@ class ConversionRequest:
     - `manifest`: the manifest's path; by default, next to the file.
     - `base_name`: the base's name in the manifest.
     - `source`, `licence` and `details`: override or extend the manifest.
-    - `tasks`: names of the tasks that the model is for. By default, for a GGUF base the tasks that it names, for a
-      published model all ten, and after merging an adapter none.
+    - `tasks`: names of the tasks that the model is for. By default: for a GGUF base, the tasks that it names; for a
+      published model, all ten; after merging an adapter, none.
     """
 
     base: str

@@ -17,7 +17,9 @@ from typing import Any, ClassVar
 
 
 class EcellmError(Exception):
-    """The base class of all errors. Raised itself, it means a fault of the program or its installation (exit code 1).
+    """The base class of all errors.
+
+    If this class itself is raised, the program or its installation is at fault (exit code 1).
 
     `message`: what is wrong, including the wrong value. Without a `step` it is a whole sentence, with its period.
     `step`: what to do next.

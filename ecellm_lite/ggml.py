@@ -79,8 +79,8 @@ def _keep_interrupt() -> None:
 def is_logging(frame: FrameType | None) -> bool:
     """Return whether an interrupt arrived while our log callback ran. If so, remember it.
 
-    `frame` is the Python frame that was interrupted. An interrupt must not raise an exception there: ctypes would drop
-    it, and the callback cannot catch one that comes before its first line.
+    `frame` is the Python frame that was interrupted. An interrupt must not raise an exception there. ctypes would drop
+    it, and the callback cannot catch an exception that comes before its first line.
     """
     while frame and frame.f_code is not _note_error.__code__:
         frame = frame.f_back

@@ -73,8 +73,9 @@ def load_model(
 ) -> LoadedModel:
     """Load and return the model that a name means. `settings` are those of engine.settings.Settings (None: not set).
 
-    `adapters`: the files of LoRA adapters to load with the model, by name. Raises ModelError if there is no such model
-      or a file is damaged, and UsageError for invalid settings.
+    `adapters`: the files of LoRA adapters to load with the model, by name.
+
+    Raises ModelError if there is no such model or a file is damaged, and UsageError for invalid settings.
     """
     from ecellm_lite.engine.llama import LlamaBackend
     from ecellm_lite.engine.tuned import tuned_settings

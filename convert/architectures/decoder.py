@@ -1,7 +1,7 @@
 """What Llama, Qwen, SmolLM3, OLMo 2 and Granite have in common: a decoder's shapes, tensors and metadata.
 
-Each layer has an attention and a feed-forward network with a gate. In the attention, queries and keys are rotated, and
-several queries may share their keys and values.
+Each layer has an attention block and a feed-forward network with a gate. In the attention block, queries and keys are
+rotated, and several queries may share their keys and values.
 """
 
 from __future__ import annotations

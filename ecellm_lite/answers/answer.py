@@ -106,8 +106,8 @@ class Answer:
     - `coverage`: the share of the model's probability that fell on allowed tokens.
     - `abstained`: whether the model was not sure enough. An abstention has probabilities, but no `value` and no `text`.
     - `seconds`: the time from the row's start to its answer; None in deterministic mode.
-    - `calibration`: the calibration that was used, as in `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`: the task,
-      the temperature, the number of rows, and the hash.
+    - `calibration`: the task, temperature, number of rows and hash of the calibration that was used, as in
+      `sentiment_analysis T=1.62 (319 rows, 3f2a9c1b)`.
     - `shortened`: what was cut from the row or the answer, or None.
     - `warnings`: other problems of the row or its answer, or None.
     - `error`: why the row has no answer; `value` and `text` are then None.

@@ -92,7 +92,7 @@ Listener = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a space needs to decode an answer: the vocabulary, the prompt, and the context's remaining tokens (`room`).
+    """What a space needs to decode an answer: the vocabulary, the prompt, and how many tokens are left (`room`).
 
     At most `drafts` tokens may be guessed in one step. The `listener` is called with a text as it grows.
     """

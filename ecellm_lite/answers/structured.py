@@ -123,7 +123,7 @@ class JsonText(Structured):
         return {"schema": self.source, "max_tokens": self.max_tokens, "temperature": self.temperature}
 
     def closing(self, vocabulary: Vocabulary) -> Closing:
-        """Return the Closing that ends a JSON text in time."""
+        """Return what ends a JSON text within its token limit."""
         return Closing(vocabulary)
 
     def parse(self, text: str) -> Any:

@@ -1,8 +1,8 @@
 """Installs a bundle in its own folder, and makes it the current version once it is complete.
 
-Each file is hashed while it is written. Only files that a signed index names are ever written. With wheels, pip
-installs them into the version's own virtual environment, without a network. A bundle that is refused, or whose program
-does not start here, changes nothing.
+Each file is hashed while it is written. Only files that a signed index names are ever written. If the bundle has
+wheels, pip installs them into the version's own virtual environment, without a network. A bundle that is refused, or
+whose program does not start here, changes nothing.
 """
 
 from __future__ import annotations

@@ -53,9 +53,10 @@ def write_bundle(
 ) -> Index:
     """Write a bundle of `sources` and return its index. `draft` is the index without the files and the starter.
 
-    `base`: the files of an older bundle by path. Files that are the same in both bundles are left out. Raises
-      UsageError for a path that is not allowed. Raises ModelError if a file cannot be read or changes, or if the disk
-      is full.
+    `base`: the files of an older bundle by path. Files that are the same in both bundles are left out.
+
+    Raises UsageError for a path that is not allowed. Raises ModelError if a file cannot be read or changes, or if the
+    disk is full.
     """
     try:
         files = [_unhashed(source) for source in sources]

@@ -31,7 +31,7 @@ _GRACE = 10.0  # seconds for a killed process to end; one that hangs inside a dr
 
 @dataclass(slots=True)
 class Attempt:
-    """What a child process did: the facts about its model, its answers, and the error that it reported or None.
+    """What a child process did: the facts about its model, its answers, and the error that it reported, if any.
 
     `load_seconds` is the time until the model was loaded. `trouble` says what went wrong, in words that follow "its
     process". It is empty if the process ended normally. `last_lines` are the last lines of its standard error.

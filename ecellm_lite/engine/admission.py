@@ -119,10 +119,7 @@ class Admission:
         return nodes + sum(len(slot.pending) for slot in slots)
 
     def _crowded(self, request: Request, own: int) -> bool:
-        """Whether enough rows of the request's adapter are running.
-
-        The request's row would add `own` tokens to them.
-        """
+        """Whether so many rows of the request's adapter are running that this row, with `own` tokens, should wait."""
         slots = [slot for slot in self._active if slot.request.adapter == request.adapter]
         standing = own + sum(slot.own + len(slot.pending) for slot in slots)
         if standing <= CROWD * self._backend.batch:

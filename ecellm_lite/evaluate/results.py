@@ -186,7 +186,7 @@ class EvaluationSettings:
 
     `limit`: the most rows of a task.
     `split`, `setting`: which of the labelled rows were used.
-    `instruction`: replaced the task's own; None if it did not.
+    `instruction`: the instruction that replaced the task's own, or None.
     `min_probability`: answers below it count as abstentions. None in older files.
     """
 

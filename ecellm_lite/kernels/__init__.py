@@ -53,7 +53,9 @@ def quantize(
 ) -> NDArray[np.uint8]:
     """Return finite float32 weights (rows, columns) as blocks of a type (rows, bytes of a row).
 
-    `importance` (columns,): how much each column matters, from the imatrix. Raises UsageError if shapes do not fit.
-      Raises ModelError if a weight is infinite, NaN, or too large for the type. The error names the row and the column.
+    `importance` (columns,): how much each column matters, from the imatrix.
+
+    Raises UsageError if shapes do not fit. Raises ModelError if a weight is infinite, NaN, or too large for the type.
+    The error names the row and the column.
     """
     return convert(Block(weights, "F32", target_type, importance=importance), threads=threads)

@@ -44,8 +44,10 @@ def find_adapters(
 ) -> tuple[AdapterFile, ...]:
     """Check adapters against their base's header, and return their files. llama.cpp must load no others.
 
-    `adapters`: the files by name. Raises UsageError for an unusable name or too many adapters. Raises ModelError for a
-      file that is damaged, hostile or made for another base.
+    `adapters`: the files by name.
+
+    Raises UsageError for an unusable name or too many adapters. Raises ModelError for a file that is damaged, hostile
+    or made for another base.
     """
     if not adapters:
         return ()

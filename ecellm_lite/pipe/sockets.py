@@ -109,7 +109,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket that no process listens on; raises InputError if a process does, or for another kind of file."""
+    """Remove a socket that no process listens on. Raises InputError if it is in use or is not a socket."""
     try:
         kind = path.lstat().st_mode
     except FileNotFoundError:

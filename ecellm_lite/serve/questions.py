@@ -123,9 +123,10 @@ async def decide(
 ) -> list[Decided]:
     """Return what the model decides about each question, in order.
 
-    `orders`: the number of orders in which a question's choices are asked. The shares are averaged over them. Raises
-      RefusedError if the state is too long for so many questions, if a question is invalid (the error names its place),
-      or if the queue is full.
+    `orders`: the number of orders in which a question's choices are asked. The shares are averaged over them.
+
+    Raises RefusedError if the state is too long for so many questions, if a question is invalid (the error names its
+    place), or if the queue is full.
     If a question fails later, its Decided has the error.
     """
     if len(questions) * len(state) > LONGEST:

@@ -55,8 +55,9 @@ def find_dialect(
 ) -> Reading:
     """Return the dialect that best fits the first lines of a file, and the records that it reads.
 
-    `whole`: whether the lines are the whole file. `delimiter` and `quote` override the detection. Raises UsageError for
-      an invalid delimiter or quote.
+    `whole`: whether the lines are the whole file. `delimiter` and `quote` override the detection.
+
+    Raises UsageError for an invalid delimiter or quote.
     """
     single = _character(delimiter, "delimiter", {"tab": "\t", "\\t": "\t"})
     mark = _character(quote, "quote", {"none": ""})

@@ -65,7 +65,7 @@ def check_form(file: BufferedReader, name: str) -> None:
 
 
 def read_rows(file: IO[bytes]) -> Iterator[Mapping[str, Any] | InputError]:
-    """Yield the rows of a JSON Lines file without blank lines; a broken line yields an InputError with its number."""
+    """Yield the rows of a JSON Lines file, skipping blank lines. A broken line yields an InputError with its number."""
     return (row for _, row in numbered_rows(file))
 
 

@@ -236,7 +236,7 @@ def _begin(file: io.RawIOBase) -> bytes:
 
 
 def _head(file: Any) -> tuple[bytes, bool, InputError | None]:
-    """Return the first bytes, whether they are the whole file, and the error that ended reading or None."""
+    """Return the first bytes, whether they are the whole file, and the error that ended the reading (or None)."""
     blocks: list[bytes] = []
     size = 0
     try:

@@ -1,4 +1,4 @@
-"""A task: the question that it asks about a row, as the weights were trained on it, and the possible answers."""
+"""A task: its question about a row, in the words that the weights were trained on, and the possible answers."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 ECInstruct's authors normalized these texts with NFKD and then dropped everything outside ASCII: `Café ™` became `Cafe
 TM`. This module does the same. Before that, some characters get the form that people would type: `ß` becomes `ss`, `¼`
-becomes `1/4`. They are Latin letters, fractions, digits, dashes, quotes, operators, currencies and units that NFKD
+becomes `1/4`. These are the Latin letters, fractions, digits, dashes, quotes, operators, currencies and units that NFKD
 would lose. Letters and digits of other scripts are dropped and counted. They are not romanized, because no model was
 trained on romanized words. Pictures and ornaments (`★`, `®`) are dropped and not counted.
 """

@@ -206,7 +206,7 @@ class Learning:
         return total
 
     def _schedule(self) -> float:
-        """Return this step's share of the highest rate: a short warm-up, then half a cosine."""
+        """Return this step's learning rate, as a share of the highest: a short warm-up, then half a cosine."""
         warm_up = max(1, round(WARM_UP * self.steps))
         if self.step < warm_up:
             return (self.step + 1) / warm_up

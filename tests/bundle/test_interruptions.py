@@ -1,4 +1,4 @@
-"""If an installation is killed at any moment, the old or the new version is complete, and it can be repeated."""
+"""If an installation is killed at any moment, the old or the new version is complete, and it can be tried again."""
 
 from __future__ import annotations
 

@@ -28,9 +28,10 @@ from tests.support.refusals import refusal
 def test_what_fits_one_device(name: str, layers: tuple[int, ...]) -> None:
     """The devices have 4, 6, 8, 12 and 24 GiB free, and the context has 4096 tokens.
 
-    The expected layers for 4 GiB were computed by hand, in MiB. The margin leaves 3072. For eCeLLM-M, the output takes
-    103, computing 160, and a layer 117 and 16 more for its KV cells: 21 layers and the output fit. For eCeLLM-L, these
-    are 128, 233, 170 and 80: 10 layers and the output fit.
+    The expected layers for 4 GiB were computed by hand, in MiB. The margin leaves 3072:
+
+    - eCeLLM-M: output 103, computing 160, each layer 117 + 16 for KV cells. So 21 layers and the output fit.
+    - eCeLLM-L: output 128, computing 233, each layer 170 + 80 for KV cells. So 10 layers and the output fit.
     """
     assert tuple(plan(HEADERS[name], gpus_of(free)).n_gpu_layers for free in (4, 6, 8, 12, 24)) == layers
 

@@ -1,15 +1,15 @@
 """Metrics of extractions (AVE): precision*, recall* and F1* over triples (attribute, value, source).
 
 A triple is right if it equals a gold triple. Order and repetition do not matter, and an attribute may have several
-triples. If an attribute has no value, the triple is (attribute, "None", "None"), in gold answers and in the model's. It
+triples. If an attribute has no value, its triple is (attribute, "None", "None"), in gold answers as in the model's. It
 counts like any other triple. The triples of all rows are counted together, so a row with many attributes weighs more.
 As in the authors' script, an unreadable answer has no triples, but the row's gold triples still count in recall. So the
 metrics `paper` and `all` are the same.
 
-The authors' script measures out-of-domain rows less strictly; these metrics begin with `contained_`. A triple then
-matches another if the attributes are equal, one value contains the other, and one source contains the other. Precision
-is the share of the model's triples that match a gold triple. Recall is the share of gold triples that match a triple of
-the model.
+The authors' script measures out-of-domain rows less strictly, by metrics whose names begin with `contained_`. For them,
+a triple matches another if the attributes are equal, one value contains the other, and one source contains the other.
+Precision is the share of the model's triples that match a gold triple. Recall is the share of gold triples that match a
+triple of the model.
 """
 
 from __future__ import annotations
