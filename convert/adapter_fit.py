@@ -26,7 +26,7 @@ class AdapterFit:
     """Which tensors of the GGUF file an adapter changes, by their names in the file.
 
     `factors`: for each changed tensor, the module whose factors are added to it. `saved`: for each tensor, the key of
-      the adapter's tensor that replaces it. A replacement that equals the base's tensor is left out.
+    the adapter's tensor that replaces it. A replacement that equals the base's tensor is left out.
     """
 
     factors: Mapping[str, str]

@@ -18,7 +18,7 @@ class PlannedTensor:
     """A recipe with the type and place of its tensor.
 
     `source_type`: the type of the rows that are read. `offset`: the tensor's first byte, counted from the beginning of
-      the tensors' data. `importance` (columns,): the imatrix, if the type uses one.
+    the tensors' data. `importance` (columns,): the imatrix, if the type uses one.
     """
 
     recipe: TensorRecipe

@@ -40,7 +40,7 @@ def record(
     """Return the manifest of a written file; `hash_inputs` adds the sha256 of each input.
 
     `inputs`: the files with the weights. `configuration`: files such as config.json and the vocabulary. Paths are left
-      out, because the manifest may be shared with the file.
+    out, because the manifest may be shared with the file.
 
     Raises ModelError if an input has changed since it was read.
     """

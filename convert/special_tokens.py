@@ -38,7 +38,7 @@ def special_tokens(
     """Return GGUF metadata: the special tokens, whether they are added to a prompt, and the chat template.
 
     `config`: the content of config.json. Its ids are used if the tokenizer names none. `tokenizer`: the content of
-      tokenizer.json, if there is one. `size`: the model's number of tokens. Higher ids are left out.
+    tokenizer.json, if there is one. `size`: the model's number of tokens. Higher ids are left out.
     """
     settings = settings_of(folder)
     ids = {token.text: token.id for token in added}

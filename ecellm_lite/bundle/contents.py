@@ -62,9 +62,9 @@ def create(
     """Write a bundle to `target` and return its index.
 
     `name`: the bundle's name. By default, it is the file name of `target` up to the first dot. `serial`: the bundle's
-      number, by default the time in seconds. A newer bundle of the same name needs a higher number. `key`: the key that
-      signs the bundle. `since`: an older bundle. If given, the new bundle is a delta: it leaves out the files that the
-      older bundle has too.
+    number, by default the time in seconds. A newer bundle of the same name needs a higher number. `key`: the key that
+    signs the bundle. `since`: an older bundle. If given, the new bundle is a delta: it leaves out the files that the
+    older bundle has too.
 
     Raises UsageError for contents that cannot be bundled, and ModelError if a file cannot be read or written.
     """

@@ -47,8 +47,9 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliab
 def risk(probabilities: Sequence[float], right: Sequence[bool], rows: int) -> list[RiskPoint] | None:
     """Return, for several thresholds, the share of rows answered and the share of right answers among them.
 
-    `rows`: the number of all rows. The first threshold keeps only the most probable answers, the last one keeps all
-      answers.
+    `rows`: the number of all rows.
+
+    The first threshold keeps only the most probable answers, the last one keeps all answers.
     one keeps all answers. Returns None if there are no probabilities.
     """
     if not probabilities:

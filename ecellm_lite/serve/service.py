@@ -38,7 +38,7 @@ class Service:
     """One server's parts, shared by all its requests.
 
     `aliases`: patterns for other names of the default model, such as `jev-*`. `folder`: where files and batches are
-      stored.
+    stored.
     """
 
     fleet: Fleet
