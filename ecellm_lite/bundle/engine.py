@@ -66,7 +66,8 @@ def build_engine(folder: Path, version: str, *, source: Path | None = None, prog
 
     `source`: the source distribution of llama-cpp-python, or a folder with it. By default, pip downloads it.
 
-    Building takes a quarter of an hour or more, and needs CMake and a C++ compiler. Raises EcellmError if the build fails.
+    Building takes a quarter of an hour or more, and needs CMake and a C++ compiler. Raises EcellmError if the
+    build fails.
     """
     if source and not source.exists():
         raise UsageError(f"There is no {source}", step="name llama-cpp-python's source distribution")

@@ -49,8 +49,8 @@ def risk(probabilities: Sequence[float], right: Sequence[bool], rows: int) -> li
 
     `rows`: the number of all rows.
 
-    The first threshold keeps only the most probable answers, the last one keeps all answers.
-    one keeps all answers. Returns None if there are no probabilities.
+    The first threshold keeps only the most probable answers, the last one keeps all answers. Returns None if there are
+    no probabilities.
     """
     if not probabilities:
         return None
