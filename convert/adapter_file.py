@@ -51,11 +51,12 @@ class AdapterFileFacts:
 def write_adapter_file(
     base: str, folder: Path, target: Path, *, weight: float = 1.0, file_type: str = FILE_TYPE
 ) -> AdapterFileFacts:
-    """Write the adapter in a PEFT folder to `target`, which never is a partial file. For `base`, see ConversionRequest.
+    """Write the adapter in a PEFT folder to `target`, which is then complete or absent.
 
-    Raises ModelError for an adapter that does not fit the base or cannot be applied unmerged. Raises UsageError for an
-    unknown file type, or a target that is an input. Two kinds cannot be applied unmerged. DoRA scales whole rows by
-    norms of the merged weights, and modules_to_save replaces tensors. llama.cpp can only add a product of two factors.
+    For `base`, see ConversionRequest. Raises ModelError for an adapter that does not fit the base or cannot be applied
+    unmerged. Raises UsageError for an unknown file type, or a target that is an input. Two kinds cannot be applied
+    unmerged. DoRA scales whole rows by norms of the merged weights, and modules_to_save replaces tensors. llama.cpp can
+    only add a product of two factors.
     """
     if file_type not in _FILE_TYPES:
         raise UsageError(

@@ -67,7 +67,10 @@ def lock(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of files to the disk, so that a rename survives a power failure; Windows cannot."""
+    """Flush a folder's list of files to the disk, so that a rename survives a power failure.
+
+    Windows cannot do this.
+    """
     if KEEPS_OPEN_FILES:
         return
     descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))

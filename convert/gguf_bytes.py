@@ -1,6 +1,6 @@
 """The header of a GGUF file as bytes: everything before the tensors' data.
 
-The format, version 3, little-endian: docs/gguf.md of https://github.com/ggml-org/ggml.
+The format is version 3, little-endian (docs/gguf.md of https://github.com/ggml-org/ggml).
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class WeightedAdapter:
 def attach_adapters(blueprint: Blueprint, source: TensorSource, adapters: Sequence[WeightedAdapter] = ()) -> Blueprint:
     """Return the blueprint with adapters attached to its recipes.
 
-    Raises ModelError for an adapter of another base, UsageError for adapters or weights that cannot be combined.
+    Raises ModelError for an adapter of another base, and UsageError for adapters or weights that cannot be combined.
     """
     _check_combination(adapters)
     for weighted in adapters:

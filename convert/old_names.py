@@ -1,8 +1,8 @@
-"""Translates the module names of Microsoft's own first code for Phi-2, which some adapters use, to the current names.
+"""Translates old module names of Phi-2, which some adapters use, to the current names.
 
-In that code, the rows of q, k and v are stacked in one matrix, `mixer.Wqkv`. Its factors are therefore split into three
-pairs, each with the same A and a third of B's rows. The names: modeling_phi.py of
-https://huggingface.co/microsoft/phi-2 before January 2024.
+The old names are those of Microsoft's first code for Phi-2. In that code, the rows of q, k and v are stacked in one
+matrix, `mixer.Wqkv`. Its factors are therefore split into three pairs, each with the same A and a third of B's rows.
+That code is modeling_phi.py of https://huggingface.co/microsoft/phi-2 before January 2024.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A SentencePiece model file, read as untrusted input, without the library.
 
-It has the pieces, and how texts are changed before they are split. The file is a protobuf message
+It lists the pieces, and says how texts are changed before they are split. The file is a protobuf message
 (https://protobuf.dev/programming-guides/encoding/). Its fields are in src/sentencepiece_model.proto of
 https://github.com/google/sentencepiece.
 """

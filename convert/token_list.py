@@ -158,7 +158,7 @@ def added_tokens(folder: Path, tokenizer: Mapping[str, Any] | None) -> list[Adde
 def _looks_special(text: str) -> bool:
     """Whether an added token is special although its tokenizer does not say so.
 
-    This is llama.cpp's converter's rule.
+    The rule is that of llama.cpp's converter.
     """
     if text in {"<pad>", "<mask>"}:
         return True

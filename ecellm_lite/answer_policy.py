@@ -62,9 +62,9 @@ class AnswerPolicy:
 
     In deterministic mode, an answer has no `seconds` and no `cached_tokens`, because other rows would affect both.
 
-    An answer becomes an abstention only if its row has a `min_probability`. It then does if its probability is below
-    `min_probability`, or if its coverage is below the calibration's `least_coverage`. An abstention has no value, but
-    keeps its probabilities.
+    Only rows with a `min_probability` can get an abstention: if the answer's probability is below it, or if the
+    answer's coverage is below the calibration's `least_coverage`. An abstention has no value, but keeps its
+    probabilities.
     """
 
     model: ModelName

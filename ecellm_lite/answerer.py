@@ -33,8 +33,8 @@ class RequestOptions(TypedDict, total=False):
     - `space`: replaces the row's own answer space, for example by a JSON schema.
     - `shorten`: whether a row that is too long may be cut, in the fields where its task allows it. The answer says what
       was cut.
-    - `min_probability`: an answer with a lower probability becomes an abstention. With a calibration, an unusually low
-      coverage also makes it one: lower than for 99% of the calibration's rows.
+    - `min_probability`: an answer with a lower probability becomes an abstention. With a calibration, so does an answer
+      whose coverage is lower than that of 99% of the calibration's rows.
     - `calibration`: "auto" uses the model's stored calibration if it applies, False uses none, and a path uses the
       calibration in that file.
     - `seed`: for sampled text (a Text space with a temperature).

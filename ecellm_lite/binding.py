@@ -31,7 +31,7 @@ _LOOKS = 1000
 
 @contextmanager
 def _short_waits() -> Iterator[None]:
-    """Make the threads of an OpenMP library that is loaded in this block wait awake for a shorter time.
+    """Shorten the time that waiting threads spin, for an OpenMP library that is loaded in this block.
 
     If the user has set how these threads wait, nothing changes.
     """

@@ -190,7 +190,7 @@ def gpus(candidates: Sequence[Device]) -> list[Device]:
     No card is listed twice. Integrated GPUs are used only if there are no other GPUs. If several back ends have some,
     only one back end's are used. If a device reports no memory of its own, the host's memory counts instead.
 
-    The same code in llama.cpp: llama_prepare_model_devices in src/llama.cpp, load_tensors in src/llama-model.cpp.
+    llama.cpp does this in llama_prepare_model_devices of src/llama.cpp, and in load_tensors of src/llama-model.cpp.
     """
     cards: dict[str, Device] = {}
     for device in candidates:

@@ -1,6 +1,6 @@
 """The first script of the standalone program.
 
-The standalone program is the command `ecellm-lite`. It comes without a Python, but starts child processes that run
+The standalone program is the command `ecellm-lite`. It comes without Python, but starts child processes that run
 modules of this package. Therefore it also accepts `-m MODULE`, as Python does.
 """
 

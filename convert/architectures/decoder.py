@@ -44,7 +44,8 @@ class Dimensions:
     def of(cls, config: Hyperparameters, kv_heads: int | None = None) -> Dimensions:
         """Return the dimensions in a config.json; raises ModelError if they do not fit together.
 
-        `kv_heads` is the default for num_key_value_heads, by default the number of query heads.
+        If num_key_value_heads is missing, `kv_heads` is used in its place or, if that is None, the number of query
+        heads.
         """
         width, heads = config.count("hidden_size"), config.count("num_attention_heads", most=MAX_HEADS)
         kv_heads = config.count("num_key_value_heads", kv_heads or heads)

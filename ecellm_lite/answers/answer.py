@@ -133,7 +133,7 @@ class Answer:
     error: RowError | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the answer as plain data, in the order of the command line's contract."""
+        """Return the answer as plain data, with the keys in the order of the documentation."""
         return asdict(self)
 
     @classmethod

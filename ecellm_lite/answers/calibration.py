@@ -51,8 +51,11 @@ def tempered_odds(probability: float, temperature: float, bias: float = 0.0) -> 
 def tempered_among(probability: float, count: int, temperature: float) -> float:
     """Return the calibrated probability of one of `count` answers.
 
-    The other answers are assumed to be equally likely. With n = `count`, the result is p^(1/T) / (p^(1/T) + (n - 1) ((1
-    - p) / (n - 1))^(1/T)). It approaches 1/n as T grows.
+    The other answers are assumed to be equally likely. With n = `count`, the result is
+
+        p^(1/T) / (p^(1/T) + (n - 1) ((1 - p) / (n - 1))^(1/T))
+
+    which approaches 1/n as T grows.
     """
     return tempered_odds(probability, temperature, -(1.0 - 1.0 / temperature) * math.log(count - 1))
 

@@ -60,8 +60,8 @@ class Candidates:
     def way(self, low: int, high: int, depth: int, most: int) -> list[int]:
         """Return a path of at most `most` tokens from `depth` on.
 
-        Each token is the most frequent one among the rows that have all tokens before it. The path stops before its
-        last tokens if all rows agree on them, since such tokens need no choice. It may be empty.
+        Each token is the most frequent one among the rows that have all tokens before it. Last tokens that all
+        remaining rows share are left out, because they need no choice. The path may be empty.
         """
         tokens: list[int] = []
         ends = 0
@@ -135,9 +135,9 @@ def weigh(candidates: Candidates, tape: Tape, *, drafts: int = 0) -> Generator[S
     """Return the exact probability of each candidate, asking the model at every place where two of them differ.
 
     The candidates are whole answers, starting at the prompt's end. If their first tokens are all different, as with
-    letters and yes/no, the logits after the prompt are enough. The model is then not called again. Otherwise the
-    candidates differ in fewer places than there are candidates. One call can ask at several places, along a path of up
-    to `drafts` tokens. This saves calls if one candidate is the beginning of another.
+    letters and yes/no, the logits after the prompt are enough. The model is then not called again. Otherwise the model
+    is asked at fewer places than there are candidates. One call can ask at several places, along a path of up to
+    `drafts` tokens. This saves calls if one candidate is the beginning of another.
     """
     shares = np.zeros(len(candidates.order))
     coverage: float | None = None

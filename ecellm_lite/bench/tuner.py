@@ -124,7 +124,7 @@ def _candidates(start: Settings, fixed: Collection[str], *, lossy: bool) -> Iter
 
 
 def _compare(best: Settings, candidate: Settings, setting: str, value: int | str, measure: Measure) -> Trial:
-    """Measure the best settings and the candidate in turns, until it is clearly slower or all rounds are over."""
+    """Measure the best settings and the candidate in turns. Stop early if the candidate is slower."""
     baseline: list[float] = []
     readings: list[float] = []
     while len(readings) < ROUNDS:

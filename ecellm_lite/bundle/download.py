@@ -114,7 +114,7 @@ def _open(address: str, headers: dict[str, str]) -> Any:
 
 
 def _repeated(address: str, progress: Callable[[], int], step: Callable[[], Any]) -> Any:
-    """Return what `step` returns; after a broken connection repeat it, TRIES times if `progress` does not grow."""
+    """Return what `step` returns. After a broken connection, repeat it, up to TRIES times without new progress."""
     fruitless, before = 0, progress()
     while True:
         try:

@@ -24,7 +24,7 @@ class Newest:
 
 
 def check_newer(path: Path, name: str, serial: int, sha256: str) -> None:
-    """Raise ModelError if an index is older than the one remembered at `path`, or another one with its number."""
+    """Raise ModelError if an index is older than the one stored at `path`, or differs but has its number."""
     try:
         newest = read_document(Newest, path, largest=1 << 12, formats=(_FORMAT,))
     except FileNotFoundError:

@@ -34,7 +34,7 @@ class Wheel:
 
 
 def project_of(name: str) -> str:
-    """Return the project of a wheel, given its file's name; raises UsageError for another name."""
+    """Return the project of a wheel, given its file's name. Raises UsageError for any other file name."""
     match = _NAME.fullmatch(name)
     if not match:
         raise UsageError(f"{name[:100]!r} is not the name of a wheel", step="leave only wheels in the folder")

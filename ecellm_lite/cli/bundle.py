@@ -39,7 +39,7 @@ for _command in (engine, program):
 
 
 def trust_options(command: Command) -> Command:
-    """Add the options for the keys that a signature may be made with."""
+    """Add the options that say which keys are accepted."""
     for option in (
         click.option("--unsigned", is_flag=True, help="Accept a bundle without a signature."),
         click.option(

@@ -1,4 +1,4 @@
-"""The interface below the scheduler, which LlamaBackend and FakeBackend implement: it computes logits."""
+"""The interface through which the scheduler computes logits. LlamaBackend and FakeBackend implement it."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class Scheduler:
         return len(self._waiting)
 
     def fail(self, error: EcellmError) -> None:
-        """End every running and waiting request with an error; nothing can run any more."""
+        """End all running and waiting requests with an error, because nothing can run any more."""
         self._put_back()
         for request in self._waiting.take_all():
             self._end(request, error=error)

@@ -54,7 +54,7 @@ class Waiting:
 
     @property
     def has_urgent(self) -> bool:
-        """Whether an urgent request is waiting, newly arrived or moved to the front by `advance_urgent` already."""
+        """Whether an urgent request is waiting, even if `advance_urgent` has moved it to the front already."""
         return bool(self._urgent) or bool(self._group and self._group[0].urgent)
 
     def first(self) -> Request | None:
@@ -77,11 +77,11 @@ class Waiting:
         return total
 
     def sharing(self, prompt: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
-        """Yield pairs (tokens, rows): `rows` rows of the group, wherever they stand, begin with the same tokens.
+        """Yield pairs (tokens, rows): `rows` rows of the group begin with the same `tokens` tokens.
 
-        `prompt` is the first row's, and `tokens` says how many of its tokens they share. The first pair is for two
-        rows. Each further pair is for one row more than the pair before, and has as many tokens or fewer. Pairs with
-        `least` tokens or fewer are left out.
+        These are the first tokens of `prompt`, the first row's prompt. The rows may be anywhere in the group. The first
+        pair is for two rows. Each further pair is for one row more than the pair before, and has as many tokens or
+        fewer. Pairs with `least` tokens or fewer are left out.
         """
         lengths = (common(prompt, other.prompt) for other in islice(self._group, 1, None))
         for rows, shared in enumerate(sorted(lengths, reverse=True), start=2):

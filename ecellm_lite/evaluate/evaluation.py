@@ -202,7 +202,7 @@ def _case(row: Labelled, answer: Answer) -> Case | None:
 def _uncalibrated(
     rows: Sequence[Labelled], answers: Sequence[Answer], refusal: Callable[[Labelled], str | None]
 ) -> Uncalibrated | None:
-    """Return how many answers are not calibrated although their task has a calibration, or None if all are.
+    """Return how many answers are not calibrated although their task has a calibration, or None if there are none.
 
     The result also has the line of the first such row, and the reason. Answers without a probability do not count.
     """

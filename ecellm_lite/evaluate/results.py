@@ -184,7 +184,7 @@ class DataFile:
 class EvaluationSettings:
     """An evaluation's settings.
 
-    `limit`: the most rows of a task.
+    `limit`: the maximum number of a task's rows.
     `split`, `setting`: which of the labelled rows were used.
     `instruction`: the instruction that replaced the task's own, or None.
     `min_probability`: answers below it count as abstentions. None in older files.

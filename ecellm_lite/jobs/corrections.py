@@ -106,7 +106,7 @@ def read_corrections(path: Path) -> dict[str, Correction]:
 
 
 def unused_entries(entries: Mapping[str, Correction], used: Iterable[bytes]) -> int:
-    """Return how many entries of a review table belong to none of the rows with the keys `used`."""
+    """Return how many entries of a review table belong to no row. `used` has the keys of all rows."""
     keys = {shown_key(key) for key in used}
     return sum(key not in keys for key in entries)
 

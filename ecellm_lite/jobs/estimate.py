@@ -38,8 +38,8 @@ class Estimate:
     `least`, `most`: the range in seconds.
     `counted`: whether every row was counted. If not, the numbers are extrapolated from the share of the file that was
       read.
-    `whole`: whether the numbers are about the whole file. They are only about the rows that were read if that share is
-      unknown.
+    `whole`: whether the numbers cover the whole file. If that share is unknown, they cover only the rows that were
+      read.
     `answered`, `failed`: the number of rows answered for the estimate, and how many of these failed.
     """
 

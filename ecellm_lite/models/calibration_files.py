@@ -1,8 +1,8 @@
 """Where a store keeps calibrations.
 
-They are beside their model; an adapter's calibrations have their own folder. A model in the store has its calibrations
-in the folder `calibration` beside it. The calibrations of any other GGUF file are in the store, under the file's
-sha256. An adapter's calibrations are in a folder inside the model's, named by the adapter's sha256.
+A model in the store has its calibrations in the folder `calibration` beside it. The calibrations of any other GGUF file
+are in the store, under the file's sha256. An adapter's calibrations are in a folder inside the model's, named by the
+adapter's sha256.
 """
 
 from __future__ import annotations

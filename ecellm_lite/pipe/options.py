@@ -39,7 +39,7 @@ HOTTEST = 10.0
 def request_options(task: Task, wire: Mapping[str, Any]) -> RequestOptions:
     """Return the options of a request for a task; an option that is null counts as absent.
 
-    Raises ProtocolError for an invalid option, GrammarError for a schema or grammar that does not compile.
+    Raises ProtocolError for an invalid option, and GrammarError for a schema or grammar that does not compile.
     """
     for name in wire:
         if name not in _KINDS:

@@ -131,7 +131,7 @@ class Supervisor:
             self._thread.join(FAREWELL)
 
     def _supervise(self) -> None:
-        """Keep a child running while one is wanted, and check that it works (the supervisor's thread)."""
+        """Run the supervisor's thread: keep a child running while one is needed, and check that it works."""
         while True:
             unused = None
             with self._changed:

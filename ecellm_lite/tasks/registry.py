@@ -49,10 +49,11 @@ _NAMES: dict[str, Task] = {
 
 
 def get_task(name: str) -> Task:
-    """Return a task. `name` is the name, hub name or abbreviation of one of the ten, or a user's task's name or file.
+    """Return a task by its name.
 
-    Case does not matter. Raises UsageError for an unknown task, and suggests similar names. Raises InputError if the
-    file of a user's task is not valid.
+    One of the ten may also be named by its hub name or abbreviation, and a user's task by its file. Case does not
+    matter. Raises UsageError for an unknown task, and suggests similar names. Raises InputError if the file of a user's
+    task is not valid.
     """
     key = name.strip().lower().replace("-", "_")
     if key in _NAMES:

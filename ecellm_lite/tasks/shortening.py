@@ -30,7 +30,7 @@ Values = Mapping[str, Any]
 class Long(Protocol):
     """Fields of a row that may be cut.
 
-    Its parts (words or items) are removed in a fixed order.
+    Their parts (words or items) are removed in a fixed order.
     """
 
     @property

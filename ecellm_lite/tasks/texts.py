@@ -1,8 +1,7 @@
 """Free text without a task: the row is either a text to put into the model's envelope, or a whole prompt.
 
-`{"type": "text"}`: the row has a `text`, and the request's `instruction` says what to do with it. `{"type": "prompt"}`:
-the
-row has a `prompt`, which the model reads unchanged and without an envelope.
+- `{"type": "text"}`: the row has a `text`, and the request's `instruction` says what to do with it.
+- `{"type": "prompt"}`: the row has a `prompt`, which the model reads unchanged and without an envelope.
 """
 
 from __future__ import annotations

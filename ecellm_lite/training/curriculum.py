@@ -59,7 +59,7 @@ class Curriculum:
 def read_curriculum(
     data: Path, model: Path, envelope: Envelope, *, passes: int, seed: int, layout: Layout | None = None
 ) -> Curriculum:
-    """Return the curriculum of the rows in DATA/TASK/train.jsonl, in the vocabulary of a GGUF file.
+    """Return the curriculum of the rows in DATA/TASK/train.jsonl, tokenized with the vocabulary of a GGUF file.
 
     A tenth of each task's rows, at most 250, is held out. Raises InputError for a row that cannot be learned, and
     ModelError if the file is not a model.

@@ -105,7 +105,7 @@ def _ends(lengths: Iterable[int]) -> NDArray[np.int64]:
 
 
 def batches(lessons: Sequence[Lesson], rows: int, random: Random) -> Iterator[list[Lesson]]:
-    """Yield lessons in batches of `rows`, lessons of similar length together, in a random order."""
+    """Yield batches of `rows` lessons of similar length, in a random order."""
     order = random.sample(lessons, len(lessons))
     size = rows * GROUP
     sorted_batches: list[list[Lesson]] = []

@@ -25,7 +25,7 @@ class State:
 
 
 def start(choice: str = "auto") -> State:
-    """Start the kernels as `choice`, one of CHOICES, says, and return their state.
+    """Start the kernels according to `choice`, one of CHOICES, and return their state.
 
     `auto` uses ECELLM_PROMPT_KERNELS if it is set. The first call with a choice other than `off` registers the kernels
     with ggml, so it must come before a model is loaded. Raises UsageError for a name that is not in CHOICES. If the
