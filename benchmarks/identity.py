@@ -4,8 +4,7 @@
 
 Weights of every kind (tests/support/weights.py) are quantized to each type, by each variant of the kernels and by
 ggml's quantizer. The blocks are compared byte for byte. For K-quants, half of the weights have an imatrix. Other types
-are compared without one, because Q8_0 ignores it. For the remaining types, the converter uses ggml and not our kernels
-if there is an imatrix.
+are compared without one: Q8_0 ignores it, and for the rest the converter uses ggml if there is an imatrix.
 """
 
 from __future__ import annotations

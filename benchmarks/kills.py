@@ -6,7 +6,7 @@ Eight clients (threads) send short rows to a ChildRuntime. Meanwhile its child p
 times, at random moments. For each kill:
 
 - first answer: the seconds from the kill to the first answer of the next child;
-- back: the seconds from the kill until the rate over the next two seconds is at least 85% of the rate before it;
+- back: the seconds from the kill until the rate over the next two seconds is at least 85% of the rate before the kill;
 - rate after: the rate from 3 s after the kill until the next kill, divided by the rate before the kill.
 
 The rate before a kill is measured from 3 s after the previous kill until this kill. Each kill has its own rate before

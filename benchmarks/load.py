@@ -241,7 +241,7 @@ def serving(model: str, *options: str) -> Iterator[tuple[int, psutil.Process]]:
 
 
 def resident(process: psutil.Process) -> dict[str, float]:
-    """Return the MiB that the server's process and its engine's have in memory."""
+    """Return how many MiB of memory the server's process and its engine's process use."""
     engines = process.children(recursive=True)
     parts = {"server": process.memory_info().rss, "engine": sum(one.memory_info().rss for one in engines)}
     return {name: round(size / 2**20, 1) for name, size in parts.items()}

@@ -1,4 +1,4 @@
-"""Claim: for 40 questions about one state, the state is read once, and they are at least as fast as with llama-server.
+"""Claim: 40 questions about one state read it only once, and are at least as fast as 40 requests to llama-server.
 
     python -m benchmarks.questions --llama-server build/bin/llama-server
 

@@ -10,7 +10,7 @@ _PEERS = ("ecellm-lite", "Llama", "llama-server")
 def speed() -> str:
     """Return the table of rows per second on each task, next to the peers'.
 
-    Below it stand the geometric means of our rates relative to each peer's.
+    Below it are the geometric means of our rates relative to each peer's.
     """
     facts = results("throughput")
     tasks = facts["tasks"].values()

@@ -30,7 +30,7 @@ def run(
 ) -> tuple[T, list[Step]]:
     """Drive a generator as the scheduler does, with logits that depend on the whole answer so far.
 
-    `tries` says how many of each step's drafts are tried. Steps beyond its end have all drafts tried.
+    `tries` says for each step how many drafts are tried. In further steps, all drafts are tried.
     """
     seen: list[int] = answer if answer is not None else []
     steps: list[Step] = []

@@ -1,4 +1,4 @@
-"""Models go from one machine's store over a folder and a web server to other machines' stores."""
+"""Models go from one machine's store through a folder and a web server to other machines' stores."""
 
 from __future__ import annotations
 

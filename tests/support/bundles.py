@@ -33,7 +33,7 @@ class Shop:
     contents: Contents
 
     def bundle(self, name: str = "till.ecb", serial: int = 1, **options: Any) -> Path:
-        """Write a signed bundle of the name `till`, and return its path."""
+        """Write a signed bundle named `till`, and return its path."""
         target = self.folder / name
         self.index(target, serial, **options)
         return target
