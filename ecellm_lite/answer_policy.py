@@ -164,6 +164,7 @@ class AnswerPolicy:
             model=self.model,
             envelope=self.envelope,
             calibration=row.calibration.name if outcome and row.calibration else None,
+            unexplored=outcome.unexplored if outcome else None,
             shortened="; ".join(filter(None, (row.shortened, outcome.shortened if outcome else None))) or None,
             warnings=[*row.warnings, *_warnings(outcome)] or None,
             error=RowError.of(error) if error else None,

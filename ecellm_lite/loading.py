@@ -94,6 +94,7 @@ def load_model(
     }
     paths = {file.name: file.path for file in adapter_files}
     backend = LlamaBackend(stored.path, tuned_settings(store, stored, **settings), paths)
+    backend.vocabulary.identity = name.sha256
     files = None
     try:
         stored.check_unchanged()  # llama.cpp opened the files by name, after they were checked

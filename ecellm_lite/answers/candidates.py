@@ -51,6 +51,13 @@ class Candidates:
         for place, index in enumerate(self.order):
             self.matrix[place, : len(closed[index])] = closed[index]
 
+    @classmethod
+    def restored(cls, matrix: NDArray[np.int32], order: list[int], end: int) -> Candidates:
+        """Return candidates from the `matrix` and `order` of earlier ones."""
+        candidates = cls.__new__(cls)
+        candidates.matrix, candidates.order, candidates.end = matrix, order, end
+        return candidates
+
     def branches(self, low: int, high: int, depth: int) -> Branches:
         """Return the possible tokens at `depth` in the rows [low, high), whose tokens before `depth` are the same."""
         column = self.matrix[low:high, depth]

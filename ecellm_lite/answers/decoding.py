@@ -24,6 +24,7 @@ Probabilities = NDArray[np.float64]
 class Vocabulary(Protocol):
     """What a space needs from a model's tokenizer."""
 
+    identity: str  # the sha256 of the model's file; empty if there is no file
     size: int
     end: int  # the end-of-sequence token, which follows a finished answer
     ends: frozenset[int]  # every token that ends a generation, `end` among them
@@ -71,6 +72,7 @@ class Outcome:
     `probabilities`: the share of each possible answer, by its key. None if the possible answers are too many to list.
     `coverage`: how much of the model's probability fell on the allowed tokens when the first choice was made. For an
       extraction: the lowest coverage of all its choices.
+    `unexplored`: the probability of the answers that were not looked at; None if all were.
     `shortened`: which limit ended the answer, if one did.
     """
 
@@ -81,6 +83,7 @@ class Outcome:
     probabilities: Mapping[str, float] | None = None
     confidence: float | None = None
     coverage: float | None = None
+    unexplored: float | None = None
     shortened: str | None = None
 
 

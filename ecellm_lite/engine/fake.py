@@ -34,6 +34,7 @@ LogitsOf = Callable[[Sequence[int]], Logits]
 class FakeVocabulary:
     """A vocabulary of one token for each byte and for each of a few strings, an EOS and a BOS token."""
 
+    identity = ""
     size = len(_PIECES)
     end = END
     ends = frozenset({END})

@@ -16,7 +16,12 @@ from ecellm_lite.errors import ModelError
 
 
 class LlamaVocabulary:
-    """The vocabulary of a loaded model. It is valid only as long as the model, because it has a raw pointer to it."""
+    """The vocabulary of a loaded model. It is valid only as long as the model, because it has a raw pointer to it.
+
+    `identity`: the sha256 of the model's file; empty if nobody has set it.
+    """
+
+    identity = ""
 
     def __init__(self, model: Any) -> None:
         self._pointer = llama.llama_model_get_vocab(model)

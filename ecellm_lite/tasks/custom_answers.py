@@ -3,7 +3,7 @@
 | type | its keys | the answer's value |
 |---|---|---|
 | predicate | | true or false |
-| choice | choices: 2 to 255 of {value, description (optional)} | one of the values |
+| choice | choices: 2 to 255 of {value, description (optional)}, or labels (see label_files) | one of the values |
 | score | levels: 2 to 10 texts, the lowest first | the position, 1 for the lowest, weighted by probability |
 | ranking | over: the list field whose items are ranked | the items' letters, A for the first item, best first |
 | extraction | attributes: texts, or attributes_from: a list field | an entry for each attribute, from the text fields |
@@ -12,7 +12,8 @@
 | grammar | grammar: GBNF or Lark, or file; max_tokens (optional) | a text |
 
 Levels and up to 26 choices are listed with letters, like ECInstruct's options, and the model answers with a letter.
-More choices are listed without letters, and the model answers with the value itself.
+More choices are listed without letters, and the model answers with the value itself. Labels that are too
+many for a list are not in the prompt; `detours` limits the search for the likeliest (see label_search).
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import PurePosixPath
 from string import ascii_uppercase
 from typing import Any
 
 from ecellm_lite.answers import structured
 from ecellm_lite.answers.choice import Choice
 from ecellm_lite.answers.extraction import Extraction
+from ecellm_lite.answers.label_set import DETOURS, Labels, LabelSet
 from ecellm_lite.answers.options import Option
 from ecellm_lite.answers.predicate import Predicate
 from ecellm_lite.answers.ranking import Ranking
@@ -36,11 +37,13 @@ from ecellm_lite.answers.space import Space
 from ecellm_lite.answers.text import MAX_TOKENS, Text
 from ecellm_lite.errors import GrammarError, InputError
 from ecellm_lite.tasks.fields import Field, TextField, TextsField, shown
+from ecellm_lite.tasks.label_files import Label, read_labels
 from ecellm_lite.tasks.table import TaskTable, read_file
 from ecellm_lite.tasks.task import Wire
 from ecellm_lite.tasks.wire import LONGEST_OPTIONS
 
 MAX_CHOICES = 255
+MAX_DETOURS = 1000
 MAX_LEVELS = 10
 MAX_ATTRIBUTES = 100
 LONGEST_LABEL = 200  # characters
@@ -84,26 +87,34 @@ def _predicate(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
 
 
 def _choice(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
-    table.only("type", "choices")
-    parts = table.tables("choices", least=2, most=MAX_CHOICES)
-    values: list[str] = []
-    lines: list[str] = []
-    for part in parts:
-        part.only("value", "description")
-        values.append(part.text("value", most=LONGEST_LABEL))
-        detail = part.text("description", most=LONGEST_LABEL, default="")
-        lines.append(f"{values[-1]}: {detail}" if detail else values[-1])
-    table.different("choices", tuple(values))
+    table.only("type", "choices", "labels", "detours")
+    if ("choices" in table) == ("labels" in table):
+        raise _one_of(table, "choices", "labels")
+    labels = read_labels(table.table("labels")) if "labels" in table else _choices(table)
+    detours = table.number("detours", least=0, most=MAX_DETOURS, default=DETOURS)
+    values = [label.value for label in labels]
     description = f"One of {', '.join(values[:26])}{', …' if len(values) > 26 else ''}."
-    lettered = len(values) <= len(ascii_uppercase)
+    lettered = len(labels) <= len(ascii_uppercase)
+    lines = [f"{label.text}: {label.description}" if label.description else label.text for label in labels]
     options = _lettered(lines) if lettered else json.dumps(lines)
-    if len(options) > LONGEST_OPTIONS:
-        raise table.error(
-            "choices", f"has {len(options):,} characters in all", f"shorten them to at most {LONGEST_OPTIONS:,}"
-        )
-    return _same(
-        description, fields, Choice(tuple(map(Option, values, ascii_uppercase if lettered else values, lines))), options
+    if len(labels) <= MAX_CHOICES and len(options) <= LONGEST_OPTIONS:
+        texts = ascii_uppercase if lettered else [label.text for label in labels]
+        return _same(description, fields, Choice(tuple(map(Option, values, texts, lines))), options)
+    if "labels" in table:
+        return _same(description, fields, LabelSet(Labels(values, [label.text for label in labels]), detours))
+    raise table.error(
+        "choices", f"has {len(options):,} characters in all", f"shorten them to at most {LONGEST_OPTIONS:,}"
     )
+
+
+def _choices(table: TaskTable) -> list[Label]:
+    labels: list[Label] = []
+    for part in table.tables("choices", least=2, most=MAX_CHOICES):
+        part.only("value", "description")
+        value = part.text("value", most=LONGEST_LABEL)
+        labels.append(Label(value, value, part.text("description", most=LONGEST_LABEL, default="")))
+    table.different("choices", tuple(label.value for label in labels))
+    return labels
 
 
 def _score(table: TaskTable, fields: tuple[Field, ...]) -> Answers:
@@ -242,15 +253,7 @@ def _source_key(table: TaskTable, key: str) -> str:
 
 
 def _read_beside(table: TaskTable) -> str:
-    """Return the text of the file named by the key `file`.
-
-    It must be in the folder of the task's file, or below.
-    """
-    name = table.text("file", most=LONGEST_LABEL)
-    inside = PurePosixPath(name)
-    if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:
-        raise table.error("file", f"is {name!r}", "name a file beside the task's own or below it, without '..'")
-    return read_file(table.path.parent / inside, "a schema or grammar")
+    return read_file(table.path_beside("file"), "a schema or grammar")
 
 
 def _structured(

@@ -9,7 +9,7 @@ import stat
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ecellm_lite.errors import InputError
@@ -22,6 +22,7 @@ else:
 
 MAX_BYTES = 1 << 16
 MAX_PARTS = 64  # of a dotted key
+LONGEST_PATH = 200  # characters
 
 # tomllib's time is quadratic in a key's parts: more than a minute for a key as long as a file. A text that looks like
 # such a key is refused too; no task needs one.
@@ -29,11 +30,11 @@ _PART = r"""(?:[A-Za-z0-9_-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*')"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_\\\"'-]){_PART}(?:[ \t]*\.[ \t]*{_PART}){{{MAX_PARTS}}}")
 
 _BARE = re.compile("[A-Za-z0-9_-]+")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def read_file(path: Path, what: str) -> str:
-    """Return the text of a regular UTF-8 file of at most MAX_BYTES.
+def read_file(path: Path, what: str, *, most: int = MAX_BYTES) -> str:
+    """Return the text of a regular UTF-8 file of at most `most` bytes.
 
     Raises InputError; `what` is the noun for the file in the error's message.
     """
@@ -42,13 +43,13 @@ def read_file(path: Path, what: str) -> str:
         with open(path, "rb", opener=_at_once) as file:  # Path.open takes no opener
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise InputError(f"{path} is not a regular file", step=f"give the path of {what}", file=file_name)
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(most + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         message = f"{file_name[:200]!r} cannot be read ({reason})"
         raise InputError(message, step=f"give the path of {what}", file=file_name) from None
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{path} has more than {MAX_BYTES:,} bytes", step=f"shorten {what}", file=file_name)
+    if len(data) > most:
+        raise InputError(f"{path} has more than {most:,} bytes", step=f"shorten {what}", file=file_name)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -137,6 +138,14 @@ class TaskTable:
             raise self.error(key, f"is {shown(value)}", f"write a whole number from {least} to {most:,}")
         return value
 
+    def path_beside(self, key: str) -> Path:
+        """Return the path under a key; it must be in the folder of the task's file, or below."""
+        name = self.text(key, most=LONGEST_PATH)
+        inside = PurePosixPath(name)
+        if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:
+            raise self.error(key, f"is {name!r}", "name a file beside the task's own or below it, without '..'")
+        return self.path.parent / inside
+
     def table(self, key: str) -> TaskTable:
         """Return the table under a key."""
         value = self.value(key)
@@ -177,7 +186,7 @@ class TaskTable:
             raise self.error(key, f"is {shown(value)}", "write a text that is not empty")
         if len(value) > most:
             raise self.error(key, f"has {len(value):,} characters", f"write at most {most:,}")
-        if not lines and (value != value.strip() or _CONTROL.search(value)):
+        if not lines and (value != value.strip() or CONTROL.search(value)):
             raise self.error(key, f"is {shown(value)}", "write one line without spaces at its ends")
         return value
 

@@ -1,0 +1,88 @@
+"""The token matrix of a set of labels, made once for each vocabulary and kept in the user's store.
+
+Tokenizing many labels takes seconds, and reading the finished matrix some milliseconds. A file's name is a hash of all
+that its matrix depends on. A file that is missing or damaged is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ecellm_lite.answers.candidates import Candidates
+from ecellm_lite.answers.decoding import Scene, Vocabulary
+from ecellm_lite.envelopes import RESPONSE
+from ecellm_lite.home import home
+
+# How many sets are kept: in memory for each vocabulary, and as files. 100,000 labels of 20 tokens take 8 MB.
+SETS = 8
+FILES = 64
+
+# A change of the files' format must change this number.
+FORMAT = 1
+
+_kept: WeakKeyDictionary[Vocabulary, dict[str, Candidates]] = WeakKeyDictionary()
+
+
+def label_matrix(digest: str, texts: Sequence[str], scene: Scene) -> Candidates:
+    """Return the candidates for `texts` as answers in a scene; `digest` is a hash of the texts.
+
+    They are kept on disk only if the vocabulary has an identity. Disk errors are never raised.
+    """
+    vocabulary = scene.vocabulary
+    sets = _kept.setdefault(vocabulary, {})
+    if digest not in sets:
+        key = hashlib.sha256(f"{FORMAT} {digest} {vocabulary.identity} {RESPONSE}".encode()).hexdigest()
+        path = home() / "labels" / f"{key}.npz" if vocabulary.identity else None
+        candidates = _read(path, len(texts), vocabulary) if path else None
+        if candidates is None:
+            candidates = Candidates([scene.continuation(text) for text in texts], vocabulary.end)
+            if path:
+                _write(path, candidates)
+        while len(sets) >= SETS:
+            del sets[next(iter(sets))]
+        sets[digest] = candidates
+    return sets[digest]
+
+
+def forget(vocabulary: Vocabulary) -> None:
+    """Forget the matrices in memory; the next ones come from their files."""
+    _kept.pop(vocabulary, None)
+
+
+def _read(path: Path, count: int, vocabulary: Vocabulary) -> Candidates | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:  # a ZIP archive, so damage fails its checksum
+            matrix, order = file["matrix"], file["order"]
+        os.utime(path)  # the least recently used files are removed first
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if matrix.dtype != np.int32 or matrix.ndim != 2 or len(matrix) != count or matrix.max() >= vocabulary.size:
+        return None
+    if not np.array_equal(np.sort(order), np.arange(count)):
+        return None
+    return Candidates.restored(matrix, order.tolist(), vocabulary.end)
+
+
+def _write(path: Path, candidates: Candidates) -> None:
+    with suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            try:
+                np.savez(file, matrix=candidates.matrix, order=np.array(candidates.order))
+                file.close()
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink()
+                raise
+        files = sorted(path.parent.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
+        for oldest in files[FILES:]:
+            oldest.unlink(missing_ok=True)

@@ -1,0 +1,140 @@
+"""One of a set of labels that is too large to list in a prompt, such as the paths of a product taxonomy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import ClassVar
+
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.answers.calibration import tempered_among
+from ecellm_lite.answers.claims import Claim
+from ecellm_lite.answers.decoding import Decoding, Outcome, Scene
+from ecellm_lite.answers.details import Detail, bars
+from ecellm_lite.answers.label_matrix import label_matrix
+from ecellm_lite.answers.label_search import search
+from ecellm_lite.answers.space import Space
+from ecellm_lite.answers.tape import Tape
+from ecellm_lite.errors import InputError
+
+# How many questions to the model may lead elsewhere than to the answer.
+DETOURS = 3
+
+# How many labels an answer has, and how probable the second and further ones must be to search for them.
+BEST = 5
+LEAST_SHARE = 0.01
+
+
+class Labels:
+    """The labels of a set: at least two, with distinct keys and distinct texts.
+
+    - `keys`: what a program reads.
+    - `texts`: what the model writes, such as `Toys > Puzzles`.
+    - `digest`: a sha256 of both. Two sets with the same digest are equal.
+    """
+
+    def __init__(self, keys: Sequence[str], texts: Sequence[str]) -> None:
+        self.keys = tuple(keys)
+        self.texts = tuple(texts)
+        self.digest = hashlib.sha256(repr((self.keys, self.texts)).encode()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Labels) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    @cached_property
+    def by_text(self) -> Mapping[str, str]:
+        """The key of each text."""
+        return dict(zip(self.texts, self.keys, strict=True))
+
+    @cached_property
+    def by_name(self) -> Mapping[str, str]:
+        """The text of each label by its key and by its text, in lower case; the first one if two are the same."""
+        names: dict[str, str] = {}
+        for key, text in zip(self.keys, self.texts, strict=True):
+            names.setdefault(text.casefold(), text)
+            names.setdefault(key.casefold(), text)
+        return names
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet(Space):
+    """A space whose answers are `labels`; an answer's value is a key.
+
+    `detours`, `best`: see label_search.
+    """
+
+    labels: Labels
+    detours: int = DETOURS
+    best: int = field(default=BEST)
+    type: ClassVar[str] = "choice"
+    scored: ClassVar[bool] = True
+
+    def decode(self, scene: Scene) -> Decoding:
+        """Search for the likeliest label.
+
+        The outcome's `probabilities` are those of the likeliest labels, at most `best`. They do not sum to 1, because
+        the other labels are missing. `unexplored` is the probability of labels that were not looked at.
+        """
+        candidates = label_matrix(self.labels.digest, self.labels.texts, scene)
+        found = yield from search(candidates, Tape(), detours=self.detours, best=self.best, least=LEAST_SHARE)
+        index, probability = found.labels[0]
+        text = self.labels.texts[index]
+        return Outcome(
+            value=self.labels.keys[index],
+            text=text,
+            tokens=scene.continuation(text),
+            probability=probability,
+            probabilities={self.labels.keys[index]: share for index, share in found.labels},
+            confidence=self._confidence(probability),
+            coverage=found.coverage,
+            unexplored=found.unexplored,
+        )
+
+    def parse(self, text: str) -> str:
+        """Return the key of the label with this text; raises InputError if there is none."""
+        if text in self.labels.by_text:
+            return self.labels.by_text[text]
+        message = f"The answer {text[:80]!r} is none of the {len(self.labels.keys):,} labels"
+        raise InputError(message, step="copy it from the file of labels")
+
+    def normalized(self, text: str) -> str:
+        """Return the text of the label that a person names by its text or key, in any case."""
+        name = text.strip().casefold()
+        return self.labels.by_name.get(name) or self.labels.texts[self.labels.keys.index(self.parse(text))]
+
+    def longest(self, scene: Scene) -> int:
+        """Return the number of tokens of the longest label."""
+        return label_matrix(self.labels.digest, self.labels.texts, scene).matrix.shape[1] - 1
+
+    def calibrated(self, outcome: Outcome, temperature: float, bias: float = 0.0) -> Outcome:
+        """Return the outcome with each probability rescaled as that of one label among all, the others alike."""
+        if temperature == 1.0 or not outcome.probabilities or outcome.probability is None:
+            return outcome
+        count = len(self.labels.keys)
+        shares = {key: tempered_among(share, count, temperature) for key, share in outcome.probabilities.items()}
+        probability = shares[str(outcome.value)]
+        return replace(outcome, probability=probability, probabilities=shares, confidence=self._confidence(probability))
+
+    def claims(self, answer: Answer, gold: str, labels: Sequence[str] | None = None) -> tuple[Claim, ...]:
+        """Return one claim: that the likeliest label is the right one; the others are taken to be equally likely."""
+        correct = answer.value == self.parse(gold)
+        probability = answer.probability or 0.0
+        return (Claim((probability, 1.0 - probability), 0 if correct else 1, len(self.labels.keys) - 1),)
+
+    def headline(self, answer: Answer) -> str:
+        """Return the label's text."""
+        return answer.text or str(answer.value)
+
+    def details(self, answer: Answer) -> tuple[Detail, ...]:
+        """Return the probability of each of the likeliest labels."""
+        texts = dict(zip(self.labels.keys, self.labels.texts, strict=True))
+        return bars(answer, {key: texts[key] for key in answer.probabilities or {}})
+
+    def _confidence(self, probability: float) -> float:
+        count = len(self.labels.keys)
+        return max(0.0, (probability - 1 / count) / (1 - 1 / count))

@@ -1,0 +1,169 @@
+"""A file with the labels of a user's own task, read as hostile input: CSV, TSV, JSON Lines, or a label in each line.
+
+    labels = { file = "taxonomy.csv", value = "id", name = "name", parent = "above", separator = " > " }
+
+The name's ending says which kind of file it is; any other ending than .csv, .tsv and .jsonl is a text file.
+
+- `value`: the column with the label; a text file has none.
+- `name`: the column with the text that the model writes for the label; by default `value`.
+- `parent`: the column with the value of the label above, empty for a label at the top. The model then writes the whole
+  path of names, such as `Toys > Puzzles`.
+- `description`: a column that explains the label, for lists that are short enough to stand in the prompt.
+- `separator`: what stands between the parts of a path, by default ` > `.
+
+Google's product taxonomy can be used as it is: a text file's first line is a comment if it begins with `#`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecellm_lite.errors import InputError
+from ecellm_lite.tasks.fields import shown
+from ecellm_lite.tasks.table import CONTROL, TaskTable, read_file
+
+MAX_LABELS = 100_000
+MAX_BYTES = 64 << 20
+LONGEST_PATH = 500  # characters
+DEEPEST = 32
+SEPARATOR = " > "
+LONGEST_SEPARATOR = 10
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label: its value, the text that the model writes, and what explains it (empty: nothing)."""
+
+    value: str
+    text: str
+    description: str = ""
+
+
+def read_labels(table: TaskTable) -> list[Label]:
+    """Return the labels of the file that the table `labels` names: 2 to 100,000, all different.
+
+    Raises an InputError that names the wrong key, or the file's wrong line.
+    """
+    table.only("file", "value", "name", "parent", "description", "separator")
+    path = table.path_beside("file")
+    separator = _separator(table)
+    columns = {key: table.text(key, most=200) for key in ("value", "name", "parent", "description") if key in table}
+    text = read_file(path, "the file of labels", most=MAX_BYTES)
+    file = _LabelFile(path, text)
+    if path.suffix.lower() not in (*_DELIMITERS, ".jsonl"):
+        if columns:
+            raise table.error(next(iter(columns)), "names a column, and a text file has none", "remove it")
+        rows: list[tuple[int, Mapping[str, object]]] = [(line, {"value": value}) for line, value in file.lines()]
+        columns = {"value": "value"}
+    else:
+        table.value("value")
+        rows = list(file.rows())
+    labels = _labels(file, rows, columns, separator)
+    if len(labels) < 2:
+        raise table.error("file", f"has {len(labels)} labels", "give at least 2")
+    return labels
+
+
+def _separator(table: TaskTable) -> str:
+    separator = table.value("separator") if "separator" in table else SEPARATOR
+    if not isinstance(separator, str) or not 0 < len(separator) <= LONGEST_SEPARATOR or CONTROL.search(separator):
+        raise table.error("separator", f"is {shown(separator)}", f"write 1 to {LONGEST_SEPARATOR} characters")
+    return separator
+
+
+class _LabelFile:
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._text = text
+
+    def error(self, line: int, reason: str, step: str) -> InputError:
+        return InputError(f"{self._path}: line {line:,} {reason}", step=step, line=line, file=str(self._path))
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        for line, text in enumerate(self._text.splitlines(), start=1):
+            if text.strip() and not (line == 1 and text.startswith("#")):
+                yield line, text.strip()
+
+    def rows(self) -> Iterator[tuple[int, Mapping[str, object]]]:
+        delimiter = _DELIMITERS.get(self._path.suffix.lower())
+        if not delimiter:
+            for line, text in self.lines():
+                yield line, self._object(line, text)
+            return
+        reader = csv.DictReader(self._text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+        try:
+            for row in reader:
+                yield reader.line_num, row
+        except csv.Error as error:
+            raise self.error(reader.reader.line_num, f"is not CSV ({error})", "correct it there") from None
+
+    def _object(self, line: int, text: str) -> Mapping[str, object]:
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise self.error(line, f"is not JSON ({error})", "correct it there") from None
+        if not isinstance(row, dict):
+            raise self.error(line, "is not a JSON object", "write an object with the label's keys")
+        return row
+
+
+def _labels(
+    file: _LabelFile, rows: Sequence[tuple[int, Mapping[str, object]]], columns: Mapping[str, str], separator: str
+) -> list[Label]:
+    if len(rows) > MAX_LABELS:
+        raise file.error(rows[MAX_LABELS][0], f"is label {MAX_LABELS + 1:,}", f"give at most {MAX_LABELS:,}")
+    cells: dict[str, dict[str, str]] = {}
+    line_of: dict[str, int] = {}
+    for line, row in rows:
+        parts = {key: _cell(file, line, row, column, key) for key, column in columns.items()}
+        value = parts["value"]
+        if value in cells:
+            step = f"give each label once (it is in line {line_of[value]:,})"
+            raise file.error(line, f"has {value[:80]!r} a second time", step)
+        cells[value], line_of[value] = parts, line
+    labels: dict[str, Label] = {}
+    for value, parts in cells.items():
+        text = _path(file, value, cells, line_of, separator)
+        if len(text) > LONGEST_PATH:
+            reason = f"has a label of {len(text):,} characters"
+            raise file.error(line_of[value], reason, f"shorten it to {LONGEST_PATH}")
+        if text in labels:
+            raise file.error(line_of[value], f"makes {text[:80]!r} a second time", "give each path once")
+        labels[text] = Label(value, text, parts.get("description", ""))
+    return list(labels.values())
+
+
+def _cell(file: _LabelFile, line: int, row: Mapping[str, object], column: str, key: str) -> str:
+    if column not in row:
+        raise file.error(line, f"has no column {column!r}", f"name one of {', '.join(map(str, row))[:200]}")
+    cell = row[column]
+    text = "" if cell is None else cell.strip() if isinstance(cell, str) else json.dumps(cell)
+    if not text and key in ("value", "name"):
+        raise file.error(line, f"has nothing in {column!r}", "write the label, or remove the line")
+    if CONTROL.search(text):
+        raise file.error(line, f"has a control character or a line feed in {column!r}", "remove it")
+    return text
+
+
+def _path(
+    file: _LabelFile,
+    value: str,
+    cells: Mapping[str, Mapping[str, str]],
+    line_of: Mapping[str, int],
+    separator: str,
+) -> str:
+    path = [value]
+    while above := cells[path[-1]].get("parent"):
+        if above not in cells:
+            reason = f"has the parent {above[:80]!r}, which is no label"
+            raise file.error(line_of[path[-1]], reason, "add it as a label, or leave the parent empty")
+        path.append(above)
+        if len(path) > DEEPEST:
+            raise file.error(line_of[value], f"is more than {DEEPEST} levels deep", "check the parents for a circle")
+    return separator.join(cells[label].get("name", label) for label in reversed(path))

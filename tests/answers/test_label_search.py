@@ -1,0 +1,62 @@
+"""The search in many labels: with enough detours the likeliest labels exactly, with few a bounded number of calls."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecellm_lite.answers.candidates import Candidates
+from ecellm_lite.answers.label_search import Found, search
+from ecellm_lite.answers.tape import Tape
+from tests.answers.test_candidates import END, exact, rows_of_tokens, run
+
+EVERY = 1000
+
+
+def find(rows: list[tuple[int, ...]], detours: int, best: int, least: float = 0.0) -> tuple[Found, int]:
+    found, steps = run(search(Candidates(rows, END), Tape(), detours=detours, best=best, least=least))
+    return found, len(steps)
+
+
+def questions(rows: list[tuple[int, ...]], index: int) -> int:
+    """How many of a row's tokens, its end among them, another row could have had in their place."""
+    closed = [(*row, END) for row in rows]
+    row = closed[index]
+    return sum(
+        len({other[depth] for other in closed if other[:depth] == row[:depth] and len(other) > depth}) > 1
+        for depth in range(len(row))
+    )
+
+
+@given(rows_of_tokens, st.integers(1, 12))
+def test_with_enough_detours_the_labels_are_the_likeliest_of_all(rows: list[tuple[int, ...]], best: int) -> None:
+    found, _ = find(rows, EVERY, best)
+    shares = sorted(exact(rows), reverse=True)[:best]
+    assert len(found.labels) == len(shares)
+    for (index, probability), share in zip(found.labels, shares, strict=True):
+        assert abs(probability - exact(rows)[index]) < 1e-6
+        assert abs(probability - share) < 1e-6
+
+
+@given(rows_of_tokens, st.integers(0, 5), st.integers(1, 12))
+def test_the_detours_limit_the_calls_and_the_rest_is_named(
+    rows: list[tuple[int, ...]], detours: int, best: int
+) -> None:
+    found, calls = find(rows, detours, best)
+    shares = exact(rows)
+    assert calls <= max(questions(rows, index) for index in range(len(rows))) + detours
+    assert found.labels
+    assert len({index for index, _ in found.labels}) == len(found.labels)
+    for index, probability in found.labels:
+        assert abs(probability - shares[index]) < 1e-6
+    assert -1e-9 <= found.unexplored <= 1 - sum(probability for _, probability in found.labels) + 1e-6
+    if len(found.labels) < min(best, len(rows)):
+        missing = sum(shares) - sum(probability for _, probability in found.labels)
+        assert abs(found.unexplored - missing) < 1e-6
+
+
+@given(rows_of_tokens)
+def test_labels_below_the_least_probability_cost_no_calls(rows: list[tuple[int, ...]]) -> None:
+    (first, calls), (_, more) = find(rows, EVERY, 12, least=1.1), find(rows, EVERY, 1)
+    assert first.labels[0][1] == max(probability for _, probability in first.labels)
+    assert calls == more

@@ -1,0 +1,147 @@
+"""Tasks whose labels are in a file: what is read, which answers come out, and what is refused with its line."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from ecellm_lite import Runtime
+from ecellm_lite.answers.choice import Choice
+from ecellm_lite.answers.label_set import LabelSet
+from ecellm_lite.engine.fake import FakeBackend
+from ecellm_lite.errors import InputError
+from ecellm_lite.tasks.custom import read_task
+from ecellm_lite.tasks.label_files import MAX_LABELS
+from ecellm_lite.tasks.task import Task
+from tests.support.own_tasks import task_text
+
+FIELDS = '[[fields]]\nname = "product"\n'
+ROW = {"product": "A wooden puzzle with 100 pieces"}
+
+
+def labelled(folder: Path, name: str, text: str | bytes, keys: str = "", more: str = "") -> Task:
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    path = folder / "own.toml"
+    path.write_text(
+        task_text(f'type = "choice"\nlabels = {{ file = "{name}"{keys} }}\n{more}', FIELDS), encoding="utf-8"
+    )
+    return read_task(path)
+
+
+def space_of(task: Task) -> LabelSet:
+    space = task.question(ROW).space
+    assert isinstance(space, LabelSet)
+    return space
+
+
+def paths(count: int, seed: int = 1) -> list[str]:
+    """Return paths of made-up words in a tree; each path but the last level's is a label too."""
+    random_ = random.Random(seed)
+    words = ["".join(random_.choices("abcdefghij", k=random_.randint(3, 8))) for _ in range(400)]
+    tree = [random_.choice(words) for _ in range(5)]
+    while len(set(tree)) < count:
+        tree.append(f"{random_.choice(tree)} > {random_.choice(words)} & {random_.choice(words)}")
+    return sorted(set(tree))
+
+
+def test_a_text_file_has_a_label_in_each_line(tmp_path: Path) -> None:
+    labels = paths(600)
+    task = labelled(tmp_path, "labels.txt", "# made up\n" + "\n\n".join(labels))
+    assert list(space_of(task).labels.texts) == labels
+    assert task.question(ROW).options is None
+    with Runtime.over(FakeBackend()) as runtime:
+        answer = runtime.answer(task, ROW)
+    assert answer.value == answer.text
+    assert answer.value in labels
+    assert answer.type == "choice"
+    assert answer.probabilities is not None
+    assert answer.probability == max(answer.probabilities.values()) == answer.probabilities[answer.value]
+    assert answer.unexplored is not None
+    assert sum(answer.probabilities.values()) + answer.unexplored <= 1 + 1e-6
+    assert answer.usage is not None
+    assert answer.usage.decoded_tokens > 0
+
+
+def test_a_table_has_ids_names_and_parents(tmp_path: Path) -> None:
+    rows = [(str(n), f"name {n % 7}", str(n // 7) if n >= 7 else "") for n in range(300)]
+    text = "id,name,above,note\n" + "".join(f'{id_},"{name}",{above},x\n' for id_, name, above in rows)
+    keys = ', value = "id", name = "name", parent = "above", separator = "/"'
+    labels = space_of(labelled(tmp_path, "labels.csv", text, keys)).labels
+    assert labels.keys[8] == "8"
+    assert labels.texts[8] == "name 1/name 1"
+    assert labels.texts[299].count("/") == 2
+    objects = "\n".join(json.dumps({"id": id_, "name": name, "above": above or None}) for id_, name, above in rows)
+    assert space_of(labelled(tmp_path, "labels.jsonl", objects, keys)).labels == labels
+    tabs = text.replace(",", "\t")
+    assert space_of(labelled(tmp_path, "labels.tsv", tabs, keys)).labels == labels
+
+
+def test_few_labels_are_listed_in_the_prompt(tmp_path: Path) -> None:
+    text = "path;note\n".replace(";", ",") + "Toys > Puzzles,of wood\nToys > Dolls,\n"
+    task = labelled(tmp_path, "labels.csv", text, ', value = "path", description = "note"')
+    question = task.question(ROW)
+    assert question.space.type == "choice"
+    assert isinstance(question.space, Choice)
+    assert json.loads(question.options or "") == ["A: Toys > Puzzles: of wood", "B: Toys > Dolls"]
+
+
+def test_a_person_may_name_a_label_in_any_case(tmp_path: Path) -> None:
+    space = space_of(labelled(tmp_path, "labels.txt", "\n".join(f"Part > Label {n}" for n in range(300))))
+    assert space.normalized(" part > LABEL 7 ") == "Part > Label 7"
+    with pytest.raises(InputError):
+        space.normalized("Label 7")
+
+
+FAULTS = {
+    "labels.csv": [
+        (b"id,above\nab,\nab,\n", 3),  # twice
+        (b"id,above\na,\nb,c\n", 3),  # no such parent
+        (b"id,above\na,b\nb,a\n", 2),  # a circle
+        (b"id,above\na,\n ,\n", 3),  # blank
+        (b"name,above\na,\nb,\n", 2),  # no such column
+        (b'id,above\n"a,\nb,\n', 3),  # an open quote
+        (b"id,above\na\x07,\nb,\n", 2),  # a control character
+        (b"id,above\na,\n\xff,\n", 3),  # not UTF-8
+        (b"id,above\n" + b"a" * 501 + b",\nb,\n", 2),
+    ],
+    "labels.jsonl": [(b'{"id": "a", "above": ""}\n{"id": \n', 2), (b'{"id": "a", "above": ""}\n["a"]\n', 2)],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"), [(name, *fault) for name, faults in FAULTS.items() for fault in faults]
+)
+def test_a_bad_line_is_named(tmp_path: Path, name: str, text: bytes, line: int) -> None:
+    with pytest.raises(InputError) as fault:
+        labelled(tmp_path, name, text, ', value = "id", parent = "above"')
+    assert fault.value.line == line
+
+
+@pytest.mark.parametrize(
+    ("keys", "more"),
+    [
+        (', value = "id"', ""),  # a text file has no columns
+        (', separator = ""', ""),
+        (', separator = "\\n"', ""),
+        (', column = "id"', ""),
+        ("", 'choices = [{ value = "a" }, { value = "b" }]'),
+        ("", "detours = -1"),
+    ],
+)
+def test_a_bad_key_is_refused(tmp_path: Path, keys: str, more: str) -> None:
+    with pytest.raises(InputError):
+        labelled(tmp_path, "labels.txt", "a\nb\n", keys, more)
+
+
+def test_a_file_elsewhere_or_without_labels_or_with_too_many_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        labelled(tmp_path, "labels.txt", "only one\n")
+    with pytest.raises(InputError) as fault:
+        labelled(tmp_path, "labels.txt", "\n".join(map(str, range(MAX_LABELS + 1))))
+    assert fault.value.line == MAX_LABELS + 1
+    (tmp_path / "own.toml").write_text(task_text('type = "choice"\nlabels = { file = "../labels.txt" }', FIELDS))
+    with pytest.raises(InputError):
+        read_task(tmp_path / "own.toml")
