@@ -155,7 +155,6 @@ def _factors(
 def _content(
     metadata: Mapping[str, MetadataValue], factors: Mapping[str, NDArray[np.generic]], file_type: str
 ) -> bytes:
-    """Return the file's bytes."""
     tensors, end = [], 0
     for name, values in factors.items():
         tensors.append(PlannedTensor(TensorRecipe(name, name, values.shape), "F32", CONVERTED[file_type], end))

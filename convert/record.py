@@ -78,7 +78,6 @@ def record(
 
 
 def _entry(file: InputFile, hashed: bool) -> dict[str, Any]:
-    """Return the manifest's entry for an input."""
     try:
         changed = datetime.fromtimestamp(file.changed / 1e9, timezone.utc).isoformat(timespec="seconds")
     except (ValueError, OverflowError, OSError):

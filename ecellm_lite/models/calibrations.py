@@ -253,7 +253,6 @@ def read_calibration(path: Path) -> Calibration | None:
 
 
 def _check(calibration: Calibration) -> None:
-    """Raise ValueError for an invalid value."""
     scope = calibration.scope
     for key, value, pattern in (
         ("task", scope.task, TASK_NAME),

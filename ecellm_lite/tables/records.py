@@ -226,7 +226,6 @@ def _split(text: str, delimiter: str, quote: str) -> _Split:
 
 
 def _ended(text: str) -> str:
-    """Return a line without its line end."""
     return text.removesuffix("\n").removesuffix("\r")
 
 

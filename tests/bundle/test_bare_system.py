@@ -25,7 +25,6 @@ START = f'cd "{HOME}"; export ECELLM_HOME="{HOME}/Größe"; P="{HOME}/das Progra
 
 @pytest.fixture(scope="module")
 def program() -> Path:
-    """Return the standalone program's folder."""
     if not (folder := os.environ.get("ECELLM_PROGRAM")):
         pytest.skip("ECELLM_PROGRAM does not name the folder of a standalone program")
     return Path(folder)
@@ -81,7 +80,6 @@ def test_the_doctor_finds_nothing_bad(system: Path) -> None:
 
 @pytest.fixture(scope="module")
 def package(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the Debian package of the program."""
     if not shutil.which("dpkg-deb"):
         pytest.skip("dpkg-deb is not installed")
     path = tmp_path_factory.mktemp("package") / "ecellm-lite.deb"

@@ -49,8 +49,6 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use the fake engine in place of a model."""
-
     def fake(*, context: int | None, deterministic: bool, **_: Any) -> Runtime:
         return Runtime.over(FakeBackend(cells=context or 4096), deterministic=deterministic)
 

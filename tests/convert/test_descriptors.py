@@ -32,7 +32,6 @@ def is_open(path: Path) -> bool:
 
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Simulate Windows."""
     import fcntl
 
     def locking(descriptor: int, mode: int, _: int) -> None:

@@ -83,7 +83,7 @@ def test_variants_are_scored_best_first(folder: Path) -> None:
 
 
 def test_a_function_of_the_variant_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a portable build, only a processor's library is linked with OpenMP, and the prompt kernels look there."""
+    """The prompt kernels look for OpenMP in the library of a processor kind: only it is linked in a portable build."""
     variant = cpu_variants(folder)[0]
     monkeypatch.setattr(ggml, "cpu_variant", lambda: variant)
     expected = ctypes.cast(ctypes.CDLL(str(variant.path)).ggml_backend_score, ctypes.c_void_p).value

@@ -26,8 +26,6 @@ REVIEW = {"review": "Works, but it is loud."}
 
 
 class Noted:
-    """A runtime that notes when it is closed."""
-
     def __init__(self, runtime: Runtime, closed: list[str]) -> None:
         self.model, self.submit = runtime.model, runtime.submit
         self._runtime, self._closed = runtime, closed

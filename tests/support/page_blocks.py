@@ -50,7 +50,7 @@ class Block:
 
     @property
     def missing(self) -> Sequence[str]:
-        """What it needs and is not installed."""
+        """Return what the block needs and is not installed."""
         return [name for name in self.needs if not (_is_package(name) or shutil.which(name))]
 
 
@@ -60,7 +60,6 @@ def _is_package(name: str) -> bool:
 
 
 def blocks_of(page: str) -> Sequence[Block]:
-    """Return the blocks of a page, given as its text."""
     return [
         Block(
             language=block["language"],

@@ -122,7 +122,6 @@ def xlsx_parts(path: Path) -> dict[str, bytes]:
 
 
 def rewrite(path: Path, sheet: bytes, pack: bool = True) -> Path:
-    """Replace the first sheet of an XLSX file."""
     parts = xlsx_parts(path)
     parts["xl/worksheets/sheet1.xml"] = sheet
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if pack else zipfile.ZIP_STORED) as archive:

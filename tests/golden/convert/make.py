@@ -54,7 +54,6 @@ def described(path: Path) -> dict[str, Any]:
 
 
 def digest(values: list[Any]) -> str:
-    """Return the hash of an array's values."""
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
