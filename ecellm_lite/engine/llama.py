@@ -175,6 +175,7 @@ class LlamaBackend:
         llama.llama_set_n_threads(self._context, threads, threads)
         self._loras.apply(self._context, self._adapter)
         status = llama.llama_decode(self._context, self._fill.filled(chunks))
+        prompt.use(prompt.OFF)
         self._threads.look()
         check_interrupt()
         if status:
@@ -226,6 +227,7 @@ class LlamaBackend:
         """Replace the context by a new one; False if llama.cpp cannot make it."""
         prompt.use(self.prompt_kernels)
         context = llama.llama_init_from_model(self._model, self._parameters(cells))
+        prompt.use(prompt.OFF)
         check_interrupt()
         if not context:
             return False
@@ -273,7 +275,12 @@ class LlamaBackend:
         parameters.type_k = parameters.type_v = _KV_TYPES[settings.kv_type]
         # Without it llama_memory_seq_cp copies buffers, and aborts the process on part of a sequence.
         parameters.kv_unified = True
-        parameters.flash_attn_type = _FLASH_ATTENTION[settings.flash]
+        flash = settings.flash
+        if flash == "auto" and self.prompt_kernels.variant:
+            # llama.cpp would turn it off, because the kernels' device is not the one of the layers, a CPU. Without the
+            # kernels, a CPU always turns it on.
+            flash = "on"
+        parameters.flash_attn_type = _FLASH_ATTENTION[flash]
         return parameters
 
 

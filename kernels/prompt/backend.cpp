@@ -1,4 +1,5 @@
-/* The back end: a ggml device of kind ACCEL, like its BLAS back end, for MUL_MAT only. */
+/* The back end: a ggml device of kind ACCEL, like its BLAS back end, for MUL_MAT and FLASH_ATTN_EXT only. */
+#include "attention.h"
 #include "ecellm_prompt.h"
 #include "ggml_interface.h"
 #include "multiply.h"
@@ -14,7 +15,7 @@ namespace {
 ecellm_ggml ggml{};
 const Variant *variant = nullptr;
 size_t least_columns = 0;
-std::atomic<uint64_t> products{0};
+std::atomic<uint64_t> products{0}, attentions{0};
 thread_local bool in_use = false;
 
 struct Context {
@@ -57,6 +58,39 @@ Product product_of(const ggml_tensor &op) {
             x.nb[1],  op.nb[1],                (size_t)w.ne[0],       (size_t)w.ne[1], (size_t)x.ne[1]};
 }
 
+/* With fewer tokens ggml's own attention is as fast, and it saves a change between two back ends. */
+constexpr int64_t least_tokens = 8;
+
+bool is_our_attention(const ggml_tensor &op) {
+    const ggml_tensor &q = *op.src[0], &k = *op.src[1], &v = *op.src[2];
+    const ggml_tensor *const mask = op.src[3], *const sinks = op.src[4];
+    float parameters[3]; /* the scale, ALiBi's largest bias, and the soft cap */
+    std::memcpy(parameters, op.op_params, sizeof parameters);
+    return mask && !sinks && parameters[1] == 0 && parameters[2] == 0                                 // plain
+           && q.type == ggml_type_f32 && k.type == ggml_type_f16 && v.type == ggml_type_f16          // types
+           && mask->type == ggml_type_f16 && op.type == ggml_type_f32                                 //
+           && q.nb[0] == 4 && k.nb[0] == 2 && v.nb[0] == 2 && mask->nb[0] == 2 && op.nb[0] == 4       // whole heads
+           && q.ne[0] == k.ne[0] && q.ne[0] == v.ne[0] && q.ne[0] % 8 == 0 && q.ne[0] <= most_width   // width
+           && q.ne[3] == 1 && k.ne[3] == 1 && v.ne[3] == 1 && mask->ne[2] == 1 && mask->ne[3] == 1    // one memory
+           && k.ne[2] == v.ne[2] && k.ne[2] > 0 && q.ne[2] % k.ne[2] == 0                             // heads
+           && k.ne[1] == v.ne[1] && mask->ne[0] == k.ne[1] && mask->ne[1] >= q.ne[1]                  // cells, tokens
+           && q.ne[1] >= least_tokens && q.nb[1] % 4 == 0 && q.nb[2] % 4 == 0;
+}
+
+Attention attention_of(const ggml_tensor &op) {
+    const ggml_tensor &q = *op.src[0], &k = *op.src[1], &v = *op.src[2], &mask = *op.src[3];
+    Attention attention = {};
+    attention.q = (const float *)q.data, attention.q_stride = q.nb[1], attention.q_head_stride = q.nb[2];
+    attention.k = (const uint16_t *)k.data, attention.k_stride = k.nb[1], attention.k_head_stride = k.nb[2];
+    attention.v = (const uint16_t *)v.data, attention.v_stride = v.nb[1], attention.v_head_stride = v.nb[2];
+    attention.mask = (const uint16_t *)mask.data, attention.mask_stride = mask.nb[1];
+    attention.y = (float *)op.data, attention.y_stride = op.nb[2], attention.y_head_stride = op.nb[1];
+    attention.width = (size_t)q.ne[0], attention.tokens = (size_t)q.ne[1], attention.cells = (size_t)k.ne[1];
+    attention.heads = (size_t)q.ne[2], attention.kv_heads = (size_t)k.ne[2];
+    std::memcpy(&attention.scale, op.op_params, sizeof attention.scale);
+    return attention;
+}
+
 const char *backend_name(ggml_backend *) {
     return name;
 }
@@ -71,13 +105,20 @@ int compute(ggml_backend *backend, ggml_cgraph *graph) {
     const int count = ggml.graph_n_nodes(graph);
     for (int i = 0; i < count; i++) {
         const ggml_tensor &op = *(const ggml_tensor *)ggml.graph_node(graph, i);
-        if (op.op != ggml_op_mul_mat || !(op.flags & ggml_flag_compute)) { /* a view: nothing to compute */
+        if (!(op.flags & ggml_flag_compute)) {
             continue;
         }
-        if (!multiply(*variant, product_of(op), context.threads, context.memory)) {
+        bool done = true; /* a view has nothing to compute */
+        if (op.op == ggml_op_mul_mat) {
+            done = multiply(*variant, product_of(op), context.threads, context.memory);
+            products++;
+        } else if (op.op == ggml_op_flash_attn_ext) {
+            done = attend(*variant, attention_of(op), context.threads, context.memory);
+            attentions++;
+        }
+        if (!done) {
             return ggml_status_alloc_failed;
         }
-        products++;
     }
     return ggml_status_success;
 }
@@ -149,6 +190,8 @@ bool supports_op(ggml_backend_device *, const ggml_tensor *op) {
         return true;
     case ggml_op_mul_mat:
         return is_ours(*op);
+    case ggml_op_flash_attn_ext:
+        return is_our_attention(*op);
     default:
         return false;
     }
@@ -233,6 +276,24 @@ int ecellm_prompt_multiply(const char *name, int type, const void *w, size_t w_s
     const Product product = {type, (const uint8_t *)w, x, y, w_stride, x_stride, y_stride, depth, rows, columns};
     Memory memory;
     return multiply(*chosen, product, threads, memory) ? ECELLM_PROMPT_OK : ECELLM_PROMPT_NO_MEMORY;
+}
+
+uint64_t ecellm_prompt_attentions(void) {
+    return attentions;
+}
+
+int ecellm_prompt_attend(const char *name, const ecellm_attention *attention, int threads) {
+    const Variant *const chosen = find_variant(name);
+    if (!chosen) {
+        return ECELLM_PROMPT_NO_VARIANT;
+    }
+    const Attention &a = *attention;
+    if (!a.width || a.width % 8 || a.width > most_width || !a.tokens || !a.heads || !a.kv_heads || a.heads % a.kv_heads
+        || threads < 1) {
+        return ECELLM_PROMPT_BAD_SHAPE;
+    }
+    Memory memory;
+    return attend(*chosen, a, threads, memory) ? ECELLM_PROMPT_OK : ECELLM_PROMPT_NO_MEMORY;
 }
 
 ggml_backend_reg *ggml_backend_init(void) {

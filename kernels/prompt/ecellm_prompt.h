@@ -1,8 +1,8 @@
-/* The prompt kernels: matrix products for llama.cpp's prompts, as a ggml accelerator.
+/* The prompt kernels: matrix products and attention for llama.cpp's prompts, as a ggml accelerator.
  *
  * A process loads the library, calls `ecellm_prompt_start`, and passes the library's path to ggml_backend_load. From
- * then on, llama.cpp gives it the products that it supports: quantized weights in host memory times float32 columns.
- * This happens only in threads that have called `ecellm_prompt_use`.
+ * then on, llama.cpp gives it what it supports: products of quantized weights in host memory and float32 columns, and
+ * flash attention over a float16 KV memory. This happens only in threads that have called `ecellm_prompt_use`.
  */
 #pragma once
 
@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-#define ECELLM_PROMPT_VERSION 1
+#define ECELLM_PROMPT_VERSION 2
 
 #if defined(_WIN32)
 #define ECELLM_PROMPT_API __declspec(dllexport)
@@ -51,14 +51,35 @@ ECELLM_PROMPT_API int ecellm_prompt_start(const char *variant, const struct ecel
 /* Set whether llama.cpp calls by this thread may use the kernels; initially they may not. */
 ECELLM_PROMPT_API void ecellm_prompt_use(int on);
 
-/* How many products the back end has computed in this process. */
+/* How many products, and how many attentions, the back end has computed in this process. */
 ECELLM_PROMPT_API uint64_t ecellm_prompt_products(void);
+ECELLM_PROMPT_API uint64_t ecellm_prompt_attentions(void);
 
 /* Compute one product (see struct Product in product.h), with the same results as the back end. `y` must not overlap
  * the other buffers; floats are aligned to 4 bytes. */
 ECELLM_PROMPT_API int ecellm_prompt_multiply(const char *variant, int type, const void *w, size_t w_stride,
                                              const float *x, size_t x_stride, float *y, size_t y_stride, size_t depth,
                                              size_t rows, size_t columns, int threads);
+
+/* y = softmax(scale q k + mask) v for each token and head. Strides are bytes from one token, cell or head to the next;
+ * a token's, or a cell's, `width` elements of a head are neighbours.
+ *
+ * `q` and `y` are float32, (tokens, heads, width). `k` and `v` are float16, (cells, kv_heads, width): heads / kv_heads
+ * heads share a KV head. `mask` is float16, (tokens, cells): minus infinity where a token must not read a cell, and then
+ * nothing of the cell reaches the token's result as long as the cell's key and value are finite. A token that may read
+ * no cell gets zeros.
+ */
+struct ecellm_attention {
+    const float *q;
+    const uint16_t *k, *v, *mask;
+    float *y;
+    size_t q_stride, q_head_stride, k_stride, k_head_stride, v_stride, v_head_stride, mask_stride, y_stride, y_head_stride;
+    size_t width, tokens, cells, heads, kv_heads; /* width: a multiple of 8, at most 256 */
+    float scale;
+};
+
+/* Compute one attention, with the same results as the back end. `y` must not overlap the other buffers. */
+ECELLM_PROMPT_API int ecellm_prompt_attend(const char *variant, const struct ecellm_attention *attention, int threads);
 
 /* The functions that ggml_backend_load looks up. */
 ECELLM_PROMPT_API struct ggml_backend_reg *ggml_backend_init(void);

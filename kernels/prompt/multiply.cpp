@@ -3,18 +3,6 @@
 #include <atomic>
 #include <omp.h>
 
-uint8_t *Memory::get(size_t bytes) {
-    if (bytes > size) {
-        std::free(start);
-        size = (bytes + 63) / 64 * 64;
-        start = std::aligned_alloc(64, size);
-        if (!start) {
-            size = 0;
-        }
-    }
-    return (uint8_t *)start;
-}
-
 namespace {
 
 /* A panel is unpacked again for each piece, so it is cut by columns only if there are few panels. */

@@ -1,5 +1,7 @@
-/* One matrix product, and the functions by which a variant of the kernels computes it. */
+/* One matrix product, and the functions by which a variant of the kernels computes products and attention. */
 #pragma once
+
+#include "ecellm_prompt.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -22,6 +24,8 @@ struct Piece {
     size_t panel, next, first, last;
 };
 
+struct AttentionPiece; /* see attention.h */
+
 struct Variant {
     const char *name;
 
@@ -43,4 +47,10 @@ struct Variant {
 
     /* Compute a piece. A column's result depends neither on the other columns nor on how the work is cut. */
     void (*multiply)(const Product &product, const uint8_t *activations, const Piece &piece);
+
+    /* Bytes that a thread needs for an attention; the memory must be aligned to 64. */
+    size_t (*attention_bytes)(const ecellm_attention &attention);
+
+    /* Compute a piece of an attention. */
+    void (*attend)(const ecellm_attention &attention, uint8_t *memory, const AttentionPiece &piece);
 };

@@ -1,4 +1,5 @@
 /* A variant of the kernels: the headers of one folder, compiled for one kind of processor. */
+#include "attend.h"
 #include "tile.h"
 #include "unpack.h"
 
@@ -117,8 +118,19 @@ void multiply(const Product &product, const uint8_t *activations, const Piece &p
     find(product.type)->multiply(product, activations, piece);
 }
 
+size_t attention_bytes(const Attention &attention) {
+    return (Buffer::bytes(attention.width) + 63) / 64 * 64;
+}
+
+void attend(const Attention &attention, uint8_t *memory, const AttentionPiece &piece) {
+    attend_tile(attention, memory, piece, attention_tokens);
+}
+
 } // namespace
 
 extern "C" const Variant prompt_variant_avx2;
-const Variant prompt_variant_avx2 = {"avx2",        panel_rows,       columns_in_group, runs,    has_type,
-                                     block_weights, activation_bytes, quantize,         multiply};
+const Variant prompt_variant_avx2 = {
+    "avx2",        panel_rows,       columns_in_group, runs,     has_type,
+    block_weights, activation_bytes, quantize,         multiply, attention_bytes,
+    attend,
+};

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ecellm_lite import ggml
+from ecellm_lite.binding import llama
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.cli.options import PROMPT_KERNELS
 from ecellm_lite.engine.interface import Chunk
@@ -25,6 +27,7 @@ from ecellm_lite.engine.settings import Settings
 from ecellm_lite.errors import EcellmError, UsageError
 from ecellm_lite.kernels.prompt import CHOICES, State, choice, library, start, trial
 from ecellm_lite.models.store import StoredModel
+from tests.support.refusals import refusal
 
 KERNELS = Path(__file__).parent.parent.parent / "kernels" / "prompt"
 NATIVE = Path(__file__).parent.parent / "native"
@@ -44,8 +47,10 @@ def variant() -> str:
     return name
 
 
-def products() -> int:
-    return int(library.library(library.path()).ecellm_prompt_products())
+def counts() -> tuple[int, int]:
+    """Return how many products and attentions the kernels have computed in this process."""
+    native = library.library(library.path())
+    return int(native.ecellm_prompt_products()), int(native.ecellm_prompt_attentions())
 
 
 def test_a_model_reads_its_prompt_with_them(demo_model: StoredModel, variant: str) -> None:
@@ -58,17 +63,47 @@ def test_a_model_reads_its_prompt_with_them(demo_model: StoredModel, variant: st
         logits = []
         for backend, used in ((ours, True), (theirs, False), (ours, True)):
             backend.clear()
-            before = products()
+            before = counts()
             logits.append(backend.decode([Chunk(sequence=0, position=0, tokens=tokens, ask=1)])[0].copy())
-            assert (products() - before > 200) == used  # seven products in each of 30 layers
-            before = products()
+            products, attentions = (now - old for now, old in zip(counts(), before, strict=True))
+            assert (products > 200) == used  # seven products in each of 30 layers
+            assert attentions == (30 if used else 0)
+            before = counts()
             backend.decode([Chunk(sequence=0, position=len(tokens), tokens=[1234], ask=1)])
-            assert products() == before  # one token is llama.cpp's own
+            assert counts() == before  # one token is llama.cpp's own
     finally:
         ours.close()
         theirs.close()
     assert np.array_equal(logits[0], logits[2])
     assert np.corrcoef(logits[0], logits[1])[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("setting", [{"flash_attention": "off"}, {"kv_type": "q8_0"}, {"deterministic": True}])
+def test_attention_that_is_not_theirs_is_left_to_llama_cpp(
+    demo_model: StoredModel, variant: str, setting: dict[str, Any]
+) -> None:
+    backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, context=256, prompt_kernels=variant, **setting))
+    before = counts()
+    backend.decode([Chunk(sequence=0, position=0, tokens=list(range(1000, 1040)), ask=1)])
+    products, attentions = (now - old for now, old in zip(counts(), before, strict=True))
+    backend.close()
+    assert products > 200
+    assert attentions == 0
+
+
+def test_other_programs_contexts_do_not_use_them(demo_model: StoredModel, variant: str) -> None:
+    """llama.cpp would switch flash attention off in a context that is made while the kernels are on in this thread."""
+    backend = LlamaBackend(demo_model.path, Settings(gpu_layers=0, context=256, prompt_kernels=variant))
+    backend.decode([Chunk(sequence=0, position=0, tokens=list(range(1000, 1040)), ask=1)])
+    parameters = llama.llama_context_default_params()
+    parameters.n_ctx = 256
+    context = llama.llama_init_from_model(backend._model, parameters)
+    before = counts()
+    tokens = (llama.llama_token * 40)(*range(1000, 1040))
+    assert llama.llama_decode(context, llama.llama_batch_get_one(tokens, 40)) == 0
+    llama.llama_free(context)
+    backend.close()
+    assert counts() == before
 
 
 def test_a_gpu_is_not_kept_from_its_products(demo_model: StoredModel, variant: str) -> None:
@@ -82,6 +117,13 @@ def test_a_gpu_is_not_kept_from_its_products(demo_model: StoredModel, variant: s
 
 def test_ggml_computes_the_same_through_its_graphs(variant: str) -> None:
     trial.check()
+
+
+def test_a_trial_finds_wrong_attention(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = trial.attention
+    monkeypatch.setattr(trial, "attention", lambda *operands: attention(*operands) * (operands[-1] == "CPU"))
+    with refusal(EcellmError, "attention"):
+        trial.check()
 
 
 def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +148,7 @@ def test_a_processor_that_was_not_measured_keeps_ggmls_own(monkeypatch: pytest.M
 
 # What is changed in the source, and what the reason then names. The trial in a child process finds the last three.
 DOCTORED = {
-    "another version": ("ecellm_prompt.h", "PROMPT_VERSION 1", "PROMPT_VERSION 99", "version 99"),
+    "another version": ("ecellm_prompt.h", "PROMPT_VERSION 2", "PROMPT_VERSION 99", "version 99"),
     "a missing symbol": ("backend.cpp", "int ecellm_prompt_start(", "int ecellm_prompt_begin(", "ecellm_prompt_start"),
     "no processor": ("variants.cpp", "(*each)->runs()", "false", ""),
     "another API version": ("ggml_interface.h", "api_version = 2", "api_version = 99", ""),
@@ -143,7 +185,7 @@ def test_a_library_that_does_not_fit_is_not_used(
     assert old in text
     (source / file).write_text(text.replace(old, new) if old else text, "utf-8")
     place = tmp_path / "libdoctored.so"
-    sources = [str(source / name) for name in ("backend.cpp", "multiply.cpp", "variants.cpp")]
+    sources = [str(source / name) for name in ("backend.cpp", "multiply.cpp", "attention.cpp", "variants.cpp")]
     options = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fopenmp", "-DECELLM_HAS_AVX", f"-I{source}"]
     command = ["g++", *options, *sources, str(NATIVE / "wrong_variant.cpp"), "-o", str(place)]
     subprocess.run(command, check=True)

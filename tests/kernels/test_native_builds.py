@@ -127,7 +127,7 @@ def test_the_sanitizers_find_nothing_in_the_prompt_kernels(tmp_path: Path) -> No
     compile_variant = ["g++", *options, "-mavx2", "-mfma", "-mf16c", "-c", str(prompt / "variant.cpp"), "-o", kernels]
     subprocess.run(compile_variant, check=True)
     program = str(tmp_path / "program")
-    sources = [str(prompt / f"{name}.cpp") for name in ("backend", "multiply", "variants")]
+    sources = [str(prompt / f"{name}.cpp") for name in ("backend", "multiply", "attention", "variants")]
     subprocess.run(["g++", *options, str(NATIVE / "prompt_fuzz.cpp"), *sources, kernels, "-o", program], check=True)
     seed = os.environ.get("ECELLM_FUZZ_SEED", "1")
     ran = subprocess.run([program, seed, str(CALLS)], capture_output=True, text=True, check=False)

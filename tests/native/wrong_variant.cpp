@@ -1,5 +1,5 @@
-/* A variant of the prompt kernels whose products are all zero. */
-#include "product.h"
+/* A variant of the prompt kernels whose products are all zero, and whose attention computes nothing. */
+#include "attention.h"
 
 namespace {
 
@@ -34,8 +34,18 @@ void multiply(const Product &product, const uint8_t *, const Piece &piece) {
     }
 }
 
+size_t attention_bytes(const Attention &) {
+    return 64;
+}
+
+void attend(const Attention &, uint8_t *, const AttentionPiece &) {
+}
+
 } // namespace
 
 extern "C" const Variant prompt_variant_avx2;
-const Variant prompt_variant_avx2 = {"avx2",        rows_of_a_panel,  columns_of_a_group, runs,    has_type,
-                                     block_weights, activation_bytes, quantize,           multiply};
+const Variant prompt_variant_avx2 = {
+    "avx2",        rows_of_a_panel,  columns_of_a_group, runs,     has_type,
+    block_weights, activation_bytes, quantize,           multiply, attention_bytes,
+    attend,
+};

@@ -1,18 +1,18 @@
-"""The Python interface of kernels/prompt: matrix products that read prompts faster than llama.cpp's own.
+"""The Python interface of kernels/prompt: products and attention that read prompts faster than llama.cpp's own.
 
     start("auto")     State(variant="avx2", reason="") or State(variant="", reason="this install has none")
     use(state)        lets llama.cpp's next calls by this thread use the kernels, or not
 
-The kernels are registered with ggml as a back end, and llama.cpp then gives them the products with quantized weights.
-Before the first model is loaded, the library's version, the processor and ggml's tensors are checked. Then a child
-process compares test products with ggml's. The result is kept in the store until one of the versions changes. If a
-check fails, llama.cpp uses its own products, and `doctor` says why.
+The kernels are registered with ggml as a back end, and llama.cpp then gives them the products with quantized weights
+and flash attention. Before the first model is loaded, the library's version, the processor and ggml's tensors are
+checked. Then a child process compares test results with ggml's. The verdict is kept in the store until one of the
+versions changes. If a check fails, llama.cpp computes by itself, and `doctor` says why.
 
 `ECELLM_PROMPT_KERNELS` sets what `auto` means: off, or a variant.
 """
 
 from __future__ import annotations
 
-from ecellm_lite.kernels.prompt.choice import CHOICES, State, start, use
+from ecellm_lite.kernels.prompt.choice import CHOICES, OFF, State, start, use
 
-__all__ = ["CHOICES", "State", "start", "use"]
+__all__ = ["CHOICES", "OFF", "State", "start", "use"]

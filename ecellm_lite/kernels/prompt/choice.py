@@ -24,6 +24,9 @@ class State:
     reason: str = ""
 
 
+OFF = State("", "they are switched off")
+
+
 def start(choice: str = "auto") -> State:
     """Start the kernels according to `choice`, one of CHOICES, and return their state.
 
@@ -42,7 +45,7 @@ def start(choice: str = "auto") -> State:
             f"prompt_kernels is {choice!r}", step=f"choose one of {', '.join(CHOICES)}", settings=("prompt_kernels",)
         )
     if choice == "off":
-        return State("", "they are switched off")
+        return OFF
     try:
         return _registered(_variant(choice))
     except EcellmError as error:
@@ -50,7 +53,11 @@ def start(choice: str = "auto") -> State:
 
 
 def use(state: State) -> None:
-    """Set whether llama.cpp's next calls by this thread may use the kernels."""
+    """Set whether llama.cpp's next calls by this thread may use the kernels.
+
+    Switch them off again after the calls: a context of another program that leaves flash attention to llama.cpp would
+    lose it if it were made while they are on.
+    """
     if _registered.cache_info().currsize:
         library.library(library.path()).ecellm_prompt_use(int(bool(state.variant)))
 

@@ -16,7 +16,7 @@ from ecellm_lite import ggml
 from ecellm_lite.errors import EcellmError
 from ecellm_lite.tensor_types import TensorType
 
-VERSION = 1  # ECELLM_PROMPT_VERSION of ecellm_prompt.h
+VERSION = 2  # ECELLM_PROMPT_VERSION of ecellm_prompt.h
 
 # enum ecellm_prompt_status
 _STATUS = {
@@ -38,6 +38,18 @@ FUNCTIONS = (
 )
 
 
+class _Attention(ctypes.Structure):
+    """struct ecellm_attention."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "mask", "y")),
+        *((f"{name}_stride", ctypes.c_size_t) for name in ("q", "q_head", "k", "k_head", "v", "v_head", "mask")),
+        *((f"{name}_stride", ctypes.c_size_t) for name in ("y", "y_head")),
+        *((name, ctypes.c_size_t) for name in ("width", "tokens", "cells", "heads", "kv_heads")),
+        ("scale", ctypes.c_float),
+    )
+
+
 def path() -> Path:
     """Return the library's path; the file is missing if the package was installed without it."""
     # CMake gives a module the suffix .so on macOS too.
@@ -57,12 +69,13 @@ def library(place: Path) -> Any:
         native = ctypes.CDLL(str(place))
         version = native.ecellm_prompt_version()
         native.ecellm_prompt_variants.restype = ctypes.c_char_p
-        native.ecellm_prompt_products.restype = ctypes.c_uint64
+        native.ecellm_prompt_products.restype = native.ecellm_prompt_attentions.restype = ctypes.c_uint64
         native.ecellm_prompt_start.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t]
         size, pointer = ctypes.c_size_t, ctypes.c_void_p
         native.ecellm_prompt_multiply.argtypes = [
             ctypes.c_char_p, ctypes.c_int, pointer, size, pointer, size, pointer, size, size, size, size, ctypes.c_int,
         ]  # fmt: skip
+        native.ecellm_prompt_attend.argtypes = [ctypes.c_char_p, ctypes.POINTER(_Attention), ctypes.c_int]
     except (OSError, AttributeError) as error:
         raise EcellmError(f"their library does not load ({error})") from None
     if version != VERSION:
@@ -115,4 +128,40 @@ def multiply(
     )  # fmt: skip
     if status:
         raise EcellmError(f"The prompt kernels refused a product ({_STATUS.get(status, status)}).")
+    return y
+
+
+def attend(
+    q: NDArray[np.float32],
+    k: NDArray[np.float16],
+    v: NDArray[np.float16],
+    mask: NDArray[np.float16],
+    scale: float,
+    *,
+    variant: str,
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """Return the attention of each token and head, in the shape of `q`.
+
+    `q`: (tokens, heads, width). `k` and `v`: (cells, KV heads, width). `mask`: (tokens, cells), added to the scores.
+    Raises EcellmError if the library refuses the shape.
+    """
+    tokens, heads, width = q.shape
+    cells, kv_heads, _ = k.shape
+    if v.shape != k.shape or mask.shape != (tokens, cells) or k.shape[2] != width:
+        raise EcellmError(f"Attention of {q.shape} over {k.shape}, {v.shape} with a mask of {mask.shape}.")
+    if any(array.strides[-1] != array.itemsize for array in (q, k, v, mask)):
+        raise EcellmError("The elements of a head must be neighbours.")
+    y = np.empty(q.shape, dtype=np.float32)
+    call = _Attention(
+        *(array.ctypes.data for array in (q, k, v, mask, y)),
+        *(stride for array in (q, k, v) for stride in array.strides[:2]),
+        mask.strides[0],
+        *y.strides[:2],
+        *(width, tokens, cells, heads, kv_heads),
+        scale,
+    )
+    status = library(path()).ecellm_prompt_attend(variant.encode(), ctypes.byref(call), threads)
+    if status:
+        raise EcellmError(f"The prompt kernels refused an attention ({_STATUS.get(status, status)}).")
     return y

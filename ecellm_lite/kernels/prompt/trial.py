@@ -1,8 +1,9 @@
-"""The kernels' trial: checks that ggml computes nearly the same products with the kernels as without."""
+"""The kernels' trial: checks that ggml computes nearly the same results with the kernels as without."""
 
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from ecellm_lite.tensor_types import CONVERTED, TensorType
 # One type for each code path of the kernels, and shapes that are not multiples of a panel or a group.
 _TYPES = ("Q8_0", "Q4_0", "Q4_K", "Q6_K")
 _ROWS, _COLUMNS, _DEPTH = 40, 20, 512
+
+_POINTER, _F32, _F16 = ctypes.c_void_p, 0, 1
 
 # Two ways of quantizing activations to eight bits change a product by 0.7%; a wrong value changes it much more.
 _TOLERANCE = 0.03
@@ -32,6 +35,24 @@ def check() -> None:
         difference = np.linalg.norm(result - expected) / np.linalg.norm(expected)
         if not difference <= _TOLERANCE:
             raise EcellmError(f"a product with {name} weights differs from ggml's by {difference:.1%}")
+    difference = _attention_difference(generator)
+    if not difference <= _TOLERANCE:
+        raise EcellmError(f"attention differs from ggml's by {difference:.1%}")
+
+
+def _attention_difference(generator: np.random.Generator) -> float:
+    """Return the difference of an attention, relative to ggml's: three rows after a prefix that they share."""
+    tokens, prefix, cells, heads, width = 42, 30, 80, (4, 2), 64
+    q, k, v = (
+        generator.standard_normal(shape, dtype=np.float32)
+        for shape in ((tokens, heads[0], width), (cells, heads[1], width), (cells, heads[1], width))
+    )
+    own, cell = np.arange(tokens)[:, None], np.arange(cells)[None, :] - prefix
+    reads = (cell < 0) | ((cell // 14 == own // 14) & (cell <= own))
+    operands = q, k.astype(np.float16), v.astype(np.float16), np.where(reads, 0, -np.inf).astype(np.float16)
+    expected = attention(*operands, width**-0.5, "CPU")
+    result = attention(*operands, width**-0.5, ggml.PROMPT_KERNELS)
+    return float(np.linalg.norm(result - expected) / np.linalg.norm(expected))
 
 
 class _Parameters(ctypes.Structure):
@@ -50,38 +71,93 @@ def product(
 
     If there is no such device, or it fails, raises EcellmError; its message is the reason.
     """
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
     columns, depth = x.shape
-    room = blocks.nbytes + 4 * columns * (depth + len(blocks)) + (1 << 20)
-    context = symbol("ggml_init", pointer, _Parameters)(_Parameters(room, None, False))
-    handle = symbol("ggml_backend_dev_by_name", pointer, ctypes.c_char_p)(device.encode())
-    backend = symbol("ggml_backend_dev_init", pointer, pointer, ctypes.c_char_p)(handle, None) if handle else None
-    if not context or not backend:
-        raise EcellmError(f"ggml has no device {device}")
-    try:
-        matrix = symbol("ggml_new_tensor_2d", pointer, pointer, ctypes.c_int, number, number)
-        data = symbol("ggml_get_data", pointer, pointer)
-        w, activations = matrix(context, kind.number, depth, len(blocks)), matrix(context, 0, depth, columns)
-        for tensor, values in ((w, blocks.tobytes()), (activations, x.tobytes())):
-            ctypes.memmove(data(tensor), values, len(values))
-        y = symbol("ggml_mul_mat", pointer, pointer, pointer, pointer)(context, w, activations)
-        graph = symbol("ggml_new_graph", pointer, pointer)(context)
-        symbol("ggml_build_forward_expand", None, pointer, pointer)(graph, y)
-        _set_threads(handle, backend, threads)
-        if symbol("ggml_backend_graph_compute", ctypes.c_int, pointer, pointer)(backend, graph):
-            raise EcellmError(f"ggml's device {device} failed to compute a product")
-        result = np.empty((columns, len(blocks)), dtype=np.float32)
-        ctypes.memmove(result.ctypes.data, data(y), result.nbytes)
-        return result
-    finally:
-        symbol("ggml_backend_free", None, pointer)(backend)
-        symbol("ggml_free", None, pointer)(context)
+    y = np.empty((columns, len(blocks)), dtype=np.float32)
+    with _Graph(device, blocks.nbytes + x.nbytes + y.nbytes, threads) as graph:
+        operands = graph.tensor(kind.number, (depth, len(blocks)), blocks), graph.tensor(_F32, (depth, columns), x)
+        graph.compute(symbol("ggml_mul_mat", _POINTER, _POINTER, _POINTER, _POINTER)(graph.context, *operands), y)
+    return y
+
+
+def attention(
+    q: NDArray[np.float32],
+    k: NDArray[np.float16],
+    v: NDArray[np.float16],
+    mask: NDArray[np.float16],
+    scale: float,
+    device: str,
+    *,
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """Return an attention as a ggml device computes it; see `library.attend` for the shapes, and `product`."""
+    tokens, heads, width = q.shape
+    cells, kv_heads, _ = k.shape
+    y = np.empty(q.shape, dtype=np.float32)
+    operands = (
+        (_F32, (width, tokens, heads), q.swapaxes(0, 1)),
+        (_F16, (width, cells, kv_heads), k.swapaxes(0, 1)),
+        (_F16, (width, cells, kv_heads), v.swapaxes(0, 1)),
+        (_F16, (cells, tokens), mask),
+    )
+    with _Graph(device, 2 * q.nbytes + k.nbytes + v.nbytes + mask.nbytes, threads) as graph:
+        tensors = [graph.tensor(kind, shape, values) for kind, shape, values in operands]
+        number = ctypes.c_float
+        attend = symbol("ggml_flash_attn_ext", _POINTER, _POINTER, *[_POINTER] * 4, number, number, number)
+        graph.compute(attend(graph.context, *tensors, scale, 0, 0), y)
+    return y
+
+
+class _Graph:
+    """A ggml graph of one operation, computed by a device. `size`: the bytes of all its tensors."""
+
+    def __init__(self, device: str, size: int, threads: int) -> None:
+        handle = symbol("ggml_backend_dev_by_name", _POINTER, ctypes.c_char_p)(device.encode())
+        self._backend = (
+            symbol("ggml_backend_dev_init", _POINTER, _POINTER, ctypes.c_char_p)(handle, None) if handle else None
+        )
+        self.context = symbol("ggml_init", _POINTER, _Parameters)(_Parameters(size + (1 << 20), None, False))
+        if not self.context or not self._backend:
+            self._free()
+            raise EcellmError(f"ggml has no device {device}")
+        self._device = device
+        _set_threads(handle, self._backend, threads)
+
+    def __enter__(self) -> _Graph:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._free()
+
+    def tensor(self, kind: int, shape: tuple[int, ...], values: NDArray[Any]) -> int:
+        """Return a tensor with a copy of the values; `shape` is ggml's, with the innermost dimension first."""
+        lengths = (ctypes.c_int64 * 4)(*shape)
+        make = symbol("ggml_new_tensor", _POINTER, _POINTER, ctypes.c_int, ctypes.c_int, _POINTER)
+        tensor: int = make(self.context, kind, len(shape), lengths)
+        ctypes.memmove(self._data(tensor), values.tobytes(), values.nbytes)
+        return tensor
+
+    def compute(self, result: int, y: NDArray[np.float32]) -> None:
+        """Compute a tensor and copy its values into `y`."""
+        graph = symbol("ggml_new_graph", _POINTER, _POINTER)(self.context)
+        symbol("ggml_build_forward_expand", None, _POINTER, _POINTER)(graph, result)
+        if symbol("ggml_backend_graph_compute", ctypes.c_int, _POINTER, _POINTER)(self._backend, graph):
+            raise EcellmError(f"ggml's device {self._device} failed to compute")
+        ctypes.memmove(y.ctypes.data, self._data(result), y.nbytes)
+
+    def _data(self, tensor: int) -> int:
+        address: int = symbol("ggml_get_data", _POINTER, _POINTER)(tensor)
+        return address
+
+    def _free(self) -> None:
+        if self._backend:
+            symbol("ggml_backend_free", None, _POINTER)(self._backend)
+        if self.context:
+            symbol("ggml_free", None, _POINTER)(self.context)
 
 
 def _set_threads(device: int, backend: int, threads: int) -> None:
     """Set a back end's number of threads, as llama.cpp does."""
-    pointer = ctypes.c_void_p
-    registry = symbol("ggml_backend_dev_backend_reg", pointer, pointer)(device)
-    find = symbol("ggml_backend_reg_get_proc_address", pointer, pointer, ctypes.c_char_p)
+    registry = symbol("ggml_backend_dev_backend_reg", _POINTER, _POINTER)(device)
+    find = symbol("ggml_backend_reg_get_proc_address", _POINTER, _POINTER, ctypes.c_char_p)
     if address := find(registry, b"ggml_backend_set_n_threads"):
-        ctypes.CFUNCTYPE(None, pointer, ctypes.c_int)(address)(backend, threads)
+        ctypes.CFUNCTYPE(None, _POINTER, ctypes.c_int)(address)(backend, threads)

@@ -1,0 +1,188 @@
+"""The prompt kernels' attention, compared with a float64 one over the same queries, keys, values and mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ecellm_lite.errors import EcellmError
+from ecellm_lite.kernels.prompt import library
+from tests.kernels.test_prompt_kernels import variants
+
+pytestmark = pytest.mark.skipif(not variants(), reason="no prompt kernels for this processor")
+
+ROUNDING = 2.0**-24
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The arguments of an attention; see `library.attend`."""
+
+    q: NDArray[np.float32]
+    k: NDArray[np.float16]
+    v: NDArray[np.float16]
+    mask: NDArray[np.float16]
+    scale: float
+
+    def by_the_kernels(self, variant: str, *, threads: int = 1) -> NDArray[np.float32]:
+        return library.attend(self.q, self.k, self.v, self.mask, self.scale, variant=variant, threads=threads)
+
+    def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the result in float64, and how far float32 arithmetic may be from it."""
+        q, k, v, mask = (array.astype(np.float64) for array in (self.q, self.k, self.v, self.mask))
+        sharing = q.shape[1] // k.shape[1]
+        k, v = np.repeat(k, sharing, axis=1), np.repeat(v, sharing, axis=1)
+        scores = self.scale * np.einsum("thd,chd->thc", q, k) + mask[:, None, :]
+        largest = scores.max(axis=2, keepdims=True)
+        weights = np.exp(scores - np.where(np.isinf(largest), 0, largest))
+        sums = weights.sum(axis=2, keepdims=True)
+        weights /= np.where(sums > 0, sums, 1)
+        # A score rounds with each of its products, and once when the mask is added; a weight is off by as much, and by
+        # some roundings of its exponential. Cells that are not read count for nothing.
+        sizes = self.scale * np.einsum("thd,chd->thc", abs(q), abs(k)) + np.where(np.isinf(mask), 0, abs(mask))[:, None]
+        faults = (weights > 0) * ((q.shape[2] + 4) * sizes + np.where(np.isinf(scores), 0, abs(scores)))
+        relative = (2 * faults.max(axis=2) + 3 * k.shape[0] + 32) * ROUNDING
+        bound = relative[:, :, None] * np.einsum("thc,chd->thd", weights, abs(v)) + 1e-30
+        return np.einsum("thc,chd->thd", weights, v), bound
+
+
+def call(
+    generator: np.random.Generator,
+    tokens: int,
+    cells: int,
+    heads: int,
+    kv_heads: int,
+    width: int,
+    mask: NDArray[np.bool_],
+) -> Call:
+    """Return a random call; where `mask` is False, a token must not read a cell."""
+    size = 10.0 ** generator.integers(-3, 2)
+    return Call(
+        (size * generator.normal(size=(tokens, heads, width))).astype(np.float32),
+        generator.normal(size=(cells, kv_heads, width)).astype(np.float16),
+        generator.normal(size=(cells, kv_heads, width)).astype(np.float16),
+        np.ascontiguousarray(np.where(mask, 0, -np.inf).astype(np.float16)),
+        width**-0.5,
+    )
+
+
+def rows(generator: np.random.Generator, tokens: int, prefix: int, longest: int) -> NDArray[np.bool_]:
+    """Return what tokens of rows of random lengths read: a shared prefix, and the row's earlier cells, in any order."""
+    lengths: list[int] = []
+    while sum(lengths) < tokens:
+        lengths.append(int(generator.integers(1, longest + 1)))
+    row = np.repeat(np.arange(len(lengths)), lengths)[:tokens]
+    own = (row[:, None] == row[None, :]) & (np.arange(tokens)[None, :] <= np.arange(tokens)[:, None])
+    unused = np.zeros((tokens, int(generator.integers(0, 100))), dtype=bool)
+    reads = np.concatenate([np.ones((tokens, prefix), dtype=bool), own, unused], axis=1)
+    return np.ascontiguousarray(reads[:, generator.permutation(reads.shape[1])]) if generator.integers(2) else reads
+
+
+@pytest.mark.parametrize("variant", variants())
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    tokens=st.integers(1, 70),
+    prefix=st.integers(0, 120),
+    longest=st.sampled_from([1, 2, 5, 30]),
+    kv_heads=st.integers(1, 3),
+    sharing=st.integers(1, 9),
+    width=st.sampled_from([8, 64, 80, 96, 128, 256]),
+    threads=st.integers(1, 3),
+)
+def test_rows_that_share_a_prefix(
+    variant: str,
+    seed: int,
+    tokens: int,
+    prefix: int,
+    longest: int,
+    kv_heads: int,
+    sharing: int,
+    width: int,
+    threads: int,
+) -> None:
+    generator = np.random.default_rng(seed)
+    mask = rows(generator, tokens, prefix, longest)
+    one = call(generator, tokens, mask.shape[1], kv_heads * sharing, kv_heads, width, mask)
+    expected, bound = one.expected()
+    assert np.all(np.abs(one.by_the_kernels(variant, threads=threads) - expected) <= bound)
+
+
+@pytest.mark.parametrize("variant", variants())
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    tokens=st.integers(1, 40),
+    cells=st.integers(1, 150),
+    share=st.sampled_from([0.0, 0.02, 0.5, 1.0]),
+)
+def test_any_mask(variant: str, seed: int, tokens: int, cells: int, share: float) -> None:
+    """Tokens that read no cell, cells that no token reads, and masks that change scores without ruling out a cell."""
+    generator = np.random.default_rng(seed)
+    one = call(generator, tokens, cells, 6, 2, 64, generator.random((tokens, cells)) < share)
+    one.mask[one.mask == 0] = generator.choice([0, 0, -1.5, 3, 1e-5], np.count_nonzero(one.mask == 0))
+    expected, bound = one.expected()
+    result = one.by_the_kernels(variant)
+    assert np.all(np.abs(result - expected) <= bound)
+    assert not result[np.isinf(one.mask).all(axis=1)].any()
+
+
+@pytest.mark.parametrize("variant", variants())
+def test_scores_far_apart(variant: str) -> None:
+    """The largest score may come last, and all others may be e^100 times smaller."""
+    generator = np.random.default_rng(1)
+    one = call(generator, 20, 200, 4, 4, 64, np.ones((20, 200), dtype=bool))
+    one.k[150:] *= np.float16(200)
+    expected, bound = one.expected()
+    assert np.all(np.abs(one.by_the_kernels(variant) - expected) <= bound)
+
+
+@pytest.mark.parametrize("variant", variants())
+def test_strides(variant: str) -> None:
+    """Heads and cells need not be neighbours in memory."""
+    generator = np.random.default_rng(2)
+    reads = rows(generator, 33, 50, 9)
+    one = call(generator, 33, reads.shape[1], 6, 2, 64, reads)
+    wide = Call(
+        np.repeat(one.q, 2, axis=1)[:, ::2],
+        np.repeat(one.k, 3, axis=0)[::3],
+        np.asfortranarray(one.v.swapaxes(0, 2)).swapaxes(0, 2),
+        np.pad(one.mask, ((0, 0), (0, 5)))[:, : one.mask.shape[1]],
+        one.scale,
+    )
+    assert np.array_equal(one.by_the_kernels(variant), wide.by_the_kernels(variant))
+
+
+@pytest.mark.parametrize("variant", variants())
+def test_threads_and_what_is_not_read_change_nothing(variant: str) -> None:
+    generator = np.random.default_rng(3)
+    reads = rows(generator, 50, 40, 20)
+    reads[:, 60] = False
+    one = call(generator, 50, reads.shape[1], 9, 3, 64, reads)
+    result = one.by_the_kernels(variant)
+    one.k[60] = one.v[60] = np.nan
+    assert np.array_equal(result, one.by_the_kernels(variant, threads=3))
+
+
+@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_what_is_no_number_is_not_hidden(variant: str, value: float) -> None:
+    generator = np.random.default_rng(4)
+    one = call(generator, 20, 60, 2, 2, 64, np.ones((20, 60), dtype=bool))
+    one.q[7, 1, 5] = value
+    result = one.by_the_kernels(variant)
+    assert np.isnan(result[7, 1]).all()
+    assert np.isfinite(np.delete(result, 7, axis=0)).all()
+
+
+def test_a_shape_that_does_not_fit_is_refused() -> None:
+    generator = np.random.default_rng(5)
+    reads = np.ones((4, 30), dtype=bool)
+    for heads, kv_heads, width in ((4, 3, 64), (4, 4, 60), (4, 4, 264)):
+        with pytest.raises(EcellmError):
+            call(generator, 4, 30, heads, kv_heads, width, reads).by_the_kernels(variants()[0])
+    with pytest.raises(EcellmError):
+        call(generator, 4, 30, 4, 4, 64, reads).by_the_kernels("mmx")
