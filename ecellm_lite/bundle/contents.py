@@ -16,6 +16,7 @@ from pathlib import Path
 from ecellm_lite.bundle.archive import Progress, opened
 from ecellm_lite.bundle.index import FORMAT, Index
 from ecellm_lite.bundle.keys import SecretKey
+from ecellm_lite.bundle.launcher import HOME
 from ecellm_lite.bundle.notices import notices
 from ecellm_lite.bundle.starter import PROGRAM
 from ecellm_lite.bundle.wheels import WHEELS, wheels_of
@@ -27,8 +28,6 @@ from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.store import Store, StoredModel
 from ecellm_lite.tasks.registry import load_task
 from ecellm_lite.tasks.table import TaskTable
-
-HOME = "home"  # the installed program's ECELLM_HOME
 
 _ADAPTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

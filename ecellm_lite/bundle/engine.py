@@ -43,6 +43,7 @@ _OPTIONS = {
 }
 # llama-cpp-python switches the common library on, so it is switched off after that. GCC's OpenMP library goes along: a
 # bare system has none. It keeps its name, so the process loads it once for llama.cpp and for the prompt kernels.
+# GCC knows ARM's SME since version 14. ggml has no code for it, so an older GCC compiles those variants without.
 _INCLUDE = """\
 set(LLAMA_BUILD_COMMON OFF CACHE BOOL "" FORCE)
 execute_process(COMMAND ${CMAKE_C_COMPILER} -print-file-name=libgomp.so.1
@@ -51,6 +52,19 @@ if(IS_ABSOLUTE "${openmp}")
   get_filename_component(openmp "${openmp}" REALPATH)
   install(FILES "${openmp}" DESTINATION llama_cpp/lib RENAME libgomp.so.1)
 endif()
+include(CheckCCompilerFlag)
+check_c_compiler_flag(-march=armv9.2-a+sme compiler_has_sme)
+function(compile_without_sme)
+  foreach(target ggml-cpu-armv9.2_1 ggml-cpu-armv9.2_2)
+    if(TARGET ${target} AND NOT compiler_has_sme)
+      get_target_property(options ${target} COMPILE_OPTIONS)
+      string(REPLACE "armv9.2-a" "armv8.6-a" options "${options}")
+      string(REPLACE "+sme" "" options "${options}")
+      set_target_properties(${target} PROPERTIES COMPILE_OPTIONS "${options}")
+    endif()
+  endforeach()
+endfunction()
+cmake_language(DEFER CALL compile_without_sme)
 """
 # ggml's code for AMX dies of an illegal instruction when GCC compiles it (llama.cpp's pull request 26954).
 _WITHOUT_AMX = "-U__AMX_INT8__"

@@ -7,22 +7,21 @@ whose program does not start here, changes nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ecellm_lite.bundle.archive import INDEX, Archive, Progress, opened
-from ecellm_lite.bundle.contents import HOME, this_platform
+from ecellm_lite.bundle.contents import this_platform
 from ecellm_lite.bundle.index import BundleFile
 from ecellm_lite.bundle.installation import Installation, Version
 from ecellm_lite.bundle.keys import PublicKey
-from ecellm_lite.bundle.launcher import NAME, command_of, write_command, write_launcher
+from ecellm_lite.bundle.launcher import HOME, NAME, write_command, write_launcher
 from ecellm_lite.bundle.newest import check_newer, remember
+from ecellm_lite.bundle.start import check_start
 from ecellm_lite.bundle.wheels import WHEELS, make_environment
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import in_words, sha256_of
@@ -31,7 +30,6 @@ from ecellm_lite.models.model_check import check_model
 from ecellm_lite.models.store import Store
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-_START = 300  # seconds that a program may take to start
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,7 @@ def _new_version(installation: Installation, archive: Archive, progress: Progres
         if (staging / WHEELS).is_dir() and not (staging / "program").is_dir():
             make_environment(staging / "venv", staging / WHEELS)
         write_launcher(staging)
-        _try(staging)
+        check_start(staging, "get one for this machine, or install what it lacks")
         (staging / INDEX).write_bytes(archive.index_bytes)
         _sync(staging)
         remember(installation.newest, index.name, index.serial, archive.sha256)
@@ -173,46 +171,6 @@ def _check_model(version: Path, name: str) -> None:
     """Raise ModelError unless the version's store has a model of this name that llama.cpp can load safely."""
     model = Store(version / HOME).get(name)
     check_model(read_header(model.path))
-
-
-def _try(version: Path) -> None:
-    """Raise ModelError unless the version's own program, with its engine, starts on this machine.
-
-    `doctor` loads the engine. What it reports about the machine does not count, and neither does its exit code.
-    """
-    command = command_of(version)
-    if not command:
-        return
-    environment = {**os.environ, "ECELLM_HOME": str(version / HOME)}
-    try:
-        ended = subprocess.run(  # noqa: S603 - a program from a signed bundle
-            [*command, "doctor", "--json"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_START,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        message = f"The bundle's program does not start here ({error})"
-        raise ModelError(message, step="get one for this machine") from None
-    if reason := _fault(ended):
-        message = f"The bundle's program does not start here ({reason[:300]})"
-        raise ModelError(message, step="get one for this machine, or install what it lacks")
-
-
-def _fault(ended: subprocess.CompletedProcess[str]) -> str | None:
-    """Return why the engine does not run, judging by the output of `doctor --json`, or None if it runs."""
-    if not ended.returncode:
-        return None
-    try:
-        checks = json.loads(ended.stdout)["checks"]
-        return next(
-            (str(one["finding"]) for one in checks if (one["name"], one["state"]) == ("llama.cpp", "bad")), None
-        )
-    except (ValueError, LookupError, TypeError):
-        return (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
 
 
 def _sync(folder: Path) -> None:

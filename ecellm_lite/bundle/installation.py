@@ -22,10 +22,13 @@ from pathlib import Path
 from ecellm_lite.bundle import pointer
 from ecellm_lite.bundle.archive import INDEX
 from ecellm_lite.bundle.index import LARGEST, Index, read_index
+from ecellm_lite.bundle.start import check_start
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.home import bundle_home
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.store_lock import only_writer
+
+_AGAIN = "make a bundle of it again, with a higher serial number"
 
 KEPT = 2  # versions: the current one and the one before
 
@@ -42,11 +45,12 @@ class Version:
     sha256: str
 
     def check(self) -> None:
-        """Raise ModelError if a file is missing or has other bytes than the index names."""
+        """Raise ModelError if a file is missing or is not as the index names it, or if the program does not start."""
         for file in self.index.files:
             path = self.folder / file.path
             if not path.is_file() or path.stat().st_size != file.size or sha256_of(path) != file.sha256:
-                raise ModelError(f"{path} is damaged or missing", step="install the whole bundle again")
+                raise ModelError(f"{path} is damaged or missing", step=_AGAIN)
+        check_start(self.folder, _AGAIN)
 
 
 class Installation:
@@ -118,7 +122,7 @@ class Installation:
                 shutil.rmtree(version.folder, ignore_errors=True)
 
     def rollback(self) -> Version:
-        """Go back to the previous version, and return it; raises ModelError if it is missing or damaged."""
+        """Go back to the previous version, and return it; raises ModelError if there is none, or it fails its check."""
         with self.writing():
             current = self.current()
             older = [one for one in self.versions() if current and one.index.serial < current.index.serial]

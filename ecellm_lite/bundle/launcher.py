@@ -11,9 +11,10 @@ import os
 from pathlib import Path
 
 from ecellm_lite.bundle.pointer import FILE
-from ecellm_lite.bundle.wheels import environment_python
+from ecellm_lite.bundle.wheels import WHEELS, environment_python
 
 NAME = "ecellm-lite"
+HOME = "home"  # the folder of a version that is its program's ECELLM_HOME
 
 _SHELL = """\
 #!/bin/sh
@@ -38,7 +39,7 @@ def write_launcher(version: Path) -> Path:
     program = "ecellm-lite"
     if (version / "program").is_dir():
         program = '"$here/program/ecellm-lite"'
-    elif (version / "venv").is_dir():
+    elif (version / WHEELS).is_dir():
         program = '"$here/venv/bin/python" -I -m ecellm_lite'
     path = version / NAME
     path.write_text(_SHELL.format(program=program), "utf-8")
@@ -51,7 +52,7 @@ def write_command(root: Path, version: Path) -> Path:
     program = "ecellm-lite.exe"
     if (version / "program").is_dir():
         program = '"%HERE%\\program\\ecellm-lite.exe"'
-    elif (version / "venv").is_dir():
+    elif (version / WHEELS).is_dir():
         program = '"%HERE%\\venv\\Scripts\\python.exe" -I -m ecellm_lite'
     path = root / f"{NAME}.cmd"
     path.write_text(_COMMAND.format(pointer=FILE, program=program), "utf-8", newline="\r\n")
@@ -63,6 +64,6 @@ def command_of(version: Path) -> list[str]:
     suffix = ".exe" if os.name == "nt" else ""
     if (program := version / "program" / f"{NAME}{suffix}").is_file():
         return [str(program)]
-    if (version / "venv").is_dir():
+    if (version / WHEELS).is_dir():
         return [str(environment_python(version / "venv")), "-I", "-m", "ecellm_lite"]
     return []

@@ -3,7 +3,7 @@
 It installs the bundle on a machine without ecellm-lite. `sh BUNDLE --key KEY` copies the standalone program, or the
 wheels, from the bundle to a temporary folder, and compares their sha256. Then it starts the copied program, which
 checks the bundle's signature and installs the bundle. The script needs a POSIX shell with tail, head, mktemp and
-sha256sum (or shasum). Wheels also need Python with pip and venv. Nothing checks the script itself and the program that
+sha256sum (or shasum). Wheels also need Python. Nothing checks the script itself and the program that
 it starts. A first install trusts whoever brought the file (docs/offline.md).
 """
 
@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from ecellm_lite.bundle.archive import STARTER_STEP
 from ecellm_lite.bundle.index import BundleFile, Index
-from ecellm_lite.bundle.wheels import WHEELS, project_of
+from ecellm_lite.bundle.wheels import PIP, PIP_OPTIONS, WHEELS, installed_projects, project_of
 
 PROGRAM = "program/ecellm-lite"
 
@@ -42,9 +42,9 @@ exit 0
 """
 
 _WITH_WHEELS = """\
-python3 -m venv "$folder/venv" || { echo "Python with venv is needed (Debian: apt install python3-venv)." >&2; exit 1; }
-"$folder/venv/bin/python" -m pip --isolated --disable-pip-version-check install --quiet --no-index --no-cache-dir \\
-  --no-compile --find-links "$folder/wheels" PROJECTS
+python3 -m venv --without-pip "$folder/venv" || {{ echo "Python 3 is needed (apt install python3)." >&2; exit 1; }}
+"$folder/venv/bin/python" -I "$folder/wheels/{pip}/pip" {options} \\
+  --find-links "$folder/wheels" {projects}
 "$folder/venv/bin/python" -I -m ecellm_lite"""
 
 
@@ -61,8 +61,9 @@ def starter_of(index: Index, offsets: Sequence[int]) -> bytes:
         return b""
     start_program = f'"$folder/{PROGRAM}"'
     if folder == WHEELS:
-        projects = sorted({project_of(PurePosixPath(file.path).name) for file, _ in needed})
-        start_program = _WITH_WHEELS.replace("PROJECTS", " ".join(projects))
+        names = sorted(PurePosixPath(file.path).name for file, _ in needed)
+        [*_, pip] = (name for name in names if project_of(name) == PIP)
+        start_program = _WITH_WHEELS.format(pip=pip, options=PIP_OPTIONS, projects=" ".join(installed_projects(names)))
     table = "\n".join(f"{file.sha256} {file.mode:o} {place} {file.size} {file.path}" for file, place in needed)
 
     def script(start: int) -> bytes:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesParser
@@ -18,6 +18,10 @@ from ecellm_lite.errors import ModelError, UsageError
 
 WHEELS = "wheels"
 OURS = "ecellm-lite"
+PIP = "pip"
+
+# pip runs out of its own wheel: to install it first, as Python's venv does, takes longer than to install all others.
+PIP_OPTIONS = "install --isolated --disable-pip-version-check --quiet --no-index --no-cache-dir --no-compile"
 
 _NAME = re.compile(r"(?P<project>[A-Za-z0-9][A-Za-z0-9._]*)-(?P<version>[^-]+)(-[0-9][^-]*)?(-[^-]+){3}\.whl")
 _LARGEST_TEXT = 1 << 20  # bytes, of metadata or a licence
@@ -58,11 +62,11 @@ def wheels_of(folder: Path, *, signed: bool) -> Sequence[Wheel]:
     """Return the wheels in a folder. Raises UsageError if a needed wheel is missing, or a file is not a wheel."""
     paths = sorted(folder.glob("*.whl"))
     projects = {project_of(path.name) for path in paths}
-    needed = {OURS, "cryptography"} if signed else {OURS}
+    needed = {OURS, PIP, "cryptography"} if signed else {OURS, PIP}
     if missing := sorted(needed - projects):
         raise UsageError(
             f"The folder {folder} has no wheel of {missing[0]}",
-            step=f"fill it with `pip wheel --wheel-dir {folder} 'ecellm-lite[bundle]'`",
+            step=f"fill it with `pip wheel --wheel-dir {folder} pip 'ecellm-lite[bundle]'`",
             settings=("wheels",),
         )
     return [_read_wheel(path) for path in paths]
@@ -73,11 +77,19 @@ def make_environment(folder: Path, wheels: Path) -> None:
 
     Raises ModelError if there is no Python with venv, or the wheels do not fit it.
     """
-    projects = sorted({project_of(path.name) for path in wheels.glob("*.whl")})
-    _run([_python(), "-m", "venv", str(folder)], "the virtual environment could not be made", "install Python's venv")
-    pip = [str(environment_python(folder)), "-m", "pip", "--isolated", "--disable-pip-version-check", "install"]
-    options = ["--quiet", "--no-index", "--no-cache-dir", "--no-compile", "--find-links", str(wheels)]
-    _run([*pip, *options, *projects], "its wheels could not be installed", "use a bundle made for this Python")
+    pip = sorted(wheels.glob(f"{PIP}-*.whl"))
+    if not pip:
+        raise ModelError("The bundle has no wheel of pip", step="make the bundle again with this version")
+    environment = [_python(), "-m", "venv", "--without-pip", str(folder)]
+    _run(environment, "the virtual environment could not be made", "install Python's venv")
+    install = [str(environment_python(folder)), "-I", str(pip[-1] / PIP), *PIP_OPTIONS.split()]
+    wanted = ["--find-links", str(wheels), *installed_projects(path.name for path in wheels.glob("*.whl"))]
+    _run([*install, *wanted], "its wheels could not be installed", "use a bundle made for this Python")
+
+
+def installed_projects(names: Iterable[str]) -> Sequence[str]:
+    """Return the projects to install from the wheels with these file names: all but pip."""
+    return sorted({project_of(name) for name in names} - {PIP})
 
 
 def environment_python(folder: Path) -> Path:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from ecellm_lite.bundle import pointer
-from ecellm_lite.bundle.contents import HOME, Contents
+from ecellm_lite.bundle.contents import Contents
 from ecellm_lite.bundle.install import install
 from ecellm_lite.bundle.installation import Installation, chosen
-from ecellm_lite.bundle.launcher import write_command
+from ecellm_lite.bundle.launcher import HOME, write_command
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.store import Store
@@ -91,6 +91,23 @@ def test_a_program_that_does_not_start_is_not_installed(shop: Shop, base: Path) 
         install(shop.bundle("worse.ecb", 3), [shop.key.public])
     assert said(base / "bundles" / "till" / "current" / "ecellm-lite") == "one"
     assert [path.name for path in (base / "bundles" / "till" / "versions").glob(".*")] == []
+
+
+def test_a_version_whose_program_no_longer_starts_is_not_gone_back_to(shop: Shop, base: Path, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    library.touch()
+    (shop.folder / "program" / "ecellm-lite").write_text(f"#!/bin/sh\ntest -e '{library}' || exit 3\n", "utf-8")
+    old = shop.bundle("1.ecb", 1)
+    first = install(old, [shop.key.public]).version
+    shop.say("two")
+    second = install(shop.bundle("2.ecb", 2), [shop.key.public]).version
+    library.unlink()
+    installation = chosen(None)
+    with refusal(ModelError, "3"):
+        installation.rollback()
+    assert installation.current() == second
+    library.touch()
+    assert installation.rollback() == first
 
 
 def test_a_program_for_another_machine_is_refused(shop: Shop, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

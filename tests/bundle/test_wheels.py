@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ensurepip
 import json
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -11,7 +13,8 @@ import pytest
 
 from ecellm_lite.bundle.contents import Contents
 from ecellm_lite.bundle.install import install
-from ecellm_lite.bundle.wheels import project_of
+from ecellm_lite.bundle.installation import chosen
+from ecellm_lite.bundle.wheels import environment_python, project_of
 from ecellm_lite.errors import ModelError, UsageError
 from tests.support.bundles import Shop
 from tests.support.refusals import refusal
@@ -46,7 +49,14 @@ def write_wheel(
 
 @pytest.fixture
 def wheels(tmp_path: Path) -> Path:
+    """Return a folder with small wheels, and the real pip that Python brings along."""
     folder = tmp_path / "wheels"
+    places = [Path(ensurepip.__file__).parent / "_bundled", Path("/usr/share/python-wheels")]
+    pips = [path for place in places for path in place.glob("pip-*.whl")]
+    if not pips:
+        pytest.skip("this Python has no wheel of pip")
+    folder.mkdir()
+    shutil.copy(pips[0], folder)
     write_wheel(folder, "ecellm-lite", needs="cryptography")
     write_wheel(folder, "cryptography")
     return folder
@@ -69,6 +79,21 @@ def test_wheels_are_installed_without_a_network(
 
 
 @pytest.mark.slow
+def test_a_version_without_its_python_is_replaced(shop: Shop, wheels: Path) -> None:
+    path = shop.bundle(contents=Contents(shop.contents.model, wheels=wheels))
+    first = install(path, [shop.key.public]).version
+    install(shop.bundle("two.ecb", 2), [shop.key.public])
+    python = environment_python(first.folder / "venv")
+    python.unlink()
+    python.symlink_to("/nowhere/python3")  # as after an update of the system's Python
+    with refusal(ModelError):
+        chosen("till").rollback()
+    chosen("till").switch(first.folder)
+    (chosen("till").newest).unlink()
+    assert install(path, [shop.key.public]).version.folder != first.folder
+
+
+@pytest.mark.slow
 def test_wheels_that_do_not_fit_are_refused(shop: Shop, wheels: Path, base: Path) -> None:
     install(shop.bundle(contents=Contents(shop.contents.model)), [shop.key.public])
     write_wheel(wheels, "cryptography", tag="cp27-none-any").replace(wheels / "cryptography-1.0-py3-none-any.whl")
@@ -85,7 +110,7 @@ def test_the_wheels_are_listed_with_their_licences(shop: Shop, wheels: Path) -> 
         listed = json.loads(archive.read("licences/list.cdx.json"))["components"]
         assert archive.read("licences/cryptography-1.0-py3-none-any/licenses/LICENSE") == b"Do what you like.\n"
     packages = {one["name"]: one for one in listed if one["type"] == "library"}
-    assert set(packages) == {"ecellm-lite", "cryptography"}
+    assert set(packages) == {"ecellm-lite", "cryptography", "pip"}
     assert packages["cryptography"]["licenses"] == [{"license": {"name": "0BSD"}}]
     assert packages["ecellm-lite"]["purl"] == "pkg:pypi/ecellm-lite@1.0"
 
@@ -110,6 +135,9 @@ def test_files_that_are_no_wheels(wheels: Path, shop: Shop) -> None:
     (wheels / "cryptography-1.0-py3-none-any.whl").write_bytes(b"PK")
     with refusal(UsageError, "cryptography-1.0"):
         shop.bundle(contents=Contents(shop.contents.model, wheels=wheels))
-    (wheels / "cryptography-1.0-py3-none-any.whl").unlink()
-    with refusal(UsageError, "cryptography", settings=("wheels",)):
-        shop.bundle(contents=Contents(shop.contents.model, wheels=wheels))
+    for project in ("cryptography", "pip"):
+        [path] = wheels.glob(f"{project}-*")
+        path.unlink()
+        with refusal(UsageError, project, settings=("wheels",)):
+            shop.bundle(contents=Contents(shop.contents.model, wheels=wheels))
+        write_wheel(wheels, project)

@@ -14,7 +14,7 @@ from ecellm_lite.errors import ContextError, UsageError
 ROOT = Path(__file__).parent.parent.parent
 OPTION = re.compile(r"[^-]--[a-z][a-z-]+")
 # These start pip, PyInstaller or this program itself, with options of those.
-STARTERS = {f"ecellm_lite/bundle/{name}.py" for name in ("engine", "install", "program", "starter", "wheels")}
+STARTERS = {f"ecellm_lite/bundle/{name}.py" for name in ("engine", "program", "start", "starter", "wheels")}
 
 
 def test_only_the_command_line_names_options() -> None:

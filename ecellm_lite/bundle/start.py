@@ -1,0 +1,51 @@
+"""Whether a version's program starts on this machine: before it becomes current, first or again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from ecellm_lite.bundle.launcher import HOME, command_of
+from ecellm_lite.errors import ModelError
+
+_SECONDS = 300  # that a program may take to start
+
+
+def check_start(version: Path, step: str) -> None:
+    """Raise ModelError, with this next step, unless the program in a version's folder starts here with its engine.
+
+    `doctor` loads the engine. What it reports about the machine does not count, and neither does its exit code.
+    """
+    command = command_of(version)
+    if not command:
+        return
+    environment = {**os.environ, "ECELLM_HOME": str(version / HOME)}
+    try:
+        ended = subprocess.run(  # noqa: S603 - a program from a signed bundle
+            [*command, "doctor", "--json"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ModelError(f"The bundle's program does not start here ({error})", step=step) from None
+    if reason := _fault(ended):
+        raise ModelError(f"The bundle's program does not start here ({reason[:300]})", step=step)
+
+
+def _fault(ended: subprocess.CompletedProcess[str]) -> str | None:
+    """Return why the engine does not run, judging by the output of `doctor --json`, or None if it runs."""
+    if not ended.returncode:
+        return None
+    try:
+        checks = json.loads(ended.stdout)["checks"]
+        return next(
+            (str(one["finding"]) for one in checks if (one["name"], one["state"]) == ("llama.cpp", "bad")), None
+        )
+    except (ValueError, LookupError, TypeError):
+        return (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
