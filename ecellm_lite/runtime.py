@@ -59,16 +59,16 @@ class Runtime:
     It is an Answerer; RequestOptions lists the options of each request.
 
     `model`: a path to a GGUF file, a name in the store, a catalogue name, or `demo`. The default is ECELLM_MODEL, then
-        the only model in the store, then the demo.
+      the only model in the store, then the demo.
     `envelope`: `alpaca` or `mistral`, for a model file that does not name its envelope.
     `deterministic`: whether the same row always gets the same answer, byte for byte, independent of other rows.
     `prefix_files`: whether to store what the model computed for an instruction, so that the next process need not
-        compute it again. Rows are never stored. With layers on a GPU, nothing is stored.
+      compute it again. Rows are never stored. With layers on a GPU, nothing is stored.
     `grouped`: whether rows with the same beginning run together. Answers still come in the order of the rows.
     `drafts`: whether to guess the next words of free text from the prompt while few rows run. The model then checks
-        several guesses in one call.
+      several guesses in one call.
     `adapters`: files of LoRA adapters to load with the model (see convert/adapter_file.py), by the names that requests
-        use.
+      use.
 
     The other settings are described in engine.settings.Settings. A runtime that is not deterministic uses the values
     tuned for this model and machine, unless these settings are given: `threads`, `kv_type`, `micro_batch`,

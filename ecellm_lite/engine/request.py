@@ -24,7 +24,7 @@ class Request:
 
     `shared`: how many tokens at the prompt's start belong to the instruction.
     `opening`: how many of these tokens are the same in all rows of the task. They stay in memory. A question's state is
-        not part of them.
+      not part of them.
     `adapter`: the backend's adapter to compute with, or None for the model alone.
     `lasting`: whether the instruction may be stored on disk. It may if it comes from the task or the caller and not
       from a row.

@@ -21,7 +21,7 @@ class Settings:
     `threads`: the maximum number of threads in a call (see engine/threads.py). By default, one per core.
     `gpu_layers`: `auto` (as many as fit), `all` or a number. With 0, no GPU is used.
     `micro_batch`: how many tokens one call of the model may have. Attention reads the memory of all rows in a call, so
-    larger calls were slower on a CPU.
+      larger calls were slower on a CPU.
     `flash_attention`: `auto`, `on` or `off`. `deterministic` turns it off.
     `prompt_kernels`: `auto`, `off` or a variant (see ecellm_lite.kernels.prompt).
     """

@@ -34,11 +34,11 @@ class Block:
     """Rows of a tensor, and everything needed to convert them.
 
     `source`: the rows. Plain floats have the shape (rows, columns) and the numpy type float32, float16 or, with the
-        bits of BF16, uint16. A quantized type has the shape (rows, bytes of a row) and the numpy type uint8.
+      bits of BF16, uint16. A quantized type has the shape (rows, bytes of a row) and the numpy type uint8.
     `adapters`: their changes are added one after the other, in float32.
     `magnitudes` (rows,): the norm to which each row is scaled after the adapters are added (DoRA). `order` (rows,): for
-    each row of the result, the source's row that it comes from. The rows of `magnitudes`
-        and of an adapter's `b` are in the source's order.
+      each row of the result, the source's row that it comes from. The rows of `magnitudes` and of an adapter's `b` are
+      in the source's order.
     `importance` (columns,): how much each column matters, from the imatrix. Only some target types use it.
 
     Raises UsageError if shapes and types do not match, and ModelError if the imatrix is not finite.

@@ -108,7 +108,7 @@ class Calibration:
 
     `temperature`, `bias`: the correction, fitted to all `rows`. Only extractions have a bias.
     `before`, `after`: how good the probabilities of `held_out` rows were without and with a correction. Each half of
-        these rows was corrected by a fit to the other half.
+      these rows was corrected by a fit to the other half.
     `least_coverage`: 99% of the rows had at least this coverage.
     `data`, `data_sha256`: the file of the rows.
     `automatic`: the thresholds at which answers need no review, if they were requested.

@@ -51,12 +51,12 @@ class ChildRuntime:
 
     `start_seconds`: how long a child may take to get ready.
     `hang_seconds`: a child that has requests is killed if it makes no call of the model, or does not reply, for this
-        long.
+      long.
     `memory_bytes`: how much the child may allocate; the model's file is mapped and does not count.
     `nice`: by how much the child's priority is lowered.
     `cores`: how many cores the child may use, or a list of the cores' numbers, on systems that allow this.
     `idle_seconds`: a child without requests for this long is ended, which frees its memory; the next request starts
-        another child.
+      another child.
     `lazy`: whether the first request starts the child. Until then, only the model's file is read.
     `settings`: as in Runtime (envelope, context, threads, gpu_layers, prompt_kernels, deterministic, prefix_files).
 

@@ -20,7 +20,7 @@ class Hub:
     `breaks`: the number of bytes, by file, after which the connection breaks. It does so in the file's first `times`
       downloads.
     `lies`: false sizes that the hub states, by file. `meanwhile`: a function that is called with each file's name
-    before the file is sent.
+      before the file is sent.
     """
 
     def __init__(
