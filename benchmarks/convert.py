@@ -19,9 +19,9 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from benchmarks.chart import Group, draw
 from benchmarks.facts import write_results
 from ecellm_lite.engine.settings import available_cores
 from ecellm_lite.models.files import replacing
-from tests.support.tiny_tokenizers import write_mistral_model
+from tests.support.tiny_tokenizers import write_mistral_model, write_smollm_tokenizer
 
 RANK = 16
 LOOK = 0.02  # seconds between two readings of a process's memory
@@ -44,7 +44,11 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The shape of a Llama or Mistral checkpoint, as in its config.json."""
+    """The shape of a checkpoint, as in its config.json.
+
+    `rotation`: the settings of the rotary embedding. `write_tokenizer`: writes a real tokenizer, which has at most
+    `vocabulary` tokens and need not be the published model's.
+    """
 
     architecture: str
     hidden: int
@@ -53,13 +57,33 @@ class Shape:
     heads: int
     kv_heads: int
     vocabulary: int = 32000
+    query_norms: bool = False
+    rotation: Mapping[str, Any] = field(default_factory=lambda: {"rope_theta": 10000.0})
+    write_tokenizer: Callable[[Path], None] = write_mistral_model
+
+
+LLAMA_3_ROTATION = {
+    "rope_theta": 500000.0,
+    "rope_scaling": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    },
+}  # fmt: skip
 
 
 SHAPES = {
     "eCeLLM-M": Shape("Mistral", 4096, 14336, 32, 32, 8),
     "eCeLLM-L": Shape("Llama", 5120, 13824, 40, 40, 40),
+    "Llama-3.1-8B": Shape(
+        "Llama", 4096, 14336, 32, 32, 8, 128256,
+        rotation=LLAMA_3_ROTATION, write_tokenizer=write_smollm_tokenizer,
+    ),
+    "Qwen3-8B": Shape(
+        "Qwen3", 4096, 12288, 36, 32, 8, 151936,
+        query_norms=True, rotation={"rope_theta": 1000000.0}, write_tokenizer=write_smollm_tokenizer,
+    ),
     "small": Shape("Mistral", 1024, 2816, 4, 16, 4),
-}
+}  # fmt: skip
 
 MERGE = """
 import sys, torch
@@ -79,6 +103,7 @@ requantize(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], threads=int(sys.ar
 
 @click.command()
 @click.option("--shape", "name", type=click.Choice(list(SHAPES)), default="eCeLLM-M", show_default=True)
+@click.option("--layers", type=click.IntRange(1), help="Fewer layers than the shape has, to need less disk.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("/tmp/ecellm-convert"), show_default=True)
 @click.option("--llama-cpp", type=click.Path(exists=True, path_type=Path), help="llama.cpp's source, for the chain.")
 @click.option(
@@ -93,6 +118,7 @@ requantize(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], threads=int(sys.ar
 @click.option("--figure", type=click.Path(path_type=Path), default=Path("benchmarks/figures/convert.svg"))
 def main(
     name: str,
+    layers: int | None,
     folder: Path,
     llama_cpp: Path | None,
     python: str | None,
@@ -104,8 +130,9 @@ def main(
     """Make the checkpoint, convert it in both ways, and write the results."""
     cores = threads or available_cores()
     folder.mkdir(parents=True, exist_ok=True)
-    base, adapter = folder / name, folder / f"{name}-adapter"
-    size = make_checkpoint(base, adapter, SHAPES[name])
+    shape = replace(SHAPES[name], layers=layers or SHAPES[name].layers)
+    base, adapter = folder / f"{name}-{shape.layers}", folder / f"{name}-{shape.layers}-adapter"
+    size = make_checkpoint(base, adapter, shape)
     warm(base)
     ours = folder / "ours.gguf"
     command = [
@@ -124,7 +151,7 @@ def main(
         merged, wide, small = folder / "merged", folder / "wide.gguf", folder / "chain.gguf"
         warm(base)
         steps["transformers and peft"] = run([python, "-c", MERGE, str(base), str(adapter), str(merged)], folder)
-        write_mistral_model(merged)
+        shape.write_tokenizer(merged)
         say(steps)
         script = str(llama_cpp / "convert_hf_to_gguf.py")
         steps["convert_hf_to_gguf.py"] = run(
@@ -141,6 +168,7 @@ def main(
     chain = {step: each for step, each in steps.items() if step != "ecellm-lite"}
     results: dict[str, Any] = {
         "shape": name,
+        "layers": shape.layers,
         "rank": RANK,
         "file_type": file_type,
         "threads": cores,
@@ -213,7 +241,7 @@ def make_checkpoint(base: Path, adapter: Path, shape: Shape) -> int:
         generator = np.random.default_rng(0)
         pool = (generator.normal(0, 0.02, 1 << 26).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
         write_shards(base, dict(tensors(shape)), pool)
-        write_mistral_model(base)
+        shape.write_tokenizer(base)
         (base / "config.json").write_text(json.dumps(configuration(shape)))
     if not (adapter / "adapter_config.json").exists():
         write_adapter(adapter, shape)
@@ -236,6 +264,8 @@ def tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
             ("mlp.down_proj", shape.hidden, shape.inner),
         ):
             yield f"{of}{name}.weight", (rows, columns)
+        for name in ("q_norm", "k_norm") if shape.query_norms else ():
+            yield f"{of}self_attn.{name}.weight", (shape.hidden // shape.heads,)
         yield f"{of}input_layernorm.weight", (shape.hidden,)
         yield f"{of}post_attention_layernorm.weight", (shape.hidden,)
     yield "model.norm.weight", (shape.hidden,)
@@ -284,7 +314,7 @@ def configuration(shape: Shape) -> dict[str, Any]:
         "architectures": [f"{shape.architecture}ForCausalLM"], "model_type": shape.architecture.lower(),
         "hidden_size": shape.hidden, "intermediate_size": shape.inner, "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads, "vocab_size": shape.vocabulary,
-        "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu",
+        "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "hidden_act": "silu", **shape.rotation,
         "tie_word_embeddings": False, "torch_dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2,
     }  # fmt: skip
 

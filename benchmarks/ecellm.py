@@ -39,7 +39,7 @@ def main(data: Path, models: tuple[str, ...], quant: str, rows: int, output: Pat
         name = f"{model}:{quant}"
         started = time.perf_counter()
         if not Store().has(name):
-            pull(model, file_type=quant, drop=True)  # checks its tokens, and its logits if torch is installed
+            pull(model, file_type=quant)  # checks its tokens, and its logits if torch is installed
         ready = time.perf_counter() - started
         results[model] = {"quant": quant, "seconds_to_have_it": round(ready, 1), "tasks": {}}
         with Runtime(name) as runtime:

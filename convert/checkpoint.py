@@ -56,9 +56,9 @@ class Checkpoint:
         self._configuration = [file for name in _CONFIGURATION if (file := _input_file(folder / name))]
         self.config = read_json(inside(folder, "config.json"))
         try:
-            index = None if (folder / _WHOLE).exists() else self._index()
+            index = None if self._has(_WHOLE) else self._index()
             paths = [inside(folder, _WHOLE)] if index is None else self._shards(index)
-            self.files = [self._open_files.enter_context(SafetensorsFile(path)) for path in paths]
+            self.files = [self._open_files.enter_context(self._opened(path)) for path in paths]
             self._tensor_files = self._by_tensor(index)
         except BaseException:
             self.close()
@@ -82,11 +82,11 @@ class Checkpoint:
 
     def tensor(self, name: str) -> SourceTensor:
         """Return a tensor's type, shape and place in its file."""
-        return self._file(name).tensors[name]
+        return self.file_of(name).tensors[name]
 
     def rows(self, name: str, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """Return rows of a tensor; see SafetensorsFile.rows."""
-        return self._file(name).rows(name, first, count)
+        return self.file_of(name).rows(name, first, count)
 
     def values(self, name: str) -> NDArray[np.float32]:
         """Return a whole tensor as float32. This is meant for small tensors."""
@@ -105,10 +105,17 @@ class Checkpoint:
         """Return the files that describe the weights, such as config.json, as they were when opened."""
         return list(self._configuration)
 
-    def _file(self, name: str) -> SafetensorsFile:
+    def file_of(self, name: str) -> SafetensorsFile:
+        """Return the file that holds a tensor; raises ModelError if there is no such tensor."""
         if name not in self._tensor_files:
             raise damaged(self.folder, f"has no tensor {name!r}, which its architecture needs")
         return self._tensor_files[name]
+
+    def _has(self, name: str) -> bool:
+        return (self.folder / name).exists()
+
+    def _opened(self, path: Path) -> SafetensorsFile:
+        return SafetensorsFile(path)
 
     def _index(self) -> Mapping[str, str]:
         """Return the file of each tensor according to the index, model.safetensors.index.json."""

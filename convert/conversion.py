@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ecellm_lite.convert.adapter import PeftAdapter, read_adapter
+from ecellm_lite.convert.arrivals import staging_folder, write_arriving
+from ecellm_lite.convert.arriving_checkpoint import ArrivingCheckpoint
 from ecellm_lite.convert.blueprint import Blueprint, MetadataValue
 from ecellm_lite.convert.checkpoint import Checkpoint
 from ecellm_lite.convert.gguf_adapter import read_gguf_adapter, with_checkpoint_names
@@ -33,7 +35,7 @@ from ecellm_lite.convert.plan import Plan, draw_plan
 from ecellm_lite.convert.record import record
 from ecellm_lite.convert.request import ENVELOPE_KEY, ConversionRequest, checkpoint_folder
 from ecellm_lite.convert.source import TensorSource
-from ecellm_lite.convert.writer import unfinished_paths
+from ecellm_lite.convert.writer import UnfinishedFile, only_named, unfinished_paths
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.catalogue import catalogue_entry
 from ecellm_lite.models.gguf_header import read_header
@@ -56,8 +58,13 @@ class Conversion:
     def check_room(self) -> None:
         """Raise ModelError if free disk space or memory is too small; bytes written by an earlier run need no space."""
         unfinished, _ = unfinished_paths(self.request.target)
-        unfinished_bytes = unfinished.stat().st_blocks * 512 if unfinished.is_file() else 0
-        self.plan.check_room(self.request.target, unfinished_bytes)
+        written = unfinished.stat().st_blocks * 512 if unfinished.is_file() else 0
+        arriving = self.source if isinstance(self.source, ArrivingCheckpoint) else None
+        self.plan.check_room(
+            self.request.target,
+            written + (arriving.staged_bytes() if arriving else 0),
+            beside=arriving.largest if arriving else 0,
+        )
 
     def seconds(self, threads: int) -> float:
         """Return roughly how many seconds the conversion will take, estimated by converting a block of each type."""
@@ -70,24 +77,35 @@ class Conversion:
         resume: bool = False,
         hash_inputs: bool = False,
         progress: Callable[[ConversionProgress], None] | None = None,
+        accept: Callable[[], None] = lambda: None,
     ) -> Manifest:
         """Write the file and then its manifest; see pipeline.write_file and writer.UnfinishedFile for the errors.
 
-        After the file has its final name, only writing the manifest can fail.
+        After the file has its final name, only writing the manifest and `accept` can fail. `accept` is called last, and
+        if the process is killed meanwhile, a run that resumes need only repeat it.
         """
-        self.check_room()
+        if not (resume and only_named(self.request.target)):
+            self.check_room()
         started = time.perf_counter()
         target, path = self.request.target, self.request.manifest_path
         with unfinished_file(self.plan, self.source, target, resume=resume, other_inputs=self._other_inputs()) as file:
-            output = write_file(self.plan, self.source, file, threads=threads, progress=progress, check=_check_header)
+            output = self._write(file, threads, progress)
             manifest = self._manifest(output, hash_inputs, time.perf_counter() - started)
             with _reported(path, "removed", "check its folder's rights, then resume"):
                 path.unlink(missing_ok=True)  # the manifest of an older file of this name
             file.finish(output.sha256)
             with _reported(path, "written", "the model's file is complete; resume to write the manifest"):
                 manifest.write(path)
+            accept()
             file.forget()
         return manifest
+
+    def _write(
+        self, file: UnfinishedFile, threads: int, progress: Callable[[ConversionProgress], None] | None
+    ) -> WrittenFile:
+        if isinstance(self.source, ArrivingCheckpoint):
+            return write_arriving(self.plan, self.source, file, threads=threads, progress=progress, check=_check_header)
+        return write_file(self.plan, self.source, file, threads=threads, progress=progress, check=_check_header)
 
     def _other_inputs(self) -> list[Path]:
         """Return the files that are read in addition to the weights."""
@@ -131,7 +149,7 @@ def prepared(request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint]
     request.check_paths()
     adapters = tuple(WeightedAdapter(read_any_adapter(path), weight) for path, weight in request.adapters)
     imatrix = read_imatrix(request.imatrix) if request.imatrix else None
-    with opened_base(request.base, draw or drawn) as (source, blueprint):
+    with _opened(request, draw or drawn) as (source, blueprint):
         envelope = request.choose_envelope(blueprint.metadata)
         blueprint = replace(blueprint, metadata=_with_request(blueprint.metadata, envelope, request))
         adapters = tuple(replace(one, adapter=with_names_of(one.adapter, blueprint)) for one in adapters)
@@ -175,6 +193,18 @@ def opened_base(
     else:
         with Checkpoint(checkpoint_folder(base)) as checkpoint:
             yield checkpoint, draw(checkpoint)
+
+
+@contextmanager
+def _opened(
+    request: ConversionRequest, draw: Callable[[Checkpoint], Blueprint]
+) -> Iterator[tuple[TensorSource, Blueprint]]:
+    if request.weights:
+        with ArrivingCheckpoint(Path(request.base), request.weights, staging_folder(request.target)) as checkpoint:
+            yield checkpoint, draw(checkpoint)
+    else:
+        with opened_base(request.base, draw) as opened:
+            yield opened
 
 
 def read_any_adapter(path: Path) -> PeftAdapter:

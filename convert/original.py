@@ -56,7 +56,10 @@ def original_logits(
     missing = [name for name in ("torch", "transformers", *(["peft"] if adapters else [])) if not find_spec(name)]
     if missing:
         raise ModelError(f"The original needs {', '.join(missing)} to run", step=f"pip install {' '.join(missing)}")
-    needed = 2 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))  # from 16 to 32 bits
+    weights = list(folder.glob("*.safetensors"))
+    if not weights:
+        raise ModelError(f"The original's weights are not in {folder}", step="keep them when you pull the model")
+    needed = 2 * sum(path.stat().st_size for path in weights)  # from 16 to 32 bits
     if needed > psutil.virtual_memory().available:
         raise ModelError(
             f"The original needs {in_words(needed)} of memory, more than is free", step="verify it on a larger machine"

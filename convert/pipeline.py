@@ -12,6 +12,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ecellm_lite.convert.background import ReadAhead, WriteBehind
 from ecellm_lite.convert.blocks import NotFiniteError, converted, read_block, read_blocks
 from ecellm_lite.convert.plan import Plan
@@ -60,7 +63,8 @@ def unfinished_file(
         raise UsageError(
             f"{target} is one of the inputs", step="give another output file", settings=("target",), file=str(target)
         )
-    facts = {"plan": plan.identity, "inputs": [[one.path.name, one.size, one.changed] for one in inputs]}
+    states = [[one.path.name, one.size, one.sha256 or one.changed] for one in inputs]
+    facts = {"plan": plan.identity, "inputs": states}
     return UnfinishedFile(target, plan.size, facts, resume=resume)
 
 
@@ -85,13 +89,27 @@ def write_file(
     stream = FileStream(file, plan.size)
     stream.append(plan.header[resumed:])
     if check:
-        with _discarding(file, ModelError):
+        with discarding(file, ModelError):
             check(file.unfinished)
+    clock = _Clock(plan, resumed)
     # A resumed run would stop at the same weight.
-    with _discarding(file, NotFiniteError):
-        _write_blocks(plan, source, stream, resumed, threads, progress)
+    with discarding(file, NotFiniteError):
+        try:
+            write_blocks(
+                plan,
+                source,
+                stream.put,
+                done=resumed,
+                threads=threads,
+                each=lambda tensor, block: progress(clock.after(tensor, block)) if progress else None,
+            )
+        except BaseException:
+            with suppress(ModelError):
+                stream.flush()
+            raise
+    stream.end()
     # The bytes may mix both states of an input that changed.
-    with _discarding(file, ModelError):
+    with discarding(file, ModelError):
         source.check_unchanged()
     return WrittenFile(stream.sha256, plan.size, resumed)
 
@@ -111,32 +129,28 @@ def estimated_seconds(plan: Plan, source: TensorSource, threads: int) -> float:
     return seconds
 
 
-def _write_blocks(
+def write_blocks(
     plan: Plan,
     source: TensorSource,
-    stream: FileStream,
-    resumed: int,
-    threads: int,
-    progress: Callable[[ConversionProgress], None] | None,
+    put: Callable[[tuple[int, NDArray[np.uint8]]], None],
+    *,
+    done: int = 0,
+    threads: int = 1,
+    each: Callable[[PlannedTensor, Block], None] = lambda *_: None,
 ) -> None:
-    clock = _Clock(plan, resumed)
-    with ReadAhead(read_blocks(plan, source, resumed), _AHEAD) as blocks:
-        try:
-            with WriteBehind(stream.put, _BEHIND) as writer:
-                for tensor, first, block in blocks:
-                    offset = plan.data_offset + tensor.offset + first * tensor.row_bytes
-                    writer.put((offset, converted(tensor, first, block, threads)))
-                    if progress:
-                        progress(clock.after(tensor, block))
-        except BaseException:
-            with suppress(ModelError):
-                stream.flush()
-            raise
-    stream.end()
+    """Convert a plan's tensors and give `put` each block with its offset in the file, in the plan's order.
+
+    `done`: how many of the file's bytes are written already. `each` is called after each block with what was read.
+    """
+    with ReadAhead(read_blocks(plan, source, done), _AHEAD) as blocks, WriteBehind(put, _BEHIND) as writer:
+        for tensor, first, block in blocks:
+            offset = plan.data_offset + tensor.offset + first * tensor.row_bytes
+            writer.put((offset, converted(tensor, first, block, threads)))
+            each(tensor, block)
 
 
 @contextmanager
-def _discarding(file: UnfinishedFile, kind: type[ModelError]) -> Iterator[None]:
+def discarding(file: UnfinishedFile, kind: type[ModelError]) -> Iterator[None]:
     """Remove the unfinished file if the block raises an error of this kind, because it must not be resumed."""
     try:
         yield

@@ -77,17 +77,21 @@ class Plan:
         """The file's bits per weight."""
         return 8 * self.size / max(1, sum(math.prod(tensor.shape) for tensor in self.tensors))
 
-    def check_room(self, target: Path, bytes_written: int = 0) -> None:
-        """Raise ModelError if disk or memory is too small; the file's first `bytes_written` bytes exist already."""
+    def check_room(self, target: Path, bytes_written: int = 0, beside: int = 0) -> None:
+        """Raise ModelError if disk or memory is too small.
+
+        `beside`: how many bytes are needed beside the file. `bytes_written`: how many bytes of both exist already.
+        """
         folder = next((folder for folder in target.absolute().parents if folder.is_dir()), None)
         if folder is None:
             raise ModelError(
                 f"{target} is in no folder", step="give another output file", settings=("target",), file=str(target)
             )
         free = shutil.disk_usage(folder).free
-        if self.size - bytes_written > free:
+        missing = self.size + beside - bytes_written
+        if missing > free:
             raise ModelError(
-                f"{target} needs {in_words(self.size - bytes_written)}, and {folder} has {in_words(free)} free",
+                f"{target} needs {in_words(missing)}, and {folder} has {in_words(free)} free",
                 step="make room, or choose a smaller type",
                 settings=("file_type",),
                 file=str(target),

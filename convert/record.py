@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +17,7 @@ from ecellm_lite.convert.pipeline import WrittenFile
 from ecellm_lite.convert.plan import Plan
 from ecellm_lite.convert.reading import changed_meanwhile, unreadable
 from ecellm_lite.convert.source import InputFile
+from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.version import __version__
@@ -78,6 +80,8 @@ def record(
 
 
 def _entry(file: InputFile, hashed: bool) -> dict[str, Any]:
+    if file.sha256:  # checked when the file arrived from the hub, whose cache names such a file by it
+        return {"name": file.path.name, "size": file.size, "etag": file.sha256, "sha256": file.sha256}
     try:
         changed = datetime.fromtimestamp(file.changed / 1e9, timezone.utc).isoformat(timespec="seconds")
     except (ValueError, OverflowError, OSError):
@@ -96,4 +100,10 @@ def _entry(file: InputFile, hashed: bool) -> dict[str, Any]:
             raise unreadable(file.path, error) from None
         if current != file:
             raise changed_meanwhile(file.path)
+        if re.fullmatch("[0-9a-f]{64}", entry.get("etag", "")) and entry["sha256"] != entry["etag"]:
+            raise ModelError(
+                f"{file.path.name} has the sha256 {entry['sha256']}, but {entry['etag']} on the hub",
+                step=f"delete {file.path.resolve()} and pull again",
+                file=str(file.path),
+            )
     return entry

@@ -14,6 +14,7 @@ from ecellm_lite.envelopes import ENVELOPES, get_envelope
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.catalogue import catalogue_entry
 from ecellm_lite.models.hub import cached, is_repository
+from ecellm_lite.models.hub_file import HubFile
 from ecellm_lite.models.resolve import TASKS_KEY
 from ecellm_lite.tasks.registry import TASKS, get_task
 
@@ -25,6 +26,8 @@ class ConversionRequest:
     """What to convert, and to what.
 
     - `base`: a checkpoint's folder, a hub id whose files are in the cache, or a GGUF file.
+    - `weights`: files that `base`, a folder, lacks, because they are still on the hub. Each is fetched, converted and
+      dropped in turn.
     - `adapters`: PEFT folders or GGUF files, each with the factor by which its changes are multiplied.
     - `envelope`: the envelope's name; needed only if the base does not name one.
     - `overrides`: pairs (regular expression for tensor names, type).
@@ -52,6 +55,7 @@ class ConversionRequest:
     details: Mapping[str, Any] = field(default_factory=dict)
     base_name: str = ""
     tasks: tuple[str, ...] = ()
+    weights: tuple[HubFile, ...] = ()
 
     @property
     def manifest_path(self) -> Path:

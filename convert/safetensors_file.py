@@ -87,12 +87,7 @@ class SafetensorsFile:
         check_weights(tensor, self.path)
         rows = (tensor.shape[0] if tensor.shape else 1) - first if count is None else count
         buffer = np.empty((rows, *tensor.shape[1:]), dtype=FLOATS[tensor.type])
-        read_fully(
-            self._descriptor,
-            self.path,
-            memoryview(buffer.reshape(-1).view(np.uint8).data),
-            tensor.offset + first * tensor.row_bytes,
-        )
+        self._fill(memoryview(buffer.reshape(-1).view(np.uint8).data), tensor.offset + first * tensor.row_bytes)
         return buffer if tensor.shape else buffer.reshape(())
 
     def check_unchanged(self) -> None:
@@ -156,8 +151,11 @@ class SafetensorsFile:
 
     def _read(self, offset: int, count: int) -> bytes:
         buffer = bytearray(count)
-        read_fully(self._descriptor, self.path, memoryview(buffer), offset)
+        self._fill(memoryview(buffer), offset)
         return bytes(buffer)
+
+    def _fill(self, buffer: memoryview, offset: int) -> None:
+        read_fully(self._descriptor, self.path, buffer, offset)
 
     def _damaged(self, problem: str) -> ModelError:
         return damaged(self.path, f"is not a valid safetensors file: {problem}")

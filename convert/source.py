@@ -32,11 +32,15 @@ class SourceTensor:
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file that a conversion reads: its size in bytes, and its modification time in nanoseconds."""
+    """A file that a conversion reads: its size in bytes, and its modification time in nanoseconds.
+
+    A file that is still on the hub has no modification time (0), but the sha256 that the hub states.
+    """
 
     path: Path
     size: int
     changed: int
+    sha256: str = ""
 
     @classmethod
     def of(cls, path: Path, status: os.stat_result) -> InputFile:

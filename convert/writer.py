@@ -5,7 +5,8 @@ writer of the same target until everything is done, including the manifest. Data
 them. So the file can be resumed after a kill or a power failure.
 
     .NAME.unfinished    the file, at its full length from the start
-    .NAME.journal       JSON lines: what the file is made of, and after each flush how many of its bytes are written
+    .NAME.journal       JSON lines: what the file is made of, and after each flush how many of its bytes are written,
+                        or which of its parts
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class UnfinishedFile:
 
     - `facts`: what the file is made of.
     - `resume`: whether to keep the bytes that an earlier run with the same facts wrote.
-    - `done`: how many bytes were kept. It is 0 without `resume`.
+    - `done`: how many bytes from the file's beginning were kept. It is 0 without `resume`.
+    - `parts`: the names of the parts of the file that were kept; see `note_part`.
     - `whole`: the file's sha256 if an earlier run ended between `finish` and `forget`, else None. The file is then
       complete and already has its final name.
 
@@ -50,6 +52,7 @@ class UnfinishedFile:
         self.target = target
         self.size = size
         self.done = 0
+        self.parts: frozenset[str] = frozenset()
         self.whole: str | None = None
         self.unfinished, self.journal = unfinished_paths(target)
         self._descriptor = self._journal = -1
@@ -99,6 +102,14 @@ class UnfinishedFile:
         """Flush what was written to the disk, then note in the journal that the first `done` bytes are there."""
         self._note({"done": done})
         self.done = done
+
+    def note_part(self, name: str) -> None:
+        """Flush what was written to the disk, then note in the journal that the part of this name is there.
+
+        A part is any set of the file's bytes that the caller can find again by its name.
+        """
+        self._note({"parts": sorted(self.parts | {name})})
+        self.parts |= {name}
 
     def finish(self, sha256: str) -> None:
         """Give the complete file its final name, unless it already has it."""
@@ -197,7 +208,7 @@ class UnfinishedFile:
     def _begin(self, facts: Any, resume: bool) -> None:
         if resume:
             self.done = self._resumable_bytes(facts)
-        if self.done:
+        if self.done or self.parts:
             # Ends a line that a kill may have cut off.
             os.write(self._journal, b"\n")
             return
@@ -209,7 +220,10 @@ class UnfinishedFile:
         descriptors.sync_folder(self.target.parent)
 
     def _resumable_bytes(self, facts: Any) -> int:
-        """Return how many bytes an earlier run has written; raises NotResumableError if that run had other facts."""
+        """Return how many bytes an earlier run has written, and set `parts`.
+
+        Raises NotResumableError if that run had other facts.
+        """
         journal = _read_journal(self.journal)
         if "facts" not in journal:
             return 0
@@ -227,13 +241,23 @@ class UnfinishedFile:
             ):
                 self.whole = sha256
                 return self.size
-        done = journal.get("done", 0)
-        return done if length == self.size and type(done) is int and 0 <= done <= self.size else 0
+        if length != self.size:
+            return 0
+        parts, done = journal.get("parts", []), journal.get("done", 0)
+        if isinstance(parts, list) and all(isinstance(part, str) for part in parts):
+            self.parts = frozenset(parts)
+        return done if type(done) is int and 0 <= done <= self.size else 0
 
 
 def unfinished_paths(target: Path) -> tuple[Path, Path]:
     """Return the paths of a target's unfinished file and of its journal."""
     return target.with_name(f".{target.name}.unfinished"), target.with_name(f".{target.name}.journal")
+
+
+def only_named(target: Path) -> bool:
+    """Return whether an earlier run was ended between `finish` and `forget`, so that the file is complete."""
+    unfinished, journal = unfinished_paths(target)
+    return journal.is_file() and target.is_file() and not (unfinished.is_file() and unfinished.stat().st_size)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.page_tables.sources import gb, gib, provenance, results, table
+from benchmarks.page_tables.sources import RESULTS, gb, gib, provenance, results, table
 
 
 def convert() -> str:
@@ -19,8 +19,26 @@ def convert() -> str:
     return (
         f"{table(('step', 'seconds', 'peak memory', 'written'), rows)}\n\n{facts['times_faster']:.1f} times as fast. "
         f"The shape of eCeLLM-L (26 GB) took {large['seconds']:.0f} s and {gib(large['peak_memory'])} "
-        f"{provenance('convert')}."
+        f"{provenance('convert')}.{_newer_shapes()}"
     )
+
+
+def _newer_shapes() -> str:
+    """Return a sentence about each measured shape of a newer model; empty if none was measured."""
+    text = ""
+    for name in ("convert_qwen3", "convert_llama3", "convert_qwen3_steps"):
+        if not (RESULTS / f"{name}.json").is_file():
+            continue
+        facts = results(name)
+        ours = facts["steps"]["ecellm-lite"]
+        text += (
+            f" {facts['shape']}'s shape with {facts['layers']} layers ({gb(facts['checkpoint_bytes'])}): "
+            f"{ours['seconds']:.0f} s and {gib(ours['peak_memory'])}"
+        )
+        if "times_faster" in facts:
+            text += f", {facts['times_faster']:.1f} times as fast as the three steps"
+        text += f" {provenance(name)}."
+    return text
 
 
 def quantize() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,9 @@ from ecellm_lite.cli.plain import plain
 from ecellm_lite.cli.types import ModelType
 from ecellm_lite.envelopes import ENVELOPES
 from ecellm_lite.errors import UsageError
+
+if TYPE_CHECKING:
+    from ecellm_lite.provision.pull import Download
 
 
 @click.group()
@@ -82,7 +86,7 @@ def add(file: Path, name: str, envelope: str | None, move: bool) -> None:
 )
 @click.option("--revision", help="A branch, tag or commit of the repository.  [default: the newest]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads to compute with.  [default: one per core]")
-@click.option("--drop", is_flag=True, help="Delete the download when the model is in the store.")
+@click.option("--keep", is_flag=True, help="Keep the weights in the hub's cache, for other file types.")
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 @debug_option
 @click.option(
@@ -96,20 +100,21 @@ def pull(
     envelope: str | None,
     revision: str | None,
     threads: int | None,
-    drop: bool,
+    keep: bool,
     quiet: bool,
     key: Path | None,
 ) -> None:
     """Download a model, convert it, check it and put it into the store.
 
     MODEL is a published model (eCeLLM-M, or eCeLLM-M:Q8_0 with its type) or a repository of the Hugging Face hub
-    (OWNER/NAME). Run the same command again to continue an interrupted download or conversion. Complete files are kept.
+    (OWNER/NAME). It is converted while it is downloaded, so that the disk needs room for the result and little more
+    than one of the repository's files. Run the same command again to continue after an interruption.
 
     MODEL may also be the address of a folder that `models push` wrote, https://HOST/index.json. All its models are then
     brought up to date, and only what changed is downloaded.
     """
     if "://" in model:
-        if any((file_type, adapters, name, envelope, revision, drop, threads)):
+        if any((file_type, adapters, name, envelope, revision, keep, threads)):
             raise UsageError("The models of an address are taken as they are", step="give no option but the key")
         pull_models(model, key, quiet=quiet)
         return
@@ -124,14 +129,29 @@ def pull(
             name=name,
             envelope=envelope,
             revision=revision,
-            drop=drop,
+            keep=keep,
             threads=threads,
             quiet=quiet,
             progress=progress,
+            announce=None if quiet else _show_download,
         )
     if not quiet:
         size = f"{manifest.size / 1e9:.2f} GB"
         click.echo(f"{manifest.name}: {size}, envelope {manifest.envelope}, sha256 {manifest.sha256}")
+
+
+def _show_download(download: Download) -> None:
+    """Print what a pull is about to fetch, and what another file type of the same weights would take."""
+    from ecellm_lite.models.files import in_words
+
+    fate = (
+        "The weights stay in the hub's cache."
+        if download.kept
+        else f"It is converted as it arrives and needs {in_words(download.result)} in the store and up to "
+        f"{in_words(int(1.2 * download.largest))} meanwhile. The weights are not kept: another --quant downloads them "
+        "again, unless you pull with --keep."
+    )
+    click.echo(f"{download.repository}: {in_words(download.size)} to download. {fate}", err=True)
 
 
 def pull_models(address: str, key: Path | None, *, quiet: bool) -> None:

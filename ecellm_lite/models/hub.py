@@ -1,4 +1,6 @@
-"""Checkpoints from the Hugging Face hub or its local cache. Only this module and bundle/download.py use a network.
+"""Checkpoints from the Hugging Face hub or its local cache.
+
+Only this module, hub_file.py and bundle/download.py use a network.
 
 huggingface_hub does the work: it resumes broken downloads, keeps every complete file, locks its cache, and honours
 HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME. Only weights, configuration and tokenizer files are fetched.
@@ -16,8 +18,9 @@ from pathlib import Path
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.files import in_words
 
+_WEIGHTS = "*.safetensors"
 FILES = (
-    "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json",
+    _WEIGHTS, "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json",
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.json", "merges.txt",
 )  # fmt: skip
@@ -44,15 +47,16 @@ def cached(repository: str, revision: str | None = None) -> Path:
     except (OSError, ValueError):  # huggingface_hub raises either if something is not in its cache
         raise ModelError(
             f"There is no folder {repository}, and the Hugging Face cache does not have all of it",
-            step=f"fetch it with `ecellm-lite models pull {repository}` on a machine with a network",
+            step=f"fetch it with `ecellm-lite models pull {repository}` on a machine with a network, "
+            "and keep the weights",
         ) from None
 
 
-def download(repository: str, revision: str | None = None, *, quiet: bool = False) -> Path:
+def download(repository: str, revision: str | None = None, *, weights: bool = True, quiet: bool = False) -> Path:
     """Fetch a repository's weights, configuration and tokenizer into the hub's cache and return their folder.
 
-    Raises ModelError if the repository does not exist, the disk is too small, or the connection breaks. Complete files
-    are kept then, and the next call fetches the rest.
+    Without `weights`, the safetensors files are left out. Raises ModelError if the repository does not exist, the disk
+    is too small, or the connection breaks. Complete files are kept then, and the next call fetches the rest.
     """
     # huggingface_hub reads both variables when it is imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -68,12 +72,13 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
     try:
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
         sizes = {one.rfilename: one.size or 0 for one in info.siblings or []}
-        names = [name for name in sizes if any(fnmatch(name, pattern) for pattern in FILES)]
+        patterns = [pattern for pattern in FILES if weights or pattern != _WEIGHTS]
+        names = [name for name in sizes if any(fnmatch(name, pattern) for pattern in patterns)]
         size = sum(sizes[name] for name in names)
         _check_room(repository, size, cache)
         # Fetched by name, not by commit hash: otherwise the library does not record the name's commit, and finds
         # nothing when offline.
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILES)))
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
         if folder.name != info.sha:
             raise ModelError(f"{repository} was changed on the hub meanwhile", step="pull again to fetch the changes")
         for name in names:
@@ -88,19 +93,15 @@ def download(repository: str, revision: str | None = None, *, quiet: bool = Fals
     except Exception as error:  # noqa: BLE001 - huggingface_hub and its HTTP library raise errors of many kinds
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
             _check_room(repository, size, cache)
-        raise _explained(repository, error) from None
+        raise explained(repository, error) from None
     return folder
 
 
-def drop(folder: Path) -> None:
-    """Delete from the hub's cache what `download` fetched. `folder` is the folder that it returned."""
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE keeps huggingface_hub from the network."""
+    from huggingface_hub.constants import HF_HUB_OFFLINE
 
-    try:
-        scan_cache_dir().delete_revisions(folder.name).execute()
-    except (OSError, ValueError, KeyError, CacheNotFound) as error:
-        raise ModelError(f"{folder} could not be deleted ({error}), but the model is in the store") from None
+    return bool(HF_HUB_OFFLINE)
 
 
 def _check_room(repository: str, size: int, cache: Path) -> None:
@@ -122,7 +123,8 @@ def _check(repository: str) -> None:
         raise UsageError(f"{repository[:100]!r} is not a repository on the hub", step="give OWNER/NAME")
 
 
-def _explained(repository: str, error: Exception) -> ModelError:
+def explained(repository: str, error: Exception) -> ModelError:
+    """Return the error for a failed request to the hub."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     if isinstance(error, GatedRepoError):

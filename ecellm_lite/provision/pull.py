@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from ecellm_lite.convert.conversion import prepared
+from ecellm_lite.convert.conversion import Conversion, prepared
 from ecellm_lite.convert.mixture import DEFAULTS, unknown_file_type
 from ecellm_lite.convert.pipeline import ConversionProgress
 from ecellm_lite.convert.request import ConversionRequest
-from ecellm_lite.convert.writer import NotResumableError
+from ecellm_lite.convert.writer import NotResumableError, only_named
 from ecellm_lite.envelopes import ENVELOPES
 from ecellm_lite.errors import ModelError, UsageError
 from ecellm_lite.models.catalogue import CATALOGUE, CatalogueModel, catalogue_entry
-from ecellm_lite.models.hub import download, is_repository
-from ecellm_lite.models.hub import drop as drop_download
+from ecellm_lite.models.hub import download, is_offline, is_repository
+from ecellm_lite.models.hub_file import HubFile, weight_files
 from ecellm_lite.models.manifest import Manifest
 from ecellm_lite.models.store import Store
 from ecellm_lite.provision.verification import Adapters, check_against, failures
@@ -23,6 +25,24 @@ from ecellm_lite.provision.verification import Adapters, check_against, failures
 FILE_TYPE = "Q4_K_M"
 
 Progress = Callable[[ConversionProgress], None]
+
+
+class _DiffersError(ModelError):
+    """A model differs from its original."""
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """The weights that a pull is about to fetch: their bytes, those of the model's file, and of the largest shard.
+
+    `kept`: the weights stay in the hub's cache. Otherwise each shard is dropped once it is converted.
+    """
+
+    repository: str
+    size: int
+    result: int
+    largest: int
+    kept: bool
 
 
 def pull(
@@ -33,10 +53,11 @@ def pull(
     name: str | None = None,
     envelope: str | None = None,
     revision: str | None = None,
-    drop: bool = False,
+    keep: bool = False,
     threads: int | None = None,
     quiet: bool = False,
     progress: Progress | None = None,
+    announce: Callable[[Download], None] | None = None,
 ) -> Manifest:
     """Put a checked model into the store, and return its manifest. After an error, nothing is stored.
 
@@ -44,10 +65,13 @@ def pull(
     `file_type`: the default is the type after the colon, or else FILE_TYPE.
     `adapters`: folders or repositories, each with the factor by which its change is multiplied.
     `name`: the model's name in the store.
-    `drop`: whether to delete the download afterwards.
+    `keep`: whether to keep the weights in the hub's cache. Otherwise, they are converted while they are downloaded, and
+    each shard is dropped once it is converted. The disk needs room for the model's file and 1.2 shards. Weights that
+    are in the cache already are used and kept.
     `quiet`: whether to hide the download's progress bars.
+    `announce`: called before weights are fetched, when everything else is checked.
 
-    After an interruption, a second call continues. Complete files are not downloaded again.
+    After an interruption, a second call continues. What was fetched or converted is not fetched again.
 
     Raises UsageError for invalid arguments, before anything is downloaded. Raises ModelError if the download, the
     conversion or a check fails.
@@ -71,7 +95,7 @@ def pull(
             )
     stored_name = name or f"{entry.name if entry else repository.partition('/')[2]}:{chosen_type}"
     with Store().placing(stored_name) as place:
-        folder = download(repository, revision, quiet=quiet)
+        folder = download(repository, revision, weights=False, quiet=quiet)
         fetched = tuple((_fetched(path, quiet=quiet), weight) for path, weight in adapters)
         # A model exists once its manifest does; until the model is checked, the manifest has another name.
         unchecked = place.manifest.with_name("unchecked.json")
@@ -85,17 +109,40 @@ def pull(
             manifest=unchecked,
             licence=entry.licence if entry else "",
             base_name=f"{repository} {folder.name[:12]}",
+            weights=_missing(repository, folder),
         )
-        manifest = _convert(request, threads or os.cpu_count() or 1, progress)
-        if problems := failures(check_against(place.file, folder, fetched)):
+        if request.weights and keep:
+            with prepared(request) as conversion:
+                conversion.plan.check_room(request.target)
+                _announce(conversion, keep, announce)
+            download(repository, revision, quiet=quiet)
+            request = replace(request, weights=())
+
+        def accept() -> None:
+            if problems := failures(check_against(place.file, folder, fetched)):
+                raise _DiffersError(
+                    f"The model made from {repository} differs from it ({problems})", step="report this"
+                )
+            unchecked.replace(place.manifest)
+
+        try:
+            return _convert(request, threads or os.cpu_count() or 1, progress, announce, accept)
+        except _DiffersError:
             place.discard()
-            raise ModelError(f"The model made from {repository} differs from it ({problems})", step="report this")
-        unchecked.replace(place.manifest)
-        if drop:
-            own = [path for path, _ in adapters]
-            for download_folder in [folder, *(path for path, _ in fetched if path not in own)]:
-                drop_download(download_folder)
-        return manifest
+            raise
+
+
+def _missing(repository: str, folder: Path) -> tuple[HubFile, ...]:
+    """Return a repository's files of weights; none if all of them are in its folder of the hub's cache."""
+    files = () if is_offline() else weight_files(repository, folder.name)
+    paths = {folder / one.name: one.size for one in files}
+    return () if all(path.is_file() and path.stat().st_size == size for path, size in paths.items()) else files
+
+
+def _announce(conversion: Conversion, keep: bool, announce: Callable[[Download], None] | None) -> None:
+    if announce:
+        sizes = [file.size for file in conversion.source.inputs()]
+        announce(Download(conversion.request.base_name, sum(sizes), conversion.plan.size, max(sizes), keep))
 
 
 def _identify(model: str, file_type: str | None) -> tuple[CatalogueModel | None, str, str]:
@@ -115,13 +162,23 @@ def _identify(model: str, file_type: str | None) -> tuple[CatalogueModel | None,
     return entry, repository, (file_type or suffix or FILE_TYPE).upper()
 
 
-def _convert(request: ConversionRequest, threads: int, progress: Progress | None) -> Manifest:
+def _convert(
+    request: ConversionRequest,
+    threads: int,
+    progress: Progress | None,
+    announce: Callable[[Download], None] | None,
+    accept: Callable[[], None],
+) -> Manifest:
     with prepared(request) as conversion:
+        if request.weights and not only_named(request.target):
+            conversion.check_room()
+            _announce(conversion, False, announce)
+        run = partial(conversion.run, threads=threads, hash_inputs=True, progress=progress, accept=accept)
         try:
-            return conversion.run(threads=threads, resume=True, progress=progress)
+            return run(resume=True)
         except NotResumableError:
             # An interrupted pull with other options, inputs or versions left a file behind.
-            return conversion.run(threads=threads, progress=progress)
+            return run()
 
 
 def _fetched(path: Path, *, quiet: bool) -> Path:

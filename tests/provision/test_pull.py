@@ -17,6 +17,7 @@ import pytest
 from ecellm_lite.cli import progress as progress_module
 from ecellm_lite.cli.main import run_command
 from ecellm_lite.convert import conversion
+from ecellm_lite.convert.pipeline import ConversionProgress
 from ecellm_lite.models.files import sha256_of
 from ecellm_lite.models.gguf_header import read_header
 from ecellm_lite.models.resolve import tasks_of
@@ -28,17 +29,20 @@ from tests.support.small_checkpoints import factors, write_adapter
 from tests.support.tiny_checkpoints import WIDTH, write_checkpoint
 
 
-def run(home: Path, endpoint: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a separate process, because the hub's library reads its settings when it is imported."""
-    environment = {
+def environment(home: Path, endpoint: str, **settings: str) -> dict[str, str]:
+    return {
         **os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home / "hub"), "HF_HUB_DISABLE_XET": "1",
         "ECELLM_HOME": str(home / "store"), "HF_HUB_DOWNLOAD_TIMEOUT": "5", "HF_HUB_ETAG_TIMEOUT": "5",
         **settings,
     }  # fmt: skip
+
+
+def run(home: Path, endpoint: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a separate process, because the hub's library reads its settings when it is imported."""
     code = "from ecellm_lite.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        env=environment, capture_output=True, text=True, timeout=300, check=False,
+        env=environment(home, endpoint, **settings), capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
 
@@ -50,10 +54,11 @@ def test_a_repository_becomes_a_model_in_the_store(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", "mistral")
     with Hub("shop/little", files(base)) as served:
         arguments = ("models", "pull", "shop/little", "--quant", "Q8_0", "--envelope", "alpaca")
-        ran = run(tmp_path, served.endpoint, *arguments, "--drop")
+        ran = run(tmp_path, served.endpoint, *arguments)
         assert ran.returncode == 0, ran.stderr
         assert ran.stdout.startswith("little:Q8_0: ")
-        assert not list((tmp_path / "hub").rglob("*.safetensors")), "the download is dropped"
+        assert "--keep" in ran.stderr, "it says that another type downloads the weights again"
+        assert not list(tmp_path.glob("hub/**/*.safetensors")), "the weights are not kept"
         again = run(tmp_path, served.endpoint, *arguments)
         assert again.returncode == 2
         assert "'little:Q8_0'" in again.stderr
@@ -83,7 +88,7 @@ def test_a_repositorys_adapter_is_merged(tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "adapter", weights)
     with Hub("shop/little", files(base)) as served:
         arguments = ("models", "pull", "shop/little", "--quant", "F16", "--envelope", "alpaca", "--name", "mine")
-        ran = run(tmp_path, served.endpoint, *arguments, "--lora", f"{adapter}:0.5")
+        ran = run(tmp_path, served.endpoint, *arguments, "--lora", f"{adapter}:0.5", "--keep")
         assert ran.returncode == 0, ran.stderr
         assert list((tmp_path / "hub").rglob("*.safetensors")), "the download is kept"
     [model] = Store(tmp_path / "store")
@@ -118,12 +123,12 @@ def resize(disk: Path, size: str) -> None:
 def test_a_disk_that_is_too_small_for_the_download(small_disk: Path, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", "smollm")
     with Hub("shop/little", files(base)) as served:
-        arguments = ("models", "pull", "shop/little", "--envelope", "alpaca", "--quiet")
+        arguments = ("models", "pull", "shop/little", "--envelope", "alpaca", "--quiet", "--keep")
         ran = run(tmp_path, served.endpoint, *arguments, HF_HOME=str(small_disk))
         assert ran.returncode == 4
         [sentence] = ran.stderr.splitlines()
         assert re.search(r"shop/little .*\b\d+\.\d MB .*\b0\.5 MB ", sentence)
-        assert served.sent == [], "nothing is fetched that has no room"
+        assert not [name for name, _ in served.sent if name.endswith(".safetensors")], "what has no room is not fetched"
 
 
 def test_a_disk_that_fills_while_it_downloads(small_disk: Path, tmp_path: Path) -> None:
@@ -132,14 +137,14 @@ def test_a_disk_that_fills_while_it_downloads(small_disk: Path, tmp_path: Path) 
     resize(small_disk, "64m")
 
     def fill(name: str) -> None:
-        if name == second:
+        if name == second and (second, None) in served.sent:  # not its header alone
             until = time.monotonic() + 30
             while not list(small_disk.rglob(first)) and time.monotonic() < until:
                 time.sleep(0.02)
             filled(small_disk, 2 << 20)
 
     with Hub("shop/little", files(base)) as served:
-        arguments = ("models", "pull", "shop/little", "--envelope", "alpaca", "--quiet")
+        arguments = ("models", "pull", "shop/little", "--envelope", "alpaca", "--quiet", "--keep")
         served.meanwhile = fill
         ran = run(tmp_path, served.endpoint, *arguments, HF_HOME=str(small_disk))
         assert ran.returncode == 4
@@ -153,8 +158,8 @@ def test_a_disk_that_fills_while_it_downloads(small_disk: Path, tmp_path: Path) 
         served.sent.clear()
         ran = run(tmp_path, served.endpoint, *arguments, HF_HOME=str(small_disk))
         assert ran.returncode == 0, ran.stderr
-        assert second in dict(served.sent)
-        assert first not in dict(served.sent), "what has arrived is not fetched again"
+        assert (second, None) in served.sent
+        assert (first, None) not in served.sent, "what has arrived is not fetched again"
     [model] = Store(tmp_path / "store")
     assert model.manifest.sha256 == sha256_of(model.path)
 
@@ -168,6 +173,7 @@ def test_a_store_that_fills_while_it_converts(
     resize(small_disk, "32m")
     monkeypatch.setenv("ECELLM_HOME", str(small_disk))
     monkeypatch.setattr(pull_module, "download", lambda *_, **__: base)
+    monkeypatch.setattr(pull_module, "weight_files", lambda *_: ())
     arguments = ["models", "pull", "shop/little", "--envelope", "alpaca", "--quant", "F16", "--threads", "1", "--quiet"]
     with monkeypatch.context() as patch:
         if when == "before":
@@ -185,7 +191,7 @@ def test_a_store_that_fills_while_it_converts(
         "at the manifest": rf"unchecked\.json.* \({os.strerror(errno.ENOSPC)}\)",
     }[when]
     [sentence] = output.splitlines()
-    assert re.search(pattern, sentence)
+    assert re.search(pattern, sentence), output
     assert Store().names() == []
     assert run_command(["run", "-t", "sentiment_analysis", "--input", '{"review": "x"}', "--model", "little:F16"]) == 4
     (small_disk / "ballast").unlink()
@@ -197,6 +203,28 @@ def test_a_store_that_fills_while_it_converts(
         assert read[0] > 0, "it went on from where it was"
     elif when == "at the manifest":
         assert read == [], "nothing was converted again"
+    [model] = Store()
+    assert model.manifest.sha256 == sha256_of(model.path)
+    assert sorted(path.name for path in model.path.parent.iterdir()) == ["manifest.json", "model.gguf"]
+
+
+def test_a_pull_that_ends_while_it_checks_converts_nothing_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = write_checkpoint(tmp_path / "base", "smollm")
+    monkeypatch.setenv("ECELLM_HOME", str(tmp_path / "store"))
+    monkeypatch.setattr(pull_module, "download", lambda *_, **__: base)
+    monkeypatch.setattr(pull_module, "weight_files", lambda *_: ())
+    with monkeypatch.context() as patch:
+        patch.setattr(pull_module, "check_against", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pull_module.pull("shop/little", file_type="Q8_0", envelope="alpaca")
+    assert Store().names() == []
+    # The disk has room for nothing more.
+    monkeypatch.setattr(conversion.Conversion, "check_room", lambda _: pytest.fail("nothing needs room"))
+    steps: list[ConversionProgress] = []
+    pull_module.pull("shop/little", file_type="Q8_0", envelope="alpaca", progress=steps.append)
+    assert steps == []
     [model] = Store()
     assert model.manifest.sha256 == sha256_of(model.path)
     assert sorted(path.name for path in model.path.parent.iterdir()) == ["manifest.json", "model.gguf"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -19,19 +20,22 @@ class Hub:
 
     `breaks`: the number of bytes, by file, after which the connection breaks. It does so in the file's first `times`
       downloads.
-    `lies`: false sizes that the hub states, by file. `meanwhile`: a function that is called with each file's name
-      before the file is sent.
+    `lies`: false sizes that the hub states, by file. `hashes`: the files' sha256 that it states; they may be false too.
+    `meanwhile`: a function that is called with each file's name before the file is sent.
+    `piece`: after so many bytes, the server pauses for `pause` seconds.
     """
 
     def __init__(
         self, repository: str, files: Mapping[str, bytes], *, breaks: Mapping[str, int] | None = None, times: int = 1
     ) -> None:
-        self.repository, self.files = repository, files
+        self.repository, self.files = repository, dict(files)
         self.breaks = {name: [after, times] for name, after in (breaks or {}).items()}
         self.lies: dict[str, int] = {}
+        self.hashes: dict[str, str] = {}
+        self.piece, self.pause = 1 << 30, 0.0
         self.meanwhile: Callable[[str], None] = lambda _: None
         self.sent: list[tuple[str, str | None]] = []  # files and the ranges that were asked for
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
 
@@ -45,6 +49,17 @@ class Hub:
 
     def size(self, name: str) -> int:
         return self.lies.get(name, len(self.files[name]))
+
+    def stored_apart(self, name: str) -> dict[str, Any]:
+        """Return what the hub says about a file of Git LFS: among it, the sha256 of its bytes."""
+        if name not in self.hashes:
+            self.hashes[name] = hashlib.sha256(self.files[name]).hexdigest()
+        return {"sha256": self.hashes[name], "size": self.size(name), "pointerSize": 134}
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Do not print that a client has gone."""
 
 
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
@@ -64,7 +79,11 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             path = self.path.split("?")[0]
             api = f"/api/models/{hub.repository}"
             if path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
-                siblings = [{"rfilename": name, "size": hub.size(name)} for name in hub.files]
+                siblings = [
+                    {"rfilename": name, "size": hub.size(name), "blobId": "0" * 40}
+                    | ({"lfs": hub.stored_apart(name)} if name.endswith(".safetensors") else {})
+                    for name in hub.files
+                ]
                 self._json({"id": hub.repository, "sha": COMMIT, "siblings": siblings}, body)
             elif path.startswith(f"{api}/tree/"):
                 self._json(
@@ -84,29 +103,32 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self._json({"error": "Entry not found"}, body, 404, {"X-Error-Code": "EntryNotFound"})
                 return
             data, span = hub.files[name], self.headers.get("Range")
-            first = int(span.removeprefix("bytes=").split("-")[0]) if span else 0
+            first, last = _range(span, len(data))
             if body:
                 hub.sent.append((name, span))
             self.send_response(206 if span else 200)
-            self.send_header("ETag", f'"{_oid(data)}"')
+            etag = hub.stored_apart(name)["sha256"] if name.endswith(".safetensors") else _oid(data)
+            self.send_header("ETag", f'"{etag}"')
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("Accept-Ranges", "bytes")
             if span:
-                self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
-            self.send_header("Content-Length", str(len(data) - first))
+                self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+            self.send_header("Content-Length", str(last + 1 - first))
             self.end_headers()
             if not body:
                 return
             hub.meanwhile(name)
             fault = hub.breaks.get(name)
-            if fault and fault[1]:
+            if fault and fault[1] and last + 1 == len(data):
                 fault[1] -= 1
                 self.wfile.write(data[first : first + fault[0]])
                 self.wfile.flush()
                 self.close_connection = True
                 self.connection.close()
                 return
-            self.wfile.write(data[first:])
+            for start in range(first, last + 1, hub.piece):
+                self.wfile.write(data[start : min(start + hub.piece, last + 1)])
+                time.sleep(hub.pause)
 
         def _json(self, value: Any, body: bool, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
             data = json.dumps(value).encode()
@@ -120,6 +142,12 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(data)
 
     return Handler
+
+
+def _range(span: str | None, size: int) -> tuple[int, int]:
+    """Return the first and the last byte that a Range header asks for."""
+    first, _, last = (span or "bytes=0-").removeprefix("bytes=").partition("-")
+    return int(first), int(last) if last else size - 1
 
 
 def _oid(data: bytes) -> str:

@@ -1,0 +1,110 @@
+"""A checkpoint whose weights are still on the hub: its headers are read at once, each shard is fetched when asked for.
+
+The plan of a conversion needs only the headers. A tensor that is read before its shard is here, such as an embedding
+that an adapter saved too and that is compared with the base's, is read from the hub by ranges.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from ecellm_lite.convert.checkpoint import Checkpoint
+from ecellm_lite.convert.reading import changed_meanwhile, damaged, open_for_reading
+from ecellm_lite.convert.safetensors_file import SafetensorsFile
+from ecellm_lite.convert.source import InputFile
+from ecellm_lite.errors import ModelError
+from ecellm_lite.models.hub_file import HubFile
+
+
+class ArrivingShard(SafetensorsFile):
+    """A safetensors file on the hub, which is on the disk only between `fetch` and `drop`.
+
+    `place` is its path on the disk, named by its sha256, so that a partial download is never continued with other
+    bytes.
+    """
+
+    def __init__(self, path: Path, remote: HubFile, folder: Path) -> None:
+        if not re.fullmatch("[0-9a-f]{64}", remote.sha256):
+            raise ModelError(
+                f"The hub names no sha256 for {remote.name} of {remote.repository}, so its bytes could not be checked",
+                step="keep the download",
+                settings=("keep",),
+            )
+        self.path = path
+        self.place = folder / remote.sha256
+        self.input = InputFile(path, remote.size, 0, remote.sha256)
+        self._descriptor = -1
+        self._remote = remote
+        self.metadata, self.tensors = self._header()
+
+    def fetch(self, received: Callable[[int], None]) -> None:
+        """Fetch the file and open it; see HubFile.fetch."""
+        self._remote.fetch(self.place, received)
+        self._descriptor = open_for_reading(self.place)
+        self._opened_as = InputFile.of(self.place, os.fstat(self._descriptor))
+        if self._header() != (self.metadata, self.tensors):
+            raise damaged(self.place, "has another header than the hub showed before")
+
+    def staged_bytes(self) -> int:
+        """Return how many of the file's bytes are on the disk."""
+        return self.place.stat().st_size if self.place.is_file() else 0
+
+    def drop(self) -> None:
+        """Remove the file from the disk; a second call does nothing."""
+        self.close()
+        self.place.unlink(missing_ok=True)
+
+    def check_unchanged(self) -> None:
+        """Raise ModelError if the file was written to since it was fetched."""
+        if self._descriptor >= 0 and InputFile.of(self.place, os.fstat(self._descriptor)) != self._opened_as:
+            raise changed_meanwhile(self.place)
+
+    def _fill(self, buffer: memoryview, offset: int) -> None:
+        if self._descriptor >= 0:
+            super()._fill(buffer, offset)
+        else:
+            buffer[:] = self._remote.read(offset, len(buffer))
+
+
+class ArrivingCheckpoint(Checkpoint):
+    """A checkpoint with its configuration in `folder` and its weights on the hub; `staging` is for fetched shards."""
+
+    def __init__(self, folder: Path, weights: Sequence[HubFile], staging: Path) -> None:
+        self.staging = staging
+        self._remote = {one.name: one for one in weights}
+        self.shards: list[ArrivingShard] = []
+        super().__init__(folder)
+
+    @property
+    def largest(self) -> int:
+        """The bytes of the largest shard."""
+        return max(one.input.size for one in self.shards)
+
+    def staged_bytes(self) -> int:
+        """Return how many bytes of shards are on the disk."""
+        return sum(one.staged_bytes() for one in self.shards)
+
+    def stage(self, done: Collection[str]) -> None:
+        """Make the staging folder and remove all files that an earlier run left, except those of pending shards."""
+        self.staging.mkdir(exist_ok=True)
+        pending = {one.place for one in self.shards if one.path.name not in done}
+        for path in set(self.staging.iterdir()) - pending:
+            path.unlink()
+
+    def unstage(self) -> None:
+        """Remove the staging folder and all shards in it."""
+        for shard in self.shards:
+            shard.drop()
+        self.staging.rmdir()
+
+    def _has(self, name: str) -> bool:
+        return name in self._remote
+
+    def _opened(self, path: Path) -> ArrivingShard:
+        if path.name not in self._remote:
+            raise damaged(path.parent, f"has an index that names {path.name!r}, which its repository does not have")
+        self.shards.append(ArrivingShard(path, self._remote[path.name], self.staging))
+        return self.shards[-1]

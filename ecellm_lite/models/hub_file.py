@@ -1,0 +1,129 @@
+"""A large file in a repository on the Hugging Face hub: read by ranges, or fetched to a path that this program chooses.
+
+hub.py fetches whole repositories into the hub's cache. Here a file never enters the cache, a partial download survives
+a killed process, and the fetched bytes are checked against the sha256 that the hub states.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ecellm_lite.errors import ModelError
+from ecellm_lite.models.files import sha256_of
+from ecellm_lite.models.hub import explained
+
+
+class StoppedError(Exception):
+    """Raised by a `received` function to stop a download."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file of a repository at a commit: its name, its size in bytes, and its sha256 in hex."""
+
+    repository: str
+    commit: str
+    name: str
+    size: int
+    sha256: str
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return `count` bytes from an offset, unchecked; raises ModelError if they cannot be fetched."""
+        buffer = io.BytesIO()
+        with self._explaining():
+            self._get(_Reporting(buffer, count), count, Range=f"bytes={offset}-{offset + count - 1}")
+        return buffer.getvalue()
+
+    def fetch(self, path: Path, received: Callable[[int], None]) -> None:
+        """Fetch what is missing from the file at `path`, and check all of it.
+
+        `received` is called with the number of bytes after each piece, from the thread that calls this method, and may
+        raise to stop the download. Raises ModelError if the connection breaks or the disk is full, after which the next
+        call goes on, or if the file has another sha256 than the hub states, after which it is removed.
+        """
+        with self._explaining():
+            path.touch()
+            with path.open("r+b") as file:
+                if (present := file.seek(0, os.SEEK_END)) < self.size:
+                    self._get(_Reporting(file, self.size, received), self.size, resume_size=present)
+            if sha256_of(path) == self.sha256:
+                return
+            path.unlink()
+        raise ModelError(
+            f"{self.name} of {self.repository} arrived with other bytes than the hub's sha256 {self.sha256} names",
+            step="pull again to fetch it again; what is converted is kept",
+        )
+
+    def _get(self, file: Any, size: int, *, resume_size: int = 0, **headers: str) -> None:
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers, disable_progress_bars  # type: ignore[attr-defined]
+
+        disable_progress_bars("huggingface_hub.http_get")  # the caller shows the progress of all files together
+        http_get(
+            hf_hub_url(self.repository, self.name, revision=self.commit),
+            file,
+            resume_size=resume_size,
+            headers={**build_hf_headers(), **headers},
+            expected_size=size,
+        )
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except StoppedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - huggingface_hub and its HTTP library raise errors of many kinds
+            if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise ModelError(
+                    f"The disk is full and has no room for {self.name} of {self.repository}",
+                    step="free some space and pull again; what has arrived is kept",
+                ) from None
+            raise explained(self.repository, error) from None
+
+
+class _Reporting:
+    """An open file for http_get, which reports each piece once it is written, and refuses more than `most` bytes."""
+
+    def __init__(self, file: BinaryIO, most: int, received: Callable[[int], None] = lambda _: None) -> None:
+        self._file = file
+        self._most = most
+        self._received = received
+
+    def write(self, piece: bytes) -> int:
+        if self._file.tell() + len(piece) > self._most:
+            raise OSError("the server sends more than was asked for")
+        count = self._file.write(piece)
+        self._received(count)
+        return count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def weight_files(repository: str, commit: str) -> tuple[HubFile, ...]:
+    """Return a repository's safetensors files; raises ModelError if it has none, or the hub cannot be reached."""
+    from huggingface_hub import HfApi
+
+    try:
+        files = HfApi().model_info(repository, revision=commit, files_metadata=True).siblings or []
+    except Exception as error:  # noqa: BLE001 - as above
+        raise explained(repository, error) from None
+    weights = [one for one in files if one.rfilename.endswith(".safetensors")]
+    if not weights:
+        names = ", ".join(sorted(one.rfilename for one in files)[:8]) or "no files"
+        raise ModelError(
+            f"{repository} has no weights as safetensors, only {names}",
+            step="give a repository that has them; one of GGUF files needs no conversion",
+        )
+    return tuple(
+        HubFile(repository, commit, one.rfilename, one.size or 0, one.lfs.sha256 if one.lfs else "") for one in weights
+    )

@@ -1,0 +1,184 @@
+"""`models pull` converts while it downloads: the same model as from a kept download, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecellm_lite.models.store import Store
+from tests.provision.test_pull import environment, files, filled, resize, run
+from tests.support.arriving import disk_used, resharded
+from tests.support.hub import Hub
+from tests.support.small_checkpoints import factors, write_adapter
+from tests.support.tiny_checkpoints import WIDTH, write_checkpoint
+
+pytestmark = pytest.mark.slow  # each test starts several processes; tests/convert/test_arrivals.py does not
+
+SHARDS = 4
+PULL = ("models", "pull", "shop/little", "--envelope", "alpaca", "--quiet")
+PLACE = Path("store") / "models" / "little--Q4_K_M"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("arriving")
+    return resharded(write_checkpoint(folder / "whole", "mistral"), folder / "shards", SHARDS)
+
+
+def without_times(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest's details without when the weights were written to the disk, and how long it took."""
+    inputs = [{key: value for key, value in file.items() if key != "changed"} for file in manifest["inputs"]]
+    return manifest | {"inputs": inputs, "configuration": None, "seconds": None}
+
+
+def test_it_makes_the_same_model_as_from_a_kept_download(base: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", factors("model.layers.0.mlp.down_proj", WIDTH, 96))
+    arguments = (*PULL, "--lora", str(adapter))
+    with Hub("shop/little", files(base)) as served:
+        for home in ("arriving", "kept"):
+            (tmp_path / home).mkdir()
+            ran = run(tmp_path / home, served.endpoint, *arguments, *(["--keep"] if home == "kept" else []))
+            assert ran.returncode == 0, ran.stderr
+    arriving, kept = (Store(tmp_path / home / "store").load("little:Q4_K_M") for home in ("arriving", "kept"))
+    assert arriving.path.read_bytes() == kept.path.read_bytes()
+    assert without_times(arriving.manifest.details) == without_times(kept.manifest.details)
+    assert arriving.manifest.source == kept.manifest.source
+    assert all(file["sha256"] == file["etag"] for file in kept.manifest.details["inputs"])
+    assert sorted(path.name for path in arriving.path.parent.iterdir()) == ["manifest.json", "model.gguf"]
+
+
+def test_weights_in_the_cache_are_used(base: Path, tmp_path: Path) -> None:
+    with Hub("shop/little", files(base)) as served:
+        assert run(tmp_path, served.endpoint, *PULL, "--keep").returncode == 0
+        served.sent.clear()
+        ran = run(tmp_path, served.endpoint, *PULL, "--quant", "Q8_0")
+        assert ran.returncode == 0, ran.stderr
+        assert not [name for name, _ in served.sent if name.endswith(".safetensors")]
+    assert list((tmp_path / "hub").rglob("*.safetensors")), "they stay there"
+
+
+@pytest.mark.parametrize(
+    ("missing", "value"),
+    [("model-", "shop/little has no weights as safetensors"), ("tokenizer.model", "tokenizer"), ("config.json", "")],
+)
+def test_what_is_missing_is_said_before_the_download(missing: str, value: str, base: Path, tmp_path: Path) -> None:
+    present = {name: data for name, data in files(base).items() if not name.startswith(missing)}
+    with Hub("shop/little", present) as served:
+        ran = run(tmp_path, served.endpoint, *PULL)
+        assert ran.returncode == 4
+        [sentence] = ran.stderr.splitlines()
+        assert value in sentence
+        assert not [name for name, span in served.sent if name.endswith(".safetensors") and span is None]
+
+
+def test_a_shard_with_the_wrong_hash_and_a_connection_that_breaks(base: Path, tmp_path: Path) -> None:
+    content = files(base)
+    first, second, *_ = sorted(name for name in content if name.startswith("model-"))
+    with Hub("shop/little", content, breaks={first: 100_000}, times=1) as served:
+        served.hashes[second] = hashlib.sha256(content[second]).hexdigest()
+        served.files[second] = bytes(len(content[second]))
+        ran = run(tmp_path, served.endpoint, *PULL)
+        assert ran.returncode == 4
+        assert second in ran.stderr.splitlines()[-1]
+        assert not Store(tmp_path / "store").names()
+        served.files[second] = content[second]
+        served.sent.clear()
+        ran = run(tmp_path, served.endpoint, *PULL)
+        assert ran.returncode == 0, ran.stderr
+        assert (first, None) not in served.sent
+    assert Store(tmp_path / "store").names() == ["little:Q4_K_M"]
+
+
+def test_a_kept_download_with_the_wrong_hash(base: Path, tmp_path: Path) -> None:
+    content = files(base)
+    first = min(name for name in content if name.startswith("model-"))
+    with Hub("shop/little", content) as served:
+        served.hashes[first] = hashlib.sha256(content[first]).hexdigest()
+        served.files[first] = content[first][:-2] + b"\0\0"
+        ran = run(tmp_path, served.endpoint, *PULL, "--keep")
+        assert ran.returncode == 4
+        [sentence] = ran.stderr.splitlines()
+        damaged = re.search(rf"{first} .* delete (/\S*/blobs/\S+) ", sentence)
+        assert damaged, sentence
+        Path(damaged[1]).unlink()
+        served.files[first] = content[first]
+        ran = run(tmp_path, served.endpoint, *PULL, "--keep")
+        assert ran.returncode == 0, ran.stderr
+
+
+def test_a_disk_that_fills_meanwhile(base: Path, small_disk: Path, tmp_path: Path) -> None:
+    content = files(base)
+    *_, last = sorted(name for name in content if name.startswith("model-"))
+    resize(small_disk, "64m")
+
+    def fill(name: str) -> None:
+        if name == last and (last, None) in served.sent:
+            filled(small_disk, 1 << 20)
+
+    with Hub("shop/little", content) as served:
+        served.meanwhile = fill
+        ran = run(tmp_path, served.endpoint, *PULL, ECELLM_HOME=str(small_disk))
+        assert ran.returncode == 4
+        [sentence] = ran.stderr.splitlines()
+        assert re.search("disk|No space", sentence)
+        (small_disk / "ballast").unlink()
+        served.meanwhile = lambda _: None
+        served.sent.clear()
+        ran = run(tmp_path, served.endpoint, *PULL, ECELLM_HOME=str(small_disk))
+        assert ran.returncode == 0, ran.stderr
+        assert {name for name, span in served.sent if span is None and name.startswith("model-")} <= {last}
+    assert Store(small_disk).names() == ["little:Q4_K_M"]
+
+
+def test_a_hub_that_is_gone(base: Path, tmp_path: Path) -> None:
+    content = files(base)
+    first = min(name for name in content if name.startswith("model-"))
+    with Hub("shop/little", content, breaks={first: 0}, times=100) as served:
+        ran = run(tmp_path, served.endpoint, *PULL)
+        assert ran.returncode == 4
+        assert "shop/little" in ran.stderr.splitlines()[-1]
+        served.breaks.clear()
+        assert run(tmp_path, served.endpoint, *PULL).returncode == 0
+
+
+def test_killed_ten_times_it_goes_on_to_the_same_bytes(base: Path, tmp_path: Path) -> None:
+    content = files(base)
+    largest = max(len(data) for name, data in content.items() if name.startswith("model-"))
+    home = tmp_path / "killed"
+    (tmp_path / "whole").mkdir()
+    home.mkdir()
+    moments = random.Random(3)
+    with Hub("shop/little", content) as served:
+        ran = run(tmp_path / "whole", served.endpoint, *PULL)
+        assert ran.returncode == 0, ran.stderr
+        whole = (tmp_path / "whole" / PLACE / "model.gguf").read_bytes()
+        most = len(whole) + 1.2 * largest + 4096 * (SHARDS + 6)
+        served.piece, served.pause = 1 << 16, 0.01  # so slow that the kills come at all stages
+        for _ in range(10):
+            process = subprocess.Popen(
+                [sys.executable, "-c", "from ecellm_lite.cli.main import main; main()", *PULL],
+                env=environment(home, served.endpoint), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            until = time.monotonic() + moments.uniform(1.5, 3.5)
+            while time.monotonic() < until and process.poll() is None:
+                assert disk_used(home / PLACE) <= most
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+            process.communicate(timeout=30)
+        served.pause = 0
+        if not Store(home / "store").names():
+            ran = run(home, served.endpoint, *PULL)
+            assert ran.returncode == 0, ran.stderr
+    assert (home / PLACE / "model.gguf").read_bytes() == whole
+    # A kill between the model's manifest and the end may leave the journal.
+    names = {path.name for path in (home / PLACE).iterdir()}
+    assert names - {".model.gguf.journal"} == {"manifest.json", "model.gguf"}
