@@ -15,15 +15,19 @@ from ecellm_lite.convert.adapter import read_adapter
 from ecellm_lite.convert.arrivals import staging_folder, write_arriving
 from ecellm_lite.convert.arriving_checkpoint import ArrivingCheckpoint, ArrivingShard
 from ecellm_lite.convert.blocks import NotFiniteError
+from ecellm_lite.convert.conversion import prepared
 from ecellm_lite.convert.merging import WeightedAdapter
 from ecellm_lite.convert.pipeline import ConversionProgress, WrittenFile, unfinished_file
+from ecellm_lite.convert.request import ConversionRequest
 from ecellm_lite.convert.writer import UnfinishedFile, unfinished_paths
 from ecellm_lite.errors import ModelError
 from ecellm_lite.models.files import sha256_of
+from tests.support import tiny_checkpoints
 from tests.support.arriving import FolderFile, arriving, disk_used, resharded
 from tests.support.conversions import converted, planned
 from tests.support.refusals import refusal
 from tests.support.small_checkpoints import blueprint, weights, write_adapter, write_checkpoint
+from tests.support.tiny_checkpoints import CONFIGS
 
 LAYERS, SHARDS = 8, 6
 
@@ -69,6 +73,29 @@ def test_it_gives_the_same_bytes_and_leaves_nothing_else(base: Path, expected: b
     assert written == WrittenFile(sha256_of(target), len(expected), 0)
     assert steps[-1].done == steps[-1].total == sum(path.stat().st_size for path in base.glob("*.safetensors"))
     assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted(CONFIGS))
+def test_each_kind_of_checkpoint(kind: str, tmp_path: Path) -> None:
+    base = resharded(tiny_checkpoints.write_checkpoint(tmp_path / "whole", kind), tmp_path / "here" / "base", 3)
+    folder, files = arriving(base, tmp_path / "hub" / "base")
+    here = ConversionRequest(str(base), tmp_path / "here.gguf", envelope="alpaca")
+    manifests = []
+    for request in (here, replace(here, base=str(folder), target=tmp_path / "hub.gguf", weights=files)):
+        with prepared(request) as conversion:
+            manifests.append(conversion.run(threads=2, hash_inputs=True))
+    assert (tmp_path / "here.gguf").read_bytes() == (tmp_path / "hub.gguf").read_bytes()
+    hashes = [[(file["name"], file["size"], file["sha256"]) for file in one.details["inputs"]] for one in manifests]
+    assert hashes[0] == hashes[1]
+
+
+def test_a_tied_output_matrix_is_compared_before_it_arrives(tmp_path: Path) -> None:
+    whole = tiny_checkpoints.write_checkpoint(tmp_path / "whole", "mistral", tie_word_embeddings=True)
+    folder, files = arriving(whole, tmp_path / "hub")
+    request = ConversionRequest(str(folder), tmp_path / "out.gguf", envelope="alpaca", weights=files)
+    with refusal(ModelError, "lm_head.weight"), prepared(request):
+        pass
 
 
 def test_the_disk_holds_the_result_and_little_more_than_a_shard(
