@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from threading import Event
 
@@ -76,11 +77,12 @@ def write_arriving(
             check(file.unfinished)
     parts = _parts(plan, source)
     done = [part for part in parts if part.name in file.parts]
+    pending = [part for part in parts if part.name not in file.parts]
     source.stage(file.parts)
     try:
         # A resumed run would stop at the same weight.
         with discarding(file, NotFiniteError):
-            _convert(plan, source, file, done, parts[len(done) :], threads, progress)
+            _convert(plan, source, file, done, pending, threads, progress)
     except NotFiniteError:
         source.unstage()
         raise
@@ -115,7 +117,7 @@ def _convert(
     written = plan.data_offset + sum(part.result for part in done)
     coming: Future[None] | None = None
     with ThreadPoolExecutor(1) as fetcher, meter:
-        for part, following in zip(pending, [*pending[1:], None], strict=True):
+        for part, following in zip_longest(pending, pending[1:]):
             (coming or fetcher.submit(part.shard.fetch, meter.received)).result()
             written += part.result
             coming = None

@@ -7,6 +7,7 @@ with prepared(ConversionRequest(base="eCeLLM-M", target=Path("out.gguf"))) as co
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -105,6 +106,7 @@ class Conversion:
     ) -> WrittenFile:
         if isinstance(self.source, ArrivingCheckpoint):
             return write_arriving(self.plan, self.source, file, threads=threads, progress=progress, check=_check_header)
+        shutil.rmtree(staging_folder(self.request.target), ignore_errors=True)  # of a run that was to fetch the weights
         return write_file(self.plan, self.source, file, threads=threads, progress=progress, check=_check_header)
 
     def _other_inputs(self) -> list[Path]:

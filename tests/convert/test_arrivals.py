@@ -172,6 +172,21 @@ def test_a_killed_run_does_not_fetch_what_is_converted(
     assert list(target.parent.iterdir()) == [target]
 
 
+def test_a_run_that_ends_while_it_hashes_the_result_fetches_nothing_again(
+    base: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "store" / "out.gguf"
+    folder, files = arriving(base, tmp_path / "base")
+    with monkeypatch.context() as patch:
+        patch.setattr("ecellm_lite.convert.arrivals.FileStream", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            convert(folder, files, target)
+    sent = FolderFile.sent
+    convert(folder, files, target)
+    assert FolderFile.sent == sent
+    assert target.read_bytes() == expected
+
+
 def test_a_shard_with_the_wrong_hash_is_fetched_again(base: Path, expected: bytes, tmp_path: Path) -> None:
     damaged = resharded(base, tmp_path / "damaged", SHARDS)
     target = tmp_path / "store" / "out.gguf"

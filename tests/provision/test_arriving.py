@@ -146,8 +146,10 @@ def test_a_hub_that_is_gone(base: Path, tmp_path: Path) -> None:
         ran = run(tmp_path, served.endpoint, *PULL)
         assert ran.returncode == 4
         assert "shop/little" in ran.stderr.splitlines()[-1]
+        assert (tmp_path / PLACE / ".model.gguf.shards").is_dir()
         served.breaks.clear()
-        assert run(tmp_path, served.endpoint, *PULL).returncode == 0
+        assert run(tmp_path, served.endpoint, *PULL, "--keep").returncode == 0
+    assert sorted(path.name for path in (tmp_path / PLACE).iterdir()) == ["manifest.json", "model.gguf"]
 
 
 def test_killed_ten_times_it_goes_on_to_the_same_bytes(base: Path, tmp_path: Path) -> None:
