@@ -13,8 +13,8 @@ VARIABLE = "ECELLM_BARE_ROOT"
 USER = 1000
 
 
-def bare_root(place: Path) -> Path:
-    """Return a copy of the root that ECELLM_BARE_ROOT names, or a new one by debootstrap.
+def bare_root(place: Path, *packages: str) -> Path:
+    """Return a copy of the root that ECELLM_BARE_ROOT names, or a new one by debootstrap, with these packages added.
 
     Skip the test if neither is possible.
     """
@@ -39,6 +39,10 @@ def bare_root(place: Path) -> Path:
         pytest.skip("this system lets nobody make a network namespace")
     for tool in ("python3", "gcc", "cc"):
         assert not (root / "usr/bin" / tool).exists()
+    if packages:
+        install = ["chroot", str(root), "apt-get", "install", "--yes", "--no-install-recommends", *packages]
+        if subprocess.run(install, capture_output=True, check=False, timeout=600).returncode:
+            pytest.skip(f"apt could not fetch {packages[0]}")
     return root
 
 
