@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ecellm_lite.answers.answer import Answer
     from ecellm_lite.answers.structured import grammar, schema
+    from ecellm_lite.cascade import Cascade
     from ecellm_lite.errors import (
         ContextError,
         EcellmError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TASKS",
     "Answer",
+    "Cascade",
     "ContextError",
     "EcellmError",
     "GrammarError",
@@ -46,6 +48,7 @@ __all__ = [
 # Looked up on first use: importing the package loads neither numpy nor llama.cpp, and little else.
 _HOMES = {
     "Answer": "ecellm_lite.answers.answer",
+    "Cascade": "ecellm_lite.cascade",
     "ContextError": "ecellm_lite.errors",
     "EcellmError": "ecellm_lite.errors",
     "GrammarError": "ecellm_lite.errors",

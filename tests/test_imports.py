@@ -26,6 +26,7 @@ RANKS = [
     {"frames", "read_ahead"},
     {"runtime"},
     {"pipe"},
+    {"cascade"},
     {"bench", "doctor", "doctor_offload", "jobs", "training"},
     {"evaluate"},
     {"bundle", "serve"},

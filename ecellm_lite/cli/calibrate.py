@@ -41,6 +41,12 @@ SHOWN = 10  # unreadable lines to name, at most
     metavar="P",
     help="Also choose the probability above which this share of answers is right (run --review-below auto).",
 )
+@click.option(
+    "--target-agreement",
+    type=click.FloatRange(0.5, 1),
+    metavar="P",
+    help="With --model A,B: below which probability of A this share of answers is B's (run --escalate-below).",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be kept, and keep nothing.")
 @click.option("--remove", is_flag=True, help="Remove the calibration.")
 @click.option("--show-prompt", is_flag=True, help="Print the prompt of each question's first row, and stop.")
@@ -55,6 +61,7 @@ def calibrate(
     split: str,
     setting: str,
     target_precision: float | None,
+    target_agreement: float | None,
     dry_run: bool,
     remove: bool,
     show_prompt: bool,
@@ -86,6 +93,16 @@ def calibrate(
         raise UsageError("--question names the file of the labelled rows: leave --data out.")
     if show_prompt:
         _show_prompts(questions, envelope, model)
+        return
+    if target_agreement is not None:
+        from ecellm_lite.cli.calibrate_cascade import calibrate_cascade
+
+        if not tasks or data is None or settings["adapter"] or target_precision is not None:
+            raise UsageError("--target-agreement compares two models on labelled rows: give --task and --data alone.")
+        loading = {"model": model, "envelope": envelope, **settings}
+        split_options(loading)
+        reading = {"split": split, "setting": setting, "limit": limit}
+        calibrate_cascade(tasks, data, loading, target_agreement, as_json=as_json, quiet=quiet, **reading)
         return
     store, stored = find_model(model, envelope)
     if remove:

@@ -9,9 +9,11 @@ import click
 
 from ecellm_lite.cli.plain import plain
 from ecellm_lite.envelopes import Envelope, get_envelope
+from ecellm_lite.errors import UsageError
 
 if TYPE_CHECKING:
     from ecellm_lite.answerer import RequestOptions
+    from ecellm_lite.cascade import Cascade
     from ecellm_lite.jobs.ray_cluster import RayRuntime
     from ecellm_lite.models.store import Store, StoredModel
     from ecellm_lite.runtime import Runtime
@@ -28,8 +30,13 @@ def find_model(model: str | None, envelope: str | None) -> tuple[Store, StoredMo
     return store, resolve(model, store, {"demo": ensure_demo}, envelope=envelope)
 
 
-def envelope_of(model: str | None, envelope: str | None) -> Envelope:
-    """Return the envelope of that name or, without a name, the model's own. The model is not loaded."""
+def envelope_of(model: str | None, envelope: str | None, escalate_below: float | None = None) -> Envelope:
+    """Return the envelope of that name or, without a name, the model's own. The model is not loaded.
+
+    With `escalate_below` it is the first model's of a cascade.
+    """
+    if escalate_below is not None:
+        model = cascade_names(model)[0]
     from ecellm_lite.demo.build import ENVELOPE
     from ecellm_lite.models.resolve import resolve_envelope
     from ecellm_lite.models.store import Store
@@ -48,9 +55,16 @@ def load_runtime(model: Mapping[str, Any], *, quiet: bool) -> Runtime:
 
 
 def load_answerer(
-    model: Mapping[str, Any], *, quiet: bool, cluster: bool = False, address: str | None = None
-) -> Runtime | RayRuntime:
-    """Load the model in this process, or on every actor of a Ray cluster."""
+    model: Mapping[str, Any],
+    *,
+    quiet: bool,
+    escalate_below: float | None = None,
+    cluster: bool = False,
+    address: str | None = None,
+) -> Runtime | Cascade | RayRuntime:
+    """Load the model in this process, or on every actor of a Ray cluster; with `escalate_below` several models."""
+    if escalate_below is not None:
+        return load_cascade(model, escalate_below, quiet=quiet)
     if not cluster:
         return load_runtime(model, quiet=quiet)
     from ecellm_lite.cli.progress import waiting
@@ -59,6 +73,33 @@ def load_answerer(
         from ecellm_lite.jobs.ray_cluster import RayRuntime
 
         return RayRuntime(address=address, **model)
+
+
+def load_cascade(model: Mapping[str, Any], escalate_below: float, *, quiet: bool) -> Cascade:
+    """Load the models whose names are separated by commas, the cheapest first.
+
+    The last one, which is the largest, gets its memory first.
+    """
+    from ecellm_lite.cascade import Cascade
+
+    names = cascade_names(model["model"])
+    runtimes: list[Runtime] = []
+    try:
+        for name in reversed(names):
+            runtimes.insert(0, load_runtime({**model, "model": name}, quiet=quiet))
+        return Cascade(runtimes, escalate_below=escalate_below)
+    except BaseException:
+        for runtime in runtimes:
+            runtime.close()
+        raise
+
+
+def cascade_names(model: str | None) -> list[str]:
+    """Return the names of a cascade's models; raises UsageError for less than two, or for an empty one."""
+    names = [name.strip() for name in (model or "").split(",")]
+    if len(names) < 2 or not all(names):
+        raise UsageError("--escalate-below needs two models, the cheaper one first: give --model demo,eCeLLM-M.")
+    return names
 
 
 def warn(runtime: Runtime, task: Task, options: RequestOptions) -> None:

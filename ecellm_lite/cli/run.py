@@ -61,6 +61,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where a table's rows are answered: here, or on a Ray cluster.",
 )
+@click.option(
+    "--escalate-below",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    help="With --model A,B: rows that A answers with a lower probability are answered by B.",
+)
 @click.option("--address", help="The Ray cluster's address.  [default: RAY_ADDRESS, else this machine]")
 @click.option("--shorten", is_flag=True, help="Cut a row that is too long; the answer says what was cut.")
 @click.option("--show-prompt", is_flag=True, help="Print the exact prompt and stop.")
@@ -84,6 +90,7 @@ def run(
     as_json: bool,
     quiet: bool,
     engine: str,
+    escalate_below: float | None,
     address: str | None,
     preview: int | None,
     estimate: bool,
@@ -118,6 +125,8 @@ def run(
         raise UsageError("--engine ray answers a table: give --rows.")
     if address is not None and engine != "ray":
         raise UsageError("--address is a Ray cluster's: give --engine ray with it.")
+    if escalate_below is not None and engine == "ray":
+        raise UsageError("--escalate-below is for models on this machine: leave --engine ray out.")
     if preview is not None and rows is None:
         raise UsageError("--preview shows rows of a table: give --rows.")
     if estimate and rows is None:
@@ -133,20 +142,29 @@ def run(
             raise UsageError("--show-prompt shows one prompt: give --input.")
         if shorten:
             raise UsageError("--show-prompt loads no model, and --shorten needs its tokens: leave one of them out.")
-        _show_prompt(task, read_row(value), instruction, model)
+        _show_prompt(task, read_row(value), instruction, model, escalate_below)
         return
     space = read_space(task, schema, grammar, max_tokens, temperature)
     options = split_options(model) | {"instruction": instruction, "space": space, "shorten": shorten}
     if value is not None:
-        _answer(task, read_row(value), options, model, as_json=as_json, quiet=quiet)
+        _answer(task, read_row(value), options, model, escalate_below, as_json=as_json, quiet=quiet)
     else:
         from ecellm_lite.cli.loading import envelope_of
         from ecellm_lite.cli.table_job import TableJob
 
         assert rows is not None
-        table = TableJob(tasks, rows, None if str(output) == "-" else output, job, quiet, engine == "ray", address)
+        table = TableJob(
+            tasks,
+            rows,
+            None if str(output) == "-" else output,
+            job,
+            quiet,
+            escalate_below=escalate_below,
+            cluster=engine == "ray",
+            address=address,
+        )
         if preview is not None:
-            envelope = envelope_of(model["model"], model["envelope"])
+            envelope = envelope_of(model["model"], model["envelope"], escalate_below)
             table.preview(envelope, preview, instruction)
         elif estimate:
             table.estimate(options, model)
@@ -156,11 +174,17 @@ def run(
             table.run(options, model)
 
 
-def _show_prompt(task: Task, row: Mapping[str, Any], instruction: str | None, model: Mapping[str, Any]) -> None:
+def _show_prompt(
+    task: Task,
+    row: Mapping[str, Any],
+    instruction: str | None,
+    model: Mapping[str, Any],
+    escalate_below: float | None,
+) -> None:
     from ecellm_lite.cli.loading import envelope_of
     from ecellm_lite.jobs.output import standard_output
 
-    envelope = envelope_of(model["model"], model["envelope"])
+    envelope = envelope_of(model["model"], model["envelope"], escalate_below)
     question = task.question(row, instruction=instruction)
     prompt = envelope.prompt(question.instruction, question.text, question.options)
     standard_output().write(prompt.encode("utf-8", "replace"))
@@ -171,15 +195,17 @@ def _answer(
     row: Mapping[str, Any],
     options: RequestOptions,
     model: Mapping[str, Any],
+    escalate_below: float | None,
     *,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from ecellm_lite.cli.loading import load_runtime, warn
+    from ecellm_lite.cli.loading import load_answerer, warn
+    from ecellm_lite.runtime import Runtime
 
     question = task.question(row, instruction=options["instruction"])  # checked before a model is loaded
-    with load_runtime(model, quiet=quiet) as runtime:
-        if not quiet:
+    with load_answerer(model, quiet=quiet, escalate_below=escalate_below) as runtime:
+        if isinstance(runtime, Runtime) and not quiet:
             warn(runtime, task, options)
         answer = runtime.answer(task, row, **options)
     if as_json or not sys.stdout.isatty():

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ecellm_lite.answerer import RequestOptions
     from ecellm_lite.answers.space import Space
+    from ecellm_lite.cascade import Cascade
     from ecellm_lite.envelopes import Envelope
     from ecellm_lite.jobs.ray_cluster import RayRuntime
     from ecellm_lite.tasks.task import Task
@@ -39,6 +40,7 @@ class TableJob:
     output: Path | None
     options: JobOptions
     quiet: bool
+    escalate_below: float | None = None
     cluster: bool = False
     address: str | None = None
 
@@ -80,8 +82,14 @@ class TableJob:
             tally = job.correct(corrections, labelled=labelled, space=space)
         self._report(tally)
 
-    def _load(self, model: Mapping[str, Any]) -> Runtime | RayRuntime:
-        return load_answerer(model, quiet=self.quiet, cluster=self.cluster, address=self.address)
+    def _load(self, model: Mapping[str, Any]) -> Runtime | Cascade | RayRuntime:
+        return load_answerer(
+            model,
+            quiet=self.quiet,
+            escalate_below=self.escalate_below,
+            cluster=self.cluster,
+            address=self.address,
+        )
 
     def _open(self) -> AbstractContextManager[Job]:
         return open_job(self.rows, self.output, self.tasks, self.options)
@@ -103,6 +111,8 @@ class TableJob:
         counted = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "failed")
         rows = "1 row" if tally.rows == 1 else f"{tally.rows:,} rows"
         click.echo(f"{rows} in {tally.seconds:.1f} s ({rate:.1f} rows/s), {counted}.", err=True)
+        if len(tally.models) > 1:
+            click.echo(f"Answered {_shares(tally.models)}.", err=True)
         for note in tally.notes:
             click.echo(f"{note}.", err=True)
 
@@ -116,7 +126,13 @@ def _estimated(result: Estimate) -> str:
         f"{rows[0].upper()}{rows[1:]}.\n"
         f"{span(result.seconds)} in all ({span(result.least)} to {span(result.most)}), "
         f"estimated from {result.answered} answered rows{failed}."
-    )
+    ) + (f" Answered {_shares(result.models)}." if len(result.models) > 1 else "")
+
+
+def _shares(models: Mapping[str, int]) -> str:
+    """Return how many answers each model gave, as in `163 by demo (82%), 37 by eCeLLM-M (18%)`."""
+    total = sum(models.values())
+    return ", ".join(f"{count:,} by {plain(name)} ({count / total:.0%})" for name, count in models.items())
 
 
 def _describe(job: Job) -> None:

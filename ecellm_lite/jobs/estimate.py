@@ -10,7 +10,8 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ class Estimate:
     `whole`: whether the numbers cover the whole file. If that share is unknown, they cover only the rows that were
       read.
     `answered`, `failed`: the number of rows answered for the estimate, and how many of these failed.
+    `models`: how many answers each model gave for the estimate.
     """
 
     rows: int
@@ -52,6 +54,7 @@ class Estimate:
     seconds: float
     least: float
     most: float
+    models: Mapping[str, int]
 
 
 # One row of the table as each of the job's tasks reads it; None for a task that skips it or cannot read it.
@@ -87,12 +90,15 @@ def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) ->
         raise InputError(f"{job.table.name} has no row that can be answered", step="check its first rows")
     sample.random.shuffle(sample.rows)
     rows, answered, failed = sample.rows, 0, 0
+    models: Counter[str] = Counter()
     rates: list[float] = []  # seconds per character
     for group in _groups(rows):
         started = time.perf_counter()
         for place, part in enumerate(job.tasks):
             asked = [row for each in group if (row := each[place]) is not None]
-            failed += sum(answer.error is not None for answer in answerer.answers(part.task, asked, **options))
+            for answer in answerer.answers(part.task, asked, **options):
+                failed += answer.error is not None
+                models[answer.model.title] += 1
         seconds = time.perf_counter() - started
         answered += len(group)
         rates.append(seconds / sum(map(_size, group)))
@@ -111,6 +117,7 @@ def estimate(job: Job, answerer: Answerer, **options: Unpack[RequestOptions]) ->
         seconds=rate * characters,
         least=max(rate - error, min(rates) / 2) * characters,
         most=(rate + error) * characters,
+        models=models,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from ecellm_lite.answers.answer import Answer
@@ -14,7 +15,8 @@ class Tally:
     A row counts once, even if several tasks were asked about it. A row `failed` if one of its answers failed. `reused`
     rows have their answers from the journal, `skipped` rows were not answered, and `repeated_ids` rows have the id of
     an earlier row. `to_review` counts answers in the review table, and `corrected` counts answers that came from a
-    person. `notes` are sentences about what was left out of the table or had to be changed to be written.
+    person. `models` says how many answers each model gave. `notes` are sentences about what was left out of the table
+    or had to be changed to be written.
     """
 
     rows: int = 0
@@ -27,6 +29,7 @@ class Tally:
     to_review: int = 0
     corrected: int = 0
     seconds: float = 0.0
+    models: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
     def count(self, *answers: Answer) -> None:
@@ -35,3 +38,4 @@ class Tally:
         self.failed += any(answer.error is not None for answer in answers)
         self.shortened += any(answer.shortened is not None for answer in answers)
         self.abstained += any(answer.abstained for answer in answers)
+        self.models.update(answer.model.title for answer in answers)

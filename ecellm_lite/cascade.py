@@ -1,0 +1,252 @@
+"""Cascade: an Answerer over two or more others, from the cheapest to the best.
+
+The first model answers each row. A row whose answer is not sure enough goes to the next model. An answer names the
+model that gave it.
+
+>>> from ecellm_lite import Cascade, Runtime
+>>> with Cascade([Runtime("demo"), Runtime("eCeLLM-M:Q4_K_M")], escalate_below=0.9) as cascade:    # doctest: +SKIP
+...     answer = cascade.answer("sentiment_analysis", {"review": "Works, but it is loud."})
+...     print(answer.value, answer.model.name)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ecellm_lite.answer_policy import checked_deadline, checked_probability, deadline_error
+from ecellm_lite.answerer import Answerer, RequestOptions, Row
+from ecellm_lite.answers.answer import Answer, ModelName
+from ecellm_lite.envelopes import Envelope
+from ecellm_lite.errors import ContextError, DeadlineError, EcellmError, InputError, UsageError
+from ecellm_lite.read_ahead import read_ahead
+from ecellm_lite.tasks.registry import get_task
+from ecellm_lite.tasks.task import Task
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+# A model that gets few rows now and then computes each alone. So rows for the next model wait until there are this many
+# of them, or until the model before it has nothing left to do.
+GATHERED = 32
+
+# Rows read ahead of the next answer: enough that some dozens of them go to the next model together.
+WINDOW = 512
+
+
+class Cascade:
+    """Answers by the first of several models that is sure enough; it is a context manager, and closes the models.
+
+    `answerers`: at least two, the cheapest first.
+    `escalate_below`: an answer with a lower calibrated probability goes to the next model. So does one that warns of a
+        low coverage, and one without a probability, such as free text: only the last model's are taken as they are.
+
+    Raises UsageError for a probability that is not from 0 to 1, or for less than two models.
+    """
+
+    def __init__(self, answerers: Sequence[Answerer], *, escalate_below: float) -> None:
+        if len(answerers) < 2:
+            raise UsageError("A cascade has two models or more", step="name at least two", settings=("model",))
+        checked_probability(escalate_below)
+        self._stages = [_Stage(answerer) for answerer in answerers]
+        self._least = escalate_below
+
+    @property
+    def model(self) -> ModelName:
+        """The models as one name, and a hash of all models and of the probability."""
+        models = [stage.answerer.model for stage in self._stages]
+        facts = " ".join([*(model.sha256 for model in models), repr(self._least)])
+        return ModelName(",".join(model.name for model in models), hashlib.sha256(facts.encode()).hexdigest())
+
+    @property
+    def adapters(self) -> Mapping[str, str]:
+        """No adapters: a request cannot choose one."""
+        return {}
+
+    @property
+    def envelope(self) -> Envelope:
+        """The envelope of the first model; the others may have their own."""
+        return self._stages[0].answerer.envelope
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of the available tasks."""
+        return self._stages[0].answerer.tasks
+
+    def submit(self, task: str | Task, row: Row | InputError, **options: Unpack[RequestOptions]) -> Future[Answer]:
+        """Return a future for the answer; see Answerer. Raises UsageError for an adapter, or for a calibration's file.
+
+        An answer is also passed on if its probability is below `min_probability`. Only the last model abstains.
+        """
+        if options.get("adapter") is not None:
+            raise UsageError("A cascade has no adapters", step="leave the adapter out", field="adapter")
+        if options.get("calibration", "auto") not in ("auto", False):
+            step = "leave it out, so that each model uses its own"
+            raise UsageError("A calibration's file is for one model of a cascade", step=step, field="calibration")
+        least = checked_probability(options.pop("min_probability", None))
+        deadline_ms = checked_deadline(options.pop("deadline_ms", None))
+        checked_task = task if isinstance(task, Task) else get_task(task)
+        passage = _Passage(self._stages, checked_task, row, options, max(self._least, least or 0.0), least, deadline_ms)
+        passage.enter(len(self._stages) - 1 if self._is_open(checked_task, options) else 0)
+        return passage.future
+
+    def answer(self, task: str | Task, row: Row, **options: Unpack[RequestOptions]) -> Answer:
+        """Return the answer to one row, or raise its error; see Answerer."""
+        future = self.submit(task, row, **options)
+        try:
+            answer = future.result()
+        finally:
+            future.cancel()
+        if answer.error:
+            raise answer.error.exception()
+        return answer
+
+    def answers(
+        self, task: str | Task, rows: Iterable[Row | InputError], **options: Unpack[RequestOptions]
+    ) -> Iterator[Answer]:
+        """Yield one answer for each row, in order; see Answerer. Up to 512 rows are read ahead."""
+
+        def submit(row: Row | InputError) -> Future[Answer]:
+            return self.submit(task, row, **options)
+
+        yield from read_ahead(rows, submit, most=WINDOW)
+
+    def close(self) -> None:
+        """Close all models; unanswered rows fail with ClosedError. A second call does nothing."""
+        for stage in self._stages:
+            stage.answerer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _is_open(self, task: Task, options: RequestOptions) -> bool:
+        """Whether the answers have no probability to decide by, so that the last model has to give them."""
+        space = options.get("space") or task.free_text
+        return space is not None and not space.scored
+
+
+class _Stage:
+    """One model of a cascade, and the rows that wait until enough of them have gathered."""
+
+    def __init__(self, answerer: Answerer) -> None:
+        self.answerer = answerer
+        self._lock = threading.Lock()
+        self._running = 0
+        self._gathered: list[_Passage] = []
+
+    def count(self, change: int) -> bool:
+        """Add to the number of rows that this model has; return whether it has none now."""
+        with self._lock:
+            self._running += change
+            return not self._running
+
+    def gather(self, passage: _Passage) -> None:
+        """Let a row wait for this model."""
+        with self._lock:
+            self._gathered.append(passage)
+
+    def released(self, *, all_of_them: bool) -> list[_Passage]:
+        """Return the rows that need not wait any longer, and forget them."""
+        with self._lock:
+            if not all_of_them and len(self._gathered) < GATHERED:
+                return []
+            gathered, self._gathered = self._gathered, []
+        return gathered
+
+
+class _Passage:
+    """One row's way through the stages of a cascade, and the future of its answer."""
+
+    def __init__(
+        self,
+        stages: Sequence[_Stage],
+        task: Task,
+        row: Row | InputError,
+        options: RequestOptions,
+        enough: float,
+        least: float | None,
+        deadline_ms: float | None,
+    ) -> None:
+        self.future: Future[Answer] = Future()
+        self._stages = stages
+        self._task = task
+        self._row = row
+        self._options = options
+        self._enough = enough
+        self._least = least
+        self._deadline_ms = deadline_ms
+        self._started = time.monotonic()
+        self._inner: Future[Answer] | None = None
+        self.future.add_done_callback(self._withdraw)
+
+    def enter(self, place: int) -> None:
+        """Submit the row to a stage; raises UsageError for wrong options."""
+        stage = self._stages[place]
+        options = self._options.copy()
+        if place == len(self._stages) - 1 and self._least is not None:
+            options["min_probability"] = self._least
+        if self._deadline_ms is not None:
+            left = self._deadline_ms - 1000 * (time.monotonic() - self._started)
+            if left <= 0:
+                raise deadline_error(self._deadline_ms)
+            options["deadline_ms"] = left
+        stage.count(1)
+        try:
+            self._inner = inner = stage.answerer.submit(self._task, self._row, **options)
+        except BaseException:
+            stage.count(-1)
+            raise
+        inner.add_done_callback(partial(self._leave, place))
+
+    def _leave(self, place: int, inner: Future[Answer]) -> None:
+        stage, further = self._stages[place], self._stages[place + 1 : place + 2]
+        if inner.cancelled() or self.future.cancelled():
+            self.future.cancel()
+        elif failure := inner.exception():
+            self._settle(failure)
+        elif further and self._is_unsure(inner.result()):
+            further[0].gather(self)
+        else:
+            self._settle(inner.result())
+        idle = stage.count(-1)
+        if further:
+            for passage in further[0].released(all_of_them=idle):
+                passage.go_on(place + 1)
+
+    def go_on(self, place: int) -> None:
+        """Enter a further stage; a deadline that has passed becomes the answer's error."""
+        try:
+            if not self.future.cancelled():
+                self.enter(place)
+        except DeadlineError as error:
+            answerer = self._stages[place].answerer
+            name, envelope = answerer.model, answerer.envelope.name
+            self._settle(Answer.failed(self._task.name, error, model=name, envelope=envelope, row=self._row))
+        except EcellmError as error:
+            self._settle(error)
+
+    def _settle(self, result: Answer | BaseException) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        if isinstance(result, BaseException):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
+
+    def _is_unsure(self, answer: Answer) -> bool:
+        if answer.error:
+            return answer.error.code == ContextError.code  # the next model may have a larger context
+        odd = any(warning.code == "low_coverage" for warning in answer.warnings or ())
+        return odd or answer.probability is None or answer.probability < self._enough
+
+    def _withdraw(self, future: Future[Answer]) -> None:
+        if future.cancelled() and self._inner:
+            self._inner.cancel()

@@ -1,0 +1,93 @@
+"""What `calibrate --target-agreement` does: answers labelled rows with both models, and shows when to pass a row on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ecellm_lite.answers.answer import Answer
+from ecellm_lite.cli.loading import cascade_names, load_runtime
+from ecellm_lite.cli.progress import rows_progress
+from ecellm_lite.errors import InputError
+from ecellm_lite.evaluate.calibrating import read_tasks
+from ecellm_lite.evaluate.cascading import CascadeResult, Compared, cascade_result
+from ecellm_lite.evaluate.cases import case_of
+
+if TYPE_CHECKING:
+    from ecellm_lite.evaluate.labelled import Labelled
+    from ecellm_lite.tasks.task import Task
+
+# How many points of the curve are shown on a terminal.
+SHOWN = 9
+
+
+def calibrate_cascade(
+    tasks: list[Task],
+    data: Path,
+    model: Mapping[str, Any],
+    agreement: float,
+    *,
+    as_json: bool,
+    quiet: bool,
+    **reading: Any,
+) -> None:
+    """Show, for each task, below which probability a cascade of two models should use the second.
+
+    Raises InputError if no row has an answer with a probability.
+    """
+    labelled, _ = read_tasks(data, tasks, **reading)
+    names = cascade_names(model["model"])
+    first, last = names[0], names[-1]
+    answers: dict[str, list[list[Answer]]] = {}
+    for name in (first, last):
+        with load_runtime({**model, "model": name}, quiet=quiet) as runtime:
+            for task, rows, _ in labelled:
+                with rows_progress(len(rows), hidden=quiet, name=f"{task.name} by {name}") as progress:
+                    given = []
+                    for answer in runtime.answers(task, (row.row for row in rows)):
+                        progress(answer)
+                        given.append(answer)
+                answers.setdefault(task.name, []).append(given)
+    results: dict[str, Any] = {}
+    for task, rows, _ in labelled:
+        result = cascade_result(_compared(task, rows, *answers[task.name]), agreement)
+        results[task.name] = result.as_dict()
+        if not as_json:
+            click.echo("\n".join(_lines(task.name, first, last, result)))
+    if as_json:
+        click.echo(json.dumps({"models": [first, last], "agreement": agreement, "tasks": results}, indent=2))
+
+
+def _compared(task: Task, rows: Sequence[Labelled], first: Sequence[Answer], last: Sequence[Answer]) -> list[Compared]:
+    compared: list[Compared] = []
+    for row, one, other in zip(rows, first, last, strict=True):
+        if one.error or other.error:
+            continue
+        if one.probability is None:
+            message = f"{task.name} has answers of type {one.type}, without a probability"
+            raise InputError(message, step="choose another task: the last model answers all rows of this one")
+        space = task.question(row.row).space
+        right = [case_of(space, answer, row.gold, row.labels).correct for answer in (one, other)]
+        compared.append(Compared(one.probability, one.text == other.text, *right))
+    return compared
+
+
+def _lines(task: str, first: str, last: str, result: CascadeResult) -> list[str]:
+    chosen = result.chosen
+    points = result.curve[:: max(1, len(result.curve) // SHOWN)]
+    return [
+        f"{task}: {result.rows:,} rows",
+        f"  {first} alone is right in {result.first_accuracy:.1%}, {last} in {result.last_accuracy:.1%}",
+        "  escalate below   rows to the last model   agreement   right",
+        *(
+            f"  {point.escalate_below:>14.3f}   {point.escalated:>22.1%}"
+            f"   {point.agreement:>9.1%}   {point.accuracy:>5.1%}"
+            for point in points
+        ),
+        f"  Use --escalate-below {chosen.escalate_below:.3f}: {chosen.escalated:.1%} of the rows go to {last}, and"
+        f" {chosen.agreement:.1%} of the answers are its own ({result.held_out:.1%} on held-out rows).",
+    ]

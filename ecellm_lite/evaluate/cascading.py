@@ -1,0 +1,106 @@
+"""Chooses when the first model of a cascade should pass a row on, from the answers of both models to the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ecellm_lite.errors import InputError
+
+# Fewer rows say little: with 100 rows, an agreement of 0.97 is known to within 0.04.
+LEAST_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A row's answers by both models: how sure the first is, whether they agree, and whether each is right."""
+
+    probability: float
+    agree: bool
+    first_right: bool
+    last_right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a cascade with this probability does.
+
+    - `escalated`: the share of rows that the last model answers.
+    - `agreement`: the share of rows whose answer is the last model's.
+    - `accuracy`: the share of rows whose answer is right.
+    """
+
+    escalate_below: float
+    escalated: float
+    agreement: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeResult:
+    """The chosen point, and the whole curve.
+
+    `held_out`: the agreement on each half of the rows at the probability that was chosen on the other half.
+    `first_accuracy`, `last_accuracy`: the shares of rows that each model alone answers right.
+    """
+
+    rows: int
+    chosen: Point
+    held_out: float
+    first_accuracy: float
+    last_accuracy: float
+    curve: tuple[Point, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as plain data."""
+        return asdict(self)
+
+
+def cascade_result(rows: Sequence[Compared], agreement: float, *, seed: int = 0) -> CascadeResult:
+    """Return the point that escalates the fewest rows and has this agreement with the last model, or a higher one.
+
+    Raises InputError for less than 100 rows.
+    """
+    if len(rows) < LEAST_ROWS:
+        raise InputError(f"{len(rows)} rows have both answers", step=f"give at least {LEAST_ROWS} rows")
+    halves = np.random.default_rng(seed).permutation(len(rows)) % 2
+    agreed = 0.0
+    for half in (0, 1):
+        own = [row for row, place in zip(rows, halves, strict=True) if place == half]
+        others = [row for row, place in zip(rows, halves, strict=True) if place != half]
+        least = _chosen(curve(others), agreement).escalate_below
+        agreed += sum(row.agree or row.probability < least for row in own)
+    points = curve(rows)
+    return CascadeResult(
+        rows=len(rows),
+        chosen=_chosen(points, agreement),
+        held_out=agreed / len(rows),
+        first_accuracy=sum(row.first_right for row in rows) / len(rows),
+        last_accuracy=sum(row.last_right for row in rows) / len(rows),
+        curve=points,
+    )
+
+
+def curve(rows: Sequence[Compared]) -> tuple[Point, ...]:
+    """Return a point for each probability that makes a difference, from 0 (no row is escalated) to above the last."""
+    levels = sorted({0.0, *(row.probability for row in rows if row.probability < 1.0), 1.0})
+    return tuple(_point(rows, level) for level in levels)
+
+
+def _point(rows: Sequence[Compared], level: float) -> Point:
+    escalated = [row.probability < level for row in rows]
+    count = len(rows)
+    return Point(
+        level,
+        sum(escalated) / count,
+        sum(passed or row.agree for row, passed in zip(rows, escalated, strict=True)) / count,
+        sum(row.last_right if passed else row.first_right for row, passed in zip(rows, escalated, strict=True)) / count,
+    )
+
+
+def _chosen(points: Sequence[Point], agreement: float) -> Point:
+    """Return the first point with the agreement; the last one, which escalates nearly all rows, if none has it."""
+    return next((point for point in points if point.agreement >= agreement), points[-1])

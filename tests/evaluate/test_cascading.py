@@ -1,0 +1,47 @@
+"""When a cascade should pass a row on: the fewest rows for an agreement, and what the ends of the curve are."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecellm_lite.errors import InputError
+from ecellm_lite.evaluate.cascading import Compared, cascade_result, curve
+
+compared = st.builds(Compared, st.floats(0, 1), st.booleans(), st.booleans(), st.booleans())
+
+
+@given(st.lists(compared, min_size=1, max_size=40))
+def test_the_curve_goes_from_the_first_model_to_the_last(rows: list[Compared]) -> None:
+    points = curve(rows)
+    assert points[0].escalated == 0
+    assert points[0].accuracy == sum(row.first_right for row in rows) / len(rows)
+    assert points[-1].escalated == sum(row.probability < 1 for row in rows) / len(rows)
+    for before, after in pairwise(points):
+        assert before.escalate_below < after.escalate_below
+        assert before.escalated <= after.escalated
+        assert before.agreement <= after.agreement
+
+
+def test_the_point_with_the_fewest_escalated_rows_is_chosen() -> None:
+    # Of 200 rows the 40 least sure disagree: escalating 34 of them leaves 6, an agreement of 97%.
+    rows = [Compared((n + 1) / 201, n >= 40, n >= 40, True) for n in range(200)]
+    result = cascade_result(rows, 0.97)
+    assert result.chosen.escalated == 34 / 200
+    assert result.chosen.agreement == 194 / 200
+    assert result.chosen.accuracy == 194 / 200
+    assert (result.first_accuracy, result.last_accuracy) == (160 / 200, 1)
+    assert abs(result.held_out - 0.97) < 0.03
+
+
+def test_an_agreement_that_no_point_has_takes_the_last_one() -> None:
+    rows = [Compared(1.0, False, True, False) for _ in range(100)]
+    assert cascade_result(rows, 0.9).chosen.escalate_below == 1
+
+
+def test_few_rows_are_refused() -> None:
+    with pytest.raises(InputError):
+        cascade_result([Compared(0.5, True, True, True)] * 99, 0.9)

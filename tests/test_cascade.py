@@ -1,0 +1,156 @@
+"""A cascade of models: which one answers a row, and how rows, deadlines and cancellations pass from one to the next."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from ecellm_lite import Answer, Cascade, InputError, Runtime, UsageError, schema
+from ecellm_lite.answerer import Answerer
+from ecellm_lite.answers.answer import ModelName
+from ecellm_lite.cascade import GATHERED
+from ecellm_lite.engine.fake import FakeBackend
+from tests.support.answer_checks import EXAMPLES
+from tests.support.gated import PATIENCE, Gated
+
+SMALL, LARGE = ModelName("small", "a" * 64), ModelName("large", "b" * 64)
+TASK = "sentiment_analysis"
+ROWS = [{"id": n, "review": f"It is number {n}."} for n in range(60)]
+
+
+@contextmanager
+def cascade(least: float, small: FakeBackend | None = None, large: FakeBackend | None = None) -> Iterator[Cascade]:
+    models = [Runtime.over(small or FakeBackend(), name=SMALL), Runtime.over(large or FakeBackend(), name=LARGE)]
+    with Cascade(models, escalate_below=least) as answerer:
+        yield answerer
+
+
+def alone() -> list[Answer]:
+    with Runtime.over(FakeBackend(), name=SMALL) as runtime:
+        return list(runtime.answers(TASK, ROWS))
+
+
+def test_the_unsure_rows_and_no_others_go_to_the_larger_model() -> None:
+    small = alone()
+    least = sorted(answer.probability or 0.0 for answer in small)[20]
+    with cascade(least) as models:
+        answerer: Answerer = models
+        answers = list(answerer.answers(TASK, ROWS))
+    assert [answer.id for answer in answers] == [row["id"] for row in ROWS]
+    larger = {answer.id for answer in answers if answer.model.name == "large"}
+    assert larger == {answer.id for answer in small if (answer.probability or 0.0) < least or answer.warnings}
+    assert 20 <= len(larger) < len(ROWS)
+    assert {answer.model.name for answer in answers} == {"small", "large"}
+
+
+def test_with_the_highest_probability_the_larger_model_answers_all() -> None:
+    with cascade(1.0) as models:
+        assert {answer.model.name for answer in models.answers(TASK, ROWS[:5])} == {"large"}
+        assert models.answer(TASK, ROWS[0]).model.name == "large"
+
+
+def test_with_the_lowest_probability_only_odd_rows_go_on() -> None:
+    with cascade(0.0) as models:
+        answers = list(models.answers(TASK, ROWS))
+    assert [answer.model.name == "large" for answer in answers] == [bool(answer.warnings) for answer in alone()]
+
+
+def test_answers_without_a_probability_come_from_the_last_model() -> None:
+    small = FakeBackend()
+    with cascade(0.0, small) as models:
+        assert models.answer("answer_generation", EXAMPLES["answer_generation"]).model.name == "large"
+        space = schema({"enum": ["yes", "no"]})
+        assert models.answer(TASK, ROWS[0], space=space).model.name == "large"
+    assert not small.decoded
+
+
+def test_the_least_probability_is_passed_on_and_only_the_last_model_abstains() -> None:
+    with cascade(0.0) as models:
+        answers = list(models.answers(TASK, ROWS, min_probability=0.9))
+    assert all(answer.abstained == (answer.probability < 0.9) for answer in answers if answer.probability is not None)
+    assert {answer.model.name for answer in answers if answer.abstained} == {"large"}
+
+
+def test_a_row_too_long_for_the_first_model_goes_to_the_next_and_a_bad_row_does_not() -> None:
+    row = {"id": 1, "review": "word " * 400}
+    with cascade(0.0, FakeBackend(cells=512)) as models:
+        assert models.answer(TASK, row).model.name == "large"
+        bad = models.submit(TASK, {"id": 2}).result(PATIENCE)
+        assert bad.error
+        assert (bad.id, bad.error.code, bad.model.name) == (2, "input", "small")
+        with pytest.raises(InputError):
+            models.answer(TASK, {"id": 2})
+
+
+def test_rows_for_the_next_model_run_together() -> None:
+    """Some dozens of rows at a time reach the next model, so it takes far fewer calls than rows."""
+    with Runtime.over(FakeBackend(), name=SMALL) as small, Runtime.over(FakeBackend(), name=LARGE) as large:
+        answers = list(Cascade([small, large], escalate_below=1.0).answers(TASK, ROWS))
+        calls = large.progress()[1]
+    assert len(answers) == len(ROWS) > GATHERED
+    assert calls < len(ROWS) / 2
+
+
+def test_a_deadline_counts_from_the_beginning_and_is_an_answer() -> None:
+    gated = Gated()
+    with cascade(1.0, large=gated) as models:
+        answer = models.submit(TASK, ROWS[0], deadline_ms=200).result(PATIENCE)
+        gated.gate.set()
+    assert answer.error
+    assert (answer.id, answer.error.code) == (0, "deadline")
+
+
+def test_a_cancelled_row_reaches_no_further_model() -> None:
+    gated, large = Gated(), FakeBackend()
+    with cascade(1.0, gated, large) as models:
+        future = models.submit(TASK, ROWS[0])
+        assert future.cancel()
+        gated.gate.set()
+        other = models.submit(TASK, ROWS[1]).result(PATIENCE)
+    assert other.model.name == "large"
+    assert future.cancelled()
+
+
+def test_many_callers_each_get_their_own_answer() -> None:
+    with cascade(0.5) as models:
+        results: dict[int, int | str | None] = {}
+
+        def call(n: int) -> None:
+            results[n] = models.answer(TASK, ROWS[n]).id
+
+        threads = [threading.Thread(target=call, args=(n,)) for n in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert results == {n: n for n in range(20)}
+
+
+def test_closing_fails_what_waits() -> None:
+    gated = Gated()
+    with cascade(1.0, large=gated) as models:
+        future = models.submit(TASK, ROWS[0])
+        gated.gate.set()
+        models.close()
+        assert future.exception(PATIENCE) is not None or future.result().model.name == "large"
+
+
+def test_wrong_settings_are_refused() -> None:
+    with Runtime.over(FakeBackend()) as one, Runtime.over(FakeBackend()) as other:
+        with pytest.raises(UsageError):
+            Cascade([one], escalate_below=0.5)
+        with pytest.raises(UsageError):
+            Cascade([one, other], escalate_below=1.5)
+        models = Cascade([one, other], escalate_below=0.5)
+        for options in ({"adapter": "shop"}, {"calibration": "file.json"}, {"min_probability": 2}, {"deadline_ms": -1}):
+            with pytest.raises(UsageError):
+                models.submit(TASK, ROWS[0], **options)
+
+
+def test_the_name_of_a_cascade_tells_models_and_probability_apart() -> None:
+    with cascade(0.5) as one, cascade(0.6) as other, cascade(0.5) as same:
+        assert one.model == same.model != other.model
+        assert one.model.name == "small,large"
