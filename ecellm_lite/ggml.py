@@ -187,8 +187,8 @@ def devices() -> list[Device]:
 def gpus(candidates: Sequence[Device]) -> list[Device]:
     """Return the devices that layers can be offloaded to, chosen as llama.cpp itself does.
 
-    No card is listed twice. Integrated GPUs are used only if there are no other GPUs. If several back ends have some,
-    only one back end's are used. If a device reports no memory of its own, the host's memory counts instead.
+    No card is listed twice. Integrated GPUs are used only if there are no other GPUs. If several back ends have GPUs,
+    only those of one back end are used. If a device reports no memory of its own, the host's memory counts instead.
 
     llama.cpp does this in llama_prepare_model_devices of src/llama.cpp, and in load_tensors of src/llama-model.cpp.
     """

@@ -38,7 +38,7 @@ def _lexicon() -> Mapping[str, Any]:
 
 
 class _Product:
-    """An invented product: its texts, and the value and field of each attribute that they state."""
+    """An invented product: its texts and, for each attribute that they state, the value and the text's name."""
 
     def __init__(self, lexicon: Mapping[str, Any], random: Random) -> None:
         self._lexicon = lexicon

@@ -59,7 +59,7 @@ class Hyperparameters:
         return Hyperparameters(value or {})
 
     def refuse(self, name: str, reason: str) -> None:
-        """Raise ModelError for a setting that cannot be converted: any value except null and false."""
+        """Raise ModelError if this setting has a value other than null and false, because it cannot be converted."""
         value = self.values.get(name)
         if value is not None and value is not False:
             raise _wrong(name, value, reason)

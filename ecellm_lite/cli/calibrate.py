@@ -166,7 +166,7 @@ def calibrate(
 
 
 def _names(tasks: Sequence[Task]) -> list[str | None]:
-    """Return the name of the only task, or [None] for all tasks."""
+    """Return a list with the task's name if there is one task, else [None], which stands for all tasks."""
     return [tasks[0].name] if len(tasks) == 1 else [None]
 
 

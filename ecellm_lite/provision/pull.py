@@ -133,7 +133,7 @@ def pull(
 
 
 def _missing(repository: str, folder: Path) -> tuple[HubFile, ...]:
-    """Return a repository's files of weights; none if all of them are in its folder of the hub's cache."""
+    """Return all of a repository's weight files if one is missing from `folder`, else none."""
     files = () if is_offline() else weight_files(repository, folder.name)
     paths = {folder / one.name: one.size for one in files}
     return () if all(path.is_file() and path.stat().st_size == size for path, size in paths.items()) else files

@@ -1,4 +1,7 @@
-"""The search in many labels: with enough detours the likeliest labels exactly, with few a bounded number of calls."""
+"""The search among many labels.
+
+With enough detours it finds exactly the likeliest labels. With few, the number of calls stays bounded.
+"""
 
 from __future__ import annotations
 

@@ -81,7 +81,10 @@ ANSWER = "serve()"
 
 
 def on(placement: str, code: str, other: str = ANSWER) -> list[str]:
-    """Return the command of a program that runs `code` for `placement` ("gpu" or "cpu"), and otherwise `other`."""
+    """Return the command of a program: it runs `code` if it is asked for this placement, else `other`.
+
+    `placement`: "gpu" or "cpu".
+    """
     there = "asked['gpu_layers'] " + ("== 'all'" if placement == "gpu" else "== 0")
     return python(f"if {there}:\n    {code}\nelse:\n    {other}")
 

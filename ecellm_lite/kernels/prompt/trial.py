@@ -89,7 +89,7 @@ def attention(
     *,
     threads: int = 1,
 ) -> NDArray[np.float32]:
-    """Return an attention as a ggml device computes it; see `library.attend` for the shapes, and `product`."""
+    """Return an attention as a ggml device computes it; `library.attend` has the shapes."""
     tokens, heads, width = q.shape
     cells, kv_heads, _ = k.shape
     y = np.empty(q.shape, dtype=np.float32)
