@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +110,7 @@ class _Reporting:
 
 
 def weight_files(repository: str, commit: str) -> tuple[HubFile, ...]:
-    """Return a repository's safetensors files; raises ModelError if it has none, or the hub cannot be reached."""
+    """Return a repository's safetensors files; raises ModelError if it is no checkpoint, or cannot be reached."""
     from huggingface_hub import HfApi
 
     try:
@@ -118,12 +118,21 @@ def weight_files(repository: str, commit: str) -> tuple[HubFile, ...]:
     except Exception as error:  # noqa: BLE001 - as above
         raise explained(repository, error) from None
     weights = [one for one in files if one.rfilename.endswith(".safetensors")]
-    if not weights:
-        names = ", ".join(sorted(one.rfilename for one in files)[:8]) or "no files"
-        raise ModelError(
-            f"{repository} has no weights as safetensors, only {names}",
-            step="give a repository that has them; one of GGUF files needs no conversion",
-        )
+    _check_checkpoint(repository, sorted(one.rfilename for one in files), bool(weights))
     return tuple(
         HubFile(repository, commit, one.rfilename, one.size or 0, one.lfs.sha256 if one.lfs else "") for one in weights
     )
+
+
+def _check_checkpoint(repository: str, names: Sequence[str], has_weights: bool) -> None:
+    if "config.json" not in names and "adapter_config.json" in names:
+        raise ModelError(
+            f"{repository} is an adapter", step="pull its base, and give it as the adapter", settings=("adapters",)
+        )
+    missing = [] if "config.json" in names else ["config.json"]
+    missing += [] if has_weights else ["weights as safetensors"]
+    if missing:
+        raise ModelError(
+            f"{repository} has no {' and no '.join(missing)}, only {', '.join(names[:8])}",
+            step="give a repository that has them; a GGUF file needs no conversion and can be added as it is",
+        )

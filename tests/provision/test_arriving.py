@@ -68,7 +68,7 @@ def test_weights_in_the_cache_are_used(base: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "value"),
-    [("model-", "shop/little has no weights as safetensors"), ("tokenizer.model", "tokenizer"), ("config.json", "")],
+    [("model-", "safetensors"), ("tokenizer.model", "tokenizer"), ("config.json", "config.json")],
 )
 def test_what_is_missing_is_said_before_the_download(missing: str, value: str, base: Path, tmp_path: Path) -> None:
     present = {name: data for name, data in files(base).items() if not name.startswith(missing)}
@@ -78,6 +78,14 @@ def test_what_is_missing_is_said_before_the_download(missing: str, value: str, b
         [sentence] = ran.stderr.splitlines()
         assert value in sentence
         assert not [name for name, span in served.sent if name.endswith(".safetensors") and span is None]
+
+
+def test_an_adapter_alone_is_no_model(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", factors("model.layers.0.mlp.down_proj", WIDTH, 96))
+    with Hub("shop/little", files(adapter)) as served:
+        ran = run(tmp_path, served.endpoint, *PULL)
+    assert ran.returncode == 4
+    assert "(--lora)" in ran.stderr
 
 
 def test_a_shard_with_the_wrong_hash_and_a_connection_that_breaks(base: Path, tmp_path: Path) -> None:
